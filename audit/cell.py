@@ -1,0 +1,44 @@
+"""A computation's full name and its hash: everything that changes the answer, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+FORMAT = 1
+"""Raised when the meaning of a stored cell changes; older stores are then recomputed."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One computation, named by content.
+
+    `study` and `method` say what; `version` is the method's own with the wrapped library's; `settings` the
+    method's; `model` and `examples` identify what it runs on; `threat` is {"norm", "eps"}; `inputs` name the
+    keys of the cells it builds on. Device, batch size, workers and engine are left out on purpose: they
+    change the cost, not the answer, and stand in `Evidence.environment`.
+    """
+
+    study: str
+    method: str
+    version: str = "1"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    examples: str = ""
+    seed: int = 0
+    threat: Mapping[str, Any] | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """The SHA-256 of the canonical JSON of every field, 64 hexadecimal digits."""
+        return hashlib.sha256(canonical_json([FORMAT, asdict(self)]).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text. Raises on NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

@@ -1,0 +1,259 @@
+"""The configuration: every choice of a run, validated, with its meaning beside it.
+
+Command line over file over preset. An unknown or wrong key names the file, the line and the nearest key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from audit.errors import UsageError, unknown_name
+
+Preset = Literal["quick", "standard", "full"]
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+Schedule = Literal["one-cycle", "cosine", "step", "constant"]
+NormName = Literal["linf", "l2", "l1"]
+
+
+def _eps(value: Any) -> Any:
+    """8/255 as a number; anything else is left to the type check."""
+    match = re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value) if isinstance(value, str) else None
+    return float(match[1]) / float(match[2]) if match and float(match[2]) else value
+
+
+Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataConfig(_Section):
+    """Where the images come from."""
+
+    source: str = Field(
+        "sample", description="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE"
+    )
+    image_size: int | None = Field(None, ge=8, le=1024, description="resize to this height and width (folder data)")
+    grayscale: bool = Field(False, description="one channel instead of three (folder data)")
+    train_examples: int | None = Field(None, ge=1, description="train on this many at most; all by default")
+
+
+class TrustConfig(_Section):
+    """A file of code the user vouches for."""
+
+    path: str
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="refuse the file when it has changed")
+
+
+class ModelConfig(_Section):
+    """The model: trained here, or loaded."""
+
+    architecture: str = Field(
+        "auto", description="a zoo name, torchvision:NAME, timm:NAME, FILE.py:FUNCTION; auto fits the image size"
+    )
+    weights: str | None = Field(None, description="a .safetensors, .pt or .pth checkpoint; trained here when absent")
+    mean: float | tuple[float, ...] | None = Field(
+        None, description="the normalisation the model expects, images in [0, 1]"
+    )
+    std: float | tuple[float, ...] | None = None
+    trust: tuple[TrustConfig, ...] = ()
+
+
+class TrainingConfig(_Section):
+    """How a model is trained."""
+
+    recipe: str = "standard"
+    recipe_settings: dict[str, Any] = Field(default_factory=dict)
+    epochs: int = Field(8, ge=1)
+    batch_size: int = Field(128, ge=1)
+    optimizer: Optimizer = "adam"
+    learning_rate: float = Field(2e-3, gt=0)
+    schedule: Schedule = "one-cycle"
+    weight_decay: float = Field(0.0, ge=0)
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of the training images kept to choose the checkpoint")
+
+
+class HardeningConfig(TrainingConfig):
+    """Adversarial training of the model under test, from its weights or from scratch."""
+
+    enabled: bool = True
+    recipe: str = "pgd"
+    epochs: int = Field(10, ge=1)
+    from_scratch: bool = Field(False, description="start from new weights instead of the audited model's")
+    norm: NormName | None = Field(None, description="as in [robustness] by default")
+    eps: Eps | None = Field(None, description="as in [robustness] by default")
+
+
+class RobustnessConfig(_Section):
+    """Which attacks, how strong, on how many images."""
+
+    examples: int = Field(500, ge=1)
+    battery: str = "quick"
+    norm: NormName = "linf"
+    eps: Eps | None = Field(
+        None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default"
+    )
+    curve: tuple[Eps, ...] | None = Field(None, description="the eps of the curve; 1/8 to 2 times eps by default")
+
+
+class CorruptionConfig(_Section):
+    """Which corruptions, at which severities, on how many images."""
+
+    examples: int = Field(500, ge=1)
+    names: tuple[str, ...] = ("gaussian-noise",)
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = (1, 2, 3, 4, 5)
+
+
+class ExplanationConfig(_Section):
+    """Which attributions, of what, on how many images."""
+
+    examples: int = Field(24, ge=1)
+    methods: tuple[str, ...] = ("saliency", "integrated-gradients", "grad-cam", "lime", "shap")
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings by method")
+    output: Literal["logit", "probability", "log-probability"] = "logit"
+    baseline: float | str | None = Field(
+        None, description="a number, mean, blur or segment-mean; each method's own by default"
+    )
+
+
+class ReportConfig(_Section):
+    """What the report shows."""
+
+    title: str = "Image classifier audit"
+    images: bool = True
+    gallery: int = Field(16, ge=0, description="images in the gallery")
+
+
+class CriteriaConfig(_Section):
+    """What passes. Each is held against the bound of the interval, not against the point."""
+
+    clean_accuracy: float = Field(0.8, ge=0, le=1)
+    robust_accuracy: float = Field(0.4, ge=0, le=1)
+    calibration_error: float = Field(0.05, ge=0, le=1)
+    corruption_drop: float = Field(0.2, ge=0, le=1, description="of mean accuracy, severities 1 to 5")
+
+
+class RunConfig(_Section):
+    """A whole run."""
+
+    preset: Preset = "quick"
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    hardening: HardeningConfig = HardeningConfig()
+    robustness: RobustnessConfig = RobustnessConfig()
+    corruptions: CorruptionConfig = CorruptionConfig()
+    explanations: ExplanationConfig = ExplanationConfig()
+    report: ReportConfig = ReportConfig()
+    criteria: CriteriaConfig = CriteriaConfig()
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quick": {},
+    "standard": {
+        "training": {"epochs": 15},
+        "hardening": {"epochs": 20},
+        "robustness": {"examples": 1000, "battery": "standard"},
+        "corruptions": {"examples": 1000},
+        "explanations": {"examples": 64},
+    },
+    "full": {
+        "training": {"epochs": 30},
+        "hardening": {"epochs": 40},
+        "robustness": {"examples": 10_000, "battery": "full"},
+        "corruptions": {"examples": 10_000},
+        "explanations": {"examples": 200},
+    },
+}
+
+
+def load_config(
+    path: Path | None = None, *, preset: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """The configuration of a run: `overrides` (nested, from the command line) over `path` over the preset.
+
+    Raises UsageError that names the file, the line, the key and the nearest valid one.
+    """
+    text = _read(path) if path else ""
+    given = _parse(text, path)
+    chosen = str(preset or given.get("preset") or "quick")
+    if chosen not in PRESETS:
+        raise unknown_name("preset", chosen, PRESETS)
+    merged = merge(merge(PRESETS[chosen], given), overrides or {}) | {"preset": chosen}
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as fault:
+        raise _explain(fault, path, text) from None
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `under`, table by table."""
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"Cannot read the configuration {path}: {reason}. Give a TOML file.") from fault
+
+
+def _parse(text: str, path: Path | None) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        raise UsageError(f"{path} is not valid TOML: {fault}.") from None
+
+
+def _explain(fault: ValidationError, path: Path | None, text: str) -> UsageError:
+    first = fault.errors()[0]
+    location = [part for part in first["loc"] if isinstance(part, str)]
+    line = _line_of(text, location)
+    name = ".".join(location)
+    if path and line:
+        where = f"{path}, line {line}: {name}"
+    else:
+        where = f"Configuration key {name}"
+    if first["type"] == "extra_forbidden":
+        section = _section(location[:-1])
+        error = unknown_name("key", location[-1], section.model_fields)
+        return UsageError(f"{where}: {error}")
+    return UsageError(f"{where}: {first['msg']}, but {first['input']!r} was given.")
+
+
+def _section(location: list[str]) -> type[BaseModel]:
+    section: type[BaseModel] = RunConfig
+    for name in location:
+        annotation = section.model_fields[name].annotation
+        arguments = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+        section = arguments[0] if arguments else annotation  # type: ignore[assignment]
+    return section
+
+
+def _line_of(text: str, location: list[str]) -> int | None:
+    """The line that sets the key at `location`; None when the file does not."""
+    table: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line)
+        if header:
+            table = [part.strip(" \"'") for part in header[1].split(".")]
+            if table == location:
+                return number
+        key = re.match(r"\s*([\w.\"'-]+)\s*=", line)
+        if key and table + [part.strip("\"'") for part in key[1].split(".")] == location:
+            return number
+    return None

@@ -1,0 +1,1 @@
+"""Models: what is under test, how one is loaded, and the zoo."""

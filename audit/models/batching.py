@@ -1,0 +1,46 @@
+"""Forwards in batches that fit the memory: on out-of-memory the batch halves, and the answer is the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from audit.errors import EnvironmentFault
+
+log = logging.getLogger("audit")
+T = TypeVar("T")
+
+
+@dataclass
+class Layout:
+    """How images are handed to a model: memory format and batch size. Changes the cost, not the answer."""
+
+    channels_last: bool = True
+    batch_size: int = 128
+
+    def halve(self) -> None:
+        """Use half the batch from now on. Raises EnvironmentFault at one example."""
+        if self.batch_size == 1:
+            raise EnvironmentFault(
+                "Out of memory with a single image: use a smaller image size, a smaller model or a larger device."
+            )
+        self.batch_size = max(1, self.batch_size // 2)
+        log.warning("Out of memory: the batch is now %d examples; answers do not change.", self.batch_size)
+
+
+def in_batches(total: int, layout: Layout, compute: Callable[[slice], T]) -> Iterator[T]:
+    """`compute(slice)` over range(total), in slices of the layout's batch size at that moment."""
+    start = 0
+    while start < total:
+        stop = min(total, start + layout.batch_size)
+        try:
+            done = compute(slice(start, stop))
+        except (torch.OutOfMemoryError, MemoryError):
+            layout.halve()
+            continue
+        yield done
+        start = stop

@@ -1,0 +1,55 @@
+"""What a model's outputs mean: logits, probabilities, or the single sigmoid of a two-class net."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from audit.errors import ModelError
+
+OutputKind = Literal["logits", "probabilities", "one logit", "one probability"]
+
+NOTES: dict[OutputKind, str] = {
+    "logits": "",
+    "probabilities": "The model ends in softmax: its outputs are used as log-probabilities, and gradients "
+    "may vanish where it is confident.",
+    "one logit": "The model has one output for two classes: logit z is read as the logits (0, z).",
+    "one probability": "The model has one sigmoid output for two classes: probability p is read as the "
+    "logits (log(1 - p), log p).",
+}
+
+_SMALLEST = 1e-30
+
+
+def recognise(outputs: Tensor, classes: int) -> OutputKind:
+    """Tell the kind from outputs (N, K) on a few images. Raises ModelError when they fit `classes` in no way."""
+    if outputs.ndim != 2 or outputs.shape[1] not in ((1, classes) if classes == 2 else (classes,)):
+        raise ModelError(
+            f"The model's output has shape {tuple(outputs.shape)} for {outputs.shape[0]} images, where "
+            f"({outputs.shape[0]}, {classes}) was expected: one score for each of the {classes} classes. Give the "
+            "class names in the model's order, or the architecture with the right number of outputs."
+        )
+    if not torch.isfinite(outputs).all():
+        raise ModelError(
+            "The model's outputs are not finite (NaN or infinity) on images in [0, 1]. Check its weights and the "
+            "normalisation given by --mean and --std."
+        )
+    in_unit = bool(((outputs >= 0) & (outputs <= 1)).all())
+    if outputs.shape[1] == 1:
+        return "one probability" if in_unit else "one logit"
+    sums_to_one = bool(((outputs.sum(1) - 1).abs() < 1e-4).all())
+    return "probabilities" if in_unit and sums_to_one else "logits"
+
+
+def to_logits(outputs: Tensor, kind: OutputKind) -> Tensor:
+    """Float32 logits (N, classes) from raw outputs."""
+    outputs = outputs.float()
+    if kind == "probabilities":
+        return outputs.clamp(min=_SMALLEST).log()
+    if kind == "one logit":
+        return torch.cat([torch.zeros_like(outputs), outputs], dim=1)
+    if kind == "one probability":
+        return torch.cat([1 - outputs, outputs], dim=1).clamp(min=_SMALLEST).log()
+    return outputs

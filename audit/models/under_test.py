@@ -1,0 +1,254 @@
+"""The model under test: what every method is handed. A private, frozen copy; the user's module is never touched."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from audit.errors import EnvironmentFault, ModelError, UsageError
+from audit.models.batching import Layout, in_batches
+from audit.models.outputs import NOTES, OutputKind, recognise, to_logits
+from audit.types import Images, Labels, Logits, Passes
+
+Loss = Callable[[Logits, Labels], Tensor]
+"""`(logits, labels) -> losses (N,)`: one value an example, never reduced."""
+
+
+class LossGradient(NamedTuple):
+    """Logits (N, classes), losses (N,) and the gradient of each example's own loss, (N, C, H, W)."""
+
+    logits: Logits
+    losses: Tensor
+    gradient: Images
+
+
+class ModelUnderTest:
+    """An image classifier as the suite sees it: images in [0, 1] go in, logits come out, passes are counted.
+
+    `classes` are the names in output order; `input_shape` is (C, H, W); `mean` and `std` (numbers or one a
+    channel) are the normalisation the net was trained with, applied inside. The module is copied, set to
+    eval mode and frozen. Raises ModelError when it does not run on such images or gives no finite scores.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        classes: Sequence[str],
+        input_shape: tuple[int, int, int],
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        device: torch.device | str = "auto",
+    ) -> None:
+        self.classes = tuple(str(name) for name in classes)
+        channels, height, width = input_shape
+        self.input_shape = (channels, height, width)
+        self.device = resolve_device(device)
+        self.mean = _per_channel(mean, 0.0, channels, "mean")
+        self.std = _per_channel(std, 1.0, channels, "std")
+        if min(self.std) <= 0:
+            raise UsageError(f"std {self.std} must be positive in every channel.")
+        if len(self.classes) < 2:
+            raise UsageError(f"A classifier needs at least two classes; {len(self.classes)} given.")
+        self.net = _private_copy(module).to(self.device).to(memory_format=torch.channels_last)
+        self.layout = Layout()
+        self.module = _Counted(self.net, self.mean, self.std, self.layout).to(self.device).eval()
+        self.output_kind: OutputKind = recognise(self._probe(), len(self.classes))
+        self.module.output_kind = self.output_kind
+        self.module.meter.reset()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know about how the outputs are read; empty when nothing was done to them."""
+        note = NOTES[self.output_kind]
+        return (note,) if note else ()
+
+    @property
+    def passes(self) -> Passes:
+        """Examples forwarded and back-propagated so far."""
+        return self.module.meter.passes
+
+    @contextmanager
+    def count(self) -> Iterator[Meter]:
+        """`with model.count() as spent:` then `spent.passes` is the cost of the block."""
+        before = self.passes
+        spent = Meter()
+        try:
+            yield spent
+        finally:
+            difference = self.passes - before
+            spent.forwards, spent.backwards = difference.forwards, difference.backwards
+
+    def logits(self, images: Images) -> Logits:
+        """Float32 logits (N, classes) of images in [0, 1], in fp32 eager mode, without gradients."""
+        images = self.check_images(images)
+        with torch.no_grad():
+            parts = list(in_batches(len(images), self.layout, lambda part: self.module(images[part])))
+        return torch.cat(parts) if parts else images.new_zeros(0, len(self.classes))
+
+    def predictions(self, images: Images) -> Labels:
+        """The class of the highest logit, int64 (N,)."""
+        return self.logits(images).argmax(1)
+
+    def loss_gradient(self, images: Images, labels: Labels, loss: Loss) -> LossGradient:
+        """Logits, losses and the gradient of each example's loss to its own image; weights get none."""
+        images = self.check_images(images)
+
+        def one(part: slice) -> LossGradient:
+            with torch.enable_grad():
+                leaf = images[part].detach().requires_grad_(True)
+                logits = self.module(leaf)
+                losses = loss(logits, labels[part])
+                (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+            return LossGradient(logits.detach(), losses.detach(), gradient)
+
+        parts = list(in_batches(len(images), self.layout, one))
+        return LossGradient(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def check_images(self, images: Images) -> Images:
+        """`images` on the model's device as float32. Raises ModelError for another shape."""
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
+            raise ModelError(
+                f"Images of shape {tuple(images.shape)} were given to a model of inputs (N, "
+                f"{', '.join(map(str, self.input_shape))}): channels first, one image a row."
+            )
+        return images.to(self.device, torch.float32)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, structure, layer code, normalisation and classes: what the answers depend on."""
+        digest = hashlib.sha256(repr((str(self.net), self.mean, self.std, self.classes, self.input_shape)).encode())
+        for kind in sorted({type(part) for part in self.net.modules()}, key=lambda k: k.__qualname__):
+            if not kind.__module__.startswith("torch."):
+                digest.update(_source(kind).encode())
+        for name, tensor in sorted(self.net.state_dict().items()):
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+            plain = tensor.detach().cpu().contiguous().flatten()
+            digest.update(plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
+        return digest.hexdigest()
+
+    def _probe(self) -> Tensor:
+        """Raw outputs on four images of noise, to learn their meaning and that the model runs at all."""
+        generator = torch.Generator(device="cpu").manual_seed(0)
+        noise = torch.rand(4, *self.input_shape, generator=generator, device="cpu").to(self.device)
+        try:
+            outputs = self._try_layouts(noise)
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as fault:
+            first_line = str(fault).strip().split("\n", 1)[0]
+            raise ModelError(
+                f"The model does not run on images of shape {self.input_shape} (channels, height, width): "
+                f"{first_line}. Give the size it was trained for with --image-size, or another architecture."
+            ) from fault
+        if not isinstance(outputs, Tensor):
+            raise ModelError(f"The model returns {type(outputs).__name__}, where one tensor of scores was expected.")
+        return outputs
+
+    def _try_layouts(self, noise: Images) -> Tensor:
+        """Channels last is the faster layout; a net that calls `view` on its features needs the other."""
+        with torch.no_grad():
+            try:
+                return self.module(noise)  # type: ignore[no-any-return]
+            except RuntimeError:
+                self.layout.channels_last = False
+                self.net.to(memory_format=torch.contiguous_format)
+                return self.module(noise)  # type: ignore[no-any-return]
+
+
+@dataclass
+class Meter:
+    """Counts examples through the model."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+    @property
+    def passes(self) -> Passes:
+        """The count so far."""
+        return Passes(self.forwards, self.backwards)
+
+    def reset(self) -> None:
+        """Start again from zero."""
+        self.forwards = self.backwards = 0
+
+
+class _Counted(nn.Module):
+    """Normalise, run the net, give logits; count each example forwarded, and each back-propagated from its logits."""
+
+    output_kind: OutputKind = "logits"
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float], layout: Layout) -> None:
+        super().__init__()
+        self.net = net
+        self.layout = layout
+        self.meter = Meter()
+        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
+
+    def forward(self, images: Images) -> Logits:
+        if self.layout.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        outputs = self.net((images - self.mean) / self.std)
+        self.meter.forwards += len(images)
+        if not isinstance(outputs, Tensor):
+            return outputs  # type: ignore[no-any-return]  # the probe names the type
+        logits = to_logits(outputs, self.output_kind)
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
+        return logits
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.meter.backwards += len(gradient)
+
+
+def resolve_device(name: torch.device | str = "auto") -> torch.device:
+    """`auto` is CUDA when there is one, then MPS, else the CPU. Raises EnvironmentFault for an absent device."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as fault:
+        raise EnvironmentFault(f"Device {str(name)!r} is not usable here; use auto or cpu.") from fault
+    return device
+
+
+def _private_copy(module: nn.Module) -> nn.Module:
+    try:
+        twin = copy.deepcopy(module)
+    except Exception as fault:
+        raise ModelError(
+            f"The model ({type(module).__name__}) cannot be copied, and the audit never works on the original: {fault}."
+        ) from fault
+    for parameter in twin.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return twin.eval()
+
+
+def _per_channel(value: float | Sequence[float] | None, default: float, channels: int, name: str) -> tuple[float, ...]:
+    if value is None:
+        return (default,) * channels
+    numbers = [float(value)] if isinstance(value, int | float) else [float(v) for v in value]
+    if len(numbers) == 1:
+        numbers *= channels
+    if len(numbers) != channels:
+        raise UsageError(f"{name} has {len(numbers)} values for images of {channels} channels: give one, or one each.")
+    return tuple(numbers)
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return kind.__qualname__

@@ -1,0 +1,27 @@
+"""What a study is given besides its cell: models, examples, earlier evidence, a place for unfinished work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.evidence import Evidence
+from audit.models.under_test import ModelUnderTest
+from audit.plan import Task
+from audit.types import Batch
+
+
+@dataclass(frozen=True)
+class Context:
+    """`model` and `batch` are those the task names; `evidence` reads an input by its name in `cell.inputs`;
+    `scratch` is a folder that survives a kill; `progress(done, total)` reports; `stopping()` turns true
+    when the user asked to stop: a study then writes to `scratch` and raises Interrupted."""
+
+    task: Task
+    model: Callable[[], ModelUnderTest]
+    batch: Callable[[], Batch]
+    evidence: Callable[[str], Evidence]
+    scratch: Path
+    progress: Callable[[int, int], None]
+    stopping: Callable[[], bool]
