@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from audit.evidence import Evidence
 from audit.models.under_test import ModelUnderTest
 from audit.plan import Task
@@ -25,3 +27,4 @@ class Context:
     scratch: Path
     progress: Callable[[int, int], None]
     stopping: Callable[[], bool]
+    device: torch.device

@@ -1,0 +1,114 @@
+"""Compute cells here, one after another: models and images are made once and shared between cells."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from audit.data.dataset import Dataset
+from audit.data.slices import audit_order
+from audit.errors import AuditError, EnvironmentFault, Interrupted, NotApplicable, UntrustedError
+from audit.evidence import Evidence
+from audit.models.under_test import ModelUnderTest
+from audit.passes.probe import tune
+from audit.plan import Slice, Task
+from audit.registry import find
+from audit.store import Store
+from audit.studies.context import Context
+from audit.studies.training import trained_model
+from audit.types import Batch
+
+log = logging.getLogger("audit")
+
+
+@dataclass
+class InProcess:
+    """The plain engine. `loaded` makes the model that came as a file; `starting` and `progress` report."""
+
+    dataset: Dataset
+    store: Store
+    seed: int
+    device: torch.device
+    loaded: Callable[[], ModelUnderTest] | None = None
+    starting: Callable[[Task], None] = lambda task: None
+    progress: Callable[[int, int], None] = lambda done, total: None
+    stopping: Callable[[], bool] = lambda: False
+    _models: dict[str, ModelUnderTest] = field(default_factory=dict)
+
+    def compute(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Evidence]]:
+        """Evidence for each task, in order. Training that fails stops the run: nothing could follow it."""
+        for task in tasks:
+            if self.stopping():
+                raise Interrupted("Stopped as asked; what was finished is kept.")
+            self.starting(task)
+            yield task, self._one(task)
+
+    def _one(self, task: Task) -> Evidence:
+        begun = time.monotonic()
+        try:
+            evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
+        except NotApplicable as fault:
+            evidence = Evidence(task.cell, "not_applicable", reason=str(fault))
+        except (EnvironmentFault, UntrustedError, Interrupted):
+            raise
+        except Exception as fault:
+            if task.cell.study == "training":
+                raise
+            log.debug("%s failed", task.label, exc_info=True)
+            name = "" if isinstance(fault, AuditError) else f"{type(fault).__name__}: "
+            evidence = Evidence(task.cell, "failed", reason=f"{name}{fault}")
+        return replace(evidence, seconds=time.monotonic() - begun, environment=self._environment(task))
+
+    def _context(self, task: Task) -> Context:
+        return Context(
+            task=task,
+            model=lambda: self._model(task.cell.model),
+            batch=lambda: self._batch(task.examples),
+            evidence=lambda name: self._input(task, name),
+            scratch=self.store.scratch(task.cell.key),
+            progress=self.progress,
+            stopping=self.stopping,
+            device=self.device,
+        )
+
+    def _input(self, task: Task, name: str) -> Evidence:
+        evidence = self.store.get(task.cell.inputs[name])
+        if evidence is None:
+            raise AuditError(f"{task.label} needs the {name} study, which failed: see its own reason.")
+        if evidence.status == "not_applicable":
+            raise NotApplicable(evidence.reason)
+        return evidence
+
+    def _model(self, identity: str) -> ModelUnderTest:
+        if identity not in self._models:
+            model = self._make_model(identity)
+            tune(model)
+            self._models[identity] = model
+        return self._models[identity]
+
+    def _make_model(self, identity: str) -> ModelUnderTest:
+        if identity.startswith("cell:"):
+            evidence = self.store.get(identity.removeprefix("cell:"))
+            if evidence is None:
+                raise AuditError("The trained model vanished from the store during the run; run the command again.")
+            return trained_model(evidence, device=self.device)
+        if self.loaded is None:
+            raise AuditError(f"No model {identity!r} was given to this run.")
+        return self.loaded()
+
+    def _batch(self, part: Slice) -> Batch:
+        if part.split == "train":
+            if self.dataset.train is None:
+                raise AuditError(f"{self.dataset.name} has no training images.")
+            return self.dataset.train.batch(np.arange(part.start, part.stop))
+        return self.dataset.test.batch(audit_order(self.dataset.test, self.seed)[part.start : part.stop])
+
+    def _environment(self, task: Task) -> dict[str, object]:
+        model = self._models.get(task.cell.model)
+        layout = {"batch_size": model.layout.batch_size, "channels_last": model.layout.channels_last} if model else {}
+        return {"device": str(self.device), "threads": torch.get_num_threads(), "torch": torch.__version__, **layout}
