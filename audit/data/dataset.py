@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from audit.types import Batch
 
-Fetch = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
-"""`fetch(positions) -> uint8 (M, C, H, W)`."""
+Fetch = Callable[[NDArray[np.int64]], NDArray[np.uint8] | NDArray[np.float32]]
+"""`fetch(positions)` gives (M, C, H, W): uint8, or float32 in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,25 @@ class Split:
         index = np.arange(len(self))[positions] if isinstance(positions, slice) else np.asarray(positions, np.int64)
         pixels = torch.from_numpy(np.ascontiguousarray(self.fetch(index)))
         return Batch(
-            images=pixels.to(torch.float32) / 255,
+            images=pixels.to(torch.float32) / 255 if pixels.dtype == torch.uint8 else pixels,
             labels=torch.from_numpy(self.labels[index]),
             ids=tuple(self.ids[i] for i in index),
         )
 
     def subset(self, positions: NDArray[np.int64]) -> Split:
         """Only the examples at `positions`, in that order."""
-        return replace(
-            self,
-            labels=self.labels[positions],
-            ids=tuple(self.ids[i] for i in positions),
-            fetch=lambda index: self.fetch(positions[index]),
+        chosen = np.ascontiguousarray(positions, dtype=np.int64)
+        return Split(
+            labels=self.labels[chosen],
+            ids=tuple(self.ids[i] for i in chosen),
+            fetch=lambda index: self.fetch(chosen[index]),
+            fingerprint=derived(self.fingerprint, "subset", hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()),
         )
+
+
+def derived(fingerprint: str, *parts: object) -> str:
+    """The fingerprint of what `parts` say was made of the images behind `fingerprint`."""
+    return hashlib.sha256(repr((fingerprint, *parts)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

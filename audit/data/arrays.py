@@ -1,0 +1,108 @@
+"""Splits of images that are already in memory, and the rules their arrays must keep."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.data.dataset import Split
+from audit.errors import DataError
+
+Array = NDArray[Any]
+
+
+def array_split(images: Array, labels: Array, *, part: str, classes: int, where: str) -> Split:
+    """A split of `images` (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or float in [0, 1], with `labels` (N,).
+
+    `part` begins the ids ("test/00017"); `where` names the source in errors. Raises DataError when images and
+    labels do not belong together, a label lies outside `classes`, or the pixels are in no known range.
+    """
+    pixels = channels_first(images, where)
+    checked = check_labels(labels, classes, where)
+    if len(pixels) != len(checked):
+        raise DataError(
+            f"{where} has {len(pixels)} images but {len(checked)} labels; one label for each image was expected. "
+            "Write both again from the same examples."
+        )
+    if not len(pixels):
+        raise DataError(f"{where} holds no images; at least one was expected. Check how the file was written.")
+    pixels = check_pixels(pixels, where)
+    return Split(
+        labels=checked,
+        ids=tuple(f"{part}/{i:05d}" for i in range(len(checked))),
+        fetch=lambda index: pixels[index],
+        fingerprint=_fingerprint(part, pixels, checked),
+    )
+
+
+def channels_first(images: Array, where: str) -> Array:
+    """`images` as (N, C, H, W), C being 1 or 3. Raises DataError that names the shape found."""
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        return images
+    if images.ndim == 4 and images.shape[3] in (1, 3):
+        return images.transpose(0, 3, 1, 2)
+    raise DataError(
+        f"{where} has images of shape {images.shape}; (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels was "
+        "expected. Reshape the array, and drop an alpha channel."
+    )
+
+
+def check_pixels(images: Array, where: str) -> Array:
+    """Pixels as uint8, or float32 in [0, 1]. Raises DataError naming the range found."""
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype == np.bool_ or not np.issubdtype(images.dtype, np.number):
+        raise DataError(f"{where} has pixels of type {images.dtype}; uint8, or float in [0, 1], was expected.")
+    low, high = float(images.min()), float(images.max())
+    if np.issubdtype(images.dtype, np.integer) and low >= 0 and high <= 255:
+        return images.astype(np.uint8)
+    if np.issubdtype(images.dtype, np.floating) and low >= 0 and high <= 1:
+        return images.astype(np.float32)
+    raise DataError(
+        f"{where} has {images.dtype} pixels from {low:g} to {high:g}; integers in 0..255 or floats in [0, 1] were "
+        "expected. Undo any normalisation: it belongs to the model (--mean, --std)."
+    )
+
+
+def check_labels(labels: Array, classes: int, where: str) -> NDArray[np.int64]:
+    """Labels as int64 (N,) in range(classes); also from a column (N, 1). Raises DataError naming the first bad one."""
+    flat = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if flat.ndim != 1 or not np.issubdtype(flat.dtype, np.integer):
+        raise DataError(
+            f"{where} has labels of shape {labels.shape} and type {labels.dtype}; one integer an image was expected. "
+            "Turn one-hot rows into class numbers with argmax."
+        )
+    wrong = np.flatnonzero((flat < 0) | (flat >= classes))
+    if len(wrong):
+        raise DataError(
+            f"{where} has label {int(flat[wrong[0]])} at position {int(wrong[0])} ({len(wrong)} out of range); "
+            f"0 to {classes - 1} was expected for {classes} classes. Number the classes from 0, or name them all."
+        )
+    return flat.astype(np.int64)
+
+
+def number_names(labels: Sequence[Array], where: str) -> tuple[str, ...]:
+    """Class names "0", "1", ... up to the highest label. Raises DataError when no integer says how many."""
+    highest = max(
+        (int(part.max()) for part in labels if part.size and np.issubdtype(part.dtype, np.integer)), default=-1
+    )
+    if not 1 <= highest < 100_000:
+        raise DataError(
+            f"{where} has labels that name no classes (highest {highest}); integers from 0 with at least two classes "
+            "were expected. Turn one-hot rows into class numbers with argmax."
+        )
+    return tuple(str(i) for i in range(highest + 1))
+
+
+def _fingerprint(part: str, pixels: Array, labels: NDArray[np.int64]) -> str:
+    digest = hashlib.sha256(repr((part, str(pixels.dtype), pixels.shape)).encode())
+    digest.update(labels.astype("<i8").tobytes())
+    for start in range(0, len(pixels), 4096):
+        digest.update(np.ascontiguousarray(pixels[start : start + 4096]).data)
+    return digest.hexdigest()

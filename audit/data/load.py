@@ -1,0 +1,62 @@
+"""From a source as the user writes it ("folder:pets") to a data set: one file a format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+
+from audit.data.dataset import Dataset
+from audit.data.slices import balanced_subset
+from audit.data.transforms import fitted
+from audit.data.wish import Loader, Wish
+from audit.errors import DataError, unknown_name
+
+FORMATS: Mapping[str, tuple[str, str]] = {
+    "sample": ("audit.data.idx:load_sample", ""),
+    "digits": ("audit.data.digits:load_digits", ""),
+    "fashion-mnist": ("audit.data.idx:load_fashion_mnist", "DIR"),
+    "mnist": ("audit.data.idx:load_mnist", "DIR"),
+    "npz": ("audit.data.npz:load_npz", "FILE"),
+}
+"""Each format: what reads it, and what must follow its colon."""
+
+
+def load_dataset(
+    source: str,
+    *,
+    image_size: int | None = None,
+    grayscale: bool = False,
+    train_examples: int | None = None,
+    strict: bool = False,
+) -> Dataset:
+    """The data set `source` names ("sample", "mnist:DIR", "npz:FILE", ...), in the size and colour asked for.
+
+    `train_examples` keeps at most that many training images, balanced over the classes. Unreadable images are
+    skipped and told in `notes`; `strict` makes them an error. Raises DataError, or UsageError for an unknown format.
+    """
+    wish = Wish(image_size, grayscale, strict)
+    loader, place = _resolve(source)
+    dataset = fitted(loader(place, wish), wish)
+    if dataset.train is None or train_examples is None:
+        return dataset
+    return replace(dataset, train=balanced_subset(dataset.train, train_examples, seed=0))
+
+
+def described_formats() -> tuple[str, ...]:
+    """Every source as a user writes it: "sample", "mnist:DIR", ..."""
+    return tuple(f"{name}:{what}" if what else name for name, (_, what) in FORMATS.items())
+
+
+def _resolve(source: str) -> tuple[Loader, str]:
+    name, colon, place = source.partition(":")
+    if name not in FORMATS:
+        raise unknown_name("data source", source, described_formats())
+    path, what = FORMATS[name]
+    if what and not place:
+        raise DataError(f"The data source {name!r} needs a place: write {name}:{what}.")
+    if colon and not what:
+        raise DataError(f"The data source {name!r} takes no place after a colon, but {source!r} was given.")
+    module, function = path.split(":")
+    loader: Loader = getattr(import_module(module), function)
+    return loader, place

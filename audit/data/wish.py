@@ -1,0 +1,23 @@
+"""What a user asks of a data set besides its place: the same few choices for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from audit.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Wish:
+    """`image_size` is the height and width in pixels (None: as they are); `strict` makes an unreadable image an
+    error where it is otherwise skipped, counted and listed."""
+
+    image_size: int | None = None
+    grayscale: bool = False
+    strict: bool = False
+
+
+Loader: TypeAlias = Callable[[str, Wish], Dataset]
+"""`load(place, wish) -> Dataset`: `place` is what stands after the colon of the source, "" without one."""
