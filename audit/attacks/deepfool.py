@@ -1,0 +1,38 @@
+"""DeepFool, by foolbox."""
+
+from __future__ import annotations
+
+from audit.attacks.foolbox_bridge import minimise
+from audit.models.under_test import ModelUnderTest
+from audit.registry import attack
+from audit.seeding import Generators
+from audit.threat import ThreatModel
+from audit.types import Batch, Images
+
+
+@attack(reference="arXiv:1511.04599", needs="gradients", norms=("l2", "linf"), minimal=True, wraps="foolbox")
+def deepfool(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    steps: int = 50,
+    candidates: int = 10,
+    overshoot: float = 0.02,
+) -> Images:
+    """Step after step to the nearest boundary of the linearised model, among the likeliest `candidates` classes.
+
+    Untargeted only: foolbox ignores a target without a word, so one raises NotApplicable.
+    """
+    return minimise(
+        {"l2": "L2DeepFoolAttack", "linf": "LinfDeepFoolAttack"},
+        model,
+        batch,
+        threat,
+        generators,
+        goals=("untargeted",),
+        steps=steps,
+        candidates=min(candidates, len(model.classes)),
+        overshoot=overshoot,
+    )
