@@ -1,0 +1,46 @@
+"""How strong a severity is: published constants, carried to other image sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from audit.errors import UsageError
+from audit.types import Images
+
+T = TypeVar("T")
+
+IMAGENET_SIDE = 224
+CIFAR_SIDE = 32
+_SMALL = 96
+"""Below this many pixels a side the CIFAR-10-C constants apply, from it on ImageNet-C's."""
+
+
+@dataclass(frozen=True)
+class Strengths(Generic[T]):
+    """One constant for each severity: `small` as in CIFAR-10-C, `large` as in ImageNet-C."""
+
+    small: Sequence[T]
+    large: Sequence[T]
+
+    def at(self, images: Images, severity: int) -> T:
+        """The constant for these images. Raises UsageError for a severity outside 1 to 5."""
+        if severity not in (1, 2, 3, 4, 5):
+            raise UsageError(f"Severity {severity!r} does not exist: use a whole number from 1 to 5.")
+        return (self.small if is_small(images) else self.large)[severity - 1]
+
+
+def is_small(images: Images) -> bool:
+    """Whether the constants for small images apply."""
+    return side(images) < _SMALL
+
+
+def side(images: Images) -> int:
+    """The shorter side in pixels."""
+    return min(images.shape[-2:])
+
+
+def pixel_scale(images: Images) -> float:
+    """What a length in pixels is multiplied by: 1 at the published size, 32 or 224."""
+    return side(images) / (CIFAR_SIDE if is_small(images) else IMAGENET_SIDE)

@@ -1,0 +1,34 @@
+"""A study's context without a run around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from audit.cell import Cell
+from audit.errors import AuditError
+from audit.evidence import Evidence
+from audit.models.under_test import ModelUnderTest
+from audit.plan import Slice, Task
+from audit.studies.context import Context
+from audit.types import Batch
+
+
+def bare_context(
+    model: ModelUnderTest, batch: Batch, cell: Cell, *, stopping: Callable[[], bool] = lambda: False
+) -> Context:
+    def no_input(name: str) -> Evidence:
+        raise AuditError(f"This study has no input {name}.")
+
+    return Context(
+        task=Task(cell, "standard", Slice("test", 0, len(batch)), 0),
+        model=lambda: model,
+        batch=lambda: batch,
+        evidence=no_input,
+        scratch=Path("unused"),
+        progress=lambda done, total: None,
+        stopping=stopping,
+        device=torch.device("cpu"),
+    )
