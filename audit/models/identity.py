@@ -1,0 +1,27 @@
+"""The name of a model by what its answers depend on: hashes of its files and its settings. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from audit.models.files import existing, sha256_of
+
+if TYPE_CHECKING:
+    from audit.models.choice import ModelChoice
+
+VERSION = 1
+"""Raised when the same files are read into another model."""
+
+
+def model_identity(
+    config: ModelChoice, *, classes: tuple[str, ...], input_shape: tuple[int, int, int], seed: int
+) -> str:
+    """SHA-256 over the bytes of the weights and of the user's code, the architecture's name, the normalisation, the
+    classes and the image shape; `seed` only where the weights are not loaded. Raises ModelError for a missing file."""
+    file = config.architecture.rpartition(":")[0]
+    code = sha256_of(existing(file)) if file.endswith(".py") else ""
+    architecture = config.architecture.rpartition(":")[2] if code else config.architecture
+    weights = sha256_of(existing(config.weights)) if config.weights else f"seed {seed}"
+    parts = (VERSION, architecture, code, weights, config.mean, config.std, tuple(classes), tuple(input_shape))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,0 +1,95 @@
+"""From [model] of the configuration to a module: data formats by default, code only when it is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from audit.errors import ModelError
+from audit.models.architecture import build, default_for
+from audit.models.choice import Content, LoadedModel, ModelChoice, Shape, TrustedFile, Vouched
+from audit.models.code import build_from_code, is_code
+from audit.models.files import existing
+from audit.models.identity import model_identity
+from audit.models.state_dict import fit
+
+FORMATS: Mapping[str, str] = {
+    ".safetensors": "audit.models.safetensors_file:read",
+    ".pt": "audit.models.torch_checkpoint:read",
+    ".pth": "audit.models.torch_checkpoint:read",
+    ".ckpt": "audit.models.torch_checkpoint:read",
+    ".bin": "audit.models.torch_checkpoint:read",
+    ".tar": "audit.models.torch_checkpoint:read",
+}
+"""What reads a checkpoint, by the ending of its name: `read(path, trust) -> Content`."""
+
+
+def load_model(
+    config: ModelChoice, *, classes: Sequence[str], input_shape: Shape, device: torch.device | str, seed: int
+) -> LoadedModel:
+    """The module `config` names, on `device`, in eval mode; without weights, a fresh one drawn from `seed`.
+
+    `classes` in the model's order; `input_shape` (C, H, W). Raises UntrustedError for code nobody vouched for,
+    ModelError naming the first keys that do not fit, UsageError for an unknown architecture.
+    """
+    names = tuple(classes)
+    content = read_checkpoint(Path(config.weights), config.trust) if config.weights else Content()
+    module, trusted, notes = _assemble(config, content, len(names), input_shape, seed)
+    return LoadedModel(
+        module=module.to(device).eval(),
+        identity=model_identity(config, classes=names, input_shape=input_shape, seed=seed),
+        origin=_origin(config),
+        notes=content.notes + notes,
+        trusted=tuple(file.row() for file in (*content.trusted, *trusted)),
+    )
+
+
+def read_checkpoint(path: Path, trust: Sequence[Vouched]) -> Content:
+    """What the file `path` holds. Raises ModelError for an unknown ending, UntrustedError for code."""
+    existing(path)
+    reader = FORMATS.get(path.suffix.lower())
+    if reader is None:
+        raise ModelError(f"{path.name} is in no format known here; one of {', '.join(FORMATS)} was expected.")
+    module, function = reader.split(":")
+    read: Callable[[Path, Sequence[Vouched]], Content] = getattr(import_module(module), function)
+    return read(path, trust)
+
+
+def fresh_module(
+    config: ModelChoice, *, classes: int, input_shape: Shape, seed: int
+) -> tuple[nn.Module, tuple[TrustedFile, ...]]:
+    """The architecture with new weights drawn from `seed`, and the code that was run to make it."""
+    if is_code(config.architecture):
+        module, file = build_from_code(
+            config.architecture, config.trust, classes=classes, input_shape=input_shape, seed=seed
+        )
+        return module, (file,)
+    name = default_for(input_shape) if config.architecture == "auto" else config.architecture
+    return build(name, classes=classes, input_shape=input_shape, seed=seed), ()
+
+
+def _assemble(
+    config: ModelChoice, content: Content, classes: int, input_shape: Shape, seed: int
+) -> tuple[nn.Module, tuple[TrustedFile, ...], tuple[str, ...]]:
+    if content.module is not None:
+        return content.module, (), ()
+    module, trusted = fresh_module(config, classes=classes, input_shape=input_shape, seed=seed)
+    if content.state is None or config.weights is None:
+        return module, trusted, ()
+    name = config.architecture if config.architecture != "auto" else default_for(input_shape)
+    notes = fit(module, content.state, checkpoint=Path(config.weights).name, architecture=_short(name))
+    return module, trusted, notes
+
+
+def _origin(config: ModelChoice) -> str:
+    architecture = _short(config.architecture)
+    return f"{Path(config.weights).name} ({architecture})" if config.weights else architecture
+
+
+def _short(architecture: str) -> str:
+    """Without the folder of the user's file, which is nobody's business in a report."""
+    return Path(architecture).name if is_code(architecture) else architecture

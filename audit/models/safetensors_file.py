@@ -1,0 +1,26 @@
+"""Safetensors: a header and numbers, nothing that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+
+from audit.errors import ModelError
+from audit.models.choice import Content, Vouched
+from audit.models.files import read_whole
+from audit.models.state_dict import unwrapped
+
+
+def read(path: Path, trust: Sequence[Vouched]) -> Content:
+    """The state dict of a .safetensors file, on the CPU. Raises ModelError when the file is damaged."""
+    body = read_whole(path)
+    try:
+        state = parse(body)
+    except (SafetensorError, ValueError, KeyError, TypeError) as fault:
+        raise ModelError(
+            f"{path.name} is not a whole safetensors file ({fault}); export or download it again."
+        ) from fault
+    return unwrapped(state, path.name)

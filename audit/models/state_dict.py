@@ -1,0 +1,123 @@
+"""State dicts: found inside what trainers save around them, and fitted to an architecture or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audit.errors import ModelError
+from audit.models.choice import Content
+
+_NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "weights", "params")
+"""Where trainers put the state dict: Lightning, torchvision's references, timm, hand-written loops."""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
+"""What DataParallel, torch.compile and Lightning put before every key. Stripped only when the model asks for it."""
+
+
+def unwrapped(found: Any, name: str) -> Content:
+    """The state dict in what file `name` holds, perhaps nested; says what was unwrapped. Raises ModelError."""
+    notes: list[str] = []
+    while isinstance(found, Mapping) and not _is_state(found):
+        nest = next((key for key in _NESTS if isinstance(found.get(key), Mapping)), None)
+        if nest is None:
+            break
+        notes.append(f"{name}: the weights were taken from its entry {nest!r}.")
+        found = found[nest]
+    if isinstance(found, Mapping) and _is_state(found):
+        return Content(state=_plain(found, name), notes=tuple(notes))
+    raise ModelError(
+        f"{name} holds {_describe(found)}, where a state dict (names to tensors) was expected, perhaps under one of "
+        f"{', '.join(_NESTS)}. Save it with torch.save(model.state_dict(), ...)."
+    )
+
+
+def fit(module: nn.Module, state: Mapping[str, Tensor], *, checkpoint: str, architecture: str) -> tuple[str, ...]:
+    """Load `state` into `module`, every key or none; returns notes on prefixes removed and types widened.
+
+    Raises ModelError naming the first keys that are missing, unknown or of another shape.
+    """
+    expected = module.state_dict()
+    matched, notes = _without_prefix(state, expected)
+    problems = _mismatches(matched, expected)
+    if problems:
+        raise ModelError(
+            f"{checkpoint} does not fit the architecture {architecture}: {'; '.join(problems)}. Give the architecture "
+            "it was trained with by --architecture, and the same classes and image size."
+        )
+    module.load_state_dict(matched)
+    types = sorted({str(t.dtype) for k, t in matched.items() if t.dtype != expected[k].dtype})
+    if types:
+        notes += (f"{checkpoint}: weights of type {', '.join(types)} are run as float32.",)
+    return notes
+
+
+def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    """Whether `state` fails to fit a module whose own state is `expected`, prefixes aside."""
+    return bool(_mismatches(_without_prefix(state, expected)[0], expected))
+
+
+def _without_prefix(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """`state` with the wrappers' prefixes gone, as far as that makes its keys the expected ones."""
+    current = dict(state)
+    removed = ""
+    while set(current) != set(expected):
+        prefix = next((p for p in _PREFIXES if current and all(key.startswith(p) for key in current)), None)
+        if prefix is None or all(key.startswith(prefix) for key in expected):
+            break
+        current = {key.removeprefix(prefix): tensor for key, tensor in current.items()}
+        removed += prefix
+    return current, (f"The prefix {removed!r} was removed from every key.",) if removed else ()
+
+
+def _mismatches(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    # Old BatchNorm checkpoints lack the step counter, which changes no prediction.
+    missing = [key for key in expected if key not in state]
+    unknown = [key for key in state if key not in expected]
+    shapes = [
+        f"{key} ({tuple(state[key].shape)} in the file, {tuple(expected[key].shape)} expected)"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
+    ]
+    kinds = [
+        f"{key} ({state[key].dtype} in the file, {expected[key].dtype} expected)"
+        for key in expected
+        if key in state and state[key].is_floating_point() != expected[key].is_floating_point()
+    ]
+    problems = []
+    for keys, text in (
+        (missing, "missing"),
+        (unknown, "unknown"),
+        (shapes, "of another shape"),
+        (kinds, "of another type"),
+    ):
+        if keys:
+            more = f" and {len(keys) - 2} more" if len(keys) > 2 else ""
+            problems.append(f"{text}: {', '.join(keys[:2])}{more}")
+    return problems
+
+
+def _is_state(found: Mapping[Any, Any]) -> bool:
+    return bool(found) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
+
+
+def _plain(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Dense tensors that hold their own numbers. Sparse ones are refused: their indices are not checked on load."""
+    for key, tensor in state.items():
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
+            raise ModelError(
+                f"{name}: tensor {key} is sparse, quantised, complex or empty, where plain dense weights were "
+                "expected. Save the state dict of the float model."
+            )
+    return {key: tensor.detach() for key, tensor in state.items()}
+
+
+def _describe(found: Any) -> str:
+    if isinstance(found, Mapping):
+        keys = [str(key) for key in list(found)[:5]]
+        return f"a dictionary of {len(found)} entries ({', '.join(keys) or 'none'})"
+    return f"an object of type {type(found).__name__}"

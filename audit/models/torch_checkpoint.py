@@ -1,0 +1,74 @@
+"""torch.save files (.pt, .pth, .ckpt, .bin): data with `weights_only=True`; anything else is code and needs trust.
+
+There is no fallback: a file that torch refuses as data runs only when the user vouches for that very file
+(CVE-2025-32434 and CVE-2026-24747 are why torch 2.10 or newer is required).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from audit.errors import ModelError, UntrustedError
+from audit.models.choice import Content, TrustedFile, Vouched
+from audit.models.files import read_whole, vouched
+from audit.models.pickle_inspection import DAMAGE, first_line, is_whole, members_of, why_code
+from audit.models.state_dict import unwrapped
+
+
+def read(path: Path, trust: Sequence[Vouched]) -> Content:
+    """The state dict (or, trusted, the module) in a torch.save file, on the CPU.
+
+    Raises UntrustedError for files that need code, listing the globals they ask for; ModelError for damaged ones.
+    """
+    body = read_whole(path)
+    why = why_code(body, path.name)
+    if not why:
+        return unwrapped(_as_data(body, path.name), path.name)
+    sha256 = vouched(path, body, trust, why=why)
+    trusted = (TrustedFile(path.name, sha256),)
+    found = _as_code(body, path.name)
+    note = f"{path.name} {why}; it was run because it is trusted (SHA-256 {sha256[:12]}...)."
+    if isinstance(found, nn.Module):
+        return Content(module=found, notes=(note,), trusted=trusted)
+    inner = unwrapped(found, path.name)
+    return Content(state=inner.state, notes=(note, *inner.notes), trusted=trusted)
+
+
+def _as_data(body: bytes, name: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as fault:
+        if is_whole(body):
+            raise UntrustedError(
+                f"{name} is a pickle that torch refuses to read as data ({first_line(fault)}); it is not opened. Save "
+                "the state dict with torch.save(model.state_dict(), ...) or as safetensors."
+            ) from fault
+        raise ModelError(f"{name} is cut short or damaged; export or download it again.") from fault
+    except DAMAGE as fault:
+        raise ModelError(
+            f"{name} is cut short or damaged ({first_line(fault)}); export or download it again."
+        ) from fault
+
+
+def _as_code(body: bytes, name: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if any(member.endswith("constants.pkl") for member in members_of(body, name)):
+                return torch.jit.load(io.BytesIO(body), map_location="cpu")  # type: ignore[no-untyped-call]
+            return torch.load(io.BytesIO(body), map_location="cpu", weights_only=False)
+    except Exception as fault:
+        raise ModelError(
+            f"{name} is trusted but does not load ({type(fault).__name__}: {first_line(fault)}). The code it was saved "
+            "with must be importable; a state dict has no such need."
+        ) from fault
