@@ -15,7 +15,7 @@ from audit.data.slices import audit_order
 from audit.errors import AuditError, EnvironmentFault, Interrupted, NotApplicable, UntrustedError
 from audit.evidence import Evidence
 from audit.models.under_test import ModelUnderTest
-from audit.passes.probe import tune
+from audit.passes.probe import choose_layout
 from audit.plan import Slice, Task
 from audit.registry import find
 from audit.store import Store
@@ -87,7 +87,7 @@ class InProcess:
     def _model(self, identity: str) -> ModelUnderTest:
         if identity not in self._models:
             model = self._make_model(identity)
-            tune(model)
+            choose_layout(model)
             self._models[identity] = model
         return self._models[identity]
 

@@ -1,0 +1,43 @@
+"""The commands of `audit`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from audit.cli.doctor import doctor
+from audit.cli.harden import harden
+from audit.cli.methods import methods
+from audit.cli.plan import plan
+from audit.cli.report import report
+from audit.cli.run import run
+from audit.cli.train import train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 pass · 1 gate failed · 2 usage or configuration · 3 incomplete · 4 refused as untrusted · "
+    "5 environment · 130 interrupted.",
+)
+
+for command in (run, plan, train, harden, report, methods, doctor):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("audit"))
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """What does an image classifier look at, how easily is it fooled, and can it be made harder to fool?"""

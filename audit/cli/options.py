@@ -1,0 +1,107 @@
+"""The flags that several commands share, and how they become a configuration."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from audit.errors import UsageError
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel="Output")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.", rich_help_panel="Output")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More detail; tracebacks.", rich_help_panel="Output")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="Plain text.", rich_help_panel="Output")]
+
+ConfigFile = Annotated[
+    Path | None, typer.Argument(help="An audit.toml; flags go over it, a preset under it.", show_default=False)
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE.",
+        show_default="sample",
+    ),
+]
+ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize folder images to this height and width.")]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture", help="A zoo name, torchvision:NAME, timm:NAME, or FILE.py:FUNCTION (needs --trust)."
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="A .safetensors, .pt or .pth checkpoint; trained here when absent.")
+]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", help="The mean the model expects subtracted, one value or one a channel: .5,.5,.5"),
+]
+Std = Annotated[str | None, typer.Option("--std", help="The standard deviation it expects divided by.")]
+Trust = Annotated[
+    list[Path] | None, typer.Option("--trust", help="Run this file's code; its SHA-256 is recorded. Repeatable.")
+]
+Preset = Annotated[str | None, typer.Option("--preset", help="quick, standard or full.", show_default="quick")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Root of every random draw.", show_default="0")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", show_default="auto")]
+Out = Annotated[Path, typer.Option("--out", help="The run folder: document, report, models, store.")]
+NormFlag = Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.", show_default="linf")]
+EpsFlag = Annotated[
+    str | None, typer.Option("--eps", help="The verdict's eps in pixel range, as 0.1 or 8/255.", show_default=False)
+]
+Battery = Annotated[str | None, typer.Option("--battery", help="quick, standard, autoattack or full.")]
+Examples = Annotated[int | None, typer.Option("--examples", min=1, help="Attack and corrupt this many test images.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any configuration key: --set explanations.examples=8. Repeatable."),
+]
+
+
+def overrides(flags: Mapping[str, Any], settings: Sequence[str] | None = None) -> dict[str, Any]:
+    """A nested configuration from flags named by dotted key (None is left out) and `--set key=value`s."""
+    nested: dict[str, Any] = {}
+    for key, value in flags.items():
+        if value is not None:
+            _put(nested, key, value)
+    for setting in settings or ():
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting!r} is not KEY=VALUE, as in --set explanations.examples=8.")
+        _put(nested, key.strip(), _toml_value(text.strip()))
+    return nested
+
+
+def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
+    """Comma-separated numbers. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{flag} {text!r} is not a number or numbers with commas, as in {flag} 0.5,0.5,0.5.") from None
+
+
+def trusted(paths: Sequence[Path] | None) -> list[dict[str, str]] | None:
+    """The configuration's form of --trust."""
+    return [{"path": str(path)} for path in paths] if paths else None
+
+
+def _put(nested: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        nested = nested.setdefault(section, {})
+        if not isinstance(nested, dict):
+            raise UsageError(f"--set {key}: {section!r} is a value, not a table.")
+    nested[last] = value
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return json.loads(json.dumps(text))

@@ -1,0 +1,88 @@
+"""`audit plan`: what a run would compute, and what its store already knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from audit.cli import options as flag
+from audit.cli.voice import speaking
+
+
+def plan(
+    config: flag.ConfigFile = None,
+    data: flag.Data = None,
+    model: flag.Model = None,
+    architecture: flag.Architecture = None,
+    mean: flag.Mean = None,
+    std: flag.Std = None,
+    trust: flag.Trust = None,
+    preset: flag.Preset = None,
+    settings: flag.Set = None,
+    seed: flag.Seed = None,
+    out: flag.Out = Path("audit-run"),
+    as_json: flag.AsJson = False,
+    quiet: flag.Quiet = False,
+    verbose: flag.Verbose = False,
+    no_color: flag.NoColor = False,
+) -> None:
+    """List the cells of a run without running them: study, method, model, examples, stored or not.
+
+    [bold]Examples[/]
+
+      audit plan
+
+      audit plan audit.toml --preset standard --json
+    """
+    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+        from rich.markup import escape
+        from rich.table import Table
+
+        from audit.cli.jobs import load
+        from audit.job.folder import RunFolder
+        from audit.job.prepare import prepare
+        from audit.planning import make_plan
+
+        flags = {
+            "data.source": data,
+            "model.weights": model,
+            "model.architecture": architecture,
+            "model.mean": flag.numbers(mean, "--mean"),
+            "model.std": flag.numbers(std, "--std"),
+            "model.trust": flag.trusted(trust),
+            "seed": seed,
+        }
+        chosen = load(config, preset, flag.overrides(flags, settings))
+        store = RunFolder(out).store
+        rows: list[dict[str, Any]] = [
+            {
+                "wave": task.wave,
+                "study": task.cell.study,
+                "method": task.cell.method,
+                "model": task.role,
+                "split": task.examples.split,
+                "examples": len(task.examples),
+                "stored": store.has(task.cell.key),
+                "key": task.cell.key,
+            }
+            for task in make_plan(chosen, prepare(chosen).subject).tasks
+        ]
+
+        def show() -> None:
+            table = Table("wave", "study", "method", "model", "examples", "stored", "key", box=None)
+            for row in rows:
+                examples = f"{row['examples']} {row['split']}"
+                stored = "yes" if row["stored"] else "no"
+                table.add_row(
+                    str(row["wave"]),
+                    row["study"],
+                    escape(row["method"]),
+                    row["model"],
+                    examples,
+                    stored,
+                    row["key"][:12],
+                )
+            voice.out.print(table)
+            voice.out.print(f"{len(rows)} cells, {sum(row['stored'] for row in rows)} of them in the store of {out}.")
+
+        voice.give({"cells": rows}, show)

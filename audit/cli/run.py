@@ -1,0 +1,77 @@
+"""`audit run`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audit.cli import options as flag
+from audit.cli.voice import speaking
+
+
+def run(
+    config: flag.ConfigFile = None,
+    data: flag.Data = None,
+    model: flag.Model = None,
+    architecture: flag.Architecture = None,
+    mean: flag.Mean = None,
+    std: flag.Std = None,
+    trust: flag.Trust = None,
+    image_size: flag.ImageSize = None,
+    preset: flag.Preset = None,
+    norm: flag.NormFlag = None,
+    eps: flag.EpsFlag = None,
+    battery: flag.Battery = None,
+    examples: flag.Examples = None,
+    harden: Annotated[
+        bool | None,
+        typer.Option("--harden/--no-harden", help="Train a hardened model and audit it too.", show_default="harden"),
+    ] = None,
+    settings: flag.Set = None,
+    seed: flag.Seed = None,
+    device: flag.Device = None,
+    out: flag.Out = Path("audit-run"),
+    gate: Annotated[bool, typer.Option("--gate", help="Exit 1 when the verdict is fail or inconclusive.")] = False,
+    as_json: flag.AsJson = False,
+    quiet: flag.Quiet = False,
+    verbose: flag.Verbose = False,
+    no_color: flag.NoColor = False,
+) -> None:
+    """Train or load a model, audit it, harden it, audit that too, and write the report.
+
+    Without any flag it does so on the Fashion-MNIST sample that ships with the package. What the run folder
+    holds already is not computed again, so an interrupted run goes on with the same command.
+
+    [bold]Examples[/]
+
+      audit run
+
+      audit run --data fashion-mnist:/usr/share/datasets/fashion-mnist --preset standard --out fashion
+
+      audit run --model net.safetensors --architecture cnn-28 --data folder:photos --mean .5 --std .5
+
+      audit run audit.toml --set explanations.examples=8 --gate
+    """
+    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+        from audit.cli.jobs import Job, carry_out, load
+
+        flags = {
+            "data.source": data,
+            "data.image_size": image_size,
+            "model.weights": model,
+            "model.architecture": architecture,
+            "model.mean": flag.numbers(mean, "--mean"),
+            "model.std": flag.numbers(std, "--std"),
+            "model.trust": flag.trusted(trust),
+            "robustness.norm": norm,
+            "robustness.eps": eps,
+            "robustness.battery": battery,
+            "robustness.examples": examples,
+            "corruptions.examples": examples,
+            "hardening.enabled": harden,
+            "seed": seed,
+            "device": device,
+        }
+        carry_out(Job(load(config, preset, flag.overrides(flags, settings)), out, gate=gate), voice)

@@ -1,0 +1,65 @@
+"""`audit train`: a model from data, with its accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audit.cli import options as flag
+from audit.cli.voice import speaking
+
+
+def train(
+    config: flag.ConfigFile = None,
+    data: flag.Data = None,
+    architecture: flag.Architecture = None,
+    trust: flag.Trust = None,
+    image_size: flag.ImageSize = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="See `audit methods`.", show_default="standard")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1)] = None,
+    optimizer: Annotated[str | None, typer.Option("--optimizer", help="adam, adamw, sgd, rmsprop or adagrad.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate")] = None,
+    norm: flag.NormFlag = None,
+    eps: flag.EpsFlag = None,
+    settings: flag.Set = None,
+    seed: flag.Seed = None,
+    device: flag.Device = None,
+    out: flag.Out = Path("audit-train"),
+    as_json: flag.AsJson = False,
+    quiet: flag.Quiet = False,
+    verbose: flag.Verbose = False,
+    no_color: flag.NoColor = False,
+) -> None:
+    """Train a model and measure its clean accuracy; the weights land in OUT/models/standard.safetensors.
+
+    [bold]Examples[/]
+
+      audit train
+
+      audit train --data folder:photos --architecture cnn-150 --image-size 150 --epochs 30 --out photos
+    """
+    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+        from audit.cli.jobs import Job, carry_out, load
+
+        flags = {
+            "data.source": data,
+            "data.image_size": image_size,
+            "model.architecture": architecture,
+            "model.trust": flag.trusted(trust),
+            "training.recipe": recipe,
+            "training.epochs": epochs,
+            "training.batch_size": batch_size,
+            "training.optimizer": optimizer,
+            "training.learning_rate": learning_rate,
+            "robustness.norm": norm,
+            "robustness.eps": eps,
+            "hardening.enabled": False,
+            "seed": seed,
+            "device": device,
+        }
+        carry_out(Job(load(config, None, flag.overrides(flags, settings)), out, scope="train"), voice)

@@ -1,0 +1,33 @@
+"""Write the models a run trained as safetensors, with what loading them needs in the header."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from safetensors.numpy import save
+
+from audit.dossier import Dossier
+from audit.job.folder import RunFolder
+from audit.store import write_atomically
+
+PREFIX = "weights/"
+
+
+def export_models(folder: RunFolder, dossier: Dossier) -> None:
+    """`models/ROLE.safetensors` for each model trained; written again only when it differs."""
+    for entry in dossier.entries("training"):
+        arrays = entry.evidence.arrays
+        weights = {k.removeprefix(PREFIX): np.ascontiguousarray(v) for k, v in arrays.items() if k.startswith(PREFIX)}
+        settings = entry.task.cell.settings
+        header = {
+            "architecture": str(settings["architecture"]),
+            "classes": json.dumps(settings["classes"]),
+            "input_shape": json.dumps(settings["input_shape"]),
+            "mean": json.dumps(entry.evidence.facts["mean"]),
+            "std": json.dumps(entry.evidence.facts["std"]),
+        }
+        body = save(weights, metadata=header)
+        path = folder.model(entry.task.role)
+        if not path.exists() or path.read_bytes() != body:
+            write_atomically(path, body)

@@ -1,0 +1,112 @@
+"""What the report says of a run beside its evidence: names, origins, pictures, the commands that repeat it."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.config import RunConfig
+from audit.data.slices import audit_order
+from audit.dossier import Dossier, Entry
+from audit.job.prepare import Prepared
+from audit.models.under_test import ModelUnderTest
+from audit.report.facts import ModelFacts, RunFacts
+
+LIBRARIES = ("torch", "torchvision", "captum", "foolbox", "lime", "shap", "numpy", "scikit-learn", "scikit-image")
+
+
+def gather_facts(prepared: Prepared, dossier: Dossier) -> RunFacts:
+    """The facts of a run; nothing in them depends on when or where it ran, only on what and on which machine."""
+    dataset, config = prepared.dataset, prepared.config
+    order = audit_order(dataset.test, config.seed)
+    loaded = prepared.loaded
+    return RunFacts(
+        version=version("audit"),
+        data=dataset.name,
+        classes=dataset.classes,
+        shape=dataset.shape,
+        models=_models(prepared, dossier),
+        gallery=_pixels(prepared, order[: _shown(config, len(order))]),
+        ids=tuple(dataset.test.ids[i] for i in order),
+        notes=dataset.notes,
+        environment=_environment(prepared),
+        trusted=loaded.trusted if loaded else (),
+        commands=_commands(config),
+    )
+
+
+def _shown(config: RunConfig, examples: int) -> int:
+    return min(config.report.gallery, config.explanations.examples, config.robustness.examples, examples)
+
+
+def _pixels(prepared: Prepared, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    if len(positions) == 0 or not prepared.config.report.images:
+        return np.zeros((0, *prepared.dataset.shape), dtype=np.uint8)
+    images = prepared.dataset.test.batch(positions).images.numpy()
+    return np.rint(images * 255).astype(np.uint8)
+
+
+def _models(prepared: Prepared, dossier: Dossier) -> tuple[ModelFacts, ...]:
+    trained = {entry.task.role: _trained(entry) for entry in dossier.entries("training")}
+    wrapped = prepared.wrapped()
+    standard = {} if wrapped is None else {"standard": _loaded(prepared, wrapped())}
+    return tuple((standard | trained).values())
+
+
+def _trained(entry: Entry) -> ModelFacts:
+    cell, facts = entry.task.cell, entry.evidence.facts
+    return ModelFacts(
+        role=entry.task.role,
+        architecture=cell.settings["architecture"],
+        origin="trained here",
+        identity=cell.key,
+        parameters=int(facts["parameters"]),
+        recipe=cell.method,
+    )
+
+
+def _loaded(prepared: Prepared, model: ModelUnderTest) -> ModelFacts:
+    assert prepared.loaded is not None
+    return ModelFacts(
+        role="standard",
+        architecture=prepared.subject.architecture,
+        origin=prepared.loaded.origin,
+        identity=prepared.loaded.identity,
+        parameters=sum(p.numel() for p in model.net.parameters()),
+        notes=(*prepared.loaded.notes, *model.notes),
+    )
+
+
+def _environment(prepared: Prepared) -> Mapping[str, Any]:
+    return {
+        "device": prepared.device.type,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def _commands(config: RunConfig) -> dict[str, str]:
+    """The command that repeats the run, and those that look at it again."""
+    words = ["audit", "run", "--preset", config.preset, "--seed", str(config.seed)]
+    words += ["--data", config.data.source]
+    if config.data.image_size:
+        words += ["--image-size", str(config.data.image_size)]
+    if config.model.weights:
+        words += ["--model", config.model.weights]
+    words += ["--architecture", config.model.architecture]
+    for trust in config.model.trust:
+        words += ["--trust", trust.path]
+    words += ["--norm", config.robustness.norm]
+    if config.robustness.eps:
+        words += ["--eps", f"{config.robustness.eps:g}"]
+    words += ["--battery", config.robustness.battery, "--examples", str(config.robustness.examples)]
+    if not config.hardening.enabled:
+        words.append("--no-harden")
+    return {"run": shlex.join(words), "report": "audit report audit-run", "plan": "audit plan"}

@@ -1,0 +1,105 @@
+"""The run folder: one owner at a time, one format, everything in it replaceable but the store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from audit.errors import EnvironmentFault, UsageError
+from audit.store import Store, disk_faults, write_atomically
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run lives: `audit.json`, `report.html`, `timing.json`, `models/`, `store/`."""
+
+    root: Path
+
+    @property
+    def store(self) -> Store:
+        """The evidence."""
+        return Store(self.root / "store")
+
+    @property
+    def document(self) -> Path:
+        """The one document of the run."""
+        return self.root / "audit.json"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.root / "report.html"
+
+    @property
+    def timing(self) -> Path:
+        """When and how long: the only file that differs between equal runs."""
+        return self.root / "timing.json"
+
+    def model(self, role: str) -> Path:
+        """The weights of a model trained here."""
+        return self.root / "models" / f"{role}.safetensors"
+
+    @property
+    def hardened(self) -> Path:
+        """Where a hardening job leaves the model it was asked for."""
+        return self.root / "model.safetensors"
+
+    def publish_hardened(self) -> None:
+        """Copy the hardened weights to where `audit harden` promises them."""
+        write_atomically(self.hardened, self.model("hardened").read_bytes())
+
+
+@contextmanager
+def open_run(root: Path) -> Iterator[RunFolder]:
+    """The run folder `root`, made if absent, ours alone while open.
+
+    Raises UsageError for a folder of another format, EnvironmentFault when another run holds it or it
+    cannot be written.
+    """
+    _check_format(root)
+    with disk_faults(root):
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / ".writable"
+        probe.touch()
+        probe.unlink()
+    owner = root / ".owner"
+    lock = FileLock(root / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = owner.read_text() if owner.exists() else "unknown"
+        raise EnvironmentFault(
+            f"Another run (process {pid}) is working in {root}. Wait for it, or give another folder with --out."
+        ) from None
+    try:
+        owner.write_text(str(os.getpid()))
+        write_atomically(root / "run.json", json.dumps({"tool": "audit", "format": FORMAT}) + "\n")
+        yield RunFolder(root)
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _check_format(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is a file, where a run folder was expected; give a folder with --out.")
+    marker = root / "run.json"
+    if not marker.exists():
+        return
+    try:
+        found = json.loads(marker.read_text())["format"]
+    except (ValueError, KeyError, TypeError, OSError):
+        found = "unreadable"
+    if found != FORMAT:
+        raise UsageError(
+            f"{root} was written by another version of audit (run format {found}, this one writes {FORMAT}). "
+            "Give another folder with --out, or delete this one."
+        )

@@ -1,0 +1,128 @@
+"""The main job: prepare, plan, run what is missing, judge, write the document and its renderings."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from audit.config import RunConfig
+from audit.dossier import Dossier
+from audit.engines.in_process import InProcess
+from audit.evidence import Evidence
+from audit.job.export import export_models
+from audit.job.facts import gather_facts
+from audit.job.folder import RunFolder, open_run
+from audit.job.prepare import Prepared, prepare
+from audit.plan import AuditPlan, Task
+from audit.planning import Scope, make_plan
+from audit.report.document import build_document
+from audit.report.html import render_html
+from audit.report.schema import AuditDocument
+from audit.report.serialise import to_json
+from audit.runner import run_plan
+from audit.store import write_atomically
+
+
+class Watcher(Protocol):
+    """Who watches a run, task by task and step by step."""
+
+    def begin(self, total: int, stored: int) -> None:
+        """A run of `total` tasks begins."""
+        ...
+
+    def starting(self, task: Task) -> None:
+        """A task begins to be computed."""
+        ...
+
+    def progress(self, done: int, total: int) -> None:
+        """The present task is at `done` of `total`."""
+        ...
+
+    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
+        """A task's evidence is there."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves: its folder, its document, and every cell's evidence."""
+
+    folder: RunFolder
+    document: AuditDocument
+    dossier: Dossier
+
+
+@dataclass
+class Silent:
+    """Nobody watches."""
+
+    def begin(self, total: int, stored: int) -> None:
+        """Nothing."""
+
+    def starting(self, task: Task) -> None:
+        """Nothing."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Nothing."""
+
+    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
+        """Nothing."""
+
+
+def run_job(
+    config: RunConfig,
+    out: Path,
+    *,
+    scope: Scope = "audit",
+    watcher: Watcher | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    told: Callable[[Prepared], None] = lambda prepared: None,
+) -> Outcome:
+    """Run `config` into the folder `out`; whatever its store holds already is not computed again.
+
+    Raises the errors of `audit.errors`; after any of them the same call goes on from what was finished.
+    """
+    prepared = prepare(config)
+    plan = make_plan(config, prepared.subject, scope)
+    told(prepared)
+    with open_run(out) as folder:
+        return _run_in(folder, prepared, plan, watcher or Silent(), stopping)
+
+
+def _run_in(
+    folder: RunFolder, prepared: Prepared, plan: AuditPlan, watcher: Watcher, stopping: Callable[[], bool]
+) -> Outcome:
+    begun = datetime.now(UTC)
+    clock = time.monotonic()
+    engine = InProcess(
+        dataset=prepared.dataset,
+        store=folder.store,
+        seed=prepared.config.seed,
+        device=prepared.device,
+        loaded=prepared.wrapped(),
+        starting=watcher.starting,
+        progress=watcher.progress,
+        stopping=stopping,
+    )
+    dossier = run_plan(plan, folder.store, engine, watcher)
+    export_models(folder, dossier)
+    document = build_document(dossier, prepared.config, gather_facts(prepared, dossier))
+    write_atomically(folder.document, to_json(document))
+    write_atomically(folder.report, render_html(document))
+    write_atomically(folder.timing, _timing(begun, time.monotonic() - clock, dossier))
+    return Outcome(folder, document, dossier)
+
+
+def _timing(begun: datetime, seconds: float, dossier: Dossier) -> str:
+    cells = {
+        f"{task.label} · {task.cell.key[:12]}": round(dossier.evidence[task.cell.key].seconds, 3)
+        for task in dossier.plan.tasks
+        if task.cell.key in dossier.evidence
+    }
+    body = {"begun": begun.isoformat(timespec="seconds"), "seconds": round(seconds, 3), "cell_seconds": cells}
+    return json.dumps(body, indent=2) + "\n"

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from audit.config import RunConfig, load_config
+from audit.errors import UsageError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "audit.toml"
+    path.write_text(text)
+    return path
+
+
+def test_flags_go_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    path = write(tmp_path, 'preset = "standard"\n[robustness]\nexamples = 77\neps = "8/255"\n')
+    config = load_config(path, overrides={"robustness": {"norm": "l2"}})
+    assert (config.robustness.battery, config.robustness.examples, config.robustness.norm) == ("standard", 77, "l2")
+    assert config.robustness.eps == pytest.approx(8 / 255)
+    assert load_config(path, preset="quick").robustness.battery == "quick"
+
+
+def test_no_configuration_is_the_quick_preset() -> None:
+    assert load_config() == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed = 0\n[robustness]\nexampels = 3\n", ["line 3", "robustness.exampels", "'examples'"]),
+        ("sede = 0\n", ["line 1", "sede", "'seed'"]),
+        ('[robustness]\n\nnorm = "l7"\n', ["line 3", "robustness.norm", "'linf'", "'l7'"]),
+        ("[training]\nepochs = 0\n", ["line 2", "training.epochs", "greater than or equal to 1"]),
+        ("[data]\nsource = 3\n", ["line 2", "data.source", "string"]),
+        ('preset = "fast"\n', ["preset", "quick", "standard", "full"]),
+        ("seed = \n", ["not valid TOML", "line 1"]),
+        ("[robustness]\neps = 0\n", ["line 2", "robustness.eps", "greater than 0"]),
+    ],
+)
+def test_a_wrong_key_names_file_line_key_and_remedy(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UsageError) as caught:
+        load_config(path)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"absent\.toml"):
+        load_config(tmp_path / "absent.toml")
+
+
+def test_a_wrong_flag_is_named_without_a_file() -> None:
+    with pytest.raises(UsageError, match=r"robustness\.norm"):
+        load_config(overrides={"robustness": {"norm": "l7"}})

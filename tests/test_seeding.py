@@ -1,0 +1,76 @@
+import itertools
+
+import pytest
+import torch
+from scipy import stats
+
+from audit.seeding import Generators, content_ids, derive_seed, torch_generator
+
+IDS = [f"test/{i}" for i in range(64)]
+
+
+def generators(ids: list[str] = IDS, seed: int = 0) -> Generators:
+    return Generators.of(ids, seed=seed, purpose="test", device="cpu")
+
+
+def test_draws_follow_the_example_and_not_its_place() -> None:
+    backwards = generators(IDS[::-1])
+    assert torch.equal(generators().uniform(5), backwards.uniform(5).flip(0))
+    assert torch.equal(generators(IDS[3:7]).normal(4), generators().normal(4)[3:7])
+
+
+def test_the_same_generator_draws_the_same_numbers_and_a_fork_others() -> None:
+    one = generators()
+    assert torch.equal(one.uniform(9), one.uniform(9))
+    assert not torch.equal(one.fork(0).uniform(9), one.fork(1).uniform(9))
+
+
+def test_a_fork_by_tensor_equals_forks_one_by_one() -> None:
+    streams = torch.arange(len(IDS)) * 7
+    together = generators().fork(streams).uniform(3)
+    apart = [generators([name]).fork(int(s)).uniform(3) for name, s in zip(IDS, streams, strict=True)]
+    assert torch.equal(together, torch.cat(apart))
+
+
+def test_seed_purpose_and_example_each_change_the_draws() -> None:
+    other_purpose = Generators.of(IDS, seed=0, purpose="other", device="cpu")
+    draws = [generators().uniform(4), generators(seed=1).uniform(4), other_purpose.uniform(4)]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(draws, 2))
+
+
+@pytest.mark.parametrize(
+    ("draw", "law"),
+    [(lambda g: g.uniform(2000), stats.uniform), (lambda g: g.normal(2000), stats.norm)],
+    ids=["uniform", "normal"],
+)
+def test_draws_follow_their_law(draw, law) -> None:  # type: ignore[no-untyped-def]
+    sample = draw(generators()).flatten().numpy()
+    assert stats.kstest(sample, law.cdf).pvalue > 1e-3
+
+
+def test_draws_of_neighbouring_examples_and_streams_are_uncorrelated() -> None:
+    by_example = torch.corrcoef(generators().uniform(4000))
+    by_stream = torch.corrcoef(torch.stack([generators().fork(i).uniform(60).flatten() for i in range(20)]))
+    for correlations in (by_example, by_stream):
+        off_diagonal = correlations - torch.eye(len(correlations))
+        assert off_diagonal.abs().max() < 0.085
+
+
+def test_integers_signs_and_permutations_stay_in_range() -> None:
+    whole = generators().integers(7, 500)
+    assert set(whole.unique().tolist()) == set(range(7))
+    assert set(generators().signs(500).unique().tolist()) == {-1.0, 1.0}
+    orders = generators().permutations(20)
+    assert torch.equal(orders.sort(1).values, torch.arange(20).expand(len(IDS), 20))
+
+
+def test_no_global_generator_is_touched() -> None:
+    before = torch.get_rng_state()
+    generators().normal(10)
+    torch_generator("x")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_seeds_are_the_same_on_every_machine() -> None:
+    assert derive_seed(0, "pgd", "test/1") == 7667601629351661504
+    assert content_ids(torch.zeros(1, 1, 2, 2)) == ("374708fff7719dd5",)

@@ -1,0 +1,88 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audit.errors import UsageError
+from audit.seeding import Generators
+from audit.threat import NORMS, ThreatModel, format_eps, norms, parse_eps
+
+norm_names = st.sampled_from(NORMS)
+sizes = st.floats(0.01, 1.0)
+
+
+def images(seed: int, count: int = 8) -> torch.Tensor:
+    return torch.rand(count, 2, 5, 5, generator=torch.Generator().manual_seed(seed))
+
+
+@given(norm=norm_names, eps=sizes, seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=40)
+def test_projections_and_random_starts_are_allowed(norm: str, eps: float, seed: int) -> None:
+    threat = ThreatModel(norm, eps)  # type: ignore[arg-type]
+    origin, far = images(seed), images(seed + 1)
+    generators = Generators.of(map(str, range(8)), seed=seed, purpose="t", device="cpu")
+    assert threat.allows(threat.project(far, origin), origin).all()
+    assert threat.allows(threat.random_start(origin, generators), origin).all()
+
+
+@given(norm=norm_names, eps=sizes, seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=40)
+def test_no_point_of_the_ball_is_nearer_than_the_projection(norm: str, eps: float, seed: int) -> None:
+    threat = ThreatModel(norm, eps)  # type: ignore[arg-type]
+    delta = images(seed) * 4 - 2
+    projected = threat.project_perturbation(delta)
+    other = threat.project_perturbation(images(seed + 1) * 4 - 2)
+    distance = norms(delta - projected, "l2")
+    assert (norms(projected, threat.norm) <= eps * (1 + 1e-5)).all()
+    assert (distance <= norms(delta - other, "l2") + 1e-4).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_point_inside_the_ball_is_its_own_projection(norm: str) -> None:
+    threat = ThreatModel(norm, 1.0)  # type: ignore[arg-type]
+    delta = images(0) * 0.01
+    assert torch.allclose(threat.project_perturbation(delta), delta)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_steepest_step_attains_the_dual_norm(norm: str) -> None:
+    threat = ThreatModel(norm, 1.0)  # type: ignore[arg-type]
+    gradient = images(0) - 0.5
+    step = threat.steepest(gradient)
+    dual = {"linf": "l1", "l2": "l2", "l1": "linf"}[norm]
+    assert torch.allclose(norms(step, threat.norm), torch.ones(8))
+    assert torch.allclose((step * gradient).flatten(1).sum(1), norms(gradient, dual))  # type: ignore[arg-type]
+
+
+def test_random_starts_fill_the_l2_ball_evenly() -> None:
+    threat = ThreatModel("l2", 0.5)
+    middle = torch.full((4000, 1, 2, 1), 0.5)
+    generators = Generators.of(map(str, range(4000)), seed=0, purpose="t", device="cpu")
+    radius = threat.distance(threat.random_start(middle, generators), middle)
+    # In two dimensions half of the area lies within eps / sqrt(2).
+    assert abs((radius < 0.5 / math.sqrt(2)).double().mean() - 0.5) < 0.03
+
+
+def test_what_leaves_the_ball_or_the_box_is_not_allowed() -> None:
+    threat = ThreatModel("linf", 0.1)
+    origin = torch.full((3, 1, 2, 2), 0.95)
+    given_images = origin + torch.tensor([0.049, 0.051, -0.1001]).view(3, 1, 1, 1)
+    assert threat.allows(given_images, origin).tolist() == [True, False, False]
+    assert not threat.allows(torch.full_like(origin, math.nan), origin).any()
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 8), ("linf", -0.1), ("l2", math.nan), ("l3", 0.1), ("l1", math.inf)])
+def test_a_wrong_threat_model_is_refused_with_a_sentence(norm: str, eps: float) -> None:
+    with pytest.raises(UsageError, match=r"linf|\[0,"):
+        ThreatModel(norm, eps)  # type: ignore[arg-type]
+
+
+def test_eps_is_read_and_written_as_people_do() -> None:
+    assert parse_eps("8/255") == pytest.approx(8 / 255)
+    assert parse_eps("0.1") == 0.1
+    assert format_eps(8 / 255) == "8/255"
+    assert str(ThreatModel("l2", 0.5)) == "l2 0.5"
+    with pytest.raises(UsageError, match="8/255"):
+        parse_eps("eight")
