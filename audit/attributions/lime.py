@@ -1,0 +1,84 @@
+"""LIME on image segments: the lime package's answer from one queue of masks, all images together."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.attributions.explained import Explained, Explanation
+from audit.attributions.local_linear import fit, proximity
+from audit.attributions.segmentation import paint
+from audit.models.under_test import ModelUnderTest
+from audit.passes.masks import MaskQueue
+from audit.registry import attribution
+from audit.types import Images
+
+
+@attribution(
+    reference="arXiv:1602.04938", needs="scores", signed=True, segment_based=True, baseline="segment-mean", version="1"
+)
+def lime(
+    model: ModelUnderTest,
+    images: Images,
+    explained: Explained,
+    *,
+    samples: int = 1000,
+    kernel_width: float = 0.25,
+    features: int | None = None,
+    replay: int | None = None,
+) -> Explanation:
+    """Coefficients of a ridge regression of the output on which segments are shown, near the whole image.
+
+    `samples` masks an image (the first shows everything); `kernel_width` of the proximity kernel on the cosine
+    distance; `features` keeps that many segments at most. Each image draws from its own generator; `replay` draws
+    instead what `lime_image.LimeImageExplainer(random_state=replay)` draws, and the coefficients are then its
+    own. Quality: `r2` (weighted), `intercept`, `local_output` (the regression's value at the image). Units: output.
+    """
+    queue = explained.masks(model, images)
+    drawn = [
+        _replayed(replay, samples, size) if replay is not None else _drawn(explained, row, samples, size)
+        for row, size in enumerate(queue.sizes)
+    ]
+    outputs = scores_of(queue, drawn)
+    fits = [
+        fit(masks, output, proximity(masks, kernel_width), features)
+        for masks, output in zip(drawn, outputs, strict=True)
+    ]
+    quality = {
+        "r2": torch.tensor([one.r2 for one in fits], device="cpu"),
+        "intercept": torch.tensor([one.intercept for one in fits], device="cpu"),
+        "local_output": torch.tensor([one.at_image for one in fits], device="cpu"),
+    }
+    return Explanation(paint([one.coefficients for one in fits], queue.segments), quality)
+
+
+def scores_of(queue: MaskQueue, masks: list[Tensor]) -> list[Tensor]:
+    """The output under each image's own masks, float64 (M,) each; all on the CPU, through one queue.
+
+    `masks` bool (M, segments) an image.
+    """
+    widest = max(mask.shape[1] for mask in masks)
+    padded = torch.cat([torch.nn.functional.pad(mask, (0, widest - mask.shape[1])) for mask in masks])
+    lengths = [len(mask) for mask in masks]
+    owners = torch.arange(len(masks), device="cpu").repeat_interleave(torch.tensor(lengths, device="cpu"))
+    device = queue.images.device
+    found = queue.scores(owners.to(device), padded.to(device)).double().cpu()
+    return list(torch.split(found, lengths))
+
+
+def _drawn(explained: Explained, row: int, samples: int, size: int) -> Tensor:
+    masks = explained.generators.select(torch.tensor([row], device=explained.targets.device)).integers(2, samples, size)
+    return _whole_first(masks[0].bool().cpu())
+
+
+def _replayed(seed: int, samples: int, size: int) -> Tensor:
+    """lime draws, and throws away, a seed for its segmentation before it draws its masks."""
+    state = np.random.RandomState(seed)
+    state.randint(0, high=1000)
+    return _whole_first(torch.from_numpy(state.randint(0, 2, samples * size).reshape(samples, size) == 1))
+
+
+def _whole_first(masks: Tensor) -> Tensor:
+    masks[0] = True
+    return masks

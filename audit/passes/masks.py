@@ -1,0 +1,119 @@
+"""The (image, mask) queue: masks of many images, composited as tensors, duplicates evaluated once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.models.batching import in_batches
+from audit.models.under_test import ModelUnderTest
+from audit.types import Images, Labels, Logits, Segments
+
+Compose = Callable[[slice], Images]
+"""`compose(part)` makes the images of that part of the queue, when their turn comes."""
+Judge = Callable[[Logits, slice], Tensor]
+"""`judge(logits, part)` keeps what is wanted of them, rows in order."""
+OwnedScore = Callable[[Logits, Labels], Tensor]
+"""`score(logits, owners)`: one number a row, `owners` int64 naming each row's image."""
+
+
+def evaluate(model: ModelUnderTest, count: int, compose: Compose, judge: Judge) -> Tensor:
+    """What `judge` keeps of `count` composited images, never all in memory; halves the batch on out-of-memory."""
+
+    def one(part: slice) -> Tensor:
+        return judge(model.module(compose(part)), part)
+
+    with torch.no_grad():
+        parts = list(in_batches(count, model.layout, one))
+    return torch.cat(parts) if parts else torch.zeros(0, device=model.device)
+
+
+class MaskQueue:
+    """Segment masks of a set of images, each (image, mask) forwarded once however often it is asked for.
+
+    `images` and `baseline` (N, C, H, W); `segments` int64 (N, H, W), numbered from 0 in each image; where a mask
+    is False the baseline shows. Methods that share a queue share its answers.
+    """
+
+    def __init__(
+        self, model: ModelUnderTest, images: Images, baseline: Images, segments: Segments, score: OwnedScore
+    ) -> None:
+        self.model = model
+        self.images = images
+        self.baseline = baseline
+        self.segments = segments
+        self.flat_segments = segments.flatten(1)
+        self.sizes: list[int] = (self.flat_segments.amax(1) + 1).tolist()
+        self.score = score
+        self._place: dict[bytes, int] = {}
+        self._known = torch.zeros(0, device=images.device)
+
+    def __len__(self) -> int:
+        """How many different (image, mask) pairs were forwarded."""
+        return len(self._place)
+
+    def scores(self, owners: Labels, masks: Tensor) -> Tensor:
+        """The score of each composite, float32 (M,); `owners` int64 (M,), `masks` bool (M, segments).
+
+        Columns beyond an image's own number of segments are ignored.
+        """
+        keys = self._keys(owners, masks)
+        fresh: list[int] = []
+        for position, key in enumerate(keys):
+            if key not in self._place:
+                self._place[key] = len(self._known) + len(fresh)
+                fresh.append(position)
+        if fresh:
+            self._evaluate(owners, masks, fresh, keys)
+        places = torch.tensor([self._place[key] for key in keys], dtype=torch.int64, device=self.images.device)
+        return self._known[places]
+
+    def _evaluate(self, owners: Labels, masks: Tensor, fresh: list[int], keys: list[bytes]) -> None:
+        index = torch.tensor(fresh, dtype=torch.int64, device=owners.device)
+        owners, masks = owners[index], masks[index]
+        listed = owners.tolist()
+        try:
+            new = evaluate(
+                self.model,
+                len(fresh),
+                lambda part: self._compose(listed[part], masks[part]),
+                lambda logits, part: self.score(logits, owners[part]),
+            )
+        except BaseException:
+            for position in fresh:
+                del self._place[keys[position]]
+            raise
+        self._known = torch.cat([self._known, new.to(self._known.dtype)])
+
+    def _compose(self, owners: list[int], masks: Tensor) -> Images:
+        """Run by run of one image: its pixels and segments are then broadcast, never copied."""
+        shape = self.images.shape[2:]
+        pieces = [
+            torch.where(
+                masks[start:stop].index_select(1, self.flat_segments[owner]).view(stop - start, 1, *shape),
+                self.images[owner],
+                self.baseline[owner],
+            )
+            for owner, start, stop in _runs(owners)
+        ]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def _keys(self, owners: Labels, masks: Tensor) -> list[bytes]:
+        sizes = np.asarray(self.sizes)[owners.cpu().numpy()]
+        meaningful = np.arange(masks.shape[1])[None] < sizes[:, None]
+        bits = np.packbits(masks.cpu().numpy() & meaningful, axis=1)
+        named = np.concatenate([owners.cpu().numpy().astype("<i4")[:, None].view(np.uint8), bits], axis=1)
+        return [row.tobytes() for row in named]
+
+
+def _runs(owners: list[int]) -> Iterator[tuple[int, int, int]]:
+    """`(owner, start, stop)` of each stretch of equal owners."""
+    start = 0
+    for owner, run in groupby(owners):
+        stop = start + sum(1 for _ in run)
+        yield owner, start, stop
+        start = stop
