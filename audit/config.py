@@ -19,6 +19,7 @@ Preset = Literal["quick", "standard", "full"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
 NormName = Literal["linf", "l2", "l1"]
+Precision = Literal["float32", "bfloat16"]
 
 
 def _eps(value: Any) -> Any:
@@ -70,14 +71,28 @@ class TrainingConfig(_Section):
     """How a model is trained."""
 
     recipe: str = "standard"
-    recipe_settings: dict[str, Any] = Field(default_factory=dict)
+    recipe_settings: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
     epochs: int = Field(8, ge=1)
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(128, ge=2)
     optimizer: Optimizer = "adam"
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0, description="at its peak")
     schedule: Schedule = "one-cycle"
-    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
+    weight_decay: float = Field(0.0, ge=0, description="the optimiser's own; decoupled for adamw")
+    l1: float = Field(0.0, ge=0, description="factor of the sum of absolute weights in the loss")
+    l2: float = Field(0.0, ge=0, description="factor of the sum of squared weights in the loss")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of inputs of the last layer dropped in training")
+    clip_gradient: float | None = Field(None, gt=0, description="largest l2 norm of the weight gradient")
+    weight_perturbation: float = Field(
+        0.0, ge=0, lt=1, description="size, relative to each weight, of adversarial weight perturbation (AWP)"
+    )
+    averaging: float = Field(0.0, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
+    early_stopping: int | None = Field(None, ge=1, description="stop after this many epochs without a better one")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the training images kept to choose the checkpoint")
+    probe_examples: int = Field(500, ge=1, description="held-out images attacked after each epoch")
+    probe_steps: int = Field(10, ge=1, description="steps of that attack")
+    precision: Precision = Field("float32", description="bfloat16: mixed precision; the kept weights are float32")
 
 
 class HardeningConfig(TrainingConfig):

@@ -38,6 +38,10 @@ class EnvironmentFault(AuditError):
     exit_code = 5
 
 
+class Diverged(AuditError):
+    """Training left the finite numbers; the sentence names the step, the rate and the last good checkpoint."""
+
+
 class Interrupted(AuditError):
     """The user asked to stop; what was finished is stored and the same command resumes."""
 

@@ -1,0 +1,109 @@
+"""From an architecture's name to a module with fresh weights: the zoo, torchvision and timm."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from audit.errors import EnvironmentFault, unknown_name
+from audit.models.zoo import convolutional
+from audit.seeding import derive_seed
+
+Shape = tuple[int, int, int]
+Builder = Callable[[int, Shape], nn.Module]
+
+ZOO: Mapping[str, Builder] = {
+    "cnn-28": convolutional.cnn_28,
+    "cnn-32": convolutional.cnn_32,
+    "cnn-150": convolutional.cnn_150,
+}
+"""`(classes, (C, H, W)) -> module` by name."""
+
+
+def build(name: str, *, classes: int, input_shape: Shape, seed: int) -> nn.Module:
+    """A module with weights drawn from `seed` alone, on the CPU in train mode; torch's global generators stay as
+    they were. `name` is a zoo name, `torchvision:NAME` or `timm:NAME`. Raises UsageError that lists the zoo,
+    ModelError when the images are too small for it."""
+    builder = _builder(name)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(derive_seed("weights", name, seed))
+        return builder(classes, input_shape).train()
+
+
+def default_for(input_shape: Shape) -> str:
+    """The classical net nearest in size to (C, H, W): cnn-28 up to 30 pixels, cnn-32 up to 64, cnn-150 above."""
+    size = min(input_shape[1:])
+    if size <= 30:
+        return "cnn-28"
+    return "cnn-32" if size <= 64 else "cnn-150"
+
+
+def _builder(name: str) -> Builder:
+    library, _, inner = name.partition(":")
+    if inner and library in _LIBRARIES:
+        return _LIBRARIES[library](inner)
+    if name not in ZOO:
+        raise unknown_name("architecture", name, [*ZOO, "torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION"])
+    return ZOO[name]
+
+
+def _torchvision(name: str) -> Builder:
+    models = importlib.import_module("torchvision.models")
+    if name not in models.list_models(module=models):
+        raise unknown_name("torchvision architecture", name, models.list_models(module=models))
+    # Both warn unless told whether to draw their own weights.
+    extras: dict[str, Any] = {"init_weights": True} if name in ("inception_v3", "googlenet") else {}
+
+    def builder(classes: int, input_shape: Shape) -> nn.Module:
+        module = models.get_model(name, weights=None, num_classes=classes, **extras)
+        return _with_channels(_plain_outputs(module), input_shape[0])
+
+    return builder
+
+
+def _plain_outputs(module: nn.Module) -> nn.Module:
+    """Without the auxiliary heads, whose tuple outputs no recipe and no attack understands."""
+    if hasattr(module, "aux_logits"):
+        setattr(module, "aux_logits", False)  # noqa: B010  # a plain attribute that stubs take for a submodule
+        for name in ("AuxLogits", "aux1", "aux2"):
+            if hasattr(module, name):
+                setattr(module, name, None)
+    return module
+
+
+def _timm(name: str) -> Builder:
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError as fault:
+        raise EnvironmentFault(f"timm:{name} needs timm; install it with pip install 'audit[timm]'.") from fault
+    if name not in timm.list_models():
+        raise unknown_name("timm architecture", name, timm.list_models())
+    return lambda classes, shape: timm.create_model(name, pretrained=False, num_classes=classes, in_chans=shape[0])
+
+
+def _with_channels(module: nn.Module, channels: int) -> nn.Module:
+    """The same net for images of `channels` channels: its first convolution is drawn anew when the count differs."""
+    for name, first in module.named_modules():
+        if isinstance(first, nn.Conv2d):
+            if first.in_channels != channels:
+                module.set_submodule(name, _like(first, channels))
+            break
+    return module
+
+
+def _like(first: nn.Conv2d, channels: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        channels,
+        first.out_channels,
+        cast(tuple[int, int], first.kernel_size),
+        stride=cast(tuple[int, int], first.stride),
+        padding=cast(tuple[int, int], first.padding),
+        bias=first.bias is not None,
+    )
+
+
+_LIBRARIES: Mapping[str, Callable[[str], Builder]] = {"torchvision": _torchvision, "timm": _timm}

@@ -1,0 +1,53 @@
+"""The classical convolutional nets of the image tutorials: modules throughout, so that any hook can find its layer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from audit.errors import ModelError
+
+Shape = tuple[int, int, int]
+
+
+def cnn_28(classes: int, input_shape: Shape) -> nn.Module:
+    """Two 3x3 convolutions (32, 64) with pooling, dense 64: the Keras MNIST net, 121,930 weights on 28x28 grey."""
+    return _stack("cnn-28", classes, input_shape, widths=(32, 64), pooled=(True, True), dense=64)
+
+
+def cnn_32(classes: int, input_shape: Shape) -> nn.Module:
+    """Three 3x3 convolutions (32, 64, 64), two pooled, dense 64: the Keras CIFAR-10 net, 122,570 weights."""
+    return _stack("cnn-32", classes, input_shape, widths=(32, 64, 64), pooled=(True, True, False), dense=64)
+
+
+def cnn_150(classes: int, input_shape: Shape) -> nn.Module:
+    """Three pooled 3x3 convolutions (32, 64, 128), dense 1024: the Keras net for 150x150 photographs."""
+    return _stack("cnn-150", classes, input_shape, widths=(32, 64, 128), pooled=(True, True, True), dense=1024)
+
+
+def _stack(
+    name: str, classes: int, input_shape: Shape, *, widths: Sequence[int], pooled: Sequence[bool], dense: int
+) -> nn.Sequential:
+    channels, height, width = input_shape
+    layers: list[tuple[str, nn.Module]] = []
+    for number, (wide, pool) in enumerate(zip(widths, pooled, strict=True), start=1):
+        layers.append((f"conv{number}", nn.Conv2d(channels, wide, 3)))
+        if pool:  # Before the ReLU: the maximum commutes with it, and it then has a quarter of the work.
+            layers.append((f"pool{number}", nn.MaxPool2d(2)))
+        layers.append((f"relu{number}", nn.ReLU()))
+        channels, height, width = wide, _shrink(height, pool), _shrink(width, pool)
+    if min(height, width) < 1:
+        raise ModelError(
+            f"Images of {input_shape[1]}x{input_shape[2]} pixels are too small for {name}: nothing is left after its "
+            "convolutions. Enlarge them with --image-size, or choose a smaller architecture."
+        )
+    layers += [("flatten", nn.Flatten()), ("dense", nn.Linear(channels * height * width, dense))]
+    layers += [("relu", nn.ReLU()), ("head", nn.Linear(dense, classes))]
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _shrink(size: int, pool: bool) -> int:
+    size -= 2
+    return size // 2 if pool else size

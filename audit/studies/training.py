@@ -1,0 +1,136 @@
+"""Training as a study: its evidence holds the weights, and the rows of its history."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audit.cell import Cell
+from audit.config import TrainingConfig
+from audit.errors import ModelError
+from audit.evidence import Evidence
+from audit.models.architecture import build
+from audit.models.under_test import ModelUnderTest
+from audit.registry import study
+from audit.store import write_atomically
+from audit.studies.context import Context
+from audit.threat import ThreatModel
+from audit.training.loop import Trained, Watch, fit
+
+WEIGHTS = "weights/"
+HISTORY_FILE = "history.jsonl"
+
+
+@study()
+def training(context: Context, cell: Cell) -> Evidence:
+    """Train the architecture of `cell.settings` by the recipe `cell.method`, from new weights, from those of the cell
+    `cell.inputs["start"]`, or from the loaded model `cell.model`.
+
+    The arrays are the kept state dict under "weights/"; the facts the history (one row an epoch), the kept
+    epoch, the normalisation and the size.
+    """
+    settings = cell.settings
+    module, normal = _start(context, cell)
+    rows: list[Mapping[str, Any]] = []
+
+    def record(row: Mapping[str, Any]) -> None:
+        rows.append(row)
+        write_atomically(context.scratch / HISTORY_FILE, "".join(json.dumps(one) + "\n" for one in rows))
+
+    trained = fit(
+        module,
+        context.batch(),
+        TrainingConfig.model_validate(settings["training"]),
+        classes=len(settings["classes"]),
+        threat=None if cell.threat is None else ThreatModel(cell.threat["norm"], cell.threat["eps"]),
+        seed=cell.seed,
+        mean=normal[0],
+        std=normal[1],
+        device=context.device,
+        watch=Watch(context.scratch, context.progress, context.stopping, record),
+    )
+    return _evidence(cell, trained, module)
+
+
+def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.Module | None = None) -> ModelUnderTest:
+    """The model a training study made. `module` gives the structure where it came from a user's own file and not
+    from a name. Raises ModelError when the weights do not fit it."""
+    settings, facts = evidence.cell.settings, evidence.facts
+    net = copy.deepcopy(module) if module is not None else _fresh(settings, 0)
+    net.load_state_dict(stored_weights(evidence))
+    return ModelUnderTest(
+        net,
+        classes=settings["classes"],
+        input_shape=tuple(settings["input_shape"]),
+        mean=facts["mean"],
+        std=facts["std"],
+        device=device,
+    )
+
+
+def stored_weights(evidence: Evidence) -> dict[str, Tensor]:
+    """The state dict in a training study's evidence."""
+    return {
+        name.removeprefix(WEIGHTS): torch.from_numpy(np.array(array))
+        for name, array in evidence.arrays.items()
+        if name.startswith(WEIGHTS)
+    }
+
+
+def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any]]:
+    """The module to train with its mean and std: a start's own normalisation goes with its weights."""
+    if "start" in cell.inputs:
+        start = context.evidence("start")
+        module = _fresh(cell.settings, cell.seed)
+        module.load_state_dict(stored_weights(start))
+        return module, (start.facts["mean"], start.facts["std"])
+    if cell.model:
+        model = context.model()
+        module = copy.deepcopy(model.net)
+        for parameter in module.parameters():
+            parameter.requires_grad_(True)
+        return module, (model.mean, model.std)
+    return _fresh(cell.settings, cell.seed), (cell.settings.get("mean"), cell.settings.get("std"))
+
+
+def _fresh(settings: Mapping[str, Any], seed: int) -> nn.Module:
+    channels, height, width = settings["input_shape"]
+    return build(
+        settings["architecture"], classes=len(settings["classes"]), input_shape=(channels, height, width), seed=seed
+    )
+
+
+def _evidence(cell: Cell, trained: Trained, module: nn.Module) -> Evidence:
+    _require_finite(trained)
+    return Evidence(
+        cell,
+        "measured",
+        arrays={WEIGHTS + name: weight.numpy() for name, weight in trained.weights.items()},
+        facts={
+            "history": [dict(row) for row in trained.history],
+            "kept_epoch": trained.kept_epoch,
+            "stopped": trained.stopped,
+            "notes": list(trained.notes),
+            "mean": list(trained.mean),
+            "std": list(trained.std),
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        },
+        forwards=trained.passes.forwards,
+        backwards=trained.passes.backwards,
+        environment={"seconds_per_epoch": list(trained.seconds)},
+    )
+
+
+def _require_finite(trained: Trained) -> None:
+    broken = [name for name, weight in trained.weights.items() if not bool(torch.isfinite(weight).all())]
+    if broken:
+        raise ModelError(
+            f"Training ended in weights that are not finite ({broken[0]}). Lower --learning-rate, or clip the gradient "
+            "with training.clip_gradient."
+        )

@@ -1,0 +1,59 @@
+"""The adversary inside the training loop: short projected ascent on a net that is held still meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from audit.threat import ThreatModel
+from audit.types import Images, Logits
+
+
+def ascend(
+    net: nn.Module,
+    origin: Images,
+    start: Images,
+    threat: ThreatModel,
+    loss: Callable[[Logits], Tensor],
+    *,
+    steps: int,
+    step_size: float,
+) -> Images:
+    """`steps` of steepest ascent on `loss(logits) -> (N,)` from `start`, kept in the ball around `origin`.
+
+    `step_size` in the threat's own norm. Weights get no gradient; batch statistics and dropout are those of
+    use, not of training, as TRADES does: the example is made against the net that will be attacked.
+    """
+    images = start
+    with held_still(net):
+        for _ in range(steps):
+            images = threat.project(images + step_size * threat.steepest(gradient_of(net, images, loss)), origin)
+    return images
+
+
+def gradient_of(net: nn.Module, images: Images, loss: Callable[[Logits], Tensor]) -> Images:
+    """The gradient of each example's own loss with respect to its image."""
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(loss(net(leaf)).sum(), leaf)
+    return gradient
+
+
+@contextmanager
+def held_still(net: nn.Module) -> Iterator[None]:
+    """The net in eval mode with frozen weights; train flags and gradients come back as they were."""
+    flags = [(part, part.training) for part in net.modules()]
+    learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    try:
+        net.eval()
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for part, flag in flags:
+            part.training = flag
+        for parameter in learning:
+            parameter.requires_grad_(True)

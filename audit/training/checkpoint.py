@@ -1,0 +1,93 @@
+"""A training that can be killed anywhere: one file, replaced in one step, from which it goes on bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as pack
+from torch import Tensor
+from torch.optim import Optimizer
+
+from audit.errors import ModelError, UsageError
+from audit.store import write_atomically
+
+FILE = "checkpoint.safetensors"
+_FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`tensors` by name ("weights/...", "best/...", "optimizer/0/exp_avg"); `facts` the small values beside
+    them; `identity` what the training must agree on to go on from here."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+    identity: Mapping[str, Any]
+
+    def group(self, name: str) -> dict[str, Tensor]:
+        """The tensors under `name/`, without it."""
+        prefix = f"{name}/"
+        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+    def write(self, folder: Path) -> None:
+        """Replace the checkpoint in `folder`. Raises EnvironmentFault when the disk refuses."""
+        notes = {"format": _FORMAT, "facts": json.dumps(self.facts), "identity": json.dumps(self.identity)}
+        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        write_atomically(folder / FILE, pack(kept, metadata=notes))
+
+
+def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpoint | None:
+    """The checkpoint in `folder`, None when there is none.
+
+    Raises UsageError that names the settings in which it differs from `identity`, ModelError when it cannot
+    be read.
+    """
+    if folder is None or not (folder / FILE).exists():
+        return None
+    path = folder / FILE
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            notes = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        facts, other = json.loads(notes["facts"]), json.loads(notes["identity"])
+    except (OSError, SafetensorError, KeyError, ValueError) as fault:
+        raise ModelError(
+            f"The training checkpoint {path} cannot be read ({fault}). Remove it to train from the start."
+        ) from fault
+    _require_same(other, json.loads(json.dumps(identity)), path)
+    return Checkpoint(tensors, facts, other)
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state by "INDEX/NAME"."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}/{name}": torch.as_tensor(value, device="cpu") if not isinstance(value, Tensor) else value
+        for index, values in state.items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put `optimizer_tensors` back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split("/", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    if differing:
+        told = ", ".join(f"{key} ({found.get(key)!r} there, {wanted.get(key)!r} now)" for key in differing)
+        raise UsageError(
+            f"The training begun in {path.parent} had other settings: {told}. Give the same, or another folder."
+        )

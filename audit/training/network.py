@@ -1,0 +1,60 @@
+"""The net in training: normalisation inside, logits out, passes counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from audit.models.outputs import OutputKind, recognise, to_logits
+from audit.types import Images, Logits, Passes
+
+
+class Trainee(nn.Module):
+    """`net` behind its normalisation (`mean`, `std` one a channel). Images in [0, 1] go in, float32 logits come
+    out; with `autocast` the net itself runs in bfloat16. `forwards` and `backwards` count examples."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float], *, autocast: bool = False) -> None:
+        super().__init__()
+        self.net = net
+        self.autocast = autocast
+        self.output_kind: OutputKind = "logits"
+        self.forwards = 0
+        self.backwards = 0
+        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
+
+    def forward(self, images: Images) -> Logits:
+        """Logits (N, classes) of images (N, C, H, W)."""
+        normal = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+            outputs = self.net(normal)
+        logits = to_logits(outputs, self.output_kind)
+        self.forwards += len(images)
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
+        return logits
+
+    @property
+    def passes(self) -> Passes:
+        """Examples forwarded and back-propagated so far."""
+        return Passes(self.forwards, self.backwards)
+
+    @passes.setter
+    def passes(self, value: Passes) -> None:
+        self.forwards, self.backwards = value.forwards, value.backwards
+
+    def learn_output_kind(self, images: Images, classes: int) -> None:
+        """Tell logits from probabilities on a few images. Raises ModelError for an output that does not fit."""
+        training = self.training
+        with torch.no_grad():
+            outputs = self.eval().net((images - self.mean) / self.std)
+        self.output_kind = recognise(outputs, classes)
+        self.train(training)
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.backwards += len(gradient)

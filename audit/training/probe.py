@@ -1,0 +1,98 @@
+"""What the held-out images say after each epoch: the scores that choose the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from audit.seeding import Generators
+from audit.threat import ThreatModel
+from audit.training.adversary import gradient_of, held_still
+from audit.training.lesson import Loss
+from audit.types import Batch, Logits
+
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Probe:
+    """`held_out` images on the net's device; under a `threat` the first `examples` are attacked with `steps` of
+    projected ascent from the same random starts every epoch, so that epochs differ by their weights alone."""
+
+    held_out: Batch
+    threat: ThreatModel | None
+    loss: Loss
+    seed: int
+    examples: int
+    steps: int
+
+    def __call__(self, net: nn.Module) -> dict[str, float]:
+        """`clean_accuracy`, and `robust_accuracy` under a threat, as shares."""
+        with held_still(net):
+            clean = accuracy(net, self.held_out)
+            scores = {"clean_accuracy": clean}
+            if self.threat is not None:
+                part = self.held_out.select(torch.arange(min(self.examples, len(self.held_out)), device="cpu"))
+                scores["robust_accuracy"] = robust_accuracy(
+                    net, part, self.threat, self.loss, seed=self.seed, steps=self.steps
+                )
+        return scores
+
+
+def score(scores: dict[str, float]) -> tuple[float, float]:
+    """What makes an epoch the best: robust accuracy where it is measured, clean accuracy behind it."""
+    return scores.get("robust_accuracy", scores["clean_accuracy"]), scores["clean_accuracy"]
+
+
+def accuracy(net: nn.Module, batch: Batch) -> float:
+    """The share of `batch` the net classifies right."""
+    right = [_right(net, batch.images[part], batch.labels[part]).sum() for part in _parts(len(batch))]
+    return float(torch.stack(right).sum()) / len(batch)
+
+
+def robust_accuracy(
+    net: nn.Module, batch: Batch, threat: ThreatModel, loss: Loss, *, seed: int, steps: int, relative_step: float = 0.25
+) -> float:
+    """The share still right at every one of `steps` points of projected ascent; what is broken leaves the batch."""
+    generators = Generators.of(batch.ids, seed=seed, purpose="training probe", device=batch.images.device)
+    standing = 0
+    for part in _parts(len(batch)):
+        index = torch.arange(len(batch), device=batch.labels.device)[part]
+        some = batch.select(index), generators.select(index)
+        standing += _survivors(net, *some, threat, loss, steps, relative_step * threat.eps)
+    return standing / len(batch)
+
+
+def _parts(total: int) -> list[slice]:
+    return [slice(start, start + _BATCH) for start in range(0, total, _BATCH)]
+
+
+def _survivors(
+    net: nn.Module,
+    batch: Batch,
+    generators: Generators,
+    threat: ThreatModel,
+    loss: Loss,
+    steps: int,
+    step_size: float,
+) -> int:
+    origin, labels = batch.images, batch.labels
+    standing = _right(net, origin, labels)
+    origin, labels = origin[standing], labels[standing]
+    images = threat.random_start(origin, generators.select(standing))
+    for _ in range(steps):
+        if len(images) == 0:
+            return 0
+        gradient = gradient_of(net, images, lambda logits, labels=labels: loss(logits, labels))  # type: ignore[misc]
+        images = threat.project(images + step_size * threat.steepest(gradient), origin)
+        standing = _right(net, images, labels)
+        images, origin, labels = images[standing], origin[standing], labels[standing]
+    return len(images)
+
+
+def _right(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits: Logits = net(images)
+    return logits.argmax(1) == labels

@@ -1,0 +1,31 @@
+"""Adversarial training with one step from a random start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from audit.registry import recipe
+from audit.training.adversary import ascend
+from audit.training.lesson import Lesson, Objective, classify
+
+
+@recipe(reference="arXiv:2001.03994", adversarial=True, falls_back_to="pgd")
+def fgsm_rs(net: nn.Module, lesson: Lesson, *, relative_step: float = 1.25) -> Iterator[Objective]:
+    """One ascent step of 1.25 eps from a random point of the ball: "Fast is better than free" (Wong et al. 2020).
+
+    It can overfit to its own single step all at once; the loop watches for that on held-out images, goes
+    back to the best checkpoint and continues with `pgd`.
+    """
+    threat = lesson.adversary
+    adversarial = ascend(
+        net,
+        lesson.images,
+        threat.random_start(lesson.images, lesson.generators),
+        threat,
+        lambda logits: lesson.loss(logits, lesson.labels),
+        steps=1,
+        step_size=relative_step * threat.eps,
+    )
+    yield lambda: classify(net, adversarial, lesson)
