@@ -1,0 +1,189 @@
+"""A battery of attacks over a sweep of eps: the worst case an example, at a fraction of the naive cost.
+
+What is broken at a small eps is broken at a larger one of the same norm, and what one attack broke needs no
+other: so eps rises over the survivors, and cheap attacks come before strong ones. The verifier alone judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from audit.attacks.batteries import Battery, Entry, battery_named
+from audit.attacks.controls import doubts, examine
+from audit.attacks.ledger import Ledger
+from audit.attacks.outcome import BatteryOutcome, Row
+from audit.errors import DataError, Interrupted, NotApplicable, UsageError
+from audit.models.under_test import ModelUnderTest
+from audit.passes.probe import choose_layout
+from audit.passes.verify import verify
+from audit.registry import Method, find
+from audit.seeding import Generators
+from audit.threat import Norm, ThreatModel
+from audit.types import Batch
+
+Progress = Callable[[int, int], None]
+Stopping = Callable[[], bool]
+
+
+def attack_battery(
+    model: ModelUnderTest,
+    batch: Batch,
+    norm: Norm,
+    eps: Sequence[float],
+    *,
+    battery: str | Battery = "quick",
+    seed: int = 0,
+    headline: float | None = None,
+    progress: Progress | None = None,
+    stopping: Stopping | None = None,
+) -> BatteryOutcome:
+    """Run a battery on every example at every eps (ascending in the outcome); `headline` is the largest eps by default.
+
+    `progress(done, total)` counts attack runs; when `stopping()` turns true, Interrupted is raised between two.
+    Raises UsageError or DataError for an eps, a norm, a battery or images that cannot be used.
+    """
+    chosen = battery_named(battery) if isinstance(battery, str) else battery
+    threats = _threats(norm, eps)
+    at = _headline(threats, headline)
+    check_examples(model, batch)
+    choose_layout(model)
+    with model.count() as spent:
+        examination = examine(model, batch, norm, seed)
+        ledger = Ledger(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
+        campaign = _Campaign(model, batch, chosen, ledger, at, seed, examination.blind)
+        rows = tuple(campaign.run(progress, stopping))
+        ledger.shrink(chosen.shrink)
+    return BatteryOutcome(
+        norm=norm,
+        eps=tuple(threat.eps for threat in threats),
+        headline=at.eps,
+        battery=chosen.name,
+        protocol=chosen.protocol,
+        attacks=ledger.attacks,
+        survived=ledger.survived(),
+        first_broken_by=ledger.first_broken_by,
+        minimal_eps=ledger.distance,
+        clean=batch.images,
+        nearest=ledger.nearest,
+        rounding=ledger.rounding,
+        rows=rows,
+        inconclusive=doubts(examination, rows, len(batch)),
+        notes=_notes(model, rows),
+        health=examination.health,
+        passes=spent.passes,
+    )
+
+
+def check_examples(model: ModelUnderTest, batch: Batch) -> None:
+    """Raises DataError for images outside [0, 1], labels out of range, or a goal that contains the label."""
+    classes = len(model.classes)
+    model.check_images(batch.images[:0])
+    if len(batch) == 0:
+        raise DataError("There is no image to attack: the batch is empty. Give at least one example.")
+    if not bool(((batch.images >= 0) & (batch.images <= 1)).all()):
+        raise DataError("Images outside [0, 1] were given to an attack: divide 8-bit images by 255 first.")
+    if bool(((batch.labels < 0) | (batch.labels >= classes)).any()):
+        raise DataError(f"Labels must be between 0 and {classes - 1}, as the model has {classes} classes.")
+    goal = batch.violations(classes)
+    if goal.shape != (len(batch), classes):
+        raise DataError(f"The target mask has shape {tuple(goal.shape)}; ({len(batch)}, {classes}) was expected.")
+    if bool(goal.gather(1, batch.labels[:, None]).any()):
+        raise DataError("A target equals the image's own label: name another class, or leave that image out.")
+
+
+def _threats(norm: Norm, eps: Sequence[float]) -> tuple[ThreatModel, ...]:
+    if len(eps) == 0:
+        raise UsageError("No eps was given: name at least one, such as 8/255.")
+    return tuple(ThreatModel(norm, size) for size in sorted({float(one) for one in eps}))
+
+
+def _headline(threats: tuple[ThreatModel, ...], eps: float | None) -> ThreatModel:
+    for threat in threats:
+        if eps is None or threat.eps == eps:
+            return threats[-1] if eps is None else threat
+    raise UsageError(f"The headline eps {eps:g} is not among {[t.eps for t in threats]}: add it to the list.")
+
+
+@dataclass(frozen=True)
+class _Campaign:
+    model: ModelUnderTest
+    batch: Batch
+    battery: Battery
+    ledger: Ledger
+    headline: ThreatModel
+    seed: int
+    blind: str
+
+    def run(self, progress: Progress | None, stopping: Stopping | None) -> Iterator[Row]:
+        """One row for each attack at each eps, in order."""
+        agenda = list(self.agenda())
+        for done, (entry, threat, at) in enumerate(agenda, start=1):
+            if stopping is not None and stopping():
+                raise Interrupted("The attacks were stopped; the same command resumes with what is stored.")
+            yield self.row(entry, threat, at)
+            if progress is not None:
+                progress(done, len(agenda))
+
+    def agenda(self) -> Iterator[tuple[Entry, ThreatModel, ThreatModel]]:
+        """Each run: the entry, what binds the attack, and the eps whose survivors it sees."""
+        threats = self.ledger.threats
+        for at in threats:
+            for entry in self.battery.entries:
+                if find("attack", entry.attack).facts["minimal"] and not entry.sample:
+                    if at is threats[0]:
+                        yield entry, threats[-1], at
+                elif not entry.sample or at is self.headline:
+                    yield entry, at, at
+
+    def row(self, entry: Entry, threat: ThreatModel, at: ThreatModel) -> Row:
+        """Run one entry on the survivors and book what the verifier makes of it."""
+        method = find("attack", entry.attack)
+        survivors = self.ledger.alive(at)
+        row = Row(
+            entry.title, method.name, method.facts["needs"], method.settings(entry.settings), at.eps, len(survivors), 0
+        )
+        reason = _unfit(method, threat, self.blind)
+        index = self.sample(survivors, entry.sample)
+        if reason or len(index) == 0:
+            return replace(row, reason=reason)
+        try:
+            return self.attack(row, method, index, threat)
+        except NotApplicable as fault:
+            return replace(row, reason=str(fault))
+
+    def attack(self, row: Row, method: Method, index: Tensor, threat: ThreatModel) -> Row:
+        """Proposals, verdicts, books."""
+        part = self.batch.select(index)
+        purpose = f"{row.name} {threat.norm} {threat.eps!r}"
+        draws = Generators.of(part.ids, seed=self.seed, purpose=purpose, device="cpu")
+        with self.model.count() as spent:
+            proposals = method.function(self.model, part, threat, draws, **row.settings)
+            verdicts = verify(self.model, part, proposals, threat)
+        broke = self.ledger.enter(row.name, index, verdicts)
+        return replace(row, tried=len(index), broke=broke, faults=int(verdicts.faults.sum()), passes=spent.passes)
+
+    def sample(self, survivors: Tensor, size: int) -> Tensor:
+        """`size` of the survivors, drawn by their ids so that order does not matter; all of them for 0."""
+        if size == 0 or size >= len(survivors):
+            return survivors
+        ids = [self.batch.ids[i] for i in survivors.tolist()]
+        draws = Generators.of(ids, seed=self.seed, purpose="control: sample", device="cpu")
+        chosen = draws.uniform(1).flatten().argsort(stable=True)[:size].sort().values
+        return survivors[chosen.to(survivors.device)]
+
+
+def _unfit(method: Method, threat: ThreatModel, blind: str) -> str:
+    if method.facts["needs"] == "gradients" and blind:
+        return blind
+    known = method.facts["norms"]
+    return "" if threat.norm in known else f"This attack exists for {', '.join(known)}, not for {threat.norm}."
+
+
+def _notes(model: ModelUnderTest, rows: Sequence[Row]) -> tuple[str, ...]:
+    notes = list(model.notes)
+    if len(model.classes) < 3 and any(row.settings.get("loss") == "dlr" for row in rows):
+        notes.append("The DLR loss needs three classes; the margin was used in its place.")
+    return tuple(notes)

@@ -1,0 +1,139 @@
+"""Does the evidence hold? Controls run beside a battery, and the reasons they give to call it inconclusive."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from audit.attacks.outcome import Row
+from audit.attacks.pgd import pgd
+from audit.models.under_test import ModelUnderTest
+from audit.passes.health import gradient_health
+from audit.passes.restarts import broken_by
+from audit.seeding import Generators
+from audit.threat import Norm, ThreatModel
+from audit.types import Batch
+
+SAMPLE = 64
+"""Examples the controls look at."""
+
+ZERO_SHARE = 0.05
+"""Share of gradients without information above which gradient attacks are called blind."""
+
+NOISE_IN_LOGITS = 1e-3
+"""Change of a logit between two forwards of the same image, over the logits' spread, that counts as random."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the controls saw, on a sample of correctly classified examples.
+
+    `wobble` is the largest change of a logit on a second forward, over the logits' spread; `unbreakable`
+    the share that a perturbation large enough to paint any image grey did not break, with its `chance` level.
+    """
+
+    size: int
+    health: dict[str, float] = field(default_factory=dict)
+    blind: str = ""
+    wobble: float = 0.0
+    unbreakable: float = 0.0
+    chance: float = 0.0
+
+
+def examine(model: ModelUnderTest, batch: Batch, norm: Norm, seed: int) -> Examination:
+    """Run the controls on the first examples that are not broken to begin with."""
+    sample = batch.select(torch.arange(min(len(batch), 4 * SAMPLE), device=batch.labels.device))
+    sample = sample.select((~broken_by(model, sample, sample.images)).nonzero().flatten()[:SAMPLE])
+    if len(sample) == 0:
+        return Examination(0)
+    health = gradient_health(model, sample)
+    unbreakable = 0.0 if health.missing else _unbreakable(model, sample, norm, seed)
+    return Examination(
+        len(sample), health.shares(), health.missing, _wobble(model, sample), unbreakable, _chance(model, sample)
+    )
+
+
+def doubts(examination: Examination, rows: Sequence[Row], total: int) -> tuple[str, ...]:
+    """Why robustness seen here would be weak evidence, one sentence each; empty when it holds."""
+    return tuple(
+        sentence
+        for sentence in (
+            examination.blind,
+            *_blindness(examination.health),
+            _randomness(examination),
+            _too_tough(examination),
+            *_beaten(rows, total),
+        )
+        if sentence
+    )
+
+
+def whole_box(norm: Norm, size: int) -> ThreatModel:
+    """A threat model that reaches the grey image from anywhere; `size` is the number of pixel values."""
+    return ThreatModel(norm, {"linf": 0.5, "l2": 0.5 * math.sqrt(size), "l1": 0.5 * size}[norm])
+
+
+def _unbreakable(model: ModelUnderTest, sample: Batch, norm: Norm, seed: int) -> float:
+    threat = whole_box(norm, math.prod(model.input_shape))
+    draws = Generators.of(sample.ids, seed=seed, purpose="control: the whole box", device="cpu")
+    proposals = pgd(model, sample, threat, draws, steps=20, relative_step=0.15, restarts=2, loss="margin")
+    return float((~broken_by(model, sample, proposals)).double().mean())
+
+
+def _wobble(model: ModelUnderTest, sample: Batch) -> float:
+    first, second = model.logits(sample.images), model.logits(sample.images)
+    spread = float((first.amax(1) - first.amin(1)).mean())
+    return float((first - second).abs().max()) / max(spread, 1e-12)
+
+
+def _chance(model: ModelUnderTest, sample: Batch) -> float:
+    """The share a constant prediction would leave unbroken, and three standard errors more."""
+    share = float((~sample.violations(len(model.classes))).double().mean())
+    return share + 3 * math.sqrt(share * (1 - share) / len(sample))
+
+
+def _blindness(health: dict[str, float]) -> list[str]:
+    named = {"ce": "cross-entropy", "margin": "the margin"}
+    return [
+        f"{health[f'{loss}_{kind}']:.0%} of the gradients of {title} are {word}: attacks that follow them see nothing."
+        for loss, title in named.items()
+        for kind, word in (("zero", "zero"), ("nan", "not finite"))
+        if health.get(f"{loss}_{kind}", 0.0) > ZERO_SHARE
+    ]
+
+
+def _randomness(seen: Examination) -> str:
+    if seen.wobble <= NOISE_IN_LOGITS:
+        return ""
+    return (
+        f"The model gives different logits for the same image (by {seen.wobble:.1%} of their spread): a single "
+        "forward decides nothing, and attacks that trust one gradient are misled."
+    )
+
+
+def _too_tough(seen: Examination) -> str:
+    if seen.size == 0 or seen.unbreakable <= seen.chance:
+        return ""
+    return (
+        f"PGD allowed to paint any image grey leaves {seen.unbreakable:.0%} unbroken, where a constant prediction "
+        f"would leave at most {seen.chance:.0%}: the attack is failing, not the model resisting."
+    )
+
+
+def _beaten(rows: Sequence[Row], total: int) -> list[str]:
+    """Attacks that see no gradient and yet break what every gradient attack before them left."""
+    guided = any(row.needs == "gradients" and row.tried for row in rows)
+    sentences = []
+    for row in rows:
+        if not guided or row.needs == "gradients" or not row.tried:
+            continue
+        points = 100 * row.broke / row.tried * row.survivors / total
+        if row.broke >= 2 and points > 0.2:
+            sentences.append(
+                f"{row.name}, which sees no gradient, broke {row.broke} of {row.tried} images that the gradient "
+                f"attacks had left (about {points:.1f} points of accuracy): the gradients mislead."
+            )
+    return sentences

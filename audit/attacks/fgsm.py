@@ -1,0 +1,23 @@
+"""The fast gradient sign method and its l2 and l1 kin."""
+
+from __future__ import annotations
+
+from audit.attacks.steps import uphill
+from audit.models.under_test import ModelUnderTest
+from audit.passes.losses import LossName, loss_named
+from audit.registry import attack
+from audit.seeding import Generators
+from audit.threat import ThreatModel
+from audit.types import Batch, Images
+
+
+@attack(reference="arXiv:1412.6572", needs="gradients", norms=("linf", "l2", "l1"))
+def fgsm(
+    model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, *, loss: LossName = "ce"
+) -> Images:
+    """One step of size eps along the loss's gradient: the cheapest attack (Goodfellow et al. 2015)."""
+    classes = len(model.classes)
+    chosen = loss_named(loss, classes)
+    origin = model.check_images(batch.images)
+    gradient = model.loss_gradient(origin, batch.violations(classes).to(model.device), chosen).gradient
+    return threat.project(origin + threat.eps * uphill(threat.norm, gradient, origin), origin)

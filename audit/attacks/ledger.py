@@ -1,0 +1,92 @@
+"""The books of a battery: the nearest verified adversarial example of each image, and which attack broke it first."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from audit.models.under_test import ModelUnderTest
+from audit.passes.restarts import broken_by
+from audit.passes.verify import Verdicts, verify
+from audit.threat import TOLERANCE, ThreatModel
+from audit.types import Batch
+
+
+class Ledger:
+    """Opened with the clean predictions; only verdicts enter.
+
+    `distance` float64 (N,), inf where nothing was found; `nearest` the images at that distance; `rounding`
+    bool (N,), whether they still break as 8-bit pictures; `first_broken_by` int64 (E, N).
+    """
+
+    def __init__(
+        self, model: ModelUnderTest, batch: Batch, threats: tuple[ThreatModel, ...], attacks: tuple[str, ...]
+    ) -> None:
+        self.model, self.batch, self.threats, self.attacks = model, batch, threats, attacks
+        place = batch.labels.device
+        self.clean_broken = broken_by(model, batch, batch.images)
+        self.distance = torch.full((len(batch),), float("inf"), dtype=torch.float64, device=place)
+        self.distance[self.clean_broken] = 0
+        self.nearest = batch.images.detach().clone()
+        self.rounding = self.clean_broken.clone()
+        self.finder = torch.where(self.clean_broken, 0, -1)
+        self.first_broken_by = self.finder.repeat(len(threats), 1)
+
+    def alive(self, threat: ThreatModel) -> Tensor:
+        """Positions of the images not yet broken within `threat`, int64."""
+        return (self.distance > reach(threat)).nonzero().flatten()
+
+    def survived(self) -> Tensor:
+        """Unbroken at each eps, bool (E, N)."""
+        return torch.stack([self.distance > reach(threat) for threat in self.threats])
+
+    def enter(self, attack: str, index: Tensor, verdicts: Verdicts) -> int:
+        """Book the verdicts on the images at `index`; the number broken."""
+        place = self.distance.device
+        broken, distance = verdicts.broken.to(place), verdicts.distance.to(place)
+        better = broken & (distance < self.distance[index])
+        here = index[better]
+        number = self.attacks.index(attack)
+        for row, threat in enumerate(self.threats):
+            newly = here[(self.distance[here] > reach(threat)) & (distance[better] <= reach(threat))]
+            self.first_broken_by[row, newly] = number
+        self.distance[here] = distance[better]
+        self.nearest[here] = verdicts.images[better.to(verdicts.images.device)].to(place)
+        self.rounding[here] = verdicts.survives_rounding[better].to(place)
+        self.finder[here] = number
+        return int(broken.sum())
+
+    def shrink(self, bisections: int) -> None:
+        """Move each adversarial example towards its clean image as long as it breaks; its finder keeps the credit."""
+        index = (self.distance.isfinite() & (self.distance > 0)).nonzero().flatten()
+        if bisections == 0 or len(index) == 0:
+            return
+        part = self.batch.select(index)
+        origin, far = part.images, self.nearest[index]
+        low, high = (
+            torch.zeros(len(part), 1, 1, 1, device=far.device),
+            torch.ones(len(part), 1, 1, 1, device=far.device),
+        )
+        for _ in range(bisections):
+            middle = (low + high) / 2
+            broken = broken_by(self.model, part, origin + middle * (far - origin)).view(-1, 1, 1, 1).to(far.device)
+            low, high = torch.where(broken, low, middle), torch.where(broken, middle, high)
+        verdicts = verify(self.model, part, origin + high * (far - origin), self.threats[-1])
+        for number in sorted(set(self.finder[index].tolist())):
+            own = self.finder[index] == number
+            self.enter(self.attacks[number], index[own], _rows(verdicts, own))
+
+
+def reach(threat: ThreatModel) -> float:
+    """The largest distance that counts as within `threat`: eps and the slack of float32 rounding."""
+    return threat.eps * (1 + TOLERANCE) + TOLERANCE
+
+
+def _rows(verdicts: Verdicts, own: Tensor) -> Verdicts:
+    return Verdicts(
+        verdicts.images[own],
+        verdicts.broken[own],
+        verdicts.distance[own],
+        verdicts.faults[own],
+        verdicts.survives_rounding[own],
+    )

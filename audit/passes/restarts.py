@@ -1,0 +1,49 @@
+"""Attempts one after another, each on the examples that the ones before it left unbroken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from audit.models.under_test import ModelUnderTest
+from audit.passes.losses import violated
+from audit.seeding import Generators
+from audit.types import Batch, Images
+
+Attempt: TypeAlias = Callable[[Batch, Generators, int], Images]
+"""`(examples, generators, number) -> proposals`; `number` counts attempts from 0."""
+
+
+def until_broken(
+    model: ModelUnderTest, batch: Batch, generators: Generators, attempt: Attempt, *, attempts: int
+) -> Images:
+    """The first breaking proposal of each example, else its last one.
+
+    The last attempt is left for the verifier to judge; the ones before it cost one forward an example.
+    """
+    answers = attempt(batch, generators.fork(0), 0)
+    remaining = torch.arange(len(batch), device=batch.labels.device)
+    for number in range(1, attempts):
+        remaining = remaining[~broken_by(model, batch.select(remaining), _rows(answers, remaining))]
+        if len(remaining) == 0:
+            break
+        proposals = attempt(batch.select(remaining), _only(generators, remaining).fork(number), number)
+        answers[remaining.to(answers.device)] = proposals.to(answers.device)
+    return answers
+
+
+def broken_by(model: ModelUnderTest, batch: Batch, images: Images) -> Tensor:
+    """Whether the model's prediction on each image is in its example's goal, bool (N,) on the batch's device."""
+    goal = batch.violations(len(model.classes))
+    return violated(model.logits(images).to(goal.device), goal)
+
+
+def _rows(images: Images, index: Tensor) -> Images:
+    return images[index.to(images.device)]
+
+
+def _only(generators: Generators, index: Tensor) -> Generators:
+    return generators.select(index.to(generators.keys.device))

@@ -1,0 +1,63 @@
+"""The verifier: success is judged here and nowhere else. An attack only proposes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audit.errors import AuditError
+from audit.models.under_test import ModelUnderTest
+from audit.passes.restarts import broken_by
+from audit.threat import ThreatModel
+from audit.types import Batch, Images
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What was judged, and the judgement, one row an example.
+
+    `images` are the proposals, projected back where they had left the ball or the box; `broken` whether the
+    model, asked again in fp32 eager mode, predicts a class of the goal; `distance` float64 in the threat's
+    norm; `faults` marks proposals that left the ball or the box, or were not finite: the attack's fault;
+    `survives_rounding` is True where the image still breaks the model as an 8-bit picture.
+    """
+
+    images: Images
+    broken: Tensor
+    distance: Tensor
+    faults: Tensor
+    survives_rounding: Tensor
+
+
+def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: ThreatModel) -> Verdicts:
+    """Project, predict, measure again. Raises AuditError when there is not one proposal an example."""
+    if proposals.shape != batch.images.shape:
+        raise AuditError(
+            f"An attack returned images of shape {tuple(proposals.shape)}, where {tuple(batch.images.shape)} was "
+            "expected: one proposal an example, in the order given. Mend the attack."
+        )
+    origin = batch.images.to(torch.float32)
+    given = proposals.detach().to(origin.device, torch.float32)
+    faults = ~threat.allows(given, origin)
+    images = given if not bool(faults.any()) else _brought_back(given, origin, faults, threat)
+    broken = broken_by(model, batch, images)
+    return Verdicts(
+        images, broken, threat.distance(images, origin), faults, _breaks_rounded(model, batch, images, broken)
+    )
+
+
+def _brought_back(given: Images, origin: Images, faults: Tensor, threat: ThreatModel) -> Images:
+    finite = torch.where(torch.isfinite(given), given, origin)
+    return torch.where(faults.view(-1, 1, 1, 1), threat.project(finite, origin), given)
+
+
+def _breaks_rounded(model: ModelUnderTest, batch: Batch, images: Images, broken: Tensor) -> Tensor:
+    """Only what is broken is asked again."""
+    index = broken.nonzero().flatten()
+    survives = broken.clone()
+    if len(index):
+        rounded = (images[index.to(images.device)] * 255).round() / 255
+        survives[index] = broken_by(model, batch.select(index), rounded)
+    return survives

@@ -1,0 +1,95 @@
+"""The robustness study: one battery of attacks over a sweep of eps, and how far to trust what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.attacks.battery import attack_battery
+from audit.attacks.outcome import BatteryOutcome, Row
+from audit.cell import Cell
+from audit.evidence import Array, Evidence, Measurement
+from audit.registry import study
+from audit.studies.context import Context
+
+KEPT = 64
+"""Adversarial images kept in the evidence unless the settings say otherwise."""
+
+
+@study()
+def robustness(context: Context, cell: Cell) -> Evidence:
+    """Robust or broken, per example and eps, under every attack of a battery.
+
+    `cell.method` names the battery; settings: "eps" (list), "headline" (one of them), "kept" (how many
+    adversarial images to keep); `cell.threat` holds the norm.
+    """
+    eps, headline, norm = _question(cell)
+    outcome = attack_battery(
+        context.model(),
+        context.batch(),
+        norm,
+        eps,
+        battery=cell.method,
+        seed=cell.seed,
+        headline=headline,
+        progress=context.progress,
+        stopping=context.stopping,
+    )
+    return Evidence(
+        cell=cell,
+        status="measured",
+        measurements=(Measurement("robust", "share", "higher", _array(outcome.robust.double())),),
+        arrays=_arrays(outcome, int(cell.settings.get("kept", KEPT))),
+        facts=_facts(outcome),
+        forwards=outcome.passes.forwards,
+        backwards=outcome.passes.backwards,
+    )
+
+
+def _question(cell: Cell) -> tuple[Sequence[float], float, Any]:
+    threat: Mapping[str, Any] = cell.threat or {}
+    eps = cell.settings.get("eps") or [threat["eps"]]
+    return eps, float(cell.settings.get("headline", threat.get("eps", max(eps)))), threat["norm"]
+
+
+def _arrays(outcome: BatteryOutcome, kept: int) -> dict[str, Array]:
+    return {
+        "robust": _array(outcome.survived.to(torch.uint8)),
+        "minimal_eps": _array(outcome.minimal_eps),
+        "broken_by": _array(outcome.first_broken_by),
+        "adversarial": _array(outcome.adversarial[:kept].float()),
+        "survives_rounding": _array(outcome.rounding.to(torch.uint8)),
+    }
+
+
+def _facts(outcome: BatteryOutcome) -> dict[str, Any]:
+    broken = ~outcome.robust
+    return {
+        "norm": outcome.norm,
+        "eps": list(outcome.eps),
+        "headline": outcome.headline,
+        "battery": outcome.battery,
+        "protocol": outcome.protocol,
+        "attacks": list(outcome.attacks),
+        "rows": [_row(row) for row in outcome.rows],
+        "inconclusive": list(outcome.inconclusive),
+        "notes": list(outcome.notes),
+        "gradient_health": outcome.health,
+        "broken": int(broken.sum()),
+        "survive_rounding": int((outcome.rounding & broken).sum()),
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    plain = asdict(row)
+    plain |= plain.pop("passes")
+    return plain
+
+
+def _array(tensor: Tensor) -> Array:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())
