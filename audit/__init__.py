@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from audit.api.robustness import Robustness, RobustnessCurve, robustness, robustness_curve
     from audit.api.running import AuditResult, run
     from audit.api.training import TrainedModel, harden, train
-    from audit.attributions.explain import ExplainedImages
+    from audit.attributions.explain import Explanations
     from audit.config import RunConfig
     from audit.errors import AuditError
     from audit.models.under_test import ModelUnderTest
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AuditError": "audit.errors",
     "AuditResult": "audit.api.running",
-    "ExplainedImages": "audit.attributions.explain",
+    "Explanations": "audit.attributions.explain",
     "ModelUnderTest": "audit.models.under_test",
     "Passes": "audit.types",
     "Robustness": "audit.api.robustness",
@@ -49,7 +49,7 @@ _HOMES = {
 __all__ = [
     "AuditError",
     "AuditResult",
-    "ExplainedImages",
+    "Explanations",
     "ModelUnderTest",
     "Passes",
     "Robustness",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from audit.attacks.battery import protocol
+from audit.attacks.batteries import battery_named
 from audit.cell import Cell
 from audit.config import HardeningConfig, RunConfig, TrainingConfig
 from audit.plan import AuditPlan, Slice, Task
@@ -135,7 +135,7 @@ class _Draft:
                 "eps": list(curve_eps(self.config, self.subject)),
                 "headline": headline,
                 "kept": kept,
-                "protocol": protocol(config.battery, config.norm),
+                "protocol": _protocol(config.battery),
             }
             threat = {"norm": config.norm, "eps": headline}
             tasks.append(self.add("robustness", config.battery, model, part, settings=settings, threat=threat))
@@ -160,7 +160,12 @@ class _Draft:
             }
             part = Slice("test", 0, self.shown)
             clean = self.add(
-                "explanation", method.name, model, part, settings=settings | {"on": "clean"}, version=method.full_version
+                "explanation",
+                method.name,
+                model,
+                part,
+                settings=settings | {"on": "clean"},
+                version=method.full_version,
             )
             self.add("faithfulness", method.name, model, part, inputs={"explanation": clean})
             self.add(
@@ -176,7 +181,9 @@ class _Draft:
     @property
     def shown(self) -> int:
         """How many images are explained: the first of the audit order, within the first chunk of attacks."""
-        return min(self.config.explanations.examples, self.config.robustness.examples, CHUNK, self.subject.test_examples)
+        return min(
+            self.config.explanations.examples, self.config.robustness.examples, CHUNK, self.subject.test_examples
+        )
 
     def threat(self, hardening: HardeningConfig | None) -> Mapping[str, Any]:
         norm = (hardening and hardening.norm) or self.config.robustness.norm
@@ -216,3 +223,13 @@ class _Draft:
         task = Task(cell, model.role, examples, wave)
         self.tasks.append(task)
         return task
+
+
+def _protocol(name: str) -> list[Any]:
+    """Everything of a battery that changes its answers: attacks in order, their settings and versions."""
+    chosen = battery_named(name)
+    attacks = [
+        [entry.title, entry.attack, method.settings(entry.settings), method.full_version, entry.sample]
+        for entry, method in ((entry, find("attack", entry.attack)) for entry in chosen.entries)
+    ]
+    return [attacks, chosen.shrink]

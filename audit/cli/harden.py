@@ -50,7 +50,8 @@ def harden(
       audit harden --data cifar10:data --architecture cnn-32 --model net.safetensors --recipe pgd --eps 8/255
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.cli.jobs import Job, carry_out, load
+        from audit.cli.jobs import Job, carry_out
+        from audit.config import load_config
 
         flags = {
             "data.source": data,
@@ -71,6 +72,8 @@ def harden(
             "seed": seed,
             "device": device,
         }
-        outcome = carry_out(Job(load(config, preset, flag.overrides(flags, settings)), out), voice)
+        outcome = carry_out(
+            Job(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out), voice
+        )
         outcome.folder.publish_hardened()
         voice.say(f"Hardened weights: {outcome.folder.hardened}")

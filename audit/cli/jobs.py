@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from rich.markup import escape
 from audit.cli.interrupt import graceful_interrupts
 from audit.cli.progress import Watcher
 from audit.cli.voice import Voice
-from audit.config import RunConfig, load_config
+from audit.config import RunConfig
 from audit.errors import Interrupted
 from audit.job.prepare import Prepared
 from audit.job.run import Outcome, run_job
@@ -40,11 +39,6 @@ class Job:
     out: Path
     scope: Scope = "audit"
     gate: bool = False
-
-
-def load(path: Path | None, preset: str | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """The configuration of a command line."""
-    return load_config(path, preset=preset, overrides=overrides)
 
 
 def carry_out(job: Job, voice: Voice) -> Outcome:

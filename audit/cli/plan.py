@@ -38,7 +38,7 @@ def plan(
         from rich.markup import escape
         from rich.table import Table
 
-        from audit.cli.jobs import load
+        from audit.config import load_config
         from audit.job.folder import RunFolder
         from audit.job.prepare import prepare
         from audit.planning import make_plan
@@ -52,7 +52,7 @@ def plan(
             "model.trust": flag.trusted(trust),
             "seed": seed,
         }
-        chosen = load(config, preset, flag.overrides(flags, settings))
+        chosen = load_config(config, preset=preset, overrides=flag.overrides(flags, settings))
         store = RunFolder(out).store
         rows: list[dict[str, Any]] = [
             {

@@ -29,8 +29,8 @@ def report(
       audit report fashion --lang zh --out fashion-zh.html
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+        from audit.report.document import read_document
         from audit.report.html import render_html
-        from audit.report.serialise import read_document
         from audit.store import write_atomically
 
         source = run / "audit.json" if run.is_dir() or not run.suffix else run

@@ -55,7 +55,8 @@ def run(
       audit run audit.toml --set explanations.examples=8 --gate
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.cli.jobs import Job, carry_out, load
+        from audit.cli.jobs import Job, carry_out
+        from audit.config import load_config
 
         flags = {
             "data.source": data,
@@ -74,4 +75,6 @@ def run(
             "seed": seed,
             "device": device,
         }
-        carry_out(Job(load(config, preset, flag.overrides(flags, settings)), out, gate=gate), voice)
+        carry_out(
+            Job(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out, gate=gate), voice
+        )

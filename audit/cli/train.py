@@ -44,7 +44,8 @@ def train(
       audit train --data folder:photos --architecture cnn-150 --image-size 150 --epochs 30 --out photos
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.cli.jobs import Job, carry_out, load
+        from audit.cli.jobs import Job, carry_out
+        from audit.config import load_config
 
         flags = {
             "data.source": data,
@@ -62,4 +63,4 @@ def train(
             "seed": seed,
             "device": device,
         }
-        carry_out(Job(load(config, None, flag.overrides(flags, settings)), out, scope="train"), voice)
+        carry_out(Job(load_config(config, overrides=flag.overrides(flags, settings)), out, scope="train"), voice)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from audit.data.dataset import Dataset
 from audit.data.slices import audit_order
@@ -28,12 +29,14 @@ log = logging.getLogger("audit")
 
 @dataclass
 class InProcess:
-    """The plain engine. `loaded` makes the model that came as a file; `starting` and `progress` report."""
+    """The plain engine. `fresh` makes an untrained module of the run's architecture, `loaded` the model that came
+    as a file; `starting` and `progress` report."""
 
     dataset: Dataset
     store: Store
     seed: int
     device: torch.device
+    fresh: Callable[[int], nn.Module]
     loaded: Callable[[], ModelUnderTest] | None = None
     starting: Callable[[Task], None] = lambda task: None
     progress: Callable[[int, int], None] = lambda done, total: None
@@ -68,6 +71,7 @@ class InProcess:
         return Context(
             task=task,
             model=lambda: self._model(task.cell.model),
+            fresh=self.fresh,
             batch=lambda: self._batch(task.examples),
             evidence=lambda name: self._input(task, name),
             scratch=self.store.scratch(task.cell.key),
@@ -96,7 +100,7 @@ class InProcess:
             evidence = self.store.get(identity.removeprefix("cell:"))
             if evidence is None:
                 raise AuditError("The trained model vanished from the store during the run; run the command again.")
-            return trained_model(evidence, device=self.device)
+            return trained_model(evidence, device=self.device, module=self.fresh(self.seed))
         if self.loaded is None:
             raise AuditError(f"No model {identity!r} was given to this run.")
         return self.loaded()

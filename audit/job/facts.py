@@ -49,7 +49,8 @@ def _pixels(prepared: Prepared, positions: NDArray[np.int64]) -> NDArray[np.uint
     if len(positions) == 0 or not prepared.config.report.images:
         return np.zeros((0, *prepared.dataset.shape), dtype=np.uint8)
     images = prepared.dataset.test.batch(positions).images.numpy()
-    return np.rint(images * 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.rint(images * 255).astype(np.uint8)
+    return pixels
 
 
 def _models(prepared: Prepared, dossier: Dossier) -> tuple[ModelFacts, ...]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from torch import nn
 
-from audit.config import RunConfig
+from audit.config import ModelConfig, RunConfig
 from audit.data.dataset import Dataset
 from audit.data.load import load_dataset
 from audit.errors import UsageError
+from audit.job.header import with_header
 from audit.models.architecture import default_for
-from audit.models.load import LoadedModel, load_model
+from audit.models.choice import LoadedModel
+from audit.models.code import is_code
+from audit.models.identity import model_identity
+from audit.models.load import fresh_module, load_model
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning import Subject
 
@@ -27,6 +33,13 @@ class Prepared:
     device: torch.device
     loaded: LoadedModel | None
 
+    def fresh(self, seed: int) -> nn.Module:
+        """A module of the run's architecture, its weights drawn from `seed`."""
+        module, _ = fresh_module(
+            self.config.model, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed
+        )
+        return module
+
     def wrapped(self) -> Callable[[], ModelUnderTest] | None:
         """A maker of the loaded model as the suite sees it; None where the model is trained here."""
         loaded = self.loaded
@@ -36,8 +49,8 @@ class Prepared:
             loaded.module,
             classes=self.dataset.classes,
             input_shape=self.dataset.shape,
-            mean=loaded.mean,
-            std=loaded.std,
+            mean=self.config.model.mean,
+            std=self.config.model.std,
             device=self.device,
         )
 
@@ -49,33 +62,50 @@ def prepare(config: RunConfig) -> Prepared:
     dataset = load_dataset(
         data.source, image_size=data.image_size, grayscale=data.grayscale, train_examples=data.train_examples
     )
-    architecture = config.model.architecture
-    if architecture == "auto":
-        architecture = default_for(dataset.shape)
+    model = _resolved(config.model, dataset)
+    config = config.model_copy(update={"model": model})
     loaded = None
-    if config.model.weights is not None:
-        chosen = config.model.model_copy(update={"architecture": architecture})
-        loaded = load_model(chosen, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
-    needs_training = loaded is None or config.hardening.enabled
-    if needs_training and dataset.train is None:
-        raise UsageError(
-            f"{dataset.name} has no training images, and "
-            + ("no --model was given" if loaded is None else "hardening needs some")
-            + ". Give data with a train folder"
-            + (", or a checkpoint with --model." if loaded is None else ", or --no-harden.")
-        )
-    return Prepared(config, dataset, _subject(dataset, architecture, loaded), device, loaded)
+    if model.weights is not None:
+        loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
+    _require_training_images(config, dataset, loaded)
+    return Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
 
 
-def _subject(dataset: Dataset, architecture: str, loaded: LoadedModel | None) -> Subject:
+def _resolved(model: ModelConfig, dataset: Dataset) -> ModelConfig:
+    """With what the checkpoint's own header says where the configuration is silent, and auto made a name."""
+    known = with_header(model, dataset.classes)
+    if known.architecture == "auto":
+        known = known.model_copy(update={"architecture": default_for(dataset.shape)})
+    return known
+
+
+def _require_training_images(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> None:
+    if dataset.train is not None or (loaded is not None and not config.hardening.enabled):
+        return
+    lacking = "no --model was given" if loaded is None else "hardening needs some"
+    remedy = "or a checkpoint with --model" if loaded is None else "or --no-harden"
+    raise UsageError(f"{dataset.name} has no training images, and {lacking}: give data with a train folder, {remedy}.")
+
+
+def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> Subject:
     train = dataset.train
     return Subject(
         classes=dataset.classes,
         shape=dataset.shape,
         test=dataset.test.fingerprint,
         test_examples=len(dataset.test),
-        architecture=architecture,
+        architecture=_architecture_identity(config, dataset),
         train=train.fingerprint if train else "",
         train_examples=len(train) if train else 0,
-        loaded=loaded.identity if loaded else None,
+        loaded=f"file:{loaded.identity}" if loaded else None,
     )
+
+
+def _architecture_identity(config: RunConfig, dataset: Dataset) -> str:
+    """The name, or for a user's own file FUNCTION with a hash of its code: a changed file is another model."""
+    name = config.model.architecture
+    if not is_code(name):
+        return name
+    bare = config.model.model_copy(update={"weights": None})
+    identity = model_identity(bare, classes=dataset.classes, input_shape=dataset.shape, seed=config.seed)
+    return f"{Path(name).name}@{identity[:16]}"

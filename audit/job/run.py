@@ -20,10 +20,9 @@ from audit.job.folder import RunFolder, open_run
 from audit.job.prepare import Prepared, prepare
 from audit.plan import AuditPlan, Task
 from audit.planning import Scope, make_plan
-from audit.report.document import build_document
+from audit.report.document import build_document, to_json
 from audit.report.html import render_html
 from audit.report.schema import AuditDocument
-from audit.report.serialise import to_json
 from audit.runner import run_plan
 from audit.store import write_atomically
 
@@ -104,6 +103,7 @@ def _run_in(
         store=folder.store,
         seed=prepared.config.seed,
         device=prepared.device,
+        fresh=prepared.fresh,
         loaded=prepared.wrapped(),
         starting=watcher.starting,
         progress=watcher.progress,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from audit.evidence import Evidence
 from audit.models.under_test import ModelUnderTest
@@ -16,12 +17,14 @@ from audit.types import Batch
 
 @dataclass(frozen=True)
 class Context:
-    """`model` and `batch` are those the task names; `evidence` reads an input by its name in `cell.inputs`;
+    """`model` and `batch` are those the task names; `fresh(seed)` is a new module of the run's architecture;
+    `evidence` reads an input by its name in `cell.inputs`;
     `scratch` is a folder that survives a kill; `progress(done, total)` reports; `stopping()` turns true
     when the user asked to stop: a study then writes to `scratch` and raises Interrupted."""
 
     task: Task
     model: Callable[[], ModelUnderTest]
+    fresh: Callable[[int], nn.Module]
     batch: Callable[[], Batch]
     evidence: Callable[[str], Evidence]
     scratch: Path

@@ -1,0 +1,99 @@
+"""How easily is it fooled: the worst case over a battery of attacks, for one eps or a curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from audit.api.inputs import Targets, make_batch
+from audit.attacks.battery import attack_battery
+from audit.attacks.outcome import BatteryOutcome, Row
+from audit.models.under_test import ModelUnderTest
+from audit.threat import Norm, ThreatModel
+from audit.types import Images, Passes
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What a battery found under one threat model.
+
+    `robust` bool (N,), False where the clean image counts as broken already; `adversarial` (N, C, H, W), the
+    clean image where none was found; `broken_by` the attack that broke each first ("clean" where none was
+    needed), None where none did; `inconclusive` why the evidence is weak, empty when it holds; `attacks` what
+    each attack was given, broke and cost; `passes` the whole cost in examples.
+    """
+
+    threat: ThreatModel
+    robust: Tensor
+    adversarial: Images
+    broken_by: tuple[str | None, ...]
+    inconclusive: tuple[str, ...]
+    attacks: tuple[Row, ...]
+    passes: Passes
+
+    @property
+    def robust_accuracy(self) -> float:
+        """The share unbroken by every attack: an upper bound on the truth."""
+        return float(self.robust.double().mean())
+
+
+@dataclass(frozen=True)
+class RobustnessCurve:
+    """What a battery found over several eps of one norm.
+
+    `eps` ascending; `robust` bool (E, N); `minimal_eps` float64 (N,), the distance of the nearest adversarial
+    example found (0 where the clean image is broken, inf where none was); the rest as in `Robustness`.
+    """
+
+    norm: Norm
+    eps: tuple[float, ...]
+    robust: Tensor
+    minimal_eps: Tensor
+    inconclusive: tuple[str, ...]
+    attacks: tuple[Row, ...]
+    passes: Passes
+
+
+def robustness(
+    model: ModelUnderTest,
+    images: Any,
+    labels: Any,
+    threat: ThreatModel,
+    *,
+    battery: str = "quick",
+    targets: Targets = None,
+    seed: int = 0,
+) -> Robustness:
+    """Attack every image under `threat`; success is judged by an independent verifier.
+
+    `images` float (N, C, H, W) in [0, 1], `labels` whole numbers (N,). `targets`: None is untargeted; int64
+    (N,) one class an image; bool (N, classes) a mask: an image is broken when the predicted class is in its
+    mask. Draws follow the seed and each image's bytes, never the batch. Raises DataError, UsageError.
+    """
+    batch = make_batch(model, images, labels, targets)
+    found = attack_battery(model, batch, threat.norm, (threat.eps,), battery=battery, seed=seed)
+    return Robustness(
+        threat, found.robust, found.adversarial, found.broken_by, found.inconclusive, found.rows, found.passes
+    )
+
+
+def robustness_curve(
+    model: ModelUnderTest,
+    images: Any,
+    labels: Any,
+    norm: Norm,
+    eps: Sequence[float],
+    *,
+    battery: str = "standard",
+    targets: Targets = None,
+    seed: int = 0,
+) -> RobustnessCurve:
+    """Attack every image at every eps of `norm`, swept upward over the survivors. Arguments as in `robustness`."""
+    batch = make_batch(model, images, labels, targets)
+    found: BatteryOutcome = attack_battery(model, batch, norm, tuple(eps), battery=battery, seed=seed)
+    return RobustnessCurve(
+        norm, found.eps, found.survived, found.minimal_eps, found.inconclusive, found.rows, found.passes
+    )

@@ -1,0 +1,61 @@
+"""The main job from Python: what `audit run` does, with the result in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audit.config import RunConfig, load_config
+from audit.job.run import run_job
+from audit.report.document import to_json
+from audit.report.html import render_html
+from audit.report.schema import AuditDocument, FindingPart
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """A finished run: its document and what is made of it. A notebook shows it as the report."""
+
+    document: AuditDocument
+    folder: Path
+
+    @property
+    def findings(self) -> list[FindingPart]:
+        """What the checks conclude."""
+        return self.document.findings
+
+    def to_json(self) -> str:
+        """The document, as `audit.json` holds it."""
+        return to_json(self.document)
+
+    def to_html(self, *, language: str = "en") -> str:
+        """The report, one self-contained page."""
+        return render_html(self.document, language=language)
+
+    def _repr_html_(self) -> str:
+        import html
+
+        page = html.escape(self.to_html(), quote=True)
+        return f'<iframe srcdoc="{page}" style="width:100%;height:40rem;border:0" title="Audit report"></iframe>'
+
+
+def run(
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None, *, out: str | Path = "audit-run"
+) -> AuditResult:
+    """Train or load a model, audit it, harden it, audit that too; everything lands in the folder `out`.
+
+    `config` is an audit.toml, a nested mapping of its keys, or None for the sample. What `out` holds already is
+    not computed again. Raises the errors of `audit.errors`.
+    """
+    outcome = run_job(_as_config(config), Path(out))
+    return AuditResult(outcome.document, outcome.folder.root)
+
+
+def _as_config(config: RunConfig | Mapping[str, Any] | str | Path | None) -> RunConfig:
+    if isinstance(config, RunConfig):
+        return config
+    if isinstance(config, Mapping):
+        return load_config(preset=config.get("preset"), overrides=config)
+    return load_config(None if config is None else Path(config))

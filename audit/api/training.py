@@ -1,0 +1,155 @@
+"""Can it be made harder to fool: training and adversarial training on tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from audit.api.inputs import check_images, check_labels
+from audit.config import HardeningConfig, TrainingConfig
+from audit.errors import DataError, UsageError
+from audit.models.architecture import build, default_for
+from audit.models.under_test import ModelUnderTest, resolve_device
+from audit.seeding import content_ids
+from audit.store import write_atomically
+from audit.threat import ThreatModel
+from audit.training.loop import Trained, fit
+from audit.types import Batch, Passes
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with how it came about: `history` one row an epoch, `kept_epoch` from 1, `passes` in examples."""
+
+    model: ModelUnderTest
+    architecture: str
+    history: tuple[Mapping[str, Any], ...]
+    kept_epoch: int
+    passes: Passes
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights as safetensors, with what `audit run --model` needs in the header."""
+        model = self.model
+        header = {
+            "architecture": self.architecture,
+            "classes": json.dumps(model.classes),
+            "input_shape": json.dumps(model.input_shape),
+            "mean": json.dumps(model.mean),
+            "std": json.dumps(model.std),
+        }
+        weights = {name: tensor.cpu().contiguous() for name, tensor in model.net.state_dict().items()}
+        write_atomically(Path(path), save(weights, metadata=header))
+
+
+def train(
+    images: Any,
+    labels: Any,
+    *,
+    classes: Sequence[str] | int,
+    architecture: str = "auto",
+    threat: ThreatModel | None = None,
+    seed: int = 0,
+    device: torch.device | str = "auto",
+    **settings: Any,
+) -> TrainedModel:
+    """Train a new model on `images` (N, C, H, W) in [0, 1] and `labels` (N,).
+
+    `architecture` is a zoo name, torchvision:NAME or timm:NAME (auto: the classical net for the size); `settings`
+    are those of [training]: recipe, epochs, optimizer, ... Adversarial recipes need `threat`. Raises DataError,
+    UsageError.
+    """
+    tensor = torch.as_tensor(images)
+    if tensor.ndim != 4:
+        raise DataError(f"Images have shape {tuple(tensor.shape)}, where (N, channels, height, width) was expected.")
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    shape = (tensor.shape[1], tensor.shape[2], tensor.shape[3])
+    name = default_for(shape) if architecture == "auto" else architecture
+    module = build(name, classes=len(names), input_shape=shape, seed=seed)
+    untrained = ModelUnderTest(module, classes=names, input_shape=shape, device=device)
+    chosen = _settings(TrainingConfig, settings)
+    return _fit(module, _batch(untrained, tensor, labels), chosen, untrained, name, None, None, threat, seed)
+
+
+def harden(
+    model: ModelUnderTest,
+    images: Any,
+    labels: Any,
+    threat: ThreatModel,
+    *,
+    seed: int = 0,
+    **settings: Any,
+) -> TrainedModel:
+    """Train a copy of `model` against `threat`, from its weights; `model` itself is left as it is.
+
+    `settings` are those of [hardening]: recipe ("pgd", "fgsm-rs", ...), epochs, ... Raises DataError, UsageError.
+    """
+    import copy
+
+    module = copy.deepcopy(model.net)
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+    chosen = _settings(HardeningConfig, settings)
+    batch = _batch(model, images, labels)
+    return _fit(module, batch, chosen, model, type(model.net).__name__, model.mean, model.std, threat, seed)
+
+
+def _batch(model: ModelUnderTest, images: Any, labels: Any) -> Batch:
+    checked = check_images(model, images)
+    named = check_labels(labels, len(checked), len(model.classes))
+    return Batch(checked, named, content_ids(checked)).to("cpu")
+
+
+def _settings(kind: type[TrainingConfig], settings: Mapping[str, Any]) -> TrainingConfig:
+    from pydantic import ValidationError
+
+    from audit.errors import unknown_name
+
+    for name in settings:
+        if name not in kind.model_fields:
+            raise unknown_name("training setting", name, kind.model_fields)
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        raise UsageError(f"Training setting {first['loc'][0]!r}: {first['msg']}.") from None
+
+
+def _fit(
+    module: nn.Module,
+    batch: Batch,
+    settings: TrainingConfig,
+    like: ModelUnderTest,
+    architecture: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    threat: ThreatModel | None,
+    seed: int,
+) -> TrainedModel:
+    trained: Trained = fit(
+        module,
+        batch,
+        settings,
+        classes=len(like.classes),
+        threat=threat,
+        seed=seed,
+        mean=mean,
+        std=std,
+        device=resolve_device(like.device),
+    )
+    module.load_state_dict(trained.weights)
+    model = ModelUnderTest(
+        module,
+        classes=like.classes,
+        input_shape=like.input_shape,
+        mean=trained.mean,
+        std=trained.std,
+        device=like.device,
+    )
+    return TrainedModel(model, architecture, trained.history, trained.kept_epoch, trained.passes)
