@@ -67,7 +67,8 @@ Verdict = Literal["pass", "warn", "fail", "inconclusive", "informative", "not_ru
 @dataclass(frozen=True)
 class Finding:
     """What a check concludes. `estimate` and `interval` in the unit of `criterion`'s sentence; `n` examples;
-    `evidence` the keys of the cells it rests on; `advice` what to do, `command` what to run."""
+    `evidence` the keys of the cells it rests on; `advice` what to do, `command` what to run; `values` what the
+    sentences were filled with, for another language."""
 
     check: str
     role: str
@@ -83,3 +84,5 @@ class Finding:
     advice: str = ""
     command: str = ""
     examples: tuple[str, ...] = ()
+    section: str = ""
+    values: Mapping[str, str | float] = field(default_factory=dict)

@@ -127,9 +127,9 @@ def metric(*, reference: str, unit: str, better: str, version: str = "1", wraps:
     return _register("metric", reference, version, wraps, {"unit": unit, "better": better})
 
 
-def recipe(*, reference: str, adversarial: bool, version: str = "1") -> Callable[[F], F]:
-    """Register a training recipe (see `audit.training.loop`)."""
-    return _register("recipe", reference, version, "", {"adversarial": adversarial})
+def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: Any) -> Callable[[F], F]:
+    """Register `(net, lesson, *, settings) -> Iterator[Objective]` (see `audit.training.lesson`)."""
+    return _register("recipe", reference, version, "", {"adversarial": adversarial, **facts})
 
 
 def study(*, version: str = "1") -> Callable[[F], F]:
@@ -140,7 +140,11 @@ def study(*, version: str = "1") -> Callable[[F], F]:
 def check(
     *, title_pass: str, title_fail: str, section: str, reference: str = "", version: str = "1", **facts: Any
 ) -> Callable[[F], F]:
-    """Register `(dossier, role) -> Finding | None`; None when the run holds nothing it speaks of."""
+    """Register `(dossier, role, criteria) -> Conclusion`, several, or None when the run holds nothing it speaks of.
+
+    The titles, and `facts` explanation, criterion, advice and command, are templates its values fill; a name
+    with a verdict behind it (`advice_inconclusive`) is used for that verdict (see `audit.checks.judge`).
+    """
     facts = {"title_pass": title_pass, "title_fail": title_fail, "section": section, **facts}
     return _register("check", reference, version, "", facts)
 

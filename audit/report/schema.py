@@ -33,7 +33,7 @@ class Cost(_Part):
 
 
 class Picture(_Part):
-    """A small lossless image: base64 of `media_type` bytes, `height` x `width` pixels."""
+    """A thumbnail: base64 of `media_type` bytes, `height` x `width` pixels; lossless up to 64 pixels a side."""
 
     media_type: str
     height: int
@@ -92,6 +92,7 @@ class FindingPart(_Part):
     advice: str
     command: str
     examples: list[str]
+    values: dict[str, str | float] = Field(default_factory=dict)
 
 
 class ClassRow(_Part):
@@ -170,10 +171,14 @@ class CorruptionRow(_Part):
 
 
 class FaithfulnessRow(_Part):
-    """Deletion of the pixels a method ranks first, beside a random order."""
+    """Deletion or insertion of the pixels a method ranks first, beside a random order.
+
+    `advantage` is how much better than random, positive when it is; `low` and `high` its 95% bounds.
+    """
 
     role: str
     method: str
+    measure: Literal["deletion", "insertion"]
     area: float
     control: float
     advantage: float
@@ -236,6 +241,25 @@ class ComparisonRow(_Part):
     newly_right: int
 
 
+class OutcomeRow(_Part):
+    """Yes or no for each example from place `start` of the audit order on, as a text of 1 and 0."""
+
+    role: str
+    quantity: str
+    start: int
+    outcomes: str
+
+
+class Gap(_Part):
+    """What was planned and gives no number: failed, or without meaning here."""
+
+    study: str
+    method: str
+    role: str
+    status: Status
+    reason: str
+
+
 class StudyCost(_Part):
     """What one study of one model cost."""
 
@@ -280,6 +304,9 @@ class AuditDocument(_Part):
     faithfulness: list[FaithfulnessRow]
     comparison: list[ComparisonRow]
     gallery: list[GalleryItem]
+    gaps: list[Gap] = Field(default_factory=list)
+    example_ids: list[str] = Field(default_factory=list)
+    outcomes: list[OutcomeRow] = Field(default_factory=list)
     protocol: Protocol
 
 

@@ -1,0 +1,37 @@
+"""Can the model's confidence be believed?"""
+
+from __future__ import annotations
+
+from audit.checks.conclusion import Conclusion, at_most, values_of
+from audit.checks.readings import keys
+from audit.config import CriteriaConfig
+from audit.dossier import Dossier
+from audit.metrics.classification import calibration_error
+from audit.registry import check
+
+
+@check(
+    section="accuracy",
+    title_pass="The {role} model's confidence can be believed: it is off by {estimate:.1%} on average",
+    title_fail="The {role} model's confidence is off by {estimate:.1%} on average",
+    title_inconclusive="{n} images are too few to say whether the {role} model's confidence can be believed",
+    explanation="Expected calibration error over 15 bins of confidence and {n} images: the mean distance between how "
+    "sure the model is and how often it is right.",
+    criterion="The upper bound of the 95% interval is at most {threshold:.0%}.",
+    advice="Fit a temperature on held-out images and divide the logits by it; predictions do not change.",
+    command="audit run --preset standard",
+    reference="arXiv:1706.04599",
+)
+def calibration(dossier: Dossier, role: str, criteria: CriteriaConfig) -> Conclusion | None:
+    """The expected calibration error, against `calibration_error`."""
+    logits = dossier.array("accuracy", "logits", role=role)
+    labels = dossier.array("accuracy", "labels", role=role)
+    if logits is None or labels is None or not len(labels):
+        return None
+    error = calibration_error(logits, labels)
+    return Conclusion(
+        at_most(error, criteria.calibration_error),
+        error,
+        keys(dossier.entries("accuracy", role=role)),
+        values_of(error, threshold=criteria.calibration_error),
+    )

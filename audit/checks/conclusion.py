@@ -1,0 +1,42 @@
+"""What a check returns, and how a bound becomes a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from audit.evidence import Verdict
+from audit.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """A check's verdict on one model. `values` fill the templates the check was registered with.
+
+    `interval` is the number the verdict rests on, in `unit`; `evidence` the keys of the cells behind it.
+    """
+
+    verdict: Verdict
+    interval: Interval | None
+    evidence: tuple[str, ...]
+    values: Mapping[str, str | float] = field(default_factory=dict)
+    unit: str = "share"
+
+
+def at_least(interval: Interval, threshold: float) -> Verdict:
+    """Pass when even the lower bound reaches `threshold`, fail when not even the upper one does."""
+    if interval.low >= threshold:
+        return "pass"
+    return "fail" if interval.high < threshold else "inconclusive"
+
+
+def at_most(interval: Interval, threshold: float) -> Verdict:
+    """Pass when even the upper bound stays within `threshold`, fail when not even the lower one does."""
+    if interval.high <= threshold:
+        return "pass"
+    return "fail" if interval.low > threshold else "inconclusive"
+
+
+def values_of(interval: Interval, **others: str | float) -> dict[str, str | float]:
+    """What every template may name: estimate, low, high, n, and `others`."""
+    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high, "n": interval.n, **others}

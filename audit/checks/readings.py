@@ -1,0 +1,96 @@
+"""A dossier read example by example: chunks joined, models aligned on the same examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.dossier import Dossier, Entry
+from audit.evidence import Array
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """One value an example, (N,), with the example's place in the audit order, int64 (N,)."""
+
+    positions: NDArray[np.int64]
+    values: Array
+
+    def at(self, positions: NDArray[np.int64]) -> Outcomes:
+        """Only those examples that stand at `positions`, in their order here."""
+        keep = np.isin(self.positions, positions)
+        return Outcomes(self.positions[keep], self.values[keep])
+
+
+def measured(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The entries that hold numbers."""
+    return tuple(entry for entry in entries if entry.evidence.status == "measured")
+
+
+def keys(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The cell keys behind `entries`."""
+    return tuple(entry.task.cell.key for entry in entries)
+
+
+def outcomes(entries: Sequence[Entry], measurement: str) -> Outcomes:
+    """`measurement` over the measured entries, in audit order."""
+    kept = measured(entries)
+    places = [np.arange(e.task.examples.start, e.task.examples.stop) for e in kept]
+    values = [e.evidence.measurement(measurement).per_example for e in kept]
+    if not kept:
+        return Outcomes(np.zeros(0, np.int64), np.zeros(0))
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return Outcomes(np.concatenate(places)[order], np.concatenate(values)[order])
+
+
+def clean(dossier: Dossier, role: str) -> Outcomes:
+    """Whether each clean image is classified right."""
+    return outcomes(dossier.entries("accuracy", role=role), "correct")
+
+
+def corrupted(dossier: Dossier, role: str) -> Outcomes:
+    """The share of corruptions and severities under which each image is still classified right.
+
+    Only the examples that every corruption saw at every severity.
+    """
+    runs = [outcomes(group, "correct") for _, group in grouped(dossier.entries("corruption", role=role))]
+    runs = [run for run in runs if run.values.size]
+    if not runs:
+        return Outcomes(np.zeros(0, np.int64), np.zeros(0))
+    common = runs[0].positions
+    for run in runs[1:]:
+        common = np.intersect1d(common, run.positions)
+    return Outcomes(common, np.mean([run.at(common).values for run in runs], axis=0))
+
+
+Condition = tuple[str, tuple[tuple[str, Any], ...], str, float]
+"""Method, sorted settings, norm, eps: what the chunks of one measurement have in common."""
+
+
+def grouped(entries: Sequence[Entry]) -> Iterator[tuple[Condition, tuple[Entry, ...]]]:
+    """Entries by condition, in plan order; those of one group differ in their examples alone."""
+    groups: dict[str, tuple[Condition, list[Entry]]] = {}
+    for entry in entries:
+        cell = entry.task.cell
+        threat = cell.threat or {}
+        settings = tuple(sorted(cell.settings.items()))
+        condition = (cell.method, settings, str(threat.get("norm", "")), float(threat.get("eps", 0.0)))
+        groups.setdefault(repr(condition), (condition, []))[1].append(entry)
+    for condition, members in groups.values():
+        yield condition, tuple(members)
+
+
+def on_clean_images(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Entries that explain or judge clean images, not adversarial ones."""
+    return tuple(e for e in entries if e.task.cell.settings.get("on", "clean") == "clean")
+
+
+def threat_text(norm: str, eps: float) -> str:
+    """`linf 8/255`, or `l2 0.5` where eps is no multiple of 1/255."""
+    steps = eps * 255
+    whole = eps > 0 and abs(steps - round(steps)) < 1e-4
+    return f"{norm} {round(steps)}/255" if whole else f"{norm} {eps:g}"

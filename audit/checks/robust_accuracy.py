@@ -1,0 +1,58 @@
+"""Does the model stay right when an adversary may change the image a little?"""
+
+from __future__ import annotations
+
+from audit.checks.conclusion import Conclusion, at_least, values_of
+from audit.checks.readings import grouped, keys, measured, outcomes, threat_text
+from audit.config import CriteriaConfig
+from audit.dossier import Dossier, Entry
+from audit.evidence import Verdict
+from audit.registry import check
+from audit.statistics import share_of
+
+
+@check(
+    section="robustness",
+    title_pass="{estimate:.1%} of images withstand every attack within {threat} on the {role} model",
+    title_fail="Only {estimate:.1%} of images withstand attack within {threat} on the {role} model",
+    title_inconclusive="The robust accuracy of the {role} model within {threat} cannot be trusted yet ({estimate:.1%})",
+    explanation="The share of {n} images still classified right under every attack of the {battery} battery. It is "
+    "an upper bound: a stronger attack can only lower it.",
+    explanation_inconclusive="{reasons}",
+    criterion="The lower bound of the 95% interval is at least {threshold:.0%}, and no sign of weak attacks.",
+    advice="Harden the model by adversarial training within the same threat model, then audit it again.",
+    advice_inconclusive="Attack harder and on more images before believing this number.",
+    command="audit harden --preset standard",
+    command_inconclusive="audit run --preset full",
+)
+def robust_accuracy(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:
+    """The share still right under every attack, against `robust_accuracy`; one conclusion a threat model."""
+    groups = grouped(dossier.entries("robustness", role=role))
+    return tuple(
+        _judge(method, norm, eps, measured(entries), criteria)
+        for (method, _, norm, eps), entries in groups
+        if measured(entries)
+    )
+
+
+def _judge(battery: str, norm: str, eps: float, entries: tuple[Entry, ...], criteria: CriteriaConfig) -> Conclusion:
+    share = share_of(outcomes(entries, "robust").values)
+    reasons = doubts(entries)
+    verdict: Verdict = at_least(share, criteria.robust_accuracy)
+    if reasons and verdict == "pass":
+        verdict = "inconclusive"
+    if not reasons and verdict == "inconclusive":
+        reasons = (f"The 95% interval {share.low:.1%} to {share.high:.1%} holds the threshold: too few images.",)
+    values = values_of(
+        share,
+        threshold=criteria.robust_accuracy,
+        threat=threat_text(norm, eps),
+        battery=battery,
+        reasons=" ".join(reasons),
+    )
+    return Conclusion(verdict, share, keys(entries), values)
+
+
+def doubts(entries: tuple[Entry, ...]) -> tuple[str, ...]:
+    """Why the evidence is weak, each reason once; empty when it holds."""
+    return tuple(dict.fromkeys(str(r) for e in entries for r in e.evidence.facts.get("inconclusive", ())))

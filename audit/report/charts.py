@@ -1,0 +1,147 @@
+"""Charts as inline SVG, made when the report is: Altair describes, vl-convert draws, the page's style colours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from audit.report.locale import Locale
+from audit.report.schema import AccuracyPart, CorruptionRow, RobustnessPart, Share
+
+_INK, _FAINT, _GRID = "var(--ink)", "var(--ink-soft)", "var(--line)"
+_WIDTH, _HEIGHT = 520, 240
+_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+
+
+def robustness_curve(parts: Sequence[RobustnessPart], locale: Locale) -> str:
+    """Robust accuracy against eps, one line a model with its Wilson band; the headline eps marked."""
+    rows = [
+        {"x": point.eps, **_band(point.robust), "series": locale.name("role", part.role)}
+        for part in parts
+        for point in part.curve
+    ]
+    x = alt.X("x:Q", title=locale("robustness.axis_eps", norm=parts[0].norm), axis=alt.Axis(grid=False))
+    colour = _colour([locale.name("role", part.role) for part in parts])
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
+    band = base.mark_area(opacity=0.18).encode(y=_share_axis(locale), y2="high:Q", x=x)
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("y:Q"))
+    dots = base.mark_point(filled=True, size=42, opacity=1).encode(y=alt.Y("y:Q"), shape=_shape(colour))
+    rule = alt.Chart(alt.Data(values=[{"x": parts[0].eps}])).mark_rule(strokeDash=[4, 3], color=_FAINT).encode(x="x:Q")
+    return _svg(
+        band + rule + line + dots,
+        locale("robustness.chart_title", norm=parts[0].norm),
+        " ".join(_describe(p, locale) for p in parts),
+    )
+
+
+def reliability_diagram(parts: Sequence[AccuracyPart], locale: Locale) -> str:
+    """Accuracy against confidence by bin; on the diagonal, confidence can be believed."""
+    rows = [
+        {"x": b.confidence, "y": b.accuracy, "count": b.count, "series": locale.name("role", part.role)}
+        for part in parts
+        for b in part.reliability
+        if b.count
+    ]
+    colour = _colour([locale.name("role", part.role) for part in parts])
+    diagonal = (
+        alt.Chart(alt.Data(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}]))
+        .mark_line(strokeDash=[4, 3], strokeWidth=1, color=_FAINT)
+        .encode(x="x:Q", y="y:Q")
+    )
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=_share_x(locale("accuracy.axis_confidence")), y=_share_axis(locale, "y:Q"), color=colour
+    )
+    line = base.mark_line(strokeWidth=1.5, opacity=0.7)
+    dots = base.mark_point(filled=True, opacity=0.9).encode(
+        size=alt.Size("count:Q", legend=None, scale=alt.Scale(range=[20, 220])), shape=_shape(colour)
+    )
+    told = " ".join(
+        locale("accuracy.chart_told", role=locale.name("role", p.role), error=f"{p.calibration_error:.1%}")
+        for p in parts
+    )
+    return _svg(diagonal + line + dots, locale("accuracy.chart_title"), told, width=300, height=300)
+
+
+def corruption_chart(rows: Sequence[CorruptionRow], locale: Locale) -> str:
+    """Mean accuracy over corruptions by severity, one line a model."""
+    roles = list(dict.fromkeys(row.role for row in rows))
+    points = [
+        {"x": severity, "y": _mean(rows, role, severity), "series": locale.name("role", role)}
+        for role in roles
+        for severity in sorted({row.severity for row in rows if row.role == role})
+    ]
+    colour = _colour([locale.name("role", role) for role in roles])
+    x = alt.X("x:O", title=locale("corruptions.axis_severity"), axis=alt.Axis(labelAngle=0, grid=False))
+    base = alt.Chart(alt.Data(values=points)).encode(x=x, y=_share_axis(locale, "y:Q"), color=colour)
+    drawn = base.mark_line(strokeWidth=2) + base.mark_point(filled=True, size=42, opacity=1).encode(
+        shape=_shape(colour)
+    )
+    told = "; ".join(f"{p['series']}, {p['x']}: {p['y']:.1%}" for p in points)
+    return _svg(drawn, locale("corruptions.chart_title"), told)
+
+
+def _mean(rows: Sequence[CorruptionRow], role: str, severity: int) -> float:
+    values = [row.accuracy.estimate for row in rows if row.role == role and row.severity == severity]
+    return sum(values) / len(values)
+
+
+def _band(share: Share) -> dict[str, float]:
+    return {"y": share.estimate, "low": share.low, "high": share.high}
+
+
+def _share_axis(locale: Locale, field: str = "low:Q") -> alt.Y:
+    axis = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
+    return alt.Y(field, title=locale("charts.share_right"), scale=alt.Scale(domain=[0, 1]), axis=axis)
+
+
+def _share_x(title: str) -> alt.X:
+    axis = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1], grid=False)
+    return alt.X("x:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
+
+
+def _colour(names: list[str]) -> alt.Color:
+    colours = [f"var(--series-{i % 6 + 1})" for i in range(len(dict.fromkeys(names)))]
+    scale = alt.Scale(domain=list(dict.fromkeys(names)), range=colours)
+    return alt.Color("series:N", title=None, scale=scale, legend=alt.Legend(orient="top", symbolType="circle"))
+
+
+def _shape(colour: alt.Color) -> alt.Shape:
+    """The same order as the colours, so that no reader depends on colour."""
+    domain = colour.to_dict()["scale"]["domain"]
+    return alt.Shape("series:N", title=None, scale=alt.Scale(domain=domain, range=list(_SHAPES[: len(domain)])))
+
+
+def _describe(part: RobustnessPart, locale: Locale) -> str:
+    points = "; ".join(f"{p.eps:.4g}: {p.robust.estimate:.1%}" for p in part.curve)
+    return f"{locale.name('role', part.role)}: {points}."
+
+
+def _svg(chart: Any, title: str, description: str, *, width: int = _WIDTH, height: int = _HEIGHT) -> str:
+    """The chart as one <svg> with its text alternative; sizes are left to the page."""
+    styled = (
+        chart.properties(width=width, height=height, background="transparent")
+        .configure_view(strokeWidth=0)
+        .configure_axis(
+            labelColor=_FAINT,
+            titleColor=_FAINT,
+            gridColor=_GRID,
+            domainColor=_GRID,
+            tickColor=_GRID,
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            titlePadding=8,
+        )
+        .configure_legend(labelColor=_INK, labelFontSize=12, symbolStrokeWidth=0)
+    )
+    drawn: str = vl_convert.vegalite_to_svg(styled.to_dict())
+    body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg {} \1 role="img">', drawn, count=1)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ', drawn)
+    label = f'class="chart" data-width="{float(box[1]):.0f}"' if box else 'class="chart"'
+    told = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+    return body.replace("<svg {}", f"<svg {label}", 1).replace('role="img">', f'role="img">{told}', 1)

@@ -1,0 +1,182 @@
+"""The audit document: built from a dossier, written as bytes that depend on the answers alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from audit.checks.judge import judge
+from audit.config import RunConfig
+from audit.dossier import Dossier
+from audit.errors import UsageError
+from audit.evidence import Finding
+from audit.report import measured, paired
+from audit.report.facts import ModelFacts, RunFacts
+from audit.report.gallery import gallery
+from audit.report.headline import overall, ranked, sentence
+from audit.report.locale import load_locale
+from audit.report.schema import (
+    SCHEMA_VERSION,
+    AuditDocument,
+    AuditedModel,
+    FindingPart,
+    GalleryItem,
+    Protocol,
+    Subject,
+    Summary,
+)
+from audit.report.text import without_paths
+from audit.store import write_atomically
+
+DIGITS = 6
+"""Significant digits kept of every number: more than any interval here supports."""
+
+
+def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> AuditDocument:
+    """Everything the run found. Pure: the same evidence gives the same document."""
+    items = gallery(dossier, about) if config.report.images else []
+    findings = ranked([_finding(f, items) for f in judge(dossier, config.criteria)])
+    document = AuditDocument(
+        tool={"name": "audit", "version": about.version},
+        summary=_summary(findings, dossier),
+        subject=_subject(config, dossier, about),
+        models=[_model(facts, dossier) for facts in about.models],
+        findings=findings,
+        accuracy=[p for role in dossier.roles if (p := measured.accuracy(dossier, role, about.classes))],
+        robustness=[part for role in dossier.roles for part in measured.robustness(dossier, role)],
+        corruptions=[row for role in dossier.roles for row in measured.corruptions(dossier, role)],
+        explanations=[part for role in dossier.roles for part in measured.explanations(dossier, role)],
+        faithfulness=[row for role in dossier.roles for row in paired.faithfulness(dossier, role)],
+        comparison=paired.comparison(dossier),
+        gallery=items[: config.report.gallery],
+        gaps=measured.gaps(dossier),
+        example_ids=list(about.ids),
+        outcomes=[row for role in dossier.roles for row in measured.outcome_rows(dossier, role)],
+        protocol=_protocol(config, dossier, about),
+    )
+    return AuditDocument.model_validate(_tidy(document.model_dump()))
+
+
+def to_json(document: AuditDocument) -> str:
+    """The document as text: sorted keys, one trailing newline, safe to stand inside a page."""
+    text = json.dumps(document.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def write_document(path: Path, document: AuditDocument) -> None:
+    """Write `audit.json` in one step. Raises EnvironmentFault when the disk refuses."""
+    write_atomically(path, to_json(document))
+
+
+def read_document(path: Path) -> AuditDocument:
+    """Read an `audit.json`, of this version or an older one. Raises UsageError that says what is wrong with it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        version = json.loads(text).get("schema_version", 0)
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise UsageError(
+                f"{path.name} has schema version {version}; this audit reads up to {SCHEMA_VERSION}. Upgrade audit."
+            )
+        return AuditDocument.model_validate_json(text)
+    except OSError as fault:
+        raise UsageError(
+            f"Cannot read {path}: {fault.strerror}. Give a run folder that holds an audit.json."
+        ) from fault
+    except (ValidationError, ValueError, AttributeError) as fault:
+        raise UsageError(
+            f"{path} is not an audit document: {str(fault).splitlines()[0]}. Run the audit again."
+        ) from fault
+
+
+def _summary(findings: list[FindingPart], dossier: Dossier) -> Summary:
+    roles = dossier.roles
+    return Summary(
+        verdict=overall(findings, roles[0]) if roles else "not_run",
+        sentence=sentence(findings, roles, load_locale("en")),
+        complete=dossier.complete,
+    )
+
+
+def _subject(config: RunConfig, dossier: Dossier, about: RunFacts) -> Subject:
+    return Subject(
+        title=config.report.title,
+        data=about.data,
+        classes=list(about.classes),
+        input_shape=about.shape,
+        examples=max((task.examples.stop for task in dossier.plan.tasks if task.cell.study == "accuracy"), default=0),
+        notes=list(about.notes),
+    )
+
+
+def _model(facts: ModelFacts, dossier: Dossier) -> AuditedModel:
+    trained = [e for e in dossier.entries("training", role=facts.role) if e.evidence.status == "measured"]
+    learnt = trained[0] if trained else None
+    return AuditedModel(
+        role=facts.role,
+        architecture=facts.architecture,
+        origin=facts.origin,
+        identity=facts.identity,
+        parameters=facts.parameters,
+        recipe=facts.recipe,
+        history=[_numbers(row) for row in learnt.evidence.facts.get("history", ())] if learnt else [],
+        settings=dict(learnt.task.cell.settings) if learnt else {},
+        notes=list(facts.notes),
+    )
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in row.items() if isinstance(value, int | float)}
+
+
+def _finding(found: Finding, items: list[GalleryItem]) -> FindingPart:
+    part = FindingPart(
+        **{k: getattr(found, k) for k in FindingPart.model_fields if k not in ("evidence", "examples", "values")},
+        evidence=list(found.evidence),
+        examples=list(found.examples),
+        values=dict(found.values),
+    )
+    return part if part.examples else part.model_copy(update={"examples": _witnesses(part, items)})
+
+
+def _witnesses(finding: FindingPart, items: list[GalleryItem], count: int = 4) -> list[str]:
+    """Gallery images that show what the finding is about."""
+    method = str(finding.values.get("method", ""))
+    seen = [(item, view) for item in items for view in item.views if view.role == finding.role]
+    if finding.section == "robustness":
+        chosen = [item.id for item, view in seen if view.broken_by is not None]
+    elif finding.section == "accuracy":
+        wrong = [(view.confidence, item.id) for item, view in seen if view.prediction != item.label]
+        chosen = [name for _, name in sorted(wrong, key=lambda pair: (-pair[0], pair[1]))]
+    else:
+        chosen = [item.id for item, view in seen if method in view.maps]
+    return chosen[:count]
+
+
+def _protocol(config: RunConfig, dossier: Dossier, about: RunFacts) -> Protocol:
+    return Protocol(
+        seed=config.seed,
+        configuration=config.model_dump(mode="json"),
+        environment=dict(about.environment),
+        commands=dict(about.commands),
+        trusted=[dict(one) for one in about.trusted],
+        costs=measured.study_costs(dossier),
+    )
+
+
+def _tidy(value: Any) -> Any:
+    """Numbers to six significant digits, absolute paths to their last part, all through nested values."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    if isinstance(value, str):
+        return without_paths(value)
+    if isinstance(value, Mapping):
+        return {key: _tidy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_tidy(item) for item in value]
+    return value

@@ -1,0 +1,135 @@
+"""The first images of the audit, each as every model sees it: prediction, adversarial example, maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from audit.checks.readings import grouped, measured
+from audit.dossier import Dossier
+from audit.evidence import Array, Evidence
+from audit.metrics.classification import probabilities
+from audit.report.facts import RunFacts
+from audit.report.images import heatmap, picture, picture_of_floats
+from audit.report.schema import GalleryItem, GalleryView, Heatmap
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    """The headline robustness of one model on the gallery: images, who broke each, logits where kept."""
+
+    images: Array
+    broken_by: Sequence[str | None]
+    logits: Array | None
+
+
+def gallery(dossier: Dossier, about: RunFacts) -> list[GalleryItem]:
+    """One item an image of `about.gallery`; empty when clean accuracy is missing."""
+    labels = _first_chunk(dossier, "accuracy", about_role(dossier), "labels")
+    if labels is None:
+        return []
+    count = min(len(about.gallery), len(labels))
+    views = {role: _views(dossier, role, about, count) for role in dossier.roles}
+    return [
+        GalleryItem(
+            id=about.ids[i],
+            label=about.classes[int(labels[i])],
+            image=picture(about.gallery[i]),
+            views=[views[role][i] for role in dossier.roles if views[role]],
+        )
+        for i in range(count)
+    ]
+
+
+def about_role(dossier: Dossier) -> str:
+    """The model under test: the first one of the run."""
+    return dossier.roles[0] if dossier.roles else ""
+
+
+def _views(dossier: Dossier, role: str, about: RunFacts, count: int) -> list[GalleryView]:
+    logits = _first_chunk(dossier, "accuracy", role, "logits")
+    if logits is None:
+        return []
+    shares = probabilities(logits[:count])
+    attacked = _attacked(dossier, role)
+    maps = _maps(dossier, role, "clean", count)
+    adversarial_maps = _maps(dossier, role, "adversarial", count)
+    return [
+        GalleryView(
+            role=role,
+            prediction=about.classes[int(shares[i].argmax())],
+            confidence=float(shares[i].max()),
+            **_attack_view(attacked, i, about),
+            maps={name: drawn[i] for name, drawn in maps.items() if i < len(drawn)},
+            adversarial_maps=_only_where_broken(adversarial_maps, attacked, i),
+        )
+        for i in range(count)
+    ]
+
+
+def _only_where_broken(maps: dict[str, list[Heatmap]], attacked: _Attacked | None, i: int) -> dict[str, Heatmap]:
+    """An explanation of an adversarial example has a meaning only where there is one."""
+    broken = attacked is not None and i < len(attacked.broken_by) and attacked.broken_by[i] is not None
+    return {name: drawn[i] for name, drawn in maps.items() if broken and i < len(drawn)}
+
+
+def _attack_view(attacked: _Attacked | None, i: int, about: RunFacts) -> dict[str, object]:
+    nothing = dict.fromkeys(
+        ("broken_by", "adversarial", "perturbation", "adversarial_prediction", "adversarial_confidence")
+    )
+    if attacked is None or i >= len(attacked.images) or attacked.broken_by[i] is None:
+        return dict(nothing)
+    image = attacked.images[i]
+    view: dict[str, object] = {
+        **nothing,
+        "broken_by": attacked.broken_by[i],
+        "adversarial": picture_of_floats(image),
+        "perturbation": heatmap((image - about.gallery[i] / 255) / len(image), signed=True),
+    }
+    if attacked.logits is not None:
+        shares = probabilities(attacked.logits[i : i + 1])[0]
+        view["adversarial_prediction"] = about.classes[int(shares.argmax())]
+        view["adversarial_confidence"] = float(shares.max())
+    return view
+
+
+def _attacked(dossier: Dossier, role: str) -> _Attacked | None:
+    for (_, _, _, eps), entries in grouped(dossier.entries("robustness", role=role)):
+        start = [e for e in measured(entries) if e.task.examples.start == 0]
+        if start and "adversarial" in start[0].evidence.arrays:
+            return _read_attack(start[0].evidence, eps)
+    return None
+
+
+def _read_attack(evidence: Evidence, eps: float) -> _Attacked:
+    images = evidence.arrays["adversarial"]
+    names = evidence.facts.get("attacks", [])
+    at = int(np.argmin(np.abs(np.asarray(evidence.facts["eps"], np.float64) - eps)))
+    broken = evidence.arrays["broken_by"][at][: len(images)]
+    return _Attacked(
+        images,
+        [names[int(index)] if index >= 0 else None for index in broken],
+        evidence.arrays.get("adversarial_logits"),
+    )
+
+
+def _maps(dossier: Dossier, role: str, on: str, count: int) -> dict[str, list[Heatmap]]:
+    """By method, the maps of the first images; a method counts as signed when any of its values is negative."""
+    drawn: dict[str, list[Heatmap]] = {}
+    for (method, settings, *_), entries in grouped(dossier.entries("explanation", role=role)):
+        start = [e for e in measured(entries) if e.task.examples.start == 0]
+        if not start or dict(settings).get("on", "clean") != on:
+            continue
+        attributions = start[0].evidence.arrays["attributions"]
+        signed = bool((attributions < 0).any())
+        drawn[method] = [heatmap(one, signed=signed) for one in attributions[:count]]
+    return drawn
+
+
+def _first_chunk(dossier: Dossier, study: str, role: str, name: str) -> Array | None:
+    for entry in measured(dossier.entries(study, role=role)):
+        if entry.task.examples.start == 0 and name in entry.evidence.arrays:
+            return entry.evidence.arrays[name]
+    return None

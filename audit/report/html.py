@@ -1,0 +1,108 @@
+"""The audit document as one self-contained page: no script needed to read it, no request to any network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from audit.assets import folder
+from audit.checks.readings import threat_text
+from audit.report.locale import load_locale
+from audit.report.page import page
+from audit.report.schema import AuditDocument, Share
+from audit.report.text import visible
+
+
+def render_html(document: AuditDocument, *, language: str = "en") -> str:
+    """The page in `language`. Pure: the same document gives the same text. Raises UsageError for a language unknown."""
+    style, script = _asset("report.css"), _asset("report.js")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            d=document,
+            t=load_locale(language),
+            page=page(document, load_locale(language)),
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy(style, script),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(folder("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "name": _name,
+        "seen": lambda text: visible(str(text)),
+        "percent": percent,
+        "bounds": bounds,
+        "number": lambda value: f"{value:,}" if isinstance(value, int) else f"{value:,.4g}",
+        "pretty": _pretty,
+        "points": lambda share: f"{100 * share:+.1f}".replace("-", "\u2212"),
+        "settings": _settings,
+        "threat": lambda eps, norm: threat_text(norm, eps),
+    }
+    return environment
+
+
+def percent(value: float) -> str:
+    """A share as a percentage with one decimal."""
+    return f"{value:.1%}"
+
+
+def bounds(share: Share) -> str:
+    """The interval of a share, `96.1 - 98.2%` with a dash between."""
+    return f"{100 * share.low:.1f}\u2013{100 * share.high:.1f}%"
+
+
+def _name(text: object) -> Markup:
+    """A word from outside: isolated from the direction of its surroundings, nothing in it unseen."""
+    return Markup("<bdi>{}</bdi>").format(visible(str(text)))
+
+
+def _pretty(value: Any) -> str:
+    return visible_lines(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def visible_lines(text: str) -> str:
+    """`text` with its unseen characters shown and its line breaks kept."""
+    return "\n".join(visible(line) for line in text.split("\n"))
+
+
+def _settings(given: dict[str, Any]) -> Markup:
+    shown = (f"{key} {_short(value)}" for key, value in sorted(given.items()) if value is not None)
+    return Markup(", ").join(escape(visible(one)) for one in shown)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@cache
+def _asset(name: str) -> str:
+    return (folder("templates") / name).read_text("utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    return (
+        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'"
+    )
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -1,0 +1,55 @@
+"""Arrays as small pictures: images as they are, attributions as grey sprites that the page colours."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from audit.evidence import Array
+from audit.report.schema import Heatmap, Picture
+
+LARGEST = 112
+"""Pixels a side above which a thumbnail is made."""
+_LOSSLESS_UP_TO = 64
+
+
+def picture(image: NDArray[np.uint8]) -> Picture:
+    """A thumbnail of an image uint8 (C, H, W) with one or three channels. Built from pixels alone: no metadata."""
+    pixels = image[0] if image.shape[0] == 1 else np.moveaxis(image[:3], 0, -1)
+    return _encode(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def picture_of_floats(image: Array) -> Picture:
+    """A thumbnail of a float image (C, H, W) in [0, 1], rounded to 256 levels."""
+    return picture(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
+
+
+def heatmap(attribution: Array, *, signed: bool) -> Heatmap:
+    """A grey sprite of an attribution (C or 1, H, W), summed over channels and scaled to its own largest value."""
+    values = np.asarray(attribution, np.float64).sum(axis=0)
+    scale = float(np.abs(values).max())
+    unit = values / scale if scale > 0 else values
+    level = 127.5 + 127.5 * unit if signed else 255 * np.clip(unit, 0, 1)
+    grey = np.rint(np.nan_to_num(level)).astype(np.uint8)
+    return Heatmap(picture=_encode(Image.fromarray(grey)), signed=signed, scale=scale)
+
+
+def _encode(image: Image.Image) -> Picture:
+    if max(image.size) > LARGEST:
+        image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    lossless = max(image.size) <= _LOSSLESS_UP_TO
+    buffer = io.BytesIO()
+    if lossless:
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        image.save(buffer, "WEBP", quality=80, method=6)
+    return Picture(
+        media_type="image/png" if lossless else "image/webp",
+        height=image.height,
+        width=image.width,
+        data=base64.b64encode(buffer.getvalue()).decode("ascii"),
+    )

@@ -1,0 +1,226 @@
+"""From evidence to the numbers of the document: accuracy, robustness, corruptions, explanations, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.checks.readings import clean, grouped, measured, on_clean_images, outcomes, threat_text
+from audit.checks.robust_accuracy import doubts
+from audit.dossier import Dossier, Entry
+from audit.evidence import Array
+from audit.metrics.classification import confusion, per_class, reliability
+from audit.report.schema import (
+    AccuracyPart,
+    AttackRow,
+    ClassRow,
+    CorruptionRow,
+    Cost,
+    CurvePoint,
+    ExplanationPart,
+    Gap,
+    OutcomeRow,
+    ReliabilityBin,
+    RobustnessPart,
+    Share,
+    StudyCost,
+)
+from audit.statistics import Interval, share_of
+
+
+def share(interval: Interval) -> Share:
+    """An interval as the document holds it."""
+    return Share(estimate=interval.estimate, low=interval.low, high=interval.high, n=interval.n, method=interval.method)
+
+
+def cost(entries: Sequence[Entry]) -> Cost:
+    """What `entries` cost together."""
+    return Cost(
+        forwards=sum(e.evidence.forwards for e in entries), backwards=sum(e.evidence.backwards for e in entries)
+    )
+
+
+def accuracy(dossier: Dossier, role: str, classes: Sequence[str]) -> AccuracyPart | None:
+    """Clean accuracy by class with its calibration; None where it was not measured."""
+    logits = dossier.array("accuracy", "logits", role=role)
+    labels = dossier.array("accuracy", "labels", role=role)
+    if logits is None or labels is None or not len(labels):
+        return None
+    predictions = logits.argmax(axis=1)
+    rows = per_class(labels, predictions, len(classes))
+    bins = reliability(logits, labels)
+    return AccuracyPart(
+        role=role,
+        accuracy=share(share_of(predictions == labels)),
+        per_class=[
+            ClassRow(name=n, precision=p, recall=r, f1=f, support=s)
+            for n, p, r, f, s in zip(classes, rows.precision, rows.recall, rows.f1, rows.support, strict=True)
+        ],
+        confusion=confusion(labels, predictions, len(classes)).tolist(),
+        calibration_error=bins.error,
+        reliability=[
+            ReliabilityBin(low=lo, high=hi, count=c, confidence=conf, accuracy=acc)
+            for lo, hi, c, conf, acc in zip(
+                bins.edges, bins.edges[1:], bins.count, bins.confidence, bins.accuracy, strict=False
+            )
+        ],
+        cost=cost(dossier.entries("accuracy", role=role)),
+    )
+
+
+def robustness(dossier: Dossier, role: str) -> list[RobustnessPart]:
+    """One part a battery and threat model, its chunks joined."""
+    return [
+        _robustness(dossier, role, battery, norm, eps, measured(entries))
+        for (battery, _, norm, eps), entries in grouped(dossier.entries("robustness", role=role))
+        if measured(entries)
+    ]
+
+
+def _robustness(
+    dossier: Dossier, role: str, battery: str, norm: str, eps: float, entries: tuple[Entry, ...]
+) -> RobustnessPart:
+    held = np.concatenate([e.evidence.arrays["robust"] for e in entries], axis=1).astype(bool)
+    curve = [
+        CurvePoint(eps=float(at), robust=share(share_of(row)))
+        for at, row in zip(entries[0].evidence.facts["eps"], held, strict=True)
+    ]
+    return RobustnessPart(
+        role=role,
+        norm=norm,
+        eps=eps,
+        battery=battery,
+        curve=sorted(curve, key=lambda point: point.eps),
+        attacks=_attacks(entries),
+        attack_success_rate=_success_rate(dossier, role, entries),
+        survive_rounding=_rounding(entries),
+        inconclusive=list(doubts(entries)),
+        cost=cost(entries),
+    )
+
+
+def _attacks(entries: Sequence[Entry]) -> list[AttackRow]:
+    rows: dict[str, AttackRow] = {}
+    for entry in entries:
+        for given in entry.evidence.facts.get("rows", ()):
+            spent = Cost(forwards=given.get("forwards", 0), backwards=given.get("backwards", 0))
+            row = AttackRow(
+                name=given["name"],
+                settings=dict(given.get("settings", {})),
+                tried=given["tried"],
+                broke=given["broke"],
+                faults=given.get("faults", 0),
+                cost=spent,
+            )
+            seen = rows.get(row.name)
+            rows[row.name] = _together(seen, row) if seen else row
+    return list(rows.values())
+
+
+def _together(one: AttackRow, two: AttackRow) -> AttackRow:
+    spent = Cost(forwards=one.cost.forwards + two.cost.forwards, backwards=one.cost.backwards + two.cost.backwards)
+    return one.model_copy(
+        update={
+            "tried": one.tried + two.tried,
+            "broke": one.broke + two.broke,
+            "faults": one.faults + two.faults,
+            "cost": spent,
+        }
+    )
+
+
+def _success_rate(dossier: Dossier, role: str, entries: Sequence[Entry]) -> Share | None:
+    """The share broken of the images that were right to begin with."""
+    robust = outcomes(entries, "robust")
+    right = clean(dossier, role).at(robust.positions)
+    broken = robust.at(right.positions).values[right.values > 0] == 0
+    return share(share_of(broken)) if broken.size else None
+
+
+def _rounding(entries: Sequence[Entry]) -> Share | None:
+    """The share of adversarial examples that still fool the model when stored with 256 levels."""
+    counts = [e.evidence.facts.get("survive_rounding") or {} for e in entries]
+    broken = sum(int(c.get("broken", 0)) for c in counts)
+    if not broken:
+        return None
+    survived = sum(int(c.get("survived", 0)) for c in counts)
+    return share(share_of(np.arange(broken) < survived))
+
+
+def corruptions(dossier: Dossier, role: str) -> list[CorruptionRow]:
+    """Accuracy by corruption and severity."""
+    rows = [
+        CorruptionRow(
+            role=role,
+            name=name,
+            severity=int(dict(settings)["severity"]),
+            accuracy=share(share_of(outcomes(entries, "correct").values)),
+            cost=cost(entries),
+        )
+        for (name, settings, _, _), entries in grouped(dossier.entries("corruption", role=role))
+        if measured(entries)
+    ]
+    return sorted(rows, key=lambda row: (row.name, row.severity))
+
+
+def explanations(dossier: Dossier, role: str) -> list[ExplanationPart]:
+    """One row a method on clean images, with the reason where it does not apply."""
+    entries = on_clean_images(dossier.entries("explanation", role=role))
+    return [_explanation(role, method, dict(settings), group) for (method, settings, *_), group in grouped(entries)]
+
+
+def _explanation(role: str, method: str, settings: dict[str, object], entries: tuple[Entry, ...]) -> ExplanationPart:
+    first = entries[0].evidence
+    names = [m.name for m in first.measurements]
+    return ExplanationPart(
+        role=role,
+        method=method,
+        status=first.status,
+        reason=first.reason,
+        output=str(first.facts.get("output", "")),
+        baseline=_said(first.facts.get("baseline")),
+        segments=_said(first.facts.get("segments")),
+        settings={k: v for k, v in settings.items() if k != "on"},
+        quality={name: float(outcomes(entries, name).values.mean()) for name in names},
+        cost=cost(entries),
+    )
+
+
+def _said(fact: object) -> str:
+    return "" if fact is None else str(fact)
+
+
+def outcome_rows(dossier: Dossier, role: str) -> list[OutcomeRow]:
+    """What became of each example, for comparing this run with another one."""
+    rows = [_outcome_row(role, "clean", clean(dossier, role).positions, clean(dossier, role).values)]
+    for (_, _, norm, eps), entries in grouped(dossier.entries("robustness", role=role)):
+        found = outcomes(entries, "robust")
+        rows.append(_outcome_row(role, f"robust {threat_text(norm, eps)}", found.positions, found.values))
+    return [row for row in rows if row.outcomes]
+
+
+def _outcome_row(role: str, quantity: str, positions: NDArray[np.int64], values: Array) -> OutcomeRow:
+    bits = "".join("1" if value else "0" for value in values)
+    return OutcomeRow(role=role, quantity=quantity, start=int(positions[0]) if bits else 0, outcomes=bits)
+
+
+def gaps(dossier: Dossier) -> list[Gap]:
+    """Everything planned that gave no number, with the reason."""
+    present = [
+        (task, dossier.evidence[task.cell.key]) for task in dossier.plan.tasks if task.cell.key in dossier.evidence
+    ]
+    found = dict.fromkeys(
+        (task.cell.study, task.cell.method, task.role, evidence.status, evidence.reason)
+        for task, evidence in present
+        if evidence.status != "measured"
+    )
+    return [Gap(study=s, method=m, role=r, status=status, reason=why) for s, m, r, status, why in found]
+
+
+def study_costs(dossier: Dossier) -> list[StudyCost]:
+    """What each study of each model cost, in plan order."""
+    studies = dict.fromkeys((task.cell.study, task.role) for task in dossier.plan.tasks)
+    rows = [(study, role, dossier.entries(study, role=role)) for study, role in studies]
+    return [StudyCost(study=s, role=r, cells=len(found), cost=cost(found)) for s, r, found in rows if found]

@@ -1,0 +1,186 @@
+"""What the page shows, gathered from the document: the templates only place it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from audit.checks.readings import threat_text
+from audit.report import charts
+from audit.report.headline import in_words, ranked, sentence, worst
+from audit.report.locale import Locale
+from audit.report.schema import (
+    AuditDocument,
+    ClassRow,
+    ComparisonRow,
+    CorruptionRow,
+    FindingPart,
+    GalleryItem,
+    GalleryView,
+    RobustnessPart,
+    Share,
+)
+
+SECTIONS = ("accuracy", "robustness", "corruptions", "explanations", "comparison", "protocol")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A finding in the reader's language with what shows it; `gauge` where a share is held to a bound."""
+
+    finding: FindingPart
+    title: str
+    explanation: str
+    criterion: str
+    advice: str
+    anchor: str
+    witnesses: tuple[tuple[GalleryItem, GalleryView], ...]
+    gauge: Gauge | None
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """An interval on a scale from 0 to 1 with the threshold it is held against."""
+
+    low: float
+    high: float
+    estimate: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """One model's line at a glance; None where not measured."""
+
+    role: str
+    clean: Share | None
+    robust: Share | None
+    threat: str
+    calibration: float | None
+    corrupted: float | None
+    passed: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything the templates place."""
+
+    sentence: str
+    roles: tuple[str, ...]
+    scores: tuple[Score, ...]
+    first: tuple[Told, ...]
+    by_section: dict[str, tuple[Told, ...]]
+    robustness_chart: Markup
+    reliability_chart: Markup
+    corruption_chart: Markup
+    severities: tuple[int, ...]
+    corruption_table: tuple[tuple[str, str, dict[int, Share]], ...]
+    methods: tuple[str, ...]
+    quantities: tuple[tuple[str, ComparisonRow], ...]
+    labels: tuple[str, ...]
+
+
+def page(document: AuditDocument, locale: Locale) -> Page:
+    """The document as the page tells it in the locale's language."""
+    roles = tuple(model.role for model in document.models)
+    told = [_told(f, document, locale, i) for i, f in enumerate(ranked(document.findings))]
+    first = worst(document.findings)
+    return Page(
+        sentence=sentence(document.findings, roles, locale),
+        roles=roles,
+        scores=tuple(_score(role, document) for role in roles),
+        first=tuple(next(t for t in told if t.finding is f) for f in first),
+        by_section={s: tuple(t for t in told if t.finding.section == s) for s in SECTIONS},
+        robustness_chart=_robustness_charts(document.robustness, locale),
+        reliability_chart=Markup(charts.reliability_diagram(document.accuracy, locale))
+        if document.accuracy
+        else Markup(),
+        corruption_chart=Markup(charts.corruption_chart(document.corruptions, locale))
+        if document.corruptions
+        else Markup(),
+        severities=tuple(sorted({row.severity for row in document.corruptions})),
+        corruption_table=_corruption_table(document.corruptions),
+        methods=tuple(dict.fromkeys(m for item in document.gallery for view in item.views for m in view.maps)),
+        quantities=tuple((_quantity(row.quantity, locale), row) for row in document.comparison),
+        labels=tuple(dict.fromkeys(item.label for item in document.gallery)),
+    )
+
+
+def lowest_recall_first(rows: Sequence[ClassRow]) -> list[ClassRow]:
+    """Classes in the order a reader needs them."""
+    return sorted(rows, key=lambda row: row.recall)
+
+
+def _told(finding: FindingPart, document: AuditDocument, locale: Locale, index: int) -> Told:
+    words = in_words(finding, locale)
+    return Told(
+        finding=finding,
+        title=words["title"],
+        explanation=words["explanation"],
+        criterion=words["criterion"],
+        advice=words["advice"],
+        anchor=f"finding-{index + 1}",
+        witnesses=_witnesses(finding, document),
+        gauge=_gauge(finding),
+    )
+
+
+def _witnesses(finding: FindingPart, document: AuditDocument) -> tuple[tuple[GalleryItem, GalleryView], ...]:
+    return tuple(
+        (item, view)
+        for item in document.gallery
+        for view in item.views
+        if item.id in finding.examples and view.role == finding.role
+    )
+
+
+def _gauge(finding: FindingPart) -> Gauge | None:
+    threshold = finding.values.get("threshold")
+    if not isinstance(threshold, float) or finding.interval is None or finding.estimate is None:
+        return None
+    return Gauge(finding.interval[0], finding.interval[1], finding.estimate, threshold)
+
+
+def _score(role: str, document: AuditDocument) -> Score:
+    accuracy = next((p for p in document.accuracy if p.role == role), None)
+    robust = next((p for p in document.robustness if p.role == role), None)
+    worn = [row.accuracy.estimate for row in document.corruptions if row.role == role]
+    findings = [f for f in document.findings if f.role == role]
+    return Score(
+        role=role,
+        clean=accuracy.accuracy if accuracy else None,
+        robust=_headline(robust) if robust else None,
+        threat=threat_text(robust.norm, robust.eps) if robust else "",
+        calibration=accuracy.calibration_error if accuracy else None,
+        corrupted=sum(worn) / len(worn) if worn else None,
+        passed=sum(f.verdict in ("pass", "informative") for f in findings),
+        total=len(findings),
+    )
+
+
+def _headline(part: RobustnessPart) -> Share:
+    return min(part.curve, key=lambda point: abs(point.eps - part.eps)).robust
+
+
+def _robustness_charts(parts: Sequence[RobustnessPart], locale: Locale) -> Markup:
+    """One chart a norm: eps of different norms share no axis."""
+    norms = dict.fromkeys(part.norm for part in parts)
+    return Markup("").join(
+        Markup(charts.robustness_curve([p for p in parts if p.norm == norm], locale)) for norm in norms
+    )
+
+
+def _corruption_table(rows: Sequence[CorruptionRow]) -> tuple[tuple[str, str, dict[int, Share]], ...]:
+    lines = dict.fromkeys((row.name, row.role) for row in rows)
+    return tuple(
+        (name, role, {row.severity: row.accuracy for row in rows if (row.name, row.role) == (name, role)})
+        for name, role in sorted(lines, key=lambda line: line[0])
+    )
+
+
+def _quantity(name: str, locale: Locale) -> str:
+    kind, _, threat = name.partition(" ")
+    return locale("comparison.robust", threat=threat) if kind == "robust" else locale(f"comparison.{kind}")

@@ -1,0 +1,232 @@
+"""A run made up by rule: evidence as the studies lay it out, without a model. For report and browser tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.cell import Cell
+from audit.config import RunConfig
+from audit.dossier import Dossier
+from audit.evidence import Array, Evidence, Measurement
+from audit.plan import AuditPlan, Slice, Task
+from audit.report.facts import ModelFacts, RunFacts
+
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+EPS = (0.0125, 0.025, 0.05, 0.1, 0.2)
+METHODS = ("saliency", "integrated-gradients", "grad-cam", "lime")
+ATTACKS = ("fgsm", "pgd", "deepfool")
+
+
+def pictures(count: int, size: int = 28, channels: int = 1) -> NDArray[np.uint8]:
+    """Discs, bars and crosses, uint8 (N, C, H, W)."""
+    y, x = np.mgrid[0:size, 0:size] / size - 0.5
+    drawn = []
+    for i in range(count):
+        kinds = (np.hypot(x, y) < 0.32, abs(x) < 0.16, (abs(x) < 0.1) | (abs(y) < 0.1), abs(x + y) < 0.2)
+        shade = 120 + 13 * (i % 10) + 60 * y
+        drawn.append(np.stack([np.where(kinds[i % 4], shade * (1 - 0.2 * c), 8 * c) for c in range(channels)]))
+    return np.clip(np.stack(drawn), 0, 255).astype(np.uint8)
+
+
+def entry(
+    study: str,
+    role: str,
+    values: Mapping[str, Array],
+    *,
+    method: str = "",
+    start: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    threat: Mapping[str, Any] | None = None,
+    **rest: Any,
+) -> tuple[Task, Evidence]:
+    """One task with its evidence; `values` are its measurements, `rest` goes to Evidence."""
+    cell = Cell(study, method or study, settings=settings or {}, threat=threat, model=role, examples=f"{start}")
+    count = len(next(iter(values.values()))) if values else 24
+    measurements = tuple(Measurement(k, "share", "higher", np.asarray(v, np.float64)) for k, v in values.items())
+    evidence = Evidence(cell, rest.pop("status", "measured"), measurements, **rest)
+    return Task(cell, role, Slice("test", start, start + count), 0), evidence
+
+
+def dossier_of(*entries: tuple[Task, Evidence]) -> Dossier:
+    return Dossier(AuditPlan(tuple(task for task, _ in entries)), {task.cell.key: found for task, found in entries})
+
+
+def accuracy_entry(role: str, right: float, count: int = 400, start: int = 0, seed: int = 1) -> tuple[Task, Evidence]:
+    rng = np.random.default_rng(seed + start)
+    labels = (np.arange(start, start + count) % 10).astype(np.int64)
+    logits = rng.normal(0, 1, (count, 10)).astype(np.float32)
+    predicted = np.where(rng.random(count) < right, labels, (labels + rng.integers(1, 10, count)) % 10)
+    logits[np.arange(count), predicted] += 4
+    correct = logits.argmax(1) == labels
+    arrays = {"logits": logits, "labels": labels}
+    return entry("accuracy", role, {"correct": correct}, start=start, arrays=arrays, forwards=count)
+
+
+def robustness_entry(
+    role: str, strength: float, images: NDArray[np.uint8], count: int = 200, start: int = 0, **facts: Any
+) -> tuple[Task, Evidence]:
+    rng = np.random.default_rng(5 + start)
+    minimal = rng.exponential(strength, count)
+    robust = np.stack([minimal > eps for eps in EPS]).astype(np.uint8)
+    broken_by = np.where(robust == 1, -1, rng.integers(0, len(ATTACKS), robust.shape)).astype(np.int64)
+    clean = images / 255.0
+    noise = 0.1 * rng.choice([-1.0, 1.0], clean.shape)
+    held = robust[3, : len(images)].astype(bool)[:, None, None, None]
+    adversarial = np.where(held, clean, np.clip(clean + noise, 0, 1)).astype(np.float32)
+    rows = [
+        {
+            "name": name,
+            "settings": {"steps": 40, "relative_step": 0.1},
+            "tried": count - 60 * i,
+            "broke": 60 - 20 * i,
+            "faults": 0,
+            "forwards": 40 * count,
+            "backwards": 40 * count,
+        }
+        for i, name in enumerate(ATTACKS)
+    ]
+    known = {
+        "eps": list(EPS),
+        "attacks": list(ATTACKS),
+        "rows": rows,
+        "inconclusive": [],
+        "survive_rounding": {"broken": 100, "survived": 97},
+    }
+    return entry(
+        "robustness",
+        role,
+        {"robust": robust[3]},
+        method="quick",
+        start=start,
+        threat={"norm": "linf", "eps": 0.1},
+        arrays={"robust": robust, "broken_by": broken_by, "adversarial": adversarial, "minimal_eps": minimal},
+        facts=known | facts,
+        forwards=24_000,
+        backwards=20_000,
+    )
+
+
+def explanation_entries(role: str, images: NDArray[np.uint8]) -> list[tuple[Task, Evidence]]:
+    rng = np.random.default_rng(9)
+    made = []
+    for on in ("clean", "adversarial"):
+        for index, method in enumerate(METHODS):
+            grain = rng.normal(0, 1, (len(images), 1, *images.shape[2:]))
+            maps = (grain * images[:, :1] / 255.0).astype(np.float32)
+            maps = np.abs(maps) if index in (0, 2) else maps
+            facts = {"output": "logit", "baseline": None if index % 2 else "mean", "segments": None}
+            made.append(
+                entry(
+                    "explanation",
+                    role,
+                    {"residual": rng.random(len(images))},
+                    method=method,
+                    settings={"on": on, "steps": 32},
+                    arrays={"attributions": maps},
+                    facts=facts,
+                    forwards=900,
+                )
+            )
+    made.append(
+        entry(
+            "explanation",
+            role,
+            {},
+            method="layer-cam",
+            settings={"on": "clean"},
+            status="not_applicable",
+            reason="The net has no layer with a spatial map.",
+        )
+    )
+    return made
+
+
+def faithfulness_entries(role: str, count: int = 24) -> list[tuple[Task, Evidence]]:
+    rng = np.random.default_rng(3)
+    return [
+        entry(
+            "faithfulness",
+            role,
+            method=method,
+            forwards=count * 64,
+            facts={"protocol": "28 steps, mean baseline"},
+            values={
+                "deletion_area": rng.normal(0.5 - edge, 0.1, count),
+                "deletion_area_random": rng.normal(0.5, 0.1, count),
+                "insertion_area": rng.normal(0.5 + edge, 0.1, count),
+                "insertion_area_random": rng.normal(0.5, 0.1, count),
+            },
+        )
+        for method, edge in zip(METHODS, (0.0, 0.2, 0.1, -0.15), strict=True)
+    ]
+
+
+def corruption_entries(role: str, loss: float, count: int = 200) -> list[tuple[Task, Evidence]]:
+    rng = np.random.default_rng(4)
+    return [
+        entry(
+            "corruption",
+            role,
+            {"correct": rng.random(count) < 0.9 - loss * severity},
+            method=name,
+            settings={"severity": severity},
+            forwards=count,
+        )
+        for name in ("gaussian-noise", "defocus-blur")
+        for severity in (1, 2, 3, 4, 5)
+    ]
+
+
+def training_entry(role: str) -> tuple[Task, Evidence]:
+    history = [{"epoch": i, "loss": 0.9 / (i + 1), "held_out_accuracy": 0.8 + 0.01 * i} for i in range(4)]
+    return entry(
+        "training",
+        role,
+        {},
+        method="standard",
+        settings={"epochs": 4, "optimizer": "adam"},
+        facts={"history": history, "parameters": 225_034, "kept_epoch": 3},
+        backwards=18_000,
+        forwards=18_000,
+    )
+
+
+def made_dossier(images: NDArray[np.uint8] | None = None) -> Dossier:
+    """Two models with everything measured; the standard one weak, the hardened one strong."""
+    images = pictures(24) if images is None else images
+    entries: list[tuple[Task, Evidence]] = []
+    for role, right, strength, loss in (("standard", 0.9, 0.03, 0.12), ("hardened", 0.87, 0.3, 0.03)):
+        entries += [training_entry(role), accuracy_entry(role, right), robustness_entry(role, strength, images)]
+        entries += [*explanation_entries(role, images), *faithfulness_entries(role), *corruption_entries(role, loss)]
+    return dossier_of(*entries)
+
+
+def made_facts(images: NDArray[np.uint8] | None = None, classes: tuple[str, ...] = CLASSES) -> RunFacts:
+    images = pictures(24) if images is None else images
+    models = tuple(
+        ModelFacts(role, "cnn-28", "trained in this run", identity * 8, 225_034, recipe)
+        for role, identity, recipe in (("standard", "0a1b2c3d", "standard"), ("hardened", "9f8e7d6c", "pgd"))
+    )
+    return RunFacts(
+        version="0.1.0",
+        data="Fashion-MNIST sample",
+        classes=classes,
+        shape=(int(images.shape[1]), *images.shape[2:4]),
+        models=models,
+        gallery=images,
+        ids=tuple(f"test/{i:05d}" for i in range(400)),
+        notes=("2 images were repeated and are counted once.",),
+        environment={"torch": "2.14.0", "device": "cpu"},
+        commands={
+            "run": "audit run --preset quick --seed 0",
+            "robustness": "audit run --preset quick --only robustness",
+        },
+    )
+
+
+def made_config(**changes: Any) -> RunConfig:
+    return RunConfig.model_validate(changes)
