@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def bare_context(
     return Context(
         task=Task(cell, "standard", Slice("test", 0, len(batch)), 0),
         model=lambda: model,
+        fresh=lambda seed: copy.deepcopy(model.net),
         batch=lambda: batch,
         evidence=no_input,
         scratch=Path("unused"),

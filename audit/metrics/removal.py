@@ -1,0 +1,92 @@
+"""Deletion and insertion: what happens to the output as pixels leave, or come back, in an order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from audit.models.under_test import ModelUnderTest
+from audit.passes.masks import evaluate
+from audit.passes.scores import Output, score
+from audit.registry import metric
+from audit.types import Images, Labels, Logits
+
+Mode = Literal["deletion", "insertion"]
+
+
+@metric(reference="arXiv:1806.07421", unit="of the output", better="lower")
+def deletion_area(curves: Tensor) -> Tensor:
+    """The mean height of deletion curves (N, steps + 1), by trapezoids: low when what was ranked first decides."""
+    return _area(curves)
+
+
+@metric(reference="arXiv:1806.07421", unit="of the output", better="higher")
+def insertion_area(curves: Tensor) -> Tensor:
+    """The mean height of insertion curves (N, steps + 1), by trapezoids: high when what was ranked first decides."""
+    return _area(curves)
+
+
+def removal_curves(
+    model: ModelUnderTest,
+    images: Images,
+    orders: Mapping[str, Tensor],
+    *,
+    targets: Labels,
+    fill: Images,
+    mode: Mode,
+    steps: int = 24,
+    output: Output = "probability",
+) -> dict[str, Tensor]:
+    """The target's output after 0, 1, ... `steps` equal shares of the pixels left for `fill` (deletion) or came
+    back from it (insertion), float32 (N, steps + 1) for each order.
+
+    `orders` int64 (N, H x W), pixels first to last. The two ends are the same for all orders and forwarded once.
+    """
+    count, pixels = len(images), images.shape[2] * images.shape[3]
+    bounds = torch.linspace(0, pixels, steps + 1, device=images.device, dtype=torch.float64).round().to(torch.int64)
+    start, end = (images, fill) if mode == "deletion" else (fill, images)
+    ends = [_scores(model, one, targets, output) for one in (start, end)]
+    curves: dict[str, Tensor] = {}
+    for name, order in orders.items():
+        ranks = order.argsort(1)
+        inner = _inner(model, start, end, ranks, bounds[1:-1], targets, output).view(count, steps - 1)
+        curves[name] = torch.cat([ends[0][:, None], inner, ends[1][:, None]], 1)
+    return curves
+
+
+def _inner(
+    model: ModelUnderTest,
+    start: Images,
+    end: Images,
+    ranks: Tensor,
+    bounds: Tensor,
+    targets: Labels,
+    output: Output,
+) -> Tensor:
+    """Rows run image by image, then step by step; the pixels ranked below a step's bound have changed."""
+    steps = len(bounds)
+    rows = torch.arange(len(start) * steps, device=start.device)
+    owner, step = rows // max(1, steps), rows % max(1, steps)
+
+    def compose(part: slice) -> Images:
+        who = owner[part]
+        changed = (ranks[who] < bounds[step[part]][:, None]).view(len(who), 1, *start.shape[2:])
+        return torch.where(changed, end[who], start[who])
+
+    def judge(logits: Logits, part: slice) -> Tensor:
+        return score(logits, targets[owner[part]], output)
+
+    return evaluate(model, len(rows), compose, judge)
+
+
+def _scores(model: ModelUnderTest, images: Images, targets: Labels, output: Output) -> Tensor:
+    return evaluate(
+        model, len(images), lambda part: images[part], lambda logits, part: score(logits, targets[part], output)
+    )
+
+
+def _area(curves: Tensor) -> Tensor:
+    return (curves[:, 1:] + curves[:, :-1]).mean(1) / 2

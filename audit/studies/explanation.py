@@ -1,0 +1,98 @@
+"""Explanations as evidence: one attribution method on one model, on clean or on adversarial images."""
+
+from __future__ import annotations
+
+import torch
+
+from audit.attributions.explain import Explanations, explain_images
+from audit.attributions.segmentation import segment_images
+from audit.cell import Cell
+from audit.errors import Interrupted
+from audit.evidence import Array, Evidence, Measurement
+from audit.models.under_test import ModelUnderTest
+from audit.registry import find, study
+from audit.studies.context import Context
+from audit.types import Images, Labels, Segments
+
+_UNITS = {
+    "r2": ("share", "higher"),
+    "completeness_error": ("share", "lower"),
+    "completeness_residual": ("output", "lower"),
+    "efficiency_residual": ("output", "lower"),
+    "standard_error": ("output", "lower"),
+    "steps": ("count", "neither"),
+}
+
+
+@study()
+def explanation(context: Context, cell: Cell) -> Evidence:
+    """Attributions of each example's clean prediction.
+
+    `cell.settings`: `method` (its settings), `output`, `baseline`, `on` (clean or adversarial: the images kept by the
+    robustness evidence named in `cell.inputs`). Segments are those of the clean image in both, so that maps compare.
+    Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used, other maps by name.
+    """
+    model, batch = context.model(), context.batch()
+    clean = batch.images.to(model.device)
+    images = _adversarial(context, clean) if cell.settings.get("on", "clean") == "adversarial" else clean
+    clean, ids = clean[: len(images)], batch.ids[: len(images)]
+    if context.stopping():
+        raise Interrupted(f"Stopped before explaining with {cell.method}; the same command resumes.")
+    with model.count() as spent:
+        found = _explain(model, cell, clean, images, ids)
+    context.progress(len(images), len(images))
+    facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)}
+    return Evidence(
+        cell=cell,
+        status=found.status,
+        measurements=_measurements(found),
+        arrays=_arrays(found),
+        facts=facts,
+        forwards=spent.passes.forwards,
+        backwards=spent.passes.backwards,
+        reason=found.reason,
+    )
+
+
+def _explain(model: ModelUnderTest, cell: Cell, clean: Images, images: Images, ids: tuple[str, ...]) -> Explanations:
+    targets: Labels = model.predictions(clean)
+    baseline = cell.settings.get("baseline")
+    method = find("attribution", cell.method)
+    fill = method.facts.get("baseline") if baseline is None else baseline
+    needs_segments = method.facts["segment_based"] or fill == "segment-mean"
+    segments: Segments | None = segment_images(clean) if needs_segments else None
+    found = explain_images(
+        model,
+        images,
+        method=cell.method,
+        targets=targets,
+        output=cell.settings.get("output", "logit"),
+        baseline=baseline,
+        segments=segments,
+        seed=cell.seed,
+        ids=ids,
+        **dict(cell.settings.get("method", {})),
+    )
+    return found
+
+
+def _adversarial(context: Context, clean: Images) -> Images:
+    kept = context.evidence("robustness").arrays["adversarial"]
+    count = min(len(kept), len(clean))
+    return torch.from_numpy(kept[:count].copy()).to(clean.device, clean.dtype)
+
+
+def _measurements(found: Explanations) -> tuple[Measurement, ...]:
+    return tuple(
+        Measurement(name, *_UNITS.get(name, ("output", "neither")), values.double().cpu().numpy())  # type: ignore[arg-type]
+        for name, values in sorted(found.quality.items())
+    )
+
+
+def _arrays(found: Explanations) -> dict[str, Array]:
+    tensors = {"targets": found.targets} | dict(found.maps)
+    if found.attributions is not None:
+        tensors["attributions"] = found.attributions.float()
+    if found.segments is not None:
+        tensors["segments"] = found.segments
+    return {name: tensor.detach().cpu().numpy() for name, tensor in sorted(tensors.items())}

@@ -1,0 +1,113 @@
+"""The queue gives what a plain loop gives, asks nothing twice, and survives a full memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from audit.models.under_test import ModelUnderTest
+from audit.passes.fills import fill_images
+from audit.passes.masks import MaskQueue
+from audit.types import Batch
+
+
+@pytest.fixture
+def segments() -> Tensor:
+    rows = torch.arange(12) // 4
+    grid = rows[:, None] * 3 + rows[None]
+    return torch.stack([grid, grid.T, (grid // 3), grid, grid])
+
+
+@pytest.fixture
+def queue(cnn_model: ModelUnderTest, cnn_batch: Batch, segments: Tensor) -> MaskQueue:
+    images = cnn_batch.images[:5]
+    return MaskQueue(
+        cnn_model, images, torch.full_like(images, 0.2), segments, lambda logits, owners: logits[:, 0] + owners
+    )
+
+
+def ask_slowly(queue: MaskQueue, owners: Tensor, masks: Tensor) -> Tensor:
+    found = []
+    for owner, mask in zip(owners.tolist(), masks, strict=True):
+        image = queue.baseline[owner].clone()
+        for number, shown in enumerate(mask.tolist()):
+            if shown:
+                inside = queue.segments[owner] == number
+                image[:, inside] = queue.images[owner][:, inside]
+        found.append(queue.model.logits(image[None])[0, 0] + owner)
+    return torch.stack(found)
+
+
+def test_scores_are_those_of_a_plain_loop(queue: MaskQueue) -> None:
+    generator = torch.Generator().manual_seed(0)
+    owners = torch.randint(5, (60,), generator=generator)
+    masks = torch.rand(60, 9, generator=generator) < 0.5
+    assert torch.allclose(queue.scores(owners, masks), ask_slowly(queue, owners, masks), atol=1e-5)
+
+
+def test_duplicates_are_forwarded_once_within_and_between_calls(queue: MaskQueue) -> None:
+    owners = torch.tensor([0, 0, 1, 0, 2])
+    masks = torch.zeros(5, 9, dtype=torch.bool)
+    masks[1, 3] = True
+    masks[4, 7] = True  # image 2 has three segments alone: column 7 means nothing there
+    with queue.model.count() as spent:
+        first = queue.scores(owners, masks)
+    assert spent.forwards == 4
+    with queue.model.count() as spent:
+        again = queue.scores(torch.tensor([2, 1, 3]), torch.zeros(3, 9, dtype=torch.bool))
+    assert spent.forwards == 1
+    assert again[0] == first[4]
+    assert again[1] == first[2]
+    assert len(queue) == 5
+
+
+def test_full_memory_halves_the_batch_and_changes_nothing(
+    queue: MaskQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    owners = torch.arange(5).repeat_interleave(8)
+    masks = torch.rand(40, 9, generator=torch.Generator().manual_seed(1)) < 0.5
+    expected = ask_slowly(queue, owners, masks)
+    forward = queue.model.module.forward
+
+    def cramped(images: Tensor) -> Tensor:
+        if len(images) > 7:
+            raise torch.OutOfMemoryError("planted")
+        return forward(images)
+
+    monkeypatch.setattr(queue.model.module, "forward", cramped)
+    assert torch.allclose(queue.scores(owners, masks), expected, atol=1e-5)
+    assert queue.model.layout.batch_size <= 7
+    assert "Out of memory" in caplog.text
+
+
+def test_failure_leaves_nothing_half_known(queue: MaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners, masks = torch.tensor([0, 1]), torch.ones(2, 9, dtype=torch.bool)
+
+    def broken(images: Tensor) -> Tensor:
+        raise ValueError("planted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(queue.model.module, "forward", broken)
+        with pytest.raises(ValueError, match="planted"):
+            queue.scores(owners, masks)
+    assert torch.allclose(queue.scores(owners, masks), ask_slowly(queue, owners, masks), atol=1e-5)
+
+
+def test_segment_mean_is_each_segments_mean(queue: MaskQueue) -> None:
+    filled = fill_images(queue.images, "segment-mean", queue.segments)
+    for image, stand_in, segments in zip(queue.images, filled, queue.segments, strict=True):
+        for number in segments.unique():
+            inside = segments == number
+            assert torch.allclose(stand_in[0][inside], image[0][inside].mean().expand(int(inside.sum())), atol=1e-6)
+
+
+def test_blur_keeps_constants_and_the_mean_of_the_middle(queue: MaskQueue) -> None:
+    constant = torch.full((1, 2, 9, 11), 0.4)
+    assert torch.allclose(fill_images(constant, "blur"), constant, atol=1e-6)
+    point = torch.zeros(1, 1, 41, 41)
+    point[0, 0, 20, 20] = 1
+    spread = fill_images(point, "blur")[0, 0]
+    rows = torch.arange(41.0) - 20
+    assert float(spread.sum()) == pytest.approx(1, abs=1e-3)
+    assert float((spread.sum(1) * rows**2).sum()) == pytest.approx(4.1**2, rel=0.05)

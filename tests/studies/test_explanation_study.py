@@ -1,0 +1,105 @@
+"""The explanation and faithfulness studies as the runner calls them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bare_context import bare_context
+
+from audit.attributions.explain import explain_images
+from audit.cell import Cell
+from audit.errors import Interrupted
+from audit.evidence import Evidence
+from audit.models.under_test import ModelUnderTest
+from audit.store import Store
+from audit.studies.explanation import explanation
+from audit.studies.faithfulness import faithfulness
+from audit.types import Batch
+
+
+def run(model: ModelUnderTest, batch: Batch, attribution: str, **settings: Any) -> Evidence:
+    cell = Cell("explanation", attribution, settings={"method": {}, "output": "logit", "baseline": None, **settings})
+    return explanation(bare_context(model, batch, cell), cell)
+
+
+def judge(model: ModelUnderTest, batch: Batch, explained: Evidence, **settings: Any) -> Evidence:
+    cell = Cell("faithfulness", explained.cell.method, settings={"steps": 6, **settings})
+    context = replace(bare_context(model, batch, cell), evidence=lambda name: {"explanation": explained}[name])
+    return faithfulness(context, cell)
+
+
+def test_evidence_is_what_the_method_says(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
+    found = run(cnn_model, cnn_batch, "lime", method={"samples": 40})
+    direct = explain_images(cnn_model, cnn_batch.images, method="lime", samples=40, ids=cnn_batch.ids)
+    assert found.status == "measured"
+    assert np.array_equal(found.arrays["attributions"], direct.attributions.numpy())
+    assert np.array_equal(found.arrays["targets"], cnn_batch.labels.numpy())
+    assert found.arrays["segments"].shape == (10, 12, 12)
+    assert found.measurement("r2").per_example.shape == (10,)
+    assert found.facts["output"] == "logit"
+    assert found.facts["baseline"] == "segment-mean"
+    assert "segments an image" in found.facts["segments"]
+    assert found.forwards > 300
+
+
+def test_adversarial_maps_explain_the_clean_prediction_on_clean_segments(
+    cnn_model: ModelUnderTest, cnn_batch: Batch
+) -> None:
+    moved = 1 - cnn_batch.images[:6]
+    cell = Cell("explanation", "lime", settings={"method": {"samples": 40}, "on": "adversarial"})
+    robustness = Evidence(Cell("robustness", "quick"), "measured", arrays={"adversarial": moved.numpy()})
+    context = replace(bare_context(cnn_model, cnn_batch, cell), evidence=lambda name: {"robustness": robustness}[name])
+    found = explanation(context, cell)
+    clean = run(cnn_model, cnn_batch, "lime", method={"samples": 40})
+    assert len(found.arrays["attributions"]) == found.facts["examples"] == 6
+    assert np.array_equal(found.arrays["targets"], clean.arrays["targets"][:6])
+    assert np.array_equal(found.arrays["segments"], clean.arrays["segments"][:6])
+    assert not np.allclose(found.arrays["attributions"], clean.arrays["attributions"][:6])
+
+
+def test_not_applicable_carries_its_reason_through_both_studies(linear_model: ModelUnderTest) -> None:
+    batch = Batch(torch.rand(3, 1, 6, 6), torch.zeros(3, dtype=torch.int64), ("a", "b", "c"))
+    found = run(linear_model, batch, "grad-cam")
+    assert found.status == "not_applicable"
+    assert "attributions" not in found.arrays
+    judged = judge(linear_model, batch, found)
+    assert judged.status == "not_applicable"
+    assert judged.reason == found.reason
+
+
+def test_true_map_of_a_linear_model_beats_every_control(linear_model: ModelUnderTest) -> None:
+    images = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(2))
+    batch = Batch(images, linear_model.predictions(images), tuple(f"x/{i}" for i in range(12)))
+    found = run(linear_model, batch, "integrated-gradients", baseline="mean")
+    judged = judge(linear_model, batch, found, steps=12)
+    deletion = judged.measurement("deletion_area").mean
+    insertion = judged.measurement("insertion_area").mean
+    for control in ("random", "centre", "edges", "blurred"):
+        assert deletion < judged.measurement(f"deletion_area_{control}").mean - 0.02
+        assert insertion > judged.measurement(f"insertion_area_{control}").mean + 0.02
+        assert f"deletion_area_blur_{control}" in {m.name for m in judged.measurements}
+    assert judged.arrays["deletion_curve"].shape == (12, 13)
+    assert "12 equal steps" in judged.facts["protocol"]
+    assert judged.forwards > 0
+
+
+def test_evidence_survives_the_store_and_repeats_bit_by_bit(
+    cnn_model: ModelUnderTest, cnn_batch: Batch, tmp_path: Any
+) -> None:
+    first, second = (judge(cnn_model, cnn_batch, run(cnn_model, cnn_batch, "saliency")) for _ in range(2))
+    store = Store(tmp_path)
+    store.put(first)
+    read = store.get(first.cell.key)
+    assert read is not None
+    for one in second.measurements:
+        assert np.array_equal(read.measurement(one.name).per_example, one.per_example)
+
+
+def test_stop_is_heard(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
+    cell = Cell("explanation", "saliency")
+    with pytest.raises(Interrupted):
+        explanation(bare_context(cnn_model, cnn_batch, cell, stopping=lambda: True), cell)
