@@ -28,7 +28,7 @@ from audit.statistics import Interval, bootstrap_mean
 def deletion_against_random(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:
     """The advantage of each method's deletion over a random order; one conclusion a method."""
     entries = on_clean_images(dossier.entries("faithfulness", role=role))
-    return tuple(_judge(method, measured(group)) for (method, *_), group in grouped(entries) if measured(group))
+    return tuple(_judge(at.method, measured(group)) for at, group in grouped(entries) if measured(group))
 
 
 def _judge(method: str, entries: tuple[Entry, ...]) -> Conclusion:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +56,7 @@ def corrupted(dossier: Dossier, role: str) -> Outcomes:
 
     Only the examples that every corruption saw at every severity.
     """
-    runs = [outcomes(group, "correct") for _, group in grouped(dossier.entries("corruption", role=role))]
+    runs = [outcomes(group, "correct") for _, group in grouped(dossier.entries("corruption", role=role), "severity")]
     runs = [run for run in runs if run.values.size]
     if not runs:
         return Outcomes(np.zeros(0, np.int64), np.zeros(0))
@@ -67,21 +66,30 @@ def corrupted(dossier: Dossier, role: str) -> Outcomes:
     return Outcomes(common, np.mean([run.at(common).values for run in runs], axis=0))
 
 
-Condition = tuple[str, tuple[tuple[str, Any], ...], str, float]
-"""Method, sorted settings, norm, eps: what the chunks of one measurement have in common."""
+@dataclass(frozen=True)
+class Condition:
+    """What the chunks of one measurement have in common; `setting` is one setting's value, None where not asked."""
+
+    method: str
+    norm: str
+    eps: float
+    setting: str | int | float | None
 
 
-def grouped(entries: Sequence[Entry]) -> Iterator[tuple[Condition, tuple[Entry, ...]]]:
-    """Entries by condition, in plan order; those of one group differ in their examples alone."""
-    groups: dict[str, tuple[Condition, list[Entry]]] = {}
+def grouped(entries: Sequence[Entry], setting: str = "") -> Iterator[tuple[Condition, tuple[Entry, ...]]]:
+    """Entries by method, threat model and the value of `setting`, in plan order: a group's differ in examples alone."""
+    groups: dict[Condition, list[Entry]] = {}
     for entry in entries:
-        cell = entry.task.cell
-        threat = cell.threat or {}
-        settings = tuple(sorted(cell.settings.items()))
-        condition = (cell.method, settings, str(threat.get("norm", "")), float(threat.get("eps", 0.0)))
-        groups.setdefault(repr(condition), (condition, []))[1].append(entry)
-    for condition, members in groups.values():
+        groups.setdefault(_condition(entry, setting), []).append(entry)
+    for condition, members in groups.items():
         yield condition, tuple(members)
+
+
+def _condition(entry: Entry, setting: str) -> Condition:
+    cell, threat = entry.task.cell, entry.task.cell.threat or {}
+    return Condition(
+        cell.method, str(threat.get("norm", "")), float(threat.get("eps", 0.0)), cell.settings.get(setting)
+    )
 
 
 def on_clean_images(entries: Sequence[Entry]) -> tuple[Entry, ...]:

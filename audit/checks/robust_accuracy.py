@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audit.checks.conclusion import Conclusion, at_least, values_of
-from audit.checks.readings import grouped, keys, measured, outcomes, threat_text
+from audit.checks.readings import Condition, grouped, keys, measured, outcomes, threat_text
 from audit.config import CriteriaConfig
 from audit.dossier import Dossier, Entry
 from audit.evidence import Verdict
@@ -28,14 +28,10 @@ from audit.statistics import share_of
 def robust_accuracy(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:
     """The share still right under every attack, against `robust_accuracy`; one conclusion a threat model."""
     groups = grouped(dossier.entries("robustness", role=role))
-    return tuple(
-        _judge(method, norm, eps, measured(entries), criteria)
-        for (method, _, norm, eps), entries in groups
-        if measured(entries)
-    )
+    return tuple(_judge(at, measured(entries), criteria) for at, entries in groups if measured(entries))
 
 
-def _judge(battery: str, norm: str, eps: float, entries: tuple[Entry, ...], criteria: CriteriaConfig) -> Conclusion:
+def _judge(at: Condition, entries: tuple[Entry, ...], criteria: CriteriaConfig) -> Conclusion:
     share = share_of(outcomes(entries, "robust").values)
     reasons = doubts(entries)
     verdict: Verdict = at_least(share, criteria.robust_accuracy)
@@ -46,8 +42,8 @@ def _judge(battery: str, norm: str, eps: float, entries: tuple[Entry, ...], crit
     values = values_of(
         share,
         threshold=criteria.robust_accuracy,
-        threat=threat_text(norm, eps),
-        battery=battery,
+        threat=threat_text(at.norm, at.eps),
+        battery=at.method,
         reasons=" ".join(reasons),
     )
     return Conclusion(verdict, share, keys(entries), values)

@@ -149,7 +149,7 @@ def _witnesses(finding: FindingPart, items: list[GalleryItem], count: int = 4) -
     method = str(finding.values.get("method", ""))
     seen = [(item, view) for item in items for view in item.views if view.role == finding.role]
     if finding.section == "robustness":
-        chosen = [item.id for item, view in seen if view.broken_by is not None]
+        chosen = [item.id for item, view in seen if view.adversarial is not None]
     elif finding.section == "accuracy":
         wrong = [(view.confidence, item.id) for item, view in seen if view.prediction != item.label]
         chosen = [name for _, name in sorted(wrong, key=lambda pair: (-pair[0], pair[1]))]

@@ -15,6 +15,9 @@ from audit.report.facts import RunFacts
 from audit.report.images import heatmap, picture, picture_of_floats
 from audit.report.schema import GalleryItem, GalleryView, Heatmap
 
+CLEAN = "clean"
+"""The name under which a battery books images that were wrong before any attack."""
+
 
 @dataclass(frozen=True)
 class _Attacked:
@@ -71,7 +74,7 @@ def _views(dossier: Dossier, role: str, about: RunFacts, count: int) -> list[Gal
 
 def _only_where_broken(maps: dict[str, list[Heatmap]], attacked: _Attacked | None, i: int) -> dict[str, Heatmap]:
     """An explanation of an adversarial example has a meaning only where there is one."""
-    broken = attacked is not None and i < len(attacked.broken_by) and attacked.broken_by[i] is not None
+    broken = attacked is not None and i < len(attacked.broken_by) and attacked.broken_by[i] not in (None, CLEAN)
     return {name: drawn[i] for name, drawn in maps.items() if broken and i < len(drawn)}
 
 
@@ -81,6 +84,8 @@ def _attack_view(attacked: _Attacked | None, i: int, about: RunFacts) -> dict[st
     )
     if attacked is None or i >= len(attacked.images) or attacked.broken_by[i] is None:
         return dict(nothing)
+    if attacked.broken_by[i] == CLEAN:
+        return {**nothing, "broken_by": CLEAN}
     image = attacked.images[i]
     view: dict[str, object] = {
         **nothing,
@@ -96,10 +101,10 @@ def _attack_view(attacked: _Attacked | None, i: int, about: RunFacts) -> dict[st
 
 
 def _attacked(dossier: Dossier, role: str) -> _Attacked | None:
-    for (_, _, _, eps), entries in grouped(dossier.entries("robustness", role=role)):
+    for at, entries in grouped(dossier.entries("robustness", role=role)):
         start = [e for e in measured(entries) if e.task.examples.start == 0]
         if start and "adversarial" in start[0].evidence.arrays:
-            return _read_attack(start[0].evidence, eps)
+            return _read_attack(start[0].evidence, at.eps)
     return None
 
 
@@ -118,13 +123,13 @@ def _read_attack(evidence: Evidence, eps: float) -> _Attacked:
 def _maps(dossier: Dossier, role: str, on: str, count: int) -> dict[str, list[Heatmap]]:
     """By method, the maps of the first images; a method counts as signed when any of its values is negative."""
     drawn: dict[str, list[Heatmap]] = {}
-    for (method, settings, *_), entries in grouped(dossier.entries("explanation", role=role)):
+    for at, entries in grouped(dossier.entries("explanation", role=role), "on"):
         start = [e for e in measured(entries) if e.task.examples.start == 0]
-        if not start or dict(settings).get("on", "clean") != on:
+        if not start or (at.setting or "clean") != on:
             continue
         attributions = start[0].evidence.arrays["attributions"]
         signed = bool((attributions < 0).any())
-        drawn[method] = [heatmap(one, signed=signed) for one in attributions[:count]]
+        drawn[at.method] = [heatmap(one, signed=signed) for one in attributions[:count]]
     return drawn
 
 

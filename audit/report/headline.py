@@ -24,9 +24,10 @@ def ranked(findings: Sequence[FindingPart]) -> list[FindingPart]:
 
 
 def worst(findings: Sequence[FindingPart], count: int = 3) -> list[FindingPart]:
-    """The `count` findings to read first, none that passed, one a check and model while there are others."""
+    """The `count` findings to read first, none that passed, one a check while there are others."""
     bad = [f for f in ranked(findings) if f.verdict in ("fail", "inconclusive", "warn")]
-    firsts = list({(f.check, f.role): f for f in reversed(bad)}.values())[::-1]
+    firsts = list({f.check: f for f in reversed(bad)}.values())
+    firsts = [f for f in bad if f in firsts]
     return (firsts + [f for f in bad if f not in firsts])[:count]
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.checks.readings import clean, grouped, measured, on_clean_images, outcomes, threat_text
+from audit.checks.readings import Condition, clean, grouped, measured, on_clean_images, outcomes, threat_text
 from audit.checks.robust_accuracy import doubts
 from audit.dossier import Dossier, Entry
 from audit.evidence import Array
 from audit.metrics.classification import confusion, per_class, reliability
+from audit.report.attack_rows import attack_rows
 from audit.report.schema import (
     AccuracyPart,
-    AttackRow,
     ClassRow,
     CorruptionRow,
     Cost,
@@ -73,15 +73,13 @@ def accuracy(dossier: Dossier, role: str, classes: Sequence[str]) -> AccuracyPar
 def robustness(dossier: Dossier, role: str) -> list[RobustnessPart]:
     """One part a battery and threat model, its chunks joined."""
     return [
-        _robustness(dossier, role, battery, norm, eps, measured(entries))
-        for (battery, _, norm, eps), entries in grouped(dossier.entries("robustness", role=role))
+        _robustness(dossier, role, at, measured(entries))
+        for at, entries in grouped(dossier.entries("robustness", role=role))
         if measured(entries)
     ]
 
 
-def _robustness(
-    dossier: Dossier, role: str, battery: str, norm: str, eps: float, entries: tuple[Entry, ...]
-) -> RobustnessPart:
+def _robustness(dossier: Dossier, role: str, at: Condition, entries: tuple[Entry, ...]) -> RobustnessPart:
     held = np.concatenate([e.evidence.arrays["robust"] for e in entries], axis=1).astype(bool)
     curve = [
         CurvePoint(eps=float(at), robust=share(share_of(row)))
@@ -89,11 +87,13 @@ def _robustness(
     ]
     return RobustnessPart(
         role=role,
-        norm=norm,
-        eps=eps,
-        battery=battery,
+        norm=at.norm,
+        eps=at.eps,
+        battery=at.method,
+        protocol=str(entries[0].evidence.facts.get("protocol", "")),
+        notes=_each_once(entries, "notes"),
         curve=sorted(curve, key=lambda point: point.eps),
-        attacks=_attacks(entries),
+        attacks=attack_rows(entries, at.eps),
         attack_success_rate=_success_rate(dossier, role, entries),
         survive_rounding=_rounding(entries),
         inconclusive=list(doubts(entries)),
@@ -101,34 +101,8 @@ def _robustness(
     )
 
 
-def _attacks(entries: Sequence[Entry]) -> list[AttackRow]:
-    rows: dict[str, AttackRow] = {}
-    for entry in entries:
-        for given in entry.evidence.facts.get("rows", ()):
-            spent = Cost(forwards=given.get("forwards", 0), backwards=given.get("backwards", 0))
-            row = AttackRow(
-                name=given["name"],
-                settings=dict(given.get("settings", {})),
-                tried=given["tried"],
-                broke=given["broke"],
-                faults=given.get("faults", 0),
-                cost=spent,
-            )
-            seen = rows.get(row.name)
-            rows[row.name] = _together(seen, row) if seen else row
-    return list(rows.values())
-
-
-def _together(one: AttackRow, two: AttackRow) -> AttackRow:
-    spent = Cost(forwards=one.cost.forwards + two.cost.forwards, backwards=one.cost.backwards + two.cost.backwards)
-    return one.model_copy(
-        update={
-            "tried": one.tried + two.tried,
-            "broke": one.broke + two.broke,
-            "faults": one.faults + two.faults,
-            "cost": spent,
-        }
-    )
+def _each_once(entries: Sequence[Entry], fact: str) -> list[str]:
+    return list(dict.fromkeys(str(said) for entry in entries for said in entry.evidence.facts.get(fact, ())))
 
 
 def _success_rate(dossier: Dossier, role: str, entries: Sequence[Entry]) -> Share | None:
@@ -141,11 +115,10 @@ def _success_rate(dossier: Dossier, role: str, entries: Sequence[Entry]) -> Shar
 
 def _rounding(entries: Sequence[Entry]) -> Share | None:
     """The share of adversarial examples that still fool the model when stored with 256 levels."""
-    counts = [e.evidence.facts.get("survive_rounding") or {} for e in entries]
-    broken = sum(int(c.get("broken", 0)) for c in counts)
+    broken = sum(int(e.evidence.facts.get("broken", 0)) for e in entries)
     if not broken:
         return None
-    survived = sum(int(c.get("survived", 0)) for c in counts)
+    survived = sum(int(e.evidence.facts.get("survive_rounding", 0)) for e in entries)
     return share(share_of(np.arange(broken) < survived))
 
 
@@ -154,12 +127,12 @@ def corruptions(dossier: Dossier, role: str) -> list[CorruptionRow]:
     rows = [
         CorruptionRow(
             role=role,
-            name=name,
-            severity=int(dict(settings)["severity"]),
+            name=at.method,
+            severity=int(at.setting or 0),
             accuracy=share(share_of(outcomes(entries, "correct").values)),
             cost=cost(entries),
         )
-        for (name, settings, _, _), entries in grouped(dossier.entries("corruption", role=role))
+        for at, entries in grouped(dossier.entries("corruption", role=role), "severity")
         if measured(entries)
     ]
     return sorted(rows, key=lambda row: (row.name, row.severity))
@@ -168,10 +141,10 @@ def corruptions(dossier: Dossier, role: str) -> list[CorruptionRow]:
 def explanations(dossier: Dossier, role: str) -> list[ExplanationPart]:
     """One row a method on clean images, with the reason where it does not apply."""
     entries = on_clean_images(dossier.entries("explanation", role=role))
-    return [_explanation(role, method, dict(settings), group) for (method, settings, *_), group in grouped(entries)]
+    return [_explanation(role, at.method, group) for at, group in grouped(entries)]
 
 
-def _explanation(role: str, method: str, settings: dict[str, object], entries: tuple[Entry, ...]) -> ExplanationPart:
+def _explanation(role: str, method: str, entries: tuple[Entry, ...]) -> ExplanationPart:
     first = entries[0].evidence
     names = [m.name for m in first.measurements]
     return ExplanationPart(
@@ -182,7 +155,7 @@ def _explanation(role: str, method: str, settings: dict[str, object], entries: t
         output=str(first.facts.get("output", "")),
         baseline=_said(first.facts.get("baseline")),
         segments=_said(first.facts.get("segments")),
-        settings={k: v for k, v in settings.items() if k != "on"},
+        settings=dict(first.cell.settings.get("method") or {}),
         quality={name: float(outcomes(entries, name).values.mean()) for name in names},
         cost=cost(entries),
     )
@@ -195,9 +168,9 @@ def _said(fact: object) -> str:
 def outcome_rows(dossier: Dossier, role: str) -> list[OutcomeRow]:
     """What became of each example, for comparing this run with another one."""
     rows = [_outcome_row(role, "clean", clean(dossier, role).positions, clean(dossier, role).values)]
-    for (_, _, norm, eps), entries in grouped(dossier.entries("robustness", role=role)):
+    for at, entries in grouped(dossier.entries("robustness", role=role)):
         found = outcomes(entries, "robust")
-        rows.append(_outcome_row(role, f"robust {threat_text(norm, eps)}", found.positions, found.values))
+        rows.append(_outcome_row(role, f"robust {threat_text(at.norm, at.eps)}", found.positions, found.values))
     return [row for row in rows if row.outcomes]
 
 

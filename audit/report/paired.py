@@ -56,15 +56,15 @@ def faithfulness(dossier: Dossier, role: str) -> list[FaithfulnessRow]:
     """Deletion and insertion of each method on clean images, beside a random order."""
     entries = on_clean_images(dossier.entries("faithfulness", role=role))
     rows: list[FaithfulnessRow] = []
-    for (method, *_), group in grouped(entries):
+    for at, group in grouped(entries):
         names = {m.name for e in group for m in e.evidence.measurements}
         protocol = str(group[0].evidence.facts.get("protocol", ""))
         if {"deletion_area", "deletion_area_random"} <= names:
             ranked, random = outcomes(group, "deletion_area").values, outcomes(group, "deletion_area_random").values
-            rows.append(_faithfulness(role, method, "deletion", ranked, random, protocol))
+            rows.append(_faithfulness(role, at.method, "deletion", ranked, random, protocol))
         if {"insertion_area", "insertion_area_random"} <= names:
             ranked, random = outcomes(group, "insertion_area").values, outcomes(group, "insertion_area_random").values
-            rows.append(_faithfulness(role, method, "insertion", ranked, random, protocol))
+            rows.append(_faithfulness(role, at.method, "insertion", ranked, random, protocol))
     return rows
 
 
@@ -90,4 +90,4 @@ def _faithfulness(role: str, method: str, measure: str, ranked: Array, random: A
 def _robust(dossier: Dossier, role: str) -> dict[tuple[str, str, float], Outcomes]:
     """By battery, norm and eps."""
     entries = dossier.entries("robustness", role=role)
-    return {(name, norm, eps): outcomes(group, "robust") for (name, _, norm, eps), group in grouped(entries)}
+    return {(at.method, at.norm, at.eps): outcomes(group, "robust") for at, group in grouped(entries)}

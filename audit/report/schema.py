@@ -135,7 +135,7 @@ class CurvePoint(_Part):
 
 
 class AttackRow(_Part):
-    """One attack of the battery: its settings, what it was given, what it broke first, what it cost."""
+    """One attack of the battery: what it was given, what it broke first, its cost; `reason` why it did not run."""
 
     name: str
     settings: dict[str, Any]
@@ -143,6 +143,7 @@ class AttackRow(_Part):
     broke: int
     faults: int
     cost: Cost
+    reason: str = ""
 
 
 class RobustnessPart(_Part):
@@ -152,6 +153,8 @@ class RobustnessPart(_Part):
     norm: str
     eps: float
     battery: str
+    protocol: str = ""
+    notes: list[str] = Field(default_factory=list)
     curve: list[CurvePoint]
     attacks: list[AttackRow]
     attack_success_rate: Share | None
