@@ -17,6 +17,8 @@ FORMATS: Mapping[str, tuple[str, str]] = {
     "digits": ("audit.data.digits:load_digits", ""),
     "fashion-mnist": ("audit.data.idx:load_fashion_mnist", "DIR"),
     "mnist": ("audit.data.idx:load_mnist", "DIR"),
+    "cifar10": ("audit.data.cifar:load_cifar10", "DIR"),
+    "folder": ("audit.data.folder:load_folder", "DIR"),
     "npz": ("audit.data.npz:load_npz", "FILE"),
 }
 """Each format: what reads it, and what must follow its colon."""

@@ -1,0 +1,195 @@
+"""Splits of picture files: surveyed once, read when needed, never all in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.data.dataset import Dataset, Split
+from audit.data.pictures import Sighting, Unreadable, careful, decode, look
+from audit.data.wish import Wish
+from audit.errors import DataError
+
+_LARGEST_SIDE = 1024
+_DECODER = 1
+"""Raised when the same file is read into other pixels."""
+_LISTED = 5
+_AT_ONCE = 512
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A file and what is said of it: `name` is relative to the data set's folder, with forward slashes. A million of
+    these are held at once, so there is nothing more."""
+
+    name: str
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    file: PictureFile
+    sha256: bytes
+    seen: Sighting
+
+
+def picture_dataset(
+    root: Path,
+    name: str,
+    classes: tuple[str, ...],
+    parts: Mapping[str, Sequence[PictureFile]],
+    wish: Wish,
+    notes: tuple[str, ...] = (),
+) -> Dataset:
+    """The data set of the files below `root` in `parts` ("test", perhaps "train"), in the size and colour wished for.
+
+    Without a size the commonest is taken. Files that give no picture are skipped and listed in `notes`. Raises
+    DataError when `wish.strict` and one is unreadable, when over half are, or when a class of a part loses all.
+    """
+    surveys = {part: _survey(root, files) for part, files in parts.items()}
+    lost = [line for _, bad in surveys.values() for line in bad]
+    _judge(lost, surveys, parts, classes, strict=wish.strict)
+    kept = {part: good for part, (good, _) in surveys.items()}
+    everything = [one for good in kept.values() for one in good]
+    size, resized = _common_size(everything, wish.image_size)
+    splits = {part: _split(root, good, size, wish.grayscale) for part, good in kept.items()}
+    said = (*notes, *_skipped(lost), *resized, *_repairs(everything), *_colour(everything, wish))
+    shape = (1 if wish.grayscale else 3, *size)
+    return Dataset(name, classes, shape, splits["test"], splits.get("train"), said)
+
+
+def printable(name: str) -> str:
+    """A file's name as text that every file and report can hold."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _survey(root: Path, files: Sequence[PictureFile]) -> tuple[list[_Kept], list[str]]:
+    """What is readable, and a line for each file that is not, in the order of `files`."""
+    alike: dict[Sighting, Sighting] = {}
+
+    def see(file: PictureFile) -> _Kept | str:
+        try:
+            body = (root / file.name).read_bytes()
+            seen = look(body)
+            return _Kept(file, hashlib.sha256(body).digest(), alike.setdefault(seen, seen))
+        except Unreadable as why:
+            return f"{printable(file.name)} ({why})"
+        except OSError as fault:
+            return f"{printable(file.name)} ({fault.strerror})"
+
+    with careful():
+        found = list(_in_threads(see, files))
+    return [one for one in found if isinstance(one, _Kept)], [one for one in found if isinstance(one, str)]
+
+
+def _judge(
+    lost: list[str],
+    surveys: dict[str, tuple[list[_Kept], list[str]]],
+    parts: Mapping[str, Sequence[PictureFile]],
+    classes: tuple[str, ...],
+    *,
+    strict: bool,
+) -> None:
+    total = sum(len(files) for files in parts.values())
+    if lost and (strict or 2 * len(lost) > total):
+        why = "--strict makes that an error" if strict else "that is over half of them"
+        raise DataError(
+            f"{len(lost)} of {total} images are unreadable, and {why}; the first is {lost[0]}. Mend or remove them."
+        )
+    for part, (good, bad) in surveys.items():
+        empty = {file.label for file in parts[part]} - {one.file.label for one in good}
+        if empty:
+            raise DataError(
+                f"No image of class {classes[min(empty)]!r} in the {part} part is readable; the first unreadable "
+                f"one is {bad[0]}. Mend the files or remove the class."
+            )
+
+
+def _split(root: Path, kept: Sequence[_Kept], size: tuple[int, int], grayscale: bool) -> Split:
+    names = tuple(one.file.name for one in kept)
+    known = b"".join(one.sha256 for one in kept)
+
+    def read(position: int) -> NDArray[np.uint8]:
+        sha256 = known[32 * position : 32 * position + 32]
+        return _read_again(root / names[position], sha256, size, grayscale)
+
+    def fetch(index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        pixels = np.empty((len(index), 1 if grayscale else 3, *size), np.uint8)
+        with careful():
+            for row, picture in enumerate(_in_threads(read, index.tolist())):
+                pixels[row] = picture
+        return pixels
+
+    return Split(
+        labels=np.array([one.file.label for one in kept], dtype=np.int64),
+        ids=tuple(printable(name) for name in names),
+        fetch=fetch,
+        fingerprint=_fingerprint(kept, size, grayscale),
+    )
+
+
+def _read_again(path: Path, sha256: bytes, size: tuple[int, int], grayscale: bool) -> NDArray[np.uint8]:
+    try:
+        body = path.read_bytes()
+        if hashlib.sha256(body).digest() != sha256:
+            raise DataError(f"{path.name} changed while it was in use; run the same command again on files at rest.")
+        return decode(body, size, grayscale=grayscale)
+    except (OSError, Unreadable) as fault:
+        raise DataError(f"{path.name} was readable and is no more ({fault}); check the disk and run again.") from fault
+
+
+def _in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """`work` of each item in order. Decoding and hashing release the interpreter's lock."""
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(items), _AT_ONCE):
+            yield from pool.map(work, items[start : start + _AT_ONCE])
+
+
+def _common_size(kept: Sequence[_Kept], wanted: int | None) -> tuple[tuple[int, int], tuple[str, ...]]:
+    counts = Counter(one.seen.size for one in kept)
+    size = (wanted, wanted) if wanted else max(counts, key=lambda s: (counts[s], s))
+    if max(size) > _LARGEST_SIDE:
+        raise DataError(
+            f"Most images are {size[0]}x{size[1]} (height x width), larger than a classifier is given; say the size it "
+            "works on with --image-size."
+        )
+    others = sum(n for s, n in counts.items() if s != size)
+    why = "" if wanted else ", the commonest size"
+    return size, (f"{others} of {len(kept)} images were resized to {size[0]}x{size[1]}{why}.",) if others else ()
+
+
+def _skipped(lost: list[str]) -> Iterator[str]:
+    if lost:
+        more = f"; and {len(lost) - _LISTED} more" if len(lost) > _LISTED else ""
+        were = "image is unreadable and was" if len(lost) == 1 else "images are unreadable and were"
+        yield f"{len(lost)} {were} skipped: {'; '.join(lost[:_LISTED])}{more}."
+
+
+def _repairs(kept: Sequence[_Kept]) -> Iterator[str]:
+    counts = Counter(repair for one in kept for repair in one.seen.repairs)
+    for repair in sorted(counts):
+        yield f"{counts[repair]} images {repair}."
+
+
+def _colour(kept: Sequence[_Kept], wish: Wish) -> Iterator[str]:
+    if not wish.grayscale and all(one.seen.grey for one in kept):
+        yield "Every image is grey and is given as three equal channels; --grayscale gives one."
+
+
+def _fingerprint(kept: Sequence[_Kept], size: tuple[int, int], grayscale: bool) -> str:
+    digest = hashlib.sha256(repr((_DECODER, size, grayscale)).encode())
+    for one in kept:
+        digest.update(repr((one.file.name, one.file.label)).encode() + one.sha256)
+    return digest.hexdigest()

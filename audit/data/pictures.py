@@ -1,0 +1,122 @@
+"""One picture file to pixels: the formats people have, opened as if a stranger had sent them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"})
+MOST_PIXELS = 64_000_000
+"""Above every camera of today; a header that announces more is an attack or a mistake."""
+MOST_BYTES = 512 << 20
+
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
+_GREY = ("1", "L", "LA", "La", *_SIXTEEN_BIT)
+_ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
+_ORIENTATION = 0x0112
+
+
+class Unreadable(Exception):
+    """Why a file gives no picture, as the end of a sentence."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A picture before it is used: (height, width) once upright, whether it is grey, what must be repaired."""
+
+    size: tuple[int, int]
+    grey: bool
+    repairs: tuple[str, ...]
+
+
+@contextmanager
+def careful() -> Iterator[None]:
+    """Decompression bombs are errors and Pillow's remarks on odd metadata are silent. For a whole pool of threads:
+    warning filters belong to the process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def look(body: bytes) -> Sighting:
+    """Decode `body` far enough to know that all of it is there. Raises Unreadable."""
+    with _opened(body) as picture:
+        repairs = tuple(_repairs(picture))
+        turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        height, width = (picture.width, picture.height) if turned else (picture.height, picture.width)
+        grey = picture.mode in _GREY
+        if picture.mode == "F":
+            raise Unreadable("it has floating-point pixels of no known range")
+        # A JPEG shrunk to an eighth is still read to its last byte, several times faster.
+        picture.draft(picture.mode, (picture.width // 8, picture.height // 8))
+        picture.load()
+    return Sighting((height, width), grey, repairs)
+
+
+def decode(body: bytes, size: tuple[int, int], *, grayscale: bool) -> NDArray[np.uint8]:
+    """Upright pixels, uint8 (C, height, width), resized to `size` (height, width) by antialiased bilinear filtering.
+
+    C is 1 with `grayscale`, else 3. Alpha is dropped, as torchvision and Keras drop it. Raises Unreadable.
+    """
+    with _opened(body) as picture:
+        upright = _eight_bit(ImageOps.exif_transpose(picture)).convert("L" if grayscale else "RGB")
+    height, width = size
+    if (upright.height, upright.width) != size:
+        upright = upright.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(upright, dtype=np.uint8)
+    return pixels[None] if grayscale else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+@contextmanager
+def _opened(body: bytes) -> Iterator[Image.Image]:
+    if len(body) > MOST_BYTES:
+        raise Unreadable(f"it has {len(body) >> 20} MB, and at most {MOST_BYTES >> 20} are read")
+    try:
+        with Image.open(io.BytesIO(body), formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise Unreadable(_bomb(f"{picture.width} x {picture.height} pixels"))
+            yield picture
+    except Unreadable:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Unreadable(_bomb("too many pixels")) from None
+    except UnidentifiedImageError:
+        raise Unreadable(f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
+    except Exception as fault:  # parsers of hostile bytes raise whatever comes; all of it means the same
+        raise Unreadable(f"{str(fault).strip() or type(fault).__name__}"[:200]) from fault
+
+
+def _bomb(what: str) -> str:
+    return f"it announces {what}, and at most {MOST_PIXELS:,} are read (a decompression bomb?)"
+
+
+def _repairs(picture: Image.Image) -> Iterator[str]:
+    if picture.getexif().get(_ORIENTATION, 1) not in (0, 1):
+        yield "turned upright by their EXIF orientation"
+    if picture.mode in _ALPHA or "transparency" in picture.info:
+        yield "with an alpha channel, which was dropped"
+    if picture.mode == "CMYK":
+        yield "in CMYK, turned into RGB"
+    if picture.mode in _SIXTEEN_BIT:
+        yield "of 16 bits, rounded to 8"
+    if getattr(picture, "n_frames", 1) > 1:
+        yield "with several frames, of which the first is used"
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """Pillow clips wide pixels instead of scaling them."""
+    if picture.mode not in _SIXTEEN_BIT:
+        return picture
+    wide = np.asarray(picture).astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise Unreadable(f"it has 32-bit pixels from {wide.min()} to {wide.max()}, outside 0..65535")
+    return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
