@@ -1,0 +1,156 @@
+"""The active set against its slow twin: a loop over examples, one at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from audit.attacks.pgd import ascent, starting
+from audit.models.under_test import ModelUnderTest
+from audit.passes.active import Move, Slots, search
+from audit.passes.losses import margin, violated
+from audit.seeding import Generators
+from audit.threat import ThreatModel
+from audit.types import Batch, ClassMask, Images
+
+STEPS = 9
+
+
+@pytest.fixture
+def exact_model() -> ModelUnderTest:
+    """Weights and images are small multiples of powers of two: no sum rounds, whatever the batch."""
+    generator = torch.Generator().manual_seed(2)
+    layer = nn.Linear(36, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randint(-4, 5, (3, 36), generator=generator) / 4)
+        layer.bias.zero_()
+    return ModelUnderTest(
+        nn.Sequential(nn.Flatten(), layer), classes=("a", "b", "c"), input_shape=(1, 6, 6), device="cpu"
+    )
+
+
+@pytest.fixture
+def exact_batch(exact_model: ModelUnderTest) -> Batch:
+    images = torch.randint(0, 65, (40, 1, 6, 6), generator=torch.Generator().manual_seed(4)) / 64
+    return Batch(images, exact_model.predictions(images), tuple(f"x{i}" for i in range(40)))
+
+
+def draws(batch: Batch) -> Generators:
+    return Generators.of(batch.ids, seed=1, purpose="twin", device="cpu")
+
+
+THREAT = ThreatModel("linf", 1 / 16)
+
+
+def fast(model: ModelUnderTest, batch: Batch, *, sync_every: int | None = None) -> Images:
+    return search(
+        model,
+        batch,
+        draws(batch),
+        start=starting(THREAT, at_random=False),
+        step=ascent(model, THREAT, margin, 1 / 64),
+        steps=STEPS,
+        sync_every=sync_every,
+    )
+
+
+def slow(model: ModelUnderTest, batch: Batch) -> Images:
+    """PGD written plainly: one image, one loop, stop at the first success."""
+    answers = []
+    for i in range(len(batch)):
+        origin = batch.images[i : i + 1]
+        goal = batch.violations(3)[i : i + 1]
+        image = origin.clone()
+        for _ in range(STEPS):
+            leaf = image.clone().requires_grad_(True)
+            logits = model.net(leaf)
+            if bool(goal[0, logits.argmax()]):
+                break
+            allowed, wanted = logits[~goal].max(), logits[goal].max()
+            (gradient,) = torch.autograd.grad(wanted - allowed, leaf)
+            moved = image + gradient.sign() / 64
+            image = moved.clamp(origin - 1 / 16, origin + 1 / 16).clamp(0, 1)
+        answers.append(image)
+    return torch.cat(answers)
+
+
+@pytest.mark.parametrize("window", [1, 7, 64])
+@pytest.mark.parametrize("sync_every", [1, 4, 20])
+def test_the_window_gives_the_bits_of_a_loop_over_examples(
+    exact_model: ModelUnderTest, exact_batch: Batch, window: int, sync_every: int
+) -> None:
+    exact_model.layout.batch_size = window
+    assert torch.equal(fast(exact_model, exact_batch, sync_every=sync_every), slow(exact_model, exact_batch))
+
+
+def test_some_examples_break_early_and_some_never(exact_model: ModelUnderTest, exact_batch: Batch) -> None:
+    """Else the twin would compare only one kind of ending."""
+    broken = violated(exact_model.logits(slow(exact_model, exact_batch)), exact_batch.violations(3))
+    assert 0 < int(broken.sum()) < len(exact_batch)
+
+
+def test_solved_examples_cost_nothing_more(exact_model: ModelUnderTest, exact_batch: Batch) -> None:
+    exact_model.layout.batch_size = 8
+    with exact_model.count() as spent:
+        fast(exact_model, exact_batch)
+    needed = _steps_needed(exact_model, exact_batch)
+    assert spent.backwards == needed < STEPS * len(exact_batch)
+
+
+def test_random_starts_follow_the_example_and_not_the_window(exact_model: ModelUnderTest, exact_batch: Batch) -> None:
+    def recorded(window: int, batch: Batch) -> Tensor:
+        exact_model.layout.batch_size = window
+
+        def stay(slots: Slots) -> Move:
+            never = torch.zeros(len(slots), dtype=torch.bool)
+            return Move(slots.images, never, slots.state)
+
+        return search(exact_model, batch, draws(batch), start=starting(THREAT, at_random=True), step=stay, steps=1)
+
+    order = torch.arange(39, -1, -1)
+    assert torch.equal(recorded(40, exact_batch), recorded(3, exact_batch.select(order))[order])
+
+
+def test_a_step_sees_its_own_age(exact_model: ModelUnderTest, exact_batch: Batch) -> None:
+    exact_model.layout.batch_size = 5
+    seen: list[int] = []
+
+    def start(origin: Images, goal: ClassMask, generators: Generators) -> dict[str, Tensor]:
+        return {"images": origin, "taken": torch.zeros(len(origin), dtype=torch.int64)}
+
+    def step(slots: Slots) -> Move:
+        assert torch.equal(slots.age, slots.state["taken"])
+        seen.extend(slots.age.tolist())
+        broken = (slots.age == 1) & (slots.origin[:, 0, 0, 0] > 0.5)
+        return Move(slots.images, broken, {**slots.state, "taken": slots.state["taken"] + 1})
+
+    search(exact_model, exact_batch, draws(exact_batch), start=start, step=step, steps=4)
+    early = int((exact_batch.images[:, 0, 0, 0] > 0.5).sum())
+    assert len(seen) == 4 * (40 - early) + 2 * early
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing(
+    exact_model: ModelUnderTest, exact_batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = exact_model.net.forward
+
+    def tight(images: Tensor) -> Tensor:
+        if len(images) > 6:
+            raise torch.OutOfMemoryError("too many")
+        return forward(images)
+
+    monkeypatch.setattr(exact_model.net, "forward", tight)
+    exact_model.layout.batch_size = 32
+    assert torch.equal(fast(exact_model, exact_batch), slow(exact_model, exact_batch))
+    assert exact_model.layout.batch_size <= 6
+
+
+def _steps_needed(model: ModelUnderTest, batch: Batch) -> int:
+    count = 0
+    for i in range(len(batch)):
+        one = batch.select(torch.tensor([i]))
+        with model.count() as spent:
+            fast(model, one)
+        count += spent.backwards
+    return count

@@ -1,0 +1,71 @@
+"""Losses against plain formulas, for untargeted, targeted and mask goals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audit.passes.losses import cross_entropy, dlr, dlr_targeted, loss_named, margin, violated
+
+LOGITS = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)) * 3
+LABELS = torch.randint(0, 6, (50,), generator=torch.Generator().manual_seed(1))
+
+
+def one_hot(classes: Tensor) -> Tensor:
+    return F.one_hot(classes, 6).bool()
+
+
+def test_untargeted_cross_entropy_is_the_usual_one() -> None:
+    expected = F.cross_entropy(LOGITS, LABELS, reduction="none")
+    assert torch.allclose(cross_entropy(LOGITS, ~one_hot(LABELS)), expected, atol=1e-5)
+
+
+def test_targeted_cross_entropy_is_the_negated_usual_one() -> None:
+    target = (LABELS + 1) % 6
+    expected = -F.cross_entropy(LOGITS, target, reduction="none")
+    assert torch.allclose(cross_entropy(LOGITS, one_hot(target)), expected, atol=1e-5)
+
+
+def test_the_margin_is_positive_exactly_where_the_goal_is_reached() -> None:
+    goal = one_hot(LABELS) | one_hot((LABELS + 2) % 6)
+    assert torch.equal(margin(LOGITS, goal) > 0, violated(LOGITS, goal))
+
+
+def test_dlr_is_the_papers_formula() -> None:
+    ordered = LOGITS.sort(dim=1, descending=True).values
+    label = LOGITS.gather(1, LABELS[:, None]).squeeze(1)
+    other = LOGITS.masked_fill(one_hot(LABELS), -torch.inf).amax(1)
+    expected = -(label - other) / (ordered[:, 0] - ordered[:, 2])
+    assert torch.allclose(dlr(LOGITS, ~one_hot(LABELS)), expected, atol=1e-5)
+
+
+def test_targeted_dlr_is_the_papers_formula() -> None:
+    target = (LABELS + 1) % 6
+    ordered = LOGITS.sort(dim=1, descending=True).values
+    label = LOGITS.gather(1, LABELS[:, None]).squeeze(1)
+    wanted = LOGITS.gather(1, target[:, None]).squeeze(1)
+    expected = -(label - wanted) / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2)
+    correct = LOGITS.argmax(1) == LABELS
+    assert correct.any()
+    assert torch.allclose(dlr_targeted(LOGITS, one_hot(target))[correct], expected[correct], atol=1e-5)
+
+
+def test_dlr_ignores_the_scale_of_the_logits() -> None:
+    goal = ~one_hot(LABELS)
+    assert torch.allclose(dlr(LOGITS, goal), dlr(LOGITS * 100, goal), atol=1e-4)
+
+
+def test_dlr_on_two_classes_is_the_margin() -> None:
+    assert loss_named("dlr", 2) is margin and loss_named("dlr", 3) is dlr
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, margin, dlr, dlr_targeted])
+@pytest.mark.parametrize("value", [True, False])
+def test_a_goal_of_all_or_no_classes_gives_finite_gradients(loss: object, value: bool) -> None:
+    leaf = LOGITS.clone().requires_grad_(True)
+    goal = torch.full((50, 6), value)
+    losses = loss(leaf, goal)  # type: ignore[operator]
+    (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+    assert torch.isfinite(gradient).all()
