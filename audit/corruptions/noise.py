@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -19,6 +17,10 @@ _SHOT = Strengths(small=(500, 250, 100, 75, 50), large=(60, 25, 12, 5, 3))
 _IMPULSE = Strengths(small=(0.01, 0.02, 0.03, 0.05, 0.07), large=(0.03, 0.06, 0.09, 0.17, 0.27))
 _SPECKLE = Strengths(small=(0.06, 0.1, 0.12, 0.16, 0.2), large=(0.15, 0.2, 0.35, 0.45, 0.6))
 
+_FEW = 12.0
+_MOST = 48
+"""Of a Poisson variable of mean 12, more than ten deviations out."""
+
 
 @corruption(reference=_PAPER, group="noise")
 def gaussian_noise(images: Images, severity: int, generators: Generators) -> Images:
@@ -31,7 +33,7 @@ def gaussian_noise(images: Images, severity: int, generators: Generators) -> Ima
 def shot_noise(images: Images, severity: int, generators: Generators) -> Images:
     """Poisson noise of a sensor that counts few photons."""
     photons = _SHOT.at(images, severity)
-    return (poisson(images * photons, photons, generators) / photons).clamp(0, 1)
+    return (poisson(images * photons, generators) / photons).clamp(0, 1)
 
 
 @corruption(reference=_PAPER, group="noise")
@@ -50,21 +52,29 @@ def speckle_noise(images: Images, severity: int, generators: Generators) -> Imag
     return (images * (1 + scale * generators.normal(*images.shape[1:]))).clamp(0, 1)
 
 
-def poisson(rates: Images, largest: float, generators: Generators) -> Images:
-    """Poisson draws with mean `rates`, at most `largest`, by inversion of sums of small rates."""
-    parts = math.ceil(largest / 50)
-    shares = [_small_poisson(rates / parts, largest / parts, generators.fork(part)) for part in range(parts)]
-    return torch.stack(shares).sum(0)
+def poisson(rates: Images, generators: Generators) -> Images:
+    """Poisson draws with mean `rates`: by inversion below 12, above by the quantile's expansion around the normal.
+
+    The expansion (Cornish and Fisher 1938, to the third order) is off by less than 0.002 in probability there.
+    """
+    normal = generators.normal(*rates.shape[1:])
+    few = _inverted(rates.clamp(max=_FEW), torch.special.ndtr(normal))
+    return torch.where(rates < _FEW, few, _expanded(rates.clamp(min=_FEW), normal))
 
 
-def _small_poisson(rates: Tensor, largest: float, generators: Generators) -> Tensor:
-    """Inversion: count the steps of the cumulative distribution that lie at or below a uniform draw."""
-    draw = generators.uniform(*rates.shape[1:])
+def _inverted(rates: Tensor, draw: Tensor) -> Tensor:
+    """Count the steps of the cumulative distribution that lie at or below a uniform draw."""
     probability = torch.exp(-rates)
     below = probability.clone()
     count = torch.zeros_like(rates)
-    for k in range(1, math.ceil(largest + 8 * math.sqrt(largest) + 8)):
+    for k in range(1, _MOST):
         count += draw >= below
-        probability = probability * rates / k
+        probability.mul_(rates).div_(k)
         below += probability
     return count
+
+
+def _expanded(rates: Tensor, normal: Tensor) -> Tensor:
+    root = rates.sqrt()
+    curved = rates + root * normal + (normal**2 - 1) / 6 + (normal - normal**3) / (72 * root)
+    return (curved + 0.5).floor().clamp(min=0)

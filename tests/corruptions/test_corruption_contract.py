@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,13 @@ from audit.registry import Method, methods
 from audit.seeding import Generators
 
 METHODS = methods("corruption")
+PUBLISHED = {
+    "noise": {"gaussian-noise", "shot-noise", "impulse-noise"},
+    "blur": {"defocus-blur", "glass-blur", "motion-blur", "zoom-blur"},
+    "weather": {"snow", "frost", "fog", "brightness"},
+    "digital": {"contrast", "elastic-transform", "pixelate", "jpeg-compression"},
+    "extra": {"speckle-noise", "gaussian-blur", "spatter", "saturate"},
+}
 every = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 SIZES = [(1, 28, 28), (3, 32, 32), (3, 40, 56), (3, 150, 150)]
 
@@ -38,6 +47,11 @@ def apply(method: Method, images: Tensor, severity: int, seed: int = 0) -> Tenso
     return changed
 
 
+def test_the_families_of_imagenet_c_are_all_here() -> None:
+    for group, names in PUBLISHED.items():
+        assert names <= {m.name for m in METHODS if m.facts["group"] == group}
+
+
 @every
 @pytest.mark.parametrize("shape", SIZES, ids=str)
 @pytest.mark.parametrize("severity", [1, 5])
@@ -52,11 +66,13 @@ def test_the_picture_keeps_its_shape_and_range_and_changes(method: Method, shape
 
 
 @every
-@pytest.mark.parametrize("shape", [(3, 32, 32), (3, 150, 150)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 150, 150)], ids=str)
 def test_distortion_rises_with_severity(method: Method, shape) -> None:
+    """Two of the published steps are ties (motion blur 3 and 4, snow 2 and 3): chance may turn those by 3%."""
     images = pictures(12, *shape)
     distortion = [(apply(method, images, s) - images).abs().mean().item() for s in range(1, 6)]
-    assert distortion == sorted(distortion) and distortion[4] > 1.15 * distortion[0], distortion
+    assert all(b > 0.97 * a for a, b in itertools.pairwise(distortion)), distortion
+    assert distortion[4] > 1.1 * distortion[0] and distortion[4] > distortion[2] > distortion[0], distortion
 
 
 @every
