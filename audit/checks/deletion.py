@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from audit.checks.conclusion import Conclusion, values_of
+from audit.checks.names import written
 from audit.checks.readings import grouped, keys, measured, on_clean_images, outcomes
 from audit.config import CriteriaConfig
 from audit.dossier import Dossier, Entry
@@ -18,8 +19,8 @@ from audit.statistics import Interval, bootstrap_mean
     title_pass="{method} points at pixels the {role} model uses",
     title_fail="{method} points at pixels that matter no more to the {role} model than random ones",
     title_inconclusive="Whether {method} points at pixels the {role} model uses cannot be told from {n} images",
-    explanation="Pixels are deleted in the order {method} ranks them, and in a random order. Deleting its pixels "
-    "lowers the score's area by {estimate:.3f} more than deleting random ones (95% interval {low:.3f} to {high:.3f}).",
+    explanation="Pixels are deleted in the order {method} ranks them, and in a random order. Its advantage, in area under "
+    "the score, is {estimate:+.3f} (95% interval {low:+.3f} to {high:+.3f}); 0 is no better than chance.",
     criterion="The lower bound of the 95% interval of the advantage over a random order is above 0.",
     advice="Do not show this method's maps as reasons for this model; use one that passes.",
     command="audit methods attribution",
@@ -34,7 +35,13 @@ def deletion_against_random(dossier: Dossier, role: str, criteria: CriteriaConfi
 def _judge(method: str, entries: tuple[Entry, ...]) -> Conclusion:
     ranked, random = outcomes(entries, "deletion_area"), outcomes(entries, "deletion_area_random")
     advantage = bootstrap_mean(np.asarray(random.values, np.float64) - ranked.values)
-    return Conclusion(_sign(advantage), advantage, keys(entries), values_of(advantage, method=method), unit="area")
+    return Conclusion(
+        _sign(advantage),
+        advantage,
+        keys(entries),
+        values_of(advantage, method=written(method), identifier=method),
+        unit="area",
+    )
 
 
 def _sign(advantage: Interval) -> Verdict:

@@ -25,7 +25,7 @@ def robustness_curve(parts: Sequence[RobustnessPart], locale: Locale) -> str:
         for part in parts
         for point in part.curve
     ]
-    x = alt.X("x:Q", title=locale("robustness.axis_eps", norm=parts[0].norm), axis=alt.Axis(grid=False))
+    x = alt.X("x:Q", title=locale("robustness.axis_eps", norm=parts[0].norm), axis=_eps_axis(parts))
     colour = _colour([locale.name("role", part.role) for part in parts])
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
     band = base.mark_area(opacity=0.18).encode(y=_share_axis(locale), y2="high:Q", x=x)
@@ -104,6 +104,12 @@ def _share_x(title: str) -> alt.X:
     return alt.X("x:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
 
 
+def _eps_axis(parts: Sequence[RobustnessPart]) -> alt.Axis:
+    """A tick where something was measured."""
+    values = sorted({0.0, *(point.eps for part in parts for point in part.curve)})
+    return alt.Axis(grid=False, values=values, format="~g", labelOverlap="greedy", labelFlush=False)
+
+
 def _colour(names: list[str]) -> alt.Color:
     colours = [f"var(--series-{i % 6 + 1})" for i in range(len(dict.fromkeys(names)))]
     scale = alt.Scale(domain=list(dict.fromkeys(names)), range=colours)
@@ -137,7 +143,7 @@ def _svg(chart: Any, title: str, description: str, *, width: int = _WIDTH, heigh
             titleFontWeight="normal",
             titlePadding=8,
         )
-        .configure_legend(labelColor=_INK, labelFontSize=12, symbolStrokeWidth=0)
+        .configure_legend(labelColor=_INK, labelFontSize=12, symbolStrokeWidth=0, symbolOpacity=1)
     )
     drawn: str = vl_convert.vegalite_to_svg(styled.to_dict())
     body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg {} \1 role="img">', drawn, count=1)

@@ -19,7 +19,7 @@ from audit.evidence import Finding
 from audit.report import measured, paired
 from audit.report.facts import ModelFacts, RunFacts
 from audit.report.gallery import gallery
-from audit.report.headline import overall, ranked, sentence
+from audit.report.headline import overall, ranked, sentences_of
 from audit.report.locale import load_locale
 from audit.report.schema import (
     SCHEMA_VERSION,
@@ -98,7 +98,7 @@ def _summary(findings: list[FindingPart], dossier: Dossier) -> Summary:
     roles = dossier.roles
     return Summary(
         verdict=overall(findings, roles[0]) if roles else "not_run",
-        sentence=sentence(findings, roles, load_locale("en")),
+        sentence=" ".join(sentences_of(findings, roles, load_locale("en"))),
         complete=dossier.complete,
     )
 
@@ -146,7 +146,7 @@ def _finding(found: Finding, items: list[GalleryItem]) -> FindingPart:
 
 def _witnesses(finding: FindingPart, items: list[GalleryItem], count: int = 4) -> list[str]:
     """Gallery images that show what the finding is about."""
-    method = str(finding.values.get("method", ""))
+    method = str(finding.values.get("identifier", ""))
     seen = [(item, view) for item in items for view in item.views if view.role == finding.role]
     if finding.section == "robustness":
         chosen = [item.id for item, view in seen if view.adversarial is not None]
@@ -175,6 +175,8 @@ def _tidy(value: Any) -> Any:
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, str):
         return without_paths(value)
+    if isinstance(value, Mapping) and "media_type" in value:
+        return value  # base64 is full of slashes
     if isinstance(value, Mapping):
         return {key: _tidy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

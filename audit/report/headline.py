@@ -37,12 +37,11 @@ def overall(findings: Sequence[FindingPart], role: str) -> Verdict:
     return min(verdicts, key=SEVERITY.index) if verdicts else "not_run"
 
 
-def sentence(findings: Sequence[FindingPart], roles: Sequence[str], locale: Locale) -> str:
-    """May the model ship, why not, and does hardening mend it."""
+def sentences_of(findings: Sequence[FindingPart], roles: Sequence[str], locale: Locale) -> list[str]:
+    """May the model ship and why not; then, a sentence for each other model, whether that one may."""
     if not findings or not roles:
-        return locale("headline.not_run")
-    first = _clause(findings, roles[0], locale)
-    return " ".join([first, *(_second(findings, role, locale) for role in roles[1:])])
+        return [locale("headline.not_run")]
+    return [_clause(findings, roles[0], locale), *(_second(findings, role, locale) for role in roles[1:])]
 
 
 def _clause(findings: Sequence[FindingPart], role: str, locale: Locale) -> str:
@@ -51,7 +50,7 @@ def _clause(findings: Sequence[FindingPart], role: str, locale: Locale) -> str:
         return locale("headline.not_run")
     verdict = own[0].verdict
     key = "headline.pass" if verdict in ("pass", "informative") else f"headline.{verdict}"
-    return locale(key, why=in_words(own[0], locale)["title"], **_counts(own), role=locale.name("role", role))
+    return locale(key, why=_lowered(in_words(own[0], locale)["title"]), **_counts(own), role=locale.name("role", role))
 
 
 def _second(findings: Sequence[FindingPart], role: str, locale: Locale) -> str:
@@ -60,7 +59,13 @@ def _second(findings: Sequence[FindingPart], role: str, locale: Locale) -> str:
         return locale("headline.other_not_run", role=locale.name("role", role))
     verdict = "pass" if own[0].verdict in ("pass", "informative") else own[0].verdict
     key = "headline.other_pass" if verdict == "pass" else "headline.other_short"
-    return locale(key, role=locale.name("role", role), why=in_words(own[0], locale)["title"], **_counts(own))
+    return locale(key, role=locale.name("role", role), why=_lowered(in_words(own[0], locale)["title"]), **_counts(own))
+
+
+def _lowered(title: str) -> str:
+    """A title inside a sentence: its first letter small, unless it begins a name."""
+    first, _, rest = title.partition(" ")
+    return title if not first.istitle() or not rest else f"{title[0].lower()}{title[1:]}"
 
 
 def _counts(findings: Sequence[FindingPart]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from audit.assets import folder
+from audit.checks.names import written
 from audit.checks.readings import threat_text
 from audit.report.locale import load_locale
 from audit.report.page import page
@@ -54,6 +55,7 @@ def _environment() -> Environment:
         "pretty": _pretty,
         "points": lambda share: f"{100 * share:+.1f}".replace("-", "\u2212"),
         "settings": _settings,
+        "written": written,
         "threat": lambda eps, norm: threat_text(norm, eps),
     }
     return environment

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from audit.checks.readings import threat_text
 from audit.report import charts
-from audit.report.headline import in_words, ranked, sentence, worst
+from audit.report.headline import in_words, ranked, sentences_of, worst
 from audit.report.locale import Locale
 from audit.report.schema import (
     AuditDocument,
@@ -68,7 +68,7 @@ class Score:
 class Page:
     """Everything the templates place."""
 
-    sentence: str
+    sentences: tuple[str, ...]
     roles: tuple[str, ...]
     scores: tuple[Score, ...]
     first: tuple[Told, ...]
@@ -89,7 +89,7 @@ def page(document: AuditDocument, locale: Locale) -> Page:
     told = [_told(f, document, locale, i) for i, f in enumerate(ranked(document.findings))]
     first = worst(document.findings)
     return Page(
-        sentence=sentence(document.findings, roles, locale),
+        sentences=tuple(sentences_of(document.findings, roles, locale)),
         roles=roles,
         scores=tuple(_score(role, document) for role in roles),
         first=tuple(next(t for t in told if t.finding is f) for f in first),
