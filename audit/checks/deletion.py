@@ -19,8 +19,8 @@ from audit.statistics import Interval, bootstrap_mean
     title_pass="{method} points at pixels the {role} model uses",
     title_fail="{method} points at pixels that matter no more to the {role} model than random ones",
     title_inconclusive="Whether {method} points at pixels the {role} model uses cannot be told from {n} images",
-    explanation="Pixels are deleted in the order {method} ranks them, and in a random order. Its advantage, in area under "
-    "the score, is {estimate:+.3f} (95% interval {low:+.3f} to {high:+.3f}); 0 is no better than chance.",
+    explanation="Pixels are deleted in the order {method} ranks them, and in a random order. Its advantage, in area "
+    "under the score, is {estimate:+.3f} (95% interval {low:+.3f} to {high:+.3f}); 0 is no better than chance.",
     criterion="The lower bound of the 95% interval of the advantage over a random order is above 0.",
     advice="Do not show this method's maps as reasons for this model; use one that passes.",
     command="audit methods attribution",
