@@ -32,7 +32,7 @@ _GLASS = Strengths(
     small=((0.4, 1, 1), (0.25, 1, 1), (0.4, 1, 2), (0.25, 1, 2), (0.4, 2, 2)),
     large=((0.7, 1, 1), (0.9, 2, 1), (1, 2, 2), (1.1, 3, 2), (1.5, 4, 2)),
 )
-"""Blur, reach and rounds: the published ones where they distort more as severity rises, steps between them elsewhere."""
+"""Blur, reach and rounds: as published where distortion rises with severity, steps between those elsewhere."""
 _MOTION = Strengths(
     small=((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5)),
     large=((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0)),

@@ -29,8 +29,8 @@ _ELASTIC = Strengths(
     small=((0.05, 0.03, 0.02), (0.1, 0.03, 0.025), (0.15, 0.03, 0.03), (0.2, 0.03, 0.035), (0.25, 0.03, 0.04)),
     large=((0.02, 0.01, 0.01), (0.035, 0.01, 0.015), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02)),
 )
-"""Strength, smoothness and affine part as shares of the image's side. ImageNet-C's own at 3 to 5; its 1 and 2, and all of
-CIFAR-10-C's, distort less as severity rises, so weaker steps of the same family stand in their place."""
+"""Strength, smoothness and affine part as shares of the image's side. ImageNet-C's own at 3 to 5; its 1 and 2, and all
+of CIFAR-10-C's, distort less as severity rises, so weaker steps of the same family stand in their place."""
 
 
 @corruption(reference=_PAPER, group="digital")

@@ -42,7 +42,8 @@ def convolve(images: Images, kernel: Tensor) -> Images:
 def _by_fourier(padded: Tensor, kernel: Tensor) -> Tensor:
     size = padded.shape[-2:]
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernel, s=size)
-    return torch.fft.irfft2(spectrum, s=size)[..., kernel.shape[0] - 1 :, kernel.shape[1] - 1 :]
+    convolved: Tensor = torch.fft.irfft2(spectrum, s=size)
+    return convolved[..., kernel.shape[0] - 1 :, kernel.shape[1] - 1 :]
 
 
 def positions(images: Images) -> tuple[Tensor, Tensor]:
@@ -74,9 +75,9 @@ def zoomed(images: Images, factor: float) -> Images:
     rows, columns = positions(images)
     height, width = images.shape[-2:]
     centre_row, centre_column = (height - 1) / 2, (width - 1) / 2
-    rows = centre_row + (rows - centre_row) / factor
-    columns = centre_column + (columns - centre_column) / factor
-    return warped(images, *torch.broadcast_tensors(rows[None], columns[None]))
+    rows = (centre_row + (rows - centre_row) / factor).expand(1, height, width)
+    columns = (centre_column + (columns - centre_column) / factor).expand(1, height, width)
+    return warped(images, rows, columns)
 
 
 def streaked(images: Images, radius: float, sigma: float, degrees: Tensor) -> Images:

@@ -35,7 +35,7 @@ _FROST = Strengths(
     small=((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.45), (0.75, 0.53)),
     large=((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.73), (0.6, 0.78)),
 )
-"""Picture and ice. At 4 and 5 there is slightly more ice than published (0.40, 0.45; 0.70, 0.75): these crystals are sparser."""
+"""Picture and ice. At 4 and 5 slightly more ice than published (0.40, 0.45; 0.70, 0.75): these crystals are sparser."""
 _FOG = Strengths(
     small=((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
     large=((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
