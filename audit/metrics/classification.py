@@ -103,4 +103,5 @@ def _confidence(logits: Array, labels: Array) -> tuple[NDArray[np.float64], NDAr
 
 
 def _bin(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    return np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(np.int64)
+    place: NDArray[np.int64] = np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(np.int64)
+    return place
