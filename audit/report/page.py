@@ -12,6 +12,7 @@ from audit.report import charts
 from audit.report.headline import in_words, ranked, sentences_of, worst
 from audit.report.locale import Locale
 from audit.report.schema import (
+    AccuracyPart,
     AuditDocument,
     ClassRow,
     ComparisonRow,
@@ -76,6 +77,7 @@ class Page:
     robustness_chart: Markup
     reliability_chart: Markup
     corruption_chart: Markup
+    recalls: tuple[tuple[str, tuple[ClassRow, ...]], ...]
     severities: tuple[int, ...]
     corruption_table: tuple[tuple[str, str, dict[int, Share]], ...]
     methods: tuple[str, ...]
@@ -101,6 +103,7 @@ def page(document: AuditDocument, locale: Locale) -> Page:
         corruption_chart=Markup(charts.corruption_chart(document.corruptions, locale))
         if document.corruptions
         else Markup(),
+        recalls=_recalls(document.accuracy),
         severities=tuple(sorted({row.severity for row in document.corruptions})),
         corruption_table=_corruption_table(document.corruptions),
         methods=tuple(dict.fromkeys(m for item in document.gallery for view in item.views for m in view.maps)),
@@ -109,9 +112,10 @@ def page(document: AuditDocument, locale: Locale) -> Page:
     )
 
 
-def lowest_recall_first(rows: Sequence[ClassRow]) -> list[ClassRow]:
-    """Classes in the order a reader needs them."""
-    return sorted(rows, key=lambda row: row.recall)
+def _recalls(parts: Sequence[AccuracyPart]) -> tuple[tuple[str, tuple[ClassRow, ...]], ...]:
+    """Each class with its row in every model, the one the first model finds least often first."""
+    lines = zip(*(part.per_class for part in parts), strict=True) if parts else ()
+    return tuple((rows[0].name, rows) for rows in sorted(lines, key=lambda rows: rows[0].recall))
 
 
 def _told(finding: FindingPart, document: AuditDocument, locale: Locale, index: int) -> Told:
