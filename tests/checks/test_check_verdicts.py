@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from made_run import (
+    accuracy_entry,
+    corruption_entries,
+    dossier_of,
+    entry,
+    faithfulness_entries,
+    made_dossier,
+    pictures,
+    robustness_entry,
+)
+
+from audit.checks.conclusion import at_least, at_most
+from audit.checks.judge import judge
+from audit.checks.names import written
+from audit.checks.readings import clean, corrupted, grouped
+from audit.config import CriteriaConfig
+from audit.dossier import Dossier
+from audit.evidence import Finding
+from audit.registry import methods
+from audit.statistics import Interval, wilson
+
+CRITERIA = CriteriaConfig()
+
+
+def only(dossier: Dossier, check: str, criteria: CriteriaConfig = CRITERIA) -> Finding:
+    (found,) = [f for f in judge(dossier, criteria) if f.check == check]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "least", "most"),
+    [(0.5, 0.7, "pass", "fail"), (0.3, 0.7, "inconclusive", "inconclusive"), (0.1, 0.3, "fail", "pass")],
+)
+def test_the_verdict_rests_on_the_bound_not_on_the_point(low: float, high: float, least: str, most: str) -> None:
+    interval = Interval((low + high) / 2, low, high, 100, "")
+    assert at_least(interval, 0.4) == least
+    assert at_most(interval, 0.4) == most
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.95, "pass"), (0.8, "inconclusive"), (0.5, "fail")])
+def test_clean_accuracy_is_held_to_its_threshold(share: float, verdict: str) -> None:
+    right = (np.arange(100) < 100 * share).astype(float)
+    found = only(dossier_of(entry("accuracy", "standard", {"correct": right})), "clean-accuracy")
+    assert found.verdict == verdict
+    expected = wilson(round(100 * share), 100)
+    assert found.interval == (expected.low, expected.high)
+    assert found.n == 100
+    assert (found.advice == "") == (verdict == "pass")
+
+
+def test_chunks_of_examples_are_one_measurement() -> None:
+    whole = dossier_of(accuracy_entry("standard", 0.9, 60), accuracy_entry("standard", 0.9, 40, start=60))
+    assert only(whole, "clean-accuracy").n == 100
+    assert clean(whole, "standard").positions.tolist() == list(range(100))
+
+
+def robust(correct: np.ndarray, strength: float, **facts: object) -> Finding:
+    images = pictures(4)
+    dossier = dossier_of(robustness_entry("standard", strength, images, correct, **facts))
+    return only(dossier, "robust-accuracy")
+
+
+def test_robust_accuracy_passes_only_without_doubts() -> None:
+    right = np.ones(100)
+    assert robust(right, 10.0).verdict == "pass"
+    doubted = robust(right, 10.0, inconclusive=["Gradients vanish."])
+    assert doubted.verdict == "inconclusive"
+    assert "Gradients vanish." in doubted.explanation
+
+
+def test_doubts_do_not_rescue_a_broken_model() -> None:
+    """Weak attacks that broke it anyway: stronger ones could only break more."""
+    assert robust(np.ones(100), 0.01, inconclusive=["Gradients vanish."]).verdict == "fail"
+
+
+def test_robustness_chunks_with_other_settings_still_join() -> None:
+    dossier = dossier_of(*(robustness_entry("standard", 1, pictures(4), np.ones(50), start) for start in (0, 50)))
+    ((at, entries),) = grouped(dossier.entries("robustness"))
+    assert (at.norm, at.eps, len(entries)) == ("linf", 0.1, 2)
+    assert only(dossier, "robust-accuracy").n == 100
+
+
+def test_calibration_fails_a_model_that_is_always_too_sure() -> None:
+    labels = (np.arange(200) % 2).astype(np.int64)
+    logits = np.tile(np.array([[6.0, 0.0]], np.float32), (200, 1))
+    arrays = {"logits": logits, "labels": labels}
+    dossier = dossier_of(entry("accuracy", "standard", {"correct": labels == 0}, arrays=arrays))
+    found = only(dossier, "calibration")
+    assert found.verdict == "fail"
+    assert found.estimate == pytest.approx(0.4975, abs=1e-3)
+
+
+def test_corruption_compares_the_same_images_with_and_without() -> None:
+    clean_entry = entry("accuracy", "standard", {"correct": np.r_[np.ones(50), np.zeros(50)]})
+    worn = entry("corruption", "standard", {"correct": np.zeros(50)}, method="fog", settings={"severity": 5})
+    found = only(dossier_of(clean_entry, worn), "corruption")
+    assert found.estimate == pytest.approx(1.0)
+    assert (found.verdict, found.n) == ("fail", 50)
+
+
+def test_corrupted_reads_the_images_all_conditions_saw() -> None:
+    parts = [
+        entry("corruption", "standard", {"correct": np.full(n, value)}, method=name, settings={"severity": 1})
+        for name, n, value in (("fog", 30, 1.0), ("snow", 20, 0.0))
+    ]
+    found = corrupted(dossier_of(*parts), "standard")
+    assert found.positions.tolist() == list(range(20))
+    assert found.values == pytest.approx(0.5)
+
+
+def test_deletion_is_judged_by_method_against_its_random_order() -> None:
+    found = [f for f in judge(dossier_of(*faithfulness_entries("standard")), CRITERIA)]
+    verdicts = {str(f.values["identifier"]): f.verdict for f in found}
+    assert verdicts["integrated-gradients"] == "pass"
+    assert verdicts["lime"] == "fail"
+
+
+def test_a_check_is_silent_where_nothing_was_measured() -> None:
+    dossier = dossier_of(*corruption_entries("standard", 0.1))
+    assert {f.check for f in judge(dossier, CRITERIA)} == set()
+
+
+def test_every_template_of_every_check_fills() -> None:
+    """Each registered check says something in full for each verdict it gives on the made run."""
+    found = judge(made_dossier(), CRITERIA)
+    assert {f.check for f in found} >= {m.name for m in methods("check") if m.function.__module__.startswith("audit.")}
+    for finding in found:
+        assert finding.title and finding.explanation and finding.criterion
+        assert "{" not in finding.title + finding.explanation + finding.criterion + finding.advice
+
+
+def test_judging_loads_no_torch() -> None:
+    code = "import sys, audit.checks.judge as j; j.methods('check'); assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("identifier", "text"),
+    [
+        ("lime", "LIME"),
+        ("integrated-gradients", "Integrated gradients"),
+        ("grad-cam", "Grad-CAM"),
+        ("apgd-ce", "APGD CE"),
+    ],
+)
+def test_identifiers_are_written_as_readers_know_them(identifier: str, text: str) -> None:
+    assert written(identifier) == text

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_run import (
+    CLASSES,
+    accuracy_entry,
+    dossier_of,
+    entry,
+    made_config,
+    made_dossier,
+    made_facts,
+    pictures,
+    robustness_entry,
+)
+from PIL import Image
+
+from audit.dossier import Dossier
+from audit.errors import UsageError
+from audit.report.attack_rows import attack_rows
+from audit.report.document import build_document, read_document, to_json, write_document
+from audit.report.images import heatmap, picture
+from audit.report.schema import AuditDocument, Picture
+from audit.report.text import visible, without_paths
+
+
+@pytest.fixture(scope="module")
+def document() -> AuditDocument:
+    return build_document(made_dossier(), made_config(), made_facts())
+
+
+def decoded(found: Picture) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(found.data))))
+
+
+def test_the_same_evidence_gives_the_same_bytes(document: AuditDocument) -> None:
+    assert to_json(document) == to_json(build_document(made_dossier(), made_config(), made_facts()))
+
+
+def test_a_document_survives_the_disk(document: AuditDocument, tmp_path: Path) -> None:
+    write_document(tmp_path / "audit.json", document)
+    assert read_document(tmp_path / "audit.json") == document
+
+
+def test_numbers_have_six_significant_digits(document: AuditDocument) -> None:
+    for number in re.findall(r"-?\d+\.\d+(?:e[-+]\d+)?", to_json(document)):
+        assert float(number) == float(f"{float(number):.6g}")
+
+
+def test_the_summary_speaks_of_the_model_under_test(document: AuditDocument) -> None:
+    assert document.summary.verdict == "fail"
+    assert document.summary.sentence.startswith("Not ready to ship: only ")
+    assert "The hardened model passes" in document.summary.sentence
+
+
+def test_accuracy_and_robustness_are_the_evidence_counted_by_hand(document: AuditDocument) -> None:
+    dossier = made_dossier()
+    correct = dossier.per_example("accuracy", "correct", role="standard")
+    assert document.accuracy[0].accuracy.estimate == pytest.approx(correct.mean())
+    robust = dossier.array("robustness", "robust", role="standard", axis=1)
+    assert robust is not None
+    curve = document.robustness[0].curve
+    assert [point.robust.estimate for point in curve] == pytest.approx(robust.mean(axis=1))
+    assert document.robustness[0].attack_success_rate is not None
+    right = correct[:200] > 0
+    assert document.robustness[0].attack_success_rate.estimate == pytest.approx(1 - robust[3][right].mean(), rel=1e-5)
+
+
+def test_attack_rows_add_chunks_and_count_what_broke_within_the_headline() -> None:
+    dossier = dossier_of(*(robustness_entry("standard", 0.05, pictures(4), np.ones(50), s) for s in (0, 50)))
+    entries = dossier.entries("robustness")
+    robust = np.concatenate([e.evidence.arrays["robust"] for e in entries], axis=1)
+    rows = attack_rows(entries, 0.1)
+    assert sum(row.broke for row in rows) == (robust[3] == 0).sum()
+    assert rows[0].tried == 100
+
+
+def test_the_comparison_is_paired_on_the_examples_both_saw(document: AuditDocument) -> None:
+    row = next(row for row in document.comparison if row.quantity == "robust linf 0.1")
+    dossier = made_dossier()
+    before, after = (dossier.per_example("robustness", "robust", role=role) > 0 for role in ("standard", "hardened"))
+    assert (row.newly_wrong, row.newly_right) == ((before & ~after).sum(), (after & ~before).sum())
+    assert row.difference == pytest.approx(after.mean() - before.mean())
+
+
+def test_the_gallery_shows_adversarial_examples_only_where_there_are_any(document: AuditDocument) -> None:
+    broken = made_dossier().array("robustness", "broken_by", role="standard", axis=1)
+    assert broken is not None
+    for i, item in enumerate(document.gallery):
+        view = item.views[0]
+        assert (view.adversarial is not None) == (broken[3][i] > 0)
+        assert (view.broken_by == "clean") == (broken[3][i] == 0)
+        assert set(view.adversarial_maps) == (set(view.maps) if view.adversarial else set())
+
+
+def test_gallery_pictures_are_the_images(document: AuditDocument) -> None:
+    for item, image in zip(document.gallery, pictures(24), strict=False):
+        np.testing.assert_array_equal(decoded(item.image), image[0])
+
+
+def test_no_images_leaves_no_picture_in_the_document() -> None:
+    document = build_document(made_dossier(), made_config(report={"images": False}), made_facts())
+    assert document.gallery == []
+    assert "base64" not in to_json(document) and '"data": "iVBOR' not in to_json(document)
+
+
+def test_a_run_of_one_model_without_attacks_still_has_a_document() -> None:
+    document = build_document(dossier_of(accuracy_entry("standard", 0.9)), made_config(), made_facts())
+    assert document.robustness == [] and document.comparison == []
+    assert document.summary.verdict in ("pass", "fail", "inconclusive")
+
+
+def test_an_empty_run_is_not_run() -> None:
+    document = build_document(dossier_of(), made_config(), made_facts())
+    assert document.summary.verdict == "not_run"
+    assert "no verdict" in document.summary.sentence
+
+
+def test_what_failed_is_listed_and_leaves_the_run_incomplete() -> None:
+    broken = entry("explanation", "standard", {}, method="lime", status="failed", reason="Out of memory.")
+    document = build_document(dossier_of(accuracy_entry("standard", 0.9), broken), made_config(), made_facts())
+    assert not document.summary.complete
+    assert [(gap.method, gap.status, gap.reason) for gap in document.gaps] == [("lime", "failed", "Out of memory.")]
+
+
+def test_paths_of_this_machine_do_not_leave_it() -> None:
+    config = made_config(data={"source": "folder:/home/somebody/secret/cats"})
+    text = to_json(build_document(made_dossier(), config, made_facts()))
+    assert "somebody" not in text and "folder:cats" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/me/model.pt is gone", "model.pt is gone"),
+        ("--model C:\\Users\\me\\model.pt", "--model model.pt"),
+        ("~/data/cats", "cats"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("eps 8/255 and T-shirt/top", "eps 8/255 and T-shirt/top"),
+        ("</script>", "</script>"),
+    ],
+)
+def test_only_absolute_paths_are_cut(text: str, expected: str) -> None:
+    assert without_paths(text) == expected
+
+
+def test_unseen_characters_are_written_out() -> None:
+    assert visible("a\u202eb\x1b[31m\u200b") == "a<U+202E>b<U+001B>[31m<U+200B>"
+    assert visible("Grüße, 衬衫") == "Grüße, 衬衫"
+
+
+def test_json_can_stand_inside_a_page() -> None:
+    hostile = ("</script><script>alert(1)</script>", *CLASSES[1:])
+    text = to_json(build_document(made_dossier(), made_config(), made_facts(classes=hostile)))
+    assert "<" not in text and "\\u003c/script" in text
+    assert json.loads(text)["subject"]["classes"][0] == hostile[0]
+
+
+def test_a_document_of_a_newer_version_or_of_nothing_is_refused(document: AuditDocument, tmp_path: Path) -> None:
+    newer = tmp_path / "newer.json"
+    newer.write_text(to_json(document.model_copy(update={"schema_version": 99})))
+    with pytest.raises(UsageError, match="schema version 99"):
+        read_document(newer)
+    for text in ("", "[]", "{}", '{"schema_version": 1}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(UsageError, match="not an audit document"):
+            read_document(tmp_path / "bad.json")
+    with pytest.raises(UsageError, match="Cannot read"):
+        read_document(tmp_path / "absent.json")
+
+
+def test_heatmaps_put_zero_in_the_middle_when_signed() -> None:
+    found = heatmap(np.array([[[-2.0, 0.0, 1.0]]]), signed=True)
+    assert found.scale == 2.0
+    assert decoded(found.picture).tolist() == [[0, 128, 191]]
+    assert decoded(heatmap(np.array([[[0.0, 0.5, 1.0]]]), signed=False).picture).tolist() == [[0, 128, 255]]
+
+
+def test_a_blank_map_is_drawn_blank() -> None:
+    assert heatmap(np.zeros((1, 2, 2)), signed=False).scale == 0
+    assert decoded(heatmap(np.zeros((1, 2, 2)), signed=False).picture).max() == 0
+
+
+def test_large_images_become_thumbnails() -> None:
+    found = picture(pictures(1, size=224, channels=3)[0])
+    assert (found.width, found.height, found.media_type) == (112, 112, "image/webp")
+    assert len(found.data) < 8000
+
+
+def test_entries_of_two_threat_models_stay_apart() -> None:
+    first = robustness_entry("standard", 1, pictures(4), np.ones(30))
+    task, evidence = robustness_entry("standard", 1, pictures(4), np.ones(30))
+    from dataclasses import replace
+
+    cell = replace(task.cell, threat={"norm": "l2", "eps": 0.1})
+    dossier: Dossier = dossier_of(
+        accuracy_entry("standard", 0.9), first, (replace(task, cell=cell), replace(evidence, cell=cell))
+    )
+    document = build_document(dossier, made_config(), made_facts())
+    assert [part.norm for part in document.robustness] == ["linf", "l2"]
