@@ -14,7 +14,7 @@ from audit.report.locale import Locale
 from audit.report.schema import AccuracyPart, CorruptionRow, RobustnessPart, Share
 
 _INK, _FAINT, _GRID = "var(--ink)", "var(--ink-soft)", "var(--line)"
-_WIDTH, _HEIGHT = 520, 240
+_WIDTH, _HEIGHT = 460, 240
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
 
@@ -54,7 +54,9 @@ def reliability_diagram(parts: Sequence[AccuracyPart], locale: Locale) -> str:
         .encode(x="x:Q", y="y:Q")
     )
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=_share_x(locale("accuracy.axis_confidence")), y=_share_axis(locale, "y:Q"), color=colour
+        x=_share_x(locale("accuracy.axis_confidence")),
+        y=_share_axis(locale, "y:Q", "accuracy.axis_right"),
+        color=colour,
     )
     line = base.mark_line(strokeWidth=1.5, opacity=0.7)
     dots = base.mark_point(filled=True, opacity=0.9).encode(
@@ -94,9 +96,9 @@ def _band(share: Share) -> dict[str, float]:
     return {"y": share.estimate, "low": share.low, "high": share.high}
 
 
-def _share_axis(locale: Locale, field: str = "low:Q") -> alt.Y:
+def _share_axis(locale: Locale, field: str = "low:Q", title: str = "charts.share_right") -> alt.Y:
     axis = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
-    return alt.Y(field, title=locale("charts.share_right"), scale=alt.Scale(domain=[0, 1]), axis=axis)
+    return alt.Y(field, title=locale(title), scale=alt.Scale(domain=[0, 1]), axis=axis)
 
 
 def _share_x(title: str) -> alt.X:
@@ -107,7 +109,7 @@ def _share_x(title: str) -> alt.X:
 def _eps_axis(parts: Sequence[RobustnessPart]) -> alt.Axis:
     """A tick where something was measured."""
     values = sorted({0.0, *(point.eps for part in parts for point in part.curve)})
-    return alt.Axis(grid=False, values=values, format="~g", labelOverlap="greedy", labelFlush=False)
+    return alt.Axis(grid=False, values=values, format="~g", labelOverlap="greedy", labelSeparation=6, labelFlush=False)
 
 
 def _colour(names: list[str]) -> alt.Color:
