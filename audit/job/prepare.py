@@ -68,7 +68,9 @@ def prepare(config: RunConfig) -> Prepared:
     if model.weights is not None:
         loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
     _require_training_images(config, dataset, loaded)
-    return Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
+    prepared = Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
+    _require_running(prepared)
+    return prepared
 
 
 def _resolved(model: ModelConfig, dataset: Dataset) -> ModelConfig:
@@ -85,6 +87,18 @@ def _require_training_images(config: RunConfig, dataset: Dataset, loaded: Loaded
     lacking = "no --model was given" if loaded is None else "hardening needs some"
     remedy = "or a checkpoint with --model" if loaded is None else "or --no-harden"
     raise UsageError(f"{dataset.name} has no training images, and {lacking}: give data with a train folder, {remedy}.")
+
+
+def _require_running(prepared: Prepared) -> None:
+    """A model that cannot take these images, or code nobody vouched for, is refused before anything is written."""
+    maker = prepared.wrapped()
+    if maker is not None:
+        maker()
+        return
+    dataset = prepared.dataset
+    ModelUnderTest(
+        prepared.fresh(prepared.config.seed), classes=dataset.classes, input_shape=dataset.shape, device=prepared.device
+    )
 
 
 def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> Subject:
