@@ -55,6 +55,7 @@ def explain_images(
     output: str = "logit",
     baseline: Fill | None = None,
     segments: Tensor | None = None,
+    references: Images | None = None,
     seed: int = 0,
     ids: Sequence[str] | None = None,
     **settings: Any,
@@ -62,10 +63,11 @@ def explain_images(
     """What `method` says of each image, (N, C, H, W) in [0, 1].
 
     `targets` as in `Targets`; `output` logit, probability or log-probability; `baseline` a number, a tensor, or mean,
-    blur or segment-mean (each method's own by default); `segments` int64 (H, W) or (N, H, W), made to fit the
-    size when a method needs them and none are given; `ids` name the images for their random draws (by default their
-    content does). Raises UsageError, one sentence, for anything else; a method without meaning here is not an error:
-    see `Explanations.status`.
+    blur or segment-mean (each method's own by default); `segments` int64 (H, W) or (N, H, W), made to fit the size
+    when a method needs them and none are given; `references` (B, C, H, W) the background images of methods that
+    average over some (expected-gradients, deep-shap: without any they use the baseline alone); `ids` name the images
+    for their random draws (by default their content does). Raises UsageError, one sentence, for anything else; a
+    method without meaning here is not an error: see `Explanations.status`.
     """
     chosen = find("attribution", method)
     checked = chosen.settings(settings)
@@ -79,6 +81,7 @@ def explain_images(
             output=output,
             baseline=baseline,
             segments=segments,
+            references=references,
             generators=Generators.of(
                 _names(ids, images), seed=seed, purpose=f"attribution/{method}", device=images.device
             ),
@@ -132,6 +135,7 @@ def pose(
     output: str,
     baseline: Fill | None,
     segments: Tensor | None,
+    references: Images | None,
     generators: Generators,
 ) -> Explained:
     """The question put to `method`, with its defaults filled in. Raises UsageError."""
@@ -149,6 +153,7 @@ def pose(
         baseline=fill_images(images, fill, pieces),
         generators=generators,
         segments=pieces,
+        references=None if references is None else check_pixels(model, references),
     )
 
 

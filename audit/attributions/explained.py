@@ -20,7 +20,8 @@ class Explained:
     """The question put to a method. `targets` int64 (N,), the class explained of each image; `output` the
     quantity; `baseline` float32 (N, C, H, W), the reference input; `segments` int64 (N, H, W) numbered
     0..n-1 each, or None for methods by pixel; `generators` one an image; `queue` answers masks of these
-    images already asked for by another method."""
+    images already asked for by another method; `references` (B, C, H, W) are the background images of methods that
+    average over some."""
 
     targets: Labels
     output: Output
@@ -28,6 +29,7 @@ class Explained:
     generators: Generators
     segments: Segments | None = None
     queue: MaskQueue | None = None
+    references: Images | None = None
 
     def select(self, index: Tensor) -> Explained:
         """The question for the images at `index` (int64 or bool)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ def borrowed(model: ModelUnderTest) -> Iterator[None]:
     layers = list(model.module.modules())
     states = [(layer, _shallow(layer)) for layer in layers]
     try:
-        with torch.device(model.device):
+        with torch.device(model.device), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Setting (forward, )?backward hooks")  # captum says it will undo
             yield
     finally:
         for layer, state in states:

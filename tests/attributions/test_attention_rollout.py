@@ -1,0 +1,89 @@
+"""Rollout against its product written plainly, with and without a class token, and where it has no meaning."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from audit.attributions.explain import explain_images
+from audit.errors import NotApplicable
+from audit.models.under_test import ModelUnderTest
+
+
+class Transformer(nn.Module):
+    """3x3 patches of a 12x9 image (4 x 3 tokens), two encoder layers, a class token if asked."""
+
+    def __init__(self, class_token: bool, fixed: bool = False) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(1, 8, 3, stride=3)
+        self.token = nn.Parameter(torch.randn(1, 1, 8)) if class_token else None
+        self.layers = nn.ModuleList(
+            [nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True) for _ in range(2)]
+        )
+        self.head = nn.Linear(8, 3)
+        if fixed:
+            for layer in self.layers:
+                nn.init.zeros_(layer.self_attn.in_proj_weight)  # type: ignore[union-attr, arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.embed(images).flatten(2).mT
+        if self.token is not None:
+            tokens = torch.cat([self.token.expand(len(tokens), -1, -1), tokens], 1)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        scores: Tensor = self.head(tokens[:, 0] if self.token is not None else tokens.mean(1))
+        return scores
+
+
+IMAGES = torch.rand(3, 1, 12, 9, generator=torch.Generator().manual_seed(4))
+
+
+def wrapped(net: nn.Module) -> ModelUnderTest:
+    return ModelUnderTest(net, classes="abc", input_shape=(1, 12, 9), device="cpu")
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+def test_map_is_the_product_of_the_attentions(class_token: bool) -> None:
+    torch.manual_seed(0)
+    net = Transformer(class_token).eval()
+    found = explain_images(wrapped(net), IMAGES, method="attention-rollout")
+    assert found.facts["grid"] == [4, 3]
+    tokens = net.embed(IMAGES).flatten(2).mT
+    if class_token:
+        assert net.token is not None
+        tokens = torch.cat([net.token.expand(3, -1, -1), tokens], 1)
+    whole = torch.eye(tokens.shape[1]).expand(3, -1, -1)
+    for layer in net.layers:
+        _, attention = layer.self_attn(tokens, tokens, tokens, need_weights=True)  # type: ignore[union-attr, operator]
+        whole = (0.5 * attention + 0.5 * torch.eye(tokens.shape[1])) @ whole
+        tokens = layer(tokens)
+    coarse = whole[:, 0, 1:] if class_token else whole.mean(1)
+    expected = nn.functional.interpolate(coarse.reshape(3, 1, 4, 3), size=(12, 9), mode="bilinear")
+    assert torch.allclose(found.attributions, expected.detach(), atol=1e-5)
+
+
+def test_even_attention_gives_an_even_map() -> None:
+    torch.manual_seed(0)
+    found = explain_images(wrapped(Transformer(True, fixed=True)), IMAGES, method="attention-rollout")
+    assert found.attributions is not None
+    assert float(found.attributions.std()) < 1e-6
+    assert float(found.attributions.mean()) == pytest.approx(0.75 / 13, rel=1e-4)
+
+
+def test_model_is_left_without_hooks_and_without_attention_it_is_not_applicable(cnn_model: ModelUnderTest) -> None:
+    model = wrapped(Transformer(True))
+    explain_images(model, IMAGES, method="attention-rollout")
+    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.net.modules())
+    found = explain_images(cnn_model, torch.rand(1, 1, 12, 12), method="attention-rollout")
+    assert found.status == "not_applicable"
+    assert "no nn.MultiheadAttention" in found.reason
+
+
+def test_tokens_that_are_no_grid_are_refused() -> None:
+    from audit.attributions.attention_rollout import _rollout
+
+    with pytest.raises(NotApplicable, match="7 tokens are no grid"):
+        _rollout([torch.rand(1, 7, 7)], 1.0)
+    with pytest.raises(NotApplicable, match="one set of tokens"):
+        _rollout([torch.rand(1, 9, 9), torch.rand(1, 4, 4)], 1.0)
