@@ -30,16 +30,18 @@ def ascend(
     images = start
     with held_still(net):
         for _ in range(steps):
-            images = threat.project(images + step_size * threat.steepest(gradient_of(net, images, loss)), origin)
+            _, gradient = gradient_of(net, images, loss)
+            images = threat.project(images + step_size * threat.steepest(gradient), origin)
     return images
 
 
-def gradient_of(net: nn.Module, images: Images, loss: Callable[[Logits], Tensor]) -> Images:
-    """The gradient of each example's own loss with respect to its image."""
+def gradient_of(net: nn.Module, images: Images, loss: Callable[[Logits], Tensor]) -> tuple[Logits, Images]:
+    """Logits, and the gradient of each example's own loss with respect to its image."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(loss(net(leaf)).sum(), leaf)
-    return gradient
+        logits = net(leaf)
+        (gradient,) = torch.autograd.grad(loss(logits).sum(), leaf)
+    return logits.detach(), gradient
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def _close_epoch(course: Course, state: State, begun: float, watch: Watch) -> No
     state.seconds.append(time.monotonic() - begun)
     state.epoch, state.step, state.losses, state.right = state.epoch + 1, 0, [], None
     guard(course, state)
-    if settings.early_stopping and state.epoch - state.best_epoch >= settings.early_stopping:
+    if settings.early_stopping and state.epochs_without_gain() >= settings.early_stopping:
         state.stopped = f"no better epoch in {settings.early_stopping}"
     _save(course, state, watch)
     watch.record(row)

@@ -37,13 +37,11 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate * group["factor"]
 
 
-def penalty(net: nn.Module, *, l1: float, l2: float) -> Tensor | float:
+def penalty(net: nn.Module, *, l1: float, l2: float) -> Tensor:
     """l1 times the sum of absolute weights plus l2 times the sum of squares; biases and norm scales are spared."""
-    if not (l1 or l2):
-        return 0.0
     weights = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
-    total: Tensor | float = 0.0
-    for weight in weights:
+    total = torch.zeros((), device=next(net.parameters()).device)
+    for weight in weights if l1 or l2 else ():
         total = total + l1 * weight.abs().sum() + l2 * weight.square().sum()
     return total
 

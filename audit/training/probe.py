@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -79,17 +80,21 @@ def _survivors(
     step_size: float,
 ) -> int:
     origin, labels = batch.images, batch.labels
-    standing = _right(net, origin, labels)
-    origin, labels = origin[standing], labels[standing]
-    images = threat.random_start(origin, generators.select(standing))
+    right = _right(net, origin, labels)
+    origin, labels = origin[right], labels[right]
+    images = threat.random_start(origin, generators.select(right))
     for _ in range(steps):
         if len(images) == 0:
             return 0
-        gradient = gradient_of(net, images, lambda logits, labels=labels: loss(logits, labels))  # type: ignore[misc]
+        logits, gradient = gradient_of(net, images, partial(_losses, loss, labels))
         images = threat.project(images + step_size * threat.steepest(gradient), origin)
-        standing = _right(net, images, labels)
-        images, origin, labels = images[standing], origin[standing], labels[standing]
-    return len(images)
+        right = logits.argmax(1) == labels
+        images, origin, labels = images[right], origin[right], labels[right]
+    return int(_right(net, images, labels).sum()) if len(images) else 0
+
+
+def _losses(loss: Loss, labels: Tensor, logits: Logits) -> Tensor:
+    return loss(logits, labels)
 
 
 def _right(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -48,6 +48,11 @@ class State:
         source = self.net.net.state_dict() if self.average is None else self.average.weights
         return {name: value.detach().clone() for name, value in source.items()}
 
+    def epochs_without_gain(self) -> int:
+        """How many epochs ago the best score was first reached."""
+        scores = [score(row) for row in self.history]
+        return len(scores) - 1 - scores.index(max(scores))
+
     def keep_if_best(self, row: dict[str, Any]) -> None:
         """Keep the weights when `row`, the newest of the history, is at least as good as the best before."""
         if not self.best_epoch or score(row) >= score(self.history[self.best_epoch - 1]):

@@ -1,0 +1,166 @@
+"""Recipes make examples the threat model allows, and what they descend is what their papers say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from audit.config import TrainingConfig
+from audit.registry import find, methods
+from audit.seeding import Generators
+from audit.threat import ThreatModel
+from audit.training import loop
+from audit.training.lesson import Lesson, Outcome
+from audit.training.loop import fit
+from audit.training.probe import robust_accuracy
+from audit.types import Batch
+from tests.training.toy import thirds, tiny_net
+
+THREATS = [ThreatModel("linf", 0.08), ThreatModel("l2", 0.6), ThreatModel("l1", 3.0)]
+ADVERSARIAL = [method.name for method in methods("recipe") if method.facts["adversarial"]]
+
+
+class Watched(nn.Module):
+    """Remembers every image it was shown while its weights could learn from it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and next(self.net.parameters()).requires_grad:
+            self.seen.append(images.detach().clone())
+        logits: Tensor = self.net(images)
+        return logits
+
+
+def lesson_of(batch: Batch, threat: ThreatModel | None) -> Lesson:
+    generators = Generators.of(batch.ids, seed=0, purpose="test", device="cpu")
+    return Lesson(
+        batch.images, batch.labels, generators, lambda z, y: cross_entropy(z, y, reduction="none"), threat, {}
+    )
+
+
+def outcomes(recipe: str, net: nn.Module, lesson: Lesson, **settings: Any) -> list[Outcome]:
+    """What every objective of the recipe gives, back-propagated but with no step taken."""
+    found = []
+    for objective in find("recipe", recipe).function(net, lesson, **settings):
+        outcome = objective()
+        outcome.loss.backward()
+        found.append(outcome)
+    return found
+
+
+def trained_net() -> nn.Sequential:
+    net = tiny_net()
+    settings = TrainingConfig(epochs=4, batch_size=30, learning_rate=0.02)
+    net.load_state_dict(fit(net, thirds(240), settings, classes=3, mean=0.0, std=1.0).weights)
+    return net
+
+
+@pytest.mark.parametrize("threat", THREATS, ids=str)
+@pytest.mark.parametrize("recipe", ADVERSARIAL)
+def test_every_image_learnt_from_lies_in_the_ball_and_the_box(recipe: str, threat: ThreatModel) -> None:
+    batch = thirds(12)
+    images = batch.images.clone()
+    images[:4] = images[:4].round()
+    net = Watched(tiny_net())
+    outcomes(recipe, net, lesson_of(Batch(images, batch.labels, batch.ids), threat))
+    assert net.seen
+    for shown in net.seen:
+        for part in shown.split(12):
+            assert bool(threat.allows(part, images).all())
+
+
+@pytest.mark.parametrize("recipe", ADVERSARIAL)
+def test_adversarial_images_are_harder_than_clean_ones(recipe: str) -> None:
+    net, batch = Watched(trained_net().eval()), thirds(60, seed=5)
+    outcomes(recipe, net, lesson_of(batch, ThreatModel("linf", 0.1)))
+    hardest = net.seen[-1][-60:]
+    with torch.no_grad():
+        clean, attacked = (cross_entropy(net(x), batch.labels).item() for x in (batch.images, hardest))
+    assert attacked > 1.3 * clean
+
+
+@pytest.mark.parametrize("recipe", [method.name for method in methods("recipe")])
+def test_making_the_examples_leaves_flags_as_they_were_and_gives_every_weight_a_gradient(recipe: str) -> None:
+    net = tiny_net(norm=True).train()
+    net[1].eval()
+    outcomes(recipe, net, lesson_of(thirds(12), ThreatModel("linf", 0.1)))
+    assert net.training and not net[1].training and net[0].training
+    assert all(p.requires_grad and p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+@pytest.mark.parametrize("recipe", ADVERSARIAL)
+def test_the_examples_of_an_image_do_not_depend_on_its_batch(recipe: str) -> None:
+    batch, threat = thirds(12), ThreatModel("linf", 0.1)
+    whole, alone = Watched(tiny_net()), Watched(tiny_net())
+    outcomes(recipe, whole, lesson_of(batch, threat))
+    outcomes(recipe, alone, lesson_of(batch.select(torch.arange(4, 8)), threat))
+    for big, small in zip(whole.seen, alone.seen, strict=True):
+        assert torch.allclose(big[4:8], small[:4], atol=1e-6)
+
+
+def test_pgd_is_its_slow_twin() -> None:
+    net, batch, threat = tiny_net(), thirds(6), ThreatModel("linf", 0.1)
+    lesson = lesson_of(batch, threat)
+    (outcome,) = outcomes("pgd", net, lesson, steps=3, relative_step=0.5)
+    images = threat.random_start(batch.images, lesson.generators)
+    for _ in range(3):
+        rows = []
+        for i in range(6):
+            leaf = images[i : i + 1].clone().requires_grad_(True)
+            cross_entropy(net(leaf), batch.labels[i : i + 1]).backward()
+            assert leaf.grad is not None
+            moved = leaf.detach() + 0.05 * leaf.grad.sign()
+            low, high = batch.images[i : i + 1] - 0.1, batch.images[i : i + 1] + 0.1
+            rows.append(torch.minimum(torch.maximum(moved, low), high).clamp(0, 1))
+        images = torch.cat(rows)
+    assert outcome.loss.item() == pytest.approx(cross_entropy(net(images), batch.labels).item(), rel=1e-5)
+
+
+def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
+    monkeypatch: pytest.MonkeyPatch, short: TrainingConfig, examples: Batch
+) -> None:
+    rows = iter([0.6, 0.5, 0.1, 0.55, 0.2])
+    kept: list[Mapping[str, Tensor]] = []
+    net = tiny_net()
+
+    def measure(course: Any, state: Any) -> dict[str, Any]:
+        kept.append({name: value.clone() for name, value in net.state_dict().items()})
+        return {"epoch": state.epoch + 1, "recipe": state.recipe, "clean_accuracy": 0.7, "robust_accuracy": next(rows)}
+
+    after: list[Mapping[str, Tensor]] = []
+    monkeypatch.setattr(loop, "_measure", measure)
+    watch = loop.Watch(record=lambda row: after.append({n: v.clone() for n, v in net.state_dict().items()}))
+    settings = short.model_copy(update={"recipe": "fgsm-rs", "epochs": 5})
+    trained = fit(net, examples, settings, classes=3, threat=ThreatModel("linf", 0.1), watch=watch)
+    assert [row["recipe"] for row in trained.history] == ["fgsm-rs"] * 3 + ["pgd"] * 2
+    assert all(torch.equal(after[2][name], kept[0][name]) for name in kept[0])
+    assert not all(torch.equal(after[1][name], kept[0][name]) for name in kept[0])
+    assert len(trained.notes) == 1 and "epoch 3" in trained.notes[0] and "60% to 10%" in trained.notes[0]
+
+
+@pytest.fixture(scope="module")
+def standard_robustness() -> float:
+    return robustness_of("standard")
+
+
+@pytest.mark.parametrize("recipe", ADVERSARIAL)
+def test_hardening_makes_a_net_harder_to_fool(recipe: str, standard_robustness: float) -> None:
+    assert robustness_of(recipe) > standard_robustness + 0.1
+
+
+def robustness_of(recipe: str) -> float:
+    """The robust accuracy on new examples of the toy net trained by `recipe`."""
+    net, threat, batch = tiny_net(), ThreatModel("linf", 0.1), thirds(120, seed=9)
+    settings = TrainingConfig(recipe=recipe, epochs=10, batch_size=30, learning_rate=0.03, probe_examples=24)
+    trained = fit(net, thirds(240), settings, classes=3, threat=threat, mean=0.0, std=1.0)
+    net.load_state_dict(trained.weights)
+    return robust_accuracy(net, batch, threat, lambda z, y: cross_entropy(z, y, reduction="none"), seed=1, steps=20)
