@@ -39,11 +39,14 @@ class DataConfig(_Section):
     """Where the images come from."""
 
     source: str = Field(
-        "sample", description="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE"
+        "sample",
+        description="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE",
     )
     image_size: int | None = Field(None, ge=8, le=1024, description="resize to this height and width (folder data)")
     grayscale: bool = Field(False, description="one channel instead of three (folder data)")
     train_examples: int | None = Field(None, ge=1, description="train on this many at most; all by default")
+    labels_map: str | None = Field(None, description="a file that lists the classes in the model's order")
+    strict: bool = Field(False, description="an unreadable image is an error; skipped and listed by default")
 
 
 class TrustConfig(_Section):

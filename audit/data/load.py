@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib import import_module
 
 from audit.data.dataset import Dataset
+from audit.data.labels import relabelled
 from audit.data.slices import balanced_subset
 from audit.data.transforms import fitted
 from audit.data.wish import Loader, Wish
@@ -19,6 +20,7 @@ FORMATS: Mapping[str, tuple[str, str]] = {
     "mnist": ("audit.data.idx:load_mnist", "DIR"),
     "cifar10": ("audit.data.cifar:load_cifar10", "DIR"),
     "folder": ("audit.data.folder:load_folder", "DIR"),
+    "manifest": ("audit.data.manifest:load_manifest", "FILE"),
     "npz": ("audit.data.npz:load_npz", "FILE"),
 }
 """Each format: what reads it, and what must follow its colon."""
@@ -31,15 +33,19 @@ def load_dataset(
     grayscale: bool = False,
     train_examples: int | None = None,
     strict: bool = False,
+    labels_map: str | None = None,
 ) -> Dataset:
     """The data set `source` names ("sample", "mnist:DIR", "npz:FILE", ...), in the size and colour asked for.
 
     `train_examples` keeps at most that many training images, balanced over the classes. Unreadable images are
-    skipped and told in `notes`; `strict` makes them an error. Raises DataError, or UsageError for an unknown format.
+    skipped and told in `notes`; `strict` makes them an error. `labels_map` is a file that puts the classes into the
+    model's order. Raises DataError, or UsageError for an unknown format.
     """
     wish = Wish(image_size, grayscale, strict)
     loader, place = _resolve(source)
     dataset = fitted(loader(place, wish), wish)
+    if labels_map is not None:
+        dataset = relabelled(dataset, labels_map)
     if dataset.train is None or train_examples is None:
         return dataset
     return replace(dataset, train=balanced_subset(dataset.train, train_examples, seed=0))

@@ -25,6 +25,9 @@ _DECODER = 1
 _LISTED = 5
 _AT_ONCE = 512
 
+Read = Callable[[str], bytes]
+"""`read(name)` gives a file's bytes; raises OSError."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -46,28 +49,33 @@ class _Kept:
 
 
 def picture_dataset(
-    root: Path,
+    read: Read,
     name: str,
     classes: tuple[str, ...],
     parts: Mapping[str, Sequence[PictureFile]],
     wish: Wish,
     notes: tuple[str, ...] = (),
 ) -> Dataset:
-    """The data set of the files below `root` in `parts` ("test", perhaps "train"), in the size and colour wished for.
+    """The data set of the files in `parts` ("test", perhaps "train"), in the size and colour wished for.
 
     Without a size the commonest is taken. Files that give no picture are skipped and listed in `notes`. Raises
     DataError when `wish.strict` and one is unreadable, when over half are, or when a class of a part loses all.
     """
-    surveys = {part: _survey(root, files) for part, files in parts.items()}
+    surveys = {part: _survey(read, files) for part, files in parts.items()}
     lost = [line for _, bad in surveys.values() for line in bad]
     _judge(lost, surveys, parts, classes, strict=wish.strict)
     kept = {part: good for part, (good, _) in surveys.items()}
     everything = [one for good in kept.values() for one in good]
     size, resized = _common_size(everything, wish.image_size)
-    splits = {part: _split(root, good, size, wish.grayscale) for part, good in kept.items()}
+    splits = {part: _split(read, good, size, wish.grayscale) for part, good in kept.items()}
     said = (*notes, *_skipped(lost), *resized, *_repairs(everything), *_colour(everything, wish))
     shape = (1 if wish.grayscale else 3, *size)
     return Dataset(name, classes, shape, splits["test"], splits.get("train"), said)
+
+
+def below(root: Path) -> Read:
+    """A reader of the files below `root`."""
+    return lambda name: (root / name).read_bytes()
 
 
 def printable(name: str) -> str:
@@ -75,13 +83,13 @@ def printable(name: str) -> str:
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _survey(root: Path, files: Sequence[PictureFile]) -> tuple[list[_Kept], list[str]]:
+def _survey(read: Read, files: Sequence[PictureFile]) -> tuple[list[_Kept], list[str]]:
     """What is readable, and a line for each file that is not, in the order of `files`."""
     alike: dict[Sighting, Sighting] = {}
 
     def see(file: PictureFile) -> _Kept | str:
         try:
-            body = (root / file.name).read_bytes()
+            body = read(file.name)
             seen = look(body)
             return _Kept(file, hashlib.sha256(body).digest(), alike.setdefault(seen, seen))
         except Unreadable as why:
@@ -117,19 +125,19 @@ def _judge(
             )
 
 
-def _split(root: Path, kept: Sequence[_Kept], size: tuple[int, int], grayscale: bool) -> Split:
+def _split(read: Read, kept: Sequence[_Kept], size: tuple[int, int], grayscale: bool) -> Split:
     names = tuple(one.file.name for one in kept)
     known = b"".join(one.sha256 for one in kept)
 
-    def read(position: int) -> NDArray[np.uint8]:
+    def picture(position: int) -> NDArray[np.uint8]:
         sha256 = known[32 * position : 32 * position + 32]
-        return _read_again(root / names[position], sha256, size, grayscale)
+        return _read_again(read, names[position], sha256, size, grayscale)
 
     def fetch(index: NDArray[np.int64]) -> NDArray[np.uint8]:
         pixels = np.empty((len(index), 1 if grayscale else 3, *size), np.uint8)
         with careful():
-            for row, picture in enumerate(_in_threads(read, index.tolist())):
-                pixels[row] = picture
+            for row, one in enumerate(_in_threads(picture, index.tolist())):
+                pixels[row] = one
         return pixels
 
     return Split(
@@ -140,14 +148,18 @@ def _split(root: Path, kept: Sequence[_Kept], size: tuple[int, int], grayscale: 
     )
 
 
-def _read_again(path: Path, sha256: bytes, size: tuple[int, int], grayscale: bool) -> NDArray[np.uint8]:
+def _read_again(read: Read, name: str, sha256: bytes, size: tuple[int, int], grayscale: bool) -> NDArray[np.uint8]:
     try:
-        body = path.read_bytes()
+        body = read(name)
         if hashlib.sha256(body).digest() != sha256:
-            raise DataError(f"{path.name} changed while it was in use; run the same command again on files at rest.")
+            raise DataError(
+                f"{printable(name)} changed while it was in use; run the same command again on files at rest."
+            )
         return decode(body, size, grayscale=grayscale)
     except (OSError, Unreadable) as fault:
-        raise DataError(f"{path.name} was readable and is no more ({fault}); check the disk and run again.") from fault
+        raise DataError(
+            f"{printable(name)} was readable and is no more ({fault}); check the disk and run again."
+        ) from fault
 
 
 def _in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

@@ -60,7 +60,12 @@ def prepare(config: RunConfig) -> Prepared:
     device = resolve_device(config.device)
     data = config.data
     dataset = load_dataset(
-        data.source, image_size=data.image_size, grayscale=data.grayscale, train_examples=data.train_examples
+        data.source,
+        image_size=data.image_size,
+        grayscale=data.grayscale,
+        train_examples=data.train_examples,
+        strict=data.strict,
+        labels_map=data.labels_map,
     )
     model = _resolved(config.model, dataset)
     config = config.model_copy(update={"model": model})
