@@ -11,6 +11,7 @@ from audit.cell import Cell
 from audit.config import HardeningConfig, RunConfig, TrainingConfig
 from audit.plan import AuditPlan, Slice, Task
 from audit.registry import find
+from audit.threat import ThreatModel
 
 Scope = Literal["train", "audit"]
 
@@ -43,6 +44,8 @@ class Subject:
 
 def make_plan(config: RunConfig, subject: Subject, scope: Scope = "audit") -> AuditPlan:
     """Every task of a run. Raises UsageError for an unknown method or a wrong setting."""
+    for eps in curve_eps(config, subject):
+        ThreatModel(config.robustness.norm, eps)
     draft = _Draft(config, subject)
     standard = _Model("standard", identity=subject.loaded or "")
     if subject.loaded is None:
@@ -65,9 +68,10 @@ def headline_eps(config: RunConfig, subject: Subject) -> float:
 def curve_eps(config: RunConfig, subject: Subject) -> tuple[float, ...]:
     """The eps of the curve, rising, the headline's among them."""
     headline = headline_eps(config, subject)
-    given = config.robustness.curve or tuple(headline * factor for factor in (0.125, 0.25, 0.5, 2.0))
-    limit = 1.0 if config.robustness.norm == "linf" else float("inf")
-    return tuple(sorted({round(min(eps, limit), 9) for eps in (*given, headline)}))
+    given = config.robustness.curve or tuple(
+        headline * factor for factor in (0.125, 0.25, 0.5, 2.0) if headline * factor <= 1
+    )
+    return tuple(sorted({*given, headline}))
 
 
 @dataclass(frozen=True)

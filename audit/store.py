@@ -73,6 +73,11 @@ class Store:
         """Forget unfinished work of `key`."""
         shutil.rmtree(self.scratch(key), ignore_errors=True)
 
+    def sweep(self) -> None:
+        """Remove what a kill left half-written. Only for the one who holds the run folder."""
+        for draft in self.root.glob("*/.draft-*"):
+            shutil.rmtree(draft, ignore_errors=True)
+
     def _place(self, key: str) -> Path:
         return self.root / key[:2] / key
 

@@ -31,8 +31,10 @@ def report(
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.report.document import read_document
         from audit.report.html import render_html
+        from audit.report.locale import load_locale
         from audit.store import write_atomically
 
+        load_locale(language)
         source = run / "audit.json" if run.is_dir() or not run.suffix else run
         target = out or source.parent / "report.html"
         write_atomically(target, render_html(read_document(source), language=language))

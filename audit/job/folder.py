@@ -82,7 +82,11 @@ def open_run(root: Path) -> Iterator[RunFolder]:
     try:
         owner.write_text(str(os.getpid()))
         write_atomically(root / "run.json", json.dumps({"tool": "audit", "format": FORMAT}) + "\n")
-        yield RunFolder(root)
+        folder = RunFolder(root)
+        for draft in (*root.glob(".draft-*"), *root.glob("models/.draft-*")):
+            draft.unlink()
+        folder.store.sweep()
+        yield folder
     finally:
         owner.unlink(missing_ok=True)
         lock.release()

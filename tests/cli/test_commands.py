@@ -1,0 +1,124 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from audit.cli.app import app
+
+COMMANDS = ("run", "plan", "train", "harden", "report", "methods", "doctor")
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_examples(command: str) -> None:
+    shown = call(command, "--help")
+    assert shown.exit_code == 0
+    assert "Examples" in shown.stdout and f"audit {command}" in shown.stdout
+    for flag in ("--json", "--quiet", "--verbose", "--no-color"):
+        assert flag in shown.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ("torch", "numpy", "pydantic", "altair", "jinja2", "sklearn", "scipy", "captum", "shap")
+    code = f"import sys, audit.cli.app; print([name for name in {heavy!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_rendering_a_report_needs_no_torch() -> None:
+    code = "import sys, audit.report.html, audit.report.document, audit.checks.judge; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
+def test_the_module_is_the_command() -> None:
+    shown = subprocess.run([sys.executable, "-m", "audit", "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip()[0].isdigit()
+
+
+def test_methods_lists_every_kind_with_settings_and_sources() -> None:
+    rows = json.loads(call("methods", "--json").stdout)["methods"]
+    by_name = {(row["kind"], row["name"]): row for row in rows}
+    assert by_name["attack", "pgd"]["settings"]["steps"]
+    assert "1706.06083" in by_name["attack", "pgd"]["reference"]
+    assert {row["kind"] for row in rows} >= {"attack", "attribution", "corruption", "recipe", "study", "check"}
+    only = json.loads(call("methods", "attack", "--json").stdout)["methods"]
+    assert {row["kind"] for row in only} == {"attack"}
+
+
+def test_plan_lists_cells_and_writes_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shown = call("plan", "--out", out, "--json")
+    cells = json.loads(shown.stdout)["cells"]
+    assert {"training", "accuracy", "robustness", "corruption", "explanation", "faithfulness"} <= {
+        c["study"] for c in cells
+    }
+    assert [c["wave"] for c in cells if c["study"] == "training"] == [0, 1]
+    assert not any(c["stored"] for c in cells)
+    assert not out.exists()
+
+
+def test_doctor_reports_the_machine(tmp_path: Path) -> None:
+    shown = call("doctor", "--out", tmp_path / "run", "--json")
+    examined = {one["what"]: one for one in json.loads(shown.stdout)["examined"]}
+    assert shown.exit_code == 0
+    assert examined["torch"]["fine"] and examined["device"]["fine"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_doctor_exits_5_when_the_device_is_absent(tmp_path: Path) -> None:
+    shown = call("doctor", "--device", "cuda:7", "--out", tmp_path)
+    assert shown.exit_code == 5 and "missing" in shown.stdout
+
+
+WRONG: dict[str, tuple[list[str], int, list[str]]] = {
+    "unknown battery": (["plan", "--set", "robustness.battery=strong"], 2, ["battery", "'strong'", "quick"]),
+    "unknown architecture": (["plan", "--architecture", "cnn-29"], 2, ["architecture", "cnn-28"]),
+    "unknown data source": (["plan", "--data", "fashionmnist:here"], 2, ["data source", "fashion-mnist:DIR"]),
+    "unknown attribution": (["plan", "--set", 'explanations.methods=["gradcam"]'], 2, ["attribution", "grad-cam"]),
+    "unknown corruption": (["plan", "--set", 'corruptions.names=["fogg"]'], 2, ["corruption", "'fogg'"]),
+    "unknown recipe": (["plan", "--set", 'hardening.recipe="trade"'], 2, ["recipe", "'trade'", "pgd"]),
+    "unknown setting": (["plan", "--set", "hardening.recipe_settings.stps=3"], 2, ["setting of recipe pgd", "steps"]),
+    "unknown preset": (["plan", "--preset", "fast"], 2, ["preset", "standard"]),
+    "unknown key": (["plan", "--set", "robustness.exampels=3"], 2, ["robustness.exampels", "'examples'"]),
+    "malformed --set": (["plan", "--set", "robustness"], 2, ["KEY=VALUE"]),
+    "malformed mean": (["plan", "--mean", "a,b"], 2, ["--mean", "0.5,0.5,0.5"]),
+    "eps in bytes": (["run", "--eps", "8"], 2, ["8/255"]),
+    "no such device": (["run", "--device", "cuda:9"], 5, ["cuda:9", "auto or cpu"]),
+    "missing checkpoint": (["run", "--model", "absent.safetensors"], 2, ["absent.safetensors"]),
+    "code without trust": (["run", "--architecture", "{net}:make"], 4, ["net.py", "--trust"]),
+    "missing configuration": (["run", "absent.toml"], 2, ["absent.toml"]),
+    "no run to report": (["report", "absent"], 2, ["audit.json"]),
+    "unknown language": (["report", "{document}", "--lang", "xx"], 2, ["xx", "en"]),
+    "unknown kind": (["methods", "atack"], 2, ["'attack'"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_invocation_gets_one_sentence_and_its_exit_code(case: str, tmp_path: Path) -> None:
+    words, code, fragments = WRONG[case]
+    net, document = tmp_path / "net.py", tmp_path / "audit.json"
+    net.write_text("def make(): raise SystemExit('ran')\n")
+    document.write_text("{}")
+    filled = [word.format(net=net, document=document) for word in words]
+    out = [] if words[0] in ("methods", "report") else ["--out", str(tmp_path / "out")]
+    shown = call(*filled, *out)
+    assert shown.exit_code == code, shown.output
+    assert "Traceback" not in shown.output
+    for fragment in fragments:
+        assert fragment in shown.stderr, shown.stderr
+    assert not (tmp_path / "out").exists()
+    if words[0] != "report":
+        as_json = json.loads(call(*filled, *out, "--json").stdout)
+        assert as_json["exit_code"] == code
+
+
+def test_typers_own_usage_errors_exit_2() -> None:
+    assert call("run", "--no-such-flag").exit_code == 2
+    assert call("launch").exit_code == 2

@@ -1,0 +1,155 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import audit
+from audit.config import RunConfig
+from audit.errors import EnvironmentFault, Interrupted, UsageError
+from audit.evidence import Evidence
+from audit.job.folder import open_run
+from audit.job.run import Outcome, Silent, run_job
+from audit.plan import Task
+from tests.job.conftest import SMALL
+
+
+@pytest.fixture(scope="module")
+def finished(small_config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return run_job(small_config, tmp_path_factory.mktemp("run"))
+
+
+class Computed(Silent):
+    """Remembers what was not found in the store."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+
+    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
+        if not stored:
+            self.tasks.append(task)
+
+
+def test_the_whole_job_ends_in_a_document_a_report_and_two_models(finished: Outcome) -> None:
+    root = finished.folder.root
+    document = json.loads((root / "audit.json").read_text())
+    assert document["summary"]["complete"] is True
+    assert {model["role"] for model in document["models"]} == {"standard", "hardened"}
+    assert {part["role"] for part in document["robustness"]} == {"standard", "hardened"}
+    assert len(document["gallery"]) == 3
+    assert "<html" in (root / "report.html").read_text()
+    assert (root / "models" / "hardened.safetensors").stat().st_size > 100_000
+    assert finished.dossier.complete
+
+
+def test_a_second_run_computes_nothing_and_writes_the_same_bytes(finished: Outcome, small_config: RunConfig) -> None:
+    before = {
+        path.name: path.read_bytes() for path in finished.folder.root.iterdir() if path.suffix in (".json", ".html")
+    }
+    watcher = Computed()
+    run_job(small_config, finished.folder.root, watcher=watcher)
+    assert watcher.tasks == []
+    for name in ("audit.json", "report.html"):
+        assert (finished.folder.root / name).read_bytes() == before[name], name
+
+
+def test_another_folder_gives_the_same_document(finished: Outcome, small_config: RunConfig, tmp_path: Path) -> None:
+    again = run_job(small_config, tmp_path / "again")
+    assert again.folder.document.read_bytes() == finished.folder.document.read_bytes()
+
+
+def test_the_document_names_no_folder_user_or_time(finished: Outcome) -> None:
+    text = finished.folder.document.read_text() + finished.folder.report.read_text()
+    assert str(Path.home()) not in text
+    assert str(finished.folder.root) not in text
+
+
+def test_the_exported_model_is_the_audited_one(finished: Outcome, small_config: RunConfig, tmp_path: Path) -> None:
+    weights = str(finished.folder.model("standard"))
+    changes = {"model": {"weights": weights}, "hardening": {"enabled": False}}
+    config = audit.config.load_config(overrides=audit.config.merge(SMALL, changes))
+    loaded = run_job(config, tmp_path / "loaded")
+    for study in ("accuracy", "robustness"):
+        measurement = {"accuracy": "correct", "robustness": "robust"}[study]
+        ours = loaded.dossier.per_example(study, measurement, role="standard")
+        assert (ours == finished.dossier.per_example(study, measurement, role="standard")).all()
+
+
+def test_a_run_stopped_between_cells_goes_on_where_it_was(
+    small_config: RunConfig, finished: Outcome, tmp_path: Path
+) -> None:
+    watcher = Computed()
+    with pytest.raises(Interrupted):
+        run_job(small_config, tmp_path / "run", watcher=watcher, stopping=lambda: len(watcher.tasks) >= 4)
+    assert len(watcher.tasks) == 4
+    assert not (tmp_path / "run" / "audit.json").exists()
+    resumed = run_job(small_config, tmp_path / "run")
+    assert resumed.folder.document.read_bytes() == finished.folder.document.read_bytes()
+
+
+def test_a_changed_setting_recomputes_only_what_it_touches(finished: Outcome) -> None:
+    changed = audit.config.load_config(
+        overrides=audit.config.merge(SMALL, {"explanations": {"methods": ["grad-cam", "occlusion"]}})
+    )
+    watcher = Computed()
+    run_job(changed, finished.folder.root, watcher=watcher)
+    assert {task.cell.method for task in watcher.tasks} == {"occlusion"}
+
+
+def test_two_runs_may_not_share_a_folder(small_config: RunConfig, tmp_path: Path) -> None:
+    with open_run(tmp_path), pytest.raises(EnvironmentFault, match=r"Another run \(process \d+\)"):
+        run_job(small_config, tmp_path)
+
+
+def test_a_folder_of_another_version_is_refused(small_config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"format": 99}')
+    with pytest.raises(UsageError, match="another version"):
+        run_job(small_config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_file_where_the_folder_should_be_is_refused(small_config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="is a file"):
+        run_job(small_config, tmp_path / "file")
+
+
+def test_the_public_run_returns_findings_and_shows_itself(finished: Outcome, small_config: RunConfig) -> None:
+    found = audit.run(small_config, out=finished.folder.root)
+    assert {finding.role for finding in found.findings} >= {"standard", "hardened"}
+    assert found.to_json() == finished.folder.document.read_text()
+    assert found.to_html() == finished.folder.report.read_text()
+    assert found._repr_html_().startswith("<iframe")
+
+
+def test_the_users_own_code_is_trained_and_audited_when_trusted(tmp_path: Path) -> None:
+    net = tmp_path / "net.py"
+    net.write_text(
+        "from torch import nn\n"
+        "def tiny(classes, input_shape):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, classes))\n"
+    )
+    changes = {
+        "model": {"architecture": f"{net}:tiny", "trust": [{"path": str(net)}]},
+        "hardening": {"enabled": False},
+        "explanations": {"methods": ["saliency", "grad-cam"]},
+    }
+    config = audit.config.load_config(overrides=audit.config.merge(SMALL, changes))
+    outcome = run_job(config, tmp_path / "run")
+    document = outcome.document
+    assert document.models[0].parameters == 784 * 16 + 16 + 16 * 10 + 10
+    assert document.protocol.trusted[0]["path"] == "net.py"
+    assert len(document.protocol.trusted[0]["sha256"]) == 64
+    (cam,) = [part for part in document.explanations if part.method == "grad-cam"]
+    assert cam.status == "not_applicable" and cam.reason
+    assert str(tmp_path) not in outcome.folder.document.read_text()
+
+
+def test_global_randomness_is_not_used(finished: Outcome, small_config: RunConfig, tmp_path: Path) -> None:
+    torch.manual_seed(12345)
+    state = torch.get_rng_state()
+    config = audit.config.load_config(
+        overrides=audit.config.merge(SMALL, {"hardening": {"enabled": False}, "seed": 3, "training": {"epochs": 1}})
+    )
+    run_job(config, tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), state)
