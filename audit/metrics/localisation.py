@@ -1,0 +1,34 @@
+"""Localisation: whether a map lies where the truth is known to lie."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from audit.registry import metric
+from audit.types import Attributions
+
+
+@metric(reference="arXiv:2003.07258", unit="share", better="higher")
+def relevance_mass(attributions: Attributions, masks: Tensor) -> Tensor:
+    """The share of positive attribution inside `masks` (bool (N, H, W)), float64 (N,); NaN where none is positive."""
+    positive = attributions.double().sum(1).clamp(min=0)
+    total = positive.flatten(1).sum(1)
+    return torch.where(total > 0, (positive * masks).flatten(1).sum(1) / total, torch.nan)
+
+
+@metric(reference="arXiv:2003.07258", unit="share", better="higher")
+def relevance_rank(attributions: Attributions, masks: Tensor) -> Tensor:
+    """The share of the K highest pixels inside the mask, K its size, float64 (N,); NaN for an empty mask."""
+    order = attributions.double().sum(1).flatten(1).argsort(dim=1, descending=True)
+    inside = masks.flatten(1).gather(1, order).double()
+    size = masks.flatten(1).sum(1)
+    first = torch.arange(order.shape[1], device=order.device) < size[:, None]
+    return torch.where(size > 0, (inside * first).sum(1) / size, torch.nan)
+
+
+@metric(reference="arXiv:1608.00507", unit="share", better="higher")
+def pointing_game(attributions: Attributions, masks: Tensor) -> Tensor:
+    """1.0 where the highest pixel lies inside the mask, else 0.0, float64 (N,)."""
+    top = attributions.double().sum(1).flatten(1).argmax(1)
+    return masks.flatten(1).gather(1, top[:, None]).squeeze(1).double()

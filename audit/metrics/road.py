@@ -1,0 +1,98 @@
+"""ROAD: remove pixels by noisy linear imputation, so that the hole itself tells the model as little as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from audit.models.under_test import ModelUnderTest
+from audit.passes.masks import evaluate
+from audit.passes.scores import Output, score
+from audit.registry import metric
+from audit.seeding import Generators
+from audit.types import Images, Labels, Logits
+
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+_NEIGHBOURS = ((0, 1, 1 / 6), (1, 0, 1 / 6), (1, 1, 1 / 12), (1, -1, 1 / 12))
+"""Half of the eight neighbours with their weights; the others mirror them."""
+
+
+@metric(reference="arXiv:2202.00449", unit="of the output", better="lower")
+def road(
+    model: ModelUnderTest,
+    images: Images,
+    order: Tensor,
+    *,
+    targets: Labels,
+    generators: Generators,
+    shares: Sequence[float] = SHARES,
+    noise: float = 0.01,
+    output: Output = "probability",
+) -> Tensor:
+    """The target's output after the first `shares` of the pixels in `order` (N, H x W) were imputed, (N, shares).
+
+    Each removed pixel becomes the weighted mean of its eight neighbours, removed ones solved for together, plus noise.
+    """
+    pixels = order.shape[1]
+    ranks = order.argsort(1)
+    filled = [
+        impute(images, (ranks < round(share * pixels)).view(len(images), *images.shape[2:]))
+        + noise
+        * generators.fork(step).normal(*images.shape[1:])
+        * (ranks < round(share * pixels)).view(len(images), 1, *images.shape[2:])
+        for step, share in enumerate(shares)
+    ]
+    stacked = torch.stack(filled, 1).flatten(0, 1).clamp(0, 1)
+    rows = targets.repeat_interleave(len(shares))
+
+    def judge(logits: Logits, part: slice) -> Tensor:
+        return score(logits, rows[part], output)
+
+    return evaluate(model, len(stacked), lambda part: stacked[part], judge).view(len(images), len(shares))
+
+
+def impute(images: Images, removed: Tensor) -> Images:
+    """`images` with the pixels of `removed` (bool (N, H, W)) solved from their neighbours, float32 (N, C, H, W)."""
+    values = images.detach().cpu().double().numpy()
+    holes = removed.cpu().numpy()
+    filled = [_impute_one(image, hole) for image, hole in zip(values, holes, strict=True)]
+    return torch.from_numpy(np.stack(filled)).to(images.device, images.dtype)
+
+
+def _impute_one(image: NDArray[np.float64], hole: NDArray[np.bool_]) -> NDArray[np.float64]:
+    from scipy.sparse.linalg import spsolve
+
+    gone = np.flatnonzero(hole.ravel())
+    kept = np.flatnonzero(~hole.ravel())
+    flat = image.reshape(len(image), -1).copy()
+    if not len(gone):
+        return image
+    if not len(kept):
+        return np.broadcast_to(flat.mean(1)[:, None, None], image.shape).copy()
+    rows = _laplacian(hole.shape)[gone]
+    solved = spsolve(rows[:, gone].tocsc(), -(rows[:, kept] @ flat[:, kept].T))
+    flat[:, gone] = np.asarray(solved).reshape(len(gone), len(image)).T
+    return flat.reshape(image.shape)
+
+
+@cache
+def _laplacian(shape: tuple[int, int]) -> Any:
+    """Each pixel minus the weighted mean of its neighbours inside the image, sparse (H x W, H x W)."""
+    from scipy.sparse import coo_matrix, diags
+
+    index = np.arange(shape[0] * shape[1]).reshape(shape)
+    rows, columns, weights = [], [], []
+    for down, right, weight in _NEIGHBOURS:
+        here = index[: shape[0] - down, max(0, -right) : shape[1] - max(0, right)].ravel()
+        there = index[down:, max(0, right) : shape[1] + min(0, right)].ravel()
+        rows += [here, there]
+        columns += [there, here]
+        weights += [np.full(2 * len(here), weight)]
+    joined = coo_matrix((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))).tocsr()
+    return (diags(np.asarray(joined.sum(1)).ravel()) - joined).tocsr()
