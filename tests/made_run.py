@@ -18,7 +18,7 @@ from audit.report.facts import ModelFacts, RunFacts
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 EPS = (0.0125, 0.025, 0.05, 0.1, 0.2)
-METHODS = ("saliency", "integrated-gradients", "grad-cam", "lime")
+METHODS = ("saliency", "integrated-gradients", "grad-cam", "lime", "shap", "occlusion")
 ATTACKS = ("clean", "fgsm", "pgd", "deepfool")
 
 
@@ -76,7 +76,7 @@ def robustness_entry(
     minimal = np.where(correct, rng.exponential(strength, count), 0.0)
     robust = np.stack([minimal > eps for eps in EPS])
     breaker = np.where(correct, rng.integers(1, len(ATTACKS), count), 0)
-    kept = len(images) if start == 0 else 0
+    kept = min(len(images), count) if start == 0 else 0
     arrays = {
         "robust": robust.astype(np.uint8),
         "broken_by": np.where(robust, -1, breaker).astype(np.int64),
@@ -180,7 +180,7 @@ def faithfulness_entries(role: str, count: int = 24) -> list[tuple[Task, Evidenc
                 "insertion_area_random": rng.normal(0.5, 0.1, count),
             },
         )
-        for method, edge in zip(METHODS, (0.0, 0.2, 0.1, -0.15), strict=True)
+        for method, edge in zip(METHODS, (0.0, 0.2, 0.1, -0.15, 0.18, 0.12), strict=True)
     ]
 
 

@@ -145,7 +145,7 @@ def _svg(chart: Any, title: str, description: str, *, width: int = _WIDTH, heigh
             titleFontWeight="normal",
             titlePadding=8,
         )
-        .configure_legend(labelColor=_INK, labelFontSize=12, symbolStrokeWidth=0, symbolOpacity=1)
+        .configure_legend(labelColor=_INK, labelFontSize=12, symbolStrokeWidth=0, symbolOpacity=1, columnPadding=22)
     )
     drawn: str = vl_convert.vegalite_to_svg(styled.to_dict())
     body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg {} \1 role="img">', drawn, count=1)

@@ -17,6 +17,8 @@ from audit.report.schema import GalleryItem, GalleryView, Heatmap
 
 CLEAN = "clean"
 """The name under which a battery books images that were wrong before any attack."""
+IN_FULL = 24
+"""Images shown with everything; later ones come without the maps of their adversarial examples: a smaller file."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def _views(dossier: Dossier, role: str, about: RunFacts, count: int) -> list[Gal
     shares = probabilities(logits[:count])
     attacked = _attacked(dossier, role)
     maps = _maps(dossier, role, "clean", count)
-    adversarial_maps = _maps(dossier, role, "adversarial", count)
+    adversarial_maps = _maps(dossier, role, "adversarial", min(count, IN_FULL))
     return [
         GalleryView(
             role=role,
@@ -75,7 +77,7 @@ def _views(dossier: Dossier, role: str, about: RunFacts, count: int) -> list[Gal
 def _only_where_broken(maps: dict[str, list[Heatmap]], attacked: _Attacked | None, i: int) -> dict[str, Heatmap]:
     """An explanation of an adversarial example has a meaning only where there is one."""
     broken = attacked is not None and i < len(attacked.broken_by) and attacked.broken_by[i] not in (None, CLEAN)
-    return {name: drawn[i] for name, drawn in maps.items() if broken and i < len(drawn)}
+    return {name: drawn[i] for name, drawn in maps.items() if broken and i < min(IN_FULL, len(drawn))}
 
 
 def _attack_view(attacked: _Attacked | None, i: int, about: RunFacts) -> dict[str, object]:

@@ -42,7 +42,7 @@ class Picture(_Part):
 
 
 class Heatmap(_Part):
-    """An attribution as a grey sprite: pixel 0..255 stands for -scale..scale (signed) or 0..scale."""
+    """An attribution as a grey sprite in 32 shades: pixel 0..255 stands for -scale..scale (signed) or 0..scale."""
 
     picture: Picture
     signed: bool

@@ -36,7 +36,7 @@ def document() -> AuditDocument:
 
 
 def decoded(found: Picture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(found.data))))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(found.data))).convert("L"))
 
 
 def test_the_same_evidence_gives_the_same_bytes(document: AuditDocument) -> None:
@@ -178,7 +178,7 @@ def test_a_document_of_a_newer_version_or_of_nothing_is_refused(document: AuditD
 def test_heatmaps_put_zero_in_the_middle_when_signed() -> None:
     found = heatmap(np.array([[[-2.0, 0.0, 1.0]]]), signed=True)
     assert found.scale == 2.0
-    assert decoded(found.picture).tolist() == [[0, 128, 191]]
+    assert decoded(found.picture).tolist() == [[0, 128, 192]]
     assert decoded(heatmap(np.array([[[0.0, 0.5, 1.0]]]), signed=False).picture).tolist() == [[0, 128, 255]]
 
 
