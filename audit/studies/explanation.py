@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from audit.attributions.explain import Explanations, explain_images
-from audit.attributions.segmentation import segment_images
+from audit.attributions.explain import Explanations
 from audit.cell import Cell
 from audit.errors import Interrupted
 from audit.evidence import Array, Evidence, Measurement
-from audit.models.under_test import ModelUnderTest
-from audit.registry import find, study
+from audit.registry import study
 from audit.studies.context import Context
-from audit.types import Images, Labels, Segments
+from audit.studies.explaining import ask, segments_for
+from audit.types import Images
 
 _UNITS = {
     "r2": ("share", "higher"),
@@ -39,7 +38,8 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     if context.stopping():
         raise Interrupted(f"Stopped before explaining with {cell.method}; the same command resumes.")
     with model.count() as spent:
-        found = _explain(model, cell, clean, images, ids)
+        targets = model.predictions(clean)
+        found = ask(model, cell, images, targets=targets, segments=segments_for(cell, clean), ids=ids)
     context.progress(len(images), len(images))
     facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)}
     return Evidence(
@@ -52,28 +52,6 @@ def explanation(context: Context, cell: Cell) -> Evidence:
         backwards=spent.passes.backwards,
         reason=found.reason,
     )
-
-
-def _explain(model: ModelUnderTest, cell: Cell, clean: Images, images: Images, ids: tuple[str, ...]) -> Explanations:
-    targets: Labels = model.predictions(clean)
-    baseline = cell.settings.get("baseline")
-    method = find("attribution", cell.method)
-    fill = method.facts.get("baseline") if baseline is None else baseline
-    needs_segments = method.facts["segment_based"] or fill == "segment-mean"
-    segments: Segments | None = segment_images(clean) if needs_segments else None
-    found = explain_images(
-        model,
-        images,
-        method=cell.method,
-        targets=targets,
-        output=cell.settings.get("output", "logit"),
-        baseline=baseline,
-        segments=segments,
-        seed=cell.seed,
-        ids=ids,
-        **dict(cell.settings.get("method", {})),
-    )
-    return found
 
 
 def _adversarial(context: Context, clean: Images) -> Images:

@@ -1,0 +1,116 @@
+"""Drift as evidence: how far explanations move while the prediction stays, and from one model to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from audit.attributions.steering import push_at_constant_label, random_at_constant_label, steer
+from audit.cell import Cell
+from audit.errors import Interrupted, NotApplicable, unknown_name
+from audit.evidence import Evidence, Measurement
+from audit.metrics.agreement import rank_agreement, top_overlap
+from audit.models.under_test import ModelUnderTest
+from audit.registry import study
+from audit.seeding import Generators
+from audit.studies.context import Context
+from audit.studies.explaining import ask, maps_of, plain, segments_for, stored
+from audit.threat import ThreatModel
+from audit.types import Attributions, Batch, Images, Labels
+
+Move = Callable[[ModelUnderTest, Images, Labels, ThreatModel, Generators], Images]
+MOVES: Mapping[str, Move] = {
+    "constant-label": lambda model, images, labels, threat, _: push_at_constant_label(model, images, labels, threat),
+    "manipulation": steer,
+}
+"""How an image is moved; beside each, random noise in the same ball is the control."""
+BETWEEN = "between-models"
+
+
+@study()
+def drift(context: Context, cell: Cell) -> Evidence:
+    """How one method's maps move. `cell.settings["kind"]` says why they might:
+
+    `constant-label` (PGD that stops before the prediction changes) and `manipulation` (steered against the gradient) in
+    the ball of `cell.threat`, from the maps of `cell.inputs["explanation"]`, with the settings of that cell; or
+    `between-models`, from the maps of `cell.inputs["first"]` to those of `["second"]`.
+    Measurements, per image, NaN where the image could not be moved, a map is constant, or the models predict different
+    classes: `agreement` (Spearman, clean with moved), `top_overlap` (of the highest tenth), `shift` (relative l2), and
+    the same with `_random` for the control. Arrays: `attributions` and `images` after the move.
+    """
+    try:
+        if cell.settings["kind"] == BETWEEN:
+            return _between(context, cell)
+        return _moved(context, cell)
+    except NotApplicable as fault:
+        return Evidence(cell, "not_applicable", reason=str(fault))
+
+
+def _moved(context: Context, cell: Cell) -> Evidence:
+    kind = str(cell.settings["kind"])
+    if kind not in MOVES:
+        raise unknown_name("kind of drift", kind, [*MOVES, BETWEEN])
+    model, explained = context.model(), context.evidence("explanation")
+    clean = stored(explained, "attributions", model.device)
+    targets = stored(explained, "targets", model.device)
+    batch = context.batch().select(torch.arange(len(clean), device="cpu")).to(model.device)
+    threat = ThreatModel(**(cell.threat or {}))
+    with model.count() as spent:
+        found: dict[str, tuple[Images, Attributions]] = {}
+        for name, move in (("", MOVES[kind]), ("_random", random_at_constant_label)):
+            if context.stopping():
+                raise Interrupted("Stopped while measuring how explanations drift; the same command resumes.")
+            generators = Generators.of(batch.ids, seed=cell.seed, purpose=f"drift/{kind}{name}", device=model.device)
+            images = move(model, batch.images, targets, threat, generators)
+            found[name] = images, _explained(model, cell, batch, images, targets)
+    measured = [
+        one
+        for name, (images, maps) in found.items()
+        for one in _measurements(clean, maps, _is_moved(images, batch.images), name)
+    ]
+    images, maps = found[""]
+    return Evidence(
+        cell=cell,
+        status="measured",
+        measurements=tuple(measured),
+        arrays={"attributions": maps.cpu().numpy(), "images": images.cpu().numpy()},
+        facts={"kind": kind, "threat": str(threat), "moved": int(_is_moved(images, batch.images).sum())},
+        forwards=spent.passes.forwards,
+        backwards=spent.passes.backwards,
+    )
+
+
+def _explained(model: ModelUnderTest, cell: Cell, batch: Batch, images: Images, targets: Labels) -> Attributions:
+    segments = segments_for(cell, batch.images)
+    return maps_of(ask(model, cell, images, targets=targets, segments=segments, ids=batch.ids))
+
+
+def _between(context: Context, cell: Cell) -> Evidence:
+    cpu = torch.device("cpu")
+    first, second = context.evidence("first"), context.evidence("second")
+    before, after = (stored(one, "attributions", cpu) for one in (first, second))
+    same = stored(first, "targets", cpu) == stored(second, "targets", cpu)
+    facts = {"kind": BETWEEN, "same_prediction": int(same.sum()), "examples": len(same)}
+    return Evidence(cell, "measured", measurements=tuple(_measurements(before, after, same, "")), facts=facts)
+
+
+def _measurements(before: Attributions, after: Attributions, counts: Tensor, suffix: str) -> list[Measurement]:
+    length = before.flatten(1).norm(dim=1)
+    shift = (after - before).flatten(1).norm(dim=1) / length.where(length > 0, torch.nan)
+    values = {
+        "agreement": ("rank correlation", rank_agreement(before, after)),
+        "top_overlap": ("share", top_overlap(before, after)),
+        "shift": ("share", shift),
+    }
+    return [
+        Measurement(
+            name + suffix, unit, "lower" if name == "shift" else "higher", plain(value.where(counts, torch.nan))
+        )
+        for name, (unit, value) in values.items()
+    ]
+
+
+def _is_moved(images: Images, origin: Images) -> Tensor:
+    return (images != origin).flatten(1).any(1)

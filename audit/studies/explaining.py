@@ -1,0 +1,72 @@
+"""What the studies of explanations share: asking a cell's method about images, with the cell's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.attributions.explain import Explanations, explain_images
+from audit.attributions.segmentation import segment_images
+from audit.cell import Cell
+from audit.errors import NotApplicable
+from audit.evidence import Array, Evidence
+from audit.models.under_test import ModelUnderTest
+from audit.registry import find
+from audit.types import Attributions, Images, Labels, Segments
+
+
+def ask(
+    model: ModelUnderTest,
+    cell: Cell,
+    images: Images,
+    *,
+    targets: Labels,
+    segments: Segments | None,
+    ids: Sequence[str],
+    seed: int | None = None,
+) -> Explanations:
+    """The cell's method on `images`, with the settings, output and baseline the cell names."""
+    settings: Mapping[str, Any] = cell.settings
+    return explain_images(
+        model,
+        images,
+        method=cell.method,
+        targets=targets,
+        output=settings.get("output", "logit"),
+        baseline=settings.get("baseline"),
+        segments=segments,
+        seed=cell.seed if seed is None else seed,
+        ids=ids,
+        **dict(settings.get("method", {})),
+    )
+
+
+def maps_of(found: Explanations) -> Attributions:
+    """The maps. Raises NotApplicable with the method's reason where there are none."""
+    if found.attributions is None:
+        raise NotApplicable(found.reason)
+    return found.attributions
+
+
+def segments_for(cell: Cell, clean: Images) -> Segments | None:
+    """The clean image's own segments where the cell's method needs any, so that maps of moved images compare."""
+    method = find("attribution", cell.method)
+    baseline = cell.settings.get("baseline")
+    fill = method.facts.get("baseline") if baseline is None else baseline
+    return segment_images(clean) if method.facts["segment_based"] or fill == "segment-mean" else None
+
+
+def stored(evidence: Evidence, name: str, device: torch.device) -> Tensor:
+    """An array of earlier evidence as a tensor. Raises NotApplicable where the evidence was not measured."""
+    if evidence.status != "measured":
+        raise NotApplicable(evidence.reason or f"There is no {evidence.cell.study} of {evidence.cell.method} to read.")
+    return torch.from_numpy(evidence.arrays[name].copy()).to(device)
+
+
+def plain(values: Tensor) -> Array:
+    """One float64 number an example."""
+    return np.asarray(values.detach().double().cpu().numpy())
