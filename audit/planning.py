@@ -18,6 +18,9 @@ Scope = Literal["train", "audit"]
 CHUNK = 500
 """Examples a cell: what a kill can lose, small beside a run and large beside a batch."""
 
+SANE = 64
+"""Examples on which the model is looked at before an attack on it is believed."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -125,6 +128,7 @@ class _Draft:
             self.add("accuracy", "clean", model, part)
 
     def audit(self, model: _Model) -> None:
+        self.add("sanity", "honest-evaluation", model, self.chunks(min(self.config.robustness.examples, SANE), SANE)[0])
         robust = self.robustness(model)
         self.corruptions(model)
         self.explanations(model, robust)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from audit.checks.conclusion import Conclusion, at_least, values_of
+from audit.checks.honest_evaluation import suspicions
 from audit.checks.readings import Condition, grouped, keys, measured, outcomes, threat_text
 from audit.config import CriteriaConfig
 from audit.dossier import Dossier, Entry
@@ -28,12 +29,13 @@ from audit.statistics import share_of
 def robust_accuracy(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:
     """The share still right under every attack, against `robust_accuracy`; one conclusion a threat model."""
     groups = grouped(dossier.entries("robustness", role=role))
-    return tuple(_judge(at, measured(entries), criteria) for at, entries in groups if measured(entries))
+    hidden = suspicions(dossier, role)
+    return tuple(_judge(at, measured(entries), criteria, hidden) for at, entries in groups if measured(entries))
 
 
-def _judge(at: Condition, entries: tuple[Entry, ...], criteria: CriteriaConfig) -> Conclusion:
+def _judge(at: Condition, entries: tuple[Entry, ...], criteria: CriteriaConfig, hidden: tuple[str, ...]) -> Conclusion:
     share = share_of(outcomes(entries, "robust").values)
-    reasons = doubts(entries)
+    reasons = tuple(dict.fromkeys((*doubts(entries), *hidden)))
     verdict: Verdict = at_least(share, criteria.robust_accuracy)
     if reasons and verdict == "pass":
         verdict = "inconclusive"
