@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from audit.attacks.steps import Count, Positive, uphill
+from torch import Tensor
+
+from audit.attacks.steps import Aiming, Count, Positive, uphill, whole_goal
 from audit.models.under_test import Loss, ModelUnderTest
 from audit.passes.active import Move, Slots, Start, State, Step, search
 from audit.passes.losses import LossName, loss_named, violated
@@ -33,7 +35,7 @@ def pgd(
     """
     step = ascent(model, threat, loss_named(loss, len(model.classes)), relative_step * threat.eps)
 
-    def attempt(part: Batch, draws: Generators, number: int) -> Images:
+    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         start = starting(threat, at_random=random_start or number > 0)
         return search(model, part, draws, start=start, step=step, steps=steps)
 
@@ -49,13 +51,13 @@ def starting(threat: ThreatModel, *, at_random: bool) -> Start:
     return start
 
 
-def ascent(model: ModelUnderTest, threat: ThreatModel, loss: Loss, size: float) -> Step:
-    """One projected step of length `size` up the gradient."""
+def ascent(model: ModelUnderTest, threat: ThreatModel, loss: Loss, size: float, aim: Aiming = whole_goal) -> Step:
+    """One projected step of length `size` up the gradient of `loss(logits, aim(slots))`."""
 
     def step(slots: Slots) -> Move:
         shown = slots.images
-        found = model.loss_gradient(shown, slots.goal, loss)
+        found = model.loss_gradient(shown, aim(slots), loss)
         moved = threat.project(shown + size * uphill(threat.norm, found.gradient, shown), slots.origin)
-        return Move(shown, violated(found.logits, slots.goal), {"images": moved})
+        return Move(shown, violated(found.logits, slots.goal), {**slots.state, "images": moved})
 
     return step

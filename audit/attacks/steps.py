@@ -1,18 +1,25 @@
-"""What gradient attacks share: the norm-wise step, and the types of their settings."""
+"""What gradient attacks share: the norm-wise step, the class they aim at, the types of their settings."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeAlias
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from audit.models.under_test import ModelUnderTest
+from audit.passes.active import Slots
+from audit.passes.losses import aim_at
 from audit.threat import Norm, norms
-from audit.types import Images
+from audit.types import Batch, Images
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+Aiming: TypeAlias = Callable[[Slots], Tensor]
+"""What a loss is given beside the logits."""
 
 L1_SHARE = 0.01
 """Share of coordinates that one l1 step moves (Tramer and Boneh 2019, arXiv:1904.13000)."""
@@ -44,6 +51,24 @@ def _sparse(gradient: Images) -> Images:
     return torch.zeros_like(flat).scatter_(1, top, signs / moved).view_as(gradient)
 
 
-def alive(broken: Tensor) -> Tensor:
-    """Positions of the examples still to be attacked, int64."""
-    return (~broken).nonzero().flatten()
+def whole_goal(slots: Slots) -> Tensor:
+    """Any class of the goal will do."""
+    return slots.goal
+
+
+def one_target(slots: Slots) -> Tensor:
+    """The class in the state's "target", int64 (N,)."""
+    return aim_at(slots.state["target"], slots.goal)
+
+
+def ranked_targets(model: ModelUnderTest, batch: Batch, count: int) -> Tensor:
+    """The likeliest `count` classes of each goal, int64 (N, at most count), on the model's device.
+
+    An example whose goal holds fewer starts again from its first: another attempt at the same class.
+    """
+    goal = batch.violations(len(model.classes)).to(model.device)
+    order = model.logits(batch.images).masked_fill(~goal, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    sizes = goal.sum(1)
+    width = min(count, int(sizes.max())) if len(batch) else 1
+    column = torch.arange(max(width, 1), device=model.device) % sizes.clamp(min=1)[:, None]
+    return order.gather(1, column)

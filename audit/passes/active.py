@@ -75,15 +75,17 @@ def search(
     start: Start,
     step: Step,
     steps: int,
+    given: State | None = None,
     sync_every: int | None = None,
 ) -> Images:
     """The first image of each example that broke the model, else the one it would show after `steps` steps.
 
-    The window holds as many examples as the layout's batch. `sync_every` is the number of steps between two
-    looks at what is finished (1 on a CPU): it changes the cost, not the answer.
+    `given` joins each example's state at its start, one row an example of the batch; a step carries on what it
+    still needs. The window holds as many examples as the layout's batch, and `sync_every` is the number of steps
+    between two looks at what is finished (1 on a CPU): neither changes the answer.
     """
     every = sync_every or (1 if model.device.type == "cpu" else SYNC_EVERY_ON_ACCELERATOR)
-    window = _Window(model, batch, generators, start)
+    window = _Window(model, batch, generators, start, given or {})
     while window.refill():
         for _ in range(every):
             window.advance(step, steps)
@@ -92,8 +94,8 @@ def search(
 
 
 class _Window:
-    def __init__(self, model: ModelUnderTest, batch: Batch, generators: Generators, start: Start) -> None:
-        self.model, self.batch, self.generators, self.start = model, batch, generators, start
+    def __init__(self, model: ModelUnderTest, batch: Batch, generators: Generators, start: Start, given: State) -> None:
+        self.model, self.batch, self.generators, self.start, self.given = model, batch, generators, start, given
         self.goal = batch.violations(len(model.classes))
         self.answers = batch.images.detach().clone()
         self.next = 0
@@ -142,7 +144,8 @@ class _Window:
         goal = self.goal[index.to(self.goal.device)].to(device)
         generators = Generators(self.generators.keys[index.to(self.generators.keys.device)].to(device))
         age = torch.zeros(len(index), dtype=torch.int64, device=device)
-        fresh = Slots(origin, goal, generators, age, self.start(origin, goal, generators))
+        state = {name: rows[index.to(rows.device)].to(device) for name, rows in self.given.items()}
+        fresh = Slots(origin, goal, generators, age, {**state, **self.start(origin, goal, generators)})
         self.slots = fresh if self.slots is None or not len(self.slots) else _joined(self.slots, fresh)
         self.example = torch.cat([self.example, index])
         self.result = torch.cat([self.result, fresh.images])

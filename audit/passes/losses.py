@@ -6,15 +6,18 @@ outside the goal is "allowed". A goal that holds no class, or every class, gives
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from audit.models.under_test import Loss
 from audit.types import ClassMask, Logits
 
 LossName = Literal["ce", "margin", "dlr"]
+Aim: TypeAlias = Bool[Tensor, "n two classes"]
+"""What a targeted loss is given: which class to move to, and which classes to leave."""
 
 _ABSENT = -1e30
 """Stands for minus infinity: it keeps differences, and their gradients, finite."""
@@ -47,26 +50,39 @@ def margin(logits: Logits, goal: ClassMask) -> Tensor:
 
 
 def dlr(logits: Logits, goal: ClassMask) -> Tensor:
-    """The margin over the gap from the first to the third logit: free of the logits' scale and shift
-    (Croce and Hein 2020, arXiv:2003.01690). Needs three classes."""
-    top = logits.topk(3, dim=1).values
-    return margin(logits, goal) / (top[:, 0] - top[:, 2] + 1e-12)
+    """The margin over a gap between the highest logits: free of their scale and shift (Croce and Hein 2020).
 
-
-def dlr_targeted(logits: Logits, goal: ClassMask) -> Tensor:
-    """The margin over the gap from the first logit to the mean of the third and fourth (same paper, eq. 7).
-
-    With three classes the third stands alone; with two it is the margin.
+    From the first to the third logit where one class is allowed; where more are, to the mean of the third and
+    fourth, since a goal that stands third would make the plain ratio constant. That needs four classes, and the
+    plain one three: below, the margin itself.
     """
-    if logits.shape[1] < 3:
-        return margin(logits, goal)
-    top = logits.topk(min(4, logits.shape[1]), dim=1).values
-    return margin(logits, goal) / (top[:, 0] - top[:, 2:].mean(1) + 1e-12)
+    untargeted = (~goal).sum(1) == 1
+    return margin(logits, goal) / torch.where(untargeted, _gap(logits, 3), _gap(logits, 4))
 
 
-def only(classes: Tensor, goal: ClassMask) -> ClassMask:
-    """The goal narrowed to one class an example; `classes` int64 (N,)."""
-    return torch.zeros_like(goal).scatter_(1, classes[:, None], True)
+def margin_targeted(logits: Logits, aim: Aim) -> Tensor:
+    """The target's logit minus the highest outside the goal (Gowal et al. 2019, arXiv:1910.09338)."""
+    return _masked(logits, aim[:, 0]).amax(1) - _masked(logits, aim[:, 1]).amax(1)
+
+
+def dlr_targeted(logits: Logits, aim: Aim) -> Tensor:
+    """The targeted margin over the gap from the first logit to the mean of the third and fourth (Croce and Hein
+    2020, eq. 7). With fewer than four classes, the targeted margin."""
+    return margin_targeted(logits, aim) / _gap(logits, 4)
+
+
+def aim_at(targets: Tensor, goal: ClassMask) -> Aim:
+    """One class of each goal to move to, away from the classes outside it; `targets` int64 (N,)."""
+    chosen = torch.zeros_like(goal).scatter_(1, targets[:, None], True)
+    return torch.stack([chosen, ~goal], dim=1)
+
+
+def _gap(logits: Logits, order: int) -> Tensor:
+    """The first logit less the mean of the third to the one of rank `order`; 1 where there are fewer classes."""
+    if logits.shape[1] < order:
+        return torch.ones_like(logits[:, 0])
+    top = logits.topk(order, dim=1).values
+    return top[:, 0] - top[:, 2:].mean(1) + 1e-12
 
 
 def _masked(logits: Logits, keep: ClassMask) -> Tensor:

@@ -13,8 +13,9 @@ from audit.passes.losses import violated
 from audit.seeding import Generators
 from audit.types import Batch, Images
 
-Attempt: TypeAlias = Callable[[Batch, Generators, int], Images]
-"""`(examples, generators, number) -> proposals`; `number` counts attempts from 0."""
+Attempt: TypeAlias = Callable[[Batch, Generators, int, Tensor], Images]
+"""`(examples, generators, number, index) -> proposals`; `number` counts attempts from 0, and `index` int64 says
+where the examples stand in the whole batch."""
 
 
 def until_broken(
@@ -24,13 +25,13 @@ def until_broken(
 
     The last attempt is left for the verifier to judge; the ones before it cost one forward an example.
     """
-    answers = attempt(batch, generators.fork(0), 0)
     remaining = torch.arange(len(batch), device=batch.labels.device)
+    answers = attempt(batch, generators.fork(0), 0, remaining)
     for number in range(1, attempts):
         remaining = remaining[~broken_by(model, batch.select(remaining), _rows(answers, remaining))]
         if len(remaining) == 0:
             break
-        proposals = attempt(batch.select(remaining), _only(generators, remaining).fork(number), number)
+        proposals = attempt(batch.select(remaining), _only(generators, remaining).fork(number), number, remaining)
         answers[remaining.to(answers.device)] = proposals.to(answers.device)
     return answers
 

@@ -1,0 +1,78 @@
+"""Auto-PGD with cross-entropy, with the DLR loss, and with the targeted DLR loss: no step size to tune."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from audit.attacks.auto_pgd import climb
+from audit.attacks.steps import Count, one_target, ranked_targets
+from audit.models.under_test import Loss, ModelUnderTest
+from audit.passes.losses import dlr_targeted, loss_named
+from audit.passes.restarts import until_broken
+from audit.registry import attack
+from audit.seeding import Generators
+from audit.threat import ThreatModel
+from audit.types import Batch, Images
+
+
+@attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
+def apgd_ce(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    steps: Count = 100,
+    restarts: Count = 1,
+) -> Images:
+    """Auto-PGD on cross-entropy from random points of the ball (Croce and Hein 2020)."""
+    return _restarted(model, batch, threat, generators, loss_named("ce", len(model.classes)), steps, restarts)
+
+
+@attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
+def apgd_dlr(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    steps: Count = 100,
+    restarts: Count = 1,
+) -> Images:
+    """Auto-PGD on the difference of logits ratio, which no scaling flattens; on two classes, on the margin."""
+    return _restarted(model, batch, threat, generators, loss_named("dlr", len(model.classes)), steps, restarts)
+
+
+@attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
+def apgd_t(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    steps: Count = 100,
+    targets: Count = 9,
+) -> Images:
+    """Auto-PGD towards each of the likeliest `targets` classes of the goal in turn, on the targeted DLR loss."""
+    classes = ranked_targets(model, batch, targets)
+
+    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+        given = {"target": classes[index.to(classes.device), number]}
+        return climb(model, part, threat, draws, loss=dlr_targeted, steps=steps, aim=one_target, given=given)
+
+    return until_broken(model, batch, generators, attempt, attempts=classes.shape[1])
+
+
+def _restarted(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    loss: Loss,
+    steps: int,
+    restarts: int,
+) -> Images:
+    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+        return climb(model, part, threat, draws, loss=loss, steps=steps)
+
+    return until_broken(model, batch, generators, attempt, attempts=restarts)

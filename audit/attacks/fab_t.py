@@ -1,0 +1,97 @@
+"""FAB towards each likely class: the fast adaptive boundary attack, which seeks the smallest perturbation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from audit.attacks.hyperplane import onto_hyperplane
+from audit.attacks.steps import Count, one_target, ranked_targets
+from audit.models.under_test import ModelUnderTest
+from audit.passes.active import Move, Slots, State, Step, search
+from audit.passes.losses import margin_targeted, violated
+from audit.passes.restarts import until_broken
+from audit.registry import attack
+from audit.seeding import Generators
+from audit.threat import ThreatModel, norms
+from audit.types import Batch, ClassMask, Images
+
+BIAS_LIMIT = 0.1
+"""How far each step may lean towards the clean image (alpha_max in the paper)."""
+
+OVERSHOOT = 1.05
+BACKWARD = 0.9
+"""Where the search goes on from after a success: this share of the way out (beta in the paper)."""
+
+
+@attack(reference="arXiv:1907.02044", needs="gradients", norms=("linf", "l2", "l1"))
+def fab_t(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    steps: Count = 100,
+    targets: Count = 9,
+    stop: bool = True,
+) -> Images:
+    """Walk along the linearised boundary to its nearest point, for the likeliest `targets` classes in turn.
+
+    `stop` ends an example's search as soon as it is broken within eps; without it the smallest perturbation
+    found in all steps is returned. Proposals are projected onto the threat model. (Croce and Hein 2020.)
+    """
+    classes = ranked_targets(model, batch, targets)
+
+    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+        given = {"target": classes[index.to(classes.device), number]}
+        step = walk(model, threat, steps, stop=stop)
+        found = search(model, part, draws, start=from_the_image, step=step, steps=steps, given=given)
+        return threat.project(found, part.images.to(found.device))
+
+    return until_broken(model, batch, generators, attempt, attempts=classes.shape[1])
+
+
+def from_the_image(origin: Images, goal: ClassMask, draws: Generators) -> State:
+    """Begin at the clean image, nothing found yet."""
+    far = torch.full((len(origin),), torch.inf, device=origin.device)
+    return {"images": origin, "nearest": origin, "distance": far}
+
+
+def walk(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) -> Step:
+    """One step: a success is kept and pulled back towards the image; else on to the linearised boundary."""
+
+    def step(slots: Slots) -> Move:
+        shown, origin, state = slots.images, slots.origin, slots.state
+        found = model.loss_gradient(shown, one_target(slots), margin_targeted)
+        broken = violated(found.logits, slots.goal)
+        distance = norms(shown - origin, threat.norm)
+        nearer = broken & (distance < state["distance"])
+        nearest = torch.where(_wide(nearer), shown, state["nearest"])
+        ahead = _to_boundary(shown, origin, found.losses, found.gradient, threat)
+        onwards = torch.where(_wide(broken), origin + BACKWARD * (shown - origin), ahead)
+        following = {
+            **state,
+            "images": onwards if stop else torch.where(_wide(slots.age + 1 >= steps), nearest, onwards),
+            "nearest": nearest,
+            "distance": torch.where(nearer, distance, state["distance"]),
+        }
+        enough = broken & (distance <= threat.eps) if stop else torch.zeros_like(broken)
+        return Move(shown, enough, following)
+
+    return step
+
+
+def _to_boundary(shown: Images, origin: Images, gap: Tensor, gradient: Images, threat: ThreatModel) -> Images:
+    """Between the projections of the current point and of the clean image, leaning to the nearer of the two."""
+    gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+    offset = (gradient * shown).flatten(1).sum(1) - gap
+    from_here = onto_hyperplane(shown, gradient, offset, threat.norm)
+    from_image = onto_hyperplane(origin, gradient, offset, threat.norm)
+    here, image = (norms(delta, threat.norm).clamp(min=1e-8) for delta in (from_here, from_image))
+    lean = (here / (here + image)).clamp(max=BIAS_LIMIT).view(-1, 1, 1, 1)
+    mixed = (1 - lean) * (shown + OVERSHOOT * from_here) + lean * (origin + OVERSHOOT * from_image)
+    return mixed.clamp(0, 1)
+
+
+def _wide(flags: Tensor) -> Tensor:
+    return flags.view(-1, 1, 1, 1)
