@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from audit.cell import Cell
 from audit.config import TrainingConfig
 from audit.errors import ModelError
 from audit.evidence import Evidence
-from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 from audit.registry import study
 from audit.store import write_atomically
@@ -37,11 +36,9 @@ def training(context: Context, cell: Cell) -> Evidence:
     """
     settings = cell.settings
     module, normal = _start(context, cell)
-    rows: list[Mapping[str, Any]] = []
 
-    def record(row: Mapping[str, Any]) -> None:
-        rows.append(row)
-        write_atomically(context.scratch / HISTORY_FILE, "".join(json.dumps(one) + "\n" for one in rows))
+    def record(history: Sequence[Mapping[str, Any]]) -> None:
+        write_atomically(context.scratch / HISTORY_FILE, "".join(json.dumps(row) + "\n" for row in history))
 
     trained = fit(
         module,
@@ -58,14 +55,12 @@ def training(context: Context, cell: Cell) -> Evidence:
     return _evidence(cell, trained, module)
 
 
-def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.Module | None = None) -> ModelUnderTest:
-    """The model a training study made. `module` gives the structure where it came from a user's own file and not
-    from a name. Raises ModelError when the weights do not fit it."""
+def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.Module) -> ModelUnderTest:
+    """The model a training study made; `module`, of the run's architecture, takes its weights."""
     settings, facts = evidence.cell.settings, evidence.facts
-    net = copy.deepcopy(module) if module is not None else _fresh(settings, 0)
-    net.load_state_dict(stored_weights(evidence))
+    module.load_state_dict(stored_weights(evidence))
     return ModelUnderTest(
-        net,
+        module,
         classes=settings["classes"],
         input_shape=tuple(settings["input_shape"]),
         mean=facts["mean"],
@@ -87,7 +82,7 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any]]:
     """The module to train with its mean and std: a start's own normalisation goes with its weights."""
     if "start" in cell.inputs:
         start = context.evidence("start")
-        module = _fresh(cell.settings, cell.seed)
+        module = context.fresh(cell.seed)
         module.load_state_dict(stored_weights(start))
         return module, (start.facts["mean"], start.facts["std"])
     if cell.model:
@@ -96,14 +91,7 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any]]:
         for parameter in module.parameters():
             parameter.requires_grad_(True)
         return module, (model.mean, model.std)
-    return _fresh(cell.settings, cell.seed), (cell.settings.get("mean"), cell.settings.get("std"))
-
-
-def _fresh(settings: Mapping[str, Any], seed: int) -> nn.Module:
-    channels, height, width = settings["input_shape"]
-    return build(
-        settings["architecture"], classes=len(settings["classes"]), input_shape=(channels, height, width), seed=seed
-    )
+    return context.fresh(cell.seed), (cell.settings.get("mean"), cell.settings.get("std"))
 
 
 def _evidence(cell: Cell, trained: Trained, module: nn.Module) -> Evidence:

@@ -76,11 +76,14 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put `optimizer_tensors` back."""
+    """Put `optimizer_tensors` back, each laid out in memory as its weight is: fused steps trust that it is."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split("/", 1)
-        state.setdefault(int(index), {})[name] = value
+        weight = weights[int(index)]
+        same_shape = value.shape == weight.shape and value.ndim > 0
+        state.setdefault(int(index), {})[name] = torch.empty_like(weight).copy_(value) if same_shape else value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

@@ -55,12 +55,12 @@ class Trained:
 @dataclass(frozen=True)
 class Watch:
     """How a training meets the world: `scratch` a folder for its checkpoint, `progress(done, total)` in steps,
-    `stopping` true when it should save and leave, `record` given each row of the history as it comes."""
+    `stopping` true when it should save and leave, `record` given the history after each epoch."""
 
     scratch: Path | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
     stopping: Callable[[], bool] = lambda: False
-    record: Callable[[Mapping[str, Any]], None] = lambda row: None
+    record: Callable[[Sequence[Mapping[str, Any]]], None] = lambda history: None
 
 
 def fit(
@@ -163,7 +163,7 @@ def _close_epoch(course: Course, state: State, begun: float, watch: Watch) -> No
     if settings.early_stopping and state.epochs_without_gain() >= settings.early_stopping:
         state.stopped = f"no better epoch in {settings.early_stopping}"
     _save(course, state, watch)
-    watch.record(row)
+    watch.record(state.history)
     watch.progress(state.epoch * course.steps_per_epoch, course.total_steps)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +137,9 @@ def test_the_kept_epoch_is_the_best_on_held_out_images_and_not_the_last(examples
     states: list[dict[str, Tensor]] = []
     net = tiny_net()
 
-    def record(row: Mapping[str, Any]) -> None:
+    def record(history: Sequence[Mapping[str, Any]]) -> None:
         states.append({name: value.clone() for name, value in net.state_dict().items()})
-        for parameter in net.parameters() if row["epoch"] == 2 else ():
+        for parameter in net.parameters() if len(history) == 2 else ():
             parameter.data.zero_()
 
     trained = fit(net, examples, settings, classes=3, watch=Watch(record=record))
@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_finite_names_the_step_the_rate_and_the_checkpoint(
 ) -> None:
     net = tiny_net()
 
-    def poison(row: Mapping[str, Any]) -> None:
+    def poison(history: Sequence[Mapping[str, Any]]) -> None:
         net[0].weight.data.fill_(float("nan"))
 
     with pytest.raises(

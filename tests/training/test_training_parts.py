@@ -61,7 +61,7 @@ def test_a_clipped_gradient_has_the_norm_it_may_have() -> None:
 
 def test_each_group_gets_its_share_of_the_rate() -> None:
     net = tiny_net()
-    groups = [{"params": net[0].parameters(), "factor": 0.1}, {"params": net[5].parameters(), "factor": 1.0}]
+    groups = [{"params": net[0].parameters(), "factor": 0.1}, {"params": net[7].parameters(), "factor": 1.0}]
     optimizer = make_optimizer(groups, TrainingConfig(optimizer="sgd", momentum=0.5))
     set_rate(optimizer, 0.2)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.02, 0.2])

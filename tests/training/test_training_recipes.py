@@ -59,7 +59,7 @@ def outcomes(recipe: str, net: nn.Module, lesson: Lesson, **settings: Any) -> li
 
 def trained_net() -> nn.Sequential:
     net = tiny_net()
-    settings = TrainingConfig(epochs=4, batch_size=30, learning_rate=0.02)
+    settings = TrainingConfig(epochs=10, batch_size=30, learning_rate=0.03)
     net.load_state_dict(fit(net, thirds(240), settings, classes=3, mean=0.0, std=1.0).weights)
     return net
 
@@ -85,7 +85,7 @@ def test_adversarial_images_are_harder_than_clean_ones(recipe: str) -> None:
     hardest = net.seen[-1][-60:]
     with torch.no_grad():
         clean, attacked = (cross_entropy(net(x), batch.labels).item() for x in (batch.images, hardest))
-    assert attacked > 1.3 * clean
+    assert attacked > 1.5 * clean
 
 
 @pytest.mark.parametrize("recipe", [method.name for method in methods("recipe")])
@@ -138,7 +138,7 @@ def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
 
     after: list[Mapping[str, Tensor]] = []
     monkeypatch.setattr(loop, "_measure", measure)
-    watch = loop.Watch(record=lambda row: after.append({n: v.clone() for n, v in net.state_dict().items()}))
+    watch = loop.Watch(record=lambda history: after.append({n: v.clone() for n, v in net.state_dict().items()}))
     settings = short.model_copy(update={"recipe": "fgsm-rs", "epochs": 5})
     trained = fit(net, examples, settings, classes=3, threat=ThreatModel("linf", 0.1), watch=watch)
     assert [row["recipe"] for row in trained.history] == ["fgsm-rs"] * 3 + ["pgd"] * 2
@@ -159,7 +159,7 @@ def test_hardening_makes_a_net_harder_to_fool(recipe: str, standard_robustness: 
 
 def robustness_of(recipe: str) -> float:
     """The robust accuracy on new examples of the toy net trained by `recipe`."""
-    net, threat, batch = tiny_net(), ThreatModel("linf", 0.1), thirds(120, seed=9)
+    net, threat, batch = tiny_net(), ThreatModel("linf", 0.15), thirds(120, seed=9)
     settings = TrainingConfig(recipe=recipe, epochs=10, batch_size=30, learning_rate=0.03, probe_examples=24)
     trained = fit(net, thirds(240), settings, classes=3, threat=threat, mean=0.0, std=1.0)
     net.load_state_dict(trained.weights)

@@ -10,22 +10,23 @@ from torch import Tensor, nn
 from audit.types import Batch
 
 
-def thirds(count: int, seed: int = 0) -> Batch:
-    """Noise of 9x9 grey pixels with one of three bands a little brighter; the label is the band."""
+def thirds(count: int, seed: int = 0, size: int = 9) -> Batch:
+    """Noise of `size` x `size` grey pixels with one of three bands a little brighter; the label is the band."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
-    images = torch.rand(count, 1, 9, 9, generator=generator) * 0.5
+    images = torch.rand(count, 1, size, size, generator=generator) * 0.5
     for band in range(3):
-        images[labels == band, :, 3 * band : 3 * band + 3] += 0.35
+        images[labels == band, :, size // 3 * band : size // 3 * (band + 1)] += 0.35
     return Batch(images, labels, tuple(f"train/{seed}/{i:04d}" for i in range(count)))
 
 
 def tiny_net(seed: int = 0, *, norm: bool = False) -> nn.Sequential:
-    """One convolution and one linear layer, with batch normalisation between them if asked."""
+    """Two convolutions and a linear layer, with batch normalisation between them if asked."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         middle = nn.BatchNorm2d(4) if norm else nn.Identity()
-        return nn.Sequential(nn.Conv2d(1, 4, 3), middle, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3))
+        layers = (nn.Conv2d(1, 4, 3), middle, nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 2), nn.ReLU())
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(24, 3))
 
 
 def same_weights(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
