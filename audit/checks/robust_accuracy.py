@@ -14,8 +14,8 @@ from audit.statistics import share_of
 
 @check(
     section="robustness",
-    title_pass="{estimate:.1%} of images withstand every attack within {threat} on the {role} model",
-    title_fail="Only {estimate:.1%} of images withstand attack within {threat} on the {role} model",
+    title_pass="Under attack within {threat} the {role} model still gets {estimate:.1%} of images right",
+    title_fail="Under attack within {threat} the {role} model gets only {estimate:.1%} of images right",
     title_inconclusive="The robust accuracy of the {role} model within {threat} cannot be trusted yet ({estimate:.1%})",
     explanation="The share of {n} images still classified right under every attack of the {battery} battery. It is "
     "an upper bound: a stronger attack can only lower it.",

@@ -10,6 +10,7 @@ from audit.registry import methods
 from audit.report.locale import Locale
 from audit.report.schema import FindingPart
 
+GOOD: tuple[Verdict, ...] = ("pass", "informative")
 _SECTIONS = ("robustness", "accuracy", "corruptions", "explanations", "comparison", "protocol")
 
 
@@ -38,38 +39,40 @@ def overall(findings: Sequence[FindingPart], role: str) -> Verdict:
 
 
 def sentences_of(findings: Sequence[FindingPart], roles: Sequence[str], locale: Locale) -> list[str]:
-    """May the model ship and why not; then, a sentence for each other model, whether that one may."""
-    if not findings or not roles:
+    """May the model ship and why not; then, a sentence for each other model, whether that one mends it."""
+    own = [f for f in ranked(findings) if roles and f.role == roles[0]]
+    if not own:
         return [locale("headline.not_run")]
-    return [_clause(findings, roles[0], locale), *(_second(findings, role, locale) for role in roles[1:])]
+    return [_verdict(own, locale), *(_remedy(own[0], findings, role, locale) for role in roles[1:])]
 
 
-def _clause(findings: Sequence[FindingPart], role: str, locale: Locale) -> str:
+def _verdict(own: Sequence[FindingPart], locale: Locale) -> str:
+    verdict = "pass" if own[0].verdict in GOOD else own[0].verdict
+    role = locale.name("role", own[0].role)
+    return locale(f"headline.{verdict}", why=_inside(own[0], locale), role=role, **_counts(own))
+
+
+def _remedy(worst: FindingPart, findings: Sequence[FindingPart], role: str, locale: Locale) -> str:
+    """What became, in another model, of the finding the verdict rests on."""
     own = [f for f in ranked(findings) if f.role == role]
+    name = locale.name("role", role)
     if not own:
-        return locale("headline.not_run")
-    verdict = own[0].verdict
-    key = "headline.pass" if verdict in ("pass", "informative") else f"headline.{verdict}"
-    return locale(key, why=_lowered(in_words(own[0], locale)["title"]), **_counts(own), role=locale.name("role", role))
+        return locale("headline.other_not_run", role=name)
+    if own[0].verdict in GOOD:
+        return locale("headline.other_pass", role=name, **_counts(own))
+    same = next((f for f in own if f.check == worst.check), own[0])
+    key = "headline.other_mends" if same.verdict in GOOD and worst.verdict not in GOOD else "headline.other_short"
+    return locale(key, role=name, why=_inside(same if key.endswith("mends") else own[0], locale), **_counts(own))
 
 
-def _second(findings: Sequence[FindingPart], role: str, locale: Locale) -> str:
-    own = [f for f in ranked(findings) if f.role == role]
-    if not own:
-        return locale("headline.other_not_run", role=locale.name("role", role))
-    verdict = "pass" if own[0].verdict in ("pass", "informative") else own[0].verdict
-    key = "headline.other_pass" if verdict == "pass" else "headline.other_short"
-    return locale(key, role=locale.name("role", role), why=_lowered(in_words(own[0], locale)["title"]), **_counts(own))
-
-
-def _lowered(title: str) -> str:
-    """A title inside a sentence: its first letter small, unless it begins a name."""
-    first, _, rest = title.partition(" ")
-    return title if not first.istitle() or not rest else f"{title[0].lower()}{title[1:]}"
+def _inside(finding: FindingPart, locale: Locale) -> str:
+    """The finding's title as part of a sentence: its first letter small, unless it begins a name."""
+    title = in_words(finding, locale)["title"]
+    return f"{title[0].lower()}{title[1:]}" if title.split(" ", 1)[0].istitle() else title
 
 
 def _counts(findings: Sequence[FindingPart]) -> dict[str, int]:
-    passed = sum(f.verdict in ("pass", "informative") for f in findings)
+    passed = sum(f.verdict in GOOD for f in findings)
     return {"passed": passed, "total": len(findings), "failed": sum(f.verdict == "fail" for f in findings)}
 
 

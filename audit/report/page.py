@@ -106,10 +106,17 @@ def page(document: AuditDocument, locale: Locale) -> Page:
         recalls=_recalls(document.accuracy),
         severities=tuple(sorted({row.severity for row in document.corruptions})),
         corruption_table=_corruption_table(document.corruptions),
-        methods=tuple(dict.fromkeys(m for item in document.gallery for view in item.views for m in view.maps)),
+        methods=_methods(document),
         quantities=tuple((_quantity(row.quantity, locale), row) for row in document.comparison),
         labels=tuple(dict.fromkeys(item.label for item in document.gallery)),
     )
+
+
+def _methods(document: AuditDocument) -> tuple[str, ...]:
+    """The methods with a map in the gallery, as the run ordered them."""
+    drawn = {method for item in document.gallery for view in item.views for method in view.maps}
+    known = dict.fromkeys(part.method for part in document.explanations)
+    return (*(m for m in known if m in drawn), *sorted(drawn - set(known)))
 
 
 def _recalls(parts: Sequence[AccuracyPart]) -> tuple[tuple[str, tuple[ClassRow, ...]], ...]:

@@ -55,8 +55,8 @@ def test_numbers_have_six_significant_digits(document: AuditDocument) -> None:
 
 def test_the_summary_speaks_of_the_model_under_test(document: AuditDocument) -> None:
     assert document.summary.verdict == "fail"
-    assert document.summary.sentence.startswith("Not ready to ship: only ")
-    assert "The hardened model passes" in document.summary.sentence
+    assert document.summary.sentence.startswith("Not ready to ship: under attack within linf 0.1 the standard model gets only ")
+    assert "The hardened model mends that" in document.summary.sentence
 
 
 def test_accuracy_and_robustness_are_the_evidence_counted_by_hand(document: AuditDocument) -> None:
