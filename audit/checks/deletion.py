@@ -13,6 +13,9 @@ from audit.evidence import Verdict
 from audit.registry import check
 from audit.statistics import Interval, bootstrap_mean
 
+FEWEST = 10
+"""Images below which a bootstrap interval is too narrow to be believed."""
+
 
 @check(
     section="explanations",
@@ -45,6 +48,7 @@ def _judge(method: str, entries: tuple[Entry, ...]) -> Conclusion:
 
 
 def _sign(advantage: Interval) -> Verdict:
-    if advantage.low > 0:
-        return "pass"
-    return "fail" if advantage.high <= 0 else "inconclusive"
+    """An untrustworthy map is a warning: it says nothing against the model."""
+    if advantage.n < FEWEST or advantage.low <= 0 < advantage.high:
+        return "inconclusive"
+    return "pass" if advantage.low > 0 else "warn"

@@ -118,7 +118,13 @@ def test_deletion_is_judged_by_method_against_its_random_order() -> None:
     found = [f for f in judge(dossier_of(*faithfulness_entries("standard")), CRITERIA)]
     verdicts = {str(f.values["identifier"]): f.verdict for f in found}
     assert verdicts["integrated-gradients"] == "pass"
-    assert verdicts["lime"] == "fail"
+    assert verdicts["lime"] == "warn"
+
+
+def test_too_few_images_leave_a_map_undecided() -> None:
+    areas = {"deletion_area": np.linspace(0.1, 0.2, 9), "deletion_area_random": np.linspace(0.6, 0.8, 9)}
+    few = dossier_of(entry("faithfulness", "standard", areas, method="lime"))
+    assert [finding.verdict for finding in judge(few, CRITERIA)] == ["inconclusive"]
 
 
 def test_a_check_is_silent_where_nothing_was_measured() -> None:
