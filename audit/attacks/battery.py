@@ -146,7 +146,7 @@ class _Campaign:
             entry.title, method.name, method.facts["needs"], method.settings(entry.settings), at.eps, len(survivors), 0
         )
         reason = _unfit(method, threat, self.blind)
-        index = self.sample(survivors, entry.sample)
+        index = self.sample(survivors, entry.sample) if entry.sample else self.ledger.closest(survivors, entry.closest)
         if reason or len(index) == 0:
             return replace(row, reason=reason)
         try:
@@ -166,8 +166,8 @@ class _Campaign:
         return replace(row, tried=len(index), broke=broke, faults=int(verdicts.faults.sum()), passes=spent.passes)
 
     def sample(self, survivors: Tensor, size: int) -> Tensor:
-        """`size` of the survivors, drawn by their ids so that order does not matter; all of them for 0."""
-        if size == 0 or size >= len(survivors):
+        """`size` of the survivors, drawn by their ids so that order does not matter."""
+        if size >= len(survivors):
             return survivors
         ids = [self.batch.ids[i] for i in survivors.tolist()]
         draws = Generators.of(ids, seed=self.seed, purpose="control: sample", device="cpu")

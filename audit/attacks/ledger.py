@@ -16,7 +16,8 @@ class Ledger:
     """Opened with the clean predictions; only verdicts enter.
 
     `distance` float64 (N,), inf where nothing was found; `nearest` the images at that distance; `rounding`
-    bool (N,), whether they still break as 8-bit pictures; `first_broken_by` int64 (E, N).
+    bool (N,), whether they still break as 8-bit pictures; `margin` the largest seen, a measure of how near an
+    image is to breaking; `first_broken_by` int64 (E, N).
     """
 
     def __init__(
@@ -29,12 +30,20 @@ class Ledger:
         self.distance[self.clean_broken] = 0
         self.nearest = batch.images.detach().clone()
         self.rounding = self.clean_broken.clone()
+        self.margin = torch.full((len(batch),), -torch.inf, device=place)
         self.finder = torch.where(self.clean_broken, 0, -1)
         self.first_broken_by = self.finder.repeat(len(threats), 1)
 
     def alive(self, threat: ThreatModel) -> Tensor:
         """Positions of the images not yet broken within `threat`, int64."""
         return (self.distance > reach(threat)).nonzero().flatten()
+
+    def closest(self, index: Tensor, share: float) -> Tensor:
+        """Of the images at `index`, the `share` that attacks have come nearest to breaking; at least one."""
+        count = max(1, round(share * len(index)))
+        if count >= len(index):
+            return index
+        return index[self.margin[index].argsort(descending=True, stable=True)[:count].sort().values]
 
     def survived(self) -> Tensor:
         """Unbroken at each eps, bool (E, N)."""
@@ -50,6 +59,7 @@ class Ledger:
         for row, threat in enumerate(self.threats):
             newly = here[(self.distance[here] > reach(threat)) & (distance[better] <= reach(threat))]
             self.first_broken_by[row, newly] = number
+        self.margin[index] = torch.maximum(self.margin[index], verdicts.margin.to(place))
         self.distance[here] = distance[better]
         self.nearest[here] = verdicts.images[better.to(verdicts.images.device)].to(place)
         self.rounding[here] = verdicts.survives_rounding[better].to(place)
@@ -74,19 +84,9 @@ class Ledger:
         verdicts = verify(self.model, part, origin + high * (far - origin), self.threats[-1])
         for number in sorted(set(self.finder[index].tolist())):
             own = self.finder[index] == number
-            self.enter(self.attacks[number], index[own], _rows(verdicts, own))
+            self.enter(self.attacks[number], index[own], verdicts.select(own))
 
 
 def reach(threat: ThreatModel) -> float:
     """The largest distance that counts as within `threat`: eps and the slack of float32 rounding."""
     return threat.eps * (1 + TOLERANCE) + TOLERANCE
-
-
-def _rows(verdicts: Verdicts, own: Tensor) -> Verdicts:
-    return Verdicts(
-        verdicts.images[own],
-        verdicts.broken[own],
-        verdicts.distance[own],
-        verdicts.faults[own],
-        verdicts.survives_rounding[own],
-    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from audit.errors import AuditError
 from audit.models.under_test import ModelUnderTest
+from audit.passes.losses import margin, violated
 from audit.passes.restarts import broken_by
 from audit.threat import ThreatModel
 from audit.types import Batch, Images
@@ -21,7 +22,8 @@ class Verdicts:
     `images` are the proposals, projected back where they had left the ball or the box; `broken` whether the
     model, asked again in fp32 eager mode, predicts a class of the goal; `distance` float64 in the threat's
     norm; `faults` marks proposals that left the ball or the box, or were not finite: the attack's fault;
-    `survives_rounding` is True where the image still breaks the model as an 8-bit picture.
+    `survives_rounding` is True where the image still breaks the model as an 8-bit picture; `margin` the highest
+    logit in the goal less the highest outside.
     """
 
     images: Images
@@ -29,6 +31,11 @@ class Verdicts:
     distance: Tensor
     faults: Tensor
     survives_rounding: Tensor
+    margin: Tensor
+
+    def select(self, index: Tensor) -> Verdicts:
+        """The verdicts at `index`, int64 or bool."""
+        return Verdicts(*(getattr(self, one.name)[index] for one in fields(self)))
 
 
 def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: ThreatModel) -> Verdicts:
@@ -42,10 +49,11 @@ def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: Threa
     given = proposals.detach().to(origin.device, torch.float32)
     faults = ~threat.allows(given, origin)
     images = given if not bool(faults.any()) else _brought_back(given, origin, faults, threat)
-    broken = broken_by(model, batch, images)
-    return Verdicts(
-        images, broken, threat.distance(images, origin), faults, _breaks_rounded(model, batch, images, broken)
-    )
+    goal = batch.violations(len(model.classes)).to(model.device)
+    logits = model.logits(images)
+    broken, gap = violated(logits, goal).to(origin.device), margin(logits, goal).to(origin.device)
+    rounded = _breaks_rounded(model, batch, images, broken)
+    return Verdicts(images, broken, threat.distance(images, origin), faults, rounded, gap)
 
 
 def _brought_back(given: Images, origin: Images, faults: Tensor, threat: ThreatModel) -> Images:
