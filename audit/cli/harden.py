@@ -30,6 +30,7 @@ def harden(
         bool | None, typer.Option("--from-scratch/--warm-start", help="Start from new weights, or the audited model's.")
     ] = None,
     preset: flag.Preset = None,
+    time_budget: flag.TimeBudget = None,
     settings: flag.Set = None,
     seed: flag.Seed = None,
     device: flag.Device = None,
@@ -66,6 +67,7 @@ def harden(
             "hardening.epochs": epochs,
             "hardening.batch_size": batch_size,
             "hardening.learning_rate": learning_rate,
+            "hardening.time_budget": flag.seconds(time_budget, "--time-budget"),
             "hardening.from_scratch": from_scratch,
             "robustness.norm": norm,
             "robustness.eps": eps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,12 @@ EpsFlag = Annotated[
 ]
 Battery = Annotated[str | None, typer.Option("--battery", help="quick, standard, autoattack or full.")]
 Examples = Annotated[int | None, typer.Option("--examples", min=1, help="Attack and corrupt this many test images.")]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option(
+        "--time-budget", help="As 90s, 12m or 1.5h: fewer epochs when the first steps show they will not fit."
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any configuration key: --set explanations.examples=8. Repeatable."),
@@ -84,6 +91,16 @@ def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{flag} {text!r} is not a number or numbers with commas, as in {flag} 0.5,0.5,0.5.") from None
+
+
+def seconds(text: str | None, flag: str) -> float | None:
+    """A duration written as 90, 90s, 12m or 1.5h, in seconds. Raises UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
+    if not match or float(match[1]) == 0:
+        raise UsageError(f"{flag} {text!r} is not a duration: write 90s, 12m or 1.5h.")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def trusted(paths: Sequence[Path] | None) -> list[dict[str, str]] | None:

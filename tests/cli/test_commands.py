@@ -88,6 +88,7 @@ WRONG: dict[str, tuple[list[str], int, list[str]]] = {
     "unknown preset": (["plan", "--preset", "fast"], 2, ["preset", "standard"]),
     "unknown key": (["plan", "--set", "robustness.exampels=3"], 2, ["robustness.exampels", "'examples'"]),
     "malformed --set": (["plan", "--set", "robustness"], 2, ["KEY=VALUE"]),
+    "malformed duration": (["harden", "--time-budget", "soon"], 2, ["--time-budget", "12m"]),
     "malformed mean": (["plan", "--mean", "a,b"], 2, ["--mean", "0.5,0.5,0.5"]),
     "eps in bytes": (["run", "--eps", "8"], 2, ["8/255"]),
     "no such device": (["run", "--device", "cuda:9"], 5, ["cuda:9", "auto or cpu"]),
