@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,9 @@ class Prepared:
     loaded: LoadedModel | None
 
     def fresh(self, seed: int) -> nn.Module:
-        """A module of the run's architecture, its weights drawn from `seed`."""
+        """A module of the run's architecture, its weights drawn from `seed`; a copy of a model that came whole."""
+        if self.loaded is not None and self.loaded.whole:
+            return copy.deepcopy(self.loaded.module)
         module, _ = fresh_module(
             self.config.model, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed
         )

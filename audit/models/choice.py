@@ -61,21 +61,25 @@ class TrustedFile:
 
 @dataclass(frozen=True)
 class Content:
-    """What a checkpoint holds: a state dict, or a whole module; `notes` say what was unwrapped or converted."""
+    """What a checkpoint holds: a state dict, or a whole module; `notes` say what was unwrapped or converted;
+    `companions` are the SHA-256 of further files it is made of."""
 
     state: Mapping[str, Tensor] | None = None
     module: nn.Module | None = None
     notes: tuple[str, ...] = ()
     trusted: tuple[TrustedFile, ...] = ()
+    companions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A module ready for `ModelUnderTest`. `identity` hashes everything its answers depend on; `origin` names files
-    without their folders; `trusted` lists the code that ran, {"path", "sha256"} each."""
+    without their folders; `trusted` lists the code that ran, {"path", "sha256"} each; `whole` when the file brought
+    its own architecture, so that another copy of it comes from copying the module."""
 
     module: nn.Module
     identity: str
     origin: str
     notes: tuple[str, ...] = ()
     trusted: tuple[Mapping[str, str], ...] = ()
+    whole: bool = False

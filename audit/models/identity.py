@@ -25,3 +25,8 @@ def model_identity(
     weights = sha256_of(existing(config.weights)) if config.weights else f"seed {seed}"
     parts = (VERSION, architecture, code, weights, config.mean, config.std, tuple(classes), tuple(input_shape))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def with_companions(identity: str, companions: tuple[str, ...]) -> str:
+    """`identity` together with the SHA-256 of the files a model keeps beside its own."""
+    return hashlib.sha256(repr((identity, companions)).encode()).hexdigest() if companions else identity

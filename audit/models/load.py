@@ -14,7 +14,7 @@ from audit.models.architecture import build, default_for
 from audit.models.choice import Content, LoadedModel, ModelChoice, Shape, TrustedFile, Vouched
 from audit.models.code import build_from_code, is_code
 from audit.models.files import existing
-from audit.models.identity import model_identity
+from audit.models.identity import model_identity, with_companions
 from audit.models.state_dict import fit
 
 FORMATS: Mapping[str, str] = {
@@ -24,6 +24,11 @@ FORMATS: Mapping[str, str] = {
     ".ckpt": "audit.models.torch_checkpoint:read",
     ".bin": "audit.models.torch_checkpoint:read",
     ".tar": "audit.models.torch_checkpoint:read",
+    ".pt2": "audit.models.torch_checkpoint:read_export",
+    ".onnx": "audit.models.onnx_file:read",
+    ".keras": "audit.models.keras_file:read",
+    ".h5": "audit.models.keras_file:refuse_hdf5",
+    ".hdf5": "audit.models.keras_file:refuse_hdf5",
 }
 """What reads a checkpoint, by the ending of its name: `read(path, trust) -> Content`."""
 
@@ -41,10 +46,13 @@ def load_model(
     module, trusted, notes = _assemble(config, content, len(names), input_shape, seed)
     return LoadedModel(
         module=module.to(device).eval(),
-        identity=model_identity(config, classes=names, input_shape=input_shape, seed=seed),
-        origin=_origin(config),
+        identity=with_companions(
+            model_identity(config, classes=names, input_shape=input_shape, seed=seed), content.companions
+        ),
+        origin=Path(str(config.weights)).name if content.module is not None else _origin(config),
         notes=content.notes + notes,
         trusted=tuple(file.row() for file in (*content.trusted, *trusted)),
+        whole=content.module is not None,
     )
 
 

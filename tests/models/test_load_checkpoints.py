@@ -131,6 +131,16 @@ def test_torchscript_is_code_and_runs_only_when_trusted(tmp_path: Path) -> None:
     assert torch.allclose(trusted(images), net().eval()(images), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_torch_export_archive_is_code_and_runs_only_when_trusted(tmp_path: Path) -> None:
+    path, images = tmp_path / "net.pt2", torch.rand(2, *SHAPE)
+    torch.export.save(torch.export.export(net().eval(), (images,)), path)
+    with pytest.raises(UntrustedError, match=r"torch\.export"):
+        load(path)
+    trusted = load(path, trust=(TrustConfig(path=str(path)),)).module
+    assert torch.allclose(trusted(images), net().eval()(images), atol=1e-6)
+
+
 def test_a_torch_package_is_never_loaded(tmp_path: Path) -> None:
     path = tmp_path / "package.pt"
     with zipfile.ZipFile(path, "w") as archive:
