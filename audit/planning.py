@@ -10,7 +10,7 @@ from audit.attacks.batteries import battery_named
 from audit.cell import Cell
 from audit.config import HardeningConfig, RunConfig, TrainingConfig
 from audit.plan import AuditPlan, Slice, Task
-from audit.registry import find
+from audit.registry import Kind, Method, find, methods
 from audit.threat import ThreatModel
 
 Scope = Literal["train", "audit"]
@@ -150,8 +150,7 @@ class _Draft:
         return tasks[0]
 
     def corruptions(self, model: _Model) -> None:
-        for name in self.config.corruptions.names:
-            method = find("corruption", name)
+        for method in _chosen("corruption", self.config.corruptions.names):
             for severity in self.config.corruptions.severities:
                 for part in self.chunks(self.config.corruptions.examples, 4 * CHUNK):
                     settings = {"severity": severity}
@@ -159,10 +158,10 @@ class _Draft:
 
     def explanations(self, model: _Model, robust: Task) -> None:
         config = self.config.explanations
-        for name in config.methods:
-            method = find("attribution", name)
+        controls = self.add("controls", "removal", model, Slice("test", 0, self.shown))
+        for method in _chosen("attribution", config.methods):
             settings = {
-                "method": method.settings(config.settings.get(name)),
+                "method": method.settings(config.settings.get(method.name)),
                 "output": config.output,
                 "baseline": config.baseline,
             }
@@ -175,7 +174,7 @@ class _Draft:
                 settings=settings | {"on": "clean"},
                 version=method.full_version,
             )
-            self.add("faithfulness", method.name, model, part, inputs={"explanation": clean})
+            self.add("faithfulness", method.name, model, part, inputs={"explanation": clean, "controls": controls})
             self.add(
                 "explanation",
                 method.name,
@@ -231,6 +230,11 @@ class _Draft:
         task = Task(cell, model.role, examples, wave)
         self.tasks.append(task)
         return task
+
+
+def _chosen(kind: Kind, names: tuple[str, ...]) -> tuple[Method, ...]:
+    """The methods named, or every one of the kind for "all"."""
+    return methods(kind) if "all" in names else tuple(find(kind, name) for name in dict.fromkeys(names))
 
 
 def _protocol(name: str) -> list[Any]:

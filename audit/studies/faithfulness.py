@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
-
 import torch
 from torch import Tensor
 
 from audit.cell import Cell
-from audit.errors import Interrupted
-from audit.evidence import Better, Evidence, Measurement
-from audit.metrics.orders import CONTROLS, blurred_copy, control_order, order_of
-from audit.metrics.removal import Mode, deletion_area, removal_curves
-from audit.models.under_test import ModelUnderTest
-from audit.passes.fills import fill_images
+from audit.evidence import Evidence
+from audit.metrics.orders import blurred_copy, order_of
 from audit.registry import study
-from audit.seeding import Generators
 from audit.studies.context import Context
-from audit.types import Batch
-
-DEFAULTS: Mapping[str, Any] = {"steps": 24, "fills": ["mean", "blur"], "output": "probability", "random_orders": 2}
-_BETTER: Mapping[Mode, Better] = {"deletion": "lower", "insertion": "higher"}
+from audit.studies.removal import (
+    DEFAULTS,
+    all_curves,
+    arrays,
+    control_orders,
+    from_arrays,
+    generators,
+    measurements,
+    protocol,
+)
+from audit.types import Attributions, Batch
 
 
 @study()
@@ -31,8 +30,9 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     `cell.settings` over `DEFAULTS`: `steps`, `fills`, `output`, `random_orders` (averaged). Measurements:
     `deletion_area` and `insertion_area` of the method, then with `_random`, `_centre`, `_edges`, `_blurred` appended
     for the controls on the same images, steps and fill; a second fill puts its name before that
-    (`deletion_area_blur_random`). Arrays: the curves, as `deletion_curve` and so on. Not applicable where the
-    explanation was not.
+    (`deletion_area_blur_random`). Arrays: the curves, as `deletion_curve` and so on. The controls that are the same
+    for every method come from `cell.inputs["controls"]` where it is given. Not applicable where the explanation
+    was not.
     """
     explained = context.evidence("explanation")
     if explained.status != "measured":
@@ -42,80 +42,24 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     maps = torch.from_numpy(explained.arrays["attributions"].copy()).to(model.device)
     targets = torch.from_numpy(explained.arrays["targets"].copy()).to(model.device)
     batch = context.batch().select(torch.arange(len(maps), device="cpu")).to(model.device)
-    orders = _orders(batch, maps, cell.seed, int(settings["random_orders"]))
+    shared = from_arrays(context.evidence("controls").arrays) if "controls" in cell.inputs else {}
+    orders = _own_orders(batch, maps, cell.seed)
+    if not shared:
+        orders |= control_orders(batch, cell.seed, int(settings["random_orders"]))
     with model.count() as spent:
-        curves = _all_curves(context, model, batch, orders, targets, settings)
+        curves = all_curves(context, model, batch, orders, targets, settings) | shared
     return Evidence(
         cell=cell,
         status="measured",
-        measurements=tuple(_measure(name, curve) for name, curve in curves.items()),
-        arrays={name.replace("_area", "_curve"): curve.cpu().numpy() for name, curve in curves.items()},
-        facts={"protocol": _protocol(settings), **settings},
+        measurements=measurements(curves),
+        arrays=arrays(curves),
+        facts={"protocol": protocol(settings), **settings},
         forwards=spent.passes.forwards,
         backwards=spent.passes.backwards,
     )
 
 
-def _orders(batch: Batch, maps: Tensor, seed: int, random_orders: int) -> dict[str, Tensor]:
-    def generators(purpose: str) -> Generators:
-        return Generators.of(batch.ids, seed=seed, purpose=f"faithfulness/{purpose}", device=maps.device)
-
-    orders = {"": order_of(maps, generators("ties")), "blurred": order_of(blurred_copy(maps), generators("ties"))}
-    for control in CONTROLS:
-        repeats = random_orders if control == "random" else 1
-        for repeat in range(repeats):
-            orders[f"{control}#{repeat}"] = control_order(control, batch.images, generators(control).fork(repeat))
-    return orders
-
-
-def _all_curves(
-    context: Context,
-    model: ModelUnderTest,
-    batch: Batch,
-    orders: Mapping[str, Tensor],
-    targets: Tensor,
-    settings: Mapping[str, Any],
-) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    modes: tuple[Mode, ...] = ("deletion", "insertion")
-    fills = list(settings["fills"])
-    for position, fill in enumerate(fills):
-        stand_in = fill_images(batch.images, fill)
-        for mode in modes:
-            if context.stopping():
-                raise Interrupted("Stopped while measuring faithfulness; the same command resumes.")
-            curves = removal_curves(
-                model,
-                batch.images,
-                orders,
-                targets=targets,
-                fill=stand_in,
-                mode=mode,
-                steps=int(settings["steps"]),
-                output=settings["output"],
-            )
-            found |= _named(curves, f"{mode}_area" + (f"_{fill}" if position else ""))
-            context.progress(2 * position + modes.index(mode) + 1, 2 * len(fills))
-    return found
-
-
-def _named(curves: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Repeats of a control are averaged; the method's own curve carries no suffix."""
-    groups: dict[str, list[Tensor]] = {}
-    for name, curve in curves.items():
-        groups.setdefault(name.split("#")[0], []).append(curve)
-    return {prefix + (f"_{name}" if name else ""): torch.stack(group).mean(0) for name, group in groups.items()}
-
-
-def _measure(name: str, curves: Tensor) -> Measurement:
-    better = _BETTER[cast(Mode, name.split("_")[0])]
-    return Measurement(name, "mean output", better, deletion_area(curves).double().cpu().numpy())
-
-
-def _protocol(settings: Mapping[str, Any]) -> str:
-    fills = " and ".join(str(fill) for fill in settings["fills"])
-    return (
-        f"{settings['steps']} equal steps over all pixels, highest attribution first, filled with {fills}; "
-        f"the {settings['output']} of the explained class; controls on the same images: {settings['random_orders']} "
-        "random orders (averaged), the centre, an edge detector, the map blurred."
-    )
+def _own_orders(batch: Batch, maps: Attributions, seed: int) -> dict[str, Tensor]:
+    """The map's order, and that of the map blurred."""
+    ties = generators(batch, seed, "ties")
+    return {"": order_of(maps, ties), "blurred": order_of(blurred_copy(maps), ties)}

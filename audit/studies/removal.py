@@ -1,0 +1,107 @@
+"""Deletion and insertion curves of named orders of pixels: what faithfulness and its controls both measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from audit.errors import Interrupted
+from audit.evidence import Array, Better, Measurement
+from audit.metrics.orders import CONTROLS, control_order
+from audit.metrics.removal import Mode, deletion_area, removal_curves
+from audit.models.under_test import ModelUnderTest
+from audit.passes.fills import fill_images
+from audit.seeding import Generators
+from audit.studies.context import Context
+from audit.types import Batch
+
+DEFAULTS: Mapping[str, Any] = {"steps": 24, "fills": ["mean", "blur"], "output": "probability", "random_orders": 2}
+_BETTER: Mapping[Mode, Better] = {"deletion": "lower", "insertion": "higher"}
+
+
+def control_orders(batch: Batch, seed: int, random_orders: int) -> dict[str, Tensor]:
+    """Orders that know nothing of the model, int64 (N, H x W) each; repeats of one control end in #0, #1, ..."""
+    orders = {}
+    for control in CONTROLS:
+        for repeat in range(random_orders if control == "random" else 1):
+            draws = generators(batch, seed, control).fork(repeat)
+            orders[f"{control}#{repeat}"] = control_order(control, batch.images, draws)
+    return orders
+
+
+def generators(batch: Batch, seed: int, purpose: str) -> Generators:
+    """One generator an example, for ties and random orders."""
+    return Generators.of(batch.ids, seed=seed, purpose=f"faithfulness/{purpose}", device=batch.images.device)
+
+
+def all_curves(
+    context: Context,
+    model: ModelUnderTest,
+    batch: Batch,
+    orders: Mapping[str, Tensor],
+    targets: Tensor,
+    settings: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    """Curves (N, steps + 1) by name, "deletion_area_random" and so on; repeats of a control are averaged."""
+    found: dict[str, Tensor] = {}
+    modes: tuple[Mode, ...] = ("deletion", "insertion")
+    fills = list(settings["fills"])
+    for position, fill in enumerate(fills):
+        stand_in = fill_images(batch.images, fill)
+        for mode in modes:
+            if context.stopping():
+                raise Interrupted("Stopped while measuring faithfulness; the same command resumes.")
+            curves = removal_curves(
+                model,
+                batch.images,
+                orders,
+                targets=targets,
+                fill=stand_in,
+                mode=mode,
+                steps=int(settings["steps"]),
+                output=settings["output"],
+            )
+            found |= _named(curves, f"{mode}_area" + (f"_{fill}" if position else ""))
+            context.progress(2 * position + modes.index(mode) + 1, 2 * len(fills))
+    return found
+
+
+def _named(curves: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Repeats of a control are averaged; the method's own curve carries no suffix."""
+    groups: dict[str, list[Tensor]] = {}
+    for name, curve in curves.items():
+        groups.setdefault(name.split("#")[0], []).append(curve)
+    return {prefix + (f"_{name}" if name else ""): torch.stack(group).mean(0) for name, group in groups.items()}
+
+
+def measurements(curves: Mapping[str, Tensor]) -> tuple[Measurement, ...]:
+    """The area under each curve, per example."""
+    return tuple(_measure(name, curve) for name, curve in curves.items())
+
+
+def arrays(curves: Mapping[str, Tensor]) -> dict[str, Array]:
+    """The curves as evidence keeps them; `from_arrays` reads them back."""
+    return {name.replace("_area", "_curve"): curve.cpu().numpy() for name, curve in curves.items()}
+
+
+def from_arrays(stored: Mapping[str, Array]) -> dict[str, Tensor]:
+    """What `arrays` wrote."""
+    return {name.replace("_curve", "_area"): torch.from_numpy(array.copy()) for name, array in stored.items()}
+
+
+def _measure(name: str, curves: Tensor) -> Measurement:
+    better = _BETTER[cast(Mode, name.split("_")[0])]
+    return Measurement(name, "mean output", better, deletion_area(curves).double().cpu().numpy())
+
+
+def protocol(settings: Mapping[str, Any]) -> str:
+    """The protocol in words: areas of different protocols may not be compared."""
+    fills = " and ".join(str(fill) for fill in settings["fills"])
+    return (
+        f"{settings['steps']} equal steps over all pixels, highest attribution first, filled with {fills}; "
+        f"the {settings['output']} of the explained class; controls on the same images: {settings['random_orders']} "
+        "random orders (averaged), the centre, an edge detector, the map blurred."
+    )

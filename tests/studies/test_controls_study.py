@@ -1,0 +1,40 @@
+from dataclasses import replace
+
+import numpy as np
+from bare_context import bare_context
+
+from audit.cell import Cell
+from audit.evidence import Evidence
+from audit.models.under_test import ModelUnderTest
+from audit.studies.controls import controls
+from audit.studies.explanation import explanation
+from audit.studies.faithfulness import faithfulness
+from audit.types import Batch
+
+SETTINGS = {"steps": 6}
+
+
+def test_controls_measured_once_are_those_measured_with_each_method(
+    cnn_model: ModelUnderTest, cnn_batch: Batch
+) -> None:
+    asked = Cell("explanation", "saliency", settings={"method": {}, "output": "logit", "baseline": None})
+    inputs = {"explanation": explanation(bare_context(cnn_model, cnn_batch, asked), asked)}
+    once = Cell("controls", "removal", settings=SETTINGS)
+    inputs["controls"] = controls(bare_context(cnn_model, cnn_batch, once), once)
+
+    def judged(*names: str) -> Evidence:
+        cell = Cell(
+            "faithfulness", "saliency", settings=SETTINGS, inputs={name: inputs[name].cell.key for name in names}
+        )
+        return faithfulness(replace(bare_context(cnn_model, cnn_batch, cell), evidence=inputs.__getitem__), cell)
+
+    alone, shared = judged("explanation"), judged("explanation", "controls")
+    assert {m.name for m in alone.measurements} == {m.name for m in shared.measurements}
+    for measurement in alone.measurements:
+        np.testing.assert_allclose(
+            measurement.per_example,
+            shared.measurement(measurement.name).per_example,
+            atol=1e-6,
+            err_msg=measurement.name,
+        )
+    assert shared.forwards < 0.5 * alone.forwards
