@@ -54,14 +54,17 @@ def harden(
         from audit.cli.jobs import Job, carry_out
         from audit.config import load_config
 
-        flags = {
-            "data.source": data,
-            "data.image_size": image_size,
-            "model.weights": model,
-            "model.architecture": architecture,
-            "model.mean": flag.numbers(mean, "--mean"),
-            "model.std": flag.numbers(std, "--std"),
-            "model.trust": flag.trusted(trust),
+        flags = flag.subject(
+            data=data,
+            model=model,
+            architecture=architecture,
+            mean=mean,
+            std=std,
+            trust=trust,
+            image_size=image_size,
+            seed=seed,
+            device=device,
+        ) | {
             "hardening.enabled": True,
             "hardening.recipe": recipe,
             "hardening.epochs": epochs,
@@ -71,8 +74,6 @@ def harden(
             "hardening.from_scratch": from_scratch,
             "robustness.norm": norm,
             "robustness.eps": eps,
-            "seed": seed,
-            "device": device,
         }
         outcome = carry_out(
             Job(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out), voice

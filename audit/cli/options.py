@@ -83,6 +83,32 @@ def overrides(flags: Mapping[str, Any], settings: Sequence[str] | None = None) -
     return nested
 
 
+def subject(
+    *,
+    data: str | None,
+    model: str | None = None,
+    architecture: str | None,
+    mean: str | None = None,
+    std: str | None = None,
+    trust: Sequence[Path] | None,
+    image_size: int | None = None,
+    seed: int | None,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """The flags that say what is worked on, by configuration key."""
+    return {
+        "data.source": data,
+        "data.image_size": image_size,
+        "model.weights": model,
+        "model.architecture": architecture,
+        "model.mean": numbers(mean, "--mean"),
+        "model.std": numbers(std, "--std"),
+        "model.trust": [{"path": str(path)} for path in trust] if trust else None,
+        "seed": seed,
+        "device": device,
+    }
+
+
 def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
     """Comma-separated numbers. Raises UsageError."""
     if text is None:
@@ -101,11 +127,6 @@ def seconds(text: str | None, flag: str) -> float | None:
     if not match or float(match[1]) == 0:
         raise UsageError(f"{flag} {text!r} is not a duration: write 90s, 12m or 1.5h.")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def trusted(paths: Sequence[Path] | None) -> list[dict[str, str]] | None:
-    """The configuration's form of --trust."""
-    return [{"path": str(path)} for path in paths] if paths else None
 
 
 def _put(nested: dict[str, Any], key: str, value: Any) -> None:

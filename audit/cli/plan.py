@@ -43,15 +43,9 @@ def plan(
         from audit.job.prepare import prepare
         from audit.planning import make_plan
 
-        flags = {
-            "data.source": data,
-            "model.weights": model,
-            "model.architecture": architecture,
-            "model.mean": flag.numbers(mean, "--mean"),
-            "model.std": flag.numbers(std, "--std"),
-            "model.trust": flag.trusted(trust),
-            "seed": seed,
-        }
+        flags = flag.subject(
+            data=data, model=model, architecture=architecture, mean=mean, std=std, trust=trust, seed=seed
+        )
         chosen = load_config(config, preset=preset, overrides=flag.overrides(flags, settings))
         store = RunFolder(out).store
         rows: list[dict[str, Any]] = [

@@ -58,22 +58,23 @@ def run(
         from audit.cli.jobs import Job, carry_out
         from audit.config import load_config
 
-        flags = {
-            "data.source": data,
-            "data.image_size": image_size,
-            "model.weights": model,
-            "model.architecture": architecture,
-            "model.mean": flag.numbers(mean, "--mean"),
-            "model.std": flag.numbers(std, "--std"),
-            "model.trust": flag.trusted(trust),
+        flags = flag.subject(
+            data=data,
+            model=model,
+            architecture=architecture,
+            mean=mean,
+            std=std,
+            trust=trust,
+            image_size=image_size,
+            seed=seed,
+            device=device,
+        ) | {
             "robustness.norm": norm,
             "robustness.eps": eps,
             "robustness.battery": battery,
             "robustness.examples": examples,
             "corruptions.examples": examples,
             "hardening.enabled": harden,
-            "seed": seed,
-            "device": device,
         }
         carry_out(
             Job(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out, gate=gate), voice

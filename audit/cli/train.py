@@ -48,11 +48,9 @@ def train(
         from audit.cli.jobs import Job, carry_out
         from audit.config import load_config
 
-        flags = {
-            "data.source": data,
-            "data.image_size": image_size,
-            "model.architecture": architecture,
-            "model.trust": flag.trusted(trust),
+        flags = flag.subject(
+            data=data, architecture=architecture, trust=trust, image_size=image_size, seed=seed, device=device
+        ) | {
             "training.recipe": recipe,
             "training.epochs": epochs,
             "training.batch_size": batch_size,
@@ -62,7 +60,5 @@ def train(
             "robustness.norm": norm,
             "robustness.eps": eps,
             "hardening.enabled": False,
-            "seed": seed,
-            "device": device,
         }
         carry_out(Job(load_config(config, overrides=flag.overrides(flags, settings)), out, scope="train"), voice)
