@@ -37,9 +37,10 @@ def _judge(at: Condition, entries: tuple[Entry, ...], criteria: CriteriaConfig, 
     share = share_of(outcomes(entries, "robust").values)
     reasons = tuple(dict.fromkeys((*doubts(entries), *hidden)))
     verdict: Verdict = at_least(share, criteria.robust_accuracy)
-    if reasons and verdict == "pass":
+    doubted = reasons
+    if doubted and verdict == "pass":
         verdict = "inconclusive"
-    if not reasons and verdict == "inconclusive":
+    if not doubted and verdict == "inconclusive":
         reasons = (f"The 95% interval {share.low:.1%} to {share.high:.1%} holds the threshold: too few images.",)
     values = values_of(
         share,
@@ -47,6 +48,7 @@ def _judge(at: Condition, entries: tuple[Entry, ...], criteria: CriteriaConfig, 
         threat=threat_text(at.norm, at.eps),
         battery=at.method,
         reasons=" ".join(reasons),
+        doubts=len(doubted),
     )
     return Conclusion(verdict, share, keys(entries), values)
 

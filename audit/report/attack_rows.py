@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audit.dossier import Entry
-from audit.report.schema import AttackRow, Cost
+from audit.report.schema import AttackRow
+from audit.report.values import Cost
 
 _WITHIN = 1 + 1e-6
 

@@ -11,7 +11,8 @@ import altair as alt
 import vl_convert
 
 from audit.report.locale import Locale
-from audit.report.schema import AccuracyPart, CorruptionRow, RobustnessPart, Share
+from audit.report.schema import AccuracyPart, CorruptionRow, RobustnessPart
+from audit.report.values import Share
 
 _INK, _FAINT, _GRID = "var(--ink)", "var(--ink-soft)", "var(--line)"
 _WIDTH, _HEIGHT = 460, 240

@@ -13,7 +13,8 @@ from audit.evidence import Array, Evidence
 from audit.metrics.classification import probabilities
 from audit.report.facts import RunFacts
 from audit.report.images import heatmap, picture, picture_of_floats
-from audit.report.schema import GalleryItem, GalleryView, Heatmap
+from audit.report.schema import GalleryItem, GalleryView
+from audit.report.values import Heatmap
 
 CLEAN = "clean"
 """The name under which a battery books images that were wrong before any attack."""

@@ -14,10 +14,12 @@ from markupsafe import Markup, escape
 from audit.assets import folder
 from audit.checks.names import written
 from audit.checks.readings import threat_text
+from audit.report.compare import RunComparison
 from audit.report.locale import load_locale
 from audit.report.page import page
-from audit.report.schema import AuditDocument, Share
+from audit.report.schema import AuditDocument
 from audit.report.text import visible
+from audit.report.values import Share
 
 
 def render_html(document: AuditDocument, *, language: str = "en") -> str:
@@ -35,6 +37,13 @@ def render_html(document: AuditDocument, *, language: str = "en") -> str:
             policy=_policy(style, script),
         )
     )
+
+
+def render_comparison(comparison: RunComparison, *, language: str = "en") -> str:
+    """The comparison of two runs as a page of its own, without script."""
+    style = _asset("report.css")
+    template = _environment().get_template("compare.html.j2")
+    return template.render(c=comparison, t=load_locale(language), style=Markup(style), policy=_policy(style, ""))
 
 
 @cache

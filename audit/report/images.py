@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from audit.evidence import Array
-from audit.report.schema import Heatmap, Picture
+from audit.report.values import Heatmap, Picture
 
 LARGEST = 112
 """Pixels a side above which a thumbnail is made."""

@@ -17,16 +17,15 @@ from audit.report.schema import (
     AccuracyPart,
     ClassRow,
     CorruptionRow,
-    Cost,
     CurvePoint,
     ExplanationPart,
     Gap,
     OutcomeRow,
     ReliabilityBin,
     RobustnessPart,
-    Share,
     StudyCost,
 )
+from audit.report.values import Cost, Share
 from audit.statistics import Interval, share_of
 
 

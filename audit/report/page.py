@@ -21,8 +21,8 @@ from audit.report.schema import (
     GalleryItem,
     GalleryView,
     RobustnessPart,
-    Share,
 )
+from audit.report.values import Share
 
 SECTIONS = ("accuracy", "robustness", "corruptions", "explanations", "comparison", "protocol")
 
@@ -74,9 +74,7 @@ class Page:
     scores: tuple[Score, ...]
     first: tuple[Told, ...]
     by_section: dict[str, tuple[Told, ...]]
-    robustness_chart: Markup
-    reliability_chart: Markup
-    corruption_chart: Markup
+    charts: dict[str, Markup]
     recalls: tuple[tuple[str, tuple[ClassRow, ...]], ...]
     severities: tuple[int, ...]
     corruption_table: tuple[tuple[str, str, dict[int, Share]], ...]
@@ -85,8 +83,8 @@ class Page:
     labels: tuple[str, ...]
 
 
-def page(document: AuditDocument, locale: Locale) -> Page:
-    """The document as the page tells it in the locale's language."""
+def page(document: AuditDocument, locale: Locale, *, draw: bool = True) -> Page:
+    """The document as the page tells it in the locale's language; without its charts unless `draw`."""
     roles = tuple(model.role for model in document.models)
     told = [_told(f, document, locale, i) for i, f in enumerate(ranked(document.findings))]
     first = worst(document.findings)
@@ -96,13 +94,7 @@ def page(document: AuditDocument, locale: Locale) -> Page:
         scores=tuple(_score(role, document) for role in roles),
         first=tuple(next(t for t in told if t.finding is f) for f in first),
         by_section={s: tuple(t for t in told if t.finding.section == s) for s in SECTIONS},
-        robustness_chart=_robustness_charts(document.robustness, locale),
-        reliability_chart=Markup(charts.reliability_diagram(document.accuracy, locale))
-        if document.accuracy
-        else Markup(),
-        corruption_chart=Markup(charts.corruption_chart(document.corruptions, locale))
-        if document.corruptions
-        else Markup(),
+        charts=_charts(document, locale) if draw else {},
         recalls=_recalls(document.accuracy),
         severities=tuple(sorted({row.severity for row in document.corruptions})),
         corruption_table=_corruption_table(document.corruptions),
@@ -176,12 +168,17 @@ def _headline(part: RobustnessPart) -> Share:
     return min(part.curve, key=lambda point: abs(point.eps - part.eps)).robust
 
 
-def _robustness_charts(parts: Sequence[RobustnessPart], locale: Locale) -> Markup:
-    """One chart a norm: eps of different norms share no axis."""
-    norms = dict.fromkeys(part.norm for part in parts)
-    return Markup("").join(
-        Markup(charts.robustness_curve([p for p in parts if p.norm == norm], locale)) for norm in norms
-    )
+def _charts(document: AuditDocument, locale: Locale) -> dict[str, Markup]:
+    """By section; one robustness chart a norm, since eps of different norms share no axis."""
+    drawn: dict[str, str] = {}
+    if document.accuracy:
+        drawn["accuracy"] = charts.reliability_diagram(document.accuracy, locale)
+    norms = dict.fromkeys(part.norm for part in document.robustness)
+    parts = ([part for part in document.robustness if part.norm == norm] for norm in norms)
+    drawn["robustness"] = "".join(charts.robustness_curve(same, locale) for same in parts)
+    if document.corruptions:
+        drawn["corruptions"] = charts.corruption_chart(document.corruptions, locale)
+    return {section: Markup(chart) for section, chart in drawn.items()}
 
 
 def _corruption_table(rows: Sequence[CorruptionRow]) -> tuple[tuple[str, str, dict[int, Share]], ...]:

@@ -4,52 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from audit.evidence import Status, Verdict
+from audit.report.values import Cost, Heatmap, Part, Picture, Share
 
 SCHEMA_VERSION = 1
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class Share(_Part):
-    """A share of examples with its 95% interval (Wilson, unless `method` says otherwise)."""
-
-    estimate: float
-    low: float
-    high: float
-    n: int
-    method: str = "Wilson 95%"
-
-
-class Cost(_Part):
-    """Examples forwarded and back-propagated."""
-
-    forwards: int
-    backwards: int
-
-
-class Picture(_Part):
-    """A thumbnail: base64 of `media_type` bytes, `height` x `width` pixels; lossless up to 64 pixels a side."""
-
-    media_type: str
-    height: int
-    width: int
-    data: str
-
-
-class Heatmap(_Part):
-    """An attribution as a grey sprite in 32 shades: pixel 0..255 stands for -scale..scale (signed) or 0..scale."""
-
-    picture: Picture
-    signed: bool
-    scale: float
-
-
-class Subject(_Part):
+class Subject(Part):
     """What was audited, on what."""
 
     title: str
@@ -60,7 +23,7 @@ class Subject(_Part):
     notes: list[str]
 
 
-class AuditedModel(_Part):
+class AuditedModel(Part):
     """One model of the run. `history` is one row an epoch where it was trained here."""
 
     role: str
@@ -74,7 +37,7 @@ class AuditedModel(_Part):
     notes: list[str] = Field(default_factory=list)
 
 
-class FindingPart(_Part):
+class FindingPart(Part):
     """A check's conclusion (see `audit.evidence.Finding`)."""
 
     check: str
@@ -95,7 +58,7 @@ class FindingPart(_Part):
     values: dict[str, str | float] = Field(default_factory=dict)
 
 
-class ClassRow(_Part):
+class ClassRow(Part):
     """One class: precision, recall, F1 and the number of its examples."""
 
     name: str
@@ -105,7 +68,7 @@ class ClassRow(_Part):
     support: int
 
 
-class ReliabilityBin(_Part):
+class ReliabilityBin(Part):
     """Predictions whose confidence lies in (low, high]: how many, how confident, how often right."""
 
     low: float
@@ -115,7 +78,7 @@ class ReliabilityBin(_Part):
     accuracy: float
 
 
-class AccuracyPart(_Part):
+class AccuracyPart(Part):
     """Clean accuracy, by class, and calibration of one model."""
 
     role: str
@@ -127,14 +90,14 @@ class AccuracyPart(_Part):
     cost: Cost
 
 
-class CurvePoint(_Part):
+class CurvePoint(Part):
     """Robust accuracy at one eps: an upper bound on the truth."""
 
     eps: float
     robust: Share
 
 
-class AttackRow(_Part):
+class AttackRow(Part):
     """One attack of the battery: what it was given, what it broke first, its cost; `reason` why it did not run."""
 
     name: str
@@ -146,7 +109,7 @@ class AttackRow(_Part):
     reason: str = ""
 
 
-class RobustnessPart(_Part):
+class RobustnessPart(Part):
     """One model under one norm."""
 
     role: str
@@ -163,7 +126,7 @@ class RobustnessPart(_Part):
     cost: Cost
 
 
-class CorruptionRow(_Part):
+class CorruptionRow(Part):
     """Accuracy of one model under one corruption at one severity, 1 to 5."""
 
     role: str
@@ -173,7 +136,7 @@ class CorruptionRow(_Part):
     cost: Cost
 
 
-class FaithfulnessRow(_Part):
+class FaithfulnessRow(Part):
     """Deletion or insertion of the pixels a method ranks first, beside a random order.
 
     `advantage` is how much better than random, positive when it is; `low` and `high` its 95% bounds.
@@ -191,7 +154,7 @@ class FaithfulnessRow(_Part):
     protocol: str
 
 
-class ExplanationPart(_Part):
+class ExplanationPart(Part):
     """One method on one model: what it explains, or why it does not apply."""
 
     role: str
@@ -206,7 +169,7 @@ class ExplanationPart(_Part):
     cost: Cost
 
 
-class GalleryView(_Part):
+class GalleryView(Part):
     """One image as one model sees it. `maps` and `adversarial_maps` are by method."""
 
     role: str
@@ -221,7 +184,7 @@ class GalleryView(_Part):
     adversarial_maps: dict[str, Heatmap]
 
 
-class GalleryItem(_Part):
+class GalleryItem(Part):
     """One image with its label, and how each model sees it."""
 
     id: str
@@ -230,7 +193,7 @@ class GalleryItem(_Part):
     views: list[GalleryView]
 
 
-class ComparisonRow(_Part):
+class ComparisonRow(Part):
     """Standard against hardened on the same examples (paired): what newly broke and what was mended."""
 
     quantity: str
@@ -244,7 +207,7 @@ class ComparisonRow(_Part):
     newly_right: int
 
 
-class OutcomeRow(_Part):
+class OutcomeRow(Part):
     """Yes or no for each example from place `start` of the audit order on, as a text of 1 and 0."""
 
     role: str
@@ -253,7 +216,7 @@ class OutcomeRow(_Part):
     outcomes: str
 
 
-class Gap(_Part):
+class Gap(Part):
     """What was planned and gives no number: failed, or without meaning here."""
 
     study: str
@@ -263,7 +226,7 @@ class Gap(_Part):
     reason: str
 
 
-class StudyCost(_Part):
+class StudyCost(Part):
     """What one study of one model cost."""
 
     study: str
@@ -272,7 +235,7 @@ class StudyCost(_Part):
     cost: Cost
 
 
-class Protocol(_Part):
+class Protocol(Part):
     """How the numbers came about, and the commands that give them again."""
 
     seed: int
@@ -283,7 +246,7 @@ class Protocol(_Part):
     costs: list[StudyCost]
 
 
-class Summary(_Part):
+class Summary(Part):
     """The verdict in one sentence."""
 
     verdict: Verdict
@@ -291,7 +254,7 @@ class Summary(_Part):
     complete: bool
 
 
-class AuditDocument(_Part):
+class AuditDocument(Part):
     """Everything a run found."""
 
     schema_version: int = SCHEMA_VERSION

@@ -26,8 +26,9 @@ from audit.errors import UsageError
 from audit.report.attack_rows import attack_rows
 from audit.report.document import build_document, read_document, to_json, write_document
 from audit.report.images import heatmap, picture
-from audit.report.schema import AuditDocument, Picture
+from audit.report.schema import AuditDocument
 from audit.report.text import visible, without_paths
+from audit.report.values import Picture
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,9 @@ def test_numbers_have_six_significant_digits(document: AuditDocument) -> None:
 
 def test_the_summary_speaks_of_the_model_under_test(document: AuditDocument) -> None:
     assert document.summary.verdict == "fail"
-    assert document.summary.sentence.startswith("Not ready to ship: under attack within linf 0.1 the standard model gets only ")
+    assert document.summary.sentence.startswith(
+        "Not ready to ship: under attack within linf 0.1 the standard model gets only "
+    )
     assert "The hardened model mends that" in document.summary.sentence
 
 

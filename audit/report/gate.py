@@ -1,0 +1,55 @@
+"""Findings under a policy: what stops a pipeline, without running anything again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audit.checks.policy import Outcome, Policy, line_of
+from audit.evidence import Verdict
+from audit.report.schema import FindingPart
+from audit.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A finding under a policy: its verdict there, what follows, and the line of the policy that says so."""
+
+    finding: FindingPart
+    verdict: Verdict
+    outcome: Outcome
+    line: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Every finding under a policy; `source` is the policy file's name, empty for the built-in one."""
+
+    rows: tuple[Gated, ...]
+    source: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is an error."""
+        return all(row.outcome != "error" for row in self.rows)
+
+
+def gate(findings: Sequence[FindingPart], policy: Policy | None = None, *, text: str = "", source: str = "") -> Gate:
+    """`findings` under `policy`; by default failures are errors, and what cannot be told is a warning.
+
+    `text` is the policy file's, to point at its lines; `source` its name.
+    """
+    policy = policy or Policy()
+    return Gate(tuple(_gated(finding, policy, text) for finding in findings), source)
+
+
+def _gated(finding: FindingPart, policy: Policy, text: str) -> Gated:
+    rule = policy.rule(finding.check)
+    verdict = rule.verdict(finding.verdict, _interval(finding), doubted=bool(finding.values.get("doubts")))
+    return Gated(finding, verdict, rule.outcome(verdict, finding.role), line_of(text, finding.check))
+
+
+def _interval(finding: FindingPart) -> Interval | None:
+    if finding.interval is None or finding.estimate is None:
+        return None
+    return Interval(finding.estimate, finding.interval[0], finding.interval[1], finding.n, "")

@@ -1,0 +1,79 @@
+"""The findings as JUnit XML, for the test panel of a pipeline."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as xml
+
+from audit.report.gate import Gate, Gated, gate
+from audit.report.schema import AuditDocument, Gap
+from audit.report.text import visible
+
+
+def render_junit(document: AuditDocument, under: Gate | None = None) -> str:
+    """One suite a model, one case a finding. Under the gate, errors are failures and warnings stand in the output.
+
+    What was planned and failed is an error; what is switched off or was not run is skipped.
+    """
+    under = under or gate(document.findings)
+    root = xml.Element("testsuites", name="audit")
+    for role in dict.fromkeys([model.role for model in document.models] + [g.role for g in document.gaps]):
+        rows = [row for row in under.rows if row.finding.role == role]
+        gaps = [gap for gap in document.gaps if gap.role == role and gap.status == "failed"]
+        _suite(root, role, rows, gaps)
+    xml.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(root, encoding="unicode") + "\n"
+
+
+def _suite(root: xml.Element, role: str, rows: list[Gated], gaps: list[Gap]) -> None:
+    suite = xml.SubElement(
+        root,
+        "testsuite",
+        name=visible(role),
+        tests=str(len(rows) + len(gaps)),
+        failures=str(sum(row.outcome == "error" for row in rows)),
+        errors=str(len(gaps)),
+        skipped=str(sum(_skipped(row) for row in rows)),
+    )
+    for row in rows:
+        _case(suite, row)
+    for gap in gaps:
+        name = f"{gap.study}: {gap.method}"
+        case = xml.SubElement(suite, "testcase", classname=f"audit.{gap.study}", name=visible(name))
+        xml.SubElement(case, "error", message=visible(gap.reason), type=gap.status)
+
+
+def _case(suite: xml.Element, row: Gated) -> None:
+    finding = row.finding
+    case = xml.SubElement(suite, "testcase", classname=f"audit.{finding.section}", name=case_name(row))
+    if _skipped(row):
+        xml.SubElement(case, "skipped", message=visible(finding.title))
+    elif row.outcome == "error":
+        failure = xml.SubElement(case, "failure", message=visible(finding.title), type=row.verdict)
+        failure.text = details(row)
+    else:
+        xml.SubElement(case, "system-out").text = f"{row.verdict}: {visible(finding.title)}\n{details(row)}"
+
+
+def case_name(row: Gated) -> str:
+    """The check, with what it was about where it speaks of several things."""
+    about = row.finding.values.get("identifier") or row.finding.values.get("threat") or ""
+    return visible(f"{row.finding.check} {about}".strip())
+
+
+def details(row: Gated) -> str:
+    """Explanation, criterion, numbers, advice and command, a line each."""
+    finding = row.finding
+    bounds = f"{finding.interval[0]:.4g} to {finding.interval[1]:.4g}" if finding.interval else "none"
+    estimate = "none" if finding.estimate is None else f"{finding.estimate:.4g}"
+    lines = [
+        finding.explanation,
+        f"Criterion: {finding.criterion}",
+        f"Estimate {estimate}, 95% interval {bounds}, n = {finding.n}.",
+        finding.advice,
+        finding.command and f"Run: {finding.command}",
+    ]
+    return "\n".join(visible(line) for line in lines if line)
+
+
+def _skipped(row: Gated) -> bool:
+    return row.outcome == "off" or row.verdict == "not_run"

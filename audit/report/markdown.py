@@ -1,0 +1,88 @@
+"""The document as Markdown: a summary for a merge request, and a model card."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from audit.assets import folder
+from audit.checks.names import written
+from audit.checks.readings import threat_text
+from audit.report.gate import Gate, gate
+from audit.report.locale import load_locale
+from audit.report.page import Told, page
+from audit.report.schema import AuditDocument
+from audit.report.text import visible
+from audit.report.values import Share
+
+
+@dataclass(frozen=True)
+class Line:
+    """A finding in the reader's language, with what the gate makes of it."""
+
+    told: Told
+    verdict: str
+    outcome: str
+
+
+def render_markdown(document: AuditDocument, under: Gate | None = None, *, language: str = "en") -> str:
+    """The verdict, the numbers at a glance and what stops or warns: for a merge request."""
+    return _render("summary.md.j2", document, under, language)
+
+
+def render_card(document: AuditDocument, under: Gate | None = None, *, language: str = "en") -> str:
+    """A model card (Mitchell et al. 2019, arXiv:1810.03993) of what was measured, and of what was not."""
+    return _render("card.md.j2", document, under, language)
+
+
+def _render(template: str, document: AuditDocument, under: Gate | None, language: str) -> str:
+    locale = load_locale(language)
+    shown = page(document, locale, draw=False)
+    told = {id(one.finding): one for ones in shown.by_section.values() for one in ones}
+    rows = [
+        Line(told[id(row.finding)], row.verdict, row.outcome)
+        for row in (under or gate(document.findings)).rows
+        if id(row.finding) in told
+    ]
+    text = _environment().get_template(template).render(d=document, t=locale, page=shown, rows=rows)
+    return _single_blank_lines(text)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(folder("templates")),
+        autoescape=False,  # Markdown has its own escapes: every value passes `md` or `code`
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "md": escaped,
+        "code": lambda text: visible(str(text)).replace("`", "'"),
+        "percent": lambda value: f"{value:.1%}",
+        "number": lambda value: f"{value:,}",
+        "share": _share,
+        "written": written,
+        "threat": lambda eps, norm: threat_text(norm, eps),
+    }
+    return environment
+
+
+def escaped(text: object) -> str:
+    """`text` with everything Markdown, HTML or a mention could make of it taken literally."""
+    plain = visible(str(text)).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]{}#|~!>])", r"\\\1", plain).replace("@", "&#64;")
+
+
+def _share(share: Share | None) -> str:
+    return "–" if share is None else f"{share.estimate:.1%} ({100 * share.low:.1f}–{100 * share.high:.1f}%)"
+
+
+def _single_blank_lines(text: str) -> str:
+    lines = (list(group) for _, group in groupby(text.splitlines(), key=lambda line: not line.strip()))
+    return "\n".join(line for group in lines for line in (group[:1] if not group[0].strip() else group)) + "\n"

@@ -1,0 +1,89 @@
+"""The findings as SARIF 2.1.0: stable rule ids, pointing at the lines of the policy they answer to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from audit.registry import methods
+from audit.report.gate import Gate, Gated, gate
+from audit.report.junit import case_name, details
+from audit.report.schema import AuditDocument, Gap
+from audit.report.text import visible
+
+_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS = {"error": "error", "warn": "warning", "note": "none", "off": "none"}
+_KINDS = {"fail": "fail", "warn": "fail", "inconclusive": "review", "not_run": "notApplicable"}
+
+
+def render_sarif(document: AuditDocument, under: Gate | None = None) -> str:
+    """One run with a rule a check and a result a finding; findings switched off are suppressed, not hidden.
+
+    Results point at the policy file of the gate, at audit.json where there is none.
+    """
+    under = under or gate(document.findings)
+    rules = [_rule(name) for name in sorted({row.finding.check for row in under.rows})]
+    gaps = [gap for gap in document.gaps if gap.status == "failed"]
+    run: dict[str, Any] = {
+        "tool": {"driver": {"name": "audit", "version": document.tool["version"], "rules": rules}},
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(row, under.source) for row in under.rows],
+        "invocations": [
+            {
+                "executionSuccessful": document.summary.complete,
+                "toolExecutionNotifications": [_notification(gap) for gap in gaps],
+            }
+        ],
+    }
+    body = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def rule_id(check: str) -> str:
+    """The identifier a pipeline may mute or track."""
+    return f"audit/{check}"
+
+
+def _rule(name: str) -> dict[str, Any]:
+    rule: dict[str, Any] = {"id": rule_id(name), "name": name.title().replace("-", "")}
+    known = {method.name: method for method in methods("check")}
+    if name in known:
+        text = known[name].summary or name
+        rule |= {"shortDescription": {"text": text}, "properties": {"tags": [str(known[name].facts["section"])]}}
+    return rule
+
+
+def _result(row: Gated, source: str) -> dict[str, Any]:
+    finding = row.finding
+    level = _LEVELS[row.outcome]
+    kind = _KINDS.get(row.verdict, "pass")
+    result: dict[str, Any] = {
+        "ruleId": rule_id(finding.check),
+        "level": level if kind == "fail" else "none",
+        "kind": kind,
+        "message": {"text": f"{visible(finding.title)}\n{details(row)}"},
+        "locations": [_location(source, row.line)],
+        "partialFingerprints": {"auditFinding/v1": _fingerprint(row)},
+        "properties": {"role": finding.role, "outcome": row.outcome, "n": finding.n, "estimate": finding.estimate},
+    }
+    if kind == "review" and row.outcome in ("warn", "error"):
+        result |= {"kind": "fail", "level": level}
+    if row.outcome == "off":
+        result["suppressions"] = [{"kind": "external", "justification": "switched off by the policy"}]
+    return result
+
+
+def _location(source: str, line: int) -> dict[str, Any]:
+    place: dict[str, Any] = {"artifactLocation": {"uri": source or "audit.json"}}
+    return {"physicalLocation": place | {"region": {"startLine": line}}}
+
+
+def _fingerprint(row: Gated) -> str:
+    """The same for the same check of the same thing, whatever its numbers are today."""
+    return hashlib.sha256(f"{row.finding.role}\x1f{case_name(row)}".encode()).hexdigest()[:32]
+
+
+def _notification(gap: Gap) -> dict[str, Any]:
+    text = f"{gap.study} {gap.method} on the {gap.role} model failed: {gap.reason}"
+    return {"level": "error", "message": {"text": visible(text)}}
