@@ -41,8 +41,9 @@ def run(
 ) -> None:
     """Train or load a model, audit it, harden it, audit that too, and write the report.
 
-    Without any flag it does so on the Fashion-MNIST sample that ships with the package. What the run folder
-    holds already is not computed again, so an interrupted run goes on with the same command.
+    Without any flag it does so on the Fashion-MNIST sample that ships with the package.
+
+    What the run folder holds already is not computed again: the same command goes on.
 
     [bold]Examples[/]
 
