@@ -75,6 +75,7 @@ def prepare(config: RunConfig) -> Prepared:
     loaded = None
     if model.weights is not None:
         loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
+        config = config.model_copy(update={"model": model.model_copy(update={"architecture": loaded.architecture})})
     _require_training_images(config, dataset, loaded)
     prepared = Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
     _require_running(prepared)
@@ -84,7 +85,7 @@ def prepare(config: RunConfig) -> Prepared:
 def _resolved(model: ModelConfig, dataset: Dataset) -> ModelConfig:
     """With what the checkpoint's own header says where the configuration is silent, and auto made a name."""
     known = with_header(model, dataset.classes)
-    if known.architecture == "auto":
+    if known.architecture == "auto" and known.weights is None:
         known = known.model_copy(update={"architecture": default_for(dataset.shape)})
     return known
 

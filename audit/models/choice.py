@@ -75,7 +75,8 @@ class Content:
 class LoadedModel:
     """A module ready for `ModelUnderTest`. `identity` hashes everything its answers depend on; `origin` names files
     without their folders; `trusted` lists the code that ran, {"path", "sha256"} each; `whole` when the file brought
-    its own architecture, so that another copy of it comes from copying the module."""
+    its own architecture, so that another copy of it comes from copying the module; `architecture` the name it was
+    built by, auto resolved."""
 
     module: nn.Module
     identity: str
@@ -83,3 +84,4 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     trusted: tuple[Mapping[str, str], ...] = ()
     whole: bool = False
+    architecture: str = ""

@@ -15,6 +15,7 @@ from audit.models.choice import Content, LoadedModel, ModelChoice, Shape, Truste
 from audit.models.code import build_from_code, is_code
 from audit.models.files import existing
 from audit.models.identity import model_identity, with_companions
+from audit.models.inference import infer_architecture
 from audit.models.state_dict import fit
 
 FORMATS: Mapping[str, str] = {
@@ -43,16 +44,17 @@ def load_model(
     """
     names = tuple(classes)
     content = read_checkpoint(Path(config.weights), config.trust) if config.weights else Content()
-    module, trusted, notes = _assemble(config, content, len(names), input_shape, seed)
+    architecture = _resolved(config, content, len(names), input_shape)
+    module, trusted, notes = _assemble(config, architecture, content, len(names), input_shape, seed)
+    identity = model_identity(config, classes=names, input_shape=input_shape, seed=seed)
     return LoadedModel(
         module=module.to(device).eval(),
-        identity=with_companions(
-            model_identity(config, classes=names, input_shape=input_shape, seed=seed), content.companions
-        ),
-        origin=Path(str(config.weights)).name if content.module is not None else _origin(config),
+        identity=with_companions(identity, content.companions),
+        origin=_origin(config.weights, "" if content.module is not None else architecture),
         notes=content.notes + notes,
         trusted=tuple(file.row() for file in (*content.trusted, *trusted)),
         whole=content.module is not None,
+        architecture=architecture,
     )
 
 
@@ -71,31 +73,47 @@ def fresh_module(
     config: ModelChoice, *, classes: int, input_shape: Shape, seed: int
 ) -> tuple[nn.Module, tuple[TrustedFile, ...]]:
     """The architecture with new weights drawn from `seed`, and the code that was run to make it."""
-    if is_code(config.architecture):
-        module, file = build_from_code(
-            config.architecture, config.trust, classes=classes, input_shape=input_shape, seed=seed
-        )
-        return module, (file,)
     name = default_for(input_shape) if config.architecture == "auto" else config.architecture
+    return _built(name, config.trust, classes, input_shape, seed)
+
+
+def _built(
+    name: str, trust: Sequence[Vouched], classes: int, input_shape: Shape, seed: int
+) -> tuple[nn.Module, tuple[TrustedFile, ...]]:
+    if is_code(name):
+        module, file = build_from_code(name, trust, classes=classes, input_shape=input_shape, seed=seed)
+        return module, (file,)
     return build(name, classes=classes, input_shape=input_shape, seed=seed), ()
 
 
+def _resolved(config: ModelChoice, content: Content, classes: int, input_shape: Shape) -> str:
+    """The architecture's name, with auto told from the checkpoint where there is one."""
+    if config.architecture != "auto" or content.module is not None:
+        return config.architecture
+    if content.state is None:
+        return default_for(input_shape)
+    checkpoint = Path(str(config.weights)).name
+    return infer_architecture(content.state, classes=classes, input_shape=input_shape, checkpoint=checkpoint)
+
+
 def _assemble(
-    config: ModelChoice, content: Content, classes: int, input_shape: Shape, seed: int
+    config: ModelChoice, architecture: str, content: Content, classes: int, input_shape: Shape, seed: int
 ) -> tuple[nn.Module, tuple[TrustedFile, ...], tuple[str, ...]]:
     if content.module is not None:
         return content.module, (), ()
-    module, trusted = fresh_module(config, classes=classes, input_shape=input_shape, seed=seed)
-    if content.state is None or config.weights is None:
+    module, trusted = _built(architecture, config.trust, classes, input_shape, seed)
+    if content.state is None:
         return module, trusted, ()
-    name = config.architecture if config.architecture != "auto" else default_for(input_shape)
-    notes = fit(module, content.state, checkpoint=Path(config.weights).name, architecture=_short(name))
+    checkpoint = Path(str(config.weights)).name
+    notes = fit(module, content.state, checkpoint=checkpoint, architecture=_short(architecture))
+    if config.architecture == "auto":
+        notes += (f"{checkpoint} fits {architecture}, found from the shapes of its weights.",)
     return module, trusted, notes
 
 
-def _origin(config: ModelChoice) -> str:
-    architecture = _short(config.architecture)
-    return f"{Path(config.weights).name} ({architecture})" if config.weights else architecture
+def _origin(weights: str | None, architecture: str) -> str:
+    name = Path(weights).name if weights else ""
+    return f"{name} ({_short(architecture)})" if name and architecture else name or _short(architecture)
 
 
 def _short(architecture: str) -> str:

@@ -1,0 +1,56 @@
+"""--architecture auto: found from the shapes, ambiguity told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from audit.config import ModelConfig
+from audit.errors import ModelError
+from audit.models import inference
+from audit.models.architecture import build
+from audit.models.choice import LoadedModel, Shape
+from audit.models.load import load_model
+
+
+def auto(path: Path, classes: int, shape: Shape) -> LoadedModel:
+    names = tuple(f"c{i}" for i in range(classes))
+    return load_model(ModelConfig(weights=str(path)), classes=names, input_shape=shape, device="cpu", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("cnn-28", (1, 28, 28)),
+        ("cnn-32", (3, 32, 32)),
+        ("torchvision:resnet18", (3, 64, 64)),
+        ("torchvision:mobilenet_v3_small", (1, 64, 64)),
+        ("torchvision:squeezenet1_1", (3, 64, 64)),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_architecture_is_found_from_the_weights(name: str, shape: Shape, prefix: str, tmp_path: Path) -> None:
+    original = build(name, classes=7, input_shape=shape, seed=1)
+    torch.save({prefix + key: tensor for key, tensor in original.state_dict().items()}, tmp_path / "net.pt")
+    loaded = auto(tmp_path / "net.pt", 7, shape)
+    assert loaded.architecture == name and loaded.origin == f"net.pt ({name})"
+    assert any("found from the shapes" in note for note in loaded.notes)
+    images = torch.rand(2, *shape)
+    assert torch.equal(loaded.module(images), original.eval()(images))
+
+
+def test_weights_of_nothing_known_are_told_so(tmp_path: Path) -> None:
+    torch.save(nn.Linear(3, 4).state_dict(), tmp_path / "net.pt")
+    with pytest.raises(ModelError, match=r"fits no architecture .* 4 classes .*weight"):
+        auto(tmp_path / "net.pt", 4, (1, 28, 28))
+
+
+def test_several_that_fit_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "ZOO", {"cnn-28": None, "torchvision:resnet18": None})
+    monkeypatch.setattr(inference, "build", lambda name, **_: nn.Linear(3, 4))
+    torch.save(nn.Linear(3, 4).state_dict(), tmp_path / "net.pt")
+    with pytest.raises(ModelError, match="fits several architectures: cnn-28, torchvision:resnet18"):
+        auto(tmp_path / "net.pt", 4, (1, 28, 28))
