@@ -70,13 +70,48 @@ class ModelConfig(_Section):
     trust: tuple[TrustConfig, ...] = ()
 
 
+class AugmentationConfig(_Section):
+    """Random views of the training images."""
+
+    rotation: float = Field(0.0, ge=0, le=180, description="degrees, at most, either way")
+    shift: float = Field(0.0, ge=0, lt=1, description="share of the height and of the width, at most")
+    shear: float = Field(0.0, ge=0, lt=90, description="degrees, at most, as Keras reads its shear_range")
+    zoom: float = Field(0.0, ge=0, lt=1, description="0.2 is between 0.8 and 1.2, each axis by itself")
+    crop: int = Field(0, ge=0, description="pixels of padding of which a random window is cut")
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    fill: Literal["nearest", "reflect", "zero"] = Field("nearest", description="what lies outside the image")
+
+    @property
+    def active(self) -> bool:
+        """Whether any view differs from the image."""
+        return self != AugmentationConfig(fill=self.fill)
+
+
+AUGMENTATIONS: Mapping[str, Mapping[str, Any]] = {
+    "none": {},
+    "keras": {"rotation": 40, "shift": 0.2, "shear": 0.2, "zoom": 0.2, "horizontal_flip": True},
+    "crop-flip": {"crop": 4, "horizontal_flip": True, "fill": "zero"},
+    "jitter": {"crop": 2},
+}
+"""Presets: `keras` is the setting of the Keras tutorial on small data, `crop-flip` the usual one for CIFAR-10."""
+
+
+def _augmentation(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in AUGMENTATIONS:
+        raise ValueError(str(unknown_name("augmentation", value, AUGMENTATIONS)))
+    return AUGMENTATIONS[value]
+
+
 class TrainingConfig(_Section):
     """How a model is trained."""
 
     recipe: str = "standard"
     recipe_settings: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
     epochs: int = Field(8, ge=1)
-    batch_size: int = Field(128, ge=2)
+    batch_size: int = Field(64, ge=2)
     optimizer: Optimizer = "adam"
     learning_rate: float = Field(2e-3, gt=0, description="at its peak")
     schedule: Schedule = "one-cycle"
@@ -95,6 +130,14 @@ class TrainingConfig(_Section):
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the training images kept to choose the checkpoint")
     probe_examples: int = Field(500, ge=1, description="held-out images attacked after each epoch")
     probe_steps: int = Field(10, ge=1, description="steps of that attack")
+    augmentation: Annotated[AugmentationConfig, BeforeValidator(_augmentation)] = Field(
+        AugmentationConfig(), description="none, keras, crop-flip, jitter, or a table of settings"
+    )
+    frozen_epochs: int = Field(0, ge=0, description="first epochs in which only the last layer learns (transfer)")
+    backbone_rate: float = Field(1.0, gt=0, description="factor on the learning rate of all but the last layer")
+    time_budget: float | None = Field(
+        None, gt=0, description="seconds; fewer epochs when the first steps show that all will not fit"
+    )
     precision: Precision = Field("float32", description="bfloat16: mixed precision; the kept weights are float32")
 
 
@@ -125,7 +168,9 @@ class CorruptionConfig(_Section):
     """Which corruptions, at which severities, on how many images."""
 
     examples: int = Field(500, ge=1)
-    names: tuple[str, ...] = ("gaussian-noise",)
+    names: tuple[str, ...] = Field(
+        ("gaussian-noise", "defocus-blur", "fog", "jpeg-compression"), description="or all: every one there is"
+    )
     severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = (1, 2, 3, 4, 5)
 
 
@@ -133,7 +178,9 @@ class ExplanationConfig(_Section):
     """Which attributions, of what, on how many images."""
 
     examples: int = Field(24, ge=1)
-    methods: tuple[str, ...] = ("saliency", "integrated-gradients", "grad-cam", "lime", "shap")
+    methods: tuple[str, ...] = Field(
+        ("saliency", "integrated-gradients", "grad-cam", "lime", "shap"), description="or all: every one there is"
+    )
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings by method")
     output: Literal["logit", "probability", "log-probability"] = "logit"
     baseline: float | str | None = Field(
@@ -181,14 +228,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "training": {"epochs": 15},
         "hardening": {"epochs": 20},
         "robustness": {"examples": 1000, "battery": "standard"},
-        "corruptions": {"examples": 1000},
+        "corruptions": {"examples": 1000, "names": ("all",)},
         "explanations": {"examples": 64},
     },
     "full": {
         "training": {"epochs": 30},
         "hardening": {"epochs": 40},
         "robustness": {"examples": 10_000, "battery": "full"},
-        "corruptions": {"examples": 10_000},
+        "corruptions": {"examples": 10_000, "names": ("all",)},
         "explanations": {"examples": 200},
     },
 }

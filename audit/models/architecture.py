@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from audit.errors import EnvironmentFault, unknown_name
-from audit.models.zoo import convolutional
+from audit.models.zoo import attention, convolutional, recurrent, residual
 from audit.seeding import derive_seed
 
 Shape = tuple[int, int, int]
@@ -20,6 +20,9 @@ ZOO: Mapping[str, Builder] = {
     "cnn-28": convolutional.cnn_28,
     "cnn-32": convolutional.cnn_32,
     "cnn-150": convolutional.cnn_150,
+    "row-lstm": recurrent.row_lstm,
+    "self-attention": attention.self_attention,
+    "resnet-18-small": residual.resnet_18_small,
 }
 """`(classes, (C, H, W)) -> module` by name."""
 

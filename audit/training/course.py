@@ -15,6 +15,7 @@ from audit.errors import DataError, UsageError
 from audit.registry import Method, find
 from audit.seeding import Generators, derive_seed, torch_generator
 from audit.threat import ThreatModel
+from audit.training.augment import augment
 from audit.training.lesson import Lesson, Loss
 from audit.types import Batch, Images, Labels, Logits
 
@@ -45,11 +46,6 @@ class Course:
         return len(self.examples) // self.settings.batch_size
 
     @property
-    def total_steps(self) -> int:
-        """Batches of the whole training."""
-        return self.steps_per_epoch * self.settings.epochs
-
-    @property
     def adversarial(self) -> bool:
         """Whether the recipe trains against an adversary."""
         return bool(self.recipe.facts["adversarial"])
@@ -70,6 +66,7 @@ class Course:
         here = index.to(self.device, non_blocking=True)
         images = self.images[index.to(self.images.device)].to(self.device, non_blocking=True)
         generators = self.keys.select(here).fork(epoch)
+        images = augment(images, generators.fork(0), self.settings.augmentation)
         return Lesson(images, self.labels[here], generators.fork(1), self.loss, self.threat, memory)
 
     @property

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from audit.config import TrainingConfig
-from audit.errors import Diverged, Interrupted
 from audit.registry import find
 from audit.seeding import derive_seed
 from audit.threat import ThreatModel
 from audit.training.averaging import Average, with_weights
-from audit.training.checkpoint import FILE, read_checkpoint
+from audit.training.budget import affordable_epochs, spent, timed
+from audit.training.checkpoint import read_checkpoint
 from audit.training.course import Course, make_course
 from audit.training.dropout import dropped_inputs
 from audit.training.guard import guard
@@ -28,6 +28,8 @@ from audit.training.optimizers import clip, make_optimizer, penalty, set_rate
 from audit.training.probe import Probe
 from audit.training.schedule import rate_factor
 from audit.training.state import State
+from audit.training.transfer import frozen_backbone, parameter_groups
+from audit.training.watch import Watch
 from audit.training.weight_perturbation import worst_weights
 from audit.types import Batch, Images, Passes
 
@@ -50,17 +52,6 @@ class Trained:
     std: tuple[float, ...]
     stopped: str = ""
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Watch:
-    """How a training meets the world: `scratch` a folder for its checkpoint, `progress(done, total)` in steps,
-    `stopping` true when it should save and leave, `record` given the history after each epoch."""
-
-    scratch: Path | None = None
-    progress: Callable[[int, int], None] = lambda done, total: None
-    stopping: Callable[[], bool] = lambda: False
-    record: Callable[[Sequence[Mapping[str, Any]]], None] = lambda history: None
 
 
 def fit(
@@ -93,48 +84,65 @@ def fit(
     net.learn_output_kind(course.held_out.images[:4], classes)
     with _own_randomness(place), dropped_inputs(module, settings.dropout):
         state = _begin(course, net, watch)
-        while not state.finished(course):
+        while not state.finished():
             _epoch(course, state, watch)
-    weights = {name: _portable(value) for name, value in state.best.items()}
-    return Trained(
-        weights, tuple(state.history), state.best_epoch, net.passes, tuple(state.seconds), *normal,
-        state.stopped, tuple(state.notes),
-    )  # fmt: skip
+    return _trained(state, normal)
 
 
 def _begin(course: Course, net: Trainee, watch: Watch) -> State:
-    settings = course.settings
-    groups = [{"params": [p for p in net.net.parameters() if p.requires_grad], "factor": 1.0}]
-    average = Average(net.net, settings.averaging) if settings.averaging else None
-    state = State(net, make_optimizer(groups, settings), settings.recipe, average)
+    state = _fresh_state(course, net)
     saved = read_checkpoint(watch.scratch, course.identity())
     if saved is not None:
         state.unpack(saved, course)
+    elif course.settings.time_budget is not None:
+        state.epochs = _affordable(course, net, course.settings.time_budget)
     return state
+
+
+def _fresh_state(course: Course, net: Trainee) -> State:
+    settings = course.settings
+    optimizer = make_optimizer(parameter_groups(net.net, settings.backbone_rate), settings)
+    average = Average(net.net, settings.averaging) if settings.averaging else None
+    return State(net, optimizer, settings.recipe, settings.epochs, average)
+
+
+def _affordable(course: Course, net: Trainee, budget: float) -> int:
+    """Try a few steps on a copy, which leaves no trace in the training itself."""
+    trial = _fresh_state(course, copy.deepcopy(net))
+    index = course.order(0)[: course.settings.batch_size]
+    return affordable_epochs(
+        budget,
+        course.settings.epochs,
+        course.steps_per_epoch,
+        step=timed(lambda: _lesson(course, trial, index)),
+        probe=timed(lambda: _measure(course, trial)),
+    )
 
 
 def _epoch(course: Course, state: State, watch: Watch) -> None:
     begun = time.monotonic()
+    order, size = course.order(state.epoch), course.settings.batch_size
     state.net.train()
-    order = course.order(state.epoch)
-    for number in range(state.step, course.steps_per_epoch):
-        if state.step % _LOOK_EVERY == 0:
-            _look(course, state, watch)
-        start = number * course.settings.batch_size
-        _lesson(course, state, order[start : start + course.settings.batch_size])
-        state.step += 1
-    _require_finite(course, state, watch)
-    _close_epoch(course, state, begun, watch)
+    with frozen_backbone(state.net.net, state.epoch < course.settings.frozen_epochs):
+        for number in range(state.step, course.steps_per_epoch):
+            if number % _LOOK_EVERY == 0:
+                watch.look(course, state)
+            _lesson(course, state, order[number * size : (number + 1) * size])
+            state.step += 1
+    watch.require_finite(course, state)
+    _close_epoch(course, state, begun)
+    watch.close_epoch(course, state)
 
 
 def _lesson(course: Course, state: State, index: Tensor) -> None:
     """One batch: as many optimiser steps as the recipe has objectives."""
-    settings, net = course.settings, state.net
-    done = state.epoch * course.steps_per_epoch + state.step
+    settings, net, done = course.settings, state.net, state.steps_done(course)
     _seed_layers(course, done)
-    set_rate(state.optimizer, settings.learning_rate * rate_factor(settings.schedule, done / course.total_steps))
+    set_rate(state.optimizer, settings.learning_rate * rate_factor(settings.schedule, done / state.total_steps(course)))
     lesson = course.lesson(index, state.epoch, state.memory)
-    for objective in find("recipe", state.recipe).function(net, lesson, **_recipe_settings(course, state)):
+    recipe = find("recipe", state.recipe)
+    chosen = course.recipe_settings if recipe is course.recipe else recipe.defaults
+    for objective in recipe.function(net, lesson, **chosen):
         with worst_weights(net, objective, settings.weight_perturbation):
             outcome = objective()
             state.optimizer.zero_grad(set_to_none=True)
@@ -152,7 +160,7 @@ def _tally(state: State, outcome: Outcome, labels: Tensor) -> None:
     state.right = right if state.right is None else state.right + right
 
 
-def _close_epoch(course: Course, state: State, begun: float, watch: Watch) -> None:
+def _close_epoch(course: Course, state: State, begun: float) -> None:
     settings = course.settings
     row = _measure(course, state)
     state.history.append(row)
@@ -162,9 +170,8 @@ def _close_epoch(course: Course, state: State, begun: float, watch: Watch) -> No
     guard(course, state)
     if settings.early_stopping and state.epochs_without_gain() >= settings.early_stopping:
         state.stopped = f"no better epoch in {settings.early_stopping}"
-    _save(course, state, watch)
-    watch.record(state.history)
-    watch.progress(state.epoch * course.steps_per_epoch, course.total_steps)
+    elif state.epoch < state.epochs and spent(settings.time_budget, state.seconds):
+        state.stopped = f"the time budget of {settings.time_budget:g} s was spent"
 
 
 def _measure(course: Course, state: State) -> dict[str, Any]:
@@ -175,54 +182,29 @@ def _measure(course: Course, state: State) -> dict[str, Any]:
     averaged = None if state.average is None else state.average.weights
     with with_weights(state.net.net, averaged):
         scores = probe(state.net)
-    seen = course.steps_per_epoch * settings.batch_size
     assert state.right is not None
     return {
         "epoch": state.epoch + 1,
         "recipe": state.recipe,
         "loss": float(torch.stack(state.losses).mean()),
-        "train_accuracy": int(state.right) / seen,
+        "train_accuracy": int(state.right) / (len(state.losses) * settings.batch_size),
         **scores,
-        "learning_rate": state.optimizer.param_groups[0]["lr"],
+        "learning_rate": state.optimizer.param_groups[-1]["lr"],
     }
 
 
-def _look(course: Course, state: State, watch: Watch) -> None:
-    watch.progress(state.epoch * course.steps_per_epoch + state.step, course.total_steps)
-    _require_finite(course, state, watch)
-    if watch.stopping():
-        _save(course, state, watch)
-        raise Interrupted(
-            f"Training stopped as asked in epoch {state.epoch + 1} of {course.settings.epochs}; the same command goes "
-            "on from there."
-        )
-
-
-def _save(course: Course, state: State, watch: Watch) -> None:
-    if watch.scratch is not None:
-        state.pack(course).write(watch.scratch)
-
-
-def _require_finite(course: Course, state: State, watch: Watch) -> None:
-    if not state.losses:
-        return
-    finite = torch.isfinite(torch.stack(state.losses)).tolist()
-    if all(finite):
-        return
-    step = state.epoch * course.steps_per_epoch + finite.index(False)
-    rate = course.settings.learning_rate * rate_factor(course.settings.schedule, step / course.total_steps)
-    kept = "no checkpoint was reached"
-    if state.epoch:
-        where = f" in {watch.scratch / FILE}" if watch.scratch else ""
-        kept = f"the last good checkpoint{where} is that of epoch {state.epoch}"
-    raise Diverged(
-        f"The loss was not finite at step {step + 1} of {course.total_steps} (epoch {state.epoch + 1}) with learning "
-        f"rate {rate:.2g}; {kept}. Lower --learning-rate, or clip the gradient with training.clip_gradient."
+def _trained(state: State, normal: tuple[tuple[float, ...], tuple[float, ...]]) -> Trained:
+    return Trained(
+        weights={name: _portable(value) for name, value in state.best.items()},
+        history=tuple(state.history),
+        kept_epoch=state.best_epoch,
+        passes=state.net.passes,
+        seconds=tuple(state.seconds),
+        mean=normal[0],
+        std=normal[1],
+        stopped=state.stopped,
+        notes=tuple(state.notes),
     )
-
-
-def _recipe_settings(course: Course, state: State) -> Mapping[str, Any]:
-    return course.recipe_settings if state.recipe == course.recipe.name else find("recipe", state.recipe).defaults
 
 
 @contextmanager

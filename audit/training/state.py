@@ -19,13 +19,14 @@ from audit.types import Passes
 
 @dataclass
 class State:
-    """`epoch` and `step` are the next to take; `losses` and `right` belong to the running epoch; `best` are the
-    weights of `best_epoch` (from 1; 0 before there is one); `memory` the recipe's own; `recipe` its name, which
-    the guard may change; `stopped` why the training ended early."""
+    """`epoch` and `step` are the next to take, `epochs` how many are planned; `losses` and `right` belong to the
+    running epoch; `best` are the weights of `best_epoch` (from 1; 0 before there is one); `memory` is the
+    recipe's own; `recipe` its name, which the guard may change; `stopped` why the training ended early."""
 
     net: Trainee
     optimizer: Optimizer
     recipe: str
+    epochs: int
     average: Average | None = None
     epoch: int = 0
     step: int = 0
@@ -39,9 +40,17 @@ class State:
     stopped: str = ""
     notes: list[str] = field(default_factory=list)
 
-    def finished(self, course: Course) -> bool:
+    def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return bool(self.stopped) or self.epoch >= course.settings.epochs
+        return bool(self.stopped) or self.epoch >= self.epochs
+
+    def steps_done(self, course: Course) -> int:
+        """Batches learnt since the start."""
+        return self.epoch * course.steps_per_epoch + self.step
+
+    def total_steps(self, course: Course) -> int:
+        """Batches of the whole training."""
+        return self.epochs * course.steps_per_epoch
 
     def evaluated_weights(self) -> dict[str, Tensor]:
         """The weights that are measured and kept: the average where there is one."""
@@ -94,4 +103,4 @@ class State:
         return self.right
 
 
-_FACTS = ("recipe", "epoch", "step", "history", "seconds", "best_epoch", "stopped", "notes")
+_FACTS = ("recipe", "epochs", "epoch", "step", "history", "seconds", "best_epoch", "stopped", "notes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from audit.training import loop
 from audit.training.lesson import Lesson, Outcome
 from audit.training.loop import fit
 from audit.training.probe import robust_accuracy
+from audit.training.watch import Watch
 from audit.types import Batch
 from tests.training.toy import thirds, tiny_net
 
@@ -138,7 +140,7 @@ def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
 
     after: list[Mapping[str, Tensor]] = []
     monkeypatch.setattr(loop, "_measure", measure)
-    watch = loop.Watch(record=lambda history: after.append({n: v.clone() for n, v in net.state_dict().items()}))
+    watch = Watch(record=lambda history: after.append({n: v.clone() for n, v in net.state_dict().items()}))
     settings = short.model_copy(update={"recipe": "fgsm-rs", "epochs": 5})
     trained = fit(net, examples, settings, classes=3, threat=ThreatModel("linf", 0.1), watch=watch)
     assert [row["recipe"] for row in trained.history] == ["fgsm-rs"] * 3 + ["pgd"] * 2
@@ -164,3 +166,46 @@ def robustness_of(recipe: str) -> float:
     trained = fit(net, thirds(240), settings, classes=3, threat=threat, mean=0.0, std=1.0)
     net.load_state_dict(trained.weights)
     return robust_accuracy(net, batch, threat, lambda z, y: cross_entropy(z, y, reduction="none"), seed=1, steps=20)
+
+
+def log_softmax_rows(logits: Tensor) -> list[list[float]]:
+    return [[float(v - torch.logsumexp(row.double(), 0)) for v in row.double()] for row in logits]
+
+
+def test_trades_descends_the_loss_of_its_paper() -> None:
+    net, batch = Watched(tiny_net()), thirds(6)
+    (outcome,) = outcomes("trades", net, lesson_of(batch, ThreatModel("linf", 0.1)), beta=3.0)
+    with torch.no_grad():
+        clean, attacked = (log_softmax_rows(net.net(images)) for images in (batch.images, net.seen[-1]))
+    expected = 0.0
+    for p, q, label in zip(clean, attacked, batch.labels.tolist(), strict=True):
+        expected += -p[label] + 3.0 * sum(math.exp(a) * (a - b) for a, b in zip(p, q, strict=True))
+    assert outcome.loss.item() == pytest.approx(expected / 6, rel=1e-4)
+
+
+def test_mart_descends_the_loss_of_its_paper() -> None:
+    net, batch = Watched(tiny_net()), thirds(6)
+    (outcome,) = outcomes("mart", net, lesson_of(batch, ThreatModel("linf", 0.1)), weight=2.0)
+    with torch.no_grad():
+        clean, attacked = (log_softmax_rows(net.net(images)) for images in (batch.images, net.seen[-1]))
+    expected = 0.0
+    for p, q, label in zip(clean, attacked, batch.labels.tolist(), strict=True):
+        rival = max(math.exp(v) for k, v in enumerate(q) if k != label)
+        divergence = sum(math.exp(a) * (a - b) for a, b in zip(p, q, strict=True))
+        expected += -q[label] - math.log(1 - rival) + 2.0 * divergence * (1 - math.exp(p[label]))
+    assert outcome.loss.item() == pytest.approx(expected / 6, rel=1e-4)
+
+
+def test_free_moves_images_by_the_gradient_of_the_step_and_carries_the_perturbation_on() -> None:
+    net, batch, threat = Watched(tiny_net()), thirds(6), ThreatModel("linf", 0.1)
+    lesson = lesson_of(batch, threat)
+    assert len(outcomes("free", net, lesson, replays=3, relative_step=0.5)) == 3
+    for before, after in zip(net.seen[:2], net.seen[1:], strict=False):
+        leaf = before.clone().requires_grad_(True)
+        cross_entropy(net.net(leaf), batch.labels).backward()
+        assert leaf.grad is not None
+        assert torch.allclose(after, threat.project(before + 0.05 * leaf.grad.sign(), batch.images), atol=1e-6)
+    carried = lesson.memory["perturbation"]
+    again = Watched(net.net)
+    outcomes("free", again, lesson, replays=1)
+    assert torch.allclose(again.seen[0], (batch.images + carried).clamp(0, 1), atol=1e-6)

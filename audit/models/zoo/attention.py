@@ -1,0 +1,79 @@
+"""A small vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from audit.errors import ModelError
+
+Shape = tuple[int, int, int]
+
+
+def self_attention(classes: int, input_shape: Shape) -> nn.Module:
+    """Four blocks of four heads, 64 wide, over about 7 x 7 patches; the mean of the patches is classified."""
+    size = min(input_shape[1:])
+    patch = max(1, size // 7)
+    if size < 4:
+        raise ModelError(f"Images of {size} pixels are too small for self-attention; enlarge them with --image-size.")
+    return PatchTransformer(classes, input_shape, patch=patch, wide=64, depth=4, heads=4)
+
+
+class PatchTransformer(nn.Module):
+    """Patches of `patch` x `patch` pixels as tokens `wide` numbers long, through `depth` attention blocks."""
+
+    def __init__(self, classes: int, input_shape: Shape, *, patch: int, wide: int, depth: int, heads: int) -> None:
+        super().__init__()
+        channels, height, width = input_shape
+        self.embed = nn.Conv2d(channels, wide, patch, stride=patch)
+        tokens = (height // patch) * (width // patch)
+        self.position = nn.Parameter(torch.randn(1, tokens, wide) * 0.02)
+        self.blocks = nn.Sequential(*(Block(wide, heads) for _ in range(depth)))
+        self.norm = nn.LayerNorm(wide)
+        self.head = nn.Linear(wide, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, C, H, W)."""
+        tokens = self.embed(images).flatten(2).transpose(1, 2) + self.position
+        logits: Tensor = self.head(self.norm(self.blocks(tokens)).mean(1))
+        return logits
+
+
+class Block(nn.Module):
+    """Attention, then a two-layer net on each token, each on normalised tokens and added to them.
+
+    Written out rather than `nn.TransformerEncoderLayer`, whose fused path in eval mode skips every hook.
+    """
+
+    def __init__(self, wide: int, heads: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(wide)
+        self.attention = Attention(wide, heads)
+        self.mixing_norm = nn.LayerNorm(wide)
+        self.mixing = nn.Sequential(nn.Linear(wide, 2 * wide), nn.GELU(), nn.Linear(2 * wide, wide))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T, wide) to the same shape."""
+        tokens = tokens + self.attention(self.attention_norm(tokens))
+        mixed: Tensor = self.mixing(self.mixing_norm(tokens))
+        return tokens + mixed
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, wide: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.project_in = nn.Linear(wide, 3 * wide)
+        self.project_out = nn.Linear(wide, wide)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T, wide) to the same shape."""
+        count, length, wide = tokens.shape
+        parts = self.project_in(tokens).view(count, length, 3, self.heads, wide // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        seen = scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.project_out(seen.transpose(1, 2).reshape(count, length, wide))
+        return out

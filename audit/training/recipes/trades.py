@@ -1,0 +1,54 @@
+"""TRADES: accuracy on clean images and agreement around them, weighed against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import kl_div
+
+from audit.registry import recipe
+from audit.training.adversary import ascend, held_still
+from audit.training.lesson import Lesson, Objective, Outcome
+from audit.types import Images, Logits
+
+
+@recipe(reference="arXiv:1901.08573", adversarial=True)
+def trades(
+    net: nn.Module, lesson: Lesson, *, beta: float = 6.0, steps: int = 5, relative_step: float = 0.25
+) -> Iterator[Objective]:
+    """Descend the clean loss plus beta times the divergence of attacked from clean predictions (Zhang et al. 2019).
+
+    `beta` 6 favours robustness, 1 clean accuracy; `relative_step` is in units of eps. The clean predictions
+    the adversary moves away from are computed once.
+    """
+    adversarial = furthest_predictions(net, lesson, steps=steps, relative_step=relative_step)
+
+    def objective() -> Outcome:
+        clean, attacked = net(lesson.images), net(adversarial)
+        divergence = kl_divergence(clean.softmax(1), attacked)
+        return Outcome((lesson.loss(clean, lesson.labels) + beta * divergence).mean(), attacked.detach())
+
+    yield objective
+
+
+def furthest_predictions(net: nn.Module, lesson: Lesson, *, steps: int, relative_step: float) -> Images:
+    """Images of the ball whose predictions diverge most from the clean ones."""
+    threat = lesson.adversary
+    with held_still(net), torch.no_grad():
+        clean = net(lesson.images).softmax(1)
+    return ascend(
+        net,
+        lesson.images,
+        threat.random_start(lesson.images, lesson.generators),
+        threat,
+        lambda logits: kl_divergence(clean, logits),
+        steps=steps,
+        step_size=relative_step * threat.eps,
+    )
+
+
+def kl_divergence(probabilities: Tensor, logits: Logits) -> Tensor:
+    """KL(probabilities || softmax(logits)) of each row, (N,)."""
+    return kl_div(logits.log_softmax(1), probabilities, reduction="none").sum(1)

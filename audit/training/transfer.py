@@ -1,0 +1,92 @@
+"""Transfer learning: weights from elsewhere under a new head, the rest frozen first and slower later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audit.errors import ModelError
+
+
+def adopt(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Copy into `module` every tensor of `weights` whose name and shape fit; give the names that stayed as they were.
+
+    Those are the new head, and a first convolution for another number of channels. Raises ModelError when
+    less than half of the module's weights found a counterpart: the two are not the same architecture.
+    """
+    own = module.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    fresh = tuple(name for name in own if name not in fitting)
+    if sum(own[name].numel() for name in fresh) * 2 > sum(value.numel() for value in own.values()):
+        raise ModelError(
+            f"The pretrained weights do not fit the architecture: {len(fitting)} of {len(own)} tensors agree in name "
+            f"and shape; the first that does not is {fresh[0]!r}. Give weights of the same architecture."
+        )
+    module.load_state_dict({**own, **fitting})
+    return fresh
+
+
+def parameter_groups(module: nn.Module, backbone_rate: float) -> list[dict[str, Any]]:
+    """The last layer with rate factor 1 and everything else with `backbone_rate`, for the optimiser.
+
+    One group for all when `backbone_rate` is 1.
+    """
+    if backbone_rate == 1:
+        return [{"params": list(module.parameters()), "factor": 1.0}]
+    head = {id(parameter) for parameter in head_of(module).parameters()}
+    return [
+        {"params": [p for p in module.parameters() if id(p) not in head], "factor": backbone_rate},
+        {"params": list(head_of(module).parameters()), "factor": 1.0},
+    ]
+
+
+def head_of(module: nn.Module) -> nn.Module:
+    """The last layer that has weights of its own: the one a new set of classes replaces."""
+    layers = [part for part in module.modules() if list(part.parameters(recurse=False))]
+    return layers[-1]
+
+
+@contextmanager
+def frozen_backbone(module: nn.Module, frozen: bool) -> Iterator[None]:
+    """Inside the block, when `frozen`, only the head learns, and the rest runs as in use: its batch statistics stay."""
+    if not frozen:
+        yield
+        return
+    head = head_of(module)
+    kept = [p for p in module.parameters() if p.requires_grad and all(p is not own for own in head.parameters())]
+    flags = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        head.train()
+        for parameter in kept:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for part, flag in flags:
+            part.training = flag
+        for parameter in kept:
+            parameter.requires_grad_(True)
+
+
+def cached_torchvision_weights(name: str) -> dict[str, Tensor]:
+    """The default pretrained weights of torchvision's `name` from its download cache; nothing is fetched.
+
+    Raises ModelError that names the file to put there.
+    """
+    import torchvision.models as models
+
+    choice = models.get_model_weights(name).DEFAULT
+    file = choice.url.rsplit("/", 1)[-1]
+    path = f"{torch.hub.get_dir()}/checkpoints/{file}"
+    try:
+        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(
+            f"The pretrained weights of torchvision:{name} are not in torch's cache. Nothing is downloaded during a "
+            f"run: fetch {choice.url} into {torch.hub.get_dir()}/checkpoints, or give a file of weights."
+        ) from None
+    return weights

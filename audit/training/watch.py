@@ -1,0 +1,66 @@
+"""How a training meets the world while it runs: progress, stopping, saving, and a loss that is no number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audit.errors import Diverged, Interrupted
+from audit.training.checkpoint import FILE
+from audit.training.course import Course
+from audit.training.schedule import rate_factor
+from audit.training.state import State
+
+
+@dataclass(frozen=True)
+class Watch:
+    """`scratch` a folder for the checkpoint, `progress(done, total)` in steps, `stopping` true when the training
+    should save and leave, `record` given the history after each epoch."""
+
+    scratch: Path | None = None
+    progress: Callable[[int, int], None] = lambda done, total: None
+    stopping: Callable[[], bool] = lambda: False
+    record: Callable[[Sequence[Mapping[str, Any]]], None] = lambda history: None
+
+    def look(self, course: Course, state: State) -> None:
+        """Report and check in the midst of an epoch. Raises Interrupted, when asked to stop, and Diverged."""
+        self.progress(state.steps_done(course), state.total_steps(course))
+        self.require_finite(course, state)
+        if self.stopping():
+            self.save(course, state)
+            raise Interrupted(
+                f"Training stopped as asked in epoch {state.epoch + 1} of {state.epochs}; the same command goes on "
+                "from there."
+            )
+
+    def close_epoch(self, course: Course, state: State) -> None:
+        """Save and report after an epoch."""
+        self.save(course, state)
+        self.record(state.history)
+        self.progress(state.steps_done(course), state.total_steps(course))
+
+    def save(self, course: Course, state: State) -> None:
+        """Replace the checkpoint."""
+        if self.scratch is not None:
+            state.pack(course).write(self.scratch)
+
+    def require_finite(self, course: Course, state: State) -> None:
+        """One look at all losses of the epoch so far. Raises Diverged."""
+        finite = torch.isfinite(torch.stack(state.losses)).tolist() if state.losses else []
+        if all(finite):
+            return
+        step = state.epoch * course.steps_per_epoch + finite.index(False)
+        rate = course.settings.learning_rate * rate_factor(course.settings.schedule, step / state.total_steps(course))
+        kept = "no checkpoint was reached"
+        if state.epoch:
+            where = f" in {self.scratch / FILE}" if self.scratch else ""
+            kept = f"the last good checkpoint{where} is that of epoch {state.epoch}"
+        raise Diverged(
+            f"The loss was not finite at step {step + 1} of {state.total_steps(course)} (epoch {state.epoch + 1}) with "
+            f"learning rate {rate:.2g}; {kept}. Lower --learning-rate, or clip the gradient with "
+            "training.clip_gradient."
+        )
