@@ -69,6 +69,13 @@ def to_json(document: AuditDocument) -> str:
     return re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
+def schema_json() -> str:
+    """The JSON Schema (draft 2020-12) every audit.json of this version obeys."""
+    schema = AuditDocument.model_json_schema()
+    schema |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "audit.json"}
+    return json.dumps(schema, sort_keys=True, indent=1) + "\n"
+
+
 def write_document(path: Path, document: AuditDocument) -> None:
     """Write `audit.json` in one step. Raises EnvironmentFault when the disk refuses."""
     write_atomically(path, to_json(document))

@@ -19,7 +19,7 @@ def ranked(findings: Sequence[FindingPart]) -> list[FindingPart]:
 
     def weight(finding: FindingPart) -> tuple[int, int]:
         section = _SECTIONS.index(finding.section) if finding.section in _SECTIONS else len(_SECTIONS)
-        return SEVERITY.index(finding.verdict), section
+        return SEVERITY.index(_weighty(finding)), section
 
     return sorted(findings, key=weight)
 
@@ -34,8 +34,14 @@ def worst(findings: Sequence[FindingPart], count: int = 3) -> list[FindingPart]:
 
 def overall(findings: Sequence[FindingPart], role: str) -> Verdict:
     """The worst verdict on the model under test."""
-    verdicts = [f.verdict for f in findings if f.role == role]
+    verdicts = [_weighty(f) for f in findings if f.role == role]
     return min(verdicts, key=SEVERITY.index) if verdicts else "not_run"
+
+
+def _weighty(finding: FindingPart) -> Verdict:
+    """A map that could not be judged is a warning about the map: it says nothing against the model."""
+    unsure = finding.section == "explanations" and finding.verdict == "inconclusive"
+    return "warn" if unsure else finding.verdict
 
 
 def sentences_of(findings: Sequence[FindingPart], roles: Sequence[str], locale: Locale) -> list[str]:
@@ -47,7 +53,7 @@ def sentences_of(findings: Sequence[FindingPart], roles: Sequence[str], locale: 
 
 
 def _verdict(own: Sequence[FindingPart], locale: Locale) -> str:
-    verdict = "pass" if own[0].verdict in GOOD else own[0].verdict
+    verdict = "pass" if own[0].verdict in GOOD else _weighty(own[0])
     role = locale.name("role", own[0].role)
     return locale(f"headline.{verdict}", why=_inside(own[0], locale), role=role, **_counts(own))
 

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from made_run import (
@@ -24,7 +25,7 @@ from PIL import Image
 from audit.dossier import Dossier
 from audit.errors import UsageError
 from audit.report.attack_rows import attack_rows
-from audit.report.document import build_document, read_document, to_json, write_document
+from audit.report.document import build_document, read_document, schema_json, to_json, write_document
 from audit.report.images import heatmap, picture
 from audit.report.schema import AuditDocument
 from audit.report.text import visible, without_paths
@@ -44,6 +45,14 @@ def test_the_same_evidence_gives_the_same_bytes(document: AuditDocument) -> None
     assert to_json(document) == to_json(build_document(made_dossier(), made_config(), made_facts()))
 
 
+def test_a_document_obeys_its_published_schema(document: AuditDocument) -> None:
+    schema = json.loads(schema_json())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(json.loads(to_json(document)), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(to_json(document)) | {"surprise": 1}, schema)
+
+
 def test_a_document_survives_the_disk(document: AuditDocument, tmp_path: Path) -> None:
     write_document(tmp_path / "audit.json", document)
     assert read_document(tmp_path / "audit.json") == document
@@ -56,9 +65,7 @@ def test_numbers_have_six_significant_digits(document: AuditDocument) -> None:
 
 def test_the_summary_speaks_of_the_model_under_test(document: AuditDocument) -> None:
     assert document.summary.verdict == "fail"
-    assert document.summary.sentence.startswith(
-        "Not ready to ship: under attack within linf 0.1 the standard model gets only "
-    )
+    assert document.summary.sentence.startswith("Not ready to ship: under attack within linf 0.1 the standard model ")
     assert "The hardened model mends that" in document.summary.sentence
 
 
