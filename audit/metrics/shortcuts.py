@@ -44,8 +44,8 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Trial:
-    """What the model says of a suspect: `removed`, the share of its images that leave the class once the place shows
-    another class's content; `transplanted`, the share of other images that join it once theirs shows what any
+    """What the model says of a suspect: `removed`, the share of the class's images that leave it once the place
+    shows another class's content; `transplanted`, the share of other images that join it once theirs shows what any
     image of the class has there; `control`, the larger of both for a place of the same form elsewhere."""
 
     suspect: Suspect
@@ -132,41 +132,30 @@ def try_suspect(
     model: ModelUnderTest, batch: Batch, suspect: Suspect, *, generators: Generators, most: int = 200
 ) -> Trial:
     """Exchange the suspect's place between its images and images of other classes, and a control place likewise."""
-    mine = suspect.images[:most].to(batch.images.device)
-    donors = (batch.labels == suspect.label).nonzero().flatten()[:most]
+    own = (batch.labels == suspect.label).nonzero().flatten()[:most]
     others = (batch.labels != suspect.label).nonzero().flatten()[:most]
     height, width = suspect.region.shape
     elsewhere = suspect.region.roll((height // 2, width // 2), (0, 1)) & ~suspect.region
     if not bool(elsewhere.any()):
         elsewhere = ~suspect.region
-    who = _Sides(suspect.label, mine, donors, others)
-    removed, transplanted = _exchange(model, batch, who, suspect.region, generators)
-    return Trial(suspect, removed, transplanted, max(_exchange(model, batch, who, elsewhere, generators.fork(1))))
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """Positions in the batch: the suspect's images, the class's, and the other classes'."""
-
-    label: int
-    mine: Tensor
-    donors: Tensor
-    others: Tensor
+    removed, transplanted = _exchange(model, batch, own, others, suspect.region, generators)
+    control = max(_exchange(model, batch, own, others, elsewhere, generators.fork(1)))
+    return Trial(suspect, removed, transplanted, control)
 
 
 def _exchange(
-    model: ModelUnderTest, batch: Batch, who: _Sides, region: Tensor, generators: Generators
+    model: ModelUnderTest, batch: Batch, own: Tensor, others: Tensor, region: Tensor, generators: Generators
 ) -> tuple[float, float]:
-    """The shares that leave the class without the region's content, and that join it with it."""
-    inside = region.to(batch.images.device)
-    given = who.others[generators.select(who.mine).integers(len(who.others), 1).flatten()]
-    taken = who.donors[generators.select(who.others).integers(len(who.donors), 1).flatten()]
-    without = torch.where(inside, batch.images[given], batch.images[who.mine])
-    having = torch.where(inside, batch.images[taken], batch.images[who.others])
-    was = model.predictions(batch.images[who.mine]) == who.label
-    was_not = model.predictions(batch.images[who.others]) != who.label
-    left = (model.predictions(without) != who.label) & was
-    joined = (model.predictions(having) == who.label) & was_not
+    """The shares of `own` that leave their class without the region's content, and of `others` that join with it."""
+    inside, label = region.to(batch.images.device), batch.labels[own[0]]
+    given = others[generators.select(own).integers(len(others), 1).flatten()]
+    taken = own[generators.select(others).integers(len(own), 1).flatten()]
+    without = torch.where(inside, batch.images[given], batch.images[own])
+    having = torch.where(inside, batch.images[taken], batch.images[others])
+    was = model.predictions(batch.images[own]) == label
+    was_not = model.predictions(batch.images[others]) != label
+    left = (model.predictions(without) != label) & was
+    joined = (model.predictions(having) == label) & was_not
     return float(left.sum() / was.sum().clamp(min=1)), float(joined.sum() / was_not.sum().clamp(min=1))
 
 
