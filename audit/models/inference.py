@@ -34,7 +34,7 @@ def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape
         raise ModelError(
             f"{checkpoint} fits no architecture of the zoo or of torchvision for {classes} classes and images "
             f"{'x'.join(map(str, input_shape))} (its first tensor is {first}, {tuple(state[first].shape)}; for such "
-            f"images {default_for(input_shape)} is usual). Say which with --architecture: timm:NAME, or FILE.py:FUNCTION."
+            f"images {default_for(input_shape)} is usual). Say which with --architecture (timm:NAME, FILE.py:FUNCTION)."
         )
     return fitting[0]
 

@@ -1,0 +1,199 @@
+"""Is the model given images as it was trained on? Its accuracy under other preparations and label orders tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+from audit.types import Batch, Images, Labels
+
+_NEEDED_GAIN = 0.1
+_SIGNIFICANCE = 0.01
+"""Another preparation "fits far better" when it wins this much accuracy and chance would seldom do so."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to images in [0, 1] before the net: channels perhaps reversed, sides perhaps swapped, pixels
+    perhaps inverted, then (x - mean) / std."""
+
+    name: str
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    reversed_channels: bool = False
+    swapped_sides: bool = False
+    inverted: bool = False
+
+    def __call__(self, images: Images) -> Images:
+        """The images as the net gets them."""
+        images = images.flip(1) if self.reversed_channels else images
+        images = images.transpose(2, 3) if self.swapped_sides else images
+        images = 1 - images if self.inverted else images
+        mean, std = (images.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (self.mean, self.std))
+        return (images - mean) / std
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a preparation did: `correct` bool (N,); `ran` False where the net refused it."""
+
+    preparation: Preparation
+    correct: NDArray[np.bool_]
+    ran: bool = True
+
+    @property
+    def accuracy(self) -> float:
+        """Share of examples predicted right."""
+        return float(self.correct.mean())
+
+
+@dataclass(frozen=True)
+class ProbeOutcome:
+    """`given` as the configuration says, `trials` best first. `warning` is one sentence, "" when nothing fits far
+    better; `order` the class each output seems to mean when that is another order than the data's, else empty."""
+
+    given: Trial
+    trials: tuple[Trial, ...]
+    warning: str
+    order: tuple[int, ...] = ()
+
+
+def candidates(channels: int) -> tuple[Preparation, ...]:
+    """The preparations that trainers use, for images of `channels` channels."""
+    plain = (
+        Preparation("pixels in 0 to 1"),
+        Preparation("pixels in -1 to 1", (0.5,), (0.5,)),
+        Preparation("pixels in 0 to 255", (0.0,), (1 / 255,)),
+        Preparation("inverted pixels in 0 to 1", inverted=True),
+        Preparation("height and width swapped", swapped_sides=True),
+    )
+    if channels == 1:
+        return (
+            *plain,
+            Preparation("MNIST's mean and std", (0.1307,), (0.3081,)),
+            Preparation("Fashion-MNIST's mean and std", (0.2860,), (0.3530,)),
+        )
+    imagenet, cifar = (
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    )
+    caffe = tuple(v / 255 for v in (103.939, 116.779, 123.68))
+    return (
+        *plain,
+        Preparation("ImageNet's mean and std", *imagenet),
+        Preparation("CIFAR-10's mean and std", *cifar),
+        Preparation("BGR in 0 to 1", reversed_channels=True),
+        Preparation("BGR in -1 to 1", (0.5,), (0.5,), reversed_channels=True),
+        Preparation("BGR in 0 to 255 less ImageNet's mean (Caffe)", caffe, (1 / 255,), reversed_channels=True),
+    )
+
+
+def probe_preprocessing(
+    net: nn.Module,
+    batch: Batch,
+    *,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    classes: Sequence[str] = (),
+) -> ProbeOutcome:
+    """Accuracy of the bare `net` (no normalisation inside) on `batch`, as given and under every candidate.
+
+    The net runs in eval mode and is left in the mode it was found in. A few hundred examples are enough.
+    """
+    given = Preparation("as given", tuple(mean), tuple(std))
+    outputs = {one: _outputs(net, one, batch.images) for one in (given, *candidates(batch.images.shape[1]))}
+    trials = {one: _trial(one, out, batch.labels) for one, out in outputs.items()}
+    ranked = tuple(sorted(trials.values(), key=lambda trial: (-trial.accuracy, trial.preparation.name)))
+    best = ranked[0]
+    order, accuracy = _order(outputs[given], batch.labels)
+    if order and accuracy >= best.accuracy:
+        return ProbeOutcome(trials[given], ranked, _says_order(order, classes), order)
+    better = _far_better(best.correct, trials[given].correct)
+    return ProbeOutcome(trials[given], ranked, _says(best, trials[given]) if better else "")
+
+
+def _outputs(net: nn.Module, preparation: Preparation, images: Images) -> Tensor | None:
+    """Raw outputs (N, classes); None where the net does not run on such images."""
+    modes = {part: part.training for part in net.modules()}
+    try:
+        with torch.no_grad():
+            net.eval()
+            outputs = torch.cat([net(part) for part in torch.split(preparation(images), 64)])
+        return outputs if isinstance(outputs, Tensor) and outputs.ndim == 2 else None
+    except RuntimeError:
+        return None
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def _trial(preparation: Preparation, outputs: Tensor | None, labels: Labels) -> Trial:
+    if outputs is None:
+        return Trial(preparation, np.zeros(len(labels), dtype=bool), ran=False)
+    return Trial(preparation, (_predicted(outputs) == labels).cpu().numpy())
+
+
+def _predicted(outputs: Tensor) -> Labels:
+    """A single output of two classes is a logit or a probability: it is split at a half, or at zero."""
+    if outputs.shape[1] > 1:
+        return outputs.argmax(1)
+    in_unit = bool(((outputs >= 0) & (outputs <= 1)).all())
+    return (outputs[:, 0] > (0.5 if in_unit else 0.0)).long()
+
+
+def _far_better(other: NDArray[np.bool_], given: NDArray[np.bool_]) -> bool:
+    """By enough, and by McNemar's exact test not by chance."""
+    won, lost = int((other & ~given).sum()), int((given & ~other).sum())
+    if other.mean() - given.mean() < _NEEDED_GAIN:
+        return False
+    return bool(binomtest(won, won + lost, alternative="greater").pvalue < _SIGNIFICANCE)
+
+
+def _order(outputs: Tensor | None, labels: Labels) -> tuple[tuple[int, ...], float]:
+    """The class that each output seems to mean, and the accuracy then: found on one half of the examples, believed
+    when it holds on the other. Empty when the data's own order is as good."""
+    if outputs is None or outputs.shape[1] < 2:
+        return (), 0.0
+    predicted, wanted = _predicted(outputs).cpu().numpy(), labels.cpu().numpy()
+    size = outputs.shape[1]
+    table = np.zeros((size, size))
+    np.add.at(table, (predicted[::2], wanted[::2]), 1)
+    table += np.eye(size) * 1e-6  # where nothing tells, the data's own order
+    meaning = linear_sum_assignment(table, maximize=True)[1]
+    moved = meaning[predicted[1::2]] == wanted[1::2]
+    if not _far_better(moved, predicted[1::2] == wanted[1::2]):
+        return (), 0.0
+    return tuple(int(label) for label in meaning), float(moved.mean())
+
+
+def _says(best: Trial, given: Trial) -> str:
+    preparation = best.preparation
+    numbers = f" --mean {_flag(preparation.mean)} --std {_flag(preparation.std)}"
+    how = (
+        "" if preparation.reversed_channels or preparation.swapped_sides or preparation.inverted else f": give{numbers}"
+    )
+    now = f"The model is right on {given.accuracy:.0%} of {len(given.correct)} images as given"
+    return f"{now}, and on {best.accuracy:.0%} with {preparation.name}{how}."
+
+
+def _says_order(order: tuple[int, ...], classes: Sequence[str]) -> str:
+    moved = [(output, label) for output, label in enumerate(order) if output != label]
+    if not moved:
+        return ""
+    names = [(output, classes[label] if label < len(classes) else str(label)) for output, label in moved[:4]]
+    listed = ", ".join(f"output {output} behaves as {name!r}" for output, name in names)
+    return (
+        f"The model's outputs seem to be in another order than the data's classes ({listed}): list the classes in the "
+        "model's order in a labels map."
+    )
+
+
+def _flag(numbers: tuple[float, ...]) -> str:
+    return ",".join(f"{number:.4g}" for number in numbers)
