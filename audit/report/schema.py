@@ -55,7 +55,7 @@ class FindingPart(Part):
     advice: str
     command: str
     examples: list[str]
-    values: dict[str, str | float] = Field(default_factory=dict)
+    values: dict[str, str | int | float] = Field(default_factory=dict)
 
 
 class ClassRow(Part):

@@ -63,9 +63,16 @@ def test_the_chinese_page_reads_as_chinese(document: AuditDocument) -> None:
     page = render_html(document, language="zh")
     assert '<html lang="zh-Hans">' in page
     heading = re.search(r"<h1>(.*?)</h1>", page)
-    assert heading and heading[1].startswith("尚不能上线:在 linf 0.1 之内的攻击下,标准模型只把")
+    assert heading and heading[1].startswith("尚不能上线：在 linf 0.1 之内的攻击下，标准模型只把")
     assert "尚不能上线" in render_markdown(document, language="zh")
     assert render_card(document, language="zh").startswith("# 模型卡")
+
+
+def test_a_document_from_disk_reads_like_the_one_in_memory(document: AuditDocument) -> None:
+    """Counts stay counts: 24, not 24.0."""
+    reread = AuditDocument.model_validate_json(document.model_dump_json())
+    assert render_markdown(reread, language="zh") == render_markdown(document, language="zh")
+    assert "24.0" not in render_markdown(reread, language="zh")
 
 
 def test_numbers_are_the_same_in_every_language(document: AuditDocument) -> None:
