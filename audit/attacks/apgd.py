@@ -24,9 +24,13 @@ def apgd_ce(
     *,
     steps: Count = 100,
     restarts: Count = 1,
+    give_up: bool = False,
 ) -> Images:
-    """Auto-PGD on cross-entropy from random points of the ball (Croce and Hein 2020)."""
-    return _restarted(model, batch, threat, generators, loss_named("ce", len(model.classes)), steps, restarts)
+    """Auto-PGD on cross-entropy from random points of the ball (Croce and Hein 2020).
+
+    `give_up` leaves an example early where the pace of its margin would not break it in the steps that remain.
+    """
+    return _restarted(model, batch, threat, generators, loss_named("ce", len(model.classes)), steps, restarts, give_up)
 
 
 @attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
@@ -38,9 +42,10 @@ def apgd_dlr(
     *,
     steps: Count = 100,
     restarts: Count = 1,
+    give_up: bool = False,
 ) -> Images:
     """Auto-PGD on the difference of logits ratio, which no scaling flattens; on two classes, on the margin."""
-    return _restarted(model, batch, threat, generators, loss_named("dlr", len(model.classes)), steps, restarts)
+    return _restarted(model, batch, threat, generators, loss_named("dlr", len(model.classes)), steps, restarts, give_up)
 
 
 @attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
@@ -52,13 +57,16 @@ def apgd_t(
     *,
     steps: Count = 100,
     targets: Count = 9,
+    give_up: bool = False,
 ) -> Images:
     """Auto-PGD towards each of the likeliest `targets` classes of the goal in turn, on the targeted DLR loss."""
     classes = ranked_targets(model, batch, targets)
 
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         given = {"target": classes[index.to(classes.device), number]}
-        return climb(model, part, threat, draws, loss=dlr_targeted, steps=steps, aim=one_target, given=given)
+        return climb(
+            model, part, threat, draws, loss=dlr_targeted, steps=steps, aim=one_target, given=given, give_up=give_up
+        )
 
     return until_broken(model, batch, generators, attempt, attempts=classes.shape[1])
 
@@ -71,8 +79,9 @@ def _restarted(
     loss: Loss,
     steps: int,
     restarts: int,
+    give_up: bool,
 ) -> Images:
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        return climb(model, part, threat, draws, loss=loss, steps=steps)
+        return climb(model, part, threat, draws, loss=loss, steps=steps, give_up=give_up)
 
     return until_broken(model, batch, generators, attempt, attempts=restarts)

@@ -14,7 +14,7 @@ from torch import Tensor
 from audit.attacks.steps import Aiming, uphill, whole_goal
 from audit.models.under_test import Loss, ModelUnderTest
 from audit.passes.active import Move, Slots, State, search
-from audit.passes.losses import violated
+from audit.passes.losses import margin, violated
 from audit.seeding import Generators
 from audit.threat import ThreatModel
 from audit.types import Batch, ClassMask, Images
@@ -23,6 +23,12 @@ RISING_SHARE = 0.75
 """A step size has to raise the loss in this share of its steps to be kept."""
 
 MOMENTUM = 0.75
+
+LOOK_BACK = 4
+"""Steps between two looks at the pace of the margin, where a search may give up."""
+
+GENEROSITY = 1.5
+"""How much faster than its recent pace an example is trusted to become."""
 
 
 def climb(
@@ -35,8 +41,12 @@ def climb(
     steps: int,
     aim: Aiming = whole_goal,
     given: State | None = None,
+    give_up: bool = False,
 ) -> Images:
-    """One run of Auto-PGD from a random point of the ball, up `loss(logits, aim(slots))`; `given` as in `search`."""
+    """One run of Auto-PGD from a random point of the ball, up `loss(logits, aim(slots))`; `given` as in `search`.
+
+    `give_up` ends the search of an example that would not break if it went on gaining margin as it does.
+    """
     marks = checkpoints(steps)
 
     def start(origin: Images, goal: ClassMask, draws: Generators) -> State:
@@ -47,8 +57,11 @@ def climb(
         found = model.loss_gradient(shown, aim(slots), loss)
         seen = _record(state, slots.age, found.losses, found.gradient, shown)
         judged = _review(seen, slots.age, marks)
-        following = {**judged, "images": _advance(judged, slots, threat), "previous": judged["images"]}
-        return Move(shown, violated(found.logits, slots.goal), following)
+        gap = torch.maximum(margin(found.logits, slots.goal), state["best_margin"])
+        looked = _look_back(gap, state, slots.age)
+        following = {**judged, **looked, "images": _advance(judged, slots, threat), "previous": judged["images"]}
+        hopeless = _hopeless(gap, state, slots.age, steps) if give_up else None
+        return Move(shown, violated(found.logits, slots.goal), following, hopeless)
 
     return search(model, batch, generators, start=start, step=step, steps=steps, given=given)
 
@@ -72,10 +85,25 @@ def _fresh(images: Images, threat: ThreatModel) -> State:
         "best_loss": low,
         "last_loss": low,
         "best_at_review": low,
+        "best_margin": low,
+        "margin_before": low,
         "rises": torch.zeros(count, dtype=torch.int64, device=images.device),
         "halved": torch.ones(count, dtype=torch.bool, device=images.device),
         "size": torch.full((count,), 2 * threat.eps, device=images.device),
     }
+
+
+def _look_back(gap: Tensor, state: State, age: Tensor) -> dict[str, Tensor]:
+    """Remember the best margin, and what it was at the last look back."""
+    due = (age == 0) | (age % LOOK_BACK == LOOK_BACK - 1)
+    return {"best_margin": gap, "margin_before": torch.where(due, gap, state["margin_before"])}
+
+
+def _hopeless(gap: Tensor, state: State, age: Tensor, steps: int) -> Tensor:
+    """At each look back: whether the margin stays below zero even if it goes on rising at its recent pace."""
+    due = (age > 0) & (age % LOOK_BACK == LOOK_BACK - 1)
+    pace = (gap - state["margin_before"]) / LOOK_BACK
+    return due & (gap + GENEROSITY * pace * (steps - age) < 0)
 
 
 def _record(state: State, age: Tensor, losses: Tensor, gradient: Images, shown: Images) -> dict[str, Tensor]:

@@ -47,18 +47,16 @@ _NOISE = Entry("random-noise", {"draws": 10}, sample=128)
 
 _QUICK = (
     Entry("fgsm"),
-    Entry("pgd", {"steps": 10, "relative_step": 0.25, "loss": "margin", "random_start": False}, "pgd-margin"),
-    Entry("pgd", {"steps": 10, "relative_step": 0.25, "loss": "ce"}, "pgd-ce"),
+    Entry("apgd-dlr", {"steps": 20, "give_up": True}),
+    Entry("apgd-ce", {"steps": 16, "give_up": True}),
 )
 
 _STANDARD = (
-    Entry("pgd", {"steps": 20, "relative_step": 0.15, "loss": "margin", "random_start": False}, "pgd-margin"),
-    Entry("apgd-ce", {"steps": 40}),
-    Entry("multi-targeted", {"steps": 25, "relative_step": 0.15, "targets": 5}),
-    Entry("apgd-t", {"steps": 50, "targets": 9}),
-    Entry("apgd-t", {"steps": 100, "targets": 4}, "apgd-t-closest", closest=0.2),
-    Entry("apgd-dlr", {"steps": 100, "restarts": 3}, "apgd-dlr-closest", closest=0.2),
-    Entry("square", {"queries": 1000}, "square-check", sample=32),
+    *_QUICK,
+    Entry("apgd-t", {"steps": 60, "targets": 9, "give_up": True}),
+    Entry("apgd-ce", {"steps": 100, "restarts": 2}, "apgd-ce-closest", closest=0.3),
+    Entry("apgd-t", {"steps": 100, "targets": 4}, "apgd-t-closest", closest=0.3),
+    Entry("square", {"queries": 500}, "square-check", sample=32),
 )
 
 _PUBLISHED = (
@@ -79,11 +77,11 @@ _FULL = (
 BATTERIES: Mapping[str, Battery] = {
     battery.name: battery
     for battery in (
-        Battery("quick", "FGSM; PGD-10 on the margin from the image; PGD-10 on cross-entropy", (*_QUICK, _NOISE)),
+        Battery("quick", "FGSM; APGD-DLR 20; APGD-CE 16; both leave hopeless images early", (*_QUICK, _NOISE)),
         Battery(
             "standard",
-            "PGD-20 on the margin; APGD-CE 40; multi-targeted PGD 5 x 25; APGD-T 9 x 50; on the fifth nearest to "
-            "breaking APGD-T 4 x 100 and APGD-DLR 3 x 100; Square 1000 on 32 survivors as a check",
+            "the quick battery; APGD-T 9 x 60, leaving hopeless images early; on the third of the survivors nearest "
+            "to breaking APGD-CE 2 x 100 and APGD-T 4 x 100; Square 500 on 32 survivors as a check",
             (*_STANDARD, _NOISE),
             shrink=6,
         ),

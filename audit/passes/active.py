@@ -56,11 +56,15 @@ class Slots:
 
 
 class Move(NamedTuple):
-    """One step: the images shown, whether the model broke on them (bool), and the state to go on from."""
+    """One step: the images shown, whether the model broke on them (bool), and the state to go on from.
+
+    `hopeless` bool marks examples whose search ends here, before its last step.
+    """
 
     shown: Images
     broken: Tensor
     state: State
+    hopeless: Tensor | None = None
 
 
 Start: TypeAlias = Callable[[Images, ClassMask, Generators], State]
@@ -89,7 +93,7 @@ def search(
     while window.refill():
         for _ in range(every):
             window.advance(step, steps)
-        window.release(steps)
+        window.release()
     return window.answers
 
 
@@ -102,7 +106,7 @@ class _Window:
         self.slots: Slots | None = None
         self.example = torch.zeros(0, dtype=torch.int64, device=model.device)
         self.result = torch.zeros(0, *batch.images.shape[1:], device=model.device)
-        self.solved = torch.zeros(0, dtype=torch.bool, device=model.device)
+        self.ended = torch.zeros(0, dtype=torch.bool, device=model.device)
 
     def refill(self) -> bool:
         """Give free slots to the examples next in line; False when none is in work any more."""
@@ -117,25 +121,26 @@ class _Window:
         """One step of every slot. What is solved or exhausted keeps its answer until it is released."""
         slots = self._slots()
         move = step(slots)
-        at_work = ~self.solved & (slots.age < steps)
+        at_work = ~self.ended & (slots.age < steps)
         newly = at_work & move.broken
-        last = at_work & ~move.broken & (slots.age + 1 == steps)
+        given_up = slots.age + 1 == steps if move.hopeless is None else (slots.age + 1 == steps) | move.hopeless
+        last = at_work & ~move.broken & given_up
         self.result = torch.where(_wide(newly), move.shown, self.result)
         self.result = torch.where(_wide(last), move.state["images"], self.result)
-        self.solved = self.solved | newly
+        self.ended = self.ended | newly | last
         self.slots = replace(slots, age=slots.age + 1, state=move.state)
 
-    def release(self, steps: int) -> None:
+    def release(self) -> None:
         """Write the answers of finished examples and keep the others."""
         slots = self._slots()
-        done = self.solved | (slots.age >= steps)
+        done = self.ended
         finished, kept = done.nonzero().flatten(), (~done).nonzero().flatten()
         if len(finished) == 0:
             return
         place = self.answers.device
         self.answers[self.example[finished].to(place)] = self.result[finished].to(place)
         self.slots = slots.select(kept)
-        self.example, self.result, self.solved = self.example[kept], self.result[kept], self.solved[kept]
+        self.example, self.result, self.ended = self.example[kept], self.result[kept], self.ended[kept]
 
     def _admit(self, index: Tensor) -> None:
         device = self.model.device
@@ -149,7 +154,7 @@ class _Window:
         self.slots = fresh if self.slots is None or not len(self.slots) else _joined(self.slots, fresh)
         self.example = torch.cat([self.example, index])
         self.result = torch.cat([self.result, fresh.images])
-        self.solved = torch.cat([self.solved, torch.zeros(len(index), dtype=torch.bool, device=device)])
+        self.ended = torch.cat([self.ended, torch.zeros(len(index), dtype=torch.bool, device=device)])
 
     def _slots(self) -> Slots:
         if self.slots is None:
