@@ -21,7 +21,8 @@ def layers_with_weights(net: nn.Module) -> tuple[str, ...]:
 def randomised(model: ModelUnderTest, layers: tuple[str, ...], *, seed: int) -> ModelUnderTest:
     """A twin of `model` whose named layers' parameters are drawn anew: normal, with each tensor's own mean and spread.
 
-    Keeping the spread keeps the signal alive, so that what changes is the knowledge and not the scale.
+    Keeping the spread keeps the signal alive, so that what changes is the knowledge and not the scale. The twin's passes
+    count as the model's.
     """
     net = copy.deepcopy(model.net)
     for name in layers:
@@ -34,6 +35,7 @@ def randomised(model: ModelUnderTest, layers: tuple[str, ...], *, seed: int) -> 
         net, classes=model.classes, input_shape=model.input_shape, mean=model.mean, std=model.std, device=model.device
     )
     twin.layout.batch_size = model.layout.batch_size
+    twin.module.meter = model.module.meter
     return twin
 
 

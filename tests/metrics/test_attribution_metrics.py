@@ -228,6 +228,9 @@ def test_randomised_twin_differs_only_where_asked_and_keeps_each_spread(cnn_mode
         changed = name.split(".")[0] in layers[:2]
         assert torch.equal(before[name], after[name]) != changed
     assert float(after["3.weight"].std()) == pytest.approx(float(before["3.weight"].std()), rel=0.15)
+    with cnn_model.count() as spent:
+        twin.logits(torch.rand(5, 1, 12, 12))
+    assert spent.forwards == 5
     again = randomised(cnn_model, layers[:2], seed=0).net.state_dict()
     assert all(torch.equal(after[name], again[name]) for name in after)
 

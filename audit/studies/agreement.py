@@ -1,0 +1,31 @@
+"""Agreement as evidence: how far the methods' maps of one model rank the same pixels first."""
+
+from __future__ import annotations
+
+import torch
+
+from audit.cell import Cell
+from audit.evidence import Evidence
+from audit.metrics.agreement import agreement_matrix
+from audit.registry import study
+from audit.studies.context import Context
+from audit.studies.explaining import stored
+
+
+@study()
+def agreement(context: Context, cell: Cell) -> Evidence:
+    """The rank agreement of every two methods; `cell.inputs` name their explanations by method.
+
+    Arrays: `matrix` float64 (methods, methods), the mean over images (NaN where one of the two is constant on all).
+    Facts: `methods` in its order; `left_out`, those without maps.
+    """
+    read = {name: context.evidence(name) for name in sorted(cell.inputs)}
+    measured = {name: one for name, one in read.items() if one.status == "measured"}
+    left_out = [name for name in read if name not in measured]
+    if len(measured) < 2:
+        return Evidence(cell, "not_applicable", reason="Fewer than two methods have maps, so none can be compared.")
+    cpu = torch.device("cpu")
+    matrix = agreement_matrix({name: stored(one, "attributions", cpu) for name, one in measured.items()})
+    return Evidence(
+        cell, "measured", arrays={"matrix": matrix.numpy()}, facts={"methods": list(measured), "left_out": left_out}
+    )
