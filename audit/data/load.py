@@ -21,6 +21,8 @@ FORMATS: Mapping[str, tuple[str, str]] = {
     "cifar10": ("audit.data.cifar:load_cifar10", "DIR"),
     "folder": ("audit.data.folder:load_folder", "DIR"),
     "manifest": ("audit.data.manifest:load_manifest", "FILE"),
+    "archive": ("audit.data.archives:load_archive", "FILE"),
+    "webdataset": ("audit.data.webdataset:load_webdataset", "DIR"),
     "npz": ("audit.data.npz:load_npz", "FILE"),
 }
 """Each format: what reads it, and what must follow its colon."""
