@@ -21,8 +21,8 @@ def layers_with_weights(net: nn.Module) -> tuple[str, ...]:
 def randomised(model: ModelUnderTest, layers: tuple[str, ...], *, seed: int) -> ModelUnderTest:
     """A twin of `model` whose named layers' parameters are drawn anew: normal, with each tensor's own mean and spread.
 
-    Keeping the spread keeps the signal alive, so that what changes is the knowledge and not the scale. The twin's passes
-    count as the model's.
+    Keeping the spread keeps the signal alive, so that what changes is the knowledge and not the scale. The twin's
+    passes count as the model's.
     """
     net = copy.deepcopy(model.net)
     for name in layers:

@@ -57,10 +57,11 @@ def judging(context: Context, cell: Cell) -> Evidence:
     """Everything but deletion and insertion that speaks for or against the maps of `cell.inputs["explanation"]`.
 
     `cell.settings`: those of that explanation (`method`, `output`, `baseline`), and any of `DEFAULTS`. Measurements,
-    NaN where a map is all zero or constant: `sparseness`; `infidelity` and `road_area`, each with `_random`, `_edges` and
-    `_blurred` controls; `max_sensitivity`; `randomisation_similarity` (rank agreement, signs kept, with the map of the
-    model whose weights are all drawn anew: near 0 is good), `randomisation_complexity` (relative rise of the map's
-    entropy then: above 0 is good); `seed_stability`, only of methods that draw. Arrays: `randomisation_curve` (N, stages).
+    NaN where a map is all zero or constant: `sparseness`; `infidelity` and `road_area`, each with `_random`, `_edges`
+    and `_blurred` controls; `max_sensitivity`; `randomisation_similarity` (rank agreement, signs kept, with the map of
+    the model whose weights are all drawn anew: near 0 is good); `randomisation_complexity` (relative rise of the map's
+    entropy then: above 0 is good); `seed_stability`, only of methods that draw. Arrays: `randomisation_curve`
+    (N, stages).
     """
     try:
         case = _case(context, cell)
@@ -193,9 +194,10 @@ def _array(values: Tensor) -> Array:
 
 
 def _protocol(settings: Mapping[str, Any]) -> str:
+    shares = ", ".join(f"{share:.0%}" for share in SHARES)
     return (
-        f"infidelity: {settings['infidelity_samples']} Gaussian noises of 0.2, best scale; ROAD: "
-        f"{', '.join(f'{share:.0%}' for share in SHARES)} of the pixels imputed; sensitivity: the worst of "
-        f"{settings['sensitivity_samples']} moves within 2% of the range; randomisation: bottom-up in "
-        f"{settings['stages']} stages, signs kept; seeds: {settings['seeds']} more. Controls: noise, an edge detector, the map blurred."
+        f"infidelity: {settings['infidelity_samples']} Gaussian noises of 0.2, best scale; ROAD: {shares} of the pixels "
+        f"imputed; sensitivity: the worst of {settings['sensitivity_samples']} moves within 2% of the range; "
+        f"randomisation: bottom-up in {settings['stages']} stages, signs kept; seeds: {settings['seeds']} more. "
+        "Controls: noise, an edge detector, the map blurred."
     )
