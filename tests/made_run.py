@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from audit.config import RunConfig
 from audit.dossier import Dossier
 from audit.evidence import Array, Evidence, Measurement
 from audit.plan import AuditPlan, Slice, Task
+from audit.report.document import build_document
 from audit.report.facts import ModelFacts, RunFacts
+from audit.report.html import render_html
+from audit.report.schema import AuditDocument
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 EPS = (0.0125, 0.025, 0.05, 0.1, 0.2)
@@ -255,3 +259,15 @@ def made_facts(images: NDArray[np.uint8] | None = None, classes: tuple[str, ...]
 
 def made_config(**changes: Any) -> RunConfig:
     return RunConfig.model_validate(changes)
+
+
+@cache
+def made_document() -> AuditDocument:
+    """The document of the made run. Frozen by custom: tests copy before they change it."""
+    return build_document(made_dossier(), made_config(), made_facts())
+
+
+@cache
+def made_page(language: str = "en") -> str:
+    """The page of the made run."""
+    return render_html(made_document(), language=language)

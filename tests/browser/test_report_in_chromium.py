@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_run import made_config, made_dossier, made_facts, pictures
+from made_run import made_config, made_dossier, made_facts, made_page, pictures
 
 from audit.report.document import build_document
 from audit.report.html import render_html
@@ -30,7 +30,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def report() -> str:
-    return render_html(build_document(made_dossier(), made_config(), made_facts()))
+    return made_page()
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from made_run import (
     dossier_of,
     entry,
     made_config,
+    made_document,
     made_dossier,
     made_facts,
     pictures,
@@ -34,7 +35,7 @@ from audit.report.values import Picture
 
 @pytest.fixture(scope="module")
 def document() -> AuditDocument:
-    return build_document(made_dossier(), made_config(), made_facts())
+    return made_document()
 
 
 def decoded(found: Picture) -> np.ndarray:

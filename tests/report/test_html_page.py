@@ -8,7 +8,16 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from made_run import CLASSES, accuracy_entry, dossier_of, made_config, made_dossier, made_facts
+from made_run import (
+    CLASSES,
+    accuracy_entry,
+    dossier_of,
+    made_config,
+    made_document,
+    made_dossier,
+    made_facts,
+    made_page,
+)
 
 from audit.report.document import build_document
 from audit.report.html import render_html
@@ -64,12 +73,12 @@ def outline(page: str) -> Outline:
 
 @pytest.fixture(scope="module")
 def document() -> AuditDocument:
-    return build_document(made_dossier(), made_config(), made_facts())
+    return made_document()
 
 
 @pytest.fixture(scope="module")
 def page(document: AuditDocument) -> str:
-    return render_html(document)
+    return made_page()
 
 
 def test_the_page_is_a_pure_function_of_the_document(document: AuditDocument, page: str) -> None:

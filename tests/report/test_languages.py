@@ -4,13 +4,11 @@ import re
 import string
 
 import pytest
-from made_run import made_config, made_dossier, made_facts
+from made_run import made_document, made_page
 
 from audit.errors import UsageError
 from audit.registry import methods
-from audit.report.document import build_document
 from audit.report.headline import untranslated
-from audit.report.html import render_html
 from audit.report.locale import languages, load_locale
 from audit.report.markdown import render_card, render_markdown
 from audit.report.schema import AuditDocument
@@ -20,7 +18,7 @@ OTHERS = [language for language in languages() if language != "en"]
 
 @pytest.fixture(scope="module")
 def document() -> AuditDocument:
-    return build_document(made_dossier(), made_config(), made_facts())
+    return made_document()
 
 
 def fields(template: str) -> set[str]:
@@ -53,14 +51,14 @@ def test_every_check_is_translated_with_values_it_has(language: str) -> None:
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_no_english_is_left_in_the_chrome(document: AuditDocument, language: str) -> None:
-    page = render_html(document, language=language)
+    page = made_page(language)
     for key, text in load_locale("en").english.items():
         if "{" not in text and len(text) > 24:
             assert text not in page, key
 
 
 def test_the_chinese_page_reads_as_chinese(document: AuditDocument) -> None:
-    page = render_html(document, language="zh")
+    page = made_page("zh")
     assert '<html lang="zh-Hans">' in page
     heading = re.search(r"<h1>(.*?)</h1>", page)
     assert heading and heading[1].startswith("尚不能上线：在 linf 0.1 之内的攻击下，标准模型只把")

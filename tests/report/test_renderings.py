@@ -7,7 +7,7 @@ from xml.etree import ElementTree as xml
 
 import numpy as np
 import pytest
-from made_run import CLASSES, accuracy_entry, dossier_of, entry, made_config, made_dossier, made_facts
+from made_run import CLASSES, accuracy_entry, dossier_of, entry, made_config, made_document, made_dossier, made_facts
 
 from audit.checks.policy import Policy, Rule, load_policy
 from audit.errors import UsageError
@@ -36,7 +36,7 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def document() -> AuditDocument:
-    return build_document(made_dossier(), made_config(), made_facts())
+    return made_document()
 
 
 @pytest.fixture(scope="module")
