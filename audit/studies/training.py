@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,16 @@ from audit.cell import Cell
 from audit.config import TrainingConfig
 from audit.errors import ModelError
 from audit.evidence import Evidence
+from audit.models.files import sha256_of
+from audit.models.load import read_checkpoint
 from audit.models.under_test import ModelUnderTest
-from audit.registry import study
+from audit.registry import find, study
 from audit.store import write_atomically
 from audit.studies.context import Context
 from audit.threat import ThreatModel
-from audit.training.loop import Trained, Watch, fit
+from audit.training.loop import Trained, fit
+from audit.training.transfer import adopt
+from audit.training.watch import Watch
 
 WEIGHTS = "weights/"
 HISTORY_FILE = "history.jsonl"
@@ -29,13 +34,16 @@ HISTORY_FILE = "history.jsonl"
 @study()
 def training(context: Context, cell: Cell) -> Evidence:
     """Train the architecture of `cell.settings` by the recipe `cell.method`, from new weights, from those of the cell
-    `cell.inputs["start"]`, or from the loaded model `cell.model`.
+    `cell.inputs["start"]`, or from the loaded model `cell.model`; a recipe with a teacher learns from that model.
+    `pretrained` in the settings is the sha256 of a file of weights, which lies where the task's context says.
 
     The arrays are the kept state dict under "weights/"; the facts the history (one row an epoch), the kept
     epoch, the normalisation and the size.
     """
     settings = cell.settings
     module, normal = _start(context, cell)
+    teacher = context.model() if cell.model and _has_teacher(cell) else None
+    before = teacher.passes.forwards if teacher else 0
 
     def record(history: Sequence[Mapping[str, Any]]) -> None:
         write_atomically(context.scratch / HISTORY_FILE, "".join(json.dumps(row) + "\n" for row in history))
@@ -50,9 +58,11 @@ def training(context: Context, cell: Cell) -> Evidence:
         mean=normal[0],
         std=normal[1],
         device=context.device,
+        teacher=teacher.module if teacher else None,
         watch=Watch(context.scratch, context.progress, context.stopping, record),
     )
-    return _evidence(cell, trained, module)
+    taught = teacher.passes.forwards - before if teacher else 0
+    return _evidence(cell, trained, module, taught)
 
 
 def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.Module) -> ModelUnderTest:
@@ -85,16 +95,33 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any]]:
         module = context.fresh(cell.seed)
         module.load_state_dict(stored_weights(start))
         return module, (start.facts["mean"], start.facts["std"])
-    if cell.model:
+    if cell.model and not _has_teacher(cell):
         model = context.model()
         module = copy.deepcopy(model.net)
         for parameter in module.parameters():
             parameter.requires_grad_(True)
         return module, (model.mean, model.std)
-    return context.fresh(cell.seed), (cell.settings.get("mean"), cell.settings.get("std"))
+    module = context.fresh(cell.seed)
+    if cell.settings.get("pretrained"):
+        adopt(module, _pretrained(context, cell))
+    return module, (cell.settings.get("mean"), cell.settings.get("std"))
 
 
-def _evidence(cell: Cell, trained: Trained, module: nn.Module) -> Evidence:
+def _has_teacher(cell: Cell) -> bool:
+    return bool(find("recipe", cell.method).facts.get("teacher"))
+
+
+def _pretrained(context: Context, cell: Cell) -> Mapping[str, Tensor]:
+    path = Path(context.task.context["pretrained"])
+    if sha256_of(path) != cell.settings["pretrained"]:
+        raise ModelError(f"{path.name} changed since this run was planned; run the command again.")
+    state = read_checkpoint(path, ()).state
+    if state is None:
+        raise ModelError(f"{path.name} holds a whole model, where a state dict of pretrained weights was expected.")
+    return state
+
+
+def _evidence(cell: Cell, trained: Trained, module: nn.Module, taught: int) -> Evidence:
     _require_finite(trained)
     return Evidence(
         cell,
@@ -109,7 +136,7 @@ def _evidence(cell: Cell, trained: Trained, module: nn.Module) -> Evidence:
             "std": list(trained.std),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
         },
-        forwards=trained.passes.forwards,
+        forwards=trained.passes.forwards + taught,
         backwards=trained.passes.backwards,
         environment={"seconds_per_epoch": list(trained.seconds)},
     )

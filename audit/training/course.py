@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ _RESIDENT_SHARE = 0.5
 @dataclass(frozen=True)
 class Course:
     """`examples` and `held_out` are disjoint; `images` those of `examples`, on the device when they fit;
-    `keys` one random key an example; `settings` and `recipe_settings` are validated."""
+    `keys` one random key an example; `teacher` logits to learn from; `settings` and `recipe_settings` are validated."""
 
     settings: TrainingConfig
     recipe: Method
@@ -39,6 +39,7 @@ class Course:
     images: Images
     labels: Labels
     keys: Generators
+    teacher: Callable[[Images], Logits] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -67,7 +68,7 @@ class Course:
         images = self.images[index.to(self.images.device)].to(self.device, non_blocking=True)
         generators = self.keys.select(here).fork(epoch)
         images = augment(images, generators.fork(0), self.settings.augmentation)
-        return Lesson(images, self.labels[here], generators.fork(1), self.loss, self.threat, memory)
+        return Lesson(images, self.labels[here], generators.fork(1), self.loss, self.threat, memory, self.teacher)
 
     @property
     def loss(self) -> Loss:
@@ -81,13 +82,21 @@ class Course:
 
 
 def make_course(
-    train: Batch, settings: TrainingConfig, *, threat: ThreatModel | None, seed: int, device: torch.device
+    train: Batch,
+    settings: TrainingConfig,
+    *,
+    threat: ThreatModel | None,
+    seed: int,
+    device: torch.device,
+    teacher: Callable[[Images], Logits] | None = None,
 ) -> Course:
     """Check the settings against the data and lay everything out. Raises UsageError and DataError."""
     recipe = find("recipe", settings.recipe)
     adversarial = bool(recipe.facts["adversarial"])
     if adversarial and threat is None:
         raise UsageError(f"Recipe {recipe.name!r} trains against an adversary: give its norm and eps.")
+    if recipe.facts.get("teacher") and teacher is None:
+        raise UsageError(f"Recipe {recipe.name!r} learns from another model: give the teacher.")
     examples, held_out = split(train, settings.held_out)
     _require_enough(examples, held_out, settings.batch_size)
     return Course(
@@ -102,6 +111,7 @@ def make_course(
         images=examples.images.to(_home(examples.images, device)),
         labels=examples.labels.to(device),
         keys=Generators.of(examples.ids, seed=seed, purpose="training", device=device),
+        teacher=teacher,
     )
 
 

@@ -36,7 +36,8 @@ class Lesson:
 
     `images` float32 in [0, 1], augmented; `generators` one an example, fresh each epoch; `loss` the
     classification loss; `threat` the adversary (None for the standard recipe); `memory` tensors a recipe
-    keeps from one batch to the next, saved in every checkpoint.
+    keeps from one batch to the next, saved in every checkpoint; `teacher` the model to learn from, for
+    distillation.
     """
 
     images: Images
@@ -45,6 +46,7 @@ class Lesson:
     loss: Loss
     threat: ThreatModel | None
     memory: dict[str, Tensor]
+    teacher: Callable[[Images], Logits] | None = None
 
     @property
     def adversary(self) -> ThreatModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +31,7 @@ from audit.training.state import State
 from audit.training.transfer import frozen_backbone, parameter_groups
 from audit.training.watch import Watch
 from audit.training.weight_perturbation import worst_weights
-from audit.types import Batch, Images, Passes
+from audit.types import Batch, Images, Logits, Passes
 
 _LOOK_EVERY = 20
 """Steps between two looks at the device: whether the loss is finite, whether to stop."""
@@ -65,18 +65,20 @@ def fit(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     device: torch.device | str = "cpu",
+    teacher: Callable[[Images], Logits] | None = None,
     watch: Watch | None = None,
 ) -> Trained:
     """Train `module` in place on `train` (CPU, images in [0, 1]) and give the weights of its best epoch.
 
     The best is that of highest accuracy on held-out images, under attack for adversarial recipes: the last
-    often is not (robust overfitting, arXiv:2002.11569). `mean` and `std` are measured where None. Killed and
+    often is not (robust overfitting, arXiv:2002.11569). `teacher` gives logits on the device, for
+    distillation. `mean` and `std` are measured where None. Killed and
     called again with the same `watch.scratch`, it ends in the same weights, bit for bit on one device. Raises
     Diverged, Interrupted, DataError, UsageError.
     """
     watch = watch or Watch()
     place = torch.device(device)
-    course = make_course(train, settings, threat=threat, seed=seed, device=place)
+    course = make_course(train, settings, threat=threat, seed=seed, device=place, teacher=teacher)
     measured = channel_statistics(train.images)
     normal = (_each(mean, measured[0]), _each(std, measured[1]))
     net = Trainee(module, *normal, autocast=settings.precision == "bfloat16").to(place)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,21 +74,17 @@ def frozen_backbone(module: nn.Module, frozen: bool) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def cached_torchvision_weights(name: str) -> dict[str, Tensor]:
-    """The default pretrained weights of torchvision's `name` from its download cache; nothing is fetched.
+def cached_torchvision_weights(name: str) -> Path:
+    """The file of the default pretrained weights of torchvision's `name` in its download cache; nothing is fetched.
 
     Raises ModelError that names the file to put there.
     """
-    import torchvision.models as models
-
-    choice = models.get_model_weights(name).DEFAULT
-    file = choice.url.rsplit("/", 1)[-1]
-    path = f"{torch.hub.get_dir()}/checkpoints/{file}"
-    try:
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    models = importlib.import_module("torchvision.models")
+    url = str(models.get_model_weights(name).DEFAULT.url)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not path.is_file():
         raise ModelError(
             f"The pretrained weights of torchvision:{name} are not in torch's cache. Nothing is downloaded during a "
-            f"run: fetch {choice.url} into {torch.hub.get_dir()}/checkpoints, or give a file of weights."
-        ) from None
-    return weights
+            f"run: fetch {url} into {path.parent}, or give a file of weights."
+        )
+    return path

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig
+from audit.errors import UsageError
 from audit.registry import find, methods
 from audit.seeding import Generators
 from audit.threat import ThreatModel
@@ -44,9 +45,12 @@ class Watched(nn.Module):
 
 def lesson_of(batch: Batch, threat: ThreatModel | None) -> Lesson:
     generators = Generators.of(batch.ids, seed=0, purpose="test", device="cpu")
-    return Lesson(
-        batch.images, batch.labels, generators, lambda z, y: cross_entropy(z, y, reduction="none"), threat, {}
-    )
+    teacher = tiny_net(seed=3).eval()
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits, labels, reduction="none")
+
+    return Lesson(batch.images, batch.labels, generators, loss, threat, {}, teacher)
 
 
 def outcomes(recipe: str, net: nn.Module, lesson: Lesson, **settings: Any) -> list[Outcome]:
@@ -209,3 +213,21 @@ def test_free_moves_images_by_the_gradient_of_the_step_and_carries_the_perturbat
     again = Watched(net.net)
     outcomes("free", again, lesson, replays=1)
     assert torch.allclose(again.seen[0], (batch.images + carried).clamp(0, 1), atol=1e-6)
+
+
+def test_distillation_weighs_the_softened_teacher_against_the_labels() -> None:
+    net, batch = tiny_net(), thirds(6)
+    lesson = lesson_of(batch, None)
+    (outcome,) = outcomes("distill", net, lesson, temperature=2.0, weight=0.7)
+    assert lesson.teacher is not None
+    with torch.no_grad():
+        student, told = net(batch.images), lesson.teacher(batch.images)
+    p, q = log_softmax_rows(told / 2), log_softmax_rows(student / 2)
+    soft = sum(math.exp(a) * (a - b) for x, y in zip(p, q, strict=True) for a, b in zip(x, y, strict=True)) / 6
+    hard = cross_entropy(student, batch.labels).item()
+    assert outcome.loss.item() == pytest.approx(0.7 * 4 * soft + 0.3 * hard, rel=1e-4)
+
+
+def test_distillation_without_a_teacher_is_refused(examples: Batch, short: TrainingConfig) -> None:
+    with pytest.raises(UsageError, match="learns from another model"):
+        fit(tiny_net(), examples, short.model_copy(update={"recipe": "distill"}), classes=3)

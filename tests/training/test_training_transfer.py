@@ -92,5 +92,5 @@ def test_pretrained_weights_come_from_the_cache_or_a_sentence_says_where_to_put_
         cached_torchvision_weights("resnet18")
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    torch.save({"fc.bias": torch.ones(3)}, folder / "resnet18-f37072fd.pth")
-    assert torch.equal(cached_torchvision_weights("resnet18")["fc.bias"], torch.ones(3))
+    (folder / "resnet18-f37072fd.pth").touch()
+    assert cached_torchvision_weights("resnet18") == folder / "resnet18-f37072fd.pth"

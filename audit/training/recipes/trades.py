@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import kl_div
+from torch import nn
 
 from audit.registry import recipe
 from audit.training.adversary import ascend, held_still
 from audit.training.lesson import Lesson, Objective, Outcome
-from audit.types import Images, Logits
+from audit.training.losses import kl_divergence
+from audit.types import Images
 
 
 @recipe(reference="arXiv:1901.08573", adversarial=True)
@@ -47,8 +47,3 @@ def furthest_predictions(net: nn.Module, lesson: Lesson, *, steps: int, relative
         steps=steps,
         step_size=relative_step * threat.eps,
     )
-
-
-def kl_divergence(probabilities: Tensor, logits: Logits) -> Tensor:
-    """KL(probabilities || softmax(logits)) of each row, (N,)."""
-    return kl_div(logits.log_softmax(1), probabilities, reduction="none").sum(1)

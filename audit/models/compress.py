@@ -1,0 +1,175 @@
+"""Smaller models from a trained one: pruned, clipped or in int8 weights. The original is never touched.
+
+Each gives a plain float32 module, so that every attack and every attribution applies to it as to its parent.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from safetensors.torch import save as pack
+from torch import Tensor, nn
+
+from audit.errors import UsageError
+
+Masks = Mapping[str, Tensor]
+"""By parameter name, 1.0 where a weight is kept and 0.0 where it is pruned."""
+
+_LEVELS = 127
+_RUNS = 9
+
+
+def prune_weights(module: nn.Module, share: float) -> tuple[nn.Module, Masks]:
+    """A copy without the `share` of weights smallest in magnitude over all layers together (arXiv:1506.02626).
+
+    Biases and norm scales are spared. Raises UsageError for a share outside (0, 1).
+    """
+    _require_share(share)
+    twin = copy.deepcopy(module)
+    weights = _matrices(twin)
+    sizes = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
+    threshold = sizes.kthvalue(max(1, round(share * sizes.numel()))).values
+    masks = {name: (weight.detach().abs() > threshold).to(weight.dtype) for name, weight in weights.items()}
+    _apply(twin, masks)
+    return twin, masks
+
+
+def prune_channels(module: nn.Module, share: float) -> tuple[nn.Module, Masks]:
+    """A copy in which each hidden layer lost the `share` of output channels of least l2 norm, biases included
+    (arXiv:1608.08710). The last layer, whose outputs are the classes, is spared."""
+    _require_share(share)
+    twin = copy.deepcopy(module)
+    layers = [(name, part) for name, part in twin.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    masks: dict[str, Tensor] = {}
+    for name, layer in layers[:-1]:
+        kept = _strongest(layer.weight.detach(), share)
+        masks[f"{name}.weight"] = kept.view(-1, *[1] * (layer.weight.ndim - 1)).expand_as(layer.weight).clone()
+        if layer.bias is not None:
+            masks[f"{name}.bias"] = kept
+    _apply(twin, masks)
+    return twin, masks
+
+
+def clip_weights(module: nn.Module, deviations: float) -> nn.Module:
+    """A copy with the weights of every matrix clamped to its mean plus or minus `deviations` standard deviations."""
+    if deviations <= 0:
+        raise UsageError(f"Weights can be clipped at a positive number of standard deviations, not at {deviations:g}.")
+    twin = copy.deepcopy(module)
+    with torch.no_grad():
+        for weight in _matrices(twin).values():
+            centre, reach = weight.mean(), deviations * weight.std(correction=0)
+            weight.copy_(weight.clamp(centre - reach, centre + reach))
+    return twin
+
+
+def quantise(module: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A copy whose matrices hold only what int8 can say, and its packed form.
+
+    Symmetric, one scale an output channel: weight = scale x integer in -127..127 (arXiv:1806.08342). The copy
+    computes in float32 with those values; the packed tensors are int8 with float32 scales under "NAME.scale".
+    """
+    twin = copy.deepcopy(module)
+    matrices = _matrices(twin)
+    packed = {name: value.detach().clone() for name, value in twin.state_dict().items() if name not in matrices}
+    with torch.no_grad():
+        for name, weight in matrices.items():
+            scale = weight.flatten(1).abs().amax(1).clamp(min=1e-12) / _LEVELS
+            shaped = scale.view(-1, *[1] * (weight.ndim - 1))
+            levels = (weight / shaped).round().clamp(-_LEVELS, _LEVELS)
+            weight.copy_(levels * shaped)
+            packed |= {name: levels.to(torch.int8), f"{name}.scale": scale}
+    return twin, packed
+
+
+@contextmanager
+def kept_pruned(module: nn.Module, masks: Masks) -> Iterator[None]:
+    """Inside the block no gradient reaches a pruned weight: fine-tuning cannot bring it back."""
+    parameters = dict(module.named_parameters())
+
+    handles = [
+        parameters[name].register_hook(partial(_times, mask))  # type: ignore[no-untyped-call]
+        for name, mask in masks.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _times(mask: Tensor, gradient: Tensor) -> Tensor:
+    return gradient * mask.to(gradient)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """`parameters` in number, `nonzero` of them not 0; `bytes` of the weights as stored and `compressed_bytes`
+    after zlib; the same for a model whatever the machine."""
+
+    parameters: int
+    nonzero: int
+    bytes: int
+    compressed_bytes: int
+
+
+def footprint(module: nn.Module, packed: Mapping[str, Tensor] | None = None) -> Footprint:
+    """The size of a module; `packed` is what would be stored instead of its float32 weights."""
+    parameters = [parameter.detach() for parameter in module.parameters()]
+    stored = {name: value.detach().cpu().contiguous() for name, value in (packed or module.state_dict()).items()}
+    body = pack(stored)
+    return Footprint(
+        parameters=sum(parameter.numel() for parameter in parameters),
+        nonzero=sum(int(parameter.count_nonzero()) for parameter in parameters),
+        bytes=len(body),
+        compressed_bytes=len(zlib.compress(body)),
+    )
+
+
+def latency(module: nn.Module, images: Tensor) -> float:
+    """Seconds for one forward of `images`, the median of a few runs after a first that is not counted."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            runs = [_seconds(module, images) for _ in range(_RUNS + 1)]
+    finally:
+        module.train(training)
+    return statistics.median(runs[1:])
+
+
+def _seconds(module: nn.Module, images: Tensor) -> float:
+    begun = time.perf_counter()
+    module(images).sum().item()
+    return time.perf_counter() - begun
+
+
+def _matrices(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.ndim > 1}
+
+
+def _strongest(weight: Tensor, share: float) -> Tensor:
+    norms = weight.flatten(1).norm(dim=1)
+    dropped = norms.argsort()[: round(share * len(norms))]
+    kept = torch.ones_like(norms)
+    kept[dropped] = 0
+    return kept
+
+
+@torch.no_grad()
+def _apply(module: nn.Module, masks: Masks) -> None:
+    for name, parameter in module.named_parameters():
+        if name in masks:
+            parameter.mul_(masks[name])
+
+
+def _require_share(share: float) -> None:
+    if not 0 < share < 1:
+        raise UsageError(f"The share of weights to prune must lie between 0 and 1, and {share:g} does not; try 0.5.")
