@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from audit.attributions.explained import Explained, Explanation
+from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import evaluate
 from audit.registry import attribution
 from audit.seeding import Generators
-from audit.types import Images, Logits
+from audit.types import Images
 
 
 @attribution(reference="arXiv:1806.07421", needs="scores", signed=True, baseline="mean")
@@ -31,44 +33,50 @@ def rise(
     away. (N, 1, H, W). Units: output.
     """
     count, height, width = len(images), *images.shape[2:]
-    outputs = torch.zeros(count, samples, device=images.device)
+    outputs = torch.zeros(count, samples, device=images.device, dtype=torch.float64)
     sums = torch.zeros(count, 2, height * width, device=images.device, dtype=torch.float64)
     for row in range(count):
-        keys = Generators(explained.generators.keys[row : row + 1])
-
-        def masks(part: slice, keys: Generators = keys) -> Tensor:
-            return soft_masks(keys, range(part.start, part.stop), (height, width), cells, shown).to(images.dtype)
-
-        def compose(part: slice, row: int = row) -> Images:
-            mask = masks(part)[:, None]
-            return explained.baseline[row] + mask * (images[row] - explained.baseline[row])
-
-        def judge(logits: Logits, part: slice, row: int = row) -> Tensor:
-            mask = masks(part).flatten(1).double()
-            outputs[row, part] = explained.score(logits, explained.targets[row].expand(len(logits)))
-            return torch.stack([outputs[row, part].double() @ mask, mask.sum(0)])[None]
-
-        sums[row] = evaluate(model, samples, compose, judge).sum(0)
-    weighted = sums[:, 0] / sums[:, 1].clamp(min=1e-12) - outputs.double().mean(1, keepdim=True)
+        sums[row], outputs[row] = _one(model, images[row], explained.part(slice(row, row + 1)), samples, cells, shown)
+    weighted = sums[:, 0] / sums[:, 1].clamp(min=1e-12) - outputs.mean(1, keepdim=True)
     return Explanation(weighted.view(count, 1, height, width).float())
+
+
+def _one(
+    model: ModelUnderTest, image: Tensor, explained: Explained, samples: int, cells: int, shown: float
+) -> tuple[Tensor, Tensor]:
+    """The outputs weighted by the masks and the masks' own sum, float64 (2, H x W); and the outputs (samples,)."""
+    size = (image.shape[1], image.shape[2])
+    difference = image - explained.baseline[0]
+
+    def keep(part: slice) -> Tensor:
+        masks = soft_masks(explained.generators, range(part.start, part.stop), size, cells, shown).to(image.dtype)
+        logits = model.module(explained.baseline + masks[:, None] * difference)
+        outputs, flat = explained.score(logits, explained.targets.expand(len(logits))), masks.flatten(1)
+        return torch.cat([outputs @ flat, flat.sum(0), outputs]).double()
+
+    with torch.no_grad():
+        rows = list(in_batches(samples, model.layout, keep))
+    pixels = size[0] * size[1]
+    sums = sum((row[: 2 * pixels] for row in rows), torch.zeros(2 * pixels, device=image.device).double())
+    return sums.view(2, pixels), torch.cat([row[2 * pixels :] for row in rows])
 
 
 def soft_masks(generators: Generators, numbers: range, size: tuple[int, int], cells: int, shown: float) -> Tensor:
     """The masks numbered `numbers` of one image, float32 (M, H, W) in [0, 1]."""
-    height, width = size
-    cell = (-(-height // cells), -(-width // cells))
     stream = torch.arange(numbers.start, numbers.stop, device=generators.keys.device)
     keys = Generators(generators.keys.expand(len(stream))).fork(stream)
     grids = (keys.fork(0).uniform(cells + 1, cells + 1) < shown).float()
-    large = functional.interpolate(
-        grids[:, None],
-        size=((cells + 1) * cell[0], (cells + 1) * cell[1]),
-        mode="bilinear",
-        align_corners=False,
-    )[:, 0]
-    top = keys.fork(1).integers(cell[0], 1)
-    left = keys.fork(2).integers(cell[1], 1)
-    rows = top + torch.arange(height, device=large.device)
-    columns = left + torch.arange(width, device=large.device)
-    which = torch.arange(len(large), device=large.device)
-    return large[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+    down, across = (_enlarging(length, cells, generators.keys.device) for length in size)
+    top = down[keys.fork(1).integers(len(down), 1).flatten()]
+    left = across[keys.fork(2).integers(len(across), 1).flatten()]
+    return top @ grids @ left.mT
+
+
+@cache
+def _enlarging(length: int, cells: int, device: torch.device) -> Tensor:
+    """For each shift within a cell, the matrix that enlarges `cells` + 1 values linearly to `length`, (shifts, length,
+    cells + 1): a bilinear mask is one such product a side."""
+    cell = -(-length // cells)
+    unit = torch.eye(cells + 1, device=device)[None]
+    whole = functional.interpolate(unit, size=(cells + 1) * cell, mode="linear", align_corners=False)[0].T
+    return torch.stack([whole[shift : shift + length] for shift in range(cell)])

@@ -194,10 +194,10 @@ def _array(values: Tensor) -> Array:
 
 
 def _protocol(settings: Mapping[str, Any]) -> str:
-    shares = ", ".join(f"{share:.0%}" for share in SHARES)
+    removed = ", ".join(f"{share:.0%}" for share in SHARES)
     return (
-        f"infidelity: {settings['infidelity_samples']} Gaussian noises of 0.2, best scale; ROAD: {shares} of the pixels "
-        f"imputed; sensitivity: the worst of {settings['sensitivity_samples']} moves within 2% of the range; "
+        f"infidelity: {settings['infidelity_samples']} Gaussian noises of 0.2, best scale; ROAD: {removed} of the "
+        f"pixels imputed; sensitivity: the worst of {settings['sensitivity_samples']} moves within 2% of the range; "
         f"randomisation: bottom-up in {settings['stages']} stages, signs kept; seeds: {settings['seeds']} more. "
         "Controls: noise, an edge detector, the map blurred."
     )
