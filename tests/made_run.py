@@ -204,6 +204,37 @@ def corruption_entries(role: str, loss: float, count: int = 200) -> list[tuple[T
     ]
 
 
+def further_entries(role: str, count: int = 24) -> list[tuple[Task, Evidence]]:
+    """Studies without a section of their own, one value undefined; a convicted place for the standard model."""
+    rng = np.random.default_rng(8)
+    similarity = np.r_[np.nan, rng.normal(0.1, 0.05, count - 1)]
+    place = {"class": CLASSES[1], "share": 0.61, "removed": 0.9, "transplanted": 0.8, "control": 0.02, "images": 40}
+    convicted = [place | {"box": [0, 0, 4, 4]}] if role == "standard" else []
+    return [
+        entry(
+            "judging",
+            role,
+            {"infidelity": rng.random(count), "infidelity_random": rng.random(count) + 1},
+            method="shap",
+        ),
+        entry("judging", role, {"randomisation_similarity": similarity}, method="lime"),
+        entry("drift", role, {"agreement": rng.random(count)}, method="lime", settings={"kind": "manipulation"}),
+        entry(
+            "shortcuts",
+            role,
+            {"mass": rng.random(count)},
+            method="shap",
+            facts={"shortcuts": convicted, "tried": 3},
+        ),
+    ]
+
+
+def oracle_entry(holds: bool = True) -> tuple[Task, Evidence]:
+    row = {"problem": "linear game", "method": "shap", "error": 1e-7, "bound": 1e-4, "holds": True}
+    rows = [row, row | {"problem": "ridge", "method": "lime", "error": 1e-7 if holds else 0.5, "holds": holds}]
+    return entry("calibration-of-the-tool", "tool", {"error": np.array([1e-7, 1e-7])}, facts={"oracles": rows})
+
+
 def training_entry(role: str) -> tuple[Task, Evidence]:
     history = [{"epoch": i, "loss": 0.9 / (i + 1), "held_out_accuracy": 0.8 + 0.01 * i} for i in range(4)]
     return entry(
@@ -221,7 +252,7 @@ def training_entry(role: str) -> tuple[Task, Evidence]:
 def made_dossier(images: NDArray[np.uint8] | None = None) -> Dossier:
     """Two models with everything measured; the standard one weak, the hardened one strong."""
     images = pictures(24) if images is None else images
-    entries: list[tuple[Task, Evidence]] = []
+    entries: list[tuple[Task, Evidence]] = [oracle_entry()]
     for role, right, strength, loss in (("standard", 0.9, 0.03, 0.12), ("hardened", 0.87, 0.3, 0.03)):
         clean = accuracy_entry(role, right)
         correct = clean[1].measurement("correct").per_example
@@ -230,6 +261,7 @@ def made_dossier(images: NDArray[np.uint8] | None = None) -> Dossier:
             robustness_entry(role, strength, images, correct[start:stop], start)
             for start, stop in ((0, 120), (120, 200))
         ]
+        entries += further_entries(role)
         entries += [*explanation_entries(role, images), *faithfulness_entries(role), *corruption_entries(role, loss)]
     return dossier_of(*entries)
 

@@ -25,6 +25,12 @@ class Outcomes:
         return Outcomes(self.positions[keep], self.values[keep])
 
 
+def model_roles(dossier: Dossier) -> tuple[str, ...]:
+    """The models of the run, the one under test first: whose clean accuracy was planned. Other tasks have roles too."""
+    planned = (task.role for task in dossier.plan.tasks if task.cell.study in ("accuracy", "training"))
+    return tuple(dict.fromkeys(planned))
+
+
 def measured(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """The entries that hold numbers."""
     return tuple(entry for entry in entries if entry.evidence.status == "measured")

@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from audit.checks.judge import judge
+from audit.checks.readings import model_roles
 from audit.config import RunConfig
 from audit.dossier import Dossier
 from audit.errors import UsageError
 from audit.evidence import Finding
-from audit.report import measured, paired
+from audit.report import further, measured, paired
 from audit.report.facts import ModelFacts, RunFacts
 from audit.report.gallery import gallery
 from audit.report.headline import overall, ranked, sentences_of
@@ -40,6 +41,7 @@ DIGITS = 6
 
 def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> AuditDocument:
     """Everything the run found. Pure: the same evidence gives the same document."""
+    roles = model_roles(dossier)
     items = gallery(dossier, about) if config.report.images else []
     findings = ranked([_finding(f, items) for f in judge(dossier, config.criteria)])
     document = AuditDocument(
@@ -48,16 +50,19 @@ def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> Audi
         subject=_subject(config, dossier, about),
         models=[_model(facts, dossier) for facts in about.models],
         findings=findings,
-        accuracy=[p for role in dossier.roles if (p := measured.accuracy(dossier, role, about.classes))],
-        robustness=[part for role in dossier.roles for part in measured.robustness(dossier, role)],
-        corruptions=[row for role in dossier.roles for row in measured.corruptions(dossier, role)],
-        explanations=[part for role in dossier.roles for part in measured.explanations(dossier, role)],
-        faithfulness=[row for role in dossier.roles for row in paired.faithfulness(dossier, role)],
+        accuracy=[p for role in roles if (p := measured.accuracy(dossier, role, about.classes))],
+        robustness=[part for role in roles for part in measured.robustness(dossier, role)],
+        corruptions=[row for role in roles for row in measured.corruptions(dossier, role)],
+        explanations=[part for role in roles for part in measured.explanations(dossier, role)],
+        faithfulness=[row for role in roles for row in paired.faithfulness(dossier, role)],
         comparison=paired.comparison(dossier),
         gallery=items[: config.report.gallery],
         gaps=measured.gaps(dossier),
         example_ids=list(about.ids),
-        outcomes=[row for role in dossier.roles for row in measured.outcome_rows(dossier, role)],
+        outcomes=[row for role in roles for row in measured.outcome_rows(dossier, role)],
+        measures=further.measures(dossier),
+        shortcuts=further.shortcuts(dossier),
+        oracles=further.oracles(dossier),
         protocol=_protocol(config, dossier, about),
     )
     return AuditDocument.model_validate(_tidy(document.model_dump()))
@@ -102,9 +107,9 @@ def read_document(path: Path) -> AuditDocument:
 
 
 def _summary(findings: list[FindingPart], dossier: Dossier) -> Summary:
-    roles = dossier.roles
+    roles = model_roles(dossier)
     return Summary(
-        verdict=overall(findings, roles[0]) if roles else "not_run",
+        verdict=overall(findings, roles),
         sentence=" ".join(sentences_of(findings, roles, load_locale("en"))),
         complete=dossier.complete,
     )

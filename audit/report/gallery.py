@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audit.checks.readings import grouped, measured
+from audit.checks.readings import grouped, measured, model_roles
 from audit.dossier import Dossier
 from audit.evidence import Array, Evidence
 from audit.metrics.classification import probabilities
@@ -37,13 +37,14 @@ def gallery(dossier: Dossier, about: RunFacts) -> list[GalleryItem]:
     if labels is None:
         return []
     count = min(len(about.gallery), len(labels))
-    views = {role: _views(dossier, role, about, count) for role in dossier.roles}
+    roles = model_roles(dossier)
+    views = {role: _views(dossier, role, about, count) for role in roles}
     return [
         GalleryItem(
             id=about.ids[i],
             label=about.classes[int(labels[i])],
             image=picture(about.gallery[i]),
-            views=[views[role][i] for role in dossier.roles if views[role]],
+            views=[views[role][i] for role in roles if views[role]],
         )
         for i in range(count)
     ]
@@ -51,7 +52,7 @@ def gallery(dossier: Dossier, about: RunFacts) -> list[GalleryItem]:
 
 def about_role(dossier: Dossier) -> str:
     """The model under test: the first one of the run."""
-    return dossier.roles[0] if dossier.roles else ""
+    return next(iter(model_roles(dossier)), "")
 
 
 def _views(dossier: Dossier, role: str, about: RunFacts, count: int) -> list[GalleryView]:

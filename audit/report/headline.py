@@ -32,9 +32,9 @@ def worst(findings: Sequence[FindingPart], count: int = 3) -> list[FindingPart]:
     return (firsts + [f for f in bad if f not in firsts])[:count]
 
 
-def overall(findings: Sequence[FindingPart], role: str) -> Verdict:
-    """The worst verdict on the model under test."""
-    verdicts = [_weighty(f) for f in findings if f.role == role]
+def overall(findings: Sequence[FindingPart], roles: Sequence[str]) -> Verdict:
+    """The worst verdict on the model under test, the first of `roles`, or on the tool itself."""
+    verdicts = [_weighty(f) for f in _deciding(findings, roles)]
     return min(verdicts, key=SEVERITY.index) if verdicts else "not_run"
 
 
@@ -46,15 +46,21 @@ def _weighty(finding: FindingPart) -> Verdict:
 
 def sentences_of(findings: Sequence[FindingPart], roles: Sequence[str], locale: Locale) -> list[str]:
     """May the model ship and why not; then, a sentence for each other model, whether that one mends it."""
-    own = [f for f in ranked(findings) if roles and f.role == roles[0]]
+    own = _deciding(ranked(findings), roles)
     if not own:
         return [locale("headline.not_run")]
-    return [_verdict(own, locale), *(_remedy(own[0], findings, role, locale) for role in roles[1:])]
+    return [_verdict(own, roles, locale), *(_remedy(own[0], findings, role, locale) for role in roles[1:])]
 
 
-def _verdict(own: Sequence[FindingPart], locale: Locale) -> str:
+def _deciding(findings: Sequence[FindingPart], roles: Sequence[str]) -> list[FindingPart]:
+    """Findings on the first model, and on no model at all where there is one: a tool that errs judges nothing."""
+    own = [f for f in findings if f.role in roles[:1]]
+    return [f for f in findings if f in own or f.role not in roles] if own else []
+
+
+def _verdict(own: Sequence[FindingPart], roles: Sequence[str], locale: Locale) -> str:
     verdict = "pass" if own[0].verdict in GOOD else _weighty(own[0])
-    role = locale.name("role", own[0].role)
+    role = locale.name("role", roles[0])
     return locale(f"headline.{verdict}", why=_inside(own[0], locale), role=role, **_counts(own))
 
 

@@ -16,12 +16,18 @@ def render_junit(document: AuditDocument, under: Gate | None = None) -> str:
     """
     under = under or gate(document.findings)
     root = xml.Element("testsuites", name="audit")
-    for role in dict.fromkeys([model.role for model in document.models] + [g.role for g in document.gaps]):
+    for role in _roles(document):
         rows = [row for row in under.rows if row.finding.role == role]
         gaps = [gap for gap in document.gaps if gap.role == role and gap.status == "failed"]
         _suite(root, role, rows, gaps)
     xml.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(root, encoding="unicode") + "\n"
+
+
+def _roles(document: AuditDocument) -> list[str]:
+    """The models, then whatever else has findings or failures: nothing is left out."""
+    roles = [model.role for model in document.models] + [finding.role for finding in document.findings]
+    return list(dict.fromkeys(roles + [gap.role for gap in document.gaps]))
 
 
 def _suite(root: xml.Element, role: str, rows: list[Gated], gaps: list[Gap]) -> None:

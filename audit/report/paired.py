@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 
-from audit.checks.readings import Outcomes, clean, corrupted, grouped, on_clean_images, outcomes, threat_text
-from audit.dossier import Dossier
+from audit.checks.readings import (
+    Outcomes,
+    clean,
+    grouped,
+    measured,
+    model_roles,
+    on_clean_images,
+    outcomes,
+    threat_text,
+)
+from audit.dossier import Dossier, Entry
 from audit.evidence import Array
+from audit.report.further import controls_of
 from audit.report.measured import share
 from audit.report.schema import ComparisonRow, FaithfulnessRow
 from audit.statistics import bootstrap_mean, mcnemar, paired_difference, share_of
 
+Mode = Literal["deletion", "insertion"]
+
 
 def comparison(dossier: Dossier) -> list[ComparisonRow]:
     """The first model against the last: clean and robust accuracy. Empty for a run of one model."""
-    if len(dossier.roles) < 2:
+    roles = model_roles(dossier)
+    if len(roles) < 2:
         return []
-    first, last = dossier.roles[0], dossier.roles[-1]
+    first, last = roles[0], roles[-1]
     rows = [row("clean", clean(dossier, first), clean(dossier, last))]
     before, after = _robust(dossier, first), _robust(dossier, last)
     rows += [row(f"robust {threat_text(*at[1:])}", before[at], after[at]) for at in before if at in after]
@@ -46,44 +62,34 @@ def compare(quantity: str, before: Array, after: Array) -> ComparisonRow:
     )
 
 
-def mean_corruption(dossier: Dossier, role: str) -> tuple[float, int] | None:
-    """Mean accuracy over corruptions and severities, with the number of images; None where not measured."""
-    values = corrupted(dossier, role).values
-    return (float(values.mean()), values.size) if values.size else None
-
-
 def faithfulness(dossier: Dossier, role: str) -> list[FaithfulnessRow]:
-    """Deletion and insertion of each method on clean images, beside a random order."""
+    """Deletion and insertion of each method on clean images, beside a random order and the other controls."""
     entries = on_clean_images(dossier.entries("faithfulness", role=role))
-    rows: list[FaithfulnessRow] = []
-    for at, group in grouped(entries):
-        names = {m.name for e in group for m in e.evidence.measurements}
-        protocol = str(group[0].evidence.facts.get("protocol", ""))
-        if {"deletion_area", "deletion_area_random"} <= names:
-            ranked, random = outcomes(group, "deletion_area").values, outcomes(group, "deletion_area_random").values
-            rows.append(_faithfulness(role, at.method, "deletion", ranked, random, protocol))
-        if {"insertion_area", "insertion_area_random"} <= names:
-            ranked, random = outcomes(group, "insertion_area").values, outcomes(group, "insertion_area_random").values
-            rows.append(_faithfulness(role, at.method, "insertion", ranked, random, protocol))
-    return rows
+    groups = [(at.method, measured(group)) for at, group in grouped(entries) if measured(group)]
+    return [_faithfulness(role, method, mode, group) for method, group in groups for mode in _modes(group)]
 
 
-def _faithfulness(role: str, method: str, measure: str, ranked: Array, random: Array, protocol: str) -> FaithfulnessRow:
-    sign = 1.0 if measure == "insertion" else -1.0
-    advantage = bootstrap_mean(sign * (np.asarray(ranked, np.float64) - random))
-    return FaithfulnessRow.model_validate(
-        {
-            "role": role,
-            "method": method,
-            "measure": measure,
-            "area": float(np.mean(ranked)),
-            "control": float(np.mean(random)),
-            "advantage": advantage.estimate,
-            "low": advantage.low,
-            "high": advantage.high,
-            "n": advantage.n,
-            "protocol": protocol,
-        }
+def _modes(group: Sequence[Entry]) -> list[Mode]:
+    names = {m.name for m in group[0].evidence.measurements}
+    modes: tuple[Mode, ...] = ("deletion", "insertion")
+    return [mode for mode in modes if {f"{mode}_area", f"{mode}_area_random"} <= names]
+
+
+def _faithfulness(role: str, method: str, mode: Mode, group: Sequence[Entry]) -> FaithfulnessRow:
+    ranked, random = (outcomes(group, name).values for name in (f"{mode}_area", f"{mode}_area_random"))
+    advantage = bootstrap_mean((1.0 if mode == "insertion" else -1.0) * (np.asarray(ranked, np.float64) - random))
+    return FaithfulnessRow(
+        role=role,
+        method=method,
+        measure=mode,
+        area=float(np.mean(ranked)),
+        control=float(np.mean(random)),
+        advantage=advantage.estimate,
+        low=advantage.low,
+        high=advantage.high,
+        n=advantage.n,
+        protocol=str(group[0].evidence.facts.get("protocol", "")),
+        controls=controls_of(f"{mode}_area", group),
     )
 
 

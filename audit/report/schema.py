@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from audit.evidence import Status, Verdict
+from audit.report.further_parts import MeasuredRow, OracleRow, ShortcutRow
 from audit.report.values import Cost, Heatmap, Part, Picture, Share
 
 SCHEMA_VERSION = 1
@@ -152,6 +153,7 @@ class FaithfulnessRow(Part):
     high: float
     n: int
     protocol: str
+    controls: dict[str, float] = Field(default_factory=dict)
 
 
 class ExplanationPart(Part):
@@ -270,6 +272,9 @@ class AuditDocument(Part):
     faithfulness: list[FaithfulnessRow]
     comparison: list[ComparisonRow]
     gallery: list[GalleryItem]
+    measures: list[MeasuredRow] = Field(default_factory=list)
+    shortcuts: list[ShortcutRow] = Field(default_factory=list)
+    oracles: list[OracleRow] = Field(default_factory=list)
     gaps: list[Gap] = Field(default_factory=list)
     example_ids: list[str] = Field(default_factory=list)
     outcomes: list[OutcomeRow] = Field(default_factory=list)

@@ -11,7 +11,9 @@ from made_run import (
     dossier_of,
     entry,
     faithfulness_entries,
+    further_entries,
     made_dossier,
+    oracle_entry,
     pictures,
     robustness_entry,
 )
@@ -125,6 +127,18 @@ def test_too_few_images_leave_a_map_undecided() -> None:
     areas = {"deletion_area": np.linspace(0.1, 0.2, 9), "deletion_area_random": np.linspace(0.6, 0.8, 9)}
     few = dossier_of(entry("faithfulness", "standard", areas, method="lime"))
     assert [finding.verdict for finding in judge(few, CRITERIA)] == ["inconclusive"]
+
+
+def test_a_convicted_place_fails_the_model_and_names_the_class() -> None:
+    found = {role: only(dossier_of(*further_entries(role)), "shortcuts") for role in ("standard", "hardened")}
+    assert (found["standard"].verdict, found["hardened"].verdict) == ("fail", "pass")
+    assert "Trouser" in found["standard"].title
+
+
+@pytest.mark.parametrize(("holds", "verdict"), [(True, "pass"), (False, "fail")])
+def test_a_missed_oracle_fails_the_tool(holds: bool, verdict: str) -> None:
+    found = only(dossier_of(oracle_entry(holds)), "calibration-of-the-tool")
+    assert found.verdict == verdict and "linear game" in found.explanation
 
 
 def test_a_check_is_silent_where_nothing_was_measured() -> None:

@@ -204,6 +204,23 @@ def test_large_images_become_thumbnails() -> None:
     assert len(found.data) < 8000
 
 
+def test_other_studies_show_their_measurements_beside_their_controls(document: AuditDocument) -> None:
+    rows = {(row.study, row.role, row.name): row for row in document.measures}
+    infidelity = rows["judging", "standard", "infidelity"]
+    assert infidelity.low <= infidelity.mean <= infidelity.high < infidelity.controls["random"]
+    assert not any(name.endswith("_random") for _, _, name in rows)
+    assert rows["judging", "hardened", "randomisation_similarity"].n == 23
+    assert rows["drift", "standard", "agreement"].condition == "manipulation"
+
+
+def test_the_tool_is_no_model_of_the_run(document: AuditDocument) -> None:
+    """Its calibration is planned first, and still the verdict is on the standard model."""
+    assert document.models[0].role == "standard" and len(document.oracles) == 2
+    assert "standard model" in document.summary.sentence
+    assert [view.role for view in document.gallery[0].views] == ["standard", "hardened"]
+    assert all(row.quantity for row in document.comparison) and len(document.comparison) == 2
+
+
 def test_entries_of_two_threat_models_stay_apart() -> None:
     first = robustness_entry("standard", 1, pictures(4), np.ones(30))
     task, evidence = robustness_entry("standard", 1, pictures(4), np.ones(30))

@@ -1,0 +1,50 @@
+"""The renderings of a document by name: each a pure function of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from audit.errors import unknown_name
+from audit.report.schema import AuditDocument
+
+
+@dataclass(frozen=True)
+class Format:
+    """A rendering: its name, the file it goes to, and the function that makes it."""
+
+    name: str
+    file: str
+    function: str
+    translated: bool = False
+
+
+FORMATS: Mapping[str, Format] = {
+    form.name: form
+    for form in (
+        Format("html", "report.html", "audit.report.html:render_html", translated=True),
+        Format("junit", "junit.xml", "audit.report.junit:render_junit"),
+        Format("sarif", "audit.sarif", "audit.report.sarif:render_sarif"),
+        Format("md", "summary.md", "audit.report.markdown:render_markdown", translated=True),
+        Format("card", "model-card.md", "audit.report.markdown:render_card", translated=True),
+    )
+}
+
+
+def chosen(names: str) -> tuple[Format, ...]:
+    """The formats named, with commas between. Raises UsageError that lists them."""
+    found = []
+    for name in dict.fromkeys(part.strip() for part in names.split(",")):
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+        found.append(FORMATS[name])
+    return tuple(found)
+
+
+def render(document: AuditDocument, form: Format, *, language: str = "en") -> str:
+    """The document in that format; `language` for those that are translated."""
+    module, name = form.function.split(":")
+    function = getattr(import_module(module), name)
+    rendered: str = function(document, language=language) if form.translated else function(document)
+    return rendered

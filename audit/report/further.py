@@ -1,0 +1,94 @@
+"""What other studies measured: any measurement beside its controls, planted places, the tool's own calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from audit.checks.readings import Condition, grouped, measured, outcomes, threat_text
+from audit.dossier import Dossier, Entry
+from audit.evidence import Array, Measurement
+from audit.report.further_parts import MeasuredRow, OracleRow, ShortcutRow
+from audit.statistics import bootstrap_mean
+
+CONTROLS = ("random", "centre", "edges", "blurred")
+"""Endings of a measurement's name that mark the same thing measured on something that knows nothing of the model."""
+_TOLD_ELSEWHERE = frozenset(
+    "training accuracy robustness corruption explanation faithfulness controls sanity calibration-of-the-tool".split()
+)
+
+
+def measures(dossier: Dossier) -> list[MeasuredRow]:
+    """Every measurement of the studies that have no section of their own, chunks joined, by study and model."""
+    studies = dict.fromkeys(task.cell.study for task in dossier.plan.tasks if task.cell.study not in _TOLD_ELSEWHERE)
+    return [
+        row
+        for study in studies
+        for role in dossier.roles
+        for at, entries in grouped(measured(dossier.entries(study, role=role)), "kind")
+        for row in _rows(study, role, at, entries)
+    ]
+
+
+def controls_of(name: str, entries: Sequence[Entry]) -> dict[str, float]:
+    """The mean of each control of the measurement `name`."""
+    found = {control: _finite(outcomes(entries, f"{name}_{control}").values) for control in _present(name, entries)}
+    return {control: float(values.mean()) for control, values in found.items() if values.size}
+
+
+def shortcuts(dossier: Dossier) -> list[ShortcutRow]:
+    """Each place found to decide a class on its own."""
+    return [
+        ShortcutRow(
+            role=entry.task.role, method=entry.task.cell.method, **{_COLUMNS.get(k, k): v for k, v in row.items()}
+        )
+        for entry in measured(dossier.entries("shortcuts"))
+        for row in entry.evidence.facts.get("shortcuts", ())
+    ]
+
+
+def oracles(dossier: Dossier) -> list[OracleRow]:
+    """Each problem with a known answer that the tool solved on this device."""
+    rows = (row for e in measured(dossier.entries("calibration-of-the-tool")) for row in e.evidence.facts["oracles"])
+    return [OracleRow.model_validate(row) for row in rows]
+
+
+_COLUMNS = {"class": "label"}
+
+
+def _rows(study: str, role: str, at: Condition, entries: Sequence[Entry]) -> Iterator[MeasuredRow]:
+    for measurement in _bases(entries):
+        values = _finite(outcomes(entries, measurement.name).values)
+        if not values.size:
+            continue
+        interval = bootstrap_mean(values)
+        yield MeasuredRow(
+            study=study,
+            role=role,
+            method=at.method,
+            condition=str(at.setting or (threat_text(at.norm, at.eps) if at.norm else "")),
+            name=measurement.name,
+            unit=measurement.unit,
+            better=measurement.better,
+            mean=interval.estimate,
+            low=interval.low,
+            high=interval.high,
+            n=interval.n,
+            controls=controls_of(measurement.name, entries),
+        )
+
+
+def _bases(entries: Sequence[Entry]) -> list[Measurement]:
+    """The measurements that are no control of another one."""
+    known = {m.name: m for m in entries[0].evidence.measurements}
+    return [m for name, m in known.items() if not any(name == f"{n}_{c}" for n in known for c in CONTROLS)]
+
+
+def _present(name: str, entries: Sequence[Entry]) -> list[str]:
+    known = {m.name for m in entries[0].evidence.measurements}
+    return [control for control in CONTROLS if f"{name}_{control}" in known]
+
+
+def _finite(values: Array) -> Array:
+    return values[np.isfinite(values)]

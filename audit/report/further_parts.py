@@ -1,0 +1,55 @@
+"""The parts of the document that `audit.report.further` fills."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from audit.evidence import Better
+from audit.report.values import Part
+
+
+class MeasuredRow(Part):
+    """The mean of one measurement with its 95% bounds, beside the means of its controls.
+
+    `n` counts the examples that have a value; `condition` says under what, where a study has several.
+    """
+
+    study: str
+    role: str
+    method: str
+    condition: str
+    name: str
+    unit: str
+    better: Better
+    mean: float
+    low: float
+    high: float
+    n: int
+    controls: dict[str, float] = Field(default_factory=dict)
+
+
+class ShortcutRow(Part):
+    """A place that decides a class: its share of the attribution, and how many predictions turn with it.
+
+    `removed`, `transplanted` and `control` are shares of images; `box` is top, left, bottom, right in pixels.
+    """
+
+    role: str
+    method: str
+    label: str
+    share: float
+    removed: float
+    transplanted: float
+    control: float
+    images: int
+    box: list[int]
+
+
+class OracleRow(Part):
+    """One problem with a known answer: how far the tool was from it, and how far it may be."""
+
+    problem: str
+    method: str
+    error: float
+    bound: float
+    holds: bool
