@@ -12,15 +12,15 @@ import itertools
 import logging
 import random
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from audit.errors import DataError, NotApplicable
+from audit.errors import AuditError, DataError, NotApplicable
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
 from audit.seeding import Generators
@@ -33,7 +33,7 @@ Goal = Literal["untargeted", "targeted", "mask"]
 
 
 def minimise(
-    attacks: dict[str, str],
+    attacks: Mapping[str, str | Callable[[Any], Any]],
     model: ModelUnderTest,
     batch: Batch,
     threat: ThreatModel,
@@ -44,11 +44,12 @@ def minimise(
     one_by_one: bool = False,
     **arguments: Any,
 ) -> Images:
-    """Proposals (N, C, H, W) of the foolbox attack that `attacks` names for the norm, run with `arguments`.
+    """Proposals (N, C, H, W) of the foolbox attack that `attacks` names, or makes of foolbox, for the norm.
 
     Examples on which it fails come back clean; the others are projected onto the threat model. `starts` are
-    adversarial images to begin from; `one_by_one` is for attacks whose examples influence one another. Raises
-    NotApplicable for a norm or a goal the attack does not have, DataError for images outside [0, 1].
+    adversarial images to begin from; `one_by_one` is for attacks whose examples influence one another; `arguments`
+    are foolbox's. Raises NotApplicable for a norm or a goal the attack does not have, DataError for images outside
+    [0, 1], AuditError when foolbox fails on every image.
     """
     if threat.norm not in attacks:
         raise NotApplicable(f"This attack exists for {', '.join(attacks)}, not for {threat.norm}.")
@@ -57,7 +58,9 @@ def minimise(
     goal = goal_of(mask, batch.labels)
     if goal not in goals:
         raise NotApplicable(f"This attack seeks {' or '.join(goals)} misclassification; a {goal} goal was given.")
-    run = _Run(model, getattr(_foolbox().attacks, attacks[threat.norm])(**arguments), mask, goal, batch, generators)
+    with _traceless(model.device):
+        attack = _class_of(attacks[threat.norm])(**arguments)
+    run = _Run(model, attack, mask, "mask" if "mask" in goals else goal, batch, generators)
     found = run.one_by_one(starts) if one_by_one else run.in_batches(starts)
     return _settle(found, model, mask, batch.images, threat)
 
@@ -99,17 +102,24 @@ class _Run:
             except AssertionError:
                 failed += 1
         if failed:
-            log.warning("%s gave up on %d of %d images.", type(self.attack).__name__, failed, len(self.batch))
+            log.warning("%s gave up on %d of %d images.", self._name, failed, len(self.batch))
+        if failed == len(self.batch) > 1:
+            raise AuditError(f"{self._name} failed foolbox's own assertions on each of {failed} images: a fault there.")
         return found
+
+    @property
+    def _name(self) -> str:
+        return type(self.attack).__name__
 
     def _attack(self, part: slice, starts: Images | None) -> Images:
         device = self.model.device
         images = self.model.check_images(self.batch.images[part])
-        extra = {} if starts is None else {"starting_points": _foolbox_tensor(starts[part].to(device))}
+        seeded = _seeded(Generators(self.generators.keys[part].to(device)))
+        extra = {} if starts is None else {"starting_points": seeded(starts[part].to(device))}
         with _traceless(device):
-            wrapped = _foolbox().PyTorchModel(self.model.module, bounds=(0, 1), device=device)
-            seeded = _seeded(images, self.generators.select(torch.arange(len(self.batch), device="cpu")[part]))
-            found: Tensor = self.attack.run(wrapped, seeded, self._criterion(part), **extra).raw
+            found: Tensor = self.attack.run(
+                _wrapped(self.model, seeded), seeded(images), self._criterion(part), **extra
+            ).raw
         return found.detach().to(torch.float32)
 
     def _criterion(self, part: slice) -> Any:
@@ -122,12 +132,25 @@ class _Run:
 
 
 def _settle(found: Images, model: ModelUnderTest, mask: ClassMask, origin: Images, threat: ThreatModel) -> Images:
-    """Failures become the clean image, whatever foolbox left there; the rest obeys the threat model."""
-    origin = origin.to(found.device)
-    usable = found.flatten(1).isfinite().all(1)
-    found = torch.where(usable.view(-1, 1, 1, 1), found, origin).clamp(0, 1)
-    broken = mask.to(found.device).gather(1, model.predictions(found)[:, None]).view(-1, 1, 1, 1)
-    return torch.where(broken, threat.project(found, origin), origin)
+    """Failures become the clean image, whatever foolbox left there; the rest obeys the threat model.
+
+    An image that lies on the boundary to the last bit, and falls back when asked again, is pushed a little farther.
+    """
+    origin, mask = origin.to(found.device), mask.to(found.device)
+    found = torch.where(found.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), found, origin)
+    settled, left = origin.clone(), torch.arange(len(found), device=found.device)
+    for push in (0.0, 0.001, 0.01):
+        if len(left) == 0:
+            break
+        tried = (found[left] + push * (found[left] - origin[left])).clamp(0, 1)
+        broken = mask[left].gather(1, model.predictions(tried)[:, None])[:, 0]
+        settled[left[broken]] = threat.project(tried[broken], origin[left[broken]])
+        left = left[~broken]
+    return settled
+
+
+def _class_of(attack: str | Callable[[Any], Any]) -> Any:
+    return getattr(_foolbox().attacks, attack) if isinstance(attack, str) else attack(_foolbox())
 
 
 def _foolbox() -> Any:
@@ -137,10 +160,17 @@ def _foolbox() -> Any:
     return foolbox
 
 
-def _foolbox_tensor(images: Images) -> Any:
-    import eagerpy
+def _wrapped(model: ModelUnderTest, seeded: Any) -> Any:
+    """The model as foolbox calls it; its logits are `seeded` too, so that all that comes of them is."""
+    bounds_of_images = _foolbox().types.Bounds(0, 1)
 
-    return eagerpy.PyTorchTensor(images)
+    class Wrapped(_foolbox().models.Model):  # type: ignore[misc]
+        bounds = bounds_of_images
+
+        def __call__(self, inputs: Any) -> Any:
+            return seeded(model.module(inputs.raw))
+
+    return Wrapped()
 
 
 def _in_mask(mask: ClassMask) -> Any:
@@ -157,12 +187,11 @@ def _in_mask(mask: ClassMask) -> Any:
     return InMask()
 
 
-def _seeded(images: Images, generators: Generators) -> Any:
-    """`images` as the tensor foolbox computes with, its random draws coming from each example's own generator."""
+def _seeded(generators: Generators) -> Any:
+    """The type of tensor foolbox is to compute with: its random draws come from each example's own generator."""
     import eagerpy
 
     calls = itertools.count()
-    generators = Generators(generators.keys.to(images.device))
 
     def drawn(kind: str, shape: int | tuple[int, ...]) -> Tensor:
         sizes = (shape,) if isinstance(shape, int) else tuple(shape)
@@ -182,7 +211,7 @@ def _seeded(images: Images, generators: Generators) -> Any:
         def uniform(self, shape: Any, low: float = 0.0, high: float = 1.0) -> Any:
             return type(self)(drawn("uniform", shape) * (high - low) + low)
 
-    return Seeded(images)
+    return Seeded
 
 
 @contextmanager
@@ -192,7 +221,9 @@ def _traceless(device: torch.device) -> Iterator[None]:
     numpy_state, python_state = np.random.get_state(), random.getstate()
     root.addHandler(silent)  # else `logging.info` inside foolbox would configure the root logger
     try:
-        with warnings.catch_warnings(), torch.random.fork_rng(), torch.enable_grad(), torch.device(device):
+        same = torch.get_default_device() == device  # naming it anyway would double the time of small operations
+        default = nullcontext() if same else torch.device(device)
+        with warnings.catch_warnings(), torch.random.fork_rng(), torch.enable_grad(), default:
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from audit.registry import Method, methods
+
+
+def case(method: Method, norm: str, name: str = "", *, slow: bool = False) -> Any:
+    """One parameter set; attacks that compile for minutes are always marked slow."""
+    marks = [pytest.mark.slow] if slow or method.facts.get("compiles") else []
+    return pytest.param(method, norm, id=name or f"{method.name}-{norm}", marks=marks)
+
+
+EVERY = [case(method, norm) for method in methods("attack") for norm in method.facts["norms"]]
+ONE_NORM = [case(m, m.facts["norms"][0], m.name) for m in methods("attack") if m.facts["norms"]]
+ON_LINEAR = [case(m, norm, slow=m.name == "boundary") for m in methods("attack") for norm in m.facts["norms"]]
+"""For the oracle, which a random walk along the boundary needs thousands of single queries to meet."""
+
 QUICKER: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 12, "restarts": 2, "relative_step": 0.2},
     "apgd-ce": {"steps": 15},
@@ -12,6 +28,13 @@ QUICKER: dict[str, dict[str, Any]] = {
     "fab-t": {"steps": 12, "targets": 3},
     "multi-targeted": {"steps": 10, "targets": 3, "relative_step": 0.2},
     "square": {"queries": 40},
+    "carlini-wagner": {"binary_search_steps": 3, "steps": 25, "step_size": 0.1},
+    "ddn": {"steps": 30},
+    "ead": {"binary_search_steps": 3, "steps": 40, "step_size": 0.1, "initial_const": 10.0},
+    "fmn": {"steps": 30},
+    "boundary": {"steps": 40},
+    "hopskipjump": {"steps": 2, "first_queries": 20},
+    "brendel-bethge": {"steps": 20},
 }
 
 ORACLE: dict[str, dict[str, Any]] = {
@@ -20,5 +43,6 @@ ORACLE: dict[str, dict[str, Any]] = {
     "apgd-t": {"steps": 30},
     "fab-t": {"steps": 20},
     "square": {"queries": 400},
+    "boundary": {"steps": 1500, "source_step": 0.1, "spherical_step": 0.1},
 }
 """Settings for the linear oracle, where some need more."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from attack_settings import QUICKER
+from attack_settings import EVERY, ONE_NORM, QUICKER
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -14,15 +14,12 @@ from audit.attacks.fgsm import fgsm
 from audit.errors import NotApplicable
 from audit.models.under_test import ModelUnderTest
 from audit.passes.verify import verify
-from audit.registry import Method, methods
+from audit.registry import Method
 from audit.seeding import Generators
 from audit.threat import ThreatModel
 from audit.types import Batch, Images
 
 EPS = {"linf": 0.08, "l2": 0.8, "l1": 4.0}
-ALL = methods("attack")
-EVERY = [pytest.param(method, norm, id=f"{method.name}-{norm}") for method in ALL for norm in method.facts["norms"]]
-ONE_NORM = [pytest.param(method, method.facts["norms"][0], id=method.name) for method in ALL if method.facts["norms"]]
 
 
 def run(method: Method, norm: str, model: ModelUnderTest, batch: Batch, seed: int = 0) -> Images:

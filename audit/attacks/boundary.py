@@ -1,0 +1,34 @@
+"""The boundary attack, by foolbox."""
+
+from __future__ import annotations
+
+from audit.attacks.decisions import from_starts
+from audit.models.under_test import ModelUnderTest
+from audit.registry import attack
+from audit.seeding import Generators
+from audit.threat import ThreatModel
+from audit.types import Batch, Images
+
+
+@attack(reference="arXiv:1712.04248", needs="decisions", norms=("l2",), minimal=True, wraps="foolbox")
+def boundary(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    steps: int = 5000,
+    spherical_step: float = 0.01,
+    source_step: float = 0.01,
+) -> Images:
+    """A random walk along the boundary towards the image, about 1.1 `steps` queries an image, only labels seen."""
+    return from_starts(
+        {"l2": "BoundaryAttack"},
+        model,
+        batch,
+        threat,
+        generators,
+        steps=steps,
+        spherical_step=spherical_step,
+        source_step=source_step,
+    )

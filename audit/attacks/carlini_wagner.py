@@ -1,0 +1,42 @@
+"""Carlini and Wagner's l2 attack, by foolbox."""
+
+from __future__ import annotations
+
+from audit.attacks.foolbox_bridge import minimise
+from audit.models.under_test import ModelUnderTest
+from audit.registry import attack
+from audit.seeding import Generators
+from audit.threat import ThreatModel
+from audit.types import Batch, Images
+
+
+@attack(reference="arXiv:1608.04644", needs="gradients", norms=("l2",), minimal=True, wraps="foolbox")
+def carlini_wagner(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    binary_search_steps: int = 5,
+    steps: int = 100,
+    step_size: float = 0.05,
+    confidence: float = 0.0,
+    initial_const: float = 1.0,
+) -> Images:
+    """Adam on distance plus c times the margin, in tanh space, with a search for the smallest c.
+
+    foolbox's early stop looks at the loss summed over the batch, which ties examples together: it stays off.
+    """
+    return minimise(
+        {"l2": "L2CarliniWagnerAttack"},
+        model,
+        batch,
+        threat,
+        generators,
+        binary_search_steps=binary_search_steps,
+        steps=steps,
+        stepsize=step_size,
+        confidence=confidence,
+        initial_const=initial_const,
+        abort_early=False,
+    )

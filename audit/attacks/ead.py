@@ -1,0 +1,43 @@
+"""Elastic-net attack in l1, by foolbox."""
+
+from __future__ import annotations
+
+from audit.attacks.foolbox_bridge import minimise
+from audit.models.under_test import ModelUnderTest
+from audit.registry import attack
+from audit.seeding import Generators
+from audit.threat import ThreatModel
+from audit.types import Batch, Images
+
+
+@attack(reference="arXiv:1709.04114", needs="gradients", norms=("l1",), minimal=True, wraps="foolbox")
+def ead(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    binary_search_steps: int = 6,
+    steps: int = 150,
+    step_size: float = 0.02,
+    regularization: float = 0.01,
+    initial_const: float = 0.1,
+) -> Images:
+    """Shrinkage and thresholding on the margin plus l2 and l1 distance, with a search for the smallest constant.
+
+    foolbox's early stop looks at the loss summed over the batch, which ties examples together: it stays off.
+    """
+    return minimise(
+        {"l1": "EADAttack"},
+        model,
+        batch,
+        threat,
+        generators,
+        binary_search_steps=binary_search_steps,
+        steps=steps,
+        initial_stepsize=step_size,
+        regularization=regularization,
+        initial_const=initial_const,
+        decision_rule="L1",
+        abort_early=False,
+    )

@@ -1,0 +1,63 @@
+"""HopSkipJump, by foolbox."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from audit.attacks.decisions import from_starts
+from audit.models.under_test import ModelUnderTest
+from audit.registry import attack
+from audit.seeding import Generators
+from audit.threat import ThreatModel
+from audit.types import Batch, Images
+
+
+@attack(reference="arXiv:1904.02144", needs="decisions", norms=("l2", "linf"), minimal=True, wraps="foolbox")
+def hopskipjump(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    steps: int = 24,
+    first_queries: int = 100,
+    most_queries: int = 1000,
+) -> Images:
+    """The boundary's normal estimated from labels around it, then a jump and a bisection, `steps` times.
+
+    The estimate of step k takes min(first_queries sqrt(k), most_queries) queries.
+    """
+    return from_starts(
+        {norm: partial(_in_one_forward, norm) for norm in ("l2", "linf")},
+        model,
+        batch,
+        threat,
+        generators,
+        steps=steps,
+        initial_gradient_eval_steps=first_queries,
+        max_gradient_eval_steps=most_queries,
+    )
+
+
+def _in_one_forward(norm: str, foolbox: Any) -> Any:
+    """foolbox's attack with the queries of one estimate asked together; foolbox asks them one after another."""
+    import eagerpy as ep
+
+    class BatchedHopSkipJumpAttack(foolbox.attacks.HopSkipJumpAttack):  # type: ignore[misc]
+        def __init__(self, **arguments: Any) -> None:
+            super().__init__(constraint=norm, **arguments)
+
+        def approximate_gradients(self, is_adversarial: Any, x_advs: Any, steps: int, delta: Any) -> Any:
+            shape = (steps, *x_advs.shape[1:])
+            noise = ep.normal(x_advs, shape) if norm == "l2" else ep.uniform(x_advs, shape, low=-1, high=1)
+            noise = noise / noise.reshape((steps, -1)).norms.l2(axis=-1).reshape((steps, 1, 1, 1))
+            asked = (x_advs + delta.reshape((1, 1, 1, 1)) * noise).clip(0, 1)
+            answers = is_adversarial(asked).astype(asked.dtype) * 2 - 1
+            moved = (asked - x_advs) / delta.reshape((1, 1, 1, 1))
+            if abs(answers.mean().item()) != 1:
+                answers = answers - answers.mean()
+            normal = (answers.reshape((steps, 1, 1, 1)) * moved).mean(axis=0, keepdims=True)
+            return normal / (normal.reshape((-1,)).norms.l2() + 1e-12)
+
+    return BatchedHopSkipJumpAttack
