@@ -82,7 +82,10 @@ def _as_code(body: bytes, name: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if any(member.endswith("constants.pkl") for member in members_of(body, name)):
-                return torch.jit.load(io.BytesIO(body), map_location="cpu")  # type: ignore[no-untyped-call]
+                script = torch.jit.load(io.BytesIO(body), map_location="cpu")  # type: ignore[no-untyped-call]
+                for parameter in script.parameters():
+                    parameter.requires_grad_(False)  # else the copy of a script has weights that are no leaves
+                return script
             return torch.load(io.BytesIO(body), map_location="cpu", weights_only=False)
     except Exception as fault:
         raise ModelError(

@@ -1,0 +1,125 @@
+"""What each format of a model allows, measured: `tests/models/formats.md` is this test's own output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import audit
+from audit.config import ModelConfig, TrustConfig
+from audit.errors import UntrustedError
+from audit.models.architecture import build
+from audit.models.load import load_model
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+TABLE = Path(__file__).with_name("formats.md")
+CLASSES, SHAPE = ("a", "b", "c"), (3, 12, 12)
+HEAD = (
+    "| Format | Loads | With `--trust` | Attacked with gradients | Explained |",
+    "|---|---|---|---|---|",
+)
+
+
+def net() -> nn.Module:
+    return build("cnn-28", classes=3, input_shape=SHAPE, seed=3).eval()
+
+
+def images() -> Tensor:
+    return torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+def onnx_file(path: Path) -> None:
+    axes = {"x": {0: "n"}}
+    torch.onnx.export(net(), (images(),), str(path), dynamo=False, input_names=["x"], dynamic_axes=axes)
+
+
+def keras_file(path: Path) -> None:
+    import os
+
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    layers = keras.layers
+    stack = [keras.Input((12, 12, 3)), layers.Conv2D(8, 3, activation="relu"), layers.Flatten(), layers.Dense(3)]
+    with torch.random.fork_rng(devices=[]):
+        keras.Sequential(stack).save(path)
+
+
+def pt2_file(path: Path) -> None:
+    free = ({0: torch.export.Dim("n", min=1, max=512)},)
+    torch.export.save(torch.export.export(net(), (images(),), dynamic_shapes=free), path)
+
+
+def python_file(path: Path) -> None:
+    path.write_text(
+        "from torch import nn\n"
+        "def make(classes, input_shape):\n"
+        "    return nn.Sequential(nn.Conv2d(input_shape[0], 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, classes))\n"
+    )
+
+
+FORMATS: Mapping[str, tuple[str, Callable[[Path], object], str]] = {
+    "safetensors": ("net.safetensors", lambda p: save_file(net().state_dict(), p), ""),
+    "state dict `.pt`, `.pth`, `.bin`": ("net.pt", lambda p: torch.save(net().state_dict(), p), ""),
+    "Lightning `.ckpt`": ("net.ckpt", lambda p: torch.save({"state_dict": net().state_dict()}, p), ""),
+    "ONNX": ("net.onnx", onnx_file, "onnx2torch"),
+    "Keras 3 `.keras`": ("net.keras", keras_file, "keras"),
+    "Keras 2 `.h5`": ("net.h5", lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n"), ""),
+    "pickled module `.pt`": ("whole.pt", lambda p: torch.save(net(), p), ""),
+    "TorchScript": ("script.pt", lambda p: torch.jit.trace(net(), images()).save(str(p)), ""),
+    "torch.export `.pt2`": ("net.pt2", pt2_file, ""),
+    "`FILE.py:FUNCTION`": ("net.py", python_file, ""),
+}
+
+
+def row(name: str, folder: Path) -> str:
+    file, write, _ = FORMATS[name]
+    path = folder / file
+    write(path)
+    plain = load(path, trusted=False)
+    vouched = plain or load(path, trusted=True)
+    if vouched is None:
+        return f"| {name} | refused | refused | - | - |"
+    model = audit.wrap(vouched, classes=CLASSES, input_shape=SHAPE, device="cpu")
+    broken = audit.robustness(model, images(), model.predictions(images()), audit.ThreatModel("linf", 0.5))
+    explained = audit.explain(model, images(), method="saliency")
+    attacked = bool((~broken.robust).any()) and broken.passes.backwards > 0
+    seen = explained.status == "measured" and bool(explained.attributions.abs().sum() > 0)
+    loads = "yes" if plain else "refused"
+    return f"| {name} | {loads} | {'not needed' if plain else 'yes'} | {_yes(attacked)} | {_yes(seen)} |"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def load(path: Path, *, trusted: bool) -> nn.Module | None:
+    trust = (TrustConfig(path=str(path)),) if trusted else ()
+    code = path.suffix == ".py"
+    config = ModelConfig(
+        architecture=f"{path}:make" if code else "cnn-28", weights=None if code else str(path), trust=trust
+    )
+    try:
+        return load_model(config, classes=CLASSES, input_shape=SHAPE, device="cpu", seed=0).module
+    except UntrustedError:
+        return None
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_committed_table_of_formats_is_what_happens(name: str, tmp_path: Path) -> None:
+    needed = FORMATS[name][2]
+    if needed and find_spec(needed) is None:
+        pytest.skip(f"needs {needed}")
+    assert row(name, tmp_path) in TABLE.read_text().splitlines()
+
+
+def test_the_table_has_every_format_and_no_other() -> None:
+    lines = TABLE.read_text().splitlines()
+    assert tuple(lines[:2]) == HEAD
+    assert [line.split("|")[1].strip() for line in lines[2:]] == list(FORMATS)
