@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
+from audit.cli.check import check
+from audit.cli.compare import compare
 from audit.cli.doctor import doctor
 from audit.cli.harden import harden
 from audit.cli.methods import methods
 from audit.cli.plan import plan
 from audit.cli.report import report
 from audit.cli.run import run
+from audit.cli.schema import schema
 from audit.cli.train import train
 
 app = typer.Typer(
@@ -24,7 +27,7 @@ app = typer.Typer(
     "5 environment · 130 interrupted.",
 )
 
-for command in (run, plan, train, harden, report, methods, doctor):
+for command in (run, plan, train, harden, report, check, compare, methods, doctor, schema):
     app.command()(command)
 
 

@@ -50,6 +50,7 @@ Trust = Annotated[
 Preset = Annotated[str | None, typer.Option("--preset", help="quick, standard or full.", show_default="quick")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Root of every random draw.", show_default="0")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", show_default="auto")]
+Run = Annotated[Path, typer.Argument(help="A run folder, or its audit.json.")]
 Out = Annotated[Path, typer.Option("--out", help="The run folder: document, report, models, store.")]
 NormFlag = Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.", show_default="linf")]
 EpsFlag = Annotated[

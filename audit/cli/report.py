@@ -12,30 +12,44 @@ from audit.cli.voice import speaking
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder, or its audit.json.")] = Path("audit-run"),
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write; into the run folder by default.")] = None,
-    language: Annotated[str, typer.Option("--lang", help="en or zh.")] = "en",
+    run: flag.Run = Path("audit-run"),
+    formats: Annotated[
+        str, typer.Option("--format", help="Of html, junit, sarif, md, card; several with commas.")
+    ] = "html",
+    language: Annotated[str, typer.Option("--lang", help="en or zh: html, md and card.")] = "en",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder, or the file of one format; the run folder by default.")
+    ] = None,
     as_json: flag.AsJson = False,
     quiet: flag.Quiet = False,
     verbose: flag.Verbose = False,
     no_color: flag.NoColor = False,
 ) -> None:
-    """Render the report again from audit.json: no model, no images, no torch.
+    """Render a finished run again from its audit.json: no model, no images, no torch.
 
     [bold]Examples[/]
 
       audit report
 
-      audit report fashion --lang zh --out fashion-zh.html
+      audit report fashion --format html,junit,sarif,md,card --lang zh
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+        from audit.cli.documents import document_path
         from audit.report.document import read_document
-        from audit.report.html import render_html
+        from audit.report.formats import chosen, render
         from audit.report.locale import load_locale
         from audit.store import write_atomically
 
         load_locale(language)
-        source = run / "audit.json" if run.is_dir() or not run.suffix else run
-        target = out or source.parent / "report.html"
-        write_atomically(target, render_html(read_document(source), language=language))
-        voice.give({"report": str(target)}, lambda: voice.out.print(f"Report: {target}", soft_wrap=True))
+        wanted = chosen(formats)
+        source = document_path(run)
+        document = read_document(source)
+        written = {}
+        for form in wanted:
+            single = out is not None and len(wanted) == 1 and out.suffix != ""
+            target = out if single and out is not None else (out or source.parent) / form.file
+            write_atomically(target, render(document, form, language=language))
+            written[form.name] = str(target)
+        voice.give(
+            {"written": written}, lambda: voice.out.print("\n".join(written.values()), soft_wrap=True, markup=False)
+        )

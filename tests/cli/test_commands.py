@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from audit.cli.app import app
 
-COMMANDS = ("run", "plan", "train", "harden", "report", "methods", "doctor")
+COMMANDS = ("run", "plan", "train", "harden", "report", "check", "compare", "methods", "doctor", "schema")
 
 
 def call(*words: object) -> Result:
@@ -97,6 +97,11 @@ WRONG: dict[str, tuple[list[str], int, list[str]]] = {
     "missing configuration": (["run", "absent.toml"], 2, ["absent.toml"]),
     "no run to report": (["report", "absent"], 2, ["audit.json"]),
     "unknown language": (["report", "{document}", "--lang", "xx"], 2, ["xx", "en"]),
+    "unknown format": (["report", "{document}", "--format", "pdf"], 2, ["format", "'pdf'", "junit"]),
+    "not a document": (["report", "{document}"], 2, ["audit.json", "not an audit document"]),
+    "no run to check": (["check", "absent"], 2, ["audit.json"]),
+    "no policy": (["check", "--policy", "absent.toml"], 2, ["absent.toml"]),
+    "no run to compare": (["compare", "absent", "other"], 2, ["audit.json"]),
     "unknown kind": (["methods", "atack"], 2, ["'attack'"]),
 }
 
@@ -108,7 +113,7 @@ def test_a_wrong_invocation_gets_one_sentence_and_its_exit_code(case: str, tmp_p
     net.write_text("def make(): raise SystemExit('ran')\n")
     document.write_text("{}")
     filled = [word.format(net=net, document=document) for word in words]
-    out = [] if words[0] in ("methods", "report") else ["--out", str(tmp_path / "out")]
+    out = [] if words[0] in ("methods", "report", "check", "compare") else ["--out", str(tmp_path / "out")]
     shown = call(*filled, *out)
     assert shown.exit_code == code, shown.output
     assert "Traceback" not in shown.output
