@@ -128,7 +128,7 @@ class TrainingConfig(_Section):
     averaging: float = Field(0.0, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
     early_stopping: int | None = Field(None, ge=1, description="stop after this many epochs without a better one")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the training images kept to choose the checkpoint")
-    probe_examples: int = Field(500, ge=1, description="held-out images attacked after each epoch")
+    probe_examples: int = Field(300, ge=1, description="held-out images attacked after each epoch")
     probe_steps: int = Field(10, ge=1, description="steps of that attack")
     augmentation: Annotated[AugmentationConfig, BeforeValidator(_augmentation)] = Field(
         AugmentationConfig(), description="none, keras, crop-flip, jitter, or a table of settings"
@@ -146,7 +146,8 @@ class HardeningConfig(TrainingConfig):
 
     enabled: bool = True
     recipe: str = "pgd"
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(8, ge=1)
+    learning_rate: float = Field(4e-3, gt=0, description="at its peak")
     from_scratch: bool = Field(False, description="start from new weights instead of the audited model's")
     norm: NormName | None = Field(None, description="as in [robustness] by default")
     eps: Eps | None = Field(None, description="as in [robustness] by default")
@@ -182,6 +183,10 @@ class ExplanationConfig(_Section):
         ("saliency", "integrated-gradients", "grad-cam", "lime", "shap"), description="or all: every one there is"
     )
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings by method")
+    judging: bool = Field(False, description="infidelity, ROAD, sensitivity, randomisation, ... of every method")
+    drift: bool = Field(False, description="how maps move at constant prediction, and from model to model")
+    shortcut_examples: int = Field(0, ge=0, description="search this many images for places that decide a class")
+    calibration: bool = Field(True, description="solve problems with known answers on this device first")
     output: Literal["logit", "probability", "log-probability"] = "logit"
     baseline: float | str | None = Field(
         None, description="a number, mean, blur or segment-mean; each method's own by default"
@@ -229,14 +234,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "hardening": {"epochs": 20},
         "robustness": {"examples": 1000, "battery": "standard"},
         "corruptions": {"examples": 1000, "names": ("all",)},
-        "explanations": {"examples": 64},
+        "explanations": {"examples": 64, "judging": True, "drift": True, "shortcut_examples": 1000},
     },
     "full": {
         "training": {"epochs": 30},
         "hardening": {"epochs": 40},
         "robustness": {"examples": 10_000, "battery": "full"},
         "corruptions": {"examples": 10_000, "names": ("all",)},
-        "explanations": {"examples": 200},
+        "explanations": {
+            "examples": 200,
+            "methods": ("all",),
+            "judging": True,
+            "drift": True,
+            "shortcut_examples": 5000,
+        },
     },
 }
 

@@ -1,0 +1,86 @@
+"""A plan in the making: tasks are added one by one, each after what it builds on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from audit.cell import Cell
+from audit.config import RunConfig
+from audit.plan import Slice, Task
+from audit.planning.subject import Subject
+from audit.registry import Kind, Method, find, methods
+
+CHUNK = 500
+"""Examples a cell: what a kill can lose, small beside a run and large beside a batch."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the run: a role, an identity, and the task that makes it, if one does."""
+
+    role: str
+    identity: str
+    task: Task | None = None
+
+    @property
+    def wave(self) -> int:
+        """The first wave in which it is there."""
+        return self.task.wave + 1 if self.task else 0
+
+
+@dataclass
+class Draft:
+    """`config` and `subject` are what is asked; `tasks` what has been planned so far."""
+
+    config: RunConfig
+    subject: Subject
+    tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def shown(self) -> Slice:
+        """The images that are explained: the first of the audit order, within the first chunk of attacks."""
+        wanted = min(self.config.explanations.examples, self.config.robustness.examples)
+        return Slice("test", 0, min(wanted, CHUNK, self.subject.test_examples))
+
+    def chunks(self, examples: int, size: int = CHUNK) -> list[Slice]:
+        """The first `examples` of the audit order, at most `size` at a time."""
+        total = min(examples, self.subject.test_examples)
+        return [Slice("test", start, min(start + size, total)) for start in range(0, total, size)]
+
+    def add(
+        self,
+        study: str,
+        method: str,
+        model: Model,
+        examples: Slice,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        version: str = "1",
+        threat: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Task] | None = None,
+    ) -> Task:
+        """Plan a cell; its wave is the first after its model and its inputs."""
+        inputs = inputs or {}
+        fingerprint = self.subject.train if examples.split == "train" else self.subject.test
+        cell = Cell(
+            study=study,
+            method=method,
+            version=f"{find('study', study).version}/{version}",
+            settings=settings or {},
+            model=model.identity,
+            examples=f"{fingerprint}:{self.config.seed}:{examples.start}-{examples.stop}" if len(examples) else "",
+            seed=self.config.seed,
+            threat=threat,
+            inputs={name: task.cell.key for name, task in inputs.items()},
+        )
+        wave = max([model.wave, *(task.wave + 1 for task in inputs.values())])
+        task = Task(cell, model.role, examples, wave)
+        self.tasks.append(task)
+        return task
+
+
+def chosen(kind: Kind, names: tuple[str, ...]) -> tuple[Method, ...]:
+    """The methods named, or every one of the kind for "all"."""
+    return methods(kind) if "all" in names else tuple(find(kind, name) for name in dict.fromkeys(names))

@@ -1,0 +1,69 @@
+"""The cells that ask how often a model is right: on clean, on attacked and on corrupted images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audit.attacks.batteries import battery_named
+from audit.plan import Task
+from audit.planning.draft import CHUNK, Draft, Model, chosen
+from audit.planning.subject import curve_eps, headline_eps
+from audit.registry import find
+
+SANE = 64
+"""Examples on which the model is looked at before an attack on it is believed."""
+
+
+def plan_accuracy(draft: Draft, model: Model) -> None:
+    """Clean accuracy on every test image."""
+    for part in draft.chunks(draft.subject.test_examples, 10 * CHUNK):
+        draft.add("accuracy", "clean", model, part)
+
+
+def plan_sanity(draft: Draft, model: Model) -> None:
+    """Whether the model can be evaluated at all."""
+    (part,) = draft.chunks(min(SANE, draft.config.robustness.examples), SANE)
+    draft.add("sanity", "honest-evaluation", model, part)
+
+
+def plan_robustness(draft: Draft, model: Model) -> Task:
+    """The battery over the curve, in chunks of examples; the first chunk keeps the images that are explained."""
+    config = draft.config.robustness
+    headline = headline_eps(draft.config, draft.subject)
+    tasks = [
+        draft.add(
+            "robustness",
+            config.battery,
+            model,
+            part,
+            settings={
+                "eps": list(curve_eps(draft.config, draft.subject)),
+                "headline": headline,
+                "kept": max(0, min(part.stop, draft.shown.stop) - part.start),
+                "protocol": _protocol(config.battery),
+            },
+            threat={"norm": config.norm, "eps": headline},
+        )
+        for part in draft.chunks(config.examples)
+    ]
+    return tasks[0]
+
+
+def plan_corruptions(draft: Draft, model: Model) -> None:
+    """Each corruption at each severity."""
+    config = draft.config.corruptions
+    for method in chosen("corruption", config.names):
+        for severity in config.severities:
+            for part in draft.chunks(config.examples, 4 * CHUNK):
+                settings = {"severity": severity}
+                draft.add("corruption", method.name, model, part, settings=settings, version=method.full_version)
+
+
+def _protocol(name: str) -> list[Any]:
+    """Everything of a battery that changes its answers: attacks in order, their settings and versions."""
+    battery = battery_named(name)
+    attacks = [
+        [entry.title, entry.attack, method.settings(entry.settings), method.full_version, entry.sample]
+        for entry, method in ((entry, find("attack", entry.attack)) for entry in battery.entries)
+    ]
+    return [attacks, battery.shrink]

@@ -1,0 +1,82 @@
+"""The cells that explain a model, judge its explanations, and watch them move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audit.plan import Task
+from audit.planning.draft import Draft, Model, chosen
+from audit.planning.subject import headline_eps
+from audit.registry import Method, find
+
+DRIFTS = ("constant-label", "manipulation")
+SEARCHED_WITH = "integrated-gradients"
+"""The attribution by pixel in which shortcuts are looked for."""
+
+
+def plan_explanations(draft: Draft, model: Model, robust: Task) -> dict[str, Task]:
+    """Maps of the clean and of the adversarial images, each judged; the clean ones by method."""
+    config = draft.config.explanations
+    controls = draft.add("controls", "removal", model, draft.shown)
+    clean = {}
+    for method in chosen("attribution", config.methods):
+        settings = _settings(draft, method)
+        explained = _explain(draft, method, model, settings | {"on": "clean"}, {})
+        clean[method.name] = explained
+        inputs = {"explanation": explained, "controls": controls}
+        draft.add("faithfulness", method.name, model, draft.shown, inputs=inputs)
+        _explain(draft, method, model, settings | {"on": "adversarial"}, {"robustness": robust})
+        if config.judging:
+            draft.add("judging", method.name, model, draft.shown, settings=settings, inputs={"explanation": explained})
+        if config.drift:
+            _drift(draft, method, model, settings, explained)
+    if len(clean) > 1:
+        draft.add("agreement", "rank-correlation", model, draft.shown, inputs=clean)
+    _shortcuts(draft, model)
+    return clean
+
+
+def plan_drift_between(draft: Draft, second: Model, before: dict[str, Task], after: dict[str, Task]) -> None:
+    """How each method's maps moved from one model to the next."""
+    if not draft.config.explanations.drift:
+        return
+    for name in (name for name in before if name in after):
+        inputs = {"first": before[name], "second": after[name]}
+        draft.add("drift", name, second, draft.shown, settings={"kind": "between-models"}, inputs=inputs)
+
+
+def _explain(draft: Draft, method: Method, model: Model, settings: dict[str, Any], inputs: dict[str, Task]) -> Task:
+    version = method.full_version
+    return draft.add("explanation", method.name, model, draft.shown, settings=settings, version=version, inputs=inputs)
+
+
+def _drift(draft: Draft, method: Method, model: Model, settings: dict[str, Any], explained: Task) -> None:
+    threat = {"norm": draft.config.robustness.norm, "eps": headline_eps(draft.config, draft.subject)}
+    for kind in DRIFTS:
+        draft.add(
+            "drift",
+            method.name,
+            model,
+            draft.shown,
+            settings=settings | {"kind": kind},
+            threat=threat,
+            inputs={"explanation": explained},
+        )
+
+
+def _shortcuts(draft: Draft, model: Model) -> None:
+    examples = draft.config.explanations.shortcut_examples
+    if examples:
+        method = find("attribution", SEARCHED_WITH)
+        (part,) = draft.chunks(examples, examples)
+        settings = _settings(draft, method)
+        draft.add("shortcuts", method.name, model, part, settings=settings, version=method.full_version)
+
+
+def _settings(draft: Draft, method: Method) -> dict[str, Any]:
+    config = draft.config.explanations
+    return {
+        "method": method.settings(config.settings.get(method.name)),
+        "output": config.output,
+        "baseline": config.baseline,
+    }
