@@ -40,7 +40,7 @@ def finding(method: Method, role: str, conclusion: Conclusion) -> Finding:
         advice=said["advice"],
         estimate=interval.estimate if interval else None,
         interval=(interval.low, interval.high) if interval else None,
-        n=interval.n if interval else 0,
+        n=interval.n if interval else int(conclusion.values.get("n", 0)),
         unit=conclusion.unit,
         evidence=conclusion.evidence,
         command="" if conclusion.verdict == "pass" else _template(method.facts, "command", conclusion.verdict),

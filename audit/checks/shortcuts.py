@@ -18,7 +18,6 @@ from audit.registry import check
     criterion="No suspect is confirmed.",
     advice="Look at the training images of these classes at this place: a mark, border or watermark that goes with the "
     "label must be removed or spread over all classes.",
-    command="audit run --preset full",
 )
 def shortcuts(dossier: Dossier, role: str, criteria: CriteriaConfig) -> Conclusion | None:
     """Places that the shortcut search convicted; a search that finds none proves no absence."""

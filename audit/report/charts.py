@@ -10,8 +10,9 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from audit.checks.names import written
 from audit.report.locale import Locale
-from audit.report.schema import AccuracyPart, CorruptionRow, RobustnessPart
+from audit.report.schema import AccuracyPart, CorruptionRow, FaithfulnessRow, RobustnessPart
 from audit.report.values import Share
 
 _INK, _FAINT, _GRID = "var(--ink)", "var(--ink-soft)", "var(--line)"
@@ -88,6 +89,31 @@ def corruption_chart(rows: Sequence[CorruptionRow], locale: Locale) -> str:
     return _svg(drawn, locale("corruptions.chart_title"), told)
 
 
+def faithfulness_chart(rows: Sequence[FaithfulnessRow], locale: Locale) -> str:
+    """The advantage of each method's deletion over a random order, with its interval; right of zero is better."""
+    kept = [row for row in rows if row.measure == "deletion"]
+    points = [
+        {"y": written(row.method), "x": row.advantage, "low": row.low, "high": row.high, "series": series}
+        for row in kept
+        for series in (locale.name("role", row.role),)
+    ]
+    roles = list(dict.fromkeys(locale.name("role", row.role) for row in kept))
+    best_first = sorted(kept, key=lambda row: (row.role != kept[0].role, -row.advantage))
+    order = list(dict.fromkeys(written(row.method) for row in best_first))
+    colour = _colour(roles)
+    y = alt.Y("y:N", title=None, sort=order, axis=alt.Axis(grid=True, labelLimit=220))
+    offset = alt.YOffset("series:N", sort=roles, scale=alt.Scale(paddingOuter=0.4))
+    base = alt.Chart(alt.Data(values=points)).encode(y=y, yOffset=offset, color=colour)
+    span = base.mark_rule(strokeWidth=2, opacity=0.55).encode(
+        x=alt.X("low:Q", title=locale("explanations.axis_advantage"), axis=alt.Axis(grid=False)), x2="high:Q"
+    )
+    dots = base.mark_point(filled=True, size=46, opacity=1).encode(x="x:Q", shape=_shape(colour))
+    zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[4, 3], color=_FAINT).encode(x="x:Q")
+    told = "; ".join(f"{p['y']}, {p['series']}: {p['x']:+.3f}" for p in points)
+    height = 26 * len(order) if len(roles) == 1 else 34 * len(order)
+    return _svg(zero + span + dots, locale("explanations.chart_title"), told, width=400, height=height, left=30)
+
+
 def _mean(rows: Sequence[CorruptionRow], role: str, severity: int) -> float:
     values = [row.accuracy.estimate for row in rows if row.role == role and row.severity == severity]
     return sum(values) / len(values)
@@ -130,10 +156,15 @@ def _describe(part: RobustnessPart, locale: Locale) -> str:
     return f"{locale.name('role', part.role)}: {points}."
 
 
-def _svg(chart: Any, title: str, description: str, *, width: int = _WIDTH, height: int = _HEIGHT) -> str:
+def _padding(left: int) -> dict[str, int]:
+    """Room for a page font that is wider than the one the chart was measured with."""
+    return {"left": left, "right": 16, "top": 4, "bottom": 4}
+
+
+def _svg(chart: Any, title: str, description: str, *, width: int = _WIDTH, height: int = _HEIGHT, left: int = 6) -> str:
     """The chart as one <svg> with its text alternative; sizes are left to the page."""
     styled = (
-        chart.properties(width=width, height=height, background="transparent")
+        chart.properties(width=width, height=height, background="transparent", padding=_padding(left))
         .configure_view(strokeWidth=0)
         .configure_axis(
             labelColor=_FAINT,

@@ -176,6 +176,8 @@ def _charts(document: AuditDocument, locale: Locale) -> dict[str, Markup]:
     norms = dict.fromkeys(part.norm for part in document.robustness)
     parts = ([part for part in document.robustness if part.norm == norm] for norm in norms)
     drawn["robustness"] = "".join(charts.robustness_curve(same, locale) for same in parts)
+    if any(row.measure == "deletion" for row in document.faithfulness):
+        drawn["explanations"] = charts.faithfulness_chart(document.faithfulness, locale)
     if document.corruptions:
         drawn["corruptions"] = charts.corruption_chart(document.corruptions, locale)
     return {section: Markup(chart) for section, chart in drawn.items()}

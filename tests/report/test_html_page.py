@@ -136,7 +136,7 @@ def test_every_number_at_a_glance_is_the_documents(document: AuditDocument, page
 
 def test_charts_have_text_alternatives_and_follow_the_theme(page: str) -> None:
     drawn = re.findall(r'<svg class="chart".*?</svg>', page, re.DOTALL)
-    assert len(drawn) == 3
+    assert len(drawn) == 4
     for chart in drawn:
         assert 'role="img"' in chart and "<title>" in chart and "<desc>" in chart
         assert "var(--series-1)" in chart and "var(--series-2)" in chart
