@@ -17,7 +17,7 @@ _SMALLEST = 1e-12
 
 @recipe(reference="https://openreview.net/forum?id=rklOg6EFwS", adversarial=True)
 def mart(
-    net: nn.Module, lesson: Lesson, *, weight: float = 5.0, steps: int = 5, relative_step: float = 0.25
+    net: nn.Module, lesson: Lesson, *, weight: float = 5.0, steps: int = 3, relative_step: float = 0.5
 ) -> Iterator[Objective]:
     """Descend a boosted loss on attacked images, with agreement asked for most where the clean image is misread
     (Wang et al. 2020). `weight` is the paper's lambda; `relative_step` is in units of eps."""

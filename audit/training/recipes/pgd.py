@@ -12,7 +12,7 @@ from audit.training.lesson import Lesson, Objective, classify
 
 
 @recipe(reference="arXiv:1706.06083", adversarial=True)
-def pgd(net: nn.Module, lesson: Lesson, *, steps: int = 5, relative_step: float = 0.25) -> Iterator[Objective]:
+def pgd(net: nn.Module, lesson: Lesson, *, steps: int = 3, relative_step: float = 0.5) -> Iterator[Objective]:
     """Descend the loss of the worst images a few steps of projected ascent find (Madry et al. 2018).
 
     `relative_step` is the step size in units of eps.

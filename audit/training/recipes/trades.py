@@ -16,7 +16,7 @@ from audit.types import Images
 
 @recipe(reference="arXiv:1901.08573", adversarial=True)
 def trades(
-    net: nn.Module, lesson: Lesson, *, beta: float = 6.0, steps: int = 5, relative_step: float = 0.25
+    net: nn.Module, lesson: Lesson, *, beta: float = 6.0, steps: int = 3, relative_step: float = 0.5
 ) -> Iterator[Objective]:
     """Descend the clean loss plus beta times the divergence of attacked from clean predictions (Zhang et al. 2019).
 
