@@ -29,8 +29,9 @@ def robustness(context: Context, cell: Cell) -> Evidence:
     adversarial images to keep); `cell.threat` holds the norm.
     """
     eps, headline, norm = _question(cell)
+    model = context.model()
     outcome = attack_battery(
-        context.model(),
+        model,
         context.batch(),
         norm,
         eps,
@@ -40,13 +41,16 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         progress=context.progress,
         stopping=context.stopping,
     )
+    adversarial = outcome.adversarial[: int(cell.settings.get("kept", KEPT))]
+    with model.count() as spent:
+        mistaken = model.logits(adversarial)
     return Evidence(
         cell=cell,
         status="measured",
         measurements=(Measurement("robust", "share", "higher", _array(outcome.robust.double())),),
-        arrays=_arrays(outcome, int(cell.settings.get("kept", KEPT))),
+        arrays=_arrays(outcome) | {"adversarial": _array(adversarial.float()), "adversarial_logits": _array(mistaken)},
         facts=_facts(outcome),
-        forwards=outcome.passes.forwards,
+        forwards=outcome.passes.forwards + spent.forwards,
         backwards=outcome.passes.backwards,
     )
 
@@ -57,12 +61,11 @@ def _question(cell: Cell) -> tuple[Sequence[float], float, Any]:
     return eps, float(cell.settings.get("headline", threat.get("eps", max(eps)))), threat["norm"]
 
 
-def _arrays(outcome: BatteryOutcome, kept: int) -> dict[str, Array]:
+def _arrays(outcome: BatteryOutcome) -> dict[str, Array]:
     return {
         "robust": _array(outcome.survived.to(torch.uint8)),
         "minimal_eps": _array(outcome.minimal_eps),
         "broken_by": _array(outcome.first_broken_by),
-        "adversarial": _array(outcome.adversarial[:kept].float()),
         "survives_rounding": _array(outcome.rounding.to(torch.uint8)),
     }
 

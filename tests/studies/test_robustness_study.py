@@ -45,6 +45,7 @@ def test_kept_images_break_the_model_where_it_is_not_robust(
     evidence: Evidence, cnn_model: ModelUnderTest, cnn_batch: Batch
 ) -> None:
     kept = torch.from_numpy(evidence.arrays["adversarial"])
+    assert np.allclose(evidence.arrays["adversarial_logits"], cnn_model.logits(kept).numpy(), atol=1e-6)
     assert kept.shape == (4, 1, 12, 12) and kept.dtype == torch.float32
     wrong = (cnn_model.predictions(kept) != cnn_batch.labels[:4]).numpy()
     assert np.array_equal(wrong, evidence.arrays["robust"][1, :4] == 0)
@@ -53,7 +54,8 @@ def test_kept_images_break_the_model_where_it_is_not_robust(
 def test_the_same_as_the_battery_with_its_cost(evidence: Evidence, cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
     outcome = attack_battery(cnn_model, cnn_batch, "linf", [0.01, 0.03, 0.1], headline=0.03, seed=3)
     assert np.array_equal(evidence.arrays["minimal_eps"], outcome.minimal_eps.numpy())
-    assert (evidence.forwards, evidence.backwards) == (outcome.passes.forwards, outcome.passes.backwards)
+    kept = len(evidence.arrays["adversarial"])
+    assert (evidence.forwards, evidence.backwards) == (outcome.passes.forwards + kept, outcome.passes.backwards)
     assert evidence.forwards > evidence.backwards > 0
 
 
