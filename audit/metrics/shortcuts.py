@@ -3,7 +3,7 @@
 Clustering heatmaps is spectral relevance analysis (Lapuschkin et al. 2019, Nature Communications 10:1096). A place
 alone proves nothing (objects gather too), so the model is asked: put what the class shows there on images of other
 classes, and see whether they join it; take it away, and see whether its own leave. What is shown by less than about a
-third of a class is not found.
+quarter of a class is not found.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ STEADY = 0.7
 """and above even in this share of the images."""
 LARGEST = 0.3
 """A region over more of the image than this is no place."""
+CONVINCING = 0.25
+"""The effect that convicts. Measured on trained nets: planted shortcuts 0.37 to 0.87, gatherings of objects at most
+0.12."""
 FEWEST = 8
 """Images of a class, or of a cluster of its heatmaps, below which nothing is concluded."""
 
@@ -44,23 +47,27 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Trial:
-    """What the model says of a suspect: `removed`, the share of the class's images that leave it once the place
-    shows another class's content; `transplanted`, the share of other images that join it once theirs shows what any
-    image of the class has there; `control`, the larger of both for a place of the same form elsewhere."""
+    """What the model says of a suspect. `transplanted`: the share of other classes' images that join the class once
+    their place shows what images of the class have there; `removed`: the share of the class's images that leave it
+    once theirs shows another class's. `joined_anyway` and `left_anyway` are the controls: the same exchanges with donors
+    of the other kind, so that what any foreign content does in that place is taken off.
+    """
 
     suspect: Suspect
-    removed: float
     transplanted: float
-    control: float
+    joined_anyway: float
+    removed: float
+    left_anyway: float
 
     @property
     def effect(self) -> float:
-        """The smaller of both exchanges' shares: a shortcut must pass both."""
-        return min(self.removed, self.transplanted)
+        """What the place's content alone brings to the class: enough to decide, even where the object would do too."""
+        return self.transplanted - self.joined_anyway
 
-    def confirmed(self, least: float = 0.3) -> bool:
-        """Whether the place alone decides: both exchanges matter, and clearly more than the control's."""
-        return self.effect >= least and self.effect >= 2 * self.control
+    @property
+    def confirmed(self) -> bool:
+        """Whether the place alone decides for enough images."""
+        return self.effect >= CONVINCING
 
 
 def suspects(attributions: Attributions, labels: Labels, *, seed: int = 0) -> list[Suspect]:
@@ -90,7 +97,7 @@ def convict(
     for suspect in candidates:
         trial = try_suspect(model, batch, suspect, generators=generators)
         before = best[suspect.label].effect if suspect.label in best else 0.0
-        if trial.confirmed() and trial.effect > 1.2 * before:
+        if trial.confirmed and trial.effect > 1.2 * before:
             best[suspect.label] = trial
     return sorted(best.values(), key=lambda trial: -trial.effect)
 
@@ -131,32 +138,27 @@ def clusters(shares: Tensor, *, seed: int = 0, most: int = 4) -> list[Tensor]:
 def try_suspect(
     model: ModelUnderTest, batch: Batch, suspect: Suspect, *, generators: Generators, most: int = 200
 ) -> Trial:
-    """Exchange the suspect's place between its images and images of other classes, and a control place likewise."""
+    """Exchange the suspect's place among up to `most` images of its class and as many others, four ways."""
     own = (batch.labels == suspect.label).nonzero().flatten()[:most]
     others = (batch.labels != suspect.label).nonzero().flatten()[:most]
-    height, width = suspect.region.shape
-    elsewhere = suspect.region.roll((height // 2, width // 2), (0, 1)) & ~suspect.region
-    if not bool(elsewhere.any()):
-        elsewhere = ~suspect.region
-    removed, transplanted = _exchange(model, batch, own, others, suspect.region, generators)
-    control = max(_exchange(model, batch, own, others, elsewhere, generators.fork(1)))
-    return Trial(suspect, removed, transplanted, control)
+    shares = [
+        _moved(model, batch, suspect, receivers, donors, generators.fork(way))
+        for way, (receivers, donors) in enumerate([(others, own), (others, others), (own, others), (own, own)])
+    ]
+    return Trial(suspect, *shares)
 
 
-def _exchange(
-    model: ModelUnderTest, batch: Batch, own: Tensor, others: Tensor, region: Tensor, generators: Generators
-) -> tuple[float, float]:
-    """The shares of `own` that leave their class without the region's content, and of `others` that join with it."""
-    inside, label = region.to(batch.images.device), batch.labels[own[0]]
-    given = others[generators.select(own).integers(len(others), 1).flatten()]
-    taken = own[generators.select(others).integers(len(own), 1).flatten()]
-    without = torch.where(inside, batch.images[given], batch.images[own])
-    having = torch.where(inside, batch.images[taken], batch.images[others])
-    was = model.predictions(batch.images[own]) == label
-    was_not = model.predictions(batch.images[others]) != label
-    left = (model.predictions(without) != label) & was
-    joined = (model.predictions(having) == label) & was_not
-    return float(left.sum() / was.sum().clamp(min=1)), float(joined.sum() / was_not.sum().clamp(min=1))
+def _moved(
+    model: ModelUnderTest, batch: Batch, suspect: Suspect, receivers: Tensor, donors: Tensor, generators: Generators
+) -> float:
+    """The share of `receivers` that enter or leave the suspect's class when their place shows a random donor's."""
+    inside = suspect.region.to(batch.images.device)
+    given = donors[generators.select(receivers).integers(len(donors), 1).flatten()]
+    mixed = torch.where(inside, batch.images[given], batch.images[receivers])
+    before = model.predictions(batch.images[receivers]) == suspect.label
+    after = model.predictions(mixed) == suspect.label
+    right = before == (batch.labels[receivers] == suspect.label)
+    return float(((before != after) & right).sum() / right.sum().clamp(min=1))
 
 
 def _suspect(label: int, shares: Tensor, members: Tensor) -> Suspect | None:

@@ -23,10 +23,10 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
 
     `cell.method` an attribution that works by pixel, with `cell.settings` as of an explanation (`method`, `output`,
     `baseline`); each image's own label is explained. Facts: `shortcuts`, rows of class, share (of the positive
-    attribution of its images inside the place), removed, transplanted, control (see `audit.metrics.shortcuts.Trial`),
-    images, and the place's box as top, left, bottom, right; `tried`, the number of suspects. Arrays: `regions` uint8
-    (shortcuts, H, W). Measurement `mass`: the share of each image's positive attribution in its class's place, 0 where
-    there is none.
+    attribution of its images inside the place), transplanted, joined_anyway, removed, left_anyway (see
+    `audit.metrics.shortcuts.Trial`), images, and the place's box as top, left, bottom, right; `tried`, the number of
+    suspects. Arrays: `regions` uint8 (shortcuts, H, W). Measurement `mass`: the share of each image's positive
+    attribution in its class's place, 0 where there is none.
     """
     model, batch = context.model(), context.batch().to(context.model().device)
     if context.stopping():
@@ -64,9 +64,10 @@ def _row(trial: Trial, classes: tuple[str, ...]) -> dict[str, Any]:
     return {
         "class": classes[trial.suspect.label],
         "share": trial.suspect.share,
-        "removed": trial.removed,
         "transplanted": trial.transplanted,
-        "control": trial.control,
+        "joined_anyway": trial.joined_anyway,
+        "removed": trial.removed,
+        "left_anyway": trial.left_anyway,
         "images": len(trial.suspect.images),
         "box": [int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1],
     }

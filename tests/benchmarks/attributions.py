@@ -1,0 +1,202 @@
+"""Our attributions against the peers, on the same images and model, in turn, in one run: passes, seconds, errors.
+
+    python tests/benchmarks/attributions.py --data sample --images 8
+    python tests/benchmarks/attributions.py --only shapley lime-224
+
+Seconds compare only within one run, and only on a quiet machine; passes and errors hold anywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from shapley_peers import CONTESTANTS, Game, long_run
+from subjects import subjects, under_test
+from torch import Tensor
+
+from audit.attributions.explain import explain_images
+from audit.attributions.segmentation import segment_images
+from audit.models.under_test import ModelUnderTest
+from audit.passes.fills import fill_images
+from audit.types import Batch
+
+console = Console()
+
+
+def main() -> None:
+    """Run the tables asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="sample")
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--train", type=int, default=6000)
+    parser.add_argument("--games", type=int, default=4)
+    parser.add_argument("--permutations", type=int, default=1500)
+    parser.add_argument("--budgets", type=int, nargs="*", default=[512, 1024, 2048])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--samples-224", type=int, default=1000)
+    parser.add_argument("--only", nargs="*", choices=sorted(TABLES), default=sorted(TABLES))
+    options = parser.parse_args()
+    nets, batch = subjects(options.data, options.images, train_examples=options.train, epochs=options.epochs)
+    model = under_test(nets["standard"], batch)
+    for name in options.only:
+        TABLES[name](model, batch, options)
+
+
+def efficiency(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -> None:
+    """The bare passes a method needs / its wall time."""
+    table = Table("method", "forwards", "seconds", "bare seconds", "efficiency", title="Efficiency, cnn-28")
+    segments = segment_images(batch.images)
+    for method in ("lime", "shap", "rise", "occlusion"):
+        given = {"segments": segments} if method in ("lime", "shap") else {}
+
+        def run(method: str = method, given: Mapping[str, Any] = given) -> int:
+            return explain_images(model, batch.images, method=method, ids=batch.ids, **given).passes.forwards
+
+        run()
+        forwards, seconds = timed(run)
+        bare = bare_seconds(model, batch.images, forwards)
+        table.add_row(method, str(forwards), f"{seconds:.2f}", f"{bare:.2f}", f"{bare / seconds:.0%}")
+    console.print(table)
+
+
+def shapley(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -> None:
+    """Relative l2 error at 40 segments and equal passes against a long run of permutations."""
+    images = batch.images[: options.games]
+    rows, columns = torch.arange(28) * 8 // 28, torch.arange(28) * 5 // 28
+    segments = (rows[:, None] * 5 + columns[None]).expand(len(images), 28, 28)
+    baseline = fill_images(images, "mean")
+    games = [Game(model, images[i], baseline[i], segments[i], int(batch.labels[i])) for i in range(len(images))]
+    references = [long_run(game, permutations=options.permutations) for game in games]
+    table = Table("method", "masks", "relative error", "seconds", title="Shapley, 40 segments")
+    for budget in options.budgets:
+        for name, solve in CONTESTANTS.items():
+            errors, seconds = [], 0.0
+            for game, reference in zip(games, references, strict=True):
+                for seed in range(options.seeds):
+                    values, took = timed(partial(solve, game, budget, seed))
+                    errors.append(np.linalg.norm(values - reference) / np.linalg.norm(reference))
+                    seconds += took
+            table.add_row(name, str(budget), f"{np.mean(errors):.4f}", f"{seconds / len(errors):.2f}")
+    console.print(table)
+
+
+def expected_gradients(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -> None:
+    """Error and seconds against shap.GradientExplainer at equal passes; the reference integrates every line."""
+    import shap
+
+    images, references = batch.images[: options.images // 2], batch.images[options.images // 2 :]
+    targets = model.predictions(images)
+    exact = torch.stack(
+        [
+            explain_images(
+                model, images, method="integrated-gradients", targets=targets, baseline=one, steps=64, max_steps=64
+            ).attributions
+            for one in references
+        ]
+    ).mean(0)
+    table = Table("method", "gradients an image", "relative error", "seconds", title="Expected gradients")
+    explainer = shap.GradientExplainer(model.module, references)
+    for samples in (50, 200):
+
+        def ours(samples: int = samples) -> Tensor:
+            return explain_images(
+                model, images, method="expected-gradients", targets=targets, references=references, samples=samples
+            ).attributions
+
+        def theirs(samples: int = samples) -> Tensor:
+            values, _ = explainer.shap_values(images, nsamples=samples, ranked_outputs=1, rseed=0)
+            return torch.from_numpy(np.asarray(values)[..., 0])
+
+        for name, run in (("audit", ours), ("shap.GradientExplainer", theirs)):
+            found, seconds = timed(run)
+            error = float((found - exact).norm() / exact.norm())
+            table.add_row(name, str(samples), f"{error:.4f}", f"{seconds:.2f}")
+    console.print(table)
+
+
+def lime_224(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -> None:
+    """Overhead beyond the model of one 224x224 explanation, against the lime package, same segments and masks."""
+    from lime import lime_image
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    large = ModelUnderTest(resnet18(), classes=[str(i) for i in range(1000)], input_shape=(3, 224, 224), device="cpu")
+    image = torch.nn.functional.interpolate(batch.images[:1].expand(1, 3, -1, -1), size=(224, 224), mode="bilinear")
+    segments = segment_images(image)
+    samples = options.samples_224
+
+    class Watch:
+        seconds = 0.0
+
+        def __call__(self, pixels: Any) -> Any:
+            start = time.perf_counter()
+            tensor = torch.from_numpy(np.asarray(pixels)).float().permute(0, 3, 1, 2)
+            scores = large.logits(tensor).softmax(1).numpy()
+            self.seconds += time.perf_counter() - start
+            return scores
+
+    watch = Watch()
+
+    def theirs() -> None:
+        lime_image.LimeImageExplainer(random_state=0).explain_instance(
+            image[0].permute(1, 2, 0).numpy().astype(np.double),
+            watch,
+            labels=(0,),
+            top_labels=None,
+            num_samples=samples,
+            batch_size=100,
+            segmentation_fn=lambda _: segments[0].numpy(),
+        )
+
+    def ours() -> int:
+        return explain_images(
+            large, image, method="lime", targets=0, output="probability", segments=segments, samples=samples, replay=0
+        ).passes.forwards
+
+    _, their_seconds = timed(theirs)
+    forwards, our_seconds = timed(ours)
+    bare = bare_seconds(large, image, min(forwards, 300)) * forwards / min(forwards, 300)
+    table = Table("method", "seconds", "in the model", "overhead", title=f"LIME, 224x224, {samples} samples, resnet18")
+    table.add_row("lime", f"{their_seconds:.2f}", f"{watch.seconds:.2f}", f"{their_seconds - watch.seconds:.2f}")
+    table.add_row("audit", f"{our_seconds:.2f}", f"{bare:.2f}", f"{our_seconds - bare:.2f}")
+    console.print(table)
+
+
+def timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What `run` gives, and its seconds."""
+    start = time.perf_counter()
+    found = run()
+    return found, time.perf_counter() - start
+
+
+def bare_seconds(model: ModelUnderTest, images: Tensor, forwards: int) -> float:
+    """The model's own time for so many forwards, in its layout and batch size, warm."""
+    size = model.layout.batch_size
+    full = images[torch.arange(size) % len(images)].contiguous()
+    with torch.no_grad():
+        for _ in range(3):
+            model.module(full)
+        _, seconds = timed(lambda: [model.module(full) for _ in range(max(1, forwards // size))])
+    return float(seconds * forwards / (max(1, forwards // size) * size))
+
+
+TABLES: Mapping[str, Callable[[ModelUnderTest, Batch, argparse.Namespace], None]] = {
+    "efficiency": efficiency,
+    "shapley": shapley,
+    "expected-gradients": expected_gradients,
+    "lime-224": lime_224,
+}
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main()
