@@ -85,6 +85,7 @@ def robustness_entry(
         "robust": robust.astype(np.uint8),
         "broken_by": np.where(robust, -1, breaker).astype(np.int64),
         "adversarial": _attacked(images[:kept], ~robust[3][:kept] & (correct[:kept] > 0)),
+        "adversarial_logits": 3 * np.eye(10, dtype=np.float32)[(np.arange(kept) + 1) % 10],
         "minimal_eps": minimal,
     }
     known = {

@@ -22,6 +22,7 @@ from audit.report.schema import (
     GalleryView,
     RobustnessPart,
 )
+from audit.report.standards import Towards, towards
 from audit.report.values import Share
 
 SECTIONS = ("accuracy", "robustness", "corruptions", "explanations", "comparison", "protocol")
@@ -81,6 +82,7 @@ class Page:
     methods: tuple[str, ...]
     quantities: tuple[tuple[str, ComparisonRow], ...]
     labels: tuple[str, ...]
+    towards: tuple[Towards, ...]
 
 
 def page(document: AuditDocument, locale: Locale, *, draw: bool = True) -> Page:
@@ -100,6 +102,7 @@ def page(document: AuditDocument, locale: Locale, *, draw: bool = True) -> Page:
         corruption_table=_corruption_table(document.corruptions),
         methods=_methods(document),
         quantities=tuple((_quantity(row.quantity, locale), row) for row in document.comparison),
+        towards=towards(document),
         labels=tuple(dict.fromkeys(item.label for item in document.gallery)),
     )
 

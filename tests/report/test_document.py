@@ -107,6 +107,7 @@ def test_the_gallery_shows_adversarial_examples_only_where_there_are_any(documen
         view = item.views[0]
         assert (view.adversarial is not None) == (broken[3][i] > 0)
         assert (view.broken_by == "clean") == (broken[3][i] == 0)
+        assert (view.adversarial_prediction == CLASSES[(i + 1) % 10]) == (view.adversarial is not None)
         assert set(view.adversarial_maps) == (set(view.maps) if view.adversarial else set())
 
 

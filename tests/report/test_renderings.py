@@ -13,12 +13,14 @@ from audit.checks.policy import Policy, Rule, load_policy
 from audit.errors import UsageError
 from audit.report.compare import compare_documents, comparison_json
 from audit.report.document import build_document
+from audit.report.first_policy import first_policy
 from audit.report.gate import gate
 from audit.report.html import render_comparison
 from audit.report.junit import render_junit
 from audit.report.markdown import escaped, render_card, render_markdown
 from audit.report.sarif import render_sarif
 from audit.report.schema import AuditDocument
+from audit.report.standards import towards
 
 HOSTILE = (
     "</failure><x>",
@@ -226,3 +228,25 @@ def test_runs_on_other_data_are_refused(document: AuditDocument) -> None:
     with pytest.raises(UsageError, match="share no example"):
         compare_documents(document, other)
     assert CLASSES[0] in document.subject.classes
+
+
+def test_a_first_policy_passes_the_run_it_was_written_from(document: AuditDocument, tmp_path: Path) -> None:
+    policy, text = load_policy(write(tmp_path, first_policy(document)))
+    assert set(policy.checks) == {finding.check for finding in document.findings}
+    assert gate(document.findings, policy, text=text).passed
+    assert not gate(document.findings).passed
+
+
+def test_a_first_policy_stops_what_gets_worse(document: AuditDocument, tmp_path: Path) -> None:
+    policy, _ = load_policy(write(tmp_path, first_policy(document)))
+    clean = next(f for f in document.findings if f.check == "clean-accuracy" and f.role == "standard")
+    worse = clean.model_copy(update={"estimate": 0.5, "interval": (0.45, 0.55), "verdict": "fail"})
+    assert not gate([worse], policy).passed
+
+
+def test_clauses_say_what_the_report_lacks() -> None:
+    alone = build_document(dossier_of(accuracy_entry("standard", 0.9)), made_config(), made_facts())
+    rows = {(row.clause.standard, row.clause.clause): row for row in towards(alone)}
+    owasp = rows["OWASP Machine Learning Security Top 10", "ML01:2023"]
+    assert (owasp.present, owasp.missing) == ((), ("robustness",))
+    assert all(row.clause.source.startswith("https://") for row in rows.values())

@@ -1,0 +1,58 @@
+"""A policy to begin with, written from the numbers of a first run: what holds today may not get worse."""
+
+from __future__ import annotations
+
+import math
+
+from audit.checks.judge import SEVERITY
+from audit.evidence import Verdict
+from audit.report.schema import AuditDocument, FindingPart
+from audit.report.text import visible
+
+_HEAD = """\
+# What stops the pipeline. `audit check RUN --policy policy.toml` reads a finished run; nothing is run again.
+#
+# level         what a failing finding does: off, warn or error
+# inconclusive  what a finding that cannot be told does: off, warn or error
+# minimum       the least the lower bound of the 95% interval may be
+# maximum       the most the upper bound may be
+# roles         the models it speaks of, all when left out: ["standard"], ["hardened"]
+
+[default]
+level = "error"
+inconclusive = "warn"
+"""
+_HIGHER_IS_BETTER = frozenset({"clean-accuracy", "robust-accuracy"})
+_LOWER_IS_BETTER = frozenset({"calibration", "corruption"})
+
+
+def first_policy(document: AuditDocument) -> str:
+    """Commented TOML: a rule a check, its threshold the bound that the weakest model of this run reaches.
+
+    A check that fails today starts as a warning, so that the gate can be switched on at once.
+    """
+    checks = dict.fromkeys(finding.check for finding in document.findings)
+    return "\n".join([_HEAD, *(_rule(name, [f for f in document.findings if f.check == name]) for name in checks)])
+
+
+def _rule(name: str, findings: list[FindingPart]) -> str:
+    worst: Verdict = min((f.verdict for f in findings), key=SEVERITY.index)
+    lines = [f"# {f.role}: {_today(f)}" for f in findings]
+    lines += [f"[checks.{name}]", f'level = "{"warn" if worst == "fail" else "error"}"', *_threshold(name, findings)]
+    return "\n".join(lines) + "\n"
+
+
+def _today(finding: FindingPart) -> str:
+    bounds = f", 95% interval {finding.interval[0]:.3f} to {finding.interval[1]:.3f}" if finding.interval else ""
+    about = visible(str(finding.values.get("identifier", "")))
+    return " ".join(f"{about} {finding.verdict}{bounds}, n = {finding.n}".split())
+
+
+def _threshold(name: str, findings: list[FindingPart]) -> list[str]:
+    """Rounded to the lenient side, so that the run it was written from passes."""
+    bounds = [finding.interval for finding in findings if finding.interval]
+    if bounds and name in _HIGHER_IS_BETTER:
+        return [f"minimum = {math.floor(100 * min(low for low, _ in bounds)) / 100}"]
+    if bounds and name in _LOWER_IS_BETTER:
+        return [f"maximum = {math.ceil(100 * max(high for _, high in bounds)) / 100}"]
+    return []

@@ -1,0 +1,63 @@
+"""Evidence towards standards: which clauses a report bears on, and what it has for each. No claim of conformity."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+
+from pydantic import BaseModel, ConfigDict
+
+from audit.assets import folder
+from audit.report.schema import AuditDocument
+
+
+class Clause(BaseModel):
+    """A clause with its source, and the sections of a report that bear on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    standard: str
+    source: str
+    clause: str
+    sections: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Towards:
+    """A clause with the sections this report has for it, and those it lacks."""
+
+    clause: Clause
+    present: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def towards(document: AuditDocument) -> tuple[Towards, ...]:
+    """Every clause of `templates/standards.toml` against what the run measured."""
+    held = sections_held(document)
+    return tuple(
+        Towards(
+            clause,
+            tuple(name for name in clause.sections if name in held),
+            tuple(name for name in clause.sections if name not in held),
+        )
+        for clause in clauses()
+    )
+
+
+def sections_held(document: AuditDocument) -> frozenset[str]:
+    """The sections with numbers in them; protocol and limitations are always there."""
+    measured = {
+        "accuracy": document.accuracy,
+        "robustness": document.robustness,
+        "corruptions": document.corruptions,
+        "explanations": document.faithfulness,
+    }
+    return frozenset({name for name, rows in measured.items() if rows} | {"protocol", "limits"})
+
+
+@cache
+def clauses() -> tuple[Clause, ...]:
+    """The mapping that ships, in its order."""
+    table = tomllib.loads((folder("templates") / "standards.toml").read_text("utf-8"))
+    return tuple(Clause.model_validate(row) for row in table["clause"])
