@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from audit.models.under_test import ModelUnderTest
 from audit.types import Batch
+
+# One thread a worker: two workers share the machine, and threads that wait on one another are slower than none.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
