@@ -49,8 +49,8 @@ class Suspect:
 class Trial:
     """What the model says of a suspect. `transplanted`: the share of other classes' images that join the class once
     their place shows what images of the class have there; `removed`: the share of the class's images that leave it
-    once theirs shows another class's. `joined_anyway` and `left_anyway` are the controls: the same exchanges with donors
-    of the other kind, so that what any foreign content does in that place is taken off.
+    once theirs shows another class's. `joined_anyway` and `left_anyway` are the controls: the same exchanges with
+    donors of the other kind, so that what any foreign content does in that place is taken off.
     """
 
     suspect: Suspect
