@@ -6,22 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-import torch
 from torch import Tensor
 
 from audit.attributions.explained import Explained, Explanation
 from audit.attributions.library import differentiable
-from audit.attributions.segmentation import check_segments, describe_segments, segment_images
-from audit.errors import NotApplicable, UsageError, unknown_name
+from audit.attributions.question import Targets, check_pixels, fill_of, names_for, pose, tensor_of
+from audit.attributions.segmentation import describe_segments
+from audit.errors import NotApplicable
 from audit.models.under_test import ModelUnderTest
-from audit.passes.fills import Fill, describe_fill, fill_images
-from audit.passes.scores import OUTPUTS
+from audit.passes.fills import Fill, describe_fill
+from audit.passes.masks import MaskQueue
 from audit.registry import Method, find
-from audit.seeding import Generators, content_ids
+from audit.seeding import Generators
 from audit.types import Attributions, Images, Labels, Passes, Segments
-
-Targets = Tensor | Sequence[int] | int | None
-"""One class an image, one for all, or None: the predicted class."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,7 @@ def explain_images(
     references: Images | None = None,
     seed: int = 0,
     ids: Sequence[str] | None = None,
+    queue: MaskQueue | None = None,
     **settings: Any,
 ) -> Explanations:
     """What `method` says of each image, (N, C, H, W) in [0, 1].
@@ -66,12 +64,13 @@ def explain_images(
     blur or segment-mean (each method's own by default); `segments` int64 (H, W) or (N, H, W), made to fit the size
     when a method needs them and none are given; `references` (B, C, H, W) the background images of methods that
     average over some (expected-gradients, deep-shap: without any they use the baseline alone); `ids` name the images
-    for their random draws (by default their content does). Raises UsageError, one sentence, for anything else; a
+    for their random draws (by default their content does); `queue` lets segment methods share
+    masks (see `explain_together`). Raises UsageError, one sentence, for anything else; a
     method without meaning here is not an error: see `Explanations.status`.
     """
     chosen = find("attribution", method)
     checked = chosen.settings(settings)
-    images = check_pixels(model, images)
+    images, baseline, segments = check_pixels(model, images), tensor_of(baseline), tensor_of(segments)
     with model.count() as spent:
         question = pose(
             model,
@@ -83,8 +82,9 @@ def explain_images(
             segments=segments,
             references=references,
             generators=Generators.of(
-                _names(ids, images), seed=seed, purpose=f"attribution/{method}", device=images.device
+                names_for(ids, images), seed=seed, purpose=f"attribution/{method}", device=images.device
             ),
+            queue=queue,
         )
         try:
             answer, reason = answer_of(chosen, model, images, question, checked), ""
@@ -126,78 +126,9 @@ _NO_GRADIENT = (
 )
 
 
-def pose(
-    model: ModelUnderTest,
-    images: Images,
-    method: Method,
-    *,
-    targets: Targets,
-    output: str,
-    baseline: Fill | None,
-    segments: Tensor | None,
-    references: Images | None,
-    generators: Generators,
-) -> Explained:
-    """The question put to `method`, with its defaults filled in. Raises UsageError."""
-    if output not in OUTPUTS:
-        raise unknown_name("output", output, OUTPUTS)
-    fill = _fill_of(method, baseline)
-    pieces = None
-    if segments is not None:
-        pieces = check_segments(segments, images)
-    elif method.facts["segment_based"] or fill == "segment-mean":
-        pieces = segment_images(images)
-    return Explained(
-        targets=resolve_targets(model, images, targets),
-        output=output,
-        baseline=fill_images(images, fill, pieces),
-        generators=generators,
-        segments=pieces,
-        references=None if references is None else check_pixels(model, references),
-    )
-
-
-def resolve_targets(model: ModelUnderTest, images: Images, targets: Targets) -> Labels:
-    """The class to explain of each image, int64 (N,). Raises UsageError when one is out of range."""
-    if targets is None:
-        return model.predictions(images)
-    chosen = torch.as_tensor(targets, device=images.device)
-    if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.ndim > 1:
-        raise UsageError(f"targets must be class numbers, one an image; {chosen.dtype} of shape {tuple(chosen.shape)}.")
-    if chosen.ndim == 1 and len(chosen) != len(images):
-        raise UsageError(f"{len(chosen)} targets were given for {len(images)} images: give one each, or one for all.")
-    classes = len(model.classes)
-    wrong = chosen[(chosen < 0) | (chosen >= classes)]
-    if wrong.numel():
-        raise UsageError(
-            f"Target {int(wrong.flatten()[0])} is out of range: the model has {classes} classes, 0 to {classes - 1}."
-        )
-    return chosen.to(torch.int64).broadcast_to(len(images)).contiguous()
-
-
-def check_pixels(model: ModelUnderTest, images: Images) -> Images:
-    """`images` on the model's device. Raises UsageError (ModelError for a wrong shape) unless all lie in [0, 1]."""
-    images = model.check_images(images)
-    if not len(images):
-        raise UsageError("No images were given to explain; give at least one, of shape (N, C, H, W).")
-    if not bool(((images >= 0) & (images <= 1)).all()):
-        raise UsageError("Images must lie in [0, 1], without NaN: divide by 255; the model normalises inside.")
-    return images
-
-
-def _fill_of(method: Method, baseline: Fill | None) -> Fill:
-    return cast(Fill, method.facts.get("baseline", 0.0)) if baseline is None else baseline
-
-
-def _names(ids: Sequence[str] | None, images: Images) -> Sequence[str]:
-    if ids is not None and len(ids) != len(images):
-        raise UsageError(f"{len(ids)} ids were given for {len(images)} images: give one each, or none.")
-    return content_ids(images) if ids is None else ids
-
-
 def _words(method: Method, question: Explained, baseline: Fill | None, segments: Tensor | None) -> dict[str, Any]:
     return {
         "output": question.output,
-        "baseline": describe_fill(_fill_of(method, baseline)) if "baseline" in method.facts else "",
+        "baseline": describe_fill(fill_of(method, baseline)) if "baseline" in method.facts else "",
         "segments": "" if question.segments is None else describe_segments(question.segments, segments is not None),
     }
