@@ -53,8 +53,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             "download the data set again."
         )
     header = 4 + 4 * body[3]
-    sizes = struct.unpack(f">{body[3]}I", body[4:header]) if len(body) >= header else (-1,)
-    if len(body) - header != math.prod(sizes):
+    sizes = struct.unpack(f">{body[3]}I", body[4:header]) if len(body) >= header else ()
+    if len(sizes) != body[3] or len(body) - header != math.prod(sizes):
         raise DataError(
             f"{path.name} is damaged: its header announces {sizes} values, and {max(0, len(body) - header)} bytes "
             "follow. Download the data set again."

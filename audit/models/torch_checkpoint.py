@@ -20,7 +20,7 @@ from torch import nn
 from audit.errors import ModelError, UntrustedError
 from audit.models.choice import Content, TrustedFile, Vouched
 from audit.models.files import read_whole, vouched
-from audit.models.pickle_inspection import DAMAGE, first_line, is_whole, members_of, why_code
+from audit.models.pickle_inspection import first_line, is_whole, members_of, why_code
 from audit.models.state_dict import unwrapped
 
 
@@ -30,9 +30,11 @@ def read(path: Path, trust: Sequence[Vouched]) -> Content:
     Raises UntrustedError for files that need code, listing the globals they ask for; ModelError for damaged ones.
     """
     body = read_whole(path)
-    why = why_code(body, path.name)
-    if not why:
-        return unwrapped(_as_data(body, path.name), path.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        why = why_code(body, path.name)
+        if not why:
+            return unwrapped(_as_data(body, path.name), path.name)
     sha256 = vouched(path, body, trust, why=why)
     trusted = (TrustedFile(path.name, sha256),)
     found = _as_code(body, path.name)
@@ -61,9 +63,7 @@ def read_export(path: Path, trust: Sequence[Vouched]) -> Content:
 
 def _as_data(body: bytes, name: str) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as fault:
         if is_whole(body):
             raise UntrustedError(
@@ -71,7 +71,7 @@ def _as_data(body: bytes, name: str) -> Any:
                 "the state dict with torch.save(model.state_dict(), ...) or as safetensors."
             ) from fault
         raise ModelError(f"{name} is cut short or damaged; export or download it again.") from fault
-    except DAMAGE as fault:
+    except Exception as fault:  # a reader of hostile bytes raises whatever it stumbles on
         raise ModelError(
             f"{name} is cut short or damaged ({first_line(fault)}); export or download it again."
         ) from fault
