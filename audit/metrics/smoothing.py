@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,8 @@ from audit.registry import metric
 from audit.seeding import Generators
 from audit.types import Images
 
-_ROWS = 2048
-"""Noisy images in flight; a bound on memory that changes no answer."""
+_VALUES = 1 << 22
+"""Pixel values of noisy images in flight; a bound on memory that changes no answer."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ def _votes(model: ModelUnderTest, images: Images, generators: Generators, sigma:
     """The class of each noisy image, int64 (N, count)."""
     images, keys = model.check_images(images), generators.keys.to(model.device)
     rows = torch.arange(len(images) * count, device=model.device)
-    parts = []
-    for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS]
+    parts, stride = [], max(1, _VALUES // math.prod(images.shape[1:]))
+    for start in range(0, len(rows), stride):
+        part = rows[start : start + stride]
         owner, number = part // count, part % count
         noise = Generators(keys[owner]).fork(number).normal(*images.shape[1:])
         parts.append(model.predictions(images[owner] + sigma * noise))

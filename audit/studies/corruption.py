@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from audit.cell import Cell
@@ -13,8 +15,8 @@ from audit.seeding import Generators
 from audit.studies.context import Context
 from audit.types import Images
 
-_STRIDE = 256
-"""Images corrupted together; a bound on memory that changes no answer."""
+_VALUES = 1 << 22
+"""Pixel values corrupted together; a bound on memory that changes no answer."""
 
 
 @study()
@@ -28,17 +30,18 @@ def corruption(context: Context, cell: Cell) -> Evidence:
     method, severity = find("corruption", cell.method), int(cell.settings["severity"])
     model, batch = context.model(), context.batch()
     correct, distortion = np.zeros(len(batch)), np.zeros(len(batch))
+    stride = max(1, _VALUES // math.prod(model.input_shape))
     with model.count() as spent:
-        for start in range(0, len(batch), _STRIDE):
+        for start in range(0, len(batch), stride):
             if context.stopping():
                 raise Interrupted(f"{cell.method} was not finished; the same command starts it again.")
-            part = slice(start, start + _STRIDE)
+            part = slice(start, start + stride)
             images = model.check_images(batch.images[part])
             changed = corrupted(method, model, batch.ids[part], images, severity, cell.seed)
             right = model.predictions(changed) == batch.labels[part].to(model.device)
             correct[part] = right.cpu().numpy()
             distortion[part] = (changed - images).abs().flatten(1).mean(1).cpu().numpy()
-            context.progress(min(start + _STRIDE, len(batch)), len(batch))
+            context.progress(min(start + stride, len(batch)), len(batch))
     return Evidence(
         cell,
         "measured",

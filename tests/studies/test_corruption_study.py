@@ -42,7 +42,10 @@ def test_the_draws_follow_the_example_and_the_seed(cnn_model: ModelUnderTest, cn
     assert (corruption(bare_context(cnn_model, cnn_batch, other), other).arrays["distortion"] != whole).all()
 
 
-def test_many_images_are_corrupted_in_strides_with_the_same_answer(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
+def test_many_images_are_corrupted_in_strides_with_the_same_answer(
+    cnn_model: ModelUnderTest, cnn_batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit.studies.corruption._VALUES", 70 * 144)
     many = concatenate([cnn_batch] * 30)
     name = cell("gaussian-noise", 2)
     evidence = corruption(bare_context(cnn_model, many, name), name)
