@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
+from audit.attacks.ddn import ddn
 from audit.attacks.decisions import from_starts
 from audit.models.under_test import ModelUnderTest
 from audit.registry import attack
 from audit.seeding import Generators
 from audit.threat import ThreatModel
 from audit.types import Batch, Images
+
+_BY_NORM = {
+    "l2": "L2BrendelBethgeAttack",
+    "linf": "LinfinityBrendelBethgeAttack",
+    "l1": "L1BrendelBethgeAttack",
+}
 
 
 @attack(
@@ -29,21 +38,20 @@ def brendel_bethge(
 ) -> Images:
     """From a misclassified image along the boundary to its nearest point, by a trust-region problem a step.
 
-    The first call for a norm compiles foolbox's solver with numba, which takes minutes. Each image runs alone: in
-    foolbox the trust region grows with the size of the batch.
+    It starts where `ddn` ends, or from noise where that fails. `trust_radius` is foolbox's `lr`, which it multiplies
+    with the number of values in the batch: each image therefore runs alone. The first call for a norm compiles
+    foolbox's solver with numba, which takes minutes.
     """
+    anywhere = ThreatModel("l2", math.sqrt(math.prod(model.input_shape)))
     return from_starts(
-        {
-            "l2": "L2BrendelBethgeAttack",
-            "linf": "LinfinityBrendelBethgeAttack",
-            "l1": "L1BrendelBethgeAttack",
-        },
+        _BY_NORM,
         model,
         batch,
         threat,
         generators,
+        hints=ddn(model, batch, anywhere, generators.fork(2)),
         goals=("untargeted", "targeted"),
         steps=steps,
         lr=trust_radius,
-        lr_num_decay=min(20, steps),
+        lr_num_decay=min(10, steps),
     )

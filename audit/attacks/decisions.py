@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from audit.attacks.foolbox_bridge import check_range, minimise
+from audit.attacks.foolbox_bridge import Goal, check_range, minimise
 from audit.attacks.starting_points import starting_points
 from audit.errors import NotApplicable
 from audit.models.under_test import ModelUnderTest
@@ -21,10 +21,11 @@ def from_starts(
     threat: ThreatModel,
     generators: Generators,
     *,
-    goals: tuple[Any, ...] = ("untargeted", "targeted", "mask"),
+    hints: Images | None = None,
+    goals: tuple[Goal, ...] = ("untargeted", "targeted", "mask"),
     **arguments: Any,
 ) -> Images:
-    """Proposals of a foolbox attack that needs a misclassified image to begin with.
+    """Proposals of a foolbox attack that needs a misclassified image to begin with; `hints` may be such images.
 
     Each example runs alone, because in foolbox the examples of a batch share draws, norms or step sizes. An example
     for which no start was found, or which is broken as it is, comes back clean.
@@ -32,7 +33,7 @@ def from_starts(
     if threat.norm not in attacks:
         raise NotApplicable(f"This attack exists for {', '.join(attacks)}, not for {threat.norm}.")
     check_range(batch.images)
-    starts, found = starting_points(model, batch, generators.fork(0))
+    starts, found = starting_points(model, batch, generators.fork(0), hints=hints)
     proposals = model.check_images(batch.images).clone()
     index = (found & (starts != proposals).flatten(1).any(1)).nonzero().flatten()
     if len(index) == 0:

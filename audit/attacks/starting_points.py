@@ -11,17 +11,26 @@ from audit.types import Batch, Images
 
 
 def starting_points(
-    model: ModelUnderTest, batch: Batch, generators: Generators, *, tries: int = 50, bisections: int = 10
+    model: ModelUnderTest,
+    batch: Batch,
+    generators: Generators,
+    *,
+    hints: Images | None = None,
+    tries: int = 50,
+    bisections: int = 10,
 ) -> tuple[Images, Tensor]:
     """A broken image for each example, drawn from its own generator, and whether one was found, bool (N,).
 
-    Draws alternate between uniform noise and coarse patches of it, which reach more classes. What is found is
-    bisected towards the clean image; an example broken as it is starts, and ends, there.
+    `hints` are tried before any draw. Draws alternate between uniform noise and coarse patches of it, which reach more
+    classes. What is found is bisected towards the clean image; an example broken as it is starts, and ends, there.
     """
     origin = model.check_images(batch.images)
     goal = batch.violations(len(model.classes)).to(model.device)
     own = Generators(generators.keys.to(model.device))
     points, found = origin.clone(), _broken(model, origin, goal)
+    if hints is not None:
+        hit = _broken(model, hints, goal) & ~found
+        points[hit], found = hints[hit], found | hit
     for turn in range(tries):
         missing = (~found).nonzero().flatten()
         if len(missing) == 0:

@@ -34,7 +34,7 @@ QUICKER: dict[str, dict[str, Any]] = {
     "fmn": {"steps": 30},
     "boundary": {"steps": 40},
     "hopskipjump": {"steps": 2, "first_queries": 20},
-    "brendel-bethge": {"steps": 20},
+    "brendel-bethge": {"steps": 20, "trust_radius": 0.01},
 }
 
 ORACLE: dict[str, dict[str, Any]] = {
@@ -44,5 +44,10 @@ ORACLE: dict[str, dict[str, Any]] = {
     "fab-t": {"steps": 20},
     "square": {"queries": 400},
     "boundary": {"steps": 1500, "source_step": 0.1, "spherical_step": 0.1},
+    "brendel-bethge": {"steps": 100, "trust_radius": 0.01},
 }
 """Settings for the linear oracle, where some need more."""
+
+REACH: dict[tuple[str, str], float] = {("square", "l2"): 2.0}
+"""How many times the exact distance an attack needs, where 1.25 is too few: Square's l2 pyramids are at least three
+pixels wide and cannot follow weights that change from pixel to pixel."""
