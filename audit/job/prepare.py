@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from audit.config import ModelConfig, RunConfig
 from audit.data.dataset import Dataset
 from audit.data.load import load_dataset
+from audit.data.slices import audit_order
 from audit.errors import UsageError
 from audit.job.header import with_header
 from audit.models.architecture import default_for
@@ -20,8 +22,13 @@ from audit.models.choice import LoadedModel
 from audit.models.code import is_code
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, load_model
+from audit.models.preprocessing_probe import probe_preprocessing
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning import Subject
+
+_PROBED = 100
+_WELL_PREPARED = 0.85
+"""The accuracy on `_PROBED` images above which nobody suspects the preparation."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def prepare(config: RunConfig) -> Prepared:
     _require_training_images(config, dataset, loaded)
     prepared = Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
     _require_running(prepared)
-    return prepared
+    return _suspicious(prepared)
 
 
 def _resolved(model: ModelConfig, dataset: Dataset) -> ModelConfig:
@@ -108,6 +115,24 @@ def _require_running(prepared: Prepared) -> None:
     ModelUnderTest(
         prepared.fresh(prepared.config.seed), classes=dataset.classes, input_shape=dataset.shape, device=prepared.device
     )
+
+
+def _suspicious(prepared: Prepared) -> Prepared:
+    """With a note when the loaded model does far better on images prepared another way, or with labels moved."""
+    if prepared.loaded is None:
+        return prepared
+    test, model = prepared.dataset.test, prepared.config.model
+    outcome = probe_preprocessing(
+        prepared.loaded.module,
+        test.batch(audit_order(test, prepared.config.seed)[:_PROBED]).to(prepared.device),
+        mean=np.atleast_1d(0.0 if model.mean is None else model.mean).tolist(),
+        std=np.atleast_1d(1.0 if model.std is None else model.std).tolist(),
+        classes=prepared.dataset.classes,
+        enough=_WELL_PREPARED,
+    )
+    if not outcome.warning:
+        return prepared
+    return replace(prepared, loaded=replace(prepared.loaded, notes=(*prepared.loaded.notes, outcome.warning)))
 
 
 def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> Subject:
