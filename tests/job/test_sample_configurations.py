@@ -1,0 +1,47 @@
+"""Every configuration that ships runs, on less data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from audit.assets import folder
+from audit.config import load_config, merge
+from audit.job.run import run_job
+from tests.job.conftest import SMALL
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+LESS = {"corruptions": {"names": ["gaussian-noise"]}, "explanations": {"methods": ["saliency"], "judging": False}}
+
+
+def photographs(root: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 6)):
+        for name, tone in (("cat", 60), ("dog", 180)):
+            place = root / split / name
+            place.mkdir(parents=True)
+            for index in range(count):
+                pixels = draw.normal(tone, 40, (50, 60, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(place / f"{index:03}.jpg")
+    return root
+
+
+def test_the_defaults_and_the_folder_of_pictures_run(tmp_path: Path) -> None:
+    pictures = {"data": {"source": f"folder:{photographs(tmp_path / 'pets')}", "train_examples": None}}
+    smaller = {"data": {"image_size": 64}, "training": {"epochs": 1, "batch_size": 16}, "hardening": {"batch_size": 16}}
+    few = {"robustness": {"examples": 8}, "corruptions": {"examples": 8}}
+    for name, changes in (("audit.toml", {}), ("folder.toml", merge(merge(pictures, smaller), few))):
+        config = load_config(folder("samples") / name, overrides=merge(merge(SMALL, LESS), changes))
+        outcome = run_job(config, tmp_path / name)
+        assert outcome.dossier.complete, [e.reason for e in outcome.dossier.evidence.values() if e.status == "failed"]
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_the_whole_fashion_mnist_runs(tmp_path: Path) -> None:
+    changes = {"robustness": {"battery": "quick"}, "explanations": {"drift": False, "shortcut_examples": 0}}
+    overrides = merge(merge(SMALL, LESS), changes)
+    config = load_config(folder("samples") / "full-fashion-mnist.toml", overrides=overrides)
+    outcome = run_job(config, tmp_path / "run")
+    assert outcome.dossier.complete
+    assert outcome.document.accuracy[0].accuracy.n == 10_000
