@@ -230,6 +230,13 @@ def further_entries(role: str, count: int = 24) -> list[tuple[Task, Evidence]]:
     ]
 
 
+def certification_entry(role: str, count: int = 40) -> tuple[Task, Evidence]:
+    """A quarter certified beyond 0.1, nothing beyond 0.2."""
+    radius = np.where(np.arange(count) % 4 == 0, 0.15, 0.01)
+    facts = {"norm": "linf", "certifies": "the model itself", "abstained": 0}
+    return entry("certification", role, {"certified_radius": radius}, method="interval-bounds", facts=facts)
+
+
 def oracle_entry(holds: bool = True) -> tuple[Task, Evidence]:
     row = {"problem": "linear game", "method": "shap", "error": 1e-7, "bound": 1e-4, "holds": True}
     rows = [row, row | {"problem": "ridge", "method": "lime", "error": 1e-7 if holds else 0.5, "holds": holds}]
@@ -262,7 +269,7 @@ def made_dossier(images: NDArray[np.uint8] | None = None) -> Dossier:
             robustness_entry(role, strength, images, correct[start:stop], start)
             for start, stop in ((0, 120), (120, 200))
         ]
-        entries += further_entries(role)
+        entries += [*further_entries(role), *([certification_entry(role)] if role == "hardened" else [])]
         entries += [*explanation_entries(role, images), *faithfulness_entries(role), *corruption_entries(role, loss)]
     return dossier_of(*entries)
 

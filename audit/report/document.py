@@ -29,6 +29,7 @@ from audit.report.schema import (
     FindingPart,
     GalleryItem,
     Protocol,
+    RobustnessPart,
     Subject,
     Summary,
 )
@@ -42,6 +43,7 @@ DIGITS = 6
 def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> AuditDocument:
     """Everything the run found. Pure: the same evidence gives the same document."""
     roles = model_roles(dossier)
+    parts = [part for role in roles for part in measured.robustness(dossier, role)]
     items = gallery(dossier, about) if config.report.images else []
     findings = ranked([_finding(f, items) for f in judge(dossier, config.criteria)])
     document = AuditDocument(
@@ -51,7 +53,7 @@ def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> Audi
         models=[_model(facts, dossier) for facts in about.models],
         findings=findings,
         accuracy=[p for role in roles if (p := measured.accuracy(dossier, role, about.classes))],
-        robustness=[part for role in roles for part in measured.robustness(dossier, role)],
+        robustness=parts,
         corruptions=[row for role in roles for row in measured.corruptions(dossier, role)],
         explanations=[part for role in roles for part in measured.explanations(dossier, role)],
         faithfulness=[row for role in roles for row in paired.faithfulness(dossier, role)],
@@ -60,6 +62,7 @@ def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> Audi
         gaps=measured.gaps(dossier),
         example_ids=list(about.ids),
         outcomes=[row for role in roles for row in measured.outcome_rows(dossier, role)],
+        certificates=further.certificates(dossier, _curve_eps(parts)),
         measures=further.measures(dossier),
         shortcuts=further.shortcuts(dossier),
         oracles=further.oracles(dossier),
@@ -104,6 +107,12 @@ def read_document(path: Path) -> AuditDocument:
         raise UsageError(
             f"{path} is not an audit document: {str(fault).splitlines()[0]}. Run the audit again."
         ) from fault
+
+
+def _curve_eps(parts: list[RobustnessPart]) -> dict[str, list[float]]:
+    """The eps attacked, by norm: where a certificate is worth setting beside."""
+    norms = dict.fromkeys(part.norm for part in parts)
+    return {norm: sorted({p.eps for part in parts if part.norm == norm for p in part.curve}) for norm in norms}
 
 
 def _summary(findings: list[FindingPart], dossier: Dossier) -> Summary:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from audit.checks.readings import Condition, grouped, measured, outcomes, threat_text
 from audit.dossier import Dossier, Entry
 from audit.evidence import Array, Measurement
-from audit.report.further_parts import MeasuredRow, OracleRow, ShortcutRow
-from audit.statistics import bootstrap_mean
+from audit.report.further_parts import CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
+from audit.report.values import Share
+from audit.statistics import bootstrap_mean, clopper_pearson
 
 CONTROLS = ("random", "centre", "edges", "blurred")
 """Endings of a measurement's name that mark the same thing measured on something that knows nothing of the model."""
 _TOLD_ELSEWHERE = frozenset(
-    "training accuracy robustness corruption explanation faithfulness controls sanity calibration-of-the-tool".split()
+    "training accuracy robustness certification corruption explanation faithfulness controls sanity "
+    "calibration-of-the-tool".split()
 )
 
 
@@ -46,6 +48,34 @@ def shortcuts(dossier: Dossier) -> list[ShortcutRow]:
         for entry in measured(dossier.entries("shortcuts"))
         for row in entry.evidence.facts.get("shortcuts", ())
     ]
+
+
+def certificates(dossier: Dossier, eps: Mapping[str, Sequence[float]]) -> list[CertificatePart]:
+    """The share proven robust at each eps of the norm's curve: a lower bound, with the exact interval of its share."""
+    parts = []
+    for role in dossier.roles:
+        for at, entries in grouped(measured(dossier.entries("certification", role=role))):
+            facts, radius = entries[0].evidence.facts, outcomes(entries, "certified_radius").values
+            norm = str(facts["norm"])
+            sizes = sorted(set(eps.get(norm, ())) | ({at.eps} if at.eps else set()))
+            parts.append(
+                CertificatePart(
+                    role=role,
+                    method=at.method,
+                    norm=norm,
+                    certifies=str(facts["certifies"]),
+                    curve=[CurvePoint(eps=size, robust=_certified(radius, size)) for size in sizes],
+                    median_radius=float(np.median(radius)),
+                    abstained=sum(int(e.evidence.facts.get("abstained", 0)) for e in entries),
+                    n=radius.size,
+                )
+            )
+    return parts
+
+
+def _certified(radius: Array, eps: float) -> Share:
+    found = clopper_pearson(int((radius > eps).sum()), radius.size)
+    return Share(estimate=found.estimate, low=found.low, high=found.high, n=found.n, method=found.method)
 
 
 def oracles(dossier: Dossier) -> list[OracleRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from audit.evidence import Better
-from audit.report.values import Part
+from audit.report.values import Part, Share
 
 
 class MeasuredRow(Part):
@@ -53,3 +53,23 @@ class OracleRow(Part):
     error: float
     bound: float
     holds: bool
+
+
+class CurvePoint(Part):
+    """Robust accuracy at one eps: an upper bound on the truth from attacks, a lower one from certificates."""
+
+    eps: float
+    robust: Share
+
+
+class CertificatePart(Part):
+    """What is proven of one model: the share certified at each eps. `certifies` says of which classifier."""
+
+    role: str
+    method: str
+    norm: str
+    certifies: str
+    curve: list[CurvePoint]
+    median_radius: float
+    abstained: int
+    n: int

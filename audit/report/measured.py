@@ -13,11 +13,11 @@ from audit.dossier import Dossier, Entry
 from audit.evidence import Array
 from audit.metrics.classification import confusion, per_class, reliability
 from audit.report.attack_rows import attack_rows
+from audit.report.further_parts import CurvePoint
 from audit.report.schema import (
     AccuracyPart,
     ClassRow,
     CorruptionRow,
-    CurvePoint,
     ExplanationPart,
     Gap,
     OutcomeRow,

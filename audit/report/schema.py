@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from audit.evidence import Status, Verdict
-from audit.report.further_parts import MeasuredRow, OracleRow, ShortcutRow
+from audit.report.further_parts import CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
 from audit.report.values import Cost, Heatmap, Part, Picture, Share
 
 SCHEMA_VERSION = 1
@@ -89,13 +89,6 @@ class AccuracyPart(Part):
     calibration_error: float
     reliability: list[ReliabilityBin]
     cost: Cost
-
-
-class CurvePoint(Part):
-    """Robust accuracy at one eps: an upper bound on the truth."""
-
-    eps: float
-    robust: Share
 
 
 class AttackRow(Part):
@@ -272,6 +265,7 @@ class AuditDocument(Part):
     faithfulness: list[FaithfulnessRow]
     comparison: list[ComparisonRow]
     gallery: list[GalleryItem]
+    certificates: list[CertificatePart] = Field(default_factory=list)
     measures: list[MeasuredRow] = Field(default_factory=list)
     shortcuts: list[ShortcutRow] = Field(default_factory=list)
     oracles: list[OracleRow] = Field(default_factory=list)

@@ -214,6 +214,15 @@ def test_other_studies_show_their_measurements_beside_their_controls(document: A
     assert rows["drift", "standard", "agreement"].condition == "manipulation"
 
 
+def test_certificates_are_a_lower_bound_at_the_eps_attacked(document: AuditDocument) -> None:
+    part = next(part for part in document.certificates if part.role == "hardened")
+    attacked = next(part for part in document.robustness if part.role == "hardened")
+    assert [point.eps for point in part.curve] == [point.eps for point in attacked.curve]
+    assert [point.robust.estimate for point in part.curve] == [0.25, 0.25, 0.25, 0.25, 0.0]
+    assert all(low.robust.estimate <= up.robust.estimate for low, up in zip(part.curve, attacked.curve, strict=True))
+    assert part.curve[0].robust.method.startswith("Clopper-Pearson")
+
+
 def test_the_tool_is_no_model_of_the_run(document: AuditDocument) -> None:
     """Its calibration is planned first, and still the verdict is on the standard model."""
     assert document.models[0].role == "standard" and len(document.oracles) == 2
