@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -115,8 +116,22 @@ def test_the_derivative_error_of_an_unrelated_gradient_is_near_one(linear_model:
     around = look_around(linear_model, batch)
     stranger = around.gradient.roll(5, -1).flip(-2)
     draws = Generators.of(batch.ids, seed=0, purpose="t", device="cpu")
-    wrong = derivative_error(linear_model, type(around)(around.points, around.goal, around.values, stranger), draws)
+    wrong = derivative_error(linear_model, replace(around, gradient=stranger), draws)
     assert wrong.min() > 0.4
+
+
+def test_a_function_too_flat_for_float32_to_difference_is_not_called_a_liar(cnn_batch: Batch) -> None:
+    layer = nn.Linear(144, 4)
+    with torch.no_grad():
+        layer.weight.mul_(1e-7)
+        layer.bias.copy_(torch.tensor([1.0, 0.0, -1.0, 0.5]))
+    model = ModelUnderTest(
+        nn.Sequential(nn.Flatten(), layer), classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu"
+    )
+    around = look_around(model, cnn_batch)
+    draws = Generators.of(cnn_batch.ids, seed=0, purpose="t", device="cpu")
+    assert derivative_error(model, around, draws).max() == 0
+    assert linear_distance(around).min() > 1, "and flat it is said to be"
 
 
 class _Scale(nn.Module):
