@@ -40,7 +40,8 @@ class DataConfig(_Section):
 
     source: str = Field(
         "sample",
-        description="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE",
+        description="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE, "
+        "archive:FILE, webdataset:DIR",
     )
     image_size: int | None = Field(None, ge=8, le=1024, description="resize to this height and width (folder data)")
     grayscale: bool = Field(False, description="one channel instead of three (folder data)")
@@ -62,7 +63,7 @@ class ModelConfig(_Section):
     architecture: str = Field(
         "auto", description="a zoo name, torchvision:NAME, timm:NAME, FILE.py:FUNCTION; auto fits the image size"
     )
-    weights: str | None = Field(None, description="a .safetensors, .pt or .pth checkpoint; trained here when absent")
+    weights: str | None = Field(None, description="a .safetensors, .pt, .onnx or .keras file; trained here when absent")
     mean: float | tuple[float, ...] | None = Field(
         None, description="the normalisation the model expects, images in [0, 1]"
     )

@@ -38,8 +38,11 @@ def build(name: str, *, classes: int, input_shape: Shape, seed: int) -> nn.Modul
 
 
 def default_for(input_shape: Shape) -> str:
-    """The classical net nearest in size to (C, H, W): cnn-28 up to 30 pixels, cnn-32 up to 64, cnn-150 above."""
+    """The classical net nearest in size to (C, H, W): cnn-28 up to 30 pixels, cnn-32 up to 64, cnn-150 above; below
+    the 10 pixels that cnn-28 needs, resnet-18-small."""
     size = min(input_shape[1:])
+    if size < 10:
+        return "resnet-18-small"
     if size <= 30:
         return "cnn-28"
     return "cnn-32" if size <= 64 else "cnn-150"

@@ -58,10 +58,8 @@ class KerasModule(nn.Module):
 
 
 def _keras(name: str) -> Any:
-    if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = "torch"
     try:
-        keras = import_module("keras")
+        keras = sys.modules.get("keras") or _imported()
     except ImportError as fault:
         raise EnvironmentFault(f"{name} needs Keras 3; install it with pip install 'audit[keras]'.") from fault
     if keras.backend.backend() != "torch":
@@ -70,6 +68,19 @@ def _keras(name: str) -> Any:
             "KERAS_BACKEND=torch."
         )
     return keras
+
+
+def _imported() -> Any:
+    """Keras on torch, with its own defaults: it would read a configuration from the user's home, or write one there."""
+    with tempfile.TemporaryDirectory(prefix="audit-keras-") as home:
+        before = os.environ.get("KERAS_HOME")
+        os.environ |= {"KERAS_BACKEND": "torch", "KERAS_HOME": home}
+        try:
+            return import_module("keras")
+        finally:
+            del os.environ["KERAS_HOME"]
+            if before is not None:
+                os.environ["KERAS_HOME"] = before
 
 
 def _load(keras: Any, body: bytes, name: str, *, safe: bool) -> Any:
