@@ -73,7 +73,9 @@ def test_what_leaves_the_ball_or_the_box_is_not_allowed() -> None:
     assert not threat.allows(torch.full_like(origin, math.nan), origin).any()
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 8), ("linf", -0.1), ("l2", math.nan), ("l3", 0.1), ("l1", math.inf)])
+@pytest.mark.parametrize(
+    ("norm", "eps"), [("linf", 8), ("linf", -0.1), ("l2", math.nan), ("l3", 0.1), ("l1", math.inf)]
+)
 def test_a_wrong_threat_model_is_refused_with_a_sentence(norm: str, eps: float) -> None:
     with pytest.raises(UsageError, match=r"linf|\[0,"):
         ThreatModel(norm, eps)  # type: ignore[arg-type]
