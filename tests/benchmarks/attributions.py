@@ -9,6 +9,8 @@ Seconds compare only within one run, and only on a quiet machine; passes and err
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -163,7 +165,8 @@ def lime_224(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -
             large, image, method="lime", targets=0, output="probability", segments=segments, samples=samples, replay=0
         ).passes.forwards
 
-    _, their_seconds = timed(theirs)
+    with contextlib.redirect_stderr(io.StringIO()):
+        _, their_seconds = timed(theirs)
     forwards, our_seconds = timed(ours)
     bare = bare_seconds(large, image, min(forwards, 300)) * forwards / min(forwards, 300)
     table = Table("method", "seconds", "in the model", "overhead", title=f"LIME, 224x224, {samples} samples, resnet18")
