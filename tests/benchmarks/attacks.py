@@ -70,7 +70,7 @@ def run_ours(name: str, battery: str, model: ModelUnderTest, batch: Batch, eps: 
 
 def run_peer(name: str, peer: Peer, net: nn.Module, model: ModelUnderTest, batch: Batch, eps: Sequence[float]) -> Line:
     """A peer once for every eps; the verifier's own passes and seconds are not counted against it."""
-    counted = CountedNet(net)
+    counted = CountedNet(net).eval()
     robust, seconds = [], 0.0
     for size in eps:
         begun = time.perf_counter()

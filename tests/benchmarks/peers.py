@@ -16,8 +16,8 @@ def autoattack(module: nn.Module, images: Tensor, labels: Tensor, eps: float) ->
     """The standard version of the official code, as `pyautoattack` ships it."""
     from pyautoattack import AutoAttack
 
-    attack = AutoAttack(module, norm="Linf", eps=eps, version="standard", seed=0, device="cpu", verbose=False)
-    found: Tensor = attack.run_standard_evaluation(images, labels, bs=250)
+    attack = AutoAttack(module, norm="Linf", eps=eps, version="standard", seed=0, device="cpu")
+    found: Tensor = attack.run_standard_evaluation(images, labels, batch_size=250)[0]
     return found
 
 
