@@ -32,8 +32,8 @@ QUICKER: dict[str, dict[str, Any]] = {
     "ddn": {"steps": 30},
     "ead": {"binary_search_steps": 3, "steps": 40, "step_size": 0.1, "initial_const": 10.0},
     "fmn": {"steps": 30},
-    "boundary": {"steps": 40},
-    "hopskipjump": {"steps": 2, "first_queries": 20},
+    "boundary": {"steps": 12},
+    "hopskipjump": {"steps": 1, "first_queries": 20},
     "brendel-bethge": {"steps": 20, "trust_radius": 0.01},
 }
 
@@ -45,6 +45,9 @@ ORACLE: dict[str, dict[str, Any]] = {
     "square": {"queries": 400},
     "boundary": {"steps": 1500, "source_step": 0.1, "spherical_step": 0.1},
     "brendel-bethge": {"steps": 100, "trust_radius": 0.01},
+    "hopskipjump": {"steps": 10, "most_queries": 300},
+    "carlini-wagner": {"binary_search_steps": 4, "steps": 60},
+    "ead": {"binary_search_steps": 5, "steps": 80},
 }
 """Settings for the linear oracle, where some need more."""
 
