@@ -1,6 +1,6 @@
 """Our training loop against the loop people write by hand, and against one tuned by hand: same net, passes, batch.
 
-    python tests/benchmarks/training_loop.py --examples 2000 --rounds 3
+    python tests/benchmarks/training_loop.py --examples 4000 --rounds 3
 
 The three run in turn, round after round; the fastest round of each counts. Seconds compare within one run only.
 """
@@ -85,7 +85,7 @@ def ours(batch: Batch) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--examples", type=int, default=2000)
+    parser.add_argument("--examples", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     train = load_dataset("sample").train
