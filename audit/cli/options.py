@@ -25,11 +25,19 @@ Data = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE.",
+        help="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE, "
+        "archive:FILE, webdataset:DIR.",
         show_default="sample",
     ),
 ]
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize folder images to this height and width.")]
+Grayscale = Annotated[bool | None, typer.Option("--grayscale", help="One channel instead of three.")]
+LabelsMap = Annotated[
+    str | None, typer.Option("--labels-map", help="A file that lists the classes in the model's order.")
+]
+Strict = Annotated[
+    bool | None, typer.Option("--strict", help="An unreadable image is an error, not skipped and listed.")
+]
 Architecture = Annotated[
     str | None,
     typer.Option(
@@ -37,7 +45,8 @@ Architecture = Annotated[
     ),
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", help="A .safetensors, .pt or .pth checkpoint; trained here when absent.")
+    str | None,
+    typer.Option("--model", help="A .safetensors, .pt, .pth, .onnx or .keras file; trained here when absent."),
 ]
 Mean = Annotated[
     str | None,
@@ -93,6 +102,9 @@ def subject(
     std: str | None = None,
     trust: Sequence[Path] | None,
     image_size: int | None = None,
+    grayscale: bool | None = None,
+    labels_map: str | None = None,
+    strict: bool | None = None,
     seed: int | None,
     device: str | None = None,
 ) -> dict[str, Any]:
@@ -100,6 +112,9 @@ def subject(
     return {
         "data.source": data,
         "data.image_size": image_size,
+        "data.grayscale": grayscale,
+        "data.labels_map": labels_map,
+        "data.strict": strict,
         "model.weights": model,
         "model.architecture": architecture,
         "model.mean": numbers(mean, "--mean"),

@@ -17,6 +17,9 @@ def train(
     architecture: flag.Architecture = None,
     trust: flag.Trust = None,
     image_size: flag.ImageSize = None,
+    grayscale: flag.Grayscale = None,
+    labels_map: flag.LabelsMap = None,
+    strict: flag.Strict = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="See `audit methods`.", show_default="standard")
     ] = None,

@@ -25,7 +25,6 @@ def gather_facts(prepared: Prepared, dossier: Dossier) -> RunFacts:
     """The facts of a run; nothing in them depends on when or where it ran, only on what and on which machine."""
     dataset, config = prepared.dataset, prepared.config
     order = audit_order(dataset.test, config.seed)
-    loaded = prepared.loaded
     return RunFacts(
         version=version("audit"),
         data=dataset.name,
@@ -36,7 +35,7 @@ def gather_facts(prepared: Prepared, dossier: Dossier) -> RunFacts:
         ids=tuple(dataset.test.ids[i] for i in order),
         notes=dataset.notes,
         environment=_environment(prepared),
-        trusted=loaded.trusted if loaded else (),
+        trusted=prepared.trusted,
         commands=_commands(config),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Prepared:
     subject: Subject
     device: torch.device
     loaded: LoadedModel | None
+    trusted: tuple[Mapping[str, str], ...] = ()
 
     def fresh(self, seed: int) -> nn.Module:
         """A module of the run's architecture, its weights drawn from `seed`; a copy of a model that came whole."""
@@ -86,7 +87,17 @@ def prepare(config: RunConfig) -> Prepared:
     _require_training_images(config, dataset, loaded)
     prepared = Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
     _require_running(prepared)
-    return _suspicious(prepared)
+    return _suspicious(replace(prepared, trusted=_trusted(prepared)))
+
+
+def _trusted(prepared: Prepared) -> tuple[Mapping[str, str], ...]:
+    """The files of code this run executes, with their hashes."""
+    if prepared.loaded is not None:
+        return prepared.loaded.trusted
+    _, files = fresh_module(
+        prepared.config.model, classes=len(prepared.dataset.classes), input_shape=prepared.dataset.shape, seed=0
+    )
+    return tuple(file.row() for file in files)
 
 
 def _resolved(model: ModelConfig, dataset: Dataset) -> ModelConfig:

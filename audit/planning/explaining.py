@@ -11,7 +11,8 @@ from audit.registry import Method, find
 
 DRIFTS = ("constant-label", "manipulation")
 SEARCHED_WITH = "integrated-gradients"
-"""The attribution by pixel in which shortcuts are looked for."""
+SEARCHED_HOW: dict[str, Any] = {"method": {"steps": 16, "max_steps": 16}, "output": "logit", "baseline": "mean"}
+"""The attribution by pixel in which shortcuts are looked for: coarse, since a place counts over many images."""
 
 
 def plan_explanations(draft: Draft, model: Model, robust: Task) -> dict[str, Task]:
@@ -69,7 +70,7 @@ def _shortcuts(draft: Draft, model: Model) -> None:
     if examples:
         method = find("attribution", SEARCHED_WITH)
         (part,) = draft.chunks(examples, examples)
-        settings = _settings(draft, method)
+        settings = SEARCHED_HOW | {"method": method.settings(SEARCHED_HOW["method"])}
         draft.add("shortcuts", method.name, model, part, settings=settings, version=method.full_version)
 
 
