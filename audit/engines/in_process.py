@@ -65,7 +65,8 @@ class InProcess:
             log.debug("%s failed", task.label, exc_info=True)
             name = "" if isinstance(fault, AuditError) else f"{type(fault).__name__}: "
             evidence = Evidence(task.cell, "failed", reason=f"{name}{fault}")
-        return replace(evidence, seconds=time.monotonic() - begun, environment=self._environment(task))
+        environment = {**self._environment(task), **evidence.environment}
+        return replace(evidence, seconds=time.monotonic() - begun, environment=environment)
 
     def _context(self, task: Task) -> Context:
         return Context(

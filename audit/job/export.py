@@ -1,8 +1,9 @@
-"""Write the models a run trained as safetensors, with what loading them needs in the header."""
+"""Write the models a run trained as safetensors, with what loading them needs in the header, and their history."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
@@ -15,7 +16,7 @@ PREFIX = "weights/"
 
 
 def export_models(folder: RunFolder, dossier: Dossier) -> None:
-    """`models/ROLE.safetensors` for each model trained; written again only when it differs."""
+    """`models/ROLE.safetensors` and `models/ROLE.history.jsonl`, one row an epoch, for each model trained here."""
     for entry in dossier.entries("training"):
         arrays = entry.evidence.arrays
         weights = {k.removeprefix(PREFIX): np.ascontiguousarray(v) for k, v in arrays.items() if k.startswith(PREFIX)}
@@ -27,7 +28,12 @@ def export_models(folder: RunFolder, dossier: Dossier) -> None:
             "mean": json.dumps(entry.evidence.facts["mean"]),
             "std": json.dumps(entry.evidence.facts["std"]),
         }
-        body = save(weights, metadata=header)
-        path = folder.model(entry.task.role)
-        if not path.exists() or path.read_bytes() != body:
-            write_atomically(path, body)
+        rows = "".join(json.dumps(row) + "\n" for row in entry.evidence.facts["history"])
+        _refresh(folder.model(entry.task.role), save(weights, metadata=header))
+        _refresh(folder.history(entry.task.role), rows.encode())
+
+
+def _refresh(path: Path, body: bytes) -> None:
+    """Write `path` only when that changes it."""
+    if not path.exists() or path.read_bytes() != body:
+        write_atomically(path, body)

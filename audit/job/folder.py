@@ -47,6 +47,10 @@ class RunFolder:
         """The weights of a model trained here."""
         return self.root / "models" / f"{role}.safetensors"
 
+    def history(self, role: str) -> Path:
+        """How its training went, one JSON row an epoch."""
+        return self.root / "models" / f"{role}.history.jsonl"
+
     @property
     def hardened(self) -> Path:
         """Where a hardening job leaves the model it was asked for."""

@@ -1,0 +1,47 @@
+"""The configuration of a run."""
+
+from audit.config.loading import PRESETS, load_config, merge
+from audit.config.sections import (
+    AUGMENTATIONS,
+    AugmentationConfig,
+    CorruptionConfig,
+    CriteriaConfig,
+    DataConfig,
+    ExplanationConfig,
+    HardeningConfig,
+    ModelConfig,
+    NormName,
+    Optimizer,
+    Precision,
+    Preset,
+    ReportConfig,
+    RobustnessConfig,
+    RunConfig,
+    Schedule,
+    TrainingConfig,
+    TrustConfig,
+)
+
+__all__ = [
+    "AUGMENTATIONS",
+    "PRESETS",
+    "AugmentationConfig",
+    "CorruptionConfig",
+    "CriteriaConfig",
+    "DataConfig",
+    "ExplanationConfig",
+    "HardeningConfig",
+    "ModelConfig",
+    "NormName",
+    "Optimizer",
+    "Precision",
+    "Preset",
+    "ReportConfig",
+    "RobustnessConfig",
+    "RunConfig",
+    "Schedule",
+    "TrainingConfig",
+    "TrustConfig",
+    "load_config",
+    "merge",
+]
