@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -167,7 +168,7 @@ def methods(kind: Kind) -> tuple[Method, ...]:
 def _register(kind: Kind, reference: str, version: str, wraps: str, facts: Mapping[str, Any]) -> Callable[[F], F]:
     def enrol(function: F) -> F:
         name = function.__name__.replace("_", "-")
-        summary = (inspect.getdoc(function) or "").split("\n", 1)[0]
+        summary = _first_sentence(inspect.getdoc(function) or "")
         present = _METHODS.get((kind, name))
         if present is not None and present.function.__module__ != function.__module__:
             raise UsageError(
@@ -178,6 +179,11 @@ def _register(kind: Kind, reference: str, version: str, wraps: str, facts: Mappi
         return function
 
     return enrol
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.split("\n\n", 1)[0].split())
+    return re.split(r"(?<=\.) (?=[A-Z`])", paragraph, maxsplit=1)[0]
 
 
 @cache

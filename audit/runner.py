@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from audit.dossier import Dossier
+from audit.errors import EnvironmentFault
 from audit.evidence import Evidence
 from audit.plan import AuditPlan, Task
 from audit.store import Store
@@ -45,9 +46,16 @@ def run_plan(plan: AuditPlan, store: Store, engine: Engine, observer: Observer) 
             evidence[task.cell.key] = known
             observer.found(task, known, stored=True)
         for task, new in engine.compute(missing):
-            if new.status != "failed":
-                store.put(new)
-                store.clear_scratch(task.cell.key)
-            evidence[task.cell.key] = new
+            evidence[task.cell.key] = new if new.status == "failed" else _kept(store, new)
             observer.found(task, new, stored=False)
     return Dossier(plan, evidence)
+
+
+def _kept(store: Store, evidence: Evidence) -> Evidence:
+    """The evidence as every later run will read it, so that a resumed run cannot differ from this one."""
+    store.put(evidence)
+    store.clear_scratch(evidence.cell.key)
+    kept = store.get(evidence.cell.key)
+    if kept is None:
+        raise EnvironmentFault(f"Evidence just written to {store.root} cannot be read back; check the disk.")
+    return kept

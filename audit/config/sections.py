@@ -142,7 +142,7 @@ class HardeningConfig(TrainingConfig):
 
     enabled: bool = True
     recipe: str = "pgd"
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(6, ge=1)
     learning_rate: float = Field(4e-3, gt=0, description="at its peak")
     from_scratch: bool = Field(False, description="start from new weights instead of the audited model's")
     norm: NormName | None = Field(None, description="as in [robustness] by default")

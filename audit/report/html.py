@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -64,6 +65,7 @@ def _environment() -> Environment:
         "pretty": _pretty,
         "points": lambda share: f"{100 * share:+.1f}".replace("-", "\u2212"),
         "settings": _settings,
+        "history_columns": _history_columns,
         "written": written,
         "threat": lambda eps, norm: threat_text(norm, eps),
     }
@@ -117,3 +119,12 @@ def _policy(style: str, script: str) -> str:
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+_HISTORY = ("epoch", "loss", "train_accuracy", "clean_accuracy", "robust_accuracy", "learning_rate")
+
+
+def _history_columns(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """The columns of a training history in reading order, however the rows were stored."""
+    present = {key for row in rows for key in row}
+    return [key for key in _HISTORY if key in present] + sorted(present - set(_HISTORY))

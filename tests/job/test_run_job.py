@@ -93,7 +93,8 @@ def test_a_changed_setting_recomputes_only_what_it_touches(finished: Outcome) ->
     )
     watcher = Computed()
     run_job(changed, finished.folder.root, watcher=watcher)
-    assert {task.cell.method for task in watcher.tasks} == {"occlusion"}
+    assert {task.cell.method for task in watcher.tasks if task.cell.study != "agreement"} == {"occlusion"}
+    assert {task.cell.study for task in watcher.tasks} == {"explanation", "faithfulness", "agreement"}
 
 
 def test_two_runs_may_not_share_a_folder(small_config: RunConfig, tmp_path: Path) -> None:
