@@ -22,7 +22,6 @@ from audit.models.choice import LoadedModel
 from audit.models.code import is_code
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, load_model
-from audit.models.preprocessing_probe import probe_preprocessing
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning import Subject
 
@@ -132,6 +131,8 @@ def _suspicious(prepared: Prepared) -> Prepared:
     """With a note when the loaded model does far better on images prepared another way, or with labels moved."""
     if prepared.loaded is None:
         return prepared
+    from audit.models.preprocessing_probe import probe_preprocessing
+
     test, model = prepared.dataset.test, prepared.config.model
     outcome = probe_preprocessing(
         prepared.loaded.module,
