@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from audit.config import RunConfig
 from audit.data.slices import audit_order
 from audit.dossier import Dossier, Entry
+from audit.job.command import repeating_command
 from audit.job.prepare import Prepared
 from audit.models.under_test import ModelUnderTest
 from audit.report.facts import ModelFacts, RunFacts
@@ -36,7 +36,7 @@ def gather_facts(prepared: Prepared, dossier: Dossier) -> RunFacts:
         notes=dataset.notes,
         environment=_environment(prepared),
         trusted=prepared.trusted,
-        commands=_commands(config),
+        commands={"run": repeating_command(config)},
     )
 
 
@@ -90,23 +90,3 @@ def _environment(prepared: Prepared) -> Mapping[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         **{name: version(name) for name in LIBRARIES},
     }
-
-
-def _commands(config: RunConfig) -> dict[str, str]:
-    """The command that repeats the run, and those that look at it again."""
-    words = ["audit", "run", "--preset", config.preset, "--seed", str(config.seed)]
-    words += ["--data", config.data.source]
-    if config.data.image_size:
-        words += ["--image-size", str(config.data.image_size)]
-    if config.model.weights:
-        words += ["--model", config.model.weights]
-    words += ["--architecture", config.model.architecture]
-    for trust in config.model.trust:
-        words += ["--trust", trust.path]
-    words += ["--norm", config.robustness.norm]
-    if config.robustness.eps:
-        words += ["--eps", f"{config.robustness.eps:g}"]
-    words += ["--battery", config.robustness.battery, "--examples", str(config.robustness.examples)]
-    if not config.hardening.enabled:
-        words.append("--no-harden")
-    return {"run": shlex.join(words), "report": "audit report audit-run", "plan": "audit plan"}

@@ -1,0 +1,46 @@
+"""The command that repeats a run: whatever its configuration says that its preset does not."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from audit.config import RunConfig, load_config
+
+_FLAGS = {
+    "seed": "--seed",
+    "device": "--device",
+    "data.source": "--data",
+    "data.image_size": "--image-size",
+    "model.weights": "--model",
+    "model.architecture": "--architecture",
+    "robustness.norm": "--norm",
+    "robustness.eps": "--eps",
+    "robustness.battery": "--battery",
+}
+
+
+def repeating_command(config: RunConfig) -> str:
+    """`audit run` with the preset, a flag for each key that has one, and `--set` for every other that differs."""
+    words = ["audit", "run", "--preset", config.preset, "--seed", str(config.seed)]
+    for trust in config.model.trust:
+        words += ["--trust", trust.path]
+    if not config.hardening.enabled:
+        words.append("--no-harden")
+    usual = dict(_leaves(load_config(preset=config.preset).model_dump(mode="json")))
+    for key, value in _leaves(config.model_dump(mode="json")):
+        if value is None or value == usual.get(key) or key in ("preset", "seed", "hardening.enabled", "model.trust"):
+            continue
+        text = value if isinstance(value, str) and key in _FLAGS else json.dumps(value)
+        words += [_FLAGS[key], text] if key in _FLAGS else ["--set", f"{key}={text}"]
+    return shlex.join(words)
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
