@@ -21,14 +21,26 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "standard": {
         "training": {"epochs": 15},
         "hardening": {"epochs": 20},
-        "robustness": {"examples": 1000, "battery": "standard"},
+        "robustness": {
+            "examples": 1000,
+            "battery": "standard",
+            "control_examples": 64,
+            "certified_examples": 100,
+            "backdoor_examples": 512,
+        },
         "corruptions": {"examples": 1000, "names": ("all",)},
         "explanations": {"examples": 64, "judging": True, "drift": True, "shortcut_examples": 1000},
     },
     "full": {
         "training": {"epochs": 30},
         "hardening": {"epochs": 40},
-        "robustness": {"examples": 10_000, "battery": "full"},
+        "robustness": {
+            "examples": 10_000,
+            "battery": "full",
+            "control_examples": 200,
+            "certified_examples": 1000,
+            "backdoor_examples": 2000,
+        },
         "corruptions": {"examples": 10_000, "names": ("all",)},
         "explanations": {
             "examples": 200,

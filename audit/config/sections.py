@@ -159,6 +159,9 @@ class RobustnessConfig(_Section):
         None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default"
     )
     curve: tuple[Eps, ...] | None = Field(None, description="the eps of the curve; 1/8 to 2 times eps by default")
+    control_examples: int = Field(0, ge=0, le=500, description="control the attacks themselves on this many images")
+    certified_examples: int = Field(0, ge=0, description="certify this many images: a lower bound beside the attacks'")
+    backdoor_examples: int = Field(0, ge=0, description="search for a planted trigger with this many images")
 
 
 class CorruptionConfig(_Section):

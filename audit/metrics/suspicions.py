@@ -22,38 +22,39 @@ class Suspicion:
 
 
 @dataclass(frozen=True)
-class _Limit:
-    """Doubt begins where more than `share` of the examples have a value above `above`."""
+class Limit:
+    """Doubt begins where more than `share` of the examples, and at least `fewest`, have a value above `above`."""
 
     above: float
     share: float
     sentence: str
+    fewest: int = 1
 
 
-LIMITS: Mapping[str, _Limit] = {
-    "not_finite": _Limit(0, 0, "The model gives NaN or infinity on {share:.0%} of the images."),
-    "repeat_difference": _Limit(
+LIMITS: Mapping[str, Limit] = {
+    "not_finite": Limit(0, 0, "The model gives NaN or infinity on {share:.0%} of the images."),
+    "repeat_difference": Limit(
         1e-4, 0, "The model answers differently each time on {share:.0%} of the images: attack its expectation instead."
     ),
-    "batch_difference": _Limit(
+    "batch_difference": Limit(
         1e-3, 0, "On {share:.0%} of the images the answer depends on the other images in the batch."
     ),
-    "ce_zero": _Limit(
+    "ce_zero": Limit(
         0, 0.05, "The gradient of cross-entropy is zero on {share:.0%} of the images: attacks on that loss are blind."
     ),
-    "ce_nan": _Limit(0, 0, "The gradient of cross-entropy is NaN on {share:.0%} of the images."),
-    "margin_zero": _Limit(
+    "ce_nan": Limit(0, 0, "The gradient of cross-entropy is NaN on {share:.0%} of the images."),
+    "margin_zero": Limit(
         0, 0.05, "The gradient of the margin is zero on {share:.0%} of the images: white-box attacks are blind there."
     ),
-    "margin_nan": _Limit(0, 0, "The gradient of the margin is NaN on {share:.0%} of the images."),
-    "linear_distance": _Limit(
+    "margin_nan": Limit(0, 0, "The gradient of the margin is NaN on {share:.0%} of the images."),
+    "linear_distance": Limit(
         1.0, 0.1, "On {share:.0%} of the images the gradient is so small that it puts the boundary outside the box."
     ),
-    "derivative_error": _Limit(
+    "derivative_error": Limit(
         0.5, 0.1, "On {share:.0%} of the images autograd's gradient is not the slope that finite differences find."
     ),
-    "noise_shift": _Limit(0.2, 0.05, "Noise too small to record moves the margin on {share:.0%} of the images."),
-    "plateau": _Limit(
+    "noise_shift": Limit(0.2, 0.05, "Noise too small to record moves the margin on {share:.0%} of the images."),
+    "plateau": Limit(
         0, 0.05, "On {share:.0%} of the images tiny changes move nothing at all: the input is rounded on its way in."
     ),
 }
@@ -65,7 +66,7 @@ def suspicions(measured: Mapping[str, Array], facts: Mapping[str, Any]) -> tuple
 
     `facts`: output_kind, missing_gradient (why there is none), needs_autograd, in_training and changed_state (names).
     """
-    return (*_of_examples(measured), *_of_model(facts))
+    return (*exceeded(measured, LIMITS), *_of_model(facts))
 
 
 def _of_model(facts: Mapping[str, Any]) -> Iterator[Suspicion]:
@@ -87,12 +88,15 @@ _STATE = {
 }
 
 
-def _of_examples(measured: Mapping[str, Array]) -> Iterator[Suspicion]:
-    for name, limit in LIMITS.items():
+def exceeded(measured: Mapping[str, Array], limits: Mapping[str, Limit]) -> Iterator[Suspicion]:
+    """A doubt for each limit that its measurement (N,) passes; sentences may name {share}, {count} and {n}."""
+    for name, limit in limits.items():
         values = np.asarray(measured[name], dtype=np.float64)
-        share = float(np.mean(~(values <= limit.above))) if values.size else 0.0
-        if share > limit.share:
-            yield Suspicion(name, share, limit.share, limit.sentence.format(share=share))
+        count = int(np.sum(~(values <= limit.above)))
+        share = count / max(1, values.size)
+        if share > limit.share and count >= limit.fewest:
+            sentence = limit.sentence.format(share=share, count=count, n=values.size)
+            yield Suspicion(name, share, limit.share, sentence)
 
 
 def _few(names: Sequence[str]) -> str:

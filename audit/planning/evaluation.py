@@ -10,6 +10,7 @@ from audit.planning.draft import CHUNK, Draft, Model, chosen
 from audit.planning.subject import curve_eps, headline_eps
 from audit.registry import find
 
+CERTIFICATES = ("interval-bounds", "smoothing")
 SANE = 64
 """Examples on which the model is looked at before an attack on it is believed."""
 
@@ -47,6 +48,41 @@ def plan_robustness(draft: Draft, model: Model) -> Task:
         for part in draft.chunks(config.examples)
     ]
     return tasks[0]
+
+
+def plan_attack_controls(draft: Draft, model: Model, attacked: Task) -> None:
+    """What holds the attacks themselves to account, on the first of the examples they were run on."""
+    config = draft.config.robustness
+    for part in draft.chunks(min(config.control_examples, len(attacked.examples)), CHUNK):
+        draft.add(
+            "attack-controls",
+            config.battery,
+            model,
+            part,
+            settings={
+                "eps": list(curve_eps(draft.config, draft.subject)),
+                "pgd": find("attack", "pgd").full_version,
+                "protocol": _protocol(config.battery),
+            },
+            threat=attacked.cell.threat,
+            inputs={"robustness": attacked},
+        )
+
+
+def plan_certificates(draft: Draft, model: Model) -> None:
+    """Radii within which nothing can break an image: of the model itself, and of its smoothed version."""
+    for name in CERTIFICATES:
+        method = find("metric", name)
+        for part in draft.chunks(draft.config.robustness.certified_examples):
+            draft.add("certification", name, model, part, settings=method.settings(), version=method.full_version)
+
+
+def plan_backdoor(draft: Draft, model: Model) -> None:
+    """The search for a planted trigger, in one piece: half of the images to search with, half to score on."""
+    if examples := draft.config.robustness.backdoor_examples:
+        (part,) = draft.chunks(examples, examples)
+        method = find("metric", "smallest-triggers")
+        draft.add("backdoor", method.name, model, part, settings=method.settings(), version=method.full_version)
 
 
 def plan_corruptions(draft: Draft, model: Model) -> None:

@@ -7,7 +7,15 @@ from typing import Literal
 from audit.config import RunConfig
 from audit.plan import AuditPlan, Slice, Task
 from audit.planning.draft import Draft, Model
-from audit.planning.evaluation import plan_accuracy, plan_corruptions, plan_robustness, plan_sanity
+from audit.planning.evaluation import (
+    plan_accuracy,
+    plan_attack_controls,
+    plan_backdoor,
+    plan_certificates,
+    plan_corruptions,
+    plan_robustness,
+    plan_sanity,
+)
 from audit.planning.explaining import plan_drift_between, plan_explanations
 from audit.planning.subject import Subject, curve_eps
 from audit.planning.training import plan_training
@@ -43,5 +51,8 @@ def _plan_audits(draft: Draft, standard: Model) -> None:
 def _plan_audit(draft: Draft, model: Model) -> dict[str, Task]:
     plan_sanity(draft, model)
     robust = plan_robustness(draft, model)
+    plan_attack_controls(draft, model, robust)
+    plan_certificates(draft, model)
+    plan_backdoor(draft, model)
     plan_corruptions(draft, model)
     return plan_explanations(draft, model, robust)

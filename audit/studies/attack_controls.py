@@ -1,0 +1,138 @@
+"""Do the attacks behave as attacks must? A sample attacked in ways whose outcomes are ordered by construction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.attacks.batteries import Battery, Entry, battery_named
+from audit.attacks.battery import attack_battery
+from audit.cell import Cell
+from audit.errors import Interrupted
+from audit.evidence import Evidence, Measurement
+from audit.metrics.suspicions import Limit, exceeded
+from audit.models.under_test import ModelUnderTest
+from audit.passes.restarts import broken_by
+from audit.passes.verify import verify
+from audit.registry import find, study
+from audit.seeding import Generators
+from audit.studies.context import Context
+from audit.threat import Norm, ThreatModel
+from audit.types import Batch
+
+PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
+"""The attack that is held against weaker ones, and against itself."""
+
+DOUBLED = ("steps", "restarts", "queries", "draws")
+"""Settings that are effort."""
+
+LIMITS: Mapping[str, Limit] = {
+    "noise_only": Limit(
+        0, 0.01, "Random noise broke {count} of {n} images that PGD left unbroken: the gradient attack fails.", 2
+    ),
+    "fgsm_only": Limit(
+        0, 0.01, "One step broke {count} of {n} images that forty steps left unbroken: the steps mislead.", 2
+    ),
+    "shrinking": Limit(
+        0, 0.01, "PGD broke {count} of {n} images at an eps and not at a larger one: success must grow with eps.", 2
+    ),
+    "doubled": Limit(
+        0, 0.005, "Twice the effort broke {count} of {n} images more: the battery has not run to its end.", 2
+    ),
+    "unbroken_in_box": Limit(
+        0, 0.05, "PGD free to paint any image leaves {share:.0%} unbroken: the attack fails, not the model resists.", 2
+    ),
+}
+"""By measurement, after Carlini et al. 2019 (arXiv:1902.06705): each ought to be 0 for a model that hides nothing."""
+
+
+@study()
+def attack_controls(context: Context, cell: Cell) -> Evidence:
+    """Controls of a battery, per example, 0 or 1 and better 0: noise_only, fgsm_only, shrinking, doubled (broken once
+    every attack has twice the steps and restarts), unbroken_in_box.
+
+    `cell.method` names the battery; `cell.threat` its norm and eps; setting "eps" the curve. The input "robustness" is
+    the battery's evidence on examples that begin with these. Facts: `suspicions`, as in the sanity study.
+    """
+    model, batch = context.model(), context.batch()
+    threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
+    survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
+    with model.count() as spent:
+        measured: dict[str, Tensor] = {}
+        for done, (name, broken) in enumerate(_controls(model, batch, threat, cell), start=1):
+            measured[name] = broken
+            context.progress(done, len(LIMITS))
+            if context.stopping():
+                raise Interrupted("The controls of the attacks were stopped; the same command starts them again.")
+        measured["doubled"] = _doubled(model, batch, torch.from_numpy(survived), threat, cell)
+    values = {name: measured[name].double().cpu().numpy().astype(np.float64) for name in LIMITS}
+    return Evidence(
+        cell,
+        "measured",
+        tuple(Measurement(name, "share", "lower", broken) for name, broken in values.items()),
+        facts={"suspicions": [asdict(doubt) for doubt in exceeded(values, LIMITS)], "pgd": dict(PGD)},
+        forwards=spent.forwards,
+        backwards=spent.backwards,
+    )
+
+
+def _controls(
+    model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Cell
+) -> Iterator[tuple[str, Tensor]]:
+    by_pgd = _broken(model, batch, threat, cell.seed, "pgd", PGD)
+    yield "noise_only", _broken(model, batch, threat, cell.seed, "random-noise", {}) & ~by_pgd
+    yield "fgsm_only", _broken(model, batch, threat, cell.seed, "fgsm", {"loss": "margin"}) & ~by_pgd
+    sizes: Sequence[float] = sorted(cell.settings.get("eps", ()))
+    curve = [_broken(model, batch, ThreatModel(threat.norm, eps), cell.seed, "pgd", PGD) for eps in sizes]
+    shrinking = [small & ~large for small, large in pairwise(curve)]
+    yield "shrinking", torch.stack(shrinking).any(0) if shrinking else torch.zeros_like(by_pgd)
+    whole = box(threat.norm, math.prod(model.input_shape))
+    yield "unbroken_in_box", ~_broken(model, batch, whole, cell.seed, "pgd", PGD | {"restarts": 2})
+
+
+def _broken(
+    model: ModelUnderTest, batch: Batch, threat: ThreatModel, seed: int, name: str, settings: Mapping[str, Any]
+) -> Tensor:
+    """Whether the attack alone breaks each image, judged by the verifier; bool (N,). Wrong to begin with is broken."""
+    method = find("attack", name)
+    draws = Generators.of(batch.ids, seed=seed, purpose=f"control: {name} {threat.eps!r}", device="cpu")
+    proposals = method.function(model, batch, threat, draws, **method.settings(settings))
+    wrong = broken_by(model, batch, batch.images)
+    return (verify(model, batch, proposals, threat).broken.to(wrong.device) | wrong).cpu()
+
+
+def _doubled(model: ModelUnderTest, batch: Batch, survived: Tensor, threat: ThreatModel, cell: Cell) -> Tensor:
+    """Whether twice the effort breaks what the battery did not, bool (N,)."""
+    gained = torch.zeros(len(batch), dtype=torch.bool, device="cpu")
+    index = survived.nonzero().flatten()
+    if len(index):
+        battery = twice(battery_named(cell.method))
+        part = batch.select(index.to(batch.labels.device))
+        found = attack_battery(model, part, threat.norm, [threat.eps], battery=battery, seed=cell.seed)
+        gained[index] = ~found.robust.cpu()
+    return gained
+
+
+def box(norm: Norm, size: int) -> ThreatModel:
+    """A threat model within which any image can become any other; `size` is the number of pixel values."""
+    return ThreatModel(norm, {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[norm])
+
+
+def twice(battery: Battery) -> Battery:
+    """The battery with every effort doubled, nothing given up early and no sampling."""
+    return replace(battery, name=f"{battery.name}, twice", entries=tuple(_twice(entry) for entry in battery.entries))
+
+
+def _twice(entry: Entry) -> Entry:
+    method = find("attack", entry.attack)
+    known = method.settings(entry.settings)
+    harder = {name: 2 * known[name] for name in DOUBLED if name in known}
+    patient = {"give_up": False} if "give_up" in known else {}
+    return replace(entry, settings={**entry.settings, **harder, **patient}, sample=0, closest=1.0)
