@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from audit.checks.conclusion import Conclusion
 from audit.checks.readings import keys, measured
 from audit.config import CriteriaConfig
-from audit.dossier import Dossier
+from audit.dossier import Dossier, Entry
 from audit.registry import check
 
 
@@ -28,13 +30,19 @@ def honest_evaluation(dossier: Dossier, role: str, criteria: CriteriaConfig) -> 
     entries = measured(dossier.entries("sanity", role=role))
     if not entries:
         return None
-    reasons = suspicions(dossier, role)
+    reasons = sentences(entries)
     n = sum(len(entry.task.examples) for entry in entries)
     values: dict[str, str | float] = {"n": n, "count": len(reasons), "reasons": " ".join(reasons)}
     return Conclusion("inconclusive" if reasons else "pass", None, keys(entries), values)
 
 
 def suspicions(dossier: Dossier, role: str) -> tuple[str, ...]:
-    """Each reason to doubt attacks on this model, once."""
-    entries = measured(dossier.entries("sanity", role=role))
+    """Each reason to doubt attacks on this model, once: of the model, and of the attacks themselves."""
+    studies = ("sanity", "attack-controls")
+    entries = [entry for study in studies for entry in measured(dossier.entries(study, role=role))]
+    return sentences(entries)
+
+
+def sentences(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The sentence of each suspicion in these entries, once."""
     return tuple(dict.fromkeys(str(doubt["sentence"]) for e in entries for doubt in e.evidence.facts["suspicions"]))

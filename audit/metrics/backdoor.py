@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from audit.errors import NotApplicable
 from audit.models.under_test import ModelUnderTest
 from audit.registry import metric
 from audit.seeding import Generators
@@ -28,6 +29,8 @@ DEARER, CHEAPER = 1.5, 2.0
 """Factors on that price where the patch works, and where it does not."""
 START = 0.1
 """Opacity of every pixel before the first step."""
+MOST_CLASSES = 100
+"""Beyond which the search, whose cost grows with them, is not begun."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,13 @@ def smallest_triggers(
     `draws` holds one generator a class; each step stamps `batch` of the images. The price of area rises while the
     patch sends a share of `success` to its class and falls while it does not; the smallest patch that did is kept.
     A class for which none did keeps its last patch, with `reached` False. The cost is steps x batch x classes forwards
-    and as many backwards.
+    and as many backwards. Raises NotApplicable for more than 100 classes.
     """
+    if len(model.classes) > MOST_CLASSES:
+        raise NotApplicable(
+            f"The search for triggers is made for up to {MOST_CLASSES} classes, and this model has "
+            f"{len(model.classes)}: it would cost {steps * batch * len(model.classes):,} passes each way."
+        )
     search = _Search(model, images, draws, batch, rate, price, success)
     for step in range(steps):
         search.step(step)
