@@ -46,7 +46,7 @@ Architecture = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="A .safetensors, .pt, .pth, .onnx or .keras file; trained here when absent."),
+    typer.Option("--model", help="A .safetensors, .pt, .onnx or .keras file, or hf:FOLDER; trained here when absent."),
 ]
 Mean = Annotated[
     str | None,

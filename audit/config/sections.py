@@ -58,7 +58,9 @@ class ModelConfig(_Section):
     architecture: str = Field(
         "auto", description="a zoo name, torchvision:NAME, timm:NAME, FILE.py:FUNCTION; auto fits the image size"
     )
-    weights: str | None = Field(None, description="a .safetensors, .pt, .onnx or .keras file; trained here when absent")
+    weights: str | None = Field(
+        None, description="a .safetensors, .pt, .onnx or .keras file, or hf:FOLDER; trained here when absent"
+    )
     mean: float | tuple[float, ...] | None = Field(
         None, description="the normalisation the model expects, images in [0, 1]"
     )

@@ -21,9 +21,27 @@ def relabelled(dataset: Dataset, map_file: str) -> Dataset:
     the data's class name to the model's output, or from the output to the name. Raises DataError when a class has
     no place.
     """
-    places, names = _places(dataset.classes, _read(Path(map_file)), Path(map_file).name)
+    name = Path(map_file).name
+    return _placed(dataset, *_places(dataset.classes, _read(Path(map_file)), name), name)
+
+
+def in_models_order(dataset: Dataset, names: tuple[str, ...], model: str) -> Dataset:
+    """`dataset` with its labels where the outputs of `model`, called `names`, have them; as it is, with a note, when
+    its classes have other names."""
+    if not names or names == dataset.classes:
+        return dataset
+    if set(dataset.classes) <= set(names) or all(one.isdigit() and int(one) < len(names) for one in dataset.classes):
+        return _placed(dataset, *_places(dataset.classes, list(names), model), model)
+    note = (
+        f"{model} calls its outputs {', '.join(names[:3])}, ... and the data its classes "
+        f"{', '.join(dataset.classes[:3])}, ...: they are taken to be in the same order. A labels map says otherwise."
+    )
+    return replace(dataset, notes=(*dataset.notes, note))
+
+
+def _placed(dataset: Dataset, places: list[int], names: tuple[str, ...], where: str) -> Dataset:
     moved = [f"{old} {i} to {places[i]}" for i, old in enumerate(dataset.classes) if i != places[i]]
-    note = f"Labels follow {Path(map_file).name}: {len(moved)} of {len(places)} classes moved ({', '.join(moved[:5])})."
+    note = f"Labels follow {where}: {len(moved)} of {len(places)} classes moved ({', '.join(moved[:5])})."
     return replace(
         dataset,
         classes=names,

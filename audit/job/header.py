@@ -1,4 +1,4 @@
-"""What a checkpoint written here says of itself: architecture, classes and normalisation, in its header."""
+"""What a checkpoint says of itself: one written here in its header, a Hugging Face folder in its JSON files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from audit.config import ModelConfig
+from audit.config import DataConfig, ModelConfig
+from audit.data.dataset import Dataset
+from audit.data.labels import in_models_order
 from audit.errors import ModelError
+from audit.models.files import shown_name
+from audit.models.hf_config import is_folder, preparation
 
 
 def with_header(model: ModelConfig, classes: Sequence[str]) -> ModelConfig:
@@ -18,6 +22,9 @@ def with_header(model: ModelConfig, classes: Sequence[str]) -> ModelConfig:
     Raises ModelError when the header names other classes than the data has. A file without such a header, or
     of another format, changes nothing.
     """
+    if is_folder(model.weights) and model.mean is None and model.std is None:
+        wanted = preparation(str(model.weights))
+        return model.model_copy(update={"mean": wanted.mean, "std": wanted.std})
     header = _header(model.weights)
     if "architecture" not in header:
         return model
@@ -33,6 +40,20 @@ def with_header(model: ModelConfig, classes: Sequence[str]) -> ModelConfig:
     if model.mean is None and model.std is None:
         found |= {name: tuple(json.loads(header[name])) for name in ("mean", "std")}
     return model.model_copy(update=found)
+
+
+def wanted_size(data: DataConfig, model: ModelConfig) -> int | None:
+    """The height and width asked for in the configuration, else by a Hugging Face folder; None as the images are."""
+    if data.image_size is not None or not is_folder(model.weights):
+        return data.image_size
+    return preparation(str(model.weights)).size
+
+
+def relabelled_for(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Dataset:
+    """`dataset` with its labels in the order of the outputs that a Hugging Face folder names, unless a map says it."""
+    if data.labels_map is not None or not is_folder(model.weights):
+        return dataset
+    return in_models_order(dataset, preparation(str(model.weights)).classes, shown_name(str(model.weights)))
 
 
 def _header(weights: str | None) -> dict[str, str]:

@@ -16,7 +16,7 @@ from audit.data.dataset import Dataset
 from audit.data.load import load_dataset
 from audit.data.slices import audit_order
 from audit.errors import UsageError
-from audit.job.header import with_header
+from audit.job.header import relabelled_for, wanted_size, with_header
 from audit.models.architecture import default_for
 from audit.models.choice import LoadedModel
 from audit.models.code import is_code
@@ -71,12 +71,13 @@ def prepare(config: RunConfig) -> Prepared:
     data = config.data
     dataset = load_dataset(
         data.source,
-        image_size=data.image_size,
+        image_size=wanted_size(data, config.model),
         grayscale=data.grayscale,
         train_examples=data.train_examples,
         strict=data.strict,
         labels_map=data.labels_map,
     )
+    dataset = relabelled_for(dataset, data, config.model)
     model = _resolved(config.model, dataset)
     config = config.model_copy(update={"model": model})
     loaded = None

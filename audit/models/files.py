@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,14 @@ def existing(path: str | Path) -> Path:
     place = Path(path)
     if not place.is_file():
         what = "a folder" if place.is_dir() else "no file"
-        raise ModelError(f"The model file {str(path)!r} is {what}; give a checkpoint's path.")
+        hint = f" Write hf:{path} for a Hugging Face folder." if (place / "config.json").is_file() else ""
+        raise ModelError(f"The model file {str(path)!r} is {what}; give a checkpoint's path.{hint}")
     return place
+
+
+def shown_name(weights: str) -> str:
+    """The name of a checkpoint, or of hf:FOLDER, without the folders it lies in."""
+    return Path(os.path.abspath(weights.removeprefix("hf:"))).name
 
 
 def read_whole(path: Path) -> bytes:

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from audit.models.files import existing, sha256_of
+from audit.models.hf_config import folder_hash, is_folder
 
 if TYPE_CHECKING:
     from audit.models.choice import ModelChoice
@@ -22,9 +23,13 @@ def model_identity(
     file = config.architecture.rpartition(":")[0]
     code = sha256_of(existing(file)) if file.endswith(".py") else ""
     architecture = config.architecture.rpartition(":")[2] if code else config.architecture
-    weights = sha256_of(existing(config.weights)) if config.weights else f"seed {seed}"
+    weights = _weights_hash(config.weights) if config.weights else f"seed {seed}"
     parts = (VERSION, architecture, code, weights, config.mean, config.std, tuple(classes), tuple(input_shape))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _weights_hash(weights: str) -> str:
+    return folder_hash(weights) if is_folder(weights) else sha256_of(existing(weights))
 
 
 def with_companions(identity: str, companions: tuple[str, ...]) -> str:

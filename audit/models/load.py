@@ -13,7 +13,8 @@ from audit.errors import ModelError
 from audit.models.architecture import build, default_for
 from audit.models.choice import Content, LoadedModel, ModelChoice, Shape, TrustedFile, Vouched
 from audit.models.code import build_from_code, is_code
-from audit.models.files import existing
+from audit.models.files import existing, shown_name
+from audit.models.hf_config import is_folder
 from audit.models.identity import model_identity, with_companions
 from audit.models.inference import infer_architecture
 from audit.models.state_dict import fit
@@ -43,7 +44,7 @@ def load_model(
     ModelError naming the first keys that do not fit, UsageError for an unknown architecture.
     """
     names = tuple(classes)
-    content = read_checkpoint(Path(config.weights), config.trust) if config.weights else Content()
+    content = read_weights(config.weights, config.trust) if config.weights else Content()
     architecture = _resolved(config, content, len(names), input_shape)
     module, trusted, notes = _assemble(config, architecture, content, len(names), input_shape, seed)
     identity = model_identity(config, classes=names, input_shape=input_shape, seed=seed)
@@ -56,6 +57,15 @@ def load_model(
         whole=content.module is not None,
         architecture=architecture,
     )
+
+
+def read_weights(weights: str, trust: Sequence[Vouched]) -> Content:
+    """What a checkpoint file or hf:FOLDER holds. Raises ModelError, UntrustedError for code."""
+    if not is_folder(weights):
+        return read_checkpoint(Path(weights), trust)
+    from audit.models import hf_folder
+
+    return hf_folder.read(weights, trust)
 
 
 def read_checkpoint(path: Path, trust: Sequence[Vouched]) -> Content:
@@ -92,7 +102,7 @@ def _resolved(config: ModelChoice, content: Content, classes: int, input_shape: 
         return config.architecture
     if content.state is None:
         return default_for(input_shape)
-    checkpoint = Path(str(config.weights)).name
+    checkpoint = shown_name(str(config.weights))
     return infer_architecture(content.state, classes=classes, input_shape=input_shape, checkpoint=checkpoint)
 
 
@@ -104,7 +114,7 @@ def _assemble(
     module, trusted = _built(architecture, config.trust, classes, input_shape, seed)
     if content.state is None:
         return module, trusted, ()
-    checkpoint = Path(str(config.weights)).name
+    checkpoint = shown_name(str(config.weights))
     notes = fit(module, content.state, checkpoint=checkpoint, architecture=_short(architecture))
     if config.architecture == "auto":
         notes += (f"{checkpoint} fits {architecture}, found from the shapes of its weights.",)
@@ -112,7 +122,7 @@ def _assemble(
 
 
 def _origin(weights: str | None, architecture: str) -> str:
-    name = Path(weights).name if weights else ""
+    name = shown_name(weights) if weights else ""
     return f"{name} ({_short(architecture)})" if name and architecture else name or _short(architecture)
 
 

@@ -51,6 +51,16 @@ def keras_file(path: Path) -> None:
         keras.Sequential(stack).save(path)
 
 
+def hf_folder(path: Path, *, safe: bool = True) -> None:
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic", num_labels=3)
+    with torch.random.fork_rng(devices=[]):
+        ResNetForImageClassification(config).save_pretrained(path)
+    if not safe:
+        (path / "model.safetensors").rename(path / "pytorch_model.bin")
+
+
 def pt2_file(path: Path) -> None:
     free = ({0: torch.export.Dim("n", min=1, max=512)},)
     torch.export.save(torch.export.export(net(), (images(),), dynamic_shapes=free), path)
@@ -70,6 +80,8 @@ FORMATS: Mapping[str, tuple[str, Callable[[Path], object], str]] = {
     "Lightning `.ckpt`": ("net.ckpt", lambda p: torch.save({"state_dict": net().state_dict()}, p), ""),
     "ONNX": ("net.onnx", onnx_file, "onnx2torch"),
     "Keras 3 `.keras`": ("net.keras", keras_file, "keras"),
+    "Hugging Face folder, safetensors": ("net", hf_folder, "transformers"),
+    "Hugging Face folder, `.bin`": ("net", lambda p: hf_folder(p, safe=False), "transformers"),
     "Keras 2 `.h5`": ("net.h5", lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n"), ""),
     "pickled module `.pt`": ("whole.pt", lambda p: torch.save(net(), p), ""),
     "TorchScript": ("script.pt", lambda p: torch.jit.trace(net(), images()).save(str(p)), ""),
@@ -101,9 +113,9 @@ def _yes(value: bool) -> str:
 
 def load(path: Path, *, trusted: bool) -> nn.Module | None:
     trust = (TrustConfig(path=str(path)),) if trusted else ()
-    code = path.suffix == ".py"
+    code, weights = path.suffix == ".py", f"hf:{path}" if path.is_dir() else str(path)
     config = ModelConfig(
-        architecture=f"{path}:make" if code else "cnn-28", weights=None if code else str(path), trust=trust
+        architecture=f"{path}:make" if code else "cnn-28", weights=None if code else weights, trust=trust
     )
     try:
         return load_model(config, classes=CLASSES, input_shape=SHAPE, device="cpu", seed=0).module
