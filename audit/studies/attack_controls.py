@@ -83,9 +83,7 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     )
 
 
-def _controls(
-    model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Cell
-) -> Iterator[tuple[str, Tensor]]:
+def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Cell) -> Iterator[tuple[str, Tensor]]:
     by_pgd = _broken(model, batch, threat, cell.seed, "pgd", PGD)
     yield "noise_only", _broken(model, batch, threat, cell.seed, "random-noise", {}) & ~by_pgd
     yield "fgsm_only", _broken(model, batch, threat, cell.seed, "fgsm", {"loss": "margin"}) & ~by_pgd
