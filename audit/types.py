@@ -18,6 +18,8 @@ ClassMask: TypeAlias = Bool[Tensor, "n classes"]
 """True where predicting that class counts as broken."""
 Attributions: TypeAlias = Float[Tensor, "n channels_or_one height width"]
 Segments: TypeAlias = Int64[Tensor, "n height width"]
+Masks: TypeAlias = Bool[Tensor, "n height width"]
+"""True where the object is known to lie."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,15 @@ class Batch:
 
     `images` float32 (N, C, H, W) in [0, 1]; `labels` int64 (N,); `ids` one stable name an example, the
     root of its random draws; `broken_if` bool (N, classes), the predictions that count as broken (None:
-    any class but the label).
+    any class but the label); `masks` bool (N, H, W), where the object is known to lie (None: nobody said;
+    an image of no mask has it nowhere).
     """
 
     images: Images
     labels: Labels
     ids: tuple[str, ...]
     broken_if: ClassMask | None = None
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,6 +51,7 @@ class Batch:
             labels=self.labels[index],
             ids=tuple(self.ids[i] for i in index.tolist()),
             broken_if=None if self.broken_if is None else self.broken_if[index],
+            masks=None if self.masks is None else self.masks[index],
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -56,6 +61,7 @@ class Batch:
             images=self.images.to(device),
             labels=self.labels.to(device),
             broken_if=None if self.broken_if is None else self.broken_if.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
         )
 
     def violations(self, classes: int) -> ClassMask:
@@ -83,9 +89,11 @@ class Passes:
 def concatenate(batches: Sequence[Batch]) -> Batch:
     """Batches one after another as one."""
     first = batches[0]
+    masks = [b.masks for b in batches if b.masks is not None]
     return Batch(
         images=torch.cat([b.images for b in batches]),
         labels=torch.cat([b.labels for b in batches]),
         ids=tuple(name for b in batches for name in b.ids),
         broken_if=None if first.broken_if is None else torch.cat([b.violations(0) for b in batches]),
+        masks=torch.cat(masks) if len(masks) == len(batches) else None,
     )

@@ -15,16 +15,21 @@ from audit.types import Batch
 Fetch = Callable[[NDArray[np.int64]], NDArray[np.uint8] | NDArray[np.float32]]
 """`fetch(positions)` gives (M, C, H, W): uint8, or float32 in [0, 1]."""
 
+FetchMasks = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+"""`masks(positions)` gives (M, H, W)."""
+
 
 @dataclass(frozen=True)
 class Split:
     """One part of a data set. `labels` int64 (N,); `ids` one stable name an example ("test/00017",
-    "cat/0001.jpg"); `fetch` reads images by position; `fingerprint` hashes what the pixels and labels are."""
+    "cat/0001.jpg"); `fetch` reads images by position; `fingerprint` hashes what the pixels and labels are (and the
+    masks); `masks` reads where the objects lie, None where the data does not say."""
 
     labels: NDArray[np.int64]
     ids: tuple[str, ...]
     fetch: Fetch
     fingerprint: str
+    masks: FetchMasks | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -37,16 +42,19 @@ class Split:
             images=pixels.to(torch.float32) / 255 if pixels.dtype == torch.uint8 else pixels,
             labels=torch.from_numpy(self.labels[index]),
             ids=tuple(self.ids[i] for i in index),
+            masks=None if self.masks is None else torch.from_numpy(self.masks(index)),
         )
 
     def subset(self, positions: NDArray[np.int64]) -> Split:
         """Only the examples at `positions`, in that order."""
         chosen = np.ascontiguousarray(positions, dtype=np.int64)
+        masks = self.masks
         return Split(
             labels=self.labels[chosen],
             ids=tuple(self.ids[i] for i in chosen),
             fetch=lambda index: self.fetch(chosen[index]),
             fingerprint=derived(self.fingerprint, "subset", hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()),
+            masks=None if masks is None else lambda index: masks(chosen[index]),
         )
 
 

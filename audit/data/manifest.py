@@ -1,4 +1,4 @@
-"""A manifest of pictures, CSV or JSON Lines: a path and a label each, perhaps a split."""
+"""A manifest of pictures, CSV or JSON Lines: a path and a label each, perhaps a split and a mask."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from audit.errors import DataError
 _PATH = ("path", "file", "filename", "file_name", "image", "image_path")
 _LABEL = ("label", "class", "target", "category", "class_name")
 _SPLIT = ("split", "part", "subset", "set")
+_MASK = ("mask", "mask_path", "segmentation")
 _MOST_BYTES = 1 << 30
 
 
@@ -30,13 +31,15 @@ class _Line:
     path: str
     label: str
     split: str
+    mask: str
 
 
 def load_manifest(place: str, wish: Wish) -> Dataset:
     """The pictures a .csv, .tsv, .jsonl or .ndjson file names, relative to its own folder.
 
-    Columns `path` and `label` (a name, or a whole number from 0), optionally `split` (train, test, validation);
-    without it everything is the test part. Raises DataError naming the line.
+    Columns `path` and `label` (a name, or a whole number from 0), optionally `split` (train, test, validation;
+    without it everything is the test part) and `mask` (a picture that is bright where the object lies; explanations
+    are then held against it). Raises DataError naming the line.
     """
     path = Path(place)
     text = _text(path)
@@ -50,7 +53,7 @@ def load_manifest(place: str, wish: Wish) -> Dataset:
     parts: dict[str, list[PictureFile]] = {}
     for line in lines:
         part = _part(line, path.name)
-        parts.setdefault(part, []).append(PictureFile(line.path, labels[line.label]))
+        parts.setdefault(part, []).append(PictureFile(line.path, labels[line.label], line.mask))
     if "test" not in parts:
         raise DataError(f"Every line of {path.name} is of the train split; lines of a test or validation split too.")
     notes = () if any(line.split for line in lines) else ("The manifest names no splits: every image is used to test.",)
@@ -99,24 +102,28 @@ def _json_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _line(row: dict[str, Any], number: int, name: str) -> _Line:
     known = {str(key).strip().lower(): value for key, value in row.items()}
-    path = _cell(known, _PATH, "path", number, name)
-    if (
-        not path.strip("./")
-        or path.startswith(("/", "\\"))
-        or ".." in path.replace("\\", "/").split("/")
-        or "\0" in path
-    ):
-        raise DataError(
-            f"{name}, line {number}: {printable(path)!r} leads outside the manifest's folder; name files relative to "
-            "it, and put the manifest beside or above the images."
-        )
+    path = _inside(_cell(known, _PATH, "path", number, name), number, name)
     label = _cell(known, _LABEL, "label", number, name)
     if re.fullmatch(r"-[0-9]+", label):
         raise DataError(
             f"{name}, line {number}: the label {label} is negative; whole numbers from 0, or names, were expected."
         )
     split = next((str(known[key] or "") for key in _SPLIT if key in known), "")
-    return _Line(number, posixpath.normpath(path), label, split)
+    mask = next((str(known[key] or "").strip() for key in _MASK if key in known), "")
+    return _Line(number, path, label, split, _inside(mask, number, name) if mask else "")
+
+
+def _inside(path: str, number: int, name: str) -> str:
+    """`path` in its plainest form. Raises DataError when it leads out of the manifest's folder."""
+    steps = path.replace("\\", "/").split("/")
+    if any("\ud800" <= character <= "\udfff" for character in path):
+        raise DataError(f"{name}, line {number}: a path holds half a character; save the manifest as UTF-8.")
+    if not path.strip("./") or path.startswith(("/", "\\")) or ".." in steps or "\0" in path:
+        raise DataError(
+            f"{name}, line {number}: {printable(path)!r} leads outside the manifest's folder; name files relative to "
+            "it, and put the manifest beside or above the images."
+        )
+    return posixpath.normpath(path)
 
 
 def _cell(row: dict[str, Any], columns: Sequence[str], what: str, number: int, name: str) -> str:

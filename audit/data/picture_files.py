@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.data.dataset import Dataset, Split
-from audit.data.pictures import Sighting, Unreadable, careful, decode, look
+from audit.data.dataset import Dataset, FetchMasks, Split
+from audit.data.pictures import Sighting, Unreadable, careful, decode, decode_mask, look
 from audit.data.wish import Wish
 from audit.errors import DataError
 
@@ -34,11 +34,13 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A file and what is said of it: `name` is relative to the data set's folder, with forward slashes. A million of
-    these are held at once, so there is nothing more."""
+    """A file and what is said of it: `name` is relative to the data set's folder, with forward slashes, and so is
+    `mask`, the picture of where its object lies, "" without one. A million of these are held at once, so there is
+    nothing more."""
 
     name: str
     label: int
+    mask: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class _Kept:
     file: PictureFile
     sha256: bytes
     seen: Sighting
+    mask: bytes = b""
+    """The SHA-256 of its mask, empty without one."""
 
 
 def picture_dataset(
@@ -66,9 +70,10 @@ def picture_dataset(
     _judge(lost, surveys, parts, classes, strict=wish.strict)
     kept = {part: good for part, (good, _) in surveys.items()}
     everything = [one for good in kept.values() for one in good]
+    maskless = list(_without_mask(everything, strict=wish.strict))
     size, resized = _common_size(everything, wish.image_size)
     splits = {part: _split(read, good, size, wish.grayscale) for part, good in kept.items()}
-    said = (*notes, *_skipped(lost), *resized, *_repairs(everything), *_colour(everything, wish))
+    said = (*notes, *_skipped(lost), *maskless, *resized, *_repairs(everything), *_colour(everything, wish))
     shape = (1 if wish.grayscale else 3, *size)
     return Dataset(name, classes, shape, splits["test"], splits.get("train"), said)
 
@@ -91,7 +96,8 @@ def _survey(read: Read, files: Sequence[PictureFile]) -> tuple[list[_Kept], list
         try:
             body = read(file.name)
             seen = look(body)
-            return _Kept(file, hashlib.sha256(body).digest(), alike.setdefault(seen, seen))
+            mask = _mask_hash(read, file.mask) if file.mask else b""
+            return _Kept(file, hashlib.sha256(body).digest(), alike.setdefault(seen, seen), mask)
         except Unreadable as why:
             return f"{printable(file.name)} ({why})"
         except OSError as fault:
@@ -100,6 +106,16 @@ def _survey(read: Read, files: Sequence[PictureFile]) -> tuple[list[_Kept], list
     with careful():
         found = list(_in_threads(see, files))
     return [one for one in found if isinstance(one, _Kept)], [one for one in found if isinstance(one, str)]
+
+
+def _mask_hash(read: Read, name: str) -> bytes:
+    """Empty for a mask that cannot be read, which is then told in `notes`."""
+    try:
+        body = read(name)
+        look(body)
+        return hashlib.sha256(body).digest()
+    except (Unreadable, OSError):
+        return b""
 
 
 def _judge(
@@ -145,21 +161,42 @@ def _split(read: Read, kept: Sequence[_Kept], size: tuple[int, int], grayscale: 
         ids=tuple(printable(name) for name in names),
         fetch=fetch,
         fingerprint=_fingerprint(kept, size, grayscale),
+        masks=_masks(read, kept, size) if any(one.mask for one in kept) else None,
     )
+
+
+def _masks(read: Read, kept: Sequence[_Kept], size: tuple[int, int]) -> FetchMasks:
+    names = tuple(one.file.mask if one.mask else "" for one in kept)
+    known = {one.file.mask: one.mask for one in kept if one.mask}
+
+    def mask(position: int) -> NDArray[np.bool_]:
+        name = names[position]
+        return decode_mask(_bytes_again(read, name, known[name]), size) if name else np.zeros(size, np.bool_)
+
+    def fetch(index: NDArray[np.int64]) -> NDArray[np.bool_]:
+        with careful():
+            return (
+                np.stack([mask(position) for position in index.tolist()]) if len(index) else np.zeros((0, *size), bool)
+            )
+
+    return fetch
 
 
 def _read_again(read: Read, name: str, sha256: bytes, size: tuple[int, int], grayscale: bool) -> NDArray[np.uint8]:
     try:
-        body = read(name)
-        if hashlib.sha256(body).digest() != sha256:
-            raise DataError(
-                f"{printable(name)} changed while it was in use; run the same command again on files at rest."
-            )
-        return decode(body, size, grayscale=grayscale)
+        return decode(_bytes_again(read, name, sha256), size, grayscale=grayscale)
     except (OSError, Unreadable) as fault:
         raise DataError(
             f"{printable(name)} was readable and is no more ({fault}); check the disk and run again."
         ) from fault
+
+
+def _bytes_again(read: Read, name: str, sha256: bytes) -> bytes:
+    """The file as it was surveyed. Raises DataError when it has changed."""
+    body = read(name)
+    if hashlib.sha256(body).digest() != sha256:
+        raise DataError(f"{printable(name)} changed while it was in use; run the same command again on files at rest.")
+    return body
 
 
 def _in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
@@ -189,6 +226,16 @@ def _skipped(lost: list[str]) -> Iterator[str]:
         yield f"{len(lost)} {were} skipped: {'; '.join(lost[:_LISTED])}{more}."
 
 
+def _without_mask(kept: Sequence[_Kept], *, strict: bool) -> Iterator[str]:
+    lost = [one.file.mask for one in kept if one.file.mask and not one.mask]
+    if lost and strict:
+        raise DataError(
+            f"{len(lost)} masks are unreadable, and --strict makes that an error; the first is {printable(lost[0])}."
+        )
+    if lost:
+        yield f"{len(lost)} masks are unreadable and were left out, {printable(lost[0])} the first."
+
+
 def _repairs(kept: Sequence[_Kept]) -> Iterator[str]:
     counts = Counter(repair for one in kept for repair in one.seen.repairs)
     for repair in sorted(counts):
@@ -203,5 +250,5 @@ def _colour(kept: Sequence[_Kept], wish: Wish) -> Iterator[str]:
 def _fingerprint(kept: Sequence[_Kept], size: tuple[int, int], grayscale: bool) -> str:
     digest = hashlib.sha256(repr((_DECODER, size, grayscale)).encode())
     for one in kept:
-        digest.update(repr((one.file.name, one.file.label)).encode() + one.sha256)
+        digest.update(repr((one.file.name, one.file.label)).encode() + one.sha256 + one.mask)
     return digest.hexdigest()

@@ -159,6 +159,7 @@ def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) ->
         train=train.fingerprint if train else "",
         train_examples=len(train) if train else 0,
         loaded=f"file:{loaded.identity}" if loaded else None,
+        masked=dataset.test.masks is not None,
     )
 
 

@@ -26,6 +26,8 @@ def plan_explanations(draft: Draft, model: Model, robust: Task) -> dict[str, Tas
         clean[method.name] = explained
         inputs = {"explanation": explained, "controls": controls}
         draft.add("faithfulness", method.name, model, draft.shown, inputs=inputs)
+        if draft.subject.masked:
+            draft.add("localisation", method.name, model, draft.shown, inputs={"explanation": explained})
         _explain(draft, method, model, settings | {"on": "adversarial"}, {"robustness": robust})
         if config.judging:
             draft.add("judging", method.name, model, draft.shown, settings=settings, inputs={"explanation": explained})

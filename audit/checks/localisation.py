@@ -1,0 +1,58 @@
+"""Does an explanation lie on the object, where the data says where the object is?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from audit.checks.conclusion import Conclusion, values_of
+from audit.checks.names import written
+from audit.checks.readings import grouped, keys, measured, outcomes
+from audit.config import CriteriaConfig
+from audit.dossier import Dossier, Entry
+from audit.evidence import Verdict
+from audit.registry import check
+from audit.statistics import Interval, bootstrap_mean
+
+FEWEST = 10
+"""Images below which a bootstrap interval is too narrow to be believed."""
+
+
+@check(
+    section="explanations",
+    title_pass="{method} lies on the marked objects for the {role} model",
+    title_fail="{method} lies elsewhere than on the marked objects for the {role} model",
+    title_inconclusive="Whether {method} lies on the marked objects for the {role} model is not told by {n} images",
+    explanation="Masks say where the object lies. {mass:.0%} of {method}'s positive attribution falls inside, and the "
+    "masks cover {area:.0%} of the images: {estimate:+.3f} (95% interval {low:+.3f} to {high:+.3f}) over chance.",
+    criterion="The lower bound of the 95% interval of the share inside, less the masks' area, is above 0.",
+    advice="Look at the maps: the model may rest on the background, or the method may not show what it rests on; "
+    "deletion tells which.",
+    reference="arXiv:2003.07258",
+)
+def localisation(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:
+    """The share of each method's positive attribution inside the masks, over chance; one conclusion a method."""
+    entries = dossier.entries("localisation", role=role)
+    return tuple(_judge(at.method, measured(group)) for at, group in grouped(entries) if measured(group))
+
+
+def _judge(method: str, entries: tuple[Entry, ...]) -> Conclusion:
+    inside = np.asarray(outcomes(entries, "relevance_mass").values, np.float64)
+    area = np.asarray(outcomes(entries, "mask_share").values, np.float64)
+    told = ~np.isnan(inside - area)
+    inside, area = (inside[told], area[told]) if told.any() else (np.zeros(1), np.zeros(1))
+    advantage = bootstrap_mean(inside - area)
+    values = values_of(advantage, method=written(method), identifier=method)
+    return Conclusion(
+        _sign(advantage),
+        advantage,
+        keys(entries),
+        {**values, "mass": float(inside.mean()), "area": float(area.mean()), "n": int(told.sum())},
+        unit="share",
+    )
+
+
+def _sign(advantage: Interval) -> Verdict:
+    """A warning at most: a map beside the object speaks of the method, the model or the mask."""
+    if advantage.n < FEWEST or advantage.low <= 0 < advantage.high:
+        return "inconclusive"
+    return "pass" if advantage.low > 0 else "warn"
