@@ -31,7 +31,7 @@ THE_MODEL = "the model itself"
 def certified_not_broken(dossier: Dossier, role: str, criteria: CriteriaConfig) -> Conclusion | None:
     """Certified implies not broken, on every image that has both in one norm."""
     proofs = [e for e in measured(dossier.entries("certification", role=role)) if _of_the_model(e)]
-    attacks = [e for e in measured(dossier.entries("robustness", role=role)) if _norm(e) in map(_norm, proofs)]
+    attacks = [e for e in measured(dossier.entries("robustness", role=role)) if _threat(e) in map(_norm, proofs)]
     if not proofs or not attacks:
         return None
     radius, distance = _both(outcomes(proofs, "certified_radius"), _distances(attacks))
@@ -51,6 +51,10 @@ def _of_the_model(entry: Entry) -> bool:
 
 def _norm(entry: Entry) -> str:
     return str(entry.evidence.facts["norm"])
+
+
+def _threat(entry: Entry) -> str:
+    return str((entry.task.cell.threat or {}).get("norm"))
 
 
 def _distances(attacks: Sequence[Entry]) -> Outcomes:

@@ -218,7 +218,8 @@ def test_certificates_are_a_lower_bound_at_the_eps_attacked(document: AuditDocum
     part = next(part for part in document.certificates if part.role == "hardened")
     attacked = next(part for part in document.robustness if part.role == "hardened")
     assert [point.eps for point in part.curve] == [point.eps for point in attacked.curve]
-    assert [point.robust.estimate for point in part.curve] == [0.25, 0.25, 0.25, 0.25, 0.0]
+    shares = [point.robust.estimate for point in part.curve]
+    assert shares == sorted(shares, reverse=True) and shares[0] > shares[3] > shares[4] == 0.0
     assert all(low.robust.estimate <= up.robust.estimate for low, up in zip(part.curve, attacked.curve, strict=True))
     assert part.curve[0].robust.method.startswith("Clopper-Pearson")
 
