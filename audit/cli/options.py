@@ -26,7 +26,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         help="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE, "
-        "archive:FILE, webdataset:DIR, hf:DIR.",
+        "archive:FILE, webdataset:DIR, hf:DIR, image:FILE=LABEL.",
         show_default="sample",
     ),
 ]

@@ -36,7 +36,7 @@ class DataConfig(_Section):
     source: str = Field(
         "sample",
         description="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE, "
-        "archive:FILE, webdataset:DIR, hf:DIR",
+        "archive:FILE, webdataset:DIR, hf:DIR, image:FILE=LABEL",
     )
     image_size: int | None = Field(None, ge=8, le=1024, description="resize to this height and width (folder data)")
     grayscale: bool = Field(False, description="one channel instead of three (folder data)")

@@ -39,6 +39,11 @@ def in_models_order(dataset: Dataset, names: tuple[str, ...], model: str) -> Dat
     return replace(dataset, notes=(*dataset.notes, note))
 
 
+def class_names(map_file: str) -> tuple[str, ...]:
+    """The classes that the file `map_file` lists, in the model's order. Raises DataError."""
+    return _names(_read(Path(map_file)), Path(map_file).name)
+
+
 def _placed(dataset: Dataset, places: list[int], names: tuple[str, ...], where: str) -> Dataset:
     moved = [f"{old} {i} to {places[i]}" for i, old in enumerate(dataset.classes) if i != places[i]]
     note = f"Labels follow {where}: {len(moved)} of {len(places)} classes moved ({', '.join(moved[:5])})."
@@ -67,12 +72,7 @@ def _read(path: Path) -> Any:
 
 def _places(classes: tuple[str, ...], given: Any, name: str) -> tuple[list[int], tuple[str, ...]]:
     """The model's output for each of the data's classes, and the name of every output."""
-    outputs = _outputs(given, name)
-    if sorted(outputs) != list(range(len(outputs))) or len(outputs) < 2:
-        raise DataError(
-            f"{name} numbers the model's outputs {sorted(outputs)[:6]}; 0, 1, 2, ... without a gap were expected."
-        )
-    names = tuple(outputs[i] for i in range(len(outputs)))
+    names = _names(given, name)
     if set(classes) <= set(names):
         return [names.index(one) for one in classes], names
     if all(one.isdigit() and int(one) < len(names) for one in classes):
@@ -82,6 +82,15 @@ def _places(classes: tuple[str, ...], given: Any, name: str) -> tuple[list[int],
         f"{name} has no place for the class {lacking[0]!r} ({len(lacking)} such); it names {', '.join(names[:6])}. "
         "List every class of the data in the model's order."
     )
+
+
+def _names(given: Any, name: str) -> tuple[str, ...]:
+    outputs = _outputs(given, name)
+    if sorted(outputs) != list(range(len(outputs))) or len(outputs) < 2:
+        raise DataError(
+            f"{name} numbers the model's outputs {sorted(outputs)[:6]}; 0, 1, 2, ... without a gap were expected."
+        )
+    return tuple(outputs[i] for i in range(len(outputs)))
 
 
 def _outputs(given: Any, name: str) -> dict[int, str]:
@@ -102,6 +111,6 @@ def _outputs(given: Any, name: str) -> dict[int, str]:
 def _moved(split: Split, places: list[int]) -> Split:
     return replace(
         split,
-        labels=np.array(places, dtype=np.int64)[split.labels],
+        labels=np.where(split.labels < 0, split.labels, np.array([*places, 0], dtype=np.int64)[split.labels]),
         fingerprint=derived(split.fingerprint, "labels", *places),
     )

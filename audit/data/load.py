@@ -23,6 +23,7 @@ FORMATS: Mapping[str, tuple[str, str]] = {
     "manifest": ("audit.data.manifest:load_manifest", "FILE"),
     "archive": ("audit.data.archives:load_archive", "FILE"),
     "webdataset": ("audit.data.webdataset:load_webdataset", "DIR"),
+    "image": ("audit.data.image:load_image", "FILE[=LABEL]"),
     "hf": ("audit.data.hf:load_hf", "DIR"),
     "npz": ("audit.data.npz:load_npz", "FILE"),
 }

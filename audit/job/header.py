@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from audit.config import DataConfig, ModelConfig
 from audit.data.dataset import Dataset
 from audit.data.labels import in_models_order
-from audit.errors import ModelError
+from audit.errors import DataError, ModelError
 from audit.models.files import shown_name
 from audit.models.hf_config import is_folder, preparation
 
@@ -25,7 +25,7 @@ def with_header(model: ModelConfig, classes: Sequence[str]) -> ModelConfig:
     if is_folder(model.weights) and model.mean is None and model.std is None:
         wanted = preparation(str(model.weights))
         return model.model_copy(update={"mean": wanted.mean, "std": wanted.std})
-    header = _header(model.weights)
+    header = header_of(model.weights)
     if "architecture" not in header:
         return model
     theirs = json.loads(header["classes"])
@@ -50,13 +50,29 @@ def wanted_size(data: DataConfig, model: ModelConfig) -> int | None:
 
 
 def relabelled_for(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Dataset:
-    """`dataset` with its labels in the order of the outputs that a Hugging Face folder names, unless a map says it."""
-    if data.labels_map is not None or not is_folder(model.weights):
+    """`dataset` with its labels in the order of the outputs that a Hugging Face folder names, unless a map says it.
+
+    Single images, which name no classes, take them from a header too. Raises DataError where nobody names them.
+    """
+    single, name = len(dataset.classes) < 2, shown_name(model.weights or "")
+    known: tuple[str, ...] = ()
+    if data.labels_map is None and is_folder(model.weights):
+        known = preparation(str(model.weights)).classes
+    elif data.labels_map is None and single:
+        known = tuple(json.loads(header_of(model.weights).get("classes", "[]")))
+    dataset = in_models_order(dataset, known, name)
+    if len(dataset.classes) >= 2:
         return dataset
-    return in_models_order(dataset, preparation(str(model.weights)).classes, shown_name(str(model.weights)))
+    if known:
+        raise DataError(f"{name} knows no class {dataset.classes[0]!r}; one of {', '.join(known)} was expected.")
+    raise DataError(
+        f"{dataset.name} names no classes, and the model's outputs have no names of their own: list them in the "
+        "model's order in a file and give it with --labels-map."
+    )
 
 
-def _header(weights: str | None) -> dict[str, str]:
+def header_of(weights: str | None) -> dict[str, str]:
+    """What a checkpoint written here says of itself; empty for any other file."""
     if weights is None or Path(weights).suffix != ".safetensors":
         return {}
     try:

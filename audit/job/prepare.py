@@ -13,6 +13,7 @@ from torch import nn
 
 from audit.config import ModelConfig, RunConfig
 from audit.data.dataset import Dataset
+from audit.data.image import labelled_as
 from audit.data.load import load_dataset
 from audit.data.slices import audit_order
 from audit.errors import UsageError
@@ -55,14 +56,7 @@ class Prepared:
         loaded = self.loaded
         if loaded is None:
             return None
-        return lambda: ModelUnderTest(
-            loaded.module,
-            classes=self.dataset.classes,
-            input_shape=self.dataset.shape,
-            mean=self.config.model.mean,
-            std=self.config.model.std,
-            device=self.device,
-        )
+        return lambda: _wrapped(self.config, self.dataset, loaded, self.device)
 
 
 def prepare(config: RunConfig) -> Prepared:
@@ -85,9 +79,29 @@ def prepare(config: RunConfig) -> Prepared:
         loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
         config = config.model_copy(update={"model": model.model_copy(update={"architecture": loaded.architecture})})
     _require_training_images(config, dataset, loaded)
+    dataset = _labelled(config, dataset, loaded)
     prepared = Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
     _require_running(prepared)
     return _suspicious(replace(prepared, trusted=_trusted(prepared)))
+
+
+def _labelled(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> Dataset:
+    """`dataset` with what the model predicts as the label of images that have none."""
+    if loaded is None or (dataset.test.labels >= 0).all():
+        return dataset
+    model = _wrapped(config, dataset, loaded, resolve_device(config.device))
+    return labelled_as(dataset, model.predictions(dataset.test.batch(slice(None)).images).cpu().numpy())
+
+
+def _wrapped(config: RunConfig, dataset: Dataset, loaded: LoadedModel, device: torch.device) -> ModelUnderTest:
+    return ModelUnderTest(
+        loaded.module,
+        classes=dataset.classes,
+        input_shape=dataset.shape,
+        mean=config.model.mean,
+        std=config.model.std,
+        device=device,
+    )
 
 
 def _trusted(prepared: Prepared) -> tuple[Mapping[str, str], ...]:

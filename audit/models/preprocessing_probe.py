@@ -158,7 +158,7 @@ def _predicted(outputs: Tensor) -> Labels:
 def _far_better(other: NDArray[np.bool_], given: NDArray[np.bool_]) -> bool:
     """By enough, and by McNemar's exact test not by chance."""
     won, lost = int((other & ~given).sum()), int((given & ~other).sum())
-    if other.mean() - given.mean() < _NEEDED_GAIN:
+    if not other.size or other.mean() - given.mean() < _NEEDED_GAIN:
         return False
     return bool(binomtest(won, won + lost, alternative="greater").pvalue < _SIGNIFICANCE)
 
