@@ -237,6 +237,24 @@ def certification_entry(role: str, broken_at: Array) -> tuple[Task, Evidence]:
     return entry("certification", role, {"certified_radius": radius}, method="interval-bounds", facts=facts)
 
 
+def attack_evidence_entries(role: str) -> list[tuple[Task, Evidence]]:
+    """Controls that hold, and a search that finds patches of ordinary size."""
+    controls = {"noise_only": np.zeros(40), "doubled": np.zeros(40)}
+    rows = [
+        {"class": name, "area": 0.06 + 0.01 * k, "anomaly": 0.1 * k, "moved": 90, "tried": 100, "reached": True}
+        for k, name in enumerate(CLASSES)
+    ]
+    mask = np.zeros((10, 28, 28), np.float32)
+    mask[:, 24:27, 24:27] = 1
+    found = {"masks": mask, "patterns": np.ones((10, 1, 28, 28), np.float32)}
+    facts = {"triggers": rows, "made_on": 20}
+    threat = {"norm": "linf", "eps": 0.1}
+    return [
+        entry("attack-controls", role, controls, method="quick", threat=threat, facts={"suspicions": []}),
+        entry("backdoor", role, {"moved": np.full(40, 0.5)}, method="smallest-triggers", arrays=found, facts=facts),
+    ]
+
+
 def oracle_entry(holds: bool = True) -> tuple[Task, Evidence]:
     row = {"problem": "linear game", "method": "shap", "error": 1e-7, "bound": 1e-4, "holds": True}
     rows = [row, row | {"problem": "ridge", "method": "lime", "error": 1e-7 if holds else 0.5, "holds": holds}]
@@ -270,7 +288,7 @@ def made_dossier(images: NDArray[np.uint8] | None = None) -> Dossier:
             for start, stop in ((0, 120), (120, 200))
         ]
         proven = [certification_entry(role, attacked[0][1].arrays["minimal_eps"][:40])] if role == "hardened" else []
-        entries += [*attacked, *further_entries(role), *proven]
+        entries += [*attacked, *further_entries(role), *proven, *attack_evidence_entries(role)]
         entries += [*explanation_entries(role, images), *faithfulness_entries(role), *corruption_entries(role, loss)]
     return dossier_of(*entries)
 

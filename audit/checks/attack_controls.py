@@ -19,7 +19,7 @@ from audit.registry import check
     "once eps covers the box, and twice the steps and restarts of the {battery} battery change nothing.",
     explanation_inconclusive="{reasons}",
     criterion="At most 1% of the images, or one, against each order; 0.5% gained by twice the effort; 5% unbroken in "
-    "the whole box (Carlini et al. 2019, arXiv:1902.06705).",
+    "the whole box (Carlini et al. 2019).",
     advice="Read the robust accuracy of this model as not yet measured: attack it with more steps, more restarts and "
     "attacks that see no gradient.",
     command="audit run --preset full",

@@ -11,6 +11,7 @@ import altair as alt
 import vl_convert
 
 from audit.checks.names import written
+from audit.report.further_parts import CertificatePart
 from audit.report.locale import Locale
 from audit.report.schema import AccuracyPart, CorruptionRow, FaithfulnessRow, RobustnessPart
 from audit.report.values import Share
@@ -20,8 +21,9 @@ _WIDTH, _HEIGHT = 460, 240
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
 
-def robustness_curve(parts: Sequence[RobustnessPart], locale: Locale) -> str:
-    """Robust accuracy against eps, one line a model with its Wilson band; the headline eps marked."""
+def robustness_curve(parts: Sequence[RobustnessPart], locale: Locale, proofs: Sequence[CertificatePart] = ()) -> str:
+    """Robust accuracy against eps, one line a model with its Wilson band; the headline eps marked. What is proven of
+    the same models is a dotted line: the truth lies between."""
     rows = [
         {"x": point.eps, **_band(point.robust), "series": locale.name("role", part.role)}
         for part in parts
@@ -34,10 +36,16 @@ def robustness_curve(parts: Sequence[RobustnessPart], locale: Locale) -> str:
     line = base.mark_line(strokeWidth=2).encode(y=alt.Y("y:Q"))
     dots = base.mark_point(filled=True, size=42, opacity=1).encode(y=alt.Y("y:Q"), shape=_shape(colour))
     rule = alt.Chart(alt.Data(values=[{"x": parts[0].eps}])).mark_rule(strokeDash=[4, 3], color=_FAINT).encode(x="x:Q")
+    proven = [
+        {"x": point.eps, "y": point.robust.estimate, "series": locale.name("role", part.role)}
+        for part in proofs
+        for point in part.curve
+    ]
+    below = alt.Chart(alt.Data(values=proven)).mark_line(strokeDash=[2, 3]).encode(x=x, y=alt.Y("y:Q"), color=colour)
     return _svg(
-        band + rule + line + dots,
+        band + rule + line + dots + below if proven else band + rule + line + dots,
         locale("robustness.chart_title", norm=parts[0].norm),
-        " ".join(_describe(p, locale) for p in parts),
+        " ".join([*(_describe(p, locale) for p in parts), *(_describe_proof(p, locale) for p in proofs)]),
     )
 
 
@@ -154,6 +162,11 @@ def _shape(colour: alt.Color) -> alt.Shape:
 def _describe(part: RobustnessPart, locale: Locale) -> str:
     points = "; ".join(f"{p.eps:.4g}: {p.robust.estimate:.1%}" for p in part.curve)
     return f"{locale.name('role', part.role)}: {points}."
+
+
+def _describe_proof(part: CertificatePart, locale: Locale) -> str:
+    points = "; ".join(f"{p.eps:.4g}: {p.robust.estimate:.1%}" for p in part.curve)
+    return f"{locale.name('role', part.role)}, {locale('certificates.proven')}: {points}."
 
 
 def _padding(left: int) -> dict[str, int]:

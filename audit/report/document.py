@@ -17,7 +17,7 @@ from audit.config import RunConfig
 from audit.dossier import Dossier
 from audit.errors import UsageError
 from audit.evidence import Finding
-from audit.report import further, measured, paired
+from audit.report import attack_evidence, further, measured, paired
 from audit.report.facts import ModelFacts, RunFacts
 from audit.report.gallery import gallery
 from audit.report.headline import overall, ranked, sentences_of
@@ -63,6 +63,9 @@ def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> Audi
         example_ids=list(about.ids),
         outcomes=[row for role in roles for row in measured.outcome_rows(dossier, role)],
         certificates=further.certificates(dossier, _curve_eps(parts)),
+        attack_controls=attack_evidence.controls(dossier),
+        distances=attack_evidence.distances(dossier),
+        triggers=attack_evidence.triggers(dossier, pictures=config.report.images),
         measures=further.measures(dossier),
         shortcuts=further.shortcuts(dossier),
         oracles=further.oracles(dossier),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from audit.checks.certified import THE_MODEL
 from audit.checks.readings import threat_text
 from audit.report import charts
 from audit.report.headline import in_words, ranked, sentences_of, worst
@@ -177,13 +178,19 @@ def _charts(document: AuditDocument, locale: Locale) -> dict[str, Markup]:
     if document.accuracy:
         drawn["accuracy"] = charts.reliability_diagram(document.accuracy, locale)
     norms = dict.fromkeys(part.norm for part in document.robustness)
-    parts = ([part for part in document.robustness if part.norm == norm] for norm in norms)
-    drawn["robustness"] = "".join(charts.robustness_curve(same, locale) for same in parts)
+    drawn["robustness"] = "".join(_robustness(document, norm, locale) for norm in norms)
     if any(row.measure == "deletion" for row in document.faithfulness):
         drawn["explanations"] = charts.faithfulness_chart(document.faithfulness, locale)
     if document.corruptions:
         drawn["corruptions"] = charts.corruption_chart(document.corruptions, locale)
     return {section: Markup(chart) for section, chart in drawn.items()}
+
+
+def _robustness(document: AuditDocument, norm: str, locale: Locale) -> str:
+    """The curve of every model under one norm, with what is proven of the models themselves."""
+    parts = [part for part in document.robustness if part.norm == norm]
+    proofs = [part for part in document.certificates if part.norm == norm and part.certifies == THE_MODEL]
+    return charts.robustness_curve(parts, locale, proofs)
 
 
 def _corruption_table(rows: Sequence[CorruptionRow]) -> tuple[tuple[str, str, dict[int, Share]], ...]:

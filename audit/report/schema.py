@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from audit.evidence import Status, Verdict
+from audit.report.attack_evidence import ControlRow, DistanceRow, TriggerRow
 from audit.report.further_parts import CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
 from audit.report.values import Cost, Heatmap, Part, Picture, Share
 
@@ -266,6 +267,9 @@ class AuditDocument(Part):
     comparison: list[ComparisonRow]
     gallery: list[GalleryItem]
     certificates: list[CertificatePart] = Field(default_factory=list)
+    attack_controls: list[ControlRow] = Field(default_factory=list)
+    distances: list[DistanceRow] = Field(default_factory=list)
+    triggers: list[TriggerRow] = Field(default_factory=list)
     measures: list[MeasuredRow] = Field(default_factory=list)
     shortcuts: list[ShortcutRow] = Field(default_factory=list)
     oracles: list[OracleRow] = Field(default_factory=list)
