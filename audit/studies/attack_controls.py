@@ -92,7 +92,7 @@ def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Ce
     shrinking = [small & ~large for small, large in pairwise(curve)]
     yield "shrinking", torch.stack(shrinking).any(0) if shrinking else torch.zeros_like(by_pgd)
     whole = box(threat.norm, math.prod(model.input_shape))
-    yield "unbroken_in_box", ~_broken(model, batch, whole, cell.seed, "pgd", PGD | {"restarts": 2})
+    yield "unbroken_in_box", ~_broken(model, batch, whole, cell.seed, "pgd", {**PGD, "restarts": 2})
 
 
 def _broken(
