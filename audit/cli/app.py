@@ -12,6 +12,7 @@ from audit.cli.doctor import doctor
 from audit.cli.harden import harden
 from audit.cli.methods import methods
 from audit.cli.plan import plan
+from audit.cli.predict import predict
 from audit.cli.report import report
 from audit.cli.run import run
 from audit.cli.schema import schema
@@ -27,7 +28,7 @@ app = typer.Typer(
     "5 environment · 130 interrupted.",
 )
 
-for command in (run, plan, train, harden, report, check, compare, methods, doctor, schema):
+for command in (run, plan, train, harden, predict, report, check, compare, methods, doctor, schema):
     app.command()(command)
 
 
