@@ -15,7 +15,7 @@ from pathlib import Path
 from audit.errors import AuditError
 
 REQUIRED = ("torch", "torchvision", "captum", "foolbox", "lime", "shap", "altair", "vl-convert-python", "scikit-learn")
-OPTIONAL = ("timm",)
+OPTIONAL = ("timm", "onnx", "onnx2torch", "keras", "transformers", "pyarrow")
 NEEDED_DISK = 500_000_000
 
 

@@ -4,40 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
-from torch.nn.functional import one_hot
 
 from audit.config import load_config
 from audit.job.prepare import prepare
-from audit.models.architecture import build
+from tests.models.band_net import band_net
 
 
 @pytest.fixture
 def given(tmp_path: Path) -> tuple[Path, Path]:
-    """Weights and data: the brightness of a band says the class, and the weights were fitted to pixels of 0 to 255."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(160) % 4
-    images = rng.integers(40, 90, (160, 28, 28))
-    for i, label in enumerate(labels):
-        images[i, 7 * label : 7 * label + 7] += 100
-    np.savez(tmp_path / "d.npz", images=images.astype(np.uint8), labels=labels)
-    net = build("cnn-28", classes=4, input_shape=(1, 28, 28), seed=0).eval()
-    head = [part for part in net.modules() if isinstance(part, torch.nn.Linear)][-1]
-    found: list[torch.Tensor] = []
-    head.register_forward_pre_hook(lambda module, inputs: found.append(inputs[0]))
-    pixels = torch.from_numpy(images.astype(np.float32))[:, None]
-    with torch.no_grad():
-        net(pixels)
-        features = torch.cat([found[0], torch.full((160, 1), 255.0)], dim=1).double()
-        targets = one_hot(torch.from_numpy(labels), 4).double()
-        solved = torch.linalg.solve(features.T @ features + 1e-3 * torch.eye(features.shape[1]), features.T @ targets)
-        head.weight.copy_(solved[:-1].T)
-        head.bias.copy_(solved[-1] * 255)
-    save_file(net.state_dict(), tmp_path / "net.safetensors")
-    return tmp_path / "net.safetensors", tmp_path / "d.npz"
+    return band_net(tmp_path)
 
 
 @pytest.mark.parametrize("std", [None, 1 / 255])
