@@ -179,6 +179,8 @@ def _unfit(method: Method, threat: ThreatModel, blind: str) -> str:
     if method.facts["needs"] == "gradients" and blind:
         return blind
     known = method.facts["norms"]
+    if not known:
+        return f"This attack is of a threat of its own ({method.facts['threat']}): the study further-threats runs it."
     return "" if threat.norm in known else f"This attack exists for {', '.join(known)}, not for {threat.norm}."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,8 +12,23 @@ from audit.errors import AuditError
 from audit.models.under_test import ModelUnderTest
 from audit.passes.losses import margin, violated
 from audit.passes.restarts import broken_by
-from audit.threat import ThreatModel
 from audit.types import Batch, Images
+
+
+class Bounds(Protocol):
+    """What a threat must know for its proposals to be judged: `ThreatModel` is one, and not the only one."""
+
+    def allows(self, images: Images, origin: Images) -> Tensor:
+        """Whether each image is within the threat, bool (N,)."""
+        ...
+
+    def project(self, images: Images, origin: Images) -> Images:
+        """The images brought within it."""
+        ...
+
+    def distance(self, images: Images, origin: Images) -> Tensor:
+        """How far each image went, in the threat's own measure, float64 (N,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -21,7 +37,7 @@ class Verdicts:
 
     `images` are the proposals, projected back where they had left the ball or the box; `broken` whether the
     model, asked again in fp32 eager mode, predicts a class of the goal; `distance` float64 in the threat's
-    norm; `faults` marks proposals that left the ball or the box, or were not finite: the attack's fault;
+    measure; `faults` marks proposals that left the ball or the box, or were not finite: the attack's fault;
     `survives_rounding` is True where the image still breaks the model as an 8-bit picture; `margin` the highest
     logit in the goal less the highest outside.
     """
@@ -38,7 +54,7 @@ class Verdicts:
         return Verdicts(*(getattr(self, one.name)[index] for one in fields(self)))
 
 
-def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: ThreatModel) -> Verdicts:
+def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: Bounds) -> Verdicts:
     """Project, predict, measure again. Raises AuditError when there is not one proposal an example."""
     if proposals.shape != batch.images.shape:
         raise AuditError(
@@ -56,7 +72,7 @@ def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: Threa
     return Verdicts(images, broken, threat.distance(images, origin), faults, rounded, gap)
 
 
-def _brought_back(given: Images, origin: Images, faults: Tensor, threat: ThreatModel) -> Images:
+def _brought_back(given: Images, origin: Images, faults: Tensor, threat: Bounds) -> Images:
     finite = torch.where(torch.isfinite(given), given, origin)
     return torch.where(faults.view(-1, 1, 1, 1), threat.project(finite, origin), given)
 
