@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audit.evidence import Array, Evidence
-from audit.plan import AuditPlan, Task
+from audit.plan import MAKERS, AuditPlan, Task
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Dossier:
             and (method is None or task.cell.method == method)
             and task.cell.key in self.evidence
         )
+
+    def made(self, *, role: str | None = None) -> tuple[Entry, ...]:
+        """The entries whose evidence is a model: trained here, or made smaller here."""
+        return tuple(entry for study in MAKERS for entry in self.entries(study, role=role))
 
     def per_example(self, study: str, measurement: str, *, role: str, method: str | None = None) -> Array:
         """One measurement over all chunks of a study, (N,); empty when nothing was measured."""

@@ -11,6 +11,9 @@ from typing import Any
 
 from audit.cell import Cell
 
+MAKERS = ("training", "compression")
+"""The studies that make a model."""
+
 
 @dataclass(frozen=True)
 class Slice:

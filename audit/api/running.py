@@ -9,6 +9,7 @@ from typing import Any
 
 from audit.config import RunConfig, load_config
 from audit.job.run import run_job
+from audit.report.compression import read_latencies
 from audit.report.document import to_json
 from audit.report.html import render_html
 from audit.report.schema import AuditDocument, FindingPart
@@ -32,7 +33,7 @@ class AuditResult:
 
     def to_html(self, *, language: str = "en") -> str:
         """The report, one self-contained page."""
-        return render_html(self.document, language=language)
+        return render_html(self.document, language=language, latencies=read_latencies(self.folder / "timing.json"))
 
     def _repr_html_(self) -> str:
         import html

@@ -8,6 +8,7 @@ import typer
 
 from audit.cli.check import check
 from audit.cli.compare import compare
+from audit.cli.compress import compress
 from audit.cli.doctor import doctor
 from audit.cli.harden import harden
 from audit.cli.methods import methods
@@ -28,7 +29,7 @@ app = typer.Typer(
     "5 environment · 130 interrupted.",
 )
 
-for command in (run, plan, train, harden, predict, report, check, compare, methods, doctor, schema):
+for command in (run, plan, train, harden, compress, predict, report, check, compare, methods, doctor, schema):
     app.command()(command)
 
 

@@ -84,5 +84,5 @@ def harden(
         outcome = carry_out(
             Job(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out), voice
         )
-        outcome.folder.publish_hardened()
-        voice.say(f"Hardened weights: {outcome.folder.hardened}")
+        outcome.folder.publish("hardened")
+        voice.say(f"Hardened weights: {outcome.folder.published}")

@@ -35,6 +35,7 @@ def report(
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.cli.documents import document_path
+        from audit.report.compression import read_latencies
         from audit.report.document import read_document
         from audit.report.formats import chosen, render
         from audit.report.locale import load_locale
@@ -44,11 +45,12 @@ def report(
         wanted = chosen(formats)
         source = document_path(run)
         document = read_document(source)
+        latencies = read_latencies(source.with_name("timing.json"))
         written = {}
         for form in wanted:
             single = out is not None and len(wanted) == 1 and out.suffix != ""
             target = out if single and out is not None else (out or source.parent) / form.file
-            write_atomically(target, render(document, form, language=language))
+            write_atomically(target, render(document, form, language=language, latencies=latencies))
             written[form.name] = str(target)
         voice.give(
             {"written": written}, lambda: voice.out.print("\n".join(written.values()), soft_wrap=True, markup=False)

@@ -4,6 +4,8 @@ from audit.config.loading import PRESETS, load_config, merge
 from audit.config.sections import (
     AUGMENTATIONS,
     AugmentationConfig,
+    Compression,
+    CompressionConfig,
     CorruptionConfig,
     CriteriaConfig,
     DataConfig,
@@ -26,6 +28,8 @@ __all__ = [
     "AUGMENTATIONS",
     "PRESETS",
     "AugmentationConfig",
+    "Compression",
+    "CompressionConfig",
     "CorruptionConfig",
     "CriteriaConfig",
     "DataConfig",

@@ -15,6 +15,7 @@ Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
 NormName = Literal["linf", "l2", "l1"]
 Precision = Literal["float32", "bfloat16"]
+Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
 
 
 def _eps(value: Any) -> Any:
@@ -60,6 +61,11 @@ class ModelConfig(_Section):
     )
     weights: str | None = Field(
         None, description="a .safetensors, .pt, .onnx or .keras file, or hf:FOLDER; trained here when absent"
+    )
+    pretrained: str | None = Field(
+        None,
+        description="weights that training starts from, all but the last layer: a file, or torchvision for those of "
+        "torchvision:NAME in torch's cache",
     )
     mean: float | tuple[float, ...] | None = Field(
         None, description="the normalisation the model expects, images in [0, 1]"
@@ -151,6 +157,24 @@ class HardeningConfig(TrainingConfig):
     eps: Eps | None = Field(None, description="as in [robustness] by default")
 
 
+class CompressionConfig(TrainingConfig):
+    """A smaller model made from the model under test, and the training that follows (distill: that makes it)."""
+
+    enabled: bool = False
+    method: Compression = "magnitude"
+    amount: float | None = Field(
+        None,
+        gt=0,
+        description="magnitude: share of weights to prune (0.5 by default); structured: of channels (0.3); clip: the "
+        "standard deviations to clip at (2.5)",
+    )
+    student: str | None = Field(
+        None, description="the architecture distill trains: zoo, torchvision:NAME or timm:NAME; by default the parent's"
+    )
+    epochs: int = Field(3, ge=0, description="of fine-tuning after pruning or of distillation; 0 for no fine-tuning")
+    learning_rate: float = Field(1e-3, gt=0, description="at its peak")
+
+
 class RobustnessConfig(_Section):
     """Which attacks, how strong, on how many images."""
 
@@ -221,6 +245,7 @@ class RunConfig(_Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     hardening: HardeningConfig = HardeningConfig()
+    compression: CompressionConfig = CompressionConfig()
     robustness: RobustnessConfig = RobustnessConfig()
     corruptions: CorruptionConfig = CorruptionConfig()
     explanations: ExplanationConfig = ExplanationConfig()

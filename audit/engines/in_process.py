@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import nn
 
 from audit.data.dataset import Dataset
 from audit.data.slices import audit_order
@@ -17,10 +16,10 @@ from audit.errors import AuditError, EnvironmentFault, Interrupted, NotApplicabl
 from audit.evidence import Evidence
 from audit.models.under_test import ModelUnderTest
 from audit.passes.probe import choose_layout
-from audit.plan import Slice, Task
+from audit.plan import MAKERS, Slice, Task
 from audit.registry import find
 from audit.store import Store
-from audit.studies.context import Context
+from audit.studies.context import Context, Fresh
 from audit.studies.training import trained_model
 from audit.types import Batch
 
@@ -36,7 +35,7 @@ class InProcess:
     store: Store
     seed: int
     device: torch.device
-    fresh: Callable[[int], nn.Module]
+    fresh: Fresh
     loaded: Callable[[], ModelUnderTest] | None = None
     starting: Callable[[Task], None] = lambda task: None
     progress: Callable[[int, int], None] = lambda done, total: None
@@ -44,7 +43,7 @@ class InProcess:
     _models: dict[str, ModelUnderTest] = field(default_factory=dict)
 
     def compute(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Evidence]]:
-        """Evidence for each task, in order. Training that fails stops the run: nothing could follow it."""
+        """Evidence for each task, in order. A model that cannot be made stops the run: nothing could follow it."""
         for task in tasks:
             if self.stopping():
                 raise Interrupted("Stopped as asked; what was finished is kept.")
@@ -60,7 +59,7 @@ class InProcess:
         except (EnvironmentFault, UntrustedError, Interrupted):
             raise
         except Exception as fault:
-            if task.cell.study == "training":
+            if task.cell.study in MAKERS:
                 raise
             log.debug("%s failed", task.label, exc_info=True)
             name = "" if isinstance(fault, AuditError) else f"{type(fault).__name__}: "
@@ -101,7 +100,8 @@ class InProcess:
             evidence = self.store.get(identity.removeprefix("cell:"))
             if evidence is None:
                 raise AuditError("The trained model vanished from the store during the run; run the command again.")
-            return trained_model(evidence, device=self.device, module=self.fresh(self.seed))
+            student = evidence.cell.settings.get("student")
+            return trained_model(evidence, device=self.device, module=self.fresh(self.seed, student))
         if self.loaded is None:
             raise AuditError(f"No model {identity!r} was given to this run.")
         return self.loaded()

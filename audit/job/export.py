@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
 
 from audit.dossier import Dossier
+from audit.evidence import Array
 from audit.job.folder import RunFolder
 from audit.store import write_atomically
 
-PREFIX = "weights/"
+WEIGHTS, PACKED = "weights/", "packed/"
 
 
 def export_models(folder: RunFolder, dossier: Dossier) -> None:
-    """`models/ROLE.safetensors` and `models/ROLE.history.jsonl`, one row an epoch, for each model trained here."""
-    for entry in dossier.entries("training"):
+    """`models/ROLE.safetensors` and `models/ROLE.history.jsonl`, one row an epoch, for each model made
+    here; weights that were packed to int8 as they were packed."""
+    for entry in dossier.made():
         arrays = entry.evidence.arrays
-        weights = {k.removeprefix(PREFIX): np.ascontiguousarray(v) for k, v in arrays.items() if k.startswith(PREFIX)}
+        weights = _below(PACKED, arrays) or _below(WEIGHTS, arrays)
         settings = entry.task.cell.settings
         header = {
             "architecture": str(settings["architecture"]),
@@ -30,7 +33,12 @@ def export_models(folder: RunFolder, dossier: Dossier) -> None:
         }
         rows = "".join(json.dumps(row) + "\n" for row in entry.evidence.facts["history"])
         _refresh(folder.model(entry.task.role), save(weights, metadata=header))
-        _refresh(folder.history(entry.task.role), rows.encode())
+        if rows:
+            _refresh(folder.history(entry.task.role), rows.encode())
+
+
+def _below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {k.removeprefix(prefix): np.ascontiguousarray(v) for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def _refresh(path: Path, body: bytes) -> None:

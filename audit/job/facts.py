@@ -53,7 +53,7 @@ def _pixels(prepared: Prepared, positions: NDArray[np.int64]) -> NDArray[np.uint
 
 
 def _models(prepared: Prepared, dossier: Dossier) -> tuple[ModelFacts, ...]:
-    trained = {entry.task.role: _trained(entry) for entry in dossier.entries("training")}
+    trained = {entry.task.role: _trained(entry) for entry in dossier.made()}
     wrapped = prepared.wrapped()
     standard = {} if wrapped is None else {"standard": _loaded(prepared, wrapped())}
     return tuple((standard | trained).values())
@@ -68,6 +68,7 @@ def _trained(entry: Entry) -> ModelFacts:
         identity=cell.key,
         parameters=int(facts["parameters"]),
         recipe=cell.method,
+        notes=tuple(facts.get("notes", ())),
     )
 
 

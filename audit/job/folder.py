@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class RunFolder:
 
     @property
     def timing(self) -> Path:
-        """When and how long: the only file that differs between equal runs."""
+        """When and how long, on this machine: what differs between equal runs, with what the report shows of it."""
         return self.root / "timing.json"
 
     def model(self, role: str) -> Path:
@@ -52,13 +52,13 @@ class RunFolder:
         return self.root / "models" / f"{role}.history.jsonl"
 
     @property
-    def hardened(self) -> Path:
-        """Where a hardening job leaves the model it was asked for."""
+    def published(self) -> Path:
+        """Where a hardening or a compressing job leaves the model it was asked for."""
         return self.root / "model.safetensors"
 
-    def publish_hardened(self) -> None:
-        """Copy the hardened weights to where `audit harden` promises them."""
-        write_atomically(self.hardened, self.model("hardened").read_bytes())
+    def publish(self, role: str) -> None:
+        """Copy the weights of the model `role` to where the job promises them."""
+        write_atomically(self.published, self.model(role).read_bytes())
 
 
 @contextmanager
@@ -68,8 +68,8 @@ def open_run(root: Path) -> Iterator[RunFolder]:
     Raises UsageError for a folder of another format, EnvironmentFault when another run holds it or it
     cannot be written.
     """
-    _check_format(root)
     with disk_faults(root):
+        _check_format(root)
         root.mkdir(parents=True, exist_ok=True)
         probe = root / ".writable"
         probe.touch()
@@ -84,7 +84,8 @@ def open_run(root: Path) -> Iterator[RunFolder]:
             f"Another run (process {pid}) is working in {root}. Wait for it, or give another folder with --out."
         ) from None
     try:
-        owner.write_text(str(os.getpid()))
+        with disk_faults(root):
+            owner.write_text(str(os.getpid()))
         write_atomically(root / "run.json", json.dumps({"tool": "audit", "format": FORMAT}) + "\n")
         folder = RunFolder(root)
         for draft in (*root.glob(".draft-*"), *root.glob("models/.draft-*")):
@@ -92,7 +93,8 @@ def open_run(root: Path) -> Iterator[RunFolder]:
         folder.store.sweep()
         yield folder
     finally:
-        owner.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be gone
+            owner.unlink()
         lock.release()
 
 

@@ -17,10 +17,12 @@ from audit.data.image import labelled_as
 from audit.data.load import load_dataset
 from audit.data.slices import audit_order
 from audit.errors import UsageError
+from audit.job.beginnings import learns, require_new_weights, with_pretrained
 from audit.job.header import relabelled_for, wanted_size, with_header
 from audit.models.architecture import default_for
 from audit.models.choice import LoadedModel
 from audit.models.code import is_code
+from audit.models.files import sha256_of
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, load_model
 from audit.models.under_test import ModelUnderTest, resolve_device
@@ -42,13 +44,14 @@ class Prepared:
     loaded: LoadedModel | None
     trusted: tuple[Mapping[str, str], ...] = ()
 
-    def fresh(self, seed: int) -> nn.Module:
-        """A module of the run's architecture, its weights drawn from `seed`; a copy of a model that came whole."""
-        if self.loaded is not None and self.loaded.whole:
+    def fresh(self, seed: int, architecture: str | None = None) -> nn.Module:
+        """A module of `architecture`, the run's own by default, its weights drawn from `seed`; a copy of a model that
+        came whole."""
+        if self.loaded is not None and self.loaded.whole and architecture is None:
             return copy.deepcopy(self.loaded.module)
-        module, _ = fresh_module(
-            self.config.model, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed
-        )
+        model = self.config.model
+        chosen = model if architecture is None else model.model_copy(update={"architecture": architecture})
+        module, _ = fresh_module(chosen, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed)
         return module
 
     def wrapped(self) -> Callable[[], ModelUnderTest] | None:
@@ -72,13 +75,14 @@ def prepare(config: RunConfig) -> Prepared:
         labels_map=data.labels_map,
     )
     dataset = relabelled_for(dataset, data, config.model)
-    model = _resolved(config.model, dataset)
+    model = with_pretrained(_resolved(config.model, dataset), dataset.shape[0])
     config = config.model_copy(update={"model": model})
     loaded = None
     if model.weights is not None:
         loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
         config = config.model_copy(update={"model": model.model_copy(update={"architecture": loaded.architecture})})
     _require_training_images(config, dataset, loaded)
+    require_new_weights(config, loaded)
     dataset = _labelled(config, dataset, loaded)
     prepared = Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
     _require_running(prepared)
@@ -123,9 +127,10 @@ def _resolved(model: ModelConfig, dataset: Dataset) -> ModelConfig:
 
 
 def _require_training_images(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> None:
-    if dataset.train is not None or (loaded is not None and not config.hardening.enabled):
+    trains = config.hardening.enabled or learns(config.compression)
+    if dataset.train is not None or (loaded is not None and not trains):
         return
-    lacking = "no --model was given" if loaded is None else "hardening needs some"
+    lacking = "no --model was given" if loaded is None else "hardening and fine-tuning need some"
     remedy = "or a checkpoint with --model" if loaded is None else "or --no-harden"
     raise UsageError(f"{dataset.name} has no training images, and {lacking}: give data with a train folder, {remedy}.")
 
@@ -135,11 +140,15 @@ def _require_running(prepared: Prepared) -> None:
     maker = prepared.wrapped()
     if maker is not None:
         maker()
-        return
-    dataset = prepared.dataset
-    ModelUnderTest(
-        prepared.fresh(prepared.config.seed), classes=dataset.classes, input_shape=dataset.shape, device=prepared.device
-    )
+    else:
+        _run_fresh(prepared, None)
+    if prepared.config.compression.enabled and prepared.config.compression.student is not None:
+        _run_fresh(prepared, prepared.config.compression.student)
+
+
+def _run_fresh(prepared: Prepared, architecture: str | None) -> None:
+    dataset, module = prepared.dataset, prepared.fresh(prepared.config.seed, architecture)
+    ModelUnderTest(module, classes=dataset.classes, input_shape=dataset.shape, device=prepared.device)
 
 
 def _suspicious(prepared: Prepared) -> Prepared:
@@ -173,6 +182,7 @@ def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) ->
         train=train.fingerprint if train else "",
         train_examples=len(train) if train else 0,
         loaded=f"file:{loaded.identity}" if loaded else None,
+        pretrained=sha256_of(Path(config.model.pretrained)) if config.model.pretrained else "",
         masked=dataset.test.masks is not None,
     )
 

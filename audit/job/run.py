@@ -20,6 +20,7 @@ from audit.job.folder import RunFolder, open_run
 from audit.job.prepare import Prepared, prepare
 from audit.plan import AuditPlan, Task
 from audit.planning import Scope, make_plan
+from audit.report.compression import latencies_of, read_latencies
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
 from audit.report.schema import AuditDocument
@@ -113,8 +114,8 @@ def _run_in(
     export_models(folder, dossier)
     document = build_document(dossier, prepared.config, gather_facts(prepared, dossier))
     write_atomically(folder.document, to_json(document))
-    write_atomically(folder.report, render_html(document))
     write_atomically(folder.timing, _timing(begun, time.monotonic() - clock, dossier))
+    write_atomically(folder.report, render_html(document, latencies=read_latencies(folder.timing)))
     return Outcome(folder, document, dossier)
 
 
@@ -124,5 +125,10 @@ def _timing(begun: datetime, seconds: float, dossier: Dossier) -> str:
         for task in dossier.plan.tasks
         if task.cell.key in dossier.evidence
     }
-    body = {"begun": begun.isoformat(timespec="seconds"), "seconds": round(seconds, 3), "cell_seconds": cells}
+    body = {
+        "begun": begun.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "cell_seconds": cells,
+        "latency": latencies_of(dossier),
+    }
     return json.dumps(body, indent=2) + "\n"

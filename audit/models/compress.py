@@ -6,7 +6,6 @@ Each gives a plain float32 module, so that every attack and every attribution ap
 from __future__ import annotations
 
 import copy
-import statistics
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,28 @@ Masks = Mapping[str, Tensor]
 """By parameter name, 1.0 where a weight is kept and 0.0 where it is pruned."""
 
 _LEVELS = 127
-_RUNS = 9
+_RUNS = 15
+_SCALE = ".scale"
+
+AMOUNTS: Mapping[str, float] = {"magnitude": 0.5, "structured": 0.3, "clip": 2.5}
+"""The usual amount of each method that has one: shares to prune, standard deviations to clip at."""
+
+
+def amount_of(method: str, given: float | None) -> float | None:
+    """The amount of a compression, its usual one where none is given.
+
+    Raises UsageError for a method that takes none, a share outside (0, 1) or a distance not above 0.
+    """
+    if method not in AMOUNTS:
+        if given is not None:
+            raise UsageError(f"{method} takes no amount, and {given:g} was given; leave --amount out.")
+        return None
+    amount = AMOUNTS[method] if given is None else given
+    if method == "clip":
+        _require_distance(amount)
+    else:
+        _require_share(amount)
+    return amount
 
 
 def prune_weights(module: nn.Module, share: float) -> tuple[nn.Module, Masks]:
@@ -60,8 +80,7 @@ def prune_channels(module: nn.Module, share: float) -> tuple[nn.Module, Masks]:
 
 def clip_weights(module: nn.Module, deviations: float) -> nn.Module:
     """A copy with the weights of every matrix clamped to its mean plus or minus `deviations` standard deviations."""
-    if deviations <= 0:
-        raise UsageError(f"Weights can be clipped at a positive number of standard deviations, not at {deviations:g}.")
+    _require_distance(deviations)
     twin = copy.deepcopy(module)
     with torch.no_grad():
         for weight in _matrices(twin).values():
@@ -85,8 +104,18 @@ def quantise(module: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
             shaped = scale.view(-1, *[1] * (weight.ndim - 1))
             levels = (weight / shaped).round().clamp(-_LEVELS, _LEVELS)
             weight.copy_(levels * shaped)
-            packed |= {name: levels.to(torch.int8), f"{name}.scale": scale}
+            packed |= {name: levels.to(torch.int8), f"{name}{_SCALE}": scale}
     return twin, packed
+
+
+def unpack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The float32 state dict that `quantise` packed; any other as it is."""
+    packed = {name for name, value in state.items() if value.dtype == torch.int8 and f"{name}{_SCALE}" in state}
+    scales = {f"{name}{_SCALE}" for name in packed}
+    plain = {name: value for name, value in state.items() if name not in packed | scales}
+    return plain | {
+        name: state[name] * state[f"{name}{_SCALE}"].view(-1, *[1] * (state[name].ndim - 1)) for name in packed
+    }
 
 
 @contextmanager
@@ -133,16 +162,18 @@ def footprint(module: nn.Module, packed: Mapping[str, Tensor] | None = None) -> 
     )
 
 
-def latency(module: nn.Module, images: Tensor) -> float:
-    """Seconds for one forward of `images`, the median of a few runs after a first that is not counted."""
-    training = module.training
-    module.eval()
+def paired_latency(first: nn.Module, second: nn.Module, images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Seconds for one forward of `images` by each of two modules, in turn, run by run: what slows the machine for a
+    moment slows both. A first run of each is not counted."""
+    modes = first.training, second.training
+    first.eval(), second.eval()
     try:
         with torch.no_grad():
-            runs = [_seconds(module, images) for _ in range(_RUNS + 1)]
+            runs = [(_seconds(first, images), _seconds(second, images)) for _ in range(_RUNS + 1)]
     finally:
-        module.train(training)
-    return statistics.median(runs[1:])
+        first.train(modes[0]), second.train(modes[1])
+    ours, theirs = zip(*runs[1:], strict=True)
+    return ours, theirs
 
 
 def _seconds(module: nn.Module, images: Tensor) -> float:
@@ -168,6 +199,11 @@ def _apply(module: nn.Module, masks: Masks) -> None:
     for name, parameter in module.named_parameters():
         if name in masks:
             parameter.mul_(masks[name])
+
+
+def _require_distance(deviations: float) -> None:
+    if deviations <= 0:
+        raise UsageError(f"Weights can be clipped at a positive number of standard deviations, not at {deviations:g}.")
 
 
 def _require_share(share: float) -> None:

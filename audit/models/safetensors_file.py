@@ -10,12 +10,13 @@ from safetensors.torch import load as parse
 
 from audit.errors import ModelError
 from audit.models.choice import Content, Vouched
+from audit.models.compress import unpack
 from audit.models.files import read_whole
 from audit.models.state_dict import unwrapped
 
 
 def read(path: Path, trust: Sequence[Vouched]) -> Content:
-    """The state dict of a .safetensors file, on the CPU. Raises ModelError when the file is damaged."""
+    """The state dict of a .safetensors file, on the CPU, int8 weights as float32. Raises ModelError when damaged."""
     body = read_whole(path)
     try:
         state = parse(body)
@@ -23,4 +24,4 @@ def read(path: Path, trust: Sequence[Vouched]) -> Content:
         raise ModelError(
             f"{path.name} is not a whole safetensors file ({fault}); export or download it again."
         ) from fault
-    return unwrapped(state, path.name)
+    return unwrapped(unpack(state), path.name)

@@ -60,8 +60,9 @@ class Draft:
         version: str = "1",
         threat: Mapping[str, Any] | None = None,
         inputs: Mapping[str, Task] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> Task:
-        """Plan a cell; its wave is the first after its model and its inputs."""
+        """Plan a cell; its wave is the first after its model and its inputs; `context` is what its key leaves out."""
         inputs = inputs or {}
         fingerprint = self.subject.train if examples.split == "train" else self.subject.test
         cell = Cell(
@@ -76,7 +77,7 @@ class Draft:
             inputs={name: task.cell.key for name, task in inputs.items()},
         )
         wave = max([model.wave, *(task.wave + 1 for task in inputs.values())])
-        task = Task(cell, model.role, examples, wave)
+        task = Task(cell, model.role, examples, wave, context or {})
         self.tasks.append(task)
         return task
 

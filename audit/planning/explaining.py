@@ -41,8 +41,6 @@ def plan_explanations(draft: Draft, model: Model, robust: Task) -> dict[str, Tas
 
 def plan_drift_between(draft: Draft, second: Model, before: dict[str, Task], after: dict[str, Task]) -> None:
     """How each method's maps moved from one model to the next."""
-    if not draft.config.explanations.drift:
-        return
     for name in (name for name in before if name in after):
         inputs = {"first": before[name], "second": after[name]}
         draft.add("drift", name, second, draft.shown, settings={"kind": "between-models"}, inputs=inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from audit.config import RunConfig
+from audit.errors import UsageError
 from audit.plan import AuditPlan, Slice, Task
 from audit.planning.draft import Draft, Model
 from audit.planning.evaluation import (
@@ -18,7 +19,7 @@ from audit.planning.evaluation import (
 )
 from audit.planning.explaining import plan_drift_between, plan_explanations
 from audit.planning.subject import Subject, curve_eps
-from audit.planning.training import plan_training
+from audit.planning.training import plan_compression, plan_training
 from audit.threat import ThreatModel
 
 Scope = Literal["train", "audit"]
@@ -40,12 +41,27 @@ def make_plan(config: RunConfig, subject: Subject, scope: Scope = "audit") -> Au
 
 def _plan_audits(draft: Draft, standard: Model) -> None:
     before = _plan_audit(draft, standard)
-    if draft.config.hardening.enabled:
-        hardened = plan_training(draft, "hardened", draft.config.hardening, standard)
-        plan_accuracy(draft, hardened)
-        plan_drift_between(draft, hardened, before, _plan_audit(draft, hardened))
+    second = _plan_second(draft, standard)
+    if second is not None:
+        plan_accuracy(draft, second)
+        after = _plan_audit(draft, second)
+        if draft.config.explanations.drift or draft.config.compression.enabled:
+            plan_drift_between(draft, second, before, after)
     if draft.config.explanations.calibration:
         draft.add("calibration-of-the-tool", "oracles", Model("standard", ""), Slice("test", 0, 0))
+
+
+def _plan_second(draft: Draft, standard: Model) -> Model | None:
+    """The model that is audited beside the first: a hardened or a smaller one."""
+    config = draft.config
+    if config.compression.enabled and config.hardening.enabled:
+        raise UsageError(
+            "A run compares two models, and this one would harden and compress: set hardening.enabled or "
+            "compression.enabled to false, and give the other's --model to a second run."
+        )
+    if config.compression.enabled:
+        return plan_compression(draft, standard)
+    return plan_training(draft, "hardened", config.hardening, standard) if config.hardening.enabled else None
 
 
 def _plan_audit(draft: Draft, model: Model) -> dict[str, Task]:

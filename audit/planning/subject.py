@@ -10,8 +10,8 @@ from audit.config import RunConfig
 @dataclass(frozen=True)
 class Subject:
     """`train` and `test` are fingerprints, with `train_examples` and `test_examples` behind them; `loaded` is the
-    identity of a model that came as a file, None where one is trained; `masked` whether the test images say where
-    their objects lie."""
+    identity of a model that came as a file, None where one is trained; `pretrained` the SHA-256 of the weights that
+    training starts from, "" for none; `masked` whether the test images say where their objects lie."""
 
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
@@ -21,6 +21,7 @@ class Subject:
     train: str = ""
     train_examples: int = 0
     loaded: str | None = None
+    pretrained: str = ""
     masked: bool = False
 
     @property

@@ -5,39 +5,113 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from audit.config import HardeningConfig, TrainingConfig
-from audit.plan import Slice
+from audit.config import CompressionConfig, HardeningConfig, TrainingConfig
+from audit.errors import UsageError
+from audit.models.compress import amount_of
+from audit.plan import Slice, Task
 from audit.planning.draft import Draft, Model
 from audit.planning.subject import headline_eps
-from audit.registry import find
+from audit.registry import Method, find
 
-_NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch"}
+_NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student"}
+"""Keys of a training section that are the plan's business: they stand in the cell elsewhere, or not at all."""
 
 
 def plan_training(draft: Draft, role: str, training: TrainingConfig, start: Model | None = None) -> Model:
-    """A model trained here, from new weights or from those of `start`."""
+    """A model trained here: from new weights, from pretrained ones or from those of `start`; a recipe with a teacher
+    learns from `start` instead. Raises UsageError where there is none."""
     recipe = find("recipe", training.recipe)
     hardening = training if isinstance(training, HardeningConfig) else None
+    if recipe.facts.get("teacher"):
+        return _plan_taught(draft, role, training, recipe, start)
     warm = start if hardening is None or not hardening.from_scratch else None
+    adopted = draft.subject.pretrained if warm is None else ""
     task = draft.add(
         "training",
         recipe.name,
         Model(role, warm.identity if warm and not warm.task else ""),
-        Slice("train", 0, draft.subject.train_examples),
-        settings={
-            "architecture": draft.subject.architecture,
-            "classes": list(draft.subject.classes),
-            "input_shape": list(draft.subject.shape),
-            "mean": draft.config.model.mean,
-            "std": draft.config.model.std,
-            "training": training.model_dump(mode="json", exclude=_NOT_TRAINING)
-            | {"recipe_settings": recipe.settings(training.recipe_settings)},
-        },
+        _images(draft),
+        settings=_settings(draft, training, recipe) | ({"pretrained": adopted} if adopted else {}),
         version=recipe.full_version,
         threat=_threat(draft, hardening) if recipe.facts["adversarial"] else None,
         inputs={"start": warm.task} if warm and warm.task else {},
+        context={"pretrained": draft.config.model.pretrained} if adopted else {},
     )
+    return _made(role, task)
+
+
+def plan_compression(draft: Draft, parent: Model) -> Model:
+    """The smaller model made of `parent`, fine-tuned after pruning and taught in distillation.
+
+    Raises UsageError for an amount or a student that the method has no use for.
+    """
+    config = draft.config.compression
+    _require_sense(config)
+    trained = config.method in TRAINED and config.epochs > 0
+    recipe = find("recipe", "distill" if config.method == "distill" else config.recipe)
+    training = config.model_copy(update={"recipe": recipe.name})
+    settings = _settings(draft, training, recipe) | {
+        "architecture": config.student or draft.subject.architecture,
+        "amount": amount_of(config.method, config.amount),
+        "student": config.student,
+    }
+    task = draft.add(
+        "compression",
+        config.method,
+        Model("compressed", parent.identity, parent.task),
+        _images(draft) if trained else Slice("train", 0, 0),
+        settings=settings if trained else settings | {"training": None},
+        version=recipe.full_version if trained else "1",
+        threat=_threat(draft, None) if trained and recipe.facts["adversarial"] else None,
+    )
+    return _made("compressed", task)
+
+
+TRAINED = ("magnitude", "structured", "distill")
+"""The compressions that are followed by training, or consist of it."""
+
+
+def _plan_taught(draft: Draft, role: str, training: TrainingConfig, recipe: Method, teacher: Model | None) -> Model:
+    if teacher is None:
+        raise UsageError(
+            f"Recipe {recipe.name!r} learns from another model, and none is there: use audit compress --method distill "
+            "--model TEACHER, or the recipe under [hardening]."
+        )
+    model = Model(role, teacher.identity, teacher.task)
+    settings = _settings(draft, training, recipe)
+    task = draft.add("training", recipe.name, model, _images(draft), settings=settings, version=recipe.full_version)
+    return _made(role, task)
+
+
+def _require_sense(config: CompressionConfig) -> None:
+    amount_of(config.method, config.amount)
+    if config.method == "distill" and config.epochs == 0:
+        raise UsageError("Distillation is training: give --epochs of at least 1.")
+    if config.student and config.method != "distill":
+        raise UsageError(
+            f"Only distill trains another architecture; leave --student out, or give --method distill, "
+            f"not {config.method}."
+        )
+
+
+def _made(role: str, task: Task) -> Model:
     return Model(role, f"cell:{task.cell.key}", task)
+
+
+def _images(draft: Draft) -> Slice:
+    return Slice("train", 0, draft.subject.train_examples)
+
+
+def _settings(draft: Draft, training: TrainingConfig, recipe: Method) -> dict[str, Any]:
+    return {
+        "architecture": draft.subject.architecture,
+        "classes": list(draft.subject.classes),
+        "input_shape": list(draft.subject.shape),
+        "mean": draft.config.model.mean,
+        "std": draft.config.model.std,
+        "training": training.model_dump(mode="json", exclude=_NOT_TRAINING)
+        | {"recipe_settings": recipe.settings(training.recipe_settings)},
+    }
 
 
 def _threat(draft: Draft, hardening: HardeningConfig | None) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from audit.dossier import Dossier
 from audit.errors import UsageError
 from audit.evidence import Finding
 from audit.report import attack_evidence, further, measured, paired
+from audit.report.compression import compressions
 from audit.report.facts import ModelFacts, RunFacts
 from audit.report.gallery import gallery
 from audit.report.headline import overall, ranked, sentences_of
@@ -58,6 +59,7 @@ def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> Audi
         explanations=[part for role in roles for part in measured.explanations(dossier, role)],
         faithfulness=[row for role in roles for row in paired.faithfulness(dossier, role)],
         comparison=paired.comparison(dossier),
+        compression=compressions(dossier),
         gallery=items[: config.report.gallery],
         gaps=measured.gaps(dossier),
         example_ids=list(about.ids),
@@ -139,7 +141,7 @@ def _subject(config: RunConfig, dossier: Dossier, about: RunFacts) -> Subject:
 
 
 def _model(facts: ModelFacts, dossier: Dossier) -> AuditedModel:
-    trained = [e for e in dossier.entries("training", role=facts.role) if e.evidence.status == "measured"]
+    trained = [e for e in dossier.made(role=facts.role) if e.evidence.status == "measured"]
     learnt = trained[0] if trained else None
     return AuditedModel(
         role=facts.role,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
 from audit.errors import unknown_name
+from audit.report.compression import LatencyRow
 from audit.report.schema import AuditDocument
 
 
@@ -18,12 +19,13 @@ class Format:
     file: str
     function: str
     translated: bool = False
+    timed: bool = False
 
 
 FORMATS: Mapping[str, Format] = {
     form.name: form
     for form in (
-        Format("html", "report.html", "audit.report.html:render_html", translated=True),
+        Format("html", "report.html", "audit.report.html:render_html", translated=True, timed=True),
         Format("junit", "junit.xml", "audit.report.junit:render_junit"),
         Format("sarif", "audit.sarif", "audit.report.sarif:render_sarif"),
         Format("md", "summary.md", "audit.report.markdown:render_markdown", translated=True),
@@ -42,9 +44,11 @@ def chosen(names: str) -> tuple[Format, ...]:
     return tuple(found)
 
 
-def render(document: AuditDocument, form: Format, *, language: str = "en") -> str:
-    """The document in that format; `language` for those that are translated."""
+def render(document: AuditDocument, form: Format, *, language: str = "en", latencies: Sequence[LatencyRow] = ()) -> str:
+    """The document in that format; `language` for those that are translated, `latencies` for those that show them."""
     module, name = form.function.split(":")
     function = getattr(import_module(module), name)
-    rendered: str = function(document, language=language) if form.translated else function(document)
+    asked = {"language": language} if form.translated else {}
+    timed = {"latencies": latencies} if form.timed else {}
+    rendered: str = function(document, **asked, **timed)
     return rendered

@@ -16,6 +16,7 @@ from audit.assets import folder
 from audit.checks.names import written
 from audit.checks.readings import threat_text
 from audit.report.compare import RunComparison
+from audit.report.compression import LatencyRow
 from audit.report.locale import load_locale
 from audit.report.page import page
 from audit.report.schema import AuditDocument
@@ -23,8 +24,11 @@ from audit.report.text import visible
 from audit.report.values import Share
 
 
-def render_html(document: AuditDocument, *, language: str = "en") -> str:
-    """The page in `language`. Pure: the same document gives the same text. Raises UsageError for a language unknown."""
+def render_html(document: AuditDocument, *, language: str = "en", latencies: Sequence[LatencyRow] = ()) -> str:
+    """The page in `language`, with the `latencies` of a compressed model where its run kept them.
+
+    Pure: the same document gives the same text. Raises UsageError for a language unknown.
+    """
     style, script = _asset("report.css"), _asset("report.js")
     return (
         _environment()
@@ -33,6 +37,7 @@ def render_html(document: AuditDocument, *, language: str = "en") -> str:
             d=document,
             t=load_locale(language),
             page=page(document, load_locale(language)),
+            latencies=latencies,
             style=Markup(style),
             script=Markup(script),
             policy=_policy(style, script),

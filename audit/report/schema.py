@@ -8,6 +8,7 @@ from pydantic import Field
 
 from audit.evidence import Status, Verdict
 from audit.report.attack_evidence import ControlRow, DistanceRow, TriggerRow
+from audit.report.compression import CompressionPart
 from audit.report.further_parts import CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
 from audit.report.values import Cost, Heatmap, Part, Picture, Share
 
@@ -190,7 +191,7 @@ class GalleryItem(Part):
 
 
 class ComparisonRow(Part):
-    """Standard against hardened on the same examples (paired): what newly broke and what was mended."""
+    """The first model against the second on the same examples (paired): what newly broke and what was mended."""
 
     quantity: str
     before: Share
@@ -265,6 +266,7 @@ class AuditDocument(Part):
     explanations: list[ExplanationPart]
     faithfulness: list[FaithfulnessRow]
     comparison: list[ComparisonRow]
+    compression: list[CompressionPart] = Field(default_factory=list)
     gallery: list[GalleryItem]
     certificates: list[CertificatePart] = Field(default_factory=list)
     attack_controls: list[ControlRow] = Field(default_factory=list)

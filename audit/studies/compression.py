@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from audit.models.compress import (
     clip_weights,
     footprint,
     kept_pruned,
-    latency,
+    paired_latency,
     prune_channels,
     prune_weights,
     quantise,
@@ -26,80 +26,107 @@ from audit.models.compress import (
 from audit.models.under_test import ModelUnderTest
 from audit.registry import study
 from audit.studies.context import Context
-from audit.studies.training import WEIGHTS
+from audit.studies.training import PACKED, WEIGHTS
 from audit.threat import ThreatModel
 from audit.training.loop import Trained, fit
 from audit.training.watch import Watch
 
-Packed = Mapping[str, Tensor] | None
-Compressed = tuple[nn.Module, Masks, Packed]
 
-METHODS: Mapping[str, Callable[[nn.Module, float], Compressed]] = {
-    "prune-weights": lambda module, amount: (*prune_weights(module, amount), None),
-    "prune-channels": lambda module, amount: (*prune_channels(module, amount), None),
-    "clip-weights": lambda module, amount: (clip_weights(module, amount), {}, None),
-    "int8": lambda module, amount: (*_quantised(module),),
+@dataclass(frozen=True)
+class Variant:
+    """A smaller `module`; `masks` of what must stay pruned; `packed`, what is stored instead of float32 weights."""
+
+    module: nn.Module
+    masks: Masks = field(default_factory=dict)
+    packed: Mapping[str, Tensor] | None = None
+
+
+METHODS: Mapping[str, Callable[[nn.Module, float], Variant]] = {
+    "magnitude": lambda module, amount: Variant(*prune_weights(module, amount)),
+    "structured": lambda module, amount: Variant(*prune_channels(module, amount)),
+    "clip": lambda module, amount: Variant(clip_weights(module, amount)),
+    "int8": lambda module, _: _quantised(module),
 }
 """By name, what makes a smaller module of a module and the method's one number."""
+DISTILL = "distill"
 
 
 @study()
 def compression(context: Context, cell: Cell) -> Evidence:
     """Compress the model of the cell by `cell.method`, and train it a little further where `cell.settings` say so.
 
-    Settings: `amount`, the share to prune or the standard deviations to clip at (int8 needs none); `classes`
-    and `input_shape`; `fine_tuning`, a training configuration or None. The facts hold the size of the parent
-    and of the variant in numbers and bytes; the environment how long both take on one image and on 64.
+    Settings: `amount`, the share to prune or the standard deviations to clip at (None for int8 and distill); `student`,
+    the architecture distill trains (None: the run's own); `classes` and `input_shape`; `training`, of the
+    fine-tuning or the distillation, or None. The arrays are the float32 weights, and what is stored instead of them
+    where that is smaller; the facts hold the size of the parent and of the variant in numbers and bytes; the
+    environment the seconds both took, run by run, on one image and on 64.
     """
-    if cell.method not in METHODS:
-        raise unknown_name("compression", cell.method, METHODS)
+    if cell.method not in (*METHODS, DISTILL):
+        raise unknown_name("compression", cell.method, (*METHODS, DISTILL))
     parent = context.model()
-    module, masks, packed = METHODS[cell.method](parent.net, float(cell.settings.get("amount", 0)))
-    tuned = _fine_tuned(context, cell, parent, module, masks) if cell.settings.get("fine_tuning") else None
+    before = parent.passes.forwards
+    made = _student(context, cell) if cell.method == DISTILL else METHODS[cell.method](parent.net, _amount(cell))
+    tuned = _fine_tuned(context, cell, parent, made) if cell.settings.get("training") else None
+    taught = parent.passes.forwards - before
     if tuned is not None:
-        module.load_state_dict(tuned.weights)
+        made.module.load_state_dict(tuned.weights)
+    arrays = {WEIGHTS: made.module.state_dict(), PACKED: made.packed or {}}
     return Evidence(
         cell,
         "measured",
-        arrays={WEIGHTS + name: value.cpu().numpy() for name, value in module.state_dict().items()},
+        arrays={prefix + name: value.cpu().numpy() for prefix, kept in arrays.items() for name, value in kept.items()},
         facts={
             "mean": list(parent.mean),
             "std": list(parent.std),
+            "parameters": sum(parameter.numel() for parameter in made.module.parameters()),
             "parent": asdict(footprint(parent.net)),
-            "variant": asdict(footprint(module, packed)),
+            "variant": asdict(footprint(made.module, made.packed)),
             "history": [] if tuned is None else [dict(row) for row in tuned.history],
+            "notes": [] if tuned is None else list(tuned.notes),
         },
-        forwards=0 if tuned is None else tuned.passes.forwards,
+        forwards=taught + (0 if tuned is None else tuned.passes.forwards),
         backwards=0 if tuned is None else tuned.passes.backwards,
-        environment={"seconds": {"parent": _speed(parent, parent.net), "variant": _speed(parent, module)}},
+        environment={"latency": _latencies(parent, made.module)},
     )
 
 
-def _quantised(module: nn.Module) -> Compressed:
+def _amount(cell: Cell) -> float:
+    return float(cell.settings.get("amount") or 0)
+
+
+def _quantised(module: nn.Module) -> Variant:
     twin, packed = quantise(module)
-    return twin, {}, packed
+    return Variant(twin, packed=packed)
 
 
-def _fine_tuned(context: Context, cell: Cell, parent: ModelUnderTest, module: nn.Module, masks: Masks) -> Trained:
-    for parameter in module.parameters():
+def _student(context: Context, cell: Cell) -> Variant:
+    name = cell.settings.get("student")
+    return Variant(context.fresh(cell.seed, name) if name else context.fresh(cell.seed))
+
+
+def _fine_tuned(context: Context, cell: Cell, parent: ModelUnderTest, made: Variant) -> Trained:
+    for parameter in made.module.parameters():
         parameter.requires_grad_(True)
     threat: Mapping[str, Any] | None = cell.threat
-    with kept_pruned(module, masks):
+    with kept_pruned(made.module, made.masks):
         return fit(
-            module,
+            made.module,
             context.batch(),
-            TrainingConfig.model_validate(cell.settings["fine_tuning"]),
+            TrainingConfig.model_validate(cell.settings["training"]),
             classes=len(cell.settings["classes"]),
             threat=None if threat is None else ThreatModel(threat["norm"], threat["eps"]),
             seed=cell.seed,
             mean=parent.mean,
             std=parent.std,
             device=context.device,
+            teacher=parent.module if cell.method == DISTILL else None,
             watch=Watch(context.scratch, context.progress, context.stopping),
         )
 
 
-def _speed(parent: ModelUnderTest, module: nn.Module) -> dict[str, float]:
+def _latencies(parent: ModelUnderTest, module: nn.Module) -> list[dict[str, Any]]:
     noise = torch.rand(64, *parent.input_shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
     images = noise.to(parent.device).contiguous(memory_format=torch.channels_last)
-    return {"1": latency(module, images[:1]), "64": latency(module, images)}
+    module = module.to(parent.device).to(memory_format=torch.channels_last)
+    rows = ((count, *paired_latency(parent.net, module, images[:count])) for count in (1, len(images)))
+    return [{"images": count, "parent": list(old), "variant": list(new)} for count, old, new in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -13,6 +14,14 @@ from audit.evidence import Evidence
 from audit.models.under_test import ModelUnderTest
 from audit.plan import Task
 from audit.types import Batch
+
+
+class Fresh(Protocol):
+    """Makes modules with new weights."""
+
+    def __call__(self, seed: int, architecture: str | None = None) -> nn.Module:
+        """One of the architecture named, or of the run's own, drawn from `seed`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class Context:
 
     task: Task
     model: Callable[[], ModelUnderTest]
-    fresh: Callable[[int], nn.Module]
+    fresh: Fresh
     batch: Callable[[], Batch]
     evidence: Callable[[str], Evidence]
     scratch: Path

@@ -28,6 +28,8 @@ from audit.training.transfer import adopt
 from audit.training.watch import Watch
 
 WEIGHTS = "weights/"
+PACKED = "packed/"
+"""Prefixes of arrays: the float32 state dict, and what is stored instead of it where that is smaller."""
 HISTORY_FILE = "history.jsonl"
 
 

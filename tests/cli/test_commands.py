@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from audit.cli.app import app
 
-COMMANDS = ("run", "plan", "train", "harden", "predict", "report", "check", "compare", "methods", "doctor", "schema")
+COMMANDS = ("run", "plan", "train", "harden", "compress", "predict", "report", "check", "compare", "methods", "doctor", "schema")
 
 
 def call(*words: object) -> Result:

@@ -11,13 +11,15 @@ from torch import nn
 from audit.config import TrainingConfig
 from audit.errors import UsageError
 from audit.models.compress import (
+    amount_of,
     clip_weights,
     footprint,
     kept_pruned,
-    latency,
+    paired_latency,
     prune_channels,
     prune_weights,
     quantise,
+    unpack,
 )
 from audit.training.loop import fit
 from tests.training.toy import same_weights, thirds, tiny_net
@@ -114,11 +116,39 @@ def test_footprints_count_what_is_stored() -> None:
     assert footprint(wide, quantise(wide)[1]).bytes < 0.27 * footprint(wide).bytes
 
 
-def test_latency_is_that_of_a_forward_and_leaves_the_mode_alone() -> None:
-    net = tiny_net(norm=True).train()
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    assert latency(net, torch.rand(4, 1, 9, 9)) > 0
-    assert net.training and same_weights(net.state_dict(), before)
+def test_latencies_are_taken_in_turn_and_leave_the_modes_alone() -> None:
+    order: list[str] = []
+    first, second = tiny_net(norm=True).train(), tiny_net().eval()
+    first.register_forward_hook(lambda *_: order.append("first"))
+    second.register_forward_hook(lambda *_: order.append("second"))
+    before = {name: value.clone() for name, value in first.state_dict().items()}
+    ours, theirs = paired_latency(first, second, torch.rand(4, 1, 9, 9))
+    assert order == ["first", "second"] * 16
+    assert len(ours) == len(theirs) == 15 and min(*ours, *theirs) > 0
+    assert first.training and not second.training and same_weights(first.state_dict(), before)
+
+
+def test_a_packed_model_unpacks_to_the_quantised_one_and_others_stay_as_they_are() -> None:
+    net = tiny_net(norm=True)
+    twin, packed = quantise(net)
+    assert unpack(packed).keys() == twin.state_dict().keys()
+    assert all(torch.equal(unpack(packed)[name], value) for name, value in twin.state_dict().items())
+    assert same_weights(unpack(net.state_dict()), net.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "amount"), [("magnitude", None, 0.5), ("clip", 3.0, 3.0), ("int8", None, None)]
+)
+def test_an_amount_is_the_given_one_or_the_usual(method: str, given: float | None, amount: float | None) -> None:
+    assert amount_of(method, given) == amount
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "words"), [("int8", 0.5, "takes no amount"), ("structured", 3.0, "between 0 and 1")]
+)
+def test_an_amount_without_meaning_is_refused(method: str, given: float, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        amount_of(method, given)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 50.0])

@@ -1,0 +1,83 @@
+"""Where the weights of a training come from: drawn anew, or pretrained elsewhere; checked before a run begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from audit.config import CompressionConfig, ModelConfig, RunConfig
+from audit.errors import ModelError, UsageError
+from audit.job.header import header_of
+from audit.models.choice import LoadedModel
+from audit.models.code import is_code
+from audit.models.files import existing
+from audit.models.load import read_checkpoint
+from audit.planning.training import TRAINED
+
+_TORCHVISION = "torchvision"
+
+
+def learns(compression: CompressionConfig) -> bool:
+    """Whether compressing takes training images."""
+    return compression.enabled and compression.method in TRAINED and compression.epochs > 0
+
+
+def with_pretrained(model: ModelConfig, channels: int) -> ModelConfig:
+    """`model` with the path of its pretrained weights written out, and the normalisation they were trained with where
+    the file names it and the configuration does not.
+
+    Raises ModelError for a file that is absent or holds a whole model, UsageError beside a loaded model.
+    """
+    if model.pretrained is None:
+        return model
+    if model.weights is not None:
+        raise UsageError(
+            "--pretrained starts a training from weights of other classes, and --model loads a finished model: give "
+            "one of the two."
+        )
+    path = _cached(model) if model.pretrained == _TORCHVISION else existing(model.pretrained)
+    if read_checkpoint(path, ()).state is None:
+        raise ModelError(f"{path.name} holds a whole model, where a state dict of pretrained weights was expected.")
+    return model.model_copy(update={"pretrained": str(path), **_normalisation(model, path, channels)})
+
+
+def require_new_weights(config: RunConfig, loaded: LoadedModel | None) -> None:
+    """A model that came whole, without an architecture to build again, cannot be trained from new weights.
+
+    Raises UsageError, also for a student that is code.
+    """
+    student = config.compression.student
+    if student is not None and is_code(student):
+        raise UsageError(f"The student {student!r} is code; name one of the zoo, torchvision:NAME or timm:NAME.")
+    if loaded is None or not loaded.whole:
+        return
+    if config.hardening.enabled and config.hardening.from_scratch:
+        raise UsageError(
+            f"{loaded.origin} brings its own architecture, which cannot be built again with new weights; leave "
+            "--from-scratch out, or give a state dict with --architecture."
+        )
+    if config.compression.enabled and config.compression.method == "distill" and student is None:
+        raise UsageError(
+            f"{loaded.origin} brings its own architecture, which cannot be built again with new weights; name the "
+            "student's with --student."
+        )
+
+
+def _cached(model: ModelConfig) -> Path:
+    from audit.training.transfer import cached_torchvision_weights
+
+    library, _, name = model.architecture.partition(":")
+    if library != _TORCHVISION:
+        raise UsageError(
+            f"--pretrained torchvision goes with --architecture torchvision:NAME, not with {model.architecture!r}; "
+            "give a file of weights."
+        )
+    return cached_torchvision_weights(name)
+
+
+def _normalisation(model: ModelConfig, path: Path, channels: int) -> dict[str, tuple[float, ...]]:
+    header = header_of(str(path))
+    if "mean" not in header or model.mean is not None or model.std is not None:
+        return {}
+    found = {name: tuple(json.loads(header[name])) for name in ("mean", "std")}
+    return found if len(found["mean"]) == channels else {}

@@ -1,0 +1,94 @@
+"""What compressing a model saved: its size in the document, its speed beside the run, where no bytes are promised."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audit.checks.readings import measured
+from audit.dossier import Dossier, Entry
+from audit.report.values import Part
+from audit.statistics import Interval, bootstrap_mean
+
+BETWEEN = "between-models"
+"""The condition of the measurements that compare the maps of two models."""
+
+
+class SizePart(Part):
+    """A model's parameters, those that are not zero, the bytes of its weights as stored, and those after zlib."""
+
+    parameters: int
+    nonzero: int
+    bytes: int
+    compressed_bytes: int
+
+
+class CompressionPart(Part):
+    """A smaller model beside its parent. `amount` is the method's one number, None where it has none; of `explained`
+    images both predict the same class on `same_prediction`: only their maps are compared."""
+
+    role: str
+    method: str
+    amount: float | None
+    architecture: str
+    fine_tuned_epochs: int
+    parent: SizePart
+    variant: SizePart
+    explained: int
+    same_prediction: int
+
+
+@dataclass(frozen=True)
+class LatencyRow:
+    """Milliseconds for one forward of `images`: the medians of runs in turn, and the mean of variant over parent."""
+
+    images: int
+    parent: float
+    variant: float
+    ratio: Interval
+
+
+def compressions(dossier: Dossier) -> list[CompressionPart]:
+    """A part for each model made smaller here."""
+    return [_part(dossier, entry) for entry in measured(dossier.entries("compression"))]
+
+
+def latencies_of(dossier: Dossier) -> list[dict[str, Any]]:
+    """The seconds of each run, for the run's timing: they are another's on the next run."""
+    return [row for e in measured(dossier.entries("compression")) for row in e.evidence.environment.get("latency", ())]
+
+
+def read_latencies(timing: Path) -> tuple[LatencyRow, ...]:
+    """The latencies kept in a run's timing.json; none where there is no such file."""
+    try:
+        rows: Sequence[Mapping[str, Any]] = json.loads(timing.read_text(encoding="utf-8")).get("latency", ())
+        return tuple(_latency(row) for row in rows)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return ()  # a file beside the document that anybody may have removed or written over
+
+
+def _latency(row: Mapping[str, Any]) -> LatencyRow:
+    ratios = [new / old for old, new in zip(row["parent"], row["variant"], strict=True)]
+    parent, variant = (1000 * statistics.median(row[which]) for which in ("parent", "variant"))
+    return LatencyRow(int(row["images"]), parent, variant, bootstrap_mean(ratios))
+
+
+def _part(dossier: Dossier, entry: Entry) -> CompressionPart:
+    cell, facts = entry.task.cell, entry.evidence.facts
+    maps = [e.evidence.facts for e in measured(dossier.entries("drift", role=entry.task.role))]
+    compared = next((one for one in maps if one.get("kind") == BETWEEN), {})
+    return CompressionPart(
+        role=entry.task.role,
+        method=cell.method,
+        amount=cell.settings["amount"],
+        architecture=str(cell.settings["architecture"]),
+        fine_tuned_epochs=len(facts["history"]),
+        parent=SizePart(**facts["parent"]),
+        variant=SizePart(**facts["variant"]),
+        explained=int(compared.get("examples", 0)),
+        same_prediction=int(compared.get("same_prediction", 0)),
+    )
