@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from audit.cell import Cell, canonical_json
 from audit.errors import EnvironmentFault
 from audit.evidence import Evidence, Measurement
 
+log = logging.getLogger("audit")
 _HEAD = "evidence.json"
 _ARRAYS = "arrays.safetensors"
 _MEASURED = "measurement:"
@@ -47,6 +49,7 @@ class Store:
         except FileNotFoundError:
             return None
         except _Damaged:
+            log.warning("Stored evidence %s is damaged: its checksum is wrong. It is computed again.", key[:12])
             shutil.rmtree(place, ignore_errors=True)
             return None
 
@@ -113,11 +116,9 @@ def disk_faults(place: Path) -> Iterator[None]:
                 f"The disk holding {place} is full; nothing half-written was left. Free some space and run the "
                 "same command again: finished work is kept."
             ) from fault
-        if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise EnvironmentFault(
-                f"Cannot write to {place} ({os.strerror(fault.errno)}); give a folder you may write to with --out."
-            ) from fault
-        raise
+        raise EnvironmentFault(
+            f"Cannot write to {place} ({fault.strerror or fault}); give a folder you may write to with --out."
+        ) from fault
 
 
 def _pack(evidence: Evidence) -> tuple[bytes, bytes]:

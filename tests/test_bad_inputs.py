@@ -110,6 +110,10 @@ def old_run(tmp: Path) -> list[str]:
     return ["run"]
 
 
+def out_named_too_long(tmp: Path) -> list[str]:
+    return ["run", "--out", str(tmp / ("a" * 300))]
+
+
 def out_is_a_file(tmp: Path) -> list[str]:
     (tmp / "out").write_text("mine")
     return ["run"]
@@ -227,6 +231,8 @@ TABLE: Mapping[str, Row] = {
     "an absent device": Row(flags("--device", "cuda:99"), 5, "not usable here"),
     "an unknown device": Row(flags("--device", "toaster"), 5, "not usable here"),
     "a run folder of another version": Row(old_run, 2, "another version"),
+    "a run folder where none can be": Row(lambda tmp: ["run", "--out", "/dev/null/run"], 5, "Not a directory"),
+    "a run folder of too long a name": Row(out_named_too_long, 5, "File name too long"),
     "a file for a run folder": Row(out_is_a_file, 2, "is a file"),
 }
 
@@ -240,7 +246,7 @@ def test_a_bad_input_ends_with_one_sentence_and_its_code(name: str, tmp_path: Pa
     row = TABLE[name]
     command = row.make(tmp_path)
     before = contents(tmp_path)
-    ended = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out"), "--no-color"])
+    ended = CliRunner().invoke(app, [command[0], "--out", str(tmp_path / "out"), *command[1:], "--no-color"])
     assert ended.exit_code == row.code, ended.output
     said = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
     assert len(said) == 1 and row.said in said[0], ended.stderr
