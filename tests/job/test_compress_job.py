@@ -1,0 +1,123 @@
+"""`audit compress` end to end: the variant beside its parent, in the document, on the page and as a file to load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from audit.cli.app import app
+from audit.config import RunConfig, load_config, merge
+from audit.errors import UsageError
+from audit.job.run import Outcome, run_job
+from audit.report.compression import read_latencies
+from tests.job.conftest import SMALL
+
+TINY: dict[str, Any] = merge(
+    SMALL,
+    {
+        "hardening": {"enabled": False},
+        "training": {"epochs": 1},
+        "robustness": {"examples": 12},
+        "corruptions": {"examples": 12, "severities": [1], "names": ["fog"]},
+        "explanations": {"examples": 3, "methods": ["saliency", "grad-cam"], "calibration": False},
+    },
+)
+
+
+def config_of(**compression: Any) -> RunConfig:
+    return load_config(overrides=merge(TINY, {"compression": {"enabled": True, "epochs": 1, **compression}}))
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return run_job(config_of(method="int8"), tmp_path_factory.mktemp("int8"))
+
+
+def test_the_document_holds_sizes_shares_with_intervals_and_agreement(quantised: Outcome) -> None:
+    document = json.loads(quantised.folder.document.read_text())
+    (part,) = document["compression"]
+    assert (part["role"], part["method"], part["amount"]) == ("compressed", "int8", None)
+    assert part["variant"]["bytes"] < 0.3 * part["parent"]["bytes"]
+    assert {row["quantity"].split()[0] for row in document["comparison"]} == {"clean", "robust"}
+    assert all(row["after"]["n"] and row["after"]["low"] <= row["after"]["estimate"] for row in document["comparison"])
+    moved = [row for row in document["measures"] if row["condition"] == "between-models"]
+    assert {row["method"] for row in moved} == {"saliency", "grad-cam"}
+    assert all(row["mean"] > 0.9 and row["n"] <= part["same_prediction"] for row in moved if row["name"] == "agreement")
+    assert {model["role"] for model in document["models"]} == {"standard", "compressed"}
+
+
+def test_the_page_shows_the_latency_that_the_document_leaves_out(quantised: Outcome) -> None:
+    page, document = quantised.folder.report.read_text(), quantised.folder.document.read_text()
+    assert "What it weighs" in page and "batch of 64" in page and "Where it looks" in page
+    assert "latency" not in json.loads(document) and '"seconds"' not in document
+    (one, many) = read_latencies(quantised.folder.timing)
+    assert (one.images, many.images) == (1, 64) and one.ratio.n == 15 and 0 < one.parent < many.parent
+    assert one.ratio.low <= one.ratio.estimate <= one.ratio.high
+
+
+def test_without_its_timing_the_page_says_where_the_latency_stands(quantised: Outcome, tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_bytes(quantised.folder.document.read_bytes())
+    for text in ("", "{}", '{"latency": [{}]}', "[1]"):
+        (tmp_path / "timing.json").write_text(text)
+        assert read_latencies(tmp_path / "timing.json") == ()
+    for language, words in (("en", "timing.json, which was not beside"), ("zh", "该文件不在本文档旁边")):
+        shown = CliRunner().invoke(app, ["report", str(tmp_path), "--lang", language])
+        assert shown.exit_code == 0, shown.output
+        assert words in (tmp_path / "report.html").read_text()
+
+
+def test_the_same_seed_gives_the_same_document_in_another_folder(quantised: Outcome, tmp_path: Path) -> None:
+    again = run_job(config_of(method="int8"), tmp_path / "again")
+    assert again.folder.document.read_bytes() == quantised.folder.document.read_bytes()
+
+
+def test_the_published_int8_file_is_a_quarter_and_is_the_audited_model(quantised: Outcome, tmp_path: Path) -> None:
+    quantised.folder.publish("compressed")
+    packed = quantised.folder.published
+    assert packed.stat().st_size < 0.3 * quantised.folder.model("standard").stat().st_size
+    loaded = run_job(load_config(overrides=merge(TINY, {"model": {"weights": str(packed)}})), tmp_path / "loaded")
+    for study, name in (("accuracy", "correct"), ("robustness", "robust")):
+        ours = loaded.dossier.per_example(study, name, role="standard")
+        assert (ours == quantised.dossier.per_example(study, name, role="compressed")).all()
+
+
+def test_a_loaded_model_is_compressed_without_being_trained_again(quantised: Outcome, tmp_path: Path) -> None:
+    parent = str(quantised.folder.model("standard"))
+    config = load_config(
+        overrides=merge(TINY, {"model": {"weights": parent}, "compression": {"enabled": True, "method": "clip"}})
+    )
+    outcome = run_job(config, tmp_path / "clip")
+    assert not outcome.dossier.entries("training")
+    (part,) = outcome.document.compression
+    assert part.amount == 2.5 and part.fine_tuned_epochs == 0
+    assert part.variant.nonzero == part.parent.nonzero
+
+
+@pytest.mark.parametrize(
+    ("compression", "words"),
+    [
+        ({"method": "int8", "amount": 0.5}, "takes no amount"),
+        ({"method": "structured", "amount": 2.0}, "between 0 and 1"),
+        ({"method": "distill", "epochs": 0}, "Distillation is training"),
+        ({"method": "magnitude", "student": "cnn-28"}, "Only distill"),
+        ({"method": "distill", "student": "cnn-99"}, "Did you mean"),
+        ({"method": "distill", "student": "net.py:make"}, "is code"),
+        ({"recipe": "trade"}, "recipe"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_written(
+    compression: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        run_job(config_of(**compression), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_both_harden_and_compress(tmp_path: Path) -> None:
+    both = load_config(overrides=merge(TINY, {"hardening": {"enabled": True}, "compression": {"enabled": True}}))
+    with pytest.raises(UsageError, match="harden and compress"):
+        run_job(both, tmp_path / "run")
