@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audit.attributions.explained import Explained, Explanation
 from audit.attributions.library import differentiable
-from audit.attributions.question import Targets, check_pixels, fill_of, names_for, pose, tensor_of
+from audit.attributions.question import Targets, asks_segments, check_pixels, fill_of, names_for, pose, tensor_of
 from audit.attributions.segmentation import describe_segments
 from audit.errors import NotApplicable
 from audit.models.under_test import ModelUnderTest
@@ -84,6 +84,7 @@ def explain_images(
             generators=Generators.of(
                 names_for(ids, images), seed=seed, purpose=f"attribution/{method}", device=images.device
             ),
+            by_segment=asks_segments(chosen, checked),
             queue=queue,
         )
         try:

@@ -9,6 +9,7 @@ from torch import Tensor
 from audit.attributions.explained import Explained, Explanation
 from audit.attributions.local_linear import fit, proximity
 from audit.attributions.segmentation import paint
+from audit.attributions.sharing import exchanged, scores_of
 from audit.models.under_test import ModelUnderTest
 from audit.passes.masks import MaskQueue
 from audit.registry import attribution
@@ -37,7 +38,7 @@ def lime(
     """
     queue = explained.masks(model, images)
     drawn = [
-        _replayed(replay, samples, size) if replay is not None else _drawn(explained, row, samples, size)
+        _replayed(replay, samples, size) if replay is not None else _drawn(explained, queue, row, samples)
         for row, size in enumerate(queue.sizes)
     ]
     outputs = scores_of(queue, drawn)
@@ -53,23 +54,10 @@ def lime(
     return Explanation(paint([one.coefficients for one in fits], queue.segments), quality)
 
 
-def scores_of(queue: MaskQueue, masks: list[Tensor]) -> list[Tensor]:
-    """The output under each image's own masks, float64 (M,) each; all on the CPU, through one queue.
-
-    `masks` bool (M, segments) an image.
-    """
-    widest = max(mask.shape[1] for mask in masks)
-    padded = torch.cat([torch.nn.functional.pad(mask, (0, widest - mask.shape[1])) for mask in masks])
-    lengths = [len(mask) for mask in masks]
-    owners = torch.arange(len(masks), device="cpu").repeat_interleave(torch.tensor(lengths, device="cpu"))
-    device = queue.images.device
-    found = queue.scores(owners.to(device), padded.to(device)).double().cpu()
-    return list(torch.split(found, lengths))
-
-
-def _drawn(explained: Explained, row: int, samples: int, size: int) -> Tensor:
-    masks = explained.generators.select(torch.tensor([row], device=explained.targets.device)).integers(2, samples, size)
-    return _whole_first(masks[0].bool().cpu())
+def _drawn(explained: Explained, queue: MaskQueue, row: int, samples: int) -> Tensor:
+    generator = explained.generators.select(torch.tensor([row], device=explained.targets.device))
+    masks = generator.integers(2, samples, queue.sizes[row])[0].bool().cpu()
+    return _whole_first(exchanged(queue, row, masks, generator.fork(0)))
 
 
 def _replayed(seed: int, samples: int, size: int) -> Tensor:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from audit.attributions.explained import Explained, Explanation
+from audit.attributions.segmentation import paint
+from audit.attributions.sharing import scores_of
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import evaluate
+from audit.passes.masks import MaskQueue, evaluate
 from audit.registry import attribution
 from audit.types import Images, Logits
 
@@ -20,11 +24,15 @@ def occlusion(
     *,
     window: int | None = None,
     stride: int | None = None,
+    over: Literal["windows", "segments"] = "windows",
 ) -> Explanation:
     """The drop of the output when a square window shows the baseline, averaged over the windows over each pixel.
 
-    `window` in pixels, a seventh of the shorter side by default; `stride` half of it. (N, 1, H, W). Units: output.
+    `window` in pixels, a seventh of the shorter side by default; `stride` half of it. `over` segments, each of
+    them is covered in turn instead, through the queue that segment methods share. (N, 1, H, W). Units: output.
     """
+    if over == "segments":
+        return _over_segments(explained.masks(model, images))
     height, width = images.shape[2:]
     window = min(window or max(1, round(min(height, width) / 7)), height, width)
     stride = min(stride or max(1, window // 2), window)
@@ -46,6 +54,13 @@ def occlusion(
     maps = drops @ weights / weights.sum(0)
     facts = {"window": window, "stride": stride}
     return Explanation(maps.view(len(images), 1, height, width), facts=facts)
+
+
+def _over_segments(queue: MaskQueue) -> Explanation:
+    """Row 0 of an image's masks shows everything, row k all but segment k - 1."""
+    masks = [torch.cat([torch.ones(1, n, device="cpu"), 1 - torch.eye(n, device="cpu")]).bool() for n in queue.sizes]
+    drops = [outputs[0] - outputs[1:] for outputs in scores_of(queue, masks)]
+    return Explanation(paint(drops, queue.segments))
 
 
 def windows(height: int, width: int, window: int, stride: int) -> Tensor:

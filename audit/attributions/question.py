@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -35,16 +35,20 @@ def pose(
     segments: Tensor | None,
     references: Images | None,
     generators: Generators,
+    by_segment: bool,
     queue: MaskQueue | None = None,
 ) -> Explained:
-    """The question put to `method`, with its defaults filled in. Raises UsageError."""
+    """The question put to `method`, with its defaults filled in; `by_segment` as `asks_segments` says.
+
+    Raises UsageError.
+    """
     if output not in OUTPUTS:
         raise unknown_name("output", output, OUTPUTS)
     fill = fill_of(method, baseline)
     pieces = None
     if segments is not None:
         pieces = check_segments(segments, images)
-    elif method.facts["segment_based"] or fill == "segment-mean":
+    elif by_segment or fill == "segment-mean":
         pieces = segment_images(images)
     return Explained(
         targets=resolve_targets(model, images, targets),
@@ -53,7 +57,7 @@ def pose(
         generators=generators,
         segments=pieces,
         references=None if references is None else check_pixels(model, references),
-        queue=queue if method.facts["segment_based"] else None,
+        queue=queue if by_segment else None,
     )
 
 
@@ -83,6 +87,11 @@ def check_pixels(model: ModelUnderTest, images: Images) -> Images:
     if not bool(((images >= 0) & (images <= 1)).all()):
         raise UsageError("Images must lie in [0, 1], without NaN: divide by 255; the model normalises inside.")
     return images
+
+
+def asks_segments(method: Method, settings: Mapping[str, Any]) -> bool:
+    """Whether the method, as set, switches segments on and off: it always does, or its `over` says so."""
+    return bool(method.facts["segment_based"]) or settings.get("over") == "segments"
 
 
 def fill_of(method: Method, baseline: Fill | None) -> Fill:

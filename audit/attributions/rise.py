@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from audit.attributions.explained import Explained, Explanation
+from audit.attributions.segmentation import paint
+from audit.attributions.sharing import exchanged, scores_of
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
+from audit.passes.masks import MaskQueue
 from audit.registry import attribution
 from audit.seeding import Generators
 from audit.types import Images
@@ -25,13 +29,17 @@ def rise(
     samples: int = 1000,
     cells: int = 7,
     shown: float = 0.5,
+    over: Literal["grid", "segments"] = "grid",
 ) -> Explanation:
     """The mean output under random soft masks, weighted by how far they show each pixel, minus the plain mean.
 
     Masks are `cells` x `cells` grids of bits (1 with probability `shown`), enlarged bilinearly with a random shift and
-    blended with the baseline. Subtracting the mean leaves the paper's order of pixels and takes most of its noise
-    away. (N, 1, H, W). Units: output.
+    blended with the baseline; `over` segments, they show each segment with probability `shown`, hard-edged, and
+    methods on the same segments share their passes (see `explain_together`). Subtracting the mean leaves the
+    paper's order of pixels and takes most of its noise away. (N, 1, H, W). Units: output.
     """
+    if over == "segments":
+        return _over_segments(explained.masks(model, images), explained, samples, shown)
     count, height, width = len(images), *images.shape[2:]
     outputs = torch.zeros(count, samples, device=images.device, dtype=torch.float64)
     sums = torch.zeros(count, 2, height * width, device=images.device, dtype=torch.float64)
@@ -39,6 +47,21 @@ def rise(
         sums[row], outputs[row] = _one(model, images[row], explained.part(slice(row, row + 1)), samples, cells, shown)
     weighted = sums[:, 0] / sums[:, 1].clamp(min=1e-12) - outputs.mean(1, keepdim=True)
     return Explanation(weighted.view(count, 1, height, width).float())
+
+
+def _over_segments(queue: MaskQueue, explained: Explained, samples: int, shown: float) -> Explanation:
+    drawn = [_hard_masks(explained.generators, queue, row, samples, shown) for row in range(len(queue.images))]
+    values = [
+        outputs @ masks.double() / masks.sum(0).clamp(min=1) - outputs.mean()
+        for masks, outputs in zip(drawn, scores_of(queue, drawn), strict=True)
+    ]
+    return Explanation(paint(values, queue.segments))
+
+
+def _hard_masks(generators: Generators, queue: MaskQueue, row: int, samples: int, shown: float) -> Tensor:
+    generator = Generators(generators.keys[row : row + 1])
+    drawn = generator.fork(0).uniform(samples, queue.sizes[row])[0].cpu() < shown
+    return exchanged(queue, row, drawn, generator.fork(1))
 
 
 def _one(

@@ -35,6 +35,7 @@ def exact_shapley(queue: MaskQueue, row: int) -> Shares:
         )
     masks = every_coalition(size)
     outputs = ask(queue, row, masks)
+    queue.offer(row, masks)
     values = shapley_from_table(masks, outputs)
     gap = float(outputs[-1] - outputs[0])
     return Shares(values, torch.zeros_like(values), abs(float(values.sum()) - gap))

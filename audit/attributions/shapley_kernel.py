@@ -29,6 +29,7 @@ def kernel_shapley(queue: MaskQueue, row: int, generators: Generators, samples: 
     )
     empty, whole = ask(queue, row, ends).tolist()
     outputs = ask(queue, row, masks)
+    queue.offer(row, masks)
     values, errors = constrained_regression(masks.double(), outputs - empty, weights, whole - empty)
     if len(masks) == 2**size - 2:
         errors = torch.zeros_like(errors)

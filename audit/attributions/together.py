@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,12 +14,25 @@ from audit.attributions.question import Targets, check_pixels, pose
 from audit.attributions.segmentation import segment_images
 from audit.models.under_test import ModelUnderTest
 from audit.passes.fills import Fill
+from audit.passes.masks import MaskQueue
 from audit.registry import find
 from audit.seeding import Generators
 from audit.types import Images
 
-_MOST_MASKS_FIRST = ("shap", "lime")
-"""Enumerated coalitions hold every mask that sampling could ask for."""
+_MOST_MASKS_FIRST = ("shap", "lime", "rise")
+"""Enumerated coalitions hold every mask that sampling could ask for; sampled ones most."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """`explanations` by method, and the `queue` that knows every mask they asked for: hand it to
+    `audit.metrics.removal.segment_curves` for their insertion and deletion."""
+
+    explanations: Mapping[str, Explanations]
+    queue: MaskQueue
+
+    def __getitem__(self, method: str) -> Explanations:
+        return self.explanations[method]
 
 
 def explain_together(
@@ -32,11 +46,14 @@ def explain_together(
     segments: Tensor | None = None,
     seed: int = 0,
     ids: Sequence[str] | None = None,
-) -> dict[str, Explanations]:
+) -> Together:
     """`explain_images` for each of `methods` (name to settings), segment methods sharing one queue.
 
-    The maps are those each would give alone on the same baseline and segments; `passes` of a later one are only what it
-    added. Raises UsageError as `explain_images` does.
+    RISE and occlusion work over the segments too, unless their settings say otherwise (`over`). Exact and partition
+    values, occlusion and all methods on images of at most 12 segments are those each gives alone on the same baseline
+    and segments. LIME and RISE above that exchange masks they would draw for ones that Shapley's sampling asked,
+    as large and as likely (see `audit.attributions.sharing`): the same estimator from another draw. `passes` of a later
+    method are only what it added. Raises UsageError as `explain_images` does.
     """
     images = check_pixels(model, images)
     pieces = segment_images(images) if segments is None else segments
@@ -50,10 +67,10 @@ def explain_together(
         segments=pieces,
         references=None,
         generators=Generators(torch.zeros(len(images), dtype=torch.int64, device=images.device)),
+        by_segment=True,
     )
     queue = shared.masks(model, images)
-    order = sorted(methods, key=lambda name: _MOST_MASKS_FIRST.index(name) if name in _MOST_MASKS_FIRST else 99)
-    return {
+    explanations = {
         name: explain_images(
             model,
             images,
@@ -65,7 +82,16 @@ def explain_together(
             seed=seed,
             ids=ids,
             queue=queue,
-            **methods[name],
+            **{**_over_segments(name), **methods[name]},
         )
-        for name in order
+        for name in sorted(methods, key=_turn)
     }
+    return Together(explanations, queue)
+
+
+def _turn(name: str) -> int:
+    return _MOST_MASKS_FIRST.index(name) if name in _MOST_MASKS_FIRST else len(_MOST_MASKS_FIRST)
+
+
+def _over_segments(name: str) -> dict[str, Any]:
+    return {"over": "segments"} if "over" in find("attribution", name).defaults else {}

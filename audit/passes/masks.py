@@ -49,12 +49,26 @@ class MaskQueue:
         self.flat_segments = segments.flatten(1)
         self.sizes: list[int] = (self.flat_segments.amax(1) + 1).tolist()
         self.score = score
+        self._offered: dict[int, list[Tensor]] = {}
         self._place: dict[bytes, int] = {}
         self._known = torch.zeros(0, device=images.device)
 
     def __len__(self) -> int:
         """How many different (image, mask) pairs were forwarded."""
         return len(self._place)
+
+    def offer(self, owner: int, masks: Tensor) -> None:
+        """Make masks bool (M, segments) of image `owner` known to methods that sample (see `offered`).
+
+        Each must be uniform among the masks that show as many segments, and asked for before or right after.
+        """
+        self._offered.setdefault(owner, []).append(masks.cpu())
+
+    def offered(self, owner: int) -> Tensor:
+        """The different masks that earlier methods drew for image `owner`, bool (M, segments), on the CPU."""
+        if owner not in self._offered:
+            return torch.zeros(0, self.sizes[owner], dtype=torch.bool, device="cpu")
+        return torch.from_numpy(np.unique(torch.cat(self._offered[owner]).numpy(), axis=0))
 
     def scores(self, owners: Labels, masks: Tensor) -> Tensor:
         """The score of each composite, float32 (M,); `owners` int64 (M,), `masks` bool (M, segments).

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from audit.attributions.explain import Explanations, explain_images
+from audit.attributions.question import asks_segments
 from audit.attributions.segmentation import segment_images
 from audit.cell import Cell
 from audit.errors import NotApplicable
@@ -57,7 +58,8 @@ def segments_for(cell: Cell, clean: Images) -> Segments | None:
     method = find("attribution", cell.method)
     baseline = cell.settings.get("baseline")
     fill = method.facts.get("baseline") if baseline is None else baseline
-    return segment_images(clean) if method.facts["segment_based"] or fill == "segment-mean" else None
+    by_segment = asks_segments(method, cell.settings.get("method", {}))
+    return segment_images(clean) if by_segment or fill == "segment-mean" else None
 
 
 def stored(evidence: Evidence, name: str, device: torch.device) -> Tensor:
