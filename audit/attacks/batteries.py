@@ -15,6 +15,7 @@ class Entry:
 
     `sample` > 0 makes it a control: it runs at the headline eps alone, on at most that many survivors. `closest`
     below 1 keeps it to that share of the survivors, those that earlier attacks came nearest to breaking.
+    `transferred` runs it on a surrogate, a model taught to answer as the one under test does, which alone is judged.
     """
 
     attack: str
@@ -22,6 +23,7 @@ class Entry:
     name: str = ""
     sample: int = 0
     closest: float = 1.0
+    transferred: bool = False
 
     @property
     def title(self) -> str:
@@ -41,6 +43,11 @@ class Battery:
     protocol: str
     entries: tuple[Entry, ...]
     shrink: int = 0
+
+    @property
+    def wants_surrogate(self) -> bool:
+        """Whether some attack is to be made on a surrogate."""
+        return any(entry.transferred for entry in self.entries)
 
 
 _NOISE = Entry("random-noise", {"draws": 10}, sample=128)
@@ -72,6 +79,10 @@ _FULL = (
     Entry("fab-t", {"steps": 100, "targets": 9}),
     Entry("apgd-t", {"steps": 200, "targets": 9}, "apgd-t-long", closest=0.3),
     Entry("square", {"queries": 5000}),
+    Entry("mi-fgsm", {"steps": 20, "to_the_end": True}, "transfer", transferred=True),
+    Entry("ddn", {"steps": 100}),
+    Entry("fmn", {"steps": 100}),
+    Entry("hopskipjump", {"steps": 10}, "hopskipjump-check", sample=8),
 )
 
 BATTERIES: Mapping[str, Battery] = {
@@ -89,7 +100,8 @@ BATTERIES: Mapping[str, Battery] = {
         Battery(
             "full",
             "the standard battery, then APGD-CE 5 x 100, FAB-T 9 x 100, APGD-T 9 x 200 on the third nearest to "
-            "breaking, Square 5000 on all survivors",
+            "breaking, Square 5000 on all survivors; MI-FGSM 20 transferred from a surrogate; the minimal norm by "
+            "DDN 100 (l2) and FMN 100; HopSkipJump on 8 survivors as a check",
             (*_FULL, _NOISE),
             shrink=10,
         ),

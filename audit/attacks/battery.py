@@ -7,6 +7,7 @@ other: so eps rises over the survivors, and cheap attacks come before strong one
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -16,7 +17,7 @@ from audit.attacks.controls import doubts, examine
 from audit.attacks.ledger import Ledger
 from audit.attacks.outcome import BatteryOutcome, Row
 from audit.errors import DataError, Interrupted, NotApplicable, UsageError
-from audit.models.under_test import ModelUnderTest
+from audit.models.under_test import Meter, ModelUnderTest
 from audit.passes.probe import choose_layout
 from audit.passes.verify import verify
 from audit.registry import Method, find
@@ -37,11 +38,13 @@ def attack_battery(
     battery: str | Battery = "quick",
     seed: int = 0,
     headline: float | None = None,
+    surrogate: ModelUnderTest | None = None,
     progress: Progress | None = None,
     stopping: Stopping | None = None,
 ) -> BatteryOutcome:
     """Run a battery on every example at every eps (ascending in the outcome); `headline` is the largest eps by default.
 
+    `surrogate` is where transferred attacks are made (see `audit.training.surrogate`); without one they do not run.
     `progress(done, total)` counts attack runs; when `stopping()` turns true, Interrupted is raised between two.
     Raises UsageError or DataError for an eps, a norm, a battery or images that cannot be used.
     """
@@ -50,10 +53,10 @@ def attack_battery(
     at = _headline(threats, headline)
     check_examples(model, batch)
     choose_layout(model)
-    with model.count() as spent:
+    with model.count() as spent, _counted(surrogate) as aside:
         examination = examine(model, batch, norm, seed)
         ledger = Ledger(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
-        campaign = _Campaign(model, batch, chosen, ledger, at, seed, examination.blind)
+        campaign = _Campaign(model, batch, chosen, ledger, at, seed, examination.blind, surrogate)
         rows = tuple(campaign.run(progress, stopping))
         ledger.shrink(chosen.shrink)
     return BatteryOutcome(
@@ -73,8 +76,19 @@ def attack_battery(
         inconclusive=doubts(examination, rows, len(batch)),
         notes=_notes(model, rows),
         health=examination.health,
-        passes=spent.passes,
+        passes=spent.passes + aside.passes,
     )
+
+
+@contextmanager
+def _counted(surrogate: ModelUnderTest | None) -> Iterator[Meter]:
+    """The passes of a surrogate, none where there is none."""
+    if surrogate is None:
+        yield Meter()
+        return
+    choose_layout(surrogate)
+    with surrogate.count() as spent:
+        yield spent
 
 
 def check_examples(model: ModelUnderTest, batch: Batch) -> None:
@@ -116,6 +130,7 @@ class _Campaign:
     headline: ThreatModel
     seed: int
     blind: str
+    surrogate: ModelUnderTest | None = None
 
     def run(self, progress: Progress | None, stopping: Stopping | None) -> Iterator[Row]:
         """One row for each attack at each eps, in order."""
@@ -143,27 +158,39 @@ class _Campaign:
         method = find("attack", entry.attack)
         survivors = self.ledger.alive(at)
         row = Row(
-            entry.title, method.name, method.facts["needs"], method.settings(entry.settings), at.eps, len(survivors), 0
+            entry.title, method.name, _needs(entry, method), method.settings(entry.settings), at.eps, len(survivors), 0
         )
-        reason = _unfit(method, threat, self.blind)
+        reason = self.unfit(entry, method, threat)
         index = self.sample(survivors, entry.sample) if entry.sample else self.ledger.closest(survivors, entry.closest)
         if reason or len(index) == 0:
             return replace(row, reason=reason)
         try:
-            return self.attack(row, method, index, threat)
+            return self.attack(row, method, index, threat, self.surrogate if entry.transferred else None)
         except NotApplicable as fault:
             return replace(row, reason=str(fault))
 
-    def attack(self, row: Row, method: Method, index: Tensor, threat: ThreatModel) -> Row:
-        """Proposals, verdicts, books."""
+    def unfit(self, entry: Entry, method: Method, threat: ThreatModel) -> str:
+        """Why an attack cannot run, empty where it can."""
+        if not entry.transferred:
+            return _unfit(method, threat, self.blind)
+        if self.surrogate is None:
+            return "No surrogate was given to transfer from: it takes at least 64 images to teach one."
+        return _unfit(method, threat, "")
+
+    def attack(
+        self, row: Row, method: Method, index: Tensor, threat: ThreatModel, surrogate: ModelUnderTest | None
+    ) -> Row:
+        """Proposals, verdicts, books. The passes of a surrogate are counted with the model's."""
         part = self.batch.select(index)
         purpose = f"{row.name} {threat.norm} {threat.eps!r}"
         draws = Generators.of(part.ids, seed=self.seed, purpose=purpose, device="cpu")
-        with self.model.count() as spent:
-            proposals = method.function(self.model, part, threat, draws, **row.settings)
+        other = surrogate or self.model
+        with self.model.count() as spent, other.count() as aside:
+            proposals = method.function(other, part, threat, draws, **row.settings)
             verdicts = verify(self.model, part, proposals, threat)
         broke = self.ledger.enter(row.name, index, verdicts)
-        return replace(row, tried=len(index), broke=broke, faults=int(verdicts.faults.sum()), passes=spent.passes)
+        passes = spent.passes + aside.passes if surrogate else spent.passes
+        return replace(row, tried=len(index), broke=broke, faults=int(verdicts.faults.sum()), passes=passes)
 
     def sample(self, survivors: Tensor, size: int) -> Tensor:
         """`size` of the survivors, drawn by their ids so that order does not matter."""
@@ -173,6 +200,10 @@ class _Campaign:
         draws = Generators.of(ids, seed=self.seed, purpose="control: sample", device="cpu")
         chosen = draws.uniform(1).flatten().argsort(stable=True)[:size].sort().values
         return survivors[chosen.to(survivors.device)]
+
+
+def _needs(entry: Entry, method: Method) -> str:
+    return "surrogate" if entry.transferred else str(method.facts["needs"])
 
 
 def _unfit(method: Method, threat: ThreatModel, blind: str) -> str:

@@ -24,8 +24,13 @@ def mi_fgsm(
     steps: Count = 10,
     decay: Positive = 1.0,
     loss: LossName = "ce",
+    to_the_end: bool = False,
 ) -> Images:
-    """Steps of eps / steps along a running mean of l1-normalised gradients (Dong et al. 2018)."""
+    """Steps of eps / steps along a running mean of l1-normalised gradients (Dong et al. 2018).
+
+    `to_the_end` takes every step even where the model breaks before: what transfers to another model is far beyond
+    the boundary of this one.
+    """
     chosen = loss_named(loss, len(model.classes))
 
     def start(origin: Images, goal: ClassMask, draws: Generators) -> State:
@@ -39,6 +44,7 @@ def mi_fgsm(
         momentum = decay * slots.state["momentum"] + gradient / size
         moved = shown + threat.eps / steps * uphill(threat.norm, momentum, shown)
         state = {"images": threat.project(moved, slots.origin), "momentum": momentum}
-        return Move(shown, violated(found.logits, slots.goal), state)
+        done = violated(found.logits, slots.goal)
+        return Move(shown, torch.zeros_like(done) if to_the_end else done, state)
 
     return search(model, batch, generators, start=start, step=step, steps=steps)

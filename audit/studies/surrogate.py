@@ -1,0 +1,63 @@
+"""The surrogate as evidence: taught once for each model, and attacked by every study that transfers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from audit.cell import Cell
+from audit.evidence import Evidence, Measurement
+from audit.models.architecture import build
+from audit.models.under_test import ModelUnderTest
+from audit.registry import study
+from audit.studies.context import Context
+from audit.studies.training import WEIGHTS, stored_weights
+from audit.training.surrogate import Surrogate, agreement, surrogate_of
+from audit.training.watch import Watch
+
+
+@study()
+def surrogate(context: Context, cell: Cell) -> Evidence:
+    """A small net taught to answer as `cell.model` does, on every `cell.settings["every"]`-th of its examples.
+
+    Measurement agrees: whether both predict the same class, NaN for the images it was taught on. Arrays: the weights,
+    under "weights/". Facts: architecture, taught_on, every, mean, std, classes, input_shape.
+    """
+    model, batch, every = context.model(), context.batch(), int(cell.settings["every"])
+    taught_on = batch.select(torch.arange(0, len(batch), every))
+    watch = Watch(context.scratch, context.progress, context.stopping)
+    found = surrogate_of(model, taught_on, seed=cell.seed, epochs=int(cell.settings["epochs"]), watch=watch)
+    with model.count() as spent, found.model.count() as aside:
+        agrees = agreement(model, found.model, batch).double().cpu().numpy()
+    agrees[::every] = np.nan
+    return Evidence(
+        cell,
+        "measured",
+        (Measurement("agrees", "share", "higher", agrees),),
+        arrays={WEIGHTS + name: weight.numpy() for name, weight in found.trained.weights.items()},
+        facts=_facts(found) | {"every": every},
+        forwards=found.passes.forwards + spent.forwards + aside.forwards,
+        backwards=found.passes.backwards,
+    )
+
+
+def surrogate_model(evidence: Evidence, device: torch.device | str) -> ModelUnderTest:
+    """The surrogate that a study taught."""
+    facts = evidence.facts
+    classes, shape = tuple(facts["classes"]), tuple(facts["input_shape"])
+    module = build(facts["architecture"], classes=len(classes), input_shape=shape, seed=evidence.cell.seed)
+    module.load_state_dict(stored_weights(evidence))
+    return ModelUnderTest(
+        module, classes=classes, input_shape=shape, mean=facts["mean"], std=facts["std"], device=device
+    )
+
+
+def _facts(found: Surrogate) -> dict[str, object]:
+    return {
+        "architecture": found.architecture,
+        "taught_on": found.images,
+        "classes": list(found.model.classes),
+        "input_shape": list(found.model.input_shape),
+        "mean": list(found.trained.mean),
+        "std": list(found.trained.std),
+    }
