@@ -16,11 +16,14 @@ from audit.api.inputs import check_images, check_labels
 from audit.config import HardeningConfig, TrainingConfig
 from audit.errors import DataError, UsageError
 from audit.models.architecture import build, default_for
+from audit.models.safetensors_header import with_metadata
+from audit.models.files import existing
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.seeding import content_ids
 from audit.store import write_atomically
 from audit.threat import ThreatModel
 from audit.training.loop import Trained, fit
+from audit.training.transfer import adopt, pretrained_state
 from audit.types import Batch, Passes
 
 
@@ -45,7 +48,7 @@ class TrainedModel:
             "std": json.dumps(model.std),
         }
         weights = {name: tensor.cpu().contiguous() for name, tensor in model.net.state_dict().items()}
-        write_atomically(Path(path), save(weights, metadata=header))
+        write_atomically(Path(path), with_metadata(save(weights), header))
 
 
 def train(
@@ -54,6 +57,7 @@ def train(
     *,
     classes: Sequence[str] | int,
     architecture: str = "auto",
+    pretrained: str | Path | None = None,
     threat: ThreatModel | None = None,
     seed: int = 0,
     device: torch.device | str = "auto",
@@ -61,7 +65,8 @@ def train(
 ) -> TrainedModel:
     """Train a new model on `images` (N, C, H, W) in [0, 1] and `labels` (N,).
 
-    `architecture` is a zoo name, torchvision:NAME or timm:NAME (auto: the classical net for the size); `settings`
+    `architecture` is a zoo name, torchvision:NAME or timm:NAME (auto: the classical net for the size); `pretrained` a
+    checkpoint of the same architecture, perhaps for other classes, from whose weights training starts; `settings`
     are those of [training]: recipe, epochs, optimizer, ... Adversarial recipes need `threat`. Raises DataError,
     UsageError.
     """
@@ -72,6 +77,8 @@ def train(
     shape = (tensor.shape[1], tensor.shape[2], tensor.shape[3])
     name = default_for(shape) if architecture == "auto" else architecture
     module = build(name, classes=len(names), input_shape=shape, seed=seed)
+    if pretrained is not None:
+        adopt(module, pretrained_state(existing(pretrained)))
     untrained = ModelUnderTest(module, classes=names, input_shape=shape, device=device)
     chosen = _settings(TrainingConfig, settings)
     return _fit(module, _batch(untrained, tensor, labels), chosen, untrained, name, None, None, threat, seed)

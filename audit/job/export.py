@@ -12,6 +12,7 @@ from safetensors.numpy import save
 from audit.dossier import Dossier
 from audit.evidence import Array
 from audit.job.folder import RunFolder
+from audit.models.safetensors_header import with_metadata
 from audit.store import write_atomically
 
 WEIGHTS, PACKED = "weights/", "packed/"
@@ -32,7 +33,7 @@ def export_models(folder: RunFolder, dossier: Dossier) -> None:
             "std": json.dumps(entry.evidence.facts["std"]),
         }
         rows = "".join(json.dumps(row) + "\n" for row in entry.evidence.facts["history"])
-        _refresh(folder.model(entry.task.role), save(weights, metadata=header))
+        _refresh(folder.model(entry.task.role), with_metadata(save(weights), header))
         if rows:
             _refresh(folder.history(entry.task.role), rows.encode())
 

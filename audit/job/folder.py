@@ -43,13 +43,18 @@ class RunFolder:
         """When and how long, on this machine: what differs between equal runs, with what the report shows of it."""
         return self.root / "timing.json"
 
+    @property
+    def models(self) -> Path:
+        """What belongs to the models made here."""
+        return self.root / "models"
+
     def model(self, role: str) -> Path:
         """The weights of a model trained here."""
-        return self.root / "models" / f"{role}.safetensors"
+        return self.models / f"{role}.safetensors"
 
     def history(self, role: str) -> Path:
         """How its training went, one JSON row an epoch."""
-        return self.root / "models" / f"{role}.history.jsonl"
+        return self.models / f"{role}.history.jsonl"
 
     @property
     def published(self) -> Path:

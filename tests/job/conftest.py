@@ -42,6 +42,44 @@ gallery = 3
 """
 
 
+TINY: dict[str, Any] = {
+    "data": {"train_examples": 160},
+    "training": {"epochs": 1, "batch_size": 32},
+    "hardening": {"epochs": 1, "batch_size": 32, "recipe_settings": {"steps": 1}},
+    "robustness": {"examples": 8},
+    "corruptions": {"examples": 8, "names": ["fog"], "severities": [3]},
+    "explanations": {"examples": 2, "methods": ["saliency"], "calibration": False},
+    "report": {"gallery": 2},
+    "device": "cpu",
+}
+"""Smaller still: what goes wrong around a run does not need much of one."""
+
+TINY_AS_TOML = """
+device = "cpu"
+[data]
+train_examples = 160
+[training]
+epochs = 1
+batch_size = 32
+[hardening]
+epochs = 1
+batch_size = 32
+recipe_settings = { steps = 1 }
+[robustness]
+examples = 8
+[corruptions]
+examples = 8
+names = ["fog"]
+severities = [3]
+[explanations]
+examples = 2
+methods = ["saliency"]
+calibration = false
+[report]
+gallery = 2
+"""
+
+
 @pytest.fixture(scope="session")
 def small_config() -> RunConfig:
     """The whole job at its smallest."""
@@ -53,4 +91,12 @@ def small_toml(tmp_path: Path) -> Path:
     """The same as a file."""
     path = tmp_path / "audit.toml"
     path.write_text(AS_TOML)
+    return path
+
+
+@pytest.fixture
+def tiny_toml(tmp_path: Path) -> Path:
+    """A smaller one still, as a file."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_AS_TOML)
     return path

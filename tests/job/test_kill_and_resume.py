@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 
-def command(config: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "audit", "run", str(config), "--out", str(out), "--quiet"]
+def command(config: Path, out: Path, kind: str = "run") -> list[str]:
+    return [sys.executable, "-m", "audit", kind, str(config), "--out", str(out), "--quiet"]
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -24,9 +24,11 @@ def cells(out: Path) -> int:
     return len(list((out / "store").glob("*/*/evidence.json"))) if out.exists() else 0
 
 
-def run_until(config: Path, out: Path, env: dict[str, str], wanted: int, delay: float) -> int | None:
-    """Start the command and kill it `delay` seconds after it stored `wanted` cells; its exit code if it ended."""
-    running = subprocess.Popen(command(config, out), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def run_until(config: Path, out: Path, env: dict[str, str], wanted: int, delay: float, kind: str) -> int:
+    """Start the command and kill it `delay` seconds after it stored `wanted` cells; how it ended."""
+    running = subprocess.Popen(
+        command(config, out, kind), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while running.poll() is None and cells(out) < wanted:
         time.sleep(0.02)
     time.sleep(delay)
@@ -34,19 +36,33 @@ def run_until(config: Path, out: Path, env: dict[str, str], wanted: int, delay: 
     return running.wait()
 
 
-@pytest.mark.timeout(280)
-def test_a_killed_run_resumes_to_the_same_document(small_toml: Path, tmp_path: Path) -> None:
+def killed(kind: str, config: Path, tmp_path: Path, moments: int) -> None:
+    """Kill the job at seeded moments spread over all of it; then the same command ends in the same documents."""
     env = environment(tmp_path)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(command(small_toml, whole), env=env, check=True, capture_output=True)
-    draw = random.Random(0)
-    for wanted in (0, 1, 6):
-        run_until(small_toml, broken, env, wanted, draw.random() * 0.5)
-        assert not (broken / "audit.json").exists()
-    last = subprocess.run(command(small_toml, broken), env=env, check=True, capture_output=True, text=True)
-    assert (broken / "audit.json").read_bytes() == (whole / "audit.json").read_bytes()
-    assert (broken / "report.html").read_bytes() == (whole / "report.html").read_bytes()
+    subprocess.run(command(config, whole, kind), env=env, check=True, capture_output=True)
+    draw = random.Random(kind)
+    for wanted in sorted(draw.sample(range(cells(whole) - 2), moments)):
+        ended = run_until(config, broken, env, wanted, draw.random() * 0.4, kind)
+        assert ended in (-signal.SIGKILL, 0)
+    last = subprocess.run(command(config, broken, kind), env=env, check=True, capture_output=True, text=True)
+    for name in ("audit.json", "report.html", "model.safetensors"):
+        assert (broken / name).exists() == (whole / name).exists()
+        assert not (whole / name).exists() or (broken / name).read_bytes() == (whole / name).read_bytes(), name
     assert not list(broken.rglob(".draft-*")) and "Traceback" not in last.stderr
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("kind", ["run", "harden"])
+def test_a_killed_job_resumes_to_the_same_documents(kind: str, tiny_toml: Path, tmp_path: Path) -> None:
+    killed(kind, tiny_toml, tmp_path, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", ["run", "harden"])
+def test_a_job_killed_twenty_times_resumes_to_the_same_documents(kind: str, small_toml: Path, tmp_path: Path) -> None:
+    killed(kind, small_toml, tmp_path, 20)
 
 
 def test_ctrl_c_finishes_the_batch_and_prints_the_command_that_resumes(small_toml: Path, tmp_path: Path) -> None:

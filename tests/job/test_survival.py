@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -27,17 +26,7 @@ from audit.errors import EnvironmentFault
 from audit.job.folder import open_run
 from audit.job.run import Outcome, run_job
 from audit.models.under_test import _Counted
-
-TINY: dict[str, Any] = {
-    "data": {"train_examples": 160},
-    "training": {"epochs": 1, "batch_size": 32},
-    "hardening": {"epochs": 1, "batch_size": 32, "recipe_settings": {"steps": 1}},
-    "robustness": {"examples": 8},
-    "corruptions": {"examples": 8, "names": ["fog"], "severities": [3]},
-    "explanations": {"examples": 2, "methods": ["saliency"], "calibration": False},
-    "report": {"gallery": 2},
-    "device": "cpu",
-}
+from tests.job.conftest import TINY
 
 
 @pytest.fixture(scope="module")
