@@ -1,4 +1,4 @@
-"""What stands beside the weights in a safetensors file, always in the same bytes: the library writes it in any order."""
+"""What stands beside the weights in a safetensors file, in the same bytes every time: the library itself shuffles it."""
 
 from __future__ import annotations
 
