@@ -11,6 +11,7 @@ from audit.cli.compare import compare
 from audit.cli.compress import compress
 from audit.cli.doctor import doctor
 from audit.cli.harden import harden
+from audit.cli.init import init
 from audit.cli.methods import methods
 from audit.cli.plan import plan
 from audit.cli.predict import predict
@@ -29,7 +30,7 @@ app = typer.Typer(
     "5 environment · 130 interrupted.",
 )
 
-for command in (run, plan, train, harden, compress, predict, report, check, compare, methods, doctor, schema):
+for command in (run, plan, train, harden, compress, predict, report, check, compare, methods, doctor, schema, init):
     app.command()(command)
 
 

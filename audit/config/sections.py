@@ -70,8 +70,10 @@ class ModelConfig(_Section):
     mean: float | tuple[float, ...] | None = Field(
         None, description="the normalisation the model expects, images in [0, 1]"
     )
-    std: float | tuple[float, ...] | None = None
-    trust: tuple[TrustConfig, ...] = ()
+    std: float | tuple[float, ...] | None = Field(None, description="what it divides by after that, one or a channel")
+    trust: tuple[TrustConfig, ...] = Field(
+        (), description="files of code you have read: [{ path = 'net.py', sha256 = '...' }]; a changed one is refused"
+    )
 
 
 class AugmentationConfig(_Section):
@@ -82,8 +84,8 @@ class AugmentationConfig(_Section):
     shear: float = Field(0.0, ge=0, lt=90, description="degrees, at most, as Keras reads its shear_range")
     zoom: float = Field(0.0, ge=0, lt=1, description="0.2 is between 0.8 and 1.2, each axis by itself")
     crop: int = Field(0, ge=0, description="pixels of padding of which a random window is cut")
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
+    horizontal_flip: bool = Field(False, description="left and right change places, for half of the images")
+    vertical_flip: bool = Field(False, description="top and bottom change places, for half of the images")
     fill: Literal["nearest", "reflect", "zero"] = Field("nearest", description="what lies outside the image")
 
     @property
@@ -112,18 +114,18 @@ def _augmentation(value: Any) -> Any:
 class TrainingConfig(_Section):
     """How a model is trained."""
 
-    recipe: str = "standard"
+    recipe: str = Field("standard", description="the objective; `audit methods recipe` lists them")
     recipe_settings: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
-    epochs: int = Field(8, ge=1)
-    batch_size: int = Field(64, ge=2)
-    optimizer: Optimizer = "adam"
+    epochs: int = Field(8, ge=1, description="passes over the training images")
+    batch_size: int = Field(64, ge=2, description="images a step")
+    optimizer: Optimizer = Field("adam", description="adam, adamw, sgd, rmsprop, adagrad")
     learning_rate: float = Field(2e-3, gt=0, description="at its peak")
-    schedule: Schedule = "one-cycle"
+    schedule: Schedule = Field("one-cycle", description="of the learning rate: one-cycle, cosine, step, constant")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
     weight_decay: float = Field(0.0, ge=0, description="the optimiser's own; decoupled for adamw")
     l1: float = Field(0.0, ge=0, description="factor of the sum of absolute weights in the loss")
     l2: float = Field(0.0, ge=0, description="factor of the sum of squared weights in the loss")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of inputs of the last layer dropped in training")
     clip_gradient: float | None = Field(None, gt=0, description="largest l2 norm of the weight gradient")
     weight_perturbation: float = Field(
@@ -148,9 +150,9 @@ class TrainingConfig(_Section):
 class HardeningConfig(TrainingConfig):
     """Adversarial training of the model under test, from its weights or from scratch."""
 
-    enabled: bool = True
-    recipe: str = "pgd"
-    epochs: int = Field(6, ge=1)
+    enabled: bool = Field(True, description="train a hardened model and audit it too")
+    recipe: str = Field("pgd", description="adversarial training; `audit methods recipe` lists them")
+    epochs: int = Field(6, ge=1, description="passes over the training images")
     learning_rate: float = Field(4e-3, gt=0, description="at its peak")
     from_scratch: bool = Field(False, description="start from new weights instead of the audited model's")
     norm: NormName | None = Field(None, description="as in [robustness] by default")
@@ -160,8 +162,8 @@ class HardeningConfig(TrainingConfig):
 class CompressionConfig(TrainingConfig):
     """A smaller model made from the model under test, and the training that follows (distill: that makes it)."""
 
-    enabled: bool = False
-    method: Compression = "magnitude"
+    enabled: bool = Field(False, description="make a smaller model and audit it too")
+    method: Compression = Field("magnitude", description="magnitude, structured, clip, int8, distill")
     amount: float | None = Field(
         None,
         gt=0,
@@ -178,9 +180,9 @@ class CompressionConfig(TrainingConfig):
 class RobustnessConfig(_Section):
     """Which attacks, how strong, on how many images."""
 
-    examples: int = Field(500, ge=1)
-    battery: str = "quick"
-    norm: NormName = "linf"
+    examples: int = Field(500, ge=1, description="images attacked, balanced over the classes")
+    battery: str = Field("quick", description="quick, standard, autoattack or full: which attacks, in which order")
+    norm: NormName = Field("linf", description="linf, l2 or l1: how the size of a change is measured")
     eps: Eps | None = Field(
         None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default"
     )
@@ -193,17 +195,19 @@ class RobustnessConfig(_Section):
 class CorruptionConfig(_Section):
     """Which corruptions, at which severities, on how many images."""
 
-    examples: int = Field(500, ge=1)
+    examples: int = Field(500, ge=1, description="images corrupted, balanced over the classes")
     names: tuple[str, ...] = Field(
         ("gaussian-noise", "defocus-blur", "fog", "jpeg-compression"), description="or all: every one there is"
     )
-    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = (1, 2, 3, 4, 5)
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field(
+        (1, 2, 3, 4, 5), description="how strongly, 1 to 5"
+    )
 
 
 class ExplanationConfig(_Section):
     """Which attributions, of what, on how many images."""
 
-    examples: int = Field(24, ge=1)
+    examples: int = Field(24, ge=1, description="images explained by each method")
     methods: tuple[str, ...] = Field(
         ("saliency", "integrated-gradients", "grad-cam", "lime", "shap"), description="or all: every one there is"
     )
@@ -212,7 +216,9 @@ class ExplanationConfig(_Section):
     drift: bool = Field(False, description="how maps move at constant prediction, and from model to model")
     shortcut_examples: int = Field(0, ge=0, description="search this many images for places that decide a class")
     calibration: bool = Field(True, description="solve problems with known answers on this device first")
-    output: Literal["logit", "probability", "log-probability"] = "logit"
+    output: Literal["logit", "probability", "log-probability"] = Field(
+        "logit", description="what of the predicted class is explained: logit, probability or log-probability"
+    )
     baseline: float | str | None = Field(
         None, description="a number, mean, blur or segment-mean; each method's own by default"
     )
@@ -221,26 +227,26 @@ class ExplanationConfig(_Section):
 class ReportConfig(_Section):
     """What the report shows."""
 
-    title: str = "Image classifier audit"
-    images: bool = True
+    title: str = Field("Image classifier audit", description="the report's heading")
+    images: bool = Field(True, description="false leaves every picture out")
     gallery: int = Field(16, ge=0, description="images in the gallery")
 
 
 class CriteriaConfig(_Section):
     """What passes. Each is held against the bound of the interval, not against the point."""
 
-    clean_accuracy: float = Field(0.8, ge=0, le=1)
-    robust_accuracy: float = Field(0.4, ge=0, le=1)
-    calibration_error: float = Field(0.05, ge=0, le=1)
+    clean_accuracy: float = Field(0.8, ge=0, le=1, description="the least share of unchanged images classified right")
+    robust_accuracy: float = Field(0.4, ge=0, le=1, description="the least share still right under every attack")
+    calibration_error: float = Field(0.05, ge=0, le=1, description="the largest expected calibration error")
     corruption_drop: float = Field(0.2, ge=0, le=1, description="of mean accuracy, severities 1 to 5")
 
 
 class RunConfig(_Section):
     """A whole run."""
 
-    preset: Preset = "quick"
-    seed: int = Field(0, ge=0)
-    device: str = "auto"
+    preset: Preset = Field("quick", description="quick, standard or full: how much is measured")
+    seed: int = Field(0, ge=0, description="root of every random draw: the same seed gives the same bytes")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()

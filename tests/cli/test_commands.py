@@ -8,7 +8,21 @@ from typer.testing import CliRunner, Result
 
 from audit.cli.app import app
 
-COMMANDS = ("run", "plan", "train", "harden", "compress", "predict", "report", "check", "compare", "methods", "doctor", "schema")
+COMMANDS = (
+    "run",
+    "plan",
+    "train",
+    "harden",
+    "compress",
+    "predict",
+    "report",
+    "check",
+    "compare",
+    "methods",
+    "doctor",
+    "schema",
+    "init",
+)
 
 
 def call(*words: object) -> Result:

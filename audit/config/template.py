@@ -1,0 +1,90 @@
+"""An `audit.toml` to begin with: every key, the value it has, and what it means, read from the models themselves."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from audit.config.loading import load_config
+from audit.config.sections import RunConfig, TrainingConfig
+
+_COLUMN, _WIDTH = 40, 120
+_HEAD = """\
+# audit run {name}
+#
+# Every key there is, with the value it has when nothing is said. Take the # from a line to change its value.
+# A flag goes over this file, this file over the preset.
+"""
+
+
+def configuration_template(preset: str = "quick", *, name: str = "audit.toml") -> str:
+    """Commented TOML that loads to `preset` as it is, and to the same with every `key = value` uncommented.
+
+    Keys without a value show `...`. Sections that repeat the keys of [training] list them without their meaning.
+    Raises UsageError for an unknown preset.
+    """
+    config = load_config(preset=preset)
+    fields = RunConfig.model_fields
+    plain = [key for key, field in fields.items() if not isinstance(getattr(config, key), BaseModel)]
+    lines = [_HEAD.format(name=name), f'preset = "{preset}"'.ljust(_COLUMN) + f"# {fields['preset'].description}"]
+    lines += [line for key in plain if key != "preset" for line in _entry(key, getattr(config, key), fields[key])]
+    for key in fields:
+        if key not in plain:
+            lines += _section(key, getattr(config, key))
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str, section: BaseModel) -> Iterator[str]:
+    yield ""
+    yield f"# {type(section).__doc__}"
+    yield f"[{name}]"
+    inherits = isinstance(section, TrainingConfig) and type(section) is not TrainingConfig
+    own = type(section).__annotations__ if inherits else type(section).model_fields
+    tables = []
+    for key in own:
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            tables.append(key)
+        yield from _entry(key, value, type(section).model_fields[key])
+    for key in tables:
+        yield from _table(f"{name}.{key}", getattr(section, key))
+    if inherits:
+        yield "# The rest as in [training], each with a value of its own:"
+        yield from _inherited(section, own)
+
+
+def _inherited(section: BaseModel, own: Mapping[str, Any]) -> Iterator[str]:
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if key not in own and not isinstance(value, BaseModel):
+            yield f"# {key} = {_toml(value)}"
+
+
+def _table(name: str, table: BaseModel) -> Iterator[str]:
+    yield f"# [{name}]"
+    for key, field in type(table).model_fields.items():
+        yield from _entry(key, getattr(table, key), field)
+
+
+def _entry(key: str, value: Any, field: FieldInfo) -> Iterator[str]:
+    """`# key = value   # meaning`, the meaning going on in its own column."""
+    meaning = textwrap.wrap(field.description or "", _WIDTH - _COLUMN - 2, break_on_hyphens=False)
+    start = f"# {key}: a table" if isinstance(value, BaseModel) else f"# {key} = {_toml(value)}"
+    if len(start) >= _COLUMN:
+        yield start
+        start = "#"
+    for number, line in enumerate(meaning):
+        yield (start if number == 0 else "#").ljust(_COLUMN) + f"# {line}"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "..."
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
