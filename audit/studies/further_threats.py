@@ -50,7 +50,8 @@ class Asked:
     @property
     def settings(self) -> Mapping[str, Any]:
         """What the method is given."""
-        return self.cell.settings.get("attack", {})
+        given: Mapping[str, Any] = self.cell.settings.get("attack", {})
+        return given
 
     @property
     def ball(self) -> ThreatModel:
@@ -87,6 +88,7 @@ class Trial:
     made_on: int = 0
     target: str = ""
     made_by: str = ""
+    agreement: float | None = None
     aside: Passes = field(default_factory=Passes)
 
 
@@ -97,8 +99,9 @@ def further_threats(context: Context, cell: Cell) -> Evidence:
     Settings: "attack", the method's own; "rotation" (degrees) and "translation" (pixels) for spatial; "area" (a share)
     and "targets" (0 for untargeted, else the number of classes tried) for patch. `cell.threat` is the ball of universal
     and transfer; the latter needs the input "surrogate". Measurement withstood: 1 where the image was right and still
-    is, NaN where it was made on or, with a target, is of that class. Facts: threat, target, made_on, made_by, scored,
-    right (before), control (right under a blind change of the same size), faults.
+    is, NaN where it was made on or, with a target, is of that class. Facts: threat, target, made_on, made_by (the
+    surrogate's architecture), agreement (of surrogate and model, on images it was not taught on), scored, right
+    (before), control (right under a blind change of the same size), faults.
     """
     if cell.method not in _TRIALS:
         raise unknown_name("further threat", cell.method, _TRIALS)
@@ -122,6 +125,7 @@ def further_threats(context: Context, cell: Cell) -> Evidence:
             "target": trial.target,
             "made_on": trial.made_on,
             "made_by": trial.made_by,
+            "agreement": trial.agreement,
             "scored": len(trial.part),
             "right": int((~wrong).sum()),
             "control": int((~wrong & ~blind).sum()),
@@ -196,9 +200,8 @@ def _towards(batch: Batch, label: int, asked: Asked) -> Batch:
 def _transfer(asked: Asked) -> Trial:
     evidence = asked.context.evidence("surrogate")
     other = surrogate_model(evidence, asked.model.device)
-    taught_elsewhere = int(evidence.facts["every"]) == 1
     index = torch.arange(len(asked.batch), device=asked.batch.labels.device)
-    index = index if taught_elsewhere else asked.halves()[1]
+    index = index if evidence.facts["elsewhere"] else asked.halves()[1]
     part, ball = asked.batch.select(index), asked.ball
     with other.count() as aside:
         shown = mi_fgsm(other, part, ball, asked.draws(part, "transfer"), steps=TRANSFER_STEPS, to_the_end=True)
@@ -211,6 +214,7 @@ def _transfer(asked: Asked) -> Trial:
         noisy(part.images, ball, asked.draws(part, "transfer: control")),
         made_on=int(evidence.facts["taught_on"]),
         made_by=str(evidence.facts["architecture"]),
+        agreement=float(evidence.facts["agreement"]),
         aside=aside.passes,
     )
 

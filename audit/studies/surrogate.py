@@ -18,24 +18,25 @@ from audit.training.watch import Watch
 
 @study()
 def surrogate(context: Context, cell: Cell) -> Evidence:
-    """A small net taught to answer as `cell.model` does, on every `cell.settings["every"]`-th of its examples.
+    """A small net taught to answer as `cell.model` does, on one in `cell.settings["every"]` of its examples.
 
-    Measurement agrees: whether both predict the same class, NaN for the images it was taught on. Arrays: the weights,
-    under "weights/". Facts: architecture, taught_on, every, mean, std, classes, input_shape.
+    Measurement agrees: whether both predict the same class, on the example after each it was taught on, NaN elsewhere.
+    Arrays: the weights, under "weights/". Facts: architecture, taught_on, agreement (the mean of agrees), elsewhere
+    (whether its examples are none of those to be attacked), mean, std, classes, input_shape.
     """
     model, batch, every = context.model(), context.batch(), int(cell.settings["every"])
-    taught_on = batch.select(torch.arange(0, len(batch), every))
+    taught_on, others = (batch.select(torch.arange(first, len(batch), every)) for first in (0, 1))
     watch = Watch(context.scratch, context.progress, context.stopping)
     found = surrogate_of(model, taught_on, seed=cell.seed, epochs=int(cell.settings["epochs"]), watch=watch)
+    agrees = np.full(len(batch), np.nan)
     with model.count() as spent, found.model.count() as aside:
-        agrees = agreement(model, found.model, batch).double().cpu().numpy()
-    agrees[::every] = np.nan
+        agrees[1::every] = agreement(model, found.model, others).double().cpu().numpy()
     return Evidence(
         cell,
         "measured",
         (Measurement("agrees", "share", "higher", agrees),),
         arrays={WEIGHTS + name: weight.numpy() for name, weight in found.trained.weights.items()},
-        facts=_facts(found) | {"every": every},
+        facts=_facts(found) | {"agreement": float(np.nanmean(agrees)), "elsewhere": bool(cell.settings["elsewhere"])},
         forwards=found.passes.forwards + spent.forwards + aside.forwards,
         backwards=found.passes.backwards,
     )

@@ -44,7 +44,7 @@ def surrogate_of(
         raise NotApplicable(f"A surrogate is taught on at least {FEWEST} images, and {len(batch)} were given.")
     with model.count() as spent:
         labels = model.predictions(batch.images).cpu()
-    if len(labels.unique()) < 2:
+    if bool((labels == labels[0]).all()):
         raise NotApplicable("The model predicts one class for every image: there is nothing to teach a surrogate.")
     architecture = default_for(model.input_shape)
     module = build(architecture, classes=len(model.classes), input_shape=model.input_shape, seed=seed)

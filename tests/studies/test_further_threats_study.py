@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ CELLS = {
     "aimed": Cell("further-threats", "patch", settings={"area": 0.1, "targets": 4, "attack": FEW}),
     "transfer": Cell("further-threats", "transfer", threat=BALL, inputs={"surrogate": "key"}),
 }
-TAUGHT = Cell("surrogate", "imitation", settings={"every": 2, "epochs": 3})
+TAUGHT = Cell("surrogate", "imitation", settings={"every": 2, "epochs": 3, "elsewhere": False})
 
 
 @pytest.fixture
@@ -44,12 +46,17 @@ def noise(cnn_model: ModelUnderTest) -> Batch:
     return Batch(images, labels, tuple(f"test/{i:05d}" for i in range(160)))
 
 
-def found_for(name: str, model: ModelUnderTest, batch: Batch) -> Evidence:
+def taught(model: ModelUnderTest, batch: Batch, cell: Cell = TAUGHT) -> Evidence:
+    with TemporaryDirectory() as scratch:
+        return surrogate(replace(bare_context(model, batch, cell), scratch=Path(scratch)), cell)
+
+
+def found_for(name: str, model: ModelUnderTest, batch: Batch, teaching: Cell = TAUGHT) -> Evidence:
     cell = CELLS[name]
     context = bare_context(model, batch, cell)
     if name == "transfer":
-        taught = surrogate(bare_context(model, batch, TAUGHT), TAUGHT)
-        context = replace(context, evidence=lambda name: taught)
+        lesson = taught(model, batch, teaching)
+        context = replace(context, evidence=lambda name: lesson)
     return further_threats(context, cell)
 
 
@@ -75,6 +82,14 @@ def test_a_second_run_gives_the_same_evidence(cnn_model: ModelUnderTest, noise: 
         assert np.array_equal(*(one.measurement("withstood").per_example for one in (first, second)), equal_nan=True)
 
 
+def test_a_surrogate_taught_elsewhere_leaves_every_image_to_be_attacked(
+    cnn_model: ModelUnderTest, noise: Batch
+) -> None:
+    cell = replace(TAUGHT, settings=TAUGHT.settings | {"elsewhere": True})
+    evidence = found_for("transfer", cnn_model, noise, cell)
+    assert np.isfinite(evidence.measurement("withstood").per_example).all() and evidence.facts["scored"] == 160
+
+
 def test_a_target_leaves_out_the_images_of_its_class(cnn_model: ModelUnderTest, noise: Batch) -> None:
     evidence = found_for("aimed", cnn_model, noise)
     label = cnn_model.classes.index(evidence.facts["target"])
@@ -86,11 +101,12 @@ def test_a_target_leaves_out_the_images_of_its_class(cnn_model: ModelUnderTest, 
 def test_the_surrogate_learns_from_predictions_alone(cnn_model: ModelUnderTest, noise: Batch) -> None:
     """Labels play no part, and the images it was taught on are not judged."""
     mislabelled = replace(noise, labels=(noise.labels + 1) % 4)
-    first, second = (surrogate(bare_context(cnn_model, batch, TAUGHT), TAUGHT) for batch in (noise, mislabelled))
+    first, second = (taught(cnn_model, batch) for batch in (noise, mislabelled))
     agrees = first.measurement("agrees").per_example
     assert np.isnan(agrees[::2]).all() and np.isfinite(agrees[1::2]).all() and first.facts["taught_on"] == 80
     assert all(np.array_equal(first.arrays[name], second.arrays[name]) for name in first.arrays)
     model = surrogate_model(first, "cpu")
+    assert first.facts["agreement"] == np.nanmean(agrees)
     same = (model.predictions(noise.images) == cnn_model.predictions(noise.images))[1::2]
     assert torch.equal(same, torch.from_numpy(agrees[1::2]).bool())
 
