@@ -27,6 +27,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "control_examples": 64,
             "certified_examples": 100,
             "backdoor_examples": 512,
+            "further_examples": 400,
         },
         "corruptions": {"examples": 1000, "names": ("all",)},
         "explanations": {"examples": 64, "judging": True, "drift": True, "shortcut_examples": 1000},
@@ -40,6 +41,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "control_examples": 200,
             "certified_examples": 1000,
             "backdoor_examples": 2000,
+            "further_examples": 2000,
         },
         "corruptions": {"examples": 10_000, "names": ("all",)},
         "explanations": {

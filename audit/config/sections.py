@@ -190,6 +190,12 @@ class RobustnessConfig(_Section):
     control_examples: int = Field(0, ge=0, le=500, description="control the attacks themselves on this many images")
     certified_examples: int = Field(0, ge=0, description="certify this many images: a lower bound beside the attacks'")
     backdoor_examples: int = Field(0, ge=0, description="search for a planted trigger with this many images")
+    further_examples: int = Field(
+        0, ge=0, description="try poses, one change for all images, patches and transfer on this many images"
+    )
+    rotation: float = Field(30.0, ge=0, le=180, description="degrees either way that an image may be turned")
+    translation: float = Field(0.1, ge=0, lt=1, description="share of the shorter side that it may be moved")
+    patch_area: float = Field(0.05, gt=0, lt=1, description="share of the image that a patch covers")
 
 
 class CorruptionConfig(_Section):

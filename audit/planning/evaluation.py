@@ -27,8 +27,11 @@ def plan_sanity(draft: Draft, model: Model) -> None:
     draft.add("sanity", "honest-evaluation", model, part)
 
 
-def plan_robustness(draft: Draft, model: Model) -> Task:
-    """The battery over the curve, in chunks of examples; the first chunk keeps the images that are explained."""
+def plan_robustness(draft: Draft, model: Model, surrogate: Task | None = None) -> Task:
+    """The battery over the curve, in chunks of examples; the first chunk keeps the images that are explained.
+
+    A battery that transfers attacks is given the surrogate.
+    """
     config = draft.config.robustness
     headline = headline_eps(draft.config, draft.subject)
     tasks = [
@@ -44,6 +47,7 @@ def plan_robustness(draft: Draft, model: Model) -> Task:
                 "protocol": _protocol(config.battery),
             },
             threat={"norm": config.norm, "eps": headline},
+            inputs={"surrogate": surrogate} if surrogate and battery_named(config.battery).wants_surrogate else {},
         )
         for part in draft.chunks(config.examples)
     ]
@@ -100,6 +104,7 @@ def _protocol(name: str) -> list[Any]:
     battery = battery_named(name)
     attacks = [
         [entry.title, entry.attack, method.settings(entry.settings), method.full_version, entry.sample]
+        + (["transferred"] if entry.transferred else [])
         for entry, method in ((entry, find("attack", entry.attack)) for entry in battery.entries)
     ]
     return [attacks, battery.shrink]

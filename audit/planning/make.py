@@ -18,6 +18,7 @@ from audit.planning.evaluation import (
     plan_sanity,
 )
 from audit.planning.explaining import plan_drift_between, plan_explanations
+from audit.planning.further import plan_further_threats, plan_surrogate
 from audit.planning.subject import Subject, curve_eps
 from audit.planning.training import plan_compression, plan_training
 from audit.threat import ThreatModel
@@ -66,9 +67,11 @@ def _plan_second(draft: Draft, standard: Model) -> Model | None:
 
 def _plan_audit(draft: Draft, model: Model) -> dict[str, Task]:
     plan_sanity(draft, model)
-    robust = plan_robustness(draft, model)
+    surrogate = plan_surrogate(draft, model)
+    robust = plan_robustness(draft, model, surrogate)
     plan_attack_controls(draft, model, robust)
     plan_certificates(draft, model)
     plan_backdoor(draft, model)
+    plan_further_threats(draft, model, surrogate)
     plan_corruptions(draft, model)
     return plan_explanations(draft, model, robust)

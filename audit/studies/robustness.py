@@ -13,9 +13,12 @@ from torch import Tensor
 from audit.attacks.battery import attack_battery
 from audit.attacks.outcome import BatteryOutcome, Row
 from audit.cell import Cell
+from audit.errors import NotApplicable
 from audit.evidence import Array, Evidence, Measurement
+from audit.models.under_test import ModelUnderTest
 from audit.registry import study
 from audit.studies.context import Context
+from audit.studies.surrogate import surrogate_model
 
 KEPT = 64
 """Adversarial images kept in the evidence unless the settings say otherwise."""
@@ -38,6 +41,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         battery=cell.method,
         seed=cell.seed,
         headline=headline,
+        surrogate=_surrogate(context, cell),
         progress=context.progress,
         stopping=context.stopping,
     )
@@ -59,6 +63,16 @@ def _question(cell: Cell) -> tuple[Sequence[float], float, Any]:
     threat: Mapping[str, Any] = cell.threat or {}
     eps = cell.settings.get("eps") or [threat["eps"]]
     return eps, float(cell.settings.get("headline", threat.get("eps", max(eps)))), threat["norm"]
+
+
+def _surrogate(context: Context, cell: Cell) -> ModelUnderTest | None:
+    """The surrogate of the plan; None where there is none, or none could be taught: the battery then says so."""
+    if "surrogate" not in cell.inputs:
+        return None
+    try:
+        return surrogate_model(context.evidence("surrogate"), context.device)
+    except NotApplicable:
+        return None
 
 
 def _arrays(outcome: BatteryOutcome) -> dict[str, Array]:

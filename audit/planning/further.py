@@ -1,0 +1,53 @@
+"""The cells of threats beside the ball, and of the surrogate that attacks are transferred from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from audit.attacks.batteries import battery_named
+from audit.plan import Slice, Task
+from audit.planning.draft import Draft, Model
+from audit.planning.subject import headline_eps
+from audit.registry import find
+
+TAUGHT_ON = 4000
+"""Images a surrogate is taught on, at most."""
+EPOCHS = 8
+TARGETS = 10
+"""Classes towards which a patch is tried, at most."""
+
+
+def plan_surrogate(draft: Draft, model: Model) -> Task | None:
+    """A surrogate taught on training images, or on half of the images for further threats; None where none is wanted."""
+    config, subject = draft.config.robustness, draft.subject
+    if not config.further_examples and not battery_named(config.battery).wants_surrogate:
+        return None
+    elsewhere = subject.train_examples > 0
+    images = min(config.further_examples or config.examples, subject.test_examples)
+    part = Slice("train", 0, subject.train_examples) if elsewhere else Slice("test", 0, images)
+    every = max(2, math.ceil(len(part) / TAUGHT_ON))
+    settings = {"every": every, "epochs": EPOCHS, "elsewhere": elsewhere}
+    return draft.add("surrogate", "imitation", model, part, settings=settings)
+
+
+def plan_further_threats(draft: Draft, model: Model, surrogate: Task | None) -> None:
+    """Poses, one perturbation and one patch for all images, transfer: each in one piece, as halves of it are disjoint."""
+    config = draft.config.robustness
+    if not config.further_examples or surrogate is None:
+        return
+    (part,) = draft.chunks(config.further_examples, config.further_examples)
+    ball = {"norm": config.norm, "eps": headline_eps(draft.config, draft.subject)}
+    shift = round(config.translation * min(draft.subject.shape[1:]))
+
+    def add(name: str, attack: str, settings: Mapping[str, Any], **rest: Any) -> None:
+        method = find("attack", attack)
+        given = {**settings, "attack": method.settings()} if attack == name else settings
+        draft.add("further-threats", name, model, part, settings=given, version=method.full_version, **rest)
+
+    add("spatial", "spatial", {"rotation": config.rotation, "translation": shift})
+    add("universal", "universal", {}, threat=ball)
+    for targets in (0, TARGETS):
+        add("patch", "patch", {"area": config.patch_area, "targets": targets})
+    add("transfer", "mi-fgsm", {}, threat=ball, inputs={"surrogate": surrogate})
