@@ -1,4 +1,4 @@
-"""What stands beside the weights in a safetensors file, in the same bytes every time: the library itself shuffles it."""
+"""What stands beside the weights in a safetensors file, in the same bytes every time: the library shuffles it."""
 
 from __future__ import annotations
 
