@@ -20,7 +20,7 @@ TARGETS = 10
 
 
 def plan_surrogate(draft: Draft, model: Model) -> Task | None:
-    """A surrogate taught on training images, or on half of the images for further threats; None where none is wanted."""
+    """A surrogate taught on training images, or on half of those for further threats; None where none is wanted."""
     config, subject = draft.config.robustness, draft.subject
     if not config.further_examples and not battery_named(config.battery).wants_surrogate:
         return None
@@ -33,7 +33,7 @@ def plan_surrogate(draft: Draft, model: Model) -> Task | None:
 
 
 def plan_further_threats(draft: Draft, model: Model, surrogate: Task | None) -> None:
-    """Poses, one perturbation and one patch for all images, transfer: each in one piece, as halves of it are disjoint."""
+    """Poses, one perturbation and one patch for all images, transfer: each in one piece, whose halves are disjoint."""
     config = draft.config.robustness
     if not config.further_examples or surrogate is None:
         return
