@@ -17,7 +17,7 @@ from audit.config import RunConfig
 from audit.dossier import Dossier
 from audit.errors import UsageError
 from audit.evidence import Finding
-from audit.report import attack_evidence, further, measured, paired
+from audit.report import attack_evidence, further, further_threats, measured, paired
 from audit.report.compression import compressions
 from audit.report.facts import ModelFacts, RunFacts
 from audit.report.gallery import gallery
@@ -68,6 +68,7 @@ def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> Audi
         attack_controls=attack_evidence.controls(dossier),
         distances=attack_evidence.distances(dossier),
         triggers=attack_evidence.triggers(dossier, pictures=config.report.images),
+        further_threats=further_threats.further_threats(dossier),
         measures=further.measures(dossier),
         shortcuts=further.shortcuts(dossier),
         oracles=further.oracles(dossier),

@@ -10,6 +10,7 @@ from audit.evidence import Status, Verdict
 from audit.report.attack_evidence import ControlRow, DistanceRow, TriggerRow
 from audit.report.compression import CompressionPart
 from audit.report.further_parts import CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
+from audit.report.further_threats import ThreatRow
 from audit.report.values import Cost, Heatmap, Part, Picture, Share
 
 SCHEMA_VERSION = 1
@@ -272,6 +273,7 @@ class AuditDocument(Part):
     attack_controls: list[ControlRow] = Field(default_factory=list)
     distances: list[DistanceRow] = Field(default_factory=list)
     triggers: list[TriggerRow] = Field(default_factory=list)
+    further_threats: list[ThreatRow] = Field(default_factory=list)
     measures: list[MeasuredRow] = Field(default_factory=list)
     shortcuts: list[ShortcutRow] = Field(default_factory=list)
     oracles: list[OracleRow] = Field(default_factory=list)
