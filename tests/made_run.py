@@ -237,6 +237,29 @@ def certification_entry(role: str, broken_at: Array) -> tuple[Task, Evidence]:
     return entry("certification", role, {"certified_radius": radius}, method="interval-bounds", facts=facts)
 
 
+def further_threat_entries(role: str, count: int = 80) -> list[tuple[Task, Evidence]]:
+    """A line of each kind; where a change is made on every second image, the others alone have a value."""
+    known = {"target": "", "made_on": 40, "made_by": "", "agreement": None, "scored": 40, "right": 37, "control": 33}
+    ball = {"threat": {"norm": "linf", "eps": 0.1}}
+    lines: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+        ("spatial", {"rotation": 30.0, "translation": 3}, {}, {"threat": "rotation ±30°, translation ±3 px"}),
+        ("universal", {}, ball, {"threat": "linf 0.1"}),
+        ("patch", {"area": 0.05, "targets": 0}, {}, {"threat": "patch over 5.0% of the image, bottom-right"}),
+        ("patch", {"area": 0.05, "targets": 10}, {}, {"threat": "patch over 5.0%", "target": CLASSES[8]}),
+        ("transfer", {}, ball, {"threat": "linf 0.1", "made_by": "cnn-28", "agreement": 0.85}),
+    ]
+    made = []
+    for number, (method, settings, rest, facts) in enumerate(lines):
+        withstood = np.where(np.arange(count) % 2 == 1, np.arange(count) % 20 > 4 * number, np.nan)
+        whole = {"scored": 80, "right": 74, "control": 60, "made_on": 0}
+        told = known | facts | {"faults": 0} | (whole if method == "spatial" else {})
+        values = {"withstood": np.arange(count) % 20 > 4 if method == "spatial" else withstood}
+        made.append(
+            entry("further-threats", role, values, method=method, settings=settings, facts=told, forwards=900, **rest)
+        )
+    return made
+
+
 def attack_evidence_entries(role: str) -> list[tuple[Task, Evidence]]:
     """Controls that hold, and a search that finds patches of ordinary size."""
     controls = {"noise_only": np.zeros(40), "doubled": np.zeros(40)}
@@ -250,6 +273,7 @@ def attack_evidence_entries(role: str) -> list[tuple[Task, Evidence]]:
     facts = {"triggers": rows, "made_on": 20}
     threat = {"norm": "linf", "eps": 0.1}
     return [
+        *further_threat_entries(role),
         entry("attack-controls", role, controls, method="quick", threat=threat, facts={"suspicions": []}),
         entry("backdoor", role, {"moved": np.full(40, 0.5)}, method="smallest-triggers", arrays=found, facts=facts),
     ]
