@@ -16,8 +16,8 @@ from audit.api.inputs import check_images, check_labels
 from audit.config import HardeningConfig, TrainingConfig
 from audit.errors import DataError, UsageError
 from audit.models.architecture import build, default_for
-from audit.models.safetensors_header import with_metadata
 from audit.models.files import existing
+from audit.models.safetensors_header import with_metadata
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.seeding import content_ids
 from audit.store import write_atomically

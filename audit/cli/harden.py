@@ -32,6 +32,7 @@ def harden(
     from_scratch: Annotated[
         bool | None, typer.Option("--from-scratch/--warm-start", help="Start from new weights, or the audited model's.")
     ] = None,
+    tensorboard: flag.TensorBoard = None,
     preset: flag.Preset = None,
     time_budget: flag.TimeBudget = None,
     settings: flag.Set = None,
@@ -77,6 +78,8 @@ def harden(
             "hardening.batch_size": batch_size,
             "hardening.learning_rate": learning_rate,
             "hardening.time_budget": flag.seconds(time_budget, "--time-budget"),
+            "training.tensorboard": tensorboard,
+            "hardening.tensorboard": tensorboard,
             "hardening.from_scratch": from_scratch,
             "robustness.norm": norm,
             "robustness.eps": eps,

@@ -60,6 +60,7 @@ Preset = Annotated[str | None, typer.Option("--preset", help="quick, standard or
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Root of every random draw.", show_default="0")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", show_default="auto")]
 Run = Annotated[Path, typer.Argument(help="A run folder, or its audit.json.")]
+Runs = Annotated[Path, typer.Argument(help="A folder that holds run folders, at most four levels down.")]
 Out = Annotated[Path, typer.Option("--out", help="The run folder: document, report, models, store.")]
 NormFlag = Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.", show_default="linf")]
 EpsFlag = Annotated[
@@ -67,6 +68,19 @@ EpsFlag = Annotated[
 ]
 Battery = Annotated[str | None, typer.Option("--battery", help="quick, standard, autoattack or full.")]
 Examples = Annotated[int | None, typer.Option("--examples", min=1, help="Attack and corrupt this many test images.")]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        "--pretrained",
+        help="Start from these weights, all but the last layer: a file, or torchvision for those of torchvision:NAME "
+        "in torch's cache.",
+        show_default=False,
+    ),
+]
+TensorBoard = Annotated[
+    bool | None,
+    typer.Option("--tensorboard", help="Event files in OUT/models while training (extra tensorboard)."),
+]
 TimeBudget = Annotated[
     str | None,
     typer.Option(

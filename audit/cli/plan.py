@@ -47,7 +47,7 @@ def plan(
             data=data, model=model, architecture=architecture, mean=mean, std=std, trust=trust, seed=seed
         )
         chosen = load_config(config, preset=preset, overrides=flag.overrides(flags, settings))
-        store = RunFolder(out).store
+        prepared, store = prepare(chosen), RunFolder(out).store
         rows: list[dict[str, Any]] = [
             {
                 "wave": task.wave,
@@ -59,7 +59,7 @@ def plan(
                 "stored": store.has(task.cell.key),
                 "key": task.cell.key,
             }
-            for task in make_plan(chosen, prepare(chosen).subject).tasks
+            for task in make_plan(prepared.config, prepared.subject).tasks
         ]
 
         def show() -> None:

@@ -27,6 +27,18 @@ def train(
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1)] = None,
     optimizer: Annotated[str | None, typer.Option("--optimizer", help="adam, adamw, sgd, rmsprop or adagrad.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate")] = None,
+    augmentation: Annotated[
+        str | None, typer.Option("--augmentation", help="none, keras, crop-flip or jitter.", show_default="none")
+    ] = None,
+    pretrained: flag.Pretrained = None,
+    frozen_epochs: Annotated[
+        int | None,
+        typer.Option("--frozen-epochs", min=0, help="First epochs in which only the last layer learns (transfer)."),
+    ] = None,
+    backbone_rate: Annotated[
+        float | None, typer.Option("--backbone-rate", help="Factor on the learning rate of all but the last layer.")
+    ] = None,
+    tensorboard: flag.TensorBoard = None,
     norm: flag.NormFlag = None,
     eps: flag.EpsFlag = None,
     time_budget: flag.TimeBudget = None,
@@ -45,7 +57,9 @@ def train(
 
       audit train
 
-      audit train --data folder:photos --architecture cnn-150 --image-size 150 --epochs 30 --out photos
+      audit train --data folder:photos --architecture cnn-150 --image-size 150 --augmentation keras --out photos
+
+      audit train --data folder:photos --image-size 224 --architecture torchvision:resnet18 --pretrained resnet18.pth
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.cli.jobs import Job, carry_out
@@ -59,6 +73,11 @@ def train(
             "training.batch_size": batch_size,
             "training.optimizer": optimizer,
             "training.learning_rate": learning_rate,
+            "training.augmentation": augmentation,
+            "training.frozen_epochs": frozen_epochs,
+            "training.backbone_rate": backbone_rate,
+            "training.tensorboard": tensorboard,
+            "model.pretrained": pretrained,
             "training.time_budget": flag.seconds(time_budget, "--time-budget"),
             "robustness.norm": norm,
             "robustness.eps": eps,

@@ -145,6 +145,8 @@ class TrainingConfig(_Section):
         None, gt=0, description="seconds; fewer epochs when the first steps show that all will not fit"
     )
     precision: Precision = Field("float32", description="bfloat16: mixed precision; the kept weights are float32")
+    compile: bool = Field(False, description="torch.compile the net while it is trained")
+    tensorboard: bool = Field(False, description="event files beside the weights (needs the extra tensorboard)")
 
 
 class HardeningConfig(TrainingConfig):

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class InProcess:
     starting: Callable[[Task], None] = lambda task: None
     progress: Callable[[int, int], None] = lambda done, total: None
     stopping: Callable[[], bool] = lambda: False
+    boards: Path | None = None
     _models: dict[str, ModelUnderTest] = field(default_factory=dict)
 
     def compute(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Evidence]]:
@@ -78,6 +80,7 @@ class InProcess:
             progress=self.progress,
             stopping=self.stopping,
             device=self.device,
+            boards=self.boards,
         )
 
     def _input(self, task: Task, name: str) -> Evidence:

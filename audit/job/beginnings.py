@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from audit.config import CompressionConfig, ModelConfig, RunConfig
-from audit.errors import ModelError, UsageError
+from audit.errors import UsageError
 from audit.job.header import header_of
 from audit.models.choice import LoadedModel
 from audit.models.code import is_code
 from audit.models.files import existing
-from audit.models.load import read_checkpoint
 from audit.planning.training import TRAINED
+from audit.training.board import require_tensorboard
+from audit.training.transfer import cached_torchvision_weights, pretrained_state
 
 _TORCHVISION = "torchvision"
 
@@ -20,6 +21,14 @@ _TORCHVISION = "torchvision"
 def learns(compression: CompressionConfig) -> bool:
     """Whether compressing takes training images."""
     return compression.enabled and compression.method in TRAINED and compression.epochs > 0
+
+
+def wants_boards(config: RunConfig) -> bool:
+    """Whether event files are wanted. Raises EnvironmentFault where their package is missing."""
+    if config.training.tensorboard or config.hardening.tensorboard:
+        require_tensorboard()
+        return True
+    return False
 
 
 def with_pretrained(model: ModelConfig, channels: int) -> ModelConfig:
@@ -36,8 +45,7 @@ def with_pretrained(model: ModelConfig, channels: int) -> ModelConfig:
             "one of the two."
         )
     path = _cached(model) if model.pretrained == _TORCHVISION else existing(model.pretrained)
-    if read_checkpoint(path, ()).state is None:
-        raise ModelError(f"{path.name} holds a whole model, where a state dict of pretrained weights was expected.")
+    pretrained_state(path)
     return model.model_copy(update={"pretrained": str(path), **_normalisation(model, path, channels)})
 
 
@@ -64,8 +72,6 @@ def require_new_weights(config: RunConfig, loaded: LoadedModel | None) -> None:
 
 
 def _cached(model: ModelConfig) -> Path:
-    from audit.training.transfer import cached_torchvision_weights
-
     library, _, name = model.architecture.partition(":")
     if library != _TORCHVISION:
         raise UsageError(

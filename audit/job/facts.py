@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,17 @@ def _trained(entry: Entry) -> ModelFacts:
     return ModelFacts(
         role=entry.task.role,
         architecture=cell.settings["architecture"],
-        origin="trained here",
+        origin=_origin(entry),
         identity=cell.key,
         parameters=int(facts["parameters"]),
         recipe=cell.method,
         notes=tuple(facts.get("notes", ())),
     )
+
+
+def _origin(entry: Entry) -> str:
+    pretrained = entry.task.context.get("pretrained")
+    return f"trained here from {Path(pretrained).name}" if pretrained else "trained here"
 
 
 def _loaded(prepared: Prepared, model: ModelUnderTest) -> ModelFacts:

@@ -17,7 +17,7 @@ from audit.data.image import labelled_as
 from audit.data.load import load_dataset
 from audit.data.slices import audit_order
 from audit.errors import UsageError
-from audit.job.beginnings import learns, require_new_weights, with_pretrained
+from audit.job.beginnings import learns, require_new_weights, wants_boards, with_pretrained
 from audit.job.header import relabelled_for, wanted_size, with_header
 from audit.models.architecture import default_for
 from audit.models.choice import LoadedModel
@@ -65,6 +65,7 @@ class Prepared:
 def prepare(config: RunConfig) -> Prepared:
     """Load the data and, if the configuration names one, the model. Raises the sentences a user reads."""
     device = resolve_device(config.device)
+    wants_boards(config)
     data = config.data
     dataset = load_dataset(
         data.source,

@@ -14,6 +14,7 @@ from audit.config import RunConfig
 from audit.dossier import Dossier
 from audit.engines.in_process import InProcess
 from audit.evidence import Evidence
+from audit.job.beginnings import wants_boards
 from audit.job.export import export_models
 from audit.job.facts import gather_facts
 from audit.job.folder import RunFolder, open_run
@@ -88,7 +89,7 @@ def run_job(
     Raises the errors of `audit.errors`; after any of them the same call goes on from what was finished.
     """
     prepared = prepare(config)
-    plan = make_plan(config, prepared.subject, scope)
+    plan = make_plan(prepared.config, prepared.subject, scope)
     told(prepared)
     with open_run(out) as folder:
         return _run_in(folder, prepared, plan, watcher or Silent(), stopping)
@@ -109,6 +110,7 @@ def _run_in(
         starting=watcher.starting,
         progress=watcher.progress,
         stopping=stopping,
+        boards=folder.models if wants_boards(prepared.config) else None,
     )
     dossier = run_plan(plan, folder.store, engine, watcher)
     export_models(folder, dossier)

@@ -13,7 +13,7 @@ from audit.planning.draft import Draft, Model
 from audit.planning.subject import headline_eps
 from audit.registry import Method, find
 
-_NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student"}
+_NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student", "tensorboard"}
 """Keys of a training section that are the plan's business: they stand in the cell elsewhere, or not at all."""
 
 

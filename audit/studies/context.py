@@ -29,7 +29,8 @@ class Context:
     """`model` and `batch` are those the task names; `fresh(seed)` is a new module of the run's architecture;
     `evidence` reads an input by its name in `cell.inputs`;
     `scratch` is a folder that survives a kill; `progress(done, total)` reports; `stopping()` turns true
-    when the user asked to stop: a study then writes to `scratch` and raises Interrupted."""
+    when the user asked to stop: a study then writes to `scratch` and raises Interrupted;
+    `boards` is the folder for TensorBoard's event files, None where nobody wants any."""
 
     task: Task
     model: Callable[[], ModelUnderTest]
@@ -40,3 +41,4 @@ class Context:
     progress: Callable[[int, int], None]
     stopping: Callable[[], bool]
     device: torch.device
+    boards: Path | None = None

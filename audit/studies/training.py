@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from audit.config import TrainingConfig
 from audit.errors import ModelError
 from audit.evidence import Evidence
 from audit.models.files import sha256_of
-from audit.models.load import read_checkpoint
 from audit.models.under_test import ModelUnderTest
 from audit.registry import find, study
 from audit.store import write_atomically
 from audit.studies.context import Context
 from audit.threat import ThreatModel
+from audit.training.board import History, event_files
 from audit.training.loop import Trained, fit
-from audit.training.transfer import adopt
+from audit.training.transfer import adopt, pretrained_state
 from audit.training.watch import Watch
 
 WEIGHTS = "weights/"
@@ -47,24 +48,35 @@ def training(context: Context, cell: Cell) -> Evidence:
     teacher = context.model() if cell.model and _has_teacher(cell) else None
     before = teacher.passes.forwards if teacher else 0
 
-    def record(history: Sequence[Mapping[str, Any]]) -> None:
-        write_atomically(context.scratch / HISTORY_FILE, "".join(json.dumps(row) + "\n" for row in history))
-
-    trained = fit(
-        module,
-        context.batch(),
-        TrainingConfig.model_validate(settings["training"]),
-        classes=len(settings["classes"]),
-        threat=None if cell.threat is None else ThreatModel(cell.threat["norm"], cell.threat["eps"]),
-        seed=cell.seed,
-        mean=normal[0],
-        std=normal[1],
-        device=context.device,
-        teacher=teacher.module if teacher else None,
-        watch=Watch(context.scratch, context.progress, context.stopping, record),
-    )
+    with _recorder(context) as record:
+        trained = fit(
+            module,
+            context.batch(),
+            TrainingConfig.model_validate(settings["training"]),
+            classes=len(settings["classes"]),
+            threat=None if cell.threat is None else ThreatModel(cell.threat["norm"], cell.threat["eps"]),
+            seed=cell.seed,
+            mean=normal[0],
+            std=normal[1],
+            device=context.device,
+            teacher=teacher.module if teacher else None,
+            watch=Watch(context.scratch, context.progress, context.stopping, record),
+        )
     taught = teacher.passes.forwards - before if teacher else 0
     return _evidence(cell, trained, module, taught)
+
+
+@contextmanager
+def _recorder(context: Context) -> Iterator[Callable[[History], None]]:
+    """What keeps the history as it grows: rows of JSON, and event files where they are wanted."""
+    boards = context.boards
+    with event_files(boards / f"{context.task.role}.tensorboard" if boards else None) as show:
+
+        def record(history: History) -> None:
+            write_atomically(context.scratch / HISTORY_FILE, "".join(json.dumps(row) + "\n" for row in history))
+            show(history)
+
+        yield record
 
 
 def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.Module) -> ModelUnderTest:
@@ -117,10 +129,7 @@ def _pretrained(context: Context, cell: Cell) -> Mapping[str, Tensor]:
     path = Path(context.task.context["pretrained"])
     if sha256_of(path) != cell.settings["pretrained"]:
         raise ModelError(f"{path.name} changed since this run was planned; run the command again.")
-    state = read_checkpoint(path, ()).state
-    if state is None:
-        raise ModelError(f"{path.name} holds a whole model, where a state dict of pretrained weights was expected.")
-    return state
+    return pretrained_state(path)
 
 
 def _evidence(cell: Cell, trained: Trained, module: nn.Module, taught: int) -> Evidence:

@@ -19,6 +19,7 @@ from audit.threat import ThreatModel
 from audit.training.averaging import Average, with_weights
 from audit.training.budget import affordable_epochs, spent, timed
 from audit.training.checkpoint import read_checkpoint
+from audit.training.compilation import compiled
 from audit.training.course import Course, make_course
 from audit.training.dropout import dropped_inputs
 from audit.training.guard import guard
@@ -74,7 +75,7 @@ def fit(
     often is not (robust overfitting, arXiv:2002.11569). `teacher` gives logits on the device, for
     distillation. `mean` and `std` are measured where None. Killed and
     called again with the same `watch.scratch`, it ends in the same weights, bit for bit on one device. Raises
-    Diverged, Interrupted, DataError, UsageError.
+    Diverged, Interrupted, DataError, UsageError, EnvironmentFault.
     """
     watch = watch or Watch()
     place = torch.device(device)
@@ -84,7 +85,12 @@ def fit(
     net = Trainee(module, *normal, autocast=settings.precision == "bfloat16").to(place)
     net.to(memory_format=torch.channels_last).train()
     net.learn_output_kind(course.held_out.images[:4], classes)
-    with _own_randomness(place), dropped_inputs(module, settings.dropout):
+    sample = ((course.held_out.images[:4] - net.mean) / net.std).contiguous(memory_format=torch.channels_last)
+    with (
+        _own_randomness(place),
+        dropped_inputs(module, settings.dropout),
+        compiled(module, settings.compile, sample),
+    ):
         state = _begin(course, net, watch)
         while not state.finished():
             _epoch(course, state, watch)
@@ -111,6 +117,8 @@ def _fresh_state(course: Course, net: Trainee) -> State:
 def _affordable(course: Course, net: Trainee, budget: float) -> int:
     """Try a few steps on a copy, which leaves no trace in the training itself."""
     trial = _fresh_state(course, copy.deepcopy(net))
+    if course.settings.compile:
+        trial.net.net.compile()  # a copy is not compiled
     index = course.order(0)[: course.settings.batch_size]
     return affordable_epochs(
         budget,

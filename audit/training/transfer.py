@@ -12,6 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from audit.errors import ModelError
+from audit.models.load import read_checkpoint
+
+
+def pretrained_state(path: Path) -> Mapping[str, Tensor]:
+    """The state dict in the checkpoint `path`. Raises ModelError for a whole model, UntrustedError for code."""
+    state = read_checkpoint(path, ()).state
+    if state is None:
+        raise ModelError(f"{path.name} holds a whole model, where a state dict of pretrained weights was expected.")
+    return state
 
 
 def adopt(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
