@@ -12,12 +12,14 @@ from audit.cli.compress import compress
 from audit.cli.doctor import doctor
 from audit.cli.harden import harden
 from audit.cli.init import init
+from audit.cli.list import list_runs
 from audit.cli.methods import methods
 from audit.cli.plan import plan
 from audit.cli.predict import predict
 from audit.cli.report import report
 from audit.cli.run import run
 from audit.cli.schema import schema
+from audit.cli.show import show
 from audit.cli.train import train
 
 app = typer.Typer(
@@ -30,8 +32,24 @@ app = typer.Typer(
     "5 environment · 130 interrupted.",
 )
 
-for command in (run, plan, train, harden, compress, predict, report, check, compare, methods, doctor, schema, init):
+for command in (
+    run,
+    plan,
+    train,
+    harden,
+    compress,
+    predict,
+    report,
+    check,
+    compare,
+    show,
+    methods,
+    doctor,
+    schema,
+    init,
+):
     app.command()(command)
+app.command("list")(list_runs)
 
 
 def _print_version(wanted: bool) -> None:

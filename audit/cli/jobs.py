@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from audit.cli.interrupt import graceful_interrupts
 from audit.cli.progress import Watcher
+from audit.cli.verdicts import MARKS
 from audit.cli.voice import Voice
 from audit.config import RunConfig
 from audit.errors import Interrupted
@@ -20,15 +21,6 @@ from audit.job.prepare import Prepared
 from audit.job.run import Outcome, run_job
 from audit.planning import Scope
 from audit.report.schema import FindingPart
-
-MARKS = {
-    "pass": "[green]pass[/]",
-    "warn": "[yellow]warn[/]",
-    "fail": "[red]fail[/]",
-    "inconclusive": "[magenta]inconclusive[/]",
-    "informative": "[dim]note[/]",
-    "not_run": "[dim]not run[/]",
-}
 
 
 @dataclass(frozen=True)

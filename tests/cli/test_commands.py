@@ -22,6 +22,8 @@ COMMANDS = (
     "doctor",
     "schema",
     "init",
+    "list",
+    "show",
 )
 
 

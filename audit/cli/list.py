@@ -1,0 +1,75 @@
+"""`audit list`: the runs under a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audit.cli import options as flag
+from audit.cli.voice import speaking
+
+if TYPE_CHECKING:
+    from audit.report.history import RunRow
+
+_HEAD = ("begun (UTC)", "verdict", "failed", "clean", "robust", "model", "data", "run")
+
+
+def list_runs(
+    folder: flag.Runs = Path(),
+    last: Annotated[int | None, typer.Option("--last", min=1, help="Only this many, the newest.")] = None,
+    as_json: flag.AsJson = False,
+    quiet: flag.Quiet = False,
+    verbose: flag.Verbose = False,
+    no_color: flag.NoColor = False,
+) -> None:
+    """List the runs under a folder, the newest last: verdict, accuracy and robust accuracy of the audited model.
+
+    An index in that folder, .audit-index.json, is brought up to date; only new and changed runs are read.
+
+    [bold]Examples[/]
+
+      audit list
+
+      audit list runs --last 20 --json
+    """
+    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+        from dataclasses import asdict
+
+        from audit.report.history import history
+
+        found = history(folder)
+        rows = found.rows[-last:] if last else found.rows
+
+        def show() -> None:
+            for line in _lines(rows):
+                print(line)
+            if not rows:
+                voice.say(f"No runs under {folder}. `audit run` makes one.")
+
+        document = {"runs": [asdict(row) for row in rows], "total": len(found.rows), "read": found.read}
+        voice.give(document, show)
+
+
+def _lines(rows: Sequence[RunRow]) -> list[str]:
+    """A table in plain text: quick for thousands of rows."""
+    table = [_HEAD, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(_HEAD))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+
+
+def _cells(row: RunRow) -> tuple[str, ...]:
+    from audit.report.text import visible
+
+    if row.problem:
+        return (row.begun[:16], "unreadable", "", "", "", "", "", visible(row.path))
+    counted = f"{row.failed} of {row.findings}" if row.complete else "incomplete"
+    shown = (row.begun[:16].replace("T", " "), row.verdict, counted, _share(row, "clean"), _share(row, "robust"))
+    return (*shown, *(visible(text) for text in (row.architecture, row.data, row.path)))
+
+
+def _share(row: RunRow, quantity: str) -> str:
+    """The audited model's; it stands first."""
+    return next((f"{level.estimate:.1%}" for level in row.levels if level.quantity == quantity), "-")

@@ -1,0 +1,215 @@
+"""The runs under a folder, from an index that is brought up to date by reading only what changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audit.errors import EnvironmentFault, UsageError
+from audit.store import write_atomically
+
+if TYPE_CHECKING:
+    from audit.report.schema import AuditDocument
+
+log = logging.getLogger("audit")
+INDEX = ".audit-index.json"
+DEPTH = 4
+"""How many folders below the one asked about a run may lie."""
+_FORMAT = 1
+_NOTHING = {"verdict": "", "sentence": "", "title": "", "data": "", "architecture": "", "preset": ""}
+
+
+@dataclass(frozen=True)
+class Level:
+    """A share of images one model of a run got right: `quantity` is "clean", or "robust" with its threat."""
+
+    role: str
+    quantity: str
+    threat: str
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run: `path` below the folder, `begun` ISO 8601 in UTC. `problem` says why a document could not be read."""
+
+    path: str
+    begun: str
+    verdict: str
+    sentence: str
+    title: str
+    data: str
+    architecture: str
+    preset: str
+    seed: int = 0
+    complete: bool = False
+    failed: int = 0
+    inconclusive: int = 0
+    findings: int = 0
+    levels: tuple[Level, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class History:
+    """The runs from the oldest on; `read` is how many documents had to be opened for it."""
+
+    rows: tuple[RunRow, ...]
+    read: int
+
+
+def history(root: Path) -> History:
+    """Every run at most `DEPTH` folders below `root`, and the index `root/.audit-index.json` brought up to date.
+
+    A document is read again when its size or time, or those of its timing.json, changed. Raises UsageError where
+    `root` is no folder.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root} is not a folder. Give one that holds run folders.")
+    known, entries, read = _load(root / INDEX), {}, 0
+    for path, stamp in _found(root):
+        kept = known.get(path)
+        if kept is None or kept["stamp"] != stamp:
+            kept = {"stamp": stamp, "row": asdict(_row(root, path))}
+            read += 1
+        entries[path] = kept
+    if entries != known:
+        _keep(root / INDEX, entries)
+    rows = sorted((_restored(entry["row"]) for entry in entries.values()), key=lambda row: (row.begun, row.path))
+    return History(tuple(rows), read)
+
+
+def run_files(document: Path) -> list[tuple[str, int]]:
+    """The files beside a run's `document`, by relative path, with their bytes; the store as one line.
+
+    A document that lies outside a run folder stands alone.
+    """
+    folder = document.parent
+    if not (folder / "run.json").is_file():
+        return [(document.name, document.stat().st_size)]
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    sizes = [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in paths]
+    kept = [size for name, size in sizes if name.startswith("store/")]
+    shown = [(name, size) for name, size in sizes if not name.startswith(("store/", "."))]
+    return [*shown, (f"store ({len(kept)} files)", sum(kept))] if kept else shown
+
+
+def _found(root: Path) -> Iterator[tuple[str, list[int]]]:
+    """Each run folder below `root` as a relative path, with what tells whether it changed."""
+    waiting = [("", 0)]
+    while waiting:
+        place, depth = waiting.pop()
+        stamp = _stamp(root, place)
+        if stamp:
+            yield place or ".", stamp
+        elif depth < DEPTH:
+            waiting += [(os.path.join(place, name), depth + 1) for name in _folders(root / place)]
+
+
+def _folders(place: Path) -> list[str]:
+    try:
+        with os.scandir(place) as entries:
+            return [e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False)]
+    except OSError as fault:
+        log.warning("Cannot look into %s (%s); runs in it are not listed.", place, fault.strerror)
+        return []
+
+
+def _stamp(root: Path, place: str) -> list[int]:
+    folder = os.path.join(root, place)
+    try:
+        document = os.stat(os.path.join(folder, "audit.json"))
+    except OSError:
+        return []
+    try:
+        timed = os.stat(os.path.join(folder, "timing.json")).st_mtime_ns
+    except OSError:
+        timed = 0
+    return [document.st_mtime_ns, document.st_size, timed]
+
+
+def _row(root: Path, path: str) -> RunRow:
+    from audit.report.document import read_document
+
+    document = root / path / "audit.json"
+    begun = _begun(document)
+    try:
+        return _summed(read_document(document), path, begun)
+    except UsageError as fault:
+        return RunRow(path=path, begun=begun, problem=str(fault), **_NOTHING)
+
+
+def _begun(document: Path) -> str:
+    """When the run began; when its document was written, where no timing.json says."""
+    try:
+        return str(json.loads(document.with_name("timing.json").read_text("utf-8"))["begun"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return datetime.fromtimestamp(document.stat().st_mtime, UTC).isoformat(timespec="seconds")
+
+
+def _summed(document: AuditDocument, path: str, begun: str) -> RunRow:
+    model = document.models[0] if document.models else None
+    verdicts = [finding.verdict for finding in document.findings]
+    return RunRow(
+        path=path,
+        begun=begun,
+        verdict=document.summary.verdict,
+        sentence=document.summary.sentence,
+        title=document.subject.title,
+        data=document.subject.data,
+        architecture=model.architecture if model else "",
+        preset=str(document.protocol.configuration.get("preset", "")),
+        seed=document.protocol.seed,
+        complete=document.summary.complete,
+        failed=verdicts.count("fail"),
+        inconclusive=verdicts.count("inconclusive"),
+        findings=len(verdicts),
+        levels=tuple(_levels(document)),
+    )
+
+
+def _levels(document: AuditDocument) -> Iterator[Level]:
+    from audit.checks.readings import threat_text
+
+    for part in document.accuracy:
+        share = part.accuracy
+        yield Level(part.role, "clean", "", share.estimate, share.low, share.high, share.n)
+    for robust in document.robustness:
+        share = min(robust.curve, key=lambda point: abs(point.eps - robust.eps)).robust
+        threat = threat_text(robust.norm, robust.eps)
+        yield Level(robust.role, "robust", threat, share.estimate, share.low, share.high, share.n)
+
+
+def _restored(row: Mapping[str, Any]) -> RunRow:
+    return RunRow(**{**row, "levels": tuple(Level(**level) for level in row["levels"])})
+
+
+def _load(index: Path) -> dict[str, Any]:
+    """What the index holds; nothing where there is none, or one of another format."""
+    try:
+        body = json.loads(index.read_text("utf-8"))
+        entries: dict[str, Any] = body["runs"] if body["format"] == _FORMAT else {}
+        for entry in entries.values():
+            _restored(entry["row"])
+        return entries
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        log.warning("The index %s cannot be read (%s); it is made again.", index, fault)
+        return {}
+
+
+def _keep(index: Path, entries: Mapping[str, Any]) -> None:
+    try:
+        write_atomically(index, json.dumps({"format": _FORMAT, "runs": entries}) + "\n")
+    except EnvironmentFault as fault:
+        log.warning("The index is not kept, so every listing reads all documents again: %s", fault)
