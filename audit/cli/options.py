@@ -68,6 +68,19 @@ EpsFlag = Annotated[
 ]
 Battery = Annotated[str | None, typer.Option("--battery", help="quick, standard, autoattack or full.")]
 Examples = Annotated[int | None, typer.Option("--examples", min=1, help="Attack and corrupt this many test images.")]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        "--pretrained",
+        help="Start from these weights, all but the last layer: a file, or torchvision for those of torchvision:NAME "
+        "in torch's cache.",
+        show_default=False,
+    ),
+]
+TensorBoard = Annotated[
+    bool | None,
+    typer.Option("--tensorboard", help="Event files in OUT/models while training (extra tensorboard)."),
+]
 TimeBudget = Annotated[
     str | None,
     typer.Option(
