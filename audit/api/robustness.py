@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from audit.api.inputs import Targets, make_batch
-from audit.attacks.battery import attack_battery
+from audit.attacks.batteries import battery_named
+from audit.attacks.battery import attack_battery, check_examples
 from audit.attacks.outcome import BatteryOutcome, Row
+from audit.errors import NotApplicable
 from audit.models.under_test import ModelUnderTest
 from audit.threat import Norm, ThreatModel
-from audit.types import Images, Passes
+from audit.training.surrogate import Surrogate, surrogate_of
+from audit.types import Batch, Images, Passes
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def robustness(
     mask. Draws follow the seed and each image's bytes, never the batch. Raises DataError, UsageError.
     """
     batch = make_batch(model, images, labels, targets)
-    found = attack_battery(model, batch, threat.norm, (threat.eps,), battery=battery, seed=seed)
+    found = _attacked(model, batch, threat.norm, (threat.eps,), battery, seed)
     return Robustness(
         threat, found.robust, found.adversarial, found.broken_by, found.inconclusive, found.rows, found.passes
     )
@@ -93,7 +96,27 @@ def robustness_curve(
 ) -> RobustnessCurve:
     """Attack every image at every eps of `norm`, swept upward over the survivors. Arguments as in `robustness`."""
     batch = make_batch(model, images, labels, targets)
-    found: BatteryOutcome = attack_battery(model, batch, norm, tuple(eps), battery=battery, seed=seed)
+    found = _attacked(model, batch, norm, tuple(eps), battery, seed)
     return RobustnessCurve(
         norm, found.eps, found.survived, found.minimal_eps, found.inconclusive, found.rows, found.passes
     )
+
+
+def _attacked(
+    model: ModelUnderTest, batch: Batch, norm: Norm, eps: Sequence[float], battery: str, seed: int
+) -> BatteryOutcome:
+    """The battery, with a surrogate taught on these images where it wants one: any image of the ball that breaks the
+    model counts, whatever it was made from."""
+    check_examples(model, batch)
+    taught = _surrogate(model, batch, seed) if battery_named(battery).wants_surrogate else None
+    found = attack_battery(
+        model, batch, norm, eps, battery=battery, seed=seed, surrogate=taught.model if taught else None
+    )
+    return replace(found, passes=found.passes + taught.passes) if taught else found
+
+
+def _surrogate(model: ModelUnderTest, batch: Batch, seed: int) -> Surrogate | None:
+    try:
+        return surrogate_of(model, batch, seed=seed)
+    except NotApplicable:
+        return None  # The battery's own row says that there was none, and why.

@@ -105,6 +105,7 @@ def _protocol(name: str) -> list[Any]:
     attacks = [
         [entry.title, entry.attack, method.settings(entry.settings), method.full_version, entry.sample]
         + (["transferred"] if entry.transferred else [])
+        + ([entry.closest] if entry.closest < 1 else [])
         for entry, method in ((entry, find("attack", entry.attack)) for entry in battery.entries)
     ]
     return [attacks, battery.shrink]
