@@ -42,7 +42,7 @@ class ThreatModel:
             )
 
     def __str__(self) -> str:
-        return f"{self.norm} {format_eps(self.eps)}"
+        return f"{self.norm} {format_eps(self.eps, self.norm)}"
 
     def distance(self, images: Images, origin: Images) -> Tensor:
         """The norm of each difference, float64 (N,)."""
@@ -97,12 +97,11 @@ def norms(delta: Images, norm: Norm) -> Tensor:
     return size
 
 
-def format_eps(eps: float) -> str:
-    """8/255 where eps is a multiple of 1/255, the plain number otherwise."""
-    steps = eps * 255
-    if eps > 0 and abs(steps - round(steps)) < 1e-4:
-        return f"{round(steps)}/255"
-    return f"{eps:g}"
+def format_eps(eps: float, norm: Norm = "linf") -> str:
+    """8/255 where a linf eps is a whole number of grey levels and no short number; the plain number otherwise."""
+    steps, plain = eps * 255, f"{eps:g}"
+    levels = norm == "linf" and eps > 0 and abs(steps - round(steps)) < 1e-4 and len(plain) > 5
+    return f"{round(steps)}/255" if levels else plain
 
 
 def parse_eps(text: str | float) -> float:

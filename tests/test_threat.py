@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audit.checks.readings import threat_text
 from audit.errors import UsageError
 from audit.seeding import Generators
-from audit.threat import NORMS, ThreatModel, format_eps, norms, parse_eps
+from audit.threat import NORMS, Norm, ThreatModel, format_eps, norms, parse_eps
 
 norm_names = st.sampled_from(NORMS)
 sizes = st.floats(0.01, 1.0)
@@ -86,5 +87,25 @@ def test_eps_is_read_and_written_as_people_do() -> None:
     assert parse_eps("0.1") == 0.1
     assert format_eps(8 / 255) == "8/255"
     assert str(ThreatModel("l2", 0.5)) == "l2 0.5"
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "text"),
+    [
+        ("linf", 8 / 255, "linf 8/255"),
+        ("linf", 1.0, "linf 1"),
+        ("linf", 0.2, "linf 0.2"),
+        ("l2", 1.0, "l2 1"),
+        ("l2", 128 / 255, "l2 0.501961"),
+        ("l1", 12.0, "l1 12"),
+    ],
+)
+def test_grey_levels_measure_linf_alone_and_the_report_writes_what_the_threat_model_does(
+    norm: Norm, eps: float, text: str
+) -> None:
+    assert str(ThreatModel(norm, eps)) == threat_text(norm, eps) == text
+
+
+def test_an_eps_that_is_no_number_is_refused() -> None:
     with pytest.raises(UsageError, match="8/255"):
         parse_eps("eight")

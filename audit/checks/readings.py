@@ -104,7 +104,7 @@ def on_clean_images(entries: Sequence[Entry]) -> tuple[Entry, ...]:
 
 
 def threat_text(norm: str, eps: float) -> str:
-    """`linf 8/255`, or `l2 0.5` where the plain number is the shorter one."""
+    """`linf 8/255` or `l2 0.5`, as `audit.threat` writes it: grey levels are a measure of linf alone."""
     steps, plain = eps * 255, f"{eps:g}"
-    whole = eps > 0 and abs(steps - round(steps)) < 1e-4 and len(plain) > 5
-    return f"{norm} {round(steps)}/255" if whole else f"{norm} {plain}"
+    levels = norm == "linf" and eps > 0 and abs(steps - round(steps)) < 1e-4 and len(plain) > 5
+    return f"{norm} {round(steps)}/255" if levels else f"{norm} {plain}"

@@ -11,15 +11,16 @@ from audit.report.locale import Locale
 from audit.report.schema import FindingPart
 
 GOOD: tuple[Verdict, ...] = ("pass", "informative")
-_SECTIONS = ("robustness", "accuracy", "corruptions", "explanations", "comparison", "protocol")
+_ORDER = ("robustness", "accuracy", "corruptions", "calibration", "explanations", "comparison", "protocol")
+"""What a model gets wrong comes before how sure it is of it."""
 
 
 def ranked(findings: Sequence[FindingPart]) -> list[FindingPart]:
-    """The findings from the one that matters most; equals in the order of sections, then as they were."""
+    """The findings from the one that matters most; equals by what they speak of, then as they were."""
 
     def weight(finding: FindingPart) -> tuple[int, int]:
-        section = _SECTIONS.index(finding.section) if finding.section in _SECTIONS else len(_SECTIONS)
-        return SEVERITY.index(_weighty(finding)), section
+        subject = finding.check if finding.check in _ORDER else finding.section
+        return SEVERITY.index(_weighty(finding)), _ORDER.index(subject) if subject in _ORDER else len(_ORDER)
 
     return sorted(findings, key=weight)
 
@@ -73,8 +74,9 @@ def _remedy(worst: FindingPart, findings: Sequence[FindingPart], role: str, loca
     if own[0].verdict in GOOD:
         return locale("headline.other_pass", role=name, **_counts(own))
     same = next((f for f in own if f.check == worst.check), own[0])
-    key = "headline.other_mends" if same.verdict in GOOD and worst.verdict not in GOOD else "headline.other_short"
-    return locale(key, role=name, why=_inside(same if key.endswith("mends") else own[0], locale), **_counts(own))
+    mends = same.verdict in GOOD and worst.verdict not in GOOD
+    said = {"role": name, "open": _inside(own[0], locale), **_counts(own)}
+    return locale("headline.other_mends" if mends else "headline.other_short", why=_inside(same, locale), **said)
 
 
 def _inside(finding: FindingPart, locale: Locale) -> str:
