@@ -219,7 +219,7 @@ def further_entries(role: str, count: int = 24) -> list[tuple[Task, Evidence]]:
             method="shap",
         ),
         entry("judging", role, {"randomisation_similarity": similarity}, method="lime"),
-        entry("drift", role, {"agreement": rng.random(count)}, method="lime", settings={"kind": "manipulation"}),
+        *explanation_evidence_entries(role, count),
         entry(
             "shortcuts",
             role,
@@ -227,6 +227,39 @@ def further_entries(role: str, count: int = 24) -> list[tuple[Task, Evidence]]:
             method="shap",
             facts={"shortcuts": convicted, "tried": 3},
         ),
+    ]
+
+
+def explanation_evidence_entries(role: str, count: int = 24) -> list[tuple[Task, Evidence]]:
+    """Drift with its control, controls of two methods, and who agrees with whom, one pair not comparable."""
+    rng = np.random.default_rng(11)
+    threat = {"norm": "linf", "eps": 0.1}
+    moved = [
+        entry(
+            "drift",
+            role,
+            {"agreement": rng.normal(0.9 - loss, 0.05, count), "agreement_random": rng.normal(0.9, 0.05, count)},
+            method=method,
+            settings={"kind": kind},
+            threat=threat,
+        )
+        for method, kind, loss in (
+            ("lime", "manipulation", 0.02),
+            ("integrated-gradients", "manipulation", 0.6),
+            ("integrated-gradients", "constant-label", 0.1),
+        )
+    ]
+    controls = {"road_area": 0.4, "road_area_random": 0.6, "road_area_edges": 0.41, "max_sensitivity": 1.3}
+    held = entry("judging", role, {k: rng.normal(v, 0.05, count) for k, v in controls.items()}, method="saliency")
+    matrix = np.clip(np.add.outer(np.linspace(0.9, -0.6, 6), np.linspace(0, 0.3, 6)), -1, 1)
+    matrix = (matrix + matrix.T) / 2
+    np.fill_diagonal(matrix, 1.0)
+    matrix[2, 3] = matrix[3, 2] = np.nan
+    facts = {"methods": sorted(METHODS), "left_out": ["layer-cam"]}
+    return [
+        *moved,
+        held,
+        entry("agreement", role, {}, method="rank-correlation", arrays={"matrix": matrix}, facts=facts),
     ]
 
 

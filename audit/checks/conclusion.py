@@ -40,3 +40,24 @@ def at_most(interval: Interval, threshold: float) -> Verdict:
 def values_of(interval: Interval, **others: str | float) -> dict[str, str | float]:
     """What every template may name: estimate, low, high, n, and `others`."""
     return {"estimate": interval.estimate, "low": interval.low, "high": interval.high, "n": interval.n, **others}
+
+
+FEWEST = 10
+"""Images below which a bootstrap interval is too narrow to be believed."""
+
+
+def of_a_map(interval: Interval, verdict: Verdict) -> Verdict:
+    """`verdict` on a method's maps: undecided under `FEWEST` images, and a warning at most.
+
+    A map that cannot be trusted says nothing against the model.
+    """
+    if interval.n < FEWEST:
+        return "inconclusive"
+    return "warn" if verdict == "fail" else verdict
+
+
+def above_zero(interval: Interval) -> Verdict:
+    """Pass when the lower bound is above 0, fail when the upper one is not."""
+    if interval.low > 0:
+        return "pass"
+    return "fail" if interval.high <= 0 else "inconclusive"

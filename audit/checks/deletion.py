@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from audit.checks.conclusion import Conclusion, values_of
+from audit.checks.conclusion import Conclusion, above_zero, of_a_map, values_of
 from audit.checks.names import written
 from audit.checks.readings import grouped, keys, measured, on_clean_images, outcomes
 from audit.config import CriteriaConfig
 from audit.dossier import Dossier, Entry
-from audit.evidence import Verdict
 from audit.registry import check
-from audit.statistics import Interval, bootstrap_mean
-
-FEWEST = 10
-"""Images below which a bootstrap interval is too narrow to be believed."""
+from audit.statistics import bootstrap_mean
 
 
 @check(
@@ -39,16 +35,9 @@ def _judge(method: str, entries: tuple[Entry, ...]) -> Conclusion:
     ranked, random = outcomes(entries, "deletion_area"), outcomes(entries, "deletion_area_random")
     advantage = bootstrap_mean(np.asarray(random.values, np.float64) - ranked.values)
     return Conclusion(
-        _sign(advantage),
+        of_a_map(advantage, above_zero(advantage)),
         advantage,
         keys(entries),
         values_of(advantage, method=written(method), identifier=method),
         unit="area",
     )
-
-
-def _sign(advantage: Interval) -> Verdict:
-    """An untrustworthy map is a warning: it says nothing against the model."""
-    if advantage.n < FEWEST or advantage.low <= 0 < advantage.high:
-        return "inconclusive"
-    return "pass" if advantage.low > 0 else "warn"

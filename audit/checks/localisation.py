@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from audit.checks.conclusion import Conclusion, values_of
+from audit.checks.conclusion import Conclusion, above_zero, of_a_map, values_of
 from audit.checks.names import written
 from audit.checks.readings import grouped, keys, measured, outcomes
 from audit.config import CriteriaConfig
 from audit.dossier import Dossier, Entry
-from audit.evidence import Verdict
 from audit.registry import check
-from audit.statistics import Interval, bootstrap_mean
-
-FEWEST = 10
-"""Images below which a bootstrap interval is too narrow to be believed."""
+from audit.statistics import bootstrap_mean
 
 
 @check(
@@ -43,16 +39,9 @@ def _judge(method: str, entries: tuple[Entry, ...]) -> Conclusion:
     advantage = bootstrap_mean(inside - area)
     values = values_of(advantage, method=written(method), identifier=method)
     return Conclusion(
-        _sign(advantage),
+        of_a_map(advantage, above_zero(advantage)),
         advantage,
         keys(entries),
         {**values, "mass": float(inside.mean()), "area": float(area.mean()), "n": int(told.sum())},
         unit="share",
     )
-
-
-def _sign(advantage: Interval) -> Verdict:
-    """A warning at most: a map beside the object speaks of the method, the model or the mask."""
-    if advantage.n < FEWEST or advantage.low <= 0 < advantage.high:
-        return "inconclusive"
-    return "pass" if advantage.low > 0 else "warn"
