@@ -28,6 +28,9 @@ from audit.types import Batch
 Progress = Callable[[int, int], None]
 Stopping = Callable[[], bool]
 
+WINDOWS = 8
+"""Batches' worth of examples that an attack gets at a time: what it holds beside the images does not grow with them."""
+
 
 def attack_battery(
     model: ModelUnderTest,
@@ -174,23 +177,31 @@ class _Campaign:
         if not entry.transferred:
             return _unfit(method, threat, self.blind)
         if self.surrogate is None:
-            return "No surrogate was given to transfer from: it takes at least 64 images to teach one."
+            return "There is no surrogate to transfer from: one is taught on at least 64 images of two classes or more."
         return _unfit(method, threat, "")
 
     def attack(
         self, row: Row, method: Method, index: Tensor, threat: ThreatModel, surrogate: ModelUnderTest | None
     ) -> Row:
-        """Proposals, verdicts, books. The passes of a surrogate are counted with the model's."""
+        """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
+        other = surrogate or self.model
+        with self.model.count() as spent, other.count() as aside:
+            pieces = index.split(WINDOWS * self.model.layout.batch_size)
+            told = [self.piece(row, method, piece, threat, other) for piece in pieces]
+        broke, faults = (sum(column) for column in zip(*told, strict=True))
+        passes = spent.passes + aside.passes if surrogate else spent.passes
+        return replace(row, tried=len(index), broke=broke, faults=faults, passes=passes)
+
+    def piece(
+        self, row: Row, method: Method, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest
+    ) -> tuple[int, int]:
+        """Proposals, verdicts, books: how many broke, and how many proposals left the ball."""
         part = self.batch.select(index)
         purpose = f"{row.name} {threat.norm} {threat.eps!r}"
         draws = Generators.of(part.ids, seed=self.seed, purpose=purpose, device="cpu")
-        other = surrogate or self.model
-        with self.model.count() as spent, other.count() as aside:
-            proposals = method.function(other, part, threat, draws, **row.settings)
-            verdicts = verify(self.model, part, proposals, threat)
-        broke = self.ledger.enter(row.name, index, verdicts)
-        passes = spent.passes + aside.passes if surrogate else spent.passes
-        return replace(row, tried=len(index), broke=broke, faults=int(verdicts.faults.sum()), passes=passes)
+        proposals = method.function(attacked, part, threat, draws, **row.settings)
+        verdicts = verify(self.model, part, proposals, threat)
+        return self.ledger.enter(row.name, index, verdicts), int(verdicts.faults.sum())
 
     def sample(self, survivors: Tensor, size: int) -> Tensor:
         """`size` of the survivors, drawn by their ids so that order does not matter."""

@@ -71,4 +71,4 @@ def agreement(first: ModelUnderTest, second: ModelUnderTest, batch: Batch) -> to
 
 def training(epochs: int) -> TrainingConfig:
     """How surrogates are trained; part of what names their cells."""
-    return TrainingConfig(epochs=epochs)
+    return TrainingConfig(epochs=epochs, batch_size=32)
