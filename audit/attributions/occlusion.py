@@ -11,7 +11,7 @@ from audit.attributions.explained import Explained, Explanation
 from audit.attributions.segmentation import paint
 from audit.attributions.sharing import scores_of
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue, evaluate
+from audit.passes.masks import MaskQueue, composite, evaluate
 from audit.registry import attribution
 from audit.types import Images, Logits
 
@@ -39,11 +39,11 @@ def occlusion(
     covers = windows(height, width, window, stride).to(images.device)
     rows = torch.arange(len(images) * (len(covers) + 1), device=images.device)
     owner, which = rows // (len(covers) + 1), rows % (len(covers) + 1)
-    padded = torch.cat([torch.zeros_like(covers[:1]), covers])
+    padded = torch.cat([torch.zeros_like(covers[:1]), covers]).to(images.dtype)
 
     def compose(part: slice) -> Images:
         who = owner[part]
-        return torch.where(padded[which[part]][:, None], explained.baseline[who], images[who])
+        return composite(images[who], explained.baseline[who], padded[which[part]][:, None])
 
     def judge(logits: Logits, part: slice) -> Tensor:
         return explained.score(logits, explained.targets[owner[part]])

@@ -14,7 +14,7 @@ from audit.attributions.segmentation import paint
 from audit.attributions.sharing import exchanged, scores_of
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue
+from audit.passes.masks import MaskQueue, composite
 from audit.registry import attribution
 from audit.seeding import Generators
 from audit.types import Images
@@ -69,11 +69,11 @@ def _one(
 ) -> tuple[Tensor, Tensor]:
     """The outputs weighted by the masks and the masks' own sum, float64 (2, H x W); and the outputs (samples,)."""
     size = (image.shape[1], image.shape[2])
-    difference = image - explained.baseline[0]
+    drawn = _draw(explained.generators, range(samples), size, cells, shown)
 
     def keep(part: slice) -> Tensor:
-        masks = soft_masks(explained.generators, range(part.start, part.stop), size, cells, shown).to(image.dtype)
-        logits = model.module(explained.baseline + masks[:, None] * difference)
+        masks = _enlarged(drawn, part, size, cells).to(image.dtype)
+        logits = model.module(composite(explained.baseline, image, masks[:, None]))
         outputs, flat = explained.score(logits, explained.targets.expand(len(logits))), masks.flatten(1)
         return torch.cat([outputs @ flat, flat.sum(0), outputs]).double()
 
@@ -86,13 +86,25 @@ def _one(
 
 def soft_masks(generators: Generators, numbers: range, size: tuple[int, int], cells: int, shown: float) -> Tensor:
     """The masks numbered `numbers` of one image, float32 (M, H, W) in [0, 1]."""
+    return _enlarged(_draw(generators, numbers, size, cells, shown), slice(None), size, cells)
+
+
+_Drawn = tuple[Tensor, Tensor, Tensor]
+"""Grids (M, cells + 1, cells + 1) of bits as floats, and their shifts down and across within a cell, int64 (M,)."""
+
+
+def _draw(generators: Generators, numbers: range, size: tuple[int, int], cells: int, shown: float) -> _Drawn:
     stream = torch.arange(numbers.start, numbers.stop, device=generators.keys.device)
     keys = Generators(generators.keys.expand(len(stream))).fork(stream)
     grids = (keys.fork(0).uniform(cells + 1, cells + 1) < shown).float()
-    down, across = (_enlarging(length, cells, generators.keys.device) for length in size)
-    top = down[keys.fork(1).integers(len(down), 1).flatten()]
-    left = across[keys.fork(2).integers(len(across), 1).flatten()]
-    return top @ grids @ left.mT
+    down, across = (keys.fork(1 + side).integers(-(-size[side] // cells), 1).flatten() for side in (0, 1))
+    return grids, down, across
+
+
+def _enlarged(drawn: _Drawn, part: slice, size: tuple[int, int], cells: int) -> Tensor:
+    grids, down, across = (one[part] for one in drawn)
+    rows, columns = (_enlarging(length, cells, grids.device) for length in size)
+    return rows[down] @ grids @ columns[across].mT
 
 
 @cache

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue, evaluate
+from audit.passes.masks import MaskQueue, composite, evaluate
 from audit.passes.scores import Output, score
 from audit.registry import metric
 from audit.types import Attributions, Images, Labels, Logits
@@ -94,7 +94,7 @@ def _inner(
     def compose(part: slice) -> Images:
         who = owner[part]
         changed = (ranks[who] < bounds[step[part]][:, None]).view(len(who), 1, *start.shape[2:])
-        return torch.where(changed, end[who], start[who])
+        return composite(start[who], end[who], changed)
 
     def judge(logits: Logits, part: slice) -> Tensor:
         return score(logits, targets[owner[part]], output)

@@ -72,11 +72,11 @@ def _efficiency(name: str, model: ModelUnderTest, images: Tensor, settings: Mapp
     for method in ("lime", "shap", "rise", "occlusion", "removal"):
         given: dict[str, Any] = {"segments": segments} if method in ("lime", "shap") else {}
         run = partial(_forwards_of, method, model, images, **given, **settings.get(method, {}))
-        rounds = []
-        for _ in range(3):
+        taken = []
+        for _ in range(rounds):
             forwards, seconds = timed(run)
-            rounds.append((seconds, bare_seconds(model, images, forwards)))
-        seconds, bare = (min(column) for column in zip(*rounds, strict=True))
+            taken.append((seconds, bare_seconds(model, images, forwards)))
+        seconds, bare = (min(column) for column in zip(*taken, strict=True))
         table.add_row(method, str(forwards), f"{seconds:.3f}", f"{bare:.3f}", f"{bare / seconds:.0%}")
     console.print(table)
 
@@ -263,6 +263,7 @@ def lime_224(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -
 
 TABLES: Mapping[str, Callable[[ModelUnderTest, Batch, argparse.Namespace], None]] = {
     "efficiency": efficiency,
+    "efficiency-224": efficiency_224,
     "partition": partition,
     "sharing": sharing,
     "shapley": shapley,

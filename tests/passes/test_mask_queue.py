@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audit.models.under_test import ModelUnderTest
 from audit.passes.fills import fill_images
-from audit.passes.masks import MaskQueue
+from audit.passes.masks import MaskQueue, composite
 from audit.types import Batch
 
 
@@ -43,6 +43,31 @@ def test_scores_are_those_of_a_plain_loop(queue: MaskQueue) -> None:
     generator = torch.Generator().manual_seed(0)
     owners = torch.randint(5, (60,), generator=generator)
     masks = torch.rand(60, 9, generator=generator) < 0.5
+    assert torch.allclose(queue.scores(owners, masks), ask_slowly(queue, owners, masks), atol=1e-5)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_composites_hold_either_pixel_to_the_bit(channels_last: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    image, baseline = (torch.rand(5, 3, 17, 13, generator=generator) * 10 ** (8 * power - 4) for power in (0, 1))
+    shown = torch.rand(5, 1, 17, 13, generator=generator) < 0.5
+    if channels_last:
+        image = image.to(memory_format=torch.channels_last)
+    assert torch.equal(composite(baseline, image, shown), torch.where(shown, image, baseline))
+
+
+def test_a_failed_forward_leaves_the_queue_as_it_was(queue: MaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners, masks = torch.zeros(6, dtype=torch.int64), torch.eye(6, 9).bool()
+    queue.scores(owners[:2], masks[:2])
+
+    def refuse(images: Tensor) -> Tensor:
+        raise RuntimeError("planted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(queue.model.module, "forward", refuse)
+        with pytest.raises(RuntimeError, match="planted"):
+            queue.scores(owners, masks)
+    assert len(queue) == 2
     assert torch.allclose(queue.scores(owners, masks), ask_slowly(queue, owners, masks), atol=1e-5)
 
 
