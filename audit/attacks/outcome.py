@@ -74,7 +74,10 @@ class BatteryOutcome:
     @property
     def adversarial(self) -> Images:
         """Adversarial examples within the headline eps; the clean image where none was found."""
-        return self.nearest.where(~self.robust.view(-1, 1, 1, 1), self.clean)
+        beyond = self.robust & self.minimal_eps.isfinite()
+        if not bool(beyond.any()):
+            return self.nearest
+        return self.clean.where(beyond.view(-1, 1, 1, 1), self.nearest)
 
     @property
     def broken_by(self) -> tuple[str | None, ...]:

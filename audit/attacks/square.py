@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.attacks.square_l2 import pyramid_proposal, pyramid_start
+from audit.attacks.square_pyramids import pyramid_proposal, pyramid_start
 from audit.attacks.steps import Count, Positive
 from audit.attacks.windows import random_window
 from audit.models.under_test import ModelUnderTest
@@ -20,7 +20,7 @@ SHRINK_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10,000, after which the patch's area halves; one more halving each."""
 
 
-@attack(reference="arXiv:1912.00049", needs="scores", norms=("linf", "l2"))
+@attack(reference="arXiv:1912.00049", needs="scores", norms=("linf", "l2", "l1"))
 def square(
     model: ModelUnderTest,
     batch: Batch,
@@ -32,6 +32,7 @@ def square(
 ) -> Images:
     """Random patches of extreme perturbation, kept where they raise the margin (Andriushchenko et al. 2020).
 
+    Squares of plus or minus eps for linf, two-sided pyramids for l2 and l1 (Croce and Hein 2021, arXiv:2103.01208).
     `share` is the first patch's share of the image's area; it halves along the published schedule, stretched
     to the number of `queries`.
     """

@@ -51,6 +51,6 @@ ORACLE: dict[str, dict[str, Any]] = {
 }
 """Settings for the linear oracle, where some need more."""
 
-REACH: dict[tuple[str, str], float] = {("square", "l2"): 2.0}
-"""How many times the exact distance an attack needs, where 1.25 is too few: Square's l2 pyramids are at least three
+REACH: dict[tuple[str, str], float] = {("square", "l2"): 2.0, ("square", "l1"): 2.0}
+"""How many times the exact distance an attack needs, where 1.25 is too few: Square's pyramids are at least three
 pixels wide and cannot follow weights that change from pixel to pixel."""

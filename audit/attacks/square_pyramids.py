@@ -1,4 +1,7 @@
-"""Square's proposals within an l2 ball: two-sided pyramids that take their budget from another window."""
+"""Square's proposals within an l2 or l1 ball: two-sided pyramids that take their budget from another window.
+
+The l1 form measures every size by its sum instead (Croce and Hein 2021, arXiv:2103.01208, section 5).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ from torch import Tensor
 
 from audit.attacks.windows import Window, fixed_window, random_window
 from audit.seeding import Generators
-from audit.threat import ThreatModel, norms
+from audit.threat import Norm, ThreatModel, norms
 from audit.types import Images
 
 TILES = 5
 """The first perturbation is a grid of this many pyramids a side."""
+
+POWER = {"l2": 2, "l1": 1}
+"""The power in which each norm's budget adds up over pixels."""
 
 _TINY = 1e-12
 
@@ -24,29 +30,30 @@ def pyramid_start(origin: Images, threat: ThreatModel, draws: Generators) -> Ima
     for tile, (top, left) in enumerate(_grid(height, width, side)):
         window = fixed_window(slice(top, top + side), slice(left, left + side), count, height, width, origin.device)
         own = draws.fork(tile)
-        delta = delta + pyramid(window, own.fork(0)) * own.fork(1).signs(channels, 1, 1)
+        delta = delta + pyramid(window, own.fork(0), threat.norm) * own.fork(1).signs(channels, 1, 1)
     return _scaled(delta, origin, threat)
 
 
 def pyramid_proposal(best: Images, origin: Images, threat: ThreatModel, draws: Generators, area: Tensor) -> Images:
     """`best` with a new pyramid in one window, paid for by emptying another (section 3.3 of the paper)."""
     channels, height, width = origin.shape[1:]
+    norm, power = threat.norm, POWER[threat.norm]
     side = (area * height * width).sqrt().round().long().clamp(min=3)
     side = (side + 1 - side % 2).clamp(max=min(height, width))
     target = random_window(side, draws.fork(0), height, width)
     source = random_window(side, draws.fork(1), height, width)
     delta = best - origin
-    new = pyramid(target, draws.fork(2)) * draws.fork(3).signs(channels, 1, 1)
-    new = new + delta * target.inside / (_TINY + _size(delta * target.inside))
-    unused = (threat.eps**2 - norms(delta, "l2") ** 2).clamp(min=0).view(-1, 1, 1, 1) / channels
-    budget = (unused + _size(delta * (target.inside | source.inside)) ** 2).sqrt()
+    new = pyramid(target, draws.fork(2), norm) * draws.fork(3).signs(channels, 1, 1)
+    new = new + delta * target.inside / (_TINY + _size(delta * target.inside, norm))
+    unused = (threat.eps**power - norms(delta, norm) ** power).clamp(min=0).view(-1, 1, 1, 1) / channels
+    budget = (unused + _size(delta * (target.inside | source.inside), norm) ** power) ** (1 / power)
     moved = delta.masked_fill(source.inside, 0.0)
-    moved = torch.where(target.inside, new / (_TINY + _size(new)) * budget, moved)
+    moved = torch.where(target.inside, new / (_TINY + _size(new, norm)) * budget, moved)
     return _scaled(moved, origin, threat)
 
 
-def pyramid(window: Window, draws: Generators) -> Tensor:
-    """A positive and a negative pyramid side by side in the window, of l2 norm 1, turned at random, (N, 1, H, W)."""
+def pyramid(window: Window, draws: Generators, norm: Norm) -> Tensor:
+    """A positive and a negative pyramid side by side in the window, of norm 1, turned at random, (N, 1, H, W)."""
     turned = (draws.signs(1, 1) > 0).view(-1, 1, 1)
     across, down = window.columns[:, None, :], window.rows[:, :, None]
     along, beside = torch.where(turned, across, down), torch.where(turned, down, across)
@@ -57,7 +64,7 @@ def pyramid(window: Window, draws: Generators) -> Tensor:
     ring = torch.maximum((along - centre).abs(), (beside - half).abs())
     height = _tail(ring, half + 1) * window.inside[:, 0]
     upper, lower = height * first, height * ~first
-    return (_unit(upper) - _unit(lower))[:, None] / 2**0.5
+    return (_unit(upper, norm) - _unit(lower, norm))[:, None] / 2 ** (1 / POWER[norm])
 
 
 def _tail(ring: Tensor, end: Tensor) -> Tensor:
@@ -77,14 +84,16 @@ def _grid(height: int, width: int, side: int) -> list[tuple[int, int]]:
 
 
 def _scaled(delta: Images, origin: Images, threat: ThreatModel) -> Images:
-    size = norms(delta, "l2").clamp(min=_TINY).view(-1, 1, 1, 1)
+    size = norms(delta, threat.norm).clamp(min=_TINY).view(-1, 1, 1, 1)
     return (origin + delta * (threat.eps / size)).clamp(0, 1)
 
 
-def _size(delta: Images) -> Tensor:
-    """The l2 norm of each channel, (N, C, 1, 1)."""
-    return delta.square().sum((2, 3), keepdim=True).sqrt()
+def _size(delta: Images, norm: Norm) -> Tensor:
+    """The norm of each channel, (N, C, 1, 1)."""
+    power = POWER[norm]
+    return delta.abs().pow(power).sum((2, 3), keepdim=True).pow(1 / power)
 
 
-def _unit(height: Tensor) -> Tensor:
-    return height / height.square().sum((1, 2), keepdim=True).sqrt().clamp(min=_TINY)
+def _unit(height: Tensor, norm: Norm) -> Tensor:
+    power = POWER[norm]
+    return height / height.abs().pow(power).sum((1, 2), keepdim=True).pow(1 / power).clamp(min=_TINY)
