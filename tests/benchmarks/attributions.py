@@ -58,15 +58,21 @@ def main() -> None:
 
 
 def efficiency(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -> None:
-    """The bare passes a method needs / its wall time, on the small net and at 224x224."""
-    _efficiency("cnn-28", model, batch.images, {})
+    """The bare passes a method needs / its wall time, on the small net."""
+    _efficiency("cnn-28", model, batch.images, {}, rounds=5)
+
+
+def efficiency_224(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -> None:
+    """The same at the usual size."""
     samples = {"samples": options.samples_224}
     settings = {"lime": samples, "shap": samples, "rise": samples, "occlusion": {}}
-    _efficiency("resnet18 at 224x224", *at_224(batch), settings)
+    _efficiency("resnet18 at 224x224", *at_224(batch), settings, rounds=2)
 
 
-def _efficiency(name: str, model: ModelUnderTest, images: Tensor, settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Best of three, a method and its bare passes in turn."""
+def _efficiency(
+    name: str, model: ModelUnderTest, images: Tensor, settings: Mapping[str, Mapping[str, Any]], *, rounds: int
+) -> None:
+    """The best of some rounds, a method and its bare passes in turn."""
     table = Table("method", "forwards", "seconds", "bare seconds", "efficiency", title=f"Efficiency, {name}")
     segments = segment_images(images)
     for method in ("lime", "shap", "rise", "occlusion", "removal"):
