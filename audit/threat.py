@@ -20,6 +20,9 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 TOLERANCE = 1e-6
 """Relative and absolute slack of `allows`: what float32 rounding of a sum of squares can add."""
 
+_ROWS = 256
+"""Images measured at a time: their float64 copies need not all stand in memory at once."""
+
 
 @dataclass(frozen=True)
 class ThreatModel:
@@ -46,7 +49,8 @@ class ThreatModel:
 
     def distance(self, images: Images, origin: Images) -> Tensor:
         """The norm of each difference, float64 (N,)."""
-        return norms(images.double() - origin.double(), self.norm)
+        parts = zip(images.split(_ROWS), origin.split(_ROWS), strict=True)
+        return torch.cat([norms(image.double() - clean.double(), self.norm) for image, clean in parts])
 
     def allows(self, images: Images, origin: Images) -> Tensor:
         """Whether each image lies in the ball around its origin and in the box, bool (N,)."""

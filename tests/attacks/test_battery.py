@@ -212,3 +212,24 @@ def test_two_classes_with_dlr_say_so(linear_model: ModelUnderTest) -> None:
     battery = Battery("dlr", "", (Entry("pgd", {"loss": "dlr", "steps": 5}),))
     outcome = attack_battery(linear_model, batch, "linf", [0.3], battery=battery)
     assert any("DLR" in note for note in outcome.notes) and not outcome.robust.all()
+
+
+def test_pieces_change_nothing_but_the_memory(
+    cnn_model: ModelUnderTest, noise_batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = attack_battery(cnn_model, noise_batch, "linf", EPS)
+    monkeypatch.setattr("audit.attacks.battery.WINDOWS", 1)
+    monkeypatch.setattr("audit.attacks.battery.choose_layout", lambda model: None)
+    cnn_model.layout.batch_size = 5
+    pieces = attack_battery(cnn_model, noise_batch, "linf", EPS)
+    assert torch.equal(pieces.survived, whole.survived)
+    assert torch.equal(pieces.first_broken_by, whole.first_broken_by)
+    assert [row.passes for row in pieces.rows] == [row.passes for row in whole.rows]
+    assert torch.allclose(pieces.minimal_eps, whole.minimal_eps, atol=1e-5)
+
+
+def test_measuring_in_rows_gives_every_distance() -> None:
+    threat, origin = ThreatModel("l2", 1.0), torch.zeros(600, 1, 2, 2)
+    sizes = torch.arange(600) / 1200
+    assert torch.allclose(threat.distance(origin + sizes.view(-1, 1, 1, 1), origin), 2 * sizes.double())
+    assert threat.distance(origin[:0], origin[:0]).shape == (0,)
