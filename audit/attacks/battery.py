@@ -7,17 +7,18 @@ other: so eps rises over the survivors, and cheap attacks come before strong one
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from audit.attacks.batteries import Battery, Entry, battery_named
-from audit.attacks.controls import doubts, examine
+from audit.attacks.controls import SAMPLE, doubts, examine
 from audit.attacks.ledger import Ledger
 from audit.attacks.outcome import BatteryOutcome, Row
 from audit.errors import DataError, Interrupted, NotApplicable, UsageError
 from audit.models.under_test import Meter, ModelUnderTest
+from audit.passes.expectation import DRAWS, NOISE_IN_LOGITS, expectation, fragile, wobble
 from audit.passes.probe import choose_layout
 from audit.passes.verify import verify
 from audit.registry import Method, find
@@ -56,12 +57,18 @@ def attack_battery(
     at = _headline(threats, headline)
     check_examples(model, batch)
     choose_layout(model)
-    with model.count() as spent, _counted(surrogate) as aside:
-        examination = examine(model, batch, norm, seed)
+    with model.count() as spent, _counted(surrogate) as aside, ExitStack() as averaged:
+        unsteady = wobble(model, batch.images[:SAMPLE])
+        draws = DRAWS if unsteady > NOISE_IN_LOGITS else 1
+        averaged.enter_context(expectation(model, draws, seed))
+        examination = examine(model, batch, norm, seed, unsteady)
         ledger = Ledger(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
         campaign = _Campaign(model, batch, chosen, ledger, at, seed, examination.blind, surrogate)
         rows = tuple(campaign.run(progress, stopping))
         ledger.shrink(chosen.shrink)
+        if draws > 1:
+            turned = fragile(model, batch, ledger.nearest, ledger.distance.isfinite())
+            examination = replace(examination, fragile=turned)
     return BatteryOutcome(
         norm=norm,
         eps=tuple(threat.eps for threat in threats),
@@ -77,8 +84,9 @@ def attack_battery(
         rounding=ledger.rounding,
         rows=rows,
         inconclusive=doubts(examination, rows, len(batch)),
-        notes=_notes(model, rows),
+        notes=_notes(model, rows, draws),
         health=examination.health,
+        draws=draws,
         passes=spent.passes + aside.passes,
     )
 
@@ -226,8 +234,13 @@ def _unfit(method: Method, threat: ThreatModel, blind: str) -> str:
     return "" if threat.norm in known else f"This attack exists for {', '.join(known)}, not for {threat.norm}."
 
 
-def _notes(model: ModelUnderTest, rows: Sequence[Row]) -> tuple[str, ...]:
+def _notes(model: ModelUnderTest, rows: Sequence[Row], draws: int) -> tuple[str, ...]:
     notes = list(model.notes)
+    if draws > 1:
+        notes.append(
+            f"The model is not deterministic: attacks followed, and the verifier judged by, the mean of {draws} forwards "
+            "(expectation over randomness)."
+        )
     if len(model.classes) < 3 and any(row.settings.get("loss") == "dlr" for row in rows):
         notes.append("The DLR loss needs three classes; the margin was used in its place.")
     return tuple(notes)

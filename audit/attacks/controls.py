@@ -11,6 +11,7 @@ import torch
 from audit.attacks.outcome import Row
 from audit.attacks.pgd import pgd
 from audit.models.under_test import ModelUnderTest
+from audit.passes.expectation import DRAWS
 from audit.passes.health import gradient_health
 from audit.passes.restarts import broken_by
 from audit.seeding import Generators
@@ -23,36 +24,43 @@ SAMPLE = 64
 ZERO_SHARE = 0.05
 """Share of gradients without information above which gradient attacks are called blind."""
 
-NOISE_IN_LOGITS = 1e-3
-"""Change of a logit between two forwards of the same image, over the logits' spread, that counts as random."""
+FRAGILE = 0.01
+"""Share of verdicts that turn when a random model is asked again, above which none of them is believed."""
 
 
 @dataclass(frozen=True)
 class Examination:
     """What the controls saw, on a sample of correctly classified examples.
 
-    `wobble` is the largest change of a logit on a second forward, over the logits' spread; `unbreakable`
-    the share that a perturbation large enough to paint any image grey did not break, with its `chance` level.
+    `wobble` is the largest change of a logit on a second forward, over the logits' spread, and `fragile` the share of
+    verdicts by the mean of many forwards that turn when asked again; `unbreakable` the share that a perturbation large
+    enough to paint any image grey did not break, with its `chance` level.
     """
 
     size: int
     health: dict[str, float] = field(default_factory=dict)
     blind: str = ""
     wobble: float = 0.0
+    fragile: float = 0.0
     unbreakable: float = 0.0
     chance: float = 0.0
 
 
-def examine(model: ModelUnderTest, batch: Batch, norm: Norm, seed: int) -> Examination:
-    """Run the controls on the first examples that are not broken to begin with."""
+def examine(model: ModelUnderTest, batch: Batch, norm: Norm, seed: int, unsteady: float = 0.0) -> Examination:
+    """Run the controls on the first examples that are not broken to begin with; `unsteady` is the model's wobble."""
     sample = batch.select(torch.arange(min(len(batch), 4 * SAMPLE), device=batch.labels.device))
     sample = sample.select((~broken_by(model, sample, sample.images)).nonzero().flatten()[:SAMPLE])
     if len(sample) == 0:
-        return Examination(0)
+        return Examination(0, wobble=unsteady)
     health = gradient_health(model, sample)
     unbreakable = 0.0 if health.missing else _unbreakable(model, sample, norm, seed)
     return Examination(
-        len(sample), health.shares(), health.missing, _wobble(model, sample), unbreakable, _chance(model, sample)
+        len(sample),
+        health.shares(),
+        health.missing,
+        unsteady,
+        unbreakable=unbreakable,
+        chance=_chance(model, sample),
     )
 
 
@@ -83,12 +91,6 @@ def _unbreakable(model: ModelUnderTest, sample: Batch, norm: Norm, seed: int) ->
     return float((~broken_by(model, sample, proposals)).double().mean())
 
 
-def _wobble(model: ModelUnderTest, sample: Batch) -> float:
-    first, second = model.logits(sample.images), model.logits(sample.images)
-    spread = float((first.amax(1) - first.amin(1)).mean())
-    return float((first - second).abs().max()) / max(spread, 1e-12)
-
-
 def _chance(model: ModelUnderTest, sample: Batch) -> float:
     """The share a constant prediction would leave unbroken, and three standard errors more."""
     share = float((~sample.violations(len(model.classes))).double().mean())
@@ -106,11 +108,11 @@ def _blindness(health: dict[str, float]) -> list[str]:
 
 
 def _randomness(seen: Examination) -> str:
-    if seen.wobble <= NOISE_IN_LOGITS:
+    if seen.fragile <= FRAGILE:
         return ""
     return (
-        f"The model gives different logits for the same image (by {seen.wobble:.1%} of their spread): a single "
-        "forward decides nothing, and attacks that trust one gradient are misled."
+        f"The model gives different logits for the same image (by {seen.wobble:.1%} of their spread), and even the mean "
+        f"of {DRAWS} forwards decides otherwise when asked again on {seen.fragile:.0%} of the images."
     )
 
 

@@ -40,7 +40,8 @@ class BatteryOutcome:
     adversarial example was verified (0 where the clean prediction counts as broken already, inf where none was
     found); `nearest` the images at that distance (clean where none); `rounding` bool (N,), whether those still
     break as 8-bit pictures; `inconclusive` why this evidence is weak, empty when it holds; `notes` what a reader
-    should know besides; `health` the shares of gradients without information.
+    should know besides; `health` the shares of gradients without information; `draws` the forwards each logit is the
+    mean of, above 1 for a model that is not deterministic.
     """
 
     norm: Norm
@@ -60,6 +61,7 @@ class BatteryOutcome:
     notes: tuple[str, ...]
     health: dict[str, float]
     passes: Passes
+    draws: int = 1
 
     @property
     def threat(self) -> ThreatModel:

@@ -181,9 +181,13 @@ class Meter:
 
 
 class _Counted(nn.Module):
-    """Normalise, run the net, give logits; count each example forwarded, and each back-propagated from its logits."""
+    """Normalise, run the net, give logits; count each example forwarded, and each back-propagated from its logits.
+
+    With `draws` above 1 the logits are the mean of so many forwards: what a net that draws random numbers expects.
+    """
 
     output_kind: OutputKind = "logits"
+    draws: int = 1
     mean: Tensor
     std: Tensor
 
@@ -198,17 +202,21 @@ class _Counted(nn.Module):
     def forward(self, images: Images) -> Logits:
         if self.layout.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        outputs = self.net((images - self.mean) / self.std)
-        self.meter.forwards += len(images)
+        normal = (images - self.mean) / self.std
+        outputs = self.net(normal)
+        self.meter.forwards += self.draws * len(images)
         if not isinstance(outputs, Tensor):
             return outputs  # type: ignore[no-any-return]  # the probe names the type
         logits = to_logits(outputs, self.output_kind)
+        if self.draws > 1:
+            more = [to_logits(self.net(normal), self.output_kind) for _ in range(self.draws - 1)]
+            logits = torch.stack([logits, *more]).mean(0)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
 
     def _count_backward(self, gradient: Tensor) -> None:
-        self.meter.backwards += len(gradient)
+        self.meter.backwards += self.draws * len(gradient)
 
 
 def resolve_device(name: torch.device | str = "auto") -> torch.device:

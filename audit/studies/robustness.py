@@ -97,6 +97,7 @@ def _facts(outcome: BatteryOutcome) -> dict[str, Any]:
         "inconclusive": list(outcome.inconclusive),
         "notes": list(outcome.notes),
         "gradient_health": outcome.health,
+        "draws": outcome.draws,
         "broken": int(broken.sum()),
         "survive_rounding": int((outcome.rounding & broken).sum()),
     }
