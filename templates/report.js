@@ -25,10 +25,10 @@
   addEventListener("hashchange", unfold);
   if (location.hash) unfold();
 
-  /* Paper has no folds: open them to print, and close them again. */
+  /* Paper has no folds: open them to print, all but raw listings, and close them again. */
   let opened = [];
   addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
+    opened = [...document.querySelectorAll("details:not([open], .raw)")];
     for (const one of opened) one.open = true;
   });
   addEventListener("afterprint", () => { for (const one of opened) one.open = false; });

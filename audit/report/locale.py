@@ -30,6 +30,10 @@ class Locale:
         key = f"{group}.{word}"
         return self.texts.get(key) or self.english.get(key) or word.replace("-", " ").replace("_", " ")
 
+    def known(self, key: str, text: str) -> str:
+        """The text at `key` where `text` is what English says there, as a default a document holds; else `text`."""
+        return self(key) if text == self.english[key] else text
+
     def has(self, key: str) -> bool:
         """Whether this language itself has a text at `key`."""
         return key in self.texts
