@@ -11,6 +11,7 @@ from audit.cli.compare import compare
 from audit.cli.compress import compress
 from audit.cli.doctor import doctor
 from audit.cli.harden import harden
+from audit.cli.index import index
 from audit.cli.init import init
 from audit.cli.list import list_runs
 from audit.cli.methods import methods
@@ -43,6 +44,7 @@ for command in (
     check,
     compare,
     show,
+    index,
     methods,
     doctor,
     schema,

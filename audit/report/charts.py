@@ -12,8 +12,10 @@ import vl_convert
 
 from audit.checks.names import written
 from audit.report.further_parts import CertificatePart
+from audit.report.history import Level
 from audit.report.locale import Locale
 from audit.report.schema import AccuracyPart, CorruptionRow, FaithfulnessRow, RobustnessPart
+from audit.report.trends import Trend
 from audit.report.values import Share
 
 _INK, _FAINT, _GRID = "var(--ink)", "var(--ink-soft)", "var(--line)"
@@ -122,12 +124,32 @@ def faithfulness_chart(rows: Sequence[FaithfulnessRow], locale: Locale) -> str:
     return _svg(zero + span + dots, locale("explanations.chart_title"), told, width=400, height=height, left=30)
 
 
+def trend_chart(trend: Trend, locale: Locale) -> str:
+    """One quantity from run to run, one line a model, each point with its interval."""
+    rows = [
+        {"x": point.number, **_band(point.level), "series": locale.name("role", point.level.role)}
+        for point in trend.points
+    ]
+    colour = _colour([str(row["series"]) for row in rows])
+    axis = alt.Axis(
+        grid=False, values=sorted({point.number for point in trend.points}), format="d", labelOverlap="greedy"
+    )
+    x = alt.X("x:Q", title=locale("history.axis"), axis=axis, scale=alt.Scale(zero=False, nice=False, padding=12))
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
+    spans = base.mark_rule(opacity=0.55, strokeWidth=2).encode(y=_share_axis(locale), y2="high:Q", x=x)
+    line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=alt.Y("y:Q"))
+    dots = base.mark_point(filled=True, size=42, opacity=1).encode(y=alt.Y("y:Q"), shape=_shape(colour))
+    told = "; ".join(f"{row['x']}, {row['series']}: {row['y']:.1%}" for row in rows)
+    name = locale("comparison.robust", threat=trend.threat) if trend.threat else locale("comparison.clean")
+    return _svg(spans + line + dots, name, told, width=560, height=200)
+
+
 def _mean(rows: Sequence[CorruptionRow], role: str, severity: int) -> float:
     values = [row.accuracy.estimate for row in rows if row.role == role and row.severity == severity]
     return sum(values) / len(values)
 
 
-def _band(share: Share) -> dict[str, float]:
+def _band(share: Share | Level) -> dict[str, float]:
     return {"y": share.estimate, "low": share.low, "high": share.high}
 
 

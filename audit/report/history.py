@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from audit.errors import EnvironmentFault, UsageError
 from audit.store import write_atomically
@@ -22,7 +23,6 @@ INDEX = ".audit-index.json"
 DEPTH = 4
 """How many folders below the one asked about a run may lie."""
 _FORMAT = 1
-_NOTHING = {"verdict": "", "sentence": "", "title": "", "data": "", "architecture": "", "preset": ""}
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class RunRow:
 
     path: str
     begun: str
-    verdict: str
-    sentence: str
-    title: str
-    data: str
-    architecture: str
-    preset: str
+    verdict: str = ""
+    sentence: str = ""
+    title: str = ""
+    data: str = ""
+    architecture: str = ""
+    preset: str = ""
     seed: int = 0
     complete: bool = False
     failed: int = 0
@@ -103,6 +103,12 @@ def run_files(document: Path) -> list[tuple[str, int]]:
     return [*shown, (f"store ({len(kept)} files)", sum(kept))] if kept else shown
 
 
+def links(root: Path, rows: Sequence[RunRow], page: Path) -> dict[str, str]:
+    """Where the report of each run lies as seen from a page in the folder `page`, for those that have one."""
+    reports = ((row.path, root / row.path / "report.html") for row in rows)
+    return {path: quote(Path(os.path.relpath(to, page)).as_posix()) for path, to in reports if to.is_file()}
+
+
 def _found(root: Path) -> Iterator[tuple[str, list[int]]]:
     """Each run folder below `root` as a relative path, with what tells whether it changed."""
     waiting = [("", 0)]
@@ -145,7 +151,7 @@ def _row(root: Path, path: str) -> RunRow:
     try:
         return _summed(read_document(document), path, begun)
     except UsageError as fault:
-        return RunRow(path=path, begun=begun, problem=str(fault), **_NOTHING)
+        return RunRow(path=path, begun=begun, problem=str(fault))
 
 
 def _begun(document: Path) -> str:

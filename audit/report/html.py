@@ -6,7 +6,8 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
+from datetime import datetime
+from functools import cache, partial
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,12 +16,15 @@ from markupsafe import Markup, escape
 from audit.assets import folder
 from audit.checks.names import written
 from audit.checks.readings import threat_text
+from audit.report.charts import trend_chart
 from audit.report.compare import RunComparison
 from audit.report.compression import LatencyRow
-from audit.report.locale import load_locale
+from audit.report.history import RunRow
+from audit.report.locale import Locale, load_locale
 from audit.report.page import page
 from audit.report.schema import AuditDocument
 from audit.report.text import visible
+from audit.report.trends import numbered, trends
 from audit.report.values import Share
 
 
@@ -50,6 +54,39 @@ def render_comparison(comparison: RunComparison, *, language: str = "en") -> str
     style = _asset("report.css")
     template = _environment().get_template("compare.html.j2")
     return template.render(c=comparison, t=load_locale(language), style=Markup(style), policy=_policy(style, ""))
+
+
+def render_history(
+    rows: Sequence[RunRow], *, links: Mapping[str, str] | None = None, language: str = "en", version: str = ""
+) -> str:
+    """Runs, oldest first, as a page of their own without script: trends, then a table. `links` lead from a run's path
+    to its report, relative to the page."""
+    style, locale, shown = _asset("report.css"), load_locale(language), numbered(rows)
+    return (
+        _environment()
+        .get_template("index.html.j2")
+        .render(
+            runs=shown,
+            total=len(rows),
+            failing=sum(row.verdict == "fail" for row in rows),
+            drawn=[(trend, Markup(trend_chart(trend, locale))) for trend in trends(shown)],
+            moment=partial(_moment, locale=locale),
+            linked=dict(links or {}),
+            t=locale,
+            version=version,
+            style=Markup(style),
+            policy=_policy(style, ""),
+        )
+    )
+
+
+def _moment(text: str, locale: Locale) -> str:
+    """An ISO 8601 time as the language writes it; text that is none as it is."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return visible(text)
+    return locale("history.moment", year=at.year, month=at.month, day=at.day, hour=at.hour, minute=at.minute)
 
 
 @cache

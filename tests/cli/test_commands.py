@@ -24,6 +24,7 @@ COMMANDS = (
     "init",
     "list",
     "show",
+    "index",
 )
 
 

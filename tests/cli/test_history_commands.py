@@ -61,3 +61,16 @@ def test_hostile_titles_reach_no_terminal(tmp_path: Path) -> None:
     (run / "audit.json").write_text(to_json(document))
     shown = call("list", tmp_path).stdout
     assert "\x1b" not in shown and "\u202e" not in shown and "<U+001B>" in shown
+
+
+def test_index_writes_a_page_that_links_to_the_reports(tmp_path: Path) -> None:
+    write_runs(tmp_path)
+    (tmp_path / "run-1" / "report.html").touch()
+    given = json.loads(call("index", tmp_path, "--json").stdout)
+    assert given == {"written": {"html": str(tmp_path / "index.html")}, "total": 3, "read": 3}
+    page = (tmp_path / "index.html").read_text()
+    assert 'href="run-1/report.html"' in page and str(tmp_path) not in page
+    zh = tmp_path / "zh.html"
+    assert call("index", tmp_path, "--html", zh, "--lang", "zh").exit_code == 0
+    assert "运行历史" in zh.read_text()
+    assert call("index", tmp_path, "--lang", "tlh").exit_code == 2
