@@ -238,8 +238,8 @@ def _notes(model: ModelUnderTest, rows: Sequence[Row], draws: int) -> tuple[str,
     notes = list(model.notes)
     if draws > 1:
         notes.append(
-            f"The model is not deterministic: attacks followed, and the verifier judged by, the mean of {draws} forwards "
-            "(expectation over randomness)."
+            f"The model is not deterministic: attacks followed, and the verifier judged by, the mean of {draws} "
+            "forwards (expectation over randomness)."
         )
     if len(model.classes) < 3 and any(row.settings.get("loss") == "dlr" for row in rows):
         notes.append("The DLR loss needs three classes; the margin was used in its place.")

@@ -111,8 +111,8 @@ def _randomness(seen: Examination) -> str:
     if seen.fragile <= FRAGILE:
         return ""
     return (
-        f"The model gives different logits for the same image (by {seen.wobble:.1%} of their spread), and even the mean "
-        f"of {DRAWS} forwards decides otherwise when asked again on {seen.fragile:.0%} of the images."
+        f"The model gives different logits for the same image (by {seen.wobble:.1%} of their spread), and even the "
+        f"mean of {DRAWS} forwards decides otherwise when asked again on {seen.fragile:.0%} of the images."
     )
 
 
