@@ -115,5 +115,8 @@ def test_a_model_of_every_origin_is_attacked_explained_and_reported(name: str, p
     (attacked,) = outcome.dossier.entries("robustness", role="standard")[:1]
     assert attacked.evidence.status == "measured" and attacked.evidence.backwards > 0
     explained = {entry.task.cell.method: entry.evidence for entry in outcome.dossier.entries("explanation")}
-    assert {one.status for one in explained.values()} == {"measured"}
+    assert explained["saliency"].status == "measured"
+    # Keras' convolutions are not torch's: Grad-CAM has no layer to hook, and says so.
+    assert explained["grad-cam"].status == ("not_applicable" if name == "Keras" else "measured")
+    assert explained["grad-cam"].status == "measured" or explained["grad-cam"].reason
     assert np.abs(explained["saliency"].arrays["attributions"]).sum() > 0
