@@ -44,6 +44,8 @@ def values_of(interval: Interval, **others: str | float) -> dict[str, str | floa
 
 FEWEST = 10
 """Images below which a bootstrap interval is too narrow to be believed."""
+MORE = "Explain more images (`explanations.examples`): these do not tell either way."
+"""The advice where a method is undecided."""
 
 
 def of_a_map(interval: Interval, verdict: Verdict) -> Verdict:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from audit.checks.conclusion import Conclusion, at_most, of_a_map, values_of
+from audit.checks.conclusion import MORE, Conclusion, at_most, of_a_map, values_of
 from audit.checks.names import written
 from audit.checks.readings import grouped, keys, measured, outcomes, threat_text
 from audit.config import CriteriaConfig
@@ -30,6 +30,7 @@ MARGIN = 0.1
     criterion="The upper bound of the 95% interval of the loss beyond noise is at most {margin:.2f}.",
     advice="Do not let a decision hang on this map where images may be tampered with: it changes while the prediction "
     "does not.",
+    advice_inconclusive=MORE,
     reference="arXiv:1710.10547",
 )
 def drift_at_constant_label(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:
@@ -47,6 +48,7 @@ def drift_at_constant_label(dossier: Dossier, role: str, criteria: CriteriaConfi
     "noise (95% interval {low:+.3f} to {high:+.3f}).",
     criterion="The upper bound of the 95% interval of the loss beyond noise is at most {margin:.2f}.",
     advice="Do not offer this map as proof of what the model looks at to anyone who does not trust the image.",
+    advice_inconclusive=MORE,
     reference="arXiv:1906.07983",
 )
 def steered_explanations(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from audit.checks.conclusion import Conclusion, above_zero, at_least, at_most, of_a_map, values_of
+from audit.checks.conclusion import MORE, Conclusion, above_zero, at_least, at_most, of_a_map, values_of
 from audit.checks.names import written
 from audit.checks.readings import grouped, keys, measured, outcomes
 from audit.config import CriteriaConfig
@@ -34,6 +34,7 @@ BLIND = ("random", "edges")
     "{low:.2f} to {high:.2f}) with the model's own; near 0, the map rests on the weights.",
     criterion="The upper bound of the 95% interval of that correlation is at most {threshold_rank:.2f}.",
     advice="Do not read this method's maps as what the model learnt: they mostly show the image or the architecture.",
+    advice_inconclusive=MORE,
     reference="arXiv:1810.03292",
 )
 def randomised_weights(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:
@@ -51,6 +52,7 @@ def randomised_weights(dossier: Dossier, role: str, criteria: CriteriaConfig) ->
     "length (95% interval {low:.2f} to {high:.2f}).",
     criterion="The upper bound of the 95% interval of the relative change is at most {threshold_rank:.2f}.",
     advice="Average the map over noise (SmoothGrad), or use a method that passes.",
+    advice_inconclusive=MORE,
     reference="arXiv:1901.09392",
 )
 def sensitive_explanations(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:
@@ -67,6 +69,7 @@ def sensitive_explanations(dossier: Dossier, role: str, criteria: CriteriaConfig
     "{low:.2f} to {high:.2f}).",
     criterion="The lower bound of the 95% interval of that correlation is at least {threshold_rank:.2f}.",
     advice="Give the method more samples.",
+    advice_inconclusive=MORE,
     reference="arXiv:1910.07856",
 )
 def seeded_explanations(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:
@@ -85,6 +88,7 @@ def seeded_explanations(dossier: Dossier, role: str, criteria: CriteriaConfig) -
     "{high:+.3f}, 95% over all of them together).",
     criterion="The lower bound of the interval of the advantage over every blind map is above 0.",
     advice="Do not show this method's maps as reasons for this model: an edge detector or noise does as well.",
+    advice_inconclusive=MORE,
     reference="arXiv:2202.00449",
 )
 def better_than_blind(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:

@@ -71,6 +71,7 @@ def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> Audi
         further_threats=further_threats.further_threats(dossier),
         measures=further.measures(dossier),
         shortcuts=further.shortcuts(dossier),
+        agreements=further.agreements(dossier),
         oracles=further.oracles(dossier),
         protocol=_protocol(config, dossier, about),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from audit.checks.readings import Condition, grouped, measured, outcomes, threat_text
 from audit.dossier import Dossier, Entry
 from audit.evidence import Array, Measurement
-from audit.report.further_parts import CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
+from audit.report.further_parts import AgreementPart, CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
 from audit.report.values import Share
 from audit.statistics import bootstrap_mean, clopper_pearson
 
@@ -47,6 +47,20 @@ def shortcuts(dossier: Dossier) -> list[ShortcutRow]:
         )
         for entry in measured(dossier.entries("shortcuts"))
         for row in entry.evidence.facts.get("shortcuts", ())
+    ]
+
+
+def agreements(dossier: Dossier) -> list[AgreementPart]:
+    """Which methods of each model agree with which."""
+    return [
+        AgreementPart(
+            role=entry.task.role,
+            methods=list(entry.evidence.facts["methods"]),
+            matrix=[[float(v) if np.isfinite(v) else None for v in row] for row in entry.evidence.arrays["matrix"]],
+            left_out=list(entry.evidence.facts.get("left_out", ())),
+            n=entry.task.examples.stop - entry.task.examples.start,
+        )
+        for entry in measured(dossier.entries("agreement"))
     ]
 
 

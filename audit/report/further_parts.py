@@ -45,6 +45,19 @@ class ShortcutRow(Part):
     box: list[int]
 
 
+class AgreementPart(Part):
+    """How far every two methods rank the same pixels first: mean Spearman correlations, None where one is constant.
+
+    `matrix` follows the order of `methods`; `left_out` are those without maps.
+    """
+
+    role: str
+    methods: list[str]
+    matrix: list[list[float | None]]
+    left_out: list[str] = Field(default_factory=list)
+    n: int
+
+
 class OracleRow(Part):
     """One problem with a known answer: how far the tool was from it, and how far it may be."""
 

@@ -12,6 +12,7 @@ from audit.checks.readings import threat_text
 from audit.report import charts
 from audit.report.headline import in_words, ranked, sentences_of, worst
 from audit.report.locale import Locale
+from audit.report.method_table import MethodTable, method_table
 from audit.report.schema import (
     AccuracyPart,
     AuditDocument,
@@ -83,6 +84,7 @@ class Page:
     methods: tuple[str, ...]
     quantities: tuple[tuple[str, ComparisonRow], ...]
     labels: tuple[str, ...]
+    method_table: MethodTable
     towards: tuple[Towards, ...]
 
 
@@ -104,6 +106,7 @@ def page(document: AuditDocument, locale: Locale, *, draw: bool = True) -> Page:
         methods=_methods(document),
         quantities=tuple((_quantity(row.quantity, locale), row) for row in document.comparison),
         towards=towards(document),
+        method_table=method_table(document, ((t.anchor, t.finding) for t in told)),
         labels=tuple(dict.fromkeys(item.label for item in document.gallery)),
     )
 

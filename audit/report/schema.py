@@ -9,7 +9,7 @@ from pydantic import Field
 from audit.evidence import Status, Verdict
 from audit.report.attack_evidence import ControlRow, DistanceRow, TriggerRow
 from audit.report.compression import CompressionPart
-from audit.report.further_parts import CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
+from audit.report.further_parts import AgreementPart, CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
 from audit.report.further_threats import ThreatRow
 from audit.report.values import Cost, Heatmap, Part, Picture, Share
 
@@ -276,6 +276,7 @@ class AuditDocument(Part):
     further_threats: list[ThreatRow] = Field(default_factory=list)
     measures: list[MeasuredRow] = Field(default_factory=list)
     shortcuts: list[ShortcutRow] = Field(default_factory=list)
+    agreements: list[AgreementPart] = Field(default_factory=list)
     oracles: list[OracleRow] = Field(default_factory=list)
     gaps: list[Gap] = Field(default_factory=list)
     example_ids: list[str] = Field(default_factory=list)

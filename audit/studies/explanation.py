@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from audit.attributions.explain import Explanations
+from audit.attributions.segmentation import describe_segments
 from audit.cell import Cell
 from audit.errors import Interrupted
 from audit.evidence import Array, Evidence, Measurement
@@ -39,9 +40,12 @@ def explanation(context: Context, cell: Cell) -> Evidence:
         raise Interrupted(f"Stopped before explaining with {cell.method}; the same command resumes.")
     with model.count() as spent:
         targets = model.predictions(clean)
-        found = ask(model, cell, images, targets=targets, segments=segments_for(cell, clean), ids=ids)
+        segments = segments_for(cell, clean)
+        found = ask(model, cell, images, targets=targets, segments=segments, ids=ids)
     context.progress(len(images), len(images))
     facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)}
+    if segments is not None:
+        facts["segments"] = describe_segments(segments, given=False)
     return Evidence(
         cell=cell,
         status=found.status,

@@ -1,0 +1,63 @@
+"""Methods beside the checks that judged them, and who agrees with whom."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from made_run import METHODS, made_document, made_page
+
+from audit.report.method_table import method_table
+
+
+def lines() -> dict[tuple[str, str], dict[str, str]]:
+    document = made_document()
+    table = method_table(document, ((str(i), found) for i, found in enumerate(document.findings)))
+    return {
+        (line.method, line.role): {
+            check: told[1].verdict for check, told in zip(table.checks, line.told, strict=True) if told
+        }
+        for line in table.lines
+    }
+
+
+def test_every_method_of_every_model_has_a_line_with_its_verdicts() -> None:
+    table = lines()
+    assert set(table) == {(m, role) for m in (*METHODS, "layer-cam") for role in ("standard", "hardened")}
+    assert table["integrated-gradients", "standard"]["steered-explanations"] == "warn"
+    assert table["lime", "standard"] == {
+        "deletion-against-random": "warn",
+        "randomised-weights": "pass",
+        "steered-explanations": "pass",
+    }
+    assert [key for key, told in table.items() if not told] == list(table)[-2:], "methods without a verdict stand last"
+
+
+def test_a_run_that_judged_no_method_has_no_table() -> None:
+    document = made_document().model_copy(update={"findings": []})
+    assert method_table(document, ()).lines == ()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_verdict_leads_to_a_finding_on_the_page(language: str) -> None:
+    page = made_page(language)
+    table = page[page.index('id="methods"') :]
+    anchors = re.findall(r'href="#(finding-\d+)"', table[: table.index("</table>")])
+    assert len(anchors) == sum(map(len, lines().values()))
+    assert all(f'id="{anchor}"' in page for anchor in anchors)
+    assert "The net has no layer with a spatial map." in table[: table.index("</table>")]
+
+
+def test_the_agreement_of_two_methods_stands_in_numbers_and_a_constant_map_is_a_dash() -> None:
+    part = made_document().agreements[0]
+    assert part.matrix[2][3] is None and part.matrix[0][0] == 1.0 and part.n == 24
+    page = made_page()
+    for value in (value for row in part.matrix for value in row if value is not None):
+        assert f">{value:.2f}<".replace("-", "\u2212") in page
+    assert "Without maps: Layer CAM." in page
+
+
+def test_the_gallery_states_what_each_map_explains() -> None:
+    page = made_page()
+    assert "Saliency explains the logit of the predicted class. Baseline: mean. Segments: none." in page
+    assert "LIME explains the logit of the predicted class. Baseline: none. Segments: none." in page
