@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import resources
+from importlib.util import find_spec
 
 from torch import Tensor
 
@@ -16,15 +20,18 @@ _PUBLISHED_CLASSES = 1000
 _PUBLISHED_CHANNELS = 3
 _SLACK = 0.02
 """torchvision counts parameters, a state dict has buffers too; what is near enough is built and compared in full."""
+_SLACK_OF_TIMM = 0.002
+"""timm has a hundred times as many models: closer, so that few are built."""
 
 
 def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape: Shape, checkpoint: str) -> str:
-    """The one zoo or torchvision architecture that `state` fits, the zoo's own first.
+    """The one architecture that `state` fits: of the zoo, else of torchvision, else of timm where it is installed.
 
     Raises ModelError when several fit, listing them, and when none does.
     """
     fitting = list(_fitting(ZOO, state, classes, input_shape))
     fitting = fitting or list(_fitting(_torchvision(state, classes), state, classes, input_shape))
+    fitting = fitting or list(_fitting(_timm(state, classes), state, classes, input_shape))
     if len(fitting) > 1:
         raise ModelError(
             f"{checkpoint} fits several architectures: {', '.join(fitting)}. Say which with --architecture."
@@ -32,7 +39,7 @@ def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape
     if not fitting:
         first = next(iter(state))
         raise ModelError(
-            f"{checkpoint} fits no architecture of the zoo or of torchvision for {classes} classes and images "
+            f"{checkpoint} fits no architecture of the zoo, torchvision or timm for {classes} classes and images "
             f"{'x'.join(map(str, input_shape))} (its first tensor is {first}, {tuple(state[first].shape)}; for such "
             f"images {default_for(input_shape)} is usual). Say which with --architecture (timm:NAME, FILE.py:FUNCTION)."
         )
@@ -58,6 +65,24 @@ def _torchvision(state: Mapping[str, Tensor], classes: int) -> Iterator[str]:
         published = models.get_model_weights(name).DEFAULT.meta["num_params"]
         if abs(size - published) <= _SLACK * published:
             yield f"torchvision:{name}"
+
+
+def _timm(state: Mapping[str, Tensor], classes: int) -> Iterator[str]:
+    """As for torchvision; the sizes are in a table, because building all of timm's takes minutes."""
+    if find_spec("timm") is None:
+        return
+    known = set(importlib.import_module("timm").list_models())
+    size = _published_size(state, classes)
+    for name, published in timm_sizes().items():
+        if name in known and abs(size - published) <= _SLACK_OF_TIMM * published:
+            yield f"timm:{name}"
+
+
+@cache
+def timm_sizes() -> Mapping[str, int]:
+    """Parameters of each of timm's models for ImageNet's classes and colour images, as timm 1.0.31 builds them."""
+    with resources.files("audit.models").joinpath("timm_sizes.csv").open(encoding="utf-8") as file:
+        return {row["name"]: int(row["parameters"]) for row in csv.DictReader(file)}
 
 
 def _published_size(state: Mapping[str, Tensor], classes: int) -> int:

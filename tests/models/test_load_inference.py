@@ -29,6 +29,8 @@ def auto(path: Path, classes: int, shape: Shape) -> LoadedModel:
         ("torchvision:resnet18", (3, 64, 64)),
         ("torchvision:mobilenet_v3_small", (1, 64, 64)),
         ("torchvision:squeezenet1_1", (3, 64, 64)),
+        ("timm:test_resnet", (3, 32, 32)),
+        ("timm:mobilenetv3_small_050", (3, 64, 64)),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -40,6 +42,22 @@ def test_the_architecture_is_found_from_the_weights(name: str, shape: Shape, pre
     assert any("found from the shapes" in note for note in loaded.notes)
     images = torch.rand(2, *shape)
     assert torch.equal(loaded.module(images), original.eval()(images))
+
+
+def test_timm_twins_are_listed_and_not_chosen_between(tmp_path: Path) -> None:
+    original = build("timm:efficientnet_lite0", classes=7, input_shape=(3, 64, 64), seed=1)
+    torch.save(original.state_dict(), tmp_path / "net.pt")
+    with pytest.raises(ModelError, match="several architectures: timm:efficientnet_lite0, timm:tf_efficientnet_lite0"):
+        auto(tmp_path / "net.pt", 7, (3, 64, 64))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "test_vit", "lcnet_050", "ghostnet_100"])
+def test_the_table_of_timms_sizes_is_what_timm_builds(name: str) -> None:
+    import timm
+
+    with torch.device("meta"):
+        module = timm.create_model(name)
+    assert inference.timm_sizes()[name] == sum(parameter.numel() for parameter in module.parameters())
 
 
 def test_weights_of_nothing_known_are_told_so(tmp_path: Path) -> None:
