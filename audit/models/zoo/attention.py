@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from audit.errors import ModelError
 
@@ -43,37 +42,21 @@ class PatchTransformer(nn.Module):
 class Block(nn.Module):
     """Attention, then a two-layer net on each token, each on normalised tokens and added to them.
 
-    Written out rather than `nn.TransformerEncoderLayer`, whose fused path in eval mode skips every hook.
+    Written out rather than `nn.TransformerEncoderLayer`, whose fused path in eval mode skips every hook: the attention
+    of a layer can be read.
     """
 
     def __init__(self, wide: int, heads: int) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(wide)
-        self.attention = Attention(wide, heads)
+        self.attention = nn.MultiheadAttention(wide, heads, batch_first=True)
         self.mixing_norm = nn.LayerNorm(wide)
         self.mixing = nn.Sequential(nn.Linear(wide, 2 * wide), nn.GELU(), nn.Linear(2 * wide, wide))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (N, T, wide) to the same shape."""
-        tokens = tokens + self.attention(self.attention_norm(tokens))
+        normal = self.attention_norm(tokens)
+        seen, _ = self.attention(normal, normal, normal, need_weights=False)
+        tokens = tokens + seen
         mixed: Tensor = self.mixing(self.mixing_norm(tokens))
         return tokens + mixed
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention."""
-
-    def __init__(self, wide: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.project_in = nn.Linear(wide, 3 * wide)
-        self.project_out = nn.Linear(wide, wide)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, T, wide) to the same shape."""
-        count, length, wide = tokens.shape
-        parts = self.project_in(tokens).view(count, length, 3, self.heads, wide // self.heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
-        seen = scaled_dot_product_attention(query, key, value)
-        out: Tensor = self.project_out(seen.transpose(1, 2).reshape(count, length, wide))
-        return out
