@@ -22,20 +22,31 @@ _FLAGS = {
 }
 
 
+_SUBJECT = ("seed", "data.", "model.", "robustness.norm", "robustness.eps")
+
+
 def repeating_command(config: RunConfig) -> str:
     """`audit run` with the preset, a flag for each key that has one, and `--set` for every other that differs."""
     words = ["audit", "run", "--preset", config.preset, "--seed", str(config.seed)]
-    for trust in config.model.trust:
-        words += ["--trust", trust.path]
     if not config.hardening.enabled:
         words.append("--no-harden")
+    return shlex.join([*words, *_words(config, except_for=("preset", "seed", "hardening.enabled"))])
+
+
+def subject_flags(config: RunConfig) -> str:
+    """What any other command needs to speak of the same model, data and threat; empty for the sample as it ships."""
+    return shlex.join(_words(config, among=_SUBJECT))
+
+
+def _words(config: RunConfig, *, among: tuple[str, ...] = ("",), except_for: tuple[str, ...] = ()) -> list[str]:
+    words = [word for trust in config.model.trust for word in ("--trust", trust.path)]
     usual = dict(_leaves(load_config(preset=config.preset).model_dump(mode="json")))
     for key, value in _leaves(config.model_dump(mode="json")):
-        if value is None or value == usual.get(key) or key in ("preset", "seed", "hardening.enabled", "model.trust"):
+        if value is None or value == usual.get(key) or key in ("model.trust", *except_for) or not key.startswith(among):
             continue
         text = value if isinstance(value, str) and key in _FLAGS else json.dumps(value)
         words += [_FLAGS[key], text] if key in _FLAGS else ["--set", f"{key}={text}"]
-    return shlex.join(words)
+    return words
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from audit.config import RunConfig
 from audit.data.slices import audit_order
 from audit.dossier import Dossier, Entry
-from audit.job.command import repeating_command
+from audit.job.command import repeating_command, subject_flags
 from audit.job.prepare import Prepared
 from audit.models.under_test import ModelUnderTest
 from audit.report.facts import ModelFacts, RunFacts
@@ -38,6 +38,7 @@ def gather_facts(prepared: Prepared, dossier: Dossier) -> RunFacts:
         environment=_environment(prepared),
         trusted=prepared.trusted,
         commands={"run": repeating_command(config)},
+        subject=subject_flags(config),
     )
 
 

@@ -46,7 +46,7 @@ def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> Audi
     roles = model_roles(dossier)
     parts = [part for role in roles for part in measured.robustness(dossier, role)]
     items = gallery(dossier, about) if config.report.images else []
-    findings = ranked([_finding(f, items) for f in judge(dossier, config.criteria)])
+    findings = ranked([_finding(f, items, about.subject) for f in judge(dossier, config.criteria)])
     document = AuditDocument(
         tool={"name": "audit", "version": about.version},
         summary=_summary(findings, dossier),
@@ -162,13 +162,19 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in row.items() if isinstance(value, int | float)}
 
 
-def _finding(found: Finding, items: list[GalleryItem]) -> FindingPart:
+_OF_A_MODEL = ("audit run", "audit harden")
+"""Commands that speak of a model: what to do next is done to the model of this run, not to the sample."""
+
+
+def _finding(found: Finding, items: list[GalleryItem], subject: str) -> FindingPart:
     part = FindingPart(
         **{k: getattr(found, k) for k in FindingPart.model_fields if k not in ("evidence", "examples", "values")},
         evidence=list(found.evidence),
         examples=list(found.examples),
         values=dict(found.values),
     )
+    if part.command.startswith(_OF_A_MODEL):
+        part = part.model_copy(update={"command": f"{part.command} {subject}".strip()})
     return part if part.examples else part.model_copy(update={"examples": _witnesses(part, items)})
 
 

@@ -28,7 +28,8 @@ class RunFacts:
     """`gallery` uint8 (G, C, H, W) holds the first G examples of the audit order, `ids` the names of all of it.
 
     `trusted` are files of code as {"path", "sha256"}; `commands` give, by section name or "run", the command
-    that repeats its numbers. Paths are shortened to their last part when the document is built.
+    that repeats its numbers; `subject` the flags by which another command speaks of the same model and data.
+    Paths are shortened to their last part when the document is built.
     """
 
     version: str
@@ -42,3 +43,4 @@ class RunFacts:
     environment: Mapping[str, Any] = field(default_factory=dict)
     trusted: tuple[Mapping[str, str], ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    subject: str = ""

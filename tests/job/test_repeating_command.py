@@ -1,11 +1,14 @@
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from made_run import made_config, made_dossier, made_facts
 
 from audit.cli.options import overrides
 from audit.config import RunConfig, load_config
-from audit.job.command import repeating_command
+from audit.job.command import repeating_command, subject_flags
+from audit.report.document import build_document
 from tests.job.conftest import SMALL
 
 FLAGS = {
@@ -53,3 +56,18 @@ def test_the_command_says_the_whole_configuration(given: dict[str, Any]) -> None
 
 def test_a_run_of_a_preset_needs_no_more_than_its_name() -> None:
     assert repeating_command(load_config(preset="standard")) == "audit run --preset standard --seed 0"
+
+
+def test_another_command_is_told_of_the_same_subject() -> None:
+    given = {"seed": 4, "data": {"source": "folder:my pets"}, "model": {"weights": "net.pt", "architecture": "cnn-32"}}
+    config = load_config(preset="standard", overrides={**given, "robustness": {"examples": 9}})
+    assert subject_flags(config) == "--seed 4 --data 'folder:my pets' --architecture cnn-32 --model net.pt"
+    assert subject_flags(load_config(preset="standard")) == ""
+
+
+def test_a_findings_command_names_the_model_it_is_about() -> None:
+    about = replace(made_facts(), subject="--data folder:pets --model net.pt")
+    findings = build_document(made_dossier(), made_config(), about).findings
+    commands = {f.check: f.command for f in findings if f.verdict == "fail"}
+    assert commands["robust-accuracy"] == "audit harden --preset standard --data folder:pets --model net.pt"
+    assert not any("folder:pets" in f.command for f in findings if f.command.startswith("audit methods"))
