@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from audit.attributions.attention_weights import attention_layers, attention_weights, prefix_tokens
 from audit.attributions.explained import Explained, Explanation
-from audit.attributions.library import borrowed
 from audit.errors import NotApplicable
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
@@ -22,16 +21,19 @@ from audit.types import Images
 def attention_rollout(model: ModelUnderTest, images: Images, explained: Explained) -> Explanation:
     """The product over layers of (attention averaged over heads + identity) / 2, from the deciding token to each patch.
 
-    The deciding token is the first where tokens are one more than a grid of patches (a class token), all of them
-    equally else. The same whatever the target: attention says what was read, not for which class. (N, 1, H, W),
-    enlarged bilinearly. Raises NotApplicable for a model without `nn.MultiheadAttention` over them. Units: share.
+    The deciding token is the class token where the model says that it pools it (timm's `global_pool`) or the tokens are
+    one more than a grid of patches; all patches equally else. The same whatever the target: attention says what was
+    read, not for which class. (N, 1, H, W), enlarged bilinearly. Units: share. Raises NotApplicable for a model whose
+    attention cannot be read or does not go from all patches to all.
     """
-    layers = [layer for layer in model.net.modules() if isinstance(layer, nn.MultiheadAttention)]
+    layers = attention_layers(model.net)
     if not layers:
-        raise NotApplicable("The model has no nn.MultiheadAttention layer whose weights could be read.")
+        raise NotApplicable("The model has no attention layer whose weights could be read (PyTorch's or timm's).")
+    prefix = prefix_tokens(model.net)
 
     def one(part: slice) -> Tensor:
-        return _rollout(_attentions(model, layers, images[part]), images.shape[2] / images.shape[3])
+        weights = attention_weights(model, layers, images[part])
+        return _rollout(weights, part.stop - part.start, images.shape[2] / images.shape[3], prefix)
 
     with torch.no_grad():
         coarse = torch.cat(list(in_batches(len(images), model.layout, one)))
@@ -39,39 +41,22 @@ def attention_rollout(model: ModelUnderTest, images: Images, explained: Explaine
     return Explanation(maps, facts={"layers": len(layers), "grid": list(coarse.shape[2:])})
 
 
-def _attentions(model: ModelUnderTest, layers: list[nn.MultiheadAttention], images: Images) -> list[Tensor]:
-    """Each layer's attention averaged over heads, (N, tokens, tokens), in the order they ran."""
-    found: list[Tensor] = []
-
-    def ask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return args[:3], kwargs | {"need_weights": True, "average_attn_weights": True}
-
-    def keep(_: nn.Module, args: object, kwargs: object, output: tuple[Tensor, Tensor | None]) -> None:
-        if output[1] is not None:
-            found.append(output[1])
-
-    with borrowed(model):
-        for layer in layers:
-            layer.register_forward_pre_hook(ask, with_kwargs=True)
-            layer.register_forward_hook(keep, with_kwargs=True)
-        model.module(images)
-    return found
-
-
-def _rollout(attentions: list[Tensor], aspect: float) -> Tensor:
+def _rollout(attentions: list[Tensor], images: int, aspect: float, prefix: tuple[int, bool] | None) -> Tensor:
     """The rolled-out attention on its grid of patches, (N, 1, h, w)."""
-    sizes = {tuple(one.shape[1:]) for one in attentions}
-    if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
-        raise NotApplicable("The attention layers do not all work on one set of tokens, so they cannot be multiplied.")
-    tokens = attentions[0].shape[1]
+    tokens = attentions[0].shape[1] if attentions else 0
+    if not attentions or any(one.shape != (images, tokens, tokens) for one in attentions):
+        raise NotApplicable(
+            "The attention layers do not all work on one set of tokens (they attend within windows, or pool), so they "
+            "cannot be multiplied."
+        )
     whole = torch.eye(tokens, device=attentions[0].device).expand_as(attentions[0])
     for attention in attentions:
         mixed = (attention + torch.eye(tokens, device=attention.device)) / 2
         whole = mixed / mixed.sum(-1, keepdim=True) @ whole
-    for extra in (1, 0):
+    for extra, class_token in [prefix] if prefix else [(1, True), (0, False)]:
         grid = _grid(tokens - extra, aspect)
         if grid is not None:
-            reached = whole[:, 0, 1:] if extra else whole.mean(1)
+            reached = whole[:, 0, extra:] if class_token else whole[:, extra:, extra:].mean(1)
             return reached.reshape(len(reached), 1, *grid)
     raise NotApplicable(f"{tokens} tokens are no grid of patches, with or without a class token.")
 

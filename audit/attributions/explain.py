@@ -101,7 +101,7 @@ def explain_images(
         passes=spent.passes,
         quality={} if answer is None else answer.quality,
         maps={} if answer is None else answer.maps,
-        facts=_words(chosen, question, baseline, segments) | ({} if answer is None else answer.facts),
+        facts=_words(chosen, images, question, baseline, segments) | ({} if answer is None else answer.facts),
     )
 
 
@@ -127,9 +127,13 @@ _NO_GRADIENT = (
 )
 
 
-def _words(method: Method, question: Explained, baseline: Fill | None, segments: Tensor | None) -> dict[str, Any]:
+def _words(
+    method: Method, images: Images, question: Explained, baseline: Fill | None, segments: Tensor | None
+) -> dict[str, Any]:
     return {
         "output": question.output,
         "baseline": describe_fill(fill_of(method, baseline)) if "baseline" in method.facts else "",
-        "segments": "" if question.segments is None else describe_segments(question.segments, segments is not None),
+        "segments": ""
+        if question.segments is None
+        else describe_segments(question.segments, images if segments is None else None),
     }

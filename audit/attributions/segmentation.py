@@ -15,6 +15,7 @@ from audit.types import Images, Segments
 
 FEWEST = 5
 """Below this a segmentation says next to nothing about where: it is refined."""
+COMPACTNESS = (0.1, 1.0, 10.0)
 _TRIES = 4
 
 
@@ -49,12 +50,30 @@ def check_segments(segments: Tensor, images: Images) -> Segments:
     return torch.from_numpy(np.stack([_renumber(one) for one in each])).to(images.device)
 
 
-def describe_segments(segments: Segments, given: bool) -> str:
-    """What a reader is told of a segmentation."""
+def describe_segments(segments: Segments, images: Images | None) -> str:
+    """What a reader is told of a segmentation: the user's where `images` is None, else `segment_images` of these.
+
+    Fewer than five segments are said: of `images` those that had to be refined, of the user's that they stay.
+    """
     counts = segments.flatten(1).amax(1) + 1
     fewest, most = int(counts.min()), int(counts.max())
     span = str(fewest) if fewest == most else f"{fewest} to {most}"
-    return f"{'given' if given else 'slic'}, {span} segments an image"
+    if images is None:
+        return f"given, {span} segments an image{_FEW if fewest < FEWEST else ''}"
+    few = _refined(images)
+    return f"slic, {span} segments an image" + (
+        f"; {few} images refined, which gave fewer than {FEWEST}" if few else ""
+    )
+
+
+_FEW = f"; fewer than {FEWEST} say little about where"
+
+
+def _refined(images: Images) -> int:
+    """How many images gave too few segments at the first asking."""
+    wanted, _ = count_for(*images.shape[2:])
+    pixels = images.detach().cpu().double().numpy()
+    return sum(int(_slic(image, wanted, COMPACTNESS[0]).max()) + 1 < FEWEST for image in pixels)
 
 
 def paint(values: list[Tensor], segments: Segments) -> Tensor:
@@ -70,7 +89,7 @@ def _segment(image: NDArray[np.float64]) -> NDArray[np.int64]:
     """SLIC gives fewer pieces than asked for on plain images: ask again in proportion, then for more compact ones."""
     wanted, most = count_for(*image.shape[1:])
     best: NDArray[np.int64] | None = None
-    for compactness in (0.1, 1.0, 10.0):
+    for compactness in COMPACTNESS:
         asked = wanted
         for _ in range(_TRIES):
             found = _slic(image, asked, compactness)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -77,13 +79,80 @@ def test_model_is_left_without_hooks_and_without_attention_it_is_not_applicable(
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.net.modules())
     found = explain_images(cnn_model, torch.rand(1, 1, 12, 12), method="attention-rollout")
     assert found.status == "not_applicable"
-    assert "no nn.MultiheadAttention" in found.reason
+    assert "no attention layer" in found.reason
 
 
 def test_tokens_that_are_no_grid_are_refused() -> None:
     from audit.attributions.attention_rollout import _rollout
 
     with pytest.raises(NotApplicable, match="7 tokens are no grid"):
-        _rollout([torch.rand(1, 7, 7)], 1.0)
+        _rollout([torch.rand(1, 7, 7)], 1, 1.0, None)
     with pytest.raises(NotApplicable, match="one set of tokens"):
-        _rollout([torch.rand(1, 9, 9), torch.rand(1, 4, 4)], 1.0)
+        _rollout([torch.rand(1, 9, 9), torch.rand(1, 4, 4)], 1, 1.0, None)
+
+
+SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2, "num_classes": 4}
+
+
+def timms(name: str, **settings: Any) -> tuple[nn.Module, ModelUnderTest]:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(1)
+    net = timm.create_model(name, pretrained=False, **settings).eval()
+    return net, ModelUnderTest(net, classes="abcd", input_shape=(3, 32, 32), device="cpu")
+
+
+COLOURED = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+
+
+def plain_rollout(net: Any, images: Tensor) -> Tensor:
+    """The product with each block's softmax(q k / sqrt(d)) written out."""
+    tokens = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(images))))
+    whole = torch.eye(tokens.shape[1]).expand(len(images), -1, -1)
+    for block in net.blocks:
+        layer, seen = block.attn, block.norm1(tokens)
+        query, key, _ = layer.qkv(seen).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1).mean(1)
+        whole = (weights + torch.eye(tokens.shape[1])) / 2 @ whole
+        tokens = block(tokens)
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("settings", "prefix"),
+    [({}, 1), ({"reg_tokens": 4}, 5), ({"global_pool": "avg", "class_token": False, "fc_norm": False}, 0)],
+)
+def test_timms_transformers_equal_the_product_written_out(settings: dict[str, Any], prefix: int) -> None:
+    net, model = timms("vit_tiny_patch16_224", **SMALL, **settings)
+    found = explain_images(model, COLOURED, method="attention-rollout")
+    with torch.no_grad():
+        whole = plain_rollout(net, COLOURED)
+    coarse = whole.mean(1) if prefix == 0 else whole[:, 0, prefix:]
+    expected = nn.functional.interpolate(coarse.reshape(3, 1, 4, 4), size=(32, 32), mode="bilinear")
+    assert found.facts["grid"] == [4, 4] and found.facts["layers"] == 3
+    assert torch.allclose(found.attributions, expected, atol=1e-5)
+
+
+def test_fused_attention_is_off_only_while_it_is_read() -> None:
+    net, model = timms("vit_tiny_patch16_224", **SMALL)
+    before = [layer.fused_attn for layer in net.modules() if hasattr(layer, "fused_attn")]
+    logits = model.logits(COLOURED)
+    explain_images(model, COLOURED, method="attention-rollout")
+    for module in (net, model.net):
+        assert [layer.fused_attn for layer in module.modules() if hasattr(layer, "fused_attn")] == before
+        assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules())
+    assert torch.equal(model.logits(COLOURED), logits)
+
+
+def test_attention_within_windows_is_not_applicable() -> None:
+    _, model = timms(
+        "swin_tiny_patch4_window7_224",
+        img_size=32,
+        window_size=4,
+        embed_dim=12,
+        depths=(1, 1),
+        num_heads=(2, 2),
+        num_classes=4,
+    )
+    found = explain_images(model, COLOURED, method="attention-rollout")
+    assert found.status == "not_applicable"
+    assert "within windows" in found.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -90,6 +91,20 @@ def test_default_segments_are_contiguous_and_at_least_five(shape: tuple[int, int
     assert label(segments + 1, connectivity=1).max() == segments.max() + 1
     if shape[1] == 28:
         assert segments.max() + 1 <= 12
+
+
+def test_segmentations_of_fewer_than_five_pieces_are_said(linear: ModelUnderTest, images: Tensor) -> None:
+    """A blank image is refined; the user's own pieces stay as they are, with a word about them."""
+    plain = images.clone()
+    plain[0] = 0.5
+    found = explain_images(linear, plain, method="shap", targets=0)
+    assert found.segments is not None and int(found.segments[0].max()) + 1 >= 5
+    assert re.search(
+        r"^slic, .* segments an image; [1-4] images refined, which gave fewer than 5$", found.facts["segments"]
+    )
+    own = explain_images(linear, images, method="shap", targets=0, segments=SEGMENTS // 2)
+    assert own.facts["segments"] == "given, 3 segments an image; fewer than 5 say little about where"
+    assert "fewer" not in explain_images(linear, images, method="shap", targets=0, segments=SEGMENTS).facts["segments"]
 
 
 def test_segments_may_carry_any_numbers_and_differ_by_image(linear: ModelUnderTest, images: Tensor) -> None:
