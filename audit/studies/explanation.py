@@ -45,7 +45,7 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     context.progress(len(images), len(images))
     facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)}
     if segments is not None:
-        facts["segments"] = describe_segments(segments, given=False)
+        facts["segments"] = describe_segments(segments, clean)
     return Evidence(
         cell=cell,
         status=found.status,
