@@ -6,6 +6,7 @@ other: so eps rises over the survivors, and cheap attacks come before strong one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from audit.attacks.ledger import Ledger
 from audit.attacks.outcome import BatteryOutcome, Row
 from audit.errors import DataError, Interrupted, NotApplicable, UsageError
 from audit.models.under_test import Meter, ModelUnderTest
-from audit.passes.expectation import DRAWS, NOISE_IN_LOGITS, expectation, fragile, wobble
+from audit.passes.expectation import draws_for, expectation, fragile, wobble
 from audit.passes.probe import choose_layout
 from audit.passes.verify import verify
 from audit.registry import Method, find
@@ -29,8 +30,10 @@ from audit.types import Batch
 Progress = Callable[[int, int], None]
 Stopping = Callable[[], bool]
 
-WINDOWS = 8
-"""Batches' worth of examples that an attack gets at a time: what it holds beside the images does not grow with them."""
+WINDOWS = 4
+PIXELS = 2**20
+"""An attack gets at least so many batches, or images of so many values, at a time: what it holds beside the images does
+not grow with their number."""
 
 
 def attack_battery(
@@ -58,15 +61,16 @@ def attack_battery(
     check_examples(model, batch)
     choose_layout(model)
     with model.count() as spent, _counted(surrogate) as aside, ExitStack() as averaged:
-        unsteady = wobble(model, batch.images[:SAMPLE])
-        draws = DRAWS if unsteady > NOISE_IN_LOGITS else 1
+        unsteady = wobble(model, batch.images[:SAMPLE], seed)
+        draws = draws_for(unsteady)
         averaged.enter_context(expectation(model, draws, seed))
         examination = examine(model, batch, norm, seed, unsteady)
         ledger = Ledger(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
         campaign = _Campaign(model, batch, chosen, ledger, at, seed, examination.blind, surrogate)
         rows = tuple(campaign.run(progress, stopping))
-        ledger.shrink(chosen.shrink)
-        if draws > 1:
+        if draws == 1:
+            ledger.shrink(chosen.shrink)
+        else:  # On the boundary, where shrinking ends, a random model decides by a coin.
             turned = fragile(model, batch, ledger.nearest, ledger.distance.isfinite())
             examination = replace(examination, fragile=turned)
     return BatteryOutcome(
@@ -194,11 +198,14 @@ class _Campaign:
         """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
         other = surrogate or self.model
         with self.model.count() as spent, other.count() as aside:
-            pieces = index.split(WINDOWS * self.model.layout.batch_size)
-            told = [self.piece(row, method, piece, threat, other) for piece in pieces]
+            told = [self.piece(row, method, piece, threat, other) for piece in index.split(self.most())]
         broke, faults = (sum(column) for column in zip(*told, strict=True))
         passes = spent.passes + aside.passes if surrogate else spent.passes
         return replace(row, tried=len(index), broke=broke, faults=faults, passes=passes)
+
+    def most(self) -> int:
+        """Examples that an attack gets at a time."""
+        return max(WINDOWS * self.model.layout.batch_size, PIXELS // math.prod(self.model.input_shape))
 
     def piece(
         self, row: Row, method: Method, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,11 +20,21 @@ NOISE_IN_LOGITS = 1e-3
 """Change of a logit between two forwards of the same image, over the logits' spread, that counts as random."""
 
 
-def wobble(model: ModelUnderTest, images: Images) -> float:
+_GRAPHS = 2**21
+"""Pixel values of images times draws that one batch may hold: the graphs of all draws stand in memory together."""
+
+
+def draws_for(wobbling: float) -> int:
+    """Forwards to take the mean of, for a model of this wobble: 1 for a function."""
+    return DRAWS if wobbling > NOISE_IN_LOGITS else 1
+
+
+def wobble(model: ModelUnderTest, images: Images, seed: int) -> float:
     """The largest change of a logit on a second forward, over the logits' mean spread; 0 for a function."""
     if len(images) == 0:
         return 0.0
-    first, second = model.logits(images), model.logits(images)
+    with _repeatable(model, seed, "wobble"):
+        first, second = model.logits(images), model.logits(images)
     spread = float((first.amax(1) - first.amin(1)).mean())
     return float((first - second).abs().max()) / max(spread, 1e-12)
 
@@ -32,21 +43,35 @@ def wobble(model: ModelUnderTest, images: Images) -> float:
 def expectation(model: ModelUnderTest, draws: int, seed: int) -> Iterator[None]:
     """Within the block every logit, and so every gradient, is the mean of `draws` forwards (Athalye et al. 2018,
     arXiv:1802.00420), each counted. The model's own random numbers follow `seed`, and torch's global generators are as
-    they were after it. Nothing changes for one draw."""
+    they were after it. Batches are smaller where large images times draws would fill the memory. Nothing changes for
+    one draw."""
     if draws == 1:
         yield
         return
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive_seed(seed, "expectation") % 2**63)
-        model.module.draws = draws
+    before, batch_size = model.module.draws, model.layout.batch_size
+    with _repeatable(model, seed, "expectation"):
+        model.module.draws, model.layout.batch_size = draws, _batch(model, draws)
         try:
             yield
         finally:
-            model.module.draws = 1
+            model.module.draws, model.layout.batch_size = before, batch_size
 
 
 def fragile(model: ModelUnderTest, batch: Batch, images: Images, broken: torch.Tensor) -> float:
     """The share of verdicts, `broken` bool (N,) on `images`, that turn when the model is asked again."""
     again = broken_by(model, batch, images)
     return float((again != broken.to(again.device)).double().mean()) if len(batch) else 0.0
+
+
+def _batch(model: ModelUnderTest, draws: int) -> int:
+    """As many images as before where they are small; at least as many as the memory held before, draws and all."""
+    size = model.layout.batch_size
+    return max(1, min(size, max(size // draws, _GRAPHS // (draws * math.prod(model.input_shape)))))
+
+
+@contextmanager
+def _repeatable(model: ModelUnderTest, seed: int, purpose: str) -> Iterator[None]:
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive_seed(seed, purpose))
+        yield

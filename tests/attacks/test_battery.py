@@ -219,6 +219,7 @@ def test_pieces_change_nothing_but_the_memory(
 ) -> None:
     whole = attack_battery(cnn_model, noise_batch, "linf", EPS)
     monkeypatch.setattr("audit.attacks.battery.WINDOWS", 1)
+    monkeypatch.setattr("audit.attacks.battery.PIXELS", 1)
     monkeypatch.setattr("audit.attacks.battery.choose_layout", lambda model: None)
     cnn_model.layout.batch_size = 5
     pieces = attack_battery(cnn_model, noise_batch, "linf", EPS)

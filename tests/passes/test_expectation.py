@@ -112,6 +112,35 @@ def test_the_seed_decides_what_the_model_draws_and_nothing_else_is_drawn() -> No
 
 def test_a_deterministic_model_is_asked_once() -> None:
     model, batch = model_of(), batch_at(0.4)
-    assert wobble(model, batch.images) == 0.0 and wobble(model, batch.images[:0]) == 0.0
+    assert wobble(model, batch.images, 0) == 0.0 and wobble(model, batch.images[:0], 0) == 0.0
     outcome = attack_battery(model, batch, "linf", [0.01])
     assert outcome.draws == 1 and not any("deterministic" in note for note in outcome.notes)
+
+
+def test_the_wobble_is_the_same_each_time_it_is_measured() -> None:
+    model, batch = model_of(back=shaken(0.3)), batch_at(0.4)
+    torch.manual_seed(1)
+    first = wobble(model, batch.images, 0)
+    torch.manual_seed(2)
+    assert wobble(model, batch.images, 0) == first > 0.1
+    assert wobble(model, batch.images, 1) != first
+
+
+def test_large_images_come_in_batches_that_hold_no_more_than_before() -> None:
+    model = model_of(back=shaken(0.3))
+    with expectation(model, 20, seed=0):
+        assert model.layout.batch_size == 128, "small images: as before"
+    model.input_shape = (3, 224, 224)
+    with expectation(model, 20, seed=0):
+        assert model.layout.batch_size == 128 // 20
+        with expectation(model, 20, seed=1):
+            pass
+        assert model.module.draws == 20, "an inner block gives back what it found"
+    assert model.layout.batch_size == 128
+
+
+def test_a_random_models_examples_are_not_moved_to_the_boundary() -> None:
+    """There every second question would be answered otherwise, and sound verdicts look fragile."""
+    distance = 0.4 / float(WEIGHT.abs().sum())
+    found = attack_battery(model_of(back=shaken(0.02)), batch_at(0.4), "linf", [1.5 * distance], battery="standard")
+    assert found.inconclusive == () and not found.robust.any()
