@@ -6,6 +6,7 @@ from audit.attacks.patch_threat import PatchThreat
 from audit.attacks.shared_ascent import Ascent, ascend
 from audit.attacks.steps import Count, Positive
 from audit.models.under_test import ModelUnderTest
+from audit.passes.losses import LossName, loss_named
 from audit.registry import attack
 from audit.seeding import Generators
 from audit.types import Batch, Images
@@ -27,8 +28,9 @@ def patch(
     images_a_step: Count = 64,
     rate: Positive = 0.1,
     decay: Positive = 0.9,
+    loss: LossName = "ce",
 ) -> Images:
-    """One patch, made on `batch` by ascent on its images' capped margin (Brown et al. 2017, at a known place).
+    """One patch, made on `batch` by ascent on its images' capped loss (Brown et al. 2017, at a known place).
 
     Gives the paint, float32 (1, C, H, W) in [0, 1], of which the threat's square counts; it begins at random. Towards
     one class where the batch's goal is that class. Put it on images it was not made on and count what breaks. Costs
@@ -41,5 +43,5 @@ def patch(
     def move(paint: Images, direction: Images, pace: float) -> Images:
         return (paint + rate * pace * direction.sign() * inside).clamp(0, 1)
 
-    ascent = Ascent(steps, images_a_step, decay)
+    ascent = Ascent(steps, images_a_step, decay, loss_named(loss, len(model.classes)))
     return ascend(model, batch, generators, first, ascent=ascent, apply=threat.painted, move=move)

@@ -26,7 +26,7 @@ class PatchThreat:
     """
 
     area: float
-    place: Place = "bottom-right"
+    place: Place = "centre"
 
     def __post_init__(self) -> None:
         if not 0 < self.area < 1:

@@ -8,23 +8,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audit.models.under_test import ModelUnderTest
-from audit.passes.losses import margin
+from audit.models.under_test import Loss, ModelUnderTest
 from audit.seeding import Generators
 from audit.types import Batch, ClassMask, Images, Logits
 
-SATISFIED = 1.0
-"""The margin, in logits, from which an image no longer pulls: else the easy ones would draw all of the change."""
+CAP = 5.0
+"""The loss from which an image no longer pulls, else those broken long ago would draw all of the change (the clipped
+loss of Shafahi et al. 2020, arXiv:1811.11304, eq. 3)."""
 
 
 @dataclass(frozen=True)
 class Ascent:
-    """How long and on how much: `steps`, each on `images_a_step` images, with a step that shrinks to nothing along a
-    half cosine, and a momentum of `decay`."""
+    """How long, on how much and up what: `steps` along the capped `loss`, each on `images_a_step` images, with a step
+    that shrinks to nothing along a half cosine, and a momentum of `decay`."""
 
     steps: int
     images_a_step: int
     decay: float
+    loss: Loss
 
 
 def ascend(
@@ -40,16 +41,20 @@ def ascend(
     """The change after `ascent`, of the shape of `begin`.
 
     `apply(images, change)` shows it on images; `move(change, direction, rate)` follows the mean gradient of the
-    capped margin, each step's of l1 norm 1 and summed with the momentum, at a rate that falls from 1 to 0. Images come
+    capped loss, each step's of l1 norm 1 and summed with the momentum, at a rate that falls from 1 to 0. Images come
     in an order drawn anew each time through, by their own generators: the batch's order does not matter.
     """
     change, momentum = begin, torch.zeros_like(begin)
     if len(made_on) == 0:
         return change
+
+    def capped(logits: Logits, goal: ClassMask) -> Tensor:
+        return ascent.loss(logits, goal).clamp(max=CAP)
+
     images, goal = model.check_images(made_on.images), made_on.violations(len(model.classes)).to(model.device)
     for step in range(ascent.steps):
         part = _turn(draws, step, min(ascent.images_a_step, len(made_on))).to(model.device)
-        found = model.loss_gradient(apply(images[part], change), goal[part], _capped_margin)
+        found = model.loss_gradient(apply(images[part], change), goal[part], capped)
         mean = found.gradient.nan_to_num(0.0, 0.0, 0.0).mean(0, keepdim=True)
         momentum = ascent.decay * momentum + mean / mean.abs().sum().clamp(min=1e-30)
         change = move(change, momentum, _rate(step, ascent.steps))
@@ -66,7 +71,3 @@ def _turn(draws: Generators, step: int, size: int) -> Tensor:
 
 def _rate(step: int, steps: int) -> float:
     return float(0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * step / steps, device="cpu")))
-
-
-def _capped_margin(logits: Logits, goal: ClassMask) -> Tensor:
-    return margin(logits, goal).clamp(max=SATISFIED)

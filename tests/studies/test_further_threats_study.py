@@ -22,7 +22,7 @@ from audit.training.surrogate import surrogate_of
 from audit.types import Batch
 
 BALL = {"norm": "linf", "eps": 0.08}
-FEW = {"steps": 20, "images_a_step": 16}
+FEW = {"steps": 20, "images_a_step": 16, "loss": "margin"}
 CELLS = {
     "spatial": Cell(
         "further-threats",
