@@ -84,7 +84,7 @@ def test_none_explains_nothing_and_writes_nothing(checkpoint: Path, picture: Pat
 def test_a_method_without_meaning_here_says_why(checkpoint: Path, picture: Path, tmp_path: Path) -> None:
     words = (picture, "--model", checkpoint, "--out", tmp_path / "maps", "--explain", "attention-rollout", "--json")
     (row,) = json.loads(call(*words).stdout)["predictions"]
-    assert row["explanation"]["file"] is None and "MultiheadAttention" in row["explanation"]["reason"]
+    assert row["explanation"]["file"] is None and "no attention layer" in row["explanation"]["reason"]
 
 
 def test_a_map_that_is_zero_everywhere_is_no_picture(picture: Path) -> None:
