@@ -11,7 +11,7 @@ from audit.registry import attribution
 from audit.types import Images
 
 
-@attribution(reference="arXiv:1710.11063", needs="spatial layer", signed=False)
+@attribution(reference="arXiv:1710.11063", needs="spatial layer", signed=False, version="2")
 def grad_cam_plus_plus(
     model: ModelUnderTest, images: Images, explained: Explained, *, layer: str | None = None
 ) -> Explanation:
@@ -23,7 +23,11 @@ def grad_cam_plus_plus(
 
 
 def plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
-    """The paper's equations 19 and 20, for an output taken through exp, whose common factor drops out."""
+    """The paper's equations 19 and 20, for an output taken through exp, whose common factor drops out.
+
+    The paper's activations are rectified; a layer read before its ReLU is, too: negative sums would turn the weights.
+    """
+    activations = activations.relu()
     squared, cubed = gradients**2, gradients**3
     below = 2 * squared + activations.sum((2, 3), keepdim=True) * cubed
     alpha = squared / below.where(below != 0, 1)

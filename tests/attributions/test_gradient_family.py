@@ -94,10 +94,10 @@ def test_maps_from_activations_equal_their_formulas(cnn_model: ModelUnderTest, c
     for n in range(len(images)):
         for k in range(features.shape[1]):
             for g in gradient[n, k].flatten().tolist():
-                below = 2 * g**2 + float(features[n, k].sum()) * g**3
+                below = 2 * g**2 + float(features[n, k].relu().sum()) * g**3
                 weights[n, k] += (g**2 / below if below else 0.0) * max(g, 0.0)
     expected = {
-        "grad-cam-plus-plus": (weights[:, :, None, None] * features).sum(1, keepdim=True),
+        "grad-cam-plus-plus": (weights[:, :, None, None] * features.relu()).sum(1, keepdim=True),
         "layer-cam": (gradient.clamp(min=0) * features).sum(1, keepdim=True),
     }
     for name, coarse in expected.items():
