@@ -60,6 +60,17 @@ Preset = Annotated[str | None, typer.Option("--preset", help="quick, standard or
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Root of every random draw.", show_default="0")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", show_default="auto")]
 Run = Annotated[Path, typer.Argument(help="A run folder, or its audit.json.")]
+Detail = Annotated[
+    str | None,
+    typer.Option("--detail", help="normal: 16 images in the gallery; high: 200, all explained.", show_default=False),
+]
+Images = Annotated[
+    bool | None, typer.Option("--images/--no-images", help="Pictures in the report, or none.", show_default="images")
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Measure accuracy, robustness, corruptions or explanations alone. Repeatable."),
+]
 Runs = Annotated[Path, typer.Argument(help="A folder that holds run folders, at most four levels down.")]
 Out = Annotated[Path, typer.Option("--out", help="The run folder: document, report, models, store.")]
 NormFlag = Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.", show_default="linf")]

@@ -20,6 +20,8 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="A folder, or the file of one format; the run folder by default.")
     ] = None,
+    detail: flag.Detail = None,
+    images: flag.Images = None,
     as_json: flag.AsJson = False,
     quiet: flag.Quiet = False,
     verbose: flag.Verbose = False,
@@ -32,10 +34,13 @@ def report(
       audit report
 
       audit report fashion --format html,junit,sarif,md,card --lang zh
+
+      audit report --no-images --out public/report.html
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.cli.documents import document_path
         from audit.report.compression import read_latencies
+        from audit.report.detail import at_detail, without_images
         from audit.report.document import read_document
         from audit.report.formats import chosen, render
         from audit.report.locale import load_locale
@@ -44,7 +49,9 @@ def report(
         load_locale(language)
         wanted = chosen(formats)
         source = document_path(run)
-        document = read_document(source)
+        document = at_detail(read_document(source), detail)
+        if images is False:
+            document = without_images(document)
         latencies = read_latencies(source.with_name("timing.json"))
         written = {}
         for form in wanted:

@@ -32,6 +32,9 @@ def run(
         bool | None,
         typer.Option("--harden/--no-harden", help="Train a hardened model and audit it too.", show_default="harden"),
     ] = None,
+    only: flag.Only = None,
+    detail: flag.Detail = None,
+    images: flag.Images = None,
     settings: flag.Set = None,
     seed: flag.Seed = None,
     device: flag.Device = None,
@@ -56,11 +59,14 @@ def run(
 
       audit run --model net.safetensors --architecture cnn-28 --data folder:photos --mean .5 --std .5
 
+      audit run --only robustness --battery standard
+
       audit run audit.toml --set explanations.examples=8 --gate
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.cli.jobs import Job, carry_out
         from audit.config import load_config
+        from audit.report.detail import settings_of
 
         flags = flag.subject(
             data=data,
@@ -82,6 +88,9 @@ def run(
             "robustness.examples": examples,
             "corruptions.examples": examples,
             "hardening.enabled": harden,
+            "only": only or None,
+            "report.images": images,
+            **settings_of(detail),
         }
         carry_out(
             Job(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out, gate=gate), voice

@@ -15,6 +15,7 @@ Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
 NormName = Literal["linf", "l2", "l1"]
 Precision = Literal["float32", "bfloat16"]
+Focus = Literal["accuracy", "robustness", "corruptions", "explanations"]
 Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
 
 
@@ -255,6 +256,9 @@ class RunConfig(_Section):
     preset: Preset = Field("quick", description="quick, standard or full: how much is measured")
     seed: int = Field(0, ge=0, description="root of every random draw: the same seed gives the same bytes")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one")
+    only: tuple[Focus, ...] = Field(
+        (), description="measure these parts alone: accuracy, robustness, corruptions, explanations"
+    )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()

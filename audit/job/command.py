@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
-from audit.config import RunConfig, load_config
+from audit.config import Focus, RunConfig, load_config
 
 _FLAGS = {
     "seed": "--seed",
@@ -28,9 +28,11 @@ _SUBJECT = ("seed", "data.", "model.", "robustness.norm", "robustness.eps")
 def repeating_command(config: RunConfig) -> str:
     """`audit run` with the preset, a flag for each key that has one, and `--set` for every other that differs."""
     words = ["audit", "run", "--preset", config.preset, "--seed", str(config.seed)]
+    for part in config.only:
+        words += ["--only", part]
     if not config.hardening.enabled:
         words.append("--no-harden")
-    return shlex.join([*words, *_words(config, except_for=("preset", "seed", "hardening.enabled"))])
+    return shlex.join([*words, *_words(config, except_for=("preset", "seed", "hardening.enabled", "only"))])
 
 
 def subject_flags(config: RunConfig) -> str:
@@ -47,6 +49,13 @@ def _words(config: RunConfig, *, among: tuple[str, ...] = ("",), except_for: tup
         text = value if isinstance(value, str) and key in _FLAGS else json.dumps(value)
         words += [_FLAGS[key], text] if key in _FLAGS else ["--set", f"{key}={text}"]
     return words
+
+
+def section_commands(config: RunConfig) -> dict[str, str]:
+    """By section of the report, the command that measures it alone, and by "run" the one that repeats everything."""
+    sections = config.only or get_args(Focus)
+    alone = {part: repeating_command(config.model_copy(update={"only": (part,)})) for part in sections}
+    return {"run": repeating_command(config), **alone}
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from audit.config import RunConfig
 from audit.data.slices import audit_order
 from audit.dossier import Dossier, Entry
-from audit.job.command import repeating_command, subject_flags
+from audit.job.command import section_commands, subject_flags
 from audit.job.prepare import Prepared
 from audit.models.under_test import ModelUnderTest
 from audit.report.facts import ModelFacts, RunFacts
@@ -37,7 +37,7 @@ def gather_facts(prepared: Prepared, dossier: Dossier) -> RunFacts:
         notes=dataset.notes,
         environment=_environment(prepared),
         trusted=prepared.trusted,
-        commands={"run": repeating_command(config)},
+        commands=section_commands(config),
         subject=subject_flags(config),
     )
 

@@ -18,6 +18,7 @@ from audit.planning.evaluation import (
     plan_sanity,
 )
 from audit.planning.explaining import plan_drift_between, plan_explanations
+from audit.planning.focus import focused
 from audit.planning.further import plan_further_threats, plan_surrogate
 from audit.planning.subject import Subject, curve_eps
 from audit.planning.training import plan_compression, plan_training
@@ -27,7 +28,10 @@ Scope = Literal["train", "audit"]
 
 
 def make_plan(config: RunConfig, subject: Subject, scope: Scope = "audit") -> AuditPlan:
-    """Every task of a run. Raises UsageError for an unknown method, a wrong setting or a wrong eps."""
+    """Every task of a run, or of the parts that `config.only` names.
+
+    Raises UsageError for an unknown method, a wrong setting or a wrong eps.
+    """
     for eps in curve_eps(config, subject):
         ThreatModel(config.robustness.norm, eps)
     draft = Draft(config, subject)
@@ -37,7 +41,7 @@ def make_plan(config: RunConfig, subject: Subject, scope: Scope = "audit") -> Au
     plan_accuracy(draft, standard)
     if scope == "audit":
         _plan_audits(draft, standard)
-    return AuditPlan(tuple(draft.tasks))
+    return focused(AuditPlan(tuple(draft.tasks)), config.only)
 
 
 def _plan_audits(draft: Draft, standard: Model) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> Audi
     findings = ranked([_finding(f, items, about.subject) for f in judge(dossier, config.criteria)])
     document = AuditDocument(
         tool={"name": "audit", "version": about.version},
-        summary=_summary(findings, dossier),
+        summary=_summary(findings, dossier, config.only),
         subject=_subject(config, dossier, about),
         models=[_model(facts, dossier) for facts in about.models],
         findings=findings,
@@ -122,11 +122,11 @@ def _curve_eps(parts: list[RobustnessPart]) -> dict[str, list[float]]:
     return {norm: sorted({p.eps for part in parts if part.norm == norm for p in part.curve}) for norm in norms}
 
 
-def _summary(findings: list[FindingPart], dossier: Dossier) -> Summary:
+def _summary(findings: list[FindingPart], dossier: Dossier, only: Sequence[str]) -> Summary:
     roles = model_roles(dossier)
     return Summary(
-        verdict=overall(findings, roles),
-        sentence=" ".join(sentences_of(findings, roles, load_locale("en"))),
+        verdict=overall(findings, roles, only),
+        sentence=" ".join(sentences_of(findings, roles, load_locale("en"), only)),
         complete=dossier.complete,
     )
 

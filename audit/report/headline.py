@@ -33,10 +33,12 @@ def worst(findings: Sequence[FindingPart], count: int = 3) -> list[FindingPart]:
     return (firsts + [f for f in bad if f not in firsts])[:count]
 
 
-def overall(findings: Sequence[FindingPart], roles: Sequence[str]) -> Verdict:
-    """The worst verdict on the model under test, the first of `roles`, or on the tool itself."""
+def overall(findings: Sequence[FindingPart], roles: Sequence[str], only: Sequence[str] = ()) -> Verdict:
+    """The worst verdict on the model under test, the first of `roles`, or on the tool itself. Nothing good is said of
+    a model of which `only` some sections were measured."""
     verdicts = [_weighty(f) for f in _deciding(findings, roles)]
-    return min(verdicts, key=SEVERITY.index) if verdicts else "not_run"
+    worst = min(verdicts, key=SEVERITY.index) if verdicts else "not_run"
+    return "inconclusive" if only and worst in (*GOOD, "warn") else worst
 
 
 def _weighty(finding: FindingPart) -> Verdict:
@@ -45,12 +47,17 @@ def _weighty(finding: FindingPart) -> Verdict:
     return "warn" if unsure else finding.verdict
 
 
-def sentences_of(findings: Sequence[FindingPart], roles: Sequence[str], locale: Locale) -> list[str]:
+def sentences_of(
+    findings: Sequence[FindingPart], roles: Sequence[str], locale: Locale, only: Sequence[str] = ()
+) -> list[str]:
     """May the model ship and why not; then, a sentence for each other model, whether that one mends it."""
     own = _deciding(ranked(findings), roles)
     if not own:
         return [locale("headline.not_run")]
-    return [_verdict(own, roles, locale), *(_remedy(own[0], findings, role, locale) for role in roles[1:])]
+    first = _verdict(own, roles, locale)
+    if only and _weighty(own[0]) in (*GOOD, "warn"):
+        first = locale("headline.partial", parts=", ".join(locale(f"{section}.title") for section in only))
+    return [first, *(_remedy(own[0], findings, role, locale) for role in roles[1:])]
 
 
 def _deciding(findings: Sequence[FindingPart], roles: Sequence[str]) -> list[FindingPart]:

@@ -91,10 +91,11 @@ class Page:
 def page(document: AuditDocument, locale: Locale, *, draw: bool = True) -> Page:
     """The document as the page tells it in the locale's language; without its charts unless `draw`."""
     roles = tuple(model.role for model in document.models)
+    only = document.protocol.configuration.get("only", ())
     told = [_told(f, document, locale, i) for i, f in enumerate(ranked(document.findings))]
     first = worst(document.findings)
     return Page(
-        sentences=tuple(sentences_of(document.findings, roles, locale)),
+        sentences=tuple(sentences_of(document.findings, roles, locale, only)),
         roles=roles,
         scores=tuple(_score(role, document) for role in roles),
         first=tuple(next(t for t in told if t.finding is f) for f in first),

@@ -7,7 +7,7 @@ from made_run import made_config, made_dossier, made_facts
 
 from audit.cli.options import overrides
 from audit.config import RunConfig, load_config
-from audit.job.command import repeating_command, subject_flags
+from audit.job.command import repeating_command, section_commands, subject_flags
 from audit.report.document import build_document
 from tests.job.conftest import SMALL
 
@@ -30,6 +30,8 @@ def parsed(command: str) -> RunConfig:
             settings.append(next(words))
         elif word == "--no-harden":
             flags["hardening.enabled"] = False
+        elif word == "--only":
+            flags.setdefault("only", []).append(next(words))
         elif word == "--trust":
             flags["model.trust"] = [{"path": next(words)}]
         elif word == "--seed":
@@ -46,6 +48,7 @@ def parsed(command: str) -> RunConfig:
         SMALL,
         {"preset": "standard", "seed": 4, "hardening": {"enabled": False}, "robustness": {"norm": "l2", "eps": 0.3}},
         {"data": {"source": "folder:my pets"}, "model": {"architecture": "net.py:f", "trust": [{"path": "net.py"}]}},
+        {"only": ["robustness", "corruptions"]},
         {"explanations": {"settings": {"lime": {"samples": 50}}, "baseline": "blur"}, "report": {"title": 'A "b"'}},
     ],
 )
@@ -71,3 +74,13 @@ def test_a_findings_command_names_the_model_it_is_about() -> None:
     commands = {f.check: f.command for f in findings if f.verdict == "fail"}
     assert commands["robust-accuracy"] == "audit harden --preset standard --data folder:pets --model net.pt"
     assert not any("folder:pets" in f.command for f in findings if f.command.startswith("audit methods"))
+
+
+def test_each_section_has_a_command_that_measures_it_alone() -> None:
+    found = section_commands(load_config(overrides=SMALL))
+    assert parsed(found.pop("run")) == load_config(overrides=SMALL)
+    assert {name: parsed(line) for name, line in found.items()} == {
+        name: load_config(overrides={**SMALL, "only": [name]})
+        for name in ("accuracy", "robustness", "corruptions", "explanations")
+    }
+    assert section_commands(load_config(overrides={"only": ["accuracy"]})).keys() == {"run", "accuracy"}

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+from made_run import made_config, made_document, made_dossier, made_facts, pictures
+
+from audit.errors import UsageError
+from audit.report.detail import at_detail, settings_of, without_images
+from audit.report.document import build_document
+from audit.report.headline import overall, sentences_of
+from audit.report.html import render_html
+from audit.report.locale import load_locale
+
+
+def test_high_detail_asks_for_two_hundred_explained_images() -> None:
+    assert settings_of("high") == {"report.gallery": 200, "explanations.examples": 200}
+    assert settings_of("normal") == {"report.gallery": 16} and settings_of(None) == {}
+    with pytest.raises(UsageError, match="high, normal"):
+        settings_of("hihg")
+
+
+def test_a_detailed_run_can_be_shown_short() -> None:
+    images = pictures(40)
+    document = build_document(made_dossier(images), made_config(report={"gallery": 200}), made_facts(images))
+    assert len(document.gallery) == 40 == len(at_detail(document, "high").gallery)
+    assert [item.id for item in at_detail(document, "normal").gallery] == [i.id for i in document.gallery[:16]]
+    assert at_detail(document, None) is document
+
+
+def test_a_short_run_cannot_be_shown_in_detail() -> None:
+    with pytest.raises(UsageError, match=r"kept 16 images.*--detail high"):
+        at_detail(made_document(), "high")
+
+
+def test_without_images_the_page_holds_none_and_every_number() -> None:
+    bare = render_html(without_images(made_document()))
+    assert "data:image" not in bare and "Images were left out" in bare
+    assert "data:image" in render_html(made_document())
+    for part in made_document().accuracy:
+        assert f"{part.accuracy.estimate:.1%}" in bare
+    assert len(bare) < len(render_html(made_document())) / 1.5
+
+
+def test_a_part_of_a_run_is_no_verdict_unless_it_fails() -> None:
+    partial = build_document(made_dossier(), made_config(only=["robustness"]), made_facts())
+    assert partial.summary.verdict == "fail" and partial.summary.sentence.startswith("Not ready to ship")
+    passed = [finding for finding in made_document().findings if finding.verdict == "pass"]
+    roles, en = ("standard", "hardened"), load_locale("en")
+    assert (overall(passed, roles), overall(passed, roles, ["accuracy"])) == ("pass", "inconclusive")
+    assert "only a part was measured" in sentences_of(passed, roles, en, ["accuracy"])[0]
+    assert "只测量了一部分" in sentences_of(passed, roles, load_locale("zh"), ["accuracy"])[0]
+    assert sentences_of(passed, roles, en)[0].startswith("Every check passes")
