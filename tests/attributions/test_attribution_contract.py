@@ -15,7 +15,11 @@ from audit.registry import find, methods
 from audit.types import Batch
 
 NAMES = [method.name for method in methods("attribution")]
-BY_SEGMENT = [method.name for method in methods("attribution") if method.facts["segment_based"]]
+BY_SEGMENT = [
+    (method.name, {"over": "segments"} if "over" in method.defaults else {})
+    for method in methods("attribution")
+    if method.facts["segment_based"] or "over" in method.defaults
+]
 QUICK: dict[str, dict[str, Any]] = {"lime": {"samples": 50}, "rise": {"samples": 60}}
 """Settings that keep the tests short; every other method runs on its defaults."""
 ELSEWHERE = {"attention-rollout"}
@@ -56,12 +60,14 @@ def test_map_is_float32_finite_and_not_empty(name: str, cnn_model: ModelUnderTes
     assert found.passes.forwards > 0
 
 
-@pytest.mark.parametrize("segment_method", BY_SEGMENT)
+@pytest.mark.parametrize(("segment_method", "settings"), BY_SEGMENT)
 def test_segment_methods_give_every_pixel_its_segments_value(
-    segment_method: str, cnn_model: ModelUnderTest, batch: Batch
+    segment_method: str, settings: dict[str, Any], cnn_model: ModelUnderTest, batch: Batch
 ) -> None:
-    found = explain(cnn_model, batch, segment_method)
-    assert found.segments is not None
+    found = explain(cnn_model, batch, segment_method, **settings)
+    assert found.segments is not None and found.facts["segments"].startswith("slic")
+    turned = explain(cnn_model, batch.select(torch.tensor([2, 0, 3, 1])), segment_method, **settings)
+    assert torch.allclose(maps_of(turned)[torch.tensor([1, 3, 0, 2])], maps_of(found), atol=1e-5)
     for values, segments in zip(maps_of(found), found.segments, strict=True):
         assert int(segments.max()) >= 4
         for number in segments.unique():

@@ -38,5 +38,6 @@ def test_paper_keeps_tables_inside_the_page_and_raw_listings_off_it(open_page: O
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == page.locator("details.raw").count() > 0
     assert not page.locator("details.raw").first.is_visible()
+    assert page.evaluate(STANDING) == []
     wide = "[...document.querySelectorAll('table')].map(t => t.getBoundingClientRect().right)"
     assert max(page.evaluate(wide)) <= a4_between_margins

@@ -134,7 +134,7 @@ def test_pgd_is_its_slow_twin() -> None:
 def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
     monkeypatch: pytest.MonkeyPatch, short: TrainingConfig, examples: Batch
 ) -> None:
-    rows = iter([0.6, 0.5, 0.1, 0.55, 0.2])
+    rows = iter([0.6, 0.5, 0.4, 0.55, 0.2])
     kept: list[Mapping[str, Tensor]] = []
     net = tiny_net()
 
@@ -150,7 +150,23 @@ def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
     assert [row["recipe"] for row in trained.history] == ["fgsm-rs"] * 3 + ["pgd"] * 2
     assert all(torch.equal(after[2][name], kept[0][name]) for name in kept[0])
     assert not all(torch.equal(after[1][name], kept[0][name]) for name in kept[0])
-    assert len(trained.notes) == 1 and "epoch 3" in trained.notes[0] and "60% to 10%" in trained.notes[0]
+    assert len(trained.notes) == 1 and "epoch 3" in trained.notes[0] and "60% to 40%" in trained.notes[0]
+
+
+def test_after_a_collapse_the_average_of_weights_starts_from_the_best_ones_too(
+    monkeypatch: pytest.MonkeyPatch, short: TrainingConfig, examples: Batch
+) -> None:
+    rows, averages = iter([0.6, 0.1]), []
+
+    def measure(course: Any, state: Any) -> dict[str, Any]:
+        averages.append(state.average)
+        return {"epoch": state.epoch + 1, "recipe": state.recipe, "clean_accuracy": 0.7, "robust_accuracy": next(rows)}
+
+    monkeypatch.setattr(loop, "_measure", measure)
+    settings = short.model_copy(update={"recipe": "fgsm-rs", "epochs": 2, "averaging": 0.9})
+    trained = fit(tiny_net(), examples, settings, classes=3, threat=ThreatModel("linf", 0.1))
+    assert averages[-1].steps == 0
+    assert all(torch.equal(averages[-1].weights[name], value) for name, value in trained.weights.items())
 
 
 @pytest.fixture(scope="module")
