@@ -49,7 +49,7 @@ class ThreatModel:
 
     def distance(self, images: Images, origin: Images) -> Tensor:
         """The norm of each difference, float64 (N,)."""
-        parts = zip(images.split(_ROWS), origin.split(_ROWS), strict=True)
+        parts = zip(torch.split(images, _ROWS), torch.split(origin, _ROWS), strict=True)
         return torch.cat([norms(image.double() - clean.double(), self.norm) for image, clean in parts])
 
     def allows(self, images: Images, origin: Images) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from audit.attacks.batteries import Battery, Entry, battery_named
@@ -198,7 +199,7 @@ class _Campaign:
         """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
         other = surrogate or self.model
         with self.model.count() as spent, other.count() as aside:
-            told = [self.piece(row, method, piece, threat, other) for piece in index.split(self.most())]
+            told = [self.piece(row, method, piece, threat, other) for piece in torch.split(index, self.most())]
         broke, faults = (sum(column) for column in zip(*told, strict=True))
         passes = spent.passes + aside.passes if surrogate else spent.passes
         return replace(row, tried=len(index), broke=broke, faults=faults, passes=passes)
