@@ -9,6 +9,9 @@ from audit.dossier import Dossier
 from audit.metrics.classification import calibration_error
 from audit.registry import check
 
+FEWEST = 100
+"""Images below which no verdict is given: the error of a perfectly calibrated model would exceed most thresholds."""
+
 
 @check(
     section="accuracy",
@@ -17,9 +20,9 @@ from audit.registry import check
     title_inconclusive="{n} images are too few to say whether the {role} model's confidence can be believed",
     explanation="Expected calibration error over 15 bins of confidence and {n} images: the mean distance between how "
     "sure the model is and how often it is right.",
-    criterion="The upper bound of the 95% interval is at most {threshold:.0%}.",
+    criterion="The upper bound of the 95% interval is at most {threshold:.0%}, on at least 100 images.",
     advice="Fit a temperature on held-out images and divide the logits by it; predictions do not change.",
-    command="audit run --preset standard",
+    command_inconclusive="audit run --preset standard",
     reference="arXiv:1706.04599",
 )
 def calibration(dossier: Dossier, role: str, criteria: CriteriaConfig) -> Conclusion | None:
@@ -29,8 +32,9 @@ def calibration(dossier: Dossier, role: str, criteria: CriteriaConfig) -> Conclu
     if logits is None or labels is None or not len(labels):
         return None
     error = calibration_error(logits, labels)
+    verdict = at_most(error, criteria.calibration_error) if len(labels) >= FEWEST else "inconclusive"
     return Conclusion(
-        at_most(error, criteria.calibration_error),
+        verdict,
         error,
         keys(dossier.entries("accuracy", role=role)),
         values_of(error, threshold=criteria.calibration_error),

@@ -98,6 +98,12 @@ def test_calibration_fails_a_model_that_is_always_too_sure() -> None:
     assert found.estimate == pytest.approx(0.4975, abs=1e-3)
 
 
+def test_a_single_image_says_nothing_of_confidence() -> None:
+    arrays = {"logits": np.array([[6.0, 0.0]], np.float32), "labels": np.array([1])}
+    dossier = dossier_of(entry("accuracy", "standard", {"correct": np.zeros(1)}, arrays=arrays))
+    assert only(dossier, "calibration").verdict == "inconclusive"
+
+
 def test_corruption_compares_the_same_images_with_and_without() -> None:
     clean_entry = entry("accuracy", "standard", {"correct": np.r_[np.ones(50), np.zeros(50)]})
     worn = entry("corruption", "standard", {"correct": np.zeros(50)}, method="fog", settings={"severity": 5})
