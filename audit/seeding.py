@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -84,6 +85,20 @@ class Generators:
         position = torch.arange(1, size + 1, dtype=torch.int64, device=self.keys.device)
         mixed = _mix(self.keys[:, None] + position * _signed(_GOLDEN))
         return _shift(mixed, 64 - count).view(len(self), *shape)
+
+
+@contextmanager
+def global_draws(device: torch.device, *parts: object) -> Iterator[None]:
+    """torch's own generators seeded from `parts` within the block, and as they were after it.
+
+    For code of others that draws from them: a user's random model answers the same at every run.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed = derive_seed(*parts)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield
 
 
 def torch_generator(*parts: object) -> torch.Generator:

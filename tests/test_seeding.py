@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from audit.seeding import Generators, content_ids, derive_seed, torch_generator
+from audit.seeding import Generators, content_ids, derive_seed, global_draws, torch_generator
 
 IDS = [f"test/{i}" for i in range(64)]
 
@@ -74,3 +74,19 @@ def test_no_global_generator_is_touched() -> None:
 def test_seeds_are_the_same_on_every_machine() -> None:
     assert derive_seed(0, "pgd", "test/1") == 7667601629351661504
     assert content_ids(torch.zeros(1, 1, 2, 2)) == ("374708fff7719dd5",)
+
+
+def test_global_draws_repeat_within_and_are_as_they_were_after() -> None:
+    device = torch.device("cpu")
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with global_draws(device, "a", 1):
+        first = torch.rand(4)
+    with global_draws(device, "a", 1):
+        assert torch.equal(torch.rand(4), first)
+    with global_draws(device, "a", 2):
+        assert not torch.equal(torch.rand(4), first)
+    with pytest.raises(KeyError), global_draws(device, "a"):
+        torch.rand(1)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), before)

@@ -19,6 +19,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.passes.probe import choose_layout
 from audit.plan import MAKERS, Slice, Task
 from audit.registry import find
+from audit.seeding import global_draws
 from audit.store import Store
 from audit.studies.context import Context, Fresh
 from audit.studies.training import trained_model
@@ -55,7 +56,8 @@ class InProcess:
     def _one(self, task: Task) -> Evidence:
         begun = time.monotonic()
         try:
-            evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
+            with global_draws(self.device, task.cell.key):
+                evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
         except NotApplicable as fault:
             evidence = Evidence(task.cell, "not_applicable", reason=str(fault))
         except (EnvironmentFault, UntrustedError, Interrupted):

@@ -10,7 +10,7 @@ import torch
 
 from audit.models.under_test import ModelUnderTest
 from audit.passes.restarts import broken_by
-from audit.seeding import derive_seed
+from audit.seeding import global_draws
 from audit.types import Batch, Images
 
 DRAWS = 20
@@ -19,6 +19,8 @@ DRAWS = 20
 NOISE_IN_LOGITS = 1e-3
 """Change of a logit between two forwards of the same image, over the logits' spread, that counts as random."""
 
+ASKED_TWICE = 64
+"""Images on which a model shows whether it is random."""
 
 _GRAPHS = 2**21
 """Pixel values of images times draws that one batch may hold: the graphs of all draws stand in memory together."""
@@ -33,7 +35,7 @@ def wobble(model: ModelUnderTest, images: Images, seed: int) -> float:
     """The largest change of a logit on a second forward, over the logits' mean spread; 0 for a function."""
     if len(images) == 0:
         return 0.0
-    with _repeatable(model, seed, "wobble"):
+    with global_draws(model.device, seed, "wobble"):
         first, second = model.logits(images), model.logits(images)
     spread = float((first.amax(1) - first.amin(1)).mean())
     return float((first - second).abs().max()) / max(spread, 1e-12)
@@ -49,12 +51,20 @@ def expectation(model: ModelUnderTest, draws: int, seed: int) -> Iterator[None]:
         yield
         return
     before, batch_size = model.module.draws, model.layout.batch_size
-    with _repeatable(model, seed, "expectation"):
+    with global_draws(model.device, seed, "expectation"):
         model.module.draws, model.layout.batch_size = draws, _batch(model, draws)
         try:
             yield
         finally:
             model.module.draws, model.layout.batch_size = before, batch_size
+
+
+@contextmanager
+def steady(model: ModelUnderTest, images: Images, seed: int) -> Iterator[int]:
+    """`expectation` where the model answers differently on the first of `images`; gives the number of draws."""
+    draws = draws_for(wobble(model, images[:ASKED_TWICE], seed))
+    with expectation(model, draws, seed):
+        yield draws
 
 
 def fragile(model: ModelUnderTest, batch: Batch, images: Images, broken: torch.Tensor) -> float:
@@ -67,11 +77,3 @@ def _batch(model: ModelUnderTest, draws: int) -> int:
     """As many images as before where they are small; at least as many as the memory held before, draws and all."""
     size = model.layout.batch_size
     return max(1, min(size, max(size // draws, _GRAPHS // (draws * math.prod(model.input_shape)))))
-
-
-@contextmanager
-def _repeatable(model: ModelUnderTest, seed: int, purpose: str) -> Iterator[None]:
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive_seed(seed, purpose))
-        yield

@@ -19,6 +19,7 @@ from audit.errors import Interrupted
 from audit.evidence import Evidence, Measurement
 from audit.metrics.suspicions import Limit, exceeded
 from audit.models.under_test import ModelUnderTest
+from audit.passes.expectation import steady
 from audit.passes.restarts import broken_by
 from audit.passes.verify import verify
 from audit.registry import find, study
@@ -64,7 +65,7 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     model, batch = context.model(), context.batch()
     threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
     survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
-    with model.count() as spent:
+    with model.count() as spent, steady(model, batch.images, cell.seed):
         measured: dict[str, Tensor] = {}
         for done, (name, broken) in enumerate(_controls(model, batch, threat, cell), start=1):
             measured[name] = broken

@@ -24,6 +24,7 @@ from audit.cell import Cell
 from audit.errors import Interrupted, NotApplicable, unknown_name
 from audit.evidence import Evidence, Measurement
 from audit.models.under_test import ModelUnderTest
+from audit.passes.expectation import steady
 from audit.passes.restarts import broken_by
 from audit.passes.verify import Bounds, verify
 from audit.registry import study
@@ -101,15 +102,17 @@ def further_threats(context: Context, cell: Cell) -> Evidence:
     and transfer; the latter needs the input "surrogate". Measurement withstood: 1 where the image was right and still
     is, NaN where it was made on or, with a target, is of that class. Facts: threat, target, made_on, made_by (the
     surrogate's architecture), agreement (of surrogate and model, on images it was not taught on), scored, right
-    (before), control (right under a blind change of the same size), faults.
+    (before), control (right under a blind change of the same size), faults, draws (above 1 for a random model: the
+    forwards whose mean it answers by).
     """
     if cell.method not in _TRIALS:
         raise unknown_name("further threat", cell.method, _TRIALS)
     if context.stopping():
         raise Interrupted(f"Stopped before {cell.method}; the same command resumes.")
     model = context.model()
-    with model.count() as spent:
-        asked = Asked(context, cell, model, context.batch().to(model.device))
+    batch = context.batch().to(model.device)
+    with model.count() as spent, steady(model, batch.images, cell.seed) as draws:
+        asked = Asked(context, cell, model, batch)
         trial = _TRIALS[cell.method](asked)
         verdicts = verify(model, trial.part, trial.proposals, trial.bounds)
         wrong = broken_by(model, trial.part, trial.part.images)
@@ -130,6 +133,7 @@ def further_threats(context: Context, cell: Cell) -> Evidence:
             "right": int((~wrong).sum()),
             "control": int((~wrong & ~blind).sum()),
             "faults": int(verdicts.faults.sum()),
+            "draws": draws,
         },
         forwards=spent.forwards + trial.aside.forwards,
         backwards=spent.backwards + trial.aside.backwards,

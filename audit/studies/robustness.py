@@ -16,6 +16,7 @@ from audit.cell import Cell
 from audit.errors import NotApplicable
 from audit.evidence import Array, Evidence, Measurement
 from audit.models.under_test import ModelUnderTest
+from audit.passes.expectation import expectation
 from audit.registry import study
 from audit.studies.context import Context
 from audit.studies.surrogate import surrogate_model
@@ -46,7 +47,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         stopping=context.stopping,
     )
     adversarial = outcome.adversarial[: int(cell.settings.get("kept", KEPT))]
-    with model.count() as spent:
+    with model.count() as spent, expectation(model, outcome.draws, cell.seed):
         mistaken = model.logits(adversarial)
     return Evidence(
         cell=cell,

@@ -131,3 +131,16 @@ def test_bad_questions_are_sentences(cnn_model: ModelUnderTest, noise: Batch) ->
         ask(replace(CELLS["patch"], method="universla"))
     with pytest.raises(NotApplicable, match="fewer than the 8"):
         ask(CELLS["universal"], noise.select(torch.arange(6)))
+
+
+class Shaken(torch.nn.Module):
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits + 0.02 * torch.randn_like(logits)
+
+
+def test_a_random_model_is_judged_by_its_mean(cnn_model: ModelUnderTest, noise: Batch) -> None:
+    net = torch.nn.Sequential(cnn_model.net, Shaken())
+    model = ModelUnderTest(net, classes=cnn_model.classes, input_shape=cnn_model.input_shape, device="cpu")
+    first, second = (found_for("universal", model, noise) for _ in range(2))
+    assert first.facts == second.facts and first.facts["draws"] == 20 and model.module.draws == 1
+    assert found_for("universal", cnn_model, noise).facts["draws"] == 1
