@@ -49,7 +49,7 @@ def removal_curves(
     count, pixels = len(images), images.shape[2] * images.shape[3]
     bounds = torch.linspace(0, pixels, steps + 1, device=images.device, dtype=torch.float64).round().to(torch.int64)
     start, end = (images, fill) if mode == "deletion" else (fill, images)
-    ends = [_scores(model, one, targets, output) for one in (start, end)]
+    ends = _scores(model, torch.cat([start, end]), targets.repeat(2), output).view(2, count)
     curves: dict[str, Tensor] = {}
     for name, order in orders.items():
         ranks = order.argsort(1)
