@@ -15,11 +15,12 @@ import io
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from time import process_time
 from typing import Any
 
 import numpy as np
 import torch
-from quiet import at_224, bare_seconds, timed
+from quiet import Clock, at_224, bare_seconds, timed
 from rich.console import Console
 from rich.table import Table
 from shapley_peers import CONTESTANTS, Game, long_run
@@ -38,12 +39,6 @@ console = Console()
 MODES: tuple[Mode, ...] = ("insertion", "deletion")
 
 
-class Clock:
-    """What seconds are read from."""
-
-    read: Callable[[], float] = time.perf_counter
-
-
 def main() -> None:
     """Run the tables asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,7 +55,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=sorted(TABLES), default=sorted(TABLES))
     options = parser.parse_args()
     if options.cpu_time:
-        Clock.read = time.process_time
+        Clock.read = process_time
     nets, batch = subjects(options.data, options.images, train_examples=options.train, epochs=options.epochs)
     model = under_test(nets["standard"], batch)
     for name in options.only:
@@ -114,9 +109,15 @@ def _deletion_and_insertion(model: ModelUnderTest, images: Tensor) -> None:
 
 
 def sharing(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -> None:
-    """Forwards of LIME, Shapley, RISE, and the insertion and deletion of each, together and apart."""
-    table = Table("net", "segments", "together", "apart", "share", title="LIME, Shapley, RISE, insertion, deletion")
-    for name, net, images in (("cnn-28", model, batch.images), ("resnet18", *at_224(batch))):
+    """Forwards of LIME, Shapley, RISE, and the insertion and deletion of each, together and apart.
+
+    The count is the segments' alone: at 224x224 the smallest net does.
+    """
+    _, large = at_224(batch)
+    module = torch.nn.Sequential(torch.nn.AvgPool2d(32), torch.nn.Flatten(), torch.nn.Linear(147, 10))
+    small = ModelUnderTest(module, classes="abcdefghij", input_shape=(3, 224, 224), device="cpu")
+    table = Table("images", "segments", "together", "apart", "share", title="LIME, Shapley, RISE, insertion, deletion")
+    for name, net, images in (("28x28", model, batch.images), ("224x224", small, large)):
         segments = segment_images(images)
         together, apart = _together(net, images, segments), _apart(net, images, segments)
         pieces = f"{(segments.flatten(1).amax(1) + 1).double().mean():.0f}"
