@@ -153,12 +153,38 @@ def test_the_default_report_fits_its_budget(report: str) -> None:
     assert len(report.encode()) < 1_000_000
 
 
-def test_two_hundred_samples_with_six_maps_fit_theirs() -> None:
+def test_two_hundred_samples_with_six_maps_fit_theirs(open_page: Open) -> None:
     images = pictures(200)
     config = made_config(report={"gallery": 200})
-    page = render_html(build_document(made_dossier(images), config, made_facts(images)))
-    assert page.count('class="item"') == 200
-    assert len(page.encode()) < 2_200_000
+    html = render_html(build_document(made_dossier(images), config, made_facts(images)))
+    assert len(html.encode()) < 2_200_000
+    opened = open_page(html)
+    item = opened.page.locator(".item").nth(199)
+    assert shown(opened.page) == 200 and item.locator(".view").first.locator(".map").count() >= 6
+    assert opened.messages == []
+    assert [url for url in opened.requests if not url.startswith("data:")] == []
+    assert 0 < _seconds_to_idle(open_page, html) < 1
+
+
+def test_the_default_report_is_idle_within_a_second(open_page: Open, report: str) -> None:
+    assert 0 < _seconds_to_idle(open_page, report) < 1
+
+
+def _seconds_to_idle(open_page: Open, html: str) -> float:
+    """Processor time of the page's main thread until the browser first finds nothing to do: what other programs take
+    from the machine meanwhile does not count."""
+    page = open_page("").page
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    before = _task_seconds(session)
+    page.set_content(html, wait_until="load")
+    page.evaluate("new Promise(done => requestIdleCallback(done))")
+    return _task_seconds(session) - before
+
+
+def _task_seconds(session: Any) -> float:
+    metrics = {one["name"]: float(one["value"]) for one in session.send("Performance.getMetrics")["metrics"]}
+    return metrics["TaskDuration"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
