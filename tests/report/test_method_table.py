@@ -7,6 +7,7 @@ import re
 import pytest
 from made_run import METHODS, made_document, made_page
 
+from audit.report.html import render_html
 from audit.report.method_table import method_table
 
 
@@ -61,3 +62,28 @@ def test_the_gallery_states_what_each_map_explains() -> None:
     page = made_page()
     assert "Saliency explains the logit of the predicted class. Baseline: mean. Segments: none." in page
     assert "LIME explains the logit of the predicted class. Baseline: none. Segments: none." in page
+
+
+def test_page_shows_how_far_maps_moved_beside_noise_of_the_same_size() -> None:
+    document = made_document()
+    rows = [row for row in document.measures if row.study == "drift" and row.name == "agreement"]
+    page = render_html(document)
+    table = page[page.index('id="drift"') :]
+    table = table[: table.index("</table>")]
+    assert table.count("<tr>") == 1 + len({(row.method, row.role) for row in rows})
+    for row in rows:
+        assert f"{row.mean:.2f}" in table
+        assert f"{row.low:.2f} to {row.high:.2f}; noise {row.controls['random']:.2f}; n = {row.n}" in table
+    assert "From the other model" not in table
+    assert table.count("<td>–</td>") == 2
+
+
+def test_maps_moved_from_one_model_to_the_next_have_their_own_column() -> None:
+    document = made_document()
+    one = next(row for row in document.measures if row.study == "drift" and row.name == "agreement")
+    between = one.model_copy(update={"condition": "between-models", "mean": -0.123, "controls": {}})
+    page = render_html(document.model_copy(update={"measures": [between]}))
+    table = page[page.index('id="drift"') :]
+    table = table[: table.index("</table>")]
+    assert "From the other model" in table and "\u22120.12" in table and "; noise" not in table
+    assert 'id="drift"' not in render_html(document.model_copy(update={"measures": []}))
