@@ -95,8 +95,9 @@ class InProcess:
 
     def _model(self, identity: str) -> ModelUnderTest:
         if identity not in self._models:
-            model = self._make_model(identity)
-            choose_layout(model)
+            with global_draws(self.device, identity):  # The probe asks a random model as often as time allows.
+                model = self._make_model(identity)
+                choose_layout(model)
             self._models[identity] = model
         return self._models[identity]
 
