@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -45,3 +46,16 @@ def bare_seconds(model: ModelUnderTest, images: Tensor, forwards: int) -> float:
         model.module(full)
         _, seconds = timed(lambda: [model.module(full) for _ in range(max(1, forwards // size))])
     return float(seconds * forwards / (max(1, forwards // size) * size))
+
+
+@contextmanager
+def seconds_inside(model: ModelUnderTest) -> Iterator[list[float]]:
+    """The seconds of each forward while the context lasts."""
+    seconds: list[float] = []
+    hooks = (
+        model.module.register_forward_pre_hook(lambda *_: seconds.append(-Clock.read())),
+        model.module.register_forward_hook(lambda *_: seconds.append(Clock.read())),
+    )
+    yield seconds
+    for hook in hooks:
+        hook.remove()
