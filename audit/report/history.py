@@ -78,13 +78,13 @@ def history(root: Path) -> History:
     known, entries, read = _load(root / INDEX), {}, 0
     for path, stamp in _found(root):
         kept = known.get(path)
-        if kept is None or kept["stamp"] != stamp:
-            kept = {"stamp": stamp, "row": asdict(_row(root, path))}
+        if kept is None or kept[0] != stamp:
+            kept = (stamp, _row(root, path))
             read += 1
         entries[path] = kept
     if entries != known:
         _keep(root / INDEX, entries)
-    rows = sorted((_restored(entry["row"]) for entry in entries.values()), key=lambda row: (row.begun, row.path))
+    rows = sorted((row for _, row in entries.values()), key=lambda row: (row.begun, row.path))
     return History(tuple(rows), read)
 
 
@@ -199,14 +199,12 @@ def _restored(row: Mapping[str, Any]) -> RunRow:
     return RunRow(**{**row, "levels": tuple(Level(**level) for level in row["levels"])})
 
 
-def _load(index: Path) -> dict[str, Any]:
+def _load(index: Path) -> dict[str, tuple[list[int], RunRow]]:
     """What the index holds; nothing where there is none, or one of another format."""
     try:
         body = json.loads(index.read_text("utf-8"))
-        entries: dict[str, Any] = body["runs"] if body["format"] == _FORMAT else {}
-        for entry in entries.values():
-            _restored(entry["row"])
-        return entries
+        entries = body["runs"] if body["format"] == _FORMAT else {}
+        return {path: (entry["stamp"], _restored(entry["row"])) for path, entry in entries.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
@@ -214,8 +212,9 @@ def _load(index: Path) -> dict[str, Any]:
         return {}
 
 
-def _keep(index: Path, entries: Mapping[str, Any]) -> None:
+def _keep(index: Path, entries: Mapping[str, tuple[list[int], RunRow]]) -> None:
+    runs = {path: {"stamp": stamp, "row": asdict(row)} for path, (stamp, row) in entries.items()}
     try:
-        write_atomically(index, json.dumps({"format": _FORMAT, "runs": entries}) + "\n")
+        write_atomically(index, json.dumps({"format": _FORMAT, "runs": runs}) + "\n")
     except EnvironmentFault as fault:
         log.warning("The index is not kept, so every listing reads all documents again: %s", fault)
