@@ -100,27 +100,25 @@ class MaskQueue:
         """The scores of the masks at `fresh`, in the order of their places."""
         index = fresh.to(owners.device)
         owners, masks = owners[index], masks[index]
-        listed = owners.tolist()
+        listed, pages = owners.tolist(), _Pages()
         new = evaluate(
             self.model,
             len(index),
-            lambda part: self._compose(listed[part], masks[part]),
-            lambda logits, part: self.score(logits, owners[part]),
+            lambda part: self._compose(listed[part], masks[part], pages),
+            lambda logits, part: self.score(logits, owners[part]).clone(),
         )
         self._known = torch.cat([self._known, new.to(self._known.dtype)])
 
-    def _compose(self, owners: list[int], masks: Tensor) -> Images:
+    def _compose(self, owners: list[int], masks: Tensor, pages: _Pages) -> Images:
         """Run by run of one image: its pixels and segments are then broadcast, never copied."""
-        shape, weights = self.images.shape[2:], masks.to(self.images.dtype)
-        pieces = [
-            composite(
-                self.baseline[owner],
-                self.images[owner],
-                weights[start:stop].index_select(1, self.flat_segments[owner]).view(stop - start, 1, *shape),
-            )
-            for owner, start, stop in _runs(owners)
-        ]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        images = pages.like(self.images, "images", len(owners))
+        shown = pages.like(self.images[:, :1], "shown", len(owners))
+        weights = masks.to(shown.dtype)
+        for owner, start, stop in _runs(owners):
+            part = shown[start:stop]
+            torch.index_select(weights[start:stop], 1, self.flat_segments[owner], out=part.view(stop - start, -1))
+            torch.lerp(self.baseline[owner], self.images[owner], part, out=images[start:stop])
+        return images
 
     def _keys(self, owners: Labels, masks: Tensor) -> list[bytes]:
         sizes = np.asarray(self.sizes)[owners.cpu().numpy()]
@@ -129,6 +127,19 @@ class MaskQueue:
         named = np.concatenate([owners.cpu().numpy().astype("<i4")[:, None].view(np.uint8), bits], axis=1)
         buffer, width = named.tobytes(), named.shape[1]
         return [buffer[start : start + width] for start in range(0, len(buffer), width)]
+
+
+class _Pages:
+    """Memory that each batch writes over: at 224x224, fresh pages cost five times the pixels put on them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def like(self, images: Images, name: str, count: int) -> Tensor:
+        """Room for `count` images of the shape of `images`, holding anything."""
+        if name not in self._kept or len(self._kept[name]) < count:
+            self._kept[name] = torch.empty(count, *images.shape[1:], dtype=images.dtype, device=images.device)
+        return self._kept[name][:count]
 
 
 def _runs(owners: list[int]) -> Iterator[tuple[int, int, int]]:
