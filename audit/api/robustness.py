@@ -26,7 +26,8 @@ class Robustness:
     `robust` bool (N,), False where the clean image counts as broken already; `adversarial` (N, C, H, W), the
     clean image where none was found; `broken_by` the attack that broke each first ("clean" where none was
     needed), None where none did; `inconclusive` why the evidence is weak, empty when it holds; `attacks` what
-    each attack was given, broke and cost; `passes` the whole cost in examples.
+    each attack was given, broke and cost; `passes` the whole cost in examples; `notes` how the model was read where
+    that is not plain: a random one by its mean, probabilities as logits.
     """
 
     threat: ThreatModel
@@ -36,6 +37,7 @@ class Robustness:
     inconclusive: tuple[str, ...]
     attacks: tuple[Row, ...]
     passes: Passes
+    notes: tuple[str, ...] = ()
 
     @property
     def robust_accuracy(self) -> float:
@@ -79,7 +81,14 @@ def robustness(
     batch = make_batch(model, images, labels, targets)
     found = _attacked(model, batch, threat.norm, (threat.eps,), battery, seed)
     return Robustness(
-        threat, found.robust, found.adversarial, found.broken_by, found.inconclusive, found.rows, found.passes
+        threat,
+        found.robust,
+        found.adversarial,
+        found.broken_by,
+        found.inconclusive,
+        found.rows,
+        found.passes,
+        found.notes,
     )
 
 

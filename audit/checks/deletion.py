@@ -22,7 +22,9 @@ from audit.statistics import bootstrap_mean
     "under the score, is {estimate:+.3f} (95% interval {low:+.3f} to {high:+.3f}); 0 is no better than chance.",
     criterion="The lower bound of the 95% interval of the advantage over a random order is above 0.",
     advice="Do not show this method's maps as reasons for this model; use one that passes.",
+    advice_inconclusive="Explain more images before this method's maps are trusted, or dropped.",
     command="audit methods attribution",
+    command_inconclusive="audit run --preset standard",
     reference="arXiv:1806.07421",
 )
 def deletion_against_random(dossier: Dossier, role: str, criteria: CriteriaConfig) -> tuple[Conclusion, ...]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_run import made_config, made_dossier, made_facts, made_page, pictures
+from made_entries import pictures
+from made_run import made_config, made_dossier, made_facts, made_page
 
 from audit.report.document import build_document
 from audit.report.html import render_html

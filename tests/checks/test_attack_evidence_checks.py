@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_run import certification_entry, dossier_of, entry, robustness_entry
-from made_run import pictures as made_pictures
+from made_entries import dossier_of, entry, robustness_entry
+from made_entries import pictures as made_pictures
+from made_evidence import certification_entry
 
 from audit.checks.judge import judge
 from audit.config import CriteriaConfig

@@ -5,18 +5,17 @@ import sys
 
 import numpy as np
 import pytest
-from made_run import (
+from made_entries import (
     accuracy_entry,
     corruption_entries,
     dossier_of,
     entry,
     faithfulness_entries,
-    further_entries,
-    made_dossier,
-    oracle_entry,
     pictures,
     robustness_entry,
 )
+from made_evidence import further_entries, oracle_entry
+from made_run import made_dossier
 
 from audit.checks.conclusion import at_least, at_most
 from audit.checks.judge import judge

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from made_run import dossier_of, entry
+from made_entries import dossier_of, entry
 
 from audit.checks.judge import judge
 from audit.config import CriteriaConfig

@@ -1,9 +1,9 @@
 import numpy as np
+from made_entries import dossier_of, entry
 
 from audit.checks.judge import judge
 from audit.config import CriteriaConfig
 from audit.dossier import Dossier
-from tests.made_run import dossier_of, entry
 
 SUSPICION = {"name": "ce_zero", "value": 0.9, "limit": 0.05, "sentence": "The gradient is zero on 90% of the images."}
 

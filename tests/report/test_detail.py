@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from made_run import made_config, made_document, made_dossier, made_facts, pictures
+from made_entries import pictures
+from made_run import made_config, made_document, made_dossier, made_facts
 
 from audit.errors import UsageError
 from audit.report.detail import at_detail, settings_of, without_images

@@ -9,18 +9,8 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from made_run import (
-    CLASSES,
-    accuracy_entry,
-    dossier_of,
-    entry,
-    made_config,
-    made_document,
-    made_dossier,
-    made_facts,
-    pictures,
-    robustness_entry,
-)
+from made_entries import CLASSES, accuracy_entry, dossier_of, entry, pictures, robustness_entry
+from made_run import made_config, made_document, made_dossier, made_facts
 from PIL import Image
 
 from audit.dossier import Dossier

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from made_run import dossier_of, entry, made_document, made_page
+from made_entries import dossier_of, entry
+from made_run import made_document, made_page
 
 from audit.report.further_threats import further_threats
 

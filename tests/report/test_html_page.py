@@ -8,16 +8,8 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from made_run import (
-    CLASSES,
-    accuracy_entry,
-    dossier_of,
-    made_config,
-    made_document,
-    made_dossier,
-    made_facts,
-    made_page,
-)
+from made_entries import CLASSES, accuracy_entry, dossier_of
+from made_run import made_config, made_document, made_dossier, made_facts, made_page
 
 from audit.report.document import build_document
 from audit.report.html import render_html

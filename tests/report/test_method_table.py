@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from made_run import METHODS, made_document, made_page
+from made_entries import METHODS
+from made_run import made_document, made_page
 
 from audit.report.html import render_html
 from audit.report.method_table import method_table

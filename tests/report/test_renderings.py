@@ -7,7 +7,8 @@ from xml.etree import ElementTree as xml
 
 import numpy as np
 import pytest
-from made_run import CLASSES, accuracy_entry, dossier_of, entry, made_config, made_document, made_dossier, made_facts
+from made_entries import CLASSES, accuracy_entry, dossier_of, entry
+from made_run import made_config, made_document, made_dossier, made_facts
 
 from audit.checks.policy import Policy, Rule, load_policy
 from audit.errors import UsageError
