@@ -61,8 +61,8 @@ _QUICK = (
 _STANDARD = (
     *_QUICK,
     Entry("apgd-t", {"steps": 60, "targets": 9, "give_up": True}),
-    Entry("apgd-ce", {"steps": 100, "restarts": 2}, "apgd-ce-closest", closest=0.3),
-    Entry("apgd-t", {"steps": 100, "targets": 4}, "apgd-t-closest", closest=0.3),
+    Entry("apgd-ce", {"steps": 100, "restarts": 5}, "apgd-ce-closest", closest=0.3),
+    Entry("apgd-t", {"steps": 100, "targets": 9}, "apgd-t-closest", closest=0.3),
     Entry("square", {"queries": 500}, "square-check", sample=32),
 )
 
@@ -92,7 +92,7 @@ BATTERIES: Mapping[str, Battery] = {
         Battery(
             "standard",
             "the quick battery; APGD-T 9 x 60, leaving hopeless images early; on the third of the survivors nearest "
-            "to breaking APGD-CE 2 x 100 and APGD-T 4 x 100; Square 500 on 32 survivors as a check",
+            "to breaking APGD-CE 5 x 100 and APGD-T 9 x 100; Square 500 on 32 survivors as a check",
             (*_STANDARD, _NOISE),
             shrink=6,
         ),

@@ -39,7 +39,8 @@ def test_the_defaults_and_the_folder_of_pictures_run(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_the_whole_fashion_mnist_runs(tmp_path: Path) -> None:
-    changes = {"robustness": {"battery": "quick"}, "explanations": {"drift": False, "shortcut_examples": 0}}
+    fewer = {"control_examples": 8, "certified_examples": 4, "backdoor_examples": 0, "further_examples": 0}
+    changes = {"robustness": {"battery": "quick"} | fewer, "explanations": {"drift": False, "shortcut_examples": 0}}
     overrides = merge(merge(SMALL, LESS), changes)
     config = load_config(folder("samples") / "full-fashion-mnist.toml", overrides=overrides)
     outcome = run_job(config, tmp_path / "run")
