@@ -49,8 +49,8 @@ def list_runs(
             if not rows:
                 voice.say(f"No runs under {folder}. `audit run` makes one.")
 
-        document = {"runs": [asdict(row) for row in rows], "total": len(found.rows), "read": found.read}
-        voice.give(document, show)
+        runs = [asdict(row) for row in rows] if as_json else []
+        voice.give({"runs": runs, "total": len(found.rows), "read": found.read}, show)
 
 
 def _lines(rows: Sequence[RunRow]) -> list[str]:
