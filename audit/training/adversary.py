@@ -21,8 +21,10 @@ def ascend(
     *,
     steps: int,
     step_size: float,
+    clip: bool = True,
 ) -> Images:
-    """`steps` of steepest ascent on `loss(logits) -> (N,)` from `start`, kept in the ball around `origin`.
+    """`steps` of steepest ascent on `loss(logits) -> (N,)` from `start`, kept in the ball around `origin`; without
+    `clip` only in the box.
 
     `step_size` in the threat's own norm. Weights get no gradient; batch statistics and dropout are those of
     use, not of training, as TRADES does: the example is made against the net that will be attacked.
@@ -31,7 +33,8 @@ def ascend(
     with held_still(net):
         for _ in range(steps):
             _, gradient = gradient_of(net, images, loss)
-            images = threat.project(images + step_size * threat.steepest(gradient), origin)
+            moved = images + step_size * threat.steepest(gradient)
+            images = threat.project(moved, origin) if clip else moved.clamp(0, 1)
     return images
 
 

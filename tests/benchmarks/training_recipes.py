@@ -49,6 +49,8 @@ def settings_of(recipe: str, given: argparse.Namespace) -> dict[str, object]:
         "batch_size": given.batch,
         "learning_rate": 4e-3 if adversarial else 2e-3,
         "augmentation": AUGMENTATIONS[given.augmentation],
+        "averaging": given.averaging,
+        "recipe_settings": {"clip": False} if given.unclipped and recipe == "fgsm-rs" else {},
     }
 
 
@@ -92,6 +94,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--augmentation", default="none", choices=list(AUGMENTATIONS))
+    parser.add_argument("--averaging", type=float, default=0.0)
+    parser.add_argument("--unclipped", action="store_true", help="fgsm-rs without projection onto the ball")
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

@@ -131,6 +131,18 @@ def test_pgd_is_its_slow_twin() -> None:
     assert outcome.loss.item() == pytest.approx(cross_entropy(net(images), batch.labels).item(), rel=1e-5)
 
 
+def test_without_the_clip_the_step_leaves_the_ball_but_not_the_box() -> None:
+    batch, threat = thirds(6), ThreatModel("linf", 0.1)
+    reach = []
+    for clip in (True, False):
+        net = Watched(tiny_net())
+        outcomes("fgsm-rs", net, lesson_of(batch, threat), clip=clip)
+        made = net.seen[-1]
+        assert made.min() >= 0 and made.max() <= 1
+        reach.append(float((made - batch.images).abs().max()))
+    assert reach[0] <= 0.1 + 1e-6 < reach[1] <= 0.225 + 1e-6
+
+
 def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
     monkeypatch: pytest.MonkeyPatch, short: TrainingConfig, examples: Batch
 ) -> None:

@@ -12,9 +12,11 @@ from audit.training.lesson import Lesson, Objective, classify
 
 
 @recipe(reference="arXiv:2001.03994", adversarial=True, falls_back_to="pgd")
-def fgsm_rs(net: nn.Module, lesson: Lesson, *, relative_step: float = 1.25) -> Iterator[Objective]:
+def fgsm_rs(net: nn.Module, lesson: Lesson, *, relative_step: float = 1.25, clip: bool = True) -> Iterator[Objective]:
     """One ascent step of 1.25 eps from a random point of the ball: "Fast is better than free" (Wong et al. 2020).
 
+    Without `clip` the step may leave the ball, which makes the example stronger at no cost (N-FGSM, de Jorge et al.
+    2022, arXiv:2202.01181).
     It can overfit to its own single step all at once; the loop watches for that on held-out images, goes
     back to the best checkpoint and continues with `pgd`.
     """
@@ -27,5 +29,6 @@ def fgsm_rs(net: nn.Module, lesson: Lesson, *, relative_step: float = 1.25) -> I
         lambda logits: lesson.loss(logits, lesson.labels),
         steps=1,
         step_size=relative_step * threat.eps,
+        clip=clip,
     )
     yield lambda: classify(net, adversarial, lesson)
