@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,11 @@ from audit.types import Batch
 # One thread a worker: two workers share the machine, and threads that wait on one another are slower than none.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A landing passes or fails by its own change: the same cases every time. HYPOTHESIS_PROFILE=wild draws new ones.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("wild", derandomize=False)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(autouse=True)

@@ -72,12 +72,13 @@ def test_occlusion_sees_a_conjunction_in_full_on_both_sides() -> None:
 
 
 def drawn(seed: int) -> nn.Module:
-    """A small net of two convolutions, its weights drawn."""
+    """A small net of two convolutions, its weights drawn; biases of a half keep its units from dying."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)
-        ).eval()
+        first, second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3)
+        for layer in (first, second):
+            nn.init.constant_(layer.bias, 0.5)  # type: ignore[arg-type]
+        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
 
 
 def noise(seed: int) -> Tensor:
