@@ -13,7 +13,8 @@ def further_entries(role: str, count: int = 24) -> list[tuple[Task, Evidence]]:
     """Studies without a section of their own, one value undefined; a convicted place for the standard model."""
     rng = np.random.default_rng(8)
     similarity = np.r_[np.nan, rng.normal(0.1, 0.05, count - 1)]
-    place = {"class": CLASSES[1], "share": 0.61, "removed": 0.9, "transplanted": 0.8, "control": 0.02, "images": 40}
+    place = {"class": CLASSES[1], "share": 0.61, "removed": 0.9, "transplanted": 0.8, "images": 40}
+    place |= {"left_anyway": 0.05, "joined_anyway": 0.02}
     convicted = [place | {"box": [0, 0, 4, 4]}] if role == "standard" else []
     return [
         entry(

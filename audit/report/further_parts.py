@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from audit.evidence import Better
 from audit.report.values import Part, Share
@@ -31,7 +31,8 @@ class MeasuredRow(Part):
 class ShortcutRow(Part):
     """A place that decides a class: its share of the attribution, and how many predictions turn with it.
 
-    `removed`, `transplanted` and `control` are shares of images; `box` is top, left, bottom, right in pixels.
+    `removed` and `transplanted` are shares of images, `left_anyway` and `joined_anyway` those under the control, an
+    exchange with donors of the other kind; `box` is top, left, bottom, right in pixels.
     """
 
     role: str
@@ -39,8 +40,9 @@ class ShortcutRow(Part):
     label: str
     share: float
     removed: float
+    left_anyway: float | None = None
     transplanted: float
-    control: float
+    joined_anyway: float = Field(validation_alias=AliasChoices("joined_anyway", "control"))
     images: int
     box: list[int]
 

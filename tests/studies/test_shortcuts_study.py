@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from bare_context import bare_context
+from made_entries import dossier_of
 from torch import Tensor, nn
 
 from audit.cell import Cell
@@ -14,6 +15,8 @@ from audit.data.shapes import CLASSES, SHORTCUTS, Shapes, Shortcut, make_shapes
 from audit.evidence import Evidence
 from audit.metrics.shortcuts import clusters
 from audit.models.under_test import ModelUnderTest
+from audit.plan import Slice, Task
+from audit.report import further
 from audit.studies.shortcuts import shortcuts
 from audit.types import Batch
 
@@ -69,6 +72,9 @@ def test_the_planted_tag_is_found_named_and_placed() -> None:
     mass = found.measurement("mass").per_example
     assert mass[batch.labels.numpy() == 1].mean() > 0.3
     assert (mass[batch.labels.numpy() != 1] == 0).all()
+    task = Task(found.cell, "standard", Slice("test", 0, len(batch)), 0)
+    (shown,) = further.shortcuts(dossier_of((task, found)))
+    assert shown.label == "square" and shown.joined_anyway == row["joined_anyway"]
 
 
 def test_an_honest_model_raises_no_finding() -> None:
