@@ -176,7 +176,9 @@ def test_judging_loads_no_torch() -> None:
         ("lime", "LIME"),
         ("integrated-gradients", "Integrated gradients"),
         ("grad-cam", "Grad-CAM"),
-        ("apgd-ce", "APGD CE"),
+        ("grad-cam-plus-plus", "Grad-CAM++"),
+        ("apgd-t-closest", "APGD-T closest"),
+        ("random_noise", "Random noise"),
     ],
 )
 def test_identifiers_are_written_as_readers_know_them(identifier: str, text: str) -> None:

@@ -56,7 +56,7 @@ def test_the_agreement_of_two_methods_stands_in_numbers_and_a_constant_map_is_a_
     page = made_page()
     for value in (value for row in part.matrix for value in row if value is not None):
         assert f">{value:.2f}<".replace("-", "\u2212") in page
-    assert "Without maps: Layer CAM." in page
+    assert "Without maps: Layer-CAM." in page
 
 
 def test_the_gallery_states_what_each_map_explains() -> None:
