@@ -6,6 +6,7 @@ import string
 import pytest
 from made_run import made_document, made_page
 
+from audit.attacks.batteries import BATTERIES
 from audit.errors import UsageError
 from audit.registry import methods
 from audit.report.headline import untranslated
@@ -81,3 +82,10 @@ def test_numbers_are_the_same_in_every_language(document: AuditDocument) -> None
 def test_an_unknown_language_lists_those_there_are() -> None:
     with pytest.raises(UsageError, match="Known: en, zh"):
         load_locale("tlh")
+
+
+def test_the_protocol_of_every_battery_is_told_in_the_words_of_the_battery() -> None:
+    english = load_locale("en")
+    for name, battery in BATTERIES.items():
+        assert english(f"battery_protocol.{name}") == battery.protocol
+        assert load_locale("zh").known(f"battery_protocol.{name}", battery.protocol) != battery.protocol
