@@ -60,7 +60,7 @@ class Generators:
 
     def uniform(self, *shape: int) -> Tensor:
         """Float32 in [0, 1), shape (N, *shape), 24 random bits each."""
-        return self._bits(shape, 24).to(torch.float32) / (1 << 24)
+        return self._bits(shape, 24).to(torch.float32).div_(1 << 24)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal float32, shape (N, *shape), by Box and Muller."""
@@ -107,14 +107,15 @@ def torch_generator(*parts: object) -> torch.Generator:
 
 
 def _mix(bits: Tensor) -> Tensor:
-    bits = (bits ^ _shift(bits, 30)) * _signed(_MIX_1)
-    bits = (bits ^ _shift(bits, 27)) * _signed(_MIX_2)
-    return bits ^ _shift(bits, 31)
+    """In place after the first step: in a training step of a small net the draws' memory is what they cost."""
+    bits = _shift(bits, 30).bitwise_xor_(bits).mul_(_signed(_MIX_1))
+    bits.bitwise_xor_(_shift(bits, 27)).mul_(_signed(_MIX_2))
+    return bits.bitwise_xor_(_shift(bits, 31))
 
 
 def _shift(bits: Tensor, by: int) -> Tensor:
     """Logical right shift: torch's own copies the sign bit of an int64."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
+    return (bits >> by).bitwise_and_((1 << (64 - by)) - 1)
 
 
 def _signed(value: int) -> int:

@@ -84,3 +84,11 @@ def made_document() -> AuditDocument:
 def made_page(language: str = "en") -> str:
     """The page of the made run."""
     return render_html(made_document(), language=language)
+
+
+@cache
+def made_page_of(samples: int) -> str:
+    """The page of the same run with a gallery of so many images."""
+    images = pictures(samples)
+    config = made_config(report={"gallery": samples})
+    return render_html(build_document(made_dossier(images), config, made_facts(images)))
