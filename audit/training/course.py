@@ -68,7 +68,17 @@ class Course:
         images = self.images[index.to(self.images.device)].to(self.device, non_blocking=True)
         generators = self.keys.select(here).fork(epoch)
         images = augment(images, generators.fork(0), self.settings.augmentation)
-        return Lesson(images, self.labels[here], generators.fork(1), self.loss, self.threat, memory, self.teacher)
+        return Lesson(
+            images=images,
+            labels=self.labels[here],
+            generators=generators.fork(1),
+            loss=self.loss,
+            threat=self.threat,
+            memory=memory,
+            positions=here,
+            total=len(self.examples),
+            teacher=self.teacher,
+        )
 
     @property
     def loss(self) -> Loss:
@@ -97,12 +107,18 @@ def make_course(
         raise UsageError(f"Recipe {recipe.name!r} trains against an adversary: give its norm and eps.")
     if recipe.facts.get("teacher") and teacher is None:
         raise UsageError(f"Recipe {recipe.name!r} learns from another model: give the teacher.")
+    chosen = recipe.settings(settings.recipe_settings)
+    if chosen.get("start") == "previous" and settings.augmentation.active:
+        raise UsageError(
+            "With start = 'previous' the adversary goes on where it left an image, and augmentation moves the image "
+            "away from there: set augmentation to none, or start to random."
+        )
     examples, held_out = split(train, settings.held_out)
     _require_enough(examples, held_out, settings.batch_size)
     return Course(
         settings=settings,
         recipe=recipe,
-        recipe_settings=recipe.settings(settings.recipe_settings),
+        recipe_settings=chosen,
         threat=threat if adversarial else None,
         seed=seed,
         device=device,

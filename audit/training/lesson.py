@@ -36,8 +36,8 @@ class Lesson:
 
     `images` float32 in [0, 1], augmented; `generators` one an example, fresh each epoch; `loss` the
     classification loss; `threat` the adversary (None for the standard recipe); `memory` tensors a recipe
-    keeps from one batch to the next, saved in every checkpoint; `teacher` the model to learn from, for
-    distillation.
+    keeps from one batch to the next, saved in every checkpoint; `positions` int64 (N,) which of the `total` training
+    images these are; `teacher` the model to learn from, for distillation.
     """
 
     images: Images
@@ -46,6 +46,8 @@ class Lesson:
     loss: Loss
     threat: ThreatModel | None
     memory: dict[str, Tensor]
+    positions: Tensor
+    total: int
     teacher: Callable[[Images], Logits] | None = None
 
     @property

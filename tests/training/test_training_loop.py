@@ -77,9 +77,11 @@ EVERYTHING: Mapping[str, Any] = {
     "l2": 1e-4,
 }
 
+REMEMBERING: Mapping[str, Any] = {"recipe": "fgsm-rs", "recipe_settings": {"start": "previous", "relative_step": 1.0}}
+
 
 @pytest.mark.parametrize("step", [0, 3, 7, 10, 20])
-@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("changes", [{}, EVERYTHING, REMEMBERING], ids=["plain", "everything", "remembering"])
 def test_killed_at_any_step_it_ends_in_the_same_bits(
     step: int, changes: Mapping[str, Any], examples: Batch, short: TrainingConfig, tmp_path: Path
 ) -> None:

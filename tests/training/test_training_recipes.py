@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from audit.training import loop
 from audit.training.lesson import Lesson, Outcome
 from audit.training.loop import fit
 from audit.training.probe import robust_accuracy
+from audit.training.starts import starting_points
 from audit.training.watch import Watch
 from audit.types import Batch
 from tests.training.toy import thirds, tiny_net
@@ -50,7 +52,9 @@ def lesson_of(batch: Batch, threat: ThreatModel | None) -> Lesson:
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(logits, labels, reduction="none")
 
-    return Lesson(batch.images, batch.labels, generators, loss, threat, {}, teacher)
+    return Lesson(
+        batch.images, batch.labels, generators, loss, threat, {}, torch.arange(len(batch)), len(batch), teacher
+    )
 
 
 def outcomes(recipe: str, net: nn.Module, lesson: Lesson, **settings: Any) -> list[Outcome]:
@@ -141,6 +145,46 @@ def test_without_the_clip_the_step_leaves_the_ball_but_not_the_box() -> None:
         assert made.min() >= 0 and made.max() <= 1
         reach.append(float((made - batch.images).abs().max()))
     assert reach[0] <= 0.1 + 1e-6 < reach[1] <= 0.225 + 1e-6
+
+
+@pytest.mark.parametrize("threat", THREATS, ids=str)
+def test_the_previous_start_is_where_the_last_step_ended_whatever_the_batch(threat: ThreatModel) -> None:
+    batch, net = thirds(12), Watched(tiny_net())
+    lesson = lesson_of(batch, threat)
+    outcomes("fgsm-rs", net, lesson, relative_step=0.5, start="previous")
+    first = net.seen[-1]
+    order = torch.tensor([7, 2, 11, 0])
+    mixed = replace(
+        lesson, images=batch.images[order], labels=batch.labels[order], positions=order,
+        generators=lesson.generators.select(order),
+    )  # fmt: skip
+    outcomes("fgsm-rs", net, mixed, relative_step=0.5, start="previous")
+    leaf = first[order].clone().requires_grad_(True)
+    cross_entropy(net.net(leaf), batch.labels[order], reduction="sum").backward()
+    assert leaf.grad is not None
+    expected = threat.project(first[order] + 0.5 * threat.eps * threat.steepest(leaf.grad), batch.images[order])
+    assert torch.allclose(net.seen[-1], expected, atol=2e-4)  # float16 holds 0.1 to 5e-5
+
+
+def test_an_image_not_seen_before_starts_at_random() -> None:
+    batch, threat = thirds(12), ThreatModel("linf", 0.1)
+    lesson = lesson_of(batch, threat)
+    part = torch.arange(6)
+    half = replace(
+        lesson, images=batch.images[:6], labels=batch.labels[:6], positions=part,
+        generators=lesson.generators.select(part),
+    )  # fmt: skip
+    outcomes("fgsm-rs", tiny_net(), half, start="previous")
+    points = starting_points(lesson, "previous")
+    assert torch.equal(points[6:], threat.random_start(batch.images, lesson.generators)[6:])
+    assert not torch.equal(points[:6], threat.random_start(batch.images, lesson.generators)[:6])
+
+
+def test_a_previous_start_and_augmentation_do_not_go_together(short: TrainingConfig, examples: Batch) -> None:
+    changes = {"recipe": "fgsm-rs", "recipe_settings": {"start": "previous"}, "augmentation": "crop-flip"}
+    settings = TrainingConfig.model_validate(short.model_dump() | changes)
+    with pytest.raises(UsageError, match="set augmentation to none"):
+        fit(tiny_net(), examples, settings, classes=3, threat=ThreatModel("linf", 0.1))
 
 
 def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(

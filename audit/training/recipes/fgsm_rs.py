@@ -9,14 +9,19 @@ from torch import nn
 from audit.registry import recipe
 from audit.training.adversary import ascend
 from audit.training.lesson import Lesson, Objective, classify
+from audit.training.starts import Start, remember, starting_points
 
 
 @recipe(reference="arXiv:2001.03994", adversarial=True, falls_back_to="pgd")
-def fgsm_rs(net: nn.Module, lesson: Lesson, *, relative_step: float = 1.25, clip: bool = True) -> Iterator[Objective]:
+def fgsm_rs(
+    net: nn.Module, lesson: Lesson, *, relative_step: float = 1.25, clip: bool = True, start: Start = "random"
+) -> Iterator[Objective]:
     """One ascent step of 1.25 eps from a random point of the ball: "Fast is better than free" (Wong et al. 2020).
 
     Without `clip` the step may leave the ball, which makes the example stronger at no cost (N-FGSM, de Jorge et al.
-    2022, arXiv:2202.01181).
+    2022, arXiv:2202.01181). With `start = "previous"` it sets out from where it left the image in the epoch before,
+    and a `relative_step` of 1 suits (arXiv:1912.11969, 2207.08859): nearly the examples of PGD at the price of one
+    step, for two bytes a pixel of the training images.
     It can overfit to its own single step all at once; the loop watches for that on held-out images, goes
     back to the best checkpoint and continues with `pgd`.
     """
@@ -24,11 +29,12 @@ def fgsm_rs(net: nn.Module, lesson: Lesson, *, relative_step: float = 1.25, clip
     adversarial = ascend(
         net,
         lesson.images,
-        threat.random_start(lesson.images, lesson.generators),
+        starting_points(lesson, start),
         threat,
         lambda logits: lesson.loss(logits, lesson.labels),
         steps=1,
         step_size=relative_step * threat.eps,
         clip=clip,
     )
+    remember(lesson, start, adversarial)
     yield lambda: classify(net, adversarial, lesson)
