@@ -60,7 +60,7 @@ class ThreatModel:
 
     def project(self, images: Images, origin: Images) -> Images:
         """The nearest images in the ball; and in the box: exactly for linf, by clamping after it else."""
-        return (origin + self.project_perturbation(images - origin)).clamp(0, 1)
+        return self.project_perturbation(images - origin).add_(origin).clamp_(0, 1)
 
     def project_perturbation(self, delta: Images) -> Images:
         """The nearest perturbations of norm at most eps."""
@@ -75,13 +75,13 @@ class ThreatModel:
         """A point uniform in the ball around each origin, then clamped to the box."""
         shape = origin.shape[1:]
         if self.norm == "linf":
-            delta = (generators.uniform(*shape) * 2 - 1) * self.eps
+            delta = generators.uniform(*shape).mul_(2).sub_(1).mul_(self.eps)
         else:
             size = math.prod(shape)
             direction = _random_direction(generators.fork(0), self.norm, shape)
             radius = generators.fork(1).uniform(1).pow(1 / size) * self.eps
             delta = direction * radius.view(-1, 1, 1, 1)
-        return (origin + delta.to(origin.dtype)).clamp(0, 1)
+        return (origin + delta.to(origin.dtype)).clamp_(0, 1)
 
     def steepest(self, gradient: Images) -> Images:
         """The perturbation of norm 1 along which a linear function with `gradient` rises fastest."""

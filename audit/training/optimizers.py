@@ -39,9 +39,9 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 
 def penalty(net: nn.Module, *, l1: float, l2: float) -> Tensor:
     """l1 times the sum of absolute weights plus l2 times the sum of squares; biases and norm scales are spared."""
-    weights = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
     total = torch.zeros((), device=next(net.parameters()).device)
-    for weight in weights if l1 or l2 else ():
+    weights = net.parameters() if l1 or l2 else ()
+    for weight in (w for w in weights if w.requires_grad and w.ndim > 1):
         total = total + l1 * weight.abs().sum() + l2 * weight.square().sum()
     return total
 

@@ -99,7 +99,7 @@ def main() -> None:
     table = Table("loop", "seconds an epoch", "ours is x of it")
     best = {name: min(times) for name, times in seconds.items()}
     for name, value in best.items():
-        table.add_row(name, f"{value:.2f}", f"{best['audit'] / value:.2f}")
+        table.add_row(name, f"{value:.2f}", f"{best['audit'] / value:.3f}")
     Console().print(table)
 
 
