@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from audit.errors import ModelError, UsageError
 from audit.store import write_atomically
 
 FILE = "checkpoint.safetensors"
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Checkpoint:
         """Replace the checkpoint in `folder`. Raises EnvironmentFault when the disk refuses."""
         notes = {"format": _FORMAT, "facts": json.dumps(self.facts), "identity": json.dumps(self.identity)}
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        notes["sha256"] = _digest(kept, notes["facts"], notes["identity"])
         write_atomically(folder / FILE, pack(kept, metadata=notes))
 
 
@@ -46,7 +48,7 @@ def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpo
     """The checkpoint in `folder`, None when there is none.
 
     Raises UsageError that names the settings in which it differs from `identity`, ModelError when it cannot
-    be read.
+    be read or its checksum is wrong: one flipped bit would end in other weights without a word.
     """
     if folder is None or not (folder / FILE).exists():
         return None
@@ -56,12 +58,24 @@ def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpo
             notes = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         facts, other = json.loads(notes["facts"]), json.loads(notes["identity"])
+        if notes.get("sha256") != _digest(tensors, notes["facts"], notes["identity"]):
+            raise ValueError("its checksum is wrong")
     except (OSError, SafetensorError, KeyError, ValueError) as fault:
         raise ModelError(
             f"The training checkpoint {path} cannot be read ({fault}). Remove it to train from the start."
         ) from fault
     _require_same(other, json.loads(json.dumps(identity)), path)
     return Checkpoint(tensors, facts, other)
+
+
+def _digest(tensors: Mapping[str, Tensor], *texts: str) -> str:
+    """The sha256, in hex, of `texts` and of each tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(texts).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
