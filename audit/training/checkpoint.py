@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,21 @@ def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpo
     return Checkpoint(tensors, facts, other)
 
 
+def unlike(folder: Path, identity: Mapping[str, Any], *, role: str) -> Iterator[str]:
+    """How each checkpoint of `role` in the folders beside `folder` differs from `identity`, in words; what cannot be
+    read is nobody's to resume and is passed over."""
+    for path in sorted(folder.parent.glob(f"*/{FILE}")):
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                notes = file.metadata() or {}
+            facts, other = json.loads(notes["facts"]), json.loads(notes["identity"])
+        except (OSError, SafetensorError, KeyError, ValueError):
+            continue
+        if facts.get("role") == role:
+            told = _differences(other, json.loads(json.dumps(identity)))
+            yield f"other settings: {told}" if told else "another architecture or start"
+
+
 def _digest(tensors: Mapping[str, Tensor], *texts: str) -> str:
     """The sha256, in hex, of `texts` and of each tensor's name, type, shape and bytes."""
     digest = hashlib.sha256(json.dumps(texts).encode())
@@ -102,9 +117,14 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
 
 
 def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-    if differing:
-        told = ", ".join(f"{key} ({found.get(key)!r} there, {wanted.get(key)!r} now)" for key in differing)
+    told = _differences(found, wanted)
+    if told:
         raise UsageError(
             f"The training begun in {path.parent} had other settings: {told}. Give the same, or another folder."
         )
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The keys of two identities that differ, each with both values; "" where none does."""
+    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    return ", ".join(f"{key} ({found.get(key)!r} there, {wanted.get(key)!r} now)" for key in differing)

@@ -212,6 +212,23 @@ def test_resuming_with_other_settings_names_them(examples: Batch, short: Trainin
         learn(examples, short.model_copy(update={"learning_rate": 0.5, "epochs": 4}), watch=Watch(tmp_path))
 
 
+def test_an_unfinished_training_with_other_settings_beside_it_is_named_and_left(
+    examples: Batch, short: TrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Runs keep trainings by what they are: a changed configuration is another folder, and nobody would notice."""
+    learn(examples, short, watch=Watch(tmp_path / "a", role="standard"))
+    learn(examples, short.model_copy(update={"epochs": 1}), watch=Watch(tmp_path / "b", role="hardened"))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / FILE).write_bytes(b"not a checkpoint")
+    before = (tmp_path / "a" / FILE).read_bytes()
+    caplog.clear()
+    changed = short.model_copy(update={"learning_rate": 0.5, "epochs": 2})
+    learn(examples, changed, watch=Watch(tmp_path / "d", role="standard"))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "the standard model" in said and "epochs (3 there, 2 now), learning_rate (0.02 there, 0.5 now)" in said
+    assert (tmp_path / "a" / FILE).read_bytes() == before
+
+
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
 def test_a_damaged_checkpoint_is_told_and_not_ignored(
     damage: bytes | None, examples: Batch, short: TrainingConfig, tmp_path: Path
