@@ -47,7 +47,8 @@ def load_dataset(
 
     `train_examples` keeps at most that many training images, balanced over the classes. Unreadable images are
     skipped and told in `notes`; `strict` makes them an error. `labels_map` is a file that puts the classes into the
-    model's order; `crop`, `rotate` and `flip` as `Preprocessing` says. Raises DataError, or UsageError for an unknown format.
+    model's order; `crop`, `rotate` and `flip` as `Preprocessing` says. Raises DataError, or
+    UsageError for an unknown format.
     """
     wish = Wish(image_size, grayscale, strict)
     loader, place = _resolve(source)

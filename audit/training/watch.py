@@ -22,7 +22,8 @@ log = logging.getLogger("audit")
 @dataclass(frozen=True)
 class Watch:
     """`scratch` a folder for the checkpoint, `progress(done, total)` in steps, `stopping` true when the training
-    should save and leave, `record` given the history after each epoch; `role` of the model in its run, "" for one that has none there."""
+    should save and leave, `record` given the history after each epoch; `role` of the model in its run, ""
+    for one that has none there."""
 
     scratch: Path | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
