@@ -27,7 +27,15 @@ FAMILIES = {
 QUICK = ("torchvision:mobilenet_v3_small",)
 """The others have five to a hundred million weights to copy, pack and hash."""
 RUN: dict[str, Any] = {
-    "training": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4, "probe_examples": 2, "probe_steps": 1},
+    "training": {
+        "epochs": 1,
+        "batch_size": 8,
+        "learning_rate": 1e-4,
+        "optimizer": "sgd",
+        "momentum": 0.0,
+        "probe_examples": 2,
+        "probe_steps": 1,
+    },
     "hardening": {"enabled": False},
     "robustness": {"examples": 2, "eps": 0.2},
     "corruptions": {"examples": 2, "severities": [1], "names": ["gaussian-noise"]},
@@ -37,6 +45,7 @@ RUN: dict[str, Any] = {
 }
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in FAMILIES])
 def test_every_family_is_trained_audited_and_reported(name: str, tmp_path: Path) -> None:
     if name.startswith("timm:"):
