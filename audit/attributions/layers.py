@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audit.attributions.attention_weights import attention_layers
 from audit.attributions.library import borrowed
 from audit.errors import NotApplicable, unknown_name
 from audit.models.under_test import ModelUnderTest
 from audit.types import Images
 
 _SPATIAL = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+_ATTENDING = ("SelfAttention", "MultiheadAttention", "MultiHeadAttention", "WindowAttention")
+"""How the classes of attention among tokens end in transformers and torchvision, whose weights cannot be read."""
 
 
 def spatial_layer(model: ModelUnderTest, image: Images, name: str | None = None) -> tuple[str, nn.Module]:
@@ -44,12 +47,13 @@ def _shapes_in_order(
     """The output shape of each layer in the order they last ran, and the last attention layer ("" for none)."""
     shapes: dict[str, tuple[int, ...]] = {}
     attends = ""
+    readable = attention_layers(model.net)
 
     def note(name: str, layer: nn.Module, output: object) -> None:
         nonlocal attends
         shapes.pop(name, None)
         shapes[name] = tuple(output.shape) if isinstance(output, Tensor) else ()
-        if isinstance(layer, nn.MultiheadAttention):
+        if type(layer).__name__.endswith(_ATTENDING) or any(layer is one for one in readable):
             attends = name
 
     with borrowed(model), torch.no_grad():

@@ -66,7 +66,15 @@ def train(
         from audit.config import load_config
 
         flags = flag.subject(
-            data=data, architecture=architecture, trust=trust, image_size=image_size, seed=seed, device=device
+            data=data,
+            architecture=architecture,
+            trust=trust,
+            image_size=image_size,
+            grayscale=grayscale,
+            labels_map=labels_map,
+            strict=strict,
+            seed=seed,
+            device=device,
         ) | {
             "training.recipe": recipe,
             "training.epochs": epochs,

@@ -42,6 +42,11 @@ class DataConfig(_Section):
     )
     image_size: int | None = Field(None, ge=8, le=1024, description="resize to this height and width (folder data)")
     grayscale: bool = Field(False, description="one channel instead of three (folder data)")
+    crop: int | None = Field(None, ge=8, description="keep the middle window of this side, after resizing")
+    rotate: float = Field(0.0, ge=-180, le=180, description="turn the evaluation images, degrees counter-clockwise")
+    flip: Literal["none", "horizontal", "vertical"] = Field(
+        "none", description="mirror the evaluation images: none, horizontal, vertical"
+    )
     train_examples: int | None = Field(None, ge=1, description="train on this many at most; all by default")
     labels_map: str | None = Field(None, description="a file that lists the classes in the model's order")
     strict: bool = Field(False, description="an unreadable image is an error; skipped and listed by default")

@@ -8,6 +8,7 @@ from importlib import import_module
 
 from audit.data.dataset import Dataset
 from audit.data.labels import relabelled
+from audit.data.preprocessing import Flip, Preprocessing, preprocessed
 from audit.data.slices import balanced_subset
 from audit.data.transforms import fitted
 from audit.data.wish import Loader, Wish
@@ -38,16 +39,20 @@ def load_dataset(
     train_examples: int | None = None,
     strict: bool = False,
     labels_map: str | None = None,
+    crop: int | None = None,
+    rotate: float = 0.0,
+    flip: Flip = "none",
 ) -> Dataset:
     """The data set `source` names ("sample", "mnist:DIR", "npz:FILE", ...), in the size and colour asked for.
 
     `train_examples` keeps at most that many training images, balanced over the classes. Unreadable images are
     skipped and told in `notes`; `strict` makes them an error. `labels_map` is a file that puts the classes into the
-    model's order. Raises DataError, or UsageError for an unknown format.
+    model's order; `crop`, `rotate` and `flip` as `Preprocessing` says. Raises DataError, or
+    UsageError for an unknown format.
     """
     wish = Wish(image_size, grayscale, strict)
     loader, place = _resolve(source)
-    dataset = fitted(loader(place, wish), wish)
+    dataset = preprocessed(fitted(loader(place, wish), wish), Preprocessing(crop, rotate, flip))
     if labels_map is not None:
         dataset = relabelled(dataset, labels_map)
     if dataset.train is None or train_examples is None:

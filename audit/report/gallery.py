@@ -12,12 +12,13 @@ from audit.dossier import Dossier
 from audit.evidence import Array, Evidence
 from audit.metrics.classification import probabilities
 from audit.report.facts import RunFacts
-from audit.report.images import heatmap, picture, picture_of_floats
+from audit.report.images import heatmap, magnitude, picture, picture_of_floats
 from audit.report.schema import GalleryItem, GalleryView
 from audit.report.values import Heatmap
 
 CLEAN = "clean"
 """The name under which a battery books images that were wrong before any attack."""
+_UNCLIPPED = 0.9
 IN_FULL = 24
 """Images shown with everything; later ones come without the maps of their adversarial examples: a smaller file."""
 
@@ -61,8 +62,9 @@ def _views(dossier: Dossier, role: str, about: RunFacts, count: int) -> list[Gal
         return []
     shares = probabilities(logits[:count])
     attacked = _attacked(dossier, role)
-    maps = _maps(dossier, role, "clean", count)
-    adversarial_maps = _maps(dossier, role, "adversarial", min(count, IN_FULL))
+    clean = _attributions(dossier, role, "clean", count)
+    adversarial = _attributions(dossier, role, "adversarial", min(count, IN_FULL))
+    maps, adversarial_maps = _drawn(clean, clean), _drawn(adversarial, clean)
     return [
         GalleryView(
             role=role,
@@ -124,17 +126,31 @@ def _read_attack(evidence: Evidence, eps: float) -> _Attacked:
     )
 
 
-def _maps(dossier: Dossier, role: str, on: str, count: int) -> dict[str, list[Heatmap]]:
-    """By method, the maps of the first images; a method counts as signed when any of its values is negative."""
-    drawn: dict[str, list[Heatmap]] = {}
+def _attributions(dossier: Dossier, role: str, on: str, count: int) -> dict[str, Array]:
+    """By method, the attributions (N, C or 1, H, W) of the first images."""
+    found: dict[str, Array] = {}
     for at, entries in grouped(dossier.entries("explanation", role=role), "on"):
         start = [e for e in measured(entries) if e.task.examples.start == 0]
-        if not start or (at.setting or "clean") != on:
-            continue
-        attributions = start[0].evidence.arrays["attributions"]
-        signed = bool((attributions < 0).any())
-        drawn[at.method] = [heatmap(one, signed=signed) for one in attributions[:count]]
+        if start and (at.setting or "clean") == on:
+            found[at.method] = start[0].evidence.arrays["attributions"][:count]
+    return found
+
+
+def _drawn(attributions: dict[str, Array], clean: dict[str, Array]) -> dict[str, list[Heatmap]]:
+    """By method, the maps on the colour scale of the `clean` ones, so that a faint map looks faint; a method counts as
+    signed when any of its values is negative."""
+    drawn = {}
+    for method, values in attributions.items():
+        alike = clean.get(method, values)
+        signed, scale = bool((values < 0).any() or (alike < 0).any()), _full_colour(alike)
+        drawn[method] = [heatmap(one, signed=signed, scale=scale) for one in values]
     return drawn
+
+
+def _full_colour(attributions: Array) -> float:
+    """The value drawn in full colour: `_UNCLIPPED` of the maps stay below it, and one outlier pales no others."""
+    own = [magnitude(one) for one in attributions]
+    return float(np.quantile(own, _UNCLIPPED, method="higher")) if own else 0.0
 
 
 def _first_chunk(dossier: Dossier, study: str, role: str, name: str) -> Array | None:

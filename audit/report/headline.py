@@ -105,8 +105,23 @@ def in_words(finding: FindingPart, locale: Locale) -> dict[str, str]:
     if not locale.has(f"{prefix}title_pass"):
         return own
     templates = {key.removeprefix(prefix): text for key, text in locale.texts.items() if key.startswith(prefix)}
-    values: Mapping[str, str | float] = {**finding.values, "role": locale.name("role", finding.role)}
+    values: Mapping[str, str | float] = {
+        **finding.values,
+        **{name: _phrases(finding.values[name], locale) for name in _WRITTEN if name in finding.values},
+        "role": locale.name("role", finding.role),
+    }
     return sentences(templates, finding.verdict, values)
+
+
+_WRITTEN = ("reasons", "problems")
+"""Values that hold sentences of a study, or a list of its problems."""
+
+
+def _phrases(value: str | float, locale: Locale) -> str | float:
+    if not isinstance(value, str) or locale.language == "en":
+        return value
+    whole = locale.phrase(value)
+    return whole if whole != value else locale("gallery.and").join(locale.phrase(part) for part in value.split(", "))
 
 
 def untranslated(locale: Locale) -> list[str]:

@@ -30,14 +30,22 @@ def picture_of_floats(image: Array) -> Picture:
     return picture(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
 
 
-def heatmap(attribution: Array, *, signed: bool) -> Heatmap:
-    """A grey sprite of an attribution (C or 1, H, W), summed over channels and scaled to its own largest value."""
+def heatmap(attribution: Array, *, signed: bool, scale: float | None = None) -> Heatmap:
+    """A grey sprite of an attribution (C or 1, H, W), summed over channels and scaled to its own largest value, or to
+    the `scale` it shares with others."""
     values = np.asarray(attribution, np.float64).sum(axis=0)
-    scale = float(np.abs(values).max())
-    unit = values / scale if scale > 0 else values
+    largest = magnitude(attribution)
+    full = largest if scale is None else scale
+    unit = np.clip(values / full, -1, 1) if full > 0 else np.zeros_like(values)
     level = 127.5 + 127.5 * unit if signed else 255 * np.clip(unit, 0, 1)
     grey = np.clip(np.rint(np.nan_to_num(level) / _STEP) * _STEP, 0, 255).astype(np.uint8)
-    return Heatmap(picture=_encode(Image.fromarray(grey)), signed=signed, scale=scale)
+    sprite = _encode(Image.fromarray(grey))
+    return Heatmap(picture=sprite, signed=signed, scale=full, largest=None if scale is None else largest)
+
+
+def magnitude(attribution: Array) -> float:
+    """The largest absolute value of an attribution (C or 1, H, W) summed over channels."""
+    return float(np.abs(np.asarray(attribution, np.float64).sum(axis=0)).max())
 
 
 def _encode(image: Image.Image) -> Picture:

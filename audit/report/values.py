@@ -38,8 +38,13 @@ class Picture(Part):
 
 
 class Heatmap(Part):
-    """An attribution as a grey sprite in 32 shades: pixel 0..255 stands for -scale..scale (signed) or 0..scale."""
+    """An attribution as a grey sprite in 32 shades: pixel 0..255 stands for -scale..scale (signed) or 0..scale.
+
+    `scale` is shared by the maps of a method and a model where `largest`, the map's own largest absolute value, stands
+    beside it; stronger values are drawn as `scale`.
+    """
 
     picture: Picture
     signed: bool
     scale: float
+    largest: float | None = None

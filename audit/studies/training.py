@@ -60,7 +60,7 @@ def training(context: Context, cell: Cell) -> Evidence:
             std=normal[1],
             device=context.device,
             teacher=teacher.module if teacher else None,
-            watch=Watch(context.scratch, context.progress, context.stopping, record),
+            watch=Watch(context.scratch, context.progress, context.stopping, record, context.task.role),
         )
     taught = teacher.passes.forwards - before if teacher else 0
     return _evidence(cell, trained, module, taught)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from audit.errors import ModelError, UsageError
 from audit.store import write_atomically
 
 FILE = "checkpoint.safetensors"
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Checkpoint:
         """Replace the checkpoint in `folder`. Raises EnvironmentFault when the disk refuses."""
         notes = {"format": _FORMAT, "facts": json.dumps(self.facts), "identity": json.dumps(self.identity)}
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        notes["sha256"] = _digest(kept, notes["facts"], notes["identity"])
         write_atomically(folder / FILE, pack(kept, metadata=notes))
 
 
@@ -46,7 +48,7 @@ def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpo
     """The checkpoint in `folder`, None when there is none.
 
     Raises UsageError that names the settings in which it differs from `identity`, ModelError when it cannot
-    be read.
+    be read or its checksum is wrong: one flipped bit would end in other weights without a word.
     """
     if folder is None or not (folder / FILE).exists():
         return None
@@ -56,12 +58,39 @@ def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpo
             notes = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         facts, other = json.loads(notes["facts"]), json.loads(notes["identity"])
+        if notes.get("sha256") != _digest(tensors, notes["facts"], notes["identity"]):
+            raise ValueError("its checksum is wrong")
     except (OSError, SafetensorError, KeyError, ValueError) as fault:
         raise ModelError(
             f"The training checkpoint {path} cannot be read ({fault}). Remove it to train from the start."
         ) from fault
     _require_same(other, json.loads(json.dumps(identity)), path)
     return Checkpoint(tensors, facts, other)
+
+
+def unlike(folder: Path, identity: Mapping[str, Any], *, role: str) -> Iterator[str]:
+    """How each checkpoint of `role` in the folders beside `folder` differs from `identity`, in words; what cannot be
+    read is nobody's to resume and is passed over."""
+    for path in sorted(folder.parent.glob(f"*/{FILE}")):
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                notes = file.metadata() or {}
+            facts, other = json.loads(notes["facts"]), json.loads(notes["identity"])
+        except (OSError, SafetensorError, KeyError, ValueError):
+            continue
+        if facts.get("role") == role:
+            told = _differences(other, json.loads(json.dumps(identity)))
+            yield f"other settings: {told}" if told else "another architecture or start"
+
+
+def _digest(tensors: Mapping[str, Tensor], *texts: str) -> str:
+    """The sha256, in hex, of `texts` and of each tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(texts).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -88,9 +117,14 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
 
 
 def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-    if differing:
-        told = ", ".join(f"{key} ({found.get(key)!r} there, {wanted.get(key)!r} now)" for key in differing)
+    told = _differences(found, wanted)
+    if told:
         raise UsageError(
             f"The training begun in {path.parent} had other settings: {told}. Give the same, or another folder."
         )
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The keys of two identities that differ, each with both values; "" where none does."""
+    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    return ", ".join(f"{key} ({found.get(key)!r} there, {wanted.get(key)!r} now)" for key in differing)

@@ -102,7 +102,9 @@ def _begin(course: Course, net: Trainee, watch: Watch) -> State:
     saved = read_checkpoint(watch.scratch, course.identity())
     if saved is not None:
         state.unpack(saved, course)
-    elif course.settings.time_budget is not None:
+        return state
+    watch.begin_anew(course)
+    if course.settings.time_budget is not None:
         state.epochs = _affordable(course, net, course.settings.time_budget)
     return state
 

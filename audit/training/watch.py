@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from audit.errors import Diverged, Interrupted
-from audit.training.checkpoint import FILE
+from audit.training.checkpoint import FILE, unlike
 from audit.training.course import Course
 from audit.training.schedule import rate_factor
 from audit.training.state import State
+
+log = logging.getLogger("audit")
 
 
 @dataclass(frozen=True)
 class Watch:
     """`scratch` a folder for the checkpoint, `progress(done, total)` in steps, `stopping` true when the training
-    should save and leave, `record` given the history after each epoch."""
+    should save and leave, `record` given the history after each epoch; `role` of the model in its run, ""
+    for one that has none there."""
 
     scratch: Path | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
     stopping: Callable[[], bool] = lambda: False
     record: Callable[[Sequence[Mapping[str, Any]]], None] = lambda history: None
+    role: str = ""
+
+    def begin_anew(self, course: Course) -> None:
+        """Say which settings an unfinished training of the same role beside `scratch` had, where there is one: whoever
+        means to go on from it has changed something."""
+        if self.scratch is None or not self.role:
+            return
+        for told in unlike(self.scratch, course.identity(), role=self.role):
+            log.warning(
+                "An unfinished training of the %s model in this run folder had %s. It is left as it is and this one "
+                "begins anew; to go on from it, run the command as it was.",
+                self.role,
+                told,
+            )
 
     def look(self, course: Course, state: State) -> None:
         """Report and check in the midst of an epoch. Raises Interrupted, when asked to stop, and Diverged."""
@@ -46,7 +64,8 @@ class Watch:
     def save(self, course: Course, state: State) -> None:
         """Replace the checkpoint."""
         if self.scratch is not None:
-            state.pack(course).write(self.scratch)
+            packed = state.pack(course)
+            replace(packed, facts={**packed.facts, "role": self.role}).write(self.scratch)
 
     def require_finite(self, course: Course, state: State) -> None:
         """One look at all losses of the epoch so far. Raises Diverged."""

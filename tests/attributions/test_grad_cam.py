@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from audit.attributions.explain import explain_images
 from audit.errors import UsageError
+from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 from audit.types import Batch
 
@@ -64,3 +65,21 @@ def test_attention_after_the_last_convolution_is_not_applicable() -> None:
     found = explain_images(model, torch.rand(2, 1, 12, 12), method="grad-cam")
     assert found.status == "not_applicable"
     assert "attention-rollout" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("timm:test_vit", 160), ("timm:deit_tiny_patch16_224", 224), ("torchvision:swin_t", 64)]
+)
+def test_the_patch_embedding_of_a_librarys_transformer_is_no_explanation(name: str, size: int) -> None:
+    if name.startswith("timm:"):
+        pytest.importorskip("timm")
+    net = build(name, classes=3, input_shape=(3, size, size), seed=0)
+    model = ModelUnderTest(net, classes="abc", input_shape=(3, size, size), device="cpu")
+    found = explain_images(model, torch.rand(1, 3, size, size), method="grad-cam", targets=0)
+    assert found.status == "not_applicable" and "follows the last convolution" in found.reason
+
+
+def test_a_net_of_convolutions_with_channel_attention_keeps_its_map() -> None:
+    net = build("torchvision:mobilenet_v3_small", classes=3, input_shape=(3, 64, 64), seed=0)
+    model = ModelUnderTest(net, classes="abc", input_shape=(3, 64, 64), device="cpu")
+    assert explain_images(model, torch.rand(1, 3, 64, 64), method="grad-cam", targets=0).status == "measured"

@@ -1,3 +1,4 @@
+import ast
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from audit.cli.app import app
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "run",
     "plan",
@@ -39,6 +41,15 @@ def test_every_command_explains_itself_with_examples(command: str) -> None:
     assert "Examples" in shown.stdout and f"audit {command}" in shown.stdout
     for flag in ("--json", "--quiet", "--verbose", "--no-color"):
         assert flag in shown.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_of_a_command_is_read_in_it(command: str) -> None:
+    tree = ast.parse((ROOT / "audit" / "cli" / f"{command}.py").read_text())
+    functions = {one.name.rstrip("_"): one for one in tree.body if isinstance(one, ast.FunctionDef)}
+    found = functions.get(command) or next(one for name, one in functions.items() if not name.startswith("_"))
+    read = {one.id for part in found.body for one in ast.walk(part) if isinstance(one, ast.Name)}
+    assert {one.arg for one in found.args.args} <= read
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -184,6 +184,26 @@ def test_heatmaps_put_zero_in_the_middle_when_signed() -> None:
     assert decoded(heatmap(np.array([[[0.0, 0.5, 1.0]]]), signed=False).picture).tolist() == [[0, 128, 255]]
 
 
+def test_maps_of_one_model_share_a_scale_on_which_a_faint_one_looks_faint() -> None:
+    strong, faint = np.array([[[-2.0, 0.0, 3.0]]]), np.array([[[0.0, 0.25, -0.5]]])
+    shared = [heatmap(one, signed=True, scale=2.0) for one in (strong, faint)]
+    assert [(one.scale, one.largest) for one in shared] == [(2.0, 3.0), (2.0, 0.5)]
+    assert decoded(shared[0].picture).tolist() == [[0, 128, 255]]
+    assert decoded(shared[1].picture).tolist() == [[128, 144, 96]]
+    assert decoded(heatmap(faint, signed=True, scale=0.0).picture).tolist() == [[128, 128, 128]]
+
+
+def test_the_gallerys_maps_share_a_scale_by_method_and_model_and_carry_their_own_size(document: AuditDocument) -> None:
+    for role in ("standard", "hardened"):
+        views = [view for item in document.gallery for view in item.views if view.role == role]
+        for method in views[0].maps:
+            drawn = [view.maps[method] for view in views]
+            drawn += [view.adversarial_maps[method] for view in views if method in view.adversarial_maps]
+            assert len({one.scale for one in drawn}) == 1
+            clean = [view.maps[method].largest or 0 for view in views]
+            assert sum(size > drawn[0].scale for size in clean) <= 0.15 * len(clean)
+
+
 def test_a_blank_map_is_drawn_blank() -> None:
     assert heatmap(np.zeros((1, 2, 2)), signed=False).scale == 0
     assert decoded(heatmap(np.zeros((1, 2, 2)), signed=False).picture).max() == 0

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import ast
 import re
 import string
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 from made_run import made_document, made_page
 
 from audit.attacks.batteries import BATTERIES
+from audit.attributions.oracles import GAMES
+from audit.attributions.segmentation import describe_segments, segment_images
 from audit.errors import UsageError
 from audit.registry import methods
 from audit.report.headline import untranslated
 from audit.report.locale import languages, load_locale
 from audit.report.markdown import render_card, render_markdown
 from audit.report.schema import AuditDocument
+from audit.studies.removal import DEFAULTS, protocol
 
 OTHERS = [language for language in languages() if language != "en"]
 
@@ -89,3 +96,42 @@ def test_the_protocol_of_every_battery_is_told_in_the_words_of_the_battery() -> 
     for name, battery in BATTERIES.items():
         assert english(f"battery_protocol.{name}") == battery.protocol
         assert load_locale("zh").known(f"battery_protocol.{name}", battery.protocol) != battery.protocol
+
+
+def written_in_the_code() -> Iterator[str]:
+    """Every text of the program, its formatted values as an x."""
+    for path in (Path(__file__).parents[2] / "audit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values)
+
+
+def test_every_phrase_is_one_that_a_study_writes() -> None:
+    said = set(written_in_the_code())
+    for key, text in load_locale("en").english.items():
+        if key.startswith("phrase.") and not key.startswith(("phrase.segments", "phrase.game")):
+            pattern = re.compile("".join(".+?" if p[:1] == "{" else re.escape(p) for p in re.split(r"(\{\w+\})", text)))
+            assert any(pattern.fullmatch(one) for one in said), key
+
+
+def test_what_studies_write_is_read_in_chinese() -> None:
+    chinese = load_locale("zh")
+    images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    blank, pieces = torch.zeros(2, 1, 28, 28), torch.arange(28)[:, None].expand(28, 28) // 10
+    said = [protocol(DEFAULTS), *(f"game: {name}" for name in GAMES)]
+    said += [describe_segments(segment_images(some), some) for some in (images, blank)]
+    said += [describe_segments(one[None], None) for one in (pieces, pieces * 10 + pieces.T // 2)]
+    said += [
+        "The gradient of cross-entropy is NaN on 7% of the images. The model gives NaN or infinity on 2% of the images."
+    ]
+    for text in said:
+        assert re.search(r"[\u4e00-\u9fff]", chinese.phrase(text)), text
+        assert not re.search(r"[a-z]{3,} [a-z]{3,}", chinese.phrase(text)), chinese.phrase(text)
+        assert re.findall(r"\d+", text) == re.findall(r"\d+", chinese.phrase(text)) or "fewer than" in text
+        assert load_locale("en").phrase(text) == text
+    assert (
+        chinese.phrase("A class called game: or slic, says nothing.") == "A class called game: or slic, says nothing."
+    )
+    assert chinese.word("segment-mean") == "分块均值" and chinese.word("0.5") == "0.5"

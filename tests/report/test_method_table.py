@@ -65,6 +65,24 @@ def test_the_gallery_states_what_each_map_explains() -> None:
     assert "LIME explains the logit of the predicted class. Baseline: none. Segments: none." in page
 
 
+def test_the_gallery_says_what_full_colour_stands_for_and_how_large_each_map_is() -> None:
+    document, page = made_document(), made_page()
+    (standard, hardened), (name, *_) = document.gallery[0].views, document.gallery[0].views[0].maps
+    reach = [
+        f"{'±' if v.maps[name].signed else ''}{v.maps[name].scale:.2g} ({v.role} model)" for v in (standard, hardened)
+    ]
+    assert f"Full colour stands for {reach[0]} and {reach[1]}, on every image alike" in page
+    drawn = standard.maps[name]
+    assert f"<figcaption>Attribution {'±' if drawn.signed else ''}{drawn.largest:.2g}</figcaption>" in page
+    bare = document.model_copy(deep=True)
+    for item in bare.gallery:
+        for view in item.views:
+            for one in (*view.maps.values(), *view.adversarial_maps.values()):
+                one.largest = None
+    older = render_html(bare)
+    assert "Full colour" not in older and "<figcaption>Attribution</figcaption>" in older
+
+
 def test_page_shows_how_far_maps_moved_beside_noise_of_the_same_size() -> None:
     document = made_document()
     rows = [row for row in document.measures if row.study == "drift" and row.name == "agreement"]

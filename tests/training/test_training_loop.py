@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,23 @@ def test_resuming_with_other_settings_names_them(examples: Batch, short: Trainin
         learn(examples, short.model_copy(update={"learning_rate": 0.5, "epochs": 4}), watch=Watch(tmp_path))
 
 
+def test_an_unfinished_training_with_other_settings_beside_it_is_named_and_left(
+    examples: Batch, short: TrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Runs keep trainings by what they are: a changed configuration is another folder, and nobody would notice."""
+    learn(examples, short, watch=Watch(tmp_path / "a", role="standard"))
+    learn(examples, short.model_copy(update={"epochs": 1}), watch=Watch(tmp_path / "b", role="hardened"))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / FILE).write_bytes(b"not a checkpoint")
+    before = (tmp_path / "a" / FILE).read_bytes()
+    caplog.clear()
+    changed = short.model_copy(update={"learning_rate": 0.5, "epochs": 2})
+    learn(examples, changed, watch=Watch(tmp_path / "d", role="standard"))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "the standard model" in said and "epochs (3 there, 2 now), learning_rate (0.02 there, 0.5 now)" in said
+    assert (tmp_path / "a" / FILE).read_bytes() == before
+
+
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
 def test_a_damaged_checkpoint_is_told_and_not_ignored(
     damage: bytes | None, examples: Batch, short: TrainingConfig, tmp_path: Path
@@ -221,6 +239,26 @@ def test_a_damaged_checkpoint_is_told_and_not_ignored(
     body = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(body[: len(body) // 2] if damage is None else damage)
     with pytest.raises(ModelError, match="cannot be read"):
+        learn(examples, short, watch=Watch(tmp_path))
+
+
+@pytest.mark.parametrize("where", ["weights/0.weight", "best/7.bias", "optimizer/0/exp_avg", '"facts"', "epoch/losses"])
+def test_one_flipped_bit_of_a_checkpoint_is_told(
+    where: str, examples: Batch, short: TrainingConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        steps: list[int] = []
+        stop = Watch(tmp_path, lambda done, total: steps.append(done), lambda: len(steps) > 10)
+        learn(examples, short, watch=stop)
+    body = bytearray((tmp_path / FILE).read_bytes())
+    header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
+    if where == '"facts"':
+        at = body.index(b"train_accuracy") + len("train_accuracy") - 1
+    else:
+        at = 8 + int.from_bytes(body[:8], "little") + header[where]["data_offsets"][1] - 1
+    body[at] ^= 1
+    (tmp_path / FILE).write_bytes(body)
+    with pytest.raises(ModelError, match=r"cannot be read \(its checksum is wrong\)\. Remove it"):
         learn(examples, short, watch=Watch(tmp_path))
 
 
