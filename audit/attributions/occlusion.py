@@ -11,7 +11,7 @@ from audit.attributions.explained import Explained, Explanation
 from audit.attributions.segmentation import paint
 from audit.attributions.sharing import scores_of
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue, composite, evaluate
+from audit.passes.masks import MaskQueue, evaluate_masked
 from audit.registry import attribution
 from audit.types import Images, Logits
 
@@ -36,22 +36,21 @@ def occlusion(
     height, width = images.shape[2:]
     window = min(window or max(1, round(min(height, width) / 7)), height, width)
     stride = min(stride or max(1, window // 2), window)
-    covers = windows(height, width, window, stride).to(images.device)
-    rows = torch.arange(len(images) * (len(covers) + 1), device=images.device)
-    owner, which = rows // (len(covers) + 1), rows % (len(covers) + 1)
-    padded = torch.cat([torch.zeros_like(covers[:1]), covers]).to(images.dtype)
+    covers = windows(height, width, window, stride).to(images.device, images.dtype).flatten(1)
+    masks = torch.cat([torch.ones_like(covers[:1]), 1 - covers])
+    owners = [row for row in range(len(images)) for _ in masks]
+    targets = explained.targets.repeat_interleave(len(masks))
 
-    def compose(part: slice) -> Images:
-        who = owner[part]
-        return composite(images[who], explained.baseline[who], padded[which[part]][:, None])
+    def show(owner: int, part: slice, shown: Tensor) -> None:
+        first = owner * len(masks)
+        shown.copy_(masks[part.start - first : part.stop - first])
 
     def judge(logits: Logits, part: slice) -> Tensor:
-        return explained.score(logits, explained.targets[owner[part]])
+        return explained.score(logits, targets[part])
 
-    outputs = evaluate(model, len(rows), compose, judge).view(len(images), -1)
+    outputs = evaluate_masked(model, explained.baseline, images, owners, show, judge).view(len(images), -1)
     drops = outputs[:, :1] - outputs[:, 1:]
-    weights = covers.flatten(1).to(drops.dtype)
-    maps = drops @ weights / weights.sum(0)
+    maps = drops @ covers.to(drops.dtype) / covers.sum(0)
     facts = {"window": window, "stride": stride}
     return Explanation(maps.view(len(images), 1, height, width), facts=facts)
 
@@ -67,7 +66,11 @@ def windows(height: int, width: int, window: int, stride: int) -> Tensor:
     """Every placing of the window, bool (windows, H, W); the last row and column are always reached."""
     tops = [*range(0, height - window, stride), height - window]
     lefts = [*range(0, width - window, stride), width - window]
-    covers = torch.zeros(len(tops) * len(lefts), height, width, dtype=torch.bool, device="cpu")
-    for number, (top, left) in enumerate((top, left) for top in tops for left in lefts):
-        covers[number, top : top + window, left : left + window] = True
-    return covers
+    down, across = _spans(tops, window, height), _spans(lefts, window, width)
+    return (down[:, None, :, None] & across[None, :, None, :]).view(-1, height, width)
+
+
+def _spans(starts: list[int], window: int, length: int) -> Tensor:
+    """Which of `length` places lie in the `window` from each start, bool (starts, length)."""
+    behind = torch.arange(length, device="cpu") - torch.tensor(starts, device="cpu")[:, None]
+    return (behind >= 0) & (behind < window)

@@ -14,7 +14,7 @@ from audit.attributions.segmentation import paint
 from audit.attributions.sharing import exchanged, scores_of
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue, composite
+from audit.passes.masks import MaskQueue, Pages
 from audit.registry import attribution
 from audit.seeding import Generators
 from audit.types import Images
@@ -69,24 +69,24 @@ def _one(
 ) -> tuple[Tensor, Tensor]:
     """The outputs weighted by the masks and the masks' own sum, float64 (2, H x W); and the outputs (samples,)."""
     size = (image.shape[1], image.shape[2])
-    drawn = _draw(explained.generators, range(samples), size, cells, shown)
+    drawn, pages = _draw(explained.generators, range(samples), size, cells, shown), Pages()
 
-    def keep(part: slice) -> Tensor:
-        masks = _enlarged(drawn, part, size, cells).to(image.dtype)
-        logits = model.module(composite(explained.baseline, image, masks[:, None]))
-        outputs, flat = explained.score(logits, explained.targets.expand(len(logits))), masks.flatten(1)
-        return torch.cat([outputs @ flat, flat.sum(0), outputs]).double()
+    def keep(part: slice) -> tuple[Tensor, Tensor]:
+        masks = pages.like(image[None, :1], "masks", part.stop - part.start)
+        _enlarge(drawn, part, cells, masks.squeeze(1))
+        images = torch.lerp(explained.baseline, image, masks, out=pages.like(image[None], "images", len(masks)))
+        outputs = explained.score(model.module(images), explained.targets.expand(len(masks)))
+        return (torch.stack([outputs, torch.ones_like(outputs)]) @ masks.flatten(1)).double(), outputs.double()
 
     with torch.no_grad():
-        rows = list(in_batches(samples, model.layout, keep))
-    pixels = size[0] * size[1]
-    sums = sum((row[: 2 * pixels] for row in rows), torch.zeros(2 * pixels, device=image.device).double())
-    return sums.view(2, pixels), torch.cat([row[2 * pixels :] for row in rows])
+        sums, outputs = zip(*in_batches(samples, model.layout, keep), strict=True)
+    return torch.stack(sums).sum(0), torch.cat(outputs)
 
 
 def soft_masks(generators: Generators, numbers: range, size: tuple[int, int], cells: int, shown: float) -> Tensor:
     """The masks numbered `numbers` of one image, float32 (M, H, W) in [0, 1]."""
-    return _enlarged(_draw(generators, numbers, size, cells, shown), slice(None), size, cells)
+    masks = torch.empty(len(numbers), *size, device=generators.keys.device)
+    return _enlarge(_draw(generators, numbers, size, cells, shown), slice(None), cells, masks)
 
 
 _Drawn = tuple[Tensor, Tensor, Tensor]
@@ -101,10 +101,12 @@ def _draw(generators: Generators, numbers: range, size: tuple[int, int], cells: 
     return grids, down, across
 
 
-def _enlarged(drawn: _Drawn, part: slice, size: tuple[int, int], cells: int) -> Tensor:
+def _enlarge(drawn: _Drawn, part: slice, cells: int, masks: Tensor) -> Tensor:
+    """The masks of that part, written into `masks` (M, H, W)."""
     grids, down, across = (one[part] for one in drawn)
-    rows, columns = (_enlarging(length, cells, grids.device) for length in size)
-    return rows[down] @ grids @ columns[across].mT
+    rows, columns = (_enlarging(length, cells, grids.device) for length in masks.shape[1:])
+    # index_select copies whole matrices, five times as fast as rows[down]
+    return torch.bmm(rows.index_select(0, down) @ grids, columns.index_select(0, across).mT, out=masks)
 
 
 @cache

@@ -44,7 +44,7 @@ def exact_shapley(queue: MaskQueue, row: int) -> Shares:
 def every_coalition(size: int) -> Tensor:
     """All masks of `size` segments, bool (2^size, size); row 0 shows nothing and the last row everything."""
     codes = torch.arange(2**size, device="cpu")
-    return (codes[:, None] >> torch.arange(size, device="cpu")) % 2 == 1
+    return (codes[:, None] >> torch.arange(size, device="cpu")).bitwise_and_(1).bool()
 
 
 def ask(queue: MaskQueue, row: int, masks: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from audit.attributions.shapley_exact import Shares, ask, every_coalition
 from audit.errors import UsageError
-from audit.passes.masks import MaskQueue
+from audit.passes.masks import MaskQueue, first_of_each
 from audit.seeding import Generators
 
 
@@ -27,8 +27,8 @@ def kernel_shapley(queue: MaskQueue, row: int, generators: Generators, samples: 
     masks, weights = paired_masks(
         size, samples - 2, generators.select(torch.tensor([row], device=generators.keys.device))
     )
-    empty, whole = ask(queue, row, ends).tolist()
-    outputs = ask(queue, row, masks)
+    asked = ask(queue, row, torch.cat([ends, masks]))
+    (empty, whole), outputs = asked[:2].tolist(), asked[2:]
     queue.offer(row, masks)
     values, errors = constrained_regression(masks.double(), outputs - empty, weights, whole - empty)
     if len(masks) == 2**size - 2:
@@ -58,8 +58,8 @@ def paired_masks(size: int, budget: int, generator: Generators) -> tuple[Tensor,
 
 def kernel_weights(members: Tensor, size: int) -> Tensor:
     """The Shapley kernel of coalitions of `members` out of `size`, float64."""
-    ways = torch.tensor([float(math.comb(size, int(m))) for m in members], dtype=torch.float64, device="cpu")
-    return (size - 1) / (ways * members * (size - members))
+    ways = torch.tensor([float(math.comb(size, k)) for k in range(size + 1)], dtype=torch.float64, device="cpu")
+    return (size - 1) / (ways[members] * members * (size - members))
 
 
 def constrained_regression(masks: Tensor, gains: Tensor, weights: Tensor, total: float) -> tuple[Tensor, Tensor]:
@@ -76,12 +76,11 @@ def constrained_regression(masks: Tensor, gains: Tensor, weights: Tensor, total:
     )[0][:, 1:]
     reduced = masks @ basis
     rest = gains - masks.mean(1) * total
-    gram = (reduced * weights[:, None]).T @ reduced
-    solved = torch.linalg.lstsq(gram, (reduced * weights[:, None]).T @ rest[:, None], driver="gelsd").solution.squeeze(
-        1
-    )
+    weighted = reduced * weights[:, None]
+    gram = weighted.T @ reduced
+    solved = torch.linalg.lstsq(gram, weighted.T @ rest[:, None], driver="gelsd").solution.squeeze(1)
     residual = rest - reduced @ solved
-    lever = basis @ torch.linalg.pinv(gram, hermitian=True) @ (reduced * weights[:, None]).T
+    lever = basis @ torch.linalg.pinv(gram, hermitian=True) @ weighted.T
     freedom = max(1, len(masks) - size + 1)
     errors = ((lever * residual) ** 2).sum(1).sqrt() * math.sqrt(len(masks) / freedom)
     return basis @ solved + total / size, errors
@@ -96,7 +95,7 @@ def _subsets(size: int, members: int, take: int, exist: int, middle: bool, gener
     if take == exist:
         every = every_coalition_of(size, members)
         return every[every[:, 0]] if middle else every
-    found: dict[bytes, Tensor] = {}
+    found = torch.zeros(0, size, dtype=torch.bool, device="cpu")
     attempt = 0
     while len(found) < take:
         blocks = size // members
@@ -105,10 +104,10 @@ def _subsets(size: int, members: int, take: int, exist: int, middle: bool, gener
         masks = torch.zeros(len(chosen), size, dtype=torch.bool, device="cpu").scatter_(1, chosen, True)
         if middle:
             masks = masks ^ ~masks[:, :1]
-        for mask in masks:
-            found.setdefault(mask.numpy().tobytes(), mask)
+        found = torch.cat([found, masks])
+        found = found[first_of_each(found).sort()[0]]
         attempt += 1
-    return torch.stack(list(found.values())[:take])
+    return found[:take]
 
 
 def every_coalition_of(size: int, members: int) -> Tensor:

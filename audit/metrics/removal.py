@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue, composite, evaluate
+from audit.passes.masks import MaskQueue, evaluate_masked
 from audit.passes.scores import Output, score
 from audit.registry import metric
 from audit.types import Attributions, Images, Labels, Logits
@@ -46,15 +46,16 @@ def removal_curves(
 
     `orders` int64 (N, H x W), pixels first to last. The two ends are the same for all orders and forwarded once.
     """
-    count, pixels = len(images), images.shape[2] * images.shape[3]
-    bounds = torch.linspace(0, pixels, steps + 1, device=images.device, dtype=torch.float64).round().to(torch.int64)
+    pixels = images.shape[2] * images.shape[3]
+    bounds = torch.linspace(0, pixels, steps + 1, device=images.device, dtype=torch.float64).round().to(images.dtype)
     start, end = (images, fill) if mode == "deletion" else (fill, images)
-    ends = _scores(model, torch.cat([start, end]), targets.repeat(2), output).view(2, count)
     curves: dict[str, Tensor] = {}
     for name, order in orders.items():
-        ranks = order.argsort(1)
-        inner = _inner(model, start, end, ranks, bounds[1:-1], targets, output).view(count, steps - 1)
-        curves[name] = torch.cat([ends[0][:, None], inner, ends[1][:, None]], 1)
+        if not curves:
+            first = curves[name] = _heights(model, start, end, order, bounds, targets, output)
+        else:
+            inner = _heights(model, start, end, order, bounds[1:-1], targets, output)
+            curves[name] = torch.cat([first[:, :1], inner, first[:, -1:]], 1)
     return curves
 
 
@@ -77,35 +78,30 @@ def segment_curves(queue: MaskQueue, maps: Attributions, *, mode: Mode, steps: i
     return queue.scores(owners, padded).view(len(masks), steps + 1)
 
 
-def _inner(
+def _heights(
     model: ModelUnderTest,
     start: Images,
     end: Images,
-    ranks: Tensor,
+    order: Tensor,
     bounds: Tensor,
     targets: Labels,
     output: Output,
 ) -> Tensor:
-    """Rows run image by image, then step by step; the pixels ranked below a step's bound have changed."""
-    steps = len(bounds)
-    rows = torch.arange(len(start) * steps, device=start.device)
-    owner, step = rows // max(1, steps), rows % max(1, steps)
+    """The scores (N, bounds) after the pixels whose rank in `order` lies below each bound have changed."""
+    count = len(bounds)
+    owners = [row for row in range(len(start)) for _ in range(count)]
+    each = targets.repeat_interleave(count)
+    ranks = torch.zeros_like(order, dtype=bounds.dtype)
+    ranks.scatter_(1, order, torch.arange(order.shape[1], device=order.device, dtype=bounds.dtype).expand_as(order))
 
-    def compose(part: slice) -> Images:
-        who = owner[part]
-        changed = (ranks[who] < bounds[step[part]][:, None]).view(len(who), 1, *start.shape[2:])
-        return composite(start[who], end[who], changed)
+    def show(owner: int, part: slice, shown: Tensor) -> None:
+        changed = bounds[part.start - owner * count : part.stop - owner * count]
+        torch.lt(ranks[owner], changed[:, None], out=shown)
 
     def judge(logits: Logits, part: slice) -> Tensor:
-        return score(logits, targets[owner[part]], output)
+        return score(logits, each[part], output)
 
-    return evaluate(model, len(rows), compose, judge)
-
-
-def _scores(model: ModelUnderTest, images: Images, targets: Labels, output: Output) -> Tensor:
-    return evaluate(
-        model, len(images), lambda part: images[part], lambda logits, part: score(logits, targets[part], output)
-    )
+    return evaluate_masked(model, start, end, owners, show, judge).view(len(start), count)
 
 
 def _area(curves: Tensor) -> Tensor:

@@ -202,7 +202,7 @@ class _Counted(nn.Module):
     def forward(self, images: Images) -> Logits:
         if self.layout.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        normal = (images - self.mean) / self.std
+        normal = (images - self.mean).div_(self.std)
         outputs = self.net(normal)
         self.meter.forwards += self.draws * len(images)
         if not isinstance(outputs, Tensor):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from audit.models.batching import in_batches
@@ -17,6 +18,9 @@ Compose = Callable[[slice], Images]
 """`compose(part)` makes the images of that part of the queue, when their turn comes."""
 Judge = Callable[[Logits, slice], Tensor]
 """`judge(logits, part)` keeps what is wanted of them, rows in order."""
+Show = Callable[[int, slice, Tensor], object]
+"""`show(owner, part, shown)` writes the masks of that part of the queue, all of image `owner`, into `shown` (M, pixels),
+of the images' type: 1 where the image shows, 0 where its baseline does."""
 OwnedScore = Callable[[Logits, Labels], Tensor]
 """`score(logits, owners)`: one number a row, `owners` int64 naming each row's image."""
 
@@ -32,12 +36,26 @@ def evaluate(model: ModelUnderTest, count: int, compose: Compose, judge: Judge) 
     return torch.cat(parts) if parts else torch.zeros(0, device=model.device)
 
 
-def composite(baseline: Images, image: Images, shown: Tensor) -> Images:
-    """`image` where `shown` is 1 and `baseline` where it is 0, to the bit; all broadcast, `shown` (M, 1, H, W).
+def evaluate_masked(
+    model: ModelUnderTest, baseline: Images, images: Images, owners: Sequence[int], show: Show, judge: Judge
+) -> Tensor:
+    """`evaluate` for rows that each show a part of image `owners[row]` over its baseline, (N, C, H, W) both.
 
-    `lerp` is exact at both ends and, on a CPU, ten to thirty times faster than `where` on a broadcast mask.
+    Run by run of one image: its pixels are broadcast, never copied. `lerp` is exact where a mask is 0 or 1 and, on a
+    CPU, ten to thirty times faster than `where` on a broadcast mask.
     """
-    return torch.lerp(baseline, image, shown.to(image.dtype))
+    pages = Pages()
+
+    def compose(part: slice) -> Images:
+        composed = pages.like(images, "images", part.stop - part.start)
+        shown = pages.like(images[:, :1], "shown", len(composed))
+        for owner, start, stop in _runs(owners[part]):
+            mask = shown[start:stop]
+            show(owner, slice(part.start + start, part.start + stop), mask.flatten(1))
+            torch.lerp(baseline[owner], images[owner], mask, out=composed[start:stop])
+        return composed
+
+    return evaluate(model, len(owners), compose, judge)
 
 
 class MaskQueue:
@@ -55,6 +73,7 @@ class MaskQueue:
         self.baseline = baseline
         self.segments = segments
         self.flat_segments = segments.flatten(1)
+        self._pixels = self.flat_segments.to(torch.int32)
         self.sizes: list[int] = (self.flat_segments.amax(1) + 1).tolist()
         self.score = score
         self._offered: dict[int, list[Tensor]] = {}
@@ -76,7 +95,8 @@ class MaskQueue:
         """The different masks that earlier methods drew for image `owner`, bool (M, segments), on the CPU."""
         if owner not in self._offered:
             return torch.zeros(0, self.sizes[owner], dtype=torch.bool, device="cpu")
-        return torch.from_numpy(np.unique(torch.cat(self._offered[owner]).numpy(), axis=0))
+        offered = torch.cat(self._offered[owner])
+        return offered[first_of_each(offered)]
 
     def scores(self, owners: Labels, masks: Tensor) -> Tensor:
         """The score of each composite, float32 (M,); `owners` int64 (M,), `masks` bool (M, segments).
@@ -99,37 +119,26 @@ class MaskQueue:
     def _evaluate(self, owners: Labels, masks: Tensor, fresh: Tensor) -> None:
         """The scores of the masks at `fresh`, in the order of their places."""
         index = fresh.to(owners.device)
-        owners, masks = owners[index], masks[index]
-        listed, pages = owners.tolist(), _Pages()
-        new = evaluate(
-            self.model,
-            len(index),
-            lambda part: self._compose(listed[part], masks[part], pages),
-            lambda logits, part: self.score(logits, owners[part]).clone(),
-        )
-        self._known = torch.cat([self._known, new.to(self._known.dtype)])
+        owners, weights = owners[index], masks[index].to(self.images.dtype)
 
-    def _compose(self, owners: list[int], masks: Tensor, pages: _Pages) -> Images:
-        """Run by run of one image: its pixels and segments are then broadcast, never copied."""
-        images = pages.like(self.images, "images", len(owners))
-        shown = pages.like(self.images[:, :1], "shown", len(owners))
-        weights = masks.to(shown.dtype)
-        for owner, start, stop in _runs(owners):
-            part = shown[start:stop]
-            torch.index_select(weights[start:stop], 1, self.flat_segments[owner], out=part.view(stop - start, -1))
-            torch.lerp(self.baseline[owner], self.images[owner], part, out=images[start:stop])
-        return images
+        def show(owner: int, part: slice, shown: Tensor) -> None:
+            torch.index_select(weights[part], 1, self._pixels[owner], out=shown)
+
+        def judge(logits: Logits, part: slice) -> Tensor:
+            return self.score(logits, owners[part]).clone()
+
+        new = evaluate_masked(self.model, self.baseline, self.images, owners.tolist(), show, judge)
+        self._known = torch.cat([self._known, new.to(self._known.dtype)])
 
     def _keys(self, owners: Labels, masks: Tensor) -> list[bytes]:
         sizes = np.asarray(self.sizes)[owners.cpu().numpy()]
         meaningful = np.arange(masks.shape[1])[None] < sizes[:, None]
         bits = np.packbits(masks.cpu().numpy() & meaningful, axis=1)
         named = np.concatenate([owners.cpu().numpy().astype("<i4")[:, None].view(np.uint8), bits], axis=1)
-        buffer, width = named.tobytes(), named.shape[1]
-        return [buffer[start : start + width] for start in range(0, len(buffer), width)]
+        return _whole_rows(named).tolist()  # type: ignore[no-any-return]
 
 
-class _Pages:
+class Pages:
     """Memory that each batch writes over: at 224x224, fresh pages cost five times the pixels put on them."""
 
     def __init__(self) -> None:
@@ -142,10 +151,23 @@ class _Pages:
         return self._kept[name][:count]
 
 
-def _runs(owners: list[int]) -> Iterator[tuple[int, int, int]]:
+def first_of_each(masks: Tensor) -> Tensor:
+    """Where each different row of `masks` bool (M, n), on the CPU, stands first, int64; rows in ascending order.
+
+    Fourteen times as fast as `np.unique` with an axis, which compares rows bit by bit.
+    """
+    return torch.from_numpy(np.unique(_whole_rows(np.packbits(masks.numpy(), axis=1)), return_index=True)[1])
+
+
+def _whole_rows(rows: NDArray[np.uint8]) -> NDArray[np.void]:
+    """Each row's bytes as one value."""
+    return rows.view(f"V{rows.shape[1]}").ravel()
+
+
+def _runs(owners: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     """`(owner, start, stop)` of each stretch of equal owners."""
     start = 0
     for owner, run in groupby(owners):
-        stop = start + sum(1 for _ in run)
+        stop = start + len(list(run))
         yield owner, start, stop
         start = stop

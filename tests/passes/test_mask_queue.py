@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audit.models.under_test import ModelUnderTest
 from audit.passes.fills import fill_images
-from audit.passes.masks import MaskQueue, composite
+from audit.passes.masks import MaskQueue, evaluate_masked, first_of_each
 from audit.types import Batch
 
 
@@ -49,11 +50,31 @@ def test_scores_are_those_of_a_plain_loop(queue: MaskQueue) -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_composites_hold_either_pixel_to_the_bit(channels_last: bool) -> None:
     generator = torch.Generator().manual_seed(3)
-    image, baseline = (torch.rand(5, 3, 17, 13, generator=generator) * 10 ** (8 * power - 4) for power in (0, 1))
-    shown = torch.rand(5, 1, 17, 13, generator=generator) < 0.5
+    images, baseline = (torch.rand(2, 3, 17, 13, generator=generator) * 10 ** (8 * power - 4) for power in (0, 1))
+    masks = torch.rand(7, 17 * 13, generator=generator) < 0.5
+    owners = [0, 0, 1, 1, 1, 0, 1]
     if channels_last:
-        image = image.to(memory_format=torch.channels_last)
-    assert torch.equal(composite(baseline, image, shown), torch.where(shown, image, baseline))
+        images = images.to(memory_format=torch.channels_last)
+    model = ModelUnderTest(nn.Flatten(), classes=[str(i) for i in range(663)], input_shape=(3, 17, 13), device="cpu")
+    model.layout.batch_size = 4
+    found: list[Tensor] = []
+
+    def show(owner: int, part: slice, shown: Tensor) -> None:
+        assert owners[part] == [owner] * (part.stop - part.start)
+        shown.copy_(masks[part])
+
+    def judge(logits: Tensor, part: slice) -> Tensor:
+        found.append(logits)
+        return logits[:, 0]
+
+    evaluate_masked(model, baseline, images, owners, show, judge)
+    shown = masks.view(7, 1, 17, 13)
+    assert torch.equal(torch.cat(found).view(7, 3, 17, 13), torch.where(shown, images[owners], baseline[owners]))
+
+
+def test_different_masks_are_those_that_numpy_finds() -> None:
+    masks = torch.rand(400, 11, generator=torch.Generator().manual_seed(0)) < 0.2
+    assert first_of_each(masks).tolist() == np.unique(masks.numpy(), axis=0, return_index=True)[1].tolist()
 
 
 def test_a_failed_forward_leaves_the_queue_as_it_was(queue: MaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
