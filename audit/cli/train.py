@@ -17,6 +17,7 @@ def train(
     architecture: flag.Architecture = None,
     trust: flag.Trust = None,
     image_size: flag.ImageSize = None,
+    crop: flag.Crop = None,
     grayscale: flag.Grayscale = None,
     labels_map: flag.LabelsMap = None,
     strict: flag.Strict = None,
@@ -66,7 +67,16 @@ def train(
         from audit.config import load_config
 
         flags = flag.subject(
-            data=data, architecture=architecture, trust=trust, image_size=image_size, seed=seed, device=device
+            data=data,
+            architecture=architecture,
+            trust=trust,
+            image_size=image_size,
+            crop=crop,
+            grayscale=grayscale,
+            labels_map=labels_map,
+            strict=strict,
+            seed=seed,
+            device=device,
         ) | {
             "training.recipe": recipe,
             "training.epochs": epochs,

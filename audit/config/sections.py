@@ -41,6 +41,13 @@ class DataConfig(_Section):
         "archive:FILE, webdataset:DIR, hf:DIR, image:FILE=LABEL",
     )
     image_size: int | None = Field(None, ge=8, le=1024, description="resize to this height and width (folder data)")
+    crop: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="keep the middle square alone, this share of the shorter side (0.875 is ImageNet's 224 of 256); "
+        "the whole image is squeezed by default",
+    )
     grayscale: bool = Field(False, description="one channel instead of three (folder data)")
     train_examples: int | None = Field(None, ge=1, description="train on this many at most; all by default")
     labels_map: str | None = Field(None, description="a file that lists the classes in the model's order")

@@ -29,6 +29,9 @@ FORMATS: Mapping[str, tuple[str, str]] = {
 }
 """Each format: what reads it, and what must follow its colon."""
 
+PICTURES = ("folder", "manifest", "archive", "webdataset", "image", "hf")
+"""The formats whose images are picture files of any size."""
+
 
 def load_dataset(
     source: str,
@@ -38,15 +41,22 @@ def load_dataset(
     train_examples: int | None = None,
     strict: bool = False,
     labels_map: str | None = None,
+    crop: float | None = None,
 ) -> Dataset:
     """The data set `source` names ("sample", "mnist:DIR", "npz:FILE", ...), in the size and colour asked for.
 
     `train_examples` keeps at most that many training images, balanced over the classes. Unreadable images are
     skipped and told in `notes`; `strict` makes them an error. `labels_map` is a file that puts the classes into the
-    model's order. Raises DataError, or UsageError for an unknown format.
+    model's order; `crop` is the share of each picture that is kept (`Wish`). Raises DataError, or UsageError for an
+    unknown format.
     """
-    wish = Wish(image_size, grayscale, strict)
+    wish = Wish(image_size, grayscale, strict, crop)
     loader, place = _resolve(source)
+    if crop is not None and source.partition(":")[0] not in PICTURES:
+        raise DataError(
+            f"A crop was asked for, and the images of {source} are no picture files; one of {', '.join(PICTURES)} was "
+            "expected. Leave --crop out: these images are given as they are."
+        )
     dataset = fitted(loader(place, wish), wish)
     if labels_map is not None:
         dataset = relabelled(dataset, labels_map)

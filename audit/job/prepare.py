@@ -74,6 +74,7 @@ def prepare(config: RunConfig) -> Prepared:
         train_examples=data.train_examples,
         strict=data.strict,
         labels_map=data.labels_map,
+        crop=data.crop,
     )
     dataset = relabelled_for(dataset, data, config.model)
     model = with_pretrained(_resolved(config.model, dataset), dataset.shape[0])

@@ -1,3 +1,5 @@
+import ast
+import inspect
 import json
 import subprocess
 import sys
@@ -145,3 +147,21 @@ def test_a_wrong_invocation_gets_one_sentence_and_its_exit_code(case: str, tmp_p
 def test_typers_own_usage_errors_exit_2() -> None:
     assert call("run", "--no-such-flag").exit_code == 2
     assert call("launch").exit_code == 2
+
+
+def test_a_flag_that_is_offered_is_read() -> None:
+    for name in COMMANDS:
+        [command] = [one for one in app.registered_commands if (one.name or one.callback.__name__) == name]  # type: ignore[union-attr]
+        code = command.callback.__code__  # type: ignore[union-attr]
+        offered = code.co_varnames[: code.co_argcount]
+        body = ast.parse(inspect.getsource(command.callback)).body[0]  # type: ignore[arg-type]
+        read = {node.id for node in ast.walk(body) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        assert set(offered) <= read, f"audit {name} drops {set(offered) - read}"
+
+
+def test_plan_takes_every_flag_that_run_takes_of_what_is_measured() -> None:
+    def flags(name: str) -> set[str]:
+        [command] = [one for one in app.registered_commands if one.callback.__name__ == name]  # type: ignore[union-attr]
+        return set(inspect.signature(command.callback).parameters)  # type: ignore[arg-type]
+
+    assert flags("run") - flags("plan") == {"gate"}
