@@ -6,5 +6,7 @@ from __future__ import annotations
 def main() -> None:
     """Run the command line."""
     from audit.cli.app import app
+    from audit.cli.memory import keep_freed_memory
 
+    keep_freed_memory()
     app(prog_name="audit")

@@ -31,6 +31,14 @@ Data = Annotated[
     ),
 ]
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize folder images to this height and width.")]
+Crop = Annotated[
+    float | None,
+    typer.Option(
+        "--crop",
+        help="Keep the middle square of each picture, this share of its shorter side: .875 is ImageNet's 224 of 256.",
+        show_default="the whole, squeezed",
+    ),
+]
 Grayscale = Annotated[bool | None, typer.Option("--grayscale", help="One channel instead of three.")]
 LabelsMap = Annotated[
     str | None, typer.Option("--labels-map", help="A file that lists the classes in the model's order.")
@@ -79,6 +87,10 @@ EpsFlag = Annotated[
 ]
 Battery = Annotated[str | None, typer.Option("--battery", help="quick, standard, autoattack or full.")]
 Examples = Annotated[int | None, typer.Option("--examples", min=1, help="Attack and corrupt this many test images.")]
+Harden = Annotated[
+    bool | None,
+    typer.Option("--harden/--no-harden", help="Train a hardened model and audit it too.", show_default="harden"),
+]
 Pretrained = Annotated[
     str | None,
     typer.Option(
@@ -127,6 +139,7 @@ def subject(
     std: str | None = None,
     trust: Sequence[Path] | None,
     image_size: int | None = None,
+    crop: float | None = None,
     grayscale: bool | None = None,
     labels_map: str | None = None,
     strict: bool | None = None,
@@ -137,6 +150,7 @@ def subject(
     return {
         "data.source": data,
         "data.image_size": image_size,
+        "data.crop": crop,
         "data.grayscale": grayscale,
         "data.labels_map": labels_map,
         "data.strict": strict,
@@ -147,6 +161,33 @@ def subject(
         "model.trust": [{"path": str(path)} for path in trust] if trust else None,
         "seed": seed,
         "device": device,
+    }
+
+
+def measured(
+    *,
+    norm: str | None,
+    eps: str | None,
+    battery: str | None,
+    examples: int | None,
+    harden: bool | None,
+    only: Sequence[str] | None,
+    detail: str | None,
+    images: bool | None,
+) -> dict[str, Any]:
+    """The flags that say what is measured, by configuration key. Raises UsageError for an unknown detail."""
+    from audit.report.detail import settings_of
+
+    return {
+        "robustness.norm": norm,
+        "robustness.eps": eps,
+        "robustness.battery": battery,
+        "robustness.examples": examples,
+        "corruptions.examples": examples,
+        "hardening.enabled": harden,
+        "only": only or None,
+        "report.images": images,
+        **settings_of(detail),
     }
 
 

@@ -17,9 +17,23 @@ def plan(
     mean: flag.Mean = None,
     std: flag.Std = None,
     trust: flag.Trust = None,
+    image_size: flag.ImageSize = None,
+    crop: flag.Crop = None,
+    grayscale: flag.Grayscale = None,
+    labels_map: flag.LabelsMap = None,
+    strict: flag.Strict = None,
     preset: flag.Preset = None,
+    norm: flag.NormFlag = None,
+    eps: flag.EpsFlag = None,
+    battery: flag.Battery = None,
+    examples: flag.Examples = None,
+    harden: flag.Harden = None,
+    only: flag.Only = None,
+    detail: flag.Detail = None,
+    images: flag.Images = None,
     settings: flag.Set = None,
     seed: flag.Seed = None,
+    device: flag.Device = None,
     out: flag.Out = Path("audit-run"),
     as_json: flag.AsJson = False,
     quiet: flag.Quiet = False,
@@ -44,7 +58,28 @@ def plan(
         from audit.planning import make_plan
 
         flags = flag.subject(
-            data=data, model=model, architecture=architecture, mean=mean, std=std, trust=trust, seed=seed
+            data=data,
+            model=model,
+            architecture=architecture,
+            mean=mean,
+            std=std,
+            trust=trust,
+            image_size=image_size,
+            crop=crop,
+            grayscale=grayscale,
+            labels_map=labels_map,
+            strict=strict,
+            seed=seed,
+            device=device,
+        ) | flag.measured(
+            norm=norm,
+            eps=eps,
+            battery=battery,
+            examples=examples,
+            harden=harden,
+            only=only,
+            detail=detail,
+            images=images,
         )
         chosen = load_config(config, preset=preset, overrides=flag.overrides(flags, settings))
         prepared, store = prepare(chosen), RunFolder(out).store

@@ -25,6 +25,7 @@ def predict(
     image_size: Annotated[
         int | None, typer.Option("--image-size", help="The size of the model's images, where its file does not say.")
     ] = None,
+    crop: flag.Crop = None,
     grayscale: flag.Grayscale = None,
     labels_map: flag.LabelsMap = None,
     explain: Annotated[
@@ -62,6 +63,7 @@ def predict(
             std=std,
             trust=trust,
             image_size=image_size,
+            crop=crop,
             grayscale=grayscale,
             labels_map=labels_map,
             seed=seed,
@@ -69,7 +71,7 @@ def predict(
         )
         config = load_config(overrides=flag.overrides(flags))
         loaded = load_for_prediction(config.model, config.data, device=config.device, seed=config.seed)
-        found = predict_pictures(loaded, images, explain=explain, seed=config.seed)
+        found = predict_pictures(loaded, images, explain=explain, seed=config.seed, crop=config.data.crop)
         written = write_explanations(found, images, out)
         document = {"model": Path(model).name, "predictions": [_row(*one) for one in zip(found, written, strict=True)]}
         voice.give(document, lambda: _show(found, written, voice))

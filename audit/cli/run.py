@@ -20,6 +20,7 @@ def run(
     std: flag.Std = None,
     trust: flag.Trust = None,
     image_size: flag.ImageSize = None,
+    crop: flag.Crop = None,
     grayscale: flag.Grayscale = None,
     labels_map: flag.LabelsMap = None,
     strict: flag.Strict = None,
@@ -28,10 +29,7 @@ def run(
     eps: flag.EpsFlag = None,
     battery: flag.Battery = None,
     examples: flag.Examples = None,
-    harden: Annotated[
-        bool | None,
-        typer.Option("--harden/--no-harden", help="Train a hardened model and audit it too.", show_default="harden"),
-    ] = None,
+    harden: flag.Harden = None,
     only: flag.Only = None,
     detail: flag.Detail = None,
     images: flag.Images = None,
@@ -66,7 +64,6 @@ def run(
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.cli.jobs import Job, carry_out
         from audit.config import load_config
-        from audit.report.detail import settings_of
 
         flags = flag.subject(
             data=data,
@@ -76,22 +73,22 @@ def run(
             std=std,
             trust=trust,
             image_size=image_size,
+            crop=crop,
             grayscale=grayscale,
             labels_map=labels_map,
             strict=strict,
             seed=seed,
             device=device,
-        ) | {
-            "robustness.norm": norm,
-            "robustness.eps": eps,
-            "robustness.battery": battery,
-            "robustness.examples": examples,
-            "corruptions.examples": examples,
-            "hardening.enabled": harden,
-            "only": only or None,
-            "report.images": images,
-            **settings_of(detail),
-        }
+        ) | flag.measured(
+            norm=norm,
+            eps=eps,
+            battery=battery,
+            examples=examples,
+            harden=harden,
+            only=only,
+            detail=detail,
+            images=images,
+        )
         carry_out(
             Job(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out, gate=gate), voice
         )

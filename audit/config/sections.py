@@ -41,8 +41,14 @@ class DataConfig(_Section):
         "archive:FILE, webdataset:DIR, hf:DIR, image:FILE=LABEL",
     )
     image_size: int | None = Field(None, ge=8, le=1024, description="resize to this height and width (folder data)")
+    crop: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="keep the middle square alone, this share of the shorter side (0.875 is ImageNet's 224 of 256); "
+        "the whole image is squeezed by default",
+    )
     grayscale: bool = Field(False, description="one channel instead of three (folder data)")
-    crop: int | None = Field(None, ge=8, description="keep the middle window of this side, after resizing")
     rotate: float = Field(0.0, ge=-180, le=180, description="turn the evaluation images, degrees counter-clockwise")
     flip: Literal["none", "horizontal", "vertical"] = Field(
         "none", description="mirror the evaluation images: none, horizontal, vertical"

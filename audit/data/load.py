@@ -30,6 +30,9 @@ FORMATS: Mapping[str, tuple[str, str]] = {
 }
 """Each format: what reads it, and what must follow its colon."""
 
+PICTURES = ("folder", "manifest", "archive", "webdataset", "image", "hf")
+"""The formats whose images are picture files of any size: a crop is taken where each is decoded."""
+
 
 def load_dataset(
     source: str,
@@ -39,7 +42,7 @@ def load_dataset(
     train_examples: int | None = None,
     strict: bool = False,
     labels_map: str | None = None,
-    crop: int | None = None,
+    crop: float | None = None,
     rotate: float = 0.0,
     flip: Flip = "none",
 ) -> Dataset:
@@ -47,12 +50,15 @@ def load_dataset(
 
     `train_examples` keeps at most that many training images, balanced over the classes. Unreadable images are
     skipped and told in `notes`; `strict` makes them an error. `labels_map` is a file that puts the classes into the
-    model's order; `crop`, `rotate` and `flip` as `Preprocessing` says. Raises DataError, or
-    UsageError for an unknown format.
+    model's order; `crop` is the share of each picture that is kept (`Wish`), `rotate` and `flip` as `Preprocessing`
+    says. Raises DataError, or UsageError for an unknown format.
     """
-    wish = Wish(image_size, grayscale, strict)
+    wish = Wish(image_size, grayscale, strict, crop)
     loader, place = _resolve(source)
-    dataset = preprocessed(fitted(loader(place, wish), wish), Preprocessing(crop, rotate, flip))
+    dataset = loader(place, wish)
+    if source.partition(":")[0] not in PICTURES:
+        dataset = preprocessed(dataset, Preprocessing(crop))
+    dataset = preprocessed(fitted(dataset, wish), Preprocessing(None, rotate, flip))
     if labels_map is not None:
         dataset = relabelled(dataset, labels_map)
     if dataset.train is None or train_examples is None:

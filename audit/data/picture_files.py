@@ -71,8 +71,8 @@ def picture_dataset(
     kept = {part: good for part, (good, _) in surveys.items()}
     everything = [one for good in kept.values() for one in good]
     maskless = list(_without_mask(everything, strict=wish.strict))
-    size, resized = _common_size(everything, wish.image_size)
-    splits = {part: _split(read, good, size, wish.grayscale) for part, good in kept.items()}
+    size, resized = _common_size(everything, wish)
+    splits = {part: _split(read, good, size, wish) for part, good in kept.items()}
     said = (*notes, *_skipped(lost), *maskless, *resized, *_repairs(everything), *_colour(everything, wish))
     shape = (1 if wish.grayscale else 3, *size)
     return Dataset(name, classes, shape, splits["test"], splits.get("train"), said)
@@ -141,16 +141,16 @@ def _judge(
             )
 
 
-def _split(read: Read, kept: Sequence[_Kept], size: tuple[int, int], grayscale: bool) -> Split:
+def _split(read: Read, kept: Sequence[_Kept], size: tuple[int, int], wish: Wish) -> Split:
     names = tuple(one.file.name for one in kept)
     known = b"".join(one.sha256 for one in kept)
 
     def picture(position: int) -> NDArray[np.uint8]:
         sha256 = known[32 * position : 32 * position + 32]
-        return _read_again(read, names[position], sha256, size, grayscale)
+        return _read_again(read, names[position], sha256, size, wish)
 
     def fetch(index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        pixels = np.empty((len(index), 1 if grayscale else 3, *size), np.uint8)
+        pixels = np.empty((len(index), 1 if wish.grayscale else 3, *size), np.uint8)
         with careful():
             for row, one in enumerate(_in_threads(picture, index.tolist())):
                 pixels[row] = one
@@ -160,18 +160,20 @@ def _split(read: Read, kept: Sequence[_Kept], size: tuple[int, int], grayscale: 
         labels=np.array([one.file.label for one in kept], dtype=np.int64),
         ids=tuple(printable(name) for name in names),
         fetch=fetch,
-        fingerprint=_fingerprint(kept, size, grayscale),
-        masks=_masks(read, kept, size) if any(one.mask for one in kept) else None,
+        fingerprint=_fingerprint(kept, size, wish),
+        masks=_masks(read, kept, size, wish.crop) if any(one.mask for one in kept) else None,
     )
 
 
-def _masks(read: Read, kept: Sequence[_Kept], size: tuple[int, int]) -> FetchMasks:
+def _masks(read: Read, kept: Sequence[_Kept], size: tuple[int, int], crop: float | None) -> FetchMasks:
     names = tuple(one.file.mask if one.mask else "" for one in kept)
     known = {one.file.mask: one.mask for one in kept if one.mask}
 
     def mask(position: int) -> NDArray[np.bool_]:
         name = names[position]
-        return decode_mask(_bytes_again(read, name, known[name]), size) if name else np.zeros(size, np.bool_)
+        if not name:
+            return np.zeros(size, np.bool_)
+        return decode_mask(_bytes_again(read, name, known[name]), size, crop=crop)
 
     def fetch(index: NDArray[np.int64]) -> NDArray[np.bool_]:
         with careful():
@@ -182,9 +184,9 @@ def _masks(read: Read, kept: Sequence[_Kept], size: tuple[int, int]) -> FetchMas
     return fetch
 
 
-def _read_again(read: Read, name: str, sha256: bytes, size: tuple[int, int], grayscale: bool) -> NDArray[np.uint8]:
+def _read_again(read: Read, name: str, sha256: bytes, size: tuple[int, int], wish: Wish) -> NDArray[np.uint8]:
     try:
-        return decode(_bytes_again(read, name, sha256), size, grayscale=grayscale)
+        return decode(_bytes_again(read, name, sha256), size, grayscale=wish.grayscale, crop=wish.crop)
     except (OSError, Unreadable) as fault:
         raise DataError(
             f"{printable(name)} was readable and is no more ({fault}); check the disk and run again."
@@ -206,14 +208,20 @@ def _in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
             yield from pool.map(work, items[start : start + _AT_ONCE])
 
 
-def _common_size(kept: Sequence[_Kept], wanted: int | None) -> tuple[tuple[int, int], tuple[str, ...]]:
-    counts = Counter(one.seen.size for one in kept)
+def _common_size(kept: Sequence[_Kept], wish: Wish) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """(height, width) that every image gets, and what is said of it."""
+    wanted, counts = wish.image_size, Counter(one.seen.size for one in kept)
     size = (wanted, wanted) if wanted else max(counts, key=lambda s: (counts[s], s))
+    if wish.crop is not None and not wanted:
+        size = (max(1, round(wish.crop * min(size))),) * 2
     if max(size) > _LARGEST_SIDE:
         raise DataError(
             f"Most images are {size[0]}x{size[1]} (height x width), larger than a classifier is given; say the size it "
             "works on with --image-size."
         )
+    if wish.crop is not None:
+        what = f"The middle of each image, {wish.crop:.3g} of its shorter side"
+        return size, (f"{what}, was cut out and given as {size[0]}x{size[1]}.",)
     others = sum(n for s, n in counts.items() if s != size)
     why = "" if wanted else ", the commonest size"
     return size, (f"{others} of {len(kept)} images were resized to {size[0]}x{size[1]}{why}.",) if others else ()
@@ -247,8 +255,10 @@ def _colour(kept: Sequence[_Kept], wish: Wish) -> Iterator[str]:
         yield "Every image is grey and is given as three equal channels; --grayscale gives one."
 
 
-def _fingerprint(kept: Sequence[_Kept], size: tuple[int, int], grayscale: bool) -> str:
-    digest = hashlib.sha256(repr((_DECODER, size, grayscale)).encode())
+def _fingerprint(kept: Sequence[_Kept], size: tuple[int, int], wish: Wish) -> str:
+    digest = hashlib.sha256(repr((_DECODER, size, wish.grayscale)).encode())
+    if wish.crop is not None:
+        digest.update(f"crop {wish.crop!r}".encode())
     for one in kept:
         digest.update(repr((one.file.name, one.file.label)).encode() + one.sha256 + one.mask)
     return digest.hexdigest()

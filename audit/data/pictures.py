@@ -62,21 +62,34 @@ def look(body: bytes) -> Sighting:
     return Sighting((height, width), grey, repairs)
 
 
-def decode(body: bytes, size: tuple[int, int], *, grayscale: bool) -> NDArray[np.uint8]:
+def decode(body: bytes, size: tuple[int, int], *, grayscale: bool, crop: float | None = None) -> NDArray[np.uint8]:
     """Upright pixels, uint8 (C, height, width), resized to `size` (height, width) by antialiased bilinear filtering.
 
-    C is 1 with `grayscale`, else 3. Alpha is dropped, as torchvision and Keras drop it. Raises Unreadable.
+    C is 1 with `grayscale`, else 3; with `crop` only the `middle` is taken. Alpha is dropped, as torchvision and Keras
+    drop it. Raises Unreadable.
     """
     with _opened(body) as picture:
         upright = _eight_bit(ImageOps.exif_transpose(picture)).convert("L" if grayscale else "RGB")
     height, width = size
-    if (upright.height, upright.width) != size:
-        upright = upright.resize((width, height), Image.Resampling.BILINEAR)
+    box = None if crop is None else middle((upright.height, upright.width), size, crop)
+    if box is not None or (upright.height, upright.width) != size:
+        upright = upright.resize((width, height), Image.Resampling.BILINEAR, box=box)
     pixels = np.asarray(upright, dtype=np.uint8)
     return pixels[None] if grayscale else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def decode_mask(body: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
+def middle(picture: tuple[int, int], size: tuple[int, int], crop: float) -> tuple[float, float, float, float]:
+    """(left, upper, right, lower) of the middle of a `picture` of (height, width): the share `crop` of the sides of the
+    largest rectangle with the proportions of `size`. ImageNet's usual 224 of 256 pixels is 0.875."""
+    height, width = size
+    scale = crop * min(picture[0] / height, picture[1] / width)
+    upper, left = (picture[0] - scale * height) / 2, (picture[1] - scale * width) / 2
+    if abs(scale - 1) * max(size) < 0.5:  # whole pixels as they are: half a pixel beside them would blur
+        scale, upper, left = 1.0, float(int(upper)), float(int(left))
+    return left, upper, left + scale * width, upper + scale * height
+
+
+def decode_mask(body: bytes, size: tuple[int, int], *, crop: float | None = None) -> NDArray[np.bool_]:
     """Where the picture is brighter than half its brightest pixel, bool (height, width): the nearest pixel's answer.
 
     A picture that is black all over marks nothing. Raises Unreadable.
@@ -86,7 +99,8 @@ def decode_mask(body: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
     grey = np.asarray(upright, dtype=np.int64)
     marked = Image.fromarray((2 * grey > grey.max()).astype(np.uint8))
     height, width = size
-    return np.asarray(marked.resize((width, height), Image.Resampling.NEAREST), dtype=bool)
+    box = None if crop is None else middle((marked.height, marked.width), size, crop)
+    return np.asarray(marked.resize((width, height), Image.Resampling.NEAREST, box=box), dtype=bool)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""How evaluation images are prepared once they have their size: the middle cut out, turned, mirrored."""
+"""How arrays of images are prepared: the middle cut out; those for evaluation turned and mirrored."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,46 +14,43 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from audit.data.dataset import Dataset, Split, derived
-from audit.errors import DataError
 
 Flip = Literal["none", "horizontal", "vertical"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """`crop` the side in pixels of the middle window that is kept, of training images too, as both must have one size;
-    then, of evaluation images alone, `rotate` in degrees counter-clockwise, edges repeated outside, and `flip`, which
-    mirrors left and right (horizontal) or top and bottom (vertical)."""
+    """`crop` the side of the middle square that is kept, a share of the shorter side, of training images too, as both
+    must have one size; then, of evaluation images alone, `rotate` in degrees counter-clockwise, edges repeated outside,
+    and `flip`, which mirrors left and right (horizontal) or top and bottom (vertical)."""
 
-    crop: int | None = None
+    crop: float | None = None
     rotate: float = 0.0
     flip: Flip = "none"
 
 
 def preprocessed(dataset: Dataset, wish: Preprocessing) -> Dataset:
-    """`dataset` as wished, masks along with their images; unchanged where nothing is asked. Raises DataError for a crop
-    larger than the images."""
-    channels, height, width = dataset.shape
-    if wish.crop is not None and wish.crop > min(height, width):
-        raise DataError(
-            f"A crop of {wish.crop} pixels does not fit images of {height}x{width}; give a smaller data.crop, or a "
-            "larger --image-size."
-        )
+    """`dataset` as wished, masks along with their images; unchanged where nothing is asked."""
     if wish == Preprocessing():
         return dataset
     train = replace(wish, rotate=0.0, flip="none")
-    side = wish.crop
+    channels, *sides = dataset.shape
+    side = None if wish.crop is None else _side(wish.crop, sides)
     return replace(
         dataset,
         shape=dataset.shape if side is None else (channels, side, side),
         test=_prepared(dataset.test, wish),
         train=None if dataset.train is None else _prepared(dataset.train, train),
-        notes=(*dataset.notes, *_told(wish)),
+        notes=(*dataset.notes, *_told(wish, side)),
     )
 
 
-def _told(wish: Preprocessing) -> list[str]:
-    said = [] if wish.crop is None else [f"The middle {wish.crop}x{wish.crop} pixels of every image are used."]
+def _side(crop: float, sides: Sequence[int]) -> int:
+    return max(1, round(crop * min(sides)))
+
+
+def _told(wish: Preprocessing, side: int | None) -> list[str]:
+    said = [] if side is None else [f"The middle {side}x{side} pixels of every image are used."]
     if wish.rotate:
         said.append(f"Evaluation images are turned by {wish.rotate:g} degrees counter-clockwise.")
     if wish.flip != "none":
@@ -89,8 +87,9 @@ def _prepared(split: Split, wish: Preprocessing) -> Split:
 def _changed(images: Tensor, wish: Preprocessing, mode: Literal["bilinear", "nearest"]) -> Tensor:
     """Images (N, C, H, W), cropped, turned and mirrored in this order."""
     if wish.crop is not None:
-        top, left = ((side - wish.crop) // 2 for side in images.shape[2:])
-        images = images[:, :, top : top + wish.crop, left : left + wish.crop]
+        side = _side(wish.crop, images.shape[2:])
+        top, left = ((whole - side) // 2 for whole in images.shape[2:])
+        images = images[:, :, top : top + side, left : left + side]
     if wish.rotate:
         images = _turned(images, wish.rotate, mode)
     if wish.flip != "none":

@@ -12,11 +12,13 @@ from audit.data.dataset import Dataset
 @dataclass(frozen=True)
 class Wish:
     """`image_size` is the height and width in pixels (None: as they are); `strict` makes an unreadable image an
-    error where it is otherwise skipped, counted and listed."""
+    error where it is otherwise skipped, counted and listed; `crop` keeps the middle of each picture alone, that share
+    of the largest rectangle of the size's proportions (None: the whole picture, squeezed)."""
 
     image_size: int | None = None
     grayscale: bool = False
     strict: bool = False
+    crop: float | None = None
 
 
 Loader: TypeAlias = Callable[[str, Wish], Dataset]

@@ -14,6 +14,7 @@ _FLAGS = {
     "device": "--device",
     "data.source": "--data",
     "data.image_size": "--image-size",
+    "data.crop": "--crop",
     "model.weights": "--model",
     "model.architecture": "--architecture",
     "robustness.norm": "--norm",

@@ -70,23 +70,28 @@ def load_for_prediction(model: ModelConfig, data: DataConfig, *, device: str, se
     )
 
 
-def read_pictures(paths: Sequence[Path], shape: Shape) -> Images:
-    """The pictures at `paths`, upright and resized, float32 (N, C, H, W) in [0, 1]. Raises DataError for the first
-    that cannot be read."""
+def read_pictures(paths: Sequence[Path], shape: Shape, crop: float | None = None) -> Images:
+    """The pictures at `paths`, upright and resized, perhaps their middle alone (`Wish.crop`), float32 (N, C, H, W) in
+    [0, 1]. Raises DataError for the first that cannot be read."""
     with careful():
-        pixels = [torch.from_numpy(_pixels(path, shape)) for path in paths]
+        pixels = [torch.from_numpy(_pixels(path, shape, crop)) for path in paths]
     return torch.stack(pixels).to(torch.float32) / 255
 
 
 def predict(
-    model: ModelUnderTest, paths: Sequence[Path], *, explain: str = "auto", seed: int = 0
+    model: ModelUnderTest,
+    paths: Sequence[Path],
+    *,
+    explain: str = "auto",
+    seed: int = 0,
+    crop: float | None = None,
 ) -> tuple[Prediction, ...]:
     """What `model` says of each picture, explained by the method `explain` ("auto": see `AUTO`; "none").
 
     Raises DataError for an unreadable picture, UsageError for an unknown method.
     """
     methods = AUTO if explain == "auto" else () if explain == "none" else (find("attribution", explain).name,)
-    images = read_pictures(paths, model.input_shape).to(model.device)
+    images = read_pictures(paths, model.input_shape, crop).to(model.device)
     probabilities = model.logits(images).softmax(1).tolist()
     return tuple(
         _prediction(model, printable(path.name), images[i : i + 1], probabilities[i], methods, seed)
@@ -141,9 +146,9 @@ def _named(weights: str) -> tuple[tuple[str, ...], Shape | None]:
     return tuple(json.loads(header["classes"])), (channels, height, width)
 
 
-def _pixels(path: Path, shape: Shape) -> NDArray[np.uint8]:
+def _pixels(path: Path, shape: Shape, crop: float | None) -> NDArray[np.uint8]:
     try:
-        return decode(path.read_bytes(), shape[1:], grayscale=shape[0] == 1)
+        return decode(path.read_bytes(), shape[1:], grayscale=shape[0] == 1, crop=crop)
     except Unreadable as fault:
         raise DataError(f"{printable(path.name)} is unreadable: {fault}. Give another picture.") from fault
     except OSError as fault:

@@ -134,6 +134,14 @@ def _size(given: Mapping[str, Any]) -> int | None:
     return _side(given.get("size")) if given.get("do_resize", True) else None
 
 
+def _kept(given: Mapping[str, Any]) -> float | None:
+    """The share of the shorter side that the centre crop leaves; None where the numbers do not say."""
+    if isinstance(given.get("crop_pct"), float) and 0 < given["crop_pct"] <= 1:
+        return float(given["crop_pct"])
+    cut, whole = _side(given.get("crop_size")), _side(given.get("size"))
+    return cut / whole if cut and whole and cut <= whole else None
+
+
 def _side(size: Any) -> int | None:
     if isinstance(size, Mapping):
         sides = {size[key] for key in ("height", "width", "shortest_edge") if isinstance(size.get(key), int)}
@@ -145,7 +153,9 @@ def _side(size: Any) -> int | None:
 
 def _notes(given: Mapping[str, Any], name: str) -> Iterator[str]:
     if given.get("do_center_crop") or given.get("crop_pct"):
-        yield f"{name} was made for the middle of each image; the whole image is resized here, nothing is cut off."
+        share = _kept(given)
+        flag = f"--crop {share:.3g}" if share else "--crop"
+        yield f"{name} was made for the middle of each image: {flag} cuts it out, else the whole image is resized."
     if given.get("do_flip_channel_order"):
         yield f"{name} takes BGR: channels are reversed for it."
 

@@ -1,4 +1,5 @@
 import ast
+import inspect
 import json
 import subprocess
 import sys
@@ -156,3 +157,11 @@ def test_a_wrong_invocation_gets_one_sentence_and_its_exit_code(case: str, tmp_p
 def test_typers_own_usage_errors_exit_2() -> None:
     assert call("run", "--no-such-flag").exit_code == 2
     assert call("launch").exit_code == 2
+
+
+def test_plan_takes_every_flag_that_run_takes_of_what_is_measured() -> None:
+    def flags(name: str) -> set[str]:
+        [command] = [one for one in app.registered_commands if one.callback.__name__ == name]  # type: ignore[union-attr]
+        return set(inspect.signature(command.callback).parameters)  # type: ignore[arg-type]
+
+    assert flags("run") - flags("plan") == {"gate"}

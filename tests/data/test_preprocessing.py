@@ -14,7 +14,6 @@ from audit.data.arrays import array_split
 from audit.data.dataset import Dataset
 from audit.data.load import load_dataset
 from audit.data.preprocessing import Preprocessing, preprocessed
-from audit.errors import DataError
 from audit.job.prepare import prepare
 
 RNG = np.random.default_rng(0)
@@ -36,7 +35,7 @@ def pixels_of(dataset: Dataset, part: str = "test") -> NDArray[np.uint8]:
 
 def test_the_middle_is_cut_out_of_both_parts() -> None:
     pixels = RNG.integers(0, 256, (4, 3, 9, 12), dtype=np.uint8)
-    found = preprocessed(made(pixels), Preprocessing(crop=6))
+    found = preprocessed(made(pixels), Preprocessing(crop=2 / 3))
     assert found.shape == (3, 6, 6) and "middle 6x6" in found.notes[0]
     for part in ("test", "train"):
         assert np.array_equal(pixels_of(found, part), pixels[:, :, 1:7, 3:9])
@@ -84,17 +83,15 @@ def test_floats_stay_floats_and_nothing_asked_is_nothing_changed() -> None:
     assert pixels_of(preprocessed(whole, Preprocessing(rotate=17.0))).dtype == np.float32
 
 
-def test_size_then_crop_then_turn_reach_a_run_by_the_configuration() -> None:
-    data = load_dataset("digits", image_size=16, crop=12, rotate=180.0, flip="vertical")
+def test_crop_then_size_then_turn_reach_a_run_by_the_configuration() -> None:
+    data = load_dataset("digits", image_size=12, crop=0.75, rotate=180.0, flip="vertical")
     assert data.shape == (1, 12, 12) and len(data.notes) == 4
-    plain = load_dataset("digits", image_size=16)
-    expected = plain.test.batch(slice(0, 5)).images[:, :, 2:14, 2:14].flip(3)
-    assert torch.equal(data.test.batch(slice(0, 5)).images, expected)
-    wanted = {"source": "digits", "image_size": 16, "crop": 12, "rotate": 180, "flip": "vertical"}
+    middle = load_dataset("digits", crop=0.75)
+    assert middle.shape == (1, 6, 6)
+    plain = load_dataset("digits").test.batch(slice(0, 5)).images
+    assert torch.equal(middle.test.batch(slice(0, 5)).images, plain[:, :, 1:7, 1:7])
+    sized = load_dataset("digits", image_size=12, crop=0.75).test.batch(slice(0, 5)).images
+    assert torch.equal(data.test.batch(slice(0, 5)).images, sized.flip(3))
+    wanted = {"source": "digits", "image_size": 12, "crop": 0.75, "rotate": 180, "flip": "vertical"}
     prepared = prepare(load_config(overrides={"data": wanted, "device": "cpu"}))
     assert prepared.subject.test == data.test.fingerprint and prepared.subject.shape == (1, 12, 12)
-
-
-def test_a_crop_larger_than_the_images_is_refused() -> None:
-    with pytest.raises(DataError, match=r"crop of 9 pixels does not fit images of 8x8.*data\.crop"):
-        load_dataset("digits", crop=9)

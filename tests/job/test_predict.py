@@ -75,6 +75,18 @@ def test_several_pictures_and_a_method_by_name(checkpoint: Path, picture: Path, 
     ]
 
 
+def test_a_crop_predicts_the_middle_alone(checkpoint: Path, picture: Path, tmp_path: Path) -> None:
+    with Image.open(picture) as opened:
+        framed = Image.new("L", (36, 24), 255)
+        framed.paste(opened, (12, 6))
+    framed.save(tmp_path / "framed.png")
+    plain, cut, whole = (
+        json.loads(call(*words, "--model", checkpoint, "--explain", "none", "--json").stdout)["predictions"][0]["top"]
+        for words in ((picture,), (tmp_path / "framed.png", "--crop", 0.5), (tmp_path / "framed.png",))
+    )
+    assert cut == plain != whole
+
+
 def test_none_explains_nothing_and_writes_nothing(checkpoint: Path, picture: Path, tmp_path: Path) -> None:
     shown = call(picture, "--model", checkpoint, "--out", tmp_path / "maps", "--explain", "none", "--json")
     assert json.loads(shown.stdout)["predictions"][0]["explanation"] is None

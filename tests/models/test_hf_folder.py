@@ -245,6 +245,19 @@ def test_the_size_is_what_reaches_the_net(given: dict[str, Any], size: int | Non
     assert preparation(f"hf:{folder}").size == size
 
 
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [
+        ({"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 224}, "--crop 0.875 cuts"),
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.9}, "--crop 0.9 cuts"),
+        ({"do_center_crop": True}, ": --crop cuts"),
+    ],
+)
+def test_a_centre_crop_is_told_with_the_flag_that_does_it(given: dict[str, Any], flag: str, folder: Path) -> None:
+    (folder / "preprocessor_config.json").write_text(json.dumps(given))
+    assert any(flag in note for note in preparation(f"hf:{folder}").notes)
+
+
 def test_reversed_channels_are_turned_for_the_net(folder: Path) -> None:
     images = torch.rand(2, 3, SIDE, SIDE)
     expected = load(folder).module(images.flip(1))
