@@ -46,7 +46,7 @@ def carry_out(job: Job, voice: Voice) -> Outcome:
                 told=lambda prepared: _introduce(prepared, voice),
             )
         except Interrupted as fault:
-            raise Interrupted(f"{fault} Go on with: {_this_command()}") from None
+            raise Interrupted(f"{fault} Go on with: {this_command()}") from None
     voice.give(_as_document(outcome), lambda: _show(outcome, voice))
     code = exit_code(outcome, gate=job.gate)
     if code:
@@ -104,5 +104,7 @@ def _as_document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _this_command() -> str:
-    return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "python -m audit"), *sys.argv[1:]])
+def this_command() -> str:
+    """What a shell runs again, word for word."""
+    called = Path(sys.argv[0]).name
+    return shlex.join([*(["python", "-m", "audit"] if called == "__main__.py" else [called]), *sys.argv[1:]])

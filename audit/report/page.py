@@ -120,8 +120,8 @@ def _methods(document: AuditDocument) -> tuple[str, ...]:
 
 
 def _recalls(parts: Sequence[AccuracyPart]) -> tuple[tuple[str, tuple[ClassRow, ...]], ...]:
-    """Each class with its row in every model, the one the first model finds least often first."""
-    lines = zip(*(part.per_class for part in parts), strict=True) if parts else ()
+    """Each class that has images with its row in every model, the one the first model finds least often first."""
+    lines = zip(*([row for row in part.per_class if row.support] for part in parts), strict=True) if parts else ()
     return tuple((rows[0].name, rows) for rows in sorted(lines, key=lambda rows: rows[0].recall))
 
 

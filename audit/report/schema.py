@@ -72,6 +72,14 @@ class ClassRow(Part):
     support: int
 
 
+class Mistake(Part):
+    """How many of the images of one class were taken for another."""
+
+    label: str
+    prediction: str
+    count: int
+
+
 class ReliabilityBin(Part):
     """Predictions whose confidence lies in (low, high]: how many, how confident, how often right."""
 
@@ -83,12 +91,15 @@ class ReliabilityBin(Part):
 
 
 class AccuracyPart(Part):
-    """Clean accuracy, by class, and calibration of one model."""
+    """Clean accuracy, by class, and calibration of one model: the classes that have images, and the confusion matrix,
+    empty for many classes. `mistakes` then lists the commonest, `mistaken` counts the images they stand for."""
 
     role: str
     accuracy: Share
     per_class: list[ClassRow]
     confusion: list[list[int]]
+    mistakes: list[Mistake] = Field(default_factory=list)
+    mistaken: int = 0
     calibration_error: float
     reliability: list[ReliabilityBin]
     cost: Cost

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_run import made_config, made_dossier, made_facts, made_page, made_page_of
+from made_run import made_config, made_document, made_dossier, made_facts, made_page, made_page_of
 
 from audit.report.document import build_document
 from audit.report.html import render_html
@@ -189,3 +189,11 @@ def test_axe_finds_no_violation(open_page: Open, report: str, scheme: str) -> No
     page.add_script_tag(content=Path(str(place)).read_text(encoding="utf-8"))
     found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']})")
     assert [(v["id"], v["nodes"][0]["html"]) for v in found["violations"]] == []
+
+
+def test_the_hash_of_trusted_code_wraps_on_a_phone(open_page: Open) -> None:
+    document = made_document()
+    trusted = [{"path": "net.py", "sha256": "0123456789abcdef" * 4}]
+    protocol = document.protocol.model_copy(update={"trusted": trusted})
+    page = open_page(render_html(document.model_copy(update={"protocol": protocol})), **PHONE).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,6 +1,7 @@
 import ast
 import inspect
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -165,3 +166,13 @@ def test_plan_takes_every_flag_that_run_takes_of_what_is_measured() -> None:
         return set(inspect.signature(command.callback).parameters)  # type: ignore[arg-type]
 
     assert flags("run") - flags("plan") == {"gate"}
+
+
+@pytest.mark.parametrize(
+    ("called", "words"), [("/lib/audit/__main__.py", ["python", "-m", "audit"]), ("/bin/audit", ["audit"])]
+)
+def test_the_command_that_resumes_can_be_pasted(called: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit.cli.jobs import this_command
+
+    monkeypatch.setattr(sys, "argv", [called, "run", "--out", "my run"])
+    assert shlex.split(this_command()) == [*words, "run", "--out", "my run"]

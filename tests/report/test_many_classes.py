@@ -1,0 +1,53 @@
+"""A thousand classes, most of them without an image: what was not measured is absent, and the page stays small."""
+
+from __future__ import annotations
+
+import numpy as np
+from made_entries import accuracy_entry
+from made_run import made_config, made_facts
+
+from audit.dossier import Dossier
+from audit.evidence import Evidence
+from audit.plan import AuditPlan
+from audit.report.document import build_document, to_json
+from audit.report.html import render_html
+from audit.report.schema import AuditDocument
+
+NAMES = tuple(f"kind {i}" for i in range(1000))
+
+
+def document() -> AuditDocument:
+    """Labels are every tenth of the first 600 classes; every third image is taken for the class after its own."""
+    task, made = accuracy_entry("standard", 1.0, count=120)
+    labels = np.arange(120) % 60 * 10
+    logits = np.zeros((120, 1000), np.float32)
+    logits[np.arange(120), labels + (np.arange(120) % 3 == 0)] = 5
+    correct = logits.argmax(1) == labels
+    measured = tuple(type(one)(one.name, one.unit, one.better, correct) for one in made.measurements)
+    evidence = Evidence(made.cell, "measured", measured, arrays={"logits": logits, "labels": labels})
+    dossier = Dossier(AuditPlan((task,)), {task.cell.key: evidence})
+    return build_document(dossier, made_config(report={"images": False}), made_facts(classes=NAMES))
+
+
+def test_a_class_without_images_has_no_recall() -> None:
+    (part,) = document().accuracy
+    assert [row.name for row in part.per_class] == [f"kind {i}" for i in range(0, 600, 10)]
+    assert {row.support for row in part.per_class} == {2}
+
+
+def test_many_classes_give_their_commonest_mistakes_instead_of_a_matrix() -> None:
+    (part,) = document().accuracy
+    assert part.confusion == [] and part.mistaken == 40
+    assert [(one.label, one.prediction, one.count) for one in part.mistakes[:2]] == [
+        ("kind 0", "kind 1", 2),
+        ("kind 30", "kind 31", 2),
+    ]
+    assert sum(one.count for one in part.mistakes) == 40
+
+
+def test_the_document_and_the_page_stay_small_and_say_what_is_absent() -> None:
+    built = document()
+    page = render_html(built)
+    assert len(to_json(built)) < 300_000 and len(page) < 1_500_000
+    assert "60 of the model&#39;s 1,000 classes have images here" in page
+    assert "Commonest mistakes of the standard model" in page and "Confusion of" not in page
