@@ -19,8 +19,10 @@ Compose = Callable[[slice], Images]
 Judge = Callable[[Logits, slice], Tensor]
 """`judge(logits, part)` keeps what is wanted of them, rows in order."""
 Show = Callable[[int, slice, Tensor], object]
-"""`show(owner, part, shown)` writes the masks of that part of the queue, all of image `owner`, into `shown` (M, pixels)
-in the type of the images: 1 where the image shows, 0 where its baseline does."""
+"""`show(owner, part, shown)` writes the masks of that part of the queue, all of image `owner`, into `shown`.
+
+`shown` (M, pixels) is of the images' type: 1 where the image shows, 0 where its baseline does.
+"""
 OwnedScore = Callable[[Logits, Labels], Tensor]
 """`score(logits, owners)`: one number a row, `owners` int64 naming each row's image."""
 
