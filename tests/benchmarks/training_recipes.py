@@ -22,6 +22,10 @@ from audit.registry import methods
 from audit.training.loop import Trained, fit
 from audit.types import Batch
 
+PREVIOUS: dict[str, dict[str, object]] = {
+    "fgsm-rs": {"start": "previous", "relative_step": 1.0},
+    "pgd": {"start": "previous", "steps": 2},
+}
 LONG = 200
 """Epochs that no time budget of minutes allows."""
 
@@ -50,15 +54,15 @@ def settings_of(recipe: str, given: argparse.Namespace) -> dict[str, object]:
         "learning_rate": 4e-3 if adversarial else 2e-3,
         "augmentation": AUGMENTATIONS[given.augmentation],
         "averaging": given.averaging,
-        "recipe_settings": single_step(given) if recipe == "fgsm-rs" else {},
+        "recipe_settings": recipe_settings(recipe, given),
     }
 
 
-def single_step(given: argparse.Namespace) -> dict[str, object]:
-    """The settings of fgsm-rs: as published, or with one of its two improvements."""
-    if given.previous:
-        return {"start": "previous", "relative_step": 1.0}
-    return {"clip": False} if given.unclipped else {}
+def recipe_settings(recipe: str, given: argparse.Namespace) -> dict[str, object]:
+    """The defaults, as published; or for fgsm-rs and pgd one of their improvements."""
+    if given.previous and recipe in PREVIOUS:
+        return PREVIOUS[recipe]
+    return {"clip": False} if given.unclipped and recipe == "fgsm-rs" else {}
 
 
 def run(recipe: str, ground: Ground, given: argparse.Namespace) -> str:
@@ -103,7 +107,7 @@ def main() -> None:
     parser.add_argument("--augmentation", default="none", choices=list(AUGMENTATIONS))
     parser.add_argument("--averaging", type=float, default=0.0)
     parser.add_argument("--unclipped", action="store_true", help="fgsm-rs without projection onto the ball")
-    parser.add_argument("--previous", action="store_true", help="fgsm-rs from where it left each image an epoch ago")
+    parser.add_argument("--previous", action="store_true", help="fgsm-rs, pgd from where they left each image")
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

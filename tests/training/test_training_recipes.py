@@ -147,18 +147,20 @@ def test_without_the_clip_the_step_leaves_the_ball_but_not_the_box() -> None:
     assert reach[0] <= 0.1 + 1e-6 < reach[1] <= 0.225 + 1e-6
 
 
+@pytest.mark.parametrize("recipe", ["fgsm-rs", "pgd"])
 @pytest.mark.parametrize("threat", THREATS, ids=str)
-def test_the_previous_start_is_where_the_last_step_ended_whatever_the_batch(threat: ThreatModel) -> None:
+def test_the_previous_start_is_where_the_last_step_ended_whatever_the_batch(threat: ThreatModel, recipe: str) -> None:
     batch, net = thirds(12), Watched(tiny_net())
     lesson = lesson_of(batch, threat)
-    outcomes("fgsm-rs", net, lesson, relative_step=0.5, start="previous")
+    settings: dict[str, Any] = {"relative_step": 0.5, "start": "previous"} | ({"steps": 1} if recipe == "pgd" else {})
+    outcomes(recipe, net, lesson, **settings)
     first = net.seen[-1]
     order = torch.tensor([7, 2, 11, 0])
     mixed = replace(
         lesson, images=batch.images[order], labels=batch.labels[order], positions=order,
         generators=lesson.generators.select(order),
     )  # fmt: skip
-    outcomes("fgsm-rs", net, mixed, relative_step=0.5, start="previous")
+    outcomes(recipe, net, mixed, **settings)
     leaf = first[order].clone().requires_grad_(True)
     cross_entropy(net.net(leaf), batch.labels[order], reduction="sum").backward()
     assert leaf.grad is not None

@@ -9,22 +9,27 @@ from torch import nn
 from audit.registry import recipe
 from audit.training.adversary import ascend
 from audit.training.lesson import Lesson, Objective, classify
+from audit.training.starts import Start, remember, starting_points
 
 
 @recipe(reference="arXiv:1706.06083", adversarial=True)
-def pgd(net: nn.Module, lesson: Lesson, *, steps: int = 3, relative_step: float = 0.5) -> Iterator[Objective]:
+def pgd(
+    net: nn.Module, lesson: Lesson, *, steps: int = 3, relative_step: float = 0.5, start: Start = "random"
+) -> Iterator[Objective]:
     """Descend the loss of the worst images a few steps of projected ascent find (Madry et al. 2018).
 
-    `relative_step` is the step size in units of eps.
+    `relative_step` is the step size in units of eps. With `start = "previous"` the ascent goes on from where it left
+    the image in the epoch before (see `fgsm-rs`), and two steps do more than three from a random point.
     """
     threat = lesson.adversary
     adversarial = ascend(
         net,
         lesson.images,
-        threat.random_start(lesson.images, lesson.generators),
+        starting_points(lesson, start),
         threat,
         lambda logits: lesson.loss(logits, lesson.labels),
         steps=steps,
         step_size=relative_step * threat.eps,
     )
+    remember(lesson, start, adversarial)
     yield lambda: classify(net, adversarial, lesson)
