@@ -7,7 +7,7 @@ from typing import Any
 
 from audit.config import CompressionConfig, HardeningConfig, TrainingConfig
 from audit.errors import UsageError
-from audit.models.compress import amount_of
+from audit.models.compress import amount_of, revision_of
 from audit.plan import Slice, Task
 from audit.planning.draft import Draft, Model
 from audit.planning.subject import headline_eps
@@ -61,7 +61,7 @@ def plan_compression(draft: Draft, parent: Model) -> Model:
         Model("compressed", parent.identity, parent.task),
         _images(draft) if trained else Slice("train", 0, 0),
         settings=settings if trained else settings | {"training": None},
-        version=recipe.full_version if trained else "1",
+        version=(recipe.full_version if trained else "1") + revision_of(config.method),
         threat=_threat(draft, None) if trained and recipe.facts["adversarial"] else None,
     )
     return _made("compressed", task)

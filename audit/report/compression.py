@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from audit.checks.readings import measured
 from audit.dossier import Dossier, Entry
 from audit.report.values import Part
@@ -29,7 +31,8 @@ class SizePart(Part):
 
 class CompressionPart(Part):
     """A smaller model beside its parent. `amount` is the method's one number, None where it has none; of `explained`
-    images both predict the same class on `same_prediction`: only their maps are compared."""
+    images both predict the same class on `same_prediction`: only their maps are compared. `cut` when pruned channels
+    left the net; `spared` are the hidden layers then left whole."""
 
     role: str
     method: str
@@ -40,6 +43,8 @@ class CompressionPart(Part):
     variant: SizePart
     explained: int
     same_prediction: int
+    cut: bool = False
+    spared: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -91,4 +96,6 @@ def _part(dossier: Dossier, entry: Entry) -> CompressionPart:
         variant=SizePart(**facts["variant"]),
         explained=int(compared.get("examples", 0)),
         same_prediction=int(compared.get("same_prediction", 0)),
+        cut=bool(facts.get("cut", False)),
+        spared=list(facts.get("spared", ())),
     )

@@ -19,10 +19,10 @@ from audit.models.compress import (
     footprint,
     kept_pruned,
     paired_latency,
-    prune_channels,
     prune_weights,
     quantise,
 )
+from audit.models.cutting import cut_channels, probe_images
 from audit.models.under_test import ModelUnderTest
 from audit.registry import study
 from audit.studies.context import Context
@@ -34,20 +34,22 @@ from audit.training.watch import Watch
 
 @dataclass(frozen=True)
 class Variant:
-    """A smaller `module`; `masks` of what must stay pruned; `packed`, what is stored instead of float32 weights."""
+    """A smaller `module`; `masks` of what must stay pruned; `packed`, what is stored instead of float32 weights;
+    `facts` that only this method has."""
 
     module: nn.Module
     masks: Masks = field(default_factory=dict)
     packed: Mapping[str, Tensor] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-METHODS: Mapping[str, Callable[[nn.Module, float], Variant]] = {
-    "magnitude": lambda module, amount: Variant(*prune_weights(module, amount)),
-    "structured": lambda module, amount: Variant(*prune_channels(module, amount)),
-    "clip": lambda module, amount: Variant(clip_weights(module, amount)),
-    "int8": lambda module, _: _quantised(module),
+METHODS: Mapping[str, Callable[[ModelUnderTest, float], Variant]] = {
+    "magnitude": lambda parent, amount: Variant(*prune_weights(parent.net, amount)),
+    "structured": lambda parent, amount: _cut(parent, amount),
+    "clip": lambda parent, amount: Variant(clip_weights(parent.net, amount)),
+    "int8": lambda parent, _: _quantised(parent),
 }
-"""By name, what makes a smaller module of a module and the method's one number."""
+"""By name, what makes a smaller module of a model and the method's one number."""
 DISTILL = "distill"
 
 
@@ -65,7 +67,7 @@ def compression(context: Context, cell: Cell) -> Evidence:
         raise unknown_name("compression", cell.method, (*METHODS, DISTILL))
     parent = context.model()
     before = parent.passes.forwards
-    made = _student(context, cell) if cell.method == DISTILL else METHODS[cell.method](parent.net, _amount(cell))
+    made = _student(context, cell) if cell.method == DISTILL else METHODS[cell.method](parent, _amount(cell))
     tuned = _fine_tuned(context, cell, parent, made) if cell.settings.get("training") else None
     taught = parent.passes.forwards - before
     if tuned is not None:
@@ -83,6 +85,7 @@ def compression(context: Context, cell: Cell) -> Evidence:
             "variant": asdict(footprint(made.module, made.packed)),
             "history": [] if tuned is None else [dict(row) for row in tuned.history],
             "notes": [] if tuned is None else list(tuned.notes),
+            **made.facts,
         },
         forwards=taught + (0 if tuned is None else tuned.passes.forwards),
         backwards=0 if tuned is None else tuned.passes.backwards,
@@ -94,8 +97,13 @@ def _amount(cell: Cell) -> float:
     return float(cell.settings.get("amount") or 0)
 
 
-def _quantised(module: nn.Module) -> Variant:
-    twin, packed = quantise(module)
+def _cut(parent: ModelUnderTest, share: float) -> Variant:
+    cut = cut_channels(parent.net, share, probe_images(parent.input_shape))
+    return Variant(cut.module.to(parent.device), facts={"cut": True, "spared": list(cut.spared)})
+
+
+def _quantised(parent: ModelUnderTest) -> Variant:
+    twin, packed = quantise(parent.net)
     return Variant(twin, packed=packed)
 
 

@@ -18,6 +18,7 @@ from audit.config import TrainingConfig
 from audit.errors import ModelError
 from audit.evidence import Evidence
 from audit.models.files import sha256_of
+from audit.models.shape import cut_to
 from audit.models.under_test import ModelUnderTest
 from audit.registry import find, study
 from audit.store import write_atomically
@@ -80,9 +81,13 @@ def _recorder(context: Context) -> Iterator[Callable[[History], None]]:
 
 
 def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.Module) -> ModelUnderTest:
-    """The model a training study made; `module`, of the run's architecture, takes its weights."""
+    """The model a training or a compression study made; `module`, of the run's architecture, takes its weights and,
+    where channels were cut, its shape."""
     settings, facts = evidence.cell.settings, evidence.facts
-    module.load_state_dict(stored_weights(evidence))
+    weights = stored_weights(evidence)
+    if facts.get("cut"):
+        cut_to(module, weights)
+    module.load_state_dict(weights)
     return ModelUnderTest(
         module,
         classes=settings["classes"],

@@ -97,6 +97,54 @@ def test_a_loaded_model_is_compressed_without_being_trained_again(quantised: Out
     assert part.variant.nonzero == part.parent.nonzero
 
 
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    outcome = run_job(config_of(method="structured", amount=0.4), tmp_path_factory.mktemp("structured"))
+    outcome.folder.publish("compressed")
+    return outcome
+
+
+def test_pruned_channels_are_gone_from_the_document_the_page_and_the_file(cut: Outcome) -> None:
+    (part,) = cut.document.compression
+    assert part.cut and part.spared == []
+    assert part.variant.parameters == part.variant.nonzero < 0.5 * part.parent.parameters
+    assert cut.folder.published.stat().st_size < 0.5 * cut.folder.model("standard").stat().st_size
+    page = cut.folder.report.read_text()
+    assert "weakest 40% were taken out of the net" in page and "keep their shape" not in page
+
+
+def test_the_file_of_a_cut_model_is_enough_to_audit_it_to_harden_it_and_to_compress_it_again(
+    cut: Outcome, tmp_path: Path
+) -> None:
+    given = merge(TINY, {"model": {"weights": str(cut.folder.published)}})
+    loaded = run_job(load_config(overrides=given), tmp_path / "loaded")
+    for study, name in (("accuracy", "correct"), ("robustness", "robust")):
+        ours = loaded.dossier.per_example(study, name, role="standard")
+        assert (ours == cut.dossier.per_example(study, name, role="compressed")).all()
+    hardening = {"hardening": {"enabled": True, "epochs": 1}}
+    hardened = run_job(load_config(overrides=merge(given, hardening)), tmp_path / "hard")
+    hard = str(hardened.folder.model("hardened"))
+    again = merge(given, {"compression": {"enabled": True, "method": "int8"}, "model": {"weights": hard}})
+    packed = run_job(load_config(overrides=again), tmp_path / "packed")
+    (part,) = packed.document.compression
+    assert part.parent.parameters == cut.document.compression[0].variant.parameters
+    assert part.variant.bytes < 0.35 * part.parent.bytes
+    packed.folder.publish("compressed")
+    last = load_config(overrides=merge(given, {"model": {"weights": str(packed.folder.published)}}))
+    assert run_job(last, tmp_path / "last", scope="train").dossier.complete
+
+
+def test_a_net_that_no_channel_can_leave_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    config = load_config(
+        overrides=merge(
+            TINY, {"model": {"architecture": "row-lstm"}, "compression": {"enabled": True, "method": "structured"}}
+        )
+    )
+    with pytest.raises(UsageError, match="RowLstm's layers can lose"):
+        run_job(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("compression", "words"),
     [
