@@ -25,7 +25,7 @@ from audit.models.code import is_code
 from audit.models.files import sha256_of
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, load_model
-from audit.models.shape import cut_to
+from audit.models.shape import in_form_of
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning import Subject
 
@@ -47,14 +47,14 @@ class Prepared:
 
     def fresh(self, seed: int, architecture: str | None = None) -> nn.Module:
         """A module of `architecture`, the run's own by default, its weights drawn from `seed`; a copy of a model that
-        came whole, and as narrow as one that lost channels."""
+        came whole, and of the form of one that was compressed."""
         if self.loaded is not None and self.loaded.whole and architecture is None:
             return copy.deepcopy(self.loaded.module)
         model = self.config.model
         chosen = model if architecture is None else model.model_copy(update={"architecture": architecture})
         module, _ = fresh_module(chosen, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed)
-        if self.loaded is not None and self.loaded.cut and architecture is None:
-            cut_to(module, self.loaded.module.state_dict())
+        if self.loaded is not None and architecture is None:
+            in_form_of(module, self.loaded.module.state_dict(), cut=self.loaded.cut)
         return module
 
     def wrapped(self) -> Callable[[], ModelUnderTest] | None:

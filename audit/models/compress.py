@@ -32,7 +32,7 @@ AMOUNTS: Mapping[str, float] = {"magnitude": 0.5, "structured": 0.3, "clip": 2.5
 """The usual amount of each method that has one: shares to prune, standard deviations to clip at."""
 
 
-_REVISIONS: Mapping[str, tuple[str, str]] = {"structured": ("cut-1", "torch-pruning")}
+_REVISIONS: Mapping[str, tuple[str, str]] = {"structured": ("cut-1", "torch-pruning"), "int8": ("static-1", "")}
 """What joins the version of a cell where a method does otherwise than it once did: its own, and its library's name."""
 
 
@@ -41,6 +41,8 @@ def revision_of(method: str) -> str:
     if method not in _REVISIONS:
         return ""
     revision, library = _REVISIONS[method]
+    if not library:
+        return f"/{revision}"
     try:
         return f"/{revision}+{library}-{version(library)}"
     except PackageNotFoundError:
@@ -93,8 +95,8 @@ def clip_weights(module: nn.Module, deviations: float) -> nn.Module:
 def quantise(module: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
     """A copy whose matrices hold only what int8 can say, and its packed form.
 
-    Symmetric, one scale an output channel: weight = scale x integer in -127..127 (arXiv:1806.08342). The copy
-    computes in float32 with those values; the packed tensors are int8 with float32 scales under "NAME.scale".
+    Symmetric, one scale an output channel: weight = scale x integer in -127..127 (arXiv:1806.08342). The packed
+    tensors are int8 with float32 scales under "NAME.scale"; what the inputs are rounded to is the affair of `int8`.
     """
     twin = copy.deepcopy(module)
     matrices = _matrices(twin)

@@ -1,4 +1,4 @@
-"""Nets with fewer channels than their architecture says: brought to the shapes that a state dict has."""
+"""Nets that are not quite as their architecture says: brought to the form that a state dict was taken from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from audit.models.int8 import with_grids_of
+
+
+def in_form_of(module: nn.Module, state: Mapping[str, Tensor], *, cut: bool) -> nn.Module:
+    """`module`, changed in place, ready to load `state`: with fewer channels where the net was `cut`, and with layers
+    that read bytes where it has them."""
+    return with_grids_of(cut_to(module, state) if cut else module, state)
 
 
 def cut_to(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:

@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import Field
 
-from audit.checks.readings import measured
+from audit.checks.readings import measured, outcomes
 from audit.dossier import Dossier, Entry
-from audit.report.values import Part
-from audit.statistics import Interval, bootstrap_mean
+from audit.report.values import Part, Share
+from audit.statistics import Interval, bootstrap_mean, share_of
 
 BETWEEN = "between-models"
 """The condition of the measurements that compare the maps of two models."""
@@ -27,6 +27,18 @@ class SizePart(Part):
     nonzero: int
     bytes: int
     compressed_bytes: int
+
+
+class Int8Part(Part):
+    """How int8 was computed: in the kernels of `engine`, "" where this machine has none; its input ranges from
+    `calibrated` training images, 0 for weights alone; `in_float`, the layers with weights outside int8. The `agreement`
+    of kernels and audited model on the test images, and the largest difference of their logits."""
+
+    engine: str
+    calibrated: int
+    in_float: list[str]
+    agreement: Share | None = None
+    logit_difference: float | None = None
 
 
 class CompressionPart(Part):
@@ -45,6 +57,7 @@ class CompressionPart(Part):
     same_prediction: int
     cut: bool = False
     spared: list[str] = Field(default_factory=list)
+    int8: Int8Part | None = None
 
 
 @dataclass(frozen=True)
@@ -98,4 +111,21 @@ def _part(dossier: Dossier, entry: Entry) -> CompressionPart:
         same_prediction=int(compared.get("same_prediction", 0)),
         cut=bool(facts.get("cut", False)),
         spared=list(facts.get("spared", ())),
+        int8=_int8(dossier, entry.task.role, facts["int8"]) if "int8" in facts else None,
+    )
+
+
+def _share(found: Interval) -> Share:
+    return Share(estimate=found.estimate, low=found.low, high=found.high, n=found.n, method=found.method)
+
+
+def _int8(dossier: Dossier, role: str, facts: Mapping[str, Any]) -> Int8Part:
+    compared = dossier.entries("int8-engine", role=role)
+    agrees, apart = (outcomes(compared, name).values for name in ("agrees", "logit_difference"))
+    return Int8Part(
+        engine=facts["engine"],
+        calibrated=facts["calibrated"],
+        in_float=facts["in_float"],
+        agreement=_share(share_of(agrees)) if len(agrees) else None,
+        logit_difference=float(apart.max()) if len(apart) else None,
     )

@@ -18,7 +18,7 @@ from audit.config import TrainingConfig
 from audit.errors import ModelError
 from audit.evidence import Evidence
 from audit.models.files import sha256_of
-from audit.models.shape import cut_to
+from audit.models.shape import in_form_of
 from audit.models.under_test import ModelUnderTest
 from audit.registry import find, study
 from audit.store import write_atomically
@@ -81,13 +81,11 @@ def _recorder(context: Context) -> Iterator[Callable[[History], None]]:
 
 
 def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.Module) -> ModelUnderTest:
-    """The model a training or a compression study made; `module`, of the run's architecture, takes its weights and,
-    where channels were cut, its shape."""
+    """The model a training or a compression study made; `module`, of the run's architecture, takes its form and its
+    weights."""
     settings, facts = evidence.cell.settings, evidence.facts
     weights = stored_weights(evidence)
-    if facts.get("cut"):
-        cut_to(module, weights)
-    module.load_state_dict(weights)
+    in_form_of(module, weights, cut=bool(facts.get("cut"))).load_state_dict(weights)
     return ModelUnderTest(
         module,
         classes=settings["classes"],
