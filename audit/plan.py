@@ -13,6 +13,8 @@ from audit.cell import Cell
 
 MAKERS = ("training", "compression")
 """The studies that make a model."""
+CALIBRATION = "calibration"
+"""The split of training images in audit order: seeded, and balanced over the classes however few are taken."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from audit.errors import AuditError, EnvironmentFault, Interrupted, NotApplicabl
 from audit.evidence import Evidence
 from audit.models.under_test import ModelUnderTest
 from audit.passes.probe import choose_layout
-from audit.plan import MAKERS, Slice, Task
+from audit.plan import CALIBRATION, MAKERS, Slice, Task
 from audit.registry import find
 from audit.seeding import global_draws
 from audit.store import Store
@@ -113,10 +113,12 @@ class InProcess:
         return self.loaded()
 
     def _batch(self, part: Slice) -> Batch:
-        if part.split == "train":
-            if self.dataset.train is None:
+        if part.split in ("train", CALIBRATION):
+            train = self.dataset.train
+            if train is None:
                 raise AuditError(f"{self.dataset.name} has no training images.")
-            return self.dataset.train.batch(np.arange(part.start, part.stop))
+            order = np.arange(len(train)) if part.split == "train" else audit_order(train, self.seed)
+            return train.batch(order[part.start : part.stop])
         return self.dataset.test.batch(audit_order(self.dataset.test, self.seed)[part.start : part.stop])
 
     def _environment(self, task: Task) -> dict[str, object]:

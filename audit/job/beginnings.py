@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+from torch import nn
 
 from audit.config import CompressionConfig, ModelConfig, RunConfig
 from audit.errors import UsageError
 from audit.job.header import header_of
-from audit.models.choice import LoadedModel
+from audit.models.choice import LoadedModel, Shape
 from audit.models.code import is_code
+from audit.models.compress import amount_of
+from audit.models.cutting import cut_channels, probe_images
 from audit.models.files import existing
 from audit.planning.training import TRAINED
 from audit.training.board import require_tensorboard
@@ -69,6 +74,16 @@ def require_new_weights(config: RunConfig, loaded: LoadedModel | None) -> None:
             f"{loaded.origin} brings its own architecture, which cannot be built again with new weights; name the "
             "student's with --student."
         )
+
+
+def require_compressible(compression: CompressionConfig, module: Callable[[], nn.Module], shape: Shape) -> None:
+    """A net that structured pruning can take no channel from is refused before anything is measured.
+
+    Raises UsageError, EnvironmentFault where the library is missing.
+    """
+    if compression.enabled and compression.method == "structured":
+        share = amount_of(compression.method, compression.amount) or 0.0
+        cut_channels(module(), share, probe_images(shape))
 
 
 def _cached(model: ModelConfig) -> Path:

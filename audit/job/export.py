@@ -12,15 +12,16 @@ from safetensors.numpy import save
 from audit.dossier import Dossier
 from audit.evidence import Array
 from audit.job.folder import RunFolder
-from audit.models.safetensors_header import with_metadata
+from audit.models.safetensors_header import CUT, with_metadata
 from audit.store import write_atomically
 
 WEIGHTS, PACKED = "weights/", "packed/"
 
 
-def export_models(folder: RunFolder, dossier: Dossier) -> None:
+def export_models(folder: RunFolder, dossier: Dossier, *, cut: bool) -> None:
     """`models/ROLE.safetensors` and `models/ROLE.history.jsonl`, one row an epoch, for each model made
-    here; weights that were packed to int8 as they were packed."""
+    here; weights that were packed to int8 as they were packed. `cut` when the run's own model has fewer channels than
+    its architecture."""
     for entry in dossier.made():
         arrays = entry.evidence.arrays
         weights = _below(PACKED, arrays) or _below(WEIGHTS, arrays)
@@ -32,6 +33,8 @@ def export_models(folder: RunFolder, dossier: Dossier) -> None:
             "mean": json.dumps(entry.evidence.facts["mean"]),
             "std": json.dumps(entry.evidence.facts["std"]),
         }
+        if entry.evidence.facts.get("cut") or (cut and not settings.get("student")):
+            header[CUT] = "channels"
         rows = "".join(json.dumps(row) + "\n" for row in entry.evidence.facts["history"])
         _refresh(folder.model(entry.task.role), with_metadata(save(weights), header))
         if rows:

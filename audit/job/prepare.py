@@ -17,7 +17,7 @@ from audit.data.image import labelled_as
 from audit.data.load import load_dataset
 from audit.data.slices import audit_order
 from audit.errors import UsageError
-from audit.job.beginnings import learns, require_new_weights, wants_boards, with_pretrained
+from audit.job.beginnings import learns, require_compressible, require_new_weights, wants_boards, with_pretrained
 from audit.job.header import relabelled_for, wanted_size, with_header
 from audit.models.architecture import default_for
 from audit.models.choice import LoadedModel
@@ -25,6 +25,7 @@ from audit.models.code import is_code
 from audit.models.files import sha256_of
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, load_model
+from audit.models.shape import in_form_of
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning import Subject
 
@@ -46,12 +47,14 @@ class Prepared:
 
     def fresh(self, seed: int, architecture: str | None = None) -> nn.Module:
         """A module of `architecture`, the run's own by default, its weights drawn from `seed`; a copy of a model that
-        came whole."""
+        came whole, and of the form of one that was compressed."""
         if self.loaded is not None and self.loaded.whole and architecture is None:
             return copy.deepcopy(self.loaded.module)
         model = self.config.model
         chosen = model if architecture is None else model.model_copy(update={"architecture": architecture})
         module, _ = fresh_module(chosen, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed)
+        if self.loaded is not None and architecture is None:
+            in_form_of(module, self.loaded.module.state_dict(), cut=self.loaded.cut)
         return module
 
     def wrapped(self) -> Callable[[], ModelUnderTest] | None:
@@ -148,6 +151,11 @@ def _require_running(prepared: Prepared) -> None:
         _run_fresh(prepared, None)
     if prepared.config.compression.enabled and prepared.config.compression.student is not None:
         _run_fresh(prepared, prepared.config.compression.student)
+    require_compressible(
+        prepared.config.compression,
+        lambda: prepared.loaded.module if prepared.loaded else prepared.fresh(prepared.config.seed),
+        prepared.dataset.shape,
+    )
 
 
 def _run_fresh(prepared: Prepared, architecture: str | None) -> None:

@@ -62,13 +62,15 @@ class TrustedFile:
 @dataclass(frozen=True)
 class Content:
     """What a checkpoint holds: a state dict, or a whole module; `notes` say what was unwrapped or converted;
-    `companions` are the SHA-256 of further files it is made of."""
+    `companions` are the SHA-256 of further files it is made of; `cut` when the file says that its net has fewer
+    channels than its architecture."""
 
     state: Mapping[str, Tensor] | None = None
     module: nn.Module | None = None
     notes: tuple[str, ...] = ()
     trusted: tuple[TrustedFile, ...] = ()
     companions: tuple[str, ...] = ()
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class LoadedModel:
     """A module ready for `ModelUnderTest`. `identity` hashes everything its answers depend on; `origin` names files
     without their folders; `trusted` lists the code that ran, {"path", "sha256"} each; `whole` when the file brought
     its own architecture, so that another copy of it comes from copying the module; `architecture` the name it was
-    built by, auto resolved."""
+    built by, auto resolved; `cut` when it has fewer channels than that architecture."""
 
     module: nn.Module
     identity: str
@@ -85,3 +87,4 @@ class LoadedModel:
     trusted: tuple[Mapping[str, str], ...] = ()
     whole: bool = False
     architecture: str = ""
+    cut: bool = False

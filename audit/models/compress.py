@@ -1,4 +1,5 @@
-"""Smaller models from a trained one: pruned, clipped or in int8 weights. The original is never touched.
+"""Smaller models from a trained one: pruned, clipped or in int8 weights. The original is never touched. What takes
+whole channels out of a net is in `cutting`.
 
 Each gives a plain float32 module, so that every attack and every attribution applies to it as to its parent.
 """
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from safetensors.torch import save as pack
@@ -30,6 +32,23 @@ AMOUNTS: Mapping[str, float] = {"magnitude": 0.5, "structured": 0.3, "clip": 2.5
 """The usual amount of each method that has one: shares to prune, standard deviations to clip at."""
 
 
+_REVISIONS: Mapping[str, tuple[str, str]] = {"structured": ("cut-1", "torch-pruning"), "int8": ("static-1", "")}
+"""What joins the version of a cell where a method does otherwise than it once did: its own, and its library's name."""
+
+
+def revision_of(method: str) -> str:
+    """What a compression adds to the version of its cell: its revision and the version of the library that works."""
+    if method not in _REVISIONS:
+        return ""
+    revision, library = _REVISIONS[method]
+    if not library:
+        return f"/{revision}"
+    try:
+        return f"/{revision}+{library}-{version(library)}"
+    except PackageNotFoundError:
+        return f"/{revision}+{library}-missing"
+
+
 def amount_of(method: str, given: float | None) -> float | None:
     """The amount of a compression, its usual one where none is given.
 
@@ -43,7 +62,7 @@ def amount_of(method: str, given: float | None) -> float | None:
     if method == "clip":
         _require_distance(amount)
     else:
-        _require_share(amount)
+        require_share(amount)
     return amount
 
 
@@ -52,28 +71,12 @@ def prune_weights(module: nn.Module, share: float) -> tuple[nn.Module, Masks]:
 
     Biases and norm scales are spared. Raises UsageError for a share outside (0, 1).
     """
-    _require_share(share)
+    require_share(share)
     twin = copy.deepcopy(module)
     weights = _matrices(twin)
     sizes = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
     threshold = sizes.kthvalue(max(1, round(share * sizes.numel()))).values
     masks = {name: (weight.detach().abs() > threshold).to(weight.dtype) for name, weight in weights.items()}
-    _apply(twin, masks)
-    return twin, masks
-
-
-def prune_channels(module: nn.Module, share: float) -> tuple[nn.Module, Masks]:
-    """A copy in which each hidden layer lost the `share` of output channels of least l2 norm, biases included
-    (arXiv:1608.08710). The last layer, whose outputs are the classes, is spared."""
-    _require_share(share)
-    twin = copy.deepcopy(module)
-    layers = [(name, part) for name, part in twin.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
-    masks: dict[str, Tensor] = {}
-    for name, layer in layers[:-1]:
-        kept = _strongest(layer.weight.detach(), share)
-        masks[f"{name}.weight"] = kept.view(-1, *[1] * (layer.weight.ndim - 1)).expand_as(layer.weight).clone()
-        if layer.bias is not None:
-            masks[f"{name}.bias"] = kept
     _apply(twin, masks)
     return twin, masks
 
@@ -92,8 +95,8 @@ def clip_weights(module: nn.Module, deviations: float) -> nn.Module:
 def quantise(module: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
     """A copy whose matrices hold only what int8 can say, and its packed form.
 
-    Symmetric, one scale an output channel: weight = scale x integer in -127..127 (arXiv:1806.08342). The copy
-    computes in float32 with those values; the packed tensors are int8 with float32 scales under "NAME.scale".
+    Symmetric, one scale an output channel: weight = scale x integer in -127..127 (arXiv:1806.08342). The packed
+    tensors are int8 with float32 scales under "NAME.scale"; what the inputs are rounded to is the affair of `int8`.
     """
     twin = copy.deepcopy(module)
     matrices = _matrices(twin)
@@ -186,14 +189,6 @@ def _matrices(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.ndim > 1}
 
 
-def _strongest(weight: Tensor, share: float) -> Tensor:
-    norms = weight.flatten(1).norm(dim=1)
-    dropped = norms.argsort()[: round(share * len(norms))]
-    kept = torch.ones_like(norms)
-    kept[dropped] = 0
-    return kept
-
-
 @torch.no_grad()
 def _apply(module: nn.Module, masks: Masks) -> None:
     for name, parameter in module.named_parameters():
@@ -206,6 +201,7 @@ def _require_distance(deviations: float) -> None:
         raise UsageError(f"Weights can be clipped at a positive number of standard deviations, not at {deviations:g}.")
 
 
-def _require_share(share: float) -> None:
+def require_share(share: float) -> None:
+    """Raises UsageError for a share outside (0, 1)."""
     if not 0 < share < 1:
         raise UsageError(f"The share of weights to prune must lie between 0 and 1, and {share:g} does not; try 0.5.")

@@ -17,6 +17,7 @@ from audit.models.files import existing, shown_name
 from audit.models.hf_config import is_folder
 from audit.models.identity import model_identity, with_companions
 from audit.models.inference import infer_architecture
+from audit.models.shape import in_form_of
 from audit.models.state_dict import fit
 
 FORMATS: Mapping[str, str] = {
@@ -56,6 +57,7 @@ def load_model(
         trusted=tuple(file.row() for file in (*content.trusted, *trusted)),
         whole=content.module is not None,
         architecture=architecture,
+        cut=content.cut,
     )
 
 
@@ -114,6 +116,7 @@ def _assemble(
     module, trusted = _built(architecture, config.trust, classes, input_shape, seed)
     if content.state is None:
         return module, trusted, ()
+    in_form_of(module, content.state, cut=content.cut)
     checkpoint = shown_name(str(config.weights))
     notes = fit(module, content.state, checkpoint=checkpoint, architecture=_short(architecture))
     if config.architecture == "auto":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,6 +13,7 @@ from audit.errors import ModelError
 from audit.models.choice import Content, Vouched
 from audit.models.compress import unpack
 from audit.models.files import read_whole
+from audit.models.safetensors_header import CUT, metadata_of
 from audit.models.state_dict import unwrapped
 
 
@@ -24,4 +26,4 @@ def read(path: Path, trust: Sequence[Vouched]) -> Content:
         raise ModelError(
             f"{path.name} is not a whole safetensors file ({fault}); export or download it again."
         ) from fault
-    return unwrapped(unpack(state), path.name)
+    return replace(unwrapped(unpack(state), path.name), cut=CUT in metadata_of(body))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
+from typing import Any
 
+CUT = "cut"
+"""The name under which a file says that its net has fewer channels than its architecture."""
 _ALIGNED = 8
 
 
@@ -15,9 +18,19 @@ def with_metadata(packed: bytes, metadata: Mapping[str, str]) -> bytes:
     The format: eight bytes of length, that much JSON padded with spaces, then the numbers; their offsets count from
     the end of the JSON and stay as they are.
     """
-    (length,) = struct.unpack("<Q", packed[:8])
-    tensors = json.loads(packed[8 : 8 + length])
+    tensors, length = _head(packed)
     notes = {name: metadata[name] for name in sorted(metadata)}
     head = json.dumps({"__metadata__": notes, **tensors}, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % _ALIGNED)
     return struct.pack("<Q", len(head)) + head + packed[8 + length :]
+
+
+def metadata_of(packed: bytes) -> Mapping[str, str]:
+    """The metadata of a whole safetensors file; empty where it has none."""
+    found: Mapping[str, str] = _head(packed)[0].get("__metadata__") or {}
+    return found
+
+
+def _head(packed: bytes) -> tuple[dict[str, Any], int]:
+    (length,) = struct.unpack("<Q", packed[:8])
+    return json.loads(packed[8 : 8 + length]), length

@@ -64,7 +64,7 @@ class Draft:
     ) -> Task:
         """Plan a cell; its wave is the first after its model and its inputs; `context` is what its key leaves out."""
         inputs = inputs or {}
-        fingerprint = self.subject.train if examples.split == "train" else self.subject.test
+        fingerprint = self.subject.test if examples.split == "test" else f"{self.subject.train}{_order(examples)}"
         cell = Cell(
             study=study,
             method=method,
@@ -80,6 +80,11 @@ class Draft:
         task = Task(cell, model.role, examples, wave, context or {})
         self.tasks.append(task)
         return task
+
+
+def _order(examples: Slice) -> str:
+    """What tells training images in another order from those as they lie."""
+    return "" if examples.split == "train" else f":{examples.split}"
 
 
 def chosen(kind: Kind, names: tuple[str, ...]) -> tuple[Method, ...]:

@@ -8,7 +8,7 @@ from audit.config import Focus
 from audit.plan import AuditPlan, Task
 
 STUDIES: Mapping[Focus, tuple[str, ...]] = {
-    "accuracy": ("accuracy",),
+    "accuracy": ("accuracy", "int8-engine"),
     "robustness": (
         "robustness",
         "sanity",

@@ -21,7 +21,7 @@ from audit.planning.explaining import plan_drift_between, plan_explanations
 from audit.planning.focus import focused
 from audit.planning.further import plan_further_threats, plan_surrogate
 from audit.planning.subject import Subject, curve_eps
-from audit.planning.training import plan_compression, plan_training
+from audit.planning.training import plan_compression, plan_int8_engine, plan_training
 from audit.threat import ThreatModel
 
 Scope = Literal["train", "audit"]
@@ -49,6 +49,8 @@ def _plan_audits(draft: Draft, standard: Model) -> None:
     second = _plan_second(draft, standard)
     if second is not None:
         plan_accuracy(draft, second)
+        if draft.config.compression.enabled:
+            plan_int8_engine(draft, second)
         after = _plan_audit(draft, second)
         if draft.config.explanations.drift or draft.config.compression.enabled:
             plan_drift_between(draft, second, before, after)

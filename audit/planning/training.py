@@ -7,9 +7,9 @@ from typing import Any
 
 from audit.config import CompressionConfig, HardeningConfig, TrainingConfig
 from audit.errors import UsageError
-from audit.models.compress import amount_of
-from audit.plan import Slice, Task
-from audit.planning.draft import Draft, Model
+from audit.models.compress import amount_of, revision_of
+from audit.plan import CALIBRATION, Slice, Task
+from audit.planning.draft import CHUNK, Draft, Model
 from audit.planning.subject import headline_eps
 from audit.registry import Method, find
 
@@ -59,12 +59,27 @@ def plan_compression(draft: Draft, parent: Model) -> Model:
         "compression",
         config.method,
         Model("compressed", parent.identity, parent.task),
-        _images(draft) if trained else Slice("train", 0, 0),
+        _images(draft) if trained else _calibration(draft, config.method),
         settings=settings if trained else settings | {"training": None},
-        version=recipe.full_version if trained else "1",
+        version=(recipe.full_version if trained else "1") + revision_of(config.method),
         threat=_threat(draft, None) if trained and recipe.facts["adversarial"] else None,
     )
     return _made("compressed", task)
+
+
+CALIBRATED = 256
+"""Training images on which int8 learns the ranges of its inputs."""
+
+
+def plan_int8_engine(draft: Draft, compressed: Model) -> None:
+    """Whether the integer kernels say what the differentiable form of the model says, on every test image."""
+    if draft.config.compression.method == "int8" and draft.subject.train_examples:
+        for part in draft.chunks(draft.subject.test_examples, 10 * CHUNK):
+            draft.add("int8-engine", "integer-kernels", compressed, part)
+
+
+def _calibration(draft: Draft, method: str) -> Slice:
+    return Slice(CALIBRATION, 0, min(CALIBRATED, draft.subject.train_examples) if method == "int8" else 0)
 
 
 TRAINED = ("magnitude", "structured", "distill")

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audit.checks.readings import measured
+from pydantic import Field
+
+from audit.checks.readings import measured, outcomes
 from audit.dossier import Dossier, Entry
-from audit.report.values import Part
-from audit.statistics import Interval, bootstrap_mean
+from audit.report.values import Part, Share
+from audit.statistics import Interval, bootstrap_mean, share_of
 
 BETWEEN = "between-models"
 """The condition of the measurements that compare the maps of two models."""
@@ -27,9 +29,22 @@ class SizePart(Part):
     compressed_bytes: int
 
 
+class Int8Part(Part):
+    """How int8 was computed: in the kernels of `engine`, "" where this machine has none; its input ranges from
+    `calibrated` training images, 0 for weights alone; `in_float`, the layers with weights outside int8. The `agreement`
+    of kernels and audited model on the test images, and the largest difference of their logits."""
+
+    engine: str
+    calibrated: int
+    in_float: list[str]
+    agreement: Share | None = None
+    logit_difference: float | None = None
+
+
 class CompressionPart(Part):
     """A smaller model beside its parent. `amount` is the method's one number, None where it has none; of `explained`
-    images both predict the same class on `same_prediction`: only their maps are compared."""
+    images both predict the same class on `same_prediction`: only their maps are compared. `cut` when pruned channels
+    left the net; `spared` are the hidden layers then left whole."""
 
     role: str
     method: str
@@ -40,6 +55,9 @@ class CompressionPart(Part):
     variant: SizePart
     explained: int
     same_prediction: int
+    cut: bool = False
+    spared: list[str] = Field(default_factory=list)
+    int8: Int8Part | None = None
 
 
 @dataclass(frozen=True)
@@ -91,4 +109,23 @@ def _part(dossier: Dossier, entry: Entry) -> CompressionPart:
         variant=SizePart(**facts["variant"]),
         explained=int(compared.get("examples", 0)),
         same_prediction=int(compared.get("same_prediction", 0)),
+        cut=bool(facts.get("cut", False)),
+        spared=list(facts.get("spared", ())),
+        int8=_int8(dossier, entry.task.role, facts["int8"]) if "int8" in facts else None,
+    )
+
+
+def _share(found: Interval) -> Share:
+    return Share(estimate=found.estimate, low=found.low, high=found.high, n=found.n, method=found.method)
+
+
+def _int8(dossier: Dossier, role: str, facts: Mapping[str, Any]) -> Int8Part:
+    compared = dossier.entries("int8-engine", role=role)
+    agrees, apart = (outcomes(compared, name).values for name in ("agrees", "logit_difference"))
+    return Int8Part(
+        engine=facts["engine"],
+        calibrated=facts["calibrated"],
+        in_float=facts["in_float"],
+        agreement=_share(share_of(agrees)) if len(agrees) else None,
+        logit_difference=float(apart.max()) if len(apart) else None,
     )

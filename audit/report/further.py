@@ -17,7 +17,7 @@ CONTROLS = ("random", "centre", "edges", "blurred")
 """Endings of a measurement's name that mark the same thing measured on something that knows nothing of the model."""
 _TOLD_ELSEWHERE = frozenset(
     "training accuracy robustness certification attack-controls backdoor corruption explanation faithfulness "
-    "controls sanity calibration-of-the-tool further-threats surrogate".split()
+    "controls sanity calibration-of-the-tool further-threats surrogate int8-engine".split()
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,10 +20,11 @@ from audit.models.compress import (
     footprint,
     kept_pruned,
     paired_latency,
-    prune_channels,
     prune_weights,
     quantise,
 )
+from audit.models.cutting import cut_channels, probe_images
+from audit.models.int8 import ENGINE, in_float, input_ranges, integer_engine, read_in_bytes
 from audit.models.under_test import ModelUnderTest
 from audit.registry import study
 from audit.studies.context import Context
@@ -34,20 +36,23 @@ from audit.training.watch import Watch
 
 @dataclass(frozen=True)
 class Variant:
-    """A smaller `module`; `masks` of what must stay pruned; `packed`, what is stored instead of float32 weights."""
+    """A smaller `module`; `masks` of what must stay pruned; `packed`, what is stored instead of float32 weights;
+    `facts` that only this method has; `engine`, what answers faster in its place and has no gradients."""
 
     module: nn.Module
     masks: Masks = field(default_factory=dict)
     packed: Mapping[str, Tensor] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    engine: nn.Module | None = None
 
 
-METHODS: Mapping[str, Callable[[nn.Module, float], Variant]] = {
-    "magnitude": lambda module, amount: Variant(*prune_weights(module, amount)),
-    "structured": lambda module, amount: Variant(*prune_channels(module, amount)),
-    "clip": lambda module, amount: Variant(clip_weights(module, amount)),
-    "int8": lambda module, _: _quantised(module),
+METHODS: Mapping[str, Callable[[Context, float], Variant]] = {
+    "magnitude": lambda context, amount: Variant(*prune_weights(context.model().net, amount)),
+    "structured": lambda context, amount: _cut(context.model(), amount),
+    "clip": lambda context, amount: Variant(clip_weights(context.model().net, amount)),
+    "int8": lambda context, _: _quantised(context),
 }
-"""By name, what makes a smaller module of a module and the method's one number."""
+"""By name, what makes a smaller module of the context's model and the method's one number."""
 DISTILL = "distill"
 
 
@@ -59,13 +64,13 @@ def compression(context: Context, cell: Cell) -> Evidence:
     the architecture distill trains (None: the run's own); `classes` and `input_shape`; `training`, of the
     fine-tuning or the distillation, or None. The arrays are the float32 weights, and what is stored instead of them
     where that is smaller; the facts hold the size of the parent and of the variant in numbers and bytes; the
-    environment the seconds both took, run by run, on one image and on 64.
+    environment the seconds both took, run by run, on one image and on 64: of int8, its integer kernels where they are.
     """
     if cell.method not in (*METHODS, DISTILL):
         raise unknown_name("compression", cell.method, (*METHODS, DISTILL))
     parent = context.model()
     before = parent.passes.forwards
-    made = _student(context, cell) if cell.method == DISTILL else METHODS[cell.method](parent.net, _amount(cell))
+    made = _student(context, cell) if cell.method == DISTILL else METHODS[cell.method](context, _amount(cell))
     tuned = _fine_tuned(context, cell, parent, made) if cell.settings.get("training") else None
     taught = parent.passes.forwards - before
     if tuned is not None:
@@ -83,10 +88,11 @@ def compression(context: Context, cell: Cell) -> Evidence:
             "variant": asdict(footprint(made.module, made.packed)),
             "history": [] if tuned is None else [dict(row) for row in tuned.history],
             "notes": [] if tuned is None else list(tuned.notes),
+            **made.facts,
         },
         forwards=taught + (0 if tuned is None else tuned.passes.forwards),
         backwards=0 if tuned is None else tuned.passes.backwards,
-        environment={"latency": _latencies(parent, made.module)},
+        environment={"latency": _latencies(parent, made.engine or made.module)},
     )
 
 
@@ -94,9 +100,19 @@ def _amount(cell: Cell) -> float:
     return float(cell.settings.get("amount") or 0)
 
 
-def _quantised(module: nn.Module) -> Variant:
-    twin, packed = quantise(module)
-    return Variant(twin, packed=packed)
+def _cut(parent: ModelUnderTest, share: float) -> Variant:
+    cut = cut_channels(parent.net, share, probe_images(parent.input_shape))
+    return Variant(cut.module.to(parent.device), facts={"cut": True, "spared": list(cut.spared)})
+
+
+def _quantised(context: Context) -> Variant:
+    """In int8 throughout where there are images to calibrate on, else in its weights alone."""
+    parent, examples = context.model(), len(context.task.examples)
+    ranges = input_ranges(parent.net, lambda: parent.logits(context.batch().images)) if examples else {}
+    twin, packed = quantise(read_in_bytes(copy.deepcopy(parent.net), ranges))
+    engine = integer_engine(twin)
+    facts = {"calibrated": examples, "in_float": list(in_float(twin)), "engine": ENGINE if engine else ""}
+    return Variant(twin, packed=packed, facts={"int8": facts}, engine=engine)
 
 
 def _student(context: Context, cell: Cell) -> Variant:

@@ -18,6 +18,7 @@ from audit.config import TrainingConfig
 from audit.errors import ModelError
 from audit.evidence import Evidence
 from audit.models.files import sha256_of
+from audit.models.shape import in_form_of
 from audit.models.under_test import ModelUnderTest
 from audit.registry import find, study
 from audit.store import write_atomically
@@ -80,9 +81,11 @@ def _recorder(context: Context) -> Iterator[Callable[[History], None]]:
 
 
 def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.Module) -> ModelUnderTest:
-    """The model a training study made; `module`, of the run's architecture, takes its weights."""
+    """The model a training or a compression study made; `module`, of the run's architecture, takes its form and its
+    weights."""
     settings, facts = evidence.cell.settings, evidence.facts
-    module.load_state_dict(stored_weights(evidence))
+    weights = stored_weights(evidence)
+    in_form_of(module, weights, cut=bool(facts.get("cut"))).load_state_dict(weights)
     return ModelUnderTest(
         module,
         classes=settings["classes"],

@@ -16,7 +16,6 @@ from audit.models.compress import (
     footprint,
     kept_pruned,
     paired_latency,
-    prune_channels,
     prune_weights,
     quantise,
     unpack,
@@ -26,7 +25,6 @@ from tests.training.toy import same_weights, thirds, tiny_net
 
 COMPRESSIONS: list[Callable[[nn.Module], object]] = [
     lambda net: prune_weights(net, 0.5),
-    lambda net: prune_channels(net, 0.5),
     lambda net: clip_weights(net, 1.0),
     quantise,
 ]
@@ -51,18 +49,6 @@ def test_pruning_drops_the_smallest_weights_of_all_layers_together(share: float)
     assert old[gone].abs().max() < old[~gone].abs().min()
     assert torch.equal(new[~gone], old[~gone])
     assert set(masks) == {"0.weight", "4.weight", "7.weight"}
-
-
-def test_channel_pruning_removes_whole_weak_channels_and_keeps_every_class() -> None:
-    net = tiny_net()
-    twin, _ = prune_channels(net, 0.5)
-    norms = net[4].weight.detach().flatten(1).norm(dim=1)
-    dead = twin[4].weight.detach().flatten(1).norm(dim=1) == 0
-    assert int(dead.sum()) == 3 and norms[dead].max() < norms[~dead].min()
-    assert bool((twin[4].bias[dead] == 0).all())
-    assert torch.equal(twin[7].weight, net[7].weight)
-    features = nn.Sequential(*list(twin)[:6])(torch.rand(5, 1, 9, 9))
-    assert bool((features[:, dead] == 0).all())
 
 
 def test_clipping_ends_where_it_should() -> None:
@@ -155,7 +141,5 @@ def test_an_amount_without_meaning_is_refused(method: str, given: float, words: 
 def test_impossible_amounts_are_refused(share: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
         prune_weights(tiny_net(), share)
-    with pytest.raises(UsageError, match="between 0 and 1"):
-        prune_channels(tiny_net(), share)
     with pytest.raises(UsageError, match="positive number"):
         clip_weights(tiny_net(), -share if share > 0 else share)
