@@ -151,8 +151,10 @@ def _split(read: Read, kept: Sequence[_Kept], size: tuple[int, int], wish: Wish)
 
     def fetch(index: NDArray[np.int64]) -> NDArray[np.uint8]:
         pixels = np.empty((len(index), 1 if wish.grayscale else 3, *size), np.uint8)
+        # In the order they are stored: rows of one Parquet group are then decoded together, and archives read forwards.
+        stored = np.argsort(index, kind="stable")
         with careful():
-            for row, one in enumerate(_in_threads(picture, index.tolist())):
+            for row, one in zip(stored.tolist(), _in_threads(picture, index[stored].tolist()), strict=True):
                 pixels[row] = one
         return pixels
 

@@ -6,13 +6,17 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from audit.data import picture_files
+from audit.data.picture_files import PictureFile, picture_dataset
 from audit.data.pictures import MOST_PIXELS, Unreadable, careful, decode, look
+from audit.data.wish import Wish
 
 
 def file_of(picture: Image.Image, kind: str, **options: Any) -> bytes:
@@ -152,3 +156,24 @@ def test_floating_point_pixels_have_no_known_range() -> None:
     body = file_of(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
     with pytest.raises(Unreadable, match="floating-point"):
         look(body)
+
+
+def test_pictures_asked_for_in_any_order_are_read_as_they_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_files, "_in_threads", map)
+    files = []
+    for i in range(20):
+        Image.new("L", (4, 4), 10 * i).save(tmp_path / f"{i:02}.png")
+        files.append(PictureFile(f"{i:02}.png", i % 2))
+    seen: list[str] = []
+
+    def read(name: str) -> bytes:
+        seen.append(name)
+        return (tmp_path / name).read_bytes()
+
+    data = picture_dataset(read, "d", ("a", "b"), {"test": files}, Wish(grayscale=True))
+    seen.clear()
+    order = np.array([17, 3, 9, 3, 0])
+    assert [int(one[0, 0, 0]) for one in data.test.fetch(order)] == [10 * i for i in order]
+    assert seen == ["00.png", "03.png", "03.png", "09.png", "17.png"]
