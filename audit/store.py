@@ -122,7 +122,7 @@ def disk_faults(place: Path) -> Iterator[None]:
 
 
 def _pack(evidence: Evidence) -> tuple[bytes, bytes]:
-    arrays = {name: np.ascontiguousarray(array) for name, array in evidence.arrays.items()}
+    arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in evidence.arrays.items()}
     arrays |= {_MEASURED + m.name: np.ascontiguousarray(m.per_example) for m in evidence.measurements}
     packed = pack_arrays(arrays)
     body: dict[str, Any] = {

@@ -42,7 +42,12 @@ def export_models(folder: RunFolder, dossier: Dossier, *, cut: bool) -> None:
 
 
 def _below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {k.removeprefix(prefix): np.ascontiguousarray(v) for k, v in arrays.items() if k.startswith(prefix)}
+    # ascontiguousarray alone makes a row of a single number, which no net then fits.
+    return {
+        k.removeprefix(prefix): np.ascontiguousarray(v).reshape(v.shape)
+        for k, v in arrays.items()
+        if k.startswith(prefix)
+    }
 
 
 def _refresh(path: Path, body: bytes) -> None:

@@ -64,7 +64,7 @@ def test_the_integer_kernels_are_held_against_the_audited_form_on_every_test_ima
     (part,) = quantised.document.compression
     assert part.int8 is not None and part.int8.agreement is not None and part.int8.logit_difference is not None
     assert (part.int8.engine, part.int8.calibrated, part.int8.in_float) == ("oneDNN", 256, [])
-    assert part.int8.agreement.n == quantised.document.subject.test_examples
+    assert part.int8.agreement.n == quantised.dossier.per_example("accuracy", "correct", role="compressed").size
     assert part.int8.agreement.estimate > 0.99 and 0 < part.int8.logit_difference < 0.2
     page = quantised.folder.report.read_text()
     assert "multiplied and summed as integers" in page and "computed with in float32, so" not in page

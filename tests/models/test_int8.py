@@ -91,6 +91,7 @@ def test_the_packed_form_brings_a_fresh_net_to_the_same_answers() -> None:
     net, images = tiny_net(norm=True).eval(), torch.rand(8, 1, 9, 9)
     ranges = input_ranges(net, lambda: net(images))
     twin, packed = quantise(read_in_bytes(copy.deepcopy(net), ranges))
+    assert packed["0.input_scale"].shape == ()
     again = in_form_of(tiny_net(seed=3, norm=True).eval(), unpack(packed), cut=False)
     again.load_state_dict(unpack(packed))
     assert torch.equal(again(images), twin.eval()(images))

@@ -20,6 +20,7 @@ from audit.models.architecture import build
 from audit.models.choice import LoadedModel
 from audit.models.identity import model_identity
 from audit.models.load import load_model
+from audit.models.state_dict import fit
 
 CLASSES = ("a", "b", "c")
 SHAPE = (1, 12, 12)
@@ -229,3 +230,10 @@ def test_identity_follows_the_bytes_and_settings_but_not_the_place(tmp_path: Pat
     first = identity(tmp_path / "a.pt")
     assert first == identity(tmp_path / "far" / "b.pt")
     assert len({first, identity(tmp_path / "c.pt"), identity(tmp_path / "a.pt", mean=0.5)}) == 3
+
+
+def test_a_count_that_an_older_run_stored_as_a_row_of_one_is_read() -> None:
+    net = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
+    state = net.state_dict() | {"0.num_batches_tracked": torch.tensor([7])}
+    fit(net, state, checkpoint="older.safetensors", architecture="net")
+    assert net[0].num_batches_tracked.item() == 7
