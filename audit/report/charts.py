@@ -100,8 +100,13 @@ def corruption_chart(rows: Sequence[CorruptionRow], locale: Locale) -> str:
 
 
 def faithfulness_chart(rows: Sequence[FaithfulnessRow], locale: Locale) -> str:
-    """The advantage of each method's deletion over a random order, with its interval; right of zero is better."""
-    kept = [row for row in rows if row.measure == "deletion"]
+    """The advantage of each method's deletion over a random order, with its interval, under the first fill; right of
+    zero is better."""
+    first: dict[tuple[str, str], FaithfulnessRow] = {}
+    for row in rows:
+        if row.measure == "deletion":
+            first.setdefault((row.role, row.method), row)
+    kept = list(first.values())
     points = [
         {"y": written(row.method), "x": row.advantage, "low": row.low, "high": row.high, "series": series}
         for row in kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -66,22 +66,32 @@ def faithfulness(dossier: Dossier, role: str) -> list[FaithfulnessRow]:
     """Deletion and insertion of each method on clean images, beside a random order and the other controls."""
     entries = on_clean_images(dossier.entries("faithfulness", role=role))
     groups = [(at.method, measured(group)) for at, group in grouped(entries) if measured(group)]
-    return [_faithfulness(role, method, mode, group) for method, group in groups for mode in _modes(group)]
+    return [
+        _faithfulness(role, method, mode, fill, name, group)
+        for method, group in groups
+        for mode, fill, name in _measures(group)
+    ]
 
 
-def _modes(group: Sequence[Entry]) -> list[Mode]:
+def _measures(group: Sequence[Entry]) -> Iterator[tuple[Mode, str, str]]:
+    """Mode, fill and measurement of each area that stands beside a random order's; the first fill goes unnamed."""
     names = {m.name for m in group[0].evidence.measurements}
     modes: tuple[Mode, ...] = ("deletion", "insertion")
-    return [mode for mode in modes if {f"{mode}_area", f"{mode}_area_random"} <= names]
+    for position, fill in enumerate(group[0].evidence.facts.get("fills", ("",))):
+        for mode in modes:
+            name = f"{mode}_area" + (f"_{fill}" if position else "")
+            if {name, f"{name}_random"} <= names:
+                yield mode, str(fill), name
 
 
-def _faithfulness(role: str, method: str, mode: Mode, group: Sequence[Entry]) -> FaithfulnessRow:
-    ranked, random = (outcomes(group, name).values for name in (f"{mode}_area", f"{mode}_area_random"))
+def _faithfulness(role: str, method: str, mode: Mode, fill: str, name: str, group: Sequence[Entry]) -> FaithfulnessRow:
+    ranked, random = (outcomes(group, one).values for one in (name, f"{name}_random"))
     advantage = bootstrap_mean((1.0 if mode == "insertion" else -1.0) * (np.asarray(ranked, np.float64) - random))
     return FaithfulnessRow(
         role=role,
         method=method,
         measure=mode,
+        fill=fill,
         area=float(np.mean(ranked)),
         control=float(np.mean(random)),
         advantage=advantage.estimate,
@@ -89,7 +99,7 @@ def _faithfulness(role: str, method: str, mode: Mode, group: Sequence[Entry]) ->
         high=advantage.high,
         n=advantage.n,
         protocol=str(group[0].evidence.facts.get("protocol", "")),
-        controls=controls_of(f"{mode}_area", group),
+        controls=controls_of(name, group),
     )
 
 

@@ -147,12 +147,14 @@ class CorruptionRow(Part):
 class FaithfulnessRow(Part):
     """Deletion or insertion of the pixels a method ranks first, beside a random order.
 
-    `advantage` is how much better than random, positive when it is; `low` and `high` its 95% bounds.
+    `advantage` is how much better than random, positive when it is; `low` and `high` its 95% bounds. `fill` is what
+    stands where pixels are missing; the rows of the first fill come first, and are those that are drawn and judged.
     """
 
     role: str
     method: str
     measure: Literal["deletion", "insertion"]
+    fill: str = ""
     area: float
     control: float
     advantage: float

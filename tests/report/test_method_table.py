@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
-from made_entries import METHODS
+from made_entries import METHODS, dossier_of, entry
 from made_run import made_document, made_page
 
+from audit.report.charts import faithfulness_chart
 from audit.report.html import render_html
+from audit.report.locale import load_locale
 from audit.report.method_table import method_table
+from audit.report.paired import faithfulness
 
 
 def lines() -> dict[tuple[str, str], dict[str, str]]:
@@ -108,3 +112,20 @@ def test_maps_moved_from_one_model_to_the_next_have_their_own_column() -> None:
         "From the other model" in table and "\u22120.12" in table and "; noise " not in table[table.index("<tbody>") :]
     )
     assert 'id="drift"' not in render_html(document.model_copy(update={"measures": []}))
+
+
+def test_removal_under_every_fill_stands_in_the_table_and_the_first_alone_is_drawn() -> None:
+    values = {
+        f"{mode}_area{fill}{control}": np.full(24, 0.5 if control else at)
+        for mode, fill, at in (("deletion", "", 0.2), ("insertion", "", 0.7), ("deletion", "_blur", 0.4))
+        for control in ("", "_random")
+    }
+    facts = {"protocol": "", "fills": ["mean", "blur"]}
+    dossier = dossier_of(entry("faithfulness", "standard", values, method="saliency", facts=facts))
+    rows = faithfulness(dossier, "standard")
+    found = [(row.measure, row.fill, round(row.advantage, 3)) for row in rows]
+    assert found == [("deletion", "mean", 0.3), ("insertion", "mean", 0.2), ("deletion", "blur", 0.1)]
+    drawn = faithfulness_chart(rows, load_locale())
+    assert "+0.300" in drawn and "+0.100" not in drawn
+    page = render_html(made_document().model_copy(update={"faithfulness": rows}))
+    assert re.search(r'lower is better <span class="bounds">[^<]*blur', page)
