@@ -36,7 +36,8 @@ def _faults(how: str, **settings: str) -> int:
 
 def test_large_blocks_that_were_freed_are_used_again_without_fetching_their_pages():
     kept, left_alone = _faults("keep"), _faults("leave")
-    assert left_alone > 5 * 1000, "the C library keeps large blocks by itself: nothing to test here"
+    if left_alone < 5 * 1000:
+        pytest.skip("pages are huge here, or the C library keeps large blocks by itself")
     assert kept < left_alone / 10
 
 
