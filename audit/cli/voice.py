@@ -52,9 +52,9 @@ def speaking(*, as_json: bool, quiet: bool, verbose: bool, no_color: bool) -> It
         quiet=quiet,
         verbose=verbose,
     )
-    _route_logging(voice)
     try:
-        yield voice
+        with _heard(voice):
+            yield voice
     except AuditError as fault:
         if verbose:
             traceback.print_exc()
@@ -78,10 +78,18 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
-def _route_logging(voice: Voice) -> None:
+@contextmanager
+def _heard(voice: Voice) -> Iterator[None]:
+    """The suite's log goes through `voice` inside the block, and where it went before after it."""
     from rich.logging import RichHandler
 
     log = logging.getLogger("audit")
+    before = log.handlers[:], log.level, log.propagate
     log.handlers[:] = [RichHandler(console=voice.aside, show_time=False, show_path=False)]
     log.setLevel(logging.DEBUG if voice.verbose else logging.ERROR if voice.quiet else logging.WARNING)
     log.propagate = False
+    try:
+        yield
+    finally:
+        log.handlers[:], log.propagate = before[0], before[2]
+        log.setLevel(before[1])

@@ -1,6 +1,7 @@
 import ast
 import inspect
 import json
+import logging
 import shlex
 import subprocess
 import sys
@@ -176,3 +177,10 @@ def test_the_command_that_resumes_can_be_pasted(called: str, words: list[str], m
 
     monkeypatch.setattr(sys, "argv", [called, "run", "--out", "my run"])
     assert shlex.split(this_command()) == [*words, "run", "--out", "my run"]
+
+
+def test_a_command_leaves_the_log_of_the_process_as_it_was() -> None:
+    log = logging.getLogger("audit")
+    before = log.handlers[:], log.level, log.propagate
+    assert call("schema", "--quiet").exit_code == 0
+    assert (log.handlers[:], log.level, log.propagate) == before
