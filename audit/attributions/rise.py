@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -12,9 +13,8 @@ from torch.nn import functional
 from audit.attributions.explained import Explained, Explanation
 from audit.attributions.segmentation import paint
 from audit.attributions.sharing import exchanged, scores_of
-from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue, Pages
+from audit.passes.masks import MaskQueue, Pages, evaluate
 from audit.registry import attribution
 from audit.seeding import Generators
 from audit.types import Images
@@ -40,13 +40,12 @@ def rise(
     """
     if over == "segments":
         return _over_segments(explained.masks(model, images), explained, samples, shown)
-    count, height, width = len(images), *images.shape[2:]
-    outputs = torch.zeros(count, samples, device=images.device, dtype=torch.float64)
-    sums = torch.zeros(count, 2, height * width, device=images.device, dtype=torch.float64)
-    for row in range(count):
-        sums[row], outputs[row] = _one(model, images[row], explained.part(slice(row, row + 1)), samples, cells, shown)
-    weighted = sums[:, 0] / sums[:, 1].clamp(min=1e-12) - outputs.mean(1, keepdim=True)
-    return Explanation(weighted.view(count, 1, height, width).float())
+    size, pages, maps = (images.shape[2], images.shape[3]), Pages(), []
+    for row in range(len(images)):
+        own = explained.part(slice(row, row + 1))
+        drawn = _draw(own.generators, range(samples), size, cells, shown)
+        maps.append(_one(model, images[row], own, drawn, pages))
+    return Explanation(torch.stack(maps)[:, None].float())
 
 
 def _over_segments(queue: MaskQueue, explained: Explained, samples: int, shown: float) -> Explanation:
@@ -64,49 +63,76 @@ def _hard_masks(generators: Generators, queue: MaskQueue, row: int, samples: int
     return exchanged(queue, row, drawn, generator.fork(1))
 
 
-def _one(
-    model: ModelUnderTest, image: Tensor, explained: Explained, samples: int, cells: int, shown: float
-) -> tuple[Tensor, Tensor]:
-    """The outputs weighted by the masks and the masks' own sum, float64 (2, H x W); and the outputs (samples,)."""
-    size = (image.shape[1], image.shape[2])
-    drawn, pages = _draw(explained.generators, range(samples), size, cells, shown), Pages()
+@dataclass(frozen=True)
+class _SoftMasks:
+    """`grids` (M, cells + 1, cells + 1) of bits as floats; `down` and `across`, their shifts within a cell, int64 (M,);
+    `rows` and `columns`, the matrices of `_enlarging` for either side; `wide` (M, cells + 1, W), grids enlarged across.
+    """
 
-    def keep(part: slice) -> tuple[Tensor, Tensor]:
+    grids: Tensor
+    down: Tensor
+    across: Tensor
+    rows: Tensor
+    columns: Tensor
+    wide: Tensor
+
+    def enlarge(self, part: slice, masks: Tensor) -> Tensor:
+        """The masks of that part, written into `masks` (M, H, W)."""
+        # index_select copies whole matrices, five times as fast as rows[down]
+        return torch.bmm(self.rows.index_select(0, self.down[part]), self.wide[part], out=masks)
+
+    def total(self, weights: Tensor) -> Tensor:
+        """The sum of all masks under `weights` float64 (M,): float64 (H, W).
+
+        Grids of the same shifts are added before they are enlarged, once.
+        """
+        downs, acrosses, corners = len(self.rows), len(self.columns), self.grids.shape[1]
+        places = functional.one_hot(self.down * acrosses + self.across, downs * acrosses).to(weights)
+        sums = (places * weights[:, None]).T @ self.grids.flatten(1).to(weights)
+        tall = self.rows.to(weights).transpose(0, 1).flatten(1)
+        wide = self.columns.to(weights).transpose(1, 2).flatten(0, 1)
+        parts = sums.view(downs, acrosses, corners, corners).transpose(1, 2)
+        return tall @ parts.reshape(downs * corners, acrosses * corners) @ wide
+
+
+def _one(model: ModelUnderTest, image: Tensor, explained: Explained, drawn: _SoftMasks, pages: Pages) -> Tensor:
+    """One image's map, float64 (H, W)."""
+    count = len(drawn.grids)
+
+    def compose(part: slice) -> Tensor:
         masks = pages.like(image[None, :1], "masks", part.stop - part.start)
-        _enlarge(drawn, part, cells, masks.squeeze(1))
-        images = torch.lerp(explained.baseline, image, masks, out=pages.like(image[None], "images", len(masks)))
-        outputs = explained.score(model.module(images), explained.targets.expand(len(masks)))
-        return (torch.stack([outputs, torch.ones_like(outputs)]) @ masks.flatten(1)).double(), outputs.double()
+        drawn.enlarge(part, masks.squeeze(1))
+        return torch.lerp(explained.baseline, image, masks, out=pages.like(image[None], "images", len(masks)))
 
-    with torch.no_grad():
-        sums, outputs = zip(*in_batches(samples, model.layout, keep), strict=True)
-    return torch.stack(sums).sum(0), torch.cat(outputs)
+    logits = evaluate(model, count, compose, lambda logits, part: logits)
+    outputs = explained.score(logits, explained.targets.expand(count)).double()
+    shown = drawn.total(torch.ones_like(outputs)).clamp(min=1e-12)
+    return drawn.total(outputs) / shown - outputs.mean()
 
 
 def soft_masks(generators: Generators, numbers: range, size: tuple[int, int], cells: int, shown: float) -> Tensor:
     """The masks numbered `numbers` of one image, float32 (M, H, W) in [0, 1]."""
     masks = torch.empty(len(numbers), *size, device=generators.keys.device)
-    return _enlarge(_draw(generators, numbers, size, cells, shown), slice(None), cells, masks)
+    return _draw(generators, numbers, size, cells, shown).enlarge(slice(None), masks)
 
 
-_Drawn = tuple[Tensor, Tensor, Tensor]
-"""Grids (M, cells + 1, cells + 1) of bits as floats, and their shifts down and across within a cell, int64 (M,)."""
-
-
-def _draw(generators: Generators, numbers: range, size: tuple[int, int], cells: int, shown: float) -> _Drawn:
-    stream = torch.arange(numbers.start, numbers.stop, device=generators.keys.device)
+def _draw(generators: Generators, numbers: range, size: tuple[int, int], cells: int, shown: float) -> _SoftMasks:
+    device = generators.keys.device
+    stream = torch.arange(numbers.start, numbers.stop, device=device)
     keys = Generators(generators.keys.expand(len(stream))).fork(stream)
     grids = (keys.fork(0).uniform(cells + 1, cells + 1) < shown).float()
-    down, across = (keys.fork(1 + side).integers(-(-size[side] // cells), 1).flatten() for side in (0, 1))
-    return grids, down, across
+    sides = [_enlarging(length, cells, device) for length in size]
+    down, across = (keys.fork(1 + number).integers(len(side), 1).flatten() for number, side in enumerate(sides))
+    return _SoftMasks(grids, down, across, *sides, wide=_widened(grids, across, sides[1]))
 
 
-def _enlarge(drawn: _Drawn, part: slice, cells: int, masks: Tensor) -> Tensor:
-    """The masks of that part, written into `masks` (M, H, W)."""
-    grids, down, across = (one[part] for one in drawn)
-    rows, columns = (_enlarging(length, cells, grids.device) for length in masks.shape[1:])
-    # index_select copies whole matrices, five times as fast as rows[down]
-    return torch.bmm(rows.index_select(0, down) @ grids, columns.index_select(0, across).mT, out=masks)
+def _widened(grids: Tensor, across: Tensor, columns: Tensor) -> Tensor:
+    """`grids` (M, n, n) enlarged to (M, n, W): one product for all of a shift, not a small one for each."""
+    wide = grids.new_empty(len(grids), grids.shape[1], columns.shape[1])
+    for shift, column in enumerate(columns):
+        at = (across == shift).nonzero().squeeze(1)
+        wide[at] = grids[at] @ column.T
+    return wide
 
 
 @cache

@@ -22,6 +22,12 @@ class Layout:
     channels_last: bool = True
     batch_size: int = 128
 
+    @classmethod
+    def usual(cls, device: torch.device, *, channels_last: bool = True) -> Layout:
+        """What to begin with. On a CPU 64 images for each thread, up to 128: with one thread a small net answers 64 in
+        a sixth less time each than 128, whose activations leave its cache."""
+        return cls(channels_last, min(128, 64 * torch.get_num_threads()) if device.type == "cpu" else 128)
+
     def halve(self) -> None:
         """Use half the batch from now on. Raises EnvironmentFault at one example."""
         if self.batch_size == 1:

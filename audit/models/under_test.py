@@ -59,7 +59,7 @@ class ModelUnderTest:
         if len(self.classes) < 2:
             raise UsageError(f"A classifier needs at least two classes; {len(self.classes)} given.")
         self.net = _private_copy(module).to(self.device).to(memory_format=torch.channels_last)
-        self.layout = Layout()
+        self.layout = Layout.usual(self.device)
         self.module = _Counted(self.net, self.mean, self.std, self.layout).to(self.device).eval()
         self.output_kind: OutputKind = recognise(self._probe(), len(self.classes))
         self.module.output_kind = self.output_kind
