@@ -128,15 +128,16 @@ def test_the_wobble_is_the_same_each_time_it_is_measured() -> None:
 
 def test_large_images_come_in_batches_that_hold_no_more_than_before() -> None:
     model = model_of(back=shaken(0.3))
+    before = model.layout.batch_size
     with expectation(model, 20, seed=0):
-        assert model.layout.batch_size == 128, "small images: as before"
+        assert model.layout.batch_size == before, "small images: as before"
     model.input_shape = (3, 224, 224)
     with expectation(model, 20, seed=0):
-        assert model.layout.batch_size == 128 // 20
+        assert model.layout.batch_size == before // 20
         with expectation(model, 20, seed=1):
             pass
         assert model.module.draws == 20, "an inner block gives back what it found"
-    assert model.layout.batch_size == 128
+    assert model.layout.batch_size == before
 
 
 def test_a_random_models_examples_are_not_moved_to_the_boundary() -> None:

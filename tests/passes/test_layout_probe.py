@@ -24,6 +24,7 @@ def cnn(seed: int = 7) -> ModelUnderTest:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AUDIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     return tmp_path / "cache"
 
 
@@ -43,6 +44,16 @@ def test_probe_passes_are_not_counted() -> None:
     model = cnn()
     choose_layout(model, seconds=0.2)
     assert (model.passes.forwards, model.passes.backwards) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("threads", "device", "size"), [(1, "cpu", 64), (2, "cpu", 128), (16, "cpu", 128), (1, "cuda", 128)]
+)
+def test_a_cpu_begins_with_64_images_a_thread(
+    monkeypatch: pytest.MonkeyPatch, threads: int, device: str, size: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert Layout.usual(torch.device(device)) == Layout(True, size)
 
 
 def test_another_layout_must_be_a_quarter_faster(monkeypatch: pytest.MonkeyPatch) -> None:
