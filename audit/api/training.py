@@ -22,7 +22,8 @@ from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.seeding import content_ids
 from audit.store import write_atomically
 from audit.threat import ThreatModel
-from audit.training.loop import Trained, fit
+from audit.training.fit import fit
+from audit.training.loop import Trained
 from audit.training.transfer import adopt, pretrained_state
 from audit.types import Batch, Passes
 

@@ -121,9 +121,9 @@ def _draw(generators: Generators, numbers: range, size: tuple[int, int], cells: 
     stream = torch.arange(numbers.start, numbers.stop, device=device)
     keys = Generators(generators.keys.expand(len(stream))).fork(stream)
     grids = (keys.fork(0).uniform(cells + 1, cells + 1) < shown).float()
-    sides = [_enlarging(length, cells, device) for length in size]
+    rows, columns = sides = [_enlarging(length, cells, device) for length in size]
     down, across = (keys.fork(1 + number).integers(len(side), 1).flatten() for number, side in enumerate(sides))
-    return _SoftMasks(grids, down, across, *sides, wide=_widened(grids, across, sides[1]))
+    return _SoftMasks(grids, down, across, rows, columns, _widened(grids, across, columns))
 
 
 def _widened(grids: Tensor, across: Tensor, columns: Tensor) -> Tensor:

@@ -158,6 +158,9 @@ class TrainingConfig(_Section):
     )
     precision: Precision = Field("float32", description="bfloat16: mixed precision; the kept weights are float32")
     compile: bool = Field(False, description="torch.compile the net while it is trained")
+    workers: int = Field(
+        1, ge=1, description="processes that share every batch: each has its part of the CPU's threads, or a GPU"
+    )
     tensorboard: bool = Field(False, description="event files beside the weights (needs the extra tensorboard)")
 
 

@@ -30,7 +30,8 @@ from audit.registry import study
 from audit.studies.context import Context
 from audit.studies.training import PACKED, WEIGHTS
 from audit.threat import ThreatModel
-from audit.training.loop import Trained, fit
+from audit.training.fit import fit
+from audit.training.loop import Trained
 from audit.training.watch import Watch
 
 

@@ -25,7 +25,8 @@ from audit.store import write_atomically
 from audit.studies.context import Context
 from audit.threat import ThreatModel
 from audit.training.board import History, event_files
-from audit.training.loop import Trained, fit
+from audit.training.fit import fit
+from audit.training.loop import Trained
 from audit.training.transfer import adopt, pretrained_state
 from audit.training.watch import Watch
 

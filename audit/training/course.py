@@ -17,16 +17,19 @@ from audit.seeding import Generators, derive_seed, torch_generator
 from audit.threat import ThreatModel
 from audit.training.augment import augment
 from audit.training.lesson import Lesson, Loss
+from audit.training.team import Team
 from audit.types import Batch, Images, Labels, Logits
 
 _RESIDENT_SHARE = 0.5
 """Of a device's free memory that the images may take."""
+_ALONE = Team()
 
 
 @dataclass(frozen=True)
 class Course:
     """`examples` and `held_out` are disjoint; `images` those of `examples`, on the device when they fit;
-    `keys` one random key an example; `teacher` logits to learn from; `settings` and `recipe_settings` are validated."""
+    `keys` one random key an example; `teacher` logits to learn from; `settings` and `recipe_settings` are validated;
+    `team` the processes that train together."""
 
     settings: TrainingConfig
     recipe: Method
@@ -40,11 +43,17 @@ class Course:
     labels: Labels
     keys: Generators
     teacher: Callable[[Images], Logits] | None = None
+    team: Team = _ALONE
+
+    @property
+    def batch_share(self) -> int:
+        """Images of a batch that this process learns from."""
+        return self.settings.batch_size // self.team.size
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches only: a last short one would change the weight of its examples."""
-        return len(self.examples) // self.settings.batch_size
+        return len(self.examples) // self.team.size // self.batch_share
 
     @property
     def adversarial(self) -> bool:
@@ -58,9 +67,9 @@ class Course:
         return self.settings.model_dump(mode="json") | {"threat": threat, "seed": self.seed, "examples": examples}
 
     def order(self, epoch: int) -> Tensor:
-        """The order of the examples in an epoch, int64 (N,) on the CPU."""
+        """The order of this process's examples in an epoch, int64 (N,) on the CPU."""
         generator = torch_generator(self.seed, "training order", epoch)
-        return torch.randperm(len(self.examples), generator=generator, device="cpu")
+        return self.team.share(torch.randperm(len(self.examples), generator=generator, device="cpu"))
 
     def lesson(self, index: Tensor, epoch: int, memory: dict[str, Tensor]) -> Lesson:
         """The examples at `index` (int64, CPU), on the device, with this epoch's random draws."""
@@ -99,6 +108,7 @@ def make_course(
     seed: int,
     device: torch.device,
     teacher: Callable[[Images], Logits] | None = None,
+    team: Team = _ALONE,
 ) -> Course:
     """Check the settings against the data and lay everything out. Raises UsageError and DataError."""
     recipe = find("recipe", settings.recipe)
@@ -128,6 +138,7 @@ def make_course(
         labels=examples.labels.to(device),
         keys=Generators.of(examples.ids, seed=seed, purpose="training", device=device),
         teacher=teacher,
+        team=team,
     )
 
 

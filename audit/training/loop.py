@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ from audit.training.optimizers import clip, make_optimizer, penalty, set_rate
 from audit.training.probe import Probe
 from audit.training.schedule import rate_factor
 from audit.training.state import State
+from audit.training.team import Team
 from audit.training.transfer import frozen_backbone, parameter_groups
 from audit.training.watch import Watch
 from audit.training.weight_perturbation import worst_weights
@@ -55,33 +56,25 @@ class Trained:
     notes: tuple[str, ...] = ()
 
 
-def fit(
+def train_in(
+    team: Team,
+    *,
     module: nn.Module,
     train: Batch,
     settings: TrainingConfig,
-    *,
     classes: int,
-    threat: ThreatModel | None = None,
-    seed: int = 0,
-    mean: float | Sequence[float] | None = None,
-    std: float | Sequence[float] | None = None,
-    device: torch.device | str = "cpu",
+    threat: ThreatModel | None,
+    seed: int,
+    normal: tuple[tuple[float, ...], tuple[float, ...]],
+    device: torch.device,
     teacher: Callable[[Images], Logits] | None = None,
     watch: Watch | None = None,
 ) -> Trained:
-    """Train `module` in place on `train` (CPU, images in [0, 1]) and give the weights of its best epoch.
-
-    The best is that of highest accuracy on held-out images, under attack for adversarial recipes: the last
-    often is not (robust overfitting, arXiv:2002.11569). `teacher` gives logits on the device, for
-    distillation. `mean` and `std` are measured where None. Killed and
-    called again with the same `watch.scratch`, it ends in the same weights, bit for bit on one device. Raises
-    Diverged, Interrupted, DataError, UsageError, EnvironmentFault.
-    """
+    """`audit.training.fit.fit` as one member of `team`, with the normalisation known; every member ends with the same
+    weights."""
     watch = watch or Watch()
-    place = torch.device(device)
-    course = make_course(train, settings, threat=threat, seed=seed, device=place, teacher=teacher)
-    measured = channel_statistics(train.images)
-    normal = (_each(mean, measured[0]), _each(std, measured[1]))
+    place = torch.device("cuda", team.rank) if device.type == "cuda" and team.size > 1 else device
+    course = make_course(train, settings, threat=threat, seed=seed, device=place, teacher=teacher, team=team)
     net = Trainee(module, *normal, autocast=settings.precision == "bfloat16").to(place)
     net.to(memory_format=torch.channels_last).train()
     net.learn_output_kind(course.held_out.images[:4], classes)
@@ -99,7 +92,7 @@ def fit(
 
 def _begin(course: Course, net: Trainee, watch: Watch) -> State:
     state = _fresh_state(course, net)
-    saved = read_checkpoint(watch.scratch, course.identity())
+    saved = course.team.first(lambda: read_checkpoint(watch.scratch, course.identity()))
     if saved is not None:
         state.unpack(saved, course)
         return state
@@ -121,19 +114,20 @@ def _affordable(course: Course, net: Trainee, budget: float) -> int:
     trial = _fresh_state(course, copy.deepcopy(net))
     if course.settings.compile:
         trial.net.net.compile()  # a copy is not compiled
-    index = course.order(0)[: course.settings.batch_size]
-    return affordable_epochs(
+    index = course.order(0)[: course.batch_share]
+    found = affordable_epochs(
         budget,
         course.settings.epochs,
         course.steps_per_epoch,
         step=timed(lambda: _lesson(course, trial, index)),
-        probe=timed(lambda: _measure(course, trial)),
+        probe=timed(lambda: course.team.first(lambda: _measure(course, trial))),
     )
+    return course.team.first(lambda: found)
 
 
 def _epoch(course: Course, state: State, watch: Watch) -> None:
     begun = time.monotonic()
-    order, size = course.order(state.epoch), course.settings.batch_size
+    order, size = course.order(state.epoch), course.batch_share
     state.net.train()
     with frozen_backbone(state.net.net, state.epoch < course.settings.frozen_epochs):
         for number in range(state.step, course.steps_per_epoch):
@@ -149,35 +143,44 @@ def _epoch(course: Course, state: State, watch: Watch) -> None:
 def _lesson(course: Course, state: State, index: Tensor) -> None:
     """One batch: as many optimiser steps as the recipe has objectives."""
     settings, net, done = course.settings, state.net, state.steps_done(course)
+    net.copies = course.team.size
     _seed_layers(course, done)
     set_rate(state.optimizer, settings.learning_rate * rate_factor(settings.schedule, done / state.total_steps(course)))
     lesson = course.lesson(index, state.epoch, state.memory)
     recipe = find("recipe", state.recipe)
     chosen = course.recipe_settings if recipe is course.recipe else recipe.defaults
     for objective in recipe.function(net, lesson, **chosen):
-        with worst_weights(net, objective, settings.weight_perturbation):
+        with worst_weights(net, objective, settings.weight_perturbation, course.team.average):
             outcome = objective()
             state.optimizer.zero_grad(set_to_none=True)
             (outcome.loss + penalty(net, l1=settings.l1, l2=settings.l2)).backward()
+        loss, right = outcome.loss.detach().clone(), _right(outcome, lesson.labels)
+        course.team.average([*_exchanged(net.net), loss, right])
         clip(net, settings.clip_gradient)
         state.optimizer.step()
         if state.average is not None:
             state.average.update(net.net)
-    _tally(state, outcome, lesson.labels)
-
-
-def _tally(state: State, outcome: Outcome, labels: Tensor) -> None:
-    right = (outcome.logits.argmax(1) == labels).sum()
-    state.losses.append(outcome.loss.detach())
+    state.losses.append(loss)
     state.right = right if state.right is None else state.right + right
+
+
+def _exchanged(net: nn.Module) -> list[Tensor]:
+    """What differs between the processes of a team after a backward pass: gradients and batch statistics."""
+    gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+    return gradients + [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+
+
+def _right(outcome: Outcome, labels: Tensor) -> Tensor:
+    """The share of the batch that was classified right."""
+    return (outcome.logits.argmax(1) == labels).to(outcome.loss.dtype).mean()
 
 
 def _close_epoch(course: Course, state: State, begun: float) -> None:
     settings = course.settings
-    row = _measure(course, state)
+    row = course.team.first(lambda: _measure(course, state))
     state.history.append(row)
     state.keep_if_best(row)
-    state.seconds.append(time.monotonic() - begun)
+    state.seconds.append(course.team.first(lambda: time.monotonic() - begun))
     state.epoch, state.step, state.losses, state.right = state.epoch + 1, 0, [], None
     guard(course, state)
     if settings.early_stopping and state.epochs_without_gain() >= settings.early_stopping:
@@ -188,6 +191,7 @@ def _close_epoch(course: Course, state: State, begun: float) -> None:
 
 def _measure(course: Course, state: State) -> dict[str, Any]:
     settings = course.settings
+    state.net.copies = 1
     probe = Probe(
         course.held_out, course.threat, course.loss, course.seed, settings.probe_examples, settings.probe_steps
     )
@@ -199,7 +203,7 @@ def _measure(course: Course, state: State) -> dict[str, Any]:
         "epoch": state.epoch + 1,
         "recipe": state.recipe,
         "loss": float(torch.stack(state.losses).mean()),
-        "train_accuracy": int(state.right) / (len(state.losses) * settings.batch_size),
+        "train_accuracy": float(state.right) / len(state.losses),
         **scores,
         "learning_rate": state.optimizer.param_groups[-1]["lr"],
     }
@@ -227,25 +231,11 @@ def _own_randomness(device: torch.device) -> Iterator[None]:
 
 
 def _seed_layers(course: Course, step: int) -> None:
-    seed = derive_seed(course.seed, "layers", step)
+    member = (course.team.rank,) if course.team.rank else ()
+    seed = derive_seed(course.seed, "layers", step, *member)
     torch.default_generator.manual_seed(seed)
     if course.device.type == "cuda":
         torch.cuda.manual_seed(seed)
-
-
-def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over all images, a constant channel's deviation being 1."""
-    pixels = images.double()
-    spread = pixels.std((0, 2, 3), correction=0)
-    spread = spread.where(spread > 1e-6, torch.ones_like(spread))
-    return tuple(pixels.mean((0, 2, 3)).tolist()), tuple(spread.tolist())
-
-
-def _each(given: float | Sequence[float] | None, measured: tuple[float, ...]) -> tuple[float, ...]:
-    if given is None:
-        return measured
-    numbers = (float(given),) if isinstance(given, int | float) else tuple(float(v) for v in given)
-    return numbers * len(measured) if len(numbers) == 1 else numbers
 
 
 def _portable(weight: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from audit.types import Images, Logits, Passes
 
 class Trainee(nn.Module):
     """`net` behind its normalisation (`mean`, `std` one a channel). Images in [0, 1] go in, float32 logits come
-    out; with `autocast` the net itself runs in bfloat16. `forwards` and `backwards` count examples."""
+    out; with `autocast` the net itself runs in bfloat16. `forwards` and `backwards` count examples, each for as
+    many processes as do the same at that time (`copies`)."""
 
     mean: Tensor
     std: Tensor
@@ -25,6 +26,7 @@ class Trainee(nn.Module):
         self.output_kind: OutputKind = "logits"
         self.forwards = 0
         self.backwards = 0
+        self.copies = 1
         self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
 
@@ -34,7 +36,7 @@ class Trainee(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
             outputs = self.net(normal)
         logits = to_logits(outputs, self.output_kind)
-        self.forwards += len(images)
+        self.forwards += self.copies * len(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
@@ -57,4 +59,4 @@ class Trainee(nn.Module):
         self.train(training)
 
     def _count_backward(self, gradient: Tensor) -> None:
-        self.backwards += len(gradient)
+        self.backwards += self.copies * len(gradient)

@@ -69,10 +69,10 @@ class State:
             self.best = self.evaluated_weights()
 
     def pack(self, course: Course) -> Checkpoint:
-        """Everything, for the disk."""
+        """Everything, for the disk: complete in the first process of a team, which all must call."""
         tensors = {f"weights/{name}": value for name, value in self.net.net.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self.best.items()}
-        tensors |= {f"memory/{name}": value for name, value in self.memory.items()}
+        tensors |= self._memories(course)
         tensors |= {f"optimizer/{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
         if self.average is not None:
             tensors |= {f"average/{name}": value for name, value in self.average.weights.items()}
@@ -93,10 +93,17 @@ class State:
         if self.average is not None:
             self.average.restore(checkpoint.group("average"), checkpoint.facts["averaged_steps"])
         self.best = {name: value.to(course.device) for name, value in checkpoint.group("best").items()}
-        self.memory = {name: value.to(course.device) for name, value in checkpoint.group("memory").items()}
+        memory = checkpoint.group(f"memory/{course.team.rank}")
+        self.memory = {name: value.to(course.device) for name, value in memory.items()}
         running = checkpoint.group("epoch")
         self.losses = list(running["losses"].to(course.device).unbind()) if running else []
         self.right = running["right"].to(course.device) if running else None
+
+    def _memories(self, course: Course) -> dict[str, Tensor]:
+        """What the recipe keeps in each process: about the images it learns from."""
+        own = {name: value.cpu() for name, value in self.memory.items()}
+        everyone = enumerate(course.team.gathered(own))
+        return {f"memory/{rank}/{name}": value for rank, memory in everyone for name, value in memory.items()}
 
     def _right(self) -> Tensor:
         assert self.right is not None

@@ -10,7 +10,8 @@ from audit.config import TrainingConfig
 from audit.errors import NotApplicable
 from audit.models.architecture import build, default_for
 from audit.models.under_test import ModelUnderTest
-from audit.training.loop import Trained, fit
+from audit.training.fit import fit
+from audit.training.loop import Trained
 from audit.training.watch import Watch
 from audit.types import Batch, Passes
 

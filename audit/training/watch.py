@@ -48,7 +48,7 @@ class Watch:
         """Report and check in the midst of an epoch. Raises Interrupted, when asked to stop, and Diverged."""
         self.progress(state.steps_done(course), state.total_steps(course))
         self.require_finite(course, state)
-        if self.stopping():
+        if course.team.first(self.stopping):
             self.save(course, state)
             raise Interrupted(
                 f"Training stopped as asked in epoch {state.epoch + 1} of {state.epochs}; the same command goes on "
@@ -63,8 +63,10 @@ class Watch:
 
     def save(self, course: Course, state: State) -> None:
         """Replace the checkpoint."""
+        if self.scratch is None and course.team.size == 1:
+            return
+        packed = state.pack(course)
         if self.scratch is not None:
-            packed = state.pack(course)
             replace(packed, facts={**packed.facts, "role": self.role}).write(self.scratch)
 
     def require_finite(self, course: Course, state: State) -> None:

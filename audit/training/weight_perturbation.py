@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,14 +12,21 @@ from audit.training.lesson import Objective
 
 
 @contextmanager
-def worst_weights(net: nn.Module, objective: Objective, size: float) -> Iterator[None]:
+def worst_weights(
+    net: nn.Module,
+    objective: Objective,
+    size: float,
+    average: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
+) -> Iterator[None]:
     """`net` with every weight matrix moved by `size` times its own norm along the loss gradient; bitwise the same
-    weights again after the block. Biases and norm scales stay; `size` 0 does nothing."""
+    weights again after the block. Biases and norm scales stay; `size` 0 does nothing. `average` makes the
+    gradients those of all processes that train together."""
     weights = [p for p in net.parameters() if p.requires_grad and p.ndim > 1] if size else []
     if not weights:
         yield
         return
     gradients = torch.autograd.grad(objective().loss, weights)
+    average(gradients)
     own = [weight.detach().clone() for weight in weights]
     try:
         _move(weights, gradients, size)

@@ -21,7 +21,7 @@ from audit.config import TrainingConfig
 from audit.data.load import load_dataset
 from audit.models.architecture import build
 from audit.threat import ThreatModel
-from audit.training.loop import fit
+from audit.training.fit import fit
 from audit.types import Batch
 
 EPS, STEPS, RELATIVE_STEP, BATCH = 0.1, 3, 0.5, 64
@@ -74,7 +74,7 @@ def climb(net: nn.Module, attacked: Tensor, images: Tensor, labels: Tensor) -> T
 
 
 def ours(batch: Batch) -> float:
-    """One epoch of `audit.training.loop.fit`, the checks after the epoch at their smallest."""
+    """One epoch of `audit.training.fit.fit`, the checks after the epoch at their smallest."""
     settings = TrainingConfig(
         recipe="pgd", recipe_settings={"steps": STEPS, "relative_step": RELATIVE_STEP},
         epochs=1, batch_size=BATCH, held_out=1 / len(batch), probe_examples=1, probe_steps=1,

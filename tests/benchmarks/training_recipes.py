@@ -19,7 +19,8 @@ from audit.data.slices import audit_order
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 from audit.registry import methods
-from audit.training.loop import Trained, fit
+from audit.training.fit import fit
+from audit.training.loop import Trained
 from audit.types import Batch
 
 PREVIOUS: dict[str, dict[str, object]] = {

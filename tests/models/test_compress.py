@@ -20,7 +20,7 @@ from audit.models.compress import (
     quantise,
     unpack,
 )
-from audit.training.loop import fit
+from audit.training.fit import fit
 from tests.training.toy import same_weights, thirds, tiny_net
 
 COMPRESSIONS: list[Callable[[nn.Module], object]] = [

@@ -16,7 +16,7 @@ from audit.errors import UsageError
 from audit.models.under_test import ModelUnderTest
 from audit.studies.compression import METHODS, compression
 from audit.studies.training import trained_model
-from audit.training.loop import fit
+from audit.training.fit import fit
 from tests.studies.bare_context import bare_context
 from tests.training.toy import thirds, tiny_net
 

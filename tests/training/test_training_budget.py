@@ -10,7 +10,7 @@ import pytest
 from audit.config import TrainingConfig
 from audit.training import loop
 from audit.training.budget import affordable_epochs, spent
-from audit.training.loop import fit
+from audit.training.fit import fit
 from audit.training.watch import Watch
 from audit.types import Batch
 from tests.training.toy import same_weights, tiny_net

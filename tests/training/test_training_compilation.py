@@ -10,7 +10,7 @@ from torch import nn
 
 from audit.config import TrainingConfig
 from audit.errors import EnvironmentFault
-from audit.training.loop import fit
+from audit.training.fit import fit
 from audit.types import Batch
 from tests.training.toy import tiny_net
 

@@ -12,7 +12,8 @@ import torch
 from audit.config import TrainingConfig
 from audit.threat import ThreatModel
 from audit.training.checkpoint import FILE
-from audit.training.loop import Trained, fit
+from audit.training.fit import fit
+from audit.training.loop import Trained
 from audit.training.watch import Watch
 from tests.training.toy import same_weights, thirds, tiny_net
 

@@ -16,7 +16,8 @@ from audit.errors import DataError, Diverged, Interrupted, ModelError, UsageErro
 from audit.threat import ThreatModel
 from audit.training import loop
 from audit.training.checkpoint import FILE, read_checkpoint
-from audit.training.loop import Trained, channel_statistics, fit
+from audit.training.fit import channel_statistics, fit
+from audit.training.loop import Trained
 from audit.training.watch import Watch
 from audit.types import Batch
 from tests.training.toy import same_weights, thirds, tiny_net

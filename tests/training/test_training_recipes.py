@@ -18,8 +18,8 @@ from audit.registry import find, methods
 from audit.seeding import Generators
 from audit.threat import ThreatModel
 from audit.training import loop
+from audit.training.fit import fit
 from audit.training.lesson import Lesson, Outcome
-from audit.training.loop import fit
 from audit.training.probe import robust_accuracy
 from audit.training.starts import starting_points
 from audit.training.watch import Watch

@@ -14,7 +14,7 @@ from audit.config import TrainingConfig
 from audit.errors import ModelError
 from audit.models.architecture import build
 from audit.training import loop
-from audit.training.loop import fit
+from audit.training.fit import fit
 from audit.training.transfer import adopt, cached_torchvision_weights, head_of, parameter_groups
 from audit.training.watch import Watch
 from audit.types import Batch

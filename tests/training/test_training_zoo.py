@@ -10,7 +10,8 @@ from audit.config import TrainingConfig
 from audit.models.architecture import ZOO, build
 from audit.models.under_test import ModelUnderTest
 from audit.threat import ThreatModel
-from audit.training.loop import Trained, fit
+from audit.training.fit import fit
+from audit.training.loop import Trained
 from tests.training.toy import same_weights, thirds
 
 SIZES = {"cnn-32": 20, "cnn-150": 24, "resnet-18-small": 8}

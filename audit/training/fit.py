@@ -1,0 +1,82 @@
+"""Train a net: in this process, or in several that share every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from audit.config import TrainingConfig
+from audit.errors import UsageError
+from audit.threat import ThreatModel
+from audit.training.crew import crew
+from audit.training.loop import Trained, train_in
+from audit.training.team import Team
+from audit.training.watch import Watch
+from audit.types import Batch, Images, Logits
+
+
+def fit(
+    module: nn.Module,
+    train: Batch,
+    settings: TrainingConfig,
+    *,
+    classes: int,
+    threat: ThreatModel | None = None,
+    seed: int = 0,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    device: torch.device | str = "cpu",
+    teacher: Callable[[Images], Logits] | None = None,
+    watch: Watch | None = None,
+) -> Trained:
+    """Train `module` in place on `train` (CPU, images in [0, 1]) and give the weights of its best epoch.
+
+    The best is that of highest accuracy on held-out images, under attack for adversarial recipes: the last
+    often is not (robust overfitting, arXiv:2002.11569). `teacher` gives logits on the device, for
+    distillation. `mean` and `std` are measured where None. Killed and
+    called again with the same `watch.scratch`, it ends in the same weights, bit for bit on one device. Raises
+    Diverged, Interrupted, DataError, UsageError, EnvironmentFault.
+    """
+    place, measured = torch.device(device), channel_statistics(train.images)
+    normal = (_each(mean, measured[0]), _each(std, measured[1]))
+    given: dict[str, Any] = {
+        "settings": settings,
+        "classes": classes,
+        "threat": threat,
+        "seed": seed,
+        "normal": normal,
+        "device": place,
+    }
+    if settings.workers == 1:
+        return train_in(Team(), train=train, module=module, teacher=teacher, watch=watch, **given)
+    _require_shareable(settings, teacher)
+    with crew(settings.workers, train, module, place, given) as team:
+        return train_in(team, train=train, module=module, watch=watch, **given)
+
+
+def _require_shareable(settings: TrainingConfig, teacher: object) -> None:
+    if teacher is not None:
+        raise UsageError("Learning from a teacher takes one process: set compression.workers to 1.")
+    if settings.batch_size % settings.workers:
+        raise UsageError(
+            f"A batch of {settings.batch_size} images cannot be shared evenly by {settings.workers} workers: give a "
+            "batch_size that is a multiple of them."
+        )
+
+
+def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all images, a constant channel's deviation being 1."""
+    pixels = images.double()
+    spread = pixels.std((0, 2, 3), correction=0)
+    spread = spread.where(spread > 1e-6, torch.ones_like(spread))
+    return tuple(pixels.mean((0, 2, 3)).tolist()), tuple(spread.tolist())
+
+
+def _each(given: float | Sequence[float] | None, measured: tuple[float, ...]) -> tuple[float, ...]:
+    if given is None:
+        return measured
+    numbers = (float(given),) if isinstance(given, int | float) else tuple(float(v) for v in given)
+    return numbers * len(measured) if len(numbers) == 1 else numbers

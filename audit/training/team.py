@@ -1,0 +1,55 @@
+"""The processes that train one net together: each learns from its share of a batch, and gradients are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, distributed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process is number `rank` of `size`; alone, nothing is exchanged.
+
+    What exchanges (`first`, `gathered`, `average`) must be called by all members in the same order. All then
+    hold the same weights, bit for bit, after every step.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def share(self, order: Tensor) -> Tensor:
+        """This member's part of the positions `order`, int64 (N,): in whatever order, the same examples."""
+        return order[order % self.size == self.rank]
+
+    def first(self, find: Callable[[], T]) -> T:
+        """What `find` gives in the first process, which alone calls it."""
+        if self.size == 1:
+            return find()
+        told: list[T | None] = [find() if self.rank == 0 else None]
+        distributed.broadcast_object_list(told, src=0)
+        return cast(T, told[0])
+
+    def gathered(self, own: T) -> list[T]:
+        """Everyone's, by rank, in the first process; empty in the others."""
+        if self.size == 1:
+            return [own]
+        everyone: list[T | None] | None = [None] * self.size if self.rank == 0 else None
+        distributed.gather_object(own, everyone, dst=0)
+        return cast(list[T], everyone or [])
+
+    @torch.no_grad()
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each by its mean over the team, in one exchange."""
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        flat.div_(self.size)
+        for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
