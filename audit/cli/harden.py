@@ -33,6 +33,7 @@ def harden(
     from_scratch: Annotated[
         bool | None, typer.Option("--from-scratch/--warm-start", help="Start from new weights, or the audited model's.")
     ] = None,
+    workers: flag.Workers = None,
     tensorboard: flag.TensorBoard = None,
     preset: flag.Preset = None,
     time_budget: flag.TimeBudget = None,
@@ -80,6 +81,8 @@ def harden(
             "hardening.batch_size": batch_size,
             "hardening.learning_rate": learning_rate,
             "hardening.time_budget": flag.seconds(time_budget, "--time-budget"),
+            "training.workers": workers,
+            "hardening.workers": workers,
             "training.tensorboard": tensorboard,
             "hardening.tensorboard": tensorboard,
             "hardening.from_scratch": from_scratch,

@@ -104,6 +104,12 @@ TensorBoard = Annotated[
     bool | None,
     typer.Option("--tensorboard", help="Event files in OUT/models while training (extra tensorboard)."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="Processes that share every batch: parts of the CPU, or a GPU each.", show_default="1"
+    ),
+]
 TimeBudget = Annotated[
     str | None,
     typer.Option(

@@ -39,6 +39,7 @@ def train(
     backbone_rate: Annotated[
         float | None, typer.Option("--backbone-rate", help="Factor on the learning rate of all but the last layer.")
     ] = None,
+    workers: flag.Workers = None,
     tensorboard: flag.TensorBoard = None,
     norm: flag.NormFlag = None,
     eps: flag.EpsFlag = None,
@@ -86,6 +87,7 @@ def train(
             "training.augmentation": augmentation,
             "training.frozen_epochs": frozen_epochs,
             "training.backbone_rate": backbone_rate,
+            "training.workers": workers,
             "training.tensorboard": tensorboard,
             "model.pretrained": pretrained,
             "training.time_budget": flag.seconds(time_budget, "--time-budget"),

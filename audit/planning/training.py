@@ -12,6 +12,7 @@ from audit.plan import CALIBRATION, Slice, Task
 from audit.planning.draft import CHUNK, Draft, Model
 from audit.planning.subject import headline_eps
 from audit.registry import Method, find
+from audit.training.team import require_shareable
 
 _NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student", "tensorboard"}
 """Keys of a training section that are the plan's business: they stand in the cell elsewhere, or not at all."""
@@ -21,6 +22,7 @@ def plan_training(draft: Draft, role: str, training: TrainingConfig, start: Mode
     """A model trained here: from new weights, from pretrained ones or from those of `start`; a recipe with a teacher
     learns from `start` instead. Raises UsageError where there is none."""
     recipe = find("recipe", training.recipe)
+    require_shareable(training, taught=bool(recipe.facts.get("teacher")))
     hardening = training if isinstance(training, HardeningConfig) else None
     if recipe.facts.get("teacher"):
         return _plan_taught(draft, role, training, recipe, start)

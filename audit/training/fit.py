@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from audit.config import TrainingConfig
-from audit.errors import UsageError
 from audit.threat import ThreatModel
 from audit.training.crew import crew
 from audit.training.loop import Trained, train_in
-from audit.training.team import Team
+from audit.training.team import Team, require_shareable
 from audit.training.watch import Watch
 from audit.types import Batch, Images, Logits
 
@@ -37,8 +36,9 @@ def fit(
     The best is that of highest accuracy on held-out images, under attack for adversarial recipes: the last
     often is not (robust overfitting, arXiv:2002.11569). `teacher` gives logits on the device, for
     distillation. `mean` and `std` are measured where None. Killed and
-    called again with the same `watch.scratch`, it ends in the same weights, bit for bit on one device. Raises
-    Diverged, Interrupted, DataError, UsageError, EnvironmentFault.
+    called again with the same `watch.scratch`, it ends in the same weights, bit for bit on one device. With
+    `settings.workers` above 1, other processes take their share of every batch. Raises Diverged, Interrupted,
+    DataError, UsageError, EnvironmentFault.
     """
     place, measured = torch.device(device), channel_statistics(train.images)
     normal = (_each(mean, measured[0]), _each(std, measured[1]))
@@ -52,19 +52,9 @@ def fit(
     }
     if settings.workers == 1:
         return train_in(Team(), train=train, module=module, teacher=teacher, watch=watch, **given)
-    _require_shareable(settings, teacher)
+    require_shareable(settings, taught=teacher is not None)
     with crew(settings.workers, train, module, place, given) as team:
         return train_in(team, train=train, module=module, watch=watch, **given)
-
-
-def _require_shareable(settings: TrainingConfig, teacher: object) -> None:
-    if teacher is not None:
-        raise UsageError("Learning from a teacher takes one process: set compression.workers to 1.")
-    if settings.batch_size % settings.workers:
-        raise UsageError(
-            f"A batch of {settings.batch_size} images cannot be shared evenly by {settings.workers} workers: give a "
-            "batch_size that is a multiple of them."
-        )
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

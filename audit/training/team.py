@@ -9,6 +9,9 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, distributed
 
+from audit.config import TrainingConfig
+from audit.errors import UsageError
+
 T = TypeVar("T")
 
 
@@ -53,3 +56,14 @@ class Team:
         flat.div_(self.size)
         for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
+
+
+def require_shareable(settings: TrainingConfig, *, taught: bool) -> None:
+    """Raises UsageError for a training that its workers cannot share; `taught` by another model, none can."""
+    if settings.workers > 1 and taught:
+        raise UsageError(f"Recipe {settings.recipe!r} learns from another model in one process: set workers to 1.")
+    if settings.batch_size % settings.workers:
+        raise UsageError(
+            f"A batch of {settings.batch_size} images cannot be shared evenly by {settings.workers} workers: make "
+            "batch_size a multiple of workers."
+        )
