@@ -116,16 +116,26 @@ def test_a_share_is_the_same_examples_in_whatever_order() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes under /proc")
 def test_killed_by_the_system_it_leaves_no_process_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), str(torch.get_num_threads())]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    scratch, temporary = tmp_path / "scratch", tmp_path / "temporary"
+    temporary.mkdir()
+    scratch.mkdir()
+    command = [sys.executable, "-c", PROGRAM, str(scratch), str(torch.get_num_threads())]
+    ended = subprocess.run(
+        command,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
-    left = [int(pid) for pid in (tmp_path / "children").read_text().split()]
+    left = [int(pid) for pid in (scratch / "children").read_text().split()]
     assert left, "a second process had been there"
     _await(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in left))
-    (tmp_path / "children").unlink()
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert not [path for path in temporary.rglob("*") if path.name in (crew.IMAGES, crew.GIVEN)], "no images stay"
+    assert (scratch / FILE).exists()
     steps: list[int] = []
-    resumed = rich(Watch(tmp_path, lambda done, total: steps.append(done)))
+    resumed = rich(Watch(scratch, lambda done, total: steps.append(done)))
     assert steps[0] == 7, "from the first epoch's end"
     assert same_weights(resumed.weights, rich().weights)
 
