@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from audit.attributions.shapley_exact import Shares, ask, every_coalition
+from audit.attributions.shapley_neighbours import adjusted_values, nearness
 from audit.errors import UsageError
 from audit.passes.masks import MaskQueue, first_of_each
 from audit.seeding import Generators
@@ -17,8 +18,9 @@ def kernel_shapley(queue: MaskQueue, row: int, generators: Generators, samples: 
     """Shapley values of image `row`'s segments from about `samples` different masks; exact once they are all.
 
     Masks come with their complements, every size gets an equal share of the budget (its leverage), and sizes
-    that fit whole are enumerated. The regression keeps efficiency exactly. Standard errors are the sandwich's, which
-    even draws make cautious; zero when every mask was asked.
+    that fit whole are enumerated. Where the masks suffice, third-order interactions of neighbours are taken out of
+    the noise (`adjusted_values`). The regression keeps efficiency exactly. Standard errors are cautious, and zero when
+    every mask was asked.
     """
     size = queue.sizes[row]
     ends = torch.stack([torch.zeros(size, device="cpu"), torch.ones(size, device="cpu")]).bool()
@@ -30,7 +32,10 @@ def kernel_shapley(queue: MaskQueue, row: int, generators: Generators, samples: 
     asked = ask(queue, row, torch.cat([ends, masks]))
     (empty, whole), outputs = asked[:2].tolist(), asked[2:]
     queue.offer(row, masks)
-    values, errors = constrained_regression(masks.double(), outputs - empty, weights, whole - empty)
+    if len(masks) == 2**size - 2 or len(masks) < 4 * size:
+        values, errors = constrained_regression(masks.double(), outputs - empty, weights, whole - empty)
+    else:
+        values, errors = adjusted_values(masks, outputs, weights, whole - empty, nearness(queue.segments[row]))
     if len(masks) == 2**size - 2:
         errors = torch.zeros_like(errors)
     return Shares(values, errors, abs(float(values.sum()) - (whole - empty)))

@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--train", type=int, default=6000)
     parser.add_argument("--games", type=int, default=4)
-    parser.add_argument("--permutations", type=int, default=1500)
+    parser.add_argument("--permutations", type=int, default=8000)
     parser.add_argument("--budgets", type=int, nargs="*", default=[512, 1024, 2048])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samples-224", type=int, default=1000)

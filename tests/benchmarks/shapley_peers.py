@@ -20,6 +20,8 @@ from audit.passes.masks import MaskQueue, evaluate
 from audit.seeding import Generators
 
 Values = NDArray[np.float64]
+_TOGETHER = 25
+"""Permutations evaluated at once, each with its reverse."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,15 @@ class Game:
 
 def long_run(game: Game, permutations: int) -> Values:
     """Paired permutation sampling, independent of every contestant: the reference."""
-    random = np.random.default_rng(0)
-    values = np.zeros(game.size)
-    for _ in range(permutations // 2):
-        order = random.permutation(game.size)
-        for path in (order, order[::-1]):
-            masks = np.zeros((game.size + 1, game.size))
-            for step, player in enumerate(path, start=1):
-                masks[step:, player] = 1
-            values[path] += np.diff(game.outputs(masks))
-    return np.asarray(values / (permutations // 2 * 2))
+    random, size = np.random.default_rng(0), game.size
+    values, rounds = np.zeros(size), -(-permutations // (2 * _TOGETHER))
+    for _ in range(rounds):
+        orders = np.stack([random.permutation(size) for _ in range(_TOGETHER)])
+        places = np.argsort(np.concatenate([orders, orders[:, ::-1]]), axis=1)
+        masks = places[:, None] < np.arange(size + 1)[None, :, None]
+        outputs = game.outputs(masks.reshape(-1, size)).reshape(len(places), size + 1)
+        values += np.take_along_axis(np.diff(outputs, axis=1), places, axis=1).mean(0)
+    return np.asarray(values / rounds)
 
 
 def ours(game: Game, budget: int, seed: int) -> Values:
