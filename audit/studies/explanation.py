@@ -16,9 +16,11 @@ from audit.types import Images
 
 _UNITS = {
     "r2": ("share", "higher"),
+    "closed": ("share", "higher"),
     "completeness_error": ("share", "lower"),
     "completeness_residual": ("output", "lower"),
     "efficiency_residual": ("output", "lower"),
+    "path_error": ("share", "lower"),
     "standard_error": ("output", "lower"),
     "steps": ("count", "neither"),
 }
