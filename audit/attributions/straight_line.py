@@ -64,7 +64,9 @@ class Line:
         return (self.places[worst] + self.places[worst + 1]) / 2
 
     def _allowed(self, tolerance: float) -> float:
-        return tolerance * max(abs(self.gap), 1e-6)
+        """Never less than the outputs' own rounding, which no number of steps undoes."""
+        rounding = float(np.finfo(np.float32).eps) * self.stretches * float(np.abs(self.outputs).max())
+        return max(tolerance * abs(self.gap), rounding, 1e-8)
 
     def add(self, places: Numbers, outputs: Numbers, slopes: Numbers, gradients: Tensor) -> None:
         """Further points."""

@@ -56,6 +56,14 @@ def test_misses_that_cancel_do_not_close_a_line() -> None:
     assert line.finer(0.01, 8).tolist() == [0.25]
 
 
+def test_no_steps_are_spent_on_what_rounding_alone_moves() -> None:
+    line, places = Line(), np.linspace(0, 1, 33)
+    outputs = 10 + 1e-6 * np.sin(40 * places)
+    line.add(places, outputs, np.zeros(33), torch.zeros(33, 1, 1, 1))
+    assert abs(float(line.misses.sum())) > 0.5 * abs(line.gap) > 0
+    assert line.closes(0.01)
+
+
 def test_what_never_closes_stops_at_the_most_steps_and_says_so() -> None:
     quality, gradients, _ = asked("noise", steps=8, max_steps=40)
     assert gradients == 41
