@@ -26,6 +26,14 @@ def predict(
         int | None, typer.Option("--image-size", help="The size of the model's images, where its file does not say.")
     ] = None,
     crop: flag.Crop = None,
+    rotate: Annotated[
+        float | None,
+        typer.Option("--rotate", help="Turn each picture, degrees counter-clockwise.", show_default="as the model's"),
+    ] = None,
+    flip: Annotated[
+        str | None,
+        typer.Option("--flip", help="Mirror each picture: none, horizontal, vertical.", show_default="as the model's"),
+    ] = None,
     grayscale: flag.Grayscale = None,
     labels_map: flag.LabelsMap = None,
     explain: Annotated[
@@ -43,6 +51,7 @@ def predict(
 
     The explanation of the likeliest class is drawn over each picture, as OUT/PICTURE.METHOD.png: red raises the
     class, blue lowers it. auto takes Grad-CAM, integrated gradients or occlusion, the first that fits the model.
+    Pictures are cropped, turned and mirrored as those of the model's run, unless --crop, --rotate or --flip are given.
 
     [bold]Examples[/]
 
@@ -52,7 +61,7 @@ def predict(
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.config import load_config
-        from audit.job.predict import load_for_prediction, write_explanations
+        from audit.job.predict import load_for_prediction, preparation_of, write_explanations
         from audit.job.predict import predict as predict_pictures
 
         flags = flag.subject(
@@ -68,10 +77,11 @@ def predict(
             labels_map=labels_map,
             seed=seed,
             device=device,
-        )
+        ) | {"data.rotate": rotate, "data.flip": flip}
         config = load_config(overrides=flag.overrides(flags))
         loaded = load_for_prediction(config.model, config.data, device=config.device, seed=config.seed)
-        found = predict_pictures(loaded, images, explain=explain, seed=config.seed, crop=config.data.crop)
+        wish = preparation_of(config.model, config.data)
+        found = predict_pictures(loaded, images, explain=explain, seed=config.seed, wish=wish)
         written = write_explanations(found, images, out)
         document = {"model": Path(model).name, "predictions": [_row(*one) for one in zip(found, written, strict=True)]}
         voice.give(document, lambda: _show(found, written, voice))

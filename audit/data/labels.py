@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from audit.data.dataset import Dataset, Split, derived
-from audit.errors import DataError
+from audit.errors import DataError, nearest
 
 
 def relabelled(dataset: Dataset, map_file: str) -> Dataset:
@@ -78,9 +78,10 @@ def _places(classes: tuple[str, ...], given: Any, name: str) -> tuple[list[int],
     if all(one.isdigit() and int(one) < len(names) for one in classes):
         return [int(one) for one in classes], names
     lacking = sorted(set(classes) - set(names))
+    free = [one for one in names if one not in classes]
     raise DataError(
-        f"{name} has no place for the class {lacking[0]!r} ({len(lacking)} such); it names {', '.join(names[:6])}. "
-        "List every class of the data in the model's order."
+        f"{name} has no place for the class {lacking[0]!r} ({len(lacking)} such).{nearest(lacking[0], free)} It names "
+        f"{', '.join(names[:6])}. List every class of the data in the model's order."
     )
 
 

@@ -66,7 +66,7 @@ def _prepared(split: Split, wish: Preprocessing) -> Split:
 
     def fetch(index: NDArray[np.int64]) -> NDArray[np.uint8] | NDArray[np.float32]:
         before = split.fetch(index)
-        after = _changed(torch.from_numpy(np.ascontiguousarray(before)).to(torch.float32), wish, "bilinear")
+        after = changed(torch.from_numpy(np.ascontiguousarray(before)).to(torch.float32), wish, "bilinear")
         if before.dtype == np.uint8:
             return np.asarray(after.round().clamp(0, 255).to(torch.uint8).numpy())
         return np.asarray(after.numpy())
@@ -74,7 +74,7 @@ def _prepared(split: Split, wish: Preprocessing) -> Split:
     def marked(index: NDArray[np.int64]) -> NDArray[np.bool_]:
         assert masks is not None
         before = torch.from_numpy(np.ascontiguousarray(masks(index)))[:, None].to(torch.float32)
-        return np.asarray(_changed(before, wish, "nearest")[:, 0].numpy() > 0.5)
+        return np.asarray(changed(before, wish, "nearest")[:, 0].numpy() > 0.5)
 
     return replace(
         split,
@@ -84,7 +84,7 @@ def _prepared(split: Split, wish: Preprocessing) -> Split:
     )
 
 
-def _changed(images: Tensor, wish: Preprocessing, mode: Literal["bilinear", "nearest"]) -> Tensor:
+def changed(images: Tensor, wish: Preprocessing, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
     """Images (N, C, H, W), cropped, turned and mirrored in this order."""
     if wish.crop is not None:
         side = _side(wish.crop, images.shape[2:])

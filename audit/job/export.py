@@ -9,19 +9,21 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from audit.config import DataConfig
 from audit.dossier import Dossier
 from audit.evidence import Array
 from audit.job.folder import RunFolder
+from audit.job.header import prepared_header
 from audit.models.safetensors_header import CUT, with_metadata
 from audit.store import write_atomically
 
 WEIGHTS, PACKED = "weights/", "packed/"
 
 
-def export_models(folder: RunFolder, dossier: Dossier, *, cut: bool) -> None:
+def export_models(folder: RunFolder, dossier: Dossier, data: DataConfig, *, cut: bool) -> None:
     """`models/ROLE.safetensors` and `models/ROLE.history.jsonl`, one row an epoch, for each model made
-    here; weights that were packed to int8 as they were packed. `cut` when the run's own model has fewer channels than
-    its architecture."""
+    here; weights that were packed to int8 as they were packed. `data` says how its pictures were
+    prepared. `cut` when the run's own model has fewer channels than its architecture."""
     for entry in dossier.made():
         arrays = entry.evidence.arrays
         weights = _below(PACKED, arrays) or _below(WEIGHTS, arrays)
@@ -32,6 +34,7 @@ def export_models(folder: RunFolder, dossier: Dossier, *, cut: bool) -> None:
             "input_shape": json.dumps(settings["input_shape"]),
             "mean": json.dumps(entry.evidence.facts["mean"]),
             "std": json.dumps(entry.evidence.facts["std"]),
+            **prepared_header(data),
         }
         if entry.evidence.facts.get("cut") or (cut and not settings.get("student")):
             header[CUT] = "channels"

@@ -71,6 +71,23 @@ def relabelled_for(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Da
     )
 
 
+PREPARED = ("crop", "rotate", "flip")
+"""Keys of [data] that a checkpoint written here carries: how the pictures it was audited on were prepared."""
+
+
+def prepared_header(data: DataConfig) -> dict[str, str]:
+    """Those of `PREPARED` that `data` sets, as JSON, for a checkpoint's header."""
+    given = {name: getattr(data, name) for name in PREPARED}
+    return {name: json.dumps(value) for name, value in given.items() if value != getattr(DataConfig(), name)}
+
+
+def with_prepared(data: DataConfig, weights: str | None) -> DataConfig:
+    """`data` with the preparation that the checkpoint's header names where `data` sets none of that key itself."""
+    header = header_of(weights)
+    silent = [name for name in PREPARED if name in header and name not in data.model_fields_set]
+    return DataConfig.model_validate(data.model_dump() | {name: json.loads(header[name]) for name in silent})
+
+
 def header_of(weights: str | None) -> dict[str, str]:
     """What a checkpoint written here says of itself; empty for any other file."""
     if weights is None or Path(weights).suffix != ".safetensors":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from audit.config import DataConfig, ModelConfig
 from audit.data.labels import class_names
 from audit.data.picture_files import printable
 from audit.data.pictures import Unreadable, careful, decode
+from audit.data.preprocessing import Preprocessing, changed
 from audit.errors import DataError, ModelError, UsageError
-from audit.job.header import header_of, with_header
+from audit.job.header import header_of, with_header, with_prepared
 from audit.models.files import existing, shown_name
 from audit.models.hf_config import is_folder, preparation
 from audit.models.load import load_model
@@ -30,6 +31,7 @@ from audit.types import Images
 AUTO = ("grad-cam", "integrated-gradients", "occlusion")
 """What `auto` explains with: the first of these that applies to the model and finds something in the picture."""
 _MOST = 5
+AS_THEY_ARE = Preprocessing()
 
 Shape = tuple[int, int, int]
 
@@ -70,12 +72,19 @@ def load_for_prediction(model: ModelConfig, data: DataConfig, *, device: str, se
     )
 
 
-def read_pictures(paths: Sequence[Path], shape: Shape, crop: float | None = None) -> Images:
-    """The pictures at `paths`, upright and resized, perhaps their middle alone (`Wish.crop`), float32 (N, C, H, W) in
-    [0, 1]. Raises DataError for the first that cannot be read."""
+def preparation_of(model: ModelConfig, data: DataConfig) -> Preprocessing:
+    """How pictures are prepared: as `data` says, and where it is silent as the checkpoint's header does."""
+    known = with_prepared(data, model.weights)
+    return Preprocessing(known.crop, known.rotate, known.flip)
+
+
+def read_pictures(paths: Sequence[Path], shape: Shape, wish: Preprocessing = AS_THEY_ARE) -> Images:
+    """The pictures at `paths`, upright and resized, perhaps their middle alone, turned and mirrored, float32
+    (N, C, H, W) in [0, 1]. Raises DataError for the first that cannot be read."""
     with careful():
-        pixels = [torch.from_numpy(_pixels(path, shape, crop)) for path in paths]
-    return torch.stack(pixels).to(torch.float32) / 255
+        pixels = [torch.from_numpy(_pixels(path, shape, wish.crop)) for path in paths]
+    turned = changed(torch.stack(pixels).to(torch.float32), replace(wish, crop=None))
+    return turned.round().clamp(0, 255) / 255
 
 
 def predict(
@@ -84,14 +93,15 @@ def predict(
     *,
     explain: str = "auto",
     seed: int = 0,
-    crop: float | None = None,
+    wish: Preprocessing = AS_THEY_ARE,
 ) -> tuple[Prediction, ...]:
-    """What `model` says of each picture, explained by the method `explain` ("auto": see `AUTO`; "none").
+    """What `model` says of each picture, prepared as `wish` says, explained by the method `explain` ("auto": see
+    `AUTO`; "none").
 
     Raises DataError for an unreadable picture, UsageError for an unknown method.
     """
     methods = AUTO if explain == "auto" else () if explain == "none" else (find("attribution", explain).name,)
-    images = read_pictures(paths, model.input_shape, crop).to(model.device)
+    images = read_pictures(paths, model.input_shape, wish).to(model.device)
     probabilities = model.logits(images).softmax(1).tolist()
     return tuple(
         _prediction(model, printable(path.name), images[i : i + 1], probabilities[i], methods, seed)

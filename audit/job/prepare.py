@@ -82,13 +82,13 @@ def prepare(config: RunConfig) -> Prepared:
         flip=data.flip,
     )
     dataset = relabelled_for(dataset, data, config.model)
+    _require_training_images(config, dataset)
     model = with_pretrained(_resolved(config.model, dataset), dataset.shape[0])
     config = config.model_copy(update={"model": model})
     loaded = None
     if model.weights is not None:
         loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
         config = config.model_copy(update={"model": model.model_copy(update={"architecture": loaded.architecture})})
-    _require_training_images(config, dataset, loaded)
     require_new_weights(config, loaded)
     dataset = _labelled(config, dataset, loaded)
     prepared = Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
@@ -133,12 +133,13 @@ def _resolved(model: ModelConfig, dataset: Dataset) -> ModelConfig:
     return known
 
 
-def _require_training_images(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> None:
-    trains = config.hardening.enabled or learns(config.compression)
-    if dataset.train is not None or (loaded is not None and not trains):
+def _require_training_images(config: RunConfig, dataset: Dataset) -> None:
+    """Asked before a model is read, which may take long."""
+    trains, given = config.hardening.enabled or learns(config.compression), config.model.weights is not None
+    if dataset.train is not None or (given and not trains):
         return
-    lacking = "no --model was given" if loaded is None else "hardening and fine-tuning need some"
-    remedy = "or a checkpoint with --model" if loaded is None else "or --no-harden"
+    lacking = "hardening and fine-tuning need some" if given else "no --model was given"
+    remedy = "or --no-harden" if given else "or a checkpoint with --model"
     raise UsageError(f"{dataset.name} has no training images, and {lacking}: give data with a train folder, {remedy}.")
 
 

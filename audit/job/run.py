@@ -113,7 +113,7 @@ def _run_in(
         boards=folder.models if wants_boards(prepared.config) else None,
     )
     dossier = run_plan(plan, folder.store, engine, watcher)
-    export_models(folder, dossier, cut=prepared.loaded is not None and prepared.loaded.cut)
+    export_models(folder, dossier, prepared.config.data, cut=prepared.loaded is not None and prepared.loaded.cut)
     document = build_document(dossier, prepared.config, gather_facts(prepared, dossier))
     write_atomically(folder.document, to_json(document))
     write_atomically(folder.timing, _timing(begun, time.monotonic() - clock, dossier))

@@ -55,9 +55,11 @@ def vouched(path: Path, body: bytes, trust: Sequence[Vouched], *, why: str) -> s
     sha256 = hashlib.sha256(body).hexdigest()
     entries = [entry for entry in trust if Path(entry.path).expanduser().resolve() == here]
     if not entries:
+        absent = [entry.path for entry in trust if not Path(entry.path).expanduser().exists()]
         raise UntrustedError(
-            f"{path.name} {why}, and code runs with your rights; nobody has vouched for it. If you know where it "
-            f"comes from, allow this file alone with --trust {path}."
+            f"{path.name} {why}, and code runs with your rights; nobody has vouched for it. "
+            + (f"The file {absent[0]!r}, which was vouched for, does not exist. " if absent else "")
+            + f"If you know where it comes from, allow this file alone with --trust {path}."
         )
     changed = [entry for entry in entries if entry.sha256 not in (None, sha256)]
     if changed:

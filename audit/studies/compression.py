@@ -137,7 +137,7 @@ def _fine_tuned(context: Context, cell: Cell, parent: ModelUnderTest, made: Vari
             std=parent.std,
             device=context.device,
             teacher=parent.module if cell.method == DISTILL else None,
-            watch=Watch(context.scratch, context.progress, context.stopping),
+            watch=Watch(context.scratch, context.progress, context.stopping, role=context.task.role),
         )
 
 

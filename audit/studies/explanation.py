@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 
 from audit.attributions.explain import Explanations
@@ -14,11 +17,15 @@ from audit.studies.context import Context
 from audit.studies.explaining import ask, segments_for
 from audit.types import Images
 
+_LOOKED_UP = 1 << 18
+"""Pixels explained at a stretch: 334 images of 28x28, five of 224x224."""
 _UNITS = {
     "r2": ("share", "higher"),
+    "closed": ("share", "higher"),
     "completeness_error": ("share", "lower"),
     "completeness_residual": ("output", "lower"),
     "efficiency_residual": ("output", "lower"),
+    "path_error": ("share", "lower"),
     "standard_error": ("output", "lower"),
     "steps": ("count", "neither"),
 }
@@ -36,13 +43,20 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     clean = batch.images.to(model.device)
     images = _adversarial(context, clean) if cell.settings.get("on", "clean") == "adversarial" else clean
     clean, ids = clean[: len(images)], batch.ids[: len(images)]
-    if context.stopping():
-        raise Interrupted(f"Stopped before explaining with {cell.method}; the same command resumes.")
     with model.count() as spent:
         targets = model.predictions(clean)
         segments = segments_for(cell, clean)
-        found = ask(model, cell, images, targets=targets, segments=segments, ids=ids)
-    context.progress(len(images), len(images))
+        parts = []
+        for start in range(0, len(images), together(images)):
+            if context.stopping():
+                raise Interrupted(f"Stopped while explaining with {cell.method}; the same command resumes.")
+            part = slice(start, start + together(images))
+            those = None if segments is None else segments[part]
+            parts.append(ask(model, cell, images[part], targets=targets[part], segments=those, ids=ids[part]))
+            context.progress(min(part.stop, len(images)), len(images))
+            if parts[-1].status != "measured":
+                break
+        found = _joined(parts)
     facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)}
     if segments is not None:
         facts["segments"] = describe_segments(segments, clean)
@@ -55,6 +69,27 @@ def explanation(context: Context, cell: Cell) -> Evidence:
         forwards=spent.passes.forwards,
         backwards=spent.passes.backwards,
         reason=found.reason,
+    )
+
+
+def together(images: Images) -> int:
+    """How many images are explained before anybody looks up: a stop takes effect and progress shows in between."""
+    return max(1, _LOOKED_UP // images[0, 0].numel())
+
+
+def _joined(parts: Sequence[Explanations]) -> Explanations:
+    """Explanations of one method on images one after another, as one; what is not applicable to some is to none."""
+    *_, last = parts
+    if last.status != "measured" or len(parts) == 1:
+        return last
+    maps = [part.attributions for part in parts if part.attributions is not None]
+    return replace(
+        last,
+        attributions=torch.cat(maps),
+        targets=torch.cat([part.targets for part in parts]),
+        segments=None if last.segments is None else torch.cat([p.segments for p in parts if p.segments is not None]),
+        quality={name: torch.cat([part.quality[name] for part in parts]) for name in last.quality},
+        maps={name: torch.cat([part.maps[name] for part in parts]) for name in last.maps},
     )
 
 

@@ -19,6 +19,8 @@ from audit.studies.context import Context
 from audit.types import Batch
 
 DEFAULTS: Mapping[str, Any] = {"steps": 24, "fills": ["mean", "blur"], "output": "probability", "random_orders": 2}
+ORDERS_OF_A_MAP = 2
+"""Its own, and that of the map blurred."""
 _BETTER: Mapping[Mode, Better] = {"deletion": "lower", "insertion": "higher"}
 
 
@@ -30,6 +32,11 @@ def control_orders(batch: Batch, seed: int, random_orders: int) -> dict[str, Ten
             draws = generators(batch, seed, control).fork(repeat)
             orders[f"{control}#{repeat}"] = control_order(control, batch.images, draws)
     return orders
+
+
+def control_count(random_orders: int) -> int:
+    """How many orders `control_orders` makes."""
+    return len(CONTROLS) - 1 + random_orders
 
 
 def generators(batch: Batch, seed: int, purpose: str) -> Generators:

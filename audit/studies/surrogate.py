@@ -26,7 +26,8 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
     """
     model, batch, every = context.model(), context.batch(), int(cell.settings["every"])
     taught_on, others = (batch.select(torch.arange(first, len(batch), every)) for first in (0, 1))
-    watch = Watch(context.scratch, context.progress, context.stopping)
+    role = f"surrogate of the {context.task.role}"
+    watch = Watch(context.scratch, context.progress, context.stopping, role=role)
     found = surrogate_of(model, taught_on, seed=cell.seed, epochs=int(cell.settings["epochs"]), watch=watch)
     agrees = np.full(len(batch), np.nan)
     with model.count() as spent, found.model.count() as aside:

@@ -11,6 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from audit.cli.app import app
+from audit.cli.plan import cost_lines
+from audit.job.pace import Pace
+from audit.planning import Forecast
+from audit.types import Passes
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
@@ -92,7 +96,22 @@ def test_plan_lists_cells_and_writes_nothing(tmp_path: Path) -> None:
     }
     assert [c["wave"] for c in cells if c["study"] == "training"] == [0, 1]
     assert not any(c["stored"] for c in cells)
+    cost = json.loads(shown.stdout)["at_most"]
+    assert cost["forwards"] == sum(c["passes"]["forwards"] for c in cells if c["passes"]) > 10_000
+    assert cost["untold_cells"] == sum(c["passes"] is None for c in cells) > 0 < cost["seconds"]
     assert not out.exists()
+
+
+def test_a_plan_says_what_it_costs_and_which_keys_follow() -> None:
+    costs = Forecast(Passes(4000, 1000), {"robustness": Passes(800, 0), "explanation": Passes(3200, 1000)}, 2)
+    whole, *dearest = cost_lines(costs, Pace(forward=0.1, gradient=0.3))
+    assert whole.startswith("What is missing takes at most 4,000 forwards and 1,000 gradients: 10 min at 100 ms a")
+    assert "2 cells" in whole
+    assert [line.split(",")[0] for line in dearest] == [
+        "  explanation: 9 min; cheaper by explanations.examples",
+        "  robustness: 80 s; cheaper by robustness.examples",
+    ]
+    assert cost_lines(Forecast(Passes(), {}, 3), Pace(0.1, 0.3)) == []
 
 
 def test_doctor_reports_the_machine(tmp_path: Path) -> None:

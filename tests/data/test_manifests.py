@@ -163,6 +163,7 @@ def test_numbers_get_names_from_a_labels_map(tmp_path: Path) -> None:
     [
         ('["dog"]', "without a gap"),
         ('["dog", "fox"]', "no place for the class 'cat'"),
+        ('["dog", "fox", "cats"]', r"no place for the class 'cat' \(1 such\). Did you mean 'cats'\? It names dog"),
         ('["dog", "dog", "cat"]', "no labels map"),
         ('{"dog": 0, "cat": 2}', "without a gap"),
         ('{"dog": 0, "cat": 0}', "no labels map"),

@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import save
 from torch import nn
 from typer.testing import CliRunner, Result
 
 import audit
 from audit.cli.app import app
+from audit.config import DataConfig
+from audit.job.header import prepared_header
 from audit.job.predict import predict
+from audit.models.safetensors_header import with_metadata
 from audit.report.overlay import overlay_png
 from tests.training.toy import thirds
 
@@ -85,6 +90,30 @@ def test_a_crop_predicts_the_middle_alone(checkpoint: Path, picture: Path, tmp_p
         for words in ((picture,), (tmp_path / "framed.png", "--crop", 0.5), (tmp_path / "framed.png",))
     )
     assert cut == plain != whole
+
+
+def test_a_checkpoint_carries_how_its_pictures_were_prepared(checkpoint: Path, picture: Path, tmp_path: Path) -> None:
+    """A picture lying on its head, under a header that says so, is answered as the upright one."""
+    carried = tmp_path / "turned.safetensors"
+    with safe_open(checkpoint, framework="np") as file:
+        notes = file.metadata()
+    weights = {name: weight.numpy() for name, weight in _module(checkpoint).state_dict().items()}
+    header = notes | prepared_header(DataConfig(rotate=180.0, flip="horizontal"))
+    carried.write_bytes(with_metadata(save(weights), header))
+    with Image.open(picture) as opened:
+        opened.transpose(Image.Transpose.FLIP_LEFT_RIGHT).rotate(180).save(tmp_path / "head.png")
+    head = (tmp_path / "head.png", "--model")
+    plain, told, by_header, overruled, wrong = (
+        json.loads(call(*words, "--explain", "none", "--json").stdout)["predictions"][0]["top"]
+        for words in (
+            (picture, "--model", checkpoint),
+            (*head, checkpoint, "--rotate", 180, "--flip", "horizontal"),
+            (*head, carried),
+            (picture, "--model", carried, "--rotate", 0, "--flip", "none"),
+            (*head, checkpoint),
+        )
+    )
+    assert plain == told == by_header == overruled != wrong
 
 
 def test_none_explains_nothing_and_writes_nothing(checkpoint: Path, picture: Path, tmp_path: Path) -> None:
@@ -165,8 +194,6 @@ def _module(checkpoint: Path) -> torch.nn.Module:
 
 
 def _header(checkpoint: Path) -> dict[str, list[float]]:
-    from safetensors import safe_open
-
     with safe_open(checkpoint, framework="np") as file:
         notes = file.metadata()
     return {name: json.loads(notes[name]) for name in ("mean", "std")}

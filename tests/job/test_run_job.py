@@ -9,8 +9,10 @@ from audit.config import RunConfig
 from audit.errors import EnvironmentFault, Interrupted, UsageError
 from audit.evidence import Evidence
 from audit.job.folder import open_run
+from audit.job.prepare import prepare
 from audit.job.run import Outcome, Silent, run_job
 from audit.plan import Task
+from audit.planning import forecast, most_passes
 from tests.job.conftest import SMALL
 
 
@@ -40,6 +42,20 @@ def test_the_whole_job_ends_in_a_document_a_report_and_two_models(finished: Outc
     assert "<html" in (root / "report.html").read_text()
     assert (root / "models" / "hardened.safetensors").stat().st_size > 100_000
     assert finished.dossier.complete
+
+
+def test_no_cell_takes_more_passes_than_the_plan_foretells(finished: Outcome, small_config: RunConfig) -> None:
+    subject, told = prepare(small_config).subject, set()
+    for task in finished.dossier.plan.tasks:
+        most, found = most_passes(task, subject), finished.dossier.evidence[task.cell.key]
+        if most is not None and found.status == "measured":
+            told.add((task.cell.study, task.cell.method))
+            assert found.forwards <= most.forwards, task.label
+            assert found.backwards <= most.backwards, task.label
+    assert {("robustness", "quick"), ("explanation", "lime"), ("faithfulness", "lime"), ("corruption", "fog")} <= told
+    whole = forecast(finished.dossier.plan.tasks, subject)
+    assert whole.passes.forwards == sum(part.forwards for part in whole.by_study.values())
+    assert whole.untold == sum(most_passes(task, subject) is None for task in finished.dossier.plan.tasks)
 
 
 def test_a_second_run_computes_nothing_and_writes_the_same_bytes(finished: Outcome, small_config: RunConfig) -> None:

@@ -97,3 +97,15 @@ def test_a_picture_alone_trains_nothing(shelf: Path) -> None:
         ready(shelf, "0.png", weights=False)
     with pytest.raises(UsageError, match="no training images"):
         ready(shelf, "0.png", weights=False, labels_map=str(shelf / "map.txt"))
+
+
+def test_training_images_are_asked_for_before_the_model_is_read(shelf: Path) -> None:
+    """The checkpoint is no checkpoint, and nobody finds out."""
+    (shelf / "broken.pt").write_bytes(b"no checkpoint")
+    overrides = {
+        "data": {"source": f"image:{shelf}/0.png=cat", "labels_map": str(shelf / "map.txt")},
+        "model": {"weights": str(shelf / "broken.pt"), "architecture": "cnn-28"},
+        "device": "cpu",
+    }
+    with pytest.raises(UsageError, match=r"hardening and fine-tuning need some: .* or --no-harden"):
+        prepare(load_config(overrides=overrides))

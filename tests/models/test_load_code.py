@@ -74,6 +74,13 @@ def test_nothing_runs_without_trust(tmp_path: Path) -> None:
     assert not canary.exists()
 
 
+def test_a_trusted_file_that_is_not_there_is_named(source: Path) -> None:
+    gone = TrustConfig(path=str(source.parent / "nett.py"))
+    config = ModelConfig(architecture=f"{source}:make", trust=(gone,))
+    with pytest.raises(UntrustedError, match=r"nett\.py', which was vouched for, does not exist\. If you know"):
+        load_model(config, classes=("a", "b"), input_shape=(1, 4, 4), device=torch.device("cpu"), seed=0)
+
+
 def test_weights_come_from_the_seed_alone(source: Path) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()

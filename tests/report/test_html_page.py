@@ -168,3 +168,12 @@ def test_a_document_without_the_newer_parts_still_renders(document: AuditDocumen
 def test_rendering_loads_no_torch() -> None:
     code = "import sys, audit.report.html, audit.report.document; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_path_method_that_ran_out_of_steps_is_said_under_the_table(document: AuditDocument, page: str) -> None:
+    quality = {"closed": 0.75, "completeness_error": 0.02, "path_error": 0.3, "steps": 256.0}
+    row = document.explanations[0].model_copy(update={"quality": quality, "settings": {"max_steps": 256}})
+    told = render_html(document.model_copy(update={"explanations": (row, *document.explanations[1:])}))
+    assert "on 25% of its images the output bends too much for 256 steps" in told
+    assert "by 2.0% on average, the stretches of the line one by one by 30.0%" in told
+    assert "the output bends too much" not in page

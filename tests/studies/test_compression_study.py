@@ -62,6 +62,18 @@ def test_a_gently_compressed_model_is_smaller_and_still_classifies(method: str, 
     assert all(len(row["parent"]) == len(row["variant"]) == 15 and min(row["variant"]) > 0 for row in rows)
 
 
+def test_an_unfinished_fine_tuning_with_other_settings_is_named(
+    parent: ModelUnderTest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder, epochs in (("a", 2), ("b", 1)):
+        cell = cell_of("magnitude", 0.5, SETTINGS.model_copy(update={"epochs": epochs}).model_dump(mode="json"))
+        context = bare_context(parent, thirds(60), cell)
+        task = replace(context.task, role="compressed")
+        compression(replace(context, scratch=tmp_path / folder, task=task), cell)
+    (said,) = [record.getMessage() for record in caplog.records if "unfinished" in record.getMessage()]
+    assert "the compressed model" in said and "epochs (2 there, 1 now)" in said
+
+
 def test_fine_tuning_heals_what_pruning_broke_and_keeps_it_pruned(parent: ModelUnderTest, tmp_path: Path) -> None:
     rough, healed = (cell_of("magnitude", 0.88, tuning) for tuning in (None, SETTINGS.model_dump(mode="json")))
     torn = compression(bare_context(parent, thirds(240), rough), rough)

@@ -61,6 +61,36 @@ def test_adversarial_maps_explain_the_clean_prediction_on_clean_segments(
     assert not np.allclose(found.arrays["attributions"], clean.arrays["attributions"][:6])
 
 
+@pytest.mark.parametrize(
+    ("name", "method"), [("lime", {"samples": 40}), ("integrated-gradients", {}), ("grad-cam", {})]
+)
+def test_large_images_are_explained_a_few_at_a_time_to_the_same_answer(
+    name: str, method: dict[str, Any], cnn_model: ModelUnderTest, cnn_batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(cnn_model, cnn_batch, name, method=method)
+    monkeypatch.setattr("audit.studies.explanation._LOOKED_UP", 4 * 144)
+    parts = run(cnn_model, cnn_batch, name, method=method)
+    assert parts.arrays.keys() == whole.arrays.keys()
+    for array in whole.arrays:
+        assert np.allclose(parts.arrays[array], whole.arrays[array], atol=1e-5), array
+    for mine, theirs in zip(parts.measurements, whole.measurements, strict=True):
+        assert mine.name == theirs.name and np.allclose(mine.per_example, theirs.per_example, atol=1e-4)
+
+
+def test_a_stop_takes_effect_between_large_images(
+    cnn_model: ModelUnderTest, cnn_batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit.studies.explanation._LOOKED_UP", 4 * 144)
+    cell, seen = Cell("explanation", "saliency", settings={"method": {}}), []
+    context = replace(
+        bare_context(cnn_model, cnn_batch, cell, stopping=lambda: len(seen) == 2),
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    with pytest.raises(Interrupted, match="while explaining with saliency"):
+        explanation(context, cell)
+    assert seen == [(4, 10), (8, 10)]
+
+
 def test_not_applicable_carries_its_reason_through_both_studies(linear_model: ModelUnderTest) -> None:
     batch = Batch(torch.rand(3, 1, 6, 6), torch.zeros(3, dtype=torch.int64), ("a", "b", "c"))
     found = run(linear_model, batch, "grad-cam")

@@ -111,6 +111,16 @@ def test_the_surrogate_learns_from_predictions_alone(cnn_model: ModelUnderTest, 
     assert torch.equal(same, torch.from_numpy(agrees[1::2]).bool())
 
 
+def test_an_unfinished_surrogate_with_other_settings_is_named(
+    cnn_model: ModelUnderTest, noise: Batch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder, epochs in (("a", 2), ("b", 1)):
+        cell = Cell("surrogate", "imitation", settings={**TAUGHT.settings, "epochs": epochs})
+        surrogate(replace(bare_context(cnn_model, noise, cell), scratch=tmp_path / folder), cell)
+    (said,) = [record.getMessage() for record in caplog.records if "unfinished" in record.getMessage()]
+    assert "the surrogate of the standard model" in said and "epochs (2 there, 1 now)" in said
+
+
 @pytest.mark.parametrize(("count", "words"), [(40, "at least 64 images")])
 def test_too_few_images_teach_nothing(count: int, words: str, cnn_model: ModelUnderTest, noise: Batch) -> None:
     with pytest.raises(NotApplicable, match=words):

@@ -1,0 +1,120 @@
+"""What the cells of a plan cost at most, in passes through the model, and which keys make them cheaper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from audit.attacks.batteries import Entry, battery_named
+from audit.attributions.segmentation import count_for
+from audit.attributions.shapley_exact import MOST_SEGMENTS
+from audit.plan import Task
+from audit.planning.subject import Subject
+from audit.registry import find
+from audit.studies.removal import DEFAULTS, ORDERS_OF_A_MAP, control_count
+from audit.types import Passes
+
+CHEAPER: Mapping[str, str] = {
+    "explanation": "explanations.examples, explanations.settings.METHOD.samples",
+    "faithfulness": "explanations.examples",
+    "controls": "explanations.examples",
+    "robustness": "robustness.examples, robustness.battery",
+    "corruption": "corruptions.examples, corruptions.severities",
+    "accuracy": "fewer evaluation images",
+}
+"""By study, the keys that its cost follows."""
+_AFTER = 4
+"""Forwards an attack's answer is verified with, at each eps."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """`passes` at most, of the cells that can be told; `by_study` the same by study; `untold` how many cannot: what
+    they cost depends on what they find, or is training."""
+
+    passes: Passes
+    by_study: Mapping[str, Passes]
+    untold: int
+
+
+def forecast(tasks: Iterable[Task], subject: Subject) -> Forecast:
+    """What `tasks` cost at most."""
+    by_study: dict[str, Passes] = {}
+    untold = 0
+    for task in tasks:
+        most = most_passes(task, subject)
+        if most is None:
+            untold += 1
+        else:
+            by_study[task.cell.study] = by_study.get(task.cell.study, Passes(0, 0)) + most
+    return Forecast(sum(by_study.values(), Passes(0, 0)), by_study, untold)
+
+
+def most_passes(task: Task, subject: Subject) -> Passes | None:
+    """What one cell costs at most; None where nobody can tell before."""
+    one = _OF_ONE_IMAGE.get(task.cell.study)
+    each = None if one is None else one(task, subject)
+    return None if each is None else Passes(each.forwards * len(task.examples), each.backwards * len(task.examples))
+
+
+def _once(task: Task, subject: Subject) -> Passes:
+    return Passes(1, 0)
+
+
+def _removal(orders: int) -> int:
+    """Two ends and the steps between, of deletion and insertion under each fill."""
+    return 2 * len(list(DEFAULTS["fills"])) * (2 + orders * (int(DEFAULTS["steps"]) - 1))
+
+
+def _controls(task: Task, subject: Subject) -> Passes:
+    return Passes(1 + _removal(control_count(DEFAULTS["random_orders"])), 0)
+
+
+def _faithfulness(task: Task, subject: Subject) -> Passes:
+    return Passes(_removal(ORDERS_OF_A_MAP), 0)
+
+
+def _explanation(task: Task, subject: Subject) -> Passes | None:
+    """By the number of samples or steps that the method's settings name; those of one pass name neither. Shapley
+    values of a large image that is too plain for the usual number of segments may cost more."""
+    method = find("attribution", task.cell.method)
+    settings: Mapping[str, Any] = task.cell.settings["method"]
+    asked = settings.get("samples") or settings.get("max_steps")
+    wanted, most = count_for(*subject.shape[1:])
+    if "algorithm" in settings and wanted <= MOST_SEGMENTS:  # enumerated, however many samples were asked
+        asked = max(int(asked or 0), 2 ** min(MOST_SEGMENTS, most))
+    if asked is None and method.facts["needs"] == "scores":
+        return None
+    passes = int(asked or 1) + 3  # the prediction, and the two ends
+    return Passes(passes, 0 if method.facts["needs"] == "scores" else passes)
+
+
+def _robustness(task: Task, subject: Subject) -> Passes:
+    """As if no image were broken before the last step of the last attack."""
+    battery, curve = battery_named(task.cell.method), len(task.cell.settings["eps"])
+    found = Passes(1, 0)
+    for entry in battery.entries:
+        times = 1 if entry.sample else curve
+        forwards, backwards = _attack(entry)
+        found += Passes(times * (forwards + _AFTER), times * backwards)
+    return found + Passes(battery.shrink * curve, 0)
+
+
+def _attack(entry: Entry) -> tuple[int, int]:
+    method = find("attack", entry.attack)
+    settings = method.settings(entry.settings)
+    rounds = 1
+    for name in ("steps", "restarts", "targets", "queries", "draws"):
+        rounds *= int(settings.get(name) or 1)
+    return rounds + 2, rounds + 2 if method.facts["needs"] == "gradients" else 0
+
+
+_OF_ONE_IMAGE = {
+    "accuracy": _once,
+    "corruption": _once,
+    "controls": _controls,
+    "faithfulness": _faithfulness,
+    "explanation": _explanation,
+    "robustness": _robustness,
+}
