@@ -159,7 +159,7 @@ def _require_enough(examples: Batch, held_out: Batch, batch_size: int) -> None:
     if len(examples) < batch_size or len(held_out) == 0:
         raise DataError(
             f"Training has {len(examples)} images to learn from and {len(held_out)} held out, fewer than one batch of "
-            f"{batch_size} and one held out. Give more images, or a smaller --batch-size."
+            f"{batch_size} and one held out. Give more images, or a smaller batch_size."
         )
     if bool((examples.labels == examples.labels[0]).all()):
         raise DataError(
