@@ -11,7 +11,7 @@ from torch import Tensor
 
 from audit.attributions.explain import Explanations, explain_images
 from audit.attributions.question import asks_segments
-from audit.attributions.segmentation import segment_images
+from audit.attributions.segmentation import Segmentation, segment_images
 from audit.cell import Cell
 from audit.errors import NotApplicable
 from audit.evidence import Array, Evidence
@@ -55,6 +55,12 @@ def maps_of(found: Explanations) -> Attributions:
 
 def segments_for(cell: Cell, clean: Images) -> Segments | None:
     """The clean image's own segments where the cell's method needs any, so that maps of moved images compare."""
+    made = segmentation_for(cell, clean)
+    return None if made is None else made.segments
+
+
+def segmentation_for(cell: Cell, clean: Images) -> Segmentation | None:
+    """`segments_for` with how they were made."""
     method = find("attribution", cell.method)
     baseline = cell.settings.get("baseline")
     fill = method.facts.get("baseline") if baseline is None else baseline

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 
 from audit.attributions.explain import Explanations
-from audit.attributions.segmentation import describe_segments
 from audit.cell import Cell
 from audit.errors import Interrupted
 from audit.evidence import Array, Evidence, Measurement
 from audit.registry import study
 from audit.studies.context import Context
-from audit.studies.explaining import ask, segments_for
+from audit.studies.explaining import ask, segmentation_for
 from audit.types import Images
 
 _UNITS = {
@@ -40,12 +39,13 @@ def explanation(context: Context, cell: Cell) -> Evidence:
         raise Interrupted(f"Stopped before explaining with {cell.method}; the same command resumes.")
     with model.count() as spent:
         targets = model.predictions(clean)
-        segments = segments_for(cell, clean)
+        made = segmentation_for(cell, clean)
+        segments = None if made is None else made.segments
         found = ask(model, cell, images, targets=targets, segments=segments, ids=ids)
     context.progress(len(images), len(images))
     facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)}
-    if segments is not None:
-        facts["segments"] = describe_segments(segments, clean)
+    if made is not None:
+        facts["segments"] = made.words
     return Evidence(
         cell=cell,
         status=found.status,

@@ -12,7 +12,7 @@ from made_run import made_document, made_page
 
 from audit.attacks.batteries import BATTERIES
 from audit.attributions.oracles import GAMES
-from audit.attributions.segmentation import describe_segments, segment_images
+from audit.attributions.segmentation import check_segments, segment_images
 from audit.errors import UsageError
 from audit.registry import methods
 from audit.report.headline import untranslated
@@ -121,8 +121,8 @@ def test_what_studies_write_is_read_in_chinese() -> None:
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     blank, pieces = torch.zeros(2, 1, 28, 28), torch.arange(28)[:, None].expand(28, 28) // 10
     said = [protocol(DEFAULTS), *(f"game: {name}" for name in GAMES)]
-    said += [describe_segments(segment_images(some), some) for some in (images, blank)]
-    said += [describe_segments(one[None], None) for one in (pieces, pieces * 10 + pieces.T // 2)]
+    said += [segment_images(some).words for some in (images, blank)]
+    said += [check_segments(one, blank).words for one in (pieces, pieces * 10 + pieces.T // 2)]
     said += [
         "The gradient of cross-entropy is NaN on 7% of the images. The model gives NaN or infinity on 2% of the images."
     ]
