@@ -103,6 +103,7 @@ def _environment() -> Environment:
         "seen": lambda text: visible(str(text)),
         "percent": percent,
         "bounds": bounds,
+        "between": between,
         "number": lambda value: f"{value:,}" if isinstance(value, int) else f"{value:,.4g}",
         "pretty": _pretty,
         "points": lambda share: f"{100 * share:+.1f}".replace("-", "\u2212"),
@@ -121,7 +122,12 @@ def percent(value: float) -> str:
 
 def bounds(share: Share) -> str:
     """The interval of a share, `96.1 - 98.2%` with a dash between."""
-    return f"{100 * share.low:.1f}\u2013{100 * share.high:.1f}%"
+    return between((share.low, share.high))
+
+
+def between(interval: tuple[float, float]) -> str:
+    """Two shares, `96.1 - 98.2%` with a dash between."""
+    return f"{100 * interval[0]:.1f}\u2013{100 * interval[1]:.1f}%"
 
 
 def _name(text: object) -> Markup:
