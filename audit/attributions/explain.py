@@ -127,8 +127,10 @@ _NO_GRADIENT = (
 
 
 def _words(method: Method, question: Explained, baseline: Fill | None) -> dict[str, Any]:
+    fill = describe_fill(fill_of(method, baseline)) if "baseline" in method.facts else ""
+    averaged = question.references if method.facts.get("references") else None
     return {
         "output": question.output,
-        "baseline": describe_fill(fill_of(method, baseline)) if "baseline" in method.facts else "",
+        "baseline": fill if averaged is None else f"{len(averaged)} reference images",
         "segments": question.segmentation,
     }

@@ -28,6 +28,7 @@ def ask(
     targets: Labels,
     segments: Segments | None,
     ids: Sequence[str],
+    references: Images | None = None,
     seed: int | None = None,
 ) -> Explanations:
     """The cell's method on `images`, with the settings, output and baseline the cell names."""
@@ -40,6 +41,7 @@ def ask(
         output=settings.get("output", "logit"),
         baseline=settings.get("baseline"),
         segments=segments,
+        references=references,
         seed=cell.seed if seed is None else seed,
         ids=ids,
         **dict(settings.get("method", {})),
@@ -51,6 +53,13 @@ def maps_of(found: Explanations) -> Attributions:
     if found.attributions is None:
         raise NotApplicable(found.reason)
     return found.attributions
+
+
+def references_for(cell: Cell, clean: Images) -> Images | None:
+    """The background of a method that averages over images: the first of the clean ones, as many as the cell's
+    settings say; None, and the baseline stands alone, where it says none or there are fewer."""
+    count = int(cell.settings.get("references", 0))
+    return clean[:count] if 0 < count <= len(clean) else None
 
 
 def segments_for(cell: Cell, clean: Images) -> Segments | None:

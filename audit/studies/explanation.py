@@ -10,7 +10,7 @@ from audit.errors import Interrupted
 from audit.evidence import Array, Evidence, Measurement
 from audit.registry import study
 from audit.studies.context import Context
-from audit.studies.explaining import ask, segmentation_for
+from audit.studies.explaining import ask, references_for, segmentation_for
 from audit.types import Images
 
 _UNITS = {
@@ -27,13 +27,15 @@ _UNITS = {
 def explanation(context: Context, cell: Cell) -> Evidence:
     """Attributions of each example's clean prediction.
 
-    `cell.settings`: `method` (its settings), `output`, `baseline`, `on` (clean or adversarial: the images kept by the
+    `cell.settings`: `method` (its settings), `output`, `baseline`, `references` (how many of the clean images are the
+    background of a method that averages over some), `on` (clean or adversarial: the images kept by the
     robustness evidence named in `cell.inputs`). Segments are those of the clean image in both, so that maps compare.
     Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used, other maps by name.
     """
     model, batch = context.model(), context.batch()
     clean = batch.images.to(model.device)
     images = _adversarial(context, clean) if cell.settings.get("on", "clean") == "adversarial" else clean
+    references = references_for(cell, clean)
     clean, ids = clean[: len(images)], batch.ids[: len(images)]
     if context.stopping():
         raise Interrupted(f"Stopped before explaining with {cell.method}; the same command resumes.")
@@ -41,11 +43,13 @@ def explanation(context: Context, cell: Cell) -> Evidence:
         targets = model.predictions(clean)
         made = segmentation_for(cell, clean)
         segments = None if made is None else made.segments
-        found = ask(model, cell, images, targets=targets, segments=segments, ids=ids)
+        found = ask(model, cell, images, targets=targets, segments=segments, ids=ids, references=references)
     context.progress(len(images), len(images))
     facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)}
     if made is not None:
         facts["segments"] = made.words
+    if references is not None:
+        facts["baseline"] = f"the first {len(references)} of the explained images"
     return Evidence(
         cell=cell,
         status=found.status,
