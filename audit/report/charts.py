@@ -10,7 +10,6 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from audit.checks.names import written
 from audit.report.further_parts import CertificatePart
 from audit.report.history import Level
 from audit.report.locale import Locale
@@ -108,13 +107,13 @@ def faithfulness_chart(rows: Sequence[FaithfulnessRow], locale: Locale) -> str:
             first.setdefault((row.role, row.method), row)
     kept = list(first.values())
     points = [
-        {"y": written(row.method), "x": row.advantage, "low": row.low, "high": row.high, "series": series}
+        {"y": locale.method(row.method), "x": row.advantage, "low": row.low, "high": row.high, "series": series}
         for row in kept
         for series in (locale.name("role", row.role),)
     ]
     roles = list(dict.fromkeys(locale.name("role", row.role) for row in kept))
     best_first = sorted(kept, key=lambda row: (row.role != kept[0].role, -row.advantage))
-    order = list(dict.fromkeys(written(row.method) for row in best_first))
+    order = list(dict.fromkeys(locale.method(row.method) for row in best_first))
     colour = _colour(roles)
     y = alt.Y("y:N", title=None, sort=order, axis=alt.Axis(grid=True, labelLimit=220))
     offset = alt.YOffset("series:N", sort=roles, scale=alt.Scale(paddingOuter=0.4))

@@ -14,7 +14,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from audit.assets import folder
-from audit.checks.names import written
 from audit.checks.readings import threat_text
 from audit.report.charts import trend_chart
 from audit.report.compare import RunComparison
@@ -109,7 +108,7 @@ def _environment() -> Environment:
         "points": lambda share: f"{100 * share:+.1f}".replace("-", "\u2212"),
         "settings": _settings,
         "history_columns": _history_columns,
-        "written": written,
+        "in_words": lambda identifier, locale: locale.method(identifier),
         "threat": lambda eps, norm: threat_text(norm, eps),
     }
     return environment
