@@ -103,6 +103,8 @@ def _environment() -> Environment:
         "percent": percent,
         "bounds": bounds,
         "between": between,
+        "decimals": decimals,
+        "coded": _coded,
         "number": lambda value: f"{value:,}" if isinstance(value, int) else f"{value:,.4g}",
         "pretty": _pretty,
         "points": lambda share: f"{100 * share:+.1f}".replace("-", "\u2212"),
@@ -127,6 +129,19 @@ def bounds(share: Share) -> str:
 def between(interval: tuple[float, float]) -> str:
     """Two shares, `96.1 - 98.2%` with a dash between."""
     return f"{100 * interval[0]:.1f}\u2013{100 * interval[1]:.1f}%"
+
+
+def decimals(value: float) -> str:
+    """A number with two decimals and a minus sign; what rounds to zero has none."""
+    return f"{value:z.2f}".replace("-", "\u2212")
+
+
+def _coded(text: object) -> Markup:
+    """A sentence whose `quoted` parts are code."""
+    parts = visible(str(text)).split("`")
+    if len(parts) % 2 == 0:
+        return escape(visible(str(text)))
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
 def _name(text: object) -> Markup:
