@@ -201,7 +201,8 @@ def _padding(left: int) -> dict[str, int]:
 
 
 def _svg(chart: Any, title: str, description: str, *, width: int = _WIDTH, height: int = _HEIGHT, left: int = 6) -> str:
-    """The chart as one <svg> with its text alternative; sizes are left to the page."""
+    """The chart as one <svg> with its text alternative; sizes are left to the page. The parts of an image are not read
+    out, so their own labels, always English, go."""
     styled = (
         chart.properties(width=width, height=height, background="transparent", padding=_padding(left))
         .configure_view(strokeWidth=0)
@@ -219,6 +220,7 @@ def _svg(chart: Any, title: str, description: str, *, width: int = _WIDTH, heigh
         .configure_legend(labelColor=_INK, labelFontSize=12, symbolStrokeWidth=0, symbolOpacity=1, columnPadding=22)
     )
     drawn: str = vl_convert.vegalite_to_svg(styled.to_dict())
+    drawn = re.sub(r' (?:aria-label|aria-roledescription|role)="[^"]*"', "", drawn)
     body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg {} \1 role="img">', drawn, count=1)
     box = re.search(r'viewBox="0 0 ([\d.]+) ', drawn)
     label = f'class="chart" data-width="{float(box[1]):.0f}"' if box else 'class="chart"'

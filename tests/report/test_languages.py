@@ -168,3 +168,8 @@ def test_methods_go_by_their_chinese_names_wherever_they_stand(document: AuditDo
     assert "积分梯度" in page and "高斯噪声" in page
     for name in ("Integrated gradients", "integrated-gradients,", "Gaussian noise", "Interval bounds", "Occlusion"):
         assert name not in page
+
+
+def test_no_english_stands_inside_a_chart() -> None:
+    for chart in re.findall(r"<svg.*?</svg>", made_page("zh"), re.DOTALL):
+        assert "aria-label" not in chart and not re.search(r"[a-z]{3,} [a-z]{3,} [a-z]{3,}", re.sub(r"<[^>]*>", " ", chart))
