@@ -119,7 +119,8 @@ def faithfulness_chart(rows: Sequence[FaithfulnessRow], locale: Locale) -> str:
     offset = alt.YOffset("series:N", sort=roles, scale=alt.Scale(paddingOuter=0.4))
     base = alt.Chart(alt.Data(values=points)).encode(y=y, yOffset=offset, color=colour)
     span = base.mark_rule(strokeWidth=2, opacity=0.55).encode(
-        x=alt.X("low:Q", title=locale("explanations.axis_advantage"), axis=alt.Axis(grid=False, labelFlush=False)), x2="high:Q"
+        x=alt.X("low:Q", title=locale("explanations.axis_advantage"), axis=alt.Axis(grid=False, labelFlush=False)),
+        x2="high:Q",
     )
     dots = base.mark_point(filled=True, size=46, opacity=1).encode(x="x:Q", shape=_shape(colour))
     zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[4, 3], color=_FAINT).encode(x="x:Q")

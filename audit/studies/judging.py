@@ -106,8 +106,10 @@ def _case(context: Context, cell: Cell) -> _Case:
     segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
 
     def explain(subject: ModelUnderTest, images: Images, seed: int) -> Attributions:
-        question = {"targets": targets, "segments": segments, "references": references}
-        return maps_of(ask(subject, cell, images, ids=batch.ids, seed=seed, **question))
+        found = ask(
+            subject, cell, images, targets=targets, segments=segments, ids=batch.ids, references=references, seed=seed
+        )
+        return maps_of(found)
 
     settings = {name: cell.settings.get(name, default) for name, default in DEFAULTS.items()}
     return _Case(model, batch, targets, maps, explain, cell.seed, settings)

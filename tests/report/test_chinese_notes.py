@@ -58,7 +58,18 @@ def of_models() -> Iterator[str]:
 
 def test_the_folder_draws_a_note_of_every_kind(notes: list[str]) -> None:
     """Else the test below holds little."""
-    for word in ("EXIF", "alpha", "CMYK", "16 bits", "frames", "skipped", "commonest", "middle", "left aside", "turned"):
+    for word in (
+        "EXIF",
+        "alpha",
+        "CMYK",
+        "16 bits",
+        "frames",
+        "skipped",
+        "commonest",
+        "middle",
+        "left aside",
+        "turned",
+    ):
         assert any(word in note for note in notes), word
 
 

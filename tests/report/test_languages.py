@@ -146,7 +146,8 @@ def test_what_studies_write_is_read_in_chinese() -> None:
 
 PROPER = frozenset(
     "APGD-CE APGD-DLR APGD-T Brendel-Bethge Carlini-Wagner DDN DeepFool DeepLIFT DeepSHAP EAD FAB-T FGSM FGSM-RS FMN "
-    "Free Grad-CAM Grad-CAM++ HopSkipJump LIME LRP Layer-CAM MART MI-FGSM PGD RISE SHAP SmoothGrad Square TRADES".split()
+    "Free Grad-CAM Grad-CAM++ HopSkipJump LIME LRP Layer-CAM MART MI-FGSM PGD RISE SHAP SmoothGrad Square "
+    "TRADES".split()
 )
 """Names that are the same in every language."""
 
@@ -172,4 +173,6 @@ def test_methods_go_by_their_chinese_names_wherever_they_stand(document: AuditDo
 
 def test_no_english_stands_inside_a_chart() -> None:
     for chart in re.findall(r"<svg.*?</svg>", made_page("zh"), re.DOTALL):
-        assert "aria-label" not in chart and not re.search(r"[a-z]{3,} [a-z]{3,} [a-z]{3,}", re.sub(r"<[^>]*>", " ", chart))
+        assert "aria-label" not in chart and not re.search(
+            r"[a-z]{3,} [a-z]{3,} [a-z]{3,}", re.sub(r"<[^>]*>", " ", chart)
+        )
