@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from audit.attributions.preflight import rewritten
 from audit.attributions.replay import normalised, target_logits
