@@ -6,6 +6,7 @@ from audit.config import load_config
 from audit.errors import UsageError
 from audit.plan import AuditPlan
 from audit.planning import Subject, make_plan
+from audit.planning.explaining import BACKGROUND
 from audit.planning.subject import curve_eps, headline_eps
 
 SUBJECT = Subject(
@@ -44,6 +45,15 @@ def test_both_models_are_audited_alike() -> None:
     assert {"accuracy", "sanity", "robustness", "corruption", "explanation", "faithfulness"} < studies(
         whole, "hardened"
     )
+
+
+def test_methods_that_average_get_a_background_unless_a_baseline_is_asked_for() -> None:
+    asked = {"methods": ["deep-lift", "deep-shap", "expected-gradients"], "judging": True, "drift": True}
+    for baseline, given in ((None, BACKGROUND), ("mean", None)):
+        tasks = plan(explanations=asked | {"baseline": baseline}).tasks
+        for study in ("explanation", "judging"):
+            found = {t.cell.method: t.cell.settings.get("references") for t in tasks if t.cell.study == study}
+            assert found == {"deep-lift": None, "deep-shap": given, "expected-gradients": given}
 
 
 def test_chunks_cover_the_examples_once_and_keep_the_images_that_are_explained() -> None:

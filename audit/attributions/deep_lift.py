@@ -45,7 +45,7 @@ def deep_lift(model: ModelUnderTest, images: Images, explained: Explained) -> Ex
     return _against(model, images, explained, explained.baseline[:, None])
 
 
-@attribution(reference="arXiv:1705.07874", needs="gradients", signed=True, baseline=0.0)
+@attribution(reference="arXiv:1705.07874", needs="gradients", signed=True, baseline=0.0, references=True)
 def deep_shap(model: ModelUnderTest, images: Images, explained: Explained) -> Explanation:
     """DeepLIFT averaged over `Explained.references`: approximate Shapley values of pixels against a background.
 

@@ -14,7 +14,7 @@ from audit.seeding import Generators
 from audit.types import Images, Logits
 
 
-@attribution(reference="arXiv:1906.10670", needs="gradients", signed=True, baseline=0.0)
+@attribution(reference="arXiv:1906.10670", needs="gradients", signed=True, baseline=0.0, references=True)
 def expected_gradients(
     model: ModelUnderTest, images: Images, explained: Explained, *, samples: int = 128
 ) -> Explanation:

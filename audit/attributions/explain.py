@@ -11,7 +11,6 @@ from torch import Tensor
 from audit.attributions.explained import Explained, Explanation
 from audit.attributions.library import differentiable
 from audit.attributions.question import Targets, asks_segments, check_pixels, fill_of, names_for, pose, tensor_of
-from audit.attributions.segmentation import describe_segments
 from audit.errors import NotApplicable
 from audit.models.under_test import ModelUnderTest
 from audit.passes.fills import Fill, describe_fill
@@ -101,7 +100,7 @@ def explain_images(
         passes=spent.passes,
         quality={} if answer is None else answer.quality,
         maps={} if answer is None else answer.maps,
-        facts=_words(chosen, images, question, baseline, segments) | ({} if answer is None else answer.facts),
+        facts=_words(chosen, question, baseline) | ({} if answer is None else answer.facts),
     )
 
 
@@ -127,13 +126,11 @@ _NO_GRADIENT = (
 )
 
 
-def _words(
-    method: Method, images: Images, question: Explained, baseline: Fill | None, segments: Tensor | None
-) -> dict[str, Any]:
+def _words(method: Method, question: Explained, baseline: Fill | None) -> dict[str, Any]:
+    fill = describe_fill(fill_of(method, baseline)) if "baseline" in method.facts else ""
+    averaged = question.references if method.facts.get("references") else None
     return {
         "output": question.output,
-        "baseline": describe_fill(fill_of(method, baseline)) if "baseline" in method.facts else "",
-        "segments": ""
-        if question.segments is None
-        else describe_segments(question.segments, images if segments is None else None),
+        "baseline": fill if averaged is None else f"{len(averaged)} reference images",
+        "segments": question.segmentation,
     }

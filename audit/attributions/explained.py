@@ -19,15 +19,16 @@ from audit.types import Attributions, Images, Labels, Logits, Segments
 class Explained:
     """The question put to a method. `targets` int64 (N,), the class explained of each image; `output` the
     quantity; `baseline` float32 (N, C, H, W), the reference input; `segments` int64 (N, H, W) numbered
-    0..n-1 each, or None for methods by pixel; `generators` one an image; `queue` answers masks of these
-    images already asked for by another method; `references` (B, C, H, W) are the background images of methods that
-    average over some."""
+    0..n-1 each, or None for methods by pixel, and `segmentation` how they were made; `generators` one an image;
+    `queue` answers masks of these images already asked for by another method; `references` (B, C, H, W) are the
+    background images of methods that average over some."""
 
     targets: Labels
     output: Output
     baseline: Images
     generators: Generators
     segments: Segments | None = None
+    segmentation: str = ""
     queue: MaskQueue | None = None
     references: Images | None = None
 

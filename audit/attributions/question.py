@@ -50,12 +50,14 @@ def pose(
         pieces = check_segments(segments, images)
     elif by_segment or fill == "segment-mean":
         pieces = segment_images(images)
+    parts = None if pieces is None else pieces.segments
     return Explained(
         targets=resolve_targets(model, images, targets),
         output=output,
-        baseline=fill_images(images, fill, pieces),
+        baseline=fill_images(images, fill, parts),
         generators=generators,
-        segments=pieces,
+        segments=parts,
+        segmentation="" if pieces is None else pieces.words,
         references=None if references is None else check_pixels(model, references),
         queue=queue if by_segment else None,
     )

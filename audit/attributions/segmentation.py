@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,26 @@ COMPACTNESS = (0.1, 1.0, 10.0)
 _TRIES = 4
 
 
-def segment_images(images: Images) -> Segments:
-    """A size-aware segmentation of each image, int64 (N, H, W), numbered from 0, every segment contiguous.
+@dataclass(frozen=True)
+class Segmentation:
+    """`segments` int64 (N, H, W), numbered from 0 in each image, and in `words` how they were made."""
+
+    segments: Segments
+    words: str
+
+
+def segment_images(images: Images) -> Segmentation:
+    """A size-aware segmentation of each image, every segment contiguous.
 
     SLIC (Achanta et al. 2012) on the pixels, with about 2 x the fourth root of the pixel count segments: 10 at
     28x28 (few enough to enumerate), 29 at 224x224. Where the image gives fewer than five, compactness rises until it
-    does, at last a grid.
+    does, at last a grid; the words count those images.
     """
-    pixels = images.detach().cpu().double().numpy()
-    return torch.from_numpy(np.stack([_segment(image) for image in pixels])).to(images.device)
+    made = [_segment(image) for image in images.detach().cpu().double().numpy()]
+    segments = torch.from_numpy(np.stack([labels for labels, _ in made])).to(images.device)
+    refined = sum(few for _, few in made)
+    told = f"; {refined} images refined, which gave fewer than {FEWEST}" if refined else ""
+    return Segmentation(segments, f"slic, {_span(segments)} segments an image{told}")
 
 
 def count_for(height: int, width: int) -> tuple[int, int]:
@@ -36,8 +48,9 @@ def count_for(height: int, width: int) -> tuple[int, int]:
     return wanted, wanted + max(1, wanted // 8)
 
 
-def check_segments(segments: Tensor, images: Images) -> Segments:
-    """The user's segments as int64 (N, H, W) numbered from 0 in each image. Raises UsageError for another shape."""
+def check_segments(segments: Tensor, images: Images) -> Segmentation:
+    """The user's segments, numbered from 0 in each image; fewer than five stay and are said. Raises UsageError for
+    another shape."""
     height, width = images.shape[2:]
     if segments.is_floating_point() or segments.dtype == torch.bool:
         raise UsageError(f"segments must be integers, one number a pixel; {segments.dtype} given.")
@@ -47,33 +60,17 @@ def check_segments(segments: Tensor, images: Images) -> Segments:
             f"{width}) was expected."
         )
     each = segments.detach().cpu().broadcast_to(len(images), height, width).numpy()
-    return torch.from_numpy(np.stack([_renumber(one) for one in each])).to(images.device)
+    kept = torch.from_numpy(np.stack([_renumber(one) for one in each])).to(images.device)
+    few = bool((kept.flatten(1).amax(1) + 1 < FEWEST).any())
+    told = f"; fewer than {FEWEST} say little about where" if few else ""
+    return Segmentation(kept, f"given, {_span(kept)} segments an image{told}")
 
 
-def describe_segments(segments: Segments, images: Images | None) -> str:
-    """What a reader is told of a segmentation: the user's where `images` is None, else `segment_images` of these.
-
-    Fewer than five segments are said: of `images` those that had to be refined, of the user's that they stay.
-    """
+def _span(segments: Segments) -> str:
+    """The fewest and the most segments of an image: "9", or "8 to 11"."""
     counts = segments.flatten(1).amax(1) + 1
     fewest, most = int(counts.min()), int(counts.max())
-    span = str(fewest) if fewest == most else f"{fewest} to {most}"
-    if images is None:
-        return f"given, {span} segments an image{_FEW if fewest < FEWEST else ''}"
-    few = _refined(images)
-    return f"slic, {span} segments an image" + (
-        f"; {few} images refined, which gave fewer than {FEWEST}" if few else ""
-    )
-
-
-_FEW = f"; fewer than {FEWEST} say little about where"
-
-
-def _refined(images: Images) -> int:
-    """How many images gave too few segments at the first asking."""
-    wanted, _ = count_for(*images.shape[2:])
-    pixels = images.detach().cpu().double().numpy()
-    return sum(int(_slic(image, wanted, COMPACTNESS[0]).max()) + 1 < FEWEST for image in pixels)
+    return str(fewest) if fewest == most else f"{fewest} to {most}"
 
 
 def paint(values: list[Tensor], segments: Segments) -> Tensor:
@@ -85,23 +82,27 @@ def paint(values: list[Tensor], segments: Segments) -> Tensor:
     return torch.stack(rows)
 
 
-def _segment(image: NDArray[np.float64]) -> NDArray[np.int64]:
-    """SLIC gives fewer pieces than asked for on plain images: ask again in proportion, then for more compact ones."""
+def _segment(image: NDArray[np.float64]) -> tuple[NDArray[np.int64], bool]:
+    """SLIC gives fewer pieces than asked for on plain images: ask again in proportion, then for more compact ones.
+
+    With it, whether the first asking gave too few."""
     wanted, most = count_for(*image.shape[1:])
     best: NDArray[np.int64] | None = None
+    few: bool | None = None
     for compactness in COMPACTNESS:
         asked = wanted
         for _ in range(_TRIES):
             found = _slic(image, asked, compactness)
             count = int(found.max()) + 1
+            few = count < FEWEST if few is None else few
             if FEWEST <= count <= most and (best is None or count > best.max() + 1):
                 best = found
             if count == wanted:
                 break
             asked = max(FEWEST, round(asked * wanted / count), asked + 1 if count < wanted else 0)
         if best is not None:
-            return best
-    return _grid(image.shape[1], image.shape[2], wanted)
+            return best, bool(few)
+    return _grid(image.shape[1], image.shape[2], wanted), bool(few)
 
 
 def _slic(image: NDArray[np.float64], count: int, compactness: float) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from audit.attributions.preflight import rewritten
 from audit.attributions.replay import normalised, target_logits
@@ -98,7 +99,8 @@ def _ascent(
     """The gradient of the distance between directions, and the distance (0 the same, 2 opposite)."""
 
     def one(part: slice) -> tuple[Images, Tensor]:
-        with torch.enable_grad():
+        # The fused kernels of attention have no second derivative.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             leaf = images[part].detach().clone().requires_grad_(True)
             direction = _direction(model, net, leaf, labels[part], create_graph=True)
             distance = 1 - (direction * clean[part]).sum(1)

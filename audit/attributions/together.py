@@ -56,7 +56,7 @@ def explain_together(
     method are only what it added. Raises UsageError as `explain_images` does.
     """
     images = check_pixels(model, images)
-    pieces = segment_images(images) if segments is None else segments
+    pieces = segment_images(images).segments if segments is None else segments
     shared = pose(
         model,
         images,

@@ -11,6 +11,7 @@ _KNOWN: Mapping[str, str] = {
     "brendel-bethge": "Brendel-Bethge",
     "carlini-wagner": "Carlini-Wagner",
     "deep-lift": "DeepLIFT",
+    "deep-shap": "DeepSHAP",
     "deepfool": "DeepFool",
     "fab-t": "FAB-T",
     "fgsm-rs": "FGSM-RS",

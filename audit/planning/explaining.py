@@ -14,6 +14,9 @@ SEARCHED_WITH = "integrated-gradients"
 SEARCHED_HOW: dict[str, Any] = {"method": {"steps": 16, "max_steps": 16}, "output": "logit", "baseline": "mean"}
 """The attribution by pixel in which shortcuts are looked for: coarse, since a place counts over many images."""
 
+BACKGROUND = 16
+"""Images that methods which average over references are given: the first of those explained."""
+
 
 def plan_explanations(draft: Draft, model: Model, robust: Task) -> dict[str, Task]:
     """Maps of the clean and of the adversarial images, each judged; the clean ones by method."""
@@ -76,8 +79,10 @@ def _shortcuts(draft: Draft, model: Model) -> None:
 
 def _settings(draft: Draft, method: Method) -> dict[str, Any]:
     config = draft.config.explanations
-    return {
+    settings = {
         "method": method.settings(config.settings.get(method.name)),
         "output": config.output,
         "baseline": config.baseline,
     }
+    averages = method.facts.get("references") and config.baseline is None
+    return settings | ({"references": BACKGROUND} if averages else {})

@@ -10,7 +10,6 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from audit.checks.names import written
 from audit.report.further_parts import CertificatePart
 from audit.report.history import Level
 from audit.report.locale import Locale
@@ -108,19 +107,20 @@ def faithfulness_chart(rows: Sequence[FaithfulnessRow], locale: Locale) -> str:
             first.setdefault((row.role, row.method), row)
     kept = list(first.values())
     points = [
-        {"y": written(row.method), "x": row.advantage, "low": row.low, "high": row.high, "series": series}
+        {"y": locale.method(row.method), "x": row.advantage, "low": row.low, "high": row.high, "series": series}
         for row in kept
         for series in (locale.name("role", row.role),)
     ]
     roles = list(dict.fromkeys(locale.name("role", row.role) for row in kept))
     best_first = sorted(kept, key=lambda row: (row.role != kept[0].role, -row.advantage))
-    order = list(dict.fromkeys(written(row.method) for row in best_first))
+    order = list(dict.fromkeys(locale.method(row.method) for row in best_first))
     colour = _colour(roles)
     y = alt.Y("y:N", title=None, sort=order, axis=alt.Axis(grid=True, labelLimit=220))
     offset = alt.YOffset("series:N", sort=roles, scale=alt.Scale(paddingOuter=0.4))
     base = alt.Chart(alt.Data(values=points)).encode(y=y, yOffset=offset, color=colour)
     span = base.mark_rule(strokeWidth=2, opacity=0.55).encode(
-        x=alt.X("low:Q", title=locale("explanations.axis_advantage"), axis=alt.Axis(grid=False)), x2="high:Q"
+        x=alt.X("low:Q", title=locale("explanations.axis_advantage"), axis=alt.Axis(grid=False, labelFlush=False)),
+        x2="high:Q",
     )
     dots = base.mark_point(filled=True, size=46, opacity=1).encode(x="x:Q", shape=_shape(colour))
     zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[4, 3], color=_FAINT).encode(x="x:Q")
@@ -202,7 +202,8 @@ def _padding(left: int) -> dict[str, int]:
 
 
 def _svg(chart: Any, title: str, description: str, *, width: int = _WIDTH, height: int = _HEIGHT, left: int = 6) -> str:
-    """The chart as one <svg> with its text alternative; sizes are left to the page."""
+    """The chart as one <svg> with its text alternative; sizes are left to the page. The parts of an image are not read
+    out, so their own labels, always English, go."""
     styled = (
         chart.properties(width=width, height=height, background="transparent", padding=_padding(left))
         .configure_view(strokeWidth=0)
@@ -220,6 +221,7 @@ def _svg(chart: Any, title: str, description: str, *, width: int = _WIDTH, heigh
         .configure_legend(labelColor=_INK, labelFontSize=12, symbolStrokeWidth=0, symbolOpacity=1, columnPadding=22)
     )
     drawn: str = vl_convert.vegalite_to_svg(styled.to_dict())
+    drawn = re.sub(r' (?:aria-label|aria-roledescription|role)="[^"]*"', "", drawn)
     body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg {} \1 role="img">', drawn, count=1)
     box = re.search(r'viewBox="0 0 ([\d.]+) ', drawn)
     label = f'class="chart" data-width="{float(box[1]):.0f}"' if box else 'class="chart"'

@@ -19,6 +19,7 @@ from audit.report.values import Heatmap
 CLEAN = "clean"
 """The name under which a battery books images that were wrong before any attack."""
 _UNCLIPPED = 0.9
+_TYPICAL = 3.0
 IN_FULL = 24
 """Images shown with everything; later ones come without the maps of their adversarial examples: a smaller file."""
 
@@ -62,9 +63,8 @@ def _views(dossier: Dossier, role: str, about: RunFacts, count: int) -> list[Gal
         return []
     shares = probabilities(logits[:count])
     attacked = _attacked(dossier, role)
-    clean = _attributions(dossier, role, "clean", count)
-    adversarial = _attributions(dossier, role, "adversarial", min(count, IN_FULL))
-    maps, adversarial_maps = _drawn(clean, clean), _drawn(adversarial, clean)
+    clean, adversarial = (_attributions(dossier, role, on) for on in ("clean", "adversarial"))
+    maps, adversarial_maps = _drawn(clean, clean, count), _drawn(adversarial, clean, min(count, IN_FULL))
     return [
         GalleryView(
             role=role,
@@ -126,31 +126,34 @@ def _read_attack(evidence: Evidence, eps: float) -> _Attacked:
     )
 
 
-def _attributions(dossier: Dossier, role: str, on: str, count: int) -> dict[str, Array]:
-    """By method, the attributions (N, C or 1, H, W) of the first images."""
+def _attributions(dossier: Dossier, role: str, on: str) -> dict[str, Array]:
+    """By method, the attributions (N, C or 1, H, W) of the images explained first."""
     found: dict[str, Array] = {}
     for at, entries in grouped(dossier.entries("explanation", role=role), "on"):
         start = [e for e in measured(entries) if e.task.examples.start == 0]
         if start and (at.setting or "clean") == on:
-            found[at.method] = start[0].evidence.arrays["attributions"][:count]
+            found[at.method] = start[0].evidence.arrays["attributions"]
     return found
 
 
-def _drawn(attributions: dict[str, Array], clean: dict[str, Array]) -> dict[str, list[Heatmap]]:
-    """By method, the maps on the colour scale of the `clean` ones, so that a faint map looks faint; a method counts as
-    signed when any of its values is negative."""
+def _drawn(attributions: dict[str, Array], clean: dict[str, Array], count: int) -> dict[str, list[Heatmap]]:
+    """By method, the first `count` maps on the colour scale of all `clean` ones, so that a faint map looks faint and
+    a small gallery is coloured as a large one; a method counts as signed when any of its values is negative."""
     drawn = {}
     for method, values in attributions.items():
         alike = clean.get(method, values)
         signed, scale = bool((values < 0).any() or (alike < 0).any()), _full_colour(alike)
-        drawn[method] = [heatmap(one, signed=signed, scale=scale) for one in values]
+        drawn[method] = [heatmap(one, signed=signed, scale=scale) for one in values[:count]]
     return drawn
 
 
 def _full_colour(attributions: Array) -> float:
-    """The value drawn in full colour: `_UNCLIPPED` of the maps stay below it, and one outlier pales no others."""
-    own = [magnitude(one) for one in attributions]
-    return float(np.quantile(own, _UNCLIPPED, method="higher")) if own else 0.0
+    """The value drawn in full colour: `_UNCLIPPED` of the maps stay below it, unless that is more than `_TYPICAL`
+    times what a map that is not empty reaches: outliers pale no others."""
+    own = np.array([magnitude(one) for one in attributions])
+    if not own.any():
+        return 0.0
+    return float(min(np.quantile(own, _UNCLIPPED, method="higher"), _TYPICAL * np.median(own[own > 0])))
 
 
 def _first_chunk(dossier: Dossier, study: str, role: str, name: str) -> Array | None:

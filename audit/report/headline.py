@@ -108,6 +108,7 @@ def in_words(finding: FindingPart, locale: Locale) -> dict[str, str]:
     values: Mapping[str, str | float] = {
         **finding.values,
         **{name: _phrases(finding.values[name], locale) for name in _WRITTEN if name in finding.values},
+        **({"method": locale.method(str(finding.values["identifier"]))} if "identifier" in finding.values else {}),
         "role": locale.name("role", finding.role),
     }
     return sentences(templates, finding.verdict, values)

@@ -14,7 +14,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from audit.assets import folder
-from audit.checks.names import written
 from audit.checks.readings import threat_text
 from audit.report.charts import trend_chart
 from audit.report.compare import RunComparison
@@ -103,12 +102,15 @@ def _environment() -> Environment:
         "seen": lambda text: visible(str(text)),
         "percent": percent,
         "bounds": bounds,
+        "between": between,
+        "decimals": decimals,
+        "coded": _coded,
         "number": lambda value: f"{value:,}" if isinstance(value, int) else f"{value:,.4g}",
         "pretty": _pretty,
         "points": lambda share: f"{100 * share:+.1f}".replace("-", "\u2212"),
         "settings": _settings,
         "history_columns": _history_columns,
-        "written": written,
+        "in_words": lambda identifier, locale: locale.method(identifier),
         "threat": lambda eps, norm: threat_text(norm, eps),
     }
     return environment
@@ -121,7 +123,25 @@ def percent(value: float) -> str:
 
 def bounds(share: Share) -> str:
     """The interval of a share, `96.1 - 98.2%` with a dash between."""
-    return f"{100 * share.low:.1f}\u2013{100 * share.high:.1f}%"
+    return between((share.low, share.high))
+
+
+def between(interval: tuple[float, float]) -> str:
+    """Two shares, `96.1 - 98.2%` with a dash between."""
+    return f"{100 * interval[0]:.1f}\u2013{100 * interval[1]:.1f}%"
+
+
+def decimals(value: float) -> str:
+    """A number with two decimals and a minus sign; what rounds to zero has none."""
+    return f"{value:z.2f}".replace("-", "\u2212")
+
+
+def _coded(text: object) -> Markup:
+    """A sentence whose `quoted` parts are code."""
+    parts = visible(str(text)).split("`")
+    if len(parts) % 2 == 0:
+        return escape(visible(str(text)))
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
 def _name(text: object) -> Markup:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from audit.assets import folder
+from audit.checks.names import written
 from audit.errors import unknown_name
 
 _SENTENCE = r"\. [A-Z]"
@@ -33,6 +34,10 @@ class Locale:
         """The word for an identifier such as a role or a study; itself with spaces where nobody named it."""
         key = f"{group}.{word}"
         return self.texts.get(key) or self.english.get(key) or word.replace("-", " ").replace("_", " ")
+
+    def method(self, identifier: str) -> str:
+        """What a reader calls a method, an attack or a corruption: proper names are the same in every language."""
+        return self.texts.get(f"method.{identifier}") or written(identifier)
 
     def known(self, key: str, text: str) -> str:
         """The text at `key` where `text` is what English says there, as a default a document holds; else `text`."""

@@ -10,7 +10,6 @@ from itertools import groupby
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from audit.assets import folder
-from audit.checks.names import written
 from audit.checks.readings import threat_text
 from audit.report.gate import Gate, gate
 from audit.report.locale import load_locale
@@ -67,7 +66,6 @@ def _environment() -> Environment:
         "percent": lambda value: f"{value:.1%}",
         "number": lambda value: f"{value:,}",
         "share": _share,
-        "written": written,
         "threat": lambda eps, norm: threat_text(norm, eps),
     }
     return environment

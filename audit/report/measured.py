@@ -28,7 +28,7 @@ from audit.report.schema import (
     StudyCost,
 )
 from audit.report.values import Cost, Share
-from audit.statistics import Interval, share_of
+from audit.statistics import Interval, share_of, wilson
 
 MATRIX_CLASSES = 40
 """More, and nobody reads a confusion matrix: at 1,000 classes it was 3 MB of zeros and 20 MB of page."""
@@ -54,16 +54,11 @@ def accuracy(dossier: Dossier, role: str, classes: Sequence[str]) -> AccuracyPar
     if logits is None or labels is None or not len(labels):
         return None
     predictions = logits.argmax(axis=1)
-    rows = per_class(labels, predictions, len(classes))
     bins = reliability(logits, labels)
     return AccuracyPart(
         role=role,
         accuracy=share(share_of(predictions == labels)),
-        per_class=[
-            ClassRow(name=n, precision=p, recall=r, f1=f, support=s)
-            for n, p, r, f, s in zip(classes, rows.precision, rows.recall, rows.f1, rows.support, strict=True)
-            if s  # no recall is measured of a class without images: it is absent, not zero
-        ],
+        per_class=_class_rows(labels, predictions, classes),
         confusion=confusion(labels, predictions, len(classes)).tolist() if len(classes) <= MATRIX_CLASSES else [],
         mistakes=_mistakes(labels, predictions, classes) if len(classes) > MATRIX_CLASSES else [],
         mistaken=int((predictions != labels).sum()),
@@ -76,6 +71,35 @@ def accuracy(dossier: Dossier, role: str, classes: Sequence[str]) -> AccuracyPar
         ],
         cost=cost(dossier.entries("accuracy", role=role)),
     )
+
+
+def _class_rows(labels: Array, predictions: Array, classes: Sequence[str]) -> list[ClassRow]:
+    """A row a class with images; no recall is measured of one without: it is absent, not zero."""
+    rows = per_class(labels, predictions, len(classes))
+    predicted = np.bincount(predictions, minlength=len(classes)).tolist()
+    right = np.bincount(labels[predictions == labels], minlength=len(classes)).tolist()
+    return [
+        ClassRow(
+            name=name,
+            precision=rows.precision[i],
+            recall=rows.recall[i],
+            f1=rows.f1[i],
+            support=rows.support[i],
+            predicted=predicted[i],
+            precision_interval=_range(right[i], predicted[i]),
+            recall_interval=_range(right[i], int(rows.support[i])),
+        )
+        for i, name in enumerate(classes)
+        if rows.support[i]
+    ]
+
+
+def _range(count: int, whole: int) -> tuple[float, float] | None:
+    """Wilson's interval of `count` in `whole`; None of nothing."""
+    if not whole:
+        return None
+    found = wilson(count, whole)
+    return found.low, found.high
 
 
 def _mistakes(labels: Array, predictions: Array, classes: Sequence[str]) -> list[Mistake]:

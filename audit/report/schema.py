@@ -63,13 +63,19 @@ class FindingPart(Part):
 
 
 class ClassRow(Part):
-    """One class: precision, recall, F1 and the number of its examples."""
+    """One class: precision, recall, F1, the number of its examples and how often it was predicted.
+
+    The 95% intervals are Wilson's; no precision is measured of a class never predicted, and its interval is None.
+    """
 
     name: str
     precision: float
     recall: float
     f1: float
     support: int
+    predicted: int | None = None
+    precision_interval: tuple[float, float] | None = None
+    recall_interval: tuple[float, float] | None = None
 
 
 class Mistake(Part):

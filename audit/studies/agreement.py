@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from audit.cell import Cell
+from audit.errors import NotApplicable
 from audit.evidence import Evidence
 from audit.metrics.agreement import agreement_matrix
 from audit.registry import study
@@ -12,15 +13,15 @@ from audit.studies.context import Context
 from audit.studies.explaining import stored
 
 
-@study()
+@study(version="2")
 def agreement(context: Context, cell: Cell) -> Evidence:
     """The rank agreement of every two methods; `cell.inputs` name their explanations by method.
 
     Arrays: `matrix` float64 (methods, methods), the mean over images (NaN where one of the two is constant on all).
     Facts: `methods` in its order; `left_out`, those without maps.
     """
-    read = {name: context.evidence(name) for name in sorted(cell.inputs)}
-    measured = {name: one for name, one in read.items() if one.status == "measured"}
+    read = {name: _read(context, name) for name in sorted(cell.inputs)}
+    measured = {name: one for name, one in read.items() if one is not None}
     left_out = [name for name in read if name not in measured]
     if len(measured) < 2:
         return Evidence(cell, "not_applicable", reason="Fewer than two methods have maps, so none can be compared.")
@@ -29,3 +30,12 @@ def agreement(context: Context, cell: Cell) -> Evidence:
     return Evidence(
         cell, "measured", arrays={"matrix": matrix.numpy()}, facts={"methods": list(measured), "left_out": left_out}
     )
+
+
+def _read(context: Context, method: str) -> Evidence | None:
+    """The method's explanations; None where it does not apply to this net: the others still compare."""
+    try:
+        found = context.evidence(method)
+    except NotApplicable:
+        return None
+    return found if found.status == "measured" else None

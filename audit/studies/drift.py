@@ -16,7 +16,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.registry import study
 from audit.seeding import Generators
 from audit.studies.context import Context
-from audit.studies.explaining import ask, maps_of, plain, segments_for, stored
+from audit.studies.explaining import ask, maps_of, plain, references_for, segments_for, stored
 from audit.threat import ThreatModel
 from audit.types import Attributions, Batch, Images, Labels
 
@@ -83,8 +83,9 @@ def _moved(context: Context, cell: Cell) -> Evidence:
 
 
 def _explained(model: ModelUnderTest, cell: Cell, batch: Batch, images: Images, targets: Labels) -> Attributions:
-    segments = segments_for(cell, batch.images)
-    return maps_of(ask(model, cell, images, targets=targets, segments=segments, ids=batch.ids))
+    segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
+    found = ask(model, cell, images, targets=targets, segments=segments, ids=batch.ids, references=references)
+    return maps_of(found)
 
 
 def _between(context: Context, cell: Cell) -> Evidence:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from audit.attributions.explain import Explanations, explain_images
 from audit.attributions.question import asks_segments
-from audit.attributions.segmentation import segment_images
+from audit.attributions.segmentation import Segmentation, segment_images
 from audit.cell import Cell
 from audit.errors import NotApplicable
 from audit.evidence import Array, Evidence
@@ -28,6 +28,7 @@ def ask(
     targets: Labels,
     segments: Segments | None,
     ids: Sequence[str],
+    references: Images | None = None,
     seed: int | None = None,
 ) -> Explanations:
     """The cell's method on `images`, with the settings, output and baseline the cell names."""
@@ -40,6 +41,7 @@ def ask(
         output=settings.get("output", "logit"),
         baseline=settings.get("baseline"),
         segments=segments,
+        references=references,
         seed=cell.seed if seed is None else seed,
         ids=ids,
         **dict(settings.get("method", {})),
@@ -53,8 +55,21 @@ def maps_of(found: Explanations) -> Attributions:
     return found.attributions
 
 
+def references_for(cell: Cell, clean: Images) -> Images | None:
+    """The background of a method that averages over images: the first of the clean ones, as many as the cell's
+    settings say; None, and the baseline stands alone, where it says none or there are fewer."""
+    count = int(cell.settings.get("references", 0))
+    return clean[:count] if 0 < count <= len(clean) else None
+
+
 def segments_for(cell: Cell, clean: Images) -> Segments | None:
     """The clean image's own segments where the cell's method needs any, so that maps of moved images compare."""
+    made = segmentation_for(cell, clean)
+    return None if made is None else made.segments
+
+
+def segmentation_for(cell: Cell, clean: Images) -> Segmentation | None:
+    """`segments_for` with how they were made."""
     method = find("attribution", cell.method)
     baseline = cell.settings.get("baseline")
     fill = method.facts.get("baseline") if baseline is None else baseline

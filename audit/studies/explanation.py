@@ -8,13 +8,12 @@ from dataclasses import replace
 import torch
 
 from audit.attributions.explain import Explanations
-from audit.attributions.segmentation import describe_segments
 from audit.cell import Cell
 from audit.errors import Interrupted
 from audit.evidence import Array, Evidence, Measurement
 from audit.registry import study
 from audit.studies.context import Context
-from audit.studies.explaining import ask, segments_for
+from audit.studies.explaining import ask, references_for, segmentation_for
 from audit.types import Images
 
 _LOOKED_UP = 1 << 18
@@ -35,31 +34,45 @@ _UNITS = {
 def explanation(context: Context, cell: Cell) -> Evidence:
     """Attributions of each example's clean prediction.
 
-    `cell.settings`: `method` (its settings), `output`, `baseline`, `on` (clean or adversarial: the images kept by the
+    `cell.settings`: `method` (its settings), `output`, `baseline`, `references` (how many of the clean images are the
+    background of a method that averages over some), `on` (clean or adversarial: the images kept by the
     robustness evidence named in `cell.inputs`). Segments are those of the clean image in both, so that maps compare.
     Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used, other maps by name.
     """
     model, batch = context.model(), context.batch()
     clean = batch.images.to(model.device)
     images = _adversarial(context, clean) if cell.settings.get("on", "clean") == "adversarial" else clean
+    references = references_for(cell, clean)
     clean, ids = clean[: len(images)], batch.ids[: len(images)]
     with model.count() as spent:
         targets = model.predictions(clean)
-        segments = segments_for(cell, clean)
+        made = segmentation_for(cell, clean)
         parts = []
         for start in range(0, len(images), together(images)):
             if context.stopping():
                 raise Interrupted(f"Stopped while explaining with {cell.method}; the same command resumes.")
             part = slice(start, start + together(images))
-            those = None if segments is None else segments[part]
-            parts.append(ask(model, cell, images[part], targets=targets[part], segments=those, ids=ids[part]))
+            those = None if made is None else made.segments[part]
+            parts.append(
+                ask(
+                    model,
+                    cell,
+                    images[part],
+                    targets=targets[part],
+                    segments=those,
+                    ids=ids[part],
+                    references=references,
+                )
+            )
             context.progress(min(part.stop, len(images)), len(images))
             if parts[-1].status != "measured":
                 break
         found = _joined(parts)
     facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)}
-    if segments is not None:
-        facts["segments"] = describe_segments(segments, clean)
+    if made is not None:
+        facts["segments"] = made.words
+    if references is not None:
+        facts["baseline"] = f"the first {len(references)} of the explained images"
     return Evidence(
         cell=cell,
         status=found.status,

@@ -24,7 +24,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.registry import study
 from audit.seeding import Generators, derive_seed
 from audit.studies.context import Context
-from audit.studies.explaining import ask, maps_of, plain, segments_for, stored
+from audit.studies.explaining import ask, maps_of, plain, references_for, segments_for, stored
 from audit.types import Attributions, Batch, Images, Labels
 
 DEFAULTS: Mapping[str, Any] = {"infidelity_samples": 64, "sensitivity_samples": 4, "stages": 3, "seeds": 2}
@@ -103,10 +103,13 @@ def _case(context: Context, cell: Cell) -> _Case:
     maps = stored(explained, "attributions", model.device)
     targets = stored(explained, "targets", model.device)
     batch = context.batch().select(torch.arange(len(maps), device="cpu")).to(model.device)
-    segments = segments_for(cell, batch.images)
+    segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
 
     def explain(subject: ModelUnderTest, images: Images, seed: int) -> Attributions:
-        return maps_of(ask(subject, cell, images, targets=targets, segments=segments, ids=batch.ids, seed=seed))
+        found = ask(
+            subject, cell, images, targets=targets, segments=segments, ids=batch.ids, references=references, seed=seed
+        )
+        return maps_of(found)
 
     settings = {name: cell.settings.get(name, default) for name, default in DEFAULTS.items()}
     return _Case(model, batch, targets, maps, explain, cell.seed, settings)

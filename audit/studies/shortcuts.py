@@ -17,7 +17,7 @@ from audit.studies.context import Context
 from audit.studies.explaining import ask, maps_of, plain, segments_for
 
 
-@study(version="2")
+@study(version="3")
 def shortcuts(context: Context, cell: Cell) -> Evidence:
     """Looks for a place that alone decides a class, over all examples of the batch (a few hundred at least).
 

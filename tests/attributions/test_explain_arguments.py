@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audit.attributions import segmentation
 from audit.attributions.explain import explain_images
 from audit.attributions.segmentation import segment_images
 from audit.errors import UsageError
@@ -84,7 +85,7 @@ def test_default_segments_are_contiguous_and_at_least_five(shape: tuple[int, int
     image = {"noise": torch.rand(shape), "blank": torch.zeros(shape), "blob": torch.zeros(shape)}[kind]
     if kind == "blob":
         image[:, 4:10, 5:12] = 0.8
-    segments = segment_images(image[None])[0].numpy()
+    segments = segment_images(image[None]).segments[0].numpy()
     assert segments.min() == 0
     assert segments.max() + 1 >= 5
     assert len(set(segments.ravel().tolist())) == segments.max() + 1
@@ -115,3 +116,21 @@ def test_segments_may_carry_any_numbers_and_differ_by_image(linear: ModelUnderTe
     assert torch.allclose(plain.attributions[:2], mixed.attributions[:2], atol=1e-6)
     assert torch.allclose(plain.attributions[3], mixed.attributions[3], atol=1e-6)
     assert len(mixed.attributions[2, 0].unique(dim=1)[0]) == 6
+
+
+def test_images_are_segmented_once_and_described_from_that(
+    linear: ModelUnderTest, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    slic, plain = segmentation._slic, torch.cat([images, torch.full_like(images[:1], 0.5)])
+
+    def counted(*given: Any) -> Any:
+        made.append(given)
+        return slic(*given)
+
+    monkeypatch.setattr(segmentation, "_slic", counted)
+    words = segment_images(plain).words
+    once = len(made)
+    found = explain_images(linear, plain, method="shap", targets=0)
+    assert len(made) == 2 * once
+    assert found.facts["segments"] == words and re.search("; [1-5] images refined", words)

@@ -9,6 +9,7 @@ from torch import Tensor
 from audit.attributions.explain import explain_images
 from audit.attributions.preflight import rewritten
 from audit.attributions.steering import push_at_constant_label, random_at_constant_label, smoothed, steer
+from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 from audit.seeding import Generators
 from audit.threat import ThreatModel
@@ -71,3 +72,12 @@ def test_smoothed_copy_is_near_the_model(cnn_model: ModelUnderTest, cnn_batch: B
     smooth = smoothed(rewritten(cnn_model.net))(cnn_batch.images)
     assert torch.allclose(smooth, cnn_model.logits(cnn_batch.images), atol=0.1)
     assert not torch.equal(smooth, cnn_model.logits(cnn_batch.images))
+
+
+def test_a_net_with_attention_can_be_steered(generators: Generators) -> None:
+    """Its fused kernels have no second derivative: the plain form of attention is asked for."""
+    net = build("self-attention", classes=3, input_shape=(1, 28, 28), seed=0)
+    model = ModelUnderTest(net, classes=("a", "b", "c"), input_shape=(1, 28, 28), device="cpu")
+    images = torch.rand(len(generators.keys), 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    moved = steer(model, images, model.predictions(images), ThreatModel("linf", 0.1), generators, steps=2)
+    assert torch.equal(model.predictions(moved), model.predictions(images)) and not torch.equal(moved, images)

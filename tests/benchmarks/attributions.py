@@ -79,7 +79,7 @@ def _efficiency(
 ) -> None:
     """The best of some rounds, a method and its bare passes in turn."""
     table = Table("method", "forwards", "seconds", "bare seconds", "efficiency", title=f"Efficiency, {name}")
-    segments = segment_images(images)
+    segments = segment_images(images).segments
     for method in ("lime", "shap", "rise", "occlusion", "removal"):
         given: dict[str, Any] = {"segments": segments} if method in ("lime", "shap") else {}
         run = partial(_forwards_of, method, model, images, **given, **settings.get(method, {}))
@@ -118,7 +118,7 @@ def sharing(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) ->
     small = ModelUnderTest(module, classes="abcdefghij", input_shape=(3, 224, 224), device="cpu")
     table = Table("images", "segments", "together", "apart", "share", title="LIME, Shapley, RISE, insertion, deletion")
     for name, net, images in (("28x28", model, batch.images), ("224x224", small, large)):
-        segments = segment_images(images)
+        segments = segment_images(images).segments
         together, apart = _together(net, images, segments), _apart(net, images, segments)
         pieces = f"{(segments.flatten(1).amax(1) + 1).double().mean():.0f}"
         table.add_row(name, pieces, str(together), str(apart), f"{together / apart:.0%}")
@@ -237,7 +237,7 @@ def lime_224(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -
 
     large, images = at_224(batch)
     image = images[:1]
-    segments = segment_images(image)
+    segments = segment_images(image).segments
     samples = options.samples_224
 
     class Watch:

@@ -11,6 +11,7 @@ from made_run import made_page
 Open = Callable[..., Any]
 
 STANDING = """() => [...document.querySelectorAll("th, td")].filter(cell => {
+  if (getComputedStyle(cell).writingMode !== "horizontal-tb") return false;
   const drawn = document.createRange();
   drawn.selectNodeContents(cell);
   const tall = drawn.getBoundingClientRect().height > 2.2 * parseFloat(getComputedStyle(cell).fontSize);
@@ -41,3 +42,11 @@ def test_paper_keeps_tables_inside_the_page_and_raw_listings_off_it(open_page: O
     assert page.evaluate(STANDING) == []
     wide = "[...document.querySelectorAll('table')].map(t => t.getBoundingClientRect().right)"
     assert max(page.evaluate(wide)) <= a4_between_margins
+
+
+def test_words_that_stand_in_a_column_of_their_own_are_upright(open_page: Open, chinese: str) -> None:
+    page = open_page(chinese).page
+    turned = """[...document.querySelectorAll('.confusion thead th')]
+      .filter(cell => /[\\u4e00-\\u9fff]/.test(cell.textContent))
+      .map(cell => getComputedStyle(cell).transform)"""
+    assert set(page.evaluate(turned)) == {"none"}

@@ -9,6 +9,7 @@ from PIL import Image
 from audit.assets import folder
 from audit.config import load_config, merge
 from audit.job.run import run_job
+from audit.registry import methods
 from tests.job.conftest import SMALL
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -35,6 +36,23 @@ def test_the_defaults_and_the_folder_of_pictures_run(tmp_path: Path) -> None:
         config = load_config(folder("samples") / name, overrides=merge(merge(SMALL, LESS), changes))
         outcome = run_job(config, tmp_path / name)
         assert outcome.dossier.complete, [e.reason for e in outcome.dossier.evidence.values() if e.status == "failed"]
+
+
+def test_every_method_is_judged_drifts_and_is_compared_on_less(tmp_path: Path) -> None:
+    """One that does not apply to the net has its reason and takes nothing from the others."""
+    fewer = {"examples": 2, "shortcut_examples": 100, "calibration": False, "settings": {"rise": {"samples": 100}}}
+    less = {"training": SMALL["training"], "hardening": {"enabled": False}, "only": ["explanations"]}
+    asked = merge({"data": SMALL["data"], "robustness": {"examples": 8}, "report": {"gallery": 2}}, less)
+    overrides = merge(asked, {"explanations": fewer})
+    found = run_job(load_config(folder("samples") / "every-method.toml", overrides=overrides), tmp_path / "run")
+    names = {method.name for method in methods("attribution")}
+    (compared,) = found.document.agreements
+    assert set(compared.methods) == names - {"attention-rollout"} and compared.left_out == ["attention-rollout"]
+    assert {part.method: part.status for part in found.document.explanations} == {
+        name: "not_applicable" if name == "attention-rollout" else "measured" for name in names
+    }
+    for study in ("judging", "drift"):
+        assert {row.method for row in found.document.measures if row.study == study} == set(compared.methods)
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")

@@ -12,7 +12,7 @@ from made_run import made_document, made_page
 
 from audit.attacks.batteries import BATTERIES
 from audit.attributions.oracles import GAMES
-from audit.attributions.segmentation import describe_segments, segment_images
+from audit.attributions.segmentation import check_segments, segment_images
 from audit.errors import UsageError
 from audit.registry import methods
 from audit.report.headline import untranslated
@@ -40,7 +40,7 @@ def test_english_and_chinese_ship() -> None:
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_language_says_everything_with_the_same_values(language: str) -> None:
     locale = load_locale(language)
-    own = {key: text for key, text in locale.texts.items() if not key.startswith("check.")}
+    own = {key: text for key, text in locale.texts.items() if not key.startswith(("check.", "method."))}
     assert own.keys() == locale.english.keys()
     assert {key: fields(text) for key, text in own.items()} == {k: fields(v) for k, v in locale.english.items()}
 
@@ -108,10 +108,17 @@ def written_in_the_code() -> Iterator[str]:
                 yield "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values)
 
 
+COMPOSED = (
+    *(f"phrase.n_{name}" for name in ("cut", "resized", "skipped", "exif", "alpha", "cmyk", "deep", "frames")),
+    "phrase.m_better",
+)
+"""Put together from pieces: `test_chinese_notes.py` holds them."""
+
+
 def test_every_phrase_is_one_that_a_study_writes() -> None:
     said = set(written_in_the_code())
     for key, text in load_locale("en").english.items():
-        if key.startswith("phrase.") and not key.startswith(("phrase.segments", "phrase.game")):
+        if key.startswith("phrase.") and not key.startswith(("phrase.segments", "phrase.game", *COMPOSED)):
             pattern = re.compile("".join(".+?" if p[:1] == "{" else re.escape(p) for p in re.split(r"(\{\w+\})", text)))
             assert any(pattern.fullmatch(one) for one in said), key
 
@@ -121,8 +128,8 @@ def test_what_studies_write_is_read_in_chinese() -> None:
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     blank, pieces = torch.zeros(2, 1, 28, 28), torch.arange(28)[:, None].expand(28, 28) // 10
     said = [protocol(DEFAULTS), *(f"game: {name}" for name in GAMES)]
-    said += [describe_segments(segment_images(some), some) for some in (images, blank)]
-    said += [describe_segments(one[None], None) for one in (pieces, pieces * 10 + pieces.T // 2)]
+    said += [segment_images(some).words for some in (images, blank)]
+    said += [check_segments(one, blank).words for one in (pieces, pieces * 10 + pieces.T // 2)]
     said += [
         "The gradient of cross-entropy is NaN on 7% of the images. The model gives NaN or infinity on 2% of the images."
     ]
@@ -135,3 +142,37 @@ def test_what_studies_write_is_read_in_chinese() -> None:
         chinese.phrase("A class called game: or slic, says nothing.") == "A class called game: or slic, says nothing."
     )
     assert chinese.word("segment-mean") == "分块均值" and chinese.word("0.5") == "0.5"
+
+
+PROPER = frozenset(
+    "APGD-CE APGD-DLR APGD-T Brendel-Bethge Carlini-Wagner DDN DeepFool DeepLIFT DeepSHAP EAD FAB-T FGSM FGSM-RS FMN "
+    "Free Grad-CAM Grad-CAM++ HopSkipJump LIME LRP Layer-CAM MART MI-FGSM PGD RISE SHAP SmoothGrad Square "
+    "TRADES".split()
+)
+"""Names that are the same in every language."""
+
+
+def test_every_method_has_a_chinese_name_or_a_proper_one() -> None:
+    chinese, english = load_locale("zh"), load_locale("en")
+    kinds = ("attribution", "attack", "corruption", "recipe")
+    names = [method.name for kind in kinds for method in methods(kind)]
+    names += [entry.title for battery in BATTERIES.values() for entry in battery.entries]
+    for name in names:
+        said = chinese.method(name)
+        assert said in PROPER or re.search(r"[\u4e00-\u9fff]", said), f"{name} lacks a name in [method] of zh.toml"
+        assert said not in PROPER or said == english.method(name)
+
+
+@pytest.mark.parametrize("form", ["html", "card"])
+def test_methods_go_by_their_chinese_names_wherever_they_stand(document: AuditDocument, form: str) -> None:
+    page = made_page("zh") if form == "html" else render_card(document, language="zh")
+    assert "积分梯度" in page and "高斯噪声" in page
+    for name in ("Integrated gradients", "integrated-gradients,", "Gaussian noise", "Interval bounds", "Occlusion"):
+        assert name not in page
+
+
+def test_no_english_stands_inside_a_chart() -> None:
+    for chart in re.findall(r"<svg.*?</svg>", made_page("zh"), re.DOTALL):
+        assert "aria-label" not in chart and not re.search(
+            r"[a-z]{3,} [a-z]{3,} [a-z]{3,}", re.sub(r"<[^>]*>", " ", chart)
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from made_entries import accuracy_entry
 from made_run import made_config, made_facts
 
@@ -12,6 +13,7 @@ from audit.plan import AuditPlan
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
 from audit.report.schema import AuditDocument
+from audit.statistics import wilson
 
 NAMES = tuple(f"kind {i}" for i in range(1000))
 
@@ -51,3 +53,21 @@ def test_the_document_and_the_page_stay_small_and_say_what_is_absent() -> None:
     assert len(to_json(built)) < 300_000 and len(page) < 1_500_000
     assert "60 of the model&#39;s 1,000 classes have images here" in page
     assert "Commonest mistakes of the standard model" in page and "Confusion of" not in page
+
+
+def test_a_class_of_two_images_shows_how_little_two_images_say() -> None:
+    """0% or 100% of two images is no certainty, and of a class never predicted there is no precision."""
+    built = document()
+    (part,) = built.accuracy
+    never, always = part.per_class[0], part.per_class[1]
+    assert (never.recall, never.predicted, never.precision_interval) == (0.0, 0, None)
+    low, high = wilson(0, 2).low, wilson(0, 2).high
+    assert never.recall_interval == pytest.approx((low, high), abs=1e-5) and high > 0.6
+    assert (always.recall, always.precision, always.predicted) == (1.0, 1.0, 2)
+    assert always.recall_interval == pytest.approx((wilson(2, 2).low, 1.0), abs=1e-5)
+    assert always.precision_interval == always.recall_interval
+    page = render_html(built)
+    assert page.count(f'0.0% <span class="bounds">{100 * low:.1f}–{100 * high:.1f}%</span>') == 2 * 20
+    table = page[page.index("Precision, recall and F1") :]
+    row = table[table.index("kind 0</bdi>") :]
+    assert '<td class="num">–</td>' in row[: row.index("</tr>")]

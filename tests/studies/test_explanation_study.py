@@ -46,6 +46,22 @@ def test_evidence_is_what_the_method_says(cnn_model: ModelUnderTest, cnn_batch: 
     assert found.forwards > 300
 
 
+@pytest.mark.parametrize("name", ["deep-shap", "expected-gradients"])
+def test_methods_that_average_over_references_are_given_the_first_clean_images(
+    name: str, cnn_model: ModelUnderTest, cnn_batch: Batch
+) -> None:
+    alone, found = (run(cnn_model, cnn_batch, name, references=count) for count in (0, 4))
+    direct = explain_images(
+        cnn_model, cnn_batch.images, method=name, references=cnn_batch.images[:4], ids=cnn_batch.ids
+    )
+    assert direct.attributions is not None and direct.facts["baseline"] == "4 reference images"
+    assert np.array_equal(found.arrays["attributions"], direct.attributions.numpy())
+    assert not np.allclose(found.arrays["attributions"], alone.arrays["attributions"])
+    assert found.facts["baseline"] == "the first 4 of the explained images" and alone.facts["baseline"] == "0"
+    few = run(cnn_model, cnn_batch.select(torch.arange(3)), name, references=4)
+    assert few.facts["baseline"] == "0", "one image among too few would be held against itself"
+
+
 def test_adversarial_maps_explain_the_clean_prediction_on_clean_segments(
     cnn_model: ModelUnderTest, cnn_batch: Batch
 ) -> None:

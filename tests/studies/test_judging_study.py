@@ -11,6 +11,7 @@ import torch
 from bare_context import bare_context
 
 from audit.cell import Cell
+from audit.errors import NotApplicable
 from audit.evidence import Evidence
 from audit.models.under_test import ModelUnderTest
 from audit.studies.agreement import agreement
@@ -89,5 +90,12 @@ def test_agreement_compares_every_two_and_names_who_is_missing(
     found = agreement(context, cell)
     assert found.facts == {"methods": ["input-x-gradient", "saliency"], "left_out": ["grad-cam"]}
     assert 0.5 < found.arrays["matrix"][0, 1] < 1
+
+    def as_the_engine_reads(name: str) -> Evidence:
+        if read[name].status == "not_applicable":
+            raise NotApplicable(read[name].reason)
+        return read[name]
+
+    assert agreement(replace(context, evidence=as_the_engine_reads), cell).facts == found.facts
     alone = replace(context, evidence={**read, "saliency": read["grad-cam"]}.__getitem__)
     assert agreement(alone, cell).status == "not_applicable"

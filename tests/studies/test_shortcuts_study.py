@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from audit.cell import Cell
 from audit.data.shapes import CLASSES, SHORTCUTS, Shapes, Shortcut, make_shapes
 from audit.evidence import Evidence
-from audit.metrics.shortcuts import clusters
+from audit.metrics.shortcuts import Suspect, Trial, clusters
 from audit.models.under_test import ModelUnderTest
 from audit.plan import Slice, Task
 from audit.report import further
@@ -82,6 +82,17 @@ def test_an_honest_model_raises_no_finding() -> None:
     found = look(model, as_predicted(model, make_shapes(160)))
     assert found.facts["shortcuts"] == []
     assert found.arrays["regions"].shape == (0, 32, 32)
+
+
+@pytest.mark.parametrize(("side", "effect", "confirmed"), [(2, 0.4, True), (2, 0.3, False), (9, 0.4, False)])
+def test_a_place_convicts_by_its_effect_and_by_more_than_its_size_explains(
+    side: int, effect: float, confirmed: bool
+) -> None:
+    """9 x 9 of 28 x 28 pixels is a tenth of the image: an object that stands there, such as trousers, brings 0.4."""
+    region = torch.zeros(28, 28, dtype=torch.bool)
+    region[:side, :side] = True
+    suspect = Suspect(0, region, torch.arange(20), 0.5)
+    assert Trial(suspect, effect + 0.02, 0.02, 0.2, 0.0).confirmed is confirmed
 
 
 def test_clusters_tell_two_places_apart_and_need_enough_images() -> None:
