@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -47,27 +47,15 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     with model.count() as spent:
         targets = model.predictions(clean)
         made = segmentation_for(cell, clean)
-        parts = []
-        for start in range(0, len(images), together(images)):
-            if context.stopping():
-                raise Interrupted(f"Stopped while explaining with {cell.method}; the same command resumes.")
-            part = slice(start, start + together(images))
-            those = None if made is None else made.segments[part]
-            parts.append(
-                ask(
-                    model,
-                    cell,
-                    images[part],
-                    targets=targets[part],
-                    segments=those,
-                    ids=ids[part],
-                    references=references,
-                )
+        segments = None if made is None else made.segments
+
+        def explained(part: slice) -> Explanations:
+            those = None if segments is None else segments[part]
+            return ask(
+                model, cell, images[part], targets=targets[part], segments=those, ids=ids[part], references=references
             )
-            context.progress(min(part.stop, len(images)), len(images))
-            if parts[-1].status != "measured":
-                break
-        found = _joined(parts)
+
+        found = _one_after_another(context, cell, images, explained)
     facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)}
     if made is not None:
         facts["segments"] = made.words
@@ -88,6 +76,21 @@ def explanation(context: Context, cell: Cell) -> Evidence:
 def together(images: Images) -> int:
     """How many images are explained before anybody looks up: a stop takes effect and progress shows in between."""
     return max(1, _LOOKED_UP // images[0, 0].numel())
+
+
+def _one_after_another(
+    context: Context, cell: Cell, images: Images, explained: Callable[[slice], Explanations]
+) -> Explanations:
+    parts: list[Explanations] = []
+    for start in range(0, len(images), together(images)):
+        if context.stopping():
+            raise Interrupted(f"Stopped while explaining with {cell.method}; the same command resumes.")
+        part = slice(start, start + together(images))
+        parts.append(explained(part))
+        context.progress(min(part.stop, len(images)), len(images))
+        if parts[-1].status != "measured":
+            break
+    return _joined(parts)
 
 
 def _joined(parts: Sequence[Explanations]) -> Explanations:
