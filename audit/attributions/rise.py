@@ -20,7 +20,7 @@ from audit.seeding import Generators
 from audit.types import Images
 
 
-@attribution(reference="arXiv:1806.07421", needs="scores", signed=True, baseline="mean")
+@attribution(reference="arXiv:1806.07421", needs="scores", signed=True, baseline="mean", version="2")
 def rise(
     model: ModelUnderTest,
     images: Images,

@@ -24,6 +24,7 @@ from audit.types import Images
     segment_based=True,
     wraps="shap",
     baseline="segment-mean",
+    version="2",
 )
 def shap(
     model: ModelUnderTest,
@@ -35,8 +36,9 @@ def shap(
 ) -> Explanation:
     """Shapley values of the segments: each one's fair share of output(image) - output(baseline).
 
-    `auto` enumerates images of up to 12 segments (2^n masks, exact) and samples the kernel above; `partition` is
-    shap's own, Owen values over a tree of neighbouring segments. `samples` masks an image, where sampled.
+    `auto` enumerates images of up to 12 segments (2^n masks, exact) and samples the kernel above (arXiv:2410.01917),
+    third-order interactions of neighbours taken out of the noise; `partition` is shap's own, Owen values over a tree
+    of neighbouring segments. `samples` masks an image, where sampled.
     Quality: `efficiency_residual` (what the values miss of the difference), `standard_error` (mean over segments; 0
     where exact). Units: output.
     """

@@ -217,7 +217,7 @@ def test_what_cannot_be_shared_is_refused(changes: dict[str, Any], taught: bool,
 def test_a_net_that_cannot_be_handed_over_is_named() -> None:
     module = tiny_net()
     module.lock = threading.Lock()  # type: ignore[assignment]
-    with pytest.raises(UsageError, match=r"Sequential cannot be handed to another process .* workers to 1"):
+    with pytest.raises(UsageError, match=r"Sequential cannot be handed to another process .*workers to 1"):
         fit(module, thirds(240), PLAIN, classes=3)
 
 
