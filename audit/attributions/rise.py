@@ -17,7 +17,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.passes.masks import MaskQueue, Pages, evaluate
 from audit.registry import attribution
 from audit.seeding import Generators
-from audit.types import Images
+from audit.types import Images, Logits
 
 
 @attribution(reference="arXiv:1806.07421", needs="scores", signed=True, baseline="mean", version="2")
@@ -104,8 +104,10 @@ def _one(model: ModelUnderTest, image: Tensor, explained: Explained, drawn: _Sof
         drawn.enlarge(part, masks.squeeze(1))
         return torch.lerp(explained.baseline, image, masks, out=pages.like(image[None], "images", len(masks)))
 
-    logits = evaluate(model, count, compose, lambda logits, part: logits)
-    outputs = explained.score(logits, explained.targets.expand(count)).double()
+    def judge(logits: Logits, part: slice) -> Tensor:
+        return explained.score(logits, explained.targets.expand(len(logits)))
+
+    outputs = evaluate(model, count, compose, judge).double()
     shown = drawn.total(torch.ones_like(outputs)).clamp(min=1e-12)
     return drawn.total(outputs) / shown - outputs.mean()
 

@@ -14,6 +14,9 @@ from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
 from audit.types import Images, Labels, Logits, Segments
 
+_LOGITS_KEPT = 1 << 23
+"""Numbers, 32 MB."""
+
 Compose = Callable[[slice], Images]
 """`compose(part)` makes the images of that part of the queue, when their turn comes."""
 Judge = Callable[[Logits, slice], Tensor]
@@ -28,14 +31,21 @@ OwnedScore = Callable[[Logits, Labels], Tensor]
 
 
 def evaluate(model: ModelUnderTest, count: int, compose: Compose, judge: Judge) -> Tensor:
-    """What `judge` keeps of `count` composited images, never all in memory; halves the batch on out-of-memory."""
+    """What `judge` keeps of `count` composited images, never all in memory; halves the batch on out-of-memory.
+
+    Few logits are judged at once, in the end: after a small net's forward the first small operations are its dearest.
+    """
+    if not count:
+        return torch.zeros(0, device=model.device)
+    at_once = count * len(model.classes) <= _LOGITS_KEPT
 
     def one(part: slice) -> Tensor:
-        return judge(model.module(compose(part)), part)
+        logits: Logits = model.module(compose(part))
+        return logits if at_once else judge(logits, part)
 
     with torch.no_grad():
-        parts = list(in_batches(count, model.layout, one))
-    return torch.cat(parts) if parts else torch.zeros(0, device=model.device)
+        found = torch.cat(list(in_batches(count, model.layout, one)))
+        return judge(found, slice(0, count)) if at_once else found
 
 
 def evaluate_masked(

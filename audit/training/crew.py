@@ -69,7 +69,7 @@ def met(folder: Path, rank: int, size: int, threads: int, device: torch.device) 
             world_size=size,
             timeout=timedelta(days=1),  # the others wait while the first measures; a death ends the wait at once
         )
-        yield Team(rank, size)
+        yield Team(rank, size, before)
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

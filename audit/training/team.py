@@ -25,6 +25,8 @@ class Team:
 
     rank: int = 0
     size: int = 1
+    threads: int = 0
+    """Those this process takes while the others wait for it; 0 for what it has."""
 
     def share(self, order: Tensor) -> Tensor:
         """This member's part of the positions `order`, int64 (N,): in whatever order, the same examples."""
@@ -34,9 +36,17 @@ class Team:
         """What `find` gives in the first process, which alone calls it."""
         if self.size == 1:
             return find()
-        told: list[T | None] = [find() if self.rank == 0 else None]
+        told: list[T | None] = [self._with_all_threads(find) if self.rank == 0 else None]
         distributed.broadcast_object_list(told, src=0)
         return cast(T, told[0])
+
+    def _with_all_threads(self, find: Callable[[], T]) -> T:
+        own = torch.get_num_threads()
+        torch.set_num_threads(self.threads or own)
+        try:
+            return find()
+        finally:
+            torch.set_num_threads(own)
 
     def gathered(self, own: T) -> list[T]:
         """Everyone's, by rank, in the first process; empty in the others."""
