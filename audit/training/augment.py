@@ -1,4 +1,7 @@
-"""Random views of the training images: one affine map an image, drawn from its own generator, on its device."""
+"""Random views of the training images: one affine map an image, drawn from its own generator, on its device.
+
+torchvision's v2 transforms draw one map for a whole batch, from a global generator, and fill with a constant alone.
+"""
 
 from __future__ import annotations
 
