@@ -81,18 +81,18 @@ class _SoftMasks:
         # index_select copies whole matrices, five times as fast as rows[down]
         return torch.bmm(self.rows.index_select(0, self.down[part]), self.wide[part], out=masks)
 
-    def total(self, weights: Tensor) -> Tensor:
-        """The sum of all masks under `weights` float64 (M,): float64 (H, W).
+    def totals(self, weights: Tensor) -> Tensor:
+        """The sum of all masks under each row of `weights` float64 (K, M): float64 (K, H, W).
 
         Grids of the same shifts are added before they are enlarged, once.
         """
         downs, acrosses, corners = len(self.rows), len(self.columns), self.grids.shape[1]
         places = functional.one_hot(self.down * acrosses + self.across, downs * acrosses).to(weights)
-        sums = (places * weights[:, None]).T @ self.grids.flatten(1).to(weights)
+        sums = (places.T * weights[:, None]) @ self.grids.flatten(1).to(weights)
         tall = self.rows.to(weights).transpose(0, 1).flatten(1)
         wide = self.columns.to(weights).transpose(1, 2).flatten(0, 1)
-        parts = sums.view(downs, acrosses, corners, corners).transpose(1, 2)
-        return tall @ parts.reshape(downs * corners, acrosses * corners) @ wide
+        parts = sums.view(-1, downs, acrosses, corners, corners).transpose(2, 3)
+        return tall @ parts.reshape(-1, downs * corners, acrosses * corners) @ wide
 
 
 def _one(model: ModelUnderTest, image: Tensor, explained: Explained, drawn: _SoftMasks, pages: Pages) -> Tensor:
@@ -108,8 +108,8 @@ def _one(model: ModelUnderTest, image: Tensor, explained: Explained, drawn: _Sof
         return explained.score(logits, explained.targets.expand(len(logits)))
 
     outputs = evaluate(model, count, compose, judge).double()
-    shown = drawn.total(torch.ones_like(outputs)).clamp(min=1e-12)
-    return drawn.total(outputs) / shown - outputs.mean()
+    sums = drawn.totals(torch.stack([outputs, torch.ones_like(outputs)]))
+    return sums[0] / sums[1].clamp(min=1e-12) - outputs.mean()
 
 
 def soft_masks(generators: Generators, numbers: range, size: tuple[int, int], cells: int, shown: float) -> Tensor:

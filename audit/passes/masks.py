@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
@@ -16,6 +17,8 @@ from audit.types import Images, Labels, Logits, Segments
 
 _LOGITS_KEPT = 1 << 23
 """Numbers, 32 MB."""
+_COMPOSED = 1 << 18
+"""Numbers, 1 MB: 334 images of 28x28, one batch of large ones."""
 
 Compose = Callable[[slice], Images]
 """`compose(part)` makes the images of that part of the queue, when their turn comes."""
@@ -38,9 +41,10 @@ def evaluate(model: ModelUnderTest, count: int, compose: Compose, judge: Judge) 
     if not count:
         return torch.zeros(0, device=model.device)
     at_once = count * len(model.classes) <= _LOGITS_KEPT
+    ahead = _Ahead(compose, count, _COMPOSED // math.prod(model.input_shape))
 
     def one(part: slice) -> Tensor:
-        logits: Logits = model.module(compose(part))
+        logits: Logits = model.module(ahead(part))
         return logits if at_once else judge(logits, part)
 
     with torch.no_grad():
@@ -68,6 +72,22 @@ def evaluate_masked(
         return composed
 
     return evaluate(model, len(owners), compose, judge)
+
+
+class _Ahead:
+    """Composes several batches of small images at once, `room` images at most, and hands them out one by one."""
+
+    def __init__(self, compose: Compose, count: int, room: int) -> None:
+        self.compose, self.count, self.room = compose, count, room
+        self.start = self.stop = 0
+
+    def __call__(self, part: slice) -> Images:
+        size = part.stop - part.start
+        if part.start < self.start or part.stop > self.stop:
+            self.start = part.start
+            self.stop = min(self.count, part.start + max(1, self.room // size) * size)
+            self.images = self.compose(slice(self.start, self.stop))
+        return self.images[part.start - self.start : part.stop - self.start]
 
 
 class MaskQueue:

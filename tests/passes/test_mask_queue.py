@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.models.under_test import ModelUnderTest
+from audit.passes import masks
 from audit.passes.fills import fill_images
 from audit.passes.masks import MaskQueue, evaluate_masked, first_of_each
 from audit.types import Batch
@@ -157,3 +158,30 @@ def test_blur_keeps_constants_and_the_mean_of_the_middle(queue: MaskQueue) -> No
     rows = torch.arange(41.0) - 20
     assert float(spread.sum()) == pytest.approx(1, abs=1e-3)
     assert float((spread.sum(1) * rows**2).sum()) == pytest.approx(4.1**2, rel=0.05)
+
+
+def test_small_images_are_composed_some_batches_ahead_and_judged_in_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The batch halves within what was composed, and a part past it is composed anew."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    model = ModelUnderTest(module, classes=("a", "b"), input_shape=(1, 2, 2), device="cpu")
+    model.layout.batch_size = 4
+    monkeypatch.setattr(masks, "_COMPOSED", 4 * 10)
+    numbers, asked, sizes = torch.arange(23.0) / 23, [], []
+
+    def compose(part: slice) -> torch.Tensor:
+        asked.append((part.start, part.stop))
+        return numbers[part].view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous()
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        if len(sizes) == 2:
+            raise MemoryError
+        return images.flatten(1)[:, :2]
+
+    monkeypatch.setattr(model.module, "forward", forward)
+    found = masks.evaluate(model, 23, compose, lambda logits, part: logits[:, 0] + torch.arange(23.0)[part])
+    assert torch.equal(found, numbers + torch.arange(23.0))
+    assert asked == [(0, 8), (8, 18), (18, 23)]
+    assert sizes == [4, 4, *[2] * 9, 1]
