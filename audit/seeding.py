@@ -72,6 +72,23 @@ class Generators:
         """int64 in [0, high), shape (N, *shape); `high` an int or a tensor that broadcasts."""
         return (self._bits(shape, 53) % high).to(torch.int64)
 
+    def chances(self, probability: float, *shape: int) -> Tensor:
+        """bool, shape (N, *shape), each True with `probability`, exact to 24 binary digits: 64 draws a hash and digit.
+
+        From the last digit to the first, a random bit or-ed where the digit is 1 and and-ed where it is 0 halves the
+        probability so far and adds half of the digit.
+        """
+        count = round(probability * (1 << 24))
+        if not 0 < count < 1 << 24:
+            return torch.full((len(self), *shape), count > 0, device=self.keys.device)
+        size = math.prod(shape)
+        words = torch.zeros(len(self), -(-size // 64), dtype=torch.int64, device=self.keys.device)
+        for digit in range((count & -count).bit_length() - 1, 24):
+            random = self.fork(digit)._words(words.shape[1])
+            words = words | random if count >> digit & 1 else words & random
+        bits = words[..., None] >> torch.arange(64, device=words.device)
+        return bits.bitwise_and_(1).bool().flatten(1)[:, :size].view(len(self), *shape)
+
     def signs(self, *shape: int) -> Tensor:
         """-1.0 or 1.0, float32, shape (N, *shape)."""
         return self._bits(shape, 1).to(torch.float32) * 2 - 1
@@ -81,10 +98,12 @@ class Generators:
         return self._bits((size,), 53).argsort(dim=1)
 
     def _bits(self, shape: tuple[int, ...], count: int) -> Tensor:
-        size = math.prod(shape)
+        return _shift(self._words(math.prod(shape)), 64 - count).view(len(self), *shape)
+
+    def _words(self, size: int) -> Tensor:
+        """All 64 bits of `size` hashes for each example, int64 (N, size)."""
         position = torch.arange(1, size + 1, dtype=torch.int64, device=self.keys.device)
-        mixed = _mix(self.keys[:, None] + position * _signed(_GOLDEN))
-        return _shift(mixed, 64 - count).view(len(self), *shape)
+        return _mix(self.keys[:, None] + position * _signed(_GOLDEN))
 
 
 @contextmanager

@@ -90,3 +90,16 @@ def test_global_draws_repeat_within_and_are_as_they_were_after() -> None:
         torch.rand(1)
         raise KeyError
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.25, 0.3, 0.9, 1 / 3, 0.04])
+def test_chances_are_as_frequent_as_asked_and_apart(probability: float) -> None:
+    hits = generators(IDS[:3]).chances(probability, 7, 3001)
+    assert hits.dtype == torch.bool and hits.shape == (3, 7, 3001)
+    assert all(stats.binomtest(int(own.sum()), own.numel(), probability).pvalue > 1e-4 for own in hits)
+    apart = torch.corrcoef(hits.flatten(0, 1).float()) - torch.eye(21)
+    assert float(apart.abs().max()) < 5 / 3001**0.5
+
+
+def test_chances_of_nothing_and_of_everything_are_certain() -> None:
+    assert not generators().chances(0.0, 200).any() and generators().chances(1.0, 200).all()

@@ -20,7 +20,7 @@ from audit.seeding import Generators
 from audit.types import Images, Logits
 
 
-@attribution(reference="arXiv:1806.07421", needs="scores", signed=True, baseline="mean", version="2")
+@attribution(reference="arXiv:1806.07421", needs="scores", signed=True, baseline="mean", version="3")
 def rise(
     model: ModelUnderTest,
     images: Images,
@@ -122,9 +122,10 @@ def _draw(generators: Generators, numbers: range, size: tuple[int, int], cells: 
     device = generators.keys.device
     stream = torch.arange(numbers.start, numbers.stop, device=device)
     keys = Generators(generators.keys.expand(len(stream))).fork(stream)
-    grids = (keys.fork(0).uniform(cells + 1, cells + 1) < shown).float()
-    rows, columns = sides = [_enlarging(length, cells, device) for length in size]
-    down, across = (keys.fork(1 + number).integers(len(side), 1).flatten() for number, side in enumerate(sides))
+    grids = keys.fork(0).chances(shown, cells + 1, cells + 1).float()
+    rows, columns = (_enlarging(length, cells, device) for length in size)
+    shift = keys.fork(1).integers(len(rows) * len(columns), 1).flatten()
+    down, across = shift // len(columns), shift % len(columns)
     return _SoftMasks(grids, down, across, rows, columns, _widened(grids, across, columns))
 
 

@@ -64,14 +64,14 @@ def main() -> None:
 
 def efficiency(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -> None:
     """The bare passes a method needs / its wall time, on the small net."""
-    _efficiency("cnn-28", model, batch.images, {}, rounds=5)
+    _efficiency("cnn-28", model, batch.images, {}, rounds=15)
 
 
 def efficiency_224(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) -> None:
     """The same at the usual size."""
     samples = {"samples": options.samples_224}
     settings = {"lime": samples, "shap": samples, "rise": samples, "occlusion": {}}
-    _efficiency("resnet18 at 224x224", *at_224(batch), settings, rounds=2)
+    _efficiency("resnet18 at 224x224", *at_224(batch), settings, rounds=4)
 
 
 def _efficiency(
