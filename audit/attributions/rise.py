@@ -43,7 +43,7 @@ def rise(
     size, pages, maps = (images.shape[2], images.shape[3]), Pages(), []
     for row in range(len(images)):
         own = explained.part(slice(row, row + 1))
-        drawn = _draw(own.generators, range(samples), size, cells, shown)
+        drawn = _draw(own.generators, samples, size, cells, shown)
         maps.append(_one(model, images[row], own, drawn, pages))
     return Explanation(torch.stack(maps)[:, None].float())
 
@@ -112,30 +112,21 @@ def _one(model: ModelUnderTest, image: Tensor, explained: Explained, drawn: _Sof
     return sums[0] / sums[1].clamp(min=1e-12) - outputs.mean()
 
 
-def soft_masks(generators: Generators, numbers: range, size: tuple[int, int], cells: int, shown: float) -> Tensor:
-    """The masks numbered `numbers` of one image, float32 (M, H, W) in [0, 1]."""
-    masks = torch.empty(len(numbers), *size, device=generators.keys.device)
-    return _draw(generators, numbers, size, cells, shown).enlarge(slice(None), masks)
+def soft_masks(generators: Generators, count: int, size: tuple[int, int], cells: int, shown: float) -> Tensor:
+    """`count` masks of one image, float32 (M, H, W) in [0, 1]."""
+    masks = torch.empty(count, *size, device=generators.keys.device)
+    return _draw(generators, count, size, cells, shown).enlarge(slice(None), masks)
 
 
-def _draw(generators: Generators, numbers: range, size: tuple[int, int], cells: int, shown: float) -> _SoftMasks:
-    device = generators.keys.device
-    stream = torch.arange(numbers.start, numbers.stop, device=device)
-    keys = Generators(generators.keys.expand(len(stream))).fork(stream)
-    grids = keys.fork(0).chances(shown, cells + 1, cells + 1).float()
-    rows, columns = (_enlarging(length, cells, device) for length in size)
-    shift = keys.fork(1).integers(len(rows) * len(columns), 1).flatten()
-    down, across = shift // len(columns), shift % len(columns)
-    return _SoftMasks(grids, down, across, rows, columns, _widened(grids, across, columns))
-
-
-def _widened(grids: Tensor, across: Tensor, columns: Tensor) -> Tensor:
-    """`grids` (M, n, n) enlarged to (M, n, W): one product for all of a shift, not a small one for each."""
-    wide = grids.new_empty(len(grids), grids.shape[1], columns.shape[1])
-    for shift, column in enumerate(columns):
-        at = (across == shift).nonzero().squeeze(1)
-        wide[at] = grids[at] @ column.T
-    return wide
+def _draw(generators: Generators, count: int, size: tuple[int, int], cells: int, shown: float) -> _SoftMasks:
+    """Grids are drawn apart from shifts, so shifts may stand in order: one product enlarges all of a shift."""
+    grids = generators.fork(0).chances(shown, count, cells + 1, cells + 1)[0].float()
+    rows, columns = (_enlarging(length, cells, grids.device) for length in size)
+    down = generators.fork(1).integers(len(rows), count)[0]
+    across = generators.fork(2).integers(len(columns), count)[0].sort().values
+    of_a_shift = grids.split(torch.bincount(across, minlength=len(columns)).tolist())
+    wide = torch.cat([own @ column.T for own, column in zip(of_a_shift, columns, strict=True)])
+    return _SoftMasks(grids, down, across, rows, columns, wide)
 
 
 @cache
