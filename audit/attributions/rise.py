@@ -124,7 +124,7 @@ def _draw(generators: Generators, count: int, size: tuple[int, int], cells: int,
     rows, columns = (_enlarging(length, cells, grids.device) for length in size)
     down = generators.fork(1).integers(len(rows), count)[0]
     across = generators.fork(2).integers(len(columns), count)[0].sort().values
-    of_a_shift = grids.split(torch.bincount(across, minlength=len(columns)).tolist())
+    of_a_shift = torch.split(grids, torch.bincount(across, minlength=len(columns)).tolist())
     wide = torch.cat([own @ column.T for own, column in zip(of_a_shift, columns, strict=True)])
     return _SoftMasks(grids, down, across, rows, columns, wide)
 
