@@ -18,6 +18,7 @@ from audit.attacks.batteries import Battery, Entry, battery_named
 from audit.attacks.controls import SAMPLE, doubts, examine
 from audit.attacks.ledger import Ledger
 from audit.attacks.outcome import BatteryOutcome, Row
+from audit.attacks.record import Record
 from audit.errors import DataError, Interrupted, NotApplicable, UsageError
 from audit.models.under_test import Meter, ModelUnderTest
 from audit.passes.expectation import draws_for, expectation, fragile, wobble
@@ -26,7 +27,8 @@ from audit.passes.verify import verify
 from audit.registry import Method, find
 from audit.seeding import Generators
 from audit.threat import Norm, ThreatModel
-from audit.types import Batch
+from audit.types import Batch, Passes
+from audit.unfinished import Unfinished
 
 Progress = Callable[[int, int], None]
 Stopping = Callable[[], bool]
@@ -49,11 +51,14 @@ def attack_battery(
     surrogate: ModelUnderTest | None = None,
     progress: Progress | None = None,
     stopping: Stopping | None = None,
+    unfinished: Unfinished | None = None,
 ) -> BatteryOutcome:
     """Run a battery on every example at every eps (ascending in the outcome); `headline` is the largest eps by default.
 
     `surrogate` is where transferred attacks are made (see `audit.training.surrogate`); without one they do not run.
-    `progress(done, total)` counts attack runs; when `stopping()` turns true, Interrupted is raised between two.
+    `progress(done, total)` counts attack runs; when `stopping()` turns true, Interrupted is raised between two. The
+    runs so far are kept in `unfinished`, and the same battery goes on from them to the same answer; on a model that is
+    not deterministic it begins anew, for the random numbers are one sequence.
     Raises UsageError or DataError for an eps, a norm, a battery or images that cannot be used.
     """
     chosen = battery_named(battery) if isinstance(battery, str) else battery
@@ -68,7 +73,9 @@ def attack_battery(
         examination = examine(model, batch, norm, seed, unsteady)
         ledger = Ledger(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
         campaign = _Campaign(model, batch, chosen, ledger, at, seed, examination.blind, surrogate)
-        rows = tuple(campaign.run(progress, stopping))
+        record = Record(ledger, campaign.spent, unfinished if draws == 1 else None)
+        campaign.run(record, progress, stopping)
+        rows = tuple(record.rows)
         if draws == 1:
             ledger.shrink(chosen.shrink)
         else:  # On the boundary, where shrinking ends, a random model decides by a coin.
@@ -92,7 +99,7 @@ def attack_battery(
         notes=_notes(model, rows, draws),
         health=examination.health,
         draws=draws,
-        passes=spent.passes + aside.passes,
+        passes=spent.passes + aside.passes + record.earlier,
     )
 
 
@@ -148,15 +155,20 @@ class _Campaign:
     blind: str
     surrogate: ModelUnderTest | None = None
 
-    def run(self, progress: Progress | None, stopping: Stopping | None) -> Iterator[Row]:
-        """One row for each attack at each eps, in order."""
+    def spent(self) -> Passes:
+        """What the models have cost so far."""
+        return self.model.passes if self.surrogate is None else self.model.passes + self.surrogate.passes
+
+    def run(self, record: Record, progress: Progress | None, stopping: Stopping | None) -> None:
+        """One row of the record for each attack at each eps, in order, after those it holds."""
         agenda = list(self.agenda())
-        for done, (entry, threat, at) in enumerate(agenda, start=1):
+        for entry, threat, at in agenda[len(record.rows) :]:
             if stopping is not None and stopping():
+                record.keep()
                 raise Interrupted("The attacks were stopped; the same command resumes with what is stored.")
-            yield self.row(entry, threat, at)
+            record.add(self.row(entry, threat, at))
             if progress is not None:
-                progress(done, len(agenda))
+                progress(len(record.rows), len(agenda))
 
     def agenda(self) -> Iterator[tuple[Entry, ThreatModel, ThreatModel]]:
         """Each run: the entry, what binds the attack, and the eps whose survivors it sees."""

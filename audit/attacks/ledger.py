@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from audit.passes.restarts import broken_by
 from audit.passes.verify import Verdicts, verify
 from audit.threat import TOLERANCE, ThreatModel
 from audit.types import Batch
+
+_ENTRIES = ("distance", "nearest", "rounding", "margin", "finder", "first_broken_by")
 
 
 class Ledger:
@@ -33,6 +37,15 @@ class Ledger:
         self.margin = torch.full((len(batch),), -torch.inf, device=place)
         self.finder = torch.where(self.clean_broken, 0, -1)
         self.first_broken_by = self.finder.repeat(len(threats), 1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every entry so far, by name."""
+        return {name: getattr(self, name) for name in _ENTRIES}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+        for name in _ENTRIES:
+            setattr(self, name, state[name].to(self.distance.device))
 
     def alive(self, threat: ThreatModel) -> Tensor:
         """Positions of the images not yet broken within `threat`, int64."""

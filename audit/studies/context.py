@@ -14,6 +14,7 @@ from audit.evidence import Evidence
 from audit.models.under_test import ModelUnderTest
 from audit.plan import Task
 from audit.types import Batch
+from audit.unfinished import Unfinished
 
 
 class Fresh(Protocol):
@@ -42,3 +43,7 @@ class Context:
     stopping: Callable[[], bool]
     device: torch.device
     boards: Path | None = None
+
+    def unfinished(self) -> Unfinished:
+        """Where the cell keeps what it has finished so far."""
+        return Unfinished(self.scratch / "unfinished.safetensors")

@@ -45,6 +45,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         surrogate=_surrogate(context, cell),
         progress=context.progress,
         stopping=context.stopping,
+        unfinished=context.unfinished(),
     )
     adversarial = outcome.adversarial[: int(cell.settings.get("kept", KEPT))]
     with model.count() as spent, expectation(model, outcome.draws, cell.seed):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,15 +10,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as pack
 from torch import Tensor
 from torch.optim import Optimizer
 
 from audit.errors import ModelError, UsageError
-from audit.store import write_atomically
+from audit.sealed import read_sealed, write_sealed
 
 FILE = "checkpoint.safetensors"
-_FORMAT = "2"
+_FORMAT = "3"
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,7 @@ class Checkpoint:
     def write(self, folder: Path) -> None:
         """Replace the checkpoint in `folder`. Raises EnvironmentFault when the disk refuses."""
         notes = {"format": _FORMAT, "facts": json.dumps(self.facts), "identity": json.dumps(self.identity)}
-        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        notes["sha256"] = _digest(kept, notes["facts"], notes["identity"])
-        write_atomically(folder / FILE, pack(kept, metadata=notes))
+        write_sealed(folder / FILE, self.tensors, notes)
 
 
 def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpoint | None:
@@ -54,13 +50,9 @@ def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpo
         return None
     path = folder / FILE
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            notes = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors, notes = read_sealed(path)
         facts, other = json.loads(notes["facts"]), json.loads(notes["identity"])
-        if notes.get("sha256") != _digest(tensors, notes["facts"], notes["identity"]):
-            raise ValueError("its checksum is wrong")
-    except (OSError, SafetensorError, KeyError, ValueError) as fault:
+    except (KeyError, ValueError) as fault:
         raise ModelError(
             f"The training checkpoint {path} cannot be read ({fault}). Remove it to train from the start."
         ) from fault
@@ -81,16 +73,6 @@ def unlike(folder: Path, identity: Mapping[str, Any], *, role: str) -> Iterator[
         if facts.get("role") == role:
             told = _differences(other, json.loads(json.dumps(identity)))
             yield f"other settings: {told}" if told else "another architecture or start"
-
-
-def _digest(tensors: Mapping[str, Tensor], *texts: str) -> str:
-    """The sha256, in hex, of `texts` and of each tensor's name, type, shape and bytes."""
-    digest = hashlib.sha256(json.dumps(texts).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -1,0 +1,43 @@
+"""How far a battery has come: its rows so far, and the books they led to, kept so that a kill loses one row at most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from audit.attacks.ledger import Ledger
+from audit.attacks.outcome import Row
+from audit.types import Passes
+from audit.unfinished import Unfinished
+
+
+class Record:
+    """`rows` so far, begun with those that `unfinished` holds, whose books are then put back into `ledger`.
+
+    `spent()` is what the models have cost so far in this process; `earlier` what these rows cost before it began.
+    """
+
+    def __init__(self, ledger: Ledger, spent: Callable[[], Passes], unfinished: Unfinished | None) -> None:
+        self.ledger, self.spent, self.unfinished = ledger, spent, unfinished
+        self.rows: list[Row] = []
+        self.earlier = Passes()
+        self._begun = spent()
+        found = None if unfinished is None else unfinished.read()
+        if found is not None:
+            state, facts = found
+            ledger.restore(state)
+            self.rows = [Row(**{**row, "passes": Passes(**row["passes"])}) for row in facts["rows"]]
+            self.earlier = Passes(**facts["passes"])
+
+    def add(self, row: Row) -> None:
+        """Enter the row; kept when that is due."""
+        self.rows.append(row)
+        if self.unfinished is not None and self.unfinished.due:
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep everything so far, where there is a place for it."""
+        if self.unfinished is not None:
+            passes = self.earlier + self.spent() - self._begun
+            facts = {"rows": [asdict(row) for row in self.rows], "passes": asdict(passes)}
+            self.unfinished.keep(self.ledger.state(), facts)

@@ -1,0 +1,139 @@
+"""A battery cut off anywhere ends, when asked again, in what it would have ended in: every book, row and pass."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from attack_models import tiny_net
+from torch import nn
+
+from audit.attacks.batteries import BATTERIES, Battery, Entry
+from audit.attacks.battery import attack_battery
+from audit.attacks.outcome import BatteryOutcome
+from audit.errors import Interrupted
+from audit.models.under_test import ModelUnderTest
+from audit.types import Batch
+from audit.unfinished import Unfinished
+
+EPS = (0.01, 0.03, 0.08)
+BATTERY = Battery(
+    "short",
+    "",
+    (
+        *BATTERIES["quick"].entries,
+        Entry("pgd", {"steps": 4}, "closest", closest=0.5),
+        Entry("mi-fgsm", {"steps": 3, "to_the_end": True}, "transfer", transferred=True),
+    ),
+    shrink=3,
+)
+RUNS = len(EPS) * 5 + 1
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture
+def batch(cnn_model: ModelUnderTest) -> Batch:
+    images = torch.rand(24, 1, 12, 12, generator=torch.Generator().manual_seed(1))
+    labels = cnn_model.predictions(images)
+    labels[:3] = (labels[:3] + 1) % 4
+    return Batch(images, labels, tuple(f"n{i}" for i in range(24)))
+
+
+@pytest.fixture
+def surrogate() -> ModelUnderTest:
+    return ModelUnderTest(tiny_net(), classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu")
+
+
+def attacked(model: ModelUnderTest, batch: Batch, **more: Any) -> BatteryOutcome:
+    return attack_battery(model, batch, "linf", EPS, battery=BATTERY, seed=5, headline=0.03, **more)
+
+
+def same(first: BatteryOutcome, second: BatteryOutcome) -> None:
+    for field in fields(BatteryOutcome):
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, field.name
+
+
+@pytest.mark.parametrize("after", [0, 1, 7, RUNS - 1])
+def test_stopped_and_asked_again(
+    after: int, cnn_model: ModelUnderTest, surrogate: ModelUnderTest, batch: Batch, tmp_path: Path
+) -> None:
+    whole = attacked(cnn_model, batch, surrogate=surrogate)
+    place, seen = tmp_path / "unfinished.safetensors", []
+    with pytest.raises(Interrupted):
+        attacked(
+            cnn_model,
+            batch,
+            surrogate=surrogate,
+            unfinished=Unfinished(place),
+            progress=lambda done, total: seen.append((done, total)),
+            stopping=lambda: len(seen) == after,
+        )
+    assert seen == [(done, RUNS) for done in range(1, after + 1)] and place.exists()
+    with cnn_model.count() as spent:
+        resumed = attacked(cnn_model, batch, surrogate=surrogate, unfinished=Unfinished(place))
+    same(resumed, whole)
+    saved = sum(row.passes.backwards for row in whole.rows[:after] if row.name != "transfer")
+    assert whole.passes.backwards > saved >= after * 2 and len(whole.rows) == RUNS
+    aside = sum(row.passes.backwards for row in whole.rows if row.name == "transfer")
+    assert spent.passes.backwards == whole.passes.backwards - aside - saved
+
+
+def test_killed_and_asked_again(
+    cnn_model: ModelUnderTest, batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit.unfinished.EVERY", 0.0)
+    whole, place = attacked(cnn_model, batch), tmp_path / "unfinished.safetensors"
+
+    def killed(done: int, total: int) -> None:
+        if done % 4 == 3:
+            raise Stopped
+
+    for _ in range(4):
+        with pytest.raises(Stopped):
+            attacked(cnn_model, batch, unfinished=Unfinished(place), progress=killed)
+    same(attacked(cnn_model, batch, unfinished=Unfinished(place)), whole)
+
+
+def test_what_is_damaged_is_begun_anew(
+    cnn_model: ModelUnderTest, batch: Batch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "unfinished.safetensors"
+    with pytest.raises(Interrupted):
+        attacked(cnn_model, batch, unfinished=Unfinished(place), stopping=lambda: True)
+    body = bytearray(place.read_bytes())
+    body[-3] ^= 1
+    place.write_bytes(body)
+    with caplog.at_level(logging.WARNING, logger="audit"):
+        resumed = attacked(cnn_model, batch, unfinished=Unfinished(place))
+    assert "is damaged" in caplog.text and not place.exists()
+    same(resumed, attacked(cnn_model, batch))
+
+
+def test_a_short_battery_writes_nothing(cnn_model: ModelUnderTest, batch: Batch, tmp_path: Path) -> None:
+    attacked(cnn_model, batch, unfinished=Unfinished(tmp_path / "unfinished.safetensors"))
+    assert list(tmp_path.glob("*.safetensors")) == []
+
+
+def test_a_random_model_begins_anew(batch: Batch, tmp_path: Path) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = tiny_net()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.net(images)
+            return logits + 0.01 * torch.randn_like(logits)
+
+    model = ModelUnderTest(Noisy(), classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu")
+    place = tmp_path / "unfinished.safetensors"
+    with pytest.raises(Interrupted):
+        attacked(model, batch, unfinished=Unfinished(place), stopping=lambda: True)
+    assert not place.exists()
