@@ -99,7 +99,7 @@ def attack_battery(
         notes=_notes(model, rows, draws),
         health=examination.health,
         draws=draws,
-        passes=spent.passes + aside.passes + record.earlier,
+        passes=spent.passes + aside.passes,
     )
 
 

@@ -12,22 +12,20 @@ from audit.unfinished import Unfinished
 
 
 class Record:
-    """`rows` so far, begun with those that `unfinished` holds, whose books are then put back into `ledger`.
-
-    `spent()` is what the models have cost so far in this process; `earlier` what these rows cost before it began.
+    """`rows` so far, begun with those that `unfinished` holds: their books are then put back into `ledger`, and its
+    model is charged with their cost. `spent()` is what the models have cost so far.
     """
 
     def __init__(self, ledger: Ledger, spent: Callable[[], Passes], unfinished: Unfinished | None) -> None:
         self.ledger, self.spent, self.unfinished = ledger, spent, unfinished
         self.rows: list[Row] = []
-        self.earlier = Passes()
         self._begun = spent()
         found = None if unfinished is None else unfinished.read()
         if found is not None:
             state, facts = found
             ledger.restore(state)
             self.rows = [Row(**{**row, "passes": Passes(**row["passes"])}) for row in facts["rows"]]
-            self.earlier = Passes(**facts["passes"])
+            ledger.model.charge(Passes(**facts["passes"]))
 
     def add(self, row: Row) -> None:
         """Enter the row; kept when that is due."""
@@ -38,6 +36,5 @@ class Record:
     def keep(self) -> None:
         """Keep everything so far, where there is a place for it."""
         if self.unfinished is not None:
-            passes = self.earlier + self.spent() - self._begun
-            facts = {"rows": [asdict(row) for row in self.rows], "passes": asdict(passes)}
+            facts = {"rows": [asdict(row) for row in self.rows], "passes": asdict(self.spent() - self._begun)}
             self.unfinished.keep(self.ledger.state(), facts)

@@ -76,6 +76,10 @@ class ModelUnderTest:
         """Examples forwarded and back-propagated so far."""
         return self.module.meter.passes
 
+    def charge(self, passes: Passes) -> None:
+        """Count passes that were spent elsewhere: by an earlier process, on what this one goes on from."""
+        self.module.meter.add(passes)
+
     @contextmanager
     def count(self) -> Iterator[Meter]:
         """`with model.count() as spent:` then `spent.passes` is the cost of the block."""
@@ -174,6 +178,11 @@ class Meter:
     def passes(self) -> Passes:
         """The count so far."""
         return Passes(self.forwards, self.backwards)
+
+    def add(self, passes: Passes) -> None:
+        """Count these too."""
+        self.forwards += passes.forwards
+        self.backwards += passes.backwards
 
     def reset(self) -> None:
         """Start again from zero."""

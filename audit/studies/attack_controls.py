@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,6 @@ from torch import Tensor
 from audit.attacks.batteries import Battery, Entry, battery_named
 from audit.attacks.battery import attack_battery
 from audit.cell import Cell
-from audit.errors import Interrupted
 from audit.evidence import Evidence, Measurement
 from audit.metrics.suspicions import Limit, exceeded
 from audit.models.under_test import ModelUnderTest
@@ -25,11 +25,15 @@ from audit.passes.verify import verify
 from audit.registry import find, study
 from audit.seeding import Generators
 from audit.studies.context import Context
+from audit.studies.steps import Steps
 from audit.threat import Norm, ThreatModel
 from audit.types import Batch
 
 PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
 """The attack that is held against weaker ones, and against itself."""
+
+WEAKER = ("noise_only", "fgsm_only")
+"""Controls that break nothing which that attack leaves unbroken."""
 
 DOUBLED = ("steps", "restarts", "queries", "draws")
 """Settings that are effort."""
@@ -66,14 +70,12 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
     survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
     with model.count() as spent, steady(model, batch.images, cell.seed):
-        measured: dict[str, Tensor] = {}
-        for done, (name, broken) in enumerate(_controls(model, batch, threat, cell), start=1):
-            measured[name] = broken
-            context.progress(done, len(LIMITS))
-            if context.stopping():
-                raise Interrupted("The controls of the attacks were stopped; the same command starts them again.")
-        measured["doubled"] = _doubled(model, batch, torch.from_numpy(survived), threat, cell)
-    values = {name: measured[name].double().cpu().numpy().astype(np.float64) for name in LIMITS}
+        controls = _controls(model, batch, threat, cell)
+        controls["doubled"] = partial(_doubled, context, model, batch, torch.from_numpy(survived), threat, cell)
+        steps = Steps(context, model, len(controls), "measuring the controls of the attacks")
+        broken = {name: steps.run(name, partial(_told, control))["broken"] for name, control in controls.items()}
+    measured = {name: broken[name] & ~broken["pgd"] if name in WEAKER else broken[name] for name in LIMITS}
+    values = {name: measured[name].double().numpy().astype(np.float64) for name in LIMITS}
     return Evidence(
         cell,
         "measured",
@@ -84,20 +86,32 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     )
 
 
-def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Cell) -> Iterator[tuple[str, Tensor]]:
-    by_pgd = _broken(model, batch, threat, cell.seed, "pgd", PGD)
-    yield "noise_only", _broken(model, batch, threat, cell.seed, "random-noise", {}) & ~by_pgd
-    yield "fgsm_only", _broken(model, batch, threat, cell.seed, "fgsm", {"loss": "margin"}) & ~by_pgd
-    sizes: Sequence[float] = sorted(cell.settings.get("eps", ()))
-    curve = [_broken(model, batch, ThreatModel(threat.norm, eps), cell.seed, "pgd", PGD) for eps in sizes]
-    shrinking = [small & ~large for small, large in pairwise(curve)]
-    yield "shrinking", torch.stack(shrinking).any(0) if shrinking else torch.zeros_like(by_pgd)
+def _told(control: Callable[[], Tensor]) -> dict[str, Tensor]:
+    return {"broken": control()}
+
+
+def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Cell) -> dict[str, Callable[[], Tensor]]:
+    """What each control asks for, bool (N,): PGD itself first, which those in `WEAKER` ought not to outdo."""
+    broken = partial(_broken, model, batch, seed=cell.seed)
     whole = box(threat.norm, math.prod(model.input_shape))
-    yield "unbroken_in_box", ~_broken(model, batch, whole, cell.seed, "pgd", {**PGD, "restarts": 2})
+
+    def shrinking() -> Tensor:
+        sizes: Sequence[float] = sorted(cell.settings.get("eps", ()))
+        curve = [broken(ThreatModel(threat.norm, eps), name="pgd", settings=PGD) for eps in sizes]
+        smaller = [small & ~large for small, large in pairwise(curve)]
+        return torch.stack(smaller).any(0) if smaller else torch.zeros(len(batch), dtype=torch.bool, device="cpu")
+
+    return {
+        "pgd": partial(broken, threat, name="pgd", settings=PGD),
+        "noise_only": partial(broken, threat, name="random-noise", settings={}),
+        "fgsm_only": partial(broken, threat, name="fgsm", settings={"loss": "margin"}),
+        "shrinking": shrinking,
+        "unbroken_in_box": lambda: ~broken(whole, name="pgd", settings={**PGD, "restarts": 2}),
+    }
 
 
 def _broken(
-    model: ModelUnderTest, batch: Batch, threat: ThreatModel, seed: int, name: str, settings: Mapping[str, Any]
+    model: ModelUnderTest, batch: Batch, threat: ThreatModel, *, seed: int, name: str, settings: Mapping[str, Any]
 ) -> Tensor:
     """Whether the attack alone breaks each image, judged by the verifier; bool (N,). Wrong to begin with is broken."""
     method = find("attack", name)
@@ -107,14 +121,25 @@ def _broken(
     return (verify(model, batch, proposals, threat).broken.to(wrong.device) | wrong).cpu()
 
 
-def _doubled(model: ModelUnderTest, batch: Batch, survived: Tensor, threat: ThreatModel, cell: Cell) -> Tensor:
+def _doubled(
+    context: Context, model: ModelUnderTest, batch: Batch, survived: Tensor, threat: ThreatModel, cell: Cell
+) -> Tensor:
     """Whether twice the effort breaks what the battery did not, bool (N,)."""
     gained = torch.zeros(len(batch), dtype=torch.bool, device="cpu")
     index = survived.nonzero().flatten()
     if len(index):
         battery = twice(battery_named(cell.method))
         part = batch.select(index.to(batch.labels.device))
-        found = attack_battery(model, part, threat.norm, [threat.eps], battery=battery, seed=cell.seed)
+        found = attack_battery(
+            model,
+            part,
+            threat.norm,
+            [threat.eps],
+            battery=battery,
+            seed=cell.seed,
+            stopping=context.stopping,
+            unfinished=context.unfinished("doubled"),
+        )
         gained[index] = ~found.robust.cpu()
     return gained
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from audit.cell import Cell
-from audit.errors import Interrupted, NotApplicable, unknown_name
+from audit.errors import NotApplicable, unknown_name
 from audit.evidence import Array, Evidence, Measurement
 from audit.metrics.interval_bounds import interval_bounds
 from audit.metrics.smoothing import smoothing
@@ -17,6 +19,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.registry import find, study
 from audit.seeding import Generators
 from audit.studies.context import Context
+from audit.studies.steps import Steps
 from audit.types import Batch
 
 NORM = {"smoothing": "l2", "interval-bounds": "linf"}
@@ -36,19 +39,21 @@ def certification(context: Context, cell: Cell) -> Evidence:
     norm = _norm_of(cell)
     model, batch = context.model(), context.batch()
     settings = find("metric", cell.method).settings(cell.settings)
-    parts: list[tuple[Array, Array]] = []
+    starts = range(0, len(batch), _STRIDE)
     with model.count() as spent:
-        for start in range(0, len(batch), _STRIDE):
-            if context.stopping():
-                raise Interrupted(f"{cell.method} was not finished; the same command starts it again.")
+        steps = Steps(context, model, len(starts), f"certifying by {cell.method}")
+
+        def certified(start: int) -> dict[str, Tensor]:
             part = batch.select(torch.arange(start, min(start + _STRIDE, len(batch)), device=batch.images.device))
-            parts.append(_CERTIFY[cell.method](model, part, cell.seed, settings))
-            context.progress(min(start + _STRIDE, len(batch)), len(batch))
-    radius, predictions = (np.concatenate(column) for column in zip(*parts, strict=True))
+            radius, predictions = _CERTIFY[cell.method](model, part, cell.seed, settings)
+            return {"radius": torch.from_numpy(radius), "predictions": torch.from_numpy(predictions)}
+
+        parts = [steps.run(str(start), partial(certified, start)) for start in starts]
+    radius, predictions = (torch.cat([part[name] for part in parts]).numpy() for name in ("radius", "predictions"))
     measurements = [Measurement("certified_radius", "pixel range", "higher", radius)]
     if cell.threat is not None:
-        certified = (radius > float(cell.threat["eps"])).astype(np.float64)
-        measurements.append(Measurement("certified", "share", "higher", certified))
+        within = (radius > float(cell.threat["eps"])).astype(np.float64)
+        measurements.append(Measurement("certified", "share", "higher", within))
     return Evidence(
         cell,
         "measured",

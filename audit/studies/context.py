@@ -44,6 +44,6 @@ class Context:
     device: torch.device
     boards: Path | None = None
 
-    def unfinished(self) -> Unfinished:
-        """Where the cell keeps what it has finished so far."""
-        return Unfinished(self.scratch / "unfinished.safetensors")
+    def unfinished(self, part: str = "cell") -> Unfinished:
+        """Where the cell, or a part of it with a file of its own, keeps what it has finished so far."""
+        return Unfinished(self.scratch / f"{part}.safetensors")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from audit.attributions.steering import push_at_constant_label, random_at_constant_label, steer
 from audit.cell import Cell
-from audit.errors import Interrupted, NotApplicable, unknown_name
+from audit.errors import NotApplicable, unknown_name
 from audit.evidence import Evidence, Measurement
 from audit.metrics.agreement import rank_agreement, top_overlap
 from audit.models.under_test import ModelUnderTest
@@ -17,6 +18,7 @@ from audit.registry import study
 from audit.seeding import Generators
 from audit.studies.context import Context
 from audit.studies.explaining import ask, maps_of, plain, references_for, segments_for, stored
+from audit.studies.steps import Steps
 from audit.threat import ThreatModel
 from audit.types import Attributions, Batch, Images, Labels
 
@@ -58,27 +60,30 @@ def _moved(context: Context, cell: Cell) -> Evidence:
     batch = context.batch().select(torch.arange(len(clean), device="cpu")).to(model.device)
     threat = ThreatModel(**(cell.threat or {}))
     with model.count() as spent:
-        found: dict[str, tuple[Images, Attributions]] = {}
-        for name, move in (("", MOVES[kind]), ("_random", random_at_constant_label)):
-            if context.stopping():
-                raise Interrupted("Stopped while measuring how explanations drift; the same command resumes.")
+        steps = Steps(context, model, 2, "measuring how explanations drift")
+
+        def moved(name: str, move: Move) -> dict[str, Tensor]:
             generators = Generators.of(batch.ids, seed=cell.seed, purpose=f"drift/{kind}{name}", device=model.device)
             images = move(model, batch.images, targets, threat, generators)
-            found[name] = images, _explained(model, cell, batch, images, targets)
+            return {"images": images, "maps": _explained(model, cell, batch, images, targets)}
+
+        moves = {"": MOVES[kind], "_random": random_at_constant_label}
+        found = {name: steps.run(kind + name, partial(moved, name, move)) for name, move in moves.items()}
+    origin = batch.images.cpu()
     measured = [
         one
-        for name, (images, maps) in found.items()
-        for one in _measurements(clean, maps, _is_moved(images, batch.images), name)
+        for name, after in found.items()
+        for one in _measurements(clean.cpu(), after["maps"], _is_moved(after["images"], origin), name)
     ]
-    images, maps = found[""]
+    images, maps = found[""]["images"], found[""]["maps"]
     return Evidence(
         cell=cell,
         status="measured",
         measurements=tuple(measured),
-        arrays={"attributions": maps.cpu().numpy(), "images": images.cpu().numpy()},
-        facts={"kind": kind, "threat": str(threat), "moved": int(_is_moved(images, batch.images).sum())},
-        forwards=spent.passes.forwards,
-        backwards=spent.passes.backwards,
+        arrays={"attributions": maps.numpy(), "images": images.numpy()},
+        facts={"kind": kind, "threat": str(threat), "moved": int(_is_moved(images, origin).sum())},
+        forwards=spent.forwards,
+        backwards=spent.backwards,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from audit.cell import Cell
-from audit.errors import Interrupted, NotApplicable
+from audit.errors import NotApplicable
 from audit.evidence import Array, Better, Evidence, Measurement
 from audit.metrics.agreement import rank_agreement, seed_stability
 from audit.metrics.infidelity import infidelity
@@ -25,6 +26,7 @@ from audit.registry import study
 from audit.seeding import Generators, derive_seed
 from audit.studies.context import Context
 from audit.studies.explaining import ask, maps_of, plain, references_for, segments_for, stored
+from audit.studies.steps import Steps
 from audit.types import Attributions, Batch, Images, Labels
 
 DEFAULTS: Mapping[str, Any] = {"infidelity_samples": 64, "sensitivity_samples": 4, "stages": 3, "seeds": 2}
@@ -68,11 +70,9 @@ def judging(context: Context, cell: Cell) -> Evidence:
         found: dict[str, Tensor] = {}
         with case.model.count() as spent:
             parts = (_plainly, _against_noise, _imputed, _sensitive, _randomised, _seeded)
-            for done, part in enumerate(parts, start=1):
-                if context.stopping():
-                    raise Interrupted("Stopped while judging explanations; the same command resumes.")
-                found |= part(case)
-                context.progress(done, len(parts))
+            steps = Steps(context, case.model, len(parts), "judging explanations")
+            for part in parts:
+                found |= steps.run(part.__name__, partial(part, case))
     except NotApplicable as fault:
         return Evidence(cell, "not_applicable", reason=str(fault))
     curve = found.pop("randomisation_curve")
@@ -82,8 +82,8 @@ def judging(context: Context, cell: Cell) -> Evidence:
         measurements=tuple(Measurement(name, *_UNITS[_plain_name(name)], plain(v)) for name, v in found.items()),
         arrays={"randomisation_curve": _array(curve)},
         facts={**case.settings, "protocol": _protocol(case.settings)},
-        forwards=spent.passes.forwards,
-        backwards=spent.passes.backwards,
+        forwards=spent.forwards,
+        backwards=spent.backwards,
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from audit.errors import Interrupted
 from audit.evidence import Array, Better, Measurement
 from audit.metrics.orders import CONTROLS, control_order
 from audit.metrics.removal import Mode, deletion_area, removal_curves
@@ -16,6 +16,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.passes.fills import fill_images
 from audit.seeding import Generators
 from audit.studies.context import Context
+from audit.studies.steps import Steps
 from audit.types import Batch
 
 DEFAULTS: Mapping[str, Any] = {"steps": 24, "fills": ["mean", "blur"], "output": "probability", "random_orders": 2}
@@ -56,23 +57,24 @@ def all_curves(
     found: dict[str, Tensor] = {}
     modes: tuple[Mode, ...] = ("deletion", "insertion")
     fills = list(settings["fills"])
+    steps = Steps(context, model, len(fills) * len(modes), "measuring faithfulness")
+
+    def curves(fill: str, mode: Mode) -> dict[str, Tensor]:
+        return removal_curves(
+            model,
+            batch.images,
+            orders,
+            targets=targets,
+            fill=fill_images(batch.images, fill),
+            mode=mode,
+            steps=int(settings["steps"]),
+            output=settings["output"],
+        )
+
     for position, fill in enumerate(fills):
-        stand_in = fill_images(batch.images, fill)
         for mode in modes:
-            if context.stopping():
-                raise Interrupted("Stopped while measuring faithfulness; the same command resumes.")
-            curves = removal_curves(
-                model,
-                batch.images,
-                orders,
-                targets=targets,
-                fill=stand_in,
-                mode=mode,
-                steps=int(settings["steps"]),
-                output=settings["output"],
-            )
-            found |= _named(curves, f"{mode}_area" + (f"_{fill}" if position else ""))
-            context.progress(2 * position + modes.index(mode) + 1, 2 * len(fills))
+            given = steps.run(f"{mode} {fill}", partial(curves, fill, mode))
+            found |= _named(given, f"{mode}_area" + (f"_{fill}" if position else ""))
     return found
 
 

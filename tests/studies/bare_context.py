@@ -18,7 +18,12 @@ from audit.types import Batch
 
 
 def bare_context(
-    model: ModelUnderTest, batch: Batch, cell: Cell, *, stopping: Callable[[], bool] = lambda: False
+    model: ModelUnderTest,
+    batch: Batch,
+    cell: Cell,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+    scratch: Path = Path("unused"),
 ) -> Context:
     def no_input(name: str) -> Evidence:
         raise AuditError(f"This study has no input {name}.")
@@ -29,7 +34,7 @@ def bare_context(
         fresh=lambda seed: copy.deepcopy(model.net),
         batch=lambda: batch,
         evidence=no_input,
-        scratch=Path("unused"),
+        scratch=scratch,
         progress=lambda done, total: None,
         stopping=stopping,
         device=torch.device("cpu"),

@@ -1,0 +1,66 @@
+"""A study's work in named steps: a cell that was cut off goes on with the step it was at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+from torch import Tensor
+
+from audit.errors import Interrupted
+from audit.models.under_test import ModelUnderTest
+from audit.seeding import global_draws
+from audit.studies.context import Context
+from audit.types import Passes
+
+
+class Steps:
+    """Runs `total` steps that ask `model`, `doing` what a message calls them, and keeps what each gave.
+
+    The model is charged with what the steps of an earlier process have cost. Between two steps a stop takes effect, and
+    progress shows.
+    """
+
+    def __init__(self, context: Context, model: ModelUnderTest, total: int, doing: str) -> None:
+        self.context, self.model, self.total, self.doing = context, model, total, doing
+        self.unfinished = context.unfinished()
+        self.found: dict[str, dict[str, Tensor]] = {}
+        self.done, self.spent = 0, Passes()
+        kept = self.unfinished.read()
+        if kept is not None:
+            tensors, facts = kept
+            self.spent = Passes(**facts["passes"])
+            model.charge(self.spent)
+            self.found = {name: {} for name in facts["steps"]}
+            for key, tensor in tensors.items():
+                step, name = key.split("/", 1)
+                self.found[step][name] = tensor
+
+    def run(self, step: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The tensors of `compute()`, on the CPU, or those it gave before; `step` is its name, without a slash.
+
+        torch's own generators begin anew in each step. Raises Interrupted when the user asked to stop.
+        """
+        if step not in self.found:
+            try:
+                self._begin(step, compute)
+            except Interrupted:
+                self._keep()
+                raise
+            if self.unfinished.due:
+                self._keep()
+        self.done += 1
+        self.context.progress(self.done, self.total)
+        return self.found[step]
+
+    def _begin(self, step: str, compute: Callable[[], Mapping[str, Tensor]]) -> None:
+        if self.context.stopping():
+            raise Interrupted(f"Stopped while {self.doing}; the same command resumes.")
+        before = self.model.passes
+        with global_draws(self.context.device, self.context.task.cell.key, step):
+            self.found[step] = {name: tensor.detach().cpu() for name, tensor in compute().items()}
+        self.spent += self.model.passes - before
+
+    def _keep(self) -> None:
+        tensors = {f"{step}/{name}": tensor for step, given in self.found.items() for name, tensor in given.items()}
+        self.unfinished.keep(tensors, {"steps": list(self.found), "passes": asdict(self.spent)})
