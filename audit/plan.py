@@ -47,7 +47,7 @@ class Task:
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """Tasks in an order in which every input comes before its use."""
+    """Tasks in the order in which a report tells of them; every input lies in an earlier wave than its use."""
 
     tasks: tuple[Task, ...]
 

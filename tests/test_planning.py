@@ -4,8 +4,8 @@ import pytest
 
 from audit.config import load_config
 from audit.errors import UsageError
-from audit.plan import AuditPlan
-from audit.planning import Subject, make_plan
+from audit.plan import AuditPlan, Task
+from audit.planning import Subject, make_plan, most_passes
 from audit.planning.explaining import BACKGROUND
 from audit.planning.subject import curve_eps, headline_eps
 
@@ -54,6 +54,63 @@ def test_methods_that_average_get_a_background_unless_a_baseline_is_asked_for() 
         for study in ("explanation", "judging"):
             found = {t.cell.method: t.cell.settings.get("references") for t in tasks if t.cell.study == study}
             assert found == {"deep-lift": None, "deep-shap": given, "expected-gradients": given}
+
+
+def explained(of: AuditPlan, method: str, study: str = "explanation") -> list[Task]:
+    return [t for t in of.tasks if (t.cell.study, t.cell.method, t.role) == (study, method, "standard")]
+
+
+@pytest.mark.parametrize("order", [["shap", "saliency", "lime"], ["lime", "saliency", "shap"], ["all"]])
+def test_lime_builds_on_shap_whatever_the_order_and_the_report_keeps_the_order(order: list[str]) -> None:
+    whole = plan(explanations={"methods": order, "judging": True, "drift": True})
+    for lime, shap in zip(explained(whole, "lime"), explained(whole, "shap"), strict=True):
+        assert lime.cell.settings["on"] == shap.cell.settings["on"]
+        assert lime.cell.inputs["masks"] == shap.cell.key and lime.wave > shap.wave
+    assert {tuple(sorted(t.cell.inputs)) for t in explained(whole, "lime")} == {("masks",), ("masks", "robustness")}
+    for study in ("judging", "drift"):
+        inputs = explained(whole, "lime")[0].cell.inputs
+        assert all(t.cell.inputs["masks"] == inputs["masks"] for t in explained(whole, "lime", study))
+    for study in ("explanation", "faithfulness", "judging", "drift"):
+        told = list(dict.fromkeys(t.cell.method for t in whole.tasks if t.cell.study == study))
+        assert told == (sorted(told) if order == ["all"] else order), study
+    assert {t.cell.method for t in whole.tasks if "masks" in t.cell.inputs} == {"lime"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "shared"),
+    [
+        ({"methods": ["lime"]}, set()),
+        ({"methods": ["shap", "lime"], "settings": {"lime": {"replay": 1}}}, set()),
+        ({"methods": ["shap", "lime", "rise"], "settings": {"rise": {"over": "segments"}}}, {"lime"}),
+        (
+            {"methods": ["shap", "rise", "occlusion"], "settings": {"rise": {"over": "segments"}}, "baseline": "blur"},
+            {"rise"},
+        ),
+    ],
+)
+def test_only_the_same_question_is_shared(settings: dict[str, object], shared: set[str]) -> None:
+    assert {t.cell.method for t in plan(explanations=settings).tasks if "masks" in t.cell.inputs} == shared
+
+
+def test_a_section_alone_brings_the_answers_it_builds_on() -> None:
+    part = plan(only=["explanations"])
+    keys = {task.cell.key for task in part.tasks}
+    assert all(task.cell.inputs["masks"] in keys for task in explained(part, "lime"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "algorithm", "asks"),
+    [((1, 28, 28), "auto", False), ((1, 28, 28), "kernel", True), ((3, 36, 36), "auto", True)],
+)
+def test_lime_is_foretold_to_ask_nothing_where_shap_asks_every_mask(
+    shape: tuple[int, int, int], algorithm: str, asks: bool
+) -> None:
+    """Images of 36x36 may come in 13 segments, one too many to ask every mask."""
+    subject = replace(SUBJECT, shape=shape)
+    whole = plan(subject, explanations={"settings": {"shap": {"algorithm": algorithm}}})
+    for task in explained(whole, "lime"):
+        most = most_passes(task, subject)
+        assert most is not None and most.forwards == (24 * 1003 if asks else 0)
 
 
 def test_chunks_cover_the_examples_once_and_keep_the_images_that_are_explained() -> None:

@@ -24,7 +24,7 @@ from audit.types import Images
     segment_based=True,
     wraps="shap",
     baseline="segment-mean",
-    version="2",
+    version="3",
 )
 def shap(
     model: ModelUnderTest,

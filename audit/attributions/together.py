@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from audit.attributions.explain import Explanations, explain_images
-from audit.attributions.question import Targets, check_pixels, pose
+from audit.attributions.explained import Explained
+from audit.attributions.question import Targets, asks_segments, check_pixels, fill_of, pose
 from audit.attributions.segmentation import segment_images
 from audit.models.under_test import ModelUnderTest
 from audit.passes.fills import Fill
 from audit.passes.masks import MaskQueue
-from audit.registry import find
+from audit.registry import Method, find
 from audit.seeding import Generators
 from audit.types import Images
 
-_MOST_MASKS_FIRST = ("shap", "lime", "rise")
-"""Enumerated coalitions hold every mask that sampling could ask for; sampled ones most."""
+LENDER = "shap"
+"""Whose masks the others spend: enumerated coalitions hold every one that sampling could ask for; sampled ones most."""
+_MOST_MASKS_FIRST = (LENDER, "lime", "rise")
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,7 @@ def explain_together(
     """
     images = check_pixels(model, images)
     pieces = segment_images(images).segments if segments is None else segments
-    shared = pose(
-        model,
-        images,
-        find("attribution", "shap"),
-        targets=targets,
-        output=output,
-        baseline=baseline,
-        segments=pieces,
-        references=None,
-        generators=Generators(torch.zeros(len(images), dtype=torch.int64, device=images.device)),
-        by_segment=True,
-    )
-    queue = shared.masks(model, images)
+    shared = pose_shared(model, images, targets=targets, output=output, baseline=baseline, segments=pieces)
     explanations = {
         name: explain_images(
             model,
@@ -81,12 +71,39 @@ def explain_together(
             segments=pieces,
             seed=seed,
             ids=ids,
-            queue=queue,
+            queue=shared.queue,
             **{**_over_segments(name), **methods[name]},
         )
         for name in sorted(methods, key=_turn)
     }
-    return Together(explanations, queue)
+    return Together(explanations, shared.masks(model, images))
+
+
+def pose_shared(
+    model: ModelUnderTest, images: Images, *, targets: Targets, output: str, baseline: Fill | None, segments: Tensor
+) -> Explained:
+    """What all methods by segment are asked, with the `queue` that they share. Raises UsageError."""
+    question = pose(
+        model,
+        images,
+        find("attribution", LENDER),
+        targets=targets,
+        output=output,
+        baseline=baseline,
+        segments=segments,
+        references=None,
+        generators=Generators(torch.zeros(len(images), dtype=torch.int64, device=images.device)),
+        by_segment=True,
+    )
+    return replace(question, queue=question.masks(model, images))
+
+
+def borrows(method: Method, settings: Mapping[str, Any], baseline: Fill | None) -> bool:
+    """Whether `method`, as set, can spend the lender's answers on the same images: by segment, over the same baseline,
+    and free to exchange what it draws."""
+    lender = find("attribution", LENDER)
+    alike = asks_segments(method, settings) and fill_of(method, baseline) == fill_of(lender, baseline)
+    return alike and method.name != LENDER and settings.get("replay") is None
 
 
 def _turn(name: str) -> int:

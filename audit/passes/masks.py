@@ -13,12 +13,15 @@ from torch import Tensor
 
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
+from audit.passes.answers import Answers, fitted
 from audit.types import Images, Labels, Logits, Segments
 
 _LOGITS_KEPT = 1 << 23
 """Numbers, 32 MB."""
 _COMPOSED = 1 << 18
 """Numbers, 1 MB: 334 images of 28x28, one batch of large ones."""
+_OWNER = 4
+"""Bytes of an image's number in the name of a pair."""
 
 Compose = Callable[[slice], Images]
 """`compose(part)` makes the images of that part of the queue, when their turn comes."""
@@ -111,10 +114,47 @@ class MaskQueue:
         self._offered: dict[int, list[Tensor]] = {}
         self._place: dict[bytes, int] = {}
         self._known = torch.zeros(0, device=images.device)
+        self._given = 0
+        self._spent: set[int] = set()
 
     def __len__(self) -> int:
-        """How many different (image, mask) pairs were forwarded."""
+        """How many different (image, mask) pairs have an answer."""
         return len(self._place)
+
+    @property
+    def recalled(self) -> int:
+        """How many different pairs were asked for whose answer came from `recall`."""
+        return len(self._spent)
+
+    def answers(self) -> Answers:
+        """Everything known by now."""
+        rows = np.frombuffer(b"".join(self._place), np.uint8).reshape(len(self), _OWNER + self._width)
+        owners = rows[:, :_OWNER].copy().view("<i4").ravel()
+        order = np.argsort(owners, kind="stable")
+        offered = {key for owner, masks in self._offered.items() for key in self._keys_of(owner, torch.cat(masks))}
+        return Answers(
+            counts=np.bincount(owners, minlength=len(self.sizes)),
+            masks=rows[order, _OWNER:],
+            outputs=self._known.cpu().numpy()[order],
+            offered=np.array([key in offered for key in self._place], dtype=np.bool_)[order],
+        )
+
+    def recall(self, answers: Answers, *, outputs: bool = True) -> None:
+        """Know `answers`, of these images under the same baseline, segments and score, before anything was asked.
+
+        Without `outputs`, offer their masks and no more: who samples takes the same ones, and asks for each.
+        """
+        ends = np.concatenate([[0], answers.counts.cumsum()])
+        for owner, size in enumerate(self.sizes):
+            rows = slice(int(ends[owner]), int(ends[owner + 1]))
+            offered = answers.masks[rows][answers.offered[rows]]
+            if len(offered):
+                self.offer(owner, torch.from_numpy(np.unpackbits(offered, axis=1, count=size) == 1))
+        if outputs:
+            owners = np.repeat(np.arange(len(answers.counts)), answers.counts)
+            self._place = {key: place for place, key in enumerate(self._named(owners, answers.masks))}
+            self._known = torch.from_numpy(answers.outputs.copy()).to(self._known)
+            self._given = len(self._place)
 
     def offer(self, owner: int, masks: Tensor) -> None:
         """Make masks bool (M, segments) of image `owner` known to methods that sample (see `offered`).
@@ -137,6 +177,7 @@ class MaskQueue:
         """
         known, keys = len(self._place), self._keys(owners, masks)
         places = np.array([self._place.setdefault(key, len(self._place)) for key in keys], dtype=np.int64)
+        self._spent.update(places[places < self._given].tolist())
         first = np.unique(places, return_index=True)[1]
         fresh = first[places[first] >= known]
         if fresh.size:
@@ -165,9 +206,20 @@ class MaskQueue:
     def _keys(self, owners: Labels, masks: Tensor) -> list[bytes]:
         sizes = np.asarray(self.sizes)[owners.cpu().numpy()]
         meaningful = np.arange(masks.shape[1])[None] < sizes[:, None]
-        bits = np.packbits(masks.cpu().numpy() & meaningful, axis=1)
-        named = np.concatenate([owners.cpu().numpy().astype("<i4")[:, None].view(np.uint8), bits], axis=1)
-        return _whole_rows(named).tolist()  # type: ignore[no-any-return]
+        return self._named(owners.cpu().numpy(), np.packbits(masks.cpu().numpy() & meaningful, axis=1))
+
+    def _keys_of(self, owner: int, masks: Tensor) -> list[bytes]:
+        return self._keys(torch.full((len(masks),), owner, device="cpu"), masks)
+
+    def _named(self, owners: NDArray[np.int64], bits: NDArray[np.uint8]) -> list[bytes]:
+        """One name a pair, whatever the number of columns it was asked with."""
+        named = [owners.astype("<i4")[:, None].view(np.uint8), fitted(bits, self._width)]
+        return _whole_rows(np.concatenate(named, axis=1)).tolist()  # type: ignore[no-any-return]
+
+    @property
+    def _width(self) -> int:
+        """Bytes of the mask of most segments."""
+        return -(-max(self.sizes) // 8)
 
 
 class Pages:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from audit.attributions.together import LENDER, borrows
 from audit.plan import Task
 from audit.planning.draft import Draft, Model, chosen
 from audit.planning.subject import headline_eps
 from audit.registry import Method, find
+from audit.studies.shared_masks import MASKS
 
 DRIFTS = ("constant-label", "manipulation")
 SEARCHED_WITH = "integrated-gradients"
@@ -22,20 +25,26 @@ def plan_explanations(draft: Draft, model: Model, robust: Task) -> dict[str, Tas
     """Maps of the clean and of the adversarial images, each judged; the clean ones by method."""
     config = draft.config.explanations
     controls = draft.add("controls", "removal", model, draft.shown)
-    clean = {}
-    for method in chosen("attribution", config.methods):
+    begun, asked = len(draft.tasks), chosen("attribution", config.methods)
+    clean: dict[str, Task] = {}
+    adversarial: dict[str, Task] = {}
+    for method in sorted(asked, key=lambda method: method.name != LENDER):
         settings = _settings(draft, method)
-        explained = _explain(draft, method, model, settings | {"on": "clean"}, {})
-        clean[method.name] = explained
+        lent = _lent(method, settings, clean)
+        explained = clean[method.name] = _explain(draft, method, model, settings | {"on": "clean"}, lent)
         inputs = {"explanation": explained, "controls": controls}
         draft.add("faithfulness", method.name, model, draft.shown, inputs=inputs)
+        inputs = {"explanation": explained}
         if draft.subject.masked:
-            draft.add("localisation", method.name, model, draft.shown, inputs={"explanation": explained})
-        _explain(draft, method, model, settings | {"on": "adversarial"}, {"robustness": robust})
+            draft.add("localisation", method.name, model, draft.shown, inputs=inputs)
+        moved = {"robustness": robust} | _lent(method, settings, adversarial)
+        adversarial[method.name] = _explain(draft, method, model, settings | {"on": "adversarial"}, moved)
         if config.judging:
-            draft.add("judging", method.name, model, draft.shown, settings=settings, inputs={"explanation": explained})
+            draft.add("judging", method.name, model, draft.shown, settings=settings, inputs=inputs | lent)
         if config.drift:
-            _drift(draft, method, model, settings, explained)
+            _drift(draft, method, model, settings, inputs | lent)
+    clean = {method.name: clean[method.name] for method in asked}
+    draft.tasks[begun:] = _by_method(draft.tasks[begun:], clean)
     if len(clean) > 1:
         draft.add("agreement", "rank-correlation", model, draft.shown, inputs=clean)
     _shortcuts(draft, model)
@@ -49,12 +58,32 @@ def plan_drift_between(draft: Draft, second: Model, before: dict[str, Task], aft
         draft.add("drift", name, second, draft.shown, settings={"kind": "between-models"}, inputs=inputs)
 
 
+def _lent(method: Method, settings: Mapping[str, Any], planned: Mapping[str, Task]) -> dict[str, Task]:
+    """The input whose answers `method` spends, where one is planned on the same images."""
+    shared = LENDER in planned and borrows(method, settings["method"], settings["baseline"])
+    return {MASKS: planned[LENDER]} if shared else {}
+
+
+def _by_method(tasks: Iterable[Task], methods: Iterable[str]) -> list[Task]:
+    """The lender is planned first; the report tells of the methods in the order asked for."""
+    order = list(methods)
+    return sorted(tasks, key=lambda task: order.index(task.cell.method))
+
+
 def _explain(draft: Draft, method: Method, model: Model, settings: dict[str, Any], inputs: dict[str, Task]) -> Task:
-    version = method.full_version
-    return draft.add("explanation", method.name, model, draft.shown, settings=settings, version=version, inputs=inputs)
+    return draft.add(
+        "explanation",
+        method.name,
+        model,
+        draft.shown,
+        settings=settings,
+        version=method.full_version,
+        inputs=inputs,
+        context={MASKS: inputs[MASKS].cell.settings["method"]} if MASKS in inputs else {},
+    )
 
 
-def _drift(draft: Draft, method: Method, model: Model, settings: dict[str, Any], explained: Task) -> None:
+def _drift(draft: Draft, method: Method, model: Model, settings: dict[str, Any], inputs: dict[str, Task]) -> None:
     threat = {"norm": draft.config.robustness.norm, "eps": headline_eps(draft.config, draft.subject)}
     for kind in DRIFTS:
         draft.add(
@@ -64,7 +93,7 @@ def _drift(draft: Draft, method: Method, model: Model, settings: dict[str, Any],
             draft.shown,
             settings=settings | {"kind": kind},
             threat=threat,
-            inputs={"explanation": explained},
+            inputs=inputs,
         )
 
 

@@ -40,7 +40,7 @@ def focused(plan: AuditPlan, only: Sequence[Focus]) -> AuditPlan:
         return plan
     wanted = {study for section in ("accuracy", *only) for study in STUDIES[section]}
     needed: set[str] = set()
-    for task in reversed(plan.tasks):
+    for task in sorted(plan.tasks, key=lambda task: -task.wave):
         if task.cell.study in wanted or task.cell.key in needed:
             needed |= {task.cell.key, *_beneath(task)}
     return AuditPlan(tuple(task for task in plan.tasks if task.cell.key in needed))

@@ -13,6 +13,7 @@ from audit.plan import Task
 from audit.planning.subject import Subject
 from audit.registry import find
 from audit.studies.removal import DEFAULTS, ORDERS_OF_A_MAP, control_count
+from audit.studies.shared_masks import MASKS
 from audit.types import Passes
 
 CHEAPER: Mapping[str, str] = {
@@ -77,11 +78,15 @@ def _faithfulness(task: Task, subject: Subject) -> Passes:
 
 def _explanation(task: Task, subject: Subject) -> Passes | None:
     """By the number of samples or steps that the method's settings name; those of one pass name neither. Shapley
-    values of a large image that is too plain for the usual number of segments may cost more."""
+    values of a large image that is too plain for the usual number of segments may cost more. Who borrows of a method
+    that asks every mask asks none, unless that one fails."""
     method = find("attribution", task.cell.method)
     settings: Mapping[str, Any] = task.cell.settings["method"]
     asked = settings.get("samples") or settings.get("max_steps")
     wanted, most = count_for(*subject.shape[1:])
+    lender: Mapping[str, Any] = task.context.get(MASKS, {})
+    if lender.get("algorithm") in ("auto", "exact") and most <= MOST_SEGMENTS:
+        return Passes(0, 0)
     if "algorithm" in settings and wanted <= MOST_SEGMENTS:  # enumerated, however many samples were asked
         asked = max(int(asked or 0), 2 ** min(MOST_SEGMENTS, most))
     if asked is None and method.facts["needs"] == "scores":

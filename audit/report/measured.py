@@ -198,6 +198,7 @@ def _explanation(role: str, method: str, entries: tuple[Entry, ...]) -> Explanat
         settings=dict(first.cell.settings.get("method") or {}),
         quality={name: float(outcomes(entries, name).values.mean()) for name in names},
         cost=cost(entries),
+        shared=dict(first.facts.get("shared", {})),
     )
 
 

@@ -172,7 +172,10 @@ class FaithfulnessRow(Part):
 
 
 class ExplanationPart(Part):
-    """One method on one model: what it explains, or why it does not apply."""
+    """One method on one model: what it explains, or why it does not apply.
+
+    `cost` is what it added; `shared` counts the masks that it needed and another method, named, had asked already.
+    """
 
     role: str
     method: str
@@ -184,6 +187,7 @@ class ExplanationPart(Part):
     settings: dict[str, Any]
     quality: dict[str, float]
     cost: Cost
+    shared: dict[str, int] = Field(default_factory=dict)
 
 
 class GalleryView(Part):

@@ -14,10 +14,12 @@ from audit.errors import NotApplicable, unknown_name
 from audit.evidence import Evidence, Measurement
 from audit.metrics.agreement import rank_agreement, top_overlap
 from audit.models.under_test import ModelUnderTest
+from audit.passes.answers import Answers
 from audit.registry import study
 from audit.seeding import Generators
 from audit.studies.context import Context
 from audit.studies.explaining import ask, maps_of, plain, references_for, segments_for, stored
+from audit.studies.shared_masks import drawing_queue, same_draws
 from audit.studies.steps import Steps
 from audit.threat import ThreatModel
 from audit.types import Attributions, Batch, Images, Labels
@@ -58,14 +60,14 @@ def _moved(context: Context, cell: Cell) -> Evidence:
     clean = stored(explained, "attributions", model.device)
     targets = stored(explained, "targets", model.device)
     batch = context.batch().select(torch.arange(len(clean), device="cpu")).to(model.device)
-    threat = ThreatModel(**(cell.threat or {}))
+    threat, draws = ThreatModel(**(cell.threat or {})), same_draws(context, explained)
     with model.count() as spent:
         steps = Steps(context, model, 2, "measuring how explanations drift")
 
         def moved(name: str, move: Move) -> dict[str, Tensor]:
             generators = Generators.of(batch.ids, seed=cell.seed, purpose=f"drift/{kind}{name}", device=model.device)
             images = move(model, batch.images, targets, threat, generators)
-            return {"images": images, "maps": _explained(model, cell, batch, images, targets)}
+            return {"images": images, "maps": _explained(model, cell, batch, images, targets, draws)}
 
         moves = {"": MOVES[kind], "_random": random_at_constant_label}
         found = {name: steps.run(kind + name, partial(moved, name, move)) for name, move in moves.items()}
@@ -87,9 +89,14 @@ def _moved(context: Context, cell: Cell) -> Evidence:
     )
 
 
-def _explained(model: ModelUnderTest, cell: Cell, batch: Batch, images: Images, targets: Labels) -> Attributions:
+def _explained(
+    model: ModelUnderTest, cell: Cell, batch: Batch, images: Images, targets: Labels, draws: Answers | None
+) -> Attributions:
     segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
-    found = ask(model, cell, images, targets=targets, segments=segments, ids=batch.ids, references=references)
+    queue = drawing_queue(model, cell, images, targets, segments, draws)
+    found = ask(
+        model, cell, images, targets=targets, segments=segments, ids=batch.ids, references=references, queue=queue
+    )
     return maps_of(found)
 
 

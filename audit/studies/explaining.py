@@ -16,6 +16,7 @@ from audit.cell import Cell
 from audit.errors import NotApplicable
 from audit.evidence import Array, Evidence
 from audit.models.under_test import ModelUnderTest
+from audit.passes.masks import MaskQueue
 from audit.registry import find
 from audit.types import Attributions, Images, Labels, Segments
 
@@ -30,6 +31,7 @@ def ask(
     ids: Sequence[str],
     references: Images | None = None,
     seed: int | None = None,
+    queue: MaskQueue | None = None,
 ) -> Explanations:
     """The cell's method on `images`, with the settings, output and baseline the cell names."""
     settings: Mapping[str, Any] = cell.settings
@@ -44,6 +46,7 @@ def ask(
         references=references,
         seed=cell.seed if seed is None else seed,
         ids=ids,
+        queue=queue,
         **dict(settings.get("method", {})),
     )
 

@@ -14,6 +14,7 @@ from audit.evidence import Array, Evidence, Measurement
 from audit.registry import study
 from audit.studies.context import Context
 from audit.studies.explaining import ask, references_for, segmentation_for
+from audit.studies.shared_masks import sharing
 from audit.types import Images
 
 _LOOKED_UP = 1 << 18
@@ -37,26 +38,39 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     `cell.settings`: `method` (its settings), `output`, `baseline`, `references` (how many of the clean images are the
     background of a method that averages over some), `on` (clean or adversarial: the images kept by the
     robustness evidence named in `cell.inputs`). Segments are those of the clean image in both, so that maps compare.
-    Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used, other maps by name.
+    `cell.inputs["masks"]` names the explanation whose answers are spent before the model is asked, if any is.
+    Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used, other maps by name;
+    those of `Answers` where others may spend them.
     """
     model, batch = context.model(), context.batch()
     clean = batch.images.to(model.device)
     images = _adversarial(context, clean) if cell.settings.get("on", "clean") == "adversarial" else clean
     references = references_for(cell, clean)
     clean, ids = clean[: len(images)], batch.ids[: len(images)]
+    masks = sharing(context, cell, model.device)
     with model.count() as spent:
-        targets = model.predictions(clean)
-        made = segmentation_for(cell, clean)
+        targets = model.predictions(clean) if masks.lent is None else masks.lent.targets
+        made = segmentation_for(cell, clean) if masks.lent is None else masks.lent.made
         segments = None if made is None else made.segments
 
         def explained(part: slice) -> Explanations:
             those = None if segments is None else segments[part]
-            return ask(
-                model, cell, images[part], targets=targets[part], segments=those, ids=ids[part], references=references
+            queue = masks.queue(model, images[part], targets[part], those, part)
+            answer = ask(
+                model,
+                cell,
+                images[part],
+                targets=targets[part],
+                segments=those,
+                ids=ids[part],
+                references=references,
+                queue=queue,
             )
+            masks.asked(queue)
+            return answer
 
         found = _one_after_another(context, cell, images, explained)
-    facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)}
+    facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)} | masks.facts()
     if made is not None:
         facts["segments"] = made.words
     if references is not None:
@@ -65,7 +79,7 @@ def explanation(context: Context, cell: Cell) -> Evidence:
         cell=cell,
         status=found.status,
         measurements=_measurements(found),
-        arrays=_arrays(found),
+        arrays=_arrays(found) | masks.arrays(),
         facts=facts,
         forwards=spent.passes.forwards,
         backwards=spent.passes.backwards,

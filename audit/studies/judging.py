@@ -26,6 +26,7 @@ from audit.registry import study
 from audit.seeding import Generators, derive_seed
 from audit.studies.context import Context
 from audit.studies.explaining import ask, maps_of, plain, references_for, segments_for, stored
+from audit.studies.shared_masks import drawing_queue, same_draws
 from audit.studies.steps import Steps
 from audit.types import Attributions, Batch, Images, Labels
 
@@ -104,10 +105,20 @@ def _case(context: Context, cell: Cell) -> _Case:
     targets = stored(explained, "targets", model.device)
     batch = context.batch().select(torch.arange(len(maps), device="cpu")).to(model.device)
     segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
+    draws = same_draws(context, explained)
 
     def explain(subject: ModelUnderTest, images: Images, seed: int) -> Attributions:
+        own = draws if seed == cell.seed else None
         found = ask(
-            subject, cell, images, targets=targets, segments=segments, ids=batch.ids, references=references, seed=seed
+            subject,
+            cell,
+            images,
+            targets=targets,
+            segments=segments,
+            ids=batch.ids,
+            references=references,
+            seed=seed,
+            queue=drawing_queue(subject, cell, images, targets, segments, own),
         )
         return maps_of(found)
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from audit.attributions.explain import explain_images
 from audit.attributions.local_linear import proximity
 from audit.attributions.sharing import exchanged
-from audit.attributions.together import Together, explain_together
+from audit.attributions.together import Together, borrows, explain_together
 from audit.metrics.removal import Mode, removal_curves, segment_curves
 from audit.models.under_test import ModelUnderTest
 from audit.passes.fills import fill_images
 from audit.passes.masks import MaskQueue
+from audit.registry import find
 from audit.seeding import Generators
 from audit.types import Batch
 
@@ -178,3 +179,24 @@ def test_numpy_arrays_are_taken(cnn_model: ModelUnderTest, cnn_batch: Batch) -> 
         targets=cnn_batch.labels[:2].numpy(),  # type: ignore[arg-type]
     )
     assert torch.equal(plain.attributions, arrays.attributions)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "baseline", "shared"),
+    [
+        ("lime", {}, None, True),
+        ("lime", {}, "mean", True),
+        ("lime", {"replay": 3}, None, False),
+        ("shap", {}, None, False),
+        ("saliency", {}, "mean", False),
+        ("rise", {}, "mean", False),
+        ("rise", {"over": "segments"}, "mean", True),
+        ("rise", {"over": "segments"}, None, False),
+        ("occlusion", {"over": "segments"}, 0.0, True),
+    ],
+)
+def test_answers_are_spent_by_segment_over_one_baseline(
+    method: str, settings: dict[str, Any], baseline: str | float | None, shared: bool
+) -> None:
+    chosen = find("attribution", method)
+    assert borrows(chosen, chosen.settings(settings), baseline) is shared

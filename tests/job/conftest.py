@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {
     "hardening": {"epochs": 1, "batch_size": 64, "recipe_settings": {"steps": 2}},
     "robustness": {"examples": 24},
     "corruptions": {"examples": 24, "severities": [1, 5]},
-    "explanations": {"examples": 3, "methods": ["saliency", "grad-cam", "lime"]},
+    "explanations": {"examples": 3, "methods": ["saliency", "grad-cam", "lime", "shap"]},
     "report": {"gallery": 3},
 }
 
@@ -36,7 +36,7 @@ examples = 24
 severities = [1, 5]
 [explanations]
 examples = 3
-methods = ["saliency", "grad-cam", "lime"]
+methods = ["saliency", "grad-cam", "lime", "shap"]
 [report]
 gallery = 3
 """

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from audit.job.prepare import prepare
 from audit.job.run import Outcome, Silent, run_job
 from audit.plan import Task
 from audit.planning import forecast, most_passes
+from audit.report.document import to_json
 from tests.job.conftest import SMALL
 
 
@@ -111,6 +113,33 @@ def test_a_changed_setting_recomputes_only_what_it_touches(finished: Outcome) ->
     run_job(changed, finished.folder.root, watcher=watcher)
     assert {task.cell.method for task in watcher.tasks if task.cell.study != "agreement"} == {"occlusion"}
     assert {task.cell.study for task in watcher.tasks} == {"explanation", "faithfulness", "agreement"}
+
+
+def test_lime_computed_later_spends_what_the_store_keeps_of_shap(
+    finished: Outcome, small_config: RunConfig, tmp_path: Path
+) -> None:
+    root = shutil.copytree(finished.folder.root, tmp_path / "again")
+    explained = [t for t in finished.dossier.plan.tasks if t.cell.study == "explanation" and t.cell.method == "lime"]
+    assert len(explained) == 4
+    for task in explained:
+        assert finished.dossier.evidence[task.cell.key].forwards == 0
+        shutil.rmtree(root / "store" / task.cell.key[:2] / task.cell.key)
+    watcher = Computed()
+    again = run_job(small_config, root, watcher=watcher)
+    assert [task.cell.key for task in watcher.tasks] == [task.cell.key for task in explained]
+    assert again.folder.document.read_text() == to_json(finished.document)
+    assert "asked_" not in to_json(finished.document)
+    shared = {part.method: part.shared for part in finished.document.explanations}
+    assert shared["lime"]["shap"] > 300 and not any(shared[name] for name in shared if name != "lime")
+
+
+def test_lime_stands_alone_where_shap_fails(finished: Outcome, tmp_path: Path) -> None:
+    changes = {"explanations": {"settings": {"shap": {"algorithm": "kernel", "samples": 5}}}}
+    config = audit.config.load_config(overrides=audit.config.merge(SMALL, changes))
+    run = run_job(config, shutil.copytree(finished.folder.root, tmp_path / "run"))
+    parts = {part.method: part for part in run.document.explanations if part.role == "standard"}
+    assert parts["shap"].status == "failed" and "5 samples cannot settle" in parts["shap"].reason
+    assert parts["lime"].status == "measured" and parts["lime"].shared == {} and parts["lime"].cost.forwards > 300
 
 
 def test_two_runs_may_not_share_a_folder(small_config: RunConfig, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from audit.models.under_test import ModelUnderTest
 from audit.passes import masks
+from audit.passes.answers import Answers, joined
 from audit.passes.fills import fill_images
 from audit.passes.masks import MaskQueue, evaluate_masked, first_of_each
 from audit.types import Batch
@@ -185,3 +186,52 @@ def test_small_images_are_composed_some_batches_ahead_and_judged_in_their_order(
     assert torch.equal(found, numbers + torch.arange(23.0))
     assert asked == [(0, 8), (8, 18), (18, 23)]
     assert sizes == [4, 4, *[2] * 9, 1]
+
+
+def test_one_pair_is_one_whatever_the_width_it_is_asked_with(queue: MaskQueue) -> None:
+    """Image 2 has three segments, the others nine: asked alone its masks fit a byte, beside the others two."""
+    mask = torch.tensor([[True, False, True]])
+    first = queue.scores(torch.tensor([2]), mask)
+    with queue.model.count() as spent:
+        again = queue.scores(torch.tensor([2]), torch.nn.functional.pad(mask, (0, 6), value=1))
+    assert spent.passes.forwards == 0 and torch.equal(first, again) and len(queue) == 1
+
+
+def test_another_queue_recalls_what_one_learned(queue: MaskQueue) -> None:
+    generator = torch.Generator().manual_seed(0)
+    owners = torch.randint(5, (60,), generator=generator)
+    masks = torch.rand(60, 9, generator=generator) < 0.5
+    known = queue.scores(owners, masks)
+    for owner in (0, 2):
+        queue.offer(owner, masks[owners == owner][:3, : queue.sizes[owner]])
+    answers = joined([queue.answers().part(slice(0, 2)), queue.answers().part(slice(2, 5))])
+    other = MaskQueue(queue.model, queue.images, queue.baseline, queue.segments, queue.score)
+    other.recall(Answers.of(answers.arrays()))
+    for owner in range(5):
+        assert torch.equal(other.offered(owner), queue.offered(owner))
+    with queue.model.count() as spent:
+        assert torch.equal(other.scores(owners, masks), known)
+    assert spent.passes.forwards == 0 and other.recalled == len(queue) == answers.counts.sum()
+    other.scores(owners[:1], ~masks[:1])
+    assert other.recalled == len(queue) == len(other) - 1
+
+
+def test_a_stretch_of_images_recalls_its_own(queue: MaskQueue) -> None:
+    owners = torch.arange(5)
+    masks = torch.eye(9)[:5].bool()
+    known = queue.scores(owners, masks)
+    part = slice(2, 4)
+    other = MaskQueue(
+        queue.model, queue.images[part], queue.baseline[part], queue.segments[part], lambda logits, owners: logits[:, 0]
+    )
+    other.recall(queue.answers().part(part))
+    assert torch.equal(other.scores(torch.arange(2), masks[part]), known[part]) and other.recalled == 2
+
+
+def test_masks_that_are_offered_without_outputs_are_asked(queue: MaskQueue) -> None:
+    masks = torch.eye(9).bool()
+    queue.scores(torch.zeros(9, dtype=torch.int64), masks)
+    queue.offer(0, masks)
+    other = MaskQueue(queue.model, queue.images, queue.baseline, queue.segments, queue.score)
+    other.recall(queue.answers(), outputs=False)
+    assert torch.equal(other.offered(0), queue.offered(0)) and len(other) == 0

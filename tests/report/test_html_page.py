@@ -177,3 +177,16 @@ def test_a_path_method_that_ran_out_of_steps_is_said_under_the_table(document: A
     assert "on 25% of its images the output bends too much for 256 steps" in told
     assert "by 2.0% on average, the stretches of the line one by one by 30.0%" in told
     assert "the output bends too much" not in page
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", "besides 11,182 masks that SHAP had asked"), ("zh", "另有 11,182 个掩码的输出取自 SHAP")],
+)
+def test_what_a_method_took_from_another_stands_beside_its_cost(
+    document: AuditDocument, language: str, words: str
+) -> None:
+    shared = document.explanations[0].model_copy(update={"shared": {"shap": 11182}})
+    told = document.model_copy(update={"explanations": (shared, *document.explanations[1:])})
+    assert words in render_html(told, language=language)
+    assert words not in render_html(document, language=language)
