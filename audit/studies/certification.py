@@ -19,7 +19,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.registry import find, study
 from audit.seeding import Generators
 from audit.studies.context import Context
-from audit.studies.steps import Steps
+from audit.studies.steps import Steps, joined
 from audit.types import Batch
 
 NORM = {"smoothing": "l2", "interval-bounds": "linf"}
@@ -49,7 +49,8 @@ def certification(context: Context, cell: Cell) -> Evidence:
             return {"radius": torch.from_numpy(radius), "predictions": torch.from_numpy(predictions)}
 
         parts = [steps.run(str(start), partial(certified, start)) for start in starts]
-    radius, predictions = (torch.cat([part[name] for part in parts]).numpy() for name in ("radius", "predictions"))
+    found = joined(parts)
+    radius, predictions = found["radius"].numpy(), found["predictions"].numpy()
     measurements = [Measurement("certified_radius", "pixel range", "higher", radius)]
     if cell.threat is not None:
         within = (radius > float(cell.threat["eps"])).astype(np.float64)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from audit.attributions.explain import Explanations
 from audit.cell import Cell
-from audit.errors import Interrupted
-from audit.evidence import Array, Evidence, Measurement
+from audit.errors import NotApplicable
+from audit.evidence import Array, Better, Evidence, Measurement
 from audit.registry import study
 from audit.studies.context import Context
-from audit.studies.explaining import ask, references_for, segmentation_for
+from audit.studies.explaining import ask, maps_of, plain, references_for, segmentation_for
 from audit.studies.shared_masks import sharing
+from audit.studies.steps import Steps, joined
 from audit.types import Images
 
 _LOOKED_UP = 1 << 18
 """Pixels explained at a stretch: 334 images of 28x28, five of 224x224."""
-_UNITS = {
+_QUALITY, _MAP = "quality/", "map/"
+_UNITS: Mapping[str, tuple[str, Better]] = {
     "r2": ("share", "higher"),
     "closed": ("share", "higher"),
     "completeness_error": ("share", "lower"),
@@ -48,12 +51,14 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     references = references_for(cell, clean)
     clean, ids = clean[: len(images)], batch.ids[: len(images)]
     masks = sharing(context, cell, model.device)
+    stretches = [slice(start, start + together(images)) for start in range(0, len(images), together(images))]
     with model.count() as spent:
         targets = model.predictions(clean) if masks.lent is None else masks.lent.targets
         made = segmentation_for(cell, clean) if masks.lent is None else masks.lent.made
         segments = None if made is None else made.segments
+        steps = Steps(context, model, len(stretches), f"explaining with {cell.method}")
 
-        def explained(part: slice) -> Explanations:
+        def explained(part: slice) -> dict[str, Tensor]:
             those = None if segments is None else segments[part]
             queue = masks.queue(model, images[part], targets[part], those, part)
             answer = ask(
@@ -66,24 +71,28 @@ def explanation(context: Context, cell: Cell) -> Evidence:
                 references=references,
                 queue=queue,
             )
-            masks.asked(queue)
-            return answer
+            steps.facts |= answer.facts
+            return _tensors(answer) | masks.learned(queue)
 
-        found = _one_after_another(context, cell, images, explained)
-    facts = dict(found.facts) | {"on": cell.settings.get("on", "clean"), "examples": len(images)} | masks.facts()
+        try:
+            parts, reason = [steps.run(str(part.start), partial(explained, part)) for part in stretches], ""
+        except NotApplicable as fault:  # What is not applicable to some images is to none.
+            parts, reason = [], str(fault)
+    facts = steps.facts | {"on": cell.settings.get("on", "clean"), "examples": len(images)} | masks.facts(parts)
     if made is not None:
         facts["segments"] = made.words
     if references is not None:
         facts["baseline"] = f"the first {len(references)} of the explained images"
+    asked = {"targets": targets} | ({} if segments is None else {"segments": segments})
     return Evidence(
         cell=cell,
-        status=found.status,
-        measurements=_measurements(found),
-        arrays=_arrays(found) | masks.arrays(),
+        status="not_applicable" if reason else "measured",
+        measurements=_measurements(parts),
+        arrays={name: tensor.cpu().numpy() for name, tensor in asked.items()} | _maps(parts) | masks.arrays(parts),
         facts=facts,
-        forwards=spent.passes.forwards,
-        backwards=spent.passes.backwards,
-        reason=found.reason,
+        forwards=spent.forwards,
+        backwards=spent.backwards,
+        reason=reason,
     )
 
 
@@ -92,34 +101,13 @@ def together(images: Images) -> int:
     return max(1, _LOOKED_UP // images[0, 0].numel())
 
 
-def _one_after_another(
-    context: Context, cell: Cell, images: Images, explained: Callable[[slice], Explanations]
-) -> Explanations:
-    parts: list[Explanations] = []
-    for start in range(0, len(images), together(images)):
-        if context.stopping():
-            raise Interrupted(f"Stopped while explaining with {cell.method}; the same command resumes.")
-        part = slice(start, start + together(images))
-        parts.append(explained(part))
-        context.progress(min(part.stop, len(images)), len(images))
-        if parts[-1].status != "measured":
-            break
-    return _joined(parts)
-
-
-def _joined(parts: Sequence[Explanations]) -> Explanations:
-    """Explanations of one method on images one after another, as one; what is not applicable to some is to none."""
-    *_, last = parts
-    if last.status != "measured" or len(parts) == 1:
-        return last
-    maps = [part.attributions for part in parts if part.attributions is not None]
-    return replace(
-        last,
-        attributions=torch.cat(maps),
-        targets=torch.cat([part.targets for part in parts]),
-        segments=None if last.segments is None else torch.cat([p.segments for p in parts if p.segments is not None]),
-        quality={name: torch.cat([part.quality[name] for part in parts]) for name in last.quality},
-        maps={name: torch.cat([part.maps[name] for part in parts]) for name in last.maps},
+def _tensors(found: Explanations) -> dict[str, Tensor]:
+    """What is kept of an answer, by name. Raises NotApplicable where there is none."""
+    quality = {_QUALITY + name: values.double() for name, values in sorted(found.quality.items())}
+    return (
+        quality
+        | {_MAP + name: maps for name, maps in found.maps.items()}
+        | {_MAP + "attributions": maps_of(found).float()}
     )
 
 
@@ -129,17 +117,12 @@ def _adversarial(context: Context, clean: Images) -> Images:
     return torch.from_numpy(kept[:count].copy()).to(clean.device, clean.dtype)
 
 
-def _measurements(found: Explanations) -> tuple[Measurement, ...]:
+def _measurements(parts: Sequence[Mapping[str, Tensor]]) -> tuple[Measurement, ...]:
     return tuple(
-        Measurement(name, *_UNITS.get(name, ("output", "neither")), values.double().cpu().numpy())  # type: ignore[arg-type]
-        for name, values in sorted(found.quality.items())
+        Measurement(name, *_UNITS.get(name, ("output", "neither")), plain(values))
+        for name, values in joined(parts, _QUALITY).items()
     )
 
 
-def _arrays(found: Explanations) -> dict[str, Array]:
-    tensors = {"targets": found.targets} | dict(found.maps)
-    if found.attributions is not None:
-        tensors["attributions"] = found.attributions.float()
-    if found.segments is not None:
-        tensors["segments"] = found.segments
-    return {name: tensor.detach().cpu().numpy() for name, tensor in sorted(tensors.items())}
+def _maps(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Array]:
+    return {name: maps.numpy() for name, maps in joined(parts, _MAP).items()}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from audit.attributions.segmentation import Segmentation
 from audit.attributions.together import LENDER, pose_shared
@@ -19,6 +22,7 @@ from audit.studies.context import Context
 from audit.studies.explaining import stored
 from audit.types import Images, Labels, Segments
 
+_RECALLED = "recalled"
 MASKS = "masks"
 """The name of the lender's explanation among a cell's inputs."""
 
@@ -32,9 +36,9 @@ class Lent:
     answers: Answers
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sharing:
-    """A cell's part in it: what it was `lent`, and what the queues of its images learned and recalled.
+    """A cell's part in it: what it was `lent`, and what the queues of its images learn and recall.
 
     The lender keeps everything it learned, whoever is there to spend it: with 10 segments 7 KB an image, with 12 29 KB,
     with 29 (1,024 samples) 9 KB.
@@ -42,8 +46,6 @@ class Sharing:
 
     cell: Cell
     lent: Lent | None
-    learned: list[Answers] = field(default_factory=list)
-    recalled: int = 0
 
     def queue(
         self, model: ModelUnderTest, images: Images, targets: Labels, segments: Segments | None, part: slice
@@ -56,19 +58,23 @@ class Sharing:
             queue.recall(self.lent.answers.part(part))
         return queue
 
-    def asked(self, queue: MaskQueue | None) -> None:
-        """Take note of a queue that was asked everything."""
-        if queue is not None:
-            self.recalled += queue.recalled
-            self.learned += [queue.answers()] if self.cell.method == LENDER else []
+    def learned(self, queue: MaskQueue | None) -> dict[str, Tensor]:
+        """What a step keeps of a queue that was asked everything."""
+        if queue is None:
+            return {}
+        answers = queue.answers().arrays() if self.cell.method == LENDER else {}
+        kept = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in answers.items()}
+        return kept | {_RECALLED: torch.tensor([queue.recalled], device="cpu")}
 
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self, steps: Sequence[Mapping[str, Tensor]]) -> dict[str, Array]:
         """What the lender's evidence keeps for others."""
-        return joined(self.learned).arrays() if self.learned else {}
+        if self.cell.method != LENDER or not steps:
+            return {}
+        return joined([Answers.of({name: kept.numpy() for name, kept in step.items()}) for step in steps]).arrays()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, steps: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         """For the reader: masks by the method that had asked them."""
-        return {} if self.lent is None else {"shared": {LENDER: self.recalled}}
+        return {} if self.lent is None else {"shared": {LENDER: int(sum(step[_RECALLED] for step in steps))}}
 
 
 def sharing(context: Context, cell: Cell, device: torch.device) -> Sharing:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from audit.errors import Interrupted
@@ -15,7 +17,8 @@ from audit.types import Passes
 
 
 class Steps:
-    """Runs `total` steps that ask `model`, `doing` what a message calls them, and keeps what each gave.
+    """Runs `total` steps that ask `model`, `doing` what a message calls them, and keeps what each gave, with `facts`
+    (small JSON values) that steps may add to.
 
     The model is charged with what the steps of an earlier process have cost. Between two steps a stop takes effect, and
     progress shows.
@@ -25,10 +28,12 @@ class Steps:
         self.context, self.model, self.total, self.doing = context, model, total, doing
         self.unfinished = context.unfinished()
         self.found: dict[str, dict[str, Tensor]] = {}
+        self.facts: dict[str, Any] = {}
         self.done, self.spent = 0, Passes()
         kept = self.unfinished.read()
         if kept is not None:
             tensors, facts = kept
+            self.facts = facts["facts"]
             self.spent = Passes(**facts["passes"])
             model.charge(self.spent)
             self.found = {name: {} for name in facts["steps"]}
@@ -62,5 +67,18 @@ class Steps:
         self.spent += self.model.passes - before
 
     def _keep(self) -> None:
+        if not self.found:
+            return
         tensors = {f"{step}/{name}": tensor for step, given in self.found.items() for name, tensor in given.items()}
-        self.unfinished.keep(tensors, {"steps": list(self.found), "passes": asdict(self.spent)})
+        self.unfinished.keep(tensors, {"steps": list(self.found), "facts": self.facts, "passes": asdict(self.spent)})
+
+
+def joined(steps: Sequence[Mapping[str, Tensor]], prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of steps over stretches of the examples as those of all examples, of names that begin with `prefix`,
+    without it."""
+    names = steps[0] if steps else {}
+    return {
+        name.removeprefix(prefix): torch.cat([step[name] for step in steps])
+        for name in names
+        if name.startswith(prefix)
+    }

@@ -20,6 +20,7 @@ from audit.types import Batch
 
 ASKED = {"output": "logit", "baseline": None}
 CELLS = {
+    "explanation": Cell("explanation", "shap", settings={"method": {"samples": 64}, **ASKED}),
     "judging": Cell(
         "judging", "lime", settings={"method": {"samples": 60}, "sensitivity_samples": 2, "stages": 2, **ASKED}
     ),
@@ -33,7 +34,15 @@ CELLS = {
     ),
     "certification": Cell("certification", "smoothing", settings={"sigma": 0.3, "samples": 200}),
 }
-STEPS = {"judging": 6, "drift": 2, "controls": 4, "faithfulness": 4, "certification": 3, "attack-controls": 6}
+STEPS = {
+    "explanation": 3,
+    "judging": 6,
+    "drift": 2,
+    "controls": 4,
+    "faithfulness": 4,
+    "certification": 3,
+    "attack-controls": 6,
+}
 
 
 class Watched:
@@ -76,6 +85,7 @@ def test_cut_off_after_each_step(
     study: str, cnn_model: ModelUnderTest, cnn_batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audit.studies.certification._STRIDE", 4)
+    monkeypatch.setattr("audit.studies.explanation._LOOKED_UP", 4 * 12 * 12)
     whole = Watched(cnn_model, cnn_batch, CELLS[study], tmp_path / "whole").run()
     assert whole.status == "measured" and whole.forwards > 0 and not (tmp_path / "whole").exists()
     watched = Watched(cnn_model, cnn_batch, CELLS[study], tmp_path / "cut")
