@@ -36,8 +36,8 @@ class Lent:
 class Sharing:
     """A cell's part in it: what it was `lent`, and what the queues of its images learned and recalled.
 
-    The lender keeps everything it learned, whoever is there to spend it: 155 KB for 24 images of 28x28 (beside 302 KB of
-    maps), 9 KB an image of 29 segments under 1,000 samples, 29 KB for the 4,096 masks of 12 segments.
+    The lender keeps everything it learned, whoever is there to spend it: 155 KB for 24 images of 28x28, beside 302 KB
+    of maps; 9 KB an image of 29 segments under 1,000 samples; 29 KB for the 4,096 masks of 12 segments.
     """
 
     cell: Cell
