@@ -137,6 +137,7 @@ def explanation_entries(role: str, images: NDArray[np.uint8]) -> list[tuple[Task
             maps = (grain * (images[:, :1] / 255 + 0.1)).astype(np.float32)
             maps = np.abs(maps) if index in (0, 2) else maps
             facts = {"output": "logit", "baseline": None if index % 2 else "mean", "segments": None}
+            facts |= {"shared": {"shap": 460}} if method == "lime" else {}
             made.append(
                 entry(
                     "explanation",

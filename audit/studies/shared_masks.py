@@ -40,8 +40,8 @@ class Lent:
 class Sharing:
     """A cell's part in it: what it was `lent`, and what the queues of its images learn and recall.
 
-    The lender keeps everything it learned, whoever is there to spend it: with 10 segments 7 KB an image, with 12 29 KB,
-    with 29 (1,024 samples) 9 KB.
+    The lender keeps everything it learned, whoever is there to spend it: 155 KB for 24 images of 28x28, beside 302 KB
+    of maps; 9 KB an image of 29 segments under 1,000 samples; 29 KB for the 4,096 masks of 12 segments.
     """
 
     cell: Cell
@@ -78,7 +78,8 @@ class Sharing:
 
 
 def sharing(context: Context, cell: Cell, device: torch.device) -> Sharing:
-    """The part of `cell`. Where the lender failed there is nothing to spend, and the method asks for itself."""
+    """The part of `cell`. Where the lender failed there is nothing to spend, and the method asks for itself: as true an
+    answer, which stands when a later run mends the lender."""
     try:
         found = context.evidence(MASKS) if MASKS in cell.inputs else None
     except (AuditError, NotApplicable):
