@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from audit.cli import options as flag
 from audit.cli.voice import speaking
 
 if TYPE_CHECKING:
+    from audit.config import RunConfig
     from audit.job.pace import Pace
-    from audit.planning import Forecast
+    from audit.planning import Fit, Forecast
 
 
 def plan(
@@ -39,6 +42,10 @@ def plan(
     settings: flag.Set = None,
     seed: flag.Seed = None,
     device: flag.Device = None,
+    within: Annotated[
+        str | None,
+        typer.Option("--within", help="Say with how many examples the run takes this long at most: 90s, 10m, 2h."),
+    ] = None,
     out: flag.Out = Path("audit-run"),
     as_json: flag.AsJson = False,
     quiet: flag.Quiet = False,
@@ -48,13 +55,16 @@ def plan(
     """List the cells of a run without running them: study, method, model, examples, passes at most, stored or not.
 
     Below stands what is not stored yet would cost here at most, by a few passes timed on this machine, and the keys
-    that make it cheaper. Images that break or close early cost less; training is not in it.
+    that make it cheaper. Images that break or close early cost less; training is not in it. With --within, the flags
+    that keep the run within that time: paste them to `audit run`.
 
     [bold]Examples[/]
 
       audit plan
 
       audit plan audit.toml --preset standard --json
+
+      audit plan --model net.safetensors --data folder:photos --within 20m
     """
     with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from rich.markup import escape
@@ -64,7 +74,9 @@ def plan(
         from audit.job.folder import RunFolder
         from audit.job.pace import pace_of
         from audit.job.prepare import prepare
-        from audit.planning import forecast, make_plan, most_passes
+        from audit.planning import fit, forecast, make_plan, most_passes
+
+        limit = flag.seconds(within, "--within")
 
         flags = flag.subject(
             data=data,
@@ -107,9 +119,16 @@ def plan(
             }
             for task in tasks
         ]
-        missing = [task for task, row in zip(tasks, rows, strict=True) if not row["stored"]]
-        costs = forecast(missing, prepared.subject)
         pace = pace_of(prepared)
+
+        def missing(config: RunConfig) -> Forecast:
+            planned = make_plan(config, prepared.subject).tasks
+            return forecast([task for task in planned if not store.has(task.cell.key)], prepared.subject)
+
+        costs = missing(prepared.config)
+        fitted = None
+        if limit is not None:
+            fitted = fit(prepared.config, lambda config: pace.seconds(missing(config).passes), limit)
 
         def show() -> None:
             table = Table("wave", "study", "method", "model", "examples", "passes", "stored", "key", box=None)
@@ -128,11 +147,14 @@ def plan(
                 )
             voice.out.print(table)
             voice.out.print(f"{len(rows)} cells, {sum(row['stored'] for row in rows)} of them in the store of {out}.")
-            for line in cost_lines(costs, pace):
+            for line in [*cost_lines(costs, pace), *([] if fitted is None else [fit_line(fitted, within or "")])]:
                 voice.out.print(line, soft_wrap=True)
 
         cost = {**asdict(costs.passes), "seconds": round(pace.seconds(costs.passes), 1), "untold_cells": costs.untold}
-        voice.give({"cells": rows, "at_most": cost}, show)
+        found: dict[str, Any] = {"cells": rows, "at_most": cost}
+        if fitted is not None:
+            found["within"] = {**asdict(fitted), "seconds": round(fitted.seconds, 1)}
+        voice.give(found, show)
 
 
 def cost_lines(costs: Forecast, pace: Pace) -> list[str]:
@@ -151,6 +173,15 @@ def cost_lines(costs: Forecast, pace: Pace) -> list[str]:
     for study in dearest:
         lines.append(f"  {study}: {_duration(pace.seconds(costs.by_study[study]))}; cheaper by {CHEAPER[study]}")
     return lines
+
+
+def fit_line(fitted: Fit, asked: str) -> str:
+    """The flags that keep a run within the time asked for, or that none do."""
+    flags = " ".join(f"--set {name}={number}" for name, number in fitted.counts.items())
+    most = _duration(fitted.seconds)
+    if not fitted.enough:
+        return f"No number of examples makes it {asked}: with {flags} it takes {most} at most. Choose fewer methods."
+    return f"Within {asked}: {flags} ({most} at most)." if flags else f"It stays within {asked} as it is."
 
 
 def _duration(seconds: float) -> str:

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from audit.cli.app import app
-from audit.cli.plan import cost_lines
+from audit.cli.plan import cost_lines, fit_line
 from audit.job.pace import Pace
-from audit.planning import Forecast
+from audit.planning import Fit, Forecast
 from audit.types import Passes
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +114,17 @@ def test_a_plan_says_what_it_costs_and_which_keys_follow() -> None:
     assert cost_lines(Forecast(Passes(), {}, 3), Pace(0.1, 0.3)) == []
 
 
+def test_a_plan_says_how_to_stay_within_a_time(tmp_path: Path) -> None:
+    found = json.loads(call("plan", "--out", tmp_path / "run", "--within", "1s", "--json").stdout)["within"]
+    assert found["counts"]["explanations.examples"] == 4 and not found["enough"] and found["seconds"] > 1
+    few = Fit({"robustness.examples": 64, "explanations.examples": 6}, 570.0, enough=True)
+    flags = "--set robustness.examples=64 --set explanations.examples=6"
+    assert fit_line(few, "10m") == f"Within 10m: {flags} (10 min at most)."
+    assert fit_line(Fit({}, 570.0, enough=True), "10m") == "It stays within 10m as it is."
+    refused = fit_line(Fit(few.counts, 570.0, enough=False), "9m")
+    assert refused == f"No number of examples makes it 9m: with {flags} it takes 10 min at most. Choose fewer methods."
+
+
 def test_doctor_reports_the_machine(tmp_path: Path) -> None:
     shown = call("doctor", "--out", tmp_path / "run", "--json")
     examined = {one["what"]: one for one in json.loads(shown.stdout)["examined"]}
@@ -128,6 +139,7 @@ def test_doctor_exits_5_when_the_device_is_absent(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[list[str], int, list[str]]] = {
+    "no duration": (["plan", "--within", "soon"], 2, ["--within 'soon'", "1.5h"]),
     "unknown battery": (["plan", "--set", "robustness.battery=strong"], 2, ["battery", "'strong'", "quick"]),
     "unknown architecture": (["plan", "--architecture", "cnn-29"], 2, ["architecture", "cnn-28"]),
     "unknown data source": (["plan", "--data", "fashionmnist:here"], 2, ["data source", "fashion-mnist:DIR"]),

@@ -1,0 +1,69 @@
+"""How many examples keep a run within a limit: the most that do, held against trying every share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit.config import RunConfig, load_config
+from audit.planning import Subject, fit, forecast, make_plan
+from audit.planning.fitting import LEAST
+
+SUBJECT = Subject(classes=("a", "b"), shape=(3, 224, 224), test="t", test_examples=1200, architecture="r", loaded="m")
+
+
+def configured(**overrides: Any) -> RunConfig:
+    return load_config(overrides=overrides | {"hardening": {"enabled": False}})
+
+
+def linear(config: RunConfig) -> float:
+    return config.robustness.examples * 1.0 + config.corruptions.examples * 0.1 + config.explanations.examples * 20.0
+
+
+def forwards(config: RunConfig) -> float:
+    return float(forecast(make_plan(config, SUBJECT).tasks, SUBJECT).passes.forwards)
+
+
+@given(st.integers(20, 900), st.integers(4, 60), st.floats(1, 3000))
+def test_the_largest_share_within_the_limit(attacked: int, explained: int, limit: float) -> None:
+    config = configured(robustness={"examples": attacked}, explanations={"examples": explained})
+    found = fit(config, linear, limit)
+
+    def cost(parts: int) -> float:
+        sizes = ((attacked, 20, 1.0), (500, 20, 0.1), (explained, 4, 20.0))
+        return sum(max(min(asked, least), asked * parts // 1000) * each for asked, least, each in sizes)
+
+    within = [cost(parts) for parts in range(1001) if cost(parts) <= limit]
+    assert found.enough == bool(within) and found.seconds == pytest.approx(max(within, default=cost(0)))
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard", "full"])
+def test_its_flags_give_a_plan_of_that_cost(preset: str) -> None:
+    whole = configured(preset=preset)
+    least = fit(whole, forwards, 1.0)
+    limit = (least.seconds + forwards(whole)) / 2
+    found = fit(whole, forwards, limit)
+    nested: dict[str, Any] = {"preset": preset}
+    for name, number in found.counts.items():
+        section, key = name.split(".")
+        nested.setdefault(section, {})[key] = number
+    assert not least.enough and found.enough and forwards(configured(**nested)) == found.seconds
+    assert 0.9 * limit < found.seconds <= limit
+    for name, number in found.counts.items():
+        section, key = name.split(".")
+        assert LEAST[section][key] <= number < getattr(getattr(whole, section), key)
+
+
+@pytest.mark.parametrize(("limit", "enough"), [(1e18, True), (0.0, False)])
+def test_what_fits_is_left_alone_and_nothing_falls_below_its_least(limit: float, enough: bool) -> None:
+    small = {"robustness": {"examples": 7}, "explanations": {"examples": 3}, "corruptions": {"examples": 15}}
+    every: Callable[[RunConfig], float] = linear
+    assert fit(configured(**small), every, limit).counts == {}
+    found = fit(configured(), every, limit)
+    assert found.enough == enough
+    least = {f"{section}.examples": LEAST[section]["examples"] for section in small}
+    assert found.counts == ({} if enough else least), "what is not asked for stays at nothing"
