@@ -36,6 +36,15 @@ def wants_boards(config: RunConfig) -> bool:
     return False
 
 
+def require_weights_to_freeze(config: RunConfig) -> None:
+    """Layers that stay frozen must have learnt something. Raises UsageError."""
+    if config.training.frozen_epochs and config.model.pretrained is None and config.model.weights is None:
+        raise UsageError(
+            "--frozen-epochs keeps all layers but the last as they begin, and without --pretrained they begin random: "
+            "give weights to start from, or leave --frozen-epochs out."
+        )
+
+
 def with_pretrained(model: ModelConfig, channels: int) -> ModelConfig:
     """`model` with the path of its pretrained weights written out, and the normalisation they were trained with where
     the file names it and the configuration does not.

@@ -17,8 +17,15 @@ from audit.data.image import labelled_as
 from audit.data.load import load_dataset
 from audit.data.slices import audit_order
 from audit.errors import UsageError
-from audit.job.beginnings import learns, require_compressible, require_new_weights, wants_boards, with_pretrained
-from audit.job.header import relabelled_for, wanted_size, with_header
+from audit.job.beginnings import (
+    learns,
+    require_compressible,
+    require_new_weights,
+    require_weights_to_freeze,
+    wants_boards,
+    with_pretrained,
+)
+from audit.job.header import as_trained, relabelled_for, with_header
 from audit.models.architecture import default_for
 from audit.models.choice import LoadedModel
 from audit.models.code import is_code
@@ -69,10 +76,12 @@ def prepare(config: RunConfig) -> Prepared:
     """Load the data and, if the configuration names one, the model. Raises the sentences a user reads."""
     device = resolve_device(config.device)
     wants_boards(config)
-    data = config.data
+    require_weights_to_freeze(config)
+    data = as_trained(config.data, config.model)
+    config = config.model_copy(update={"data": data})
     dataset = load_dataset(
         data.source,
-        image_size=wanted_size(data, config.model),
+        image_size=data.image_size,
         grayscale=data.grayscale,
         train_examples=data.train_examples,
         strict=data.strict,

@@ -15,7 +15,14 @@ from audit.errors import ModelError
 from audit.models.architecture import build
 from audit.training import loop
 from audit.training.fit import fit
-from audit.training.transfer import adopt, cached_torchvision_weights, head_of, parameter_groups
+from audit.training.transfer import (
+    adopt,
+    adoption_note,
+    cached_torchvision_weights,
+    head_of,
+    parameter_groups,
+    schedule_notes,
+)
 from audit.training.watch import Watch
 from audit.types import Batch
 from tests.training.toy import same_weights, tiny_net
@@ -40,6 +47,23 @@ def test_weights_of_another_architecture_are_refused() -> None:
 def test_the_head_is_the_layer_that_gives_the_logits(name: str) -> None:
     head = head_of(build(name, classes=7, input_shape=(1, 28, 28), seed=0))
     assert isinstance(head, nn.Linear) and head.out_features == 7
+
+
+def test_what_was_adopted_and_frozen_is_told() -> None:
+    net, many = tiny_net(), [f"{n}.weight" for n in range(7)]
+    total = len(net.state_dict())
+    assert adoption_note(net, ("7.weight", "7.bias")) == (
+        f"The pretrained weights gave {total - 2} of {total} tensors; new are 7.weight, 7.bias."
+    )
+    assert adoption_note(net, ()) == f"The pretrained weights gave all {total} tensors, those of the last layer too."
+    assert adoption_note(net, many).endswith(", 5.weight, ... (7).")
+    settings = TrainingConfig(epochs=4, frozen_epochs=1, backbone_rate=0.3)
+    assert list(schedule_notes(net, settings)) == [
+        "The last layer, 7, learnt alone in the first 1 of 4 epochs.",
+        "All layers but the last, 7, learnt at 0.3 times its rate.",
+    ]
+    assert len(list(schedule_notes(net, settings.model_copy(update={"frozen_epochs": 9})))) == 1
+    assert not list(schedule_notes(net, TrainingConfig()))
 
 
 def test_groups_share_the_parameters_without_overlap() -> None:
