@@ -177,3 +177,23 @@ def test_a_path_method_that_ran_out_of_steps_is_said_under_the_table(document: A
     assert "on 25% of its images the output bends too much for 256 steps" in told
     assert "by 2.0% on average, the stretches of the line one by one by 30.0%" in told
     assert "the output bends too much" not in page
+
+
+def test_colours_of_maps_are_explained_where_there_are_maps(document: AuditDocument, page: str) -> None:
+    bare = [
+        item.model_copy(update={"views": [view.model_copy(update={"maps": {}}) for view in item.views]})
+        for item in document.gallery
+    ]
+    without = render_html(document.model_copy(update={"gallery": bare, "explanations": []}))
+    assert "Red raises the score" in page
+    assert "not chosen by hand" in without and "Red raises the score" not in without
+
+
+def test_accuracies_of_a_training_are_percentages_of_held_out_images(document: AuditDocument) -> None:
+    history = [{"epoch": 1, "loss": 1.25, "clean_accuracy": 0.4062, "learning_rate": 0.002}]
+    models = [document.models[0].model_copy(update={"history": history})]
+    page = render_html(document.model_copy(update={"models": models}))
+    table = page[page.index("Training, epoch by epoch") :]
+    table = table[: table.index("</table>")]
+    assert "accuracy on held-out images" in table
+    assert re.findall(r'<td class="num">([^<]*)</td>', table) == ["1", "1.25", "40.6%", "0.002"]
