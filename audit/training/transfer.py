@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from audit.config import TrainingConfig
 from audit.errors import ModelError
 from audit.models.load import read_checkpoint
+from audit.models.state_dict import without_prefix
 
 
 def pretrained_state(path: Path) -> Mapping[str, Tensor]:
@@ -27,11 +28,13 @@ def pretrained_state(path: Path) -> Mapping[str, Tensor]:
 def adopt(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Copy into `module` every tensor of `weights` whose name and shape fit; give the names that stayed as they were.
 
-    Those are the new head, and a first convolution for another number of channels. Raises ModelError when
-    less than half of the module's weights found a counterpart: the two are not the same architecture.
+    A wrapper's prefix before every name is no part of it. What stayed is the new head, and a first convolution for
+    another number of channels. Raises ModelError when less than half of the module's weights found a counterpart: the
+    two are not the same architecture.
     """
     own = module.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    found, _ = without_prefix(weights, own)
+    fitting = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
     fresh = tuple(name for name in own if name not in fitting)
     if sum(own[name].numel() for name in fresh) * 2 > sum(value.numel() for value in own.values()):
         raise ModelError(

@@ -38,6 +38,14 @@ def test_all_but_the_head_is_adopted() -> None:
     assert torch.equal(target[7].weight, drawn)
 
 
+def test_weights_saved_by_a_wrapper_are_adopted_too() -> None:
+    source, target = tiny_net(seed=1), tiny_net(seed=2)
+    target[7] = nn.Linear(24, 5)
+    wrapped = {f"module.{name}": value for name, value in source.state_dict().items()}
+    assert adopt(target, wrapped) == ("7.weight", "7.bias")
+    assert torch.equal(target[4].weight, source[4].weight)
+
+
 def test_weights_of_another_architecture_are_refused() -> None:
     with pytest.raises(ModelError, match=r"0 of 8 tensors agree in name and shape; the first .* is 'conv1.weight'"):
         adopt(build("cnn-28", classes=3, input_shape=(1, 12, 12), seed=0), tiny_net().state_dict())
