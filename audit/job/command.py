@@ -15,6 +15,7 @@ _FLAGS = {
     "data.source": "--data",
     "data.image_size": "--image-size",
     "data.crop": "--crop",
+    "data.labels_map": "--labels-map",
     "model.weights": "--model",
     "model.architecture": "--architecture",
     "model.mean": "--mean",

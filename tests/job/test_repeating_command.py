@@ -14,6 +14,7 @@ from tests.job.conftest import SMALL
 FLAGS = {
     "--data": "data.source",
     "--architecture": "model.architecture",
+    "--labels-map": "data.labels_map",
     "--model": "model.weights",
     "--norm": "robustness.norm",
     "--eps": "robustness.eps",
@@ -52,7 +53,10 @@ def parsed(command: str) -> RunConfig:
         {"preset": "standard", "seed": 4, "hardening": {"enabled": False}, "robustness": {"norm": "l2", "eps": 0.3}},
         {"data": {"source": "folder:my pets"}, "model": {"architecture": "net.py:f", "trust": [{"path": "net.py"}]}},
         {"only": ["robustness", "corruptions"]},
-        {"model": {"weights": "net.pt", "mean": [0.1, 0.25, 1 / 3], "std": [0.5]}},
+        {
+            "model": {"weights": "net.pt", "mean": [0.1, 0.25, 1 / 3], "std": [0.5]},
+            "data": {"labels_map": "my map.txt"},
+        },
         {"explanations": {"settings": {"lime": {"samples": 50}}, "baseline": "blur"}, "report": {"title": 'A "b"'}},
     ],
 )
