@@ -99,16 +99,16 @@ def prepare(config: RunConfig) -> Prepared:
         loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
         config = config.model_copy(update={"model": model.model_copy(update={"architecture": loaded.architecture})})
     require_new_weights(config, loaded)
-    dataset = _labelled(config, dataset, loaded)
-    prepared = Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
+    labelled = bool((dataset.test.labels >= 0).all())
+    if loaded is not None and not labelled:
+        dataset = _labelled(config, dataset, loaded)
+    prepared = Prepared(config, dataset, _subject(config, dataset, loaded, labelled=labelled), device, loaded)
     _require_running(prepared)
     return _suspicious(replace(prepared, trusted=_trusted(prepared)))
 
 
-def _labelled(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> Dataset:
-    """`dataset` with what the model predicts as the label of images that have none."""
-    if loaded is None or (dataset.test.labels >= 0).all():
-        return dataset
+def _labelled(config: RunConfig, dataset: Dataset, loaded: LoadedModel) -> Dataset:
+    """`dataset` with what the model predicts as the labels, where the images have none."""
     model = _wrapped(config, dataset, loaded, resolve_device(config.device))
     return labelled_as(dataset, model.predictions(dataset.test.batch(slice(None)).images).cpu().numpy())
 
@@ -193,7 +193,7 @@ def _suspicious(prepared: Prepared) -> Prepared:
     return replace(prepared, loaded=replace(prepared.loaded, notes=(*prepared.loaded.notes, outcome.warning)))
 
 
-def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> Subject:
+def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *, labelled: bool) -> Subject:
     train = dataset.train
     return Subject(
         classes=dataset.classes,
@@ -206,6 +206,7 @@ def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) ->
         loaded=f"file:{loaded.identity}" if loaded else None,
         pretrained=sha256_of(Path(config.model.pretrained)) if config.model.pretrained else "",
         masked=dataset.test.masks is not None,
+        labelled=labelled,
     )
 
 
