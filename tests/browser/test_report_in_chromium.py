@@ -197,3 +197,11 @@ def test_the_hash_of_trusted_code_wraps_on_a_phone(open_page: Open) -> None:
     protocol = document.protocol.model_copy(update={"trusted": trusted})
     page = open_page(render_html(document.model_copy(update={"protocol": protocol})), **PHONE).page
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_settings_of_an_attack_are_no_tower_of_words_on_a_phone(open_page: Open, report: str) -> None:
+    page = open_page(report, **PHONE).page
+    cells = "[...document.querySelectorAll('.settings')]"
+    page.evaluate(cells + ".forEach(e => e.textContent = 'give_up True, restarts 1, steps 20')")
+    heights = page.evaluate(cells + ".map(e => e.getBoundingClientRect().height)")
+    assert heights and max(heights) < 75
