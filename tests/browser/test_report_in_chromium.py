@@ -205,3 +205,11 @@ def test_the_settings_of_an_attack_are_no_tower_of_words_on_a_phone(open_page: O
     page.evaluate(cells + ".forEach(e => e.textContent = 'give_up True, restarts 1, steps 20')")
     heights = page.evaluate(cells + ".map(e => e.getBoundingClientRect().height)")
     assert heights and max(heights) < 75
+
+
+def test_a_long_name_of_the_data_stays_in_its_column(open_page: Open) -> None:
+    document = made_document()
+    subject = document.subject.model_copy(update={"data": "000_n01440764_a_long_name_of_a_picture.jpg"})
+    page = open_page(render_html(document.model_copy(update={"subject": subject}))).page
+    wide = "[...document.querySelectorAll('.facts dd')].filter(e => e.scrollWidth > e.clientWidth).length"
+    assert page.evaluate(wide) == 0
