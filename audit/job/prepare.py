@@ -19,6 +19,7 @@ from audit.data.slices import audit_order
 from audit.errors import UsageError
 from audit.job.beginnings import (
     learns,
+    require_adoptable,
     require_compressible,
     require_new_weights,
     require_weights_to_freeze,
@@ -159,6 +160,7 @@ def _require_running(prepared: Prepared) -> None:
         maker()
     else:
         _run_fresh(prepared, None)
+        require_adoptable(prepared.config.model, lambda: prepared.fresh(prepared.config.seed))
     if prepared.config.compression.enabled and prepared.config.compression.student is not None:
         _run_fresh(prepared, prepared.config.compression.student)
     require_compressible(

@@ -93,6 +93,7 @@ def test_what_is_no_state_dict_of_this_architecture_is_refused(elsewhere: Path, 
     torch.save(build("row-lstm", classes=3, input_shape=(1, 28, 28), seed=0).state_dict(), foreign)
     with pytest.raises(ModelError, match="do not fit the architecture"):
         run_job(config_of(foreign), tmp_path / "run", scope="train")
+    assert not (tmp_path / "run").exists()
     with pytest.raises(ModelError, match="is no file"):
         run_job(config_of(tmp_path / "absent.pt"), tmp_path / "absent", scope="train")
     with pytest.raises(UsageError, match="goes with --architecture torchvision:NAME"):
