@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audit.evidence import Array, Evidence
-from audit.plan import MAKERS, AuditPlan, Task
+from audit.plan import MAKERS, PREDICTED, AuditPlan, Task
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Dossier:
     def roles(self) -> tuple[str, ...]:
         """The models of the run, in the order they appear: "standard", "hardened"."""
         return tuple(dict.fromkeys(task.role for task in self.plan.tasks))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the labels were given; false where they are what the model predicts."""
+        return not any(task.context.get(PREDICTED) for task in self.plan.tasks)
 
     def entries(self, study: str, *, role: str | None = None, method: str | None = None) -> tuple[Entry, ...]:
         """The entries of a study in plan order, its chunks of examples one after another."""

@@ -13,6 +13,8 @@ from audit.cell import Cell
 
 MAKERS = ("training", "compression")
 """The studies that make a model."""
+PREDICTED = "predicted labels"
+"""In the context of a task whose labels are what the model predicts, as nobody said what the images show."""
 CALIBRATION = "calibration"
 """The split of training images in audit order: seeded, and balanced over the classes however few are taken."""
 

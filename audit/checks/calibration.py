@@ -29,7 +29,7 @@ def calibration(dossier: Dossier, role: str, criteria: CriteriaConfig) -> Conclu
     """The expected calibration error, against `calibration_error`."""
     logits = dossier.array("accuracy", "logits", role=role)
     labels = dossier.array("accuracy", "labels", role=role)
-    if logits is None or labels is None or not len(labels):
+    if logits is None or labels is None or not len(labels) or not dossier.labelled:
         return None
     error = calibration_error(logits, labels)
     verdict = at_most(error, criteria.calibration_error) if len(labels) >= FEWEST else "inconclusive"

@@ -23,7 +23,7 @@ from audit.statistics import share_of
 def clean_accuracy(dossier: Dossier, role: str, criteria: CriteriaConfig) -> Conclusion | None:
     """The share of clean images classified right, against `clean_accuracy`."""
     correct = clean(dossier, role).values
-    if not correct.size:
+    if not correct.size or not dossier.labelled:
         return None
     share = share_of(correct)
     return Conclusion(

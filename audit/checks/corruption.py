@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit.checks.conclusion import Conclusion, at_most, values_of
+from audit.checks.conclusion import FEWEST, Conclusion, at_most, values_of
 from audit.checks.readings import clean, corrupted, keys
 from audit.config import CriteriaConfig
 from audit.dossier import Dossier
@@ -37,4 +37,5 @@ def corruption(dossier: Dossier, role: str, criteria: CriteriaConfig) -> Conclus
         threshold_points=100 * criteria.corruption_drop,
         conditions=len({entry.task.cell.method for entry in entries}),
     )
-    return Conclusion(at_most(fall, criteria.corruption_drop), fall, keys(entries), values)
+    verdict = at_most(fall, criteria.corruption_drop) if fall.n >= FEWEST else "inconclusive"
+    return Conclusion(verdict, fall, keys(entries), values)

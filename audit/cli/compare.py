@@ -67,7 +67,8 @@ def compare(
             voice.out.print(table)
             for verdict in found.verdicts:
                 about = f" ({escape(verdict.about)})" if verdict.about else ""
-                voice.out.print(f"{verdict.role}: {verdict.check}{about}: {verdict.before} -> {verdict.after}")
+                was, is_now = (one or "not run" for one in (verdict.before, verdict.after))
+                voice.out.print(f"{verdict.role}: {verdict.check}{about}: {was} -> {is_now}", soft_wrap=True)
 
         voice.give(found.model_dump(mode="json"), show)
         if fail_on_regression and any(change.regressed for change in found.changes):

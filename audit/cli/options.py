@@ -30,7 +30,10 @@ Data = Annotated[
         show_default="sample",
     ),
 ]
-ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize folder images to this height and width.")]
+ImageSize = Annotated[
+    int | None,
+    typer.Option("--image-size", help="Resize images to this height and width; a checkpoint made here says its own."),
+]
 Crop = Annotated[
     float | None,
     typer.Option(

@@ -15,6 +15,8 @@ def train(
     config: flag.ConfigFile = None,
     data: flag.Data = None,
     architecture: flag.Architecture = None,
+    mean: flag.Mean = None,
+    std: flag.Std = None,
     trust: flag.Trust = None,
     image_size: flag.ImageSize = None,
     crop: flag.Crop = None,
@@ -70,6 +72,8 @@ def train(
         flags = flag.subject(
             data=data,
             architecture=architecture,
+            mean=mean,
+            std=std,
             trust=trust,
             image_size=image_size,
             crop=crop,

@@ -3,6 +3,7 @@
 from audit.config.loading import PRESETS, load_config, merge
 from audit.config.sections import (
     AUGMENTATIONS,
+    IMAGE_SIZES,
     AugmentationConfig,
     Compression,
     CompressionConfig,
@@ -27,6 +28,7 @@ from audit.config.sections import (
 
 __all__ = [
     "AUGMENTATIONS",
+    "IMAGE_SIZES",
     "PRESETS",
     "AugmentationConfig",
     "Compression",

@@ -17,6 +17,8 @@ NormName = Literal["linf", "l2", "l1"]
 Precision = Literal["float32", "bfloat16"]
 Focus = Literal["accuracy", "robustness", "corruptions", "explanations"]
 Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
+IMAGE_SIZES = range(8, 1025)
+"""Heights and widths in pixels that images may be resized to."""
 
 
 def _eps(value: Any) -> Any:
@@ -40,13 +42,18 @@ class DataConfig(_Section):
         description="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE, "
         "archive:FILE, webdataset:DIR, hf:DIR, image:FILE=LABEL",
     )
-    image_size: int | None = Field(None, ge=8, le=1024, description="resize to this height and width (folder data)")
+    image_size: int | None = Field(
+        None,
+        ge=IMAGE_SIZES[0],
+        le=IMAGE_SIZES[-1],
+        description="resize to this height and width; as the checkpoint says, or as they are, by default",
+    )
     crop: float | None = Field(
         None,
         gt=0,
         le=1,
         description="keep the middle square alone, this share of the shorter side (0.875 is ImageNet's 224 of 256); "
-        "the whole image is squeezed by default",
+        "as the checkpoint says, or the whole image squeezed, by default",
     )
     grayscale: bool = Field(False, description="one channel instead of three (folder data)")
     rotate: float = Field(0.0, ge=-180, le=180, description="turn the evaluation images, degrees counter-clockwise")

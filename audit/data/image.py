@@ -41,8 +41,8 @@ def labelled_as(dataset: Dataset, predictions: NDArray[np.int64]) -> Dataset:
     """`dataset` with its test images labelled as the model predicts them, int64 (N,), and a note that says so."""
     named = ", ".join(dict.fromkeys(dataset.classes[label] for label in predictions[:5].tolist()))
     note = (
-        f"{dataset.name} has no label: what the model predicts ({named}) is taken for it, so accuracy is 100% by "
-        "definition, and attacks try to change that prediction."
+        f"{dataset.name} has no label: what the model predicts ({named}) is taken for it, so nothing is said of "
+        "accuracy and calibration, and attacks try to change that prediction."
     )
     fingerprint = derived(dataset.test.fingerprint, "predicted", *predictions.tolist())
     test = replace(dataset.test, labels=predictions, fingerprint=fingerprint)

@@ -249,7 +249,7 @@ def _without_mask(kept: Sequence[_Kept], *, strict: bool) -> Iterator[str]:
 def _repairs(kept: Sequence[_Kept]) -> Iterator[str]:
     counts = Counter(repair for one in kept for repair in one.seen.repairs)
     for repair in sorted(counts):
-        yield f"{counts[repair]} images {repair}."
+        yield f"Images {repair}: {counts[repair]}."
 
 
 def _colour(kept: Sequence[_Kept], wish: Wish) -> Iterator[str]:

@@ -18,7 +18,7 @@ from audit.models.cutting import cut_channels, probe_images
 from audit.models.files import existing
 from audit.planning.training import TRAINED
 from audit.training.board import require_tensorboard
-from audit.training.transfer import cached_torchvision_weights, pretrained_state
+from audit.training.transfer import adopt, cached_torchvision_weights, pretrained_state
 
 _TORCHVISION = "torchvision"
 
@@ -36,11 +36,20 @@ def wants_boards(config: RunConfig) -> bool:
     return False
 
 
+def require_weights_to_freeze(config: RunConfig) -> None:
+    """Layers that stay frozen must have learnt something. Raises UsageError."""
+    if config.training.frozen_epochs and config.model.pretrained is None and config.model.weights is None:
+        raise UsageError(
+            "--frozen-epochs keeps all layers but the last as they begin, and without --pretrained they begin random: "
+            "give weights to start from, or leave --frozen-epochs out."
+        )
+
+
 def with_pretrained(model: ModelConfig, channels: int) -> ModelConfig:
     """`model` with the path of its pretrained weights written out, and the normalisation they were trained with where
     the file names it and the configuration does not.
 
-    Raises ModelError for a file that is absent or holds a whole model, UsageError beside a loaded model.
+    Raises ModelError for a file that is absent, UsageError beside a loaded model.
     """
     if model.pretrained is None:
         return model
@@ -50,8 +59,13 @@ def with_pretrained(model: ModelConfig, channels: int) -> ModelConfig:
             "one of the two."
         )
     path = _cached(model) if model.pretrained == _TORCHVISION else existing(model.pretrained)
-    pretrained_state(path)
     return model.model_copy(update={"pretrained": str(path), **_normalisation(model, path, channels)})
+
+
+def require_adoptable(model: ModelConfig, module: Callable[[], nn.Module]) -> None:
+    """Pretrained weights of another architecture are refused before anything is written. Raises ModelError."""
+    if model.pretrained is not None:
+        adopt(module(), pretrained_state(Path(model.pretrained)))
 
 
 def require_new_weights(config: RunConfig, loaded: LoadedModel | None) -> None:

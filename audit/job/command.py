@@ -15,8 +15,11 @@ _FLAGS = {
     "data.source": "--data",
     "data.image_size": "--image-size",
     "data.crop": "--crop",
+    "data.labels_map": "--labels-map",
     "model.weights": "--model",
     "model.architecture": "--architecture",
+    "model.mean": "--mean",
+    "model.std": "--std",
     "robustness.norm": "--norm",
     "robustness.eps": "--eps",
     "robustness.battery": "--battery",
@@ -47,9 +50,15 @@ def _words(config: RunConfig, *, among: tuple[str, ...] = ("",), except_for: tup
     for key, value in _leaves(config.model_dump(mode="json")):
         if value is None or value == usual.get(key) or key in ("model.trust", *except_for) or not key.startswith(among):
             continue
-        text = value if isinstance(value, str) and key in _FLAGS else json.dumps(value)
+        text = _as_flag(value) if key in _FLAGS else json.dumps(value)
         words += [_FLAGS[key], text] if key in _FLAGS else ["--set", f"{key}={text}"]
     return words
+
+
+def _as_flag(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(json.dumps(one) for one in value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def section_commands(config: RunConfig) -> dict[str, str]:

@@ -75,6 +75,8 @@ def _trained(entry: Entry) -> ModelFacts:
 
 
 def _origin(entry: Entry) -> str:
+    if entry.task.cell.study == "compression":
+        return "made here from the standard model"
     pretrained = entry.task.context.get("pretrained")
     return f"trained here from {Path(pretrained).name}" if pretrained else "trained here"
 

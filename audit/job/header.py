@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from audit.config import DataConfig, ModelConfig
+from audit.config import IMAGE_SIZES, DataConfig, ModelConfig
 from audit.data.dataset import Dataset
 from audit.data.labels import in_models_order
 from audit.errors import DataError, ModelError
@@ -42,11 +42,20 @@ def with_header(model: ModelConfig, classes: Sequence[str]) -> ModelConfig:
     return model.model_copy(update=found)
 
 
-def wanted_size(data: DataConfig, model: ModelConfig) -> int | None:
-    """The height and width asked for in the configuration, else by a Hugging Face folder; None as the images are."""
-    if data.image_size is not None or not is_folder(model.weights):
-        return data.image_size
-    return preparation(str(model.weights)).size
+def as_trained(data: DataConfig, model: ModelConfig) -> DataConfig:
+    """`data` in the size, the colour and the crop the checkpoint's header, or a Hugging Face folder, names, where it
+    names none itself."""
+    if is_folder(model.weights):
+        return data.model_copy(update={"image_size": data.image_size or preparation(str(model.weights)).size})
+    header, found = header_of(model.weights), dict[str, object]()
+    channels, height, width = json.loads(header.get("input_shape", "[0, 0, 0]"))
+    if channels == 1:
+        found["grayscale"] = True
+    if data.image_size is None and height == width and height in IMAGE_SIZES:
+        found["image_size"] = height
+    if data.crop is None and "crop" in header:
+        found["crop"] = json.loads(header["crop"])
+    return data.model_copy(update=found)
 
 
 def relabelled_for(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Dataset:

@@ -26,11 +26,12 @@ from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.registry import find
 from audit.report.overlay import overlay_png
 from audit.store import disk_faults, write_atomically
-from audit.types import Images
+from audit.types import Attributions, Images
 
 AUTO = ("grad-cam", "integrated-gradients", "occlusion")
-"""What `auto` explains with: the first of these that applies to the model and finds something in the picture."""
+"""What `auto` explains with: the first of these that applies to the model and finds a place in the picture."""
 _MOST = 5
+_ALIKE = 0.75
 AS_THEY_ARE = Preprocessing()
 
 Shape = tuple[int, int, int]
@@ -180,10 +181,18 @@ def _prediction(
             reason = found.reason
         elif not bool(found.attributions.any()):
             reason = _EMPTY
+        elif method != methods[-1] and _flat(found.attributions):
+            continue  # a map of a few cells, all alike, points nowhere; the next method may
         else:
             drawn = overlay_png(image[0].cpu().numpy(), found.attributions[0].detach().cpu().numpy())
             return Prediction(name, top, method, drawn)
     return Prediction(name, top, methods[-1] if methods else "", reason=reason)
+
+
+def _flat(attributions: Attributions) -> bool:
+    """Whether all pixels have nearly the same share: Grad-CAM's map of a small picture may be of four cells."""
+    low, high = sorted(abs(float(bound)) for bound in attributions.aminmax())
+    return low > _ALIKE * high and bool((attributions > 0).all() or (attributions < 0).all())
 
 
 _EMPTY = "The map is zero everywhere: by this method nothing in the picture speaks for the class."

@@ -17,8 +17,16 @@ from audit.data.image import labelled_as
 from audit.data.load import load_dataset
 from audit.data.slices import audit_order
 from audit.errors import UsageError
-from audit.job.beginnings import learns, require_compressible, require_new_weights, wants_boards, with_pretrained
-from audit.job.header import relabelled_for, wanted_size, with_header
+from audit.job.beginnings import (
+    learns,
+    require_adoptable,
+    require_compressible,
+    require_new_weights,
+    require_weights_to_freeze,
+    wants_boards,
+    with_pretrained,
+)
+from audit.job.header import as_trained, relabelled_for, with_header
 from audit.models.architecture import default_for
 from audit.models.choice import LoadedModel
 from audit.models.code import is_code
@@ -69,10 +77,12 @@ def prepare(config: RunConfig) -> Prepared:
     """Load the data and, if the configuration names one, the model. Raises the sentences a user reads."""
     device = resolve_device(config.device)
     wants_boards(config)
-    data = config.data
+    require_weights_to_freeze(config)
+    data = as_trained(config.data, config.model)
+    config = config.model_copy(update={"data": data})
     dataset = load_dataset(
         data.source,
-        image_size=wanted_size(data, config.model),
+        image_size=data.image_size,
         grayscale=data.grayscale,
         train_examples=data.train_examples,
         strict=data.strict,
@@ -90,16 +100,16 @@ def prepare(config: RunConfig) -> Prepared:
         loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
         config = config.model_copy(update={"model": model.model_copy(update={"architecture": loaded.architecture})})
     require_new_weights(config, loaded)
-    dataset = _labelled(config, dataset, loaded)
-    prepared = Prepared(config, dataset, _subject(config, dataset, loaded), device, loaded)
+    labelled = bool((dataset.test.labels >= 0).all())
+    if loaded is not None and not labelled:
+        dataset = _labelled(config, dataset, loaded)
+    prepared = Prepared(config, dataset, _subject(config, dataset, loaded, labelled=labelled), device, loaded)
     _require_running(prepared)
     return _suspicious(replace(prepared, trusted=_trusted(prepared)))
 
 
-def _labelled(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> Dataset:
-    """`dataset` with what the model predicts as the label of images that have none."""
-    if loaded is None or (dataset.test.labels >= 0).all():
-        return dataset
+def _labelled(config: RunConfig, dataset: Dataset, loaded: LoadedModel) -> Dataset:
+    """`dataset` with what the model predicts as the labels, where the images have none."""
     model = _wrapped(config, dataset, loaded, resolve_device(config.device))
     return labelled_as(dataset, model.predictions(dataset.test.batch(slice(None)).images).cpu().numpy())
 
@@ -150,6 +160,7 @@ def _require_running(prepared: Prepared) -> None:
         maker()
     else:
         _run_fresh(prepared, None)
+        require_adoptable(prepared.config.model, lambda: prepared.fresh(prepared.config.seed))
     if prepared.config.compression.enabled and prepared.config.compression.student is not None:
         _run_fresh(prepared, prepared.config.compression.student)
     require_compressible(
@@ -184,7 +195,7 @@ def _suspicious(prepared: Prepared) -> Prepared:
     return replace(prepared, loaded=replace(prepared.loaded, notes=(*prepared.loaded.notes, outcome.warning)))
 
 
-def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) -> Subject:
+def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *, labelled: bool) -> Subject:
     train = dataset.train
     return Subject(
         classes=dataset.classes,
@@ -197,6 +208,7 @@ def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None) ->
         loaded=f"file:{loaded.identity}" if loaded else None,
         pretrained=sha256_of(Path(config.model.pretrained)) if config.model.pretrained else "",
         masked=dataset.test.masks is not None,
+        labelled=labelled,
     )
 
 

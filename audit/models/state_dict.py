@@ -40,13 +40,17 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], *, checkpoint: str, arch
     Raises ModelError naming the first keys that are missing, unknown or of another shape.
     """
     expected = module.state_dict()
-    matched, notes = _without_prefix(state, expected)
+    matched, notes = without_prefix(state, expected)
     problems = _mismatches(matched, expected)
     if problems:
-        raise ModelError(
-            f"{checkpoint} does not fit the architecture {architecture}: {'; '.join(problems)}. Give the architecture "
-            "it was trained with by --architecture, and the same classes and image size."
+        outputs = _other_outputs(matched, expected)
+        remedy = (
+            f"It has {outputs[0]} outputs and {outputs[1]} classes were expected: name all of its classes with "
+            "--labels-map, or train a new last layer on it with audit train --pretrained."
+            if outputs
+            else "Give the architecture it was trained with by --architecture, and the same classes and image size."
         )
+        raise ModelError(f"{checkpoint} does not fit the architecture {architecture}: {'; '.join(problems)}. {remedy}")
     module.load_state_dict(matched)
     types = sorted({str(t.dtype) for k, t in matched.items() if t.dtype != expected[k].dtype})
     if types:
@@ -56,10 +60,10 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], *, checkpoint: str, arch
 
 def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
     """Whether `state` fails to fit a module whose own state is `expected`, prefixes aside."""
-    return bool(_mismatches(_without_prefix(state, expected)[0], expected))
+    return bool(_mismatches(without_prefix(state, expected)[0], expected))
 
 
-def _without_prefix(
+def without_prefix(
     state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """`state` with the wrappers' prefixes gone, as far as that makes its keys the expected ones."""
@@ -99,6 +103,17 @@ def _mismatches(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
             more = f" and {len(keys) - 2} more" if len(keys) > 2 else ""
             problems.append(f"{text}: {', '.join(keys[:2])}{more}")
     return problems
+
+
+def _other_outputs(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """(found, expected) where the last layer alone differs, and in nothing but its number of outputs."""
+    if set(state) != set(expected):
+        return None
+    unlike = [key for key in expected if state[key].shape != expected[key].shape]
+    pairs = {(*state[key].shape[:1], *expected[key].shape[:1]) for key in unlike}
+    alike = all(state[key].shape[1:] == expected[key].shape[1:] for key in unlike)
+    last = {key.rpartition(".")[0] for key in unlike} == {list(expected)[-1].rpartition(".")[0]}
+    return next(iter(pairs)) if alike and last and len(pairs) == 1 else None
 
 
 def _single(found: Tensor, wanted: Tensor) -> bool:

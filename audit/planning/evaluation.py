@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from audit.attacks.batteries import battery_named
-from audit.plan import Task
+from audit.plan import PREDICTED, Task
 from audit.planning.draft import CHUNK, Draft, Model, chosen
 from audit.planning.subject import curve_eps, headline_eps
 from audit.registry import find
@@ -18,7 +18,7 @@ SANE = 64
 def plan_accuracy(draft: Draft, model: Model) -> None:
     """Clean accuracy on every test image."""
     for part in draft.chunks(draft.subject.test_examples, 10 * CHUNK):
-        draft.add("accuracy", "clean", model, part)
+        draft.add("accuracy", "clean", model, part, context={} if draft.subject.labelled else {PREDICTED: True})
 
 
 def plan_sanity(draft: Draft, model: Model) -> None:

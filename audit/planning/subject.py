@@ -11,7 +11,8 @@ from audit.config import RunConfig
 class Subject:
     """`train` and `test` are fingerprints, with `train_examples` and `test_examples` behind them; `loaded` is the
     identity of a model that came as a file, None where one is trained; `pretrained` the SHA-256 of the weights that
-    training starts from, "" for none; `masked` whether the test images say where their objects lie."""
+    training starts from, "" for none; `masked` whether the test images say where their objects lie;
+    `labelled` false where their labels are what the loaded model predicts."""
 
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
@@ -23,6 +24,7 @@ class Subject:
     loaded: str | None = None
     pretrained: str = ""
     masked: bool = False
+    labelled: bool = True
 
     @property
     def default_eps(self) -> float:

@@ -119,7 +119,7 @@ def faithfulness_chart(rows: Sequence[FaithfulnessRow], locale: Locale) -> str:
     offset = alt.YOffset("series:N", sort=roles, scale=alt.Scale(paddingOuter=0.4))
     base = alt.Chart(alt.Data(values=points)).encode(y=y, yOffset=offset, color=colour)
     span = base.mark_rule(strokeWidth=2, opacity=0.55).encode(
-        x=alt.X("low:Q", title=locale("explanations.axis_advantage"), axis=alt.Axis(grid=False, labelFlush=False)),
+        x=alt.X("low:Q", title=locale("explanations.axis_advantage"), axis=_few_ticks()),
         x2="high:Q",
     )
     dots = base.mark_point(filled=True, size=46, opacity=1).encode(x="x:Q", shape=_shape(colour))
@@ -172,6 +172,11 @@ def _eps_axis(parts: Sequence[RobustnessPart]) -> alt.Axis:
     """A tick where something was measured."""
     values = sorted({0.0, *(point.eps for part in parts for point in part.curve)})
     return alt.Axis(grid=False, values=values, format="~g", labelOverlap="greedy", labelSeparation=6, labelFlush=False)
+
+
+def _few_ticks() -> alt.Axis:
+    """At most eight numbers with a sign and two decimals beside each other, which the width holds."""
+    return alt.Axis(grid=False, labelFlush=False, tickCount=5)
 
 
 def _colour(names: list[str]) -> alt.Color:

@@ -105,11 +105,12 @@ def _environment() -> Environment:
         "between": between,
         "decimals": decimals,
         "coded": _coded,
-        "number": lambda value: f"{value:,}" if isinstance(value, int) else f"{value:,.4g}",
+        "number": number,
         "pretty": _pretty,
         "points": lambda share: f"{100 * share:+.1f}".replace("-", "\u2212"),
         "settings": _settings,
         "history_columns": _history_columns,
+        "epoch_value": lambda value, key: percent(value) if key.endswith("_accuracy") else number(value),
         "in_words": lambda identifier, locale: locale.method(identifier),
         "threat": lambda eps, norm: threat_text(norm, eps),
     }
@@ -119,6 +120,11 @@ def _environment() -> Environment:
 def percent(value: float) -> str:
     """A share as a percentage with one decimal."""
     return f"{value:.1%}"
+
+
+def number(value: float) -> str:
+    """A count in full, a measured number to four digits; a whole one has no point."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def bounds(share: Share) -> str:

@@ -48,10 +48,10 @@ def cost(entries: Sequence[Entry]) -> Cost:
 
 
 def accuracy(dossier: Dossier, role: str, classes: Sequence[str]) -> AccuracyPart | None:
-    """Clean accuracy by class with its calibration; None where it was not measured."""
+    """Clean accuracy by class with its calibration; None where it was not measured, or labels are predictions."""
     logits = dossier.array("accuracy", "logits", role=role)
     labels = dossier.array("accuracy", "labels", role=role)
-    if logits is None or labels is None or not len(labels):
+    if logits is None or labels is None or not len(labels) or not dossier.labelled:
         return None
     predictions = logits.argmax(axis=1)
     bins = reliability(logits, labels)

@@ -27,7 +27,7 @@ from audit.threat import ThreatModel
 from audit.training.board import History, event_files
 from audit.training.fit import fit
 from audit.training.loop import Trained
-from audit.training.transfer import adopt, pretrained_state
+from audit.training.transfer import OWN_NORMALISATION, adopt, adoption_note, pretrained_state, schedule_notes
 from audit.training.watch import Watch
 
 WEIGHTS = "weights/"
@@ -45,8 +45,8 @@ def training(context: Context, cell: Cell) -> Evidence:
     The arrays are the kept state dict under "weights/"; the facts the history (one row an epoch), the kept
     epoch, the normalisation and the size.
     """
-    settings = cell.settings
-    module, normal = _start(context, cell)
+    settings, chosen = cell.settings, TrainingConfig.model_validate(cell.settings["training"])
+    module, normal, adopted = _start(context, cell)
     teacher = context.model() if cell.model and _has_teacher(cell) else None
     before = teacher.passes.forwards if teacher else 0
 
@@ -54,7 +54,7 @@ def training(context: Context, cell: Cell) -> Evidence:
         trained = fit(
             module,
             context.batch(),
-            TrainingConfig.model_validate(settings["training"]),
+            chosen,
             classes=len(settings["classes"]),
             threat=None if cell.threat is None else ThreatModel(cell.threat["norm"], cell.threat["eps"]),
             seed=cell.seed,
@@ -65,7 +65,7 @@ def training(context: Context, cell: Cell) -> Evidence:
             watch=Watch(context.scratch, context.progress, context.stopping, record, context.task.role),
         )
     taught = teacher.passes.forwards - before if teacher else 0
-    return _evidence(cell, trained, module, taught)
+    return _evidence(cell, trained, module, taught, (*adopted, *schedule_notes(module, chosen)))
 
 
 @contextmanager
@@ -106,23 +106,24 @@ def stored_weights(evidence: Evidence) -> dict[str, Tensor]:
     }
 
 
-def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any]]:
-    """The module to train with its mean and std: a start's own normalisation goes with its weights."""
+def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tuple[str, ...]]:
+    """The module to train with its mean and std, and notes: a start's own normalisation goes with its weights."""
     if "start" in cell.inputs:
         start = context.evidence("start")
         module = context.fresh(cell.seed)
         module.load_state_dict(stored_weights(start))
-        return module, (start.facts["mean"], start.facts["std"])
+        return module, (start.facts["mean"], start.facts["std"]), ()
     if cell.model and not _has_teacher(cell):
         model = context.model()
         module = copy.deepcopy(model.net)
         for parameter in module.parameters():
             parameter.requires_grad_(True)
-        return module, (model.mean, model.std)
-    module = context.fresh(cell.seed)
-    if cell.settings.get("pretrained"):
-        adopt(module, _pretrained(context, cell))
-    return module, (cell.settings.get("mean"), cell.settings.get("std"))
+        return module, (model.mean, model.std), ()
+    module, normal = context.fresh(cell.seed), (cell.settings.get("mean"), cell.settings.get("std"))
+    if not cell.settings.get("pretrained"):
+        return module, normal, ()
+    adopted = adoption_note(module, adopt(module, _pretrained(context, cell)))
+    return module, normal, (adopted,) if normal[0] is not None else (adopted, OWN_NORMALISATION)
 
 
 def _has_teacher(cell: Cell) -> bool:
@@ -136,7 +137,7 @@ def _pretrained(context: Context, cell: Cell) -> Mapping[str, Tensor]:
     return pretrained_state(path)
 
 
-def _evidence(cell: Cell, trained: Trained, module: nn.Module, taught: int) -> Evidence:
+def _evidence(cell: Cell, trained: Trained, module: nn.Module, taught: int, notes: tuple[str, ...]) -> Evidence:
     _require_finite(trained)
     return Evidence(
         cell,
@@ -146,7 +147,7 @@ def _evidence(cell: Cell, trained: Trained, module: nn.Module, taught: int) -> E
             "history": [dict(row) for row in trained.history],
             "kept_epoch": trained.kept_epoch,
             "stopped": trained.stopped,
-            "notes": list(trained.notes),
+            "notes": [*notes, *trained.notes],
             "mean": list(trained.mean),
             "std": list(trained.std),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),

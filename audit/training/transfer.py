@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audit.config import TrainingConfig
 from audit.errors import ModelError
 from audit.models.load import read_checkpoint
+from audit.models.state_dict import without_prefix
 
 
 def pretrained_state(path: Path) -> Mapping[str, Tensor]:
@@ -26,11 +28,13 @@ def pretrained_state(path: Path) -> Mapping[str, Tensor]:
 def adopt(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Copy into `module` every tensor of `weights` whose name and shape fit; give the names that stayed as they were.
 
-    Those are the new head, and a first convolution for another number of channels. Raises ModelError when
-    less than half of the module's weights found a counterpart: the two are not the same architecture.
+    A wrapper's prefix before every name is no part of it. What stayed is the new head, and a first convolution for
+    another number of channels. Raises ModelError when less than half of the module's weights found a counterpart: the
+    two are not the same architecture.
     """
     own = module.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    found, _ = without_prefix(weights, own)
+    fitting = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
     fresh = tuple(name for name in own if name not in fitting)
     if sum(own[name].numel() for name in fresh) * 2 > sum(value.numel() for value in own.values()):
         raise ModelError(
@@ -39,6 +43,33 @@ def adopt(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
         )
     module.load_state_dict({**own, **fitting})
     return fresh
+
+
+_LISTED = 6
+OWN_NORMALISATION = (
+    "Mean and standard deviation were measured on the training images; --mean and --std say those that the pretrained "
+    "weights were made with."
+)
+
+
+def adoption_note(module: nn.Module, fresh: Sequence[str]) -> str:
+    """Which tensors of `module` `adopt` found, and which stayed new."""
+    total = len(module.state_dict())
+    if not fresh:
+        return f"The pretrained weights gave all {total} tensors, those of the last layer too."
+    more = f", ... ({len(fresh)})" if len(fresh) > _LISTED else ""
+    listed = ", ".join(fresh[:_LISTED]) + more
+    return f"The pretrained weights gave {total - len(fresh)} of {total} tensors; new are {listed}."
+
+
+def schedule_notes(module: nn.Module, settings: TrainingConfig) -> Iterator[str]:
+    """Which layer learns alone and for how long, and how slowly the others follow."""
+    head = next(name for name, part in module.named_modules() if part is head_of(module))
+    frozen, epochs = min(settings.frozen_epochs, settings.epochs), settings.epochs
+    if frozen:
+        yield f"The last layer, {head}, learnt alone in the first {frozen} of {epochs} epochs."
+    if settings.backbone_rate != 1 and frozen < epochs:
+        yield f"All layers but the last, {head}, learnt at {settings.backbone_rate:g} times its rate."
 
 
 def parameter_groups(module: nn.Module, backbone_rate: float) -> list[dict[str, Any]]:

@@ -197,3 +197,19 @@ def test_the_hash_of_trusted_code_wraps_on_a_phone(open_page: Open) -> None:
     protocol = document.protocol.model_copy(update={"trusted": trusted})
     page = open_page(render_html(document.model_copy(update={"protocol": protocol})), **PHONE).page
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_settings_of_an_attack_are_no_tower_of_words_on_a_phone(open_page: Open, report: str) -> None:
+    page = open_page(report, **PHONE).page
+    cells = "[...document.querySelectorAll('.settings')]"
+    page.evaluate(cells + ".forEach(e => e.textContent = 'give_up True, restarts 1, steps 20')")
+    heights = page.evaluate(cells + ".map(e => e.getBoundingClientRect().height)")
+    assert heights and max(heights) < 75
+
+
+def test_a_long_name_of_the_data_stays_in_its_column(open_page: Open) -> None:
+    document = made_document()
+    subject = document.subject.model_copy(update={"data": "000_n01440764_a_long_name_of_a_picture.jpg"})
+    page = open_page(render_html(document.model_copy(update={"subject": subject}))).page
+    wide = "[...document.querySelectorAll('.facts dd')].filter(e => e.scrollWidth > e.clientWidth).length"
+    assert page.evaluate(wide) == 0

@@ -111,6 +111,13 @@ def test_corruption_compares_the_same_images_with_and_without() -> None:
     assert (found.verdict, found.n) == ("fail", 50)
 
 
+@pytest.mark.parametrize(("images", "verdict"), [(1, "inconclusive"), (9, "inconclusive"), (10, "pass")])
+def test_a_few_images_say_nothing_of_corruptions(images: int, verdict: str) -> None:
+    right = {"correct": np.ones(images)}
+    worn = entry("corruption", "standard", right, method="fog", settings={"severity": 5})
+    assert only(dossier_of(entry("accuracy", "standard", right), worn), "corruption").verdict == verdict
+
+
 def test_corrupted_reads_the_images_all_conditions_saw() -> None:
     parts = [
         entry("corruption", "standard", {"correct": np.full(n, value)}, method=name, settings={"severity": 1})

@@ -74,3 +74,12 @@ def test_index_writes_a_page_that_links_to_the_reports(tmp_path: Path) -> None:
     assert call("index", tmp_path, "--html", zh, "--lang", "zh").exit_code == 0
     assert "运行历史" in zh.read_text()
     assert call("index", tmp_path, "--lang", "tlh").exit_code == 2
+
+
+def test_a_check_that_one_of_two_runs_lacks_was_not_run_there(tmp_path: Path) -> None:
+    write_runs(tmp_path, 2)
+    document = made_document()
+    fewer = document.model_copy(update={"findings": document.findings[1:]})
+    (tmp_path / "run-0" / "audit.json").write_text(to_json(fewer))
+    shown = call("compare", tmp_path / "run-0", tmp_path / "run-1").stdout
+    assert f": not run -> {document.findings[0].verdict}" in shown and "None" not in shown

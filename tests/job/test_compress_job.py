@@ -48,7 +48,8 @@ def test_the_document_holds_sizes_shares_with_intervals_and_agreement(quantised:
     moved = [row for row in document["measures"] if row["condition"] == "between-models"]
     assert {row["method"] for row in moved} == {"saliency", "grad-cam"}
     assert all(row["mean"] > 0.6 and row["n"] <= part["same_prediction"] for row in moved if row["name"] == "agreement")
-    assert {model["role"] for model in document["models"]} == {"standard", "compressed"}
+    origins = {model["role"]: model["origin"] for model in document["models"]}
+    assert origins == {"standard": "trained here", "compressed": "made here from the standard model"}
 
 
 def test_the_page_shows_the_latency_that_the_document_leaves_out(quantised: Outcome) -> None:

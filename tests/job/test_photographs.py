@@ -59,3 +59,32 @@ def test_photographs_are_learnt_and_single_ones_predicted(photos: Path, tmp_path
         assert drawn.size == (450, 450)
     twins = call("predict", *pictures, "--model", weights, "--out", tmp_path / "maps", "--device", "cpu")
     assert twins.exit_code == 2 and "called alike" in twins.stderr
+
+
+def test_a_model_is_audited_on_images_of_the_size_and_crop_it_was_trained_on(photos: Path, tmp_path: Path) -> None:
+    first = call(
+        *("train", "--data", f"folder:{photos}", "--architecture", "cnn-28", "--image-size", 28, "--crop", 0.5),
+        *("--batch-size", 8, "--epochs", 1, "--device", "cpu", "--out", tmp_path / "first"),
+    )
+    assert first.exit_code == 0, first.output
+    weights = tmp_path / "first" / "models" / "standard.safetensors"
+    again = call(
+        *("run", "--data", f"folder:{photos}", "--model", weights, "--no-harden", "--only", "accuracy"),
+        *("--device", "cpu", "--out", tmp_path / "second", "--json"),
+    )
+    assert again.exit_code == 0, again.output
+    before, after = (json.loads((tmp_path / out / "audit.json").read_text()) for out in ("first", "second"))
+    assert after["subject"]["input_shape"] == [3, 28, 28]
+    assert after["subject"]["notes"] == before["subject"]["notes"] and "was cut out" in after["subject"]["notes"][0]
+    assert after["outcomes"] == before["outcomes"]
+    command = after["protocol"]["commands"]["run"]
+    assert "--image-size 28" in command and "--crop 0.5" in command
+
+
+def test_a_grey_model_sees_colour_photographs_in_grey(photos: Path, tmp_path: Path) -> None:
+    flags = ("--architecture", "cnn-28", "--image-size", 28, "--grayscale", "--batch-size", 8, "--epochs", 1)
+    trained = call("train", "--data", f"folder:{photos}", *flags, "--device", "cpu", "--out", tmp_path / "grey")
+    assert trained.exit_code == 0, trained.output
+    weights = tmp_path / "grey" / "models" / "standard.safetensors"
+    looked = call("doctor", "--data", f"folder:{photos}", "--model", weights, "--device", "cpu", "--json")
+    assert json.loads(looked.stdout)["preparations"], looked.output

@@ -136,6 +136,19 @@ def test_a_map_that_is_zero_everywhere_is_no_picture(picture: Path) -> None:
     assert found.explanation is None and "zero everywhere" in found.reason
 
 
+def test_a_map_that_is_alike_everywhere_gives_way_to_the_next_method(picture: Path) -> None:
+    """The last convolution hardly moves with the picture: Grad-CAM's map has four cells of almost one value."""
+    module = nn.Sequential(nn.Conv2d(1, 4, 11), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    with torch.no_grad():
+        module[0].weight.fill_(1e-3)
+        module[0].bias.fill_(1.0)
+        module[4].weight.fill_(0.5)
+    model = audit.wrap(module, classes=CLASSES, input_shape=(1, 12, 12), device="cpu")
+    assert predict(model, [picture])[0].method == "integrated-gradients"
+    (asked,) = predict(model, [picture], explain="grad-cam")
+    assert asked.method == "grad-cam" and asked.explanation is not None
+
+
 def test_a_model_that_does_not_say_its_classes_is_asked_for_them(picture: Path, tmp_path: Path) -> None:
     torch.save(_cnn().state_dict(), tmp_path / "bare.pt")
     shown = call(picture, "--model", tmp_path / "bare.pt")

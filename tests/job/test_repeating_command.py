@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from made_run import made_config, made_dossier, made_facts
 
-from audit.cli.options import overrides
+from audit.cli.options import numbers, overrides
 from audit.config import RunConfig, load_config
 from audit.job.command import repeating_command, section_commands, subject_flags
 from audit.report.document import build_document
@@ -14,6 +14,8 @@ from tests.job.conftest import SMALL
 FLAGS = {
     "--data": "data.source",
     "--architecture": "model.architecture",
+    "--labels-map": "data.labels_map",
+    "--model": "model.weights",
     "--norm": "robustness.norm",
     "--eps": "robustness.eps",
 }
@@ -34,6 +36,8 @@ def parsed(command: str) -> RunConfig:
             flags.setdefault("only", []).append(next(words))
         elif word == "--trust":
             flags["model.trust"] = [{"path": next(words)}]
+        elif word in ("--mean", "--std"):
+            flags[f"model.{word[2:]}"] = numbers(next(words), word)
         elif word == "--seed":
             flags["seed"] = int(next(words))
         else:
@@ -49,6 +53,10 @@ def parsed(command: str) -> RunConfig:
         {"preset": "standard", "seed": 4, "hardening": {"enabled": False}, "robustness": {"norm": "l2", "eps": 0.3}},
         {"data": {"source": "folder:my pets"}, "model": {"architecture": "net.py:f", "trust": [{"path": "net.py"}]}},
         {"only": ["robustness", "corruptions"]},
+        {
+            "model": {"weights": "net.pt", "mean": [0.1, 0.25, 1 / 3], "std": [0.5]},
+            "data": {"labels_map": "my map.txt"},
+        },
         {"explanations": {"settings": {"lime": {"samples": 50}}, "baseline": "blur"}, "report": {"title": 'A "b"'}},
     ],
 )

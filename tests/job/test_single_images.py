@@ -15,6 +15,7 @@ from audit.config import load_config
 from audit.data.load import load_dataset
 from audit.errors import AuditError, DataError, UsageError
 from audit.job.prepare import Prepared, prepare
+from audit.job.run import run_job
 
 NAMES = ("owl", "cat", "dog")
 
@@ -65,6 +66,23 @@ def test_without_a_label_it_is_what_the_model_predicts_and_that_is_said(shelf: P
     assert any("has no label" in note for note in dataset.notes)
     labelled = ready(shelf, "list.txt=owl").dataset
     assert labelled.test.fingerprint != dataset.test.fingerprint and prepared.subject.test == dataset.test.fingerprint
+
+
+def test_of_accuracy_nothing_is_said_where_labels_are_predictions(shelf: Path, tmp_path: Path) -> None:
+    documents = []
+    for number, image in enumerate(("list.txt", "list.txt=owl")):
+        overrides = {
+            "data": {"source": f"image:{shelf}/{image}"},
+            "model": {"weights": str(shelf / "net.safetensors")},
+            "hardening": {"enabled": False},
+            "only": ["accuracy", "robustness"],
+            "device": "cpu",
+        }
+        documents.append(run_job(load_config(overrides=overrides), tmp_path / str(number)).document)
+    guessed, told = documents
+    assert guessed.accuracy == [] and {one.section for one in guessed.findings} == {"robustness"}
+    assert len(told.accuracy) == 1 and "accuracy" in {one.section for one in told.findings}
+    assert {view.prediction for item in guessed.gallery for view in item.views} <= set(NAMES)
 
 
 def test_a_name_with_an_equals_sign_is_a_file_first(shelf: Path) -> None:

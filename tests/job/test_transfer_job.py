@@ -16,6 +16,7 @@ from audit.config import RunConfig, load_config, merge
 from audit.errors import EnvironmentFault, ModelError, UsageError
 from audit.job.run import run_job
 from audit.models.architecture import build
+from audit.training.transfer import OWN_NORMALISATION
 from tests.job.conftest import SMALL
 from tests.training.toy import thirds
 
@@ -50,6 +51,9 @@ def test_a_frozen_backbone_keeps_the_foreign_weights_and_the_head_is_new(elsewhe
     (model,) = outcome.document.models
     assert model.origin == "trained here from thirds.safetensors"
     assert len(model.settings["pretrained"]) == 64
+    adopted, frozen = model.notes
+    assert "; new are " in adopted and all(name in adopted for name in head)
+    assert frozen.endswith(" learnt alone in the first 1 of 1 epochs.")
 
 
 def test_an_unfrozen_backbone_learns_with_the_foreign_normalisation(elsewhere: Path, tmp_path: Path) -> None:
@@ -66,11 +70,13 @@ def test_an_unfrozen_backbone_learns_with_the_foreign_normalisation(elsewhere: P
 def test_other_weights_are_another_training(elsewhere: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
     torch.save(build("cnn-28", classes=3, input_shape=(1, 28, 28), seed=9).state_dict(), other)
-    keys = {
-        run_job(config_of(path), tmp_path / str(number), scope="train").dossier.entries("training")[0].task.cell.key
+    outcomes = [
+        run_job(config_of(path), tmp_path / str(number), scope="train")
         for number, path in enumerate((elsewhere, other))
-    }
-    assert len(keys) == 2
+    ]
+    assert len({outcome.dossier.entries("training")[0].task.cell.key for outcome in outcomes}) == 2
+    named, bare = (outcome.document.models[0].notes for outcome in outcomes)
+    assert OWN_NORMALISATION in bare and OWN_NORMALISATION not in named
 
 
 def test_transfer_learns_faster_than_from_nothing_on_the_same_images(elsewhere: Path) -> None:
@@ -87,10 +93,13 @@ def test_what_is_no_state_dict_of_this_architecture_is_refused(elsewhere: Path, 
     torch.save(build("row-lstm", classes=3, input_shape=(1, 28, 28), seed=0).state_dict(), foreign)
     with pytest.raises(ModelError, match="do not fit the architecture"):
         run_job(config_of(foreign), tmp_path / "run", scope="train")
+    assert not (tmp_path / "run").exists()
     with pytest.raises(ModelError, match="is no file"):
         run_job(config_of(tmp_path / "absent.pt"), tmp_path / "absent", scope="train")
     with pytest.raises(UsageError, match="goes with --architecture torchvision:NAME"):
         run_job(config_of("torchvision"), tmp_path / "cache", scope="train")
+    with pytest.raises(UsageError, match="without --pretrained they begin random"):
+        run_job(load_config(overrides=merge(SMALL, {"training": {"frozen_epochs": 1}})), tmp_path / "frozen")
     bare = tmp_path / "bare.pt"
     torch.save(build("cnn-28", classes=10, input_shape=(1, 28, 28), seed=0).state_dict(), bare)
     both = merge(SMALL, {"model": {"weights": str(bare), "pretrained": str(elsewhere)}})

@@ -98,7 +98,9 @@ def test_a_checkpoint_that_does_not_fit_names_the_first_keys(spoil: Any, said: s
     torch.save(spoil(dict(net().state_dict())), tmp_path / "net.pt")
     with pytest.raises(ModelError, match=said) as caught:
         load(tmp_path / "net.pt")
-    assert "cnn-28" in str(caught.value) and "--architecture" in str(caught.value)
+    assert "cnn-28" in str(caught.value) and any(
+        flag in str(caught.value) for flag in ("--architecture", "--labels-map")
+    )
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -237,3 +239,15 @@ def test_a_count_that_an_older_run_stored_as_a_row_of_one_is_read() -> None:
     state = net.state_dict() | {"0.num_batches_tracked": torch.tensor([7])}
     fit(net, state, checkpoint="older.safetensors", architecture="net")
     assert net[0].num_batches_tracked.item() == 7
+
+
+def test_a_checkpoint_of_other_classes_is_told_apart_from_another_architecture() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 4))
+    more = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 1000))
+    wider = torch.nn.Sequential(torch.nn.Linear(6, 7), torch.nn.ReLU(), torch.nn.Linear(7, 4))
+    with pytest.raises(
+        ModelError, match=r"It has 1000 outputs and 4 classes were expected: .* audit train --pretrained"
+    ):
+        fit(net, more.state_dict(), checkpoint="imagenet.pth", architecture="net")
+    with pytest.raises(ModelError, match="Give the architecture it was trained with"):
+        fit(net, wider.state_dict(), checkpoint="wider.pth", architecture="net")

@@ -190,3 +190,23 @@ def test_what_a_method_took_from_another_stands_beside_its_cost(
     told = document.model_copy(update={"explanations": (shared, *document.explanations[1:])})
     assert words in render_html(told, language=language)
     assert words not in render_html(document, language=language)
+
+
+def test_colours_of_maps_are_explained_where_there_are_maps(document: AuditDocument, page: str) -> None:
+    bare = [
+        item.model_copy(update={"views": [view.model_copy(update={"maps": {}}) for view in item.views]})
+        for item in document.gallery
+    ]
+    without = render_html(document.model_copy(update={"gallery": bare, "explanations": []}))
+    assert "Red raises the score" in page
+    assert "not chosen by hand" in without and "Red raises the score" not in without
+
+
+def test_accuracies_of_a_training_are_percentages_of_held_out_images(document: AuditDocument) -> None:
+    history = [{"epoch": 1, "loss": 1.25, "clean_accuracy": 0.4062, "learning_rate": 0.002}]
+    models = [document.models[0].model_copy(update={"history": history})]
+    page = render_html(document.model_copy(update={"models": models}))
+    table = page[page.index("Training, epoch by epoch") :]
+    table = table[: table.index("</table>")]
+    assert "accuracy on held-out images" in table
+    assert re.findall(r'<td class="num">([^<]*)</td>', table) == ["1", "1.25", "40.6%", "0.002"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from made_entries import accuracy_entry
-from made_run import made_config, made_facts
+from made_run import made_config, made_facts, made_page
 
 from audit.dossier import Dossier
 from audit.evidence import Evidence
@@ -71,3 +71,11 @@ def test_a_class_of_two_images_shows_how_little_two_images_say() -> None:
     table = page[page.index("Precision, recall and F1") :]
     row = table[table.index("kind 0</bdi>") :]
     assert '<td class="num">–</td>' in row[: row.index("</tr>")]
+
+
+def test_the_first_classes_are_named_and_the_others_fold() -> None:
+    page = render_html(document())
+    listed = page[page.index("Classes</dt>") : page.index("kind 999")]
+    first, fold, rest = listed.partition("and 960 more</summary>")
+    assert fold and "kind 39<" in first and "kind 40<" not in first and "kind 40<" in rest
+    assert "more</summary>" not in made_page()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -129,3 +130,13 @@ def test_removal_under_every_fill_stands_in_the_table_and_the_first_alone_is_dra
     assert "+0.300" in drawn and "+0.100" not in drawn
     page = render_html(made_document().model_copy(update={"faithfulness": rows}))
     assert re.search(r'lower is better <span class="bounds">[^<]*blur', page)
+
+
+@pytest.mark.parametrize("low, high", [(-0.35, 0.3), (-0.21, 0.09), (-0.9, 0.95), (0.0, 0.9), (-0.0012, 0.0031)])
+def test_the_numbers_below_the_chart_of_faithfulness_have_room_beside_each_other(low: float, high: float) -> None:
+    row = made_document().faithfulness[0].model_copy(update={"measure": "deletion", "low": low, "high": high})
+    row.advantage = (low + high) / 2
+    drawn = faithfulness_chart([row], load_locale())
+    ticks = re.findall(r'<text text-anchor="middle" transform="translate\(([\d.]+),[\d.]+\)"[^>]*>[\u2212\d.]+<', drawn)
+    places = [float(x) for x in ticks]
+    assert len(places) >= 3 and min(b - a for a, b in pairwise(places)) > 50, places

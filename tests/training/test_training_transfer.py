@@ -15,7 +15,14 @@ from audit.errors import ModelError
 from audit.models.architecture import build
 from audit.training import loop
 from audit.training.fit import fit
-from audit.training.transfer import adopt, cached_torchvision_weights, head_of, parameter_groups
+from audit.training.transfer import (
+    adopt,
+    adoption_note,
+    cached_torchvision_weights,
+    head_of,
+    parameter_groups,
+    schedule_notes,
+)
 from audit.training.watch import Watch
 from audit.types import Batch
 from tests.training.toy import same_weights, tiny_net
@@ -31,6 +38,14 @@ def test_all_but_the_head_is_adopted() -> None:
     assert torch.equal(target[7].weight, drawn)
 
 
+def test_weights_saved_by_a_wrapper_are_adopted_too() -> None:
+    source, target = tiny_net(seed=1), tiny_net(seed=2)
+    target[7] = nn.Linear(24, 5)
+    wrapped = {f"module.{name}": value for name, value in source.state_dict().items()}
+    assert adopt(target, wrapped) == ("7.weight", "7.bias")
+    assert torch.equal(target[4].weight, source[4].weight)
+
+
 def test_weights_of_another_architecture_are_refused() -> None:
     with pytest.raises(ModelError, match=r"0 of 8 tensors agree in name and shape; the first .* is 'conv1.weight'"):
         adopt(build("cnn-28", classes=3, input_shape=(1, 12, 12), seed=0), tiny_net().state_dict())
@@ -40,6 +55,23 @@ def test_weights_of_another_architecture_are_refused() -> None:
 def test_the_head_is_the_layer_that_gives_the_logits(name: str) -> None:
     head = head_of(build(name, classes=7, input_shape=(1, 28, 28), seed=0))
     assert isinstance(head, nn.Linear) and head.out_features == 7
+
+
+def test_what_was_adopted_and_frozen_is_told() -> None:
+    net, many = tiny_net(), [f"{n}.weight" for n in range(7)]
+    total = len(net.state_dict())
+    assert adoption_note(net, ("7.weight", "7.bias")) == (
+        f"The pretrained weights gave {total - 2} of {total} tensors; new are 7.weight, 7.bias."
+    )
+    assert adoption_note(net, ()) == f"The pretrained weights gave all {total} tensors, those of the last layer too."
+    assert adoption_note(net, many).endswith(", 5.weight, ... (7).")
+    settings = TrainingConfig(epochs=4, frozen_epochs=1, backbone_rate=0.3)
+    assert list(schedule_notes(net, settings)) == [
+        "The last layer, 7, learnt alone in the first 1 of 4 epochs.",
+        "All layers but the last, 7, learnt at 0.3 times its rate.",
+    ]
+    assert len(list(schedule_notes(net, settings.model_copy(update={"frozen_epochs": 9})))) == 1
+    assert not list(schedule_notes(net, TrainingConfig()))
 
 
 def test_groups_share_the_parameters_without_overlap() -> None:
