@@ -85,7 +85,7 @@ def test_cut_off_after_each_step(
     study: str, cnn_model: ModelUnderTest, cnn_batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audit.studies.certification._STRIDE", 4)
-    monkeypatch.setattr("audit.studies.explanation._LOOKED_UP", 4 * 12 * 12)
+    monkeypatch.setattr("audit.studies.explanation._LOOKED_UP", 16 * 4 * 12 * 12)
     whole = Watched(cnn_model, cnn_batch, CELLS[study], tmp_path / "whole").run()
     assert whole.status == "measured" and whole.forwards > 0 and not (tmp_path / "whole").exists()
     watched = Watched(cnn_model, cnn_batch, CELLS[study], tmp_path / "cut")
