@@ -177,7 +177,9 @@ class HardeningConfig(TrainingConfig):
     enabled: bool = Field(True, description="train a hardened model and audit it too")
     recipe: str = Field("pgd", description="adversarial training; `audit methods recipe` lists them")
     epochs: int = Field(6, ge=1, description="passes over the training images")
-    learning_rate: float = Field(4e-3, gt=0, description="at its peak")
+    learning_rate: float = Field(
+        4e-3, gt=0, description="at its peak; by default 0.001 for a net that is not of the zoo"
+    )
     from_scratch: bool = Field(False, description="start from new weights instead of the audited model's")
     norm: NormName | None = Field(None, description="as in [robustness] by default")
     eps: Eps | None = Field(None, description="as in [robustness] by default")

@@ -11,6 +11,7 @@ from torch import nn
 from audit.config import CompressionConfig, ModelConfig, RunConfig
 from audit.errors import UsageError
 from audit.job.header import header_of
+from audit.models.architecture import ZOO
 from audit.models.choice import LoadedModel, Shape
 from audit.models.code import is_code
 from audit.models.compress import amount_of
@@ -21,6 +22,7 @@ from audit.training.board import require_tensorboard
 from audit.training.transfer import adopt, cached_torchvision_weights, pretrained_state
 
 _TORCHVISION = "torchvision"
+_RATE = 1e-3
 
 
 def learns(compression: CompressionConfig) -> bool:
@@ -66,6 +68,18 @@ def require_adoptable(model: ModelConfig, module: Callable[[], nn.Module]) -> No
     """Pretrained weights of another architecture are refused before anything is written. Raises ModelError."""
     if model.pretrained is not None:
         adopt(module(), pretrained_state(Path(model.pretrained)))
+
+
+def with_rate(config: RunConfig) -> RunConfig:
+    """With a lower learning rate of hardening where none was given and the net is not the zoo's.
+
+    The zoo's small nets harden best at 0.004. A briefly trained resnet18 (four classes of CIFAR-10 at 96x96, three
+    epochs of PGD) kept 42% of images right at that rate, and 56% with the same 25% under attack at this one.
+    """
+    hardening = config.hardening
+    if "learning_rate" in hardening.model_fields_set or config.model.architecture in ZOO:
+        return config
+    return config.model_copy(update={"hardening": hardening.model_copy(update={"learning_rate": _RATE})})
 
 
 def require_new_weights(config: RunConfig, loaded: LoadedModel | None) -> None:

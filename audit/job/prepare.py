@@ -25,6 +25,7 @@ from audit.job.beginnings import (
     require_weights_to_freeze,
     wants_boards,
     with_pretrained,
+    with_rate,
 )
 from audit.job.header import as_trained, relabelled_for, with_header
 from audit.models.architecture import default_for
@@ -99,6 +100,7 @@ def prepare(config: RunConfig) -> Prepared:
     if model.weights is not None:
         loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
         config = config.model_copy(update={"model": model.model_copy(update={"architecture": loaded.architecture})})
+    config = with_rate(config)
     require_new_weights(config, loaded)
     labelled = bool((dataset.test.labels >= 0).all())
     if loaded is not None and not labelled:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import audit
 from audit.config import RunConfig, load_config, merge
 from audit.errors import EnvironmentFault, ModelError, UsageError
+from audit.job.prepare import prepare
 from audit.job.run import run_job
 from audit.models.architecture import build
 from audit.training.transfer import OWN_NORMALISATION
@@ -161,3 +162,18 @@ def test_without_tensorboard_one_sentence_says_what_to_install(tmp_path: Path, m
     with pytest.raises(EnvironmentFault, match=r"pip install 'audit\[tensorboard\]'"):
         run_job(config, tmp_path / "run", scope="train")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "given", "rate"),
+    [
+        ("cnn-28", {}, 4e-3),
+        ("torchvision:resnet18", {}, 1e-3),
+        ("torchvision:resnet18", {"learning_rate": 4e-3}, 4e-3),
+    ],
+)
+def test_nets_that_are_not_the_zoos_are_hardened_more_gently(
+    architecture: str, given: dict[str, float], rate: float
+) -> None:
+    config = load_config(overrides={"model": {"architecture": architecture}, "hardening": given})
+    assert prepare(config).config.hardening.learning_rate == rate
