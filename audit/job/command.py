@@ -41,7 +41,8 @@ def repeating_command(config: RunConfig) -> str:
 
 def subject_flags(config: RunConfig) -> str:
     """What any other command needs to speak of the same model, data and threat; empty for the sample as it ships."""
-    return shlex.join(_words(config, among=_SUBJECT))
+    trained = ("training.",) if config.model.weights is None else ()
+    return shlex.join(_words(config, among=(*_SUBJECT, *trained)))
 
 
 def _words(config: RunConfig, *, among: tuple[str, ...] = ("",), except_for: tuple[str, ...] = ()) -> list[str]:

@@ -76,6 +76,12 @@ def test_another_command_is_told_of_the_same_subject() -> None:
     assert subject_flags(load_config(preset="standard")) == ""
 
 
+def test_a_model_trained_here_is_the_same_only_by_the_same_training() -> None:
+    training = {"training": {"epochs": 3, "frozen_epochs": 1}}
+    assert subject_flags(load_config(overrides=training)) == "--set training.epochs=3 --set training.frozen_epochs=1"
+    assert subject_flags(load_config(overrides={**training, "model": {"weights": "net.pt"}})) == "--model net.pt"
+
+
 def test_a_findings_command_names_the_model_it_is_about() -> None:
     about = replace(made_facts(), subject="--data folder:pets --model net.pt")
     findings = build_document(made_dossier(), made_config(), about).findings
