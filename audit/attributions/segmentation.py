@@ -38,7 +38,7 @@ def segment_images(images: Images) -> Segmentation:
     made = [_segment(image) for image in images.detach().cpu().double().numpy()]
     segments = torch.from_numpy(np.stack([labels for labels, _ in made])).to(images.device)
     refined = sum(few for _, few in made)
-    told = f"; {refined} images refined, which gave fewer than {FEWEST}" if refined else ""
+    told = f"; {refined} refined, which gave fewer than {FEWEST}" if refined else ""
     return Segmentation(segments, f"slic, {_span(segments)} segments an image{told}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache, partial
@@ -107,7 +108,8 @@ def _environment() -> Environment:
         "coded": _coded,
         "number": number,
         "pretty": _pretty,
-        "points": lambda share: f"{100 * share:+.1f}".replace("-", "\u2212"),
+        "points": lambda share: signed(f"{100 * share:+.1f}"),
+        "signed": signed,
         "settings": _settings,
         "history_columns": _history_columns,
         "epoch_value": lambda value, key: percent(value) if key.endswith("_accuracy") else number(value),
@@ -115,6 +117,11 @@ def _environment() -> Environment:
         "threat": lambda eps, norm: threat_text(norm, eps),
     }
     return environment
+
+
+def signed(text: str) -> str:
+    """`text` with a minus before each negative number, where a keyboard has a hyphen."""
+    return re.sub(r"(?<![\w.-])-(?=\d)", "\u2212", text)
 
 
 def percent(value: float) -> str:

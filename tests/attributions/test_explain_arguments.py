@@ -100,9 +100,7 @@ def test_segmentations_of_fewer_than_five_pieces_are_said(linear: ModelUnderTest
     plain[0] = 0.5
     found = explain_images(linear, plain, method="shap", targets=0)
     assert found.segments is not None and int(found.segments[0].max()) + 1 >= 5
-    assert re.search(
-        r"^slic, .* segments an image; [1-4] images refined, which gave fewer than 5$", found.facts["segments"]
-    )
+    assert re.search(r"^slic, .* segments an image; [1-4] refined, which gave fewer than 5$", found.facts["segments"])
     own = explain_images(linear, images, method="shap", targets=0, segments=SEGMENTS // 2)
     assert own.facts["segments"] == "given, 3 segments an image; fewer than 5 say little about where"
     assert "fewer" not in explain_images(linear, images, method="shap", targets=0, segments=SEGMENTS).facts["segments"]
@@ -133,4 +131,4 @@ def test_images_are_segmented_once_and_described_from_that(
     once = len(made)
     found = explain_images(linear, plain, method="shap", targets=0)
     assert len(made) == 2 * once
-    assert found.facts["segments"] == words and re.search("; [1-5] images refined", words)
+    assert found.facts["segments"] == words and re.search("; [1-5] refined", words)

@@ -12,7 +12,7 @@ from made_entries import CLASSES, accuracy_entry, dossier_of
 from made_run import made_config, made_document, made_dossier, made_facts, made_page
 
 from audit.report.document import build_document
-from audit.report.html import render_html
+from audit.report.html import render_html, signed
 from audit.report.schema import AuditDocument
 
 HOSTILE = (
@@ -210,3 +210,20 @@ def test_accuracies_of_a_training_are_percentages_of_held_out_images(document: A
     table = table[: table.index("</table>")]
     assert "accuracy on held-out images" in table
     assert re.findall(r'<td class="num">([^<]*)</td>', table) == ["1", "1.25", "40.6%", "0.002"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("is -0.022 (interval -0.079 to +0.035)", "is −0.022 (interval −0.079 to +0.035)"),
+        ("5.4e-10, 3-5 of cnn-28", "5.4e-10, 3-5 of cnn-28"),
+    ],
+)
+def test_negative_numbers_carry_a_minus_and_names_keep_their_hyphens(written: str, read: str) -> None:
+    assert signed(written) == read
+
+
+def test_findings_are_written_with_a_minus(document: AuditDocument) -> None:
+    worse = document.findings[0].model_copy(update={"explanation": "It is -0.022 ahead."})
+    page = render_html(document.model_copy(update={"findings": [worse, *document.findings[1:]]}))
+    assert "It is −0.022 ahead." in page and "It is -0.022" not in page
