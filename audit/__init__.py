@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from audit.api.robustness import Robustness, RobustnessCurve, robustness, robustness_curve
     from audit.api.running import AuditResult, run
     from audit.api.training import TrainedModel, harden, train
-    from audit.attributions.explain import Explanations
     from audit.config import RunConfig
-    from audit.errors import AuditError
+    from audit.core.errors import AuditError
+    from audit.core.threat import ThreatModel
+    from audit.core.types import PassCount
+    from audit.explanation.run import AttributionResult
     from audit.models.under_test import ModelUnderTest
-    from audit.threat import ThreatModel
-    from audit.types import Passes
 
 _HOMES = {
-    "AuditError": "audit.errors",
+    "AuditError": "audit.core.errors",
     "AuditResult": "audit.api.running",
-    "Explanations": "audit.attributions.explain",
+    "AttributionResult": "audit.explanation.run",
     "ModelUnderTest": "audit.models.under_test",
-    "Passes": "audit.types",
+    "PassCount": "audit.core.types",
     "Robustness": "audit.api.robustness",
     "RobustnessCurve": "audit.api.robustness",
     "RunConfig": "audit.config",
-    "ThreatModel": "audit.threat",
+    "ThreatModel": "audit.core.threat",
     "TrainedModel": "audit.api.training",
     "explain": "audit.api.explaining",
     "harden": "audit.api.training",
@@ -47,11 +47,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "AttributionResult",
     "AuditError",
     "AuditResult",
-    "Explanations",
     "ModelUnderTest",
-    "Passes",
+    "PassCount",
     "Robustness",
     "RobustnessCurve",
     "RunConfig",

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.types import Batch
 
 # One thread a worker: two workers share the machine, and threads that wait on one another are slower than none.
 torch.set_num_threads(1)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from audit.cell import Cell
-from audit.dossier import Dossier
-from audit.evidence import Array, Evidence, Measurement
-from audit.plan import AuditPlan, Slice, Task
+from audit.core.cell import Cell
+from audit.core.evidence import Array, Evidence, Measurement
+from audit.planning.plan import AuditPlan, Slice, Task
+from audit.results.run_results import RunResults
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 EPS = (0.0125, 0.025, 0.05, 0.1, 0.2)
@@ -50,8 +50,8 @@ def entry(
     return Task(cell, role, Slice("test", start, start + count), 0), evidence
 
 
-def dossier_of(*entries: tuple[Task, Evidence]) -> Dossier:
-    return Dossier(AuditPlan(tuple(task for task, _ in entries)), {task.cell.key: found for task, found in entries})
+def dossier_of(*entries: tuple[Task, Evidence]) -> RunResults:
+    return RunResults(AuditPlan(tuple(task for task, _ in entries)), {task.cell.key: found for task, found in entries})
 
 
 def accuracy_entry(role: str, right: float, count: int = 400, start: int = 0, seed: int = 1) -> tuple[Task, Evidence]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from made_entries import CLASSES, METHODS, entry
 
-from audit.evidence import Array, Evidence
-from audit.plan import Task
+from audit.core.evidence import Array, Evidence
+from audit.planning.plan import Task
 
 
 def further_entries(role: str, count: int = 24) -> list[tuple[Task, Evidence]]:

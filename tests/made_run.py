@@ -20,16 +20,16 @@ from made_evidence import attack_evidence_entries, certification_entry, further_
 from numpy.typing import NDArray
 
 from audit.config import RunConfig
-from audit.dossier import Dossier
-from audit.evidence import Evidence
-from audit.plan import Task
+from audit.core.evidence import Evidence
+from audit.planning.plan import Task
 from audit.report.document import build_document
-from audit.report.facts import ModelFacts, RunFacts
 from audit.report.html import render_html
+from audit.report.metadata import ModelMetadata, RunMetadata
 from audit.report.schema import AuditDocument
+from audit.results.run_results import RunResults
 
 
-def made_dossier(images: NDArray[np.uint8] | None = None) -> Dossier:
+def made_dossier(images: NDArray[np.uint8] | None = None) -> RunResults:
     """Two models with everything measured; the standard one weak, the hardened one strong."""
     images = pictures(24) if images is None else images
     entries: list[tuple[Task, Evidence]] = [oracle_entry()]
@@ -47,13 +47,13 @@ def made_dossier(images: NDArray[np.uint8] | None = None) -> Dossier:
     return dossier_of(*entries)
 
 
-def made_facts(images: NDArray[np.uint8] | None = None, classes: tuple[str, ...] = CLASSES) -> RunFacts:
+def made_facts(images: NDArray[np.uint8] | None = None, classes: tuple[str, ...] = CLASSES) -> RunMetadata:
     images = pictures(24) if images is None else images
     models = tuple(
-        ModelFacts(role, "cnn-28", "trained in this run", identity * 8, 225_034, recipe)
+        ModelMetadata(role, "cnn-28", "trained in this run", identity * 8, 225_034, recipe)
         for role, identity, recipe in (("standard", "0a1b2c3d", "standard"), ("hardened", "9f8e7d6c", "pgd"))
     )
-    return RunFacts(
+    return RunMetadata(
         version="0.1.0",
         data="Fashion-MNIST sample",
         classes=classes,

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audit import store as store_module
-from audit.cell import Cell
-from audit.errors import EnvironmentFault
-from audit.evidence import Evidence, Measurement
-from audit.store import Store, write_atomically
+from audit.core.cell import Cell
+from audit.core.errors import SetupError
+from audit.core.evidence import Evidence, Measurement
+from audit.storage import store as store_module
+from audit.storage.store import Store, write_atomically
 
 CELL = Cell("robustness", "quick", "1", {"steps": 40}, "model", "examples", 3, {"norm": "linf", "eps": 0.1}, {"a": "b"})
 
@@ -85,9 +85,9 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, "no space")
 
     monkeypatch.setattr(store_module.os, "fsync", full)
-    with pytest.raises(EnvironmentFault, match="full"):
+    with pytest.raises(SetupError, match="full"):
         store.put(replace(evidence(), forwards=8))
-    with pytest.raises(EnvironmentFault, match="full"):
+    with pytest.raises(SetupError, match="full"):
         write_atomically(tmp_path / "audit.json", "half")
     monkeypatch.undo()
     kept = store.get(CELL.key)

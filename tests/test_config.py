@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from audit.config import RunConfig, load_config
-from audit.errors import UsageError
+from audit.core.errors import UsageError
 
 
 def write(folder: Path, text: str) -> Path:

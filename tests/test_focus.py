@@ -3,12 +3,12 @@ from typing import get_args
 import pytest
 from test_planning import SUBJECT
 
-from audit.config import Focus, load_config
-from audit.errors import UsageError
-from audit.plan import MAKERS, AuditPlan
-from audit.planning import make_plan
-from audit.planning.focus import STUDIES
-from audit.registry import methods
+from audit.config import Section, load_config
+from audit.core.errors import UsageError
+from audit.core.registry import methods
+from audit.planning import build_plan
+from audit.planning.plan import MODEL_STUDIES, AuditPlan
+from audit.planning.sections import STUDIES
 
 EVERYTHING = {
     "robustness": {"control_examples": 8, "certified_examples": 8, "backdoor_examples": 8},
@@ -17,15 +17,15 @@ EVERYTHING = {
 
 
 def plan(*only: str) -> AuditPlan:
-    return make_plan(load_config(overrides={**EVERYTHING, "only": only}), SUBJECT)
+    return build_plan(load_config(overrides={**EVERYTHING, "only": only}), SUBJECT)
 
 
 def keys(of: AuditPlan) -> set[str]:
     return {task.cell.key for task in of.tasks}
 
 
-@pytest.mark.parametrize("section", get_args(Focus))
-def test_a_section_alone_has_the_cells_of_the_whole_run_and_what_they_need(section: Focus) -> None:
+@pytest.mark.parametrize("section", get_args(Section))
+def test_a_section_alone_has_the_cells_of_the_whole_run_and_what_they_need(section: Section) -> None:
     whole, part = plan(), plan(section)
     assert keys(part) < keys(whole)
     shown = {t.cell.key for t in whole.tasks if t.cell.study in STUDIES[section]}
@@ -41,13 +41,13 @@ def test_accuracy_alone_leaves_the_attacks_out() -> None:
 
 
 def test_all_sections_together_are_the_whole_run() -> None:
-    assert keys(plan(*get_args(Focus))) == keys(plan())
+    assert keys(plan(*get_args(Section))) == keys(plan())
 
 
 def test_every_study_belongs_to_one_section() -> None:
     named = [study for studies in STUDIES.values() for study in studies]
     assert len(named) == len(set(named))
-    assert {method.name for method in methods("study")} == {*named, *MAKERS}
+    assert {method.name for method in methods("study")} == {*named, *MODEL_STUDIES}
 
 
 def test_an_unknown_section_is_a_sentence() -> None:

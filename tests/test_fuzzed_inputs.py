@@ -18,10 +18,10 @@ from PIL import Image
 from safetensors.torch import save
 
 from audit.config import RunConfig, load_config
-from audit.data.idx import read_idx
-from audit.data.number_pickle import read_number_pickle
-from audit.data.pictures import Unreadable, careful, decode, look
-from audit.errors import AuditError
+from audit.core.errors import AuditError
+from audit.data.formats.idx import read_idx
+from audit.data.image_decoding import UnreadableImage, decode, inspect_image, strict_pillow
+from audit.data.safe_pickle import read_number_pickle
 from audit.models.load import read_checkpoint
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -61,11 +61,11 @@ def sentence(fault: BaseException) -> bool:
 
 
 def try_picture(body: bytes) -> None:
-    with careful():
-        for read in (look, lambda given: decode(given, (6, 5), grayscale=False)):
+    with strict_pillow():
+        for read in (inspect_image, lambda given: decode(given, (6, 5), grayscale=False)):
             try:
                 read(body)
-            except Unreadable as why:
+            except UnreadableImage as why:
                 assert str(why)
 
 

@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 
 from audit.config import load_config
-from audit.errors import UsageError
-from audit.plan import AuditPlan, Task
-from audit.planning import Subject, make_plan, most_passes
-from audit.planning.explaining import BACKGROUND
-from audit.planning.subject import curve_eps, headline_eps
+from audit.core.errors import UsageError
+from audit.planning import RunIdentity, build_plan, max_passes
+from audit.planning.explanations import BACKGROUND
+from audit.planning.plan import AuditPlan, Task
+from audit.planning.run_identity import curve_eps, headline_eps
 
-SUBJECT = Subject(
+SUBJECT = RunIdentity(
     classes=("a", "b"),
     shape=(1, 28, 28),
     test="test-pixels",
@@ -20,8 +20,8 @@ SUBJECT = Subject(
 )
 
 
-def plan(subject: Subject = SUBJECT, **overrides: object) -> AuditPlan:
-    return make_plan(load_config(overrides=overrides), subject)
+def plan(subject: RunIdentity = SUBJECT, **overrides: object) -> AuditPlan:
+    return build_plan(load_config(overrides=overrides), subject)
 
 
 def studies(of: AuditPlan, role: str) -> set[str]:
@@ -109,7 +109,7 @@ def test_lime_is_foretold_to_ask_nothing_where_shap_asks_every_mask(
     subject = replace(SUBJECT, shape=shape)
     whole = plan(subject, explanations={"settings": {"shap": {"algorithm": algorithm}}})
     for task in explained(whole, "lime"):
-        most = most_passes(task, subject)
+        most = max_passes(task, subject)
         assert most is not None and most.forwards == (24 * 1003 if asks else 0)
 
 
@@ -133,7 +133,7 @@ def test_hardening_from_scratch_owes_nothing_to_the_audited_model() -> None:
 
 
 def test_the_train_scope_trains_and_measures_and_no_more() -> None:
-    small = make_plan(load_config(), SUBJECT, "train")
+    small = build_plan(load_config(), SUBJECT, "train")
     assert [task.cell.study for task in small.tasks] == ["training", "accuracy"]
 
 

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.config import RunConfig, load_config
-from audit.planning import Subject, fit, forecast, make_plan
-from audit.planning.fitting import LEAST
+from audit.planning import RunIdentity, build_plan, estimate_cost, scale_to_budget
+from audit.planning.time_budget import MINIMUM_EXAMPLES
 
-SUBJECT = Subject(classes=("a", "b"), shape=(3, 224, 224), test="t", test_examples=1200, architecture="r", loaded="m")
+SUBJECT = RunIdentity(
+    classes=("a", "b"), shape=(3, 224, 224), test="t", test_examples=1200, architecture="r", loaded="m"
+)
 
 
 def configured(**overrides: Any) -> RunConfig:
@@ -25,13 +27,13 @@ def linear(config: RunConfig) -> float:
 
 
 def forwards(config: RunConfig) -> float:
-    return float(forecast(make_plan(config, SUBJECT).tasks, SUBJECT).passes.forwards)
+    return float(estimate_cost(build_plan(config, SUBJECT).tasks, SUBJECT).passes.forwards)
 
 
 @given(st.integers(20, 900), st.integers(4, 60), st.floats(1, 3000))
 def test_the_largest_share_within_the_limit(attacked: int, explained: int, limit: float) -> None:
     config = configured(robustness={"examples": attacked}, explanations={"examples": explained})
-    found = fit(config, linear, limit)
+    found = scale_to_budget(config, linear, limit)
 
     def cost(parts: int) -> float:
         sizes = ((attacked, 20, 1.0), (500, 20, 0.1), (explained, 4, 20.0))
@@ -44,9 +46,9 @@ def test_the_largest_share_within_the_limit(attacked: int, explained: int, limit
 @pytest.mark.parametrize("preset", ["quick", "standard", "full"])
 def test_its_flags_give_a_plan_of_that_cost(preset: str) -> None:
     whole = configured(preset=preset)
-    least = fit(whole, forwards, 1.0)
+    least = scale_to_budget(whole, forwards, 1.0)
     limit = (least.seconds + forwards(whole)) / 2
-    found = fit(whole, forwards, limit)
+    found = scale_to_budget(whole, forwards, limit)
     nested: dict[str, Any] = {"preset": preset}
     for name, number in found.counts.items():
         section, key = name.split(".")
@@ -55,15 +57,15 @@ def test_its_flags_give_a_plan_of_that_cost(preset: str) -> None:
     assert 0.9 * limit < found.seconds <= limit
     for name, number in found.counts.items():
         section, key = name.split(".")
-        assert LEAST[section][key] <= number < getattr(getattr(whole, section), key)
+        assert MINIMUM_EXAMPLES[section][key] <= number < getattr(getattr(whole, section), key)
 
 
 @pytest.mark.parametrize(("limit", "enough"), [(1e18, True), (0.0, False)])
 def test_what_fits_is_left_alone_and_nothing_falls_below_its_least(limit: float, enough: bool) -> None:
     small = {"robustness": {"examples": 7}, "explanations": {"examples": 3}, "corruptions": {"examples": 15}}
     every: Callable[[RunConfig], float] = linear
-    assert fit(configured(**small), every, limit).counts == {}
-    found = fit(configured(), every, limit)
+    assert scale_to_budget(configured(**small), every, limit).counts == {}
+    found = scale_to_budget(configured(), every, limit)
     assert found.enough == enough
-    least = {f"{section}.examples": LEAST[section]["examples"] for section in small}
+    least = {f"{section}.examples": MINIMUM_EXAMPLES[section]["examples"] for section in small}
     assert found.counts == ({} if enough else least), "what is not asked for stays at nothing"

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from audit.config import load_config
-from audit.plan import AuditPlan, Task
-from audit.planning import Subject, make_plan
+from audit.planning import RunIdentity, build_plan
+from audit.planning.plan import AuditPlan, Task
 
-SUBJECT = Subject(
+SUBJECT = RunIdentity(
     classes=tuple("abcdefghijkl"),
     shape=(3, 64, 32),
     test="test-pixels",
@@ -21,8 +21,8 @@ SUBJECT = Subject(
 )
 
 
-def plan(preset: str = "standard", subject: Subject = SUBJECT, **overrides: object) -> AuditPlan:
-    return make_plan(load_config(preset=preset, overrides=overrides), subject)
+def plan(preset: str = "standard", subject: RunIdentity = SUBJECT, **overrides: object) -> AuditPlan:
+    return build_plan(load_config(preset=preset, overrides=overrides), subject)
 
 
 def of(study: str, plan: AuditPlan, role: str = "standard") -> list[Task]:

@@ -1,7 +1,7 @@
 import pytest
 
-from audit.errors import UsageError
-from audit.registry import Method, _register, find, methods
+from audit.core.errors import UsageError
+from audit.core.registry import Method, _register, find, methods
 
 
 def test_an_unknown_method_lists_those_that_exist() -> None:

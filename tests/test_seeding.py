@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from audit.seeding import Generators, content_ids, derive_seed, global_draws, torch_generator
+from audit.core.seeding import Generators, content_ids, derive_seed, fork_global_rng, torch_generator
 
 IDS = [f"test/{i}" for i in range(64)]
 
@@ -80,13 +80,13 @@ def test_global_draws_repeat_within_and_are_as_they_were_after() -> None:
     device = torch.device("cpu")
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    with global_draws(device, "a", 1):
+    with fork_global_rng(device, "a", 1):
         first = torch.rand(4)
-    with global_draws(device, "a", 1):
+    with fork_global_rng(device, "a", 1):
         assert torch.equal(torch.rand(4), first)
-    with global_draws(device, "a", 2):
+    with fork_global_rng(device, "a", 2):
         assert not torch.equal(torch.rand(4), first)
-    with pytest.raises(KeyError), global_draws(device, "a"):
+    with pytest.raises(KeyError), fork_global_rng(device, "a"):
         torch.rand(1)
         raise KeyError
     assert torch.equal(torch.get_rng_state(), before)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from audit.errors import UsageError
-from audit.statistics import bootstrap_mean, clopper_pearson, mcnemar, paired_difference, share_of, wilson
+from audit.core.errors import UsageError
+from audit.core.statistics import bootstrap_mean, clopper_pearson, mcnemar, paired_difference, share_of, wilson
 
 Z = 1.959963984540054
 

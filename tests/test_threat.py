@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.checks.readings import threat_text
-from audit.errors import UsageError
-from audit.seeding import Generators
-from audit.threat import NORMS, Norm, ThreatModel, format_eps, norms, parse_eps
+from audit.core.errors import UsageError
+from audit.core.seeding import Generators
+from audit.core.threat import NORMS, Norm, ThreatModel, format_eps, norms, parse_eps
+from audit.results.queries import threat_text
 
 norm_names = st.sampled_from(NORMS)
 sizes = st.floats(0.01, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from audit.attributions.explain import Explanations, explain_images
+from audit.explanation.run import AttributionResult, explain_images
 from audit.models.under_test import ModelUnderTest
 
 
@@ -19,7 +19,7 @@ def explain(
     segments: Any = None,
     seed: int = 0,
     **settings: Any,
-) -> Explanations:
+) -> AttributionResult:
     """The attributions of `method` ("saliency", "lime", ...: see `audit methods attribution`) for each image.
 
     `images` float (N, C, H, W) in [0, 1]; `targets` the class explained, one an image or one for all (None: the

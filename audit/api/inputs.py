@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audit.errors import DataError, UsageError
+from audit.core.errors import DataError, UsageError
+from audit.core.seeding import content_ids
+from audit.core.types import Batch, ClassMask, Images, Labels
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import content_ids
-from audit.types import Batch, ClassMask, Images, Labels
 
 Targets = Tensor | None
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
+from audit.adversarial.batteries import battery_named
+from audit.adversarial.result import AttackResult, BatteryResult
+from audit.adversarial.run_battery import check_examples, run_battery
 from audit.api.inputs import Targets, make_batch
-from audit.attacks.batteries import battery_named
-from audit.attacks.battery import attack_battery, check_examples
-from audit.attacks.outcome import BatteryOutcome, Row
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.core.threat import Norm, ThreatModel
+from audit.core.types import Batch, Images, PassCount
 from audit.models.under_test import ModelUnderTest
-from audit.threat import Norm, ThreatModel
 from audit.training.surrogate import Surrogate, surrogate_of
-from audit.types import Batch, Images, Passes
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Robustness:
     adversarial: Images
     broken_by: tuple[str | None, ...]
     inconclusive: tuple[str, ...]
-    attacks: tuple[Row, ...]
-    passes: Passes
+    attacks: tuple[AttackResult, ...]
+    passes: PassCount
     notes: tuple[str, ...] = ()
 
     @property
@@ -58,8 +58,8 @@ class RobustnessCurve:
     robust: Tensor
     minimal_eps: Tensor
     inconclusive: tuple[str, ...]
-    attacks: tuple[Row, ...]
-    passes: Passes
+    attacks: tuple[AttackResult, ...]
+    passes: PassCount
 
 
 def robustness(
@@ -113,14 +113,12 @@ def robustness_curve(
 
 def _attacked(
     model: ModelUnderTest, batch: Batch, norm: Norm, eps: Sequence[float], battery: str, seed: int
-) -> BatteryOutcome:
+) -> BatteryResult:
     """The battery, with a surrogate taught on these images where it wants one: any image of the ball that breaks the
     model counts, whatever it was made from."""
     check_examples(model, batch)
     taught = _surrogate(model, batch, seed) if battery_named(battery).wants_surrogate else None
-    found = attack_battery(
-        model, batch, norm, eps, battery=battery, seed=seed, surrogate=taught.model if taught else None
-    )
+    found = run_battery(model, batch, norm, eps, battery=battery, seed=seed, surrogate=taught.model if taught else None)
     return replace(found, passes=found.passes + taught.passes) if taught else found
 
 

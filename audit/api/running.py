@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from audit.config import RunConfig, load_config
-from audit.job.run import run_job
-from audit.report.compression import read_latencies
 from audit.report.document import to_json
 from audit.report.html import render_html
 from audit.report.schema import AuditDocument, FindingPart
+from audit.runs.pipeline import run_audit
+from audit.topics.compression.section import read_latencies
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def run(
     """Train or load a model, audit it, harden it, audit that too; everything lands in the folder `out`.
 
     `config` is an audit.toml, a nested mapping of its keys, or None for the sample. What `out` holds already is
-    not computed again. Raises the errors of `audit.errors`.
+    not computed again. Raises the errors of `audit.core.errors`.
     """
-    outcome = run_job(_as_config(config), Path(out))
+    outcome = run_audit(_as_config(config), Path(out))
     return AuditResult(outcome.document, outcome.folder.root)
 
 

@@ -14,18 +14,18 @@ from torch import nn
 
 from audit.api.inputs import check_images, check_labels
 from audit.config import HardeningConfig, TrainingConfig
-from audit.errors import DataError, UsageError
+from audit.core.errors import DataError, UsageError
+from audit.core.seeding import content_ids
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, PassCount
 from audit.models.architecture import build, default_for
-from audit.models.files import existing
-from audit.models.safetensors_header import with_metadata
+from audit.models.files import require_file
+from audit.models.formats.safetensors_header import with_metadata
 from audit.models.under_test import ModelUnderTest, resolve_device
-from audit.seeding import content_ids
-from audit.store import write_atomically
-from audit.threat import ThreatModel
+from audit.storage.store import write_atomically
 from audit.training.fit import fit
-from audit.training.loop import Trained
-from audit.training.transfer import adopt, pretrained_state
-from audit.types import Batch, Passes
+from audit.training.loop import TrainingResult
+from audit.training.transfer import load_pretrained, pretrained_state
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TrainedModel:
     architecture: str
     history: tuple[Mapping[str, Any], ...]
     kept_epoch: int
-    passes: Passes
+    passes: PassCount
 
     def save(self, path: str | Path) -> None:
         """Write the weights as safetensors, with what `audit run --model` needs in the header."""
@@ -79,7 +79,7 @@ def train(
     name = default_for(shape) if architecture == "auto" else architecture
     module = build(name, classes=len(names), input_shape=shape, seed=seed)
     if pretrained is not None:
-        adopt(module, pretrained_state(existing(pretrained)))
+        load_pretrained(module, pretrained_state(require_file(pretrained)))
     untrained = ModelUnderTest(module, classes=names, input_shape=shape, device=device)
     chosen = _settings(TrainingConfig, settings)
     return _fit(module, _batch(untrained, tensor, labels), chosen, untrained, name, None, None, threat, seed)
@@ -117,7 +117,7 @@ def _batch(model: ModelUnderTest, images: Any, labels: Any) -> Batch:
 def _settings(kind: type[TrainingConfig], settings: Mapping[str, Any]) -> TrainingConfig:
     from pydantic import ValidationError
 
-    from audit.errors import unknown_name
+    from audit.core.errors import unknown_name
 
     for name in settings:
         if name not in kind.model_fields:
@@ -140,7 +140,7 @@ def _fit(
     threat: ThreatModel | None,
     seed: int,
 ) -> TrainedModel:
-    trained: Trained = fit(
+    trained: TrainingResult = fit(
         module,
         batch,
         settings,

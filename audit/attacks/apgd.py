@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from audit.attacks.auto_pgd import climb
-from audit.attacks.steps import Count, one_target, ranked_targets
+from audit.adversarial.auto_pgd import run_apgd
+from audit.adversarial.gradient_step import PositiveInt, ranked_targets, single_target
+from audit.adversarial.restarts import with_restarts
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
+from audit.models.losses import dlr_targeted, loss_named
 from audit.models.under_test import Loss, ModelUnderTest
-from audit.passes.losses import dlr_targeted, loss_named
-from audit.passes.restarts import until_broken
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 
 @attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
@@ -22,8 +22,8 @@ def apgd_ce(
     threat: ThreatModel,
     generators: Generators,
     *,
-    steps: Count = 100,
-    restarts: Count = 1,
+    steps: PositiveInt = 100,
+    restarts: PositiveInt = 1,
     give_up: bool = False,
 ) -> Images:
     """Auto-PGD on cross-entropy from random points of the ball (Croce and Hein 2020).
@@ -40,8 +40,8 @@ def apgd_dlr(
     threat: ThreatModel,
     generators: Generators,
     *,
-    steps: Count = 100,
-    restarts: Count = 1,
+    steps: PositiveInt = 100,
+    restarts: PositiveInt = 1,
     give_up: bool = False,
 ) -> Images:
     """Auto-PGD on the difference of logits ratio, which no scaling flattens; on two classes, on the margin."""
@@ -55,8 +55,8 @@ def apgd_t(
     threat: ThreatModel,
     generators: Generators,
     *,
-    steps: Count = 100,
-    targets: Count = 9,
+    steps: PositiveInt = 100,
+    targets: PositiveInt = 9,
     give_up: bool = False,
 ) -> Images:
     """Auto-PGD towards each of the likeliest `targets` classes of the goal in turn, on the targeted DLR loss."""
@@ -64,11 +64,11 @@ def apgd_t(
 
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         given = {"target": classes[index.to(classes.device), number]}
-        return climb(
-            model, part, threat, draws, loss=dlr_targeted, steps=steps, aim=one_target, given=given, give_up=give_up
+        return run_apgd(
+            model, part, threat, draws, loss=dlr_targeted, steps=steps, aim=single_target, given=given, give_up=give_up
         )
 
-    return until_broken(model, batch, generators, attempt, attempts=classes.shape[1])
+    return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
 
 
 def _restarted(
@@ -82,6 +82,6 @@ def _restarted(
     give_up: bool,
 ) -> Images:
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        return climb(model, part, threat, draws, loss=loss, steps=steps, give_up=give_up)
+        return run_apgd(model, part, threat, draws, loss=loss, steps=steps, give_up=give_up)
 
-    return until_broken(model, batch, generators, attempt, attempts=restarts)
+    return with_restarts(model, batch, generators, attempt, attempts=restarts)

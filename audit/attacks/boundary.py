@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from audit.attacks.decisions import from_starts
+from audit.adversarial.decision_based import run_from_starts
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 
 @attack(reference="arXiv:1712.04248", needs="decisions", norms=("l2",), minimal=True, wraps="foolbox")
@@ -22,7 +22,7 @@ def boundary(
     source_step: float = 0.01,
 ) -> Images:
     """A random walk along the boundary towards the image, about 1.1 `steps` queries an image, only labels seen."""
-    return from_starts(
+    return run_from_starts(
         {"l2": "BoundaryAttack"},
         model,
         batch,

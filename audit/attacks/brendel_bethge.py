@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
+from audit.adversarial.decision_based import run_from_starts
 from audit.attacks.ddn import ddn
-from audit.attacks.decisions import from_starts
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 _BY_NORM = {
     "l2": "L2BrendelBethgeAttack",
@@ -43,7 +43,7 @@ def brendel_bethge(
     foolbox's solver with numba, which takes minutes.
     """
     anywhere = ThreatModel("l2", math.sqrt(math.prod(model.input_shape)))
-    return from_starts(
+    return run_from_starts(
         _BY_NORM,
         model,
         batch,

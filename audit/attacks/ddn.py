@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from audit.attacks.foolbox_bridge import minimise
+from audit.adversarial.foolbox_adapter import run_foolbox
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 
 @attack(reference="arXiv:1811.09600", needs="gradients", norms=("l2",), minimal=True, wraps="foolbox")
@@ -22,6 +22,6 @@ def ddn(
     gamma: float = 0.05,
 ) -> Images:
     """Gradient steps on a sphere that shrinks by `gamma` while the image is misclassified and grows while it is not."""
-    return minimise(
+    return run_foolbox(
         {"l2": "DDNAttack"}, model, batch, threat, generators, steps=steps, init_epsilon=initial_eps, gamma=gamma
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from audit.attacks.foolbox_bridge import minimise
+from audit.adversarial.foolbox_adapter import run_foolbox
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 
 @attack(reference="arXiv:1511.04599", needs="gradients", norms=("l2", "linf"), minimal=True, wraps="foolbox")
@@ -25,7 +25,7 @@ def deepfool(
 
     Untargeted only: foolbox ignores a target without a word, so one raises NotApplicable.
     """
-    return minimise(
+    return run_foolbox(
         {"l2": "L2DeepFoolAttack", "linf": "LinfDeepFoolAttack"},
         model,
         batch,

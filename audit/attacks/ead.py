@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from audit.attacks.foolbox_bridge import minimise
+from audit.adversarial.foolbox_adapter import run_foolbox
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 
 @attack(reference="arXiv:1709.04114", needs="gradients", norms=("l1",), minimal=True, wraps="foolbox")
@@ -27,7 +27,7 @@ def ead(
 
     foolbox's early stop looks at the loss summed over the batch, which ties examples together: it stays off.
     """
-    return minimise(
+    return run_foolbox(
         {"l1": "EADAttack"},
         model,
         batch,

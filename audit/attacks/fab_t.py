@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.attacks.hyperplane import onto_hyperplane
-from audit.attacks.steps import Count, one_target, ranked_targets
+from audit.adversarial.active_set import SearchState, State, Step, StepResult, run_search
+from audit.adversarial.gradient_step import PositiveInt, ranked_targets, single_target
+from audit.adversarial.hyperplane import project_onto_hyperplane
+from audit.adversarial.restarts import with_restarts
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel, norms
+from audit.core.types import Batch, ClassMask, Images
+from audit.models.losses import is_adversarial_logits, margin_targeted
 from audit.models.under_test import ModelUnderTest
-from audit.passes.active import Move, Slots, State, Step, search
-from audit.passes.losses import margin_targeted, violated
-from audit.passes.restarts import until_broken
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel, norms
-from audit.types import Batch, ClassMask, Images
 
 BIAS_LIMIT = 0.1
 """How far each step may lean towards the clean image (alpha_max in the paper)."""
@@ -31,8 +31,8 @@ def fab_t(
     threat: ThreatModel,
     generators: Generators,
     *,
-    steps: Count = 100,
-    targets: Count = 9,
+    steps: PositiveInt = 100,
+    targets: PositiveInt = 9,
     stop: bool = True,
 ) -> Images:
     """Walk along the linearised boundary to its nearest point, for the likeliest `targets` classes in turn.
@@ -45,10 +45,10 @@ def fab_t(
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         given = {"target": classes[index.to(classes.device), number]}
         step = walk(model, threat, steps, stop=stop)
-        found = search(model, part, draws, start=from_the_image, step=step, steps=steps, given=given)
+        found = run_search(model, part, draws, start=from_the_image, step=step, steps=steps, given=given)
         return threat.project(found, part.images.to(found.device))
 
-    return until_broken(model, batch, generators, attempt, attempts=classes.shape[1])
+    return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
 
 
 def from_the_image(origin: Images, goal: ClassMask, draws: Generators) -> State:
@@ -60,10 +60,10 @@ def from_the_image(origin: Images, goal: ClassMask, draws: Generators) -> State:
 def walk(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) -> Step:
     """One step: a success is kept and pulled back towards the image; else on to the linearised boundary."""
 
-    def step(slots: Slots) -> Move:
+    def step(slots: SearchState) -> StepResult:
         shown, origin, state = slots.images, slots.origin, slots.state
-        found = model.loss_gradient(shown, one_target(slots), margin_targeted)
-        broken = violated(found.logits, slots.goal)
+        found = model.loss_gradient(shown, single_target(slots), margin_targeted)
+        broken = is_adversarial_logits(found.logits, slots.goal)
         distance = norms(shown - origin, threat.norm)
         nearer = broken & (distance < state["distance"])
         nearest = torch.where(_wide(nearer), shown, state["nearest"])
@@ -76,7 +76,7 @@ def walk(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) 
             "distance": torch.where(nearer, distance, state["distance"]),
         }
         enough = broken & (distance <= threat.eps) if stop else torch.zeros_like(broken)
-        return Move(shown, enough, following)
+        return StepResult(shown, enough, following)
 
     return step
 
@@ -85,8 +85,8 @@ def _to_boundary(shown: Images, origin: Images, gap: Tensor, gradient: Images, t
     """Between the projections of the current point and of the clean image, leaning to the nearer of the two."""
     gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
     offset = (gradient * shown).flatten(1).sum(1) - gap
-    from_here = onto_hyperplane(shown, gradient, offset, threat.norm)
-    from_image = onto_hyperplane(origin, gradient, offset, threat.norm)
+    from_here = project_onto_hyperplane(shown, gradient, offset, threat.norm)
+    from_image = project_onto_hyperplane(origin, gradient, offset, threat.norm)
     here, image = (norms(delta, threat.norm).clamp(min=1e-8) for delta in (from_here, from_image))
     lean = (here / (here + image)).clamp(max=BIAS_LIMIT).view(-1, 1, 1, 1)
     mixed = (1 - lean) * (shown + OVERSHOOT * from_here) + lean * (origin + OVERSHOOT * from_image)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from audit.attacks.steps import uphill
+from audit.adversarial.gradient_step import steepest_ascent
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
+from audit.models.losses import LossName, loss_named
 from audit.models.under_test import ModelUnderTest
-from audit.passes.losses import LossName, loss_named
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 
 @attack(reference="arXiv:1412.6572", needs="gradients", norms=("linf", "l2", "l1"))
@@ -20,4 +20,4 @@ def fgsm(
     chosen = loss_named(loss, classes)
     origin = model.check_images(batch.images)
     gradient = model.loss_gradient(origin, batch.violations(classes).to(model.device), chosen).gradient
-    return threat.project(origin + threat.eps * uphill(threat.norm, gradient, origin), origin)
+    return threat.project(origin + threat.eps * steepest_ascent(threat.norm, gradient, origin), origin)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from audit.attacks.foolbox_bridge import minimise
+from audit.adversarial.foolbox_adapter import run_foolbox
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 _OVERSHOOT = 1.02
 """Beyond the linearised distance: where the box cuts steps short the boundary is else neared and never crossed."""
@@ -31,7 +31,7 @@ def fmn(
     foolbox's l2 projection divides a norm by itself and so never projects: it is replaced here. Its l1 form stalls at
     the faces of the box (it broke 38% of images of which EAD breaks all) and is left out.
     """
-    return minimise(
+    return run_foolbox(
         {"linf": "LInfFMNAttack", "l2": _projecting},
         model,
         batch,

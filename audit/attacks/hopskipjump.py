@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from audit.attacks.decisions import from_starts
+from audit.adversarial.decision_based import run_from_starts
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 
 @attack(reference="arXiv:1904.02144", needs="decisions", norms=("l2", "linf"), minimal=True, wraps="foolbox")
@@ -28,7 +28,7 @@ def hopskipjump(
 
     The estimate of step k takes min(first_queries sqrt(k), most_queries) queries.
     """
-    return from_starts(
+    return run_from_starts(
         {norm: partial(_in_one_forward, norm) for norm in ("l2", "linf")},
         model,
         batch,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from audit.attacks.steps import Count, Positive, uphill
+from audit.adversarial.active_set import SearchState, State, StepResult, run_search
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, steepest_ascent
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel, norms
+from audit.core.types import Batch, ClassMask, Images
+from audit.models.losses import LossName, is_adversarial_logits, loss_named
 from audit.models.under_test import ModelUnderTest
-from audit.passes.active import Move, Slots, State, search
-from audit.passes.losses import LossName, loss_named, violated
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel, norms
-from audit.types import Batch, ClassMask, Images
 
 
 @attack(reference="arXiv:1710.06081", needs="gradients", norms=("linf", "l2", "l1"))
@@ -21,8 +21,8 @@ def mi_fgsm(
     threat: ThreatModel,
     generators: Generators,
     *,
-    steps: Count = 10,
-    decay: Positive = 1.0,
+    steps: PositiveInt = 10,
+    decay: PositiveFloat = 1.0,
     loss: LossName = "ce",
     to_the_end: bool = False,
 ) -> Images:
@@ -36,15 +36,15 @@ def mi_fgsm(
     def start(origin: Images, goal: ClassMask, draws: Generators) -> State:
         return {"images": origin.clone(), "momentum": torch.zeros_like(origin)}
 
-    def step(slots: Slots) -> Move:
+    def step(slots: SearchState) -> StepResult:
         shown = slots.images
         found = model.loss_gradient(shown, slots.goal, chosen)
         gradient = found.gradient.nan_to_num(0.0, 0.0, 0.0)
         size = norms(gradient, "l1").clamp(min=1e-30).view(-1, 1, 1, 1)
         momentum = decay * slots.state["momentum"] + gradient / size
-        moved = shown + threat.eps / steps * uphill(threat.norm, momentum, shown)
+        moved = shown + threat.eps / steps * steepest_ascent(threat.norm, momentum, shown)
         state = {"images": threat.project(moved, slots.origin), "momentum": momentum}
-        done = violated(found.logits, slots.goal)
-        return Move(shown, torch.zeros_like(done) if to_the_end else done, state)
+        done = is_adversarial_logits(found.logits, slots.goal)
+        return StepResult(shown, torch.zeros_like(done) if to_the_end else done, state)
 
-    return search(model, batch, generators, start=start, step=step, steps=steps)
+    return run_search(model, batch, generators, start=start, step=step, steps=steps)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from audit.attacks.pgd import ascent, starting
-from audit.attacks.steps import Count, Positive, one_target, ranked_targets
+from audit.adversarial.active_set import run_search
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, ranked_targets, single_target
+from audit.adversarial.restarts import with_restarts
+from audit.attacks.pgd import initial_point, pgd_step
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
+from audit.models.losses import margin_targeted
 from audit.models.under_test import ModelUnderTest
-from audit.passes.active import search
-from audit.passes.losses import margin_targeted
-from audit.passes.restarts import until_broken
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 
 @attack(reference="arXiv:1910.09338", needs="gradients", norms=("linf", "l2", "l1"))
@@ -23,17 +23,17 @@ def multi_targeted(
     threat: ThreatModel,
     generators: Generators,
     *,
-    steps: Count = 40,
-    relative_step: Positive = 0.1,
-    targets: Count = 9,
+    steps: PositiveInt = 40,
+    relative_step: PositiveFloat = 0.1,
+    targets: PositiveInt = 9,
 ) -> Images:
     """PGD on the margin to each of the likeliest `targets` classes of the goal in turn (Gowal et al. 2019)."""
     classes = ranked_targets(model, batch, targets)
-    step = ascent(model, threat, margin_targeted, relative_step * threat.eps, one_target)
+    step = pgd_step(model, threat, margin_targeted, relative_step * threat.eps, single_target)
 
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         given = {"target": classes[index.to(classes.device), number]}
-        start = starting(threat, at_random=True)
-        return search(model, part, draws, start=start, step=step, steps=steps, given=given)
+        start = initial_point(threat, at_random=True)
+        return run_search(model, part, draws, start=start, step=step, steps=steps, given=given)
 
-    return until_broken(model, batch, generators, attempt, attempts=classes.shape[1])
+    return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from audit.attacks.patch_threat import PatchThreat
-from audit.attacks.shared_ascent import Ascent, ascend
-from audit.attacks.steps import Count, Positive
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
+from audit.adversarial.patch_threat import PatchThreat
+from audit.adversarial.universal_ascent import AscentSettings, mean_gradient_ascent
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.types import Batch, Images
+from audit.models.losses import LossName, loss_named
 from audit.models.under_test import ModelUnderTest
-from audit.passes.losses import LossName, loss_named
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.types import Batch, Images
 
 
 @attack(
@@ -24,10 +24,10 @@ def patch(
     threat: PatchThreat,
     generators: Generators,
     *,
-    steps: Count = 150,
-    images_a_step: Count = 64,
-    rate: Positive = 0.1,
-    decay: Positive = 0.9,
+    steps: PositiveInt = 150,
+    images_a_step: PositiveInt = 64,
+    rate: PositiveFloat = 0.1,
+    decay: PositiveFloat = 0.9,
     loss: LossName = "ce",
 ) -> Images:
     """One patch, made on `batch` by ascent on its images' capped loss (Brown et al. 2017, at a known place).
@@ -43,5 +43,5 @@ def patch(
     def move(paint: Images, direction: Images, pace: float) -> Images:
         return (paint + rate * pace * direction.sign() * inside).clamp(0, 1)
 
-    ascent = Ascent(steps, images_a_step, decay, loss_named(loss, len(model.classes)))
-    return ascend(model, batch, generators, first, ascent=ascent, apply=threat.painted, move=move)
+    ascent = AscentSettings(steps, images_a_step, decay, loss_named(loss, len(model.classes)))
+    return mean_gradient_ascent(model, batch, generators, first, ascent=ascent, apply=threat.painted, move=move)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from audit.attacks.steps import Aiming, Count, Positive, uphill, whole_goal
+from audit.adversarial.active_set import SearchState, Start, State, Step, StepResult, run_search
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, TargetFn, any_goal_class, steepest_ascent
+from audit.adversarial.restarts import with_restarts
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, ClassMask, Images
+from audit.models.losses import LossName, is_adversarial_logits, loss_named
 from audit.models.under_test import Loss, ModelUnderTest
-from audit.passes.active import Move, Slots, Start, State, Step, search
-from audit.passes.losses import LossName, loss_named, violated
-from audit.passes.restarts import until_broken
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, ClassMask, Images
 
 
 @attack(reference="arXiv:1706.06083", needs="gradients", norms=("linf", "l2", "l1"))
@@ -22,9 +22,9 @@ def pgd(
     threat: ThreatModel,
     generators: Generators,
     *,
-    steps: Count = 40,
-    relative_step: Positive = 0.1,
-    restarts: Count = 1,
+    steps: PositiveInt = 40,
+    relative_step: PositiveFloat = 0.1,
+    restarts: PositiveInt = 1,
     loss: LossName = "ce",
     random_start: bool = True,
 ) -> Images:
@@ -33,16 +33,16 @@ def pgd(
     `relative_step` is the step in units of eps. Without `random_start` the first start is the image itself;
     later restarts are always random.
     """
-    step = ascent(model, threat, loss_named(loss, len(model.classes)), relative_step * threat.eps)
+    step = pgd_step(model, threat, loss_named(loss, len(model.classes)), relative_step * threat.eps)
 
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        start = starting(threat, at_random=random_start or number > 0)
-        return search(model, part, draws, start=start, step=step, steps=steps)
+        start = initial_point(threat, at_random=random_start or number > 0)
+        return run_search(model, part, draws, start=start, step=step, steps=steps)
 
-    return until_broken(model, batch, generators, attempt, attempts=restarts)
+    return with_restarts(model, batch, generators, attempt, attempts=restarts)
 
 
-def starting(threat: ThreatModel, *, at_random: bool) -> Start:
+def initial_point(threat: ThreatModel, *, at_random: bool) -> Start:
     """Where a search begins: at a random point of the ball, or at the image itself."""
 
     def start(origin: Images, goal: ClassMask, generators: Generators) -> State:
@@ -51,13 +51,15 @@ def starting(threat: ThreatModel, *, at_random: bool) -> Start:
     return start
 
 
-def ascent(model: ModelUnderTest, threat: ThreatModel, loss: Loss, size: float, aim: Aiming = whole_goal) -> Step:
+def pgd_step(
+    model: ModelUnderTest, threat: ThreatModel, loss: Loss, size: float, aim: TargetFn = any_goal_class
+) -> Step:
     """One projected step of length `size` up the gradient of `loss(logits, aim(slots))`."""
 
-    def step(slots: Slots) -> Move:
+    def step(slots: SearchState) -> StepResult:
         shown = slots.images
         found = model.loss_gradient(shown, aim(slots), loss)
-        moved = threat.project(shown + size * uphill(threat.norm, found.gradient, shown), slots.origin)
-        return Move(shown, violated(found.logits, slots.goal), {**slots.state, "images": moved})
+        moved = threat.project(shown + size * steepest_ascent(threat.norm, found.gradient, shown), slots.origin)
+        return StepResult(shown, is_adversarial_logits(found.logits, slots.goal), {**slots.state, "images": moved})
 
     return step

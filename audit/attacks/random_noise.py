@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from audit.attacks.steps import Count
+from audit.adversarial.active_set import SearchState, State, StepResult, run_search
+from audit.adversarial.gradient_step import PositiveInt
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel, norms
+from audit.core.types import Batch, ClassMask, Images
+from audit.models.losses import is_adversarial_logits
 from audit.models.under_test import ModelUnderTest
-from audit.passes.active import Move, Slots, State, search
-from audit.passes.losses import violated
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel, norms
-from audit.types import Batch, ClassMask, Images
 
 
 @attack(reference="arXiv:1902.06705", needs="decisions", norms=("linf", "l2", "l1"), control=True)
 def random_noise(
-    model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, *, draws: Count = 10
+    model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, *, draws: PositiveInt = 10
 ) -> Images:
     """Noise of the full norm in random directions: corners for linf, spheres for l2 and l1 (Carlini et al. 2019)."""
 
     def start(origin: Images, goal: ClassMask, draw: Generators) -> State:
         return {"images": noisy(origin, threat, draw)}
 
-    def step(slots: Slots) -> Move:
-        broken = violated(model.logits(slots.images), slots.goal)
+    def step(slots: SearchState) -> StepResult:
+        broken = is_adversarial_logits(model.logits(slots.images), slots.goal)
         following = noisy(slots.origin, threat, slots.generators.fork(slots.age))
-        return Move(slots.images, broken, {"images": following})
+        return StepResult(slots.images, broken, {"images": following})
 
-    return search(model, batch, generators, start=start, step=step, steps=draws)
+    return run_search(model, batch, generators, start=start, step=step, steps=draws)
 
 
 def noisy(origin: Images, threat: ThreatModel, generators: Generators) -> Images:

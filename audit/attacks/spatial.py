@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.attacks.spatial_threat import SpatialThreat, posed
-from audit.attacks.steps import Count
+from audit.adversarial.gradient_step import PositiveInt
+from audit.adversarial.spatial_threat import SpatialThreat, apply_pose
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.types import Batch
+from audit.models.losses import is_adversarial_logits
 from audit.models.under_test import ModelUnderTest
-from audit.passes.losses import violated
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.types import Batch
 
 
 @attack(
@@ -26,8 +26,8 @@ def spatial(
     threat: SpatialThreat,
     generators: Generators,
     *,
-    angles: Count = 31,
-    shifts: Count = 5,
+    angles: PositiveInt = 31,
+    shifts: PositiveInt = 5,
 ) -> Tensor:
     """Every pose of an even grid of rotations and translations until one breaks the image (Engstrom et al. 2019).
 
@@ -43,8 +43,10 @@ def spatial(
     while start < len(poses) and len(alive):
         part = poses[start : start + max(1, model.layout.batch_size // len(alive))]
         start += len(part)
-        shown = posed(images[alive].repeat_interleave(len(part), 0), part.repeat(len(alive), 1))
-        broken = violated(model.logits(shown), goal[alive].repeat_interleave(len(part), 0)).view(-1, len(part))
+        shown = apply_pose(images[alive].repeat_interleave(len(part), 0), part.repeat(len(alive), 1))
+        broken = is_adversarial_logits(model.logits(shown), goal[alive].repeat_interleave(len(part), 0)).view(
+            -1, len(part)
+        )
         solved = broken.any(1)
         found[alive[solved]] = part[broken[solved].int().argmax(1)]
         alive = alive[~solved]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.attacks.square_pyramids import pyramid_proposal, pyramid_start
-from audit.attacks.steps import Count, Positive
-from audit.attacks.windows import random_window
+from audit.adversarial.active_set import SearchState, State, StepResult, run_search
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
+from audit.adversarial.square_pyramids import pyramid_proposal, pyramid_start
+from audit.adversarial.windows import random_window
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, ClassMask, Images
+from audit.models.losses import is_adversarial_logits, margin
 from audit.models.under_test import ModelUnderTest
-from audit.passes.active import Move, Slots, State, search
-from audit.passes.losses import margin, violated
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, ClassMask, Images
 
 SHRINK_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10,000, after which the patch's area halves; one more halving each."""
@@ -27,8 +27,8 @@ def square(
     threat: ThreatModel,
     generators: Generators,
     *,
-    queries: Count = 1000,
-    share: Positive = 0.8,
+    queries: PositiveInt = 1000,
+    share: PositiveFloat = 0.8,
 ) -> Images:
     """Random patches of extreme perturbation, kept where they raise the margin (Andriushchenko et al. 2020).
 
@@ -45,7 +45,7 @@ def square(
         low = torch.full((len(origin),), -torch.inf, device=origin.device)
         return {"images": first, "best": origin, "margin": low}
 
-    def step(slots: Slots) -> Move:
+    def step(slots: SearchState) -> StepResult:
         shown, state = slots.images, slots.state
         logits = model.logits(shown)
         value = margin(logits, slots.goal)
@@ -54,9 +54,11 @@ def square(
         draws = slots.generators.fork(slots.age + 1)
         following = propose(best, slots.origin, threat, draws, schedule[slots.age.clamp(max=queries - 1)])
         kept = torch.maximum(value, state["margin"])
-        return Move(shown, violated(logits, slots.goal), {"images": following, "best": best, "margin": kept})
+        return StepResult(
+            shown, is_adversarial_logits(logits, slots.goal), {"images": following, "best": best, "margin": kept}
+        )
 
-    return search(model, batch, generators, start=begin, step=step, steps=queries)
+    return run_search(model, batch, generators, start=begin, step=step, steps=queries)
 
 
 def areas(queries: int, share: float) -> list[float]:

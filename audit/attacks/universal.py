@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from audit.attacks.shared_ascent import Ascent, ascend
-from audit.attacks.steps import Count, Positive, uphill
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, steepest_ascent
+from audit.adversarial.universal_ascent import AscentSettings, mean_gradient_ascent
+from audit.core.registry import attack
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
+from audit.models.losses import LossName, loss_named
 from audit.models.under_test import ModelUnderTest
-from audit.passes.losses import LossName, loss_named
-from audit.registry import attack
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 
 @attack(
@@ -26,10 +26,10 @@ def universal(
     threat: ThreatModel,
     generators: Generators,
     *,
-    steps: Count = 150,
-    images_a_step: Count = 64,
-    relative_step: Positive = 0.1,
-    decay: Positive = 0.9,
+    steps: PositiveInt = 150,
+    images_a_step: PositiveInt = 64,
+    relative_step: PositiveFloat = 0.1,
+    decay: PositiveFloat = 0.9,
     loss: LossName = "ce",
 ) -> Images:
     """One perturbation in the ball, made on `batch` by ascent on its images' capped loss (Shafahi et al. 2020).
@@ -41,11 +41,13 @@ def universal(
     grey = torch.full((1, *model.input_shape), 0.5, device=model.device)
 
     def move(delta: Images, direction: Images, rate: float) -> Images:
-        step = threat.eps * relative_step * rate * uphill(threat.norm, direction, grey)
+        step = threat.eps * relative_step * rate * steepest_ascent(threat.norm, direction, grey)
         return threat.project_perturbation(delta + step)
 
-    ascent = Ascent(steps, images_a_step, decay, loss_named(loss, len(model.classes)))
-    return ascend(model, batch, generators, torch.zeros_like(grey), ascent=ascent, apply=perturbed, move=move)
+    ascent = AscentSettings(steps, images_a_step, decay, loss_named(loss, len(model.classes)))
+    return mean_gradient_ascent(
+        model, batch, generators, torch.zeros_like(grey), ascent=ascent, apply=perturbed, move=move
+    )
 
 
 def perturbed(images: Images, delta: Images) -> Images:

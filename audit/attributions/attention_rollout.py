@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from audit.attributions.attention_weights import attention_layers, attention_weights, prefix_tokens
-from audit.attributions.explained import Explained, Explanation
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.core.registry import attribution
+from audit.core.types import Images
+from audit.explanation.attention_weights import attention_layers, attention_weights, prefix_tokens
+from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attribution
-from audit.types import Images
 
 
 @attribution(reference="arXiv:2005.00928", needs="scores", signed=False)
-def attention_rollout(model: ModelUnderTest, images: Images, explained: Explained) -> Explanation:
+def attention_rollout(model: ModelUnderTest, images: Images, explained: ExplanationSpec) -> Attribution:
     """The product over layers of (attention averaged over heads + identity) / 2, from the deciding token to each patch.
 
     The deciding token is the class token where the model says that it pools it (timm's `global_pool`) or the tokens are
@@ -38,7 +38,7 @@ def attention_rollout(model: ModelUnderTest, images: Images, explained: Explaine
     with torch.no_grad():
         coarse = torch.cat(list(in_batches(len(images), model.layout, one)))
     maps = functional.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)
-    return Explanation(maps, facts={"layers": len(layers), "grid": list(coarse.shape[2:])})
+    return Attribution(maps, facts={"layers": len(layers), "grid": list(coarse.shape[2:])})
 
 
 def _rollout(attentions: list[Tensor], images: int, aspect: float, prefix: tuple[int, bool] | None) -> Tensor:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
-from audit.attributions.explained import Explained, Explanation
-from audit.attributions.preflight import ACTIVATIONS, refuse_unless, rewritten
-from audit.attributions.replay import Recorder, Rescaled, normalised, target_logits
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.core.registry import attribution
+from audit.core.types import Images
+from audit.explanation.fx_interpreters import ActivationRecorder, RescaleRule, normalised, target_logits
+from audit.explanation.fx_rewrite import ACTIVATIONS, check_supported_layers, with_module_activations
+from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attribution
-from audit.types import Images
 
 _LINEAR = (
     nn.Conv2d,
@@ -35,7 +35,7 @@ _LINEAR = (
 
 
 @attribution(reference="arXiv:1704.02685", needs="gradients", signed=True, baseline=0.0)
-def deep_lift(model: ModelUnderTest, images: Images, explained: Explained) -> Explanation:
+def deep_lift(model: ModelUnderTest, images: Images, explained: ExplanationSpec) -> Attribution:
     """Each activation's finite slope between image and baseline in place of its derivative (the rescale rule).
 
     Attributions sum to output(image) - output(baseline); quality `completeness_residual` says by how much they miss
@@ -46,8 +46,8 @@ def deep_lift(model: ModelUnderTest, images: Images, explained: Explained) -> Ex
 
 
 @attribution(reference="arXiv:1705.07874", needs="gradients", signed=True, baseline=0.0, references=True)
-def deep_shap(model: ModelUnderTest, images: Images, explained: Explained) -> Explanation:
-    """DeepLIFT averaged over `Explained.references`: approximate Shapley values of pixels against a background.
+def deep_shap(model: ModelUnderTest, images: Images, explained: ExplanationSpec) -> Attribution:
+    """DeepLIFT averaged over `ExplanationSpec.references`: approximate Shapley values of pixels against a background.
 
     Without references the baseline stands alone and the answer is DeepLIFT's. Quality, errors and units as there.
     """
@@ -56,37 +56,37 @@ def deep_shap(model: ModelUnderTest, images: Images, explained: Explained) -> Ex
     return _against(model, images, explained, explained.references[None].expand(len(images), -1, -1, -1, -1))
 
 
-def _against(model: ModelUnderTest, images: Images, explained: Explained, references: Tensor) -> Explanation:
+def _against(model: ModelUnderTest, images: Images, explained: ExplanationSpec, references: Tensor) -> Attribution:
     """The mean map over `references` (N, B, C, H, W)."""
     if explained.output != "logit" or model.output_kind not in ("logits", "one logit"):
         raise NotApplicable(
             "DeepLIFT has no rule for the softmax between logits and probabilities; explain the logit of a model that "
             "gives logits."
         )
-    net = rewritten(model.net)
-    refuse_unless(net, (*ACTIVATIONS, nn.MaxPool2d, *_LINEAR), "DeepLIFT")
+    net = with_module_activations(model.net)
+    check_supported_layers(net, (*ACTIVATIONS, nn.MaxPool2d, *_LINEAR), "DeepLIFT")
     total, gap = torch.zeros_like(images), torch.zeros(len(images), device=images.device)
     for number in range(references.shape[1]):
         maps, gaps = _lift(model, net, images, references[:, number], explained)
         total, gap = total + maps, gap + gaps
     count = references.shape[1]
     residual = (total.flatten(1).sum(1) - gap).abs() / count
-    return Explanation(total / count, {"completeness_residual": residual})
+    return Attribution(total / count, {"completeness_residual": residual})
 
 
 def _lift(
-    model: ModelUnderTest, net: fx.GraphModule, images: Images, references: Images, explained: Explained
+    model: ModelUnderTest, net: fx.GraphModule, images: Images, references: Images, explained: ExplanationSpec
 ) -> tuple[Images, Tensor]:
     """Maps against one reference each, and the differences of output they should sum to."""
 
     def one(part: slice) -> tuple[Images, Tensor]:
         targets = explained.targets[part]
-        reference = Recorder(net)
+        reference = ActivationRecorder(net)
         with torch.no_grad():
             before = target_logits(model, reference.run(normalised(model, references[part])), targets)
         with torch.enable_grad():
             leaf = images[part].detach().clone().requires_grad_(True)
-            after = target_logits(model, Rescaled(net, reference.values).run(normalised(model, leaf)), targets)
+            after = target_logits(model, RescaleRule(net, reference.values).run(normalised(model, leaf)), targets)
             (multipliers,) = torch.autograd.grad(after.sum(), leaf)
         return multipliers * (images[part] - references[part]), after.detach() - before
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.attributions.explained import Explained, Explanation
-from audit.attributions.gradients import output_gradient
+from audit.core.registry import attribution
+from audit.core.seeding import Generators
+from audit.core.types import Images, Logits
+from audit.explanation.gradients import output_gradient
+from audit.explanation.spec import Attribution, ExplanationSpec
+from audit.masking.queue import evaluate
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import evaluate
-from audit.registry import attribution
-from audit.seeding import Generators
-from audit.types import Images, Logits
 
 
 @attribution(reference="arXiv:1906.10670", needs="gradients", signed=True, baseline=0.0, references=True)
 def expected_gradients(
-    model: ModelUnderTest, images: Images, explained: Explained, *, samples: int = 128
-) -> Explanation:
+    model: ModelUnderTest, images: Images, explained: ExplanationSpec, *, samples: int = 128
+) -> Attribution:
     """The mean over references and places on the line to them of gradient x (image - reference).
 
-    References are `Explained.references`, or the baseline alone when there are none. Each is visited equally often, in
-    an order of the image's own, and the places are stratified: at equal cost closer to the integral than independent
-    draws, as of `shap.GradientExplainer`. Quality:
+    References are `ExplanationSpec.references`, or the baseline alone when there are none. Each is visited equally
+    often, in an order of the image's own, and the places are stratified: at equal cost closer to the integral than
+    independent draws, as of `shap.GradientExplainer`. Quality:
     `completeness_residual`, from the mean output on the references used. Units: output.
     """
     references = explained.baseline[:, None] if explained.references is None else explained.references[None]
@@ -38,7 +38,7 @@ def expected_gradients(
         gradient = output_gradient(model, inputs.flatten(0, 1), explained.select(row.repeat_interleave(which.shape[1])))
         total += (gradient.view_as(inputs) * difference).sum(1)
     attributions = total / samples
-    return Explanation(attributions, {"completeness_residual": _residual(model, images, explained, attributions)})
+    return Attribution(attributions, {"completeness_residual": _residual(model, images, explained, attributions)})
 
 
 def _stratified(generators: Generators, count: int, samples: int) -> tuple[Tensor, Tensor]:
@@ -53,7 +53,7 @@ def _stratified(generators: Generators, count: int, samples: int) -> tuple[Tenso
     return chosen, (visit + offset / strata) / visits
 
 
-def _residual(model: ModelUnderTest, images: Images, explained: Explained, attributions: Images) -> Tensor:
+def _residual(model: ModelUnderTest, images: Images, explained: ExplanationSpec, attributions: Images) -> Tensor:
     gap = _score(model, images, explained)
     if explained.references is None:
         gap = gap - _score(model, explained.baseline, explained)
@@ -62,14 +62,14 @@ def _residual(model: ModelUnderTest, images: Images, explained: Explained, attri
     return (attributions.flatten(1).sum(1) - gap).abs()
 
 
-def _score(model: ModelUnderTest, images: Images, explained: Explained) -> Tensor:
+def _score(model: ModelUnderTest, images: Images, explained: ExplanationSpec) -> Tensor:
     def judge(logits: Logits, part: slice) -> Tensor:
         return explained.part(part).score(logits)
 
     return evaluate(model, len(images), lambda part: images[part], judge)
 
 
-def _mean_output(model: ModelUnderTest, references: Images, explained: Explained) -> Tensor:
+def _mean_output(model: ModelUnderTest, references: Images, explained: ExplanationSpec) -> Tensor:
     """The mean output of each image's target over the references, (N,), from one forward of each."""
     logits = evaluate(model, len(references), lambda part: references[part], lambda found, _: found)
     columns = [explained.score(row.expand(len(explained.targets), -1).contiguous()) for row in logits]

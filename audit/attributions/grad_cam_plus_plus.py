@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from audit.attributions.cam import activation_map
-from audit.attributions.explained import Explained, Explanation
+from audit.core.registry import attribution
+from audit.core.types import Images
+from audit.explanation.activation_map import activation_map
+from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attribution
-from audit.types import Images
 
 
 @attribution(reference="arXiv:1710.11063", needs="spatial layer", signed=False, version="2")
 def grad_cam_plus_plus(
-    model: ModelUnderTest, images: Images, explained: Explained, *, layer: str | None = None
-) -> Explanation:
+    model: ModelUnderTest, images: Images, explained: ExplanationSpec, *, layer: str | None = None
+) -> Attribution:
     """Channels weighted by their positive gradients, each place by the paper's closed form; positive part, enlarged.
 
     `layer` names another than the last convolution. (N, 1, H, W), never negative; all zero: "no positive evidence".
     """
-    return activation_map(model, images, explained, layer, plus_plus)
+    return activation_map(model, images, explained, layer, grad_cam_pp_weights)
 
 
-def plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
+def grad_cam_pp_weights(activations: Tensor, gradients: Tensor) -> Tensor:
     """The paper's equations 19 and 20, for an output taken through exp, whose common factor drops out.
 
     The paper's activations are rectified; a layer read before its ReLU is, too: negative sums would turn the weights.

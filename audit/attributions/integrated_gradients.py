@@ -5,23 +5,23 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from audit.attributions.explained import Explained, Explanation
-from audit.attributions.straight_line import walk
+from audit.core.registry import attribution
+from audit.core.types import Images
+from audit.explanation.path_integral import integrate_gradients
+from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attribution
-from audit.types import Images
 
 
 @attribution(reference="arXiv:1703.01365", needs="gradients", signed=True, baseline=0.0, version="2")
 def integrated_gradients(
     model: ModelUnderTest,
     images: Images,
-    explained: Explained,
+    explained: ExplanationSpec,
     *,
     steps: int = 32,
     max_steps: int = 256,
     tolerance: float = 0.01,
-) -> Explanation:
+) -> Attribution:
     """The gradient averaged along the line from the baseline, times the difference to it.
 
     Attributions sum to output(image) - output(baseline) (completeness). The line begins as `steps` equal stretches;
@@ -31,7 +31,7 @@ def integrated_gradients(
     (relative), `path_error` (the misses of all stretches, signs aside, relative), `steps`, `closed` (1 where it did
     within `max_steps`). Units: output.
     """
-    means, lines = walk(model, images, explained, steps=steps, most=max_steps, tolerance=tolerance)
+    means, lines = integrate_gradients(model, images, explained, steps=steps, most=max_steps, tolerance=tolerance)
     attributions = means * (images - explained.baseline)
     gap = torch.tensor([line.gap for line in lines], device=images.device, dtype=torch.float64)
     scale = gap.abs().clamp(min=1e-6)
@@ -44,4 +44,4 @@ def integrated_gradients(
         "steps": torch.tensor([float(line.stretches) for line in lines], device=images.device),
         "closed": torch.tensor([float(line.closes(tolerance)) for line in lines], device=images.device),
     }
-    return Explanation(attributions, {name: value.float() for name, value in quality.items()})
+    return Attribution(attributions, {name: value.float() for name, value in quality.items()})

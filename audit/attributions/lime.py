@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.attributions.explained import Explained, Explanation
-from audit.attributions.local_linear import fit, proximity
-from audit.attributions.segmentation import paint
-from audit.attributions.sharing import exchanged, scores_of
+from audit.core.registry import attribution
+from audit.core.types import Images
+from audit.explanation.shared_samples import reuse_samples, scores_of
+from audit.explanation.spec import Attribution, ExplanationSpec
+from audit.explanation.weighted_ridge import lime_kernel_weights, weighted_ridge
+from audit.masking.queue import MaskQueue
+from audit.masking.segmentation import segments_to_pixels
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue
-from audit.registry import attribution
-from audit.types import Images
 
 
 @attribution(
@@ -22,13 +22,13 @@ from audit.types import Images
 def lime(
     model: ModelUnderTest,
     images: Images,
-    explained: Explained,
+    explained: ExplanationSpec,
     *,
     samples: int = 1000,
     kernel_width: float = 0.25,
     features: int | None = None,
     replay: int | None = None,
-) -> Explanation:
+) -> Attribution:
     """Coefficients of a ridge regression of the output on which segments are shown, near the whole image.
 
     `samples` masks an image (the first shows everything); `kernel_width` of the proximity kernel on the cosine
@@ -43,7 +43,7 @@ def lime(
     ]
     outputs = scores_of(queue, drawn)
     fits = [
-        fit(masks, output, proximity(masks, kernel_width), features)
+        weighted_ridge(masks, output, lime_kernel_weights(masks, kernel_width), features)
         for masks, output in zip(drawn, outputs, strict=True)
     ]
     quality = {
@@ -51,13 +51,13 @@ def lime(
         "intercept": torch.tensor([one.intercept for one in fits], device="cpu"),
         "local_output": torch.tensor([one.at_image for one in fits], device="cpu"),
     }
-    return Explanation(paint([one.coefficients for one in fits], queue.segments), quality)
+    return Attribution(segments_to_pixels([one.coefficients for one in fits], queue.segments), quality)
 
 
-def _drawn(explained: Explained, queue: MaskQueue, row: int, samples: int) -> Tensor:
+def _drawn(explained: ExplanationSpec, queue: MaskQueue, row: int, samples: int) -> Tensor:
     generator = explained.generators.select(torch.tensor([row], device=explained.targets.device))
     masks = generator.integers(2, samples, queue.sizes[row])[0].bool().cpu()
-    return _whole_first(exchanged(queue, row, masks, generator.fork(0)))
+    return _whole_first(reuse_samples(queue, row, masks, generator.fork(0)))
 
 
 def _replayed(seed: int, samples: int, size: int) -> Tensor:

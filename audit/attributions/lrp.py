@@ -5,22 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.attributions.explained import Explained, Explanation
-from audit.attributions.preflight import refuse_unless, rewritten
-from audit.attributions.relevance import MIXING, PASSING, ROUTING, WEIGHTED, trace_back
-from audit.attributions.replay import normalised, target_logits
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.core.registry import attribution
+from audit.core.types import Images
+from audit.explanation.fx_interpreters import normalised, target_logits
+from audit.explanation.fx_rewrite import check_supported_layers, with_module_activations
+from audit.explanation.lrp_rules import MIXING, PASSING, ROUTING, WEIGHTED, propagate_relevance
+from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attribution
-from audit.types import Images
 
 LOST = 0.01
 """More than this share of the logit unaccounted for, and the map is refused."""
 
 
 @attribution(reference="doi:10.1371/journal.pone.0130140", needs="gradients", signed=True)
-def lrp(model: ModelUnderTest, images: Images, explained: Explained, *, gamma: float = 0.25) -> Explanation:
+def lrp(model: ModelUnderTest, images: Images, explained: ExplanationSpec, *, gamma: float = 0.25) -> Attribution:
     """The logit divided backwards among what made it up: epsilon rule for dense layers, `gamma` for convolutions.
 
     Pixels and biases together hold the whole logit; quality `conservation_error` is the share they miss and
@@ -31,8 +31,8 @@ def lrp(model: ModelUnderTest, images: Images, explained: Explained, *, gamma: f
 
     if explained.output != "logit" or model.output_kind != "logits":
         raise NotApplicable("LRP divides a logit; explain the logit of a model that gives logits.")
-    net = rewritten(fuse(rewritten(model.net)))
-    refuse_unless(net, (*PASSING, *ROUTING, *WEIGHTED, *MIXING), "LRP")
+    net = with_module_activations(fuse(with_module_activations(model.net)))
+    check_supported_layers(net, (*PASSING, *ROUTING, *WEIGHTED, *MIXING), "LRP")
 
     def one(part: slice) -> tuple[Tensor, Tensor, Tensor]:
         targets = explained.targets[part]
@@ -44,7 +44,7 @@ def lrp(model: ModelUnderTest, images: Images, explained: Explained, *, gamma: f
             logits.append(target_logits(model, outputs, targets))
             return outputs * chosen
 
-        found = trace_back(net, normalised(model, images[part]), start, gamma)
+        found = propagate_relevance(net, normalised(model, images[part]), start, gamma)
         model.module.meter.backwards += len(targets)
         return found.at_input, found.in_biases, logits[0]
 
@@ -55,4 +55,4 @@ def lrp(model: ModelUnderTest, images: Images, explained: Explained, *, gamma: f
             f"LRP does not conserve relevance on this model: up to {float(error.max()):.0%} of the logit is "
             "unaccounted for, so its map would not explain it."
         )
-    return Explanation(maps, {"conservation_error": error, "bias_share": biases / logits})
+    return Attribution(maps, {"conservation_error": error, "bias_share": biases / logits})

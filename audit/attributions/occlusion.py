@@ -7,25 +7,25 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from audit.attributions.explained import Explained, Explanation
-from audit.attributions.segmentation import paint
-from audit.attributions.sharing import scores_of
+from audit.core.registry import attribution
+from audit.core.types import Images, Logits
+from audit.explanation.shared_samples import scores_of
+from audit.explanation.spec import Attribution, ExplanationSpec
+from audit.masking.queue import MaskQueue, evaluate_masked
+from audit.masking.segmentation import segments_to_pixels
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue, evaluate_masked
-from audit.registry import attribution
-from audit.types import Images, Logits
 
 
 @attribution(reference="arXiv:1311.2901", needs="scores", signed=True, baseline="mean")
 def occlusion(
     model: ModelUnderTest,
     images: Images,
-    explained: Explained,
+    explained: ExplanationSpec,
     *,
     window: int | None = None,
     stride: int | None = None,
     over: Literal["windows", "segments"] = "windows",
-) -> Explanation:
+) -> Attribution:
     """The drop of the output when a square window shows the baseline, averaged over the windows over each pixel.
 
     `window` in pixels, a seventh of the shorter side by default; `stride` half of it. `over` segments, each of
@@ -52,14 +52,14 @@ def occlusion(
     drops = outputs[:, :1] - outputs[:, 1:]
     maps = drops @ covers.to(drops.dtype) / covers.sum(0)
     facts = {"window": window, "stride": stride}
-    return Explanation(maps.view(len(images), 1, height, width), facts=facts)
+    return Attribution(maps.view(len(images), 1, height, width), facts=facts)
 
 
-def _over_segments(queue: MaskQueue) -> Explanation:
+def _over_segments(queue: MaskQueue) -> Attribution:
     """Row 0 of an image's masks shows everything, row k all but segment k - 1."""
     masks = [torch.cat([torch.ones(1, n, device="cpu"), 1 - torch.eye(n, device="cpu")]).bool() for n in queue.sizes]
     drops = [outputs[0] - outputs[1:] for outputs in scores_of(queue, masks)]
-    return Explanation(paint(drops, queue.segments))
+    return Attribution(segments_to_pixels(drops, queue.segments))
 
 
 def windows(height: int, width: int, window: int, stride: int) -> Tensor:

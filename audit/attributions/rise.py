@@ -10,27 +10,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from audit.attributions.explained import Explained, Explanation
-from audit.attributions.segmentation import paint
-from audit.attributions.sharing import exchanged, scores_of
+from audit.core.registry import attribution
+from audit.core.seeding import Generators
+from audit.core.types import Images, Logits
+from audit.explanation.shared_samples import reuse_samples, scores_of
+from audit.explanation.spec import Attribution, ExplanationSpec
+from audit.masking.queue import BufferPool, MaskQueue, evaluate
+from audit.masking.segmentation import segments_to_pixels
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue, Pages, evaluate
-from audit.registry import attribution
-from audit.seeding import Generators
-from audit.types import Images, Logits
 
 
 @attribution(reference="arXiv:1806.07421", needs="scores", signed=True, baseline="mean", version="3")
 def rise(
     model: ModelUnderTest,
     images: Images,
-    explained: Explained,
+    explained: ExplanationSpec,
     *,
     samples: int = 1000,
     cells: int = 7,
     shown: float = 0.5,
     over: Literal["grid", "segments"] = "grid",
-) -> Explanation:
+) -> Attribution:
     """The mean output under random soft masks, weighted by how far they show each pixel, minus the plain mean.
 
     Masks are `cells` x `cells` grids of bits (1 with probability `shown`), enlarged bilinearly with a random shift and
@@ -40,27 +40,27 @@ def rise(
     """
     if over == "segments":
         return _over_segments(explained.masks(model, images), explained, samples, shown)
-    size, pages, maps = (images.shape[2], images.shape[3]), Pages(), []
+    size, pages, maps = (images.shape[2], images.shape[3]), BufferPool(), []
     for row in range(len(images)):
         own = explained.part(slice(row, row + 1))
         drawn = _draw(own.generators, samples, size, cells, shown)
         maps.append(_one(model, images[row], own, drawn, pages))
-    return Explanation(torch.stack(maps)[:, None].float())
+    return Attribution(torch.stack(maps)[:, None].float())
 
 
-def _over_segments(queue: MaskQueue, explained: Explained, samples: int, shown: float) -> Explanation:
+def _over_segments(queue: MaskQueue, explained: ExplanationSpec, samples: int, shown: float) -> Attribution:
     drawn = [_hard_masks(explained.generators, queue, row, samples, shown) for row in range(len(queue.images))]
     values = [
         outputs @ masks.double() / masks.sum(0).clamp(min=1) - outputs.mean()
         for masks, outputs in zip(drawn, scores_of(queue, drawn), strict=True)
     ]
-    return Explanation(paint(values, queue.segments))
+    return Attribution(segments_to_pixels(values, queue.segments))
 
 
 def _hard_masks(generators: Generators, queue: MaskQueue, row: int, samples: int, shown: float) -> Tensor:
     generator = Generators(generators.keys[row : row + 1])
     drawn = generator.fork(0).uniform(samples, queue.sizes[row])[0].cpu() < shown
-    return exchanged(queue, row, drawn, generator.fork(1))
+    return reuse_samples(queue, row, drawn, generator.fork(1))
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ class _SoftMasks:
         return tall @ parts.reshape(-1, downs * corners, acrosses * corners) @ wide
 
 
-def _one(model: ModelUnderTest, image: Tensor, explained: Explained, drawn: _SoftMasks, pages: Pages) -> Tensor:
+def _one(
+    model: ModelUnderTest, image: Tensor, explained: ExplanationSpec, drawn: _SoftMasks, pages: BufferPool
+) -> Tensor:
     """One image's map, float64 (H, W)."""
     count = len(drawn.grids)
 

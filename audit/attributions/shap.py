@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from audit.attributions.explained import Explained, Explanation
-from audit.attributions.segmentation import paint
-from audit.attributions.shapley_exact import MOST_SEGMENTS, exact_shapley
-from audit.attributions.shapley_kernel import kernel_shapley
-from audit.attributions.shapley_partition import partition_shapley
+from audit.core.registry import attribution
+from audit.core.types import Images
+from audit.explanation.shapley_exact import MOST_SEGMENTS, exact_shapley
+from audit.explanation.shapley_kernel import kernel_shapley
+from audit.explanation.shapley_partition import partition_shapley
+from audit.explanation.spec import Attribution, ExplanationSpec
+from audit.masking.segmentation import segments_to_pixels
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attribution
-from audit.types import Images
 
 
 @attribution(
@@ -29,11 +29,11 @@ from audit.types import Images
 def shap(
     model: ModelUnderTest,
     images: Images,
-    explained: Explained,
+    explained: ExplanationSpec,
     *,
     algorithm: Literal["auto", "exact", "kernel", "partition"] = "auto",
     samples: int = 1024,
-) -> Explanation:
+) -> Attribution:
     """Shapley values of the segments: each one's fair share of output(image) - output(baseline).
 
     `auto` enumerates images of up to 12 segments (2^n masks, exact) and samples the kernel above (arXiv:2410.01917),
@@ -61,9 +61,9 @@ def shap(
         "efficiency_residual": torch.tensor(residuals, device="cpu"),
         "standard_error": torch.stack([error.mean() for error in errors]),
     }
-    return Explanation(
-        paint(values, queue.segments),
+    return Attribution(
+        segments_to_pixels(values, queue.segments),
         quality,
         {"algorithm": algorithm},
-        {"standard_error": paint(errors, queue.segments)},
+        {"standard_error": segments_to_pixels(errors, queue.segments)},
     )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from audit.attributions.explained import Explained, Explanation
-from audit.attributions.gradients import mean_over_samples
+from audit.core.registry import attribution
+from audit.core.types import Images
+from audit.explanation.gradients import mean_over_samples
+from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.models.under_test import ModelUnderTest
-from audit.registry import attribution
-from audit.types import Images
 
 
 @attribution(reference="arXiv:1706.03825", needs="gradients", signed=True)
 def smooth_grad(
-    model: ModelUnderTest, images: Images, explained: Explained, *, samples: int = 32, noise: float = 0.15
-) -> Explanation:
+    model: ModelUnderTest, images: Images, explained: ExplanationSpec, *, samples: int = 32, noise: float = 0.15
+) -> Attribution:
     """The mean gradient over `samples` copies with Gaussian noise of `noise` times the image's own range.
 
     Copies come in pairs with opposite noise, which halves the variance for nothing. Units: output a pixel range.
@@ -27,4 +27,4 @@ def smooth_grad(
         return images + scale * (drawn if sample % 2 == 0 else -drawn)
 
     with torch.no_grad():
-        return Explanation(mean_over_samples(model, images, explained, samples, noisy))
+        return Attribution(mean_over_samples(model, images, explained, samples, noisy))

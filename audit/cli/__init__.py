@@ -6,7 +6,7 @@ from __future__ import annotations
 def main() -> None:
     """Run the command line."""
     from audit.cli.app import app
-    from audit.cli.memory import keep_freed_memory
+    from audit.cli.memory import tune_malloc
 
-    keep_freed_memory()
+    tune_malloc()
     app(prog_name="audit")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def check(
@@ -31,16 +31,16 @@ def check(
 
       audit check audit-run --policy policy.toml --junit junit.xml --sarif audit.sarif
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from rich.markup import escape
 
-        from audit.checks.policy import load_policy
         from audit.cli.documents import document_path
         from audit.report.document import read_document
         from audit.report.gate import gate
         from audit.report.junit import render_junit
+        from audit.report.policy import load_policy
         from audit.report.sarif import render_sarif
-        from audit.store import write_atomically
+        from audit.storage.store import write_atomically
 
         rules, text = load_policy(policy) if policy else (None, "")
         document = read_document(document_path(run))

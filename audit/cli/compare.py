@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def compare(
@@ -32,15 +32,15 @@ def compare(
 
       audit compare main branch --fail-on-regression --json
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from rich.markup import escape
         from rich.table import Table
 
         from audit.cli.documents import document_path
-        from audit.report.compare import compare_documents
         from audit.report.document import read_document
         from audit.report.html import render_comparison
-        from audit.store import write_atomically
+        from audit.report.run_comparison import compare_documents
+        from audit.storage.store import write_atomically
 
         first, second = (read_document(document_path(run)) for run in (before, after))
         found = compare_documents(first, second, names=(before.name, after.name))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def compress(
@@ -78,11 +78,11 @@ def compress(
 
       audit compress --data folder:photos --model large.safetensors --method distill --student cnn-32 --epochs 20
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.cli.jobs import Job, carry_out
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+        from audit.cli.run_command import RunRequest, run_and_report
         from audit.config import load_config
 
-        flags = flag.subject(
+        flags = flag.data_and_model_overrides(
             data=data,
             model=model,
             architecture=architecture,
@@ -106,11 +106,11 @@ def compress(
             "compression.epochs": epochs,
             "compression.batch_size": batch_size,
             "compression.learning_rate": learning_rate,
-            "compression.time_budget": flag.seconds(time_budget, "--time-budget"),
+            "compression.time_budget": flag.parse_duration(time_budget, "--time-budget"),
             "robustness.norm": norm,
             "robustness.eps": eps,
         }
         chosen = load_config(config, preset=preset, overrides=flag.overrides(flags, settings))
-        outcome = carry_out(Job(chosen, out), voice)
+        outcome = run_and_report(RunRequest(chosen, out), voice)
         outcome.folder.publish("compressed")
         voice.say(f"Compressed weights: {outcome.folder.published}")

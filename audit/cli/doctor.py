@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audit.cli import options as flag
-from audit.cli.voice import Voice, speaking
+from audit.cli.terminal import Terminal, command_context
 
 if TYPE_CHECKING:
-    from audit.job.doctor import Examined
-    from audit.job.model_doctor import ModelExamination
+    from audit.runs.doctor import Diagnostic
+    from audit.runs.model_diagnostics import ModelDiagnostics
 
 MARKS = {True: "[green]ok[/]     ", False: "[red]{bad}[/]", None: "[dim]{so_so}[/] "}
 
@@ -50,22 +50,22 @@ def doctor(
 
       audit doctor --model net.pt --architecture cnn-28 --data folder:photos
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         import typer
 
         if model is None and data is None and config is None:
-            from audit.job.doctor import examine
+            from audit.runs.doctor import diagnose_machine
 
-            machine = examine(device or "auto", out)
+            machine = diagnose_machine(device or "auto", out)
             voice.give({"examined": [vars(one) for one in machine]}, lambda: _show(machine, voice, "missing", "absent"))
             if any(one.fine is False for one in machine):
                 raise typer.Exit(5)
             return
 
         from audit.config import load_config
-        from audit.job.model_doctor import examine_model
+        from audit.runs.model_diagnostics import diagnose_model
 
-        flags = flag.subject(
+        flags = flag.data_and_model_overrides(
             data=data,
             model=model,
             architecture=architecture,
@@ -80,13 +80,13 @@ def doctor(
             seed=seed,
             device=device,
         )
-        found = examine_model(load_config(config, overrides=flag.overrides(flags)))
+        found = diagnose_model(load_config(config, overrides=flag.overrides(flags)))
         voice.give(_as_document(found), lambda: _show_model(found, voice))
         if any(one.fine is False for one in found.examined):
             raise typer.Exit(1)
 
 
-def _show(examined: tuple[Examined, ...], voice: Voice, bad: str, so_so: str) -> None:
+def _show(examined: tuple[Diagnostic, ...], voice: Terminal, bad: str, so_so: str) -> None:
     from rich.markup import escape
 
     for one in examined:
@@ -94,7 +94,7 @@ def _show(examined: tuple[Examined, ...], voice: Voice, bad: str, so_so: str) ->
         voice.out.print(f"{mark}  [bold]{one.what}[/]  {escape(one.found)}", soft_wrap=True)
 
 
-def _show_model(found: ModelExamination, voice: Voice) -> None:
+def _show_model(found: ModelDiagnostics, voice: Terminal) -> None:
     from rich.markup import escape
 
     _show(found.examined, voice, "doubt  ", "note  ")
@@ -104,7 +104,7 @@ def _show_model(found: ModelExamination, voice: Voice) -> None:
         voice.out.print(f"  {share}  {escape(fit.preparation)}", soft_wrap=True)
 
 
-def _as_document(found: ModelExamination) -> dict[str, object]:
+def _as_document(found: ModelDiagnostics) -> dict[str, object]:
     return {
         "examined": [vars(one) for one in found.examined],
         "images": found.n,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def harden(
@@ -56,11 +56,11 @@ def harden(
 
       audit harden --data cifar10:data --architecture cnn-32 --model net.safetensors --recipe pgd --eps 8/255
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.cli.jobs import Job, carry_out
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+        from audit.cli.run_command import RunRequest, run_and_report
         from audit.config import load_config
 
-        flags = flag.subject(
+        flags = flag.data_and_model_overrides(
             data=data,
             model=model,
             architecture=architecture,
@@ -80,7 +80,7 @@ def harden(
             "hardening.epochs": epochs,
             "hardening.batch_size": batch_size,
             "hardening.learning_rate": learning_rate,
-            "hardening.time_budget": flag.seconds(time_budget, "--time-budget"),
+            "hardening.time_budget": flag.parse_duration(time_budget, "--time-budget"),
             "training.workers": workers,
             "hardening.workers": workers,
             "training.tensorboard": tensorboard,
@@ -89,8 +89,8 @@ def harden(
             "robustness.norm": norm,
             "robustness.eps": eps,
         }
-        outcome = carry_out(
-            Job(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out), voice
+        outcome = run_and_report(
+            RunRequest(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out), voice
         )
         outcome.folder.publish("hardened")
         voice.say(f"Hardened weights: {outcome.folder.published}")

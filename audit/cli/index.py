@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def index(
@@ -33,13 +33,13 @@ def index(
 
       audit index runs --html public/index.html --lang zh
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from importlib.metadata import version
 
         from audit.report.history import history, links
         from audit.report.html import render_history
         from audit.report.locale import load_locale
-        from audit.store import write_atomically
+        from audit.storage.store import write_atomically
 
         load_locale(language)
         found, target = history(folder), html or folder / "index.html"

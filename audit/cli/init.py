@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def init(
@@ -35,10 +35,10 @@ def init(
 
       audit init audit-run --out .
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.config.template import configuration_template
-        from audit.errors import UsageError
-        from audit.store import write_atomically
+        from audit.core.errors import UsageError
+        from audit.storage.store import write_atomically
 
         texts: dict[Path, str] = {}
         if run is None or not (out / "audit.toml").exists():

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from audit.cli.voice import Voice
+from audit.cli.terminal import Terminal
 
 
 @contextmanager
-def graceful_interrupts(voice: Voice) -> Iterator[Callable[[], bool]]:
+def graceful_interrupts(voice: Terminal) -> Iterator[Callable[[], bool]]:
     """Yields `stopping()`, true after the first SIGINT or SIGTERM; the second raises KeyboardInterrupt."""
     asked = False
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 if TYPE_CHECKING:
     from audit.report.history import RunRow
@@ -35,7 +35,7 @@ def list_runs(
 
       audit list runs --last 20 --json
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from dataclasses import asdict
 
         from audit.report.history import history
@@ -61,7 +61,7 @@ def _lines(rows: Sequence[RunRow]) -> list[str]:
 
 
 def _cells(row: RunRow) -> tuple[str, ...]:
-    from audit.report.text import visible
+    from audit.report.sanitise import visible
 
     if row.problem:
         return (row.begun[:16], "unreadable", "", "", "", "", "", visible(row.path))

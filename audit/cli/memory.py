@@ -9,7 +9,7 @@ _LARGEST_KEPT = 1 << 30
 """Bytes. A single block above this is rare, and goes back to the system when it is freed."""
 
 
-def keep_freed_memory() -> bool:
+def tune_malloc() -> bool:
     """Let malloc reuse large freed blocks instead of returning them; whether this C library can.
 
     Left alone, glibc gives every block above 32 MB back at once, and the kernel clears its pages again for the next

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def methods(
@@ -27,17 +27,17 @@ def methods(
 
       audit methods attack --json
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from rich.markup import escape
         from rich.table import Table
 
-        from audit.errors import unknown_name
-        from audit.registry import ROOMS, Method
-        from audit.registry import methods as registered
+        from audit.core.errors import unknown_name
+        from audit.core.registry import PACKAGES, Method
+        from audit.core.registry import methods as registered
 
-        if kind is not None and kind not in ROOMS:
-            raise unknown_name("kind of method", kind, ROOMS)
-        found: list[Method] = [one for room in ROOMS if kind in (None, room) for one in registered(room)]
+        if kind is not None and kind not in PACKAGES:
+            raise unknown_name("kind of method", kind, PACKAGES)
+        found: list[Method] = [one for room in PACKAGES if kind in (None, room) for one in registered(room)]
         rows: list[dict[str, Any]] = [
             {
                 "kind": one.kind,

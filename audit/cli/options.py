@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audit.errors import UsageError
+from audit.core.errors import UsageError
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel="Output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.", rich_help_panel="Output")]
@@ -139,7 +139,7 @@ def overrides(flags: Mapping[str, Any], settings: Sequence[str] | None = None) -
     return nested
 
 
-def subject(
+def data_and_model_overrides(
     *,
     data: str | None,
     model: str | None = None,
@@ -165,15 +165,15 @@ def subject(
         "data.strict": strict,
         "model.weights": model,
         "model.architecture": architecture,
-        "model.mean": numbers(mean, "--mean"),
-        "model.std": numbers(std, "--std"),
+        "model.mean": parse_floats(mean, "--mean"),
+        "model.std": parse_floats(std, "--std"),
         "model.trust": [{"path": str(path)} for path in trust] if trust else None,
         "seed": seed,
         "device": device,
     }
 
 
-def measured(
+def evaluation_overrides(
     *,
     norm: str | None,
     eps: str | None,
@@ -185,7 +185,7 @@ def measured(
     images: bool | None,
 ) -> dict[str, Any]:
     """The flags that say what is measured, by configuration key. Raises UsageError for an unknown detail."""
-    from audit.report.detail import settings_of
+    from audit.report.gallery_size import settings_of
 
     return {
         "robustness.norm": norm,
@@ -200,7 +200,7 @@ def measured(
     }
 
 
-def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
+def parse_floats(text: str | None, flag: str) -> tuple[float, ...] | None:
     """Comma-separated numbers. Raises UsageError."""
     if text is None:
         return None
@@ -210,7 +210,7 @@ def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
         raise UsageError(f"{flag} {text!r} is not a number or numbers with commas, as in {flag} 0.5,0.5,0.5.") from None
 
 
-def seconds(text: str | None, flag: str) -> float | None:
+def parse_duration(text: str | None, flag: str) -> float | None:
     """A duration written as 90, 90s, 12m or 1.5h, in seconds. Raises UsageError."""
     if text is None:
         return None

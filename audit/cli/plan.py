@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 if TYPE_CHECKING:
     from audit.config import RunConfig
-    from audit.job.pace import Pace
-    from audit.planning import Fit, Forecast
+    from audit.planning import BudgetFit, CostEstimate
+    from audit.runs.throughput import Throughput
 
 
 def plan(
@@ -66,19 +66,19 @@ def plan(
 
       audit plan --model net.safetensors --data folder:photos --within 20m
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from rich.markup import escape
         from rich.table import Table
 
         from audit.config import load_config
-        from audit.job.folder import RunFolder
-        from audit.job.pace import pace_of
-        from audit.job.prepare import prepare
-        from audit.planning import fit, forecast, make_plan, most_passes
+        from audit.planning import build_plan, estimate_cost, max_passes, scale_to_budget
+        from audit.runs.folder import RunFolder
+        from audit.runs.setup import set_up
+        from audit.runs.throughput import measure_throughput
 
-        limit = flag.seconds(within, "--within")
+        limit = flag.parse_duration(within, "--within")
 
-        flags = flag.subject(
+        flags = flag.data_and_model_overrides(
             data=data,
             model=model,
             architecture=architecture,
@@ -92,7 +92,7 @@ def plan(
             strict=strict,
             seed=seed,
             device=device,
-        ) | flag.measured(
+        ) | flag.evaluation_overrides(
             norm=norm,
             eps=eps,
             battery=battery,
@@ -103,8 +103,8 @@ def plan(
             images=images,
         )
         chosen = load_config(config, preset=preset, overrides=flag.overrides(flags, settings))
-        prepared, store = prepare(chosen), RunFolder(out).store
-        tasks = make_plan(prepared.config, prepared.subject).tasks
+        prepared, store = set_up(chosen), RunFolder(out).store
+        tasks = build_plan(prepared.config, prepared.subject).tasks
         rows: list[dict[str, Any]] = [
             {
                 "wave": task.wave,
@@ -113,22 +113,22 @@ def plan(
                 "model": task.role,
                 "split": task.examples.split,
                 "examples": len(task.examples),
-                "passes": None if (most := most_passes(task, prepared.subject)) is None else asdict(most),
+                "passes": None if (most := max_passes(task, prepared.subject)) is None else asdict(most),
                 "stored": store.has(task.cell.key),
                 "key": task.cell.key,
             }
             for task in tasks
         ]
-        pace = pace_of(prepared)
+        pace = measure_throughput(prepared)
 
-        def missing(config: RunConfig) -> Forecast:
-            planned = make_plan(config, prepared.subject).tasks
-            return forecast([task for task in planned if not store.has(task.cell.key)], prepared.subject)
+        def missing(config: RunConfig) -> CostEstimate:
+            planned = build_plan(config, prepared.subject).tasks
+            return estimate_cost([task for task in planned if not store.has(task.cell.key)], prepared.subject)
 
         costs = missing(prepared.config)
         fitted = None
         if limit is not None:
-            fitted = fit(prepared.config, lambda config: pace.seconds(missing(config).passes), limit)
+            fitted = scale_to_budget(prepared.config, lambda config: pace.seconds(missing(config).passes), limit)
 
         def show() -> None:
             table = Table("wave", "study", "method", "model", "examples", "passes", "stored", "key", box=None)
@@ -157,9 +157,9 @@ def plan(
         voice.give(found, show)
 
 
-def cost_lines(costs: Forecast, pace: Pace) -> list[str]:
+def cost_lines(costs: CostEstimate, pace: Throughput) -> list[str]:
     """What the cells that are not stored cost at most, then the dearest studies with the keys they follow."""
-    from audit.planning import CHEAPER
+    from audit.planning import COST_KEYS
 
     if not costs.by_study:
         return []
@@ -171,11 +171,11 @@ def cost_lines(costs: Forecast, pace: Pace) -> list[str]:
     ]
     dearest = sorted(costs.by_study, key=lambda study: -pace.seconds(costs.by_study[study]))[:3]
     for study in dearest:
-        lines.append(f"  {study}: {_duration(pace.seconds(costs.by_study[study]))}; cheaper by {CHEAPER[study]}")
+        lines.append(f"  {study}: {_duration(pace.seconds(costs.by_study[study]))}; cheaper by {COST_KEYS[study]}")
     return lines
 
 
-def fit_line(fitted: Fit, asked: str) -> str:
+def fit_line(fitted: BudgetFit, asked: str) -> str:
     """The flags that keep a run within the time asked for, or that none do."""
     flags = " ".join(f"--set {name}={number}" for name, number in fitted.counts.items())
     most = _duration(fitted.seconds)

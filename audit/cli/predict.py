@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import Voice, speaking
+from audit.cli.terminal import Terminal, command_context
 
 if TYPE_CHECKING:
-    from audit.job.predict import Prediction
+    from audit.runs.predict import Prediction
 
 
 def predict(
@@ -59,12 +59,12 @@ def predict(
 
       audit predict *.png --model net.pt --architecture cnn-32 --labels-map classes.txt --image-size 32 --explain lime
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.config import load_config
-        from audit.job.predict import load_for_prediction, preparation_of, write_explanations
-        from audit.job.predict import predict as predict_pictures
+        from audit.runs.predict import load_for_prediction, preparation_of, write_explanations
+        from audit.runs.predict import predict as predict_pictures
 
-        flags = flag.subject(
+        flags = flag.data_and_model_overrides(
             data=None,
             model=model,
             architecture=architecture,
@@ -93,7 +93,7 @@ def _row(one: Prediction, place: Path | None) -> dict[str, Any]:
     return {"image": one.name, "top": top, "explanation": explanation if one.method else None}
 
 
-def _show(found: Sequence[Prediction], written: Sequence[Path | None], voice: Voice) -> None:
+def _show(found: Sequence[Prediction], written: Sequence[Path | None], voice: Terminal) -> None:
     from rich.markup import escape
 
     for one, place in zip(found, written, strict=True):

@@ -7,15 +7,15 @@ from types import TracebackType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from audit.cli.voice import Voice
-from audit.evidence import Evidence
-from audit.plan import Task
+from audit.cli.terminal import Terminal
+from audit.core.evidence import Evidence
+from audit.planning.plan import Task
 
 
-class Watcher:
+class RichProgress:
     """Observes a run for a person. A context manager: the bar is cleared at the end."""
 
-    def __init__(self, voice: Voice) -> None:
+    def __init__(self, voice: Terminal) -> None:
         self.voice = voice
         self.total = 0
         self.done = 0
@@ -33,7 +33,7 @@ class Watcher:
         self.run = self.bar.add_task("audit", total=None)
         self.step = self.bar.add_task("", total=None, visible=False)
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> RichProgress:
         self.bar.start()
         return self
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def report(
@@ -37,14 +37,14 @@ def report(
 
       audit report --no-images --out public/report.html
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.cli.documents import document_path
-        from audit.report.compression import read_latencies
-        from audit.report.detail import at_detail, without_images
         from audit.report.document import read_document
         from audit.report.formats import chosen, render
+        from audit.report.gallery_size import at_detail, without_images
         from audit.report.locale import load_locale
-        from audit.store import write_atomically
+        from audit.storage.store import write_atomically
+        from audit.topics.compression.section import read_latencies
 
         load_locale(language)
         wanted = chosen(formats)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def run(
@@ -61,11 +61,11 @@ def run(
 
       audit run audit.toml --set explanations.examples=8 --gate
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.cli.jobs import Job, carry_out
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+        from audit.cli.run_command import RunRequest, run_and_report
         from audit.config import load_config
 
-        flags = flag.subject(
+        flags = flag.data_and_model_overrides(
             data=data,
             model=model,
             architecture=architecture,
@@ -79,7 +79,7 @@ def run(
             strict=strict,
             seed=seed,
             device=device,
-        ) | flag.measured(
+        ) | flag.evaluation_overrides(
             norm=norm,
             eps=eps,
             battery=battery,
@@ -89,6 +89,7 @@ def run(
             detail=detail,
             images=images,
         )
-        carry_out(
-            Job(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out, gate=gate), voice
+        run_and_report(
+            RunRequest(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out, gate=gate),
+            voice,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def schema(
@@ -20,7 +20,7 @@ def schema(
 
       audit schema > audit.schema.json
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.report.document import schema_json
 
         text = schema_json()

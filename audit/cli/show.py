@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit.cli import options as flag
-from audit.cli.voice import Voice, speaking
+from audit.cli.terminal import Terminal, command_context
 
 if TYPE_CHECKING:
     from audit.report.schema import AuditDocument, FindingPart
@@ -29,7 +29,7 @@ def show(
 
       audit show fashion --json
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.cli.documents import document_path
         from audit.report.document import read_document
         from audit.report.history import run_files
@@ -46,11 +46,11 @@ def show(
         voice.give(given, lambda: _print(document, files, voice))
 
 
-def _print(document: AuditDocument, files: list[tuple[str, int]], voice: Voice) -> None:
+def _print(document: AuditDocument, files: list[tuple[str, int]], voice: Terminal) -> None:
     from rich.markup import escape
 
     from audit.cli.verdicts import MARKS
-    from audit.report.text import visible
+    from audit.report.sanitise import visible
 
     def say(text: str) -> None:
         voice.out.print(text, soft_wrap=True)

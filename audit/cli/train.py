@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audit.cli import options as flag
-from audit.cli.voice import speaking
+from audit.cli.terminal import command_context
 
 
 def train(
@@ -65,11 +65,11 @@ def train(
 
       audit train --data folder:photos --image-size 224 --architecture torchvision:resnet18 --pretrained resnet18.pth
     """
-    with speaking(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.cli.jobs import Job, carry_out
+    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
+        from audit.cli.run_command import RunRequest, run_and_report
         from audit.config import load_config
 
-        flags = flag.subject(
+        flags = flag.data_and_model_overrides(
             data=data,
             architecture=architecture,
             mean=mean,
@@ -94,9 +94,11 @@ def train(
             "training.workers": workers,
             "training.tensorboard": tensorboard,
             "model.pretrained": pretrained,
-            "training.time_budget": flag.seconds(time_budget, "--time-budget"),
+            "training.time_budget": flag.parse_duration(time_budget, "--time-budget"),
             "robustness.norm": norm,
             "robustness.eps": eps,
             "hardening.enabled": False,
         }
-        carry_out(Job(load_config(config, overrides=flag.overrides(flags, settings)), out, scope="train"), voice)
+        run_and_report(
+            RunRequest(load_config(config, overrides=flag.overrides(flags, settings)), out, scope="train"), voice
+        )

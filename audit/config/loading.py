@@ -14,7 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from audit.config.sections import RunConfig
-from audit.errors import UsageError, unknown_name
+from audit.core.errors import UsageError, unknown_name
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {},

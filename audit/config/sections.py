@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from audit.errors import unknown_name
+from audit.core.errors import unknown_name
 
 Preset = Literal["quick", "standard", "full"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
 NormName = Literal["linf", "l2", "l1"]
 Precision = Literal["float32", "bfloat16"]
-Focus = Literal["accuracy", "robustness", "corruptions", "explanations"]
+Section = Literal["accuracy", "robustness", "corruptions", "explanations"]
 Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
 IMAGE_SIZES = range(8, 1025)
 """Heights and widths in pixels that images may be resized to."""
@@ -279,7 +279,7 @@ class RunConfig(_Section):
     preset: Preset = Field("quick", description="quick, standard or full: how much is measured")
     seed: int = Field(0, ge=0, description="root of every random draw: the same seed gives the same bytes")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one")
-    only: tuple[Focus, ...] = Field(
+    only: tuple[Section, ...] = Field(
         (), description="measure these parts alone: accuracy, robustness, corruptions, explanations"
     )
     data: DataConfig = DataConfig()

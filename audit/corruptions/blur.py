@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audit.core.registry import corruption
+from audit.core.seeding import Generators
+from audit.core.types import Images
 from audit.corruptions.filters import (
     convolve,
     gaussian_kernel,
@@ -18,9 +21,6 @@ from audit.corruptions.filters import (
     zoomed,
 )
 from audit.corruptions.strength import Strengths, pixel_scale
-from audit.registry import corruption
-from audit.seeding import Generators
-from audit.types import Images
 
 _PAPER = "arXiv:1903.12261"
 

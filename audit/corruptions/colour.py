@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.types import Images
+from audit.core.types import Images
 
 _LUMA = (0.299, 0.587, 0.114)
 

@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audit.core.errors import NotApplicable
+from audit.core.registry import corruption
+from audit.core.seeding import Generators
+from audit.core.types import Images
 from audit.corruptions.colour import saturated
 from audit.corruptions.filters import positions, smooth, warped
 from audit.corruptions.jpeg import jpeg
 from audit.corruptions.strength import Strengths, side
-from audit.errors import NotApplicable
-from audit.registry import corruption
-from audit.seeding import Generators
-from audit.types import Images
 
 _PAPER = "arXiv:1903.12261"
 

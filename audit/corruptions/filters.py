@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audit.types import Images
+from audit.core.types import Images
 
 _DIRECT = 81
 """Taps up to which a direct convolution is the faster one."""

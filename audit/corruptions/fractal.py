@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.seeding import Generators
-from audit.types import Images
+from audit.core.seeding import Generators
+from audit.core.types import Images
 
 
 def plasma(images: Images, decay: float, generators: Generators) -> Tensor:

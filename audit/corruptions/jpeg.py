@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audit.types import Images
+from audit.core.types import Images
 
 _LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audit.core.registry import corruption
+from audit.core.seeding import Generators
+from audit.core.types import Images
 from audit.corruptions.strength import Strengths
-from audit.registry import corruption
-from audit.seeding import Generators
-from audit.types import Images
 
 _PAPER = "arXiv:1903.12261"
 

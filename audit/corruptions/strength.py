@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from audit.errors import UsageError
-from audit.types import Images
+from audit.core.errors import UsageError
+from audit.core.types import Images
 
 T = TypeVar("T")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audit.core.registry import corruption
+from audit.core.seeding import Generators
+from audit.core.types import Images
 from audit.corruptions.colour import brightened, grey
 from audit.corruptions.filters import smooth, streaked, zoomed
 from audit.corruptions.fractal import plasma
 from audit.corruptions.strength import Strengths, pixel_scale
-from audit.registry import corruption
-from audit.seeding import Generators
-from audit.types import Images
 
 _PAPER = "arXiv:1903.12261"
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.core.errors import DataError
 from audit.data.dataset import Split
-from audit.errors import DataError
 
 Array = NDArray[Any]
 

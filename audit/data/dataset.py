@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audit.types import Batch
+from audit.core.types import Batch
 
 Fetch = Callable[[NDArray[np.int64]], NDArray[np.uint8] | NDArray[np.float32]]
 """`fetch(positions)` gives (M, C, H, W): uint8, or float32 in [0, 1]."""
@@ -53,12 +53,14 @@ class Split:
             labels=self.labels[chosen],
             ids=tuple(self.ids[i] for i in chosen),
             fetch=lambda index: self.fetch(chosen[index]),
-            fingerprint=derived(self.fingerprint, "subset", hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()),
+            fingerprint=derive_fingerprint(
+                self.fingerprint, "subset", hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()
+            ),
             masks=None if masks is None else lambda index: masks(chosen[index]),
         )
 
 
-def derived(fingerprint: str, *parts: object) -> str:
+def derive_fingerprint(fingerprint: str, *parts: object) -> str:
     """The fingerprint of what `parts` say was made of the images behind `fingerprint`."""
     return hashlib.sha256(repr((fingerprint, *parts)).encode()).hexdigest()
 

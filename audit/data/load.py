@@ -6,27 +6,27 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 
+from audit.core.errors import DataError, unknown_name
 from audit.data.dataset import Dataset
-from audit.data.labels import relabelled
-from audit.data.preprocessing import Flip, Preprocessing, preprocessed
-from audit.data.slices import balanced_subset
-from audit.data.transforms import fitted
-from audit.data.wish import Loader, Wish
-from audit.errors import DataError, unknown_name
+from audit.data.label_map import remap_labels
+from audit.data.options import Loader, LoadOptions
+from audit.data.preprocessing import Flip, Preprocessing, apply_preprocessing
+from audit.data.sampling import balanced_subset
+from audit.data.transforms import resize
 
 FORMATS: Mapping[str, tuple[str, str]] = {
-    "sample": ("audit.data.idx:load_sample", ""),
-    "digits": ("audit.data.digits:load_digits", ""),
-    "fashion-mnist": ("audit.data.idx:load_fashion_mnist", "DIR"),
-    "mnist": ("audit.data.idx:load_mnist", "DIR"),
-    "cifar10": ("audit.data.cifar:load_cifar10", "DIR"),
-    "folder": ("audit.data.folder:load_folder", "DIR"),
-    "manifest": ("audit.data.manifest:load_manifest", "FILE"),
-    "archive": ("audit.data.archives:load_archive", "FILE"),
-    "webdataset": ("audit.data.webdataset:load_webdataset", "DIR"),
-    "image": ("audit.data.image:load_image", "FILE[=LABEL]"),
-    "hf": ("audit.data.hf:load_hf", "DIR"),
-    "npz": ("audit.data.npz:load_npz", "FILE"),
+    "sample": ("audit.data.formats.idx:load_sample", ""),
+    "digits": ("audit.data.formats.digits:load_digits", ""),
+    "fashion-mnist": ("audit.data.formats.idx:load_fashion_mnist", "DIR"),
+    "mnist": ("audit.data.formats.idx:load_mnist", "DIR"),
+    "cifar10": ("audit.data.formats.cifar:load_cifar10", "DIR"),
+    "folder": ("audit.data.formats.folder:load_folder", "DIR"),
+    "manifest": ("audit.data.formats.manifest:load_manifest", "FILE"),
+    "archive": ("audit.data.formats.archive:load_archive", "FILE"),
+    "webdataset": ("audit.data.formats.webdataset:load_webdataset", "DIR"),
+    "image": ("audit.data.formats.image:load_image", "FILE[=LABEL]"),
+    "hf": ("audit.data.formats.hf:load_hf", "DIR"),
+    "npz": ("audit.data.formats.npz:load_npz", "FILE"),
 }
 """Each format: what reads it, and what must follow its colon."""
 
@@ -50,17 +50,17 @@ def load_dataset(
 
     `train_examples` keeps at most that many training images, balanced over the classes. Unreadable images are
     skipped and told in `notes`; `strict` makes them an error. `labels_map` is a file that puts the classes into the
-    model's order; `crop` is the share of each picture that is kept (`Wish`), `rotate` and `flip` as `Preprocessing`
-    says. Raises DataError, or UsageError for an unknown format.
+    model's order; `crop` is the share of each picture that is kept (`LoadOptions`), `rotate` and `flip` as
+    `Preprocessing` says. Raises DataError, or UsageError for an unknown format.
     """
-    wish = Wish(image_size, grayscale, strict, crop)
+    wish = LoadOptions(image_size, grayscale, strict, crop)
     loader, place = _resolve(source)
     dataset = loader(place, wish)
     if source.partition(":")[0] not in PICTURES:
-        dataset = preprocessed(dataset, Preprocessing(crop))
-    dataset = preprocessed(fitted(dataset, wish), Preprocessing(None, rotate, flip))
+        dataset = apply_preprocessing(dataset, Preprocessing(crop))
+    dataset = apply_preprocessing(resize(dataset, wish), Preprocessing(None, rotate, flip))
     if labels_map is not None:
-        dataset = relabelled(dataset, labels_map)
+        dataset = remap_labels(dataset, labels_map)
     if dataset.train is None or train_examples is None:
         return dataset
     return replace(dataset, train=balanced_subset(dataset.train, train_examples, seed=0))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from audit.data.dataset import Dataset, Split, derived
+from audit.data.dataset import Dataset, Split, derive_fingerprint
 
 Flip = Literal["none", "horizontal", "vertical"]
 
@@ -29,7 +29,7 @@ class Preprocessing:
     flip: Flip = "none"
 
 
-def preprocessed(dataset: Dataset, wish: Preprocessing) -> Dataset:
+def apply_preprocessing(dataset: Dataset, wish: Preprocessing) -> Dataset:
     """`dataset` as wished, masks along with their images; unchanged where nothing is asked."""
     if wish == Preprocessing():
         return dataset
@@ -66,7 +66,7 @@ def _prepared(split: Split, wish: Preprocessing) -> Split:
 
     def fetch(index: NDArray[np.int64]) -> NDArray[np.uint8] | NDArray[np.float32]:
         before = split.fetch(index)
-        after = changed(torch.from_numpy(np.ascontiguousarray(before)).to(torch.float32), wish, "bilinear")
+        after = transform_images(torch.from_numpy(np.ascontiguousarray(before)).to(torch.float32), wish, "bilinear")
         if before.dtype == np.uint8:
             return np.asarray(after.round().clamp(0, 255).to(torch.uint8).numpy())
         return np.asarray(after.numpy())
@@ -74,17 +74,17 @@ def _prepared(split: Split, wish: Preprocessing) -> Split:
     def marked(index: NDArray[np.int64]) -> NDArray[np.bool_]:
         assert masks is not None
         before = torch.from_numpy(np.ascontiguousarray(masks(index)))[:, None].to(torch.float32)
-        return np.asarray(changed(before, wish, "nearest")[:, 0].numpy() > 0.5)
+        return np.asarray(transform_images(before, wish, "nearest")[:, 0].numpy() > 0.5)
 
     return replace(
         split,
         fetch=fetch,
-        fingerprint=derived(split.fingerprint, "prepared", wish.crop, wish.rotate, wish.flip),
+        fingerprint=derive_fingerprint(split.fingerprint, "prepared", wish.crop, wish.rotate, wish.flip),
         masks=None if masks is None else marked,
     )
 
 
-def changed(images: Tensor, wish: Preprocessing, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
+def transform_images(images: Tensor, wish: Preprocessing, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
     """Images (N, C, H, W), cropped, turned and mirrored in this order."""
     if wish.crop is not None:
         side = _side(wish.crop, images.shape[2:])

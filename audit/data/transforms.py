@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from audit.data.dataset import Dataset, Fetch, Split, derived
-from audit.data.wish import Wish
+from audit.data.dataset import Dataset, Fetch, Split, derive_fingerprint
+from audit.data.options import LoadOptions
 
 _LUMA = (0.299, 0.587, 0.114)
 """Rec. 601, as Pillow and TensorFlow turn colour into grey."""
 
 
-def fitted(dataset: Dataset, wish: Wish) -> Dataset:
+def resize(dataset: Dataset, wish: LoadOptions) -> Dataset:
     """`dataset` in the size and colour asked for; unchanged when it already is."""
     channels, height, width = dataset.shape
     grey = wish.grayscale and channels == 3
@@ -39,7 +39,7 @@ def _changed(split: Split, target: tuple[int, int] | None, grey: bool) -> Split:
     return replace(
         split,
         fetch=_change(split.fetch, target, grey),
-        fingerprint=derived(split.fingerprint, "fitted", target, grey),
+        fingerprint=derive_fingerprint(split.fingerprint, "fitted", target, grey),
     )
 
 

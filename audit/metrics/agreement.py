@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from audit.registry import metric
-from audit.types import Attributions
+from audit.core.registry import metric
+from audit.core.types import Attributions
 
 
 @metric(reference="Spearman 1904", unit="rank correlation", better="neither")

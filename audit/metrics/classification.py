@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from audit.evidence import Array
-from audit.statistics import LEVEL, RESAMPLES, Interval
+from audit.core.evidence import Array
+from audit.core.statistics import LEVEL, RESAMPLES, Interval
 
 BINS = 15
 """Equal-width bins of the expected calibration error, as in Guo et al. 2017."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from audit.errors import UsageError
+from audit.core.errors import UsageError
 
 Errors = Mapping[str, Sequence[float]]
 """Error rates by corruption, one a severity."""

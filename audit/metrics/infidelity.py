@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audit.core.registry import metric
+from audit.core.seeding import Generators
+from audit.core.types import Attributions, Images, Labels, Logits
+from audit.masking.outputs import Output, score
+from audit.masking.queue import evaluate
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import evaluate
-from audit.passes.scores import Output, score
-from audit.registry import metric
-from audit.seeding import Generators
-from audit.types import Attributions, Images, Labels, Logits
 
 
 @metric(reference="arXiv:1901.09392", unit="share", better="lower")

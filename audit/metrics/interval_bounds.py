@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.core.registry import metric
+from audit.core.types import Batch
 from audit.metrics.interval_layers import Box, layers_of, linear, through
 from audit.models.under_test import ModelUnderTest
-from audit.registry import metric
-from audit.types import Batch
 
 SLACK = 1e-4
 """Share of the largest logit that a margin must exceed: what float32 may add to the float64 bound."""

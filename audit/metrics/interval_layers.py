@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
 
 
 class Box(NamedTuple):

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from audit.core.seeding import torch_generator
+from audit.core.types import Attributions
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import torch_generator
-from audit.types import Attributions
 
 
 def layers_with_weights(net: nn.Module) -> tuple[str, ...]:

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audit.core.registry import metric
+from audit.core.seeding import Generators
+from audit.core.types import Images, Labels, Logits
+from audit.masking.outputs import Output, score
+from audit.masking.queue import evaluate
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import evaluate
-from audit.passes.scores import Output, score
-from audit.registry import metric
-from audit.seeding import Generators
-from audit.types import Images, Labels, Logits
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 _NEIGHBOURS = ((0, 1, 1 / 6), (1, 0, 1 / 6), (1, 1, 1 / 12), (1, -1, 1 / 12))

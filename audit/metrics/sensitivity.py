@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from audit.registry import metric
-from audit.seeding import Generators
-from audit.types import Attributions, Images
+from audit.core.registry import metric
+from audit.core.seeding import Generators
+from audit.core.types import Attributions, Images
 
 
 @metric(reference="arXiv:1901.09392", unit="share", better="lower")

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from audit.core.seeding import Generators
+from audit.core.types import Attributions, Batch, Labels
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
-from audit.types import Attributions, Batch, Labels
 
 HOT = 3.0
 """A pixel is hot where the mean share of the positive attribution is this many times even,"""
@@ -39,7 +39,7 @@ FEWEST = 8
 
 
 @dataclass(frozen=True)
-class Suspect:
+class ShortcutCandidate:
     """A place that holds attribution: `region` bool (H, W); `images` the positions in the batch that show it;
     `share` of their positive attribution inside it."""
 
@@ -50,14 +50,14 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ShortcutTest:
     """What the model says of a suspect. `transplanted`: the share of other classes' images that join the class once
     their place shows what images of the class have there; `removed`: the share of the class's images that leave it
     once theirs shows another class's. `joined_anyway` and `left_anyway` are the controls: the same exchanges with
     donors of the other kind, so that what any foreign content does in that place is taken off.
     """
 
-    suspect: Suspect
+    suspect: ShortcutCandidate
     transplanted: float
     joined_anyway: float
     removed: float
@@ -75,13 +75,13 @@ class Trial:
         return self.effect >= max(CONVINCING, DENSE * area)
 
 
-def suspects(attributions: Attributions, labels: Labels, *, seed: int = 0) -> list[Suspect]:
+def shortcut_candidates(attributions: Attributions, labels: Labels, *, seed: int = 0) -> list[ShortcutCandidate]:
     """The places worth a trial, of each class as a whole and of each cluster of its heatmaps.
 
     `labels` int64 (N,), the class explained.
     """
     shares = positive_shares(attributions)
-    found: list[Suspect] = []
+    found: list[ShortcutCandidate] = []
     for label in sorted(set(labels.tolist())):
         mine = (labels == label).nonzero().flatten()
         for members in [mine, *(mine[group] for group in clusters(shares[mine], seed=seed))]:
@@ -91,16 +91,16 @@ def suspects(attributions: Attributions, labels: Labels, *, seed: int = 0) -> li
     return found
 
 
-def convict(
-    model: ModelUnderTest, batch: Batch, candidates: Sequence[Suspect], *, generators: Generators
-) -> list[Trial]:
+def confirm_shortcuts(
+    model: ModelUnderTest, batch: Batch, candidates: Sequence[ShortcutCandidate], *, generators: Generators
+) -> list[ShortcutTest]:
     """Each class's confirmed trial, strongest first; empty where the model takes no shortcut.
 
     Of several, the earlier (the whole class before its clusters) unless a later one is clearly stronger.
     """
-    best: dict[int, Trial] = {}
+    best: dict[int, ShortcutTest] = {}
     for suspect in candidates:
-        trial = try_suspect(model, batch, suspect, generators=generators)
+        trial = evaluate_candidate(model, batch, suspect, generators=generators)
         before = best[suspect.label].effect if suspect.label in best else 0.0
         if trial.confirmed and trial.effect > 1.2 * before:
             best[suspect.label] = trial
@@ -140,9 +140,9 @@ def clusters(shares: Tensor, *, seed: int = 0, most: int = 4) -> list[Tensor]:
     return best[1]
 
 
-def try_suspect(
-    model: ModelUnderTest, batch: Batch, suspect: Suspect, *, generators: Generators, most: int = 200
-) -> Trial:
+def evaluate_candidate(
+    model: ModelUnderTest, batch: Batch, suspect: ShortcutCandidate, *, generators: Generators, most: int = 200
+) -> ShortcutTest:
     """Exchange the suspect's place among up to `most` images of its class and as many others, four ways."""
     own = (batch.labels == suspect.label).nonzero().flatten()[:most]
     others = (batch.labels != suspect.label).nonzero().flatten()[:most]
@@ -150,11 +150,16 @@ def try_suspect(
         _moved(model, batch, suspect, receivers, donors, generators.fork(way))
         for way, (receivers, donors) in enumerate([(others, own), (others, others), (own, others), (own, own)])
     ]
-    return Trial(suspect, *shares)
+    return ShortcutTest(suspect, *shares)
 
 
 def _moved(
-    model: ModelUnderTest, batch: Batch, suspect: Suspect, receivers: Tensor, donors: Tensor, generators: Generators
+    model: ModelUnderTest,
+    batch: Batch,
+    suspect: ShortcutCandidate,
+    receivers: Tensor,
+    donors: Tensor,
+    generators: Generators,
 ) -> float:
     """The share of `receivers` that enter or leave the suspect's class when their place shows a random donor's."""
     inside = suspect.region.to(batch.images.device)
@@ -166,7 +171,7 @@ def _moved(
     return float(((before != after) & right).sum() / right.sum().clamp(min=1))
 
 
-def _suspect(label: int, shares: Tensor, members: Tensor) -> Suspect | None:
+def _suspect(label: int, shares: Tensor, members: Tensor) -> ShortcutCandidate | None:
     if len(members) < FEWEST:
         return None
     mine = shares[members]
@@ -174,4 +179,4 @@ def _suspect(label: int, shares: Tensor, members: Tensor) -> Suspect | None:
     hot = (mine.mean(0) >= HOT * even) & ((mine >= even).double().mean(0) >= STEADY)
     if not bool(hot.any()) or float(hot.double().mean()) > LARGEST:
         return None
-    return Suspect(int(label), hot.cpu(), members.cpu(), float((mine * hot).sum((1, 2)).mean()))
+    return ShortcutCandidate(int(label), hot.cpu(), members.cpu(), float((mine * hot).sum((1, 2)).mean()))

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from audit.errors import UsageError
+from audit.core.errors import UsageError
+from audit.core.registry import metric
+from audit.core.seeding import Generators
+from audit.core.types import Images
 from audit.models.under_test import ModelUnderTest
-from audit.registry import metric
-from audit.seeding import Generators
-from audit.types import Images
 
 _VALUES = 1 << 22
 """Pixel values of noisy images in flight; a bound on memory that changes no answer."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.registry import metric
-from audit.types import Attributions
+from audit.core.registry import metric
+from audit.core.types import Attributions
 
 
 @metric(reference="arXiv:1810.06583", unit="Gini index", better="neither")

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from audit.errors import EnvironmentFault, unknown_name
+from audit.core.errors import SetupError, unknown_name
+from audit.core.seeding import derive_seed
 from audit.models.zoo import attention, convolutional, recurrent, residual
-from audit.seeding import derive_seed
 
 Shape = tuple[int, int, int]
 Builder = Callable[[int, Shape], nn.Module]
@@ -85,7 +85,7 @@ def _timm(name: str) -> Builder:
     try:
         timm = importlib.import_module("timm")
     except ImportError as fault:
-        raise EnvironmentFault(f"timm:{name} needs timm; install it with pip install 'audit[timm]'.") from fault
+        raise SetupError(f"timm:{name} needs timm; install it with pip install 'audit[timm]'.") from fault
     if name not in timm.list_models():
         raise unknown_name("timm architecture", name, timm.list_models())
     return lambda classes, shape: timm.create_model(name, pretrained=False, num_classes=classes, in_chans=shape[0])

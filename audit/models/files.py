@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audit.errors import ModelError, UntrustedError
+from audit.core.errors import ModelError, UntrustedError
 
 if TYPE_CHECKING:
-    from audit.models.choice import Vouched
+    from audit.models.loaded import Vouched
 
 
-def existing(path: str | Path) -> Path:
+def require_file(path: str | Path) -> Path:
     """`path`, which must be a file. Raises ModelError."""
     place = Path(path)
     if not place.is_file():
@@ -24,7 +24,7 @@ def existing(path: str | Path) -> Path:
     return place
 
 
-def shown_name(weights: str) -> str:
+def basename(weights: str) -> str:
     """The name of a checkpoint, or of hf:FOLDER, without the folders it lies in."""
     return Path(os.path.abspath(weights.removeprefix("hf:"))).name
 
@@ -46,7 +46,7 @@ def sha256_of(path: Path) -> str:
         raise ModelError(f"{path.name} cannot be read ({fault.strerror}); check its permissions.") from fault
 
 
-def vouched(path: Path, body: bytes, trust: Sequence[Vouched], *, why: str) -> str:
+def check_trusted(path: Path, body: bytes, trust: Sequence[Vouched], *, why: str) -> str:
     """The SHA-256 of `body`, the bytes about to run, when somebody vouches for the file `path`.
 
     `why` says in what sense the file is code. Raises UntrustedError when nobody does, or when it has changed.

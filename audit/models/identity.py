@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from audit.models.files import existing, sha256_of
-from audit.models.hf_config import folder_hash, is_folder
+from audit.models.files import require_file, sha256_of
+from audit.models.formats.hf_config import folder_hash, is_folder
 
 if TYPE_CHECKING:
-    from audit.models.choice import ModelChoice
+    from audit.models.loaded import ModelChoice
 
 VERSION = 1
 """Raised when the same files are read into another model."""
@@ -21,7 +21,7 @@ def model_identity(
     """SHA-256 over the bytes of the weights and of the user's code, the architecture's name, the normalisation, the
     classes and the image shape; `seed` only where the weights are not loaded. Raises ModelError for a missing file."""
     file = config.architecture.rpartition(":")[0]
-    code = sha256_of(existing(file)) if file.endswith(".py") else ""
+    code = sha256_of(require_file(file)) if file.endswith(".py") else ""
     architecture = config.architecture.rpartition(":")[2] if code else config.architecture
     weights = _weights_hash(config.weights) if config.weights else f"seed {seed}"
     parts = (VERSION, architecture, code, weights, config.mean, config.std, tuple(classes), tuple(input_shape))
@@ -29,7 +29,7 @@ def model_identity(
 
 
 def _weights_hash(weights: str) -> str:
-    return folder_hash(weights) if is_folder(weights) else sha256_of(existing(weights))
+    return folder_hash(weights) if is_folder(weights) else sha256_of(require_file(weights))
 
 
 def with_companions(identity: str, companions: tuple[str, ...]) -> str:

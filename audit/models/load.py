@@ -9,29 +9,29 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from audit.errors import ModelError
+from audit.core.errors import ModelError
 from audit.models.architecture import build, default_for
-from audit.models.choice import Content, LoadedModel, ModelChoice, Shape, TrustedFile, Vouched
-from audit.models.code import build_from_code, is_code
-from audit.models.files import existing, shown_name
-from audit.models.hf_config import is_folder
+from audit.models.architecture_detection import infer_architecture
+from audit.models.files import basename, require_file
+from audit.models.formats.hf_config import is_folder
+from audit.models.formats.user_code import build_from_code, is_code
 from audit.models.identity import model_identity, with_companions
-from audit.models.inference import infer_architecture
-from audit.models.shape import in_form_of
-from audit.models.state_dict import fit
+from audit.models.loaded import CheckpointContent, LoadedModel, ModelChoice, Shape, TrustedFile, Vouched
+from audit.models.resize_layers import match_state_dict
+from audit.models.state_dict import load_matching
 
 FORMATS: Mapping[str, str] = {
-    ".safetensors": "audit.models.safetensors_file:read",
-    ".pt": "audit.models.torch_checkpoint:read",
-    ".pth": "audit.models.torch_checkpoint:read",
-    ".ckpt": "audit.models.torch_checkpoint:read",
-    ".bin": "audit.models.torch_checkpoint:read",
-    ".tar": "audit.models.torch_checkpoint:read",
-    ".pt2": "audit.models.torch_checkpoint:read_export",
-    ".onnx": "audit.models.onnx_file:read",
-    ".keras": "audit.models.keras_file:read",
-    ".h5": "audit.models.keras_file:refuse_hdf5",
-    ".hdf5": "audit.models.keras_file:refuse_hdf5",
+    ".safetensors": "audit.models.formats.safetensors_file:read",
+    ".pt": "audit.models.formats.torch_checkpoint:read",
+    ".pth": "audit.models.formats.torch_checkpoint:read",
+    ".ckpt": "audit.models.formats.torch_checkpoint:read",
+    ".bin": "audit.models.formats.torch_checkpoint:read",
+    ".tar": "audit.models.formats.torch_checkpoint:read",
+    ".pt2": "audit.models.formats.torch_checkpoint:read_export",
+    ".onnx": "audit.models.formats.onnx_file:read",
+    ".keras": "audit.models.formats.keras_file:read",
+    ".h5": "audit.models.formats.keras_file:refuse_hdf5",
+    ".hdf5": "audit.models.formats.keras_file:refuse_hdf5",
 }
 """What reads a checkpoint, by the ending of its name: `read(path, trust) -> Content`."""
 
@@ -45,7 +45,7 @@ def load_model(
     ModelError naming the first keys that do not fit, UsageError for an unknown architecture.
     """
     names = tuple(classes)
-    content = read_weights(config.weights, config.trust) if config.weights else Content()
+    content = read_weights(config.weights, config.trust) if config.weights else CheckpointContent()
     architecture = _resolved(config, content, len(names), input_shape)
     module, trusted, notes = _assemble(config, architecture, content, len(names), input_shape, seed)
     identity = model_identity(config, classes=names, input_shape=input_shape, seed=seed)
@@ -61,23 +61,23 @@ def load_model(
     )
 
 
-def read_weights(weights: str, trust: Sequence[Vouched]) -> Content:
+def read_weights(weights: str, trust: Sequence[Vouched]) -> CheckpointContent:
     """What a checkpoint file or hf:FOLDER holds. Raises ModelError, UntrustedError for code."""
     if not is_folder(weights):
         return read_checkpoint(Path(weights), trust)
-    from audit.models import hf_folder
+    from audit.models.formats import hf_folder
 
     return hf_folder.read(weights, trust)
 
 
-def read_checkpoint(path: Path, trust: Sequence[Vouched]) -> Content:
+def read_checkpoint(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
     """What the file `path` holds. Raises ModelError for an unknown ending, UntrustedError for code."""
-    existing(path)
+    require_file(path)
     reader = FORMATS.get(path.suffix.lower())
     if reader is None:
         raise ModelError(f"{path.name} is in no format known here; one of {', '.join(FORMATS)} was expected.")
     module, function = reader.split(":")
-    read: Callable[[Path, Sequence[Vouched]], Content] = getattr(import_module(module), function)
+    read: Callable[[Path, Sequence[Vouched]], CheckpointContent] = getattr(import_module(module), function)
     return read(path, trust)
 
 
@@ -98,34 +98,34 @@ def _built(
     return build(name, classes=classes, input_shape=input_shape, seed=seed), ()
 
 
-def _resolved(config: ModelChoice, content: Content, classes: int, input_shape: Shape) -> str:
+def _resolved(config: ModelChoice, content: CheckpointContent, classes: int, input_shape: Shape) -> str:
     """The architecture's name, with auto told from the checkpoint where there is one."""
     if config.architecture != "auto" or content.module is not None:
         return config.architecture
     if content.state is None:
         return default_for(input_shape)
-    checkpoint = shown_name(str(config.weights))
+    checkpoint = basename(str(config.weights))
     return infer_architecture(content.state, classes=classes, input_shape=input_shape, checkpoint=checkpoint)
 
 
 def _assemble(
-    config: ModelChoice, architecture: str, content: Content, classes: int, input_shape: Shape, seed: int
+    config: ModelChoice, architecture: str, content: CheckpointContent, classes: int, input_shape: Shape, seed: int
 ) -> tuple[nn.Module, tuple[TrustedFile, ...], tuple[str, ...]]:
     if content.module is not None:
         return content.module, (), ()
     module, trusted = _built(architecture, config.trust, classes, input_shape, seed)
     if content.state is None:
         return module, trusted, ()
-    in_form_of(module, content.state, cut=content.cut)
-    checkpoint = shown_name(str(config.weights))
-    notes = fit(module, content.state, checkpoint=checkpoint, architecture=_short(architecture))
+    match_state_dict(module, content.state, cut=content.cut)
+    checkpoint = basename(str(config.weights))
+    notes = load_matching(module, content.state, checkpoint=checkpoint, architecture=_short(architecture))
     if config.architecture == "auto":
         notes += (f"{checkpoint} fits {architecture}, found from the shapes of its weights.",)
     return module, trusted, notes
 
 
 def _origin(weights: str | None, architecture: str) -> str:
-    name = shown_name(weights) if weights else ""
+    name = basename(weights) if weights else ""
     return f"{name} ({_short(architecture)})" if name and architecture else name or _short(architecture)
 
 

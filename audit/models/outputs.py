@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from audit.errors import ModelError
+from audit.core.errors import ModelError
 
 OutputKind = Literal["logits", "probabilities", "one logit", "one probability"]
 
@@ -23,7 +23,7 @@ NOTES: dict[OutputKind, str] = {
 _SMALLEST = 1e-30
 
 
-def recognise(outputs: Tensor, classes: int) -> OutputKind:
+def detect_output_kind(outputs: Tensor, classes: int) -> OutputKind:
     """Tell the kind from outputs (N, K) on a few images. Raises ModelError when they fit `classes` in no way."""
     if outputs.ndim != 2 or outputs.shape[1] not in ((1, classes) if classes == 2 else (classes,)):
         raise ModelError(

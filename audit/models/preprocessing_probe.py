@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from audit.types import Batch, Images, Labels
+from audit.core.types import Batch, Images, Labels
 
 _NEEDED_GAIN = 0.1
 _SIGNIFICANCE = 0.01
@@ -41,7 +41,7 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Trial:
+class PreprocessingTrial:
     """How a preparation did: `correct` bool (N,); `ran` False where the net refused it."""
 
     preparation: Preparation
@@ -59,8 +59,8 @@ class ProbeOutcome:
     """`given` as the configuration says, `trials` best first. `warning` is one sentence, "" when nothing fits far
     better; `order` the class each output seems to mean when that is another order than the data's, else empty."""
 
-    given: Trial
-    trials: tuple[Trial, ...]
+    given: PreprocessingTrial
+    trials: tuple[PreprocessingTrial, ...]
     warning: str
     order: tuple[int, ...] = ()
 
@@ -141,10 +141,10 @@ def _outputs(net: nn.Module, preparation: Preparation, images: Images) -> Tensor
             part.training = training
 
 
-def _trial(preparation: Preparation, outputs: Tensor | None, labels: Labels) -> Trial:
+def _trial(preparation: Preparation, outputs: Tensor | None, labels: Labels) -> PreprocessingTrial:
     if outputs is None:
-        return Trial(preparation, np.zeros(len(labels), dtype=bool), ran=False)
-    return Trial(preparation, (_predicted(outputs) == labels).cpu().numpy())
+        return PreprocessingTrial(preparation, np.zeros(len(labels), dtype=bool), ran=False)
+    return PreprocessingTrial(preparation, (_predicted(outputs) == labels).cpu().numpy())
 
 
 def _predicted(outputs: Tensor) -> Labels:
@@ -180,7 +180,7 @@ def _order(outputs: Tensor | None, labels: Labels) -> tuple[tuple[int, ...], flo
     return tuple(int(label) for label in meaning), float(moved.mean())
 
 
-def _says(best: Trial, given: Trial) -> str:
+def _says(best: PreprocessingTrial, given: PreprocessingTrial) -> str:
     preparation = best.preparation
     numbers = f" --mean {_flag(preparation.mean)} --std {_flag(preparation.std)}"
     how = (

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audit.errors import ModelError
-from audit.models.choice import Content
+from audit.core.errors import ModelError
+from audit.models.loaded import CheckpointContent
 
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "weights", "params")
 """Where trainers put the state dict: Lightning, torchvision's references, timm, hand-written loops."""
@@ -17,7 +17,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
 """What DataParallel, torch.compile and Lightning put before every key. Stripped only when the model asks for it."""
 
 
-def unwrapped(found: Any, name: str) -> Content:
+def unwrapped(found: Any, name: str) -> CheckpointContent:
     """The state dict in what file `name` holds, perhaps nested; says what was unwrapped. Raises ModelError."""
     notes: list[str] = []
     while isinstance(found, Mapping) and not _is_state(found):
@@ -27,14 +27,16 @@ def unwrapped(found: Any, name: str) -> Content:
         notes.append(f"{name}: the weights were taken from its entry {nest!r}.")
         found = found[nest]
     if isinstance(found, Mapping) and _is_state(found):
-        return Content(state=_plain(found, name), notes=tuple(notes))
+        return CheckpointContent(state=_plain(found, name), notes=tuple(notes))
     raise ModelError(
         f"{name} holds {_describe(found)}, where a state dict (names to tensors) was expected, perhaps under one of "
         f"{', '.join(_NESTS)}. Save it with torch.save(model.state_dict(), ...)."
     )
 
 
-def fit(module: nn.Module, state: Mapping[str, Tensor], *, checkpoint: str, architecture: str) -> tuple[str, ...]:
+def load_matching(
+    module: nn.Module, state: Mapping[str, Tensor], *, checkpoint: str, architecture: str
+) -> tuple[str, ...]:
     """Load `state` into `module`, every key or none; returns notes on prefixes removed and types widened.
 
     Raises ModelError naming the first keys that are missing, unknown or of another shape.

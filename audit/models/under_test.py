@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from audit.errors import EnvironmentFault, ModelError, UsageError
-from audit.models.batching import Layout, in_batches
-from audit.models.outputs import NOTES, OutputKind, recognise, to_logits
-from audit.types import Images, Labels, Logits, Passes
+from audit.core.errors import ModelError, SetupError, UsageError
+from audit.core.types import Images, Labels, Logits, PassCount
+from audit.models.batching import ExecutionLayout, in_batches
+from audit.models.outputs import NOTES, OutputKind, detect_output_kind, to_logits
 
 Loss = Callable[[Logits, Labels], Tensor]
 """`(logits, labels) -> losses (N,)`: one value an example, never reduced."""
@@ -59,9 +59,9 @@ class ModelUnderTest:
         if len(self.classes) < 2:
             raise UsageError(f"A classifier needs at least two classes; {len(self.classes)} given.")
         self.net = _private_copy(module).to(self.device).to(memory_format=torch.channels_last)
-        self.layout = Layout.usual(self.device)
-        self.module = _Counted(self.net, self.mean, self.std, self.layout).to(self.device).eval()
-        self.output_kind: OutputKind = recognise(self._probe(), len(self.classes))
+        self.layout = ExecutionLayout.usual(self.device)
+        self.module = _NormalisedModel(self.net, self.mean, self.std, self.layout).to(self.device).eval()
+        self.output_kind: OutputKind = detect_output_kind(self._probe(), len(self.classes))
         self.module.output_kind = self.output_kind
         self.module.meter.reset()
 
@@ -72,19 +72,19 @@ class ModelUnderTest:
         return (note,) if note else ()
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Examples forwarded and back-propagated so far."""
         return self.module.meter.passes
 
-    def charge(self, passes: Passes) -> None:
+    def charge(self, passes: PassCount) -> None:
         """Count passes that were spent elsewhere: by an earlier process, on what this one goes on from."""
         self.module.meter.add(passes)
 
     @contextmanager
-    def count(self) -> Iterator[Meter]:
+    def count(self) -> Iterator[PassCounter]:
         """`with model.count() as spent:` then `spent.passes` is the cost of the block."""
         before = self.passes
-        spent = Meter()
+        spent = PassCounter()
         try:
             yield spent
         finally:
@@ -168,18 +168,18 @@ class ModelUnderTest:
 
 
 @dataclass
-class Meter:
+class PassCounter:
     """Counts examples through the model."""
 
     forwards: int = 0
     backwards: int = 0
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """The count so far."""
-        return Passes(self.forwards, self.backwards)
+        return PassCount(self.forwards, self.backwards)
 
-    def add(self, passes: Passes) -> None:
+    def add(self, passes: PassCount) -> None:
         """Count these too."""
         self.forwards += passes.forwards
         self.backwards += passes.backwards
@@ -189,7 +189,7 @@ class Meter:
         self.forwards = self.backwards = 0
 
 
-class _Counted(nn.Module):
+class _NormalisedModel(nn.Module):
     """Normalise, run the net, give logits; count each example forwarded, and each back-propagated from its logits.
 
     With `draws` above 1 the logits are the mean of so many forwards: what a net that draws random numbers expects.
@@ -200,11 +200,11 @@ class _Counted(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float], layout: Layout) -> None:
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float], layout: ExecutionLayout) -> None:
         super().__init__()
         self.net = net
         self.layout = layout
-        self.meter = Meter()
+        self.meter = PassCounter()
         self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
 
@@ -229,7 +229,7 @@ class _Counted(nn.Module):
 
 
 def resolve_device(name: torch.device | str = "auto") -> torch.device:
-    """`auto` is CUDA when there is one, then MPS, else the CPU. Raises EnvironmentFault for an absent device."""
+    """`auto` is CUDA when there is one, then MPS, else the CPU. Raises SetupError for an absent device."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -238,7 +238,7 @@ def resolve_device(name: torch.device | str = "auto") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as fault:
-        raise EnvironmentFault(f"Device {str(name)!r} is not usable here; use auto or cpu.") from fault
+        raise SetupError(f"Device {str(name)!r} is not usable here; use auto or cpu.") from fault
     return device
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from audit.checks.readings import grouped, measured, outcomes
-from audit.dossier import Dossier, Entry
 from audit.report.images import picture_of_floats
-from audit.report.values import Part, Picture
+from audit.results.document_model import DocumentModel, Picture
+from audit.results.queries import group_by_condition, only_measured, per_example
+from audit.results.run_results import RunResults, TaskResult
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
-class ControlRow(Part):
+class ControlRow(DocumentModel):
     """One control of a battery: how many of `n` images went against it; `doubted` where that was too many."""
 
     role: str
@@ -26,7 +26,7 @@ class ControlRow(Part):
     doubted: bool
 
 
-class TriggerRow(Part):
+class TriggerRow(DocumentModel):
     """The smallest patch found into one class: its area as a share of the image, its anomaly index, and how many of
     `tried` unseen images of other classes it moved. `picture` shows the smallest of each model on grey."""
 
@@ -40,7 +40,7 @@ class TriggerRow(Part):
     picture: Picture | None = None
 
 
-class DistanceRow(Part):
+class DistanceRow(DocumentModel):
     """How far images were from breaking, in the units of eps: quantiles over `n` images, wrong ones at 0. None where
     more images than that were never broken."""
 
@@ -52,39 +52,39 @@ class DistanceRow(Part):
     quantiles: list[float | None]
 
 
-def controls(dossier: Dossier) -> list[ControlRow]:
+def controls(dossier: RunResults) -> list[ControlRow]:
     """Every control of every battery, by model."""
     return [
         row
         for role in dossier.roles
-        for at, entries in grouped(measured(dossier.entries("attack-controls", role=role)))
+        for at, entries in group_by_condition(only_measured(dossier.entries("attack-controls", role=role)))
         for row in _controls(role, at.method, entries)
     ]
 
 
-def triggers(dossier: Dossier, *, pictures: bool) -> list[TriggerRow]:
+def triggers(dossier: RunResults, *, pictures: bool) -> list[TriggerRow]:
     """Every class of every model that was searched, the smallest patch first."""
     return [
         row
         for role in dossier.roles
-        for entry in measured(dossier.entries("backdoor", role=role))
+        for entry in only_measured(dossier.entries("backdoor", role=role))
         for row in _triggers(role, entry, pictures)
     ]
 
 
-def distances(dossier: Dossier) -> list[DistanceRow]:
+def distances(dossier: RunResults) -> list[DistanceRow]:
     """The smallest distance at which each image was verified to break, by model and norm."""
     return [
         _distances(role, at.norm, at.method, entries)
         for role in dossier.roles
-        for at, entries in grouped(measured(dossier.entries("robustness", role=role)))
+        for at, entries in group_by_condition(only_measured(dossier.entries("robustness", role=role)))
     ]
 
 
-def _controls(role: str, battery: str, entries: Sequence[Entry]) -> Iterator[ControlRow]:
+def _controls(role: str, battery: str, entries: Sequence[TaskResult]) -> Iterator[ControlRow]:
     doubted = {doubt["name"] for entry in entries for doubt in entry.evidence.facts["suspicions"]}
     for measurement in entries[0].evidence.measurements:
-        values = outcomes(entries, measurement.name).values
+        values = per_example(entries, measurement.name).values
         yield ControlRow(
             role=role,
             battery=battery,
@@ -95,7 +95,7 @@ def _controls(role: str, battery: str, entries: Sequence[Entry]) -> Iterator[Con
         )
 
 
-def _triggers(role: str, entry: Entry, pictures: bool) -> Iterator[TriggerRow]:
+def _triggers(role: str, entry: TaskResult, pictures: bool) -> Iterator[TriggerRow]:
     rows: Sequence[Mapping[str, Any]] = entry.evidence.facts["triggers"]
     for place, label in enumerate(sorted(range(len(rows)), key=lambda k: float(rows[k]["area"]))):
         given = {("label" if name == "class" else name): value for name, value in rows[label].items()}
@@ -103,12 +103,12 @@ def _triggers(role: str, entry: Entry, pictures: bool) -> Iterator[TriggerRow]:
         yield TriggerRow(role=role, picture=shown, **given)
 
 
-def _patch(entry: Entry, label: int) -> Picture:
+def _patch(entry: TaskResult, label: int) -> Picture:
     opacity = entry.evidence.arrays["masks"][label][None]
     return picture_of_floats(opacity * entry.evidence.arrays["patterns"][label] + (1 - opacity) * 0.5)
 
 
-def _distances(role: str, norm: str, battery: str, entries: Sequence[Entry]) -> DistanceRow:
+def _distances(role: str, norm: str, battery: str, entries: Sequence[TaskResult]) -> DistanceRow:
     values = np.concatenate([np.asarray(e.evidence.arrays["minimal_eps"], np.float64) for e in entries])
     found = np.quantile(values, QUANTILES, method="inverted_cdf")
     return DistanceRow(

@@ -11,11 +11,11 @@ import altair as alt
 import vl_convert
 
 from audit.report.further_parts import CertificatePart
-from audit.report.history import Level
+from audit.report.history import HistoryScore
 from audit.report.locale import Locale
 from audit.report.schema import AccuracyPart, CorruptionRow, FaithfulnessRow, RobustnessPart
 from audit.report.trends import Trend
-from audit.report.values import Share
+from audit.results.document_model import Proportion
 
 _INK, _FAINT, _GRID = "var(--ink)", "var(--ink-soft)", "var(--line)"
 _WIDTH, _HEIGHT = 460, 240
@@ -154,7 +154,7 @@ def _mean(rows: Sequence[CorruptionRow], role: str, severity: int) -> float:
     return sum(values) / len(values)
 
 
-def _band(share: Share | Level) -> dict[str, float]:
+def _band(share: Proportion | HistoryScore) -> dict[str, float]:
     return {"y": share.estimate, "low": share.low, "high": share.high}
 
 

@@ -11,42 +11,44 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from audit.checks.judge import judge
-from audit.checks.readings import model_roles
 from audit.config import RunConfig
-from audit.dossier import Dossier
-from audit.errors import UsageError
-from audit.evidence import Finding
-from audit.report import attack_evidence, further, further_threats, measured, paired
-from audit.report.compression import compressions
-from audit.report.facts import ModelFacts, RunFacts
+from audit.core.errors import UsageError
+from audit.core.evidence import Finding
+from audit.report import attack_evidence, further, measured
 from audit.report.gallery import gallery
-from audit.report.headline import overall, ranked, sentences_of
 from audit.report.locale import load_locale
+from audit.report.metadata import ModelMetadata, RunMetadata
+from audit.report.sanitise import without_paths
 from audit.report.schema import (
     SCHEMA_VERSION,
     AuditDocument,
     AuditedModel,
+    AuditSubject,
     FindingPart,
     GalleryItem,
     Protocol,
     RobustnessPart,
-    Subject,
     Summary,
 )
-from audit.report.text import without_paths
-from audit.store import write_atomically
+from audit.report.summary import by_severity, overall_verdict, sentences_of
+from audit.results.queries import model_roles
+from audit.results.run_checks import run_checks
+from audit.results.run_results import RunResults
+from audit.storage.store import write_atomically
+from audit.topics.comparison import section as paired
+from audit.topics.compression.section import compressions
+from audit.topics.other_threats import section as further_threats
 
 DIGITS = 6
 """Significant digits kept of every number: more than any interval here supports."""
 
 
-def build_document(dossier: Dossier, config: RunConfig, about: RunFacts) -> AuditDocument:
+def build_document(dossier: RunResults, config: RunConfig, about: RunMetadata) -> AuditDocument:
     """Everything the run found. Pure: the same evidence gives the same document."""
     roles = model_roles(dossier)
     parts = [part for role in roles for part in measured.robustness(dossier, role)]
     items = gallery(dossier, about) if config.report.images else []
-    findings = ranked([_finding(f, items, about.subject) for f in judge(dossier, config.criteria)])
+    findings = by_severity([_finding(f, items, about.subject) for f in run_checks(dossier, config.criteria)])
     document = AuditDocument(
         tool={"name": "audit", "version": about.version},
         summary=_summary(findings, dossier, config.only),
@@ -92,7 +94,7 @@ def schema_json() -> str:
 
 
 def write_document(path: Path, document: AuditDocument) -> None:
-    """Write `audit.json` in one step. Raises EnvironmentFault when the disk refuses."""
+    """Write `audit.json` in one step. Raises SetupError when the disk refuses."""
     write_atomically(path, to_json(document))
 
 
@@ -122,17 +124,17 @@ def _curve_eps(parts: list[RobustnessPart]) -> dict[str, list[float]]:
     return {norm: sorted({p.eps for part in parts if part.norm == norm for p in part.curve}) for norm in norms}
 
 
-def _summary(findings: list[FindingPart], dossier: Dossier, only: Sequence[str]) -> Summary:
+def _summary(findings: list[FindingPart], dossier: RunResults, only: Sequence[str]) -> Summary:
     roles = model_roles(dossier)
     return Summary(
-        verdict=overall(findings, roles, only),
+        verdict=overall_verdict(findings, roles, only),
         sentence=" ".join(sentences_of(findings, roles, load_locale("en"), only)),
         complete=dossier.complete,
     )
 
 
-def _subject(config: RunConfig, dossier: Dossier, about: RunFacts) -> Subject:
-    return Subject(
+def _subject(config: RunConfig, dossier: RunResults, about: RunMetadata) -> AuditSubject:
+    return AuditSubject(
         title=config.report.title,
         data=about.data,
         classes=list(about.classes),
@@ -142,7 +144,7 @@ def _subject(config: RunConfig, dossier: Dossier, about: RunFacts) -> Subject:
     )
 
 
-def _model(facts: ModelFacts, dossier: Dossier) -> AuditedModel:
+def _model(facts: ModelMetadata, dossier: RunResults) -> AuditedModel:
     trained = [e for e in dossier.made(role=facts.role) if e.evidence.status == "measured"]
     learnt = trained[0] if trained else None
     return AuditedModel(
@@ -192,7 +194,7 @@ def _witnesses(finding: FindingPart, items: list[GalleryItem], count: int = 4) -
     return chosen[:count]
 
 
-def _protocol(config: RunConfig, dossier: Dossier, about: RunFacts) -> Protocol:
+def _protocol(config: RunConfig, dossier: RunResults, about: RunMetadata) -> Protocol:
     return Protocol(
         seed=config.seed,
         configuration=config.model_dump(mode="json"),

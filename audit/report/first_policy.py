@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from audit.checks.judge import SEVERITY
-from audit.evidence import Verdict
+from audit.core.evidence import Verdict
+from audit.report.sanitise import visible
 from audit.report.schema import AuditDocument, FindingPart
-from audit.report.text import visible
+from audit.results.run_checks import SEVERITY
 
 _HEAD = """\
 # What stops the pipeline. `audit check RUN --policy policy.toml` reads a finished run; nothing is run again.

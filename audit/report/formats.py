@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from audit.errors import unknown_name
-from audit.report.compression import LatencyRow
+from audit.core.errors import unknown_name
 from audit.report.schema import AuditDocument
+from audit.topics.compression.section import LatencyRow
 
 
 @dataclass(frozen=True)

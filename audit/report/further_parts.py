@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import AliasChoices, Field
 
-from audit.evidence import Better
-from audit.report.values import Part, Share
+from audit.core.evidence import Better
+from audit.results.document_model import DocumentModel, Proportion
 
 
-class MeasuredRow(Part):
+class MeasuredRow(DocumentModel):
     """The mean of one measurement with its 95% bounds, beside the means of its controls.
 
     `n` counts the examples that have a value; `condition` says under what, where a study has several.
@@ -28,7 +28,7 @@ class MeasuredRow(Part):
     controls: dict[str, float] = Field(default_factory=dict)
 
 
-class ShortcutRow(Part):
+class ShortcutRow(DocumentModel):
     """A place that decides a class: its share of the attribution, and how many predictions turn with it.
 
     `removed` and `transplanted` are shares of images, `left_anyway` and `joined_anyway` those under the control, an
@@ -47,7 +47,7 @@ class ShortcutRow(Part):
     box: list[int]
 
 
-class AgreementPart(Part):
+class AgreementPart(DocumentModel):
     """How far every two methods rank the same pixels first: mean Spearman correlations, None where one is constant.
 
     `matrix` follows the order of `methods`; `left_out` are those without maps.
@@ -60,7 +60,7 @@ class AgreementPart(Part):
     n: int
 
 
-class OracleRow(Part):
+class OracleRow(DocumentModel):
     """One problem with a known answer: how far the tool was from it, and how far it may be."""
 
     problem: str
@@ -70,14 +70,14 @@ class OracleRow(Part):
     holds: bool
 
 
-class CurvePoint(Part):
+class CurvePoint(DocumentModel):
     """Robust accuracy at one eps: an upper bound on the truth from attacks, a lower one from certificates."""
 
     eps: float
-    robust: Share
+    robust: Proportion
 
 
-class CertificatePart(Part):
+class CertificatePart(DocumentModel):
     """What is proven of one model: the share certified at each eps. `certifies` says of which classifier."""
 
     role: str

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audit.checks.readings import grouped, measured, model_roles
-from audit.dossier import Dossier
-from audit.evidence import Array, Evidence
+from audit.core.evidence import Array, Evidence
 from audit.metrics.classification import probabilities
-from audit.report.facts import RunFacts
 from audit.report.images import heatmap, magnitude, picture, picture_of_floats
+from audit.report.metadata import RunMetadata
 from audit.report.schema import GalleryItem, GalleryView
-from audit.report.values import Heatmap
+from audit.results.document_model import Heatmap
+from audit.results.queries import group_by_condition, model_roles, only_measured
+from audit.results.run_results import RunResults
 
 CLEAN = "clean"
 """The name under which a battery books images that were wrong before any attack."""
@@ -33,7 +33,7 @@ class _Attacked:
     logits: Array | None
 
 
-def gallery(dossier: Dossier, about: RunFacts) -> list[GalleryItem]:
+def gallery(dossier: RunResults, about: RunMetadata) -> list[GalleryItem]:
     """One item an image of `about.gallery`; empty when clean accuracy is missing."""
     labels = _first_chunk(dossier, "accuracy", about_role(dossier), "labels")
     if labels is None:
@@ -52,12 +52,12 @@ def gallery(dossier: Dossier, about: RunFacts) -> list[GalleryItem]:
     ]
 
 
-def about_role(dossier: Dossier) -> str:
+def about_role(dossier: RunResults) -> str:
     """The model under test: the first one of the run."""
     return next(iter(model_roles(dossier)), "")
 
 
-def _views(dossier: Dossier, role: str, about: RunFacts, count: int) -> list[GalleryView]:
+def _views(dossier: RunResults, role: str, about: RunMetadata, count: int) -> list[GalleryView]:
     logits = _first_chunk(dossier, "accuracy", role, "logits")
     if logits is None:
         return []
@@ -84,7 +84,7 @@ def _only_where_broken(maps: dict[str, list[Heatmap]], attacked: _Attacked | Non
     return {name: drawn[i] for name, drawn in maps.items() if broken and i < min(IN_FULL, len(drawn))}
 
 
-def _attack_view(attacked: _Attacked | None, i: int, about: RunFacts) -> dict[str, object]:
+def _attack_view(attacked: _Attacked | None, i: int, about: RunMetadata) -> dict[str, object]:
     nothing = dict.fromkeys(
         ("broken_by", "adversarial", "perturbation", "adversarial_prediction", "adversarial_confidence")
     )
@@ -106,9 +106,9 @@ def _attack_view(attacked: _Attacked | None, i: int, about: RunFacts) -> dict[st
     return view
 
 
-def _attacked(dossier: Dossier, role: str) -> _Attacked | None:
-    for at, entries in grouped(dossier.entries("robustness", role=role)):
-        start = [e for e in measured(entries) if e.task.examples.start == 0]
+def _attacked(dossier: RunResults, role: str) -> _Attacked | None:
+    for at, entries in group_by_condition(dossier.entries("robustness", role=role)):
+        start = [e for e in only_measured(entries) if e.task.examples.start == 0]
         if start and "adversarial" in start[0].evidence.arrays:
             return _read_attack(start[0].evidence, at.eps)
     return None
@@ -126,11 +126,11 @@ def _read_attack(evidence: Evidence, eps: float) -> _Attacked:
     )
 
 
-def _attributions(dossier: Dossier, role: str, on: str) -> dict[str, Array]:
+def _attributions(dossier: RunResults, role: str, on: str) -> dict[str, Array]:
     """By method, the attributions (N, C or 1, H, W) of the images explained first."""
     found: dict[str, Array] = {}
-    for at, entries in grouped(dossier.entries("explanation", role=role), "on"):
-        start = [e for e in measured(entries) if e.task.examples.start == 0]
+    for at, entries in group_by_condition(dossier.entries("explanation", role=role), "on"):
+        start = [e for e in only_measured(entries) if e.task.examples.start == 0]
         if start and (at.setting or "clean") == on:
             found[at.method] = start[0].evidence.arrays["attributions"]
     return found
@@ -156,8 +156,8 @@ def _full_colour(attributions: Array) -> float:
     return float(min(np.quantile(own, _UNCLIPPED, method="higher"), _TYPICAL * np.median(own[own > 0])))
 
 
-def _first_chunk(dossier: Dossier, study: str, role: str, name: str) -> Array | None:
-    for entry in measured(dossier.entries(study, role=role)):
+def _first_chunk(dossier: RunResults, study: str, role: str, name: str) -> Array | None:
+    for entry in only_measured(dossier.entries(study, role=role)):
         if entry.task.examples.start == 0 and name in entry.evidence.arrays:
             return entry.evidence.arrays[name]
     return None

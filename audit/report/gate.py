@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audit.checks.policy import Outcome, Policy, line_of
-from audit.evidence import Verdict
+from audit.core.evidence import Verdict
+from audit.core.statistics import Interval
+from audit.report.policy import Policy, PolicyOutcome, line_of
 from audit.report.schema import FindingPart
-from audit.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Gated:
 
     finding: FindingPart
     verdict: Verdict
-    outcome: Outcome
+    outcome: PolicyOutcome
     line: int
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from audit.errors import EnvironmentFault, UsageError
-from audit.store import write_atomically
+from audit.core.errors import SetupError, UsageError
+from audit.storage.store import write_atomically
 
 if TYPE_CHECKING:
     from audit.report.schema import AuditDocument
@@ -26,7 +26,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Level:
+class HistoryScore:
     """A share of images one model of a run got right: `quantity` is "clean", or "robust" with its threat."""
 
     role: str
@@ -55,7 +55,7 @@ class RunRow:
     failed: int = 0
     inconclusive: int = 0
     findings: int = 0
-    levels: tuple[Level, ...] = ()
+    levels: tuple[HistoryScore, ...] = ()
     problem: str = ""
 
 
@@ -183,20 +183,20 @@ def _summed(document: AuditDocument, path: str, begun: str) -> RunRow:
     )
 
 
-def _levels(document: AuditDocument) -> Iterator[Level]:
-    from audit.checks.readings import threat_text
+def _levels(document: AuditDocument) -> Iterator[HistoryScore]:
+    from audit.results.queries import threat_text
 
     for part in document.accuracy:
         share = part.accuracy
-        yield Level(part.role, "clean", "", share.estimate, share.low, share.high, share.n)
+        yield HistoryScore(part.role, "clean", "", share.estimate, share.low, share.high, share.n)
     for robust in document.robustness:
         share = min(robust.curve, key=lambda point: abs(point.eps - robust.eps)).robust
         threat = threat_text(robust.norm, robust.eps)
-        yield Level(robust.role, "robust", threat, share.estimate, share.low, share.high, share.n)
+        yield HistoryScore(robust.role, "robust", threat, share.estimate, share.low, share.high, share.n)
 
 
 def _restored(row: Mapping[str, Any]) -> RunRow:
-    return RunRow(**{**row, "levels": tuple(Level(**level) for level in row["levels"])})
+    return RunRow(**{**row, "levels": tuple(HistoryScore(**level) for level in row["levels"])})
 
 
 def _load(index: Path) -> dict[str, tuple[list[int], RunRow]]:
@@ -216,5 +216,5 @@ def _keep(index: Path, entries: Mapping[str, tuple[list[int], RunRow]]) -> None:
     runs = {path: {"stamp": stamp, "row": asdict(row)} for path, (stamp, row) in entries.items()}
     try:
         write_atomically(index, json.dumps({"format": _FORMAT, "runs": runs}) + "\n")
-    except EnvironmentFault as fault:
+    except SetupError as fault:
         log.warning("The index is not kept, so every listing reads all documents again: %s", fault)

@@ -14,18 +14,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from audit.assets import folder
-from audit.checks.readings import threat_text
+from audit.core.resources import resource_dir
 from audit.report.charts import trend_chart
-from audit.report.compare import RunComparison
-from audit.report.compression import LatencyRow
 from audit.report.history import RunRow
 from audit.report.locale import Locale, load_locale
-from audit.report.page import page
+from audit.report.run_comparison import RunComparison
+from audit.report.sanitise import visible
 from audit.report.schema import AuditDocument
-from audit.report.text import visible
 from audit.report.trends import numbered, trends
-from audit.report.values import Share
+from audit.report.view import build_view
+from audit.results.document_model import Proportion
+from audit.results.queries import threat_text
+from audit.topics.compression.section import LatencyRow
 
 
 def render_html(document: AuditDocument, *, language: str = "en", latencies: Sequence[LatencyRow] = ()) -> str:
@@ -40,7 +40,7 @@ def render_html(document: AuditDocument, *, language: str = "en", latencies: Seq
         .render(
             d=document,
             t=load_locale(language),
-            page=page(document, load_locale(language)),
+            page=build_view(document, load_locale(language)),
             latencies=latencies,
             style=Markup(style),
             script=Markup(script),
@@ -92,7 +92,7 @@ def _moment(text: str, locale: Locale) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(folder("templates")),
+        loader=FileSystemLoader(resource_dir("templates")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -134,7 +134,7 @@ def number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
-def bounds(share: Share) -> str:
+def bounds(share: Proportion) -> str:
     """The interval of a share, `96.1 - 98.2%` with a dash between."""
     return between((share.low, share.high))
 
@@ -182,7 +182,7 @@ def _short(value: Any) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return (folder("templates") / name).read_text("utf-8")
+    return (resource_dir("templates") / name).read_text("utf-8")
 
 
 def _policy(style: str, script: str) -> str:

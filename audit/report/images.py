@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from audit.evidence import Array
-from audit.report.values import Heatmap, Picture
+from audit.core.evidence import Array
+from audit.results.document_model import Heatmap, Picture
 
 LARGEST = 112
 """Pixels a side above which a thumbnail is made."""

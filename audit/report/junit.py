@@ -5,8 +5,8 @@ from __future__ import annotations
 from xml.etree import ElementTree as xml
 
 from audit.report.gate import Gate, Gated, gate
+from audit.report.sanitise import visible
 from audit.report.schema import AuditDocument, Gap
-from audit.report.text import visible
 
 
 def render_junit(document: AuditDocument, under: Gate | None = None) -> str:

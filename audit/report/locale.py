@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from audit.assets import folder
-from audit.checks.names import written
-from audit.errors import unknown_name
+from audit.core.errors import unknown_name
+from audit.core.resources import resource_dir
+from audit.results.display_names import display_name
 
 _SENTENCE = r"\. [A-Z]"
 """The end of one sentence and the beginning of another: no value goes over it."""
@@ -37,7 +37,7 @@ class Locale:
 
     def method(self, identifier: str) -> str:
         """What a reader calls a method, an attack or a corruption: proper names are the same in every language."""
-        return self.texts.get(f"method.{identifier}") or written(identifier)
+        return self.texts.get(f"method.{identifier}") or display_name(identifier)
 
     def known(self, key: str, text: str) -> str:
         """The text at `key` where `text` is what English says there, as a default a document holds; else `text`."""
@@ -79,7 +79,7 @@ class Locale:
 
 def languages() -> tuple[str, ...]:
     """The languages that ship."""
-    return tuple(sorted(path.stem for path in (folder("templates") / "locales").glob("*.toml")))
+    return tuple(sorted(path.stem for path in (resource_dir("templates") / "locales").glob("*.toml")))
 
 
 @cache
@@ -106,7 +106,7 @@ def _as_pattern(text: str) -> str:
 
 
 def _read(language: str) -> dict[str, str]:
-    return _flatten(tomllib.loads((folder("templates") / "locales" / f"{language}.toml").read_text("utf-8")))
+    return _flatten(tomllib.loads((resource_dir("templates") / "locales" / f"{language}.toml").read_text("utf-8")))
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

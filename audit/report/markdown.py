@@ -9,21 +9,21 @@ from itertools import groupby
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from audit.assets import folder
-from audit.checks.readings import threat_text
+from audit.core.resources import resource_dir
 from audit.report.gate import Gate, gate
 from audit.report.locale import load_locale
-from audit.report.page import Told, page
+from audit.report.sanitise import visible
 from audit.report.schema import AuditDocument
-from audit.report.text import visible
-from audit.report.values import Share
+from audit.report.view import FindingView, build_view
+from audit.results.document_model import Proportion
+from audit.results.queries import threat_text
 
 
 @dataclass(frozen=True)
 class Line:
     """A finding in the reader's language, with what the gate makes of it."""
 
-    told: Told
+    told: FindingView
     verdict: str
     outcome: str
 
@@ -40,7 +40,7 @@ def render_card(document: AuditDocument, under: Gate | None = None, *, language:
 
 def _render(template: str, document: AuditDocument, under: Gate | None, language: str) -> str:
     locale = load_locale(language)
-    shown = page(document, locale, draw=False)
+    shown = build_view(document, locale, draw=False)
     told = {id(one.finding): one for ones in shown.by_section.values() for one in ones}
     rows = [
         Line(told[id(row.finding)], row.verdict, row.outcome)
@@ -54,7 +54,7 @@ def _render(template: str, document: AuditDocument, under: Gate | None, language
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(folder("templates")),
+        loader=FileSystemLoader(resource_dir("templates")),
         autoescape=False,  # Markdown has its own escapes: every value passes `md` or `code`
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -77,7 +77,7 @@ def escaped(text: object) -> str:
     return re.sub(r"([\\`*_\[\]{}#|~!>])", r"\\\1", plain).replace("@", "&#64;")
 
 
-def _share(share: Share | None) -> str:
+def _share(share: Proportion | None) -> str:
     return "–" if share is None else f"{share.estimate:.1%} ({100 * share.low:.1f}–{100 * share.high:.1f}%)"
 
 

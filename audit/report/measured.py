@@ -8,12 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.checks.readings import Condition, clean, grouped, measured, on_clean_images, outcomes, threat_text
-from audit.checks.robust_accuracy import doubts
-from audit.dossier import Dossier, Entry
-from audit.evidence import Array
+from audit.core.evidence import Array
+from audit.core.statistics import Interval, share_of, wilson
 from audit.metrics.classification import confusion, per_class, reliability
-from audit.report.attack_rows import attack_rows
 from audit.report.further_parts import CurvePoint
 from audit.report.schema import (
     AccuracyPart,
@@ -27,27 +24,40 @@ from audit.report.schema import (
     RobustnessPart,
     StudyCost,
 )
-from audit.report.values import Cost, Share
-from audit.statistics import Interval, share_of, wilson
+from audit.results.document_model import Cost, Proportion
+from audit.results.queries import (
+    Condition,
+    clean_correct,
+    group_by_condition,
+    on_clean_images,
+    only_measured,
+    per_example,
+    threat_text,
+)
+from audit.results.run_results import RunResults, TaskResult
+from audit.topics.robustness.attack_rows import attack_rows
+from audit.topics.robustness.check import inconclusive_reasons
 
 MATRIX_CLASSES = 40
 """More, and nobody reads a confusion matrix: at 1,000 classes it was 3 MB of zeros and 20 MB of page."""
 MISTAKES = 100
 
 
-def share(interval: Interval) -> Share:
+def share(interval: Interval) -> Proportion:
     """An interval as the document holds it."""
-    return Share(estimate=interval.estimate, low=interval.low, high=interval.high, n=interval.n, method=interval.method)
+    return Proportion(
+        estimate=interval.estimate, low=interval.low, high=interval.high, n=interval.n, method=interval.method
+    )
 
 
-def cost(entries: Sequence[Entry]) -> Cost:
+def cost(entries: Sequence[TaskResult]) -> Cost:
     """What `entries` cost together."""
     return Cost(
         forwards=sum(e.evidence.forwards for e in entries), backwards=sum(e.evidence.backwards for e in entries)
     )
 
 
-def accuracy(dossier: Dossier, role: str, classes: Sequence[str]) -> AccuracyPart | None:
+def accuracy(dossier: RunResults, role: str, classes: Sequence[str]) -> AccuracyPart | None:
     """Clean accuracy by class with its calibration; None where it was not measured, or labels are predictions."""
     logits = dossier.array("accuracy", "logits", role=role)
     labels = dossier.array("accuracy", "labels", role=role)
@@ -110,16 +120,16 @@ def _mistakes(labels: Array, predictions: Array, classes: Sequence[str]) -> list
     return [Mistake(label=classes[a], prediction=classes[b], count=count) for (a, b), count in commonest]
 
 
-def robustness(dossier: Dossier, role: str) -> list[RobustnessPart]:
+def robustness(dossier: RunResults, role: str) -> list[RobustnessPart]:
     """One part a battery and threat model, its chunks joined."""
     return [
-        _robustness(dossier, role, at, measured(entries))
-        for at, entries in grouped(dossier.entries("robustness", role=role))
-        if measured(entries)
+        _robustness(dossier, role, at, only_measured(entries))
+        for at, entries in group_by_condition(dossier.entries("robustness", role=role))
+        if only_measured(entries)
     ]
 
 
-def _robustness(dossier: Dossier, role: str, at: Condition, entries: tuple[Entry, ...]) -> RobustnessPart:
+def _robustness(dossier: RunResults, role: str, at: Condition, entries: tuple[TaskResult, ...]) -> RobustnessPart:
     held = np.concatenate([e.evidence.arrays["robust"] for e in entries], axis=1).astype(bool)
     curve = [
         CurvePoint(eps=float(at), robust=share(share_of(row)))
@@ -136,24 +146,24 @@ def _robustness(dossier: Dossier, role: str, at: Condition, entries: tuple[Entry
         attacks=attack_rows(entries, at.eps),
         attack_success_rate=_success_rate(dossier, role, entries),
         survive_rounding=_rounding(entries),
-        inconclusive=list(doubts(entries)),
+        inconclusive=list(inconclusive_reasons(entries)),
         cost=cost(entries),
     )
 
 
-def _each_once(entries: Sequence[Entry], fact: str) -> list[str]:
+def _each_once(entries: Sequence[TaskResult], fact: str) -> list[str]:
     return list(dict.fromkeys(str(said) for entry in entries for said in entry.evidence.facts.get(fact, ())))
 
 
-def _success_rate(dossier: Dossier, role: str, entries: Sequence[Entry]) -> Share | None:
+def _success_rate(dossier: RunResults, role: str, entries: Sequence[TaskResult]) -> Proportion | None:
     """The share broken of the images that were right to begin with."""
-    robust = outcomes(entries, "robust")
-    right = clean(dossier, role).at(robust.positions)
+    robust = per_example(entries, "robust")
+    right = clean_correct(dossier, role).at(robust.positions)
     broken = robust.at(right.positions).values[right.values > 0] == 0
     return share(share_of(broken)) if broken.size else None
 
 
-def _rounding(entries: Sequence[Entry]) -> Share | None:
+def _rounding(entries: Sequence[TaskResult]) -> Proportion | None:
     """The share of adversarial examples that still fool the model when stored with 256 levels."""
     broken = sum(int(e.evidence.facts.get("broken", 0)) for e in entries)
     if not broken:
@@ -162,29 +172,29 @@ def _rounding(entries: Sequence[Entry]) -> Share | None:
     return share(share_of(np.arange(broken) < survived))
 
 
-def corruptions(dossier: Dossier, role: str) -> list[CorruptionRow]:
+def corruptions(dossier: RunResults, role: str) -> list[CorruptionRow]:
     """Accuracy by corruption and severity."""
     rows = [
         CorruptionRow(
             role=role,
             name=at.method,
             severity=int(at.setting or 0),
-            accuracy=share(share_of(outcomes(entries, "correct").values)),
+            accuracy=share(share_of(per_example(entries, "correct").values)),
             cost=cost(entries),
         )
-        for at, entries in grouped(dossier.entries("corruption", role=role), "severity")
-        if measured(entries)
+        for at, entries in group_by_condition(dossier.entries("corruption", role=role), "severity")
+        if only_measured(entries)
     ]
     return sorted(rows, key=lambda row: (row.name, row.severity))
 
 
-def explanations(dossier: Dossier, role: str) -> list[ExplanationPart]:
+def explanations(dossier: RunResults, role: str) -> list[ExplanationPart]:
     """One row a method on clean images, with the reason where it does not apply."""
     entries = on_clean_images(dossier.entries("explanation", role=role))
-    return [_explanation(role, at.method, group) for at, group in grouped(entries)]
+    return [_explanation(role, at.method, group) for at, group in group_by_condition(entries)]
 
 
-def _explanation(role: str, method: str, entries: tuple[Entry, ...]) -> ExplanationPart:
+def _explanation(role: str, method: str, entries: tuple[TaskResult, ...]) -> ExplanationPart:
     first = entries[0].evidence
     names = [m.name for m in first.measurements]
     return ExplanationPart(
@@ -196,7 +206,7 @@ def _explanation(role: str, method: str, entries: tuple[Entry, ...]) -> Explanat
         baseline=_said(first.facts.get("baseline")),
         segments=_said(first.facts.get("segments")),
         settings=dict(first.cell.settings.get("method") or {}),
-        quality={name: float(outcomes(entries, name).values.mean()) for name in names},
+        quality={name: float(per_example(entries, name).values.mean()) for name in names},
         cost=cost(entries),
         shared=dict(first.facts.get("shared", {})),
     )
@@ -206,11 +216,11 @@ def _said(fact: object) -> str:
     return "" if fact is None else str(fact)
 
 
-def outcome_rows(dossier: Dossier, role: str) -> list[OutcomeRow]:
+def outcome_rows(dossier: RunResults, role: str) -> list[OutcomeRow]:
     """What became of each example, for comparing this run with another one."""
-    rows = [_outcome_row(role, "clean", clean(dossier, role).positions, clean(dossier, role).values)]
-    for at, entries in grouped(dossier.entries("robustness", role=role)):
-        found = outcomes(entries, "robust")
+    rows = [_outcome_row(role, "clean", clean_correct(dossier, role).positions, clean_correct(dossier, role).values)]
+    for at, entries in group_by_condition(dossier.entries("robustness", role=role)):
+        found = per_example(entries, "robust")
         rows.append(_outcome_row(role, f"robust {threat_text(at.norm, at.eps)}", found.positions, found.values))
     return [row for row in rows if row.outcomes]
 
@@ -220,7 +230,7 @@ def _outcome_row(role: str, quantity: str, positions: NDArray[np.int64], values:
     return OutcomeRow(role=role, quantity=quantity, start=int(positions[0]) if bits else 0, outcomes=bits)
 
 
-def gaps(dossier: Dossier) -> list[Gap]:
+def gaps(dossier: RunResults) -> list[Gap]:
     """Everything planned that gave no number, with the reason."""
     present = [
         (task, dossier.evidence[task.cell.key]) for task in dossier.plan.tasks if task.cell.key in dossier.evidence
@@ -233,7 +243,7 @@ def gaps(dossier: Dossier) -> list[Gap]:
     return [Gap(study=s, method=m, role=r, status=status, reason=why) for s, m, r, status, why in found]
 
 
-def study_costs(dossier: Dossier) -> list[StudyCost]:
+def study_costs(dossier: RunResults) -> list[StudyCost]:
     """What each study of each model cost, in plan order."""
     studies = dict.fromkeys((task.cell.study, task.role) for task in dossier.plan.tasks)
     rows = [(study, role, dossier.entries(study, role=role)) for study, role in studies]

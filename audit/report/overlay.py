@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from audit.evidence import Array
+from audit.core.evidence import Array
 
 SIDE = 336
 """Pixels of the longer side at least: a smaller image is enlarged by whole pixels, so that each stays visible."""

@@ -6,11 +6,11 @@ import hashlib
 import json
 from typing import Any
 
-from audit.registry import methods
+from audit.core.registry import methods
 from audit.report.gate import Gate, Gated, gate
 from audit.report.junit import case_name, details
+from audit.report.sanitise import visible
 from audit.report.schema import AuditDocument, Gap
-from audit.report.text import visible
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS = {"error": "error", "warn": "warning", "note": "none", "off": "none"}

@@ -6,17 +6,17 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from audit.evidence import Status, Verdict
+from audit.core.evidence import Status, Verdict
 from audit.report.attack_evidence import ControlRow, DistanceRow, TriggerRow
-from audit.report.compression import CompressionPart
 from audit.report.further_parts import AgreementPart, CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
-from audit.report.further_threats import ThreatRow
-from audit.report.values import Cost, Heatmap, Part, Picture, Share
+from audit.results.document_model import Cost, DocumentModel, Heatmap, Picture, Proportion
+from audit.topics.compression.section import CompressionPart
+from audit.topics.other_threats.section import ThreatRow
 
 SCHEMA_VERSION = 1
 
 
-class Subject(Part):
+class AuditSubject(DocumentModel):
     """What was audited, on what."""
 
     title: str
@@ -27,7 +27,7 @@ class Subject(Part):
     notes: list[str]
 
 
-class AuditedModel(Part):
+class AuditedModel(DocumentModel):
     """One model of the run. `history` is one row an epoch where it was trained here."""
 
     role: str
@@ -41,8 +41,8 @@ class AuditedModel(Part):
     notes: list[str] = Field(default_factory=list)
 
 
-class FindingPart(Part):
-    """A check's conclusion (see `audit.evidence.Finding`)."""
+class FindingPart(DocumentModel):
+    """A check's conclusion (see `audit.core.evidence.Finding`)."""
 
     check: str
     role: str
@@ -62,7 +62,7 @@ class FindingPart(Part):
     values: dict[str, str | int | float] = Field(default_factory=dict)
 
 
-class ClassRow(Part):
+class ClassRow(DocumentModel):
     """One class: precision, recall, F1, the number of its examples and how often it was predicted.
 
     The 95% intervals are Wilson's; no precision is measured of a class never predicted, and its interval is None.
@@ -78,7 +78,7 @@ class ClassRow(Part):
     recall_interval: tuple[float, float] | None = None
 
 
-class Mistake(Part):
+class Mistake(DocumentModel):
     """How many of the images of one class were taken for another."""
 
     label: str
@@ -86,7 +86,7 @@ class Mistake(Part):
     count: int
 
 
-class ReliabilityBin(Part):
+class ReliabilityBin(DocumentModel):
     """Predictions whose confidence lies in (low, high]: how many, how confident, how often right."""
 
     low: float
@@ -96,12 +96,12 @@ class ReliabilityBin(Part):
     accuracy: float
 
 
-class AccuracyPart(Part):
+class AccuracyPart(DocumentModel):
     """Clean accuracy, by class, and calibration of one model: the classes that have images, and the confusion matrix,
     empty for many classes. `mistakes` then lists the commonest, `mistaken` counts the images they stand for."""
 
     role: str
-    accuracy: Share
+    accuracy: Proportion
     per_class: list[ClassRow]
     confusion: list[list[int]]
     mistakes: list[Mistake] = Field(default_factory=list)
@@ -111,7 +111,7 @@ class AccuracyPart(Part):
     cost: Cost
 
 
-class AttackRow(Part):
+class AttackRow(DocumentModel):
     """One attack of the battery: what it was given, what it broke first, its cost; `reason` why it did not run."""
 
     name: str
@@ -123,7 +123,7 @@ class AttackRow(Part):
     reason: str = ""
 
 
-class RobustnessPart(Part):
+class RobustnessPart(DocumentModel):
     """One model under one norm."""
 
     role: str
@@ -134,23 +134,23 @@ class RobustnessPart(Part):
     notes: list[str] = Field(default_factory=list)
     curve: list[CurvePoint]
     attacks: list[AttackRow]
-    attack_success_rate: Share | None
-    survive_rounding: Share | None
+    attack_success_rate: Proportion | None
+    survive_rounding: Proportion | None
     inconclusive: list[str]
     cost: Cost
 
 
-class CorruptionRow(Part):
+class CorruptionRow(DocumentModel):
     """Accuracy of one model under one corruption at one severity, 1 to 5."""
 
     role: str
     name: str
     severity: int
-    accuracy: Share
+    accuracy: Proportion
     cost: Cost
 
 
-class FaithfulnessRow(Part):
+class FaithfulnessRow(DocumentModel):
     """Deletion or insertion of the pixels a method ranks first, beside a random order.
 
     `advantage` is how much better than random, positive when it is; `low` and `high` its 95% bounds. `fill` is what
@@ -171,7 +171,7 @@ class FaithfulnessRow(Part):
     controls: dict[str, float] = Field(default_factory=dict)
 
 
-class ExplanationPart(Part):
+class ExplanationPart(DocumentModel):
     """One method on one model: what it explains, or why it does not apply.
 
     `cost` is what it added; `shared` counts the masks that it needed and another method, named, had asked already.
@@ -190,7 +190,7 @@ class ExplanationPart(Part):
     shared: dict[str, int] = Field(default_factory=dict)
 
 
-class GalleryView(Part):
+class GalleryView(DocumentModel):
     """One image as one model sees it. `maps` and `adversarial_maps` are by method."""
 
     role: str
@@ -205,7 +205,7 @@ class GalleryView(Part):
     adversarial_maps: dict[str, Heatmap]
 
 
-class GalleryItem(Part):
+class GalleryItem(DocumentModel):
     """One image with its label, and how each model sees it."""
 
     id: str
@@ -214,12 +214,12 @@ class GalleryItem(Part):
     views: list[GalleryView]
 
 
-class ComparisonRow(Part):
+class ComparisonRow(DocumentModel):
     """The first model against the second on the same examples (paired): what newly broke and what was mended."""
 
     quantity: str
-    before: Share
-    after: Share
+    before: Proportion
+    after: Proportion
     difference: float
     low: float
     high: float
@@ -228,7 +228,7 @@ class ComparisonRow(Part):
     newly_right: int
 
 
-class OutcomeRow(Part):
+class OutcomeRow(DocumentModel):
     """Yes or no for each example from place `start` of the audit order on, as a text of 1 and 0."""
 
     role: str
@@ -237,7 +237,7 @@ class OutcomeRow(Part):
     outcomes: str
 
 
-class Gap(Part):
+class Gap(DocumentModel):
     """What was planned and gives no number: failed, or without meaning here."""
 
     study: str
@@ -247,7 +247,7 @@ class Gap(Part):
     reason: str
 
 
-class StudyCost(Part):
+class StudyCost(DocumentModel):
     """What one study of one model cost."""
 
     study: str
@@ -256,7 +256,7 @@ class StudyCost(Part):
     cost: Cost
 
 
-class Protocol(Part):
+class Protocol(DocumentModel):
     """How the numbers came about, and the commands that give them again."""
 
     seed: int
@@ -267,7 +267,7 @@ class Protocol(Part):
     costs: list[StudyCost]
 
 
-class Summary(Part):
+class Summary(DocumentModel):
     """The verdict in one sentence."""
 
     verdict: Verdict
@@ -275,13 +275,13 @@ class Summary(Part):
     complete: bool
 
 
-class AuditDocument(Part):
+class AuditDocument(DocumentModel):
     """Everything a run found."""
 
     schema_version: int = SCHEMA_VERSION
     tool: dict[str, str]
     summary: Summary
-    subject: Subject
+    subject: AuditSubject
     models: list[AuditedModel]
     findings: list[FindingPart]
     accuracy: list[AccuracyPart]

@@ -8,7 +8,7 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict
 
-from audit.assets import folder
+from audit.core.resources import resource_dir
 from audit.report.schema import AuditDocument
 
 
@@ -24,7 +24,7 @@ class Clause(BaseModel):
 
 
 @dataclass(frozen=True)
-class Towards:
+class ClauseCoverage:
     """A clause with the sections this report has for it, and those it lacks."""
 
     clause: Clause
@@ -32,11 +32,11 @@ class Towards:
     missing: tuple[str, ...]
 
 
-def towards(document: AuditDocument) -> tuple[Towards, ...]:
+def coverage(document: AuditDocument) -> tuple[ClauseCoverage, ...]:
     """Every clause of `templates/standards.toml` against what the run measured."""
     held = sections_held(document)
     return tuple(
-        Towards(
+        ClauseCoverage(
             clause,
             tuple(name for name in clause.sections if name in held),
             tuple(name for name in clause.sections if name not in held),
@@ -59,5 +59,5 @@ def sections_held(document: AuditDocument) -> frozenset[str]:
 @cache
 def clauses() -> tuple[Clause, ...]:
     """The mapping that ships, in its order."""
-    table = tomllib.loads((folder("templates") / "standards.toml").read_text("utf-8"))
+    table = tomllib.loads((resource_dir("templates") / "standards.toml").read_text("utf-8"))
     return tuple(Clause.model_validate(row) for row in table["clause"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audit.report.history import Level, RunRow
+from audit.report.history import HistoryScore, RunRow
 
 SHOWN = 200
 """The newest runs a page shows: more are neither read by a person nor light."""
@@ -17,7 +17,7 @@ class Point:
     """One model of the run with this number, counted from the oldest, 1."""
 
     number: int
-    level: Level
+    level: HistoryScore
 
 
 @dataclass(frozen=True)

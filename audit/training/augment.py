@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from audit.config import AugmentationConfig
-from audit.seeding import Generators
-from audit.types import Images
+from audit.core.seeding import Generators
+from audit.core.types import Images
 
 _PADDING = {"nearest": "border", "reflect": "reflection", "zero": "zeros"}
 

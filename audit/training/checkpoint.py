@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
-from audit.errors import ModelError, UsageError
-from audit.sealed import read_sealed, write_sealed
+from audit.core.errors import ModelError, UsageError
+from audit.storage.tensor_file import load_tensors, save_tensors
 
 FILE = "checkpoint.safetensors"
 _FORMAT = "3"
@@ -35,12 +35,12 @@ class Checkpoint:
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
 
     def write(self, folder: Path) -> None:
-        """Replace the checkpoint in `folder`. Raises EnvironmentFault when the disk refuses."""
+        """Replace the checkpoint in `folder`. Raises SetupError when the disk refuses."""
         notes = {"format": _FORMAT, "facts": json.dumps(self.facts), "identity": json.dumps(self.identity)}
-        write_sealed(folder / FILE, self.tensors, notes)
+        save_tensors(folder / FILE, self.tensors, notes)
 
 
-def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpoint | None:
+def load_training_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpoint | None:
     """The checkpoint in `folder`, None when there is none.
 
     Raises UsageError that names the settings in which it differs from `identity`, ModelError when it cannot
@@ -50,7 +50,7 @@ def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpo
         return None
     path = folder / FILE
     try:
-        tensors, notes = read_sealed(path)
+        tensors, notes = load_tensors(path)
         facts, other = json.loads(notes["facts"]), json.loads(notes["identity"])
     except (KeyError, ValueError) as fault:
         raise ModelError(
@@ -60,7 +60,7 @@ def read_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpo
     return Checkpoint(tensors, facts, other)
 
 
-def unlike(folder: Path, identity: Mapping[str, Any], *, role: str) -> Iterator[str]:
+def mismatched_checkpoints(folder: Path, identity: Mapping[str, Any], *, role: str) -> Iterator[str]:
     """How each checkpoint of `role` in the folders beside `folder` differs from `identity`, in words; what cannot be
     read is nobody's to resume and is passed over."""
     for path in sorted(folder.parent.glob(f"*/{FILE}")):

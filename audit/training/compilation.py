@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from audit.errors import EnvironmentFault
-from audit.types import Images
+from audit.core.errors import SetupError
+from audit.core.types import Images
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def compiled(net: nn.Module, wanted: bool, images: Images) -> Iterator[None]:
     """Inside the block, when `wanted`, calls of `net` go through torch.compile; the net has run on `images` before.
 
     One forward and backward of `images`, prepared as the net takes them, shows at once whether that works here; the
-    net's buffers and gradients are put back. Raises EnvironmentFault where it does not.
+    net's buffers and gradients are put back. Raises SetupError where it does not.
     """
     if not wanted:
         yield
@@ -37,7 +37,7 @@ def _try(net: nn.Module, images: Images) -> None:
             net(images).sum().backward()
     except Exception as fault:  # a compiler's failures have no common type
         first_line = (str(fault).strip() or type(fault).__name__).split("\n", 1)[0]
-        raise EnvironmentFault(
+        raise SetupError(
             f"torch.compile does not work for this net on this machine ({first_line[:200]}). Set training.compile to "
             "false, or install a C++ compiler that torch finds."
         ) from fault

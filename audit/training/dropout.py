@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from audit.errors import UsageError
+from audit.core.errors import UsageError
 
 
 @contextmanager

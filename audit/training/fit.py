@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from audit.config import TrainingConfig
-from audit.threat import ThreatModel
-from audit.training.crew import crew
-from audit.training.loop import Trained, train_in
-from audit.training.team import Team, require_shareable
-from audit.training.watch import Watch
-from audit.types import Batch, Images, Logits
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images, Logits
+from audit.training.callbacks import TrainingCallbacks
+from audit.training.distributed import WorkerGroup, require_shareable
+from audit.training.launcher import launch_workers
+from audit.training.loop import TrainingResult, run_training
 
 
 def fit(
@@ -29,8 +29,8 @@ def fit(
     std: float | Sequence[float] | None = None,
     device: torch.device | str = "cpu",
     teacher: Callable[[Images], Logits] | None = None,
-    watch: Watch | None = None,
-) -> Trained:
+    watch: TrainingCallbacks | None = None,
+) -> TrainingResult:
     """Train `module` in place on `train` (CPU, images in [0, 1]) and give the weights of its best epoch.
 
     The best is that of highest accuracy on held-out images, under attack for adversarial recipes: the last
@@ -38,7 +38,7 @@ def fit(
     distillation. `mean` and `std` are measured where None. Killed and
     called again with the same `watch.scratch`, it ends in the same weights, bit for bit on one device. With
     `settings.workers` above 1, other processes take their share of every batch. Raises Diverged, Interrupted,
-    DataError, UsageError, EnvironmentFault.
+    DataError, UsageError, SetupError.
     """
     place, measured = torch.device(device), channel_statistics(train.images)
     normal = (_each(mean, measured[0]), _each(std, measured[1]))
@@ -51,10 +51,10 @@ def fit(
         "device": place,
     }
     if settings.workers == 1:
-        return train_in(Team(), train=train, module=module, teacher=teacher, watch=watch, **given)
+        return run_training(WorkerGroup(), train=train, module=module, teacher=teacher, watch=watch, **given)
     require_shareable(settings, taught=teacher is not None)
-    with crew(settings.workers, train, module, place, given) as team:
-        return train_in(team, train=train, module=module, watch=watch, **given)
+    with launch_workers(settings.workers, train, module, place, given) as team:
+        return run_training(team, train=train, module=module, watch=watch, **given)
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

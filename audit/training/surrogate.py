@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from audit.config import TrainingConfig
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.core.types import Batch, PassCount
 from audit.models.architecture import build, default_for
 from audit.models.under_test import ModelUnderTest
+from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
-from audit.training.loop import Trained
-from audit.training.watch import Watch
-from audit.types import Batch, Passes
+from audit.training.loop import TrainingResult
 
 FEWEST = 64
 """Images below which there is nothing to learn from."""
@@ -26,14 +26,14 @@ class Surrogate:
     name; `images` how many it learned from; `passes` what that cost, the teacher's included."""
 
     model: ModelUnderTest
-    trained: Trained
+    trained: TrainingResult
     architecture: str
     images: int
-    passes: Passes
+    passes: PassCount
 
 
 def surrogate_of(
-    model: ModelUnderTest, batch: Batch, *, seed: int, epochs: int = EPOCHS, watch: Watch | None = None
+    model: ModelUnderTest, batch: Batch, *, seed: int, epochs: int = EPOCHS, watch: TrainingCallbacks | None = None
 ) -> Surrogate:
     """The zoo's net of matching image size, trained on `batch` under the labels that `model` predicts for it.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.config import TrainingConfig
-from audit.errors import ModelError
+from audit.core.errors import ModelError
 from audit.models.load import read_checkpoint
 from audit.models.state_dict import without_prefix
 
@@ -25,7 +25,7 @@ def pretrained_state(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
-def adopt(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+def load_pretrained(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Copy into `module` every tensor of `weights` whose name and shape fit; give the names that stayed as they were.
 
     A wrapper's prefix before every name is no part of it. What stayed is the new head, and a first convolution for

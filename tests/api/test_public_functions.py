@@ -7,7 +7,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 import audit
-from audit.errors import DataError, UsageError
+from audit.core.errors import DataError, UsageError
 from tests.conftest import small_cnn
 
 NAMES = ("a", "b", "c", "d")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audit.registry import Method, methods
+from audit.core.registry import Method, methods
 
 
 def case(method: Method, norm: str, name: str = "", *, slow: bool = False) -> Any:

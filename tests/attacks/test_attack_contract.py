@@ -10,14 +10,14 @@ from attack_settings import EVERY, ONE_NORM, QUICKER
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from audit.adversarial.verify import verify
 from audit.attacks.fgsm import fgsm
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.core.registry import Method
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
-from audit.passes.verify import verify
-from audit.registry import Method
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 EPS = {"linf": 0.08, "l2": 0.8, "l1": 4.0}
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from attack_models import tiny_net
 
+from audit.adversarial.auto_pgd import checkpoints
+from audit.adversarial.verify import Verdicts, verify
 from audit.attacks.apgd import apgd_dlr
-from audit.attacks.auto_pgd import checkpoints
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, PassCount
 from audit.models.under_test import ModelUnderTest
-from audit.passes.verify import Verdicts, verify
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Passes
 
 THREAT = ThreatModel("linf", 0.06)
 
@@ -28,7 +28,7 @@ def many(model: ModelUnderTest) -> Batch:
     return Batch(images, model.predictions(images), tuple(f"m{i}" for i in range(60)))
 
 
-def run(model: ModelUnderTest, batch: Batch, *, give_up: bool) -> tuple[Verdicts, Passes]:
+def run(model: ModelUnderTest, batch: Batch, *, give_up: bool) -> tuple[Verdicts, PassCount]:
     draws = Generators.of(batch.ids, seed=0, purpose="auto", device="cpu")
     with model.count() as spent:
         proposals = apgd_dlr(model, batch, THREAT, draws, steps=24, give_up=give_up)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from attack_models import tiny_net
 
-from audit.attacks.batteries import BATTERIES, Battery, Entry
-from audit.attacks.battery import attack_battery
-from audit.attacks.ledger import Ledger
+from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
+from audit.adversarial.run_battery import run_battery
+from audit.adversarial.worst_case import WorstCase
+from audit.core.registry import find
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.registry import find
-from audit.threat import ThreatModel
-from audit.types import Batch
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_autoattack_is_the_published_protocol() -> None:
 
 
 def test_the_closest_are_those_with_the_largest_margin(model: ModelUnderTest, batch: Batch) -> None:
-    ledger = Ledger(model, batch, (ThreatModel("linf", 0.1),), ("clean",))
+    ledger = WorstCase(model, batch, (ThreatModel("linf", 0.1),), ("clean",))
     ledger.margin = torch.arange(20.0).flip(0)
     index = torch.tensor([1, 4, 8, 15])
     assert ledger.closest(index, 0.5).tolist() == [1, 4]
@@ -58,9 +58,13 @@ def test_a_focused_entry_and_a_control_see_only_their_share(model: ModelUnderTes
     battery = Battery(
         "focused",
         "",
-        (Entry("fgsm"), Entry("pgd", {"steps": 3}, closest=0.25), Entry("random-noise", {"draws": 2}, sample=3)),
+        (
+            AttackSpec("fgsm"),
+            AttackSpec("pgd", {"steps": 3}, closest=0.25),
+            AttackSpec("random-noise", {"draws": 2}, sample=3),
+        ),
     )
-    rows = attack_battery(model, batch, "linf", [0.005, 0.01], battery=battery).rows
+    rows = run_battery(model, batch, "linf", [0.005, 0.01], battery=battery).rows
     focused = [row for row in rows if row.name == "pgd"]
     assert [row.tried for row in focused] == [max(1, round(0.25 * row.survivors)) for row in focused]
     (control,) = [row for row in rows if row.name == "random-noise"]

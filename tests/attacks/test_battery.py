@@ -9,14 +9,14 @@ import torch
 from attack_models import tiny_net
 from torch import Tensor, nn
 
-from audit.attacks.batteries import BATTERIES, Battery, Entry
-from audit.attacks.battery import attack_battery
-from audit.attacks.controls import Examination, doubts
-from audit.attacks.outcome import Row
-from audit.errors import DataError, Interrupted, UsageError
+from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
+from audit.adversarial.result import AttackResult
+from audit.adversarial.run_battery import run_battery
+from audit.adversarial.sanity import SanityReport, weak_evidence_reasons
+from audit.core.errors import DataError, Interrupted, UsageError
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.threat import ThreatModel
-from audit.types import Batch
 
 EPS = (0.01, 0.03, 0.08)
 
@@ -31,27 +31,27 @@ def noise_batch(cnn_model: ModelUnderTest) -> Batch:
 
 def test_the_sweep_finds_what_each_eps_alone_finds(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     """The slow twin: every eps from scratch. The sweep may find more at a larger eps, never less."""
-    swept = attack_battery(cnn_model, noise_batch, "linf", EPS)
+    swept = run_battery(cnn_model, noise_batch, "linf", EPS)
     for row, eps in enumerate(EPS):
-        alone = attack_battery(cnn_model, noise_batch, "linf", [eps])
+        alone = run_battery(cnn_model, noise_batch, "linf", [eps])
         assert not (swept.survived[row] & ~alone.robust).any()
-    assert torch.equal(swept.survived[0], attack_battery(cnn_model, noise_batch, "linf", EPS[:1]).robust)
+    assert torch.equal(swept.survived[0], run_battery(cnn_model, noise_batch, "linf", EPS[:1]).robust)
 
 
 def test_broken_at_a_small_eps_is_broken_at_every_larger_one(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
-    outcome = attack_battery(cnn_model, noise_batch, "l2", [0.1, 0.3, 0.9])
+    outcome = run_battery(cnn_model, noise_batch, "l2", [0.1, 0.3, 0.9])
     assert (outcome.survived[:-1] >= outcome.survived[1:]).all()
     assert 0 < outcome.survived[0].sum() and outcome.survived[-1].sum() < outcome.survived[0].sum()
 
 
 def test_misclassified_images_are_broken_by_clean(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
-    outcome = attack_battery(cnn_model, noise_batch, "linf", [0.0, 0.01])
+    outcome = run_battery(cnn_model, noise_batch, "linf", [0.0, 0.01])
     assert outcome.broken_by[:3] == ("clean",) * 3 and (outcome.minimal_eps[:3] == 0).all()
     assert outcome.survived[0].tolist() == [False] * 3 + [True] * 21, "eps 0 breaks nothing that was right"
 
 
 def test_adversarial_images_are_what_they_claim(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
-    outcome = attack_battery(cnn_model, noise_batch, "linf", EPS, headline=0.03)
+    outcome = run_battery(cnn_model, noise_batch, "linf", EPS, headline=0.03)
     wrong = cnn_model.predictions(outcome.adversarial) != noise_batch.labels
     assert torch.equal(wrong, ~outcome.robust)
     threat = ThreatModel("linf", 0.03)
@@ -64,27 +64,27 @@ def test_adversarial_images_are_what_they_claim(cnn_model: ModelUnderTest, noise
 
 
 def test_who_broke_it_and_whether_it_is_broken_agree(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
-    outcome = attack_battery(cnn_model, noise_batch, "linf", EPS)
+    outcome = run_battery(cnn_model, noise_batch, "linf", EPS)
     assert torch.equal(outcome.first_broken_by >= 0, ~outcome.survived)
     assert set(outcome.broken_by) - {None} <= set(outcome.attacks)
 
 
 def test_rows_account_for_every_pass_of_the_attacks(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
-    outcome = attack_battery(cnn_model, noise_batch, "linf", EPS)
+    outcome = run_battery(cnn_model, noise_batch, "linf", EPS)
     attacks = sum(row.passes.backwards for row in outcome.rows)
     assert 0 < attacks <= outcome.passes.backwards
     assert all(row.tried <= row.survivors and row.broke <= row.tried and row.faults == 0 for row in outcome.rows)
 
 
 def test_a_second_run_gives_the_same_bytes(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
-    first, second = (attack_battery(cnn_model, noise_batch, "linf", EPS, seed=5) for _ in range(2))
+    first, second = (run_battery(cnn_model, noise_batch, "linf", EPS, seed=5) for _ in range(2))
     assert torch.equal(first.nearest, second.nearest) and torch.equal(first.minimal_eps, second.minimal_eps)
     assert first.rows == second.rows
 
 
 def test_shrinking_sharpens_the_distance_and_keeps_the_success(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
-    plain = attack_battery(cnn_model, noise_batch, "linf", EPS)
-    sharp = attack_battery(cnn_model, noise_batch, "linf", EPS, battery=replace(BATTERIES["quick"], shrink=6))
+    plain = run_battery(cnn_model, noise_batch, "linf", EPS)
+    sharp = run_battery(cnn_model, noise_batch, "linf", EPS, battery=replace(BATTERIES["quick"], shrink=6))
     assert (sharp.minimal_eps <= plain.minimal_eps + 1e-7).all()
     assert (sharp.minimal_eps < plain.minimal_eps - 1e-4).any()
     assert (cnn_model.predictions(sharp.nearest) != noise_batch.labels)[sharp.minimal_eps.isfinite()].all()
@@ -92,21 +92,21 @@ def test_shrinking_sharpens_the_distance_and_keeps_the_success(cnn_model: ModelU
 
 def test_a_target_mask_counts_only_its_classes(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     only = torch.zeros(24, 4, dtype=torch.bool).scatter_(1, ((noise_batch.labels + 2) % 4)[:, None], True)
-    outcome = attack_battery(cnn_model, replace(noise_batch, broken_if=only), "linf", EPS)
+    outcome = run_battery(cnn_model, replace(noise_batch, broken_if=only), "linf", EPS)
     reached = cnn_model.predictions(outcome.adversarial)
     assert torch.equal((reached == (noise_batch.labels + 2) % 4), ~outcome.robust)
-    assert outcome.robust.sum() > attack_battery(cnn_model, noise_batch, "linf", EPS).robust.sum()
+    assert outcome.robust.sum() > run_battery(cnn_model, noise_batch, "linf", EPS).robust.sum()
 
 
 def test_an_attack_that_leaves_the_ball_is_reported_and_gains_nothing(
     cnn_model: ModelUnderTest, noise_batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cheat = Battery("cheat", "", (Entry("fgsm"),))
+    cheat = Battery("cheat", "", (AttackSpec("fgsm"),))
     monkeypatch.setattr("audit.attacks.fgsm.uphill", lambda norm, gradient, images: 50 * gradient.sign())
     monkeypatch.setattr(ThreatModel, "project", lambda self, images, origin: images.clamp(0, 1), raising=True)
     with monkeypatch.context() as honest:
-        honest.setattr("audit.passes.verify._brought_back", lambda given, origin, faults, threat: origin)
-        outcome = attack_battery(cnn_model, noise_batch, "linf", [0.01], battery=cheat)
+        honest.setattr("audit.adversarial.verify._brought_back", lambda given, origin, faults, threat: origin)
+        outcome = run_battery(cnn_model, noise_batch, "linf", [0.01], battery=cheat)
     assert outcome.rows[0].faults == outcome.rows[0].tried > 0
     assert outcome.robust.sum() == 21
 
@@ -114,7 +114,7 @@ def test_an_attack_that_leaves_the_ball_is_reported_and_gains_nothing(
 def test_stopping_interrupts_between_attacks(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     seen: list[tuple[int, int]] = []
     with pytest.raises(Interrupted):
-        attack_battery(
+        run_battery(
             cnn_model,
             noise_batch,
             "linf",
@@ -138,20 +138,20 @@ def test_bad_input_is_a_sentence(
     cnn_model: ModelUnderTest, noise_batch: Batch, change: dict[str, Tensor], sentence: str
 ) -> None:
     with pytest.raises(DataError, match=sentence):
-        attack_battery(cnn_model, replace(noise_batch, **change), "linf", [0.1])
+        run_battery(cnn_model, replace(noise_batch, **change), "linf", [0.1])
 
 
 def test_a_wrong_eps_norm_or_battery_is_a_sentence(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     with pytest.raises(UsageError, match="8/255, not 8"):
-        attack_battery(cnn_model, noise_batch, "linf", [8])
+        run_battery(cnn_model, noise_batch, "linf", [8])
     with pytest.raises(UsageError, match="Known: l1, l2, linf"):
-        attack_battery(cnn_model, noise_batch, "linff", [0.1])  # type: ignore[arg-type]
+        run_battery(cnn_model, noise_batch, "linff", [0.1])  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="quick"):
-        attack_battery(cnn_model, noise_batch, "linf", [0.1], battery="quik")
+        run_battery(cnn_model, noise_batch, "linf", [0.1], battery="quik")
     with pytest.raises(UsageError, match="headline"):
-        attack_battery(cnn_model, noise_batch, "linf", [0.1], headline=0.2)
+        run_battery(cnn_model, noise_batch, "linf", [0.1], headline=0.2)
     with pytest.raises(UsageError, match="No eps"):
-        attack_battery(cnn_model, noise_batch, "linf", [])
+        run_battery(cnn_model, noise_batch, "linf", [])
 
 
 class Wobbling(nn.Module):
@@ -189,40 +189,40 @@ def test_a_model_that_hides_its_gradients_is_called_inconclusive(
     parts = [part for part in (first, tiny_net(), last) if part is not None]
     model = ModelUnderTest(nn.Sequential(*parts), classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu")
     batch = replace(noise_batch, labels=model.predictions(noise_batch.images))
-    outcome = attack_battery(model, batch, "linf", [0.01])
+    outcome = run_battery(model, batch, "linf", [0.01])
     assert any(reason in sentence for sentence in outcome.inconclusive), outcome.inconclusive
 
 
 def test_an_honest_model_raises_no_doubt(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     for norm, eps in (("linf", 0.03), ("l2", 0.3), ("l1", 2.0)):
-        assert attack_battery(cnn_model, noise_batch, norm, [eps]).inconclusive == ()
+        assert run_battery(cnn_model, noise_batch, norm, [eps]).inconclusive == ()
 
 
 def test_a_blind_attack_that_beats_the_guided_ones_is_a_doubt() -> None:
-    guided = Row("pgd", "pgd", "gradients", {}, 0.1, survivors=100, tried=100, broke=20)
-    blind = Row("square", "square", "scores", {}, 0.1, survivors=80, tried=40, broke=4)
-    (sentence,) = doubts(Examination(0), [guided, blind], 100)
+    guided = AttackResult("pgd", "pgd", "gradients", {}, 0.1, survivors=100, tried=100, broke=20)
+    blind = AttackResult("square", "square", "scores", {}, 0.1, survivors=80, tried=40, broke=4)
+    (sentence,) = weak_evidence_reasons(SanityReport(0), [guided, blind], 100)
     assert "square" in sentence and "8.0 points" in sentence
-    assert doubts(Examination(0), [guided, replace(blind, broke=1)], 1000) == ()
+    assert weak_evidence_reasons(SanityReport(0), [guided, replace(blind, broke=1)], 1000) == ()
 
 
 def test_two_classes_with_dlr_say_so(linear_model: ModelUnderTest) -> None:
     images = torch.rand(6, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     batch = Batch(images, linear_model.predictions(images), tuple("abcdef"))
-    battery = Battery("dlr", "", (Entry("pgd", {"loss": "dlr", "steps": 5}),))
-    outcome = attack_battery(linear_model, batch, "linf", [0.3], battery=battery)
+    battery = Battery("dlr", "", (AttackSpec("pgd", {"loss": "dlr", "steps": 5}),))
+    outcome = run_battery(linear_model, batch, "linf", [0.3], battery=battery)
     assert any("DLR" in note for note in outcome.notes) and not outcome.robust.all()
 
 
 def test_pieces_change_nothing_but_the_memory(
     cnn_model: ModelUnderTest, noise_batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = attack_battery(cnn_model, noise_batch, "linf", EPS)
-    monkeypatch.setattr("audit.attacks.battery.WINDOWS", 1)
-    monkeypatch.setattr("audit.attacks.battery.PIXELS", 1)
-    monkeypatch.setattr("audit.attacks.battery.choose_layout", lambda model: None)
+    whole = run_battery(cnn_model, noise_batch, "linf", EPS)
+    monkeypatch.setattr("audit.adversarial.run_battery.WINDOWS", 1)
+    monkeypatch.setattr("audit.adversarial.run_battery.PIXELS", 1)
+    monkeypatch.setattr("audit.adversarial.run_battery.choose_layout", lambda model: None)
     cnn_model.layout.batch_size = 5
-    pieces = attack_battery(cnn_model, noise_batch, "linf", EPS)
+    pieces = run_battery(cnn_model, noise_batch, "linf", EPS)
     assert torch.equal(pieces.survived, whole.survived)
     assert torch.equal(pieces.first_broken_by, whole.first_broken_by)
     assert [row.passes for row in pieces.rows] == [row.passes for row in whole.rows]

@@ -12,13 +12,13 @@ import torch
 from attack_models import tiny_net
 from torch import nn
 
-from audit.attacks.batteries import BATTERIES, Battery, Entry
-from audit.attacks.battery import attack_battery
-from audit.attacks.outcome import BatteryOutcome
-from audit.errors import Interrupted
+from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
+from audit.adversarial.result import BatteryResult
+from audit.adversarial.run_battery import run_battery
+from audit.core.errors import Interrupted
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.types import Batch
-from audit.unfinished import Unfinished
+from audit.storage.checkpoint import CellCheckpoint
 
 EPS = (0.01, 0.03, 0.08)
 BATTERY = Battery(
@@ -26,8 +26,8 @@ BATTERY = Battery(
     "",
     (
         *BATTERIES["quick"].entries,
-        Entry("pgd", {"steps": 4}, "closest", closest=0.5),
-        Entry("mi-fgsm", {"steps": 3, "to_the_end": True}, "transfer", transferred=True),
+        AttackSpec("pgd", {"steps": 4}, "closest", closest=0.5),
+        AttackSpec("mi-fgsm", {"steps": 3, "to_the_end": True}, "transfer", transferred=True),
     ),
     shrink=3,
 )
@@ -51,12 +51,12 @@ def surrogate() -> ModelUnderTest:
     return ModelUnderTest(tiny_net(), classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu")
 
 
-def attacked(model: ModelUnderTest, batch: Batch, **more: Any) -> BatteryOutcome:
-    return attack_battery(model, batch, "linf", EPS, battery=BATTERY, seed=5, headline=0.03, **more)
+def attacked(model: ModelUnderTest, batch: Batch, **more: Any) -> BatteryResult:
+    return run_battery(model, batch, "linf", EPS, battery=BATTERY, seed=5, headline=0.03, **more)
 
 
-def same(first: BatteryOutcome, second: BatteryOutcome) -> None:
-    for field in fields(BatteryOutcome):
+def same(first: BatteryResult, second: BatteryResult) -> None:
+    for field in fields(BatteryResult):
         one, other = getattr(first, field.name), getattr(second, field.name)
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, field.name
 
@@ -77,13 +77,13 @@ def test_stopped_and_asked_again(
             cnn_model,
             batch,
             surrogate=surrogate,
-            unfinished=Unfinished(place),
+            unfinished=CellCheckpoint(place),
             progress=lambda done, total: seen.append((done, total)),
             stopping=lambda: len(seen) == after,
         )
     assert seen == [(done, RUNS) for done in range(1, after + 1)] and place.exists()
     stopped_run = len(asked)
-    again = attacked(cnn_model, batch, surrogate=surrogate, unfinished=Unfinished(place))
+    again = attacked(cnn_model, batch, surrogate=surrogate, unfinished=CellCheckpoint(place))
     same(again, whole)
     assert len(whole.rows) == RUNS
     assert (sum(asked[stopped_run:]) < sum(asked[:whole_run])) == (after > 0)
@@ -92,7 +92,7 @@ def test_stopped_and_asked_again(
 def test_killed_and_asked_again(
     cnn_model: ModelUnderTest, batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.unfinished.EVERY", 0.0)
+    monkeypatch.setattr("audit.storage.checkpoint.EVERY", 0.0)
     whole, place = attacked(cnn_model, batch), tmp_path / "unfinished.safetensors"
 
     def killed(done: int, total: int) -> None:
@@ -101,8 +101,8 @@ def test_killed_and_asked_again(
 
     for _ in range(4):
         with pytest.raises(Stopped):
-            attacked(cnn_model, batch, unfinished=Unfinished(place), progress=killed)
-    same(attacked(cnn_model, batch, unfinished=Unfinished(place)), whole)
+            attacked(cnn_model, batch, unfinished=CellCheckpoint(place), progress=killed)
+    same(attacked(cnn_model, batch, unfinished=CellCheckpoint(place)), whole)
 
 
 def test_what_is_damaged_is_begun_anew(
@@ -110,18 +110,18 @@ def test_what_is_damaged_is_begun_anew(
 ) -> None:
     place = tmp_path / "unfinished.safetensors"
     with pytest.raises(Interrupted):
-        attacked(cnn_model, batch, unfinished=Unfinished(place), stopping=lambda: True)
+        attacked(cnn_model, batch, unfinished=CellCheckpoint(place), stopping=lambda: True)
     body = bytearray(place.read_bytes())
     body[-3] ^= 1
     place.write_bytes(body)
     with caplog.at_level(logging.WARNING, logger="audit"):
-        resumed = attacked(cnn_model, batch, unfinished=Unfinished(place))
+        resumed = attacked(cnn_model, batch, unfinished=CellCheckpoint(place))
     assert "is damaged" in caplog.text and not place.exists()
     same(resumed, attacked(cnn_model, batch))
 
 
 def test_a_short_battery_writes_nothing(cnn_model: ModelUnderTest, batch: Batch, tmp_path: Path) -> None:
-    attacked(cnn_model, batch, unfinished=Unfinished(tmp_path / "unfinished.safetensors"))
+    attacked(cnn_model, batch, unfinished=CellCheckpoint(tmp_path / "unfinished.safetensors"))
     assert list(tmp_path.glob("*.safetensors")) == []
 
 
@@ -138,5 +138,5 @@ def test_a_random_model_begins_anew(batch: Batch, tmp_path: Path) -> None:
     model = ModelUnderTest(Noisy(), classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu")
     place = tmp_path / "unfinished.safetensors"
     with pytest.raises(Interrupted):
-        attacked(model, batch, unfinished=Unfinished(place), stopping=lambda: True)
+        attacked(model, batch, unfinished=CellCheckpoint(place), stopping=lambda: True)
     assert not place.exists()

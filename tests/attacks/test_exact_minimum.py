@@ -9,12 +9,12 @@ from attack_settings import ORACLE
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 
+from audit.adversarial.verify import verify
+from audit.core.registry import find, methods
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.passes.verify import verify
-from audit.registry import find, methods
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch
 
 PIXELS, HIDDEN = 9, 8
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
+from audit.adversarial.foolbox_adapter import goal_of, run_foolbox
+from audit.adversarial.starting_points import starting_points
 from audit.attacks.carlini_wagner import carlini_wagner
 from audit.attacks.ddn import ddn
-from audit.attacks.foolbox_bridge import goal_of, minimise
 from audit.attacks.hopskipjump import hopskipjump
-from audit.attacks.starting_points import starting_points
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch
 
 
 def generators(batch: Batch, seed: int = 0) -> Generators:
@@ -109,7 +109,7 @@ def test_an_attack_whose_draws_are_shared_is_refused_in_batches(cnn_model, cnn_b
     starts, found = starting_points(cnn_model, cnn_batch, generators(cnn_batch))
     part = cnn_batch.select(found)
     with pytest.raises(TypeError, match="one by one"):
-        minimise(
+        run_foolbox(
             {"l2": "BoundaryAttack"},
             cnn_model,
             part,

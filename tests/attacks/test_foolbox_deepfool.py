@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from audit.attacks.deepfool import deepfool
-from audit.errors import DataError, NotApplicable
+from audit.core.errors import DataError, NotApplicable
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch
 
 HUGE = {"l2": 100.0, "linf": 1.0}
 

@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import linprog, minimize
 from torch import Tensor
 
-from audit.attacks.hyperplane import onto_hyperplane
-from audit.threat import Norm, norms
+from audit.adversarial.hyperplane import project_onto_hyperplane
+from audit.core.threat import Norm, norms
 
 SIZE = 7
 
@@ -55,7 +55,7 @@ def smallest(point: np.ndarray, normal: np.ndarray, offset: float, norm: Norm) -
 @pytest.mark.parametrize("seed", range(4))
 def test_the_step_reaches_the_plane_in_the_box_at_the_least_norm(norm: Norm, seed: int) -> None:
     points, normals, offsets = case(seed)
-    step = onto_hyperplane(points, normals, offsets, norm)
+    step = project_onto_hyperplane(points, normals, offsets, norm)
     arrived = points + step
     assert torch.allclose((normals * arrived).flatten(1).sum(1), offsets, atol=1e-4)
     assert (arrived >= -1e-6).all() and (arrived <= 1 + 1e-6).all()
@@ -67,6 +67,6 @@ def test_the_step_reaches_the_plane_in_the_box_at_the_least_norm(norm: Norm, see
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_beyond_the_boxs_reach_the_step_goes_to_its_corner(norm: Norm) -> None:
     points, normals, _ = case(9)
-    arrived = points + onto_hyperplane(points, normals, torch.full((6,), 1e3), norm)
+    arrived = points + project_onto_hyperplane(points, normals, torch.full((6,), 1e3), norm)
     moved = normals != 0
     assert torch.allclose(arrived[moved], (normals > 0).float()[moved], atol=1e-5)

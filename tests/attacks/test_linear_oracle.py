@@ -7,12 +7,12 @@ import torch
 from attack_settings import ON_LINEAR, ORACLE, REACH
 from torch import Tensor
 
+from audit.adversarial.verify import verify
+from audit.core.registry import Method
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.passes.verify import verify
-from audit.registry import Method
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch
 
 DUAL = {"linf": 1.0, "l2": 2.0, "l1": float("inf")}
 STRONG = [case for case in ON_LINEAR if not case.values[0].facts.get("control")]

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
+from audit.adversarial.patch_threat import PLACES, PatchThreat
+from audit.adversarial.verify import verify
 from audit.attacks.patch import patch
-from audit.attacks.patch_threat import PLACES, PatchThreat
 from audit.attacks.universal import perturbed, universal
-from audit.errors import UsageError
+from audit.core.errors import UsageError
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
-from audit.passes.verify import verify
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, Images
 
 SQUARE = PatchThreat(area=0.25, place="bottom-right")
 BALL = ThreatModel("linf", 0.05)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
+from audit.adversarial.spatial_threat import PosedThreat, SpatialThreat, apply_pose
+from audit.adversarial.verify import verify
 from audit.attacks.spatial import spatial
-from audit.attacks.spatial_threat import Posed, SpatialThreat, posed
-from audit.errors import UsageError
+from audit.core.errors import UsageError
+from audit.core.seeding import Generators
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.passes.verify import verify
-from audit.seeding import Generators
-from audit.types import Batch
 
 THREAT = SpatialThreat(rotation=30, translation=2)
 
@@ -36,16 +36,16 @@ def plainly_posed(image: np.ndarray, degrees: float, right: float, down: float) 
 @pytest.mark.parametrize("shape", [(12, 12), (10, 15)])
 def test_poses_are_those_of_scipy(pose: tuple[float, float, float], shape: tuple[int, int]) -> None:
     image = torch.rand(1, 2, *shape, generator=torch.Generator().manual_seed(1))
-    found = posed(image, torch.tensor([pose]))[0].numpy()
+    found = apply_pose(image, torch.tensor([pose]))[0].numpy()
     expected = np.stack([plainly_posed(channel.numpy().astype(np.float64), *pose) for channel in image[0]])
     assert np.abs(found - expected).max() < 1e-4
 
 
 def test_a_quarter_turn_and_a_whole_pixel_are_exact() -> None:
     image = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(2))
-    assert torch.allclose(posed(image, torch.tensor([[90.0, 0, 0]])), image.rot90(1, (2, 3)), atol=1e-5)
-    assert torch.allclose(posed(image, torch.tensor([[0.0, 1, 0]]))[..., 1:], image[..., :-1], atol=1e-5)
-    assert torch.equal(posed(image, torch.zeros(1, 3)), image)
+    assert torch.allclose(apply_pose(image, torch.tensor([[90.0, 0, 0]])), image.rot90(1, (2, 3)), atol=1e-5)
+    assert torch.allclose(apply_pose(image, torch.tensor([[0.0, 1, 0]]))[..., 1:], image[..., :-1], atol=1e-5)
+    assert torch.equal(apply_pose(image, torch.zeros(1, 3)), image)
 
 
 def test_the_worst_case_is_that_of_a_loop_over_the_grid(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
@@ -56,8 +56,8 @@ def test_the_worst_case_is_that_of_a_loop_over_the_grid(cnn_model: ModelUnderTes
         for right in (-0.25, 0.0, 0.25):
             for down in (-0.25, 0.0, 0.25):
                 one = torch.tensor([[degrees, right, down]], dtype=torch.float32).expand(len(cnn_batch), 3)
-                broken |= cnn_model.predictions(posed(cnn_batch.images, one)) != cnn_batch.labels
-    found = verify(cnn_model, cnn_batch, posed(cnn_batch.images, poses), Posed(slight, poses))
+                broken |= cnn_model.predictions(apply_pose(cnn_batch.images, one)) != cnn_batch.labels
+    found = verify(cnn_model, cnn_batch, apply_pose(cnn_batch.images, poses), PosedThreat(slight, poses))
     assert torch.equal(found.broken, broken) and not found.faults.any()
     assert 0 < broken.sum() < len(broken), "a test that all or none break would show nothing"
     assert (found.distance <= 1).all() and torch.equal(found.distance > 0, broken)
@@ -75,12 +75,12 @@ def test_batch_size_and_order_change_nothing(cnn_model: ModelUnderTest, cnn_batc
 
 def test_the_verifier_strikes_the_poses_again(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
     poses = torch.tensor([[10.0, 0, 0]]).repeat(len(cnn_batch), 1)
-    honest = posed(cnn_batch.images, poses)
-    assert not verify(cnn_model, cnn_batch, honest, Posed(THREAT, poses)).faults.any()
-    other = verify(cnn_model, cnn_batch, (honest + 0.01).clamp(0, 1), Posed(THREAT, poses))
+    honest = apply_pose(cnn_batch.images, poses)
+    assert not verify(cnn_model, cnn_batch, honest, PosedThreat(THREAT, poses)).faults.any()
+    other = verify(cnn_model, cnn_batch, (honest + 0.01).clamp(0, 1), PosedThreat(THREAT, poses))
     assert other.faults.all() and torch.equal(other.images, honest)
-    farther = verify(cnn_model, cnn_batch, posed(cnn_batch.images, 4 * poses), Posed(THREAT, 4 * poses))
-    assert farther.faults.all() and (farther.images - posed(cnn_batch.images, 3 * poses)).abs().max() < 1e-5
+    farther = verify(cnn_model, cnn_batch, apply_pose(cnn_batch.images, 4 * poses), PosedThreat(THREAT, 4 * poses))
+    assert farther.faults.all() and (farther.images - apply_pose(cnn_batch.images, 3 * poses)).abs().max() < 1e-5
 
 
 def test_a_limit_of_zero_leaves_that_axis_alone(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
+from audit.adversarial.square_pyramids import pyramid, pyramid_start
+from audit.adversarial.verify import verify
+from audit.adversarial.windows import fixed_window
 from audit.attacks.random_noise import random_noise
 from audit.attacks.square import square
-from audit.attacks.square_pyramids import pyramid, pyramid_start
-from audit.attacks.windows import fixed_window
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel, norms
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.passes.verify import verify
-from audit.seeding import Generators
-from audit.threat import ThreatModel, norms
-from audit.types import Batch
 
 PYRAMIDAL: list[Any] = ["l2", "l1"]
 

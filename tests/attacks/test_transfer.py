@@ -7,15 +7,17 @@ import torch
 from attack_models import tiny_net
 
 import audit
-from audit.attacks.batteries import BATTERIES, Battery, Entry
-from audit.attacks.battery import attack_battery
+from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
+from audit.adversarial.run_battery import run_battery
 from audit.attacks.mi_fgsm import mi_fgsm
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch
 
-TRANSFER = Battery("transfer", "", (Entry("mi-fgsm", {"steps": 5, "to_the_end": True}, "transfer", transferred=True),))
+TRANSFER = Battery(
+    "transfer", "", (AttackSpec("mi-fgsm", {"steps": 5, "to_the_end": True}, "transfer", transferred=True),)
+)
 
 
 @pytest.fixture
@@ -31,22 +33,22 @@ def batch(model: ModelUnderTest) -> Batch:
 
 def test_from_the_model_itself_it_is_the_white_box_attack(model: ModelUnderTest, batch: Batch) -> None:
     """The oracle: a perfect surrogate transfers exactly what the attack finds on the model."""
-    moved = attack_battery(model, batch, "linf", [0.1], battery=TRANSFER, surrogate=model)
-    plain = Battery("plain", "", (Entry("mi-fgsm", {"steps": 5, "to_the_end": True}, "transfer"),))
-    own = attack_battery(model, batch, "linf", [0.1], battery=plain)
+    moved = run_battery(model, batch, "linf", [0.1], battery=TRANSFER, surrogate=model)
+    plain = Battery("plain", "", (AttackSpec("mi-fgsm", {"steps": 5, "to_the_end": True}, "transfer"),))
+    own = run_battery(model, batch, "linf", [0.1], battery=plain)
     assert torch.equal(moved.robust, own.robust) and 0 < moved.robust.sum() < 30
     assert moved.rows[0].needs == "surrogate"
 
 
 def test_without_a_surrogate_it_says_so_and_breaks_nothing(model: ModelUnderTest, batch: Batch) -> None:
-    found = attack_battery(model, batch, "linf", [0.05], battery=TRANSFER)
+    found = run_battery(model, batch, "linf", [0.05], battery=TRANSFER)
     assert found.robust.all() and "at least 64 images" in found.rows[0].reason
 
 
 def test_what_breaks_the_surrogate_alone_is_not_counted(model: ModelUnderTest, cnn_model: ModelUnderTest) -> None:
     images = torch.rand(20, 1, 12, 12, generator=torch.Generator().manual_seed(6))
     batch = Batch(images, model.predictions(images), tuple(f"s{i}" for i in range(20)))
-    found = attack_battery(model, batch, "linf", [0.03], battery=TRANSFER, surrogate=cnn_model)
+    found = run_battery(model, batch, "linf", [0.03], battery=TRANSFER, surrogate=cnn_model)
     wrong = model.predictions(found.adversarial) != batch.labels
     assert torch.equal(wrong, ~found.robust) and found.rows[0].faults == 0
     assert found.rows[0].passes.backwards == 20 * 5, "the surrogate's passes are counted"
@@ -64,11 +66,9 @@ def test_a_transfer_that_beats_the_gradients_is_a_doubt(model: ModelUnderTest, b
     masked = ModelUnderTest(
         torch.nn.Sequential(_Quantised(), tiny_net()), classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu"
     )
-    both = Battery("both", "", (Entry("fgsm"), *TRANSFER.entries))
+    both = Battery("both", "", (AttackSpec("fgsm"), *TRANSFER.entries))
     labels = masked.predictions(batch.images)
-    found = attack_battery(
-        masked, Batch(batch.images, labels, batch.ids), "linf", [0.05], battery=both, surrogate=model
-    )
+    found = run_battery(masked, Batch(batch.images, labels, batch.ids), "linf", [0.05], battery=both, surrogate=model)
     assert any("transfer" in doubt for doubt in found.inconclusive)
 
 

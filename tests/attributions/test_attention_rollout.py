@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.attributions.explain import explain_images
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.attributions.explain import Explanations, explain_images
+from audit.core.registry import find, methods
+from audit.core.types import Batch
+from audit.explanation.run import AttributionResult, explain_images
 from audit.models.under_test import ModelUnderTest
-from audit.registry import find, methods
-from audit.types import Batch
 
 NAMES = [method.name for method in methods("attribution")]
 BY_SEGMENT = [
@@ -26,13 +26,13 @@ ELSEWHERE = {"attention-rollout"}
 """Methods that need a model of their own; tested beside it."""
 
 
-def explain(model: ModelUnderTest, batch: Batch, name: str, **options: Any) -> Explanations:
+def explain(model: ModelUnderTest, batch: Batch, name: str, **options: Any) -> AttributionResult:
     return explain_images(
         model, batch.images, method=name, ids=batch.ids, **QUICK.get(name, {}), **{"targets": batch.labels, **options}
     )
 
 
-def maps_of(found: Explanations) -> Tensor:
+def maps_of(found: AttributionResult) -> Tensor:
     assert found.status == "measured", found.reason
     assert found.attributions is not None
     return found.attributions

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from audit.attributions.explain import explain_images
+from audit.explanation.run import explain_images
+from audit.masking.baselines import fill_images
 from audit.models.under_test import ModelUnderTest
-from audit.passes.fills import fill_images
 
 TARGETS = [0, 2, 1, 1]
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.attributions import segmentation
-from audit.attributions.explain import explain_images
-from audit.attributions.segmentation import segment_images
-from audit.errors import UsageError
+from audit.core.errors import UsageError
+from audit.explanation.run import explain_images
+from audit.masking import segmentation
+from audit.masking.segmentation import segment_images
 from audit.models.under_test import ModelUnderTest
 
 SEGMENTS = torch.arange(36).view(6, 6) // 6

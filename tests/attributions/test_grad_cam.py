@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from audit.attributions.explain import explain_images
-from audit.errors import UsageError
+from audit.core.errors import UsageError
+from audit.core.types import Batch
+from audit.explanation.run import explain_images
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
-from audit.types import Batch
 
 
 def test_map_equals_the_formula_and_captums(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:

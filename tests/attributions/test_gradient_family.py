@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audit.attributions.expected_gradients import _stratified
-from audit.attributions.explain import explain_images
+from audit.core.seeding import Generators
+from audit.core.types import Batch
+from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
-from audit.types import Batch
 
 TARGETS = [0, 2, 1, 1]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from audit.attributions.explain import explain_images
+from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
 
 QUARTERS = (torch.arange(8) // 4)[:, None] * 2 + (torch.arange(8) // 4)[None]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.attributions.explain import explain_images
+from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
 
 TOP, LEFT = 4, 6

@@ -10,8 +10,8 @@ import torch
 from lime import lime_image
 from torch import Tensor
 
-from audit.attributions.explain import explain_images
 from audit.attributions.lime import _replayed
+from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
 
 
@@ -91,7 +91,7 @@ def test_regression_equals_the_packages_on_equal_predictions(dtype: torch.dtype,
     from lime.lime_base import LimeBase
     from sklearn.metrics import pairwise_distances
 
-    from audit.attributions.local_linear import fit, proximity
+    from audit.explanation.weighted_ridge import lime_kernel_weights, weighted_ridge
 
     masks = _replayed(3, 200, 11)
     outputs = torch.rand(200, dtype=dtype, generator=torch.Generator().manual_seed(1)).double()
@@ -101,7 +101,7 @@ def test_regression_equals_the_packages_on_equal_predictions(dtype: torch.dtype,
     intercept, pairs, r2, _ = base.explain_instance_with_data(
         data, outputs.numpy()[:, None], distances, 0, 100_000 if features is None else features
     )
-    mine = fit(masks, outputs, proximity(masks, 0.25), features)
+    mine = weighted_ridge(masks, outputs, lime_kernel_weights(masks, 0.25), features)
     assert sorted(f for f, _ in pairs) == mine.coefficients.nonzero().flatten().tolist()
     assert max(abs(mine.coefficients[f].item() - c) for f, c in pairs) < 1e-10
     assert mine.intercept == pytest.approx(intercept, abs=1e-10)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.attributions.explain import explain_images
 from audit.attributions.occlusion import windows
 from audit.attributions.rise import soft_masks
+from audit.core.seeding import Generators
+from audit.core.types import Batch
+from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
-from audit.types import Batch
 
 
 class OnePixel(nn.Module):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audit.attributions.explain import explain_images
-from audit.attributions.preflight import rewritten
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.explanation.fx_rewrite import with_module_activations
+from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
 
 
@@ -57,7 +57,7 @@ IMAGES = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(3))
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_rewriting_keeps_the_outputs_and_separates_every_activation(spelling: str) -> None:
     net = Net(spelling).eval()
-    copy = rewritten(net)
+    copy = with_module_activations(net)
     assert torch.allclose(copy(IMAGES), net(IMAGES), atol=1e-6)
     called = [str(node.target) for node in copy.graph.nodes if node.op == "call_module"]
     active = [name for name in called if isinstance(copy.get_submodule(name), nn.ReLU)]
@@ -127,7 +127,7 @@ def test_missing_rule_is_refused_by_name(method: str) -> None:
 
 def test_untraceable_and_reluless_nets_are_refused_with_the_reason() -> None:
     with pytest.raises(NotApplicable, match="Branching cannot be traced"):
-        rewritten(Branching())
+        with_module_activations(Branching())
     found = explain_images(wrapped(Multiplied()), IMAGES, method="guided-backprop")
     assert found.status == "not_applicable"
     assert "no ReLU" in found.reason

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.attributions import lrp as room
-from audit.attributions.explain import explain_images
+from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
 
 IMAGES = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(3))

@@ -7,10 +7,10 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from audit.attributions.shapley_exact import every_coalition, shapley_from_table
-from audit.attributions.shapley_kernel import constrained_regression, paired_masks
-from audit.attributions.shapley_neighbours import adjusted_values, nearness, paired, triples
-from audit.seeding import Generators
+from audit.core.seeding import Generators
+from audit.explanation.shapley_control_variates import adjusted_values, nearness, paired, triples
+from audit.explanation.shapley_exact import every_coalition, shapley_from_table
+from audit.explanation.shapley_kernel import constrained_regression, paired_masks
 
 GRID = (torch.arange(28) * 6 // 28)[:, None] * 6 + (torch.arange(28) * 6 // 28)[None]
 """36 segments of 28x28 pixels."""

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from audit.attributions.explain import explain_images
-from audit.attributions.shapley_exact import every_coalition, shapley_from_table
-from audit.attributions.shapley_kernel import constrained_regression, kernel_weights, paired_masks
-from audit.errors import UsageError
+from audit.core.errors import UsageError
+from audit.core.seeding import Generators
+from audit.explanation.run import explain_images
+from audit.explanation.shapley_exact import every_coalition, shapley_from_table
+from audit.explanation.shapley_kernel import constrained_regression, kernel_weights, paired_masks
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
 
 
 def by_permutations(outputs: Tensor, size: int) -> Tensor:

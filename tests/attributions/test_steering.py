@@ -6,14 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from audit.attributions.explain import explain_images
-from audit.attributions.preflight import rewritten
-from audit.attributions.steering import push_at_constant_label, random_at_constant_label, smoothed, steer
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
+from audit.explanation.explanation_attack import (
+    manipulate_explanation,
+    noise_keeping_label,
+    pgd_keeping_label,
+    smoothed,
+)
+from audit.explanation.fx_rewrite import with_module_activations
+from audit.explanation.run import explain_images
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch
 
 
 @pytest.fixture
@@ -28,11 +33,11 @@ def test_prediction_is_kept_within_the_ball(
 ) -> None:
     images, labels = cnn_batch.images, cnn_batch.labels
     if kind == "push":
-        moved = push_at_constant_label(cnn_model, images, labels, threat)
+        moved = pgd_keeping_label(cnn_model, images, labels, threat)
     elif kind == "steer":
-        moved = steer(cnn_model, images, labels, threat, generators, steps=8)
+        moved = manipulate_explanation(cnn_model, images, labels, threat, generators, steps=8)
     else:
-        moved = random_at_constant_label(cnn_model, images, labels, threat, generators)
+        moved = noise_keeping_label(cnn_model, images, labels, threat, generators)
     assert torch.equal(cnn_model.predictions(moved), labels)
     assert bool(threat.allows(moved, images).all())
     assert (moved != images).flatten(1).any(1).sum() >= 8
@@ -43,7 +48,7 @@ def test_push_goes_towards_the_boundary_and_stops_before_it(cnn_model: ModelUnde
         ordered = cnn_model.logits(images).sort(dim=1).values
         return ordered[:, -1] - ordered[:, -2]
 
-    moved = push_at_constant_label(cnn_model, cnn_batch.images, cnn_batch.labels, ThreatModel("linf", 0.05))
+    moved = pgd_keeping_label(cnn_model, cnn_batch.images, cnn_batch.labels, ThreatModel("linf", 0.05))
     assert bool((margin(moved) <= margin(cnn_batch.images)).all())
     assert float(margin(moved).mean()) < 0.7 * float(margin(cnn_batch.images).mean())
 
@@ -63,13 +68,13 @@ def test_steering_turns_the_gradient_further_than_noise(
     def kept(images: Tensor) -> float:
         return float(torch.cosine_similarity(clean, saliency(images)).mean())
 
-    steered = kept(steer(cnn_model, cnn_batch.images, cnn_batch.labels, threat, generators))
-    noise = kept(random_at_constant_label(cnn_model, cnn_batch.images, cnn_batch.labels, threat, generators))
+    steered = kept(manipulate_explanation(cnn_model, cnn_batch.images, cnn_batch.labels, threat, generators))
+    noise = kept(noise_keeping_label(cnn_model, cnn_batch.images, cnn_batch.labels, threat, generators))
     assert steered < noise - 0.1
 
 
 def test_smoothed_copy_is_near_the_model(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
-    smooth = smoothed(rewritten(cnn_model.net))(cnn_batch.images)
+    smooth = smoothed(with_module_activations(cnn_model.net))(cnn_batch.images)
     assert torch.allclose(smooth, cnn_model.logits(cnn_batch.images), atol=0.1)
     assert not torch.equal(smooth, cnn_model.logits(cnn_batch.images))
 
@@ -79,5 +84,7 @@ def test_a_net_with_attention_can_be_steered(generators: Generators) -> None:
     net = build("self-attention", classes=3, input_shape=(1, 28, 28), seed=0)
     model = ModelUnderTest(net, classes=("a", "b", "c"), input_shape=(1, 28, 28), device="cpu")
     images = torch.rand(len(generators.keys), 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    moved = steer(model, images, model.predictions(images), ThreatModel("linf", 0.1), generators, steps=2)
+    moved = manipulate_explanation(
+        model, images, model.predictions(images), ThreatModel("linf", 0.1), generators, steps=2
+    )
     assert torch.equal(model.predictions(moved), model.predictions(images)) and not torch.equal(moved, images)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.attributions.explain import explain_images
-from audit.attributions.straight_line import Line
+from audit.explanation.path_integral import IntegrationPath
+from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
 
 
@@ -49,7 +49,7 @@ def test_steps_go_where_the_output_bends() -> None:
 
 def test_misses_that_cancel_do_not_close_a_line() -> None:
     """The output rises by 1; the first half says 0.3 too much of it, the second as much too little."""
-    line = Line()
+    line = IntegrationPath()
     line.add(np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.5, 1.0]), np.array([2.2, 1.0, -0.2]), torch.zeros(3, 1, 1, 1))
     assert line.misses == pytest.approx([0.3, -0.3])
     assert not line.closes(0.01) and line.closes(0.1)
@@ -57,7 +57,7 @@ def test_misses_that_cancel_do_not_close_a_line() -> None:
 
 
 def test_no_steps_are_spent_on_what_rounding_alone_moves() -> None:
-    line, places = Line(), np.linspace(0, 1, 33)
+    line, places = IntegrationPath(), np.linspace(0, 1, 33)
     outputs = 10 + 1e-6 * np.sin(40 * places)
     line.add(places, outputs, np.zeros(33), torch.zeros(33, 1, 1, 1))
     assert abs(float(line.misses.sum())) > 0.5 * abs(line.gap) > 0
@@ -71,7 +71,7 @@ def test_what_never_closes_stops_at_the_most_steps_and_says_so() -> None:
 
 
 def test_the_mean_gradient_is_the_trapezoid_rule_over_places_in_any_order() -> None:
-    line, places = Line(), np.array([0.0, 0.5, 1.0, 0.25, 0.125])
+    line, places = IntegrationPath(), np.array([0.0, 0.5, 1.0, 0.25, 0.125])
     values = torch.tensor([3.0, -1.0, 2.0, 5.0, 7.0]).view(-1, 1, 1, 1)
     for part in (slice(0, 3), slice(3, 4), slice(4, 5)):
         line.add(places[part], places[part], places[part], values[part])

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from audit.attributions.explain import explain_images
-from audit.attributions.local_linear import proximity
-from audit.attributions.sharing import exchanged
-from audit.attributions.together import Together, borrows, explain_together
-from audit.metrics.removal import Mode, removal_curves, segment_curves
+from audit.core.registry import find
+from audit.core.seeding import Generators
+from audit.core.types import Batch
+from audit.explanation.mask_reuse import ExplanationBatch, can_reuse, explain_many
+from audit.explanation.run import explain_images
+from audit.explanation.shared_samples import reuse_samples
+from audit.explanation.weighted_ridge import lime_kernel_weights
+from audit.masking.baselines import fill_images
+from audit.masking.queue import MaskQueue
+from audit.metrics.deletion_insertion import Mode, removal_curves, segment_curves
 from audit.models.under_test import ModelUnderTest
-from audit.passes.fills import fill_images
-from audit.passes.masks import MaskQueue
-from audit.registry import find
-from audit.seeding import Generators
-from audit.types import Batch
 
 METHODS: dict[str, dict[str, Any]] = {"lime": {}, "shap": {}, "rise": {}}
 MODES: tuple[Mode, ...] = ("insertion", "deletion")
@@ -35,7 +35,7 @@ def test_lime_costs_nothing_after_enumerated_shapley_and_maps_are_the_same(
 ) -> None:
     methods: dict[str, dict[str, Any]] = {"lime": {"samples": 400}, "shap": {}, "saliency": {}}
     images = cnn_batch.images[:4]
-    together = explain_together(cnn_model, images, methods=methods, ids=cnn_batch.ids[:4], seed=3)
+    together = explain_many(cnn_model, images, methods=methods, ids=cnn_batch.ids[:4], seed=3)
     apart = {
         name: explain_images(
             cnn_model, images, method=name, baseline="segment-mean", ids=cnn_batch.ids[:4], seed=3, **settings
@@ -54,7 +54,7 @@ def test_five_together_cost_at_most_three_fifths_of_the_passes_apart(
 ) -> None:
     images, segments = cnn_batch.images[:3], grid(across)
     with cnn_model.count() as joint:
-        together = explain_together(cnn_model, images, methods=METHODS, segments=segments, baseline="mean")
+        together = explain_many(cnn_model, images, methods=METHODS, segments=segments, baseline="mean")
         for name in METHODS:
             for mode in MODES:
                 segment_curves(together.queue, together[name].attributions, mode=mode)
@@ -85,11 +85,13 @@ class Recorded(MaskQueue):
 
 
 @pytest.fixture
-def shared(cnn_model: ModelUnderTest, cnn_batch: Batch) -> Together:
-    return explain_together(cnn_model, cnn_batch.images[:1], methods=METHODS, segments=grid(6), baseline="mean")
+def shared(cnn_model: ModelUnderTest, cnn_batch: Batch) -> ExplanationBatch:
+    return explain_many(cnn_model, cnn_batch.images[:1], methods=METHODS, segments=grid(6), baseline="mean")
 
 
-def last_asked(model: ModelUnderTest, method: str, shared: Together, **settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+def last_asked(
+    model: ModelUnderTest, method: str, shared: ExplanationBatch, **settings: Any
+) -> tuple[Tensor, Tensor, Tensor]:
     """Masks and outputs one method asks of an image after Shapley's sampling, and its map's values by segment."""
     plain = shared.queue
     queue = Recorded(model, plain.images, plain.baseline, plain.segments, plain.score)
@@ -104,38 +106,40 @@ def last_asked(model: ModelUnderTest, method: str, shared: Together, **settings:
     return masks, outputs.double(), values
 
 
-def test_shared_lime_is_its_ridge_on_the_masks_it_took(cnn_model: ModelUnderTest, shared: Together) -> None:
+def test_shared_lime_is_its_ridge_on_the_masks_it_took(cnn_model: ModelUnderTest, shared: ExplanationBatch) -> None:
     from sklearn.linear_model import Ridge
 
     masks, outputs, values = last_asked(cnn_model, "lime", shared)
-    regression = Ridge(alpha=1).fit(masks.numpy(), outputs.numpy(), sample_weight=proximity(masks, 0.25).numpy())
+    regression = Ridge(alpha=1).fit(
+        masks.numpy(), outputs.numpy(), sample_weight=lime_kernel_weights(masks, 0.25).numpy()
+    )
     assert torch.allclose(values.double(), torch.from_numpy(regression.coef_), atol=1e-6)
     assert bool(masks[0].all())
 
 
-def test_shared_rise_is_the_mean_where_shown_less_the_mean(cnn_model: ModelUnderTest, shared: Together) -> None:
+def test_shared_rise_is_the_mean_where_shown_less_the_mean(cnn_model: ModelUnderTest, shared: ExplanationBatch) -> None:
     masks, outputs, values = last_asked(cnn_model, "rise", shared, over="segments")
     slow = [float(outputs[mask].mean() - outputs.mean()) for mask in masks.T]
     assert torch.allclose(values.double(), torch.tensor(slow, dtype=torch.float64), atol=1e-5)
 
 
-def test_exchanged_masks_have_the_sizes_drawn_and_come_from_the_pool(shared: Together) -> None:
+def test_exchanged_masks_have_the_sizes_drawn_and_come_from_the_pool(shared: ExplanationBatch) -> None:
     queue, pool = shared.queue, shared.queue.offered(0)
     drawn = torch.rand(300, 36, generator=torch.Generator().manual_seed(1)) < 0.5
-    found = exchanged(queue, 0, drawn, Generators(torch.tensor([7])))
+    found = reuse_samples(queue, 0, drawn, Generators(torch.tensor([7])))
     assert torch.equal(found.sum(1), drawn.sum(1))
     known = {mask.numpy().tobytes() for mask in pool}
     assert sum(mask.numpy().tobytes() in known for mask in found) > 200
 
 
-def test_exchanged_masks_show_every_segment_and_every_pair_as_often_as_fresh_ones(shared: Together) -> None:
+def test_exchanged_masks_show_every_segment_and_every_pair_as_often_as_fresh_ones(shared: ExplanationBatch) -> None:
     total, pairs, rounds = torch.zeros(36), torch.zeros(36, 36), 60
     for seed in range(rounds):
         plain = shared.queue
         queue = MaskQueue(plain.model, plain.images, plain.baseline, plain.segments, plain.score)
         explain_images(plain.model, plain.images, method="shap", segments=grid(6), queue=queue, seed=seed, samples=300)
         drawn = torch.rand(200, 36, generator=torch.Generator().manual_seed(seed)) < 0.5
-        found = exchanged(queue, 0, drawn, Generators(torch.tensor([seed]))).float()
+        found = reuse_samples(queue, 0, drawn, Generators(torch.tensor([seed]))).float()
         total, pairs = total + found.mean(0), pairs + found.T @ found / 200
     error = 5 * 0.5 / (rounds * 200) ** 0.5
     assert (total / rounds - 0.5).abs().max() < error
@@ -153,7 +157,7 @@ def test_occlusion_over_segments_is_the_drop_of_each(cnn_model: ModelUnderTest, 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_segment_curves_are_those_of_a_plain_loop(shared: Together, mode: Mode) -> None:
+def test_segment_curves_are_those_of_a_plain_loop(shared: ExplanationBatch, mode: Mode) -> None:
     queue, maps = shared.queue, shared["shap"].attributions
     curve = segment_curves(queue, maps, mode=mode, steps=12)[0]
     values = torch.stack([maps[0, 0][grid(6) == number].mean() for number in range(36)])
@@ -199,4 +203,4 @@ def test_answers_are_spent_by_segment_over_one_baseline(
     method: str, settings: dict[str, Any], baseline: str | float | None, shared: bool
 ) -> None:
     chosen = find("attribution", method)
-    assert borrows(chosen, chosen.settings(settings), baseline) is shared
+    assert can_reuse(chosen, chosen.settings(settings), baseline) is shared

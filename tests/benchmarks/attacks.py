@@ -20,12 +20,12 @@ from rich.table import Table
 from subjects import subjects, under_test
 from torch import Tensor, nn
 
-from audit.attacks.battery import attack_battery
+from audit.adversarial.run_battery import run_battery
+from audit.adversarial.verify import verify
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
+from audit.models.autotune import tune_execution
 from audit.models.under_test import ModelUnderTest
-from audit.passes.probe import choose_layout
-from audit.passes.verify import verify
-from audit.threat import ThreatModel
-from audit.types import Batch
 
 CURVE = (0.01, 0.02, 0.05, 0.1, 0.2)
 
@@ -62,7 +62,7 @@ class CountedNet(nn.Module):
 def run_ours(name: str, battery: str, model: ModelUnderTest, batch: Batch, eps: Sequence[float]) -> Line:
     """One battery over the whole sweep."""
     begun = time.perf_counter()
-    outcome = attack_battery(model, batch, "linf", eps, battery=battery)
+    outcome = run_battery(model, batch, "linf", eps, battery=battery)
     seconds = time.perf_counter() - begun
     robust = tuple(outcome.survived.double().mean(1).tolist())
     return Line(name, robust, outcome.passes.forwards, outcome.passes.backwards, seconds)
@@ -120,7 +120,7 @@ def main() -> None:
     )
     for name, net in nets.items():
         model = under_test(net, batch)
-        choose_layout(model)
+        tune_execution(model)
         if "pgd" in arguments.tables:
             lines = [
                 run_peer(title, peer, net, model, batch, CURVE)

@@ -27,13 +27,13 @@ from shapley_peers import CONTESTANTS, Game, long_run
 from subjects import subjects, under_test
 from torch import Tensor
 
-from audit.attributions.explain import explain_images
-from audit.attributions.segmentation import segment_images
-from audit.attributions.together import explain_together
-from audit.metrics.removal import Mode, removal_curves, segment_curves
+from audit.core.types import Batch
+from audit.explanation.mask_reuse import explain_many
+from audit.explanation.run import explain_images
+from audit.masking.baselines import fill_images
+from audit.masking.segmentation import segment_images
+from audit.metrics.deletion_insertion import Mode, removal_curves, segment_curves
 from audit.models.under_test import ModelUnderTest
-from audit.passes.fills import fill_images
-from audit.types import Batch
 
 console = Console()
 MODES: tuple[Mode, ...] = ("insertion", "deletion")
@@ -128,7 +128,7 @@ def sharing(model: ModelUnderTest, batch: Batch, options: argparse.Namespace) ->
 def _together(model: ModelUnderTest, images: Tensor, segments: Tensor) -> int:
     methods: dict[str, dict[str, Any]] = {"lime": {}, "shap": {}, "rise": {}}
     with model.count() as spent:
-        found = explain_together(model, images, methods=methods, segments=segments, baseline="mean")
+        found = explain_many(model, images, methods=methods, segments=segments, baseline="mean")
         for name in methods:
             for mode in MODES:
                 segment_curves(found.queue, found[name].attributions, mode=mode)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.types import Batch
 
 
 class Clock:

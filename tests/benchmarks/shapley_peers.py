@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audit.attributions.shapley_kernel import kernel_shapley
-from audit.attributions.shapley_partition import partition_shapley
+from audit.core.seeding import Generators
+from audit.explanation.shapley_kernel import kernel_shapley
+from audit.explanation.shapley_partition import partition_shapley
+from audit.masking.queue import MaskQueue, evaluate
 from audit.models.under_test import ModelUnderTest
-from audit.passes.masks import MaskQueue, evaluate
-from audit.seeding import Generators
 
 Values = NDArray[np.float64]
 _TOGETHER = 25

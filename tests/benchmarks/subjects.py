@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audit.core.types import Batch
 from audit.data.load import load_dataset
 from audit.models.under_test import ModelUnderTest
 from audit.models.zoo.convolutional import cnn_28
-from audit.types import Batch
 
 
 def subjects(source: str, images: int, *, train_examples: int, epochs: int) -> tuple[dict[str, nn.Module], Batch]:

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.data.load import load_dataset
 from audit.models.architecture import build
-from audit.threat import ThreatModel
 from audit.training.fit import fit
-from audit.types import Batch
 
 EPS, STEPS, RELATIVE_STEP, BATCH = 0.1, 3, 0.5, 64
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import audit
 from audit.config import AUGMENTATIONS, TrainingConfig
+from audit.core.registry import methods
+from audit.core.types import Batch
 from audit.data.load import load_dataset
-from audit.data.slices import audit_order
+from audit.data.sampling import balanced_order
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
-from audit.registry import methods
 from audit.training.fit import fit
-from audit.training.loop import Trained
-from audit.types import Batch
+from audit.training.loop import TrainingResult
 
 PREVIOUS: dict[str, dict[str, object]] = {
     "fgsm-rs": {"start": "previous", "relative_step": 1.0},
@@ -78,7 +78,7 @@ def run(recipe: str, ground: Ground, given: argparse.Namespace) -> str:
     return row(recipe, model, trained, ground, seconds)
 
 
-def row(recipe: str, model: ModelUnderTest, trained: Trained, ground: Ground, seconds: float) -> str:
+def row(recipe: str, model: ModelUnderTest, trained: TrainingResult, ground: Ground, seconds: float) -> str:
     """One line of the table."""
     clean = (model.predictions(ground.test.images).cpu() == ground.test.labels).double().mean()
     found = audit.robustness(model, ground.test.images, ground.test.labels, ground.threat, battery=ground.battery)
@@ -116,7 +116,7 @@ def main() -> None:
     assert data.train is not None
     ground = Ground(
         train=data.train.batch(slice(None)),
-        test=data.test.batch(audit_order(data.test, given.seed)[: given.test]),
+        test=data.test.batch(balanced_order(data.test, given.seed)[: given.test]),
         classes=data.classes,
         shape=data.shape,
         threat=audit.ThreatModel(given.norm, given.eps),

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from audit.config import TrainingConfig
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.data.load import load_dataset
 from audit.models.architecture import build
-from audit.threat import ThreatModel
 from audit.training.fit import fit
-from audit.types import Batch
 
 
 def seconds(train: Batch, shape: tuple[int, int, int], workers: int, given: argparse.Namespace) -> float:

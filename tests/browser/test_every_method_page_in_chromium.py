@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from audit.assets import folder
+from audit.core.resources import resource_dir
 
 Open = Callable[..., Any]
 A4_BETWEEN_MARGINS = 680
@@ -15,7 +15,7 @@ A4_BETWEEN_MARGINS = 680
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    return (folder("samples") / "every-method.html").read_text("utf-8")
+    return (resource_dir("samples") / "every-method.html").read_text("utf-8")
 
 
 def test_it_opens_without_a_request_or_a_word(open_page: Open, html: str) -> None:

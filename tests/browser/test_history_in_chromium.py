@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from audit.report.history import Level, RunRow
+from audit.report.history import HistoryScore, RunRow
 from audit.report.html import render_history
 
 
 def page_of(count: int) -> str:
     levels = (
-        Level("standard", "clean", "", 0.9, 0.88, 0.92, 1000),
-        Level("hardened", "clean", "", 0.8, 0.7, 0.9, 1000),
+        HistoryScore("standard", "clean", "", 0.9, 0.88, 0.92, 1000),
+        HistoryScore("hardened", "clean", "", 0.8, 0.7, 0.9, 1000),
     )
     told = {"verdict": "pass", "sentence": "", "title": "", "architecture": "cnn-28", "preset": "quick"}
     hostile = "<img src=https://example.org/x onerror=alert(1)>"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from audit.assets import folder
+from audit.core.resources import resource_dir
 
 Open = Callable[..., Any]
 
 
 def test_the_shipped_report_opens_within_its_budget_without_a_request_or_a_word(open_page: Open) -> None:
-    html = (folder("samples") / "report.html").read_text("utf-8")
+    html = (resource_dir("samples") / "report.html").read_text("utf-8")
     assert len(html.encode()) < 1_000_000
     opened = open_page(html)
     assert opened.page.locator("h1").inner_text().startswith("Not ready to ship")

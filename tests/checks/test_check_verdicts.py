@@ -17,20 +17,20 @@ from made_entries import (
 from made_evidence import further_entries, oracle_entry
 from made_run import made_dossier
 
-from audit.checks.conclusion import at_least, at_most
-from audit.checks.judge import judge
-from audit.checks.names import written
-from audit.checks.readings import clean, corrupted, grouped
 from audit.config import CriteriaConfig
-from audit.dossier import Dossier
-from audit.evidence import Finding
-from audit.statistics import Interval, wilson
+from audit.core.evidence import Finding
+from audit.core.statistics import Interval, wilson
+from audit.results.check_result import at_least, at_most
+from audit.results.display_names import display_name
+from audit.results.queries import clean_correct, corruption_correct, group_by_condition
+from audit.results.run_checks import run_checks
+from audit.results.run_results import RunResults
 
 CRITERIA = CriteriaConfig()
 
 
-def only(dossier: Dossier, check: str, criteria: CriteriaConfig = CRITERIA) -> Finding:
-    (found,) = [f for f in judge(dossier, criteria) if f.check == check]
+def only(dossier: RunResults, check: str, criteria: CriteriaConfig = CRITERIA) -> Finding:
+    (found,) = [f for f in run_checks(dossier, criteria) if f.check == check]
     return found
 
 
@@ -58,7 +58,7 @@ def test_clean_accuracy_is_held_to_its_threshold(share: float, verdict: str) -> 
 def test_chunks_of_examples_are_one_measurement() -> None:
     whole = dossier_of(accuracy_entry("standard", 0.9, 60), accuracy_entry("standard", 0.9, 40, start=60))
     assert only(whole, "clean-accuracy").n == 100
-    assert clean(whole, "standard").positions.tolist() == list(range(100))
+    assert clean_correct(whole, "standard").positions.tolist() == list(range(100))
 
 
 def robust(correct: np.ndarray, strength: float, **facts: object) -> Finding:
@@ -82,7 +82,7 @@ def test_doubts_do_not_rescue_a_broken_model() -> None:
 
 def test_robustness_chunks_with_other_settings_still_join() -> None:
     dossier = dossier_of(*(robustness_entry("standard", 1, pictures(4), np.ones(50), start) for start in (0, 50)))
-    ((at, entries),) = grouped(dossier.entries("robustness"))
+    ((at, entries),) = group_by_condition(dossier.entries("robustness"))
     assert (at.norm, at.eps, len(entries)) == ("linf", 0.1, 2)
     assert only(dossier, "robust-accuracy").n == 100
 
@@ -123,13 +123,13 @@ def test_corrupted_reads_the_images_all_conditions_saw() -> None:
         entry("corruption", "standard", {"correct": np.full(n, value)}, method=name, settings={"severity": 1})
         for name, n, value in (("fog", 30, 1.0), ("snow", 20, 0.0))
     ]
-    found = corrupted(dossier_of(*parts), "standard")
+    found = corruption_correct(dossier_of(*parts), "standard")
     assert found.positions.tolist() == list(range(20))
     assert found.values == pytest.approx(0.5)
 
 
 def test_deletion_is_judged_by_method_against_its_random_order() -> None:
-    found = [f for f in judge(dossier_of(*faithfulness_entries("standard")), CRITERIA)]
+    found = [f for f in run_checks(dossier_of(*faithfulness_entries("standard")), CRITERIA)]
     verdicts = {str(f.values["identifier"]): f.verdict for f in found}
     assert verdicts["integrated-gradients"] == "pass"
     assert verdicts["lime"] == "warn"
@@ -138,7 +138,7 @@ def test_deletion_is_judged_by_method_against_its_random_order() -> None:
 def test_too_few_images_leave_a_map_undecided() -> None:
     areas = {"deletion_area": np.linspace(0.1, 0.2, 9), "deletion_area_random": np.linspace(0.6, 0.8, 9)}
     few = dossier_of(entry("faithfulness", "standard", areas, method="lime"))
-    assert [finding.verdict for finding in judge(few, CRITERIA)] == ["inconclusive"]
+    assert [finding.verdict for finding in run_checks(few, CRITERIA)] == ["inconclusive"]
 
 
 def test_a_convicted_place_fails_the_model_and_names_the_class() -> None:
@@ -155,11 +155,11 @@ def test_a_missed_oracle_fails_the_tool(holds: bool, verdict: str) -> None:
 
 def test_a_check_is_silent_where_nothing_was_measured() -> None:
     dossier = dossier_of(*corruption_entries("standard", 0.1))
-    assert {f.check for f in judge(dossier, CRITERIA)} == set()
+    assert {f.check for f in run_checks(dossier, CRITERIA)} == set()
 
 
 def test_every_template_of_every_finding_fills() -> None:
-    found = judge(made_dossier(), CRITERIA)
+    found = run_checks(made_dossier(), CRITERIA)
     assert {f.check for f in found} >= {
         "clean-accuracy",
         "robust-accuracy",
@@ -173,7 +173,7 @@ def test_every_template_of_every_finding_fills() -> None:
 
 
 def test_judging_loads_no_torch() -> None:
-    code = "import sys, audit.checks.judge as j; j.methods('check'); assert 'torch' not in sys.modules"
+    code = "import sys, audit.results.run_checks as j; j.methods('check'); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -189,4 +189,4 @@ def test_judging_loads_no_torch() -> None:
     ],
 )
 def test_identifiers_are_written_as_readers_know_them(identifier: str, text: str) -> None:
-    assert written(identifier) == text
+    assert display_name(identifier) == text

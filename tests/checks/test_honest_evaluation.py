@@ -1,14 +1,14 @@
 import numpy as np
 from made_entries import dossier_of, entry
 
-from audit.checks.judge import judge
 from audit.config import CriteriaConfig
-from audit.dossier import Dossier
+from audit.results.run_checks import run_checks
+from audit.results.run_results import RunResults
 
 SUSPICION = {"name": "ce_zero", "value": 0.9, "limit": 0.05, "sentence": "The gradient is zero on 90% of the images."}
 
 
-def run(*suspicions: dict[str, object]) -> Dossier:
+def run(*suspicions: dict[str, object]) -> RunResults:
     robust = np.ones(400)
     facts = {"eps": [0.1], "attacks": ["clean"], "rows": [], "inconclusive": [], "survive_rounding": {}}
     return dossier_of(
@@ -18,7 +18,7 @@ def run(*suspicions: dict[str, object]) -> Dossier:
 
 
 def test_a_suspicion_turns_both_the_model_and_its_headline_inconclusive() -> None:
-    found = {finding.check: finding for finding in judge(run(SUSPICION), CriteriaConfig())}
+    found = {finding.check: finding for finding in run_checks(run(SUSPICION), CriteriaConfig())}
     assert found["honest-evaluation"].verdict == "inconclusive"
     assert found["robust-accuracy"].verdict == "inconclusive"
     for finding in found.values():
@@ -26,11 +26,11 @@ def test_a_suspicion_turns_both_the_model_and_its_headline_inconclusive() -> Non
 
 
 def test_an_honest_model_keeps_its_headline() -> None:
-    found = {finding.check: finding.verdict for finding in judge(run(), CriteriaConfig())}
+    found = {finding.check: finding.verdict for finding in run_checks(run(), CriteriaConfig())}
     assert found == {"honest-evaluation": "pass", "robust-accuracy": "pass"}
 
 
 def test_a_run_without_the_sanity_study_says_nothing_of_it() -> None:
     dossier = run()
     bare = dossier_of(*((task, dossier.evidence[task.cell.key]) for task in dossier.plan.tasks[:1]))
-    assert {finding.check for finding in judge(bare, CriteriaConfig())} == {"robust-accuracy"}
+    assert {finding.check for finding in run_checks(bare, CriteriaConfig())} == {"robust-accuracy"}

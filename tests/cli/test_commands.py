@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from audit.cli.app import app
 from audit.cli.plan import cost_lines, fit_line
-from audit.job.pace import Pace
-from audit.planning import Fit, Forecast
-from audit.types import Passes
+from audit.core.types import PassCount
+from audit.planning import BudgetFit, CostEstimate
+from audit.runs.throughput import Throughput
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
@@ -67,7 +67,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_rendering_a_report_needs_no_torch() -> None:
-    code = "import sys, audit.report.html, audit.report.document, audit.checks.judge; print('torch' in sys.modules)"
+    code = (
+        "import sys, audit.report.html, audit.report.document, audit.results.run_checks; print('torch' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
 
@@ -103,25 +105,27 @@ def test_plan_lists_cells_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_plan_says_what_it_costs_and_which_keys_follow() -> None:
-    costs = Forecast(Passes(4000, 1000), {"robustness": Passes(800, 0), "explanation": Passes(3200, 1000)}, 2)
-    whole, *dearest = cost_lines(costs, Pace(forward=0.1, gradient=0.3))
+    costs = CostEstimate(
+        PassCount(4000, 1000), {"robustness": PassCount(800, 0), "explanation": PassCount(3200, 1000)}, 2
+    )
+    whole, *dearest = cost_lines(costs, Throughput(forward=0.1, gradient=0.3))
     assert whole.startswith("What is missing takes at most 4,000 forwards and 1,000 gradients: 10 min at 100 ms a")
     assert "2 cells" in whole
     assert [line.split(",")[0] for line in dearest] == [
         "  explanation: 9 min; cheaper by explanations.examples",
         "  robustness: 80 s; cheaper by robustness.examples",
     ]
-    assert cost_lines(Forecast(Passes(), {}, 3), Pace(0.1, 0.3)) == []
+    assert cost_lines(CostEstimate(PassCount(), {}, 3), Throughput(0.1, 0.3)) == []
 
 
 def test_a_plan_says_how_to_stay_within_a_time(tmp_path: Path) -> None:
     found = json.loads(call("plan", "--out", tmp_path / "run", "--within", "1s", "--json").stdout)["within"]
     assert found["counts"]["explanations.examples"] == 4 and not found["enough"] and found["seconds"] > 1
-    few = Fit({"robustness.examples": 64, "explanations.examples": 6}, 570.0, enough=True)
+    few = BudgetFit({"robustness.examples": 64, "explanations.examples": 6}, 570.0, enough=True)
     flags = "--set robustness.examples=64 --set explanations.examples=6"
     assert fit_line(few, "10m") == f"Within 10m: {flags} (10 min at most)."
-    assert fit_line(Fit({}, 570.0, enough=True), "10m") == "It stays within 10m as it is."
-    refused = fit_line(Fit(few.counts, 570.0, enough=False), "9m")
+    assert fit_line(BudgetFit({}, 570.0, enough=True), "10m") == "It stays within 10m as it is."
+    refused = fit_line(BudgetFit(few.counts, 570.0, enough=False), "9m")
     assert refused == f"No number of examples makes it 9m: with {flags} it takes 10 min at most. Choose fewer methods."
 
 
@@ -204,10 +208,10 @@ def test_plan_takes_every_flag_that_run_takes_of_what_is_measured() -> None:
     ("called", "words"), [("/lib/audit/__main__.py", ["python", "-m", "audit"]), ("/bin/audit", ["audit"])]
 )
 def test_the_command_that_resumes_can_be_pasted(called: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from audit.cli.jobs import this_command
+    from audit.cli.run_command import current_command
 
     monkeypatch.setattr(sys, "argv", [called, "run", "--out", "my run"])
-    assert shlex.split(this_command()) == [*words, "run", "--out", "my run"]
+    assert shlex.split(current_command()) == [*words, "run", "--out", "my run"]
 
 
 def test_a_command_leaves_the_log_of_the_process_as_it_was() -> None:

@@ -46,4 +46,4 @@ def test_settings_of_the_environment_win():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MALLOC_ARENA_MAX", "2")
-        assert memory.keep_freed_memory() is False
+        assert memory.tune_malloc() is False

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from audit.errors import NotApplicable
-from audit.registry import Method, methods
-from audit.seeding import Generators
+from audit.core.errors import NotApplicable
+from audit.core.registry import Method, methods
+from audit.core.seeding import Generators
 
 METHODS = methods("corruption")
 PUBLISHED = {

@@ -6,9 +6,9 @@ import pytest
 import scipy.stats
 import torch
 
+from audit.core.errors import UsageError
+from audit.core.seeding import Generators
 from audit.corruptions.noise import gaussian_noise, impulse_noise, poisson, shot_noise, speckle_noise
-from audit.errors import UsageError
-from audit.seeding import Generators
 
 
 def generators(count: int, seed: int = 0) -> Generators:

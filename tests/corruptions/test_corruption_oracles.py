@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from audit.core.errors import NotApplicable
+from audit.core.seeding import Generators
 from audit.corruptions import blur, digital, filters, weather
 from audit.corruptions.colour import brightened, grey, saturated
 from audit.corruptions.fractal import _refine, plasma
 from audit.corruptions.jpeg import jpeg
-from audit.errors import NotApplicable
-from audit.seeding import Generators
 
 
 def generators(count: int) -> Generators:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from audit.core.errors import DataError
 from audit.data.load import load_dataset
-from audit.errors import DataError
 
 Pets = Callable[..., Path]
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from audit.assets import folder
-from audit.data.idx import read_idx
+from audit.core.errors import AuditError, DataError, UsageError
+from audit.core.resources import resource_dir
+from audit.data.formats.idx import read_idx
 from audit.data.load import FORMATS, load_dataset
-from audit.errors import AuditError, DataError, UsageError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -49,14 +49,14 @@ def test_the_sample_ships_balanced_and_small() -> None:
     assert sample.train is not None and (len(sample.train), len(sample.test)) == (6000, 1000)
     assert np.bincount(sample.test.labels).tolist() == [100] * 10
     assert np.bincount(sample.train.labels).tolist() == [600] * 10
-    files = list((folder("samples") / "fashion-mnist").iterdir())
+    files = list((resource_dir("samples") / "fashion-mnist").iterdir())
     assert sum(file.stat().st_size for file in files) <= 4 << 20
-    assert "Zalando" in (folder("samples") / "fashion-mnist" / "LICENSE").read_text()
+    assert "Zalando" in (resource_dir("samples") / "fashion-mnist" / "LICENSE").read_text()
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_the_sample_is_cut_out_of_the_full_set_as_its_script_says(tmp_path: Path) -> None:
-    script = folder("samples") / "fashion-mnist" / "subset.py"
+    script = resource_dir("samples") / "fashion-mnist" / "subset.py"
     subprocess.run([sys.executable, str(script), str(DEBIAN), str(tmp_path)], check=True)
     for made in tmp_path.iterdir():
         assert np.array_equal(read_idx(made), read_idx(script.parent / made.name))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from audit.data.image_decoding import center_crop_box, decode, decode_mask
 from audit.data.load import load_dataset
-from audit.data.pictures import decode, decode_mask, middle
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -36,8 +36,8 @@ def test_a_crop_keeps_proportions_where_the_whole_is_squeezed() -> None:
 
 
 def test_the_middle_has_the_proportions_of_the_size() -> None:
-    assert middle((100, 200), (10, 10), 0.5) == (75.0, 25.0, 125.0, 75.0)
-    assert middle((100, 200), (10, 40), 1.0) == (0.0, 25.0, 200.0, 75.0)
+    assert center_crop_box((100, 200), (10, 10), 0.5) == (75.0, 25.0, 125.0, 75.0)
+    assert center_crop_box((100, 200), (10, 40), 1.0) == (0.0, 25.0, 200.0, 75.0)
 
 
 def test_a_mask_is_cut_as_its_picture_is() -> None:

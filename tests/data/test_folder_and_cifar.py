@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
+from audit.core.errors import AuditError, DataError, UntrustedError
 from audit.data.load import load_dataset
-from audit.errors import AuditError, DataError, UntrustedError
 
 Pets = Callable[..., Path]
 

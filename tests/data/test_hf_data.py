@@ -15,10 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from audit.data import hf_tables
+from audit.core.errors import DataError
 from audit.data.dataset import Dataset
+from audit.data.formats import hf_tables
 from audit.data.load import load_dataset
-from audit.errors import DataError
 
 Paint = Callable[..., np.ndarray]
 NAMES = ("owl", "cat", "dog")

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from audit.data.labels import relabelled
+from audit.core.errors import AuditError, DataError
+from audit.data.label_map import remap_labels
 from audit.data.load import load_dataset
-from audit.errors import AuditError, DataError
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_labels_map_puts_classes_into_the_models_order(form: str, shelf: Path)
 def test_numbers_get_names_from_a_labels_map(tmp_path: Path) -> None:
     names = [f"digit {i}" for i in range(10)]
     (tmp_path / "map.json").write_text(json.dumps(names))
-    data = relabelled(load_dataset("digits"), str(tmp_path / "map.json"))
+    data = remap_labels(load_dataset("digits"), str(tmp_path / "map.json"))
     assert data.classes == tuple(names) and data.notes == ()
 
 

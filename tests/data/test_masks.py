@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from audit.core.errors import DataError
+from audit.core.types import concatenate
 from audit.data.dataset import Dataset
 from audit.data.load import load_dataset
-from audit.errors import DataError
-from audit.types import concatenate
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audit.data import picture_files
-from audit.data.picture_files import PictureFile, picture_dataset
-from audit.data.pictures import MOST_PIXELS, Unreadable, careful, decode, look
-from audit.data.wish import Wish
+from audit.data import image_files as picture_files
+from audit.data.image_decoding import MOST_PIXELS, UnreadableImage, decode, inspect_image, strict_pillow
+from audit.data.image_files import ImageFile, image_file_dataset
+from audit.data.options import LoadOptions
 
 
 def file_of(picture: Image.Image, kind: str, **options: Any) -> bytes:
@@ -45,7 +45,7 @@ def test_each_format_gives_its_pixels(kind: str, options: Any, within: int, pain
     painted = paint(1)
     body = file_of(Image.fromarray(painted), kind, **options)
     assert np.abs(shown(decode(body, (12, 16), grayscale=False)) - painted).max() <= within
-    assert look(body).size == (12, 16)
+    assert inspect_image(body).size == (12, 16)
 
 
 def test_palette_gif_and_one_bit_pictures() -> None:
@@ -64,7 +64,7 @@ def test_sixteen_bits_are_scaled_and_never_clipped() -> None:
     expected = np.rint(wide / 257).astype(int)
     assert np.array_equal(decode(body, (6, 8), grayscale=True)[0], expected)
     assert np.array_equal(shown(decode(body, (6, 8), grayscale=False))[..., 1], expected)
-    assert look(body).repairs == ("of 16 bits, rounded to 8",) and look(body).grey
+    assert inspect_image(body).repairs == ("of 16 bits, rounded to 8",) and inspect_image(body).grey
 
 
 def test_cmyk_and_alpha_become_rgb_and_are_told(paint: Callable[..., np.ndarray]) -> None:
@@ -74,7 +74,7 @@ def test_cmyk_and_alpha_become_rgb_and_are_told(paint: Callable[..., np.ndarray]
     half = np.concatenate([painted, np.full((12, 16, 1), 40, np.uint8)], axis=2)
     alpha = file_of(Image.fromarray(half), "PNG")
     assert np.array_equal(shown(decode(alpha, (12, 16), grayscale=False)), painted)
-    assert "CMYK" in look(cmyk).repairs[0] and "alpha" in look(alpha).repairs[0]
+    assert "CMYK" in inspect_image(cmyk).repairs[0] and "alpha" in inspect_image(alpha).repairs[0]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -94,16 +94,16 @@ def test_exif_orientation_is_applied(orientation: int, paint: Callable[..., np.n
     exif = Image.Exif()
     exif[0x0112] = orientation
     body = file_of(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif)
-    assert look(body).size == (12, 16)
+    assert inspect_image(body).size == (12, 16)
     assert np.array_equal(shown(decode(body, (12, 16), grayscale=False)), painted)
-    assert bool(look(body).repairs) == (orientation != 1)
+    assert bool(inspect_image(body).repairs) == (orientation != 1)
 
 
 def test_the_first_frame_of_several_is_used(paint: Callable[..., np.ndarray]) -> None:
     frames = [Image.fromarray(paint(seed)) for seed in (4, 5)]
     body = file_of(frames[0], "TIFF", save_all=True, append_images=frames[1:])
     assert np.array_equal(shown(decode(body, (12, 16), grayscale=False)), paint(4))
-    assert "several frames" in look(body).repairs[0]
+    assert "several frames" in inspect_image(body).repairs[0]
 
 
 def test_resizing_keeps_the_mean_and_a_constant_stays_constant(paint: Callable[..., np.ndarray]) -> None:
@@ -129,9 +129,9 @@ def tiff_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("body", [png_header(60_000, 60_000), tiff_header(60_000, 60_000), png_header(11_000, 11_000)])
-@pytest.mark.parametrize("read", [look, lambda body: decode(body, (8, 8), grayscale=True)])
+@pytest.mark.parametrize("read", [inspect_image, lambda body: decode(body, (8, 8), grayscale=True)])
 def test_a_bomb_is_refused_by_its_header(body: bytes, read: Callable[[bytes], Any]) -> None:
-    with careful(), pytest.raises(Unreadable, match=f"{MOST_PIXELS:,}"):
+    with strict_pillow(), pytest.raises(UnreadableImage, match=f"{MOST_PIXELS:,}"):
         read(body)
 
 
@@ -140,22 +140,22 @@ def test_a_bomb_is_refused_by_its_header(body: bytes, read: Callable[[bytes], An
 def test_a_truncated_file_is_noticed_by_the_first_look(kind: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
     body = file_of(Image.fromarray(noise), kind)
-    with careful(), pytest.raises(Unreadable):
-        look(body[: int(share * len(body))])
+    with strict_pillow(), pytest.raises(UnreadableImage):
+        inspect_image(body[: int(share * len(body))])
 
 
 @pytest.mark.parametrize(
     "body", [b"%PDF-1.4 not a picture", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%!PS-Adobe-3.0"]
 )
 def test_other_formats_are_not_opened(body: bytes) -> None:
-    with pytest.raises(Unreadable, match="it is no JPEG"):
-        look(body)
+    with pytest.raises(UnreadableImage, match="it is no JPEG"):
+        inspect_image(body)
 
 
 def test_floating_point_pixels_have_no_known_range() -> None:
     body = file_of(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
-    with pytest.raises(Unreadable, match="floating-point"):
-        look(body)
+    with pytest.raises(UnreadableImage, match="floating-point"):
+        inspect_image(body)
 
 
 def test_pictures_asked_for_in_any_order_are_read_as_they_are_stored(
@@ -165,14 +165,14 @@ def test_pictures_asked_for_in_any_order_are_read_as_they_are_stored(
     files = []
     for i in range(20):
         Image.new("L", (4, 4), 10 * i).save(tmp_path / f"{i:02}.png")
-        files.append(PictureFile(f"{i:02}.png", i % 2))
+        files.append(ImageFile(f"{i:02}.png", i % 2))
     seen: list[str] = []
 
     def read(name: str) -> bytes:
         seen.append(name)
         return (tmp_path / name).read_bytes()
 
-    data = picture_dataset(read, "d", ("a", "b"), {"test": files}, Wish(grayscale=True))
+    data = image_file_dataset(read, "d", ("a", "b"), {"test": files}, LoadOptions(grayscale=True))
     seen.clear()
     order = np.array([17, 3, 9, 3, 0])
     assert [int(one[0, 0, 0]) for one in data.test.fetch(order)] == [10 * i for i in order]

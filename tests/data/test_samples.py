@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from audit.assets import folder
 from audit.config import RunConfig, load_config
 from audit.config.template import configuration_template
+from audit.core.resources import resource_dir
 
-CONFIGURATIONS = sorted(path for path in folder("samples").glob("*.toml") if not path.name.startswith("policy-"))
+CONFIGURATIONS = sorted(path for path in resource_dir("samples").glob("*.toml") if not path.name.startswith("policy-"))
 
 
 def test_there_are_configurations_to_copy() -> None:
@@ -23,4 +23,4 @@ def test_every_sample_configuration_is_valid(path: Path) -> None:
 
 
 def test_the_default_configuration_is_what_audit_init_writes() -> None:
-    assert (folder("samples") / "audit.toml").read_text(encoding="utf-8") == configuration_template()
+    assert (resource_dir("samples") / "audit.toml").read_text(encoding="utf-8") == configuration_template()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audit.data.shapes import CLASSES, SHORTCUTS, Shortcut, make_shapes
-from audit.errors import UsageError
+from audit.core.errors import UsageError
+from audit.data.formats.shapes import CLASSES, SHORTCUTS, Shortcut, make_shapes
 
 
 def test_images_masks_and_labels_fit() -> None:

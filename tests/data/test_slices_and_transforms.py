@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from audit.data.arrays import array_split
 from audit.data.dataset import Dataset, Split
 from audit.data.load import load_dataset
-from audit.data.slices import audit_order, balanced_subset
-from audit.data.transforms import fitted
-from audit.data.wish import Wish
+from audit.data.options import LoadOptions
+from audit.data.sampling import balanced_order, balanced_subset
+from audit.data.transforms import resize
 
 
 def split_of(labels: list[int]) -> Split:
@@ -24,7 +24,7 @@ def split_of(labels: list[int]) -> Split:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 5))
 def test_every_prefix_is_as_balanced_as_the_classes_last(labels: list[int], seed: int) -> None:
-    order = audit_order(split_of(labels), seed)
+    order = balanced_order(split_of(labels), seed)
     assert sorted(order.tolist()) == list(range(len(labels)))
     totals = np.bincount(labels, minlength=5)
     for stop in range(1, len(labels) + 1):
@@ -36,16 +36,16 @@ def test_every_prefix_is_as_balanced_as_the_classes_last(labels: list[int], seed
 def test_the_order_follows_the_seed_and_the_ids_alone() -> None:
     labels = [i % 3 for i in range(30)]
     split = split_of(labels)
-    assert np.array_equal(audit_order(split, 1), audit_order(split, 1))
-    assert not np.array_equal(audit_order(split, 1), audit_order(split, 2))
+    assert np.array_equal(balanced_order(split, 1), balanced_order(split, 1))
+    assert not np.array_equal(balanced_order(split, 1), balanced_order(split, 2))
     turned = split.subset(np.arange(30)[::-1].copy())
-    names = [split.ids[i] for i in audit_order(split, 1)]
-    assert names == [turned.ids[i] for i in audit_order(turned, 1)]
+    names = [split.ids[i] for i in balanced_order(split, 1)]
+    assert names == [turned.ids[i] for i in balanced_order(turned, 1)]
 
 
 def test_no_class_always_comes_last() -> None:
     split = split_of([i % 5 for i in range(200)])
-    last = {split.labels[audit_order(split, 0)[4 + 5 * r]] for r in range(40)}
+    last = {split.labels[balanced_order(split, 0)[4 + 5 * r]] for r in range(40)}
     assert last == set(range(5))
 
 
@@ -90,7 +90,7 @@ def test_grey_is_the_weighted_sum_of_the_colours(kind: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 4, 4))
     array = pixels.astype(np.uint8) if kind == "uint8" else (pixels / 255).astype(np.float32)
     split = array_split(array, np.arange(3), part="test", classes=3, where="here")
-    grey = fitted(Dataset("d", ("a", "b", "c"), (3, 4, 4), split), Wish(grayscale=True))
+    grey = resize(Dataset("d", ("a", "b", "c"), (3, 4, 4), split), LoadOptions(grayscale=True))
     expected = (pixels * np.array([0.299, 0.587, 0.114])[None, :, None, None]).sum(1) / 255
     assert grey.shape == (1, 4, 4) and grey.notes == ("Colour turned into grey.",)
     found = grey.test.batch(slice(None)).images[:, 0].numpy()

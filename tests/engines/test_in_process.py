@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.cell import Cell
-from audit.engines.in_process import InProcess
+from audit.core.cell import Cell
+from audit.core.types import Batch
+from audit.execution.local import LocalExecutor
 from audit.models.under_test import ModelUnderTest
-from audit.plan import Slice, Task
-from audit.store import Store
-from audit.types import Batch
+from audit.planning.plan import Slice, Task
+from audit.storage.store import Store
 
 
 class Shaken(nn.Module):
@@ -46,13 +46,13 @@ class Images:
 
 def correct(folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     monkeypatch.setenv("AUDIT_CACHE_DIR", str(folder / "cache"))
-    monkeypatch.setattr("audit.engines.in_process.audit_order", lambda split, seed: np.arange(len(split)))
+    monkeypatch.setattr("audit.execution.local.audit_order", lambda split, seed: np.arange(len(split)))
 
     def loaded() -> ModelUnderTest:
         return ModelUnderTest(Shaken(), classes=("a", "b", "c"), input_shape=(1, 4, 4), device="cpu")
 
     dataset: Any = Images()
-    engine = InProcess(dataset, Store(folder), 0, torch.device("cpu"), fresh=_none, loaded=loaded)
+    engine = LocalExecutor(dataset, Store(folder), 0, torch.device("cpu"), fresh=_none, loaded=loaded)
     task = Task(Cell("accuracy", "clean", model="file"), role="standard", examples=Slice("test", 0, 50), wave=0)
     ((_, evidence),) = engine.compute([task])
     assert evidence.status == "measured", evidence.reason

@@ -13,22 +13,26 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["audit.data", "audit.models.safetensors_file", "audit.config", "PIL"]):
+with atheris.instrument_imports(include=["audit.data", "audit.models.formats.safetensors_file", "audit.config", "PIL"]):
     from audit.config import load_config
-    from audit.data.pictures import Unreadable, careful, decode, decode_mask, look
-    from audit.errors import AuditError
-    from audit.models.safetensors_file import read
+    from audit.core.errors import AuditError
+    from audit.data.image_decoding import UnreadableImage, decode, decode_mask, inspect_image, strict_pillow
+    from audit.models.formats.safetensors_file import read
 
 FOLDER = Path(tempfile.mkdtemp(prefix="audit-fuzz-"))
 
 
 def picture(body: bytes) -> None:
     """Any bytes as a picture file."""
-    with careful():
-        for attempt in (look, lambda given: decode(given, (6, 5), grayscale=False), lambda g: decode_mask(g, (6, 5))):
+    with strict_pillow():
+        for attempt in (
+            inspect_image,
+            lambda given: decode(given, (6, 5), grayscale=False),
+            lambda g: decode_mask(g, (6, 5)),
+        ):
             try:
                 attempt(body)
-            except Unreadable as why:
+            except UnreadableImage as why:
                 assert str(why)
 
 

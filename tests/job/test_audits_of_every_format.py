@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from audit.config import load_config, merge
-from audit.job.run import run_job
 from audit.models.architecture import build
+from audit.runs.pipeline import run_audit
 from tests.job.conftest import TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
@@ -108,7 +108,7 @@ def test_a_model_of_every_origin_is_attacked_explained_and_reported(name: str, p
         "hardening": {"enabled": False},
         "explanations": {"methods": ["saliency", "grad-cam"]},
     }
-    outcome = run_job(load_config(overrides=merge(TINY, changes)), tmp_path / "run")
+    outcome = run_audit(load_config(overrides=merge(TINY, changes)), tmp_path / "run")
     document = outcome.document
     assert outcome.dossier.complete and outcome.folder.report.stat().st_size > 10_000
     assert document.models[0].origin == origin

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from audit.cli.app import app
 from audit.config import RunConfig, load_config, merge
-from audit.errors import UsageError
-from audit.job.run import Outcome, run_job
-from audit.report.compression import read_latencies
+from audit.core.errors import UsageError
+from audit.runs.pipeline import AuditRun, run_audit
+from audit.topics.compression.section import read_latencies
 from tests.job.conftest import SMALL
 
 TINY: dict[str, Any] = merge(
@@ -34,11 +34,11 @@ def config_of(**compression: Any) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def quantised(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return run_job(config_of(method="int8"), tmp_path_factory.mktemp("int8"))
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> AuditRun:
+    return run_audit(config_of(method="int8"), tmp_path_factory.mktemp("int8"))
 
 
-def test_the_document_holds_sizes_shares_with_intervals_and_agreement(quantised: Outcome) -> None:
+def test_the_document_holds_sizes_shares_with_intervals_and_agreement(quantised: AuditRun) -> None:
     document = json.loads(quantised.folder.document.read_text())
     (part,) = document["compression"]
     assert (part["role"], part["method"], part["amount"]) == ("compressed", "int8", None)
@@ -52,7 +52,7 @@ def test_the_document_holds_sizes_shares_with_intervals_and_agreement(quantised:
     assert origins == {"standard": "trained here", "compressed": "made here from the standard model"}
 
 
-def test_the_page_shows_the_latency_that_the_document_leaves_out(quantised: Outcome) -> None:
+def test_the_page_shows_the_latency_that_the_document_leaves_out(quantised: AuditRun) -> None:
     page, document = quantised.folder.report.read_text(), quantised.folder.document.read_text()
     assert "What it weighs" in page and "batch of 64" in page and "Where it looks" in page
     assert "latency" not in json.loads(document) and '"seconds"' not in document
@@ -61,7 +61,7 @@ def test_the_page_shows_the_latency_that_the_document_leaves_out(quantised: Outc
     assert one.ratio.low <= one.ratio.estimate <= one.ratio.high
 
 
-def test_the_integer_kernels_are_held_against_the_audited_form_on_every_test_image(quantised: Outcome) -> None:
+def test_the_integer_kernels_are_held_against_the_audited_form_on_every_test_image(quantised: AuditRun) -> None:
     (part,) = quantised.document.compression
     assert part.int8 is not None and part.int8.agreement is not None and part.int8.logit_difference is not None
     assert (part.int8.engine, part.int8.calibrated, part.int8.in_float) == ("oneDNN", 256, [])
@@ -73,7 +73,7 @@ def test_the_integer_kernels_are_held_against_the_audited_form_on_every_test_ima
 
 
 def test_without_training_images_only_the_weights_are_in_int8_and_the_page_says_so(
-    quantised: Outcome, tmp_path: Path
+    quantised: AuditRun, tmp_path: Path
 ) -> None:
     images = np.random.default_rng(0).random((12, 28, 28)).astype(np.float32)
     np.savez(tmp_path / "few.npz", images=images, labels=np.arange(12) % 10)
@@ -83,20 +83,20 @@ def test_without_training_images_only_the_weights_are_in_int8_and_the_page_says_
         "compression": {"enabled": True, "method": "int8"},
     }
     classes = {"data": {"labels_map": str(_names(quantised, tmp_path))}}
-    outcome = run_job(load_config(overrides=merge(merge(TINY, given), classes)), tmp_path / "run")
+    outcome = run_audit(load_config(overrides=merge(merge(TINY, given), classes)), tmp_path / "run")
     (part,) = outcome.document.compression
     assert part.int8 is not None and part.int8.calibrated == 0 and part.int8.agreement is None
     page = outcome.folder.report.read_text()
     assert "no training images to learn the range" in page and "computed with in float32, so" in page
 
 
-def _names(outcome: Outcome, folder: Path) -> Path:
+def _names(outcome: AuditRun, folder: Path) -> Path:
     place = folder / "names.txt"
     place.write_text("\n".join(outcome.document.subject.classes) + "\n")
     return place
 
 
-def test_without_its_timing_the_page_says_where_the_latency_stands(quantised: Outcome, tmp_path: Path) -> None:
+def test_without_its_timing_the_page_says_where_the_latency_stands(quantised: AuditRun, tmp_path: Path) -> None:
     (tmp_path / "audit.json").write_bytes(quantised.folder.document.read_bytes())
     for text in ("", "{}", '{"latency": [{}]}', "[1]"):
         (tmp_path / "timing.json").write_text(text)
@@ -107,27 +107,27 @@ def test_without_its_timing_the_page_says_where_the_latency_stands(quantised: Ou
         assert words in (tmp_path / "report.html").read_text()
 
 
-def test_the_same_seed_gives_the_same_document_in_another_folder(quantised: Outcome, tmp_path: Path) -> None:
-    again = run_job(config_of(method="int8"), tmp_path / "again")
+def test_the_same_seed_gives_the_same_document_in_another_folder(quantised: AuditRun, tmp_path: Path) -> None:
+    again = run_audit(config_of(method="int8"), tmp_path / "again")
     assert again.folder.document.read_bytes() == quantised.folder.document.read_bytes()
 
 
-def test_the_published_int8_file_is_a_quarter_and_is_the_audited_model(quantised: Outcome, tmp_path: Path) -> None:
+def test_the_published_int8_file_is_a_quarter_and_is_the_audited_model(quantised: AuditRun, tmp_path: Path) -> None:
     quantised.folder.publish("compressed")
     packed = quantised.folder.published
     assert packed.stat().st_size < 0.3 * quantised.folder.model("standard").stat().st_size
-    loaded = run_job(load_config(overrides=merge(TINY, {"model": {"weights": str(packed)}})), tmp_path / "loaded")
+    loaded = run_audit(load_config(overrides=merge(TINY, {"model": {"weights": str(packed)}})), tmp_path / "loaded")
     for study, name in (("accuracy", "correct"), ("robustness", "robust")):
         ours = loaded.dossier.per_example(study, name, role="standard")
         assert (ours == quantised.dossier.per_example(study, name, role="compressed")).all()
 
 
-def test_a_loaded_model_is_compressed_without_being_trained_again(quantised: Outcome, tmp_path: Path) -> None:
+def test_a_loaded_model_is_compressed_without_being_trained_again(quantised: AuditRun, tmp_path: Path) -> None:
     parent = str(quantised.folder.model("standard"))
     config = load_config(
         overrides=merge(TINY, {"model": {"weights": parent}, "compression": {"enabled": True, "method": "clip"}})
     )
-    outcome = run_job(config, tmp_path / "clip")
+    outcome = run_audit(config, tmp_path / "clip")
     assert not outcome.dossier.entries("training")
     (part,) = outcome.document.compression
     assert part.amount == 2.5 and part.fine_tuned_epochs == 0
@@ -135,13 +135,13 @@ def test_a_loaded_model_is_compressed_without_being_trained_again(quantised: Out
 
 
 @pytest.fixture(scope="module")
-def cut(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    outcome = run_job(config_of(method="structured", amount=0.4), tmp_path_factory.mktemp("structured"))
+def cut(tmp_path_factory: pytest.TempPathFactory) -> AuditRun:
+    outcome = run_audit(config_of(method="structured", amount=0.4), tmp_path_factory.mktemp("structured"))
     outcome.folder.publish("compressed")
     return outcome
 
 
-def test_pruned_channels_are_gone_from_the_document_the_page_and_the_file(cut: Outcome) -> None:
+def test_pruned_channels_are_gone_from_the_document_the_page_and_the_file(cut: AuditRun) -> None:
     (part,) = cut.document.compression
     assert part.cut and part.spared == []
     assert part.variant.parameters == part.variant.nonzero < 0.5 * part.parent.parameters
@@ -151,24 +151,24 @@ def test_pruned_channels_are_gone_from_the_document_the_page_and_the_file(cut: O
 
 
 def test_the_file_of_a_cut_model_is_enough_to_audit_it_to_harden_it_and_to_compress_it_again(
-    cut: Outcome, tmp_path: Path
+    cut: AuditRun, tmp_path: Path
 ) -> None:
     given = merge(TINY, {"model": {"weights": str(cut.folder.published)}})
-    loaded = run_job(load_config(overrides=given), tmp_path / "loaded")
+    loaded = run_audit(load_config(overrides=given), tmp_path / "loaded")
     for study, name in (("accuracy", "correct"), ("robustness", "robust")):
         ours = loaded.dossier.per_example(study, name, role="standard")
         assert (ours == cut.dossier.per_example(study, name, role="compressed")).all()
     hardening = {"hardening": {"enabled": True, "epochs": 1}}
-    hardened = run_job(load_config(overrides=merge(given, hardening)), tmp_path / "hard")
+    hardened = run_audit(load_config(overrides=merge(given, hardening)), tmp_path / "hard")
     hard = str(hardened.folder.model("hardened"))
     again = merge(given, {"compression": {"enabled": True, "method": "int8"}, "model": {"weights": hard}})
-    packed = run_job(load_config(overrides=again), tmp_path / "packed")
+    packed = run_audit(load_config(overrides=again), tmp_path / "packed")
     (part,) = packed.document.compression
     assert part.parent.parameters == cut.document.compression[0].variant.parameters
     assert part.variant.bytes < 0.35 * part.parent.bytes
     packed.folder.publish("compressed")
     last = load_config(overrides=merge(given, {"model": {"weights": str(packed.folder.published)}}))
-    assert run_job(last, tmp_path / "last", scope="train").dossier.complete
+    assert run_audit(last, tmp_path / "last", scope="train").dossier.complete
 
 
 def test_a_net_that_no_channel_can_leave_is_refused_before_it_is_trained(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_net_that_no_channel_can_leave_is_refused_before_it_is_trained(tmp_pat
         )
     )
     with pytest.raises(UsageError, match="RowLstm's layers can lose"):
-        run_job(config, tmp_path / "run")
+        run_audit(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -198,11 +198,11 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(
     compression: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        run_job(config_of(**compression), tmp_path / "run")
+        run_audit(config_of(**compression), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_does_not_both_harden_and_compress(tmp_path: Path) -> None:
     both = load_config(overrides=merge(TINY, {"hardening": {"enabled": True}, "compression": {"enabled": True}}))
     with pytest.raises(UsageError, match="harden and compress"):
-        run_job(both, tmp_path / "run")
+        run_audit(both, tmp_path / "run")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from audit.config import load_config, merge
-from audit.job.run import run_job
+from audit.runs.pipeline import run_audit
 from tests.training.toy import thirds
 
 FAMILIES = {
@@ -57,7 +57,7 @@ def test_every_family_is_trained_audited_and_reported(name: str, tmp_path: Path)
     labels = {f"y_{part}": batch.labels.numpy() for part, batch in (("train", train), ("test", test))}
     np.savez(tmp_path / "thirds.npz", **arrays, **labels)
     source = {"data": {"source": f"npz:{tmp_path / 'thirds.npz'}"}, "model": {"architecture": name}}
-    outcome = run_job(load_config(overrides=merge(RUN, source)), tmp_path / "run")
+    outcome = run_audit(load_config(overrides=merge(RUN, source)), tmp_path / "run")
     assert outcome.dossier.complete
     document = json.loads(outcome.folder.document.read_text())
     assert document["models"][0]["architecture"] == name and len(document["models"][0]["history"]) == 1

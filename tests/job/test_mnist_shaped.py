@@ -6,13 +6,13 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from audit.assets import folder
 from audit.cli.app import app
+from audit.core.resources import resource_dir
 from audit.report.document import read_document
 
 
 def test_mnist_shaped_data_are_hardened_and_audited_at_madrys_eps(tiny_toml: Path, tmp_path: Path) -> None:
-    out, data = tmp_path / "hardened", folder("samples") / "fashion-mnist"  # the same four files as MNIST's
+    out, data = tmp_path / "hardened", resource_dir("samples") / "fashion-mnist"  # the same four files as MNIST's
     start = ["harden", str(tiny_toml), "--data", f"mnist:{data}", "--architecture", "cnn-28", "--recipe", "pgd"]
     previous = ["--set", "hardening.recipe_settings.start=previous"]
     ran = CliRunner().invoke(app, [*start, *previous, "--norm", "linf", "--eps", "0.3", "--out", str(out), "-q"])

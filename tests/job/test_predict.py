@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 import audit
 from audit.cli.app import app
 from audit.config import DataConfig
-from audit.job.header import prepared_header
-from audit.job.predict import predict
-from audit.models.safetensors_header import with_metadata
+from audit.models.formats.safetensors_header import with_metadata
 from audit.report.overlay import overlay_png
+from audit.runs.checkpoint_metadata import prepared_header
+from audit.runs.predict import predict
 from tests.training.toy import thirds
 
 CLASSES = ("top", "middle", "bottom")

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from made_run import made_config, made_dossier, made_facts
 
-from audit.cli.options import numbers, overrides
+from audit.cli.options import overrides, parse_floats
 from audit.config import RunConfig, load_config
-from audit.job.command import repeating_command, section_commands, subject_flags
 from audit.report.document import build_document
+from audit.runs.reproduce import reproduce_command, section_commands, subject_flags
 from tests.job.conftest import SMALL
 
 FLAGS = {
@@ -37,7 +37,7 @@ def parsed(command: str) -> RunConfig:
         elif word == "--trust":
             flags["model.trust"] = [{"path": next(words)}]
         elif word in ("--mean", "--std"):
-            flags[f"model.{word[2:]}"] = numbers(next(words), word)
+            flags[f"model.{word[2:]}"] = parse_floats(next(words), word)
         elif word == "--seed":
             flags["seed"] = int(next(words))
         else:
@@ -62,11 +62,11 @@ def parsed(command: str) -> RunConfig:
 )
 def test_the_command_says_the_whole_configuration(given: dict[str, Any]) -> None:
     config = load_config(preset=given.get("preset"), overrides=given)
-    assert parsed(repeating_command(config)) == config
+    assert parsed(reproduce_command(config)) == config
 
 
 def test_a_run_of_a_preset_needs_no_more_than_its_name() -> None:
-    assert repeating_command(load_config(preset="standard")) == "audit run --preset standard --seed 0"
+    assert reproduce_command(load_config(preset="standard")) == "audit run --preset standard --seed 0"
 
 
 def test_another_command_is_told_of_the_same_subject() -> None:

@@ -7,23 +7,23 @@ import torch
 
 import audit
 from audit.config import RunConfig
-from audit.errors import EnvironmentFault, Interrupted, UsageError
-from audit.evidence import Evidence
-from audit.job.folder import open_run
-from audit.job.prepare import prepare
-from audit.job.run import Outcome, Silent, run_job
-from audit.plan import Task
-from audit.planning import forecast, most_passes
+from audit.core.errors import Interrupted, SetupError, UsageError
+from audit.core.evidence import Evidence
+from audit.planning import estimate_cost, max_passes
+from audit.planning.plan import Task
 from audit.report.document import to_json
+from audit.runs.folder import open_run
+from audit.runs.pipeline import AuditRun, NullCallback, run_audit
+from audit.runs.setup import set_up
 from tests.job.conftest import SMALL
 
 
 @pytest.fixture(scope="module")
-def finished(small_config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return run_job(small_config, tmp_path_factory.mktemp("run"))
+def finished(small_config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> AuditRun:
+    return run_audit(small_config, tmp_path_factory.mktemp("run"))
 
 
-class Computed(Silent):
+class Computed(NullCallback):
     """Remembers what was not found in the store."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Computed(Silent):
             self.tasks.append(task)
 
 
-def test_the_whole_job_ends_in_a_document_a_report_and_two_models(finished: Outcome) -> None:
+def test_the_whole_job_ends_in_a_document_a_report_and_two_models(finished: AuditRun) -> None:
     root = finished.folder.root
     document = json.loads((root / "audit.json").read_text())
     assert document["summary"]["complete"] is True
@@ -46,47 +46,47 @@ def test_the_whole_job_ends_in_a_document_a_report_and_two_models(finished: Outc
     assert finished.dossier.complete
 
 
-def test_no_cell_takes_more_passes_than_the_plan_foretells(finished: Outcome, small_config: RunConfig) -> None:
-    subject, told = prepare(small_config).subject, set()
+def test_no_cell_takes_more_passes_than_the_plan_foretells(finished: AuditRun, small_config: RunConfig) -> None:
+    subject, told = set_up(small_config).subject, set()
     for task in finished.dossier.plan.tasks:
-        most, found = most_passes(task, subject), finished.dossier.evidence[task.cell.key]
+        most, found = max_passes(task, subject), finished.dossier.evidence[task.cell.key]
         if most is not None and found.status == "measured":
             told.add((task.cell.study, task.cell.method))
             assert found.forwards <= most.forwards, task.label
             assert found.backwards <= most.backwards, task.label
     assert {("robustness", "quick"), ("explanation", "lime"), ("faithfulness", "lime"), ("corruption", "fog")} <= told
-    whole = forecast(finished.dossier.plan.tasks, subject)
+    whole = estimate_cost(finished.dossier.plan.tasks, subject)
     assert whole.passes.forwards == sum(part.forwards for part in whole.by_study.values())
-    assert whole.untold == sum(most_passes(task, subject) is None for task in finished.dossier.plan.tasks)
+    assert whole.untold == sum(max_passes(task, subject) is None for task in finished.dossier.plan.tasks)
 
 
-def test_a_second_run_computes_nothing_and_writes_the_same_bytes(finished: Outcome, small_config: RunConfig) -> None:
+def test_a_second_run_computes_nothing_and_writes_the_same_bytes(finished: AuditRun, small_config: RunConfig) -> None:
     before = {
         path.name: path.read_bytes() for path in finished.folder.root.iterdir() if path.suffix in (".json", ".html")
     }
     watcher = Computed()
-    run_job(small_config, finished.folder.root, watcher=watcher)
+    run_audit(small_config, finished.folder.root, watcher=watcher)
     assert watcher.tasks == []
     for name in ("audit.json", "report.html"):
         assert (finished.folder.root / name).read_bytes() == before[name], name
 
 
-def test_another_folder_gives_the_same_document(finished: Outcome, small_config: RunConfig, tmp_path: Path) -> None:
-    again = run_job(small_config, tmp_path / "again")
+def test_another_folder_gives_the_same_document(finished: AuditRun, small_config: RunConfig, tmp_path: Path) -> None:
+    again = run_audit(small_config, tmp_path / "again")
     assert again.folder.document.read_bytes() == finished.folder.document.read_bytes()
 
 
-def test_the_document_names_no_folder_user_or_time(finished: Outcome) -> None:
+def test_the_document_names_no_folder_user_or_time(finished: AuditRun) -> None:
     text = finished.folder.document.read_text() + finished.folder.report.read_text()
     assert str(Path.home()) not in text
     assert str(finished.folder.root) not in text
 
 
-def test_the_exported_model_is_the_audited_one(finished: Outcome, small_config: RunConfig, tmp_path: Path) -> None:
+def test_the_exported_model_is_the_audited_one(finished: AuditRun, small_config: RunConfig, tmp_path: Path) -> None:
     weights = str(finished.folder.model("standard"))
     changes = {"model": {"weights": weights}, "hardening": {"enabled": False}}
     config = audit.config.load_config(overrides=audit.config.merge(SMALL, changes))
-    loaded = run_job(config, tmp_path / "loaded")
+    loaded = run_audit(config, tmp_path / "loaded")
     for study in ("accuracy", "robustness"):
         measurement = {"accuracy": "correct", "robustness": "robust"}[study]
         ours = loaded.dossier.per_example(study, measurement, role="standard")
@@ -94,29 +94,29 @@ def test_the_exported_model_is_the_audited_one(finished: Outcome, small_config: 
 
 
 def test_a_run_stopped_between_cells_goes_on_where_it_was(
-    small_config: RunConfig, finished: Outcome, tmp_path: Path
+    small_config: RunConfig, finished: AuditRun, tmp_path: Path
 ) -> None:
     watcher = Computed()
     with pytest.raises(Interrupted):
-        run_job(small_config, tmp_path / "run", watcher=watcher, stopping=lambda: len(watcher.tasks) >= 4)
+        run_audit(small_config, tmp_path / "run", watcher=watcher, stopping=lambda: len(watcher.tasks) >= 4)
     assert len(watcher.tasks) == 4
     assert not (tmp_path / "run" / "audit.json").exists()
-    resumed = run_job(small_config, tmp_path / "run")
+    resumed = run_audit(small_config, tmp_path / "run")
     assert resumed.folder.document.read_bytes() == finished.folder.document.read_bytes()
 
 
-def test_a_changed_setting_recomputes_only_what_it_touches(finished: Outcome) -> None:
+def test_a_changed_setting_recomputes_only_what_it_touches(finished: AuditRun) -> None:
     changed = audit.config.load_config(
         overrides=audit.config.merge(SMALL, {"explanations": {"methods": ["grad-cam", "occlusion"]}})
     )
     watcher = Computed()
-    run_job(changed, finished.folder.root, watcher=watcher)
+    run_audit(changed, finished.folder.root, watcher=watcher)
     assert {task.cell.method for task in watcher.tasks if task.cell.study != "agreement"} == {"occlusion"}
     assert {task.cell.study for task in watcher.tasks} == {"explanation", "faithfulness", "agreement"}
 
 
 def test_lime_computed_later_spends_what_the_store_keeps_of_shap(
-    finished: Outcome, small_config: RunConfig, tmp_path: Path
+    finished: AuditRun, small_config: RunConfig, tmp_path: Path
 ) -> None:
     root = shutil.copytree(finished.folder.root, tmp_path / "again")
     explained = [t for t in finished.dossier.plan.tasks if t.cell.study == "explanation" and t.cell.method == "lime"]
@@ -125,7 +125,7 @@ def test_lime_computed_later_spends_what_the_store_keeps_of_shap(
         assert finished.dossier.evidence[task.cell.key].forwards == 0
         shutil.rmtree(root / "store" / task.cell.key[:2] / task.cell.key)
     watcher = Computed()
-    again = run_job(small_config, root, watcher=watcher)
+    again = run_audit(small_config, root, watcher=watcher)
     assert [task.cell.key for task in watcher.tasks] == [task.cell.key for task in explained]
     assert again.folder.document.read_text() == to_json(finished.document)
     assert "asked_" not in to_json(finished.document)
@@ -133,34 +133,34 @@ def test_lime_computed_later_spends_what_the_store_keeps_of_shap(
     assert shared["lime"]["shap"] > 300 and not any(shared[name] for name in shared if name != "lime")
 
 
-def test_lime_stands_alone_where_shap_fails(finished: Outcome, tmp_path: Path) -> None:
+def test_lime_stands_alone_where_shap_fails(finished: AuditRun, tmp_path: Path) -> None:
     changes = {"explanations": {"settings": {"shap": {"algorithm": "kernel", "samples": 5}}}}
     config = audit.config.load_config(overrides=audit.config.merge(SMALL, changes))
-    run = run_job(config, shutil.copytree(finished.folder.root, tmp_path / "run"))
+    run = run_audit(config, shutil.copytree(finished.folder.root, tmp_path / "run"))
     parts = {part.method: part for part in run.document.explanations if part.role == "standard"}
     assert parts["shap"].status == "failed" and "5 samples cannot settle" in parts["shap"].reason
     assert parts["lime"].status == "measured" and parts["lime"].shared == {} and parts["lime"].cost.forwards > 300
 
 
 def test_two_runs_may_not_share_a_folder(small_config: RunConfig, tmp_path: Path) -> None:
-    with open_run(tmp_path), pytest.raises(EnvironmentFault, match=r"Another run \(process \d+\)"):
-        run_job(small_config, tmp_path)
+    with open_run(tmp_path), pytest.raises(SetupError, match=r"Another run \(process \d+\)"):
+        run_audit(small_config, tmp_path)
 
 
 def test_a_folder_of_another_version_is_refused(small_config: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"format": 99}')
     with pytest.raises(UsageError, match="another version"):
-        run_job(small_config, tmp_path)
+        run_audit(small_config, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_a_file_where_the_folder_should_be_is_refused(small_config: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="is a file"):
-        run_job(small_config, tmp_path / "file")
+        run_audit(small_config, tmp_path / "file")
 
 
-def test_the_public_run_returns_findings_and_shows_itself(finished: Outcome, small_config: RunConfig) -> None:
+def test_the_public_run_returns_findings_and_shows_itself(finished: AuditRun, small_config: RunConfig) -> None:
     found = audit.run(small_config, out=finished.folder.root)
     assert {finding.role for finding in found.findings} >= {"standard", "hardened"}
     assert found.to_json() == finished.folder.document.read_text()
@@ -181,7 +181,7 @@ def test_the_users_own_code_is_trained_and_audited_when_trusted(tmp_path: Path) 
         "explanations": {"methods": ["saliency", "grad-cam"]},
     }
     config = audit.config.load_config(overrides=audit.config.merge(SMALL, changes))
-    outcome = run_job(config, tmp_path / "run")
+    outcome = run_audit(config, tmp_path / "run")
     document = outcome.document
     assert document.models[0].parameters == 784 * 16 + 16 + 16 * 10 + 10
     assert document.protocol.trusted[0]["path"] == "net.py"
@@ -191,11 +191,11 @@ def test_the_users_own_code_is_trained_and_audited_when_trusted(tmp_path: Path) 
     assert str(tmp_path) not in outcome.folder.document.read_text()
 
 
-def test_global_randomness_is_not_used(finished: Outcome, small_config: RunConfig, tmp_path: Path) -> None:
+def test_global_randomness_is_not_used(finished: AuditRun, small_config: RunConfig, tmp_path: Path) -> None:
     torch.manual_seed(12345)
     state = torch.get_rng_state()
     config = audit.config.load_config(
         overrides=audit.config.merge(SMALL, {"hardening": {"enabled": False}, "seed": 3, "training": {"epochs": 1}})
     )
-    run_job(config, tmp_path / "run")
+    run_audit(config, tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), state)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audit.assets import folder
 from audit.config import load_config, merge
-from audit.job.run import run_job
-from audit.registry import methods
+from audit.core.registry import methods
+from audit.core.resources import resource_dir
+from audit.runs.pipeline import run_audit
 from tests.job.conftest import SMALL
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -33,8 +33,8 @@ def test_the_defaults_and_the_folder_of_pictures_run(tmp_path: Path) -> None:
     smaller = {"data": {"image_size": 64}, "training": {"epochs": 1, "batch_size": 16}, "hardening": {"batch_size": 16}}
     few = {"robustness": {"examples": 8}, "corruptions": {"examples": 8}}
     for name, changes in (("audit.toml", {}), ("folder.toml", merge(merge(pictures, smaller), few))):
-        config = load_config(folder("samples") / name, overrides=merge(merge(SMALL, LESS), changes))
-        outcome = run_job(config, tmp_path / name)
+        config = load_config(resource_dir("samples") / name, overrides=merge(merge(SMALL, LESS), changes))
+        outcome = run_audit(config, tmp_path / name)
         assert outcome.dossier.complete, [e.reason for e in outcome.dossier.evidence.values() if e.status == "failed"]
 
 
@@ -44,7 +44,7 @@ def test_every_method_is_judged_drifts_and_is_compared_on_less(tmp_path: Path) -
     less = {"training": SMALL["training"], "hardening": {"enabled": False}, "only": ["explanations"]}
     asked = merge({"data": SMALL["data"], "robustness": {"examples": 8}, "report": {"gallery": 2}}, less)
     overrides = merge(asked, {"explanations": fewer})
-    found = run_job(load_config(folder("samples") / "every-method.toml", overrides=overrides), tmp_path / "run")
+    found = run_audit(load_config(resource_dir("samples") / "every-method.toml", overrides=overrides), tmp_path / "run")
     names = {method.name for method in methods("attribution")}
     (compared,) = found.document.agreements
     assert set(compared.methods) == names - {"attention-rollout"} and compared.left_out == ["attention-rollout"]
@@ -60,7 +60,7 @@ def test_the_whole_fashion_mnist_runs(tmp_path: Path) -> None:
     fewer = {"control_examples": 8, "certified_examples": 4, "backdoor_examples": 0, "further_examples": 0}
     changes = {"robustness": {"battery": "quick"} | fewer, "explanations": {"drift": False, "shortcut_examples": 0}}
     overrides = merge(merge(SMALL, LESS), changes)
-    config = load_config(folder("samples") / "full-fashion-mnist.toml", overrides=overrides)
-    outcome = run_job(config, tmp_path / "run")
+    config = load_config(resource_dir("samples") / "full-fashion-mnist.toml", overrides=overrides)
+    outcome = run_audit(config, tmp_path / "run")
     assert outcome.dossier.complete
     assert outcome.document.accuracy[0].accuracy.n == 10_000

@@ -12,10 +12,10 @@ from PIL import Image
 
 from audit.api.training import train
 from audit.config import load_config
+from audit.core.errors import AuditError, DataError, UsageError
 from audit.data.load import load_dataset
-from audit.errors import AuditError, DataError, UsageError
-from audit.job.prepare import Prepared, prepare
-from audit.job.run import run_job
+from audit.runs.pipeline import run_audit
+from audit.runs.setup import RunSetup, set_up
 
 NAMES = ("owl", "cat", "dog")
 
@@ -37,14 +37,14 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ready(shelf: Path, image: str, *, weights: bool = True, **data: Any) -> Prepared:
+def ready(shelf: Path, image: str, *, weights: bool = True, **data: Any) -> RunSetup:
     overrides = {
         "data": {"source": f"image:{shelf}/{image}", "grayscale": True, **data},
         "model": {"weights": str(shelf / "net.safetensors")} if weights else {},
         "hardening": {"enabled": False},
         "device": "cpu",
     }
-    return prepare(load_config(overrides=overrides))
+    return set_up(load_config(overrides=overrides))
 
 
 @pytest.mark.parametrize("label", ["dog", "2"])
@@ -78,7 +78,7 @@ def test_of_accuracy_nothing_is_said_where_labels_are_predictions(shelf: Path, t
             "only": ["accuracy", "robustness"],
             "device": "cpu",
         }
-        documents.append(run_job(load_config(overrides=overrides), tmp_path / str(number)).document)
+        documents.append(run_audit(load_config(overrides=overrides), tmp_path / str(number)).document)
     guessed, told = documents
     assert guessed.accuracy == [] and {one.section for one in guessed.findings} == {"robustness"}
     assert len(told.accuracy) == 1 and "accuracy" in {one.section for one in told.findings}
@@ -126,4 +126,4 @@ def test_training_images_are_asked_for_before_the_model_is_read(shelf: Path) -> 
         "device": "cpu",
     }
     with pytest.raises(UsageError, match=r"hardening and fine-tuning need some: .* or --no-harden"):
-        prepare(load_config(overrides=overrides))
+        set_up(load_config(overrides=overrides))

@@ -19,13 +19,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import audit.job.run
-import audit.store
+import audit.runs.pipeline
+import audit.storage.store
 from audit.config import RunConfig, load_config
-from audit.errors import EnvironmentFault
-from audit.job.folder import open_run
-from audit.job.run import Outcome, run_job
-from audit.models.under_test import _Counted
+from audit.core.errors import SetupError
+from audit.models.under_test import _NormalisedModel
+from audit.runs.folder import open_run
+from audit.runs.pipeline import AuditRun, run_audit
 from tests.job.conftest import TINY
 
 
@@ -35,11 +35,11 @@ def tiny() -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return run_job(tiny, tmp_path_factory.mktemp("whole"))
+def whole(tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> AuditRun:
+    return run_audit(tiny, tmp_path_factory.mktemp("whole"))
 
 
-def documents(outcome: Outcome) -> tuple[bytes, bytes]:
+def documents(outcome: AuditRun) -> tuple[bytes, bytes]:
     return outcome.folder.document.read_bytes(), outcome.folder.report.read_bytes()
 
 
@@ -57,47 +57,47 @@ def disk_of(writes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(audit.store.os, "fsync", sync)
+        patch.setattr(audit.storage.store.os, "fsync", sync)
         yield
 
 
 def test_a_disk_that_fills_up_anywhere_loses_nothing(
-    tiny: RunConfig, whole: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: RunConfig, whole: AuditRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = random.Random(7)
     for _ in range(5):
-        with disk_of(draw.randrange(1, 16), monkeypatch), pytest.raises(EnvironmentFault, match="is full"):
-            run_job(tiny, tmp_path / "run")
+        with disk_of(draw.randrange(1, 16), monkeypatch), pytest.raises(SetupError, match="is full"):
+            run_audit(tiny, tmp_path / "run")
         assert not list(tmp_path.rglob(".draft-*")) and not (tmp_path / "run" / ".owner").exists()
-    assert documents(run_job(tiny, tmp_path / "run")) == documents(whole)
+    assert documents(run_audit(tiny, tmp_path / "run")) == documents(whole)
 
 
 def test_a_disk_too_full_for_the_last_rendering_loses_nothing(
-    tiny: RunConfig, whole: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: RunConfig, whole: AuditRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_job(tiny, tmp_path / "run")
+    run_audit(tiny, tmp_path / "run")
     for name in ("audit.json", "report.html"):
         (tmp_path / "run" / name).unlink()
-    with disk_of(2, monkeypatch), pytest.raises(EnvironmentFault, match="is full"):
-        run_job(tiny, tmp_path / "run")
+    with disk_of(2, monkeypatch), pytest.raises(SetupError, match="is full"):
+        run_audit(tiny, tmp_path / "run")
     assert not (tmp_path / "run" / "report.html").exists()
-    assert documents(run_job(tiny, tmp_path / "run")) == documents(whole)
+    assert documents(run_audit(tiny, tmp_path / "run")) == documents(whole)
 
 
 def test_out_of_memory_halves_the_batch_says_so_and_changes_no_answer(
-    tiny: RunConfig, whole: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny: RunConfig, whole: AuditRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain = _Counted.forward
+    plain = _NormalisedModel.forward
 
-    def starved(self: _Counted, images: torch.Tensor) -> torch.Tensor:
+    def starved(self: _NormalisedModel, images: torch.Tensor) -> torch.Tensor:
         if len(images) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, images)
 
-    monkeypatch.setattr(_Counted, "forward", starved)
+    monkeypatch.setattr(_NormalisedModel, "forward", starved)
     with caplog.at_level(logging.WARNING, logger="audit"):
         logging.getLogger("audit").addHandler(caplog.handler)
-        found = run_job(tiny, tmp_path / "run")
+        found = run_audit(tiny, tmp_path / "run")
         logging.getLogger("audit").removeHandler(caplog.handler)
     assert any("the batch is now" in record.getMessage() for record in caplog.records)
     ours, theirs = found.document.model_dump(), whole.document.model_dump()
@@ -118,16 +118,16 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 def test_damaged_evidence_is_noticed_said_and_computed_again(
-    tiny: RunConfig, whole: Outcome, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny: RunConfig, whole: AuditRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_job(tiny, tmp_path / "run")
+    run_audit(tiny, tmp_path / "run")
     files = random.Random(3).sample(evidence(tmp_path / "run"), 2 * len(DAMAGE))
     for path, damage in zip(files, [*DAMAGE.values()] * 2, strict=True):
         path.write_bytes(damage(path.read_bytes()))
     damaged = {path.parent.name[:12] for path in files}
     with caplog.at_level(logging.WARNING, logger="audit"):
         logging.getLogger("audit").addHandler(caplog.handler)
-        again = run_job(tiny, tmp_path / "run")
+        again = run_audit(tiny, tmp_path / "run")
         logging.getLogger("audit").removeHandler(caplog.handler)
     said = {key for key in damaged if any(key in record.getMessage() for record in caplog.records)}
     assert said == damaged and documents(again) == documents(whole)
@@ -135,7 +135,7 @@ def test_damaged_evidence_is_noticed_said_and_computed_again(
 
 @pytest.mark.parametrize("when", [0, 4_000_000_000])
 def test_a_clock_that_jumps_changes_nothing(
-    when: int, tiny: RunConfig, whole: Outcome, monkeypatch: pytest.MonkeyPatch
+    when: int, tiny: RunConfig, whole: AuditRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Jumping(datetime):
         @classmethod
@@ -145,23 +145,23 @@ def test_a_clock_that_jumps_changes_nothing(
     before = documents(whole)
     for path in evidence(whole.folder.root):
         os.utime(path, (when, when))
-    monkeypatch.setattr(audit.job.run, "datetime", Jumping)
+    monkeypatch.setattr(audit.runs.pipeline, "datetime", Jumping)
     monkeypatch.setattr(time, "time", lambda: float(when))
-    assert documents(run_job(load_config(overrides=TINY), whole.folder.root)) == before
+    assert documents(run_audit(load_config(overrides=TINY), whole.folder.root)) == before
 
 
 def test_a_clock_that_jumps_under_way_changes_nothing(
-    tiny: RunConfig, whole: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: RunConfig, whole: AuditRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = random.Random(1)
     monkeypatch.setattr(time, "time", lambda: draw.uniform(-1e9, 4e9))
-    assert documents(run_job(tiny, tmp_path / "run")) == documents(whole)
+    assert documents(run_audit(tiny, tmp_path / "run")) == documents(whole)
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from audit.job.folder import open_run
+from audit.runs.folder import open_run
 with open_run(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -173,7 +173,7 @@ def test_a_second_run_names_the_owner_and_goes_on_once_it_was_killed(tmp_path: P
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     try:
         with (
-            pytest.raises(EnvironmentFault, match=rf"Another run \(process {holder.pid}\)"),
+            pytest.raises(SetupError, match=rf"Another run \(process {holder.pid}\)"),
             open_run(tmp_path / "run"),
         ):
             pass
@@ -200,7 +200,7 @@ def nobody() -> Iterator[None]:
 
 def test_a_folder_one_may_not_write_to_is_refused_before_work(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir(mode=0o555)
-    with nobody(), pytest.raises(EnvironmentFault, match="Permission denied"), open_run(tmp_path / "mine" / "run"):
+    with nobody(), pytest.raises(SetupError, match="Permission denied"), open_run(tmp_path / "mine" / "run"):
         pass
     assert list((tmp_path / "mine").iterdir()) == []
 
@@ -211,5 +211,5 @@ def test_a_folder_that_vanishes_under_way_is_told(tiny: RunConfig, tmp_path: Pat
         (tmp_path / "run").touch()
         return False
 
-    with pytest.raises(EnvironmentFault, match="Cannot write to"):
-        run_job(tiny, tmp_path / "run", stopping=stopping)
+    with pytest.raises(SetupError, match="Cannot write to"):
+        run_audit(tiny, tmp_path / "run", stopping=stopping)

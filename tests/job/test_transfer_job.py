@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 import audit
 from audit.config import RunConfig, load_config, merge
-from audit.errors import EnvironmentFault, ModelError, UsageError
-from audit.job.prepare import prepare
-from audit.job.run import run_job
+from audit.core.errors import ModelError, SetupError, UsageError
 from audit.models.architecture import build
+from audit.runs.pipeline import run_audit
+from audit.runs.setup import set_up
 from audit.training.transfer import OWN_NORMALISATION
 from tests.job.conftest import SMALL
 from tests.training.toy import thirds
@@ -44,7 +44,7 @@ def config_of(pretrained: object, **training: Any) -> RunConfig:
 
 
 def test_a_frozen_backbone_keeps_the_foreign_weights_and_the_head_is_new(elsewhere: Path, tmp_path: Path) -> None:
-    outcome = run_job(config_of(elsewhere, frozen_epochs=1), tmp_path / "run", scope="train")
+    outcome = run_audit(config_of(elsewhere, frozen_epochs=1), tmp_path / "run", scope="train")
     ours, theirs = load_file(outcome.folder.model("standard")), load_file(elsewhere)
     head = [name for name in ours if ours[name].shape != theirs[name].shape]
     assert {ours[name].shape[0] for name in head} == {10} and len(head) == 2
@@ -58,7 +58,7 @@ def test_a_frozen_backbone_keeps_the_foreign_weights_and_the_head_is_new(elsewhe
 
 
 def test_an_unfrozen_backbone_learns_with_the_foreign_normalisation(elsewhere: Path, tmp_path: Path) -> None:
-    outcome = run_job(config_of(elsewhere, backbone_rate=0.1), tmp_path / "run", scope="train")
+    outcome = run_audit(config_of(elsewhere, backbone_rate=0.1), tmp_path / "run", scope="train")
     ours, theirs = load_file(outcome.folder.model("standard")), load_file(elsewhere)
     moved = [
         name for name in ours if ours[name].shape == theirs[name].shape and not torch.equal(ours[name], theirs[name])
@@ -72,7 +72,7 @@ def test_other_weights_are_another_training(elsewhere: Path, tmp_path: Path) -> 
     other = tmp_path / "other.pt"
     torch.save(build("cnn-28", classes=3, input_shape=(1, 28, 28), seed=9).state_dict(), other)
     outcomes = [
-        run_job(config_of(path), tmp_path / str(number), scope="train")
+        run_audit(config_of(path), tmp_path / str(number), scope="train")
         for number, path in enumerate((elsewhere, other))
     ]
     assert len({outcome.dossier.entries("training")[0].task.cell.key for outcome in outcomes}) == 2
@@ -93,19 +93,19 @@ def test_what_is_no_state_dict_of_this_architecture_is_refused(elsewhere: Path, 
     foreign = tmp_path / "foreign.pt"
     torch.save(build("row-lstm", classes=3, input_shape=(1, 28, 28), seed=0).state_dict(), foreign)
     with pytest.raises(ModelError, match="do not fit the architecture"):
-        run_job(config_of(foreign), tmp_path / "run", scope="train")
+        run_audit(config_of(foreign), tmp_path / "run", scope="train")
     assert not (tmp_path / "run").exists()
     with pytest.raises(ModelError, match="is no file"):
-        run_job(config_of(tmp_path / "absent.pt"), tmp_path / "absent", scope="train")
+        run_audit(config_of(tmp_path / "absent.pt"), tmp_path / "absent", scope="train")
     with pytest.raises(UsageError, match="goes with --architecture torchvision:NAME"):
-        run_job(config_of("torchvision"), tmp_path / "cache", scope="train")
+        run_audit(config_of("torchvision"), tmp_path / "cache", scope="train")
     with pytest.raises(UsageError, match="without --pretrained they begin random"):
-        run_job(load_config(overrides=merge(SMALL, {"training": {"frozen_epochs": 1}})), tmp_path / "frozen")
+        run_audit(load_config(overrides=merge(SMALL, {"training": {"frozen_epochs": 1}})), tmp_path / "frozen")
     bare = tmp_path / "bare.pt"
     torch.save(build("cnn-28", classes=10, input_shape=(1, 28, 28), seed=0).state_dict(), bare)
     both = merge(SMALL, {"model": {"weights": str(bare), "pretrained": str(elsewhere)}})
     with pytest.raises(UsageError, match="one of the two"):
-        run_job(load_config(overrides=both), tmp_path / "both")
+        run_audit(load_config(overrides=both), tmp_path / "both")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
@@ -116,24 +116,24 @@ def test_a_whole_model_is_neither_pretrained_weights_nor_trained_from_scratch(tm
     named = {"input_names": ["input"], "dynamic_axes": {"input": {0: "n"}}}
     torch.onnx.export(net, (torch.rand(2, 1, 28, 28),), whole, dynamo=False, **named)
     with pytest.raises(ModelError, match="holds a whole model"):
-        run_job(config_of(whole), tmp_path / "run", scope="train")
+        run_audit(config_of(whole), tmp_path / "run", scope="train")
     changes = {"model": {"weights": str(whole)}, "hardening": {"from_scratch": True}}
     with pytest.raises(UsageError, match="leave --from-scratch out"):
-        run_job(load_config(overrides=merge(SMALL, changes)), tmp_path / "scratch")
+        run_audit(load_config(overrides=merge(SMALL, changes)), tmp_path / "scratch")
     changes = {"model": {"weights": str(whole)}, "hardening": {"enabled": False}, "compression": {"enabled": True}}
     changes["compression"]["method"] = "distill"
     with pytest.raises(UsageError, match="--student"):
-        run_job(load_config(overrides=merge(SMALL, changes)), tmp_path / "student")
+        run_audit(load_config(overrides=merge(SMALL, changes)), tmp_path / "student")
 
 
 def test_a_recipe_with_a_teacher_needs_one_and_takes_the_standard_model(tmp_path: Path) -> None:
     alone = merge(SMALL, {"training": {"recipe": "distill"}})
     with pytest.raises(UsageError, match="audit compress --method distill"):
-        run_job(load_config(overrides=alone), tmp_path / "run")
-    from audit.planning import Subject, make_plan
+        run_audit(load_config(overrides=alone), tmp_path / "run")
+    from audit.planning import RunIdentity, build_plan
 
-    subject = Subject(("a", "b"), (1, 28, 28), "test", 100, "cnn-28", "train", 200)
-    plan = make_plan(load_config(overrides={"hardening": {"recipe": "distill"}}), subject)
+    subject = RunIdentity(("a", "b"), (1, 28, 28), "test", 100, "cnn-28", "train", 200)
+    plan = build_plan(load_config(overrides={"hardening": {"recipe": "distill"}}), subject)
     first, second = (task for task in plan.tasks if task.cell.study == "training")
     assert second.cell.model == f"cell:{first.cell.key}" and second.wave == first.wave + 1
     assert not second.cell.inputs
@@ -142,7 +142,7 @@ def test_a_recipe_with_a_teacher_needs_one_and_takes_the_standard_model(tmp_path
 def test_event_files_hold_the_rows_of_the_history(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = load_config(overrides=merge(SMALL, {"training": {"tensorboard": True}}))
-    outcome = run_job(config, tmp_path / "run", scope="train")
+    outcome = run_audit(config, tmp_path / "run", scope="train")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     read = EventAccumulator(str(outcome.folder.models / "standard.tensorboard"))
@@ -152,15 +152,15 @@ def test_event_files_hold_the_rows_of_the_history(tmp_path: Path) -> None:
         events = read.Scalars(name)
         assert [event.step for event in events] == [1, 2]
         assert [event.value for event in events] == pytest.approx([row[name] for row in rows])
-    again = run_job(load_config(overrides=SMALL), tmp_path / "run", scope="train")
+    again = run_audit(load_config(overrides=SMALL), tmp_path / "run", scope="train")
     assert again.dossier.entries("training")[0].task.cell == outcome.dossier.entries("training")[0].task.cell
 
 
 def test_without_tensorboard_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audit.training.board.find_spec", lambda name: None)
+    monkeypatch.setattr("audit.training.tensorboard.find_spec", lambda name: None)
     config = load_config(overrides=merge(SMALL, {"training": {"tensorboard": True}}))
-    with pytest.raises(EnvironmentFault, match=r"pip install 'audit\[tensorboard\]'"):
-        run_job(config, tmp_path / "run", scope="train")
+    with pytest.raises(SetupError, match=r"pip install 'audit\[tensorboard\]'"):
+        run_audit(config, tmp_path / "run", scope="train")
     assert not (tmp_path / "run").exists()
 
 
@@ -176,4 +176,4 @@ def test_nets_that_are_not_the_zoos_are_hardened_more_gently(
     architecture: str, given: dict[str, float], rate: float
 ) -> None:
     config = load_config(overrides={"model": {"architecture": architecture}, "hardening": given})
-    assert prepare(config).config.hardening.learning_rate == rate
+    assert set_up(config).config.hardening.learning_rate == rate

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from audit.config import load_config, merge
-from audit.job.run import Outcome, run_job
 from audit.models.architecture import ZOO
+from audit.runs.pipeline import AuditRun, run_audit
 from tests.training.toy import thirds
 
 METHODS = ["saliency", "grad-cam", "occlusion", "attention-rollout"]
@@ -44,9 +44,9 @@ def data_of(size: int, folder: Path) -> str:
     return f"npz:{folder / 'thirds.npz'}"
 
 
-def audited(name: str, folder: Path, **changes: Any) -> Outcome:
+def audited(name: str, folder: Path, **changes: Any) -> AuditRun:
     source = {"data": {"source": data_of(SIZES.get(name, 12), folder)}, "model": {"architecture": name}}
-    return run_job(load_config(overrides=merge(merge(RUN, source), changes)), folder / "run")
+    return run_audit(load_config(overrides=merge(merge(RUN, source), changes)), folder / "run")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in HEAVY else []) for n in ZOO])
@@ -93,5 +93,5 @@ def test_every_smaller_variant_is_audited_beside_its_parent(method: str, tmp_pat
 @pytest.mark.slow
 def test_the_net_for_large_photographs_is_audited_at_its_own_size(tmp_path: Path) -> None:
     source = {"data": {"source": data_of(150, tmp_path)}, "model": {"architecture": "cnn-150"}}
-    outcome = run_job(load_config(overrides=merge(RUN, source)), tmp_path / "run")
+    outcome = run_audit(load_config(overrides=merge(RUN, source)), tmp_path / "run")
     assert outcome.dossier.complete and outcome.document.subject.input_shape == (1, 150, 150)

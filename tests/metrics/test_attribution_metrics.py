@@ -10,6 +10,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from audit.core.seeding import Generators
+from audit.core.types import Batch
 from audit.metrics.agreement import agreement_matrix, rank_agreement, seed_stability, top_overlap
 from audit.metrics.infidelity import infidelity
 from audit.metrics.localisation import pointing_game, relevance_mass, relevance_rank
@@ -18,8 +20,6 @@ from audit.metrics.road import impute, road
 from audit.metrics.sensitivity import max_sensitivity
 from audit.metrics.sparseness import complexity, sparseness
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
-from audit.types import Batch
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

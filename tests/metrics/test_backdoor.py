@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.errors import NotApplicable
-from audit.metrics.backdoor import Triggers, anomaly_index, smallest_triggers
+from audit.core.errors import NotApplicable
+from audit.core.seeding import Generators
+from audit.metrics.neural_cleanse import Triggers, anomaly_index, smallest_triggers
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
 
 CLASSES, SIZE, PLANTED = 6, 8, 4
 

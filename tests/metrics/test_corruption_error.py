@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from audit.errors import UsageError
+from audit.core.errors import UsageError
 from audit.metrics.corruption_error import mean_corruption_error, relative_corruption_error
 
 MODEL = {"fog": [0.1, 0.3], "snow": [0.5, 0.7]}

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.metrics.orders import blurred_copy, centre_map, control_order, edge_map, order_of
-from audit.metrics.removal import deletion_area, insertion_area, removal_curves
+from audit.core.seeding import Generators
+from audit.metrics.deletion_insertion import deletion_area, insertion_area, removal_curves
+from audit.metrics.pixel_ranking import blurred_copy, centre_map, control_order, edge_map, order_of
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
 
 
 class OnePixel(nn.Module):

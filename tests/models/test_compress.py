@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from audit.config import TrainingConfig
-from audit.errors import UsageError
-from audit.models.compress import (
+from audit.core.errors import UsageError
+from audit.models.compression.compress import (
     amount_of,
     clip_weights,
     footprint,
     kept_pruned,
     paired_latency,
     prune_weights,
-    quantise,
+    quantize_weights,
     unpack,
 )
 from audit.training.fit import fit
@@ -26,7 +26,7 @@ from tests.training.toy import same_weights, thirds, tiny_net
 COMPRESSIONS: list[Callable[[nn.Module], object]] = [
     lambda net: prune_weights(net, 0.5),
     lambda net: clip_weights(net, 1.0),
-    quantise,
+    quantize_weights,
 ]
 
 
@@ -64,7 +64,7 @@ def test_clipping_ends_where_it_should() -> None:
 
 def test_int8_weights_are_within_half_a_step_and_unpack_to_the_model() -> None:
     net = tiny_net()
-    twin, packed = quantise(net)
+    twin, packed = quantize_weights(net)
     for name in ("0.weight", "4.weight", "7.weight"):
         old, new = net.get_parameter(name), twin.get_parameter(name)
         scale = packed[f"{name}.scale"].view(-1, *[1] * (old.ndim - 1))
@@ -99,7 +99,7 @@ def test_footprints_count_what_is_stored() -> None:
     assert pruned.nonzero < 0.3 * plain.nonzero and pruned.bytes == plain.bytes
     assert pruned.compressed_bytes < 0.7 * plain.compressed_bytes
     wide = nn.Sequential(nn.Flatten(), nn.Linear(2000, 50))
-    assert footprint(wide, quantise(wide)[1]).bytes < 0.27 * footprint(wide).bytes
+    assert footprint(wide, quantize_weights(wide)[1]).bytes < 0.27 * footprint(wide).bytes
 
 
 def test_latencies_are_taken_in_turn_and_leave_the_modes_alone() -> None:
@@ -116,7 +116,7 @@ def test_latencies_are_taken_in_turn_and_leave_the_modes_alone() -> None:
 
 def test_a_packed_model_unpacks_to_the_quantised_one_and_others_stay_as_they_are() -> None:
     net = tiny_net(norm=True)
-    twin, packed = quantise(net)
+    twin, packed = quantize_weights(net)
     assert unpack(packed).keys() == twin.state_dict().keys()
     assert all(torch.equal(unpack(packed)[name], value) for name, value in twin.state_dict().items())
     assert same_weights(unpack(net.state_dict()), net.state_dict())

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audit.errors import EnvironmentFault, UsageError
+from audit.core.errors import SetupError, UsageError
 from audit.models.architecture import build
-from audit.models.cutting import Cut, cut_channels, probe_images, zeroed
-from audit.models.shape import cut_to
+from audit.models.compression.structured_pruning import PrunedModel, masked_parent, probe_images, prune_channels
+from audit.models.resize_layers import shrink_to
 from tests.training.toy import same_weights, tiny_net
 
 SMALL = {
@@ -52,9 +52,9 @@ def size(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def assert_equal_outputs(net: nn.Module, cut: Cut, images: Tensor) -> None:
+def assert_equal_outputs(net: nn.Module, cut: PrunedModel, images: Tensor) -> None:
     with torch.no_grad():
-        expected, found = zeroed(net, cut.kept)(images), cut.module(images)
+        expected, found = masked_parent(net, cut.kept)(images), cut.module(images)
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
         assert not torch.allclose(net(images), expected, rtol=1e-4, atol=1e-5)
 
@@ -65,7 +65,7 @@ def assert_equal_outputs(net: nn.Module, cut: Cut, images: Tensor) -> None:
 )
 def test_a_cut_net_computes_what_the_zeroed_one_does(name: str, shape: tuple[int, int, int]) -> None:
     net = lived_in(build(name, classes=10, input_shape=shape, seed=0))
-    cut = cut_channels(net, 0.3, probe_images(shape))
+    cut = prune_channels(net, 0.3, probe_images(shape))
     assert cut.spared == ()
     assert size(cut.module) < 0.55 * size(net)
     assert_equal_outputs(net, cut, torch.rand(3, *shape, generator=torch.Generator().manual_seed(5)))
@@ -74,7 +74,7 @@ def test_a_cut_net_computes_what_the_zeroed_one_does(name: str, shape: tuple[int
 def test_the_weakest_channels_go_and_the_original_stays() -> None:
     net = tiny_net(norm=True)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    cut = cut_channels(net, 0.5, probe_images((1, 9, 9)))
+    cut = prune_channels(net, 0.5, probe_images((1, 9, 9)))
     strongest = net[4].weight.detach().flatten(1).norm(dim=1).argsort(descending=True)[:3].sort().values
     kept = net[0].weight.detach().flatten(1).norm(dim=1).argsort(descending=True)[:2].sort().values
     assert torch.equal(cut.module[4].weight, net[4].weight[strongest][:, kept])
@@ -104,18 +104,18 @@ class Tied(nn.Module):
 def test_sums_tie_channels_and_branches_keep_their_order() -> None:
     torch.manual_seed(0)
     net, images = Tied().eval(), torch.rand(4, 1, 9, 9)
-    cut = cut_channels(net, 0.25, images)
+    cut = prune_channels(net, 0.25, images)
     assert cut.module.first.out_channels == cut.module.second.in_channels == cut.module.second.out_channels == 6
     assert_equal_outputs(net, cut, torch.rand(4, 1, 9, 9))
 
 
 def test_what_cannot_be_cut_alone_is_spared_by_name() -> None:
     net = build("self-attention", classes=4, input_shape=(1, 28, 28), seed=0).eval()
-    cut = cut_channels(net, 0.3, probe_images((1, 28, 28)))
+    cut = prune_channels(net, 0.3, probe_images((1, 28, 28)))
     assert cut.spared == ("embed", *(f"blocks.{number}.mixing.2" for number in range(4)))
     assert cut.module.blocks[0].mixing[0].out_features == 90
     images = torch.rand(3, 1, 28, 28)
-    assert torch.allclose(cut.module(images), zeroed(net, cut.kept).eval()(images), atol=1e-5)
+    assert torch.allclose(cut.module(images), masked_parent(net, cut.kept).eval()(images), atol=1e-5)
 
 
 class Forked(nn.Module):
@@ -133,11 +133,11 @@ class Forked(nn.Module):
 def test_a_net_that_no_channel_can_leave_is_refused_in_one_sentence() -> None:
     recurrent = build("row-lstm", classes=3, input_shape=(1, 12, 12), seed=0)
     with pytest.raises(UsageError, match="none of RowLstm's layers can lose any"):
-        cut_channels(recurrent, 0.3, probe_images((1, 12, 12)))
+        prune_channels(recurrent, 0.3, probe_images((1, 12, 12)))
     with pytest.raises(UsageError, match="layer dark had no part"):
-        cut_channels(Forked(), 0.3, probe_images((1, 3, 3)))
+        prune_channels(Forked(), 0.3, probe_images((1, 3, 3)))
     with pytest.raises(UsageError, match="between 0 and 1"):
-        cut_channels(tiny_net(), 1.0, probe_images((1, 9, 9)))
+        prune_channels(tiny_net(), 1.0, probe_images((1, 9, 9)))
 
 
 def test_without_the_library_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,15 +145,15 @@ def test_without_the_library_the_sentence_says_what_to_install(monkeypatch: pyte
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(EnvironmentFault, match=r"pip install 'audit\[compress\]'"):
-        cut_channels(tiny_net(), 0.3, probe_images((1, 9, 9)))
+    with pytest.raises(SetupError, match=r"pip install 'audit\[compress\]'"):
+        prune_channels(tiny_net(), 0.3, probe_images((1, 9, 9)))
 
 
 def test_a_fresh_net_takes_the_shape_and_the_numbers_of_a_cut_one() -> None:
     net = lived_in(build("torchvision:mobilenet_v2", classes=3, input_shape=(3, 32, 32), seed=0))
-    cut = cut_channels(net, 0.4, probe_images((3, 32, 32))).module
+    cut = prune_channels(net, 0.4, probe_images((3, 32, 32))).module
     again = build("torchvision:mobilenet_v2", classes=3, input_shape=(3, 32, 32), seed=9).eval()
-    cut_to(again, cut.state_dict()).load_state_dict(cut.state_dict())
+    shrink_to(again, cut.state_dict()).load_state_dict(cut.state_dict())
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(again(images), cut(images)) and str(again) == str(cut)
 
@@ -161,4 +161,4 @@ def test_a_fresh_net_takes_the_shape_and_the_numbers_of_a_cut_one() -> None:
 def test_a_tensor_is_never_made_larger() -> None:
     net = tiny_net()
     wide = copy.deepcopy(net.state_dict()) | {"4.bias": torch.zeros(9), "7.bias": torch.zeros(3, 1)}
-    assert same_weights(cut_to(tiny_net(), wide).state_dict(), net.state_dict())
+    assert same_weights(shrink_to(tiny_net(), wide).state_dict(), net.state_dict())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import audit
 from audit.config import ModelConfig, TrustConfig
-from audit.errors import UntrustedError
+from audit.core.errors import UntrustedError
 from audit.models.architecture import build
 from audit.models.load import load_model
 

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from audit.cli.app import app
 from audit.config import ModelConfig, load_config
-from audit.errors import AuditError, ModelError, UntrustedError
-from audit.job.prepare import Prepared, prepare
-from audit.models.hf_config import preparation
+from audit.core.errors import AuditError, ModelError, UntrustedError
+from audit.models.formats.hf_config import preparation
 from audit.models.load import load_model
+from audit.runs.setup import RunSetup, set_up
 
 SIDE = 16
 NAMES = ("owl", "cat", "dog")
@@ -82,14 +82,14 @@ def pets(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def ready(folder: Path, data: Path, **model: Any) -> Prepared:
+def ready(folder: Path, data: Path, **model: Any) -> RunSetup:
     overrides = {
         "model": {"weights": f"hf:{folder}", **model},
         "data": {"source": f"folder:{data}"},
         "hardening": {"enabled": False},
         "device": "cpu",
     }
-    return prepare(load_config(overrides=overrides))
+    return set_up(load_config(overrides=overrides))
 
 
 OPTIONS = {

@@ -9,19 +9,26 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from audit.attributions.preflight import refuse_unless, rewritten
-from audit.errors import NotApplicable
+from audit.core.errors import NotApplicable
+from audit.explanation.fx_rewrite import check_supported_layers, with_module_activations
 from audit.metrics.interval_layers import layers_of
 from audit.models.architecture import build
-from audit.models.compress import quantise, unpack
-from audit.models.int8 import Int8Conv2d, Int8Linear, in_float, input_ranges, integer_engine, read_in_bytes
-from audit.models.shape import in_form_of
+from audit.models.compression.compress import quantize_weights, unpack
+from audit.models.compression.quantization import (
+    Int8Conv2d,
+    Int8Linear,
+    float_layers,
+    input_ranges,
+    insert_input_quantizers,
+    to_integer_kernels,
+)
+from audit.models.resize_layers import match_state_dict
 from tests.training.toy import tiny_net
 
 
 def in_bytes(net: nn.Module, images: torch.Tensor) -> nn.Module:
     ranges = input_ranges(net, lambda: net(images))
-    return quantise(read_in_bytes(copy.deepcopy(net), ranges))[0].eval()
+    return quantize_weights(insert_input_quantizers(copy.deepcopy(net), ranges))[0].eval()
 
 
 NETS = {
@@ -41,7 +48,7 @@ def test_kernels_and_the_differentiable_form_agree_to_float_rounding(name: str) 
     if any(isinstance(part, nn.BatchNorm2d) for part in net.modules()):
         net.train()(images), net.eval()  # else the features of a fresh net fade to nothing
     twin = in_bytes(net, images)
-    engine = integer_engine(twin)
+    engine = to_integer_kernels(twin)
     assert engine is not None
     with torch.no_grad():
         ours, theirs, plain = twin(images), engine(images), net(images)
@@ -65,7 +72,7 @@ def test_a_layer_is_the_integer_sum_it_claims_to_be() -> None:
     assert torch.equal(total, total.round()) and zero > 0
     expected = (total * (step * scale).view(1, -1, 1, 1) + layer[0].bias.view(1, -1, 1, 1)).relu()
     assert torch.allclose(twin(images), expected, atol=1e-5)
-    engine = integer_engine(twin)
+    engine = to_integer_kernels(twin)
     assert engine is not None and torch.allclose(engine(images), expected, atol=1e-5)
 
 
@@ -81,18 +88,18 @@ def test_gradients_pass_the_rounding_and_stop_outside_the_range() -> None:
 def test_what_another_layer_reads_by_itself_stays_in_float_and_is_named() -> None:
     net = build("self-attention", classes=3, input_shape=(1, 14, 14), seed=0).eval()
     twin = in_bytes(net, torch.rand(3, 1, 14, 14))
-    assert in_float(twin)[:2] == ("blocks.0.attention", "blocks.0.attention.out_proj")
+    assert float_layers(twin)[:2] == ("blocks.0.attention", "blocks.0.attention.out_proj")
     assert isinstance(twin.get_submodule("blocks.0.mixing.0"), Int8Linear)
-    assert in_float(in_bytes(tiny_net(), torch.rand(3, 1, 9, 9))) == ()
-    assert integer_engine(tiny_net()) is None
+    assert float_layers(in_bytes(tiny_net(), torch.rand(3, 1, 9, 9))) == ()
+    assert to_integer_kernels(tiny_net()) is None
 
 
 def test_the_packed_form_brings_a_fresh_net_to_the_same_answers() -> None:
     net, images = tiny_net(norm=True).eval(), torch.rand(8, 1, 9, 9)
     ranges = input_ranges(net, lambda: net(images))
-    twin, packed = quantise(read_in_bytes(copy.deepcopy(net), ranges))
+    twin, packed = quantize_weights(insert_input_quantizers(copy.deepcopy(net), ranges))
     assert packed["0.input_scale"].shape == ()
-    again = in_form_of(tiny_net(seed=3, norm=True).eval(), unpack(packed), cut=False)
+    again = match_state_dict(tiny_net(seed=3, norm=True).eval(), unpack(packed), cut=False)
     again.load_state_dict(unpack(packed))
     assert torch.equal(again(images), twin.eval()(images))
     assert not any(hooks._forward_pre_hooks for hooks in net.modules())
@@ -103,4 +110,6 @@ def test_methods_that_would_overlook_the_rounding_refuse() -> None:
     with pytest.raises(NotApplicable, match="holds a Int8Conv2d"):
         list(layers_of(twin))
     with pytest.raises(NotApplicable, match="fake_quantize"):
-        refuse_unless(rewritten(twin), (nn.Conv2d, nn.Linear, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Identity), "LRP")
+        check_supported_layers(
+            with_module_activations(twin), (nn.Conv2d, nn.Linear, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Identity), "LRP"
+        )

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audit.config import ModelConfig, TrustConfig
-from audit.errors import ModelError, UntrustedError
+from audit.core.errors import ModelError, UntrustedError
 from audit.models.architecture import build
-from audit.models.choice import LoadedModel
 from audit.models.identity import model_identity
 from audit.models.load import load_model
-from audit.models.state_dict import fit
+from audit.models.loaded import LoadedModel
+from audit.models.state_dict import load_matching
 
 CLASSES = ("a", "b", "c")
 SHAPE = (1, 12, 12)
@@ -237,7 +237,7 @@ def test_identity_follows_the_bytes_and_settings_but_not_the_place(tmp_path: Pat
 def test_a_count_that_an_older_run_stored_as_a_row_of_one_is_read() -> None:
     net = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
     state = net.state_dict() | {"0.num_batches_tracked": torch.tensor([7])}
-    fit(net, state, checkpoint="older.safetensors", architecture="net")
+    load_matching(net, state, checkpoint="older.safetensors", architecture="net")
     assert net[0].num_batches_tracked.item() == 7
 
 
@@ -248,6 +248,6 @@ def test_a_checkpoint_of_other_classes_is_told_apart_from_another_architecture()
     with pytest.raises(
         ModelError, match=r"It has 1000 outputs and 4 classes were expected: .* audit train --pretrained"
     ):
-        fit(net, more.state_dict(), checkpoint="imagenet.pth", architecture="net")
+        load_matching(net, more.state_dict(), checkpoint="imagenet.pth", architecture="net")
     with pytest.raises(ModelError, match="Give the architecture it was trained with"):
-        fit(net, wider.state_dict(), checkpoint="wider.pth", architecture="net")
+        load_matching(net, wider.state_dict(), checkpoint="wider.pth", architecture="net")

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from audit.config import ModelConfig, TrustConfig
-from audit.errors import AuditError, ModelError, UntrustedError, UsageError
-from audit.models.choice import LoadedModel
+from audit.core.errors import AuditError, ModelError, UntrustedError, UsageError
 from audit.models.load import load_model
+from audit.models.loaded import LoadedModel
 from audit.models.under_test import ModelUnderTest
 
 SOURCE = """

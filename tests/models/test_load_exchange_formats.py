@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from audit.config import ModelConfig, TrustConfig
-from audit.errors import AuditError, ModelError, UntrustedError
+from audit.core.errors import AuditError, ModelError, UntrustedError
 from audit.models.architecture import build
-from audit.models.choice import LoadedModel
 from audit.models.load import load_model
+from audit.models.loaded import LoadedModel
 from audit.models.under_test import ModelUnderTest
 
 CLASSES = tuple("abcde")

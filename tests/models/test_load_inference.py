@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from audit.config import ModelConfig
-from audit.errors import ModelError
-from audit.models import inference
+from audit.core.errors import ModelError
+from audit.models import architecture_detection as inference
 from audit.models.architecture import build
-from audit.models.choice import LoadedModel, Shape
 from audit.models.load import load_model
+from audit.models.loaded import LoadedModel, Shape
 
 
 def auto(path: Path, classes: int, shape: Shape) -> LoadedModel:

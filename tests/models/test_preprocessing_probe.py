@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audit.core.types import Batch
 from audit.models.preprocessing_probe import Preparation, candidates, probe_preprocessing
-from audit.types import Batch
 
 CLASSES = ("red", "green", "blue", "grey")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from audit.config import load_config
-from audit.job.prepare import prepare
+from audit.runs.setup import set_up
 from tests.models.band_net import band_net
 
 
@@ -23,7 +23,7 @@ def test_the_note_comes_with_the_wrong_range_and_not_with_the_right(
     weights, data = given
     model = {"weights": str(weights), "architecture": "cnn-28", "std": std}
     overrides = {"model": model, "data": {"source": f"npz:{data}"}, "hardening": {"enabled": False}, "device": "cpu"}
-    prepared = prepare(load_config(overrides=overrides))
+    prepared = set_up(load_config(overrides=overrides))
     assert prepared.loaded is not None
     notes = " ".join(prepared.loaded.notes)
     assert ("pixels in 0 to 255: give --mean 0 --std 0.003922." in notes) == (std is None)

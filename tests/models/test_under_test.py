@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audit.errors import EnvironmentFault, ModelError, UsageError
+from audit.core.errors import ModelError, SetupError, UsageError
 from audit.models.under_test import ModelUnderTest, resolve_device
 from tests.conftest import small_cnn
 
@@ -145,7 +145,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_answer() -> None:
     assert model.layout.batch_size == 4
     model.layout.halve()
     model.layout.halve()
-    with pytest.raises(EnvironmentFault, match="single image"):
+    with pytest.raises(SetupError, match="single image"):
         model.layout.halve()
 
 
@@ -181,7 +181,7 @@ def test_images_of_another_shape_are_refused() -> None:
 
 def test_an_absent_device_is_an_environment_fault() -> None:
     assert resolve_device("cpu").type == "cpu"
-    with pytest.raises(EnvironmentFault, match="auto or cpu"):
+    with pytest.raises(SetupError, match="auto or cpu"):
         resolve_device("cuda:9")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audit.errors import ModelError, UsageError
+from audit.core.errors import ModelError, UsageError
 from audit.models.architecture import ZOO, build, default_for
 
 KERAS_MNIST = 9 * 32 + 32 + 9 * 32 * 64 + 64 + 1600 * 64 + 64 + 64 * 10 + 10

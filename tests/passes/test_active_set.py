@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.attacks.pgd import ascent, starting
+from audit.adversarial.active_set import SearchState, StepResult, run_search
+from audit.attacks.pgd import initial_point, pgd_step
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, ClassMask, Images
+from audit.models.losses import is_adversarial_logits, margin
 from audit.models.under_test import ModelUnderTest
-from audit.passes.active import Move, Slots, search
-from audit.passes.losses import margin, violated
-from audit.seeding import Generators
-from audit.threat import ThreatModel
-from audit.types import Batch, ClassMask, Images
 
 STEPS = 9
 
@@ -44,12 +44,12 @@ THREAT = ThreatModel("linf", 1 / 16)
 
 
 def fast(model: ModelUnderTest, batch: Batch, *, sync_every: int | None = None) -> Images:
-    return search(
+    return run_search(
         model,
         batch,
         draws(batch),
-        start=starting(THREAT, at_random=False),
-        step=ascent(model, THREAT, margin, 1 / 64),
+        start=initial_point(THREAT, at_random=False),
+        step=pgd_step(model, THREAT, margin, 1 / 64),
         steps=STEPS,
         sync_every=sync_every,
     )
@@ -86,7 +86,7 @@ def test_the_window_gives_the_bits_of_a_loop_over_examples(
 
 def test_some_examples_break_early_and_some_never(exact_model: ModelUnderTest, exact_batch: Batch) -> None:
     """Else the twin would compare only one kind of ending."""
-    broken = violated(exact_model.logits(slow(exact_model, exact_batch)), exact_batch.violations(3))
+    broken = is_adversarial_logits(exact_model.logits(slow(exact_model, exact_batch)), exact_batch.violations(3))
     assert 0 < int(broken.sum()) < len(exact_batch)
 
 
@@ -102,11 +102,13 @@ def test_random_starts_follow_the_example_and_not_the_window(exact_model: ModelU
     def recorded(window: int, batch: Batch) -> Tensor:
         exact_model.layout.batch_size = window
 
-        def stay(slots: Slots) -> Move:
+        def stay(slots: SearchState) -> StepResult:
             never = torch.zeros(len(slots), dtype=torch.bool)
-            return Move(slots.images, never, slots.state)
+            return StepResult(slots.images, never, slots.state)
 
-        return search(exact_model, batch, draws(batch), start=starting(THREAT, at_random=True), step=stay, steps=1)
+        return run_search(
+            exact_model, batch, draws(batch), start=initial_point(THREAT, at_random=True), step=stay, steps=1
+        )
 
     order = torch.arange(39, -1, -1)
     assert torch.equal(recorded(40, exact_batch), recorded(3, exact_batch.select(order))[order])
@@ -119,13 +121,13 @@ def test_a_step_sees_its_own_age(exact_model: ModelUnderTest, exact_batch: Batch
     def start(origin: Images, goal: ClassMask, generators: Generators) -> dict[str, Tensor]:
         return {"images": origin, "taken": torch.zeros(len(origin), dtype=torch.int64)}
 
-    def step(slots: Slots) -> Move:
+    def step(slots: SearchState) -> StepResult:
         assert torch.equal(slots.age, slots.state["taken"])
         seen.extend(slots.age.tolist())
         broken = (slots.age == 1) & (slots.origin[:, 0, 0, 0] > 0.5)
-        return Move(slots.images, broken, {**slots.state, "taken": slots.state["taken"] + 1})
+        return StepResult(slots.images, broken, {**slots.state, "taken": slots.state["taken"] + 1})
 
-    search(exact_model, exact_batch, draws(exact_batch), start=start, step=step, steps=4)
+    run_search(exact_model, exact_batch, draws(exact_batch), start=start, step=step, steps=4)
     early = int((exact_batch.images[:, 0, 0, 0] > 0.5).sum())
     assert len(seen) == 4 * (40 - early) + 2 * early
 

@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audit.passes.losses import aim_at, cross_entropy, dlr, dlr_targeted, loss_named, margin, violated
+from audit.models.losses import (
+    cross_entropy,
+    dlr,
+    dlr_targeted,
+    is_adversarial_logits,
+    loss_named,
+    margin,
+    one_hot_goal,
+)
 
 LOGITS = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)) * 3
 LABELS = torch.randint(0, 6, (50,), generator=torch.Generator().manual_seed(1))
@@ -30,7 +38,7 @@ def test_targeted_cross_entropy_is_the_negated_usual_one() -> None:
 
 def test_the_margin_is_positive_exactly_where_the_goal_is_reached() -> None:
     goal = one_hot(LABELS) | one_hot((LABELS + 2) % 6)
-    assert torch.equal(margin(LOGITS, goal) > 0, violated(LOGITS, goal))
+    assert torch.equal(margin(LOGITS, goal) > 0, is_adversarial_logits(LOGITS, goal))
 
 
 def test_dlr_is_the_papers_formula() -> None:
@@ -47,7 +55,7 @@ def test_targeted_dlr_is_the_papers_formula() -> None:
     label = LOGITS.gather(1, LABELS[:, None]).squeeze(1)
     wanted = LOGITS.gather(1, target[:, None]).squeeze(1)
     expected = -(label - wanted) / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2)
-    aim = aim_at(target, ~one_hot(LABELS))
+    aim = one_hot_goal(target, ~one_hot(LABELS))
     assert torch.allclose(dlr_targeted(LOGITS, aim), expected, atol=1e-5)
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from audit.models.batching import Layout
+from audit.models import autotune as probe
+from audit.models.autotune import tune_execution
+from audit.models.batching import ExecutionLayout
 from audit.models.under_test import ModelUnderTest
-from audit.passes import probe
-from audit.passes.probe import choose_layout
 
 
 def cnn(seed: int = 7) -> ModelUnderTest:
@@ -32,7 +32,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, costs: dict[tuple[bool, int], float
     """Replace the stop-watch: seconds an example by (channels_last, batch size)."""
     asked: list[tuple[bool, int]] = []
 
-    def cost(model: ModelUnderTest, layout: Layout, deadline: float) -> float:
+    def cost(model: ModelUnderTest, layout: ExecutionLayout, deadline: float) -> float:
         asked.append((layout.channels_last, layout.batch_size))
         return costs.get(asked[-1], 1e-5)
 
@@ -42,7 +42,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, costs: dict[tuple[bool, int], float
 
 def test_probe_passes_are_not_counted() -> None:
     model = cnn()
-    choose_layout(model, seconds=0.2)
+    tune_execution(model, seconds=0.2)
     assert (model.passes.forwards, model.passes.backwards) == (0, 0)
 
 
@@ -53,48 +53,48 @@ def test_a_cpu_begins_with_64_images_a_thread(
     monkeypatch: pytest.MonkeyPatch, threads: int, device: str, size: int
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert Layout.usual(torch.device(device)) == Layout(True, size)
+    assert ExecutionLayout.usual(torch.device(device)) == ExecutionLayout(True, size)
 
 
 def test_another_layout_must_be_a_quarter_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, {(True, 128): 1e-5, (True, 32): 0.85e-5, (True, 512): 1e-5})
-    assert choose_layout(cnn()) == Layout(True, 128)
+    assert tune_execution(cnn()) == ExecutionLayout(True, 128)
 
 
 def test_a_clearly_faster_layout_is_taken_and_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, {(True, 128): 1e-5, (True, 32): 0.7e-5, (False, 128): 0.5e-5})
     model = cnn()
-    assert choose_layout(model) == Layout(False, 128) == model.layout
+    assert tune_execution(model) == ExecutionLayout(False, 128) == model.layout
 
 
 def test_the_choice_is_remembered_for_the_structure_and_not_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, {(True, 32): 0.2e-5})
-    choose_layout(cnn())
+    tune_execution(cnn())
     asked = pretend(monkeypatch, {(True, 512): 0.1e-5})
-    assert choose_layout(cnn(seed=9)) == Layout(True, 32)
+    assert tune_execution(cnn(seed=9)) == ExecutionLayout(True, 32)
     assert asked == []
 
 
 def test_a_slow_model_gets_a_smaller_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, {(True, 8): 0.05})
-    assert choose_layout(cnn(), seconds=1.0).batch_size == 16
+    assert tune_execution(cnn(), seconds=1.0).batch_size == 16
 
 
 def test_a_cache_that_cannot_be_written_or_read_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("AUDIT_CACHE_DIR", str(tmp_path / "file"))
-    assert choose_layout(cnn(), seconds=0.1).batch_size >= 1
+    assert tune_execution(cnn(), seconds=0.1).batch_size >= 1
 
 
 def test_a_damaged_memory_is_probed_again(cache: Path) -> None:
-    choose_layout(cnn(), seconds=0.1)
+    tune_execution(cnn(), seconds=0.1)
     (file,) = (cache / "layouts").iterdir()
     file.write_text('{"channels_last": "yes"')
-    assert choose_layout(cnn(), seconds=0.1).batch_size >= 1
+    assert tune_execution(cnn(), seconds=0.1).batch_size >= 1
 
 
 def test_the_weights_keep_their_values() -> None:
     model = cnn()
     before = model.fingerprint()
-    choose_layout(model, seconds=0.2)
+    tune_execution(model, seconds=0.2)
     assert model.fingerprint() == before

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audit.core.types import Batch
+from audit.masking import queue as masks
+from audit.masking.baselines import fill_images
+from audit.masking.cache import MaskCache, joined
+from audit.masking.queue import MaskQueue, evaluate_masked, first_of_each
 from audit.models.under_test import ModelUnderTest
-from audit.passes import masks
-from audit.passes.answers import Answers, joined
-from audit.passes.fills import fill_images
-from audit.passes.masks import MaskQueue, evaluate_masked, first_of_each
-from audit.types import Batch
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_another_queue_recalls_what_one_learned(queue: MaskQueue) -> None:
         queue.offer(owner, masks[owners == owner][:3, : queue.sizes[owner]])
     answers = joined([queue.answers().part(slice(0, 2)), queue.answers().part(slice(2, 5))])
     other = MaskQueue(queue.model, queue.images, queue.baseline, queue.segments, queue.score)
-    other.recall(Answers.of(answers.arrays()))
+    other.recall(MaskCache.of(answers.arrays()))
     for owner in range(5):
         assert torch.equal(other.offered(owner), queue.offered(owner))
     with queue.model.count() as spent:

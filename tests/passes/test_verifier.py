@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audit.errors import AuditError
+from audit.adversarial.verify import verify
+from audit.core.errors import AuditError
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.passes.verify import verify
-from audit.threat import ThreatModel
-from audit.types import Batch
 
 THREAT = ThreatModel("linf", 0.1)
 

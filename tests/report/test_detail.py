@@ -4,12 +4,12 @@ import pytest
 from made_entries import pictures
 from made_run import made_config, made_document, made_dossier, made_facts
 
-from audit.errors import UsageError
-from audit.report.detail import at_detail, settings_of, without_images
+from audit.core.errors import UsageError
 from audit.report.document import build_document
-from audit.report.headline import overall, sentences_of
+from audit.report.gallery_size import at_detail, settings_of, without_images
 from audit.report.html import render_html
 from audit.report.locale import load_locale
+from audit.report.summary import overall_verdict, sentences_of
 
 
 def test_high_detail_asks_for_two_hundred_explained_images() -> None:
@@ -46,7 +46,7 @@ def test_a_part_of_a_run_is_no_verdict_unless_it_fails() -> None:
     assert partial.summary.verdict == "fail" and partial.summary.sentence.startswith("Not ready to ship")
     passed = [finding for finding in made_document().findings if finding.verdict == "pass"]
     roles, en = ("standard", "hardened"), load_locale("en")
-    assert (overall(passed, roles), overall(passed, roles, ["accuracy"])) == ("pass", "inconclusive")
+    assert (overall_verdict(passed, roles), overall_verdict(passed, roles, ["accuracy"])) == ("pass", "inconclusive")
     assert "only a part was measured" in sentences_of(passed, roles, en, ["accuracy"])[0]
     assert "只测量了一部分" in sentences_of(passed, roles, load_locale("zh"), ["accuracy"])[0]
     assert sentences_of(passed, roles, en)[0].startswith("Every check passes")

@@ -13,14 +13,14 @@ from made_entries import CLASSES, accuracy_entry, dossier_of, entry, pictures, r
 from made_run import made_config, made_document, made_dossier, made_facts
 from PIL import Image
 
-from audit.dossier import Dossier
-from audit.errors import UsageError
-from audit.report.attack_rows import attack_rows
+from audit.core.errors import UsageError
 from audit.report.document import build_document, read_document, schema_json, to_json, write_document
 from audit.report.images import heatmap, picture
+from audit.report.sanitise import visible, without_paths
 from audit.report.schema import AuditDocument
-from audit.report.text import visible, without_paths
-from audit.report.values import Picture
+from audit.results.document_model import Picture
+from audit.results.run_results import RunResults
+from audit.topics.robustness.attack_rows import attack_rows
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_entries_of_two_threat_models_stay_apart() -> None:
     from dataclasses import replace
 
     cell = replace(task.cell, threat={"norm": "l2", "eps": 0.1})
-    dossier: Dossier = dossier_of(
+    dossier: RunResults = dossier_of(
         accuracy_entry("standard", 0.9), first, (replace(task, cell=cell), replace(evidence, cell=cell))
     )
     document = build_document(dossier, made_config(), made_facts())

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from audit.assets import folder
 from audit.config import load_config
-from audit.registry import methods
+from audit.core.registry import methods
+from audit.core.resources import resource_dir
 from audit.report.locale import load_locale
 
 REMAKE = (
@@ -21,7 +21,7 @@ WRITTEN = [load_locale().method(name) for name in METHODS]
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return (folder("samples") / "every-method.html").read_text("utf-8")
+    return (resource_dir("samples") / "every-method.html").read_text("utf-8")
 
 
 def part(page: str, start: str, end: str) -> str:
@@ -34,7 +34,7 @@ def rows(table: str) -> list[str]:
 
 
 def test_the_configuration_asks_for_every_method_and_everything_about_it() -> None:
-    asked = load_config(folder("samples") / "every-method.toml").explanations
+    asked = load_config(resource_dir("samples") / "every-method.toml").explanations
     assert asked.methods == ("all",) and asked.judging and asked.drift and asked.calibration
     assert asked.shortcut_examples > 0
 

@@ -6,7 +6,7 @@ import pytest
 from made_entries import dossier_of, entry
 from made_run import made_document, made_page
 
-from audit.report.further_threats import further_threats
+from audit.topics.other_threats.section import further_threats
 
 
 def test_a_line_a_threat_and_model() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from made_run import made_document
 
-from audit.evidence import Verdict
-from audit.report.headline import overall, ranked, sentences_of, worst
+from audit.core.evidence import Verdict
 from audit.report.locale import load_locale
 from audit.report.schema import FindingPart
+from audit.report.summary import by_severity, overall_verdict, sentences_of, top_findings
 
 ROLES = ("standard", "hardened")
 
@@ -27,7 +27,7 @@ def test_a_hardened_models_failure_is_its_own() -> None:
     """The audited model passes, so the headline says so; the other model's failure has its own sentence."""
     findings = judged(hardened__calibration="fail")
     first, second = sentences_of(findings, ROLES, load_locale())
-    assert overall(findings, ROLES) == "pass"
+    assert overall_verdict(findings, ROLES) == "pass"
     assert first.startswith("Every check passes") and "hardened" not in first
     assert "hardened model's confidence is off" in second
 
@@ -42,11 +42,11 @@ def test_a_model_that_mends_one_thing_says_what_it_leaves_open() -> None:
 @pytest.mark.parametrize("graver", ["clean_accuracy", "robust_accuracy"])
 def test_what_a_model_gets_wrong_comes_before_how_sure_it_is(graver: str) -> None:
     findings = judged(standard__calibration="fail", **{f"standard__{graver}": "fail"})
-    assert [f.check for f in ranked(findings)[:2]] == [graver.replace("_", "-"), "calibration"]
-    assert worst(findings, 1)[0].check == graver.replace("_", "-")
+    assert [f.check for f in by_severity(findings)[:2]] == [graver.replace("_", "-"), "calibration"]
+    assert top_findings(findings, 1)[0].check == graver.replace("_", "-")
 
 
 def test_what_cannot_be_told_is_no_pass() -> None:
     findings = judged(standard__robust_accuracy="inconclusive")
-    assert overall(findings, ROLES) == "inconclusive"
+    assert overall_verdict(findings, ROLES) == "inconclusive"
     assert sentences_of(findings, ROLES, load_locale())[0].startswith("No verdict yet")

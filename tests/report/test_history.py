@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_run import made_document
 
-from audit.errors import UsageError
+from audit.core.errors import UsageError
 from audit.report import document as documents
 from audit.report import history as histories
 from audit.report.document import to_json

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from audit.report.history import Level, RunRow, links
+from audit.report.history import HistoryScore, RunRow, links
 from audit.report.html import render_history
 from audit.report.trends import SHOWN, numbered, trends
 
 
 def run(number: int, *, data: str = "photos", threat: str = "linf 0.1", problem: str = "") -> RunRow:
     levels = (
-        Level("standard", "clean", "", 0.9, 0.88, 0.92, 1000),
-        Level("standard", "robust", threat, 0.4, 0.3, 0.5, 99),
+        HistoryScore("standard", "clean", "", 0.9, 0.88, 0.92, 1000),
+        HistoryScore("standard", "robust", threat, 0.4, 0.3, 0.5, 99),
     )
     return RunRow(
         path=f"runs/{number}",

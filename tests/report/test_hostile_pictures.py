@@ -11,7 +11,7 @@ import pytest
 from made_run import made_config, made_dossier, made_facts
 from PIL import Image, PngImagePlugin
 
-from audit.data.pictures import careful, decode
+from audit.data.image_decoding import decode, strict_pillow
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
 
@@ -69,6 +69,6 @@ def test_a_malformed_exif_block_is_no_obstacle(block: bytes) -> None:
     noise().save(body, "JPEG", exif=block)
     clean = io.BytesIO()
     noise().save(clean, "JPEG")
-    with careful():
+    with strict_pillow():
         found = decode(body.getvalue(), (28, 28), grayscale=False)
     assert (found == decode(clean.getvalue(), (28, 28), grayscale=False)).all()

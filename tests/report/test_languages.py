@@ -10,16 +10,16 @@ import pytest
 import torch
 from made_run import made_document, made_page
 
-from audit.attacks.batteries import BATTERIES
-from audit.attributions.oracles import GAMES
-from audit.attributions.segmentation import check_segments, segment_images
-from audit.errors import UsageError
-from audit.registry import methods
-from audit.report.headline import untranslated
+from audit.adversarial.batteries import BATTERIES
+from audit.core.errors import UsageError
+from audit.core.registry import methods
+from audit.explanation.self_test import GAMES
+from audit.masking.segmentation import check_segments, segment_images
 from audit.report.locale import languages, load_locale
 from audit.report.markdown import render_card, render_markdown
 from audit.report.schema import AuditDocument
-from audit.studies.removal import DEFAULTS, protocol
+from audit.report.summary import untranslated
+from audit.topics.faithfulness.curves import DEFAULTS, protocol
 
 OTHERS = [language for language in languages() if language != "en"]
 

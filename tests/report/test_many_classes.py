@@ -7,13 +7,13 @@ import pytest
 from made_entries import accuracy_entry
 from made_run import made_config, made_facts, made_page
 
-from audit.dossier import Dossier
-from audit.evidence import Evidence
-from audit.plan import AuditPlan
+from audit.core.evidence import Evidence
+from audit.core.statistics import wilson
+from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
 from audit.report.schema import AuditDocument
-from audit.statistics import wilson
+from audit.results.run_results import RunResults
 
 NAMES = tuple(f"kind {i}" for i in range(1000))
 
@@ -27,7 +27,7 @@ def document() -> AuditDocument:
     correct = logits.argmax(1) == labels
     measured = tuple(type(one)(one.name, one.unit, one.better, correct) for one in made.measurements)
     evidence = Evidence(made.cell, "measured", measured, arrays={"logits": logits, "labels": labels})
-    dossier = Dossier(AuditPlan((task,)), {task.cell.key: evidence})
+    dossier = RunResults(AuditPlan((task,)), {task.cell.key: evidence})
     return build_document(dossier, made_config(report={"images": False}), made_facts(classes=NAMES))
 
 

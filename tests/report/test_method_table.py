@@ -14,7 +14,7 @@ from audit.report.charts import faithfulness_chart
 from audit.report.html import render_html
 from audit.report.locale import load_locale
 from audit.report.method_table import method_table
-from audit.report.paired import faithfulness
+from audit.topics.comparison.section import faithfulness
 
 
 def lines() -> dict[tuple[str, str], dict[str, str]]:

@@ -15,11 +15,11 @@ import yaml
 from made_run import made_document
 from typer.testing import CliRunner
 
-from audit.assets import folder
-from audit.checks.policy import load_policy
 from audit.cli.app import app
+from audit.core.resources import resource_dir
 from audit.report.document import to_json
 from audit.report.gate import Gate, gate
+from audit.report.policy import load_policy
 from audit.report.schema import AuditDocument
 
 PIPELINES = ("github-actions.yml", "pre-commit-config.yaml")
@@ -32,7 +32,7 @@ def document() -> AuditDocument:
 
 
 def under(name: str, document: AuditDocument) -> Gate:
-    policy, text = load_policy(folder("samples") / name)
+    policy, text = load_policy(resource_dir("samples") / name)
     return gate(document.findings, policy, text=text, source=name)
 
 
@@ -50,7 +50,7 @@ def texts(part: Any) -> Iterator[str]:
 
 
 def commands(name: str) -> list[list[str]]:
-    parsed = yaml.safe_load((folder("samples") / name).read_text("utf-8"))
+    parsed = yaml.safe_load((resource_dir("samples") / name).read_text("utf-8"))
     lines = [line.strip() for text in texts(parsed) for line in text.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("audit ")]
 
@@ -75,7 +75,7 @@ def test_even_research_stops_at_numbers_that_are_not_true(check: str, document: 
     role = "tool" if check == "calibration-of-the-tool" else "standard"
     failing = document.findings[0].model_copy(update={"check": check, "role": role, "verdict": "fail"})
     for name in POLICIES:
-        policy, _ = load_policy(folder("samples") / name)
+        policy, _ = load_policy(resource_dir("samples") / name)
         assert not gate([failing], policy).passed
 
 
@@ -112,7 +112,7 @@ def test_a_pipelines_gate_reads_the_run_and_the_policy_of_audit_init(
 
 
 def test_uploaded_files_are_files_that_are_written() -> None:
-    parsed = yaml.safe_load((folder("samples") / "github-actions.yml").read_text("utf-8"))
+    parsed = yaml.safe_load((resource_dir("samples") / "github-actions.yml").read_text("utf-8"))
     uses = {step["uses"].split("@")[0]: step["with"] for step in parsed["jobs"]["audit"]["steps"] if "with" in step}
     written = {"audit.json", "report.html", "summary.md", "model-card.md", "junit.xml", "audit.sarif"}
     kept = [*uses["actions/upload-artifact"]["path"].split(), uses["github/codeql-action/upload-sarif"]["sarif_file"]]

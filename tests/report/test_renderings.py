@@ -10,18 +10,18 @@ import pytest
 from made_entries import CLASSES, accuracy_entry, dossier_of, entry
 from made_run import made_config, made_document, made_dossier, made_facts
 
-from audit.checks.policy import Policy, Rule, load_policy
-from audit.errors import UsageError
-from audit.report.compare import compare_documents, comparison_json
+from audit.core.errors import UsageError
 from audit.report.document import build_document
 from audit.report.first_policy import first_policy
 from audit.report.gate import gate
 from audit.report.html import render_comparison
 from audit.report.junit import render_junit
 from audit.report.markdown import escaped, render_card, render_markdown
+from audit.report.policy import Policy, Rule, load_policy
+from audit.report.run_comparison import compare_documents, comparison_json
 from audit.report.sarif import render_sarif
 from audit.report.schema import AuditDocument
-from audit.report.standards import towards
+from audit.report.standards import coverage
 
 HOSTILE = (
     "</failure><x>",
@@ -74,7 +74,7 @@ def test_a_policys_threshold_replaces_the_runs_and_rests_on_the_bound(document: 
 def test_doubted_evidence_passes_no_threshold() -> None:
     interval = gate([]).rows
     assert interval == ()
-    from audit.statistics import wilson
+    from audit.core.statistics import wilson
 
     assert Rule(minimum=0.0).verdict("inconclusive", wilson(90, 100), doubted=True) == "inconclusive"
     assert Rule(minimum=0.0).verdict("inconclusive", wilson(90, 100), doubted=False) == "pass"
@@ -247,7 +247,7 @@ def test_a_first_policy_stops_what_gets_worse(document: AuditDocument, tmp_path:
 
 def test_clauses_say_what_the_report_lacks() -> None:
     alone = build_document(dossier_of(accuracy_entry("standard", 0.9)), made_config(), made_facts())
-    rows = {(row.clause.standard, row.clause.clause): row for row in towards(alone)}
+    rows = {(row.clause.standard, row.clause.clause): row for row in coverage(alone)}
     owasp = rows["OWASP Machine Learning Security Top 10", "ML01:2023"]
     assert (owasp.present, owasp.missing) == ((), ("robustness",))
     assert all(row.clause.source.startswith("https://") for row in rows.values())

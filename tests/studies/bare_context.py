@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from audit.cell import Cell
-from audit.errors import AuditError
-from audit.evidence import Evidence
+from audit.core.cell import Cell
+from audit.core.errors import AuditError
+from audit.core.evidence import Evidence
+from audit.core.types import Batch
+from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
-from audit.plan import Slice, Task
-from audit.studies.context import Context
-from audit.types import Batch
+from audit.planning.plan import Slice, Task
 
 
 def bare_context(

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from audit.core.types import Batch
 from audit.corruptions.jpeg import jpeg
 from audit.models.under_test import ModelUnderTest
-from audit.types import Batch
 
 
 class Wrapped(nn.Module):

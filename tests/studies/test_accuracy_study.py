@@ -5,11 +5,11 @@ import pytest
 import torch
 from bare_context import bare_context
 
-from audit.cell import Cell
-from audit.errors import Interrupted
+from audit.core.cell import Cell
+from audit.core.errors import Interrupted
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.studies.accuracy import accuracy
-from audit.types import Batch
+from audit.topics.accuracy.study import accuracy
 
 CELL = Cell("accuracy", "clean")
 

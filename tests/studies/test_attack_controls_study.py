@@ -9,14 +9,14 @@ import torch
 from bare_context import bare_context
 from broken_models import BROKEN, held_out, trained, wrap
 
-from audit.attacks.batteries import battery_named
-from audit.cell import Cell
-from audit.evidence import Evidence, Measurement
+from audit.adversarial.batteries import battery_named
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence, Measurement
+from audit.core.threat import Norm
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.studies.attack_controls import LIMITS, attack_controls, box, twice
-from audit.studies.robustness import robustness
-from audit.threat import Norm
-from audit.types import Batch
+from audit.topics.attack_controls.study import LIMITS, attack_controls, box, twice
+from audit.topics.robustness.study import robustness
 
 THREAT = {"norm": "linf", "eps": 0.1}
 CELL = Cell("attack-controls", "quick", settings={"eps": [0.05, 0.1, 0.2]}, threat=THREAT)

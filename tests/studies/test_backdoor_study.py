@@ -5,11 +5,11 @@ import pytest
 import torch
 from bare_context import bare_context
 
-from audit.cell import Cell
-from audit.evidence import Evidence
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.studies.backdoor import backdoor
-from audit.types import Batch
+from audit.topics.backdoor.study import backdoor
 
 CELL = Cell("backdoor", "smallest-triggers", settings={"steps": 20, "batch": 4}, seed=1)
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from bare_context import bare_context
 
-from audit import registry
-from audit.attributions import oracles
-from audit.attributions.explained import Explanation
-from audit.cell import Cell
+from audit.core import registry
+from audit.core.cell import Cell
+from audit.core.types import Batch
+from audit.explanation import self_test as oracles
+from audit.explanation.spec import Attribution
 from audit.models.under_test import ModelUnderTest
-from audit.studies.calibration_of_the_tool import calibration_of_the_tool
-from audit.types import Batch
+from audit.topics.self_test.study import calibration_of_the_tool
 
 
 def test_every_oracle_holds_on_this_device(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
@@ -34,8 +34,8 @@ def test_a_wrong_method_is_caught(name: str, fault: str, monkeypatch: pytest.Mon
     method = registry.find("attribution", name)
 
     @functools.wraps(method.function)
-    def wrong(*arguments: Any, **settings: Any) -> Explanation:
-        answer: Explanation = method.function(*arguments, **settings)
+    def wrong(*arguments: Any, **settings: Any) -> Attribution:
+        answer: Attribution = method.function(*arguments, **settings)
         maps = answer.attributions
         spoilt = {"scaled": maps * 1.01, "shifted": maps.roll(1, 3), "missing": maps * torch.nan}[fault]
         return replace(answer, attributions=spoilt)

@@ -9,16 +9,16 @@ from scipy import stats
 from torch import nn
 
 from audit.attacks.pgd import pgd
-from audit.cell import Cell
-from audit.errors import NotApplicable, UsageError
+from audit.core.cell import Cell
+from audit.core.errors import NotApplicable, UsageError
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.metrics.interval_bounds import interval_bounds
 from audit.metrics.interval_layers import Box, layers_of, through
 from audit.metrics.smoothing import smoothing
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
-from audit.studies.certification import certification
-from audit.threat import ThreatModel
-from audit.types import Batch
+from audit.topics.certification.study import certification
 
 
 def generators(batch: Batch, seed: int = 0) -> Generators:

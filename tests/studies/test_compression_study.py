@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from audit.cell import Cell
 from audit.config import TrainingConfig
-from audit.errors import UsageError
+from audit.core.cell import Cell
+from audit.core.errors import UsageError
+from audit.execution.stored_model import trained_model
 from audit.models.under_test import ModelUnderTest
-from audit.studies.compression import METHODS, compression
-from audit.studies.training import trained_model
+from audit.topics.compression.study import METHODS, compression
 from audit.training.fit import fit
 from tests.studies.bare_context import bare_context
 from tests.training.toy import thirds, tiny_net

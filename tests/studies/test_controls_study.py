@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 from bare_context import bare_context
 
-from audit.cell import Cell
-from audit.evidence import Evidence
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.studies.controls import controls
-from audit.studies.explanation import explanation
-from audit.studies.faithfulness import faithfulness
-from audit.types import Batch
+from audit.topics.explanation.study import explanation
+from audit.topics.faithfulness.baselines_study import controls
+from audit.topics.faithfulness.study import faithfulness
 
 SETTINGS = {"steps": 6}
 

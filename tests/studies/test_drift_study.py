@@ -10,13 +10,13 @@ import pytest
 import torch
 from bare_context import bare_context
 
-from audit.cell import Cell
-from audit.errors import UsageError
-from audit.evidence import Evidence
+from audit.core.cell import Cell
+from audit.core.errors import UsageError
+from audit.core.evidence import Evidence
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.studies.drift import drift
-from audit.studies.explanation import explanation
-from audit.types import Batch
+from audit.topics.drift.study import drift
+from audit.topics.explanation.study import explanation
 
 THREAT = {"norm": "linf", "eps": 0.1}
 

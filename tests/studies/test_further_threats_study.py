@@ -12,14 +12,14 @@ import pytest
 import torch
 from bare_context import bare_context
 
-from audit.cell import Cell
-from audit.errors import NotApplicable, UsageError
-from audit.evidence import Evidence
+from audit.core.cell import Cell
+from audit.core.errors import NotApplicable, UsageError
+from audit.core.evidence import Evidence
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.studies.further_threats import further_threats
-from audit.studies.surrogate import surrogate, surrogate_model
+from audit.topics.other_threats.study import further_threats
+from audit.topics.other_threats.surrogate_study import surrogate, surrogate_model
 from audit.training.surrogate import surrogate_of
-from audit.types import Batch
 
 BALL = {"norm": "linf", "eps": 0.08}
 FEW = {"steps": 20, "images_a_step": 16, "loss": "margin"}

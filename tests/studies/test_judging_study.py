@@ -10,14 +10,14 @@ import pytest
 import torch
 from bare_context import bare_context
 
-from audit.cell import Cell
-from audit.errors import NotApplicable
-from audit.evidence import Evidence
+from audit.core.cell import Cell
+from audit.core.errors import NotApplicable
+from audit.core.evidence import Evidence
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.studies.agreement import agreement
-from audit.studies.explanation import explanation
-from audit.studies.judging import judging
-from audit.types import Batch
+from audit.topics.agreement.study import agreement
+from audit.topics.attribution_quality.study import judging
+from audit.topics.explanation.study import explanation
 
 QUICK = {"infidelity_samples": 24, "sensitivity_samples": 2, "seeds": 1}
 
@@ -57,8 +57,8 @@ def test_a_linear_models_saliency_is_faithful_steady_and_depends_on_the_weights(
 def test_a_map_that_ignores_the_weights_fails_the_randomisation_check(
     cnn_model: ModelUnderTest, cnn_batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from audit.metrics.orders import edge_map
-    from audit.studies import judging as room
+    from audit.metrics.pixel_ranking import edge_map
+    from audit.topics.attribution_quality import study as room
 
     honest = judged(cnn_model, cnn_batch, explained(cnn_model, cnn_batch, "saliency"))
     edges = edge_map(cnn_batch.images)

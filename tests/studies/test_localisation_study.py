@@ -10,15 +10,15 @@ import torch
 from bare_context import bare_context
 from torch import Tensor
 
-from audit.cell import Cell
-from audit.checks.localisation import localisation as check
 from audit.config import CriteriaConfig
-from audit.dossier import Dossier
-from audit.evidence import Evidence
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.plan import AuditPlan, Slice, Task
-from audit.studies.localisation import localisation
-from audit.types import Batch
+from audit.planning.plan import AuditPlan, Slice, Task
+from audit.results.run_results import RunResults
+from audit.topics.localisation.check import localisation as check
+from audit.topics.localisation.study import localisation
 
 CELL = Cell("localisation", "saliency", inputs={"explanation": "e"})
 
@@ -75,7 +75,7 @@ def test_the_verdict_compares_with_the_masks_area(
     masks[1:, rows] = True
     evidence = measured(cnn_model, maps, masks)
     task = Task(CELL, "standard", Slice("test", 0, images), 0)
-    (found,) = check(Dossier(AuditPlan((task,)), {CELL.key: evidence}), "standard", CriteriaConfig())
+    (found,) = check(RunResults(AuditPlan((task,)), {CELL.key: evidence}), "standard", CriteriaConfig())
     assert found.verdict == verdict and found.values["n"] == images - 1
     assert found.interval is not None and found.interval.estimate == pytest.approx(
         0.25 if rows.start == 0 else -0.25, abs=0.03

@@ -9,13 +9,13 @@ import pytest
 import torch
 from bare_context import bare_context
 
-from audit.attacks.battery import attack_battery
-from audit.cell import Cell
-from audit.evidence import Evidence
+from audit.adversarial.run_battery import run_battery
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.store import Store
-from audit.studies.robustness import robustness
-from audit.types import Batch
+from audit.storage.store import Store
+from audit.topics.robustness.study import robustness
 
 CELL = Cell(
     "robustness",
@@ -52,7 +52,7 @@ def test_kept_images_break_the_model_where_it_is_not_robust(
 
 
 def test_the_same_as_the_battery_with_its_cost(evidence: Evidence, cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
-    outcome = attack_battery(cnn_model, cnn_batch, "linf", [0.01, 0.03, 0.1], headline=0.03, seed=3)
+    outcome = run_battery(cnn_model, cnn_batch, "linf", [0.01, 0.03, 0.1], headline=0.03, seed=3)
     assert np.array_equal(evidence.arrays["minimal_eps"], outcome.minimal_eps.numpy())
     kept = len(evidence.arrays["adversarial"])
     assert (evidence.forwards, evidence.backwards) == (outcome.passes.forwards + kept, outcome.passes.backwards)

@@ -11,14 +11,14 @@ from bare_context import bare_context
 from broken_models import BROKEN, held_out, trained, wrap
 from torch import nn
 
-from audit.cell import Cell
-from audit.evidence import Evidence
-from audit.metrics.gradient_honesty import derivative_error, linear_distance, look_around
-from audit.metrics.suspicions import LIMITS
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence
+from audit.core.seeding import Generators
+from audit.core.types import Batch
+from audit.metrics.gradient_masking import derivative_error, linear_distance, linearise
+from audit.metrics.red_flags import THRESHOLDS
 from audit.models.under_test import ModelUnderTest
-from audit.seeding import Generators
-from audit.studies.sanity import sanity
-from audit.types import Batch
+from audit.topics.model_sanity.study import sanity
 
 CELL = Cell("sanity", "sanity", seed=0)
 
@@ -87,7 +87,7 @@ def test_flagging_does_not_hang_on_the_example_order_or_seed() -> None:
 def test_the_evidence_is_storable_and_counts_its_cost() -> None:
     evidence = run(wrap(BROKEN["NaN on dark images"](trained(hardened=False))), held_out(16))
     json.dumps(dict(evidence.facts), allow_nan=False)
-    assert {m.name for m in evidence.measurements} == LIMITS.keys()
+    assert {m.name for m in evidence.measurements} == THRESHOLDS.keys()
     assert all(m.per_example.shape == (16,) for m in evidence.measurements)
     assert 30 * 16 <= evidence.forwards <= 40 * 16 and evidence.backwards == 3 * 16 + 1
 
@@ -104,7 +104,7 @@ def test_the_linear_distance_is_exact_on_a_linear_model(linear_model: ModelUnder
     layer = linear_model.net[1]
     weight = layer.weight[1] - layer.weight[0]
     exact = (images.flatten(1) @ weight + layer.bias[1] - layer.bias[0]).abs() / weight.abs().sum()
-    around = look_around(linear_model, batch)
+    around = linearise(linear_model, batch)
     torch.testing.assert_close(linear_distance(around).float(), exact, rtol=1e-4, atol=0)
     draws = Generators.of(batch.ids, seed=0, purpose="t", device="cpu")
     assert derivative_error(linear_model, around, draws).max() < 5e-3
@@ -113,7 +113,7 @@ def test_the_linear_distance_is_exact_on_a_linear_model(linear_model: ModelUnder
 def test_the_derivative_error_of_an_unrelated_gradient_is_near_one(linear_model: ModelUnderTest) -> None:
     images = torch.full((4, 1, 6, 6), 0.4)
     batch = Batch(images, linear_model.predictions(images), tuple("abcd"))
-    around = look_around(linear_model, batch)
+    around = linearise(linear_model, batch)
     stranger = around.gradient.roll(5, -1).flip(-2)
     draws = Generators.of(batch.ids, seed=0, purpose="t", device="cpu")
     wrong = derivative_error(linear_model, replace(around, gradient=stranger), draws)
@@ -128,7 +128,7 @@ def test_a_function_too_flat_for_float32_to_difference_is_not_called_a_liar(cnn_
     model = ModelUnderTest(
         nn.Sequential(nn.Flatten(), layer), classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu"
     )
-    around = look_around(model, cnn_batch)
+    around = linearise(model, cnn_batch)
     draws = Generators.of(cnn_batch.ids, seed=0, purpose="t", device="cpu")
     assert derivative_error(model, around, draws).max() == 0
     assert linear_distance(around).min() > 1, "and flat it is said to be"

@@ -12,22 +12,22 @@ import torch
 from bare_context import bare_context
 from torch import Tensor
 
-from audit.attributions.explain import Explanations
-from audit.attributions.segmentation import Segmentation
-from audit.attributions.together import explain_together
-from audit.cell import Cell
-from audit.errors import AuditError
-from audit.evidence import Evidence
+from audit.core.cell import Cell
+from audit.core.errors import AuditError
+from audit.core.evidence import Evidence
+from audit.core.types import Batch, Images
+from audit.execution.mask_reuse import queue_of
+from audit.explanation.mask_reuse import explain_many
+from audit.explanation.run import AttributionResult
+from audit.masking.cache import MaskCache
+from audit.masking.segmentation import Segmentation
 from audit.models.under_test import ModelUnderTest
-from audit.passes.answers import Answers
-from audit.store import Store
-from audit.studies import drift as drifting
-from audit.studies import judging as judged
-from audit.studies.drift import drift
-from audit.studies.explanation import explanation
-from audit.studies.judging import judging
-from audit.studies.shared_masks import queue_of
-from audit.types import Batch, Images
+from audit.storage.store import Store
+from audit.topics.attribution_quality import study as judged
+from audit.topics.attribution_quality.study import judging
+from audit.topics.drift import study as drifting
+from audit.topics.drift.study import drift
+from audit.topics.explanation.study import explanation
 
 GRID = (torch.arange(12) // 2)[:, None] * 6 + (torch.arange(12) // 2)[None]
 """36 segments: too many to ask every mask."""
@@ -40,7 +40,7 @@ def many_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     def made(images: Images) -> Segmentation:
         return Segmentation(GRID.expand(len(images), 12, 12).contiguous(), "a grid, 36 segments an image")
 
-    monkeypatch.setattr("audit.studies.explaining.segment_images", made)
+    monkeypatch.setattr("audit.execution.explanation_inputs.segment_images", made)
 
 
 @pytest.fixture
@@ -83,11 +83,11 @@ def test_after_every_mask_was_asked_lime_asks_none_and_is_what_it_is_alone(
 def test_above_that_lime_is_the_exchanged_one_for_fewer_passes(
     together: int, cnn_model: ModelUnderTest, batch: Batch, many_segments: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.studies.explanation._LOOKED_UP", together * 144)
+    monkeypatch.setattr("audit.topics.explanation.study._LOOKED_UP", together * 144)
     lender = found(explanation, cnn_model, batch, "shap", settings=SAMPLED)
     alone = found(explanation, cnn_model, batch, "lime", settings=LIME)
     shared = found(explanation, cnn_model, batch, "lime", {"masks": lender}, settings=LIME)
-    asked = explain_together(
+    asked = explain_many(
         cnn_model,
         batch.images,
         methods={"shap": SAMPLED["method"], "lime": LIME["method"]},
@@ -149,10 +149,10 @@ class TestHeldAgainst:
     """A map that was moved is held against the shared one: under the same draw, and never with its answers."""
 
     @pytest.fixture
-    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, bool, Explanations]]:
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, bool, AttributionResult]]:
         asked = []
 
-        def listening(*given: Any, **named: Any) -> Explanations:
+        def listening(*given: Any, **named: Any) -> AttributionResult:
             queue = named["queue"]
             assert queue is None or len(queue) == 0, "an answer of another image or model"
             answer = asking(*given, **named)
@@ -198,7 +198,7 @@ class TestHeldAgainst:
 
 def test_the_lender_keeps_what_its_queue_learned(cnn_model: ModelUnderTest, batch: Batch) -> None:
     lender = found(explanation, cnn_model, batch, "shap")
-    answers = Answers.of(lender.arrays)
+    answers = MaskCache.of(lender.arrays)
     segments, targets = (torch.from_numpy(lender.arrays[name]) for name in ("segments", "targets"))
     sizes: Tensor = segments.flatten(1).amax(1) + 1
     assert answers.counts.tolist() == (2**sizes).tolist() and answers.offered.all()

@@ -10,15 +10,15 @@ from bare_context import bare_context
 from made_entries import dossier_of
 from torch import Tensor, nn
 
-from audit.cell import Cell
-from audit.data.shapes import CLASSES, SHORTCUTS, Shapes, Shortcut, make_shapes
-from audit.evidence import Evidence
-from audit.metrics.shortcuts import Suspect, Trial, clusters
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence
+from audit.core.types import Batch
+from audit.data.formats.shapes import CLASSES, SHORTCUTS, Shapes, Shortcut, make_shapes
+from audit.metrics.shortcuts import ShortcutCandidate, ShortcutTest, clusters
 from audit.models.under_test import ModelUnderTest
-from audit.plan import Slice, Task
+from audit.planning.plan import Slice, Task
 from audit.report import further
-from audit.studies.shortcuts import shortcuts
-from audit.types import Batch
+from audit.topics.shortcuts.study import shortcuts
 
 SETTINGS = {"method": {"steps": 16, "max_steps": 16}, "baseline": "mean"}
 
@@ -91,8 +91,8 @@ def test_a_place_convicts_by_its_effect_and_by_more_than_its_size_explains(
     """9 x 9 of 28 x 28 pixels is a tenth of the image: an object that stands there, such as trousers, brings 0.4."""
     region = torch.zeros(28, 28, dtype=torch.bool)
     region[:side, :side] = True
-    suspect = Suspect(0, region, torch.arange(20), 0.5)
-    assert Trial(suspect, effect + 0.02, 0.02, 0.2, 0.0).confirmed is confirmed
+    suspect = ShortcutCandidate(0, region, torch.arange(20), 0.5)
+    assert ShortcutTest(suspect, effect + 0.02, 0.02, 0.2, 0.0).confirmed is confirmed
 
 
 def test_clusters_tell_two_places_apart_and_need_enough_images() -> None:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from bare_context import bare_context
 
-from audit.cell import Cell
-from audit.errors import Interrupted
-from audit.evidence import Evidence
+from audit.core.cell import Cell
+from audit.core.errors import Interrupted
+from audit.core.evidence import Evidence
+from audit.core.registry import find
+from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.registry import find
-from audit.studies.explanation import explanation
-from audit.studies.robustness import robustness
-from audit.types import Batch
+from audit.topics.explanation.study import explanation
+from audit.topics.robustness.study import robustness
 
 ASKED = {"output": "logit", "baseline": None}
 CELLS = {
@@ -84,8 +84,8 @@ def same(first: Evidence, second: Evidence) -> None:
 def test_cut_off_after_each_step(
     study: str, cnn_model: ModelUnderTest, cnn_batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.studies.certification._STRIDE", 4)
-    monkeypatch.setattr("audit.studies.explanation._LOOKED_UP", 16 * 4 * 12 * 12)
+    monkeypatch.setattr("audit.topics.certification.study._STRIDE", 4)
+    monkeypatch.setattr("audit.topics.explanation.study._LOOKED_UP", 16 * 4 * 12 * 12)
     whole = Watched(cnn_model, cnn_batch, CELLS[study], tmp_path / "whole").run()
     assert whole.status == "measured" and whole.forwards > 0 and not (tmp_path / "whole").exists()
     watched = Watched(cnn_model, cnn_batch, CELLS[study], tmp_path / "cut")

@@ -12,16 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from audit.cell import Cell
 from audit.config import TrainingConfig
-from audit.errors import Interrupted
-from audit.evidence import Evidence
+from audit.core.cell import Cell
+from audit.core.errors import Interrupted
+from audit.core.evidence import Evidence
+from audit.execution.context import Context
+from audit.execution.stored_model import trained_model
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
-from audit.plan import Slice, Task
-from audit.store import Store
-from audit.studies.context import Context
-from audit.studies.training import HISTORY_FILE, trained_model, training
+from audit.planning.plan import Slice, Task
+from audit.storage.store import Store
+from audit.topics.training.study import HISTORY_FILE, training
 from tests.training.toy import thirds, tiny_net
 
 SETTINGS = TrainingConfig(epochs=2, batch_size=32, learning_rate=0.01, probe_examples=10, probe_steps=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from audit.config import TrainingConfig
-from audit.types import Batch
+from audit.core.types import Batch
 from tests.training.toy import thirds
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from audit.config import AUGMENTATIONS, AugmentationConfig, TrainingConfig
-from audit.seeding import Generators
+from audit.core.seeding import Generators
 from audit.training.augment import augment, draw_maps
 
 KERAS = AugmentationConfig.model_validate(AUGMENTATIONS["keras"])

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from audit.config import TrainingConfig
+from audit.core.types import Batch
 from audit.training import loop
 from audit.training.budget import affordable_epochs, spent
+from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
-from audit.training.watch import Watch
-from audit.types import Batch
 from tests.training.toy import same_weights, tiny_net
 
 
@@ -43,9 +43,11 @@ def test_the_planned_epochs_are_kept_for_the_resumed_training(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_net(), examples, settings, classes=3, watch=Watch(tmp_path, cut))
+        fit(tiny_net(), examples, settings, classes=3, watch=TrainingCallbacks(tmp_path, cut))
     monkeypatch.setattr(loop, "_affordable", lambda course, net, budget: pytest.fail("planned twice"))
-    assert same_weights(fit(tiny_net(), examples, settings, classes=3, watch=Watch(tmp_path)).weights, whole.weights)
+    assert same_weights(
+        fit(tiny_net(), examples, settings, classes=3, watch=TrainingCallbacks(tmp_path)).weights, whole.weights
+    )
 
 
 def test_trying_out_the_speed_leaves_no_trace_in_the_weights(examples: Batch, short: TrainingConfig) -> None:

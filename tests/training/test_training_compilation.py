@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from audit.config import TrainingConfig
-from audit.errors import EnvironmentFault
+from audit.core.errors import SetupError
+from audit.core.types import Batch
 from audit.training.fit import fit
-from audit.types import Batch
 from tests.training.toy import tiny_net
 
 
@@ -39,7 +39,7 @@ def test_where_compiling_fails_a_sentence_says_so_and_nothing_has_changed(
     monkeypatch.setattr(nn.Module, "compile", broken)
     net = tiny_net(norm=True)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    with pytest.raises(EnvironmentFault, match=r"No working C\+\+ compiler found\).*training.compile to false"):
+    with pytest.raises(SetupError, match=r"No working C\+\+ compiler found\).*training.compile to false"):
         fit(net, examples, short.model_copy(update={"compile": True}), classes=3)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net._compiled_call_impl is None

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from audit.config import TrainingConfig
-from audit.threat import ThreatModel
+from audit.core.threat import ThreatModel
+from audit.training.callbacks import TrainingCallbacks
 from audit.training.checkpoint import FILE
 from audit.training.fit import fit
-from audit.training.loop import Trained
-from audit.training.watch import Watch
+from audit.training.loop import TrainingResult
 from tests.training.toy import same_weights, thirds, tiny_net
 
 SETTINGS = TrainingConfig(recipe="free", epochs=3, batch_size=30, learning_rate=0.02, averaging=0.9, dropout=0.2)
@@ -23,7 +23,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from audit.training import loop
-from audit.training.watch import Watch
+from audit.training.callbacks import Watch
 from tests.training.test_training_kill import trained
 
 loop._LOOK_EVERY = 1
@@ -37,7 +37,7 @@ trained(Watch(Path(sys.argv[1]), progress))
 """
 
 
-def trained(watch: Watch | None = None) -> Trained:
+def trained(watch: TrainingCallbacks | None = None) -> TrainingResult:
     threat = ThreatModel("linf", 0.1)
     return fit(tiny_net(norm=True), thirds(240), SETTINGS, classes=3, threat=threat, seed=5, watch=watch)
 
@@ -49,6 +49,6 @@ def test_killed_by_the_system_in_the_third_epoch_it_ends_in_the_same_bits(tmp_pa
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
     steps: list[int] = []
-    resumed = trained(Watch(tmp_path, lambda done, total: steps.append(done)))
+    resumed = trained(TrainingCallbacks(tmp_path, lambda done, total: steps.append(done)))
     assert steps[0] == 14
     assert same_weights(resumed.weights, trained().weights)

@@ -10,16 +10,16 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig
-from audit.errors import UsageError
-from audit.threat import ThreatModel
-from audit.training.averaging import Average, with_weights
+from audit.core.errors import UsageError
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
+from audit.training.awp import adversarial_weight_perturbation
 from audit.training.dropout import dropped_inputs
-from audit.training.lesson import Outcome
+from audit.training.ema import ModelEma, with_weights
 from audit.training.optimizers import clip, make_optimizer, penalty, set_rate
-from audit.training.probe import robust_accuracy
 from audit.training.schedule import WARM_UP, rate_factor
-from audit.training.weight_perturbation import worst_weights
-from audit.types import Batch
+from audit.training.step import StepOutput
+from audit.training.validation import robust_accuracy
 from tests.conftest import linear_net
 from tests.training.toy import same_weights, tiny_net
 
@@ -70,7 +70,7 @@ def test_each_group_gets_its_share_of_the_rate() -> None:
 
 def test_the_average_follows_its_recursion_and_the_net_keeps_its_own_weights() -> None:
     net = nn.Linear(1, 1, bias=False)
-    average, expected = Average(net, 0.9), net.weight.item()
+    average, expected = ModelEma(net, 0.9), net.weight.item()
     for step in range(1, 40):
         net.weight.data.fill_(float(step))
         average.update(net)
@@ -84,7 +84,7 @@ def test_the_average_follows_its_recursion_and_the_net_keeps_its_own_weights() -
 
 def test_averaged_buffers_are_copied() -> None:
     net = tiny_net(norm=True)
-    average = Average(net, 0.99)
+    average = ModelEma(net, 0.99)
     net(torch.rand(8, 1, 9, 9))
     average.update(net)
     assert average.weights["1.num_batches_tracked"] == 1
@@ -94,13 +94,13 @@ def test_the_worst_weights_are_one_relative_step_up_the_gradient_and_undone_bitw
     net, images, labels = tiny_net(), torch.rand(6, 1, 9, 9), torch.arange(6) % 3
     before = {name: value.clone() for name, value in net.state_dict().items()}
 
-    def objective() -> Outcome:
+    def objective() -> StepOutput:
         logits = net(images)
-        return Outcome(cross_entropy(logits, labels), logits)
+        return StepOutput(cross_entropy(logits, labels), logits)
 
     loss = objective().loss.item()
     gradient = torch.autograd.grad(objective().loss, net[0].weight)[0]
-    with worst_weights(net, objective, 0.01):
+    with adversarial_weight_perturbation(net, objective, 0.01):
         moved = net[0].weight.detach() - before["0.weight"]
         assert torch.allclose(moved, 0.01 * before["0.weight"].norm() * gradient / gradient.norm(), atol=1e-6)
         assert torch.equal(net[0].bias, before["0.bias"])

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig
-from audit.errors import UsageError
-from audit.registry import find, methods
-from audit.seeding import Generators
-from audit.threat import ThreatModel
+from audit.core.errors import UsageError
+from audit.core.registry import find, methods
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
 from audit.training import loop
+from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
-from audit.training.lesson import Lesson, Outcome
-from audit.training.probe import robust_accuracy
-from audit.training.starts import starting_points
-from audit.training.watch import Watch
-from audit.types import Batch
+from audit.training.perturbation_init import initial_perturbation
+from audit.training.step import StepOutput, TrainingStep
+from audit.training.validation import robust_accuracy
 from tests.training.toy import thirds, tiny_net
 
 THREATS = [ThreatModel("linf", 0.08), ThreatModel("l2", 0.6), ThreatModel("l1", 3.0)]
@@ -45,19 +45,19 @@ class Watched(nn.Module):
         return logits
 
 
-def lesson_of(batch: Batch, threat: ThreatModel | None) -> Lesson:
+def lesson_of(batch: Batch, threat: ThreatModel | None) -> TrainingStep:
     generators = Generators.of(batch.ids, seed=0, purpose="test", device="cpu")
     teacher = tiny_net(seed=3).eval()
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(logits, labels, reduction="none")
 
-    return Lesson(
+    return TrainingStep(
         batch.images, batch.labels, generators, loss, threat, {}, torch.arange(len(batch)), len(batch), teacher
     )
 
 
-def outcomes(recipe: str, net: nn.Module, lesson: Lesson, **settings: Any) -> list[Outcome]:
+def outcomes(recipe: str, net: nn.Module, lesson: TrainingStep, **settings: Any) -> list[StepOutput]:
     """What every objective of the recipe gives, back-propagated but with no step taken."""
     found = []
     for objective in find("recipe", recipe).function(net, lesson, **settings):
@@ -177,7 +177,7 @@ def test_an_image_not_seen_before_starts_at_random() -> None:
         generators=lesson.generators.select(part),
     )  # fmt: skip
     outcomes("fgsm-rs", tiny_net(), half, start="previous")
-    points = starting_points(lesson, "previous")
+    points = initial_perturbation(lesson, "previous")
     assert torch.equal(points[6:], threat.random_start(batch.images, lesson.generators)[6:])
     assert not torch.equal(points[:6], threat.random_start(batch.images, lesson.generators)[:6])
 
@@ -202,7 +202,7 @@ def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
 
     after: list[Mapping[str, Tensor]] = []
     monkeypatch.setattr(loop, "_measure", measure)
-    watch = Watch(record=lambda history: after.append({n: v.clone() for n, v in net.state_dict().items()}))
+    watch = TrainingCallbacks(record=lambda history: after.append({n: v.clone() for n, v in net.state_dict().items()}))
     settings = short.model_copy(update={"recipe": "fgsm-rs", "epochs": 5})
     trained = fit(net, examples, settings, classes=3, threat=ThreatModel("linf", 0.1), watch=watch)
     assert [row["recipe"] for row in trained.history] == ["fgsm-rs"] * 3 + ["pgd"] * 2

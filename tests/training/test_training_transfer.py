@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from audit.config import TrainingConfig
-from audit.errors import ModelError
+from audit.core.errors import ModelError
+from audit.core.types import Batch
 from audit.models.architecture import build
 from audit.training import loop
+from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
 from audit.training.transfer import (
-    adopt,
     adoption_note,
     cached_torchvision_weights,
     head_of,
+    load_pretrained,
     parameter_groups,
     schedule_notes,
 )
-from audit.training.watch import Watch
-from audit.types import Batch
 from tests.training.toy import same_weights, tiny_net
 
 
@@ -32,7 +32,7 @@ def test_all_but_the_head_is_adopted() -> None:
     source, target = tiny_net(seed=1), tiny_net(seed=2)
     target[7] = nn.Linear(24, 5)
     drawn = target[7].weight.clone()
-    fresh = adopt(target, source.state_dict())
+    fresh = load_pretrained(target, source.state_dict())
     assert fresh == ("7.weight", "7.bias")
     assert torch.equal(target[4].weight, source[4].weight)
     assert torch.equal(target[7].weight, drawn)
@@ -42,13 +42,13 @@ def test_weights_saved_by_a_wrapper_are_adopted_too() -> None:
     source, target = tiny_net(seed=1), tiny_net(seed=2)
     target[7] = nn.Linear(24, 5)
     wrapped = {f"module.{name}": value for name, value in source.state_dict().items()}
-    assert adopt(target, wrapped) == ("7.weight", "7.bias")
+    assert load_pretrained(target, wrapped) == ("7.weight", "7.bias")
     assert torch.equal(target[4].weight, source[4].weight)
 
 
 def test_weights_of_another_architecture_are_refused() -> None:
     with pytest.raises(ModelError, match=r"0 of 8 tensors agree in name and shape; the first .* is 'conv1.weight'"):
-        adopt(build("cnn-28", classes=3, input_shape=(1, 12, 12), seed=0), tiny_net().state_dict())
+        load_pretrained(build("cnn-28", classes=3, input_shape=(1, 12, 12), seed=0), tiny_net().state_dict())
 
 
 @pytest.mark.parametrize("name", ["cnn-28", "row-lstm", "self-attention", "resnet-18-small"])
@@ -95,7 +95,7 @@ def test_frozen_epochs_move_the_head_alone_and_later_ones_everything(
 
     settings = short.model_copy(update={"recipe": recipe, "frozen_epochs": 2, "backbone_rate": 0.1})
     threat = loop.ThreatModel("linf", 0.05)
-    fit(net, examples, settings, classes=3, threat=threat, watch=Watch(record=record))
+    fit(net, examples, settings, classes=3, threat=threat, watch=TrainingCallbacks(record=record))
     backbone = [name for name in start if not name.startswith("7.")]
     assert all(torch.equal(seen[1][name], start[name]) for name in backbone)
     assert not torch.equal(seen[0]["7.weight"], start["7.weight"])
@@ -112,8 +112,10 @@ def test_a_transfer_resumes_bit_for_bit(examples: Batch, short: TrainingConfig, 
 
     whole = fit(tiny_net(), examples, settings, classes=3)
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_net(), examples, settings, classes=3, watch=Watch(tmp_path, cut))
-    assert same_weights(fit(tiny_net(), examples, settings, classes=3, watch=Watch(tmp_path)).weights, whole.weights)
+        fit(tiny_net(), examples, settings, classes=3, watch=TrainingCallbacks(tmp_path, cut))
+    assert same_weights(
+        fit(tiny_net(), examples, settings, classes=3, watch=TrainingCallbacks(tmp_path)).weights, whole.weights
+    )
 
 
 def test_pretrained_weights_come_from_the_cache_or_a_sentence_says_where_to_put_them(

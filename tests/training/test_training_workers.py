@@ -18,17 +18,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig, TrustConfig
-from audit.errors import EnvironmentFault, Interrupted, UsageError
-from audit.models.code import build_from_code
-from audit.threat import ThreatModel
-from audit.training import crew
+from audit.core.errors import Interrupted, SetupError, UsageError
+from audit.core.threat import ThreatModel
+from audit.models.formats.user_code import build_from_code
+from audit.training import launcher as crew
+from audit.training.callbacks import TrainingCallbacks
 from audit.training.checkpoint import FILE
-from audit.training.course import Course, make_course
+from audit.training.distributed import WorkerGroup, require_shareable
 from audit.training.fit import channel_statistics, fit
-from audit.training.loop import Trained
+from audit.training.loop import TrainingResult
 from audit.training.schedule import rate_factor
-from audit.training.team import Team, require_shareable
-from audit.training.watch import Watch
+from audit.training.setup import TrainingSetup, build_setup
 from tests.training.toy import same_weights, thirds, tiny_net
 
 PLAIN = TrainingConfig(epochs=2, batch_size=30, learning_rate=0.02, optimizer="sgd", workers=2)
@@ -48,7 +48,7 @@ PROGRAM = """
 import os, signal, sys, threading
 from pathlib import Path
 import torch
-from audit.training.watch import Watch
+from audit.training.callbacks import Watch
 from tests.training.test_training_workers import children, rich
 
 torch.set_num_threads(int(sys.argv[2]))
@@ -70,13 +70,15 @@ def children() -> list[int]:
     return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
-def rich(watch: Watch | None = None, count: int = 240) -> Trained:
+def rich(watch: TrainingCallbacks | None = None, count: int = 240) -> TrainingResult:
     threat = ThreatModel("linf", 0.1)
     return fit(tiny_net(norm=True), thirds(count), RICH, classes=3, threat=threat, seed=5, watch=watch)
 
 
-def course_of(rank: int, size: int) -> Course:
-    return make_course(thirds(240), PLAIN, threat=None, seed=5, device=torch.device("cpu"), team=Team(rank, size))
+def course_of(rank: int, size: int) -> TrainingSetup:
+    return build_setup(
+        thirds(240), PLAIN, threat=None, seed=5, device=torch.device("cpu"), team=WorkerGroup(rank, size)
+    )
 
 
 def by_hand() -> dict[str, Tensor]:
@@ -135,7 +137,7 @@ def test_killed_by_the_system_it_leaves_no_process_and_goes_on_to_the_same_bits(
     assert not [path for path in temporary.rglob("*") if path.name in (crew.IMAGES, crew.GIVEN)], "no images stay"
     assert (scratch / FILE).exists()
     steps: list[int] = []
-    resumed = rich(Watch(scratch, lambda done, total: steps.append(done)))
+    resumed = rich(TrainingCallbacks(scratch, lambda done, total: steps.append(done)))
     assert steps[0] == 7, "from the first epoch's end"
     assert same_weights(resumed.weights, rich().weights)
 
@@ -148,9 +150,9 @@ def test_stopped_within_an_epoch_it_goes_on_to_the_same_bits(tmp_path: Path) -> 
         return len(asked) == 2
 
     with pytest.raises(Interrupted, match="epoch 1 of 2; the same command goes on"):
-        rich(Watch(tmp_path, stopping=stopping), 720)
+        rich(TrainingCallbacks(tmp_path, stopping=stopping), 720)
     steps: list[int] = []
-    resumed = rich(Watch(tmp_path, lambda done, total: steps.append(done)), 720)
+    resumed = rich(TrainingCallbacks(tmp_path, lambda done, total: steps.append(done)), 720)
     assert steps[0] == 20
     assert same_weights(resumed.weights, rich(count=720).weights)
 
@@ -171,8 +173,8 @@ def test_a_worker_that_dies_is_named_and_the_checkpoint_stays(tmp_path: Path) ->
             for pid in set(children()) - before:
                 os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(EnvironmentFault, match=r"worker 2 of 2 ended with code -9 .* goes on from the last checkpoint"):
-        rich(Watch(tmp_path, progress))
+    with pytest.raises(SetupError, match=r"worker 2 of 2 ended with code -9 .* goes on from the last checkpoint"):
+        rich(TrainingCallbacks(tmp_path, progress))
     assert (tmp_path / FILE).exists()
     assert torch.distributed.is_initialized() is False and set(children()) <= before
 
@@ -184,8 +186,8 @@ def test_what_a_worker_says_as_it_fails_is_told() -> None:
         def __reduce__(self) -> tuple[Any, Sequence[Any]]:
             return int, ("no number",)
 
-    failing = crew.crew(2, thirds(30), Hostile(), torch.device("cpu"), {})
-    with pytest.raises(EnvironmentFault, match=r"worker 2 of 2 ended with code 1 .*ValueError.*no number"), failing:
+    failing = crew.launch_workers(2, thirds(30), Hostile(), torch.device("cpu"), {})
+    with pytest.raises(SetupError, match=r"worker 2 of 2 ended with code 1 .*ValueError.*no number"), failing:
         pytest.fail("nobody came")
 
 
@@ -226,5 +228,5 @@ def test_a_net_that_cannot_be_handed_over_is_named() -> None:
 )
 def test_a_machine_without_room_is_named(monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, words: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    with pytest.raises(EnvironmentFault, match=words):
+    with pytest.raises(SetupError, match=words):
         crew._require_room(2, torch.device(device))

@@ -7,17 +7,17 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig
+from audit.core.threat import ThreatModel
 from audit.models.architecture import ZOO, build
 from audit.models.under_test import ModelUnderTest
-from audit.threat import ThreatModel
 from audit.training.fit import fit
-from audit.training.loop import Trained
+from audit.training.loop import TrainingResult
 from tests.training.toy import same_weights, thirds
 
 SIZES = {"cnn-32": 20, "cnn-150": 24, "resnet-18-small": 8}
 
 
-def trained(name: str) -> tuple[ModelUnderTest, Trained]:
+def trained(name: str) -> tuple[ModelUnderTest, TrainingResult]:
     size = SIZES.get(name, 12)
     net = build(name, classes=3, input_shape=(1, size, size), seed=0)
     settings = TrainingConfig(recipe="fgsm-rs", epochs=2, batch_size=12, learning_rate=1e-3, schedule="constant")

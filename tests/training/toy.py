@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from audit.types import Batch
+from audit.core.types import Batch
 
 
 def thirds(count: int, seed: int = 0, size: int = 9) -> Batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audit.errors import ModelError
+from audit.core.errors import ModelError
 
 Shape = tuple[int, int, int]
 

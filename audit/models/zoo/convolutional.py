@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from audit.errors import ModelError
+from audit.core.errors import ModelError
 
 Shape = tuple[int, int, int]
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from audit.registry import recipe
-from audit.training.adversary import ascend
-from audit.training.lesson import Lesson, Objective, classify
-from audit.training.starts import Start, remember, starting_points
+from audit.core.registry import recipe
+from audit.training.inner_attack import inner_pgd
+from audit.training.perturbation_init import Start, initial_perturbation, store_perturbation
+from audit.training.step import Objective, TrainingStep, classification_step
 
 
 @recipe(reference="arXiv:2001.03994", adversarial=True, falls_back_to="pgd")
 def fgsm_rs(
-    net: nn.Module, lesson: Lesson, *, relative_step: float = 1.25, clip: bool = True, start: Start = "random"
+    net: nn.Module, lesson: TrainingStep, *, relative_step: float = 1.25, clip: bool = True, start: Start = "random"
 ) -> Iterator[Objective]:
     """One ascent step of 1.25 eps from a random point of the ball: "Fast is better than free" (Wong et al. 2020).
 
@@ -26,15 +26,15 @@ def fgsm_rs(
     back to the best checkpoint and continues with `pgd`.
     """
     threat = lesson.adversary
-    adversarial = ascend(
+    adversarial = inner_pgd(
         net,
         lesson.images,
-        starting_points(lesson, start),
+        initial_perturbation(lesson, start),
         threat,
         lambda logits: lesson.loss(logits, lesson.labels),
         steps=1,
         step_size=relative_step * threat.eps,
         clip=clip,
     )
-    remember(lesson, start, adversarial)
-    yield lambda: classify(net, adversarial, lesson)
+    store_perturbation(lesson, start, adversarial)
+    yield lambda: classification_step(net, adversarial, lesson)

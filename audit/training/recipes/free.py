@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from audit.registry import recipe
-from audit.training.lesson import Lesson, Objective, Outcome
-from audit.types import Images
+from audit.core.registry import recipe
+from audit.core.types import Images
+from audit.training.step import Objective, StepOutput, TrainingStep
 
 
 @recipe(reference="arXiv:1904.12843", adversarial=True)
-def free(net: nn.Module, lesson: Lesson, *, replays: int = 4, relative_step: float = 1.0) -> Iterator[Objective]:
+def free(net: nn.Module, lesson: TrainingStep, *, replays: int = 4, relative_step: float = 1.0) -> Iterator[Objective]:
     """Learn each batch `replays` times, moving the images by the same gradient that moves the weights (Shafahi et al.
     2019). The perturbation lives on into the next batch. An epoch takes `replays` optimiser steps a batch, so
     give it that many fewer epochs.
@@ -28,7 +28,7 @@ def free(net: nn.Module, lesson: Lesson, *, replays: int = 4, relative_step: flo
         lesson.memory["perturbation"] = images - lesson.images
 
 
-def _carried(lesson: Lesson) -> Images:
+def _carried(lesson: TrainingStep) -> Images:
     """This batch under the perturbation the last one ended with; a random one at the start."""
     last: Tensor | None = lesson.memory.get("perturbation")
     if last is None or last.shape != lesson.images.shape:
@@ -36,9 +36,9 @@ def _carried(lesson: Lesson) -> Images:
     return lesson.adversary.project(lesson.images + last, lesson.images)
 
 
-def _objective(net: nn.Module, leaf: Images, lesson: Lesson) -> Objective:
-    def objective() -> Outcome:
+def _objective(net: nn.Module, leaf: Images, lesson: TrainingStep) -> Objective:
+    def objective() -> StepOutput:
         logits = net(leaf)
-        return Outcome(lesson.loss(logits, lesson.labels).mean(), logits.detach())
+        return StepOutput(lesson.loss(logits, lesson.labels).mean(), logits.detach())
 
     return objective

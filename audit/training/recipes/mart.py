@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from audit.registry import recipe
-from audit.training.adversary import ascend
-from audit.training.lesson import Lesson, Objective, Outcome
-from audit.types import Labels, Logits
+from audit.core.registry import recipe
+from audit.core.types import Labels, Logits
+from audit.training.inner_attack import inner_pgd
+from audit.training.step import Objective, StepOutput, TrainingStep
 
 _SMALLEST = 1e-12
 
 
 @recipe(reference="https://openreview.net/forum?id=rklOg6EFwS", adversarial=True)
 def mart(
-    net: nn.Module, lesson: Lesson, *, weight: float = 5.0, steps: int = 3, relative_step: float = 0.5
+    net: nn.Module, lesson: TrainingStep, *, weight: float = 5.0, steps: int = 3, relative_step: float = 0.5
 ) -> Iterator[Objective]:
     """Descend a boosted loss on attacked images, with agreement asked for most where the clean image is misread
     (Wang et al. 2020). `weight` is the paper's lambda; `relative_step` is in units of eps."""
     threat = lesson.adversary
-    adversarial = ascend(
+    adversarial = inner_pgd(
         net,
         lesson.images,
         threat.random_start(lesson.images, lesson.generators),
@@ -32,11 +32,11 @@ def mart(
         step_size=relative_step * threat.eps,
     )
 
-    def objective() -> Outcome:
+    def objective() -> StepOutput:
         clean, attacked = net(lesson.images), net(adversarial)
         boosted = lesson.loss(attacked, lesson.labels) + margin_loss(attacked, lesson.labels)
         misread = misread_divergence(clean, attacked, lesson.labels)
-        return Outcome((boosted + weight * misread).mean(), attacked.detach())
+        return StepOutput((boosted + weight * misread).mean(), attacked.detach())
 
     yield objective
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from audit.registry import recipe
-from audit.training.lesson import Lesson, Objective, classify
+from audit.core.registry import recipe
+from audit.training.step import Objective, TrainingStep, classification_step
 
 
 @recipe(reference="", adversarial=False)
-def standard(net: nn.Module, lesson: Lesson) -> Iterator[Objective]:
+def standard(net: nn.Module, lesson: TrainingStep) -> Iterator[Objective]:
     """Descend the classification loss of clean images."""
-    yield lambda: classify(net, lesson.images, lesson)
+    yield lambda: classification_step(net, lesson.images, lesson)

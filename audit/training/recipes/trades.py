@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from audit.registry import recipe
-from audit.training.adversary import ascend, held_still
-from audit.training.lesson import Lesson, Objective, Outcome
-from audit.training.losses import kl_divergence
-from audit.types import Images
+from audit.core.registry import recipe
+from audit.core.types import Images
+from audit.training.divergence import kl_divergence
+from audit.training.inner_attack import frozen_eval, inner_pgd
+from audit.training.step import Objective, StepOutput, TrainingStep
 
 
 @recipe(reference="arXiv:1901.08573", adversarial=True)
 def trades(
-    net: nn.Module, lesson: Lesson, *, beta: float = 6.0, steps: int = 3, relative_step: float = 0.5
+    net: nn.Module, lesson: TrainingStep, *, beta: float = 6.0, steps: int = 3, relative_step: float = 0.5
 ) -> Iterator[Objective]:
     """Descend the clean loss plus beta times the divergence of attacked from clean predictions (Zhang et al. 2019).
 
@@ -25,20 +25,20 @@ def trades(
     """
     adversarial = furthest_predictions(net, lesson, steps=steps, relative_step=relative_step)
 
-    def objective() -> Outcome:
+    def objective() -> StepOutput:
         clean, attacked = net(lesson.images), net(adversarial)
         divergence = kl_divergence(clean.softmax(1), attacked)
-        return Outcome((lesson.loss(clean, lesson.labels) + beta * divergence).mean(), attacked.detach())
+        return StepOutput((lesson.loss(clean, lesson.labels) + beta * divergence).mean(), attacked.detach())
 
     yield objective
 
 
-def furthest_predictions(net: nn.Module, lesson: Lesson, *, steps: int, relative_step: float) -> Images:
+def furthest_predictions(net: nn.Module, lesson: TrainingStep, *, steps: int, relative_step: float) -> Images:
     """Images of the ball whose predictions diverge most from the clean ones."""
     threat = lesson.adversary
-    with held_still(net), torch.no_grad():
+    with frozen_eval(net), torch.no_grad():
         clean = net(lesson.images).softmax(1)
-    return ascend(
+    return inner_pgd(
         net,
         lesson.images,
         threat.random_start(lesson.images, lesson.generators),

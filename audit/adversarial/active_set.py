@@ -1,0 +1,176 @@
+"""The active set: a window of examples in work; a solved or exhausted one leaves at once, the next takes its slot.
+
+A search is two functions on per-example state: `start` makes the state of new examples, `step` shows one
+image of each to the model and moves on. Examples never mix, so the answer is that of a loop over examples,
+one at a time; only floating-point rounding may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from audit.core.errors import AuditError
+from audit.core.seeding import Generators
+from audit.core.types import Batch, ClassMask, Images
+from audit.models.under_test import ModelUnderTest
+
+State: TypeAlias = Mapping[str, Tensor]
+"""What a search remembers of each example, first dimension the slot; "images" is what it would show next."""
+
+SYNC_EVERY_ON_ACCELERATOR = 8
+"""Steps between two looks at which examples are done: each look makes the host wait for the device."""
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """The examples in work: clean images, goals, generators, steps taken so far (int64), and the search's state."""
+
+    origin: Images
+    goal: ClassMask
+    generators: Generators
+    age: Tensor
+    state: State
+
+    def __len__(self) -> int:
+        return self.origin.shape[0]
+
+    @property
+    def images(self) -> Images:
+        """The images to be shown to the model next."""
+        return self.state["images"]
+
+    def select(self, index: Tensor) -> SearchState:
+        """The slots at `index`, int64."""
+        return SearchState(
+            self.origin[index],
+            self.goal[index],
+            self.generators.select(index),
+            self.age[index],
+            {name: tensor[index] for name, tensor in self.state.items()},
+        )
+
+
+class StepResult(NamedTuple):
+    """One step: the images shown, whether the model broke on them (bool), and the state to go on from.
+
+    `hopeless` bool marks examples whose search ends here, before its last step.
+    """
+
+    shown: Images
+    broken: Tensor
+    state: State
+    hopeless: Tensor | None = None
+
+
+Start: TypeAlias = Callable[[Images, ClassMask, Generators], State]
+Step: TypeAlias = Callable[[SearchState], StepResult]
+
+
+def run_search(
+    model: ModelUnderTest,
+    batch: Batch,
+    generators: Generators,
+    *,
+    start: Start,
+    step: Step,
+    steps: int,
+    given: State | None = None,
+    sync_every: int | None = None,
+) -> Images:
+    """The first image of each example that broke the model, else the one it would show after `steps` steps.
+
+    `given` joins each example's state at its start, one row an example of the batch; a step carries on what it
+    still needs. The window holds as many examples as the layout's batch, and `sync_every` is the number of steps
+    between two looks at what is finished (1 on a CPU): neither changes the answer.
+    """
+    every = sync_every or (1 if model.device.type == "cpu" else SYNC_EVERY_ON_ACCELERATOR)
+    window = _Window(model, batch, generators, start, given or {})
+    while window.refill():
+        for _ in range(every):
+            window.advance(step, steps)
+        window.release()
+    return window.answers
+
+
+class _Window:
+    def __init__(self, model: ModelUnderTest, batch: Batch, generators: Generators, start: Start, given: State) -> None:
+        self.model, self.batch, self.generators, self.start, self.given = model, batch, generators, start, given
+        self.goal = batch.violations(len(model.classes))
+        self.answers = batch.images.detach().clone()
+        self.next = 0
+        self.slots: SearchState | None = None
+        self.example = torch.zeros(0, dtype=torch.int64, device=model.device)
+        self.result = torch.zeros(0, *batch.images.shape[1:], device=model.device)
+        self.ended = torch.zeros(0, dtype=torch.bool, device=model.device)
+
+    def refill(self) -> bool:
+        """Give free slots to the examples next in line; False when none is in work any more."""
+        room = self.model.layout.batch_size - len(self.example)
+        stop = min(len(self.batch), self.next + room)
+        if stop > self.next:
+            self._admit(torch.arange(self.next, stop, device=self.model.device))
+            self.next = stop
+        return len(self.example) > 0
+
+    def advance(self, step: Step, steps: int) -> None:
+        """One step of every slot. What is solved or exhausted keeps its answer until it is released."""
+        slots = self._slots()
+        move = step(slots)
+        at_work = ~self.ended & (slots.age < steps)
+        newly = at_work & move.broken
+        given_up = slots.age + 1 == steps if move.hopeless is None else (slots.age + 1 == steps) | move.hopeless
+        last = at_work & ~move.broken & given_up
+        self.result = torch.where(_wide(newly), move.shown, self.result)
+        self.result = torch.where(_wide(last), move.state["images"], self.result)
+        self.ended = self.ended | newly | last
+        self.slots = replace(slots, age=slots.age + 1, state=move.state)
+
+    def release(self) -> None:
+        """Write the answers of finished examples and keep the others."""
+        slots = self._slots()
+        done = self.ended
+        finished, kept = done.nonzero().flatten(), (~done).nonzero().flatten()
+        if len(finished) == 0:
+            return
+        place = self.answers.device
+        self.answers[self.example[finished].to(place)] = self.result[finished].to(place)
+        self.slots = slots.select(kept)
+        self.example, self.result, self.ended = self.example[kept], self.result[kept], self.ended[kept]
+
+    def _admit(self, index: Tensor) -> None:
+        device = self.model.device
+        place = index.to(self.batch.images.device)
+        origin = self.batch.images[place].to(device, torch.float32)
+        goal = self.goal[index.to(self.goal.device)].to(device)
+        generators = Generators(self.generators.keys[index.to(self.generators.keys.device)].to(device))
+        age = torch.zeros(len(index), dtype=torch.int64, device=device)
+        state = {name: rows[index.to(rows.device)].to(device) for name, rows in self.given.items()}
+        fresh = SearchState(origin, goal, generators, age, {**state, **self.start(origin, goal, generators)})
+        self.slots = fresh if self.slots is None or not len(self.slots) else _joined(self.slots, fresh)
+        self.example = torch.cat([self.example, index])
+        self.result = torch.cat([self.result, fresh.images])
+        self.ended = torch.cat([self.ended, torch.zeros(len(index), dtype=torch.bool, device=device)])
+
+    def _slots(self) -> SearchState:
+        if self.slots is None:
+            raise AuditError("The active set was stepped before it was filled.")
+        return self.slots
+
+
+def _joined(first: SearchState, second: SearchState) -> SearchState:
+    return SearchState(
+        torch.cat([first.origin, second.origin]),
+        torch.cat([first.goal, second.goal]),
+        Generators(torch.cat([first.generators.keys, second.generators.keys])),
+        torch.cat([first.age, second.age]),
+        {name: torch.cat([tensor, second.state[name]]) for name, tensor in first.state.items()},
+    )
+
+
+def _wide(flags: Tensor) -> Tensor:
+    return flags.view(-1, 1, 1, 1)

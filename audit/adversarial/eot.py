@@ -1,0 +1,79 @@
+"""Expectation over randomness: a model that is not a function is attacked, and judged, by its mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from audit.adversarial.restarts import is_adversarial
+from audit.core.seeding import fork_global_rng
+from audit.core.types import Batch, Images
+from audit.models.under_test import ModelUnderTest
+
+EOT_SAMPLES = 20
+"""Forwards whose mean stands for a random model."""
+
+NOISE_IN_LOGITS = 1e-3
+"""Change of a logit between two forwards of the same image, over the logits' spread, that counts as random."""
+
+ASKED_TWICE = 64
+"""Images on which a model shows whether it is random."""
+
+_GRAPHS = 2**21
+"""Pixel values of images times draws that one batch may hold: the graphs of all draws stand in memory together."""
+
+
+def eot_samples(wobbling: float) -> int:
+    """Forwards to take the mean of, for a model of this wobble: 1 for a function."""
+    return EOT_SAMPLES if wobbling > NOISE_IN_LOGITS else 1
+
+
+def logit_noise(model: ModelUnderTest, images: Images, seed: int) -> float:
+    """The largest change of a logit on a second forward, over the logits' mean spread; 0 for a function."""
+    if len(images) == 0:
+        return 0.0
+    with fork_global_rng(model.device, seed, "wobble"):
+        first, second = model.logits(images), model.logits(images)
+    spread = float((first.amax(1) - first.amin(1)).mean())
+    return float((first - second).abs().max()) / max(spread, 1e-12)
+
+
+@contextmanager
+def expectation_over_transformation(model: ModelUnderTest, draws: int, seed: int) -> Iterator[None]:
+    """Within the block every logit, and so every gradient, is the mean of `draws` forwards (Athalye et al. 2018,
+    arXiv:1802.00420), each counted. The model's own random numbers follow `seed`, and torch's global generators are as
+    they were after it. Batches are smaller where large images times draws would fill the memory. Nothing changes for
+    one draw."""
+    if draws == 1:
+        yield
+        return
+    before, batch_size = model.module.draws, model.layout.batch_size
+    with fork_global_rng(model.device, seed, "expectation"):
+        model.module.draws, model.layout.batch_size = draws, _batch(model, draws)
+        try:
+            yield
+        finally:
+            model.module.draws, model.layout.batch_size = before, batch_size
+
+
+@contextmanager
+def eot_if_stochastic(model: ModelUnderTest, images: Images, seed: int) -> Iterator[int]:
+    """`expectation` where the model answers differently on the first of `images`; gives the number of draws."""
+    draws = eot_samples(logit_noise(model, images[:ASKED_TWICE], seed))
+    with expectation_over_transformation(model, draws, seed):
+        yield draws
+
+
+def flip_rate(model: ModelUnderTest, batch: Batch, images: Images, broken: torch.Tensor) -> float:
+    """The share of verdicts, `broken` bool (N,) on `images`, that turn when the model is asked again."""
+    again = is_adversarial(model, batch, images)
+    return float((again != broken.to(again.device)).double().mean()) if len(batch) else 0.0
+
+
+def _batch(model: ModelUnderTest, draws: int) -> int:
+    """As many images as before where they are small; at least as many as the memory held before, draws and all."""
+    size = model.layout.batch_size
+    return max(1, min(size, max(size // draws, _GRAPHS // (draws * math.prod(model.input_shape)))))

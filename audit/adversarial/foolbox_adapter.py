@@ -1,0 +1,232 @@
+"""Attacks of foolbox run as the suite's own: in batches, seeded by example, leaving no trace behind.
+
+What foolbox 3.3 does and this undoes: it draws from torch's and numpy's global generators, configures the root
+logger, warns on import, asserts without a sentence, returns black or NaN images where it failed, and in some attacks
+lets one example of a batch steer another (those run one by one). Success is judged elsewhere: no `success` of
+foolbox is read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.core.errors import AuditError, DataError, NotApplicable
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, ClassMask, Images
+from audit.models.batching import in_batches
+from audit.models.under_test import ModelUnderTest
+
+log = logging.getLogger("audit")
+
+Goal = Literal["untargeted", "targeted", "mask"]
+
+
+def run_foolbox(
+    attacks: Mapping[str, str | Callable[[Any], Any]],
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    goals: tuple[Goal, ...] = ("untargeted", "targeted"),
+    starts: Images | None = None,
+    one_by_one: bool = False,
+    **arguments: Any,
+) -> Images:
+    """Proposals (N, C, H, W) of the foolbox attack that `attacks` names, or makes of foolbox, for the norm.
+
+    Examples on which it fails come back clean; the others are projected onto the threat model. `starts` are
+    adversarial images to begin from; `one_by_one` is for attacks whose examples influence one another; `arguments`
+    are foolbox's. Raises NotApplicable for a norm or a goal the attack does not have, DataError for images outside
+    [0, 1], AuditError when foolbox fails on every image.
+    """
+    if threat.norm not in attacks:
+        raise NotApplicable(f"This attack exists for {', '.join(attacks)}, not for {threat.norm}.")
+    check_range(batch.images)
+    mask = batch.violations(len(model.classes))
+    goal = goal_of(mask, batch.labels)
+    if goal not in goals:
+        raise NotApplicable(f"This attack seeks {' or '.join(goals)} misclassification; a {goal} goal was given.")
+    with _isolated(model.device):
+        attack = _class_of(attacks[threat.norm])(**arguments)
+    run = _Run(model, attack, mask, "mask" if "mask" in goals else goal, batch, generators)
+    found = run.one_by_one(starts) if one_by_one else run.in_batches(starts)
+    return _finalise(found, model, mask, batch.images, threat)
+
+
+def goal_of(mask: ClassMask, labels: Tensor) -> Goal:
+    """What a violation mask (N, classes) asks for: any class but the label, one class, or neither."""
+    others = torch.ones_like(mask).scatter_(1, labels[:, None], False)
+    if torch.equal(mask, others):
+        return "untargeted"
+    return "targeted" if bool((mask.sum(1) == 1).all()) else "mask"
+
+
+def check_range(images: Images) -> None:
+    """Raises DataError for images outside [0, 1]."""
+    if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
+        raise DataError("Images outside [0, 1] were given to an attack: divide 8-bit images by 255 first.")
+
+
+class _Run:
+    """One call of one attack: what every chunk of examples needs."""
+
+    def __init__(
+        self, model: ModelUnderTest, attack: Any, mask: ClassMask, goal: Goal, batch: Batch, generators: Generators
+    ) -> None:
+        self.model, self.attack, self.goal, self.batch = model, attack, goal, batch
+        self.mask, self.generators = mask.to(model.device), generators
+
+    def in_batches(self, starts: Images | None) -> Images:
+        """The attack on as many examples at once as memory takes."""
+        parts = list(in_batches(len(self.batch), self.model.layout, lambda part: self._attack(part, starts)))
+        return torch.cat(parts) if parts else self.batch.images.to(self.model.device)
+
+    def one_by_one(self, starts: Images | None) -> Images:
+        """The attack on each example alone; where foolbox's own assertions fail the clean image comes back."""
+        found, failed = self.batch.images.to(self.model.device).clone(), 0
+        for i in range(len(self.batch)):
+            try:
+                found[i : i + 1] = self._attack(slice(i, i + 1), starts)
+            except AssertionError:
+                failed += 1
+        if failed:
+            log.warning("%s gave up on %d of %d images.", self._name, failed, len(self.batch))
+        if failed == len(self.batch) > 1:
+            raise AuditError(f"{self._name} failed foolbox's own assertions on each of {failed} images: a fault there.")
+        return found
+
+    @property
+    def _name(self) -> str:
+        return type(self.attack).__name__
+
+    def _attack(self, part: slice, starts: Images | None) -> Images:
+        device = self.model.device
+        images = self.model.check_images(self.batch.images[part])
+        seeded = _seeded(Generators(self.generators.keys[part].to(device)))
+        extra = {} if starts is None else {"starting_points": seeded(starts[part].to(device))}
+        with _isolated(device):
+            found: Tensor = self.attack.run(
+                _wrapped(self.model, seeded), seeded(images), self._criterion(part), **extra
+            ).raw
+        return found.detach().to(torch.float32)
+
+    def _criterion(self, part: slice) -> Any:
+        criteria = _foolbox().criteria
+        if self.goal == "untargeted":
+            return criteria.Misclassification(self.batch.labels[part].to(self.model.device))
+        if self.goal == "targeted":
+            return criteria.TargetedMisclassification(self.mask[part].to(torch.int64).argmax(1))
+        return _in_mask(self.mask[part])
+
+
+def _finalise(found: Images, model: ModelUnderTest, mask: ClassMask, origin: Images, threat: ThreatModel) -> Images:
+    """Failures become the clean image, whatever foolbox left there; the rest obeys the threat model.
+
+    An image that lies on the boundary to the last bit, and falls back when asked again, is pushed a little farther.
+    """
+    origin, mask = origin.to(found.device), mask.to(found.device)
+    found = torch.where(found.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), found, origin)
+    settled, left = origin.clone(), torch.arange(len(found), device=found.device)
+    for push in (0.0, 0.001, 0.01):
+        if len(left) == 0:
+            break
+        tried = (found[left] + push * (found[left] - origin[left])).clamp(0, 1)
+        broken = mask[left].gather(1, model.predictions(tried)[:, None])[:, 0]
+        settled[left[broken]] = threat.project(tried[broken], origin[left[broken]])
+        left = left[~broken]
+    return settled
+
+
+def _class_of(attack: str | Callable[[Any], Any]) -> Any:
+    return getattr(_foolbox().attacks, attack) if isinstance(attack, str) else attack(_foolbox())
+
+
+def _foolbox() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import foolbox
+    return foolbox
+
+
+def _wrapped(model: ModelUnderTest, seeded: Any) -> Any:
+    """The model as foolbox calls it; its logits are `seeded` too, so that all that comes of them is."""
+    bounds_of_images = _foolbox().types.Bounds(0, 1)
+
+    class Wrapped(_foolbox().models.Model):  # type: ignore[misc]
+        bounds = bounds_of_images
+
+        def __call__(self, inputs: Any) -> Any:
+            return seeded(model.module(inputs.raw))
+
+    return Wrapped()
+
+
+def _in_mask(mask: ClassMask) -> Any:
+    """foolbox's criterion for a mask; a mask of one row serves any number of outputs."""
+
+    class InMask(_foolbox().criteria.Criterion):  # type: ignore[misc]
+        def __repr__(self) -> str:
+            return "InMask()"
+
+        def __call__(self, perturbed: Any, outputs: Any) -> Any:
+            predicted = outputs.raw.argmax(-1)
+            return type(outputs)(mask.expand(len(predicted), -1).gather(1, predicted[:, None])[:, 0])
+
+    return InMask()
+
+
+def _seeded(generators: Generators) -> Any:
+    """The type of tensor foolbox is to compute with: its random draws come from each example's own generator."""
+    import eagerpy
+
+    calls = itertools.count()
+
+    def drawn(kind: str, shape: int | tuple[int, ...]) -> Tensor:
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        own = generators.fork(next(calls))
+        if len(own) == 1:
+            alone: Tensor = getattr(own, kind)(*sizes)[0]
+            return alone
+        if sizes[0] != len(own):
+            raise TypeError(f"foolbox drew {sizes} for {len(own)} examples: this attack must run one by one.")
+        each: Tensor = getattr(own, kind)(*sizes[1:])
+        return each
+
+    class Seeded(eagerpy.PyTorchTensor):  # type: ignore[misc]
+        def normal(self, shape: Any, mean: float = 0.0, stddev: float = 1.0) -> Any:
+            return type(self)(drawn("normal", shape) * stddev + mean)
+
+        def uniform(self, shape: Any, low: float = 0.0, high: float = 1.0) -> Any:
+            return type(self)(drawn("uniform", shape) * (high - low) + low)
+
+    return Seeded
+
+
+@contextmanager
+def _isolated(device: torch.device) -> Iterator[None]:
+    """Gradients on, new tensors on `device`; warnings, root logger and global generators as they were after."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    root.addHandler(silent)  # else `logging.info` inside foolbox would configure the root logger
+    try:
+        same = torch.get_default_device() == device  # naming it anyway would double the time of small operations
+        default = nullcontext() if same else torch.device(device)
+        with warnings.catch_warnings(), torch.random.fork_rng(), torch.enable_grad(), default:
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(silent)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)

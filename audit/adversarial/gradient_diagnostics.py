@@ -1,0 +1,60 @@
+"""Do the gradients carry information? Zero or NaN gradients blind every attack that follows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audit.core.types import Batch
+from audit.models.losses import cross_entropy, margin
+from audit.models.under_test import Loss, ModelUnderTest
+
+
+@dataclass(frozen=True)
+class GradientHealth:
+    """Per example, bool (N,): the gradient is zero in every pixel, or not finite in some, for either loss.
+
+    `missing` says why there is no gradient at all, and is empty where there is one.
+    """
+
+    ce_zero: Tensor
+    ce_nan: Tensor
+    margin_zero: Tensor
+    margin_nan: Tensor
+    missing: str = ""
+
+    def shares(self) -> dict[str, float]:
+        """Each as a share of the examples."""
+        named = {"ce_zero": self.ce_zero, "ce_nan": self.ce_nan}
+        named |= {"margin_zero": self.margin_zero, "margin_nan": self.margin_nan}
+        return {name: float(flags.double().mean()) if len(flags) else 0.0 for name, flags in named.items()}
+
+
+def gradient_health(model: ModelUnderTest, batch: Batch) -> GradientHealth:
+    """Look at the gradients of cross-entropy and of the margin on each image."""
+    none = torch.ones(len(batch), dtype=torch.bool, device=model.device)
+    if not differentiable(model, batch):
+        reason = "The model's output does not depend on its input through autograd: there is no gradient to follow."
+        return GradientHealth(none, ~none, none, ~none, reason)
+    ce_zero, ce_nan = _flags(model, batch, cross_entropy)
+    margin_zero, margin_nan = _flags(model, batch, margin)
+    return GradientHealth(ce_zero, ce_nan, margin_zero, margin_nan)
+
+
+def differentiable(model: ModelUnderTest, batch: Batch) -> bool:
+    """Whether autograd connects the logits to the images."""
+    with torch.enable_grad():
+        leaf = model.check_images(batch.images[:1]).detach().requires_grad_(True)
+        logits = model.module(leaf)
+        if not logits.requires_grad:
+            return False
+        return torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] is not None
+
+
+def _flags(model: ModelUnderTest, batch: Batch, loss: Loss) -> tuple[Tensor, Tensor]:
+    goal = batch.violations(len(model.classes)).to(model.device)
+    flat = model.loss_gradient(batch.images, goal, loss).gradient.flatten(1)
+    finite = flat.isfinite().all(1)
+    return finite & (flat == 0).all(1), ~finite

@@ -1,0 +1,266 @@
+"""A battery of attacks over a sweep of eps: the worst case an example, at a fraction of the naive cost.
+
+What is broken at a small eps is broken at a larger one of the same norm, and what one attack broke needs no
+other: so eps rises over the survivors, and cheap attacks come before strong ones. The verifier alone judges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from audit.adversarial.batteries import AttackSpec, Battery, battery_named
+from audit.adversarial.battery_checkpoint import BatteryCheckpoint
+from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
+from audit.adversarial.result import AttackResult, BatteryResult
+from audit.adversarial.sanity import SAMPLE, run_sanity_checks, weak_evidence_reasons
+from audit.adversarial.verify import verify
+from audit.adversarial.worst_case import WorstCase
+from audit.core.errors import DataError, Interrupted, NotApplicable, UsageError
+from audit.core.registry import Method, find
+from audit.core.seeding import Generators
+from audit.core.threat import Norm, ThreatModel
+from audit.core.types import Batch, PassCount
+from audit.models.autotune import tune_execution
+from audit.models.under_test import ModelUnderTest, PassCounter
+from audit.storage.checkpoint import CellCheckpoint
+
+Progress = Callable[[int, int], None]
+Stopping = Callable[[], bool]
+
+WINDOWS = 4
+PIXELS = 2**20
+"""An attack gets at least so many batches, or images of so many values, at a time: what it holds beside the images does
+not grow with their number."""
+
+
+def run_battery(
+    model: ModelUnderTest,
+    batch: Batch,
+    norm: Norm,
+    eps: Sequence[float],
+    *,
+    battery: str | Battery = "quick",
+    seed: int = 0,
+    headline: float | None = None,
+    surrogate: ModelUnderTest | None = None,
+    progress: Progress | None = None,
+    stopping: Stopping | None = None,
+    unfinished: CellCheckpoint | None = None,
+) -> BatteryResult:
+    """Run a battery on every example at every eps (ascending in the outcome); `headline` is the largest eps by default.
+
+    `surrogate` is where transferred attacks are made (see `audit.training.surrogate`); without one they do not run.
+    `progress(done, total)` counts attack runs; when `stopping()` turns true, Interrupted is raised between two. The
+    runs so far are kept in `unfinished`, and the same battery goes on from them to the same answer; on a model that is
+    not deterministic it begins anew, for the random numbers are one sequence.
+    Raises UsageError or DataError for an eps, a norm, a battery or images that cannot be used.
+    """
+    chosen = battery_named(battery) if isinstance(battery, str) else battery
+    threats = _threats(norm, eps)
+    at = _headline(threats, headline)
+    check_examples(model, batch)
+    tune_execution(model)
+    with model.count() as spent, _counted(surrogate) as aside, ExitStack() as averaged:
+        unsteady = logit_noise(model, batch.images[:SAMPLE], seed)
+        draws = eot_samples(unsteady)
+        averaged.enter_context(expectation_over_transformation(model, draws, seed))
+        examination = run_sanity_checks(model, batch, norm, seed, unsteady)
+        ledger = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
+        campaign = _BatteryRun(model, batch, chosen, ledger, at, seed, examination.blind, surrogate)
+        record = BatteryCheckpoint(ledger, campaign.spent, unfinished if draws == 1 else None)
+        campaign.run(record, progress, stopping)
+        rows = tuple(record.rows)
+        if draws == 1:
+            ledger.shrink(chosen.shrink)
+        else:  # On the boundary, where shrinking ends, a random model decides by a coin.
+            turned = flip_rate(model, batch, ledger.nearest, ledger.distance.isfinite())
+            examination = replace(examination, fragile=turned)
+    return BatteryResult(
+        norm=norm,
+        eps=tuple(threat.eps for threat in threats),
+        headline=at.eps,
+        battery=chosen.name,
+        protocol=chosen.protocol,
+        attacks=ledger.attacks,
+        survived=ledger.survived(),
+        first_broken_by=ledger.first_broken_by,
+        minimal_eps=ledger.distance,
+        clean=batch.images,
+        nearest=ledger.nearest,
+        rounding=ledger.rounding,
+        rows=rows,
+        inconclusive=weak_evidence_reasons(examination, rows, len(batch)),
+        notes=_notes(model, rows, draws),
+        health=examination.health,
+        draws=draws,
+        passes=spent.passes + aside.passes,
+    )
+
+
+@contextmanager
+def _counted(surrogate: ModelUnderTest | None) -> Iterator[PassCounter]:
+    """The passes of a surrogate, none where there is none."""
+    if surrogate is None:
+        yield PassCounter()
+        return
+    tune_execution(surrogate)
+    with surrogate.count() as spent:
+        yield spent
+
+
+def check_examples(model: ModelUnderTest, batch: Batch) -> None:
+    """Raises DataError for images outside [0, 1], labels out of range, or a goal that contains the label."""
+    classes = len(model.classes)
+    model.check_images(batch.images[:0])
+    if len(batch) == 0:
+        raise DataError("There is no image to attack: the batch is empty. Give at least one example.")
+    if not bool(((batch.images >= 0) & (batch.images <= 1)).all()):
+        raise DataError("Images outside [0, 1] were given to an attack: divide 8-bit images by 255 first.")
+    if bool(((batch.labels < 0) | (batch.labels >= classes)).any()):
+        raise DataError(f"Labels must be between 0 and {classes - 1}, as the model has {classes} classes.")
+    goal = batch.violations(classes)
+    if goal.shape != (len(batch), classes):
+        raise DataError(f"The target mask has shape {tuple(goal.shape)}; ({len(batch)}, {classes}) was expected.")
+    if bool(goal.gather(1, batch.labels[:, None]).any()):
+        raise DataError("A target equals the image's own label: name another class, or leave that image out.")
+
+
+def _threats(norm: Norm, eps: Sequence[float]) -> tuple[ThreatModel, ...]:
+    if len(eps) == 0:
+        raise UsageError("No eps was given: name at least one, such as 8/255.")
+    return tuple(ThreatModel(norm, size) for size in sorted({float(one) for one in eps}))
+
+
+def _headline(threats: tuple[ThreatModel, ...], eps: float | None) -> ThreatModel:
+    for threat in threats:
+        if eps is None or threat.eps == eps:
+            return threats[-1] if eps is None else threat
+    raise UsageError(f"The headline eps {eps:g} is not among {[t.eps for t in threats]}: add it to the list.")
+
+
+@dataclass(frozen=True)
+class _BatteryRun:
+    model: ModelUnderTest
+    batch: Batch
+    battery: Battery
+    ledger: WorstCase
+    headline: ThreatModel
+    seed: int
+    blind: str
+    surrogate: ModelUnderTest | None = None
+
+    def spent(self) -> PassCount:
+        """What the models have cost so far."""
+        return self.model.passes if self.surrogate is None else self.model.passes + self.surrogate.passes
+
+    def run(self, record: BatteryCheckpoint, progress: Progress | None, stopping: Stopping | None) -> None:
+        """One row of the record for each attack at each eps, in order, after those it holds."""
+        agenda = list(self.agenda())
+        for entry, threat, at in agenda[len(record.rows) :]:
+            if stopping is not None and stopping():
+                record.keep()
+                raise Interrupted("The attacks were stopped; the same command resumes with what is stored.")
+            record.add(self.row(entry, threat, at))
+            if progress is not None:
+                progress(len(record.rows), len(agenda))
+
+    def agenda(self) -> Iterator[tuple[AttackSpec, ThreatModel, ThreatModel]]:
+        """Each run: the entry, what binds the attack, and the eps whose survivors it sees."""
+        threats = self.ledger.threats
+        for at in threats:
+            for entry in self.battery.entries:
+                if find("attack", entry.attack).facts["minimal"] and not entry.sample:
+                    if at is threats[0]:
+                        yield entry, threats[-1], at
+                elif not entry.sample or at is self.headline:
+                    yield entry, at, at
+
+    def row(self, entry: AttackSpec, threat: ThreatModel, at: ThreatModel) -> AttackResult:
+        """Run one entry on the survivors and book what the verifier makes of it."""
+        method = find("attack", entry.attack)
+        survivors = self.ledger.alive(at)
+        row = AttackResult(
+            entry.title, method.name, _needs(entry, method), method.settings(entry.settings), at.eps, len(survivors), 0
+        )
+        reason = self.unfit(entry, method, threat)
+        index = self.sample(survivors, entry.sample) if entry.sample else self.ledger.closest(survivors, entry.closest)
+        if reason or len(index) == 0:
+            return replace(row, reason=reason)
+        try:
+            return self.attack(row, method, index, threat, self.surrogate if entry.transferred else None)
+        except NotApplicable as fault:
+            return replace(row, reason=str(fault))
+
+    def unfit(self, entry: AttackSpec, method: Method, threat: ThreatModel) -> str:
+        """Why an attack cannot run, empty where it can."""
+        if not entry.transferred:
+            return _unfit(method, threat, self.blind)
+        if self.surrogate is None:
+            return "There is no surrogate to transfer from: one is taught on at least 64 images of two classes or more."
+        return _unfit(method, threat, "")
+
+    def attack(
+        self, row: AttackResult, method: Method, index: Tensor, threat: ThreatModel, surrogate: ModelUnderTest | None
+    ) -> AttackResult:
+        """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
+        other = surrogate or self.model
+        with self.model.count() as spent, other.count() as aside:
+            told = [self.piece(row, method, piece, threat, other) for piece in torch.split(index, self.most())]
+        broke, faults = (sum(column) for column in zip(*told, strict=True))
+        passes = spent.passes + aside.passes if surrogate else spent.passes
+        return replace(row, tried=len(index), broke=broke, faults=faults, passes=passes)
+
+    def most(self) -> int:
+        """Examples that an attack gets at a time."""
+        return max(WINDOWS * self.model.layout.batch_size, PIXELS // math.prod(self.model.input_shape))
+
+    def piece(
+        self, row: AttackResult, method: Method, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest
+    ) -> tuple[int, int]:
+        """Proposals, verdicts, books: how many broke, and how many proposals left the ball."""
+        part = self.batch.select(index)
+        purpose = f"{row.name} {threat.norm} {threat.eps!r}"
+        draws = Generators.of(part.ids, seed=self.seed, purpose=purpose, device="cpu")
+        proposals = method.function(attacked, part, threat, draws, **row.settings)
+        verdicts = verify(self.model, part, proposals, threat)
+        return self.ledger.enter(row.name, index, verdicts), int(verdicts.faults.sum())
+
+    def sample(self, survivors: Tensor, size: int) -> Tensor:
+        """`size` of the survivors, drawn by their ids so that order does not matter."""
+        if size >= len(survivors):
+            return survivors
+        ids = [self.batch.ids[i] for i in survivors.tolist()]
+        draws = Generators.of(ids, seed=self.seed, purpose="control: sample", device="cpu")
+        chosen = draws.uniform(1).flatten().argsort(stable=True)[:size].sort().values
+        return survivors[chosen.to(survivors.device)]
+
+
+def _needs(entry: AttackSpec, method: Method) -> str:
+    return "surrogate" if entry.transferred else str(method.facts["needs"])
+
+
+def _unfit(method: Method, threat: ThreatModel, blind: str) -> str:
+    if method.facts["needs"] == "gradients" and blind:
+        return blind
+    known = method.facts["norms"]
+    if not known:
+        return f"This attack is of a threat of its own ({method.facts['threat']}): the study further-threats runs it."
+    return "" if threat.norm in known else f"This attack exists for {', '.join(known)}, not for {threat.norm}."
+
+
+def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> tuple[str, ...]:
+    notes = list(model.notes)
+    if draws > 1:
+        notes.append(
+            f"The model is not deterministic: attacks followed, and the verifier judged by, the mean of {draws} "
+            "forwards (expectation over randomness)."
+        )
+    if len(model.classes) < 3 and any(row.settings.get("loss") == "dlr" for row in rows):
+        notes.append("The DLR loss needs three classes; the margin was used in its place.")
+    return tuple(notes)

@@ -1,0 +1,73 @@
+"""One change for many images: ascent on what it does to all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audit.core.seeding import Generators
+from audit.core.types import Batch, ClassMask, Images, Logits
+from audit.models.under_test import Loss, ModelUnderTest
+
+CAP = 5.0
+"""The loss from which an image no longer pulls, else those broken long ago would draw all of the change (the clipped
+loss of Shafahi et al. 2020, arXiv:1811.11304, eq. 3)."""
+
+
+@dataclass(frozen=True)
+class AscentSettings:
+    """How long, on how much and up what: `steps` along the capped `loss`, each on `images_a_step` images, with a step
+    that shrinks to nothing along a half cosine, and a momentum of `decay`."""
+
+    steps: int
+    images_a_step: int
+    decay: float
+    loss: Loss
+
+
+def mean_gradient_ascent(
+    model: ModelUnderTest,
+    made_on: Batch,
+    draws: Generators,
+    begin: Tensor,
+    *,
+    ascent: AscentSettings,
+    apply: Callable[[Images, Tensor], Images],
+    move: Callable[[Tensor, Tensor, float], Tensor],
+) -> Tensor:
+    """The change after `ascent`, of the shape of `begin`.
+
+    `apply(images, change)` shows it on images; `move(change, direction, rate)` follows the mean gradient of the
+    capped loss, each step's of l1 norm 1 and summed with the momentum, at a rate that falls from 1 to 0. Images come
+    in an order drawn anew each time through, by their own generators: the batch's order does not matter.
+    """
+    change, momentum = begin, torch.zeros_like(begin)
+    if len(made_on) == 0:
+        return change
+
+    def capped(logits: Logits, goal: ClassMask) -> Tensor:
+        return ascent.loss(logits, goal).clamp(max=CAP)
+
+    images, goal = model.check_images(made_on.images), made_on.violations(len(model.classes)).to(model.device)
+    for step in range(ascent.steps):
+        part = _turn(draws, step, min(ascent.images_a_step, len(made_on))).to(model.device)
+        found = model.loss_gradient(apply(images[part], change), goal[part], capped)
+        mean = found.gradient.nan_to_num(0.0, 0.0, 0.0).mean(0, keepdim=True)
+        momentum = ascent.decay * momentum + mean / mean.abs().sum().clamp(min=1e-30)
+        change = move(change, momentum, _rate(step, ascent.steps))
+    return change
+
+
+def _turn(draws: Generators, step: int, size: int) -> Tensor:
+    """The images of one step: the next `size` of a random order that is drawn anew when used up, int64."""
+    turns = len(draws) // size
+    keys = draws.fork(step // turns).uniform(1).flatten()
+    place = step % turns
+    return keys.argsort(stable=True)[place * size : (place + 1) * size]
+
+
+def _rate(step: int, steps: int) -> float:
+    return float(0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * step / steps, device="cpu")))

@@ -1,0 +1,87 @@
+"""The verifier: success is judged here and nowhere else. An attack only proposes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from audit.adversarial.restarts import is_adversarial
+from audit.core.errors import AuditError
+from audit.core.types import Batch, Images
+from audit.models.losses import is_adversarial_logits, margin
+from audit.models.under_test import ModelUnderTest
+
+
+class Threat(Protocol):
+    """What a threat must know for its proposals to be judged: `ThreatModel` is one, and not the only one."""
+
+    def allows(self, images: Images, origin: Images) -> Tensor:
+        """Whether each image is within the threat, bool (N,)."""
+        ...
+
+    def project(self, images: Images, origin: Images) -> Images:
+        """The images brought within it."""
+        ...
+
+    def distance(self, images: Images, origin: Images) -> Tensor:
+        """How far each image went, in the threat's own measure, float64 (N,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What was judged, and the judgement, one row an example.
+
+    `images` are the proposals, projected back where they had left the ball or the box; `broken` whether the
+    model, asked again in fp32 eager mode, predicts a class of the goal; `distance` float64 in the threat's
+    measure; `faults` marks proposals that left the ball or the box, or were not finite: the attack's fault;
+    `survives_rounding` is True where the image still breaks the model as an 8-bit picture; `margin` the highest
+    logit in the goal less the highest outside.
+    """
+
+    images: Images
+    broken: Tensor
+    distance: Tensor
+    faults: Tensor
+    survives_rounding: Tensor
+    margin: Tensor
+
+    def select(self, index: Tensor) -> Verdicts:
+        """The verdicts at `index`, int64 or bool."""
+        return Verdicts(*(getattr(self, one.name)[index] for one in fields(self)))
+
+
+def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: Threat) -> Verdicts:
+    """Project, predict, measure again. Raises AuditError when there is not one proposal an example."""
+    if proposals.shape != batch.images.shape:
+        raise AuditError(
+            f"An attack returned images of shape {tuple(proposals.shape)}, where {tuple(batch.images.shape)} was "
+            "expected: one proposal an example, in the order given. Mend the attack."
+        )
+    origin = batch.images.to(torch.float32)
+    given = proposals.detach().to(origin.device, torch.float32)
+    faults = ~threat.allows(given, origin)
+    images = given if not bool(faults.any()) else _brought_back(given, origin, faults, threat)
+    goal = batch.violations(len(model.classes)).to(model.device)
+    logits = model.logits(images)
+    broken, gap = is_adversarial_logits(logits, goal).to(origin.device), margin(logits, goal).to(origin.device)
+    rounded = _breaks_rounded(model, batch, images, broken)
+    return Verdicts(images, broken, threat.distance(images, origin), faults, rounded, gap)
+
+
+def _brought_back(given: Images, origin: Images, faults: Tensor, threat: Threat) -> Images:
+    finite = torch.where(torch.isfinite(given), given, origin)
+    return torch.where(faults.view(-1, 1, 1, 1), threat.project(finite, origin), given)
+
+
+def _breaks_rounded(model: ModelUnderTest, batch: Batch, images: Images, broken: Tensor) -> Tensor:
+    """Only what is broken is asked again."""
+    index = broken.nonzero().flatten()
+    survives = broken.clone()
+    if len(index):
+        rounded = (images[index.to(images.device)] * 255).round() / 255
+        survives[index] = is_adversarial(model, batch.select(index), rounded)
+    return survives

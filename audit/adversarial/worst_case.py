@@ -1,0 +1,105 @@
+"""The books of a battery: the nearest verified adversarial example of each image, and which attack broke it first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from audit.adversarial.restarts import is_adversarial
+from audit.adversarial.verify import Verdicts, verify
+from audit.core.threat import TOLERANCE, ThreatModel
+from audit.core.types import Batch
+from audit.models.under_test import ModelUnderTest
+
+_ENTRIES = ("distance", "nearest", "rounding", "margin", "finder", "first_broken_by")
+
+
+class WorstCase:
+    """Opened with the clean predictions; only verdicts enter.
+
+    `distance` float64 (N,), inf where nothing was found; `nearest` the images at that distance; `rounding`
+    bool (N,), whether they still break as 8-bit pictures; `margin` the largest seen, a measure of how near an
+    image is to breaking; `first_broken_by` int64 (E, N).
+    """
+
+    def __init__(
+        self, model: ModelUnderTest, batch: Batch, threats: tuple[ThreatModel, ...], attacks: tuple[str, ...]
+    ) -> None:
+        self.model, self.batch, self.threats, self.attacks = model, batch, threats, attacks
+        place = batch.labels.device
+        self.clean_broken = is_adversarial(model, batch, batch.images)
+        self.distance = torch.full((len(batch),), float("inf"), dtype=torch.float64, device=place)
+        self.distance[self.clean_broken] = 0
+        self.nearest = batch.images.detach().clone()
+        self.rounding = self.clean_broken.clone()
+        self.margin = torch.full((len(batch),), -torch.inf, device=place)
+        self.finder = torch.where(self.clean_broken, 0, -1)
+        self.first_broken_by = self.finder.repeat(len(threats), 1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every entry so far, by name."""
+        return {name: getattr(self, name) for name in _ENTRIES}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+        for name in _ENTRIES:
+            setattr(self, name, state[name].to(self.distance.device))
+
+    def alive(self, threat: ThreatModel) -> Tensor:
+        """Positions of the images not yet broken within `threat`, int64."""
+        return (self.distance > radius(threat)).nonzero().flatten()
+
+    def closest(self, index: Tensor, share: float) -> Tensor:
+        """Of the images at `index`, the `share` that attacks have come nearest to breaking; at least one."""
+        count = max(1, round(share * len(index)))
+        if count >= len(index):
+            return index
+        return index[self.margin[index].argsort(descending=True, stable=True)[:count].sort().values]
+
+    def survived(self) -> Tensor:
+        """Unbroken at each eps, bool (E, N)."""
+        return torch.stack([self.distance > radius(threat) for threat in self.threats])
+
+    def enter(self, attack: str, index: Tensor, verdicts: Verdicts) -> int:
+        """Book the verdicts on the images at `index`; the number broken."""
+        place = self.distance.device
+        broken, distance = verdicts.broken.to(place), verdicts.distance.to(place)
+        better = broken & (distance < self.distance[index])
+        here = index[better]
+        number = self.attacks.index(attack)
+        for row, threat in enumerate(self.threats):
+            newly = here[(self.distance[here] > radius(threat)) & (distance[better] <= radius(threat))]
+            self.first_broken_by[row, newly] = number
+        self.margin[index] = torch.maximum(self.margin[index], verdicts.margin.to(place))
+        self.distance[here] = distance[better]
+        self.nearest[here] = verdicts.images[better.to(verdicts.images.device)].to(place)
+        self.rounding[here] = verdicts.survives_rounding[better].to(place)
+        self.finder[here] = number
+        return int(broken.sum())
+
+    def shrink(self, bisections: int) -> None:
+        """Move each adversarial example towards its clean image as long as it breaks; its finder keeps the credit."""
+        index = (self.distance.isfinite() & (self.distance > 0)).nonzero().flatten()
+        if bisections == 0 or len(index) == 0:
+            return
+        part = self.batch.select(index)
+        origin, far = part.images, self.nearest[index]
+        low, high = (
+            torch.zeros(len(part), 1, 1, 1, device=far.device),
+            torch.ones(len(part), 1, 1, 1, device=far.device),
+        )
+        for _ in range(bisections):
+            middle = (low + high) / 2
+            broken = is_adversarial(self.model, part, origin + middle * (far - origin)).view(-1, 1, 1, 1).to(far.device)
+            low, high = torch.where(broken, low, middle), torch.where(broken, middle, high)
+        verdicts = verify(self.model, part, origin + high * (far - origin), self.threats[-1])
+        for number in sorted(set(self.finder[index].tolist())):
+            own = self.finder[index] == number
+            self.enter(self.attacks[number], index[own], verdicts.select(own))
+
+
+def radius(threat: ThreatModel) -> float:
+    """The largest distance that counts as within `threat`: eps and the slack of float32 rounding."""
+    return threat.eps * (1 + TOLERANCE) + TOLERANCE

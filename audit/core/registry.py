@@ -1,0 +1,212 @@
+"""Where methods announce themselves: one decorated function is one method, and nothing else needs to know.
+
+A method's keyword-only parameters are its settings: validated from the configuration, hashed into the cell.
+Packages outside join through the entry-point group `audit.methods`, naming a module to import.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from audit.core.errors import UsageError, unknown_name
+
+Kind = Literal["attack", "attribution", "corruption", "metric", "recipe", "study", "check"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+PACKAGES: Mapping[Kind, str] = {
+    "attack": "audit.attacks",
+    "attribution": "audit.attributions",
+    "corruption": "audit.corruptions",
+    "metric": "audit.metrics",
+    "recipe": "audit.training.recipes",
+    "study": "audit.topics",
+    "check": "audit.topics",
+}
+"""The package whose modules are imported to find the methods of a kind."""
+
+_METHODS: dict[tuple[Kind, str], Method] = {}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered function with what is known of it.
+
+    `name` is the function's with dashes; `version` is raised when its answers change; `wraps` names the
+    distribution that does the work, whose version joins the cell; `facts` are the kind's own
+    (an attack's `norms` and `needs`, a check's titles).
+    """
+
+    kind: Kind
+    name: str
+    function: Callable[..., Any]
+    summary: str
+    reference: str = ""
+    version: str = "1"
+    wraps: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def full_version(self) -> str:
+        """The method's version, with that of the library it wraps: both change answers."""
+        if not self.wraps:
+            return self.version
+        try:
+            return f"{self.version}+{self.wraps}-{version(self.wraps)}"
+        except PackageNotFoundError:
+            return f"{self.version}+{self.wraps}-missing"
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Each setting with its default."""
+        return {p.name: p.default for p in _settings_of(self.function)}
+
+    def settings(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """`given` over the defaults, type-checked. Raises UsageError that names the setting and lists them."""
+        given = dict(given or {})
+        for name in given:
+            if name not in self.defaults:
+                raise unknown_name(f"setting of {self.kind} {self.name}", name, self.defaults)
+        try:
+            checked = _schema(self.kind, self.name).model_validate(given)
+        except ValidationError as fault:
+            first = fault.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"Setting {where!r} of {self.kind} {self.name!r}: {first['msg']}.") from None
+        return {name: getattr(checked, name) for name in type(checked).model_fields}
+
+
+def attack(
+    *,
+    reference: str,
+    needs: Literal["gradients", "scores", "decisions", "nothing"],
+    norms: tuple[str, ...] = ("linf", "l2"),
+    minimal: bool = False,
+    version: str = "1",
+    wraps: str = "",
+    **facts: Any,
+) -> Callable[[F], F]:
+    """Register `(model, batch, threat, generators, *, settings) -> Images`.
+
+    `needs` is what it asks of the model; `norms` those it can be bound by; `minimal` marks attacks that seek
+    the smallest perturbation, run once for all eps.
+    """
+    return _register("attack", reference, version, wraps, {"needs": needs, "norms": norms, "minimal": minimal, **facts})
+
+
+def attribution(
+    *,
+    reference: str,
+    needs: Literal["gradients", "spatial layer", "scores"],
+    signed: bool,
+    segment_based: bool = False,
+    version: str = "1",
+    wraps: str = "",
+    **facts: Any,
+) -> Callable[[F], F]:
+    """Register `(model, images, explained, *, settings) -> Attributions` (see `audit.explanation.spec`)."""
+    facts = {"needs": needs, "signed": signed, "segment_based": segment_based, **facts}
+    return _register("attribution", reference, version, wraps, facts)
+
+
+def corruption(*, reference: str, group: str, version: str = "1", **facts: Any) -> Callable[[F], F]:
+    """Register `(images, severity, generators) -> Images`, severity 1 to 5."""
+    return _register("corruption", reference, version, "", {"group": group, **facts})
+
+
+def metric(*, reference: str, unit: str, better: str, version: str = "1", wraps: str = "") -> Callable[[F], F]:
+    """Register a quality measure; its family's module says of what."""
+    return _register("metric", reference, version, wraps, {"unit": unit, "better": better})
+
+
+def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: Any) -> Callable[[F], F]:
+    """Register `(net, lesson, *, settings) -> Iterator[Objective]` (see `audit.training.step`)."""
+    return _register("recipe", reference, version, "", {"adversarial": adversarial, **facts})
+
+
+def study(*, version: str = "1") -> Callable[[F], F]:
+    """Register `(context, cell) -> Evidence`."""
+    return _register("study", "", version, "", {})
+
+
+def check(
+    *, title_pass: str, title_fail: str, section: str, reference: str = "", version: str = "1", **facts: Any
+) -> Callable[[F], F]:
+    """Register `(dossier, role, criteria) -> Conclusion`, several, or None when the run holds nothing it speaks of.
+
+    The titles, and `facts` explanation, criterion, advice and command, are templates its values fill; a name
+    with a verdict behind it (`advice_inconclusive`) is used for that verdict (see `audit.results.run_checks`).
+    """
+    facts = {"title_pass": title_pass, "title_fail": title_fail, "section": section, **facts}
+    return _register("check", reference, version, "", facts)
+
+
+def find(kind: Kind, name: str) -> Method:
+    """The method called `name`. Raises UsageError that lists what exists."""
+    _load(kind)
+    try:
+        return _METHODS[kind, name]
+    except KeyError:
+        raise unknown_name(kind, name, (n for k, n in _METHODS if k == kind)) from None
+
+
+def methods(kind: Kind) -> tuple[Method, ...]:
+    """Every method of a kind, by name."""
+    _load(kind)
+    return tuple(_METHODS[key] for key in sorted(_METHODS) if key[0] == kind)
+
+
+def _register(kind: Kind, reference: str, version: str, wraps: str, facts: Mapping[str, Any]) -> Callable[[F], F]:
+    def enrol(function: F) -> F:
+        name = function.__name__.replace("_", "-")
+        summary = _first_sentence(inspect.getdoc(function) or "")
+        present = _METHODS.get((kind, name))
+        if present is not None and present.function.__module__ != function.__module__:
+            raise UsageError(
+                f"Two {kind}s are called {name!r}: in {present.function.__module__} and "
+                f"{function.__module__}. Rename one."
+            )
+        _METHODS[kind, name] = Method(kind, name, function, summary, reference, version, wraps, facts)
+        return function
+
+    return enrol
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.split("\n\n", 1)[0].split())
+    return re.split(r"(?<=\.) (?=[A-Z`])", paragraph, maxsplit=1)[0]
+
+
+@cache
+def _load(kind: Kind) -> None:
+    package = importlib.import_module(PACKAGES[kind])
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        inner = importlib.import_module(module.name)
+        if module.ispkg and kind in ("study", "check"):
+            for part in pkgutil.iter_modules(inner.__path__, f"{inner.__name__}."):
+                if part.name.endswith(kind):
+                    importlib.import_module(part.name)
+    for outside in entry_points(group="audit.methods"):
+        outside.load()
+
+
+def _settings_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    return [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+@cache
+def _schema(kind: Kind, name: str) -> type[BaseModel]:
+    function = _METHODS[kind, name].function
+    fields: dict[str, Any] = {p.name: (p.annotation, p.default) for p in _settings_of(function)}
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model(f"{kind}_{name}_settings", __config__=config, **fields)

@@ -1,0 +1,16 @@
+"""Where the files that ship with the package are: `templates/` and `samples/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audit.core.errors import SetupError
+
+
+def resource_dir(name: str) -> Path:
+    """The shipped folder `name`: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    for place in (package / name, package.parent / name):
+        if place.is_dir():
+            return place
+    raise SetupError(f"The package's {name!r} folder is missing; reinstall audit.")

@@ -1,0 +1,142 @@
+"""Random draws that depend on the seed and the example alone: never on batch size, order or device.
+
+A counter-based generator: every number is a hash of (example key, stream, position), so nothing is
+stateful and a draw on a GPU has the bits it has on a CPU. The mixing function is SplitMix64's finaliser
+(Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", OOPSLA).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed from any printable parts, the same on every machine."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def content_ids(images: Tensor) -> tuple[str, ...]:
+    """A name for each image from its bytes, so that draws follow the image wherever it stands."""
+    array = images.detach().to("cpu", torch.float32).contiguous().numpy()
+    return tuple(hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in array)
+
+
+@dataclass(frozen=True)
+class Generators:
+    """One random generator an example; `keys` int64 (N,). Drawing twice gives the same numbers: `fork` first."""
+
+    keys: Tensor
+
+    @classmethod
+    def of(cls, ids: Iterable[str], *, seed: int, purpose: str, device: torch.device | str) -> Generators:
+        """Generators for the examples named `ids`; `purpose` keeps methods apart."""
+        keys = [derive_seed(seed, purpose, name) for name in ids]
+        return cls(torch.tensor(keys, dtype=torch.int64, device=device))
+
+    def __len__(self) -> int:
+        return self.keys.shape[0]
+
+    def select(self, index: Tensor) -> Generators:
+        """The generators at `index` (int64 or bool)."""
+        return Generators(self.keys[index])
+
+    def fork(self, stream: int | Tensor) -> Generators:
+        """Independent generators for a step, a restart or a part; `stream` an int, or int64 (N,) one each."""
+        if isinstance(stream, int):
+            return Generators(_mix(self.keys + _signed((stream + 1) * _MIX_2)))
+        return Generators(_mix(self.keys + (stream + 1) * _signed(_MIX_2)))
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Float32 in [0, 1), shape (N, *shape), 24 random bits each."""
+        return self._bits(shape, 24).to(torch.float32).div_(1 << 24)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal float32, shape (N, *shape), by Box and Muller."""
+        first = (self.fork(0)._bits(shape, 24).to(torch.float32) + 1) / (1 << 24)
+        angle = self.fork(1).uniform(*shape) * (2 * math.pi)
+        return (-2 * first.log()).sqrt() * angle.cos()
+
+    def integers(self, high: int | Tensor, *shape: int) -> Tensor:
+        """int64 in [0, high), shape (N, *shape); `high` an int or a tensor that broadcasts."""
+        return (self._bits(shape, 53) % high).to(torch.int64)
+
+    def chances(self, probability: float, *shape: int) -> Tensor:
+        """bool, shape (N, *shape), each True with `probability`, exact to 24 binary digits: 64 draws a hash and digit.
+
+        From the last digit to the first, a random bit or-ed where the digit is 1 and and-ed where it is 0 halves the
+        probability so far and adds half of the digit.
+        """
+        count = round(probability * (1 << 24))
+        if not 0 < count < 1 << 24:
+            return torch.full((len(self), *shape), count > 0, device=self.keys.device)
+        size = math.prod(shape)
+        words = torch.zeros(len(self), -(-size // 64), dtype=torch.int64, device=self.keys.device)
+        for digit in range((count & -count).bit_length() - 1, 24):
+            random = self.fork(digit)._words(words.shape[1])
+            words = words | random if count >> digit & 1 else words & random
+        bits = words[..., None] >> torch.arange(64, device=words.device)
+        return bits.bitwise_and_(1).bool().flatten(1)[:, :size].view(len(self), *shape)
+
+    def signs(self, *shape: int) -> Tensor:
+        """-1.0 or 1.0, float32, shape (N, *shape)."""
+        return self._bits(shape, 1).to(torch.float32) * 2 - 1
+
+    def permutations(self, size: int) -> Tensor:
+        """A random order of range(size) for each example, int64 (N, size)."""
+        return self._bits((size,), 53).argsort(dim=1)
+
+    def _bits(self, shape: tuple[int, ...], count: int) -> Tensor:
+        return _shift(self._words(math.prod(shape)), 64 - count).view(len(self), *shape)
+
+    def _words(self, size: int) -> Tensor:
+        """All 64 bits of `size` hashes for each example, int64 (N, size)."""
+        position = torch.arange(1, size + 1, dtype=torch.int64, device=self.keys.device)
+        return _mix(self.keys[:, None] + position * _signed(_GOLDEN))
+
+
+@contextmanager
+def fork_global_rng(device: torch.device, *parts: object) -> Iterator[None]:
+    """torch's own generators seeded from `parts` within the block, and as they were after it.
+
+    For code of others that draws from them: a user's random model answers the same at every run.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed = derive_seed(*parts)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+def torch_generator(*parts: object) -> torch.Generator:
+    """A CPU torch generator seeded from `parts`, for draws that belong to a run and not to an example."""
+    return torch.Generator(device="cpu").manual_seed(derive_seed(*parts))
+
+
+def _mix(bits: Tensor) -> Tensor:
+    """In place after the first step: in a training step of a small net the draws' memory is what they cost."""
+    bits = _shift(bits, 30).bitwise_xor_(bits).mul_(_signed(_MIX_1))
+    bits.bitwise_xor_(_shift(bits, 27)).mul_(_signed(_MIX_2))
+    return bits.bitwise_xor_(_shift(bits, 31))
+
+
+def _shift(bits: Tensor, by: int) -> Tensor:
+    """Logical right shift: torch's own copies the sign bit of an int64."""
+    return (bits >> by).bitwise_and_((1 << (64 - by)) - 1)
+
+
+def _signed(value: int) -> int:
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >= 1 << 63 else value

@@ -1,0 +1,133 @@
+"""Intervals and paired tests over per-example values. A number appears with its n and its interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from audit.core.errors import UsageError
+
+LEVEL = 0.95
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate between its bounds, from `n` examples, with the name of the method that gave them."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    method: str
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two yes-or-no outcomes on the same examples: `only_first` and `only_second` count the disagreements."""
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+def wilson(k: int, n: int, *, level: float = LEVEL) -> Interval:
+    """The score interval of a share of `k` in `n` (Wilson 1927). Raises UsageError when n is 0 or k not in 0..n."""
+    _check_counts(k, n)
+    z = float(stats.norm.ppf((1 + level) / 2))
+    share = k / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low = 0.0 if k == 0 else max(0.0, middle - half)
+    high = 1.0 if k == n else min(1.0, middle + half)
+    return Interval(share, low, high, n, f"Wilson {level:.0%}")
+
+
+def clopper_pearson(k: int, n: int, *, level: float = LEVEL) -> Interval:
+    """The exact interval of a share of `k` in `n` (Clopper and Pearson 1934): never too narrow, for certificates."""
+    _check_counts(k, n)
+    tail = (1 - level) / 2
+    low = 0.0 if k == 0 else float(stats.beta.ppf(tail, k, n - k + 1))
+    high = 1.0 if k == n else float(stats.beta.ppf(1 - tail, k + 1, n - k))
+    return Interval(k / n, low, high, n, f"Clopper-Pearson {level:.0%}")
+
+
+def share_of(outcomes: ArrayLike) -> Interval:
+    """Wilson's interval for the share of true values in `outcomes` (N,)."""
+    values = np.asarray(outcomes)
+    return wilson(int(np.count_nonzero(values)), values.size)
+
+
+def bootstrap_mean(values: ArrayLike, seed: int = 0, *, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:
+    """The mean of `values` (N,) with its BCa bootstrap interval (Efron 1987); a point when all values agree.
+
+    `seed` makes the resampling repeatable. Raises UsageError on no values or on NaN.
+    """
+    sample = _finite(values)
+    mean = float(sample.mean())
+    name = f"bootstrap {level:.0%}"
+    if sample.size == 1 or np.ptp(sample) <= 1e-12 * max(1.0, abs(mean)):
+        return Interval(mean, mean, mean, sample.size, name)
+    with np.errstate(all="ignore"):
+        found = stats.bootstrap(
+            (sample,),
+            np.mean,
+            n_resamples=resamples,
+            batch=max(1, 4_000_000 // sample.size),
+            confidence_level=level,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    return Interval(mean, float(found.low), float(found.high), sample.size, name)
+
+
+def mcnemar(first: ArrayLike, second: ArrayLike) -> PairedTest:
+    """The exact two-sided test that two outcomes on the same examples are equally frequent (McNemar 1947).
+
+    `first` and `second` are yes-or-no values (N,), paired by position. Raises UsageError on unequal lengths.
+    """
+    one, two = _paired(first, second)
+    only_first = int(np.count_nonzero(one & ~two))
+    only_second = int(np.count_nonzero(two & ~one))
+    differing = only_first + only_second
+    p_value = float(stats.binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
+    return PairedTest(only_first, only_second, p_value)
+
+
+def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Interval:
+    """The change in a share from `first` to `second`, yes-or-no values (N,) on the same examples.
+
+    Bounds by Agresti and Min 2005 ("Simple improved confidence intervals for comparing matched
+    proportions"): Wald's, after half a count is added to each of the four cells.
+    """
+    one, two = _paired(first, second)
+    n = one.size
+    gained, lost = int(np.count_nonzero(two & ~one)), int(np.count_nonzero(one & ~two))
+    b, c, m = gained + 0.5, lost + 0.5, n + 2
+    middle = (b - c) / m
+    half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((b + c) - (b - c) ** 2 / m) / m
+    low, high = max(-1.0, middle - half), min(1.0, middle + half)
+    return Interval((gained - lost) / n, low, high, n, f"Agresti-Min paired {level:.0%}")
+
+
+def _check_counts(k: int, n: int) -> None:
+    if not (n > 0 and 0 <= k <= n):
+        raise UsageError(f"A share of {k} in {n} has no interval: give 0 <= k <= n and at least one example.")
+
+
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
+    sample = np.asarray(values, dtype=np.float64).ravel()
+    if not sample.size or not np.isfinite(sample).all():
+        raise UsageError(f"An interval needs finite values and at least one; {sample.size} were given.")
+    return sample
+
+
+def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    one, two = np.asarray(first).astype(bool).ravel(), np.asarray(second).astype(bool).ravel()
+    if one.size != two.size or not one.size:
+        raise UsageError(f"A paired test needs the same examples twice; {one.size} and {two.size} were given.")
+    return one, two

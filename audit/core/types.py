@@ -1,0 +1,99 @@
+"""The tensors and small values that travel between rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+Images: TypeAlias = Float[Tensor, "n channels height width"]
+"""float32 in [0, 1], NCHW."""
+Labels: TypeAlias = Int64[Tensor, " n"]
+Logits: TypeAlias = Float[Tensor, "n classes"]
+ClassMask: TypeAlias = Bool[Tensor, "n classes"]
+"""True where predicting that class counts as broken."""
+Attributions: TypeAlias = Float[Tensor, "n channels_or_one height width"]
+Segments: TypeAlias = Int64[Tensor, "n height width"]
+Masks: TypeAlias = Bool[Tensor, "n height width"]
+"""True where the object is known to lie."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples that travel together.
+
+    `images` float32 (N, C, H, W) in [0, 1]; `labels` int64 (N,); `ids` one stable name an example, the
+    root of its random draws; `broken_if` bool (N, classes), the predictions that count as broken (None:
+    any class but the label); `masks` bool (N, H, W), where the object is known to lie (None: nobody said;
+    an image of no mask has it nowhere).
+    """
+
+    images: Images
+    labels: Labels
+    ids: tuple[str, ...]
+    broken_if: ClassMask | None = None
+    masks: Masks | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, index: Tensor) -> Batch:
+        """The examples at `index`, an int64 or bool tensor of shape (M,) or (N,)."""
+        if index.dtype == torch.bool:
+            index = index.nonzero().flatten()
+        return replace(
+            self,
+            images=self.images[index],
+            labels=self.labels[index],
+            ids=tuple(self.ids[i] for i in index.tolist()),
+            broken_if=None if self.broken_if is None else self.broken_if[index],
+            masks=None if self.masks is None else self.masks[index],
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            broken_if=None if self.broken_if is None else self.broken_if.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
+        )
+
+    def violations(self, classes: int) -> ClassMask:
+        """The predictions that count as broken, bool (N, classes), written out."""
+        if self.broken_if is not None:
+            return self.broken_if
+        every = torch.ones(len(self), classes, dtype=torch.bool, device=self.labels.device)
+        return every.scatter_(1, self.labels[:, None], False)
+
+
+@dataclass(frozen=True)
+class PassCount:
+    """A cost: examples forwarded and examples back-propagated."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+    def __add__(self, other: PassCount) -> PassCount:
+        return PassCount(self.forwards + other.forwards, self.backwards + other.backwards)
+
+    def __sub__(self, other: PassCount) -> PassCount:
+        return PassCount(self.forwards - other.forwards, self.backwards - other.backwards)
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """Batches one after another as one."""
+    first = batches[0]
+    masks = [b.masks for b in batches if b.masks is not None]
+    return Batch(
+        images=torch.cat([b.images for b in batches]),
+        labels=torch.cat([b.labels for b in batches]),
+        ids=tuple(name for b in batches for name in b.ids),
+        broken_if=None if first.broken_if is None else torch.cat([b.violations(0) for b in batches]),
+        masks=torch.cat(masks) if len(masks) == len(batches) else None,
+    )

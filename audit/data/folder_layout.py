@@ -1,0 +1,149 @@
+"""Which files are which class of which part, told from their names alone: folders and archives are read alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from audit.core.errors import DataError
+from audit.data.image_decoding import ENDINGS
+from audit.data.image_files import ImageFile, printable
+
+TRAIN = ("train", "training")
+TEST = ("test", "testing")
+VALIDATION = ("validation", "valid", "val", "eval")
+_IGNORED = ("__MACOSX", "__pycache__")
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """Class names in label order, the files of each part, and what a reader should know. `base` is the folder that
+    the names begin below, "" or ending in a slash."""
+
+    base: str
+    classes: tuple[str, ...]
+    parts: dict[str, list[ImageFile]]
+    notes: tuple[str, ...]
+
+
+def infer_layout(entries: Sequence[str], where: str) -> FolderLayout:
+    """Class per folder, sorted by name as torchvision and Keras sort them; pictures at any depth below.
+
+    `entries` are relative paths with forward slashes, a folder's ending in one. With train and test folders
+    (validation, where there is no test) each gives its part; without them everything is the test part. Raises
+    DataError for an empty class, for a test class that was not trained on, and for fewer than two classes.
+    """
+    seen = sorted(entry for entry in entries if _counts(entry))
+    base = _below_wrappers(seen)
+    inside = [entry[len(base) :] for entry in seen if entry.startswith(base) and entry != base]
+    folders = _parts(inside)
+    if "test" not in folders:
+        raise DataError(f"{where!r} has a training folder alone; a test or validation folder beside it was expected.")
+    classes = _classes(inside, folders, where)
+    missing = [name for name in classes if name not in _folders(inside, folders["test"])]
+    parts = {part: _files(inside, folder, classes) for part, folder in folders.items()}
+    notes = (
+        *([f"The classes were found in {printable(base.rstrip('/'))}."] if base else []),
+        *([f"No test images of {len(missing)} classes: {_list(missing)}."] if missing else []),
+        *_unused(inside, folders),
+        *_left_aside(inside),
+    )
+    return FolderLayout(base, classes, parts, notes)
+
+
+def part_of(name: str) -> str | None:
+    """ "train" or "test" for a folder or a split of that meaning (a validation part tests); None for another."""
+    word = name.strip().lower()
+    return "train" if word in TRAIN else "test" if word in (*TEST, *VALIDATION) else None
+
+
+def _below_wrappers(entries: Sequence[str]) -> str:
+    """Archives often unpack to one folder that holds the rest."""
+    base = ""
+    while True:
+        names = _folders(entries, base)
+        pictures = any(_is_picture(e) and "/" not in e[len(base) :] for e in entries if e.startswith(base))
+        if pictures or len(names) != 1 or part_of(names[0]) or not _folders(entries, f"{base}{names[0]}/"):
+            return base
+        base = f"{base}{names[0]}/"
+
+
+def _parts(entries: Sequence[str]) -> dict[str, str]:
+    by_name = {name.lower(): f"{name}/" for name in _folders(entries, "")}
+    train = next((by_name[name] for name in TRAIN if name in by_name), None)
+    test = next((by_name[name] for name in (*TEST, *VALIDATION) if name in by_name), None)
+    if train is None and test is None:
+        return {"test": ""}
+    return {part: folder for part, folder in (("test", test), ("train", train)) if folder}
+
+
+def _classes(entries: Sequence[str], folders: dict[str, str], where: str) -> tuple[str, ...]:
+    names = {part: _folders(entries, folder) for part, folder in folders.items()}
+    reference = names.get("train", names["test"])
+    if len(reference) < 2:
+        raise DataError(
+            f"{folders.get('train', folders['test']).rstrip('/') or where!r} holds {len(reference)} class folders; at "
+            "least two, each with images of one class, were expected."
+        )
+    unknown = sorted(set(names["test"]) - set(reference))
+    if unknown:
+        raise DataError(
+            f"The test part has a class {printable(unknown[0])!r} that the training part lacks ({len(unknown)} such); "
+            "the same class folders were expected in both."
+        )
+    return tuple(printable(name) for name in reference)
+
+
+def _files(entries: Sequence[str], folder: str, classes: Sequence[str]) -> list[ImageFile]:
+    """The pictures below `folder`. Raises DataError for a class folder that has none."""
+    names = _folders(entries, folder)
+    labels = {name: classes.index(printable(name)) for name in names}
+    files = [
+        ImageFile(entry, labels[entry[len(folder) :].split("/", 1)[0]])
+        for entry in entries
+        if entry.startswith(folder) and _is_picture(entry) and "/" in entry[len(folder) :]
+    ]
+    empty = sorted(set(labels.values()) - {file.label for file in files})
+    if empty:
+        raise DataError(
+            f"The class folder {printable(folder + classes[empty[0]])!r} holds no images; put "
+            f"{', '.join(sorted(ENDINGS)[:6])} ... files there or remove it."
+        )
+    return files
+
+
+def _unused(entries: Sequence[str], folders: dict[str, str]) -> Iterator[str]:
+    if folders["test"] == "":
+        yield "The folder has no train and test parts: every image is used to test."
+    for name in _folders(entries, "") if folders["test"] else ():
+        if f"{name}/" not in folders.values():
+            yield f"The folder {printable(name)!r} is not used: the test part is {folders['test'].rstrip('/')!r}."
+
+
+def _left_aside(entries: Sequence[str]) -> Iterator[str]:
+    endings = Counter(
+        PurePosixPath(e).suffix.lower() or "no ending" for e in entries if not e.endswith("/") and not _is_picture(e)
+    )
+    if endings:
+        listed = ", ".join(f"{n} {printable(ending)}" for ending, n in endings.most_common(4))
+        yield f"{sum(endings.values())} files that are no images by their ending were left aside: {listed}."
+
+
+def _folders(entries: Sequence[str], base: str) -> list[str]:
+    """The folders directly below `base`, sorted."""
+    found = {e[len(base) :].split("/", 1)[0] for e in entries if e.startswith(base) and "/" in e[len(base) :]}
+    return sorted(found)
+
+
+def _is_picture(entry: str) -> bool:
+    return entry[entry.rfind(".") :].lower() in ENDINGS if "." in entry else False
+
+
+def _counts(entry: str) -> bool:
+    return not any(step.startswith(".") or step in _IGNORED for step in entry.rstrip("/").split("/"))
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:5])

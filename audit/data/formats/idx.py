@@ -1,0 +1,118 @@
+"""IDX files, gzipped or plain: MNIST and Fashion-MNIST as Debian ships them and as torchvision downloads them.
+
+Format: Yann LeCun's, http://yann.lecun.com/exdb/mnist: two zero bytes, a type code (8 is unsigned byte), the
+number of dimensions, each as a big-endian uint32, then the bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.core.errors import DataError
+from audit.core.resources import resource_dir as shipped
+from audit.data.arrays import array_split
+from audit.data.dataset import Dataset, Split
+from audit.data.options import LoadOptions
+
+DIGITS = tuple("0123456789")
+GARMENTS = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+_UNSIGNED_BYTE = 8
+_LARGEST = 1 << 31
+
+
+def load_sample(place: str, wish: LoadOptions) -> Dataset:
+    """The Fashion-MNIST subset that ships with the package: 6,000 training and 1,000 test images, 28x28 grey."""
+    return _load(shipped("samples") / "fashion-mnist", ("",), GARMENTS, "Fashion-MNIST sample")
+
+
+def load_fashion_mnist(place: str, wish: LoadOptions) -> Dataset:
+    """The full Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747) from a folder."""
+    return _load(Path(place), ("", "FashionMNIST/raw", "raw"), GARMENTS, "Fashion-MNIST")
+
+
+def load_mnist(place: str, wish: LoadOptions) -> Dataset:
+    """MNIST (LeCun, Cortes, Burges 1998) from a folder."""
+    return _load(Path(place), ("", "MNIST/raw", "raw"), DIGITS, "MNIST")
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The array of one IDX file, gzipped or not. Raises DataError when it is no whole IDX file of bytes."""
+    body = _content(path)
+    if len(body) < 4 or body[:2] != b"\0\0" or body[2] != _UNSIGNED_BYTE or not 1 <= body[3] <= 4:
+        raise DataError(
+            f"{path.name} is not an IDX file of unsigned bytes (it begins with {body[:4].hex() or 'nothing'}); "
+            "download the data set again."
+        )
+    header = 4 + 4 * body[3]
+    sizes = struct.unpack(f">{body[3]}I", body[4:header]) if len(body) >= header else ()
+    if len(sizes) != body[3] or len(body) - header != math.prod(sizes):
+        raise DataError(
+            f"{path.name} is damaged: its header announces {sizes} values, and {max(0, len(body) - header)} bytes "
+            "follow. Download the data set again."
+        )
+    return np.frombuffer(body, dtype=np.uint8, offset=header).reshape(sizes)
+
+
+def _load(root: Path, layouts: tuple[str, ...], classes: tuple[str, ...], name: str) -> Dataset:
+    base = _base(root, layouts, name)
+    test = _split(base, "t10k", "test", classes)
+    train = _split(base, "train", "train", classes) if _find(base, "train-images-idx3-ubyte") else None
+    shape = test.fetch(np.zeros(1, np.int64)).shape[1:]
+    notes = () if train else (f"{name}: no training images in the folder; only the test split is used.",)
+    return Dataset(name, classes, (int(shape[0]), int(shape[1]), int(shape[2])), test, train, notes)
+
+
+def _base(root: Path, layouts: tuple[str, ...], name: str) -> Path:
+    if not root.is_dir():
+        raise DataError(f"No folder {str(root)!r} for {name}; give the one that holds t10k-images-idx3-ubyte.gz.")
+    for layout in layouts:
+        if _find(root / layout, "t10k-images-idx3-ubyte"):
+            return root / layout
+    raise DataError(
+        f"{str(root)!r} holds no {name}: t10k-images-idx3-ubyte(.gz) was expected there or in "
+        f"{layouts[-2] if len(layouts) > 1 else 'it'}. Install Debian's dataset-fashion-mnist or download "
+        "with torchvision."
+    )
+
+
+def _split(base: Path, prefix: str, part: str, classes: tuple[str, ...]) -> Split:
+    images = read_idx(_need(base, f"{prefix}-images-idx3-ubyte"))
+    labels = read_idx(_need(base, f"{prefix}-labels-idx1-ubyte"))
+    return array_split(images, labels, part=part, classes=len(classes), where=f"{prefix}-images-idx3-ubyte")
+
+
+def _need(base: Path, stem: str) -> Path:
+    found = _find(base, stem)
+    if found is None:
+        raise DataError(f"{stem}(.gz) is missing in {str(base)!r}; images and labels come in pairs. Copy both files.")
+    return found
+
+
+def _find(base: Path, stem: str) -> Path | None:
+    # Older mirrors write a dot where the format's own name has a dash.
+    names = [stem, stem.replace("-idx", ".idx")]
+    candidates = [base / (name + ending) for name in names for ending in ("", ".gz")]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as raw:
+            if raw.read(2) != b"\x1f\x8b":
+                return path.read_bytes()
+        with gzip.open(path) as packed:
+            body = packed.read(_LARGEST)
+    except (OSError, EOFError, zlib.error) as fault:
+        raise DataError(f"{path.name} cannot be read ({fault}); copy or download it again.") from fault
+    if len(body) == _LARGEST:
+        raise DataError(f"{path.name} unpacks to over 2 GB, more than any data set of this format; it is not read.")
+    return body

@@ -1,0 +1,127 @@
+"""Compute cells here, one after another: models and images are made once and shared between cells."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from audit.core.errors import AuditError, Interrupted, NotApplicable, SetupError, UntrustedError
+from audit.core.evidence import Evidence
+from audit.core.registry import find
+from audit.core.seeding import fork_global_rng
+from audit.core.types import Batch
+from audit.data.dataset import Dataset
+from audit.data.sampling import balanced_order
+from audit.execution.context import Context, ModuleFactory
+from audit.execution.stored_model import trained_model
+from audit.models.autotune import tune_execution
+from audit.models.under_test import ModelUnderTest
+from audit.planning.plan import CALIBRATION_SPLIT, MODEL_STUDIES, Slice, Task
+from audit.storage.store import Store
+
+log = logging.getLogger("audit")
+
+
+@dataclass
+class LocalExecutor:
+    """The plain engine. `fresh` makes an untrained module of the run's architecture, `loaded` the model that came
+    as a file; `starting` and `progress` report."""
+
+    dataset: Dataset
+    store: Store
+    seed: int
+    device: torch.device
+    fresh: ModuleFactory
+    loaded: Callable[[], ModelUnderTest] | None = None
+    starting: Callable[[Task], None] = lambda task: None
+    progress: Callable[[int, int], None] = lambda done, total: None
+    stopping: Callable[[], bool] = lambda: False
+    boards: Path | None = None
+    _models: dict[str, ModelUnderTest] = field(default_factory=dict)
+
+    def compute(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Evidence]]:
+        """Evidence for each task, in order. A model that cannot be made stops the run: nothing could follow it."""
+        for task in tasks:
+            if self.stopping():
+                raise Interrupted("Stopped as asked; what was finished is kept.")
+            self.starting(task)
+            yield task, self._one(task)
+
+    def _one(self, task: Task) -> Evidence:
+        begun = time.monotonic()
+        try:
+            with fork_global_rng(self.device, task.cell.key):
+                evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
+        except NotApplicable as fault:
+            evidence = Evidence(task.cell, "not_applicable", reason=str(fault))
+        except (SetupError, UntrustedError, Interrupted):
+            raise
+        except Exception as fault:
+            if task.cell.study in MODEL_STUDIES:
+                raise
+            log.debug("%s failed", task.label, exc_info=True)
+            name = "" if isinstance(fault, AuditError) else f"{type(fault).__name__}: "
+            evidence = Evidence(task.cell, "failed", reason=f"{name}{fault}")
+        environment = {**self._environment(task), **evidence.environment}
+        return replace(evidence, seconds=time.monotonic() - begun, environment=environment)
+
+    def _context(self, task: Task) -> Context:
+        return Context(
+            task=task,
+            model=lambda: self._model(task.cell.model),
+            fresh=self.fresh,
+            batch=lambda: self._batch(task.examples),
+            evidence=lambda name: self._input(task, name),
+            scratch=self.store.scratch(task.cell.key),
+            progress=self.progress,
+            stopping=self.stopping,
+            device=self.device,
+            boards=self.boards,
+        )
+
+    def _input(self, task: Task, name: str) -> Evidence:
+        evidence = self.store.get(task.cell.inputs[name])
+        if evidence is None:
+            raise AuditError(f"{task.label} needs the {name} study, which failed: see its own reason.")
+        if evidence.status == "not_applicable":
+            raise NotApplicable(evidence.reason)
+        return evidence
+
+    def _model(self, identity: str) -> ModelUnderTest:
+        if identity not in self._models:
+            with fork_global_rng(self.device, identity):  # The probe asks a random model as often as time allows.
+                model = self._make_model(identity)
+                tune_execution(model)
+            self._models[identity] = model
+        return self._models[identity]
+
+    def _make_model(self, identity: str) -> ModelUnderTest:
+        if identity.startswith("cell:"):
+            evidence = self.store.get(identity.removeprefix("cell:"))
+            if evidence is None:
+                raise AuditError("The trained model vanished from the store during the run; run the command again.")
+            student = evidence.cell.settings.get("student")
+            return trained_model(evidence, device=self.device, module=self.fresh(self.seed, student))
+        if self.loaded is None:
+            raise AuditError(f"No model {identity!r} was given to this run.")
+        return self.loaded()
+
+    def _batch(self, part: Slice) -> Batch:
+        if part.split in ("train", CALIBRATION_SPLIT):
+            train = self.dataset.train
+            if train is None:
+                raise AuditError(f"{self.dataset.name} has no training images.")
+            order = np.arange(len(train)) if part.split == "train" else balanced_order(train, self.seed)
+            return train.batch(order[part.start : part.stop])
+        return self.dataset.test.batch(balanced_order(self.dataset.test, self.seed)[part.start : part.stop])
+
+    def _environment(self, task: Task) -> dict[str, object]:
+        model = self._models.get(task.cell.model)
+        layout = {"batch_size": model.layout.batch_size, "channels_last": model.layout.channels_last} if model else {}
+        return {"device": str(self.device), "threads": torch.get_num_threads(), "torch": torch.__version__, **layout}

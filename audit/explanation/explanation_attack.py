@@ -1,0 +1,140 @@
+"""Moving an image so that its explanation moves and its prediction does not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Images, Labels, Logits
+from audit.explanation.fx_interpreters import normalised, target_logits
+from audit.explanation.fx_rewrite import with_module_activations
+from audit.models.batching import in_batches
+from audit.models.under_test import ModelUnderTest
+
+SHARPNESS = 30.0
+"""Of the softplus that stands in for ReLU, whose gradient would not move."""
+
+
+def noise_keeping_label(
+    model: ModelUnderTest, images: Images, labels: Labels, threat: ThreatModel, generators: Generators, tries: int = 4
+) -> Images:
+    """The control: a random point of the ball that keeps the prediction `labels`; the image itself where none of
+    `tries` did."""
+    found = images.clone()
+    left = torch.ones(len(images), dtype=torch.bool, device=images.device)
+    for attempt in range(tries):
+        moved = threat.random_start(images, generators.fork(attempt))
+        take = left & (model.predictions(moved) == labels)
+        found = torch.where(_column(take), moved, found)
+        left = left & ~take
+    return found
+
+
+def pgd_keeping_label(
+    model: ModelUnderTest, images: Images, labels: Labels, threat: ThreatModel, steps: int = 10
+) -> Images:
+    """PGD on the cross-entropy away from `labels`, stopped just short of the boundary: each image's last iterate that
+    is still predicted as such, moved on towards the next one as far as that holds."""
+
+    def loss(logits: Logits, targets: Labels) -> Tensor:
+        return functional.cross_entropy(logits, targets, reduction="none")
+
+    current = held = beyond = images
+    for _ in range(steps):
+        gradient = model.loss_gradient(current, labels, loss).gradient
+        following = threat.project(current + 2.5 * threat.eps / steps * threat.steepest(gradient), images)
+        holds = _column(model.predictions(following) == labels)
+        beyond = torch.where(holds, following, torch.where(_column(_same(current, held)), following, beyond))
+        held = torch.where(holds, following, held)
+        current = following
+    return _last_held(model, held, beyond, labels)
+
+
+def _last_held(model: ModelUnderTest, held: Images, beyond: Images, labels: Labels, halvings: int = 6) -> Images:
+    """The point furthest on the way from `held` to `beyond` that bisection finds still predicted as `labels`."""
+    for _ in range(halvings):
+        middle = (held + beyond) / 2
+        holds = _column(model.predictions(middle) == labels)
+        held, beyond = torch.where(holds, middle, held), torch.where(holds, beyond, middle)
+    return held
+
+
+def manipulate_explanation(
+    model: ModelUnderTest, images: Images, labels: Labels, threat: ThreatModel, generators: Generators, steps: int = 20
+) -> Images:
+    """Ascend on the distance of the gradient's direction from the clean one, in the ball, at constant prediction.
+
+    The gradient is taken on a copy whose ReLUs are softplus (Dombrowski et al., arXiv:1906.07983); the prediction is
+    the model's own. Of the iterates that keep it, the one whose map went furthest. Raises NotApplicable for a model
+    torch.fx cannot trace.
+    """
+    net = smoothed(with_module_activations(model.net))
+    clean = _directions(model, net, images, labels)
+    current = threat.project(threat.random_start(images, generators) * 0.2 + images * 0.8, images)
+    kept, furthest = images, torch.zeros(len(images), device=images.device)
+    for _ in range(steps):
+        gradient, distance = _ascent(model, net, current, labels, clean)
+        better = (model.predictions(current) == labels) & (distance > furthest)
+        kept = torch.where(_column(better), current, kept)
+        furthest = torch.where(better, distance, furthest)
+        current = threat.project(current + 2.5 * threat.eps / steps * threat.steepest(gradient), images)
+    return kept
+
+
+def smoothed(net: fx.GraphModule) -> fx.GraphModule:
+    """The traced net with softplus for every ReLU, in place."""
+    for name, layer in list(net.named_modules()):
+        if isinstance(layer, nn.ReLU):
+            net.add_submodule(name, nn.Softplus(beta=SHARPNESS))
+    return net
+
+
+def _ascent(
+    model: ModelUnderTest, net: fx.GraphModule, images: Images, labels: Labels, clean: Tensor
+) -> tuple[Images, Tensor]:
+    """The gradient of the distance between directions, and the distance (0 the same, 2 opposite)."""
+
+    def one(part: slice) -> tuple[Images, Tensor]:
+        # The fused kernels of attention have no second derivative.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            leaf = images[part].detach().clone().requires_grad_(True)
+            direction = _direction(model, net, leaf, labels[part], create_graph=True)
+            distance = 1 - (direction * clean[part]).sum(1)
+            if not distance.requires_grad:  # a linear model: its gradient cannot be moved
+                return torch.zeros_like(leaf), distance
+            (gradient,) = torch.autograd.grad(distance.sum(), leaf)
+        return gradient, distance.detach()
+
+    gradients, distances = (torch.cat(c) for c in zip(*in_batches(len(images), model.layout, one), strict=True))
+    return gradients, distances
+
+
+def _directions(model: ModelUnderTest, net: fx.GraphModule, images: Images, labels: Labels) -> Tensor:
+    def one(part: slice) -> Tensor:
+        with torch.enable_grad():
+            leaf = images[part].detach().clone().requires_grad_(True)
+            return _direction(model, net, leaf, labels[part], create_graph=False).detach()
+
+    return torch.cat(list(in_batches(len(images), model.layout, one)))
+
+
+def _direction(
+    model: ModelUnderTest, net: fx.GraphModule, leaf: Images, labels: Labels, *, create_graph: bool
+) -> Tensor:
+    """The gradient of the target's logit at unit length, (N, C x H x W)."""
+    outputs = target_logits(model, net(normalised(model, leaf)), labels)
+    (gradient,) = torch.autograd.grad(outputs.sum(), leaf, create_graph=create_graph)
+    flat = gradient.flatten(1)
+    return functional.normalize(flat, dim=1)
+
+
+def _same(first: Images, second: Images) -> Tensor:
+    return (first == second).flatten(1).all(1)
+
+
+def _column(which: Tensor) -> Tensor:
+    return which.view(-1, 1, 1, 1)

@@ -1,0 +1,156 @@
+"""Problems with answers known by hand, which the attributions solve again on the device at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audit.core.seeding import torch_generator
+from audit.explanation.run import explain_images
+from audit.models.under_test import ModelUnderTest
+
+EXACT = 1e-4
+"""Relative error that float32 on any device may leave."""
+
+
+@dataclass(frozen=True)
+class SelfTestResult:
+    """`error` relative to the largest value of the known answer (or 1 - hit, where the answer is a place); it must not
+    pass `bound`."""
+
+    problem: str
+    method: str
+    error: float
+    bound: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the method gave the known answer."""
+        return self.error <= self.bound
+
+
+def run_self_test(device: torch.device) -> tuple[SelfTestResult, ...]:
+    """Every oracle on `device`: a linear model, games wired by hand, a patch detector; about 20,000 small forwards."""
+    return (*_linear(device), *_games(device), *_patch(device))
+
+
+def _linear(device: torch.device) -> Iterator[SelfTestResult]:
+    """Logits w.x + b: gradient w, path methods w (x - baseline), segments their sums of that."""
+    generator = torch_generator("oracles", "linear")
+    weight = torch.randn(3, 1, 8, 8, generator=generator, device="cpu")
+    images = torch.rand(2, 1, 8, 8, generator=generator, device="cpu")
+    layer = nn.Linear(64, 3, device="cpu")
+    with torch.no_grad():
+        layer.weight.copy_(weight.flatten(1))
+        layer.bias.copy_(torch.tensor([0.3, -0.1, 0.2], device="cpu"))
+    model = _wrapped(nn.Sequential(nn.Flatten(), layer), ("a", "b", "c"), device)
+    blocks = _blocks()
+    moved = weight[1] * (images - 0.25)
+    by_segment = torch.stack([_sums(one, blocks) for one in moved])
+    answers: Sequence[tuple[str, Tensor, float, dict[str, Any]]] = (
+        ("saliency", weight[1].expand(2, 1, 8, 8), EXACT, {}),
+        ("smooth-grad", weight[1].expand(2, 1, 8, 8), EXACT, {"samples": 8}),
+        ("input-x-gradient", weight[1] * images, EXACT, {}),
+        ("integrated-gradients", moved, EXACT, {"baseline": 0.25}),
+        ("expected-gradients", moved, EXACT, {"baseline": 0.25, "samples": 16}),
+        ("deep-lift", moved, EXACT, {"baseline": 0.25}),
+        ("occlusion", moved, EXACT, {"baseline": 0.25, "window": 1, "stride": 1}),
+        ("shap", by_segment, EXACT, {"baseline": 0.25, "segments": blocks, "algorithm": "exact"}),
+        ("shap", by_segment, EXACT, {"baseline": 0.25, "segments": blocks, "algorithm": "kernel", "samples": 256}),
+        ("lime", by_segment, 0.05, {"baseline": 0.25, "segments": blocks, "samples": 4000}),
+    )
+    for method, answer, bound, options in answers:
+        found = _maps(model, images, method, targets=1, **options)
+        label = f"{method} ({options['algorithm']})" if "algorithm" in options else method
+        yield SelfTestResult("linear model", label, _error(found, answer), bound)
+
+
+GAMES: Mapping[str, tuple[Sequence[Sequence[float]], Sequence[float], Sequence[float], Sequence[float]]] = {
+    "both of two": ([[1, 1, 0, 0]], [-1], [1], [0.5, 0.5, 0, 0]),
+    "either of two": ([[1, 1, 0, 0], [1, 1, 0, 0]], [0, -1], [1, -1], [0.5, 0.5, 0, 0]),
+    "two of three": ([[1, 1, 1, 0], [1, 1, 1, 0]], [-1, -2], [1, -1], [1 / 3, 1 / 3, 1 / 3, 0]),
+    "cancelled": ([[1, 1, 0, 0], [0, 1, 0, 0]], [0, 0], [1, -1], [1, 0, 0, 0]),
+}
+"""Hidden weights, biases and output weights over the means of four quarters, with the quarters' Shapley values."""
+
+
+def _games(device: torch.device) -> Iterator[SelfTestResult]:
+    quarters = torch.arange(8, device="cpu") // 4
+    segments = quarters[:, None] * 2 + quarters[None]
+    for name, (hidden, bias, output, values) in GAMES.items():
+        first, last = nn.Linear(4, len(hidden), device="cpu"), nn.Linear(len(hidden), 2, bias=False, device="cpu")
+        with torch.no_grad():
+            first.weight.copy_(torch.tensor(hidden, device="cpu"))
+            first.bias.copy_(torch.tensor(bias, device="cpu"))
+            last.weight.copy_(torch.tensor([[0.0] * len(hidden), list(output)], device="cpu"))
+        net = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), first, nn.ReLU(), last)
+        model = _wrapped(net, ("off", "on"), device)
+        image = torch.ones(1, 1, 8, 8, device="cpu")
+        found = _maps(model, image, "shap", targets=1, baseline=0.0, segments=segments)
+        answer = torch.tensor(values, device="cpu")[segments][None, None]
+        yield SelfTestResult(f"game: {name}", "shap (exact)", _error(found, answer), EXACT)
+
+
+def _patch(device: torch.device) -> Iterator[SelfTestResult]:
+    """A convolution that answers to one 3x3 pattern: maps must peak on it, wherever it stands."""
+    pattern = torch.tensor([[1.0, -1, 1], [-1, 1, -1], [1, -1, 1]], device="cpu")
+    conv, last = nn.Conv2d(1, 1, 3, padding=1, device="cpu"), nn.Linear(1, 2, bias=False, device="cpu")
+    with torch.no_grad():
+        conv.weight.copy_(pattern)
+        nn.init.constant_(conv.bias, -3.0)  # type: ignore[arg-type]  # a bias was asked for
+        last.weight.copy_(torch.tensor([[0.0], [1.0]], device="cpu"))
+    model = _wrapped(nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(8), nn.Flatten(), last), ("off", "on"), device)
+    places = ((0, 0), (1, 4), (5, 2), (4, 5))
+    images = torch.full((len(places), 1, 8, 8), 0.3, device="cpu")
+    for image, (row, column) in zip(images, places, strict=True):
+        image[0, row : row + 3, column : column + 3] = pattern.clamp(min=0)
+    methods: Sequence[tuple[str, dict[str, Any]]] = (
+        ("grad-cam", {}),
+        ("grad-cam-plus-plus", {}),
+        ("layer-cam", {}),
+        ("integrated-gradients", {"baseline": 0.3}),
+        ("deep-lift", {"baseline": 0.3}),
+        ("occlusion", {"baseline": 0.3, "window": 1, "stride": 1}),
+        ("rise", {"baseline": 0.3, "samples": 2000}),
+    )
+    for method, options in methods:
+        found = _maps(model, images, method, targets=1, **options)
+        tops = found.sum(1).flatten(1).argmax(1)
+        hits = [
+            row <= top // 8 <= row + 2 and column <= top % 8 <= column + 2
+            for top, (row, column) in zip(tops.tolist(), places, strict=True)
+        ]
+        yield SelfTestResult("patch detector", method, 1 - sum(hits) / len(hits), 0.0)
+
+
+def _maps(model: ModelUnderTest, images: Tensor, method: str, **options: Any) -> Tensor:
+    names = [f"oracle/{number}" for number in range(len(images))]
+    found = explain_images(model, images.to(model.device), method=method, ids=names, **options)
+    if found.attributions is None:
+        return torch.full((len(images), 1, *images.shape[2:]), torch.nan, device="cpu")
+    return found.attributions.cpu()
+
+
+def _error(found: Tensor, answer: Tensor) -> float:
+    error = float((found - answer).abs().max() / answer.abs().max())
+    return error if error == error else float("inf")
+
+
+def _wrapped(net: nn.Module, classes: Sequence[str], device: torch.device) -> ModelUnderTest:
+    return ModelUnderTest(net, classes=classes, input_shape=(1, 8, 8), device=device)
+
+
+def _blocks() -> Tensor:
+    """Eight segments: two columns of four rows."""
+    rows, columns = torch.arange(8, device="cpu") // 2, torch.arange(8, device="cpu") // 4
+    return rows[:, None] * 2 + columns[None]
+
+
+def _sums(values: Tensor, segments: Tensor) -> Tensor:
+    flat = segments.flatten()
+    sums = torch.zeros(int(flat.max()) + 1, device="cpu").scatter_add(0, flat, values.sum(0).flatten())
+    return sums[segments][None]

@@ -1,0 +1,121 @@
+"""Shapley values from paired samples without replacement (leverage scores, arXiv:2410.01917)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from audit.core.errors import UsageError
+from audit.core.seeding import Generators
+from audit.explanation.shapley_control_variates import adjusted_values, nearness
+from audit.explanation.shapley_exact import Shares, ask, every_coalition
+from audit.masking.queue import MaskQueue, first_of_each
+
+
+def kernel_shapley(queue: MaskQueue, row: int, generators: Generators, samples: int) -> Shares:
+    """Shapley values of image `row`'s segments from about `samples` different masks; exact once they are all.
+
+    Masks come with their complements, every size gets an equal share of the budget (its leverage), and sizes
+    that fit whole are enumerated. Where the masks suffice, third-order interactions of neighbours are taken out of
+    the noise (`adjusted_values`). The regression keeps efficiency exactly. Standard errors are cautious, and zero when
+    every mask was asked.
+    """
+    size = queue.sizes[row]
+    ends = torch.stack([torch.zeros(size, device="cpu"), torch.ones(size, device="cpu")]).bool()
+    if samples < 2 * size + 2:
+        raise UsageError(f"{samples} samples cannot settle {size} segments; give at least {2 * size + 2}.")
+    masks, weights = paired_masks(
+        size, samples - 2, generators.select(torch.tensor([row], device=generators.keys.device))
+    )
+    asked = ask(queue, row, torch.cat([ends, masks]))
+    (empty, whole), outputs = asked[:2].tolist(), asked[2:]
+    queue.offer(row, masks)
+    if len(masks) == 2**size - 2 or len(masks) < 4 * size:
+        values, errors = constrained_regression(masks.double(), outputs - empty, weights, whole - empty)
+    else:
+        values, errors = adjusted_values(masks, outputs, weights, whole - empty, nearness(queue.segments[row]))
+    if len(masks) == 2**size - 2:
+        errors = torch.zeros_like(errors)
+    return Shares(values, errors, abs(float(values.sum()) - (whole - empty)))
+
+
+def paired_masks(size: int, budget: int, generator: Generators) -> tuple[Tensor, Tensor]:
+    """Different masks bool (M, n) and their regression weights (M,), float64; M is near `budget`, or 2^n - 2."""
+    if budget >= 2**size - 2:
+        masks = every_coalition(size)[1:-1]
+        return masks, kernel_weights(masks.sum(1), size)
+    chosen: list[Tensor] = []
+    weights: list[Tensor] = []
+    pairs = budget // 2
+    for left, members in zip(range(size // 2, 0, -1), range(1, size // 2 + 1), strict=True):
+        middle = 2 * members == size
+        exist = math.comb(size, members) // (2 if middle else 1)
+        take = min(exist, max(1, round(pairs / left)))
+        pairs -= take
+        half = _subsets(size, members, take, exist, middle, generator.fork(members))
+        weight = float(kernel_weights(torch.tensor([members], device="cpu"), size)) * exist / take
+        chosen += [half, ~half]
+        weights += [torch.full((2 * take,), weight, dtype=torch.float64, device="cpu")]
+    return torch.cat(chosen), torch.cat(weights)
+
+
+def kernel_weights(members: Tensor, size: int) -> Tensor:
+    """The Shapley kernel of coalitions of `members` out of `size`, float64."""
+    ways = torch.tensor([float(math.comb(size, k)) for k in range(size + 1)], dtype=torch.float64, device="cpu")
+    return (size - 1) / (ways[members] * members * (size - members))
+
+
+def constrained_regression(masks: Tensor, gains: Tensor, weights: Tensor, total: float) -> tuple[Tensor, Tensor]:
+    """Weighted least squares of `gains` on `masks` with values that sum to `total`; values and standard errors (n,)."""
+    size = masks.shape[1]
+    basis = torch.linalg.qr(
+        torch.cat(
+            [
+                torch.ones(size, 1, dtype=torch.float64, device="cpu"),
+                torch.eye(size, dtype=torch.float64, device="cpu"),
+            ],
+            1,
+        )
+    )[0][:, 1:]
+    reduced = masks @ basis
+    rest = gains - masks.mean(1) * total
+    weighted = reduced * weights[:, None]
+    gram = weighted.T @ reduced
+    solved = torch.linalg.lstsq(gram, weighted.T @ rest[:, None], driver="gelsd").solution.squeeze(1)
+    residual = rest - reduced @ solved
+    lever = basis @ torch.linalg.pinv(gram, hermitian=True) @ weighted.T
+    freedom = max(1, len(masks) - size + 1)
+    errors = ((lever * residual) ** 2).sum(1).sqrt() * math.sqrt(len(masks) / freedom)
+    return basis @ solved + total / size, errors
+
+
+def _subsets(size: int, members: int, take: int, exist: int, middle: bool, generator: Generators) -> Tensor:
+    """`take` different subsets of `members`, bool (take, size); of the middle size, no subset with its complement.
+
+    Cut from random orders in disjoint blocks, so that every segment is drawn equally often: a fifth less error than
+    independent subsets at 40 segments.
+    """
+    if take == exist:
+        every = every_coalition_of(size, members)
+        return every[every[:, 0]] if middle else every
+    found = torch.zeros(0, size, dtype=torch.bool, device="cpu")
+    attempt = 0
+    while len(found) < take:
+        blocks = size // members
+        order = generator.fork(attempt).uniform(2 * take // blocks + 1, size)[0].cpu().argsort(1)
+        chosen = order[:, : blocks * members].reshape(-1, members)
+        masks = torch.zeros(len(chosen), size, dtype=torch.bool, device="cpu").scatter_(1, chosen, True)
+        if middle:
+            masks = masks ^ ~masks[:, :1]
+        found = torch.cat([found, masks])
+        found = found[first_of_each(found).sort()[0]]
+        attempt += 1
+    return found[:take]
+
+
+def every_coalition_of(size: int, members: int) -> Tensor:
+    """All masks with exactly `members` of `size` segments, bool (comb, size)."""
+    index = torch.combinations(torch.arange(size, device="cpu"), members)
+    return torch.zeros(len(index), size, dtype=torch.bool, device="cpu").scatter_(1, index, True)

@@ -1,0 +1,127 @@
+"""Segments: the contiguous pieces of an image that segment methods switch on and off together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from audit.core.errors import UsageError
+from audit.core.types import Images, Segments
+
+FEWEST = 5
+"""Below this a segmentation says next to nothing about where: it is refined."""
+COMPACTNESS = (0.1, 1.0, 10.0)
+_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """`segments` int64 (N, H, W), numbered from 0 in each image, and in `words` how they were made."""
+
+    segments: Segments
+    words: str
+
+
+def segment_images(images: Images) -> Segmentation:
+    """A size-aware segmentation of each image, every segment contiguous.
+
+    SLIC (Achanta et al. 2012) on the pixels, with about 2 x the fourth root of the pixel count segments: 10 at
+    28x28 (few enough to enumerate), 29 at 224x224. Where the image gives fewer than five, compactness rises until it
+    does, at last a grid; the words count those images.
+    """
+    made = [_segment(image) for image in images.detach().cpu().double().numpy()]
+    segments = torch.from_numpy(np.stack([labels for labels, _ in made])).to(images.device)
+    refined = sum(few for _, few in made)
+    told = f"; {refined} refined, which gave fewer than {FEWEST}" if refined else ""
+    return Segmentation(segments, f"slic, {_span(segments)} segments an image{told}")
+
+
+def target_count(height: int, width: int) -> tuple[int, int]:
+    """How many segments to ask for, and the most to accept."""
+    wanted = max(FEWEST, int(2 * (height * width) ** 0.25))
+    return wanted, wanted + max(1, wanted // 8)
+
+
+def check_segments(segments: Tensor, images: Images) -> Segmentation:
+    """The user's segments, numbered from 0 in each image; fewer than five stay and are said. Raises UsageError for
+    another shape."""
+    height, width = images.shape[2:]
+    if segments.is_floating_point() or segments.dtype == torch.bool:
+        raise UsageError(f"segments must be integers, one number a pixel; {segments.dtype} given.")
+    if tuple(segments.shape) not in ((height, width), (len(images), height, width)):
+        raise UsageError(
+            f"segments have shape {tuple(segments.shape)}, where ({height}, {width}) or ({len(images)}, {height}, "
+            f"{width}) was expected."
+        )
+    each = segments.detach().cpu().broadcast_to(len(images), height, width).numpy()
+    kept = torch.from_numpy(np.stack([_renumber(one) for one in each])).to(images.device)
+    few = bool((kept.flatten(1).amax(1) + 1 < FEWEST).any())
+    told = f"; fewer than {FEWEST} say little about where" if few else ""
+    return Segmentation(kept, f"given, {_span(kept)} segments an image{told}")
+
+
+def _span(segments: Segments) -> str:
+    """The fewest and the most segments of an image: "9", or "8 to 11"."""
+    counts = segments.flatten(1).amax(1) + 1
+    fewest, most = int(counts.min()), int(counts.max())
+    return str(fewest) if fewest == most else f"{fewest} to {most}"
+
+
+def segments_to_pixels(values: list[Tensor], segments: Segments) -> Tensor:
+    """Each segment's value on all its pixels, float32 (N, 1, H, W); `values` one vector an image."""
+    rows = [
+        value.to(segments.device, torch.float32)[segment.flatten()].view(1, *segment.shape)
+        for value, segment in zip(values, segments, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def _segment(image: NDArray[np.float64]) -> tuple[NDArray[np.int64], bool]:
+    """SLIC gives fewer pieces than asked for on plain images: ask again in proportion, then for more compact ones.
+
+    With it, whether the first asking gave too few."""
+    wanted, most = target_count(*image.shape[1:])
+    best: NDArray[np.int64] | None = None
+    few: bool | None = None
+    for compactness in COMPACTNESS:
+        asked = wanted
+        for _ in range(_TRIES):
+            found = _slic(image, asked, compactness)
+            count = int(found.max()) + 1
+            few = count < FEWEST if few is None else few
+            if FEWEST <= count <= most and (best is None or count > best.max() + 1):
+                best = found
+            if count == wanted:
+                break
+            asked = max(FEWEST, round(asked * wanted / count), asked + 1 if count < wanted else 0)
+        if best is not None:
+            return best, bool(few)
+    return _grid(image.shape[1], image.shape[2], wanted), bool(few)
+
+
+def _slic(image: NDArray[np.float64], count: int, compactness: float) -> NDArray[np.int64]:
+    from skimage.segmentation import slic
+
+    colour = image.shape[0] == 3
+    options: dict[str, Any] = {"convert2lab": True, "compactness": 100 * compactness} if colour else {}
+    options = {"compactness": compactness, "convert2lab": False} | options
+    pixels = np.moveaxis(image, 0, -1)
+    return _renumber(slic(pixels, n_segments=count, start_label=0, channel_axis=-1, **options))
+
+
+def _grid(height: int, width: int, wanted: int) -> NDArray[np.int64]:
+    side = max(3, math.isqrt(wanted))
+    rows = np.arange(height) * min(side, height) // height
+    columns = np.arange(width) * min(side, width) // width
+    return _renumber(rows[:, None] * side + columns[None])
+
+
+def _renumber(labels: NDArray[Any]) -> NDArray[np.int64]:
+    inverse = np.unique(labels, return_inverse=True)[1]
+    return inverse.reshape(labels.shape).astype(np.int64)

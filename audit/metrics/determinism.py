@@ -1,0 +1,66 @@
+"""Is the model a fixed function of one image? What an evaluation assumes before its first attack.
+
+After the checklists of Athalye et al. 2018 (arXiv:1802.00420) and Carlini et al. 2019 (arXiv:1902.06705).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from audit.core.types import Images, Logits
+from audit.models.under_test import ModelUnderTest
+
+
+def repeat_difference(model: ModelUnderTest, images: Images, repeats: int = 5) -> Tensor:
+    """How far the logits of the same images stray over `repeats` forwards, (N,), as a share of their spread."""
+    runs = torch.stack([model.logits(images) for _ in range(repeats)])
+    return _strayed(runs.amax(0) - runs.amin(0), runs[0])
+
+
+def batch_difference(model: ModelUnderTest, images: Images) -> Tensor:
+    """How far the logits move when the image is alone, f(x)[i] against f(x[i]), (N,), as a share of their spread."""
+    together = model.logits(images)
+    alone = torch.cat([model.logits(images[i : i + 1]) for i in range(len(images))])
+    return _strayed(together - alone, together)
+
+
+def not_finite(model: ModelUnderTest, images: Images) -> Tensor:
+    """Whether some logit is NaN or infinite, bool (N,)."""
+    return ~model.logits(images).isfinite().all(1)
+
+
+def needs_autograd(model: ModelUnderTest, images: Images) -> bool:
+    """Whether the forward pass itself takes gradients (as purifying defences do): it then fails in inference mode."""
+    try:
+        with torch.inference_mode():
+            model.module(model.check_images(images))
+    except RuntimeError:
+        return True
+    return False
+
+
+def modules_in_training(model: ModelUnderTest) -> list[str]:
+    """Modules that put themselves back into training mode."""
+    return [name or type(part).__name__ for name, part in model.net.named_modules() if part.training]
+
+
+def state_copy(model: ModelUnderTest) -> dict[str, Tensor]:
+    """Parameters and buffers as they are now."""
+    return {name: tensor.detach().clone() for name, tensor in model.net.state_dict().items()}
+
+
+def changed_state(model: ModelUnderTest, before: dict[str, Tensor]) -> list[str]:
+    """Parameters and buffers that differ from `before`: a forward pass in eval mode changes none."""
+    after = model.net.state_dict()
+    return sorted(
+        name
+        for name in before.keys() | after.keys()
+        if name not in before or name not in after or not torch.equal(before[name], after[name])
+    )
+
+
+def _strayed(difference: Tensor, logits: Logits) -> Tensor:
+    """Where logits are not finite there is nothing to compare: 0, and `not_finite` tells."""
+    spread = (logits.amax(1) - logits.amin(1)).nanmedian().clamp(min=1e-12)
+    return (difference.abs().amax(1).double() / spread).nan_to_num(nan=0.0)

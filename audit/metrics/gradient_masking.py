@@ -1,0 +1,95 @@
+"""Do the gradients tell the truth about the function? Masked gradients blind white-box attacks.
+
+After Athalye et al. 2018 (arXiv:1802.00420). All is asked of the margin: cross-entropy has a scale of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audit.core.seeding import Generators
+from audit.core.types import Batch, Images
+from audit.models.losses import margin
+from audit.models.under_test import ModelUnderTest
+
+STEP = 1e-3
+"""Of a finite difference, in the pixel range: a quarter of an 8-bit level."""
+TINY = 1e-4
+"""Noise no camera records."""
+ROUNDING = 2.0**-20
+"""Of a logit, eight units in the last place: what a forward pass in float32 may be off by."""
+
+
+@dataclass(frozen=True)
+class LocalMargin:
+    """The margin at interior points close to the images: values (N,), its gradient (N, C, H, W), the points, and how
+    large the logits are there, (N,)."""
+
+    points: Images
+    goal: Tensor
+    values: Tensor
+    gradient: Images
+    size: Tensor
+
+
+def linearise(model: ModelUnderTest, batch: Batch, *, differentiable: bool = True) -> LocalMargin:
+    """The margin and its gradient, a zero one where autograd gives none; points are kept `STEP` off the box's faces."""
+    points = model.check_images(batch.images).clamp(STEP, 1 - STEP)
+    goal = batch.violations(len(model.classes)).to(model.device)
+    if differentiable:
+        found = model.loss_gradient(points, goal, margin)
+        return LocalMargin(points, goal, found.losses, found.gradient, found.logits.abs().amax(1))
+    logits = model.logits(points)
+    return LocalMargin(points, goal, margin(logits, goal), torch.zeros_like(points), logits.abs().amax(1))
+
+
+def linear_distance(around: LocalMargin) -> Tensor:
+    """How far, in linf, the boundary is by the gradient alone, (N,): |margin| over the gradient's l1 norm.
+
+    The box itself is 1 wide: a distance above 1 says that no picture at all is misclassified, and is
+    believable only of a gradient that vanishes. Infinite where the gradient is zero.
+    """
+    steepness = around.gradient.double().abs().flatten(1).sum(1)
+    return around.values.double().abs() / steepness
+
+
+def derivative_error(model: ModelUnderTest, around: LocalMargin, generators: Generators, directions: int = 8) -> Tensor:
+    """Autograd against central differences along random signs, (N,): 0 where they agree, 1 where unrelated.
+
+    The norm of their differences, less what float32 rounding of the logits can make of it, over the sum of their norms,
+    over all directions. Straight-through and detached gradients, and steps in the function, show here.
+    """
+    claimed, found = [], []
+    for k in range(directions):
+        along = generators.fork(k).signs(*around.points.shape[1:])
+        ahead, behind = (_margins(model, around, around.points + sign * STEP * along) for sign in (1, -1))
+        found.append((ahead - behind) / (2 * STEP))
+        claimed.append((around.gradient.double() * along).flatten(1).sum(1))
+    slopes, secants = torch.stack(claimed, 1), torch.stack(found, 1)
+    size = slopes.norm(dim=1) + secants.norm(dim=1)
+    excess = ((slopes - secants).norm(dim=1) - ROUNDING * around.size.double() * directions**0.5 / STEP).clamp(min=0)
+    return torch.where(size > 0, excess / size, torch.zeros_like(size))
+
+
+def noise_response(
+    model: ModelUnderTest, around: LocalMargin, generators: Generators, draws: int = 5
+) -> tuple[Tensor, Tensor]:
+    """The margin under noise of `TINY`: its largest shift as a share of a typical margin, (N,); and whether nothing
+    moves at all, bool (N,): a plateau, where no gradient can exist."""
+    here = model.logits(around.points)
+    shift = torch.zeros_like(around.values, dtype=torch.float64)
+    flat = torch.ones_like(around.values, dtype=torch.bool)
+    for k in range(draws):
+        noise = TINY * generators.fork(k).signs(*around.points.shape[1:])
+        there = model.logits(around.points + noise)
+        shift = torch.maximum(shift, (margin(there, around.goal) - margin(here, around.goal)).double().abs())
+        flat &= (there == here).all(1)
+    typical = around.values.double().abs().nanmedian().clamp(min=1e-12)
+    return (shift / typical).nan_to_num(nan=0.0), flat
+
+
+def _margins(model: ModelUnderTest, around: LocalMargin, images: Images) -> Tensor:
+    return margin(model.logits(images), around.goal).double()

@@ -1,0 +1,162 @@
+"""Neural Cleanse: for each class the smallest patch that sends every image there, and the class whose patch is odd.
+
+A backdoor is a shortcut in the model's own geometry: one small pattern moves every image to its class. So the
+smallest such pattern is sought for every class by gradient, and a class that needs far less than the others is
+suspected (Wang et al. 2019, IEEE S&P, doi:10.1109/SP.2019.00031).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from audit.core.errors import NotApplicable
+from audit.core.registry import metric
+from audit.core.seeding import Generators
+from audit.core.types import Images, Labels
+from audit.models.under_test import ModelUnderTest
+
+CONSISTENT = 1.4826
+"""Times the median absolute deviation: the standard deviation, were the areas normal."""
+WINDOW = 10
+"""Steps over which success is averaged before the price of area changes."""
+DEARER, CHEAPER = 1.5, 2.0
+"""Factors on that price where the patch works, and where it does not."""
+START = 0.1
+"""Opacity of every pixel before the first step."""
+MOST_CLASSES = 100
+"""Beyond which the search, whose cost grows with them, is not begun."""
+
+
+@dataclass(frozen=True)
+class Triggers:
+    """One patch a class: `masks` float32 (K, H, W), its opacity; `patterns` (K, C, H, W) its colours, in [0, 1];
+    `areas` float64 (K,), the mean opacity; `reached` bool (K,), whether it sent enough of the images it was made on."""
+
+    masks: Tensor
+    patterns: Tensor
+    areas: Tensor
+    reached: Tensor
+
+    def stamped(self, images: Images, label: int) -> Images:
+        """`images` (N, C, H, W) under the patch of one class."""
+        return _stamp(images, self.masks[label], self.patterns[label])
+
+
+@metric(reference="doi:10.1109/SP.2019.00031", unit="share of the image", better="higher")
+def smallest_triggers(
+    model: ModelUnderTest,
+    images: Images,
+    draws: Generators,
+    *,
+    steps: int = 300,
+    batch: int = 32,
+    rate: float = 0.1,
+    price: float = 1e-3,
+    success: float = 0.95,
+) -> Triggers:
+    """The smallest patch found for each class, all classes at once: Adam on cross-entropy plus `price` x area.
+
+    `draws` holds one generator a class; each step stamps `batch` of the images. The price of area rises while the
+    patch sends a share of `success` to its class and falls while it does not; the smallest patch that did is kept.
+    A class for which none did keeps its last patch, with `reached` False. The cost is steps x batch x classes forwards
+    and as many backwards. Raises NotApplicable for more than 100 classes.
+    """
+    if len(model.classes) > MOST_CLASSES:
+        raise NotApplicable(
+            f"The search for triggers is made for up to {MOST_CLASSES} classes, and this model has "
+            f"{len(model.classes)}: it would cost {steps * batch * len(model.classes):,} passes each way."
+        )
+    search = _Search(model, images, draws, batch, rate, price, success)
+    for step in range(steps):
+        search.step(step)
+        if (step + 1) % WINDOW == 0:
+            search.reprice()
+    return search.found()
+
+
+def anomaly_index(areas: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each area lies below the median, in consistent median absolute deviations, (K,); 0 for those above."""
+    below = np.median(areas) - areas
+    spread = CONSISTENT * np.median(np.abs(below))
+    return np.where(below > 0, below / max(float(spread), 1e-12), 0.0)
+
+
+class _Search:
+    """All classes side by side; every quantity of one class is untouched by the others."""
+
+    def __init__(
+        self,
+        model: ModelUnderTest,
+        images: Images,
+        draws: Generators,
+        batch: int,
+        rate: float,
+        price: float,
+        success: float,
+    ) -> None:
+        count, shape = len(model.classes), model.input_shape
+        self.model, self.images, self.draws, self.batch, self.success = model, images, draws, batch, success
+        self.labels = torch.arange(count, device=model.device).repeat_interleave(batch)
+        opacity = torch.logit(torch.full((count, *shape[1:]), START, device=model.device))
+        self.opacity = opacity.requires_grad_(True)
+        self.colour = torch.zeros(count, *shape, device=model.device, requires_grad=True)
+        self.adam = torch.optim.Adam([self.opacity, self.colour], lr=rate, betas=(0.5, 0.9))
+        self.price = torch.full((count,), price, device=model.device)
+        self.window = torch.zeros(count, device=model.device)
+        self.best_area = torch.full((count,), torch.inf, dtype=torch.float64, device=model.device)
+        self.best_mask, self.best_pattern = self.masks(), self.patterns()
+
+    def masks(self) -> Tensor:
+        """Opacity in [0, 1], (K, H, W)."""
+        return self.opacity.detach().sigmoid()
+
+    def patterns(self) -> Tensor:
+        """Colours in [0, 1], (K, C, H, W)."""
+        return self.colour.detach().sigmoid()
+
+    def step(self, number: int) -> None:
+        """One step of Adam; the images' gradients are chained to mask and pattern by hand."""
+        mask, pattern = self.opacity.sigmoid(), self.colour.sigmoid()
+        which = self.draws.fork(number).integers(len(self.images), self.batch).to(self.images.device)
+        stamped = _stamp(self.images[which], mask[:, None], pattern[:, None])
+        found = self.model.loss_gradient(stamped.detach().flatten(0, 1), self.labels, _cross_entropy)
+        self.window += (found.logits.argmax(1) == self.labels).view(-1, self.batch).float().mean(1) / WINDOW
+        size = self.price * mask[0].numel()
+        area = (size * mask.flatten(1).mean(1)).sum()
+        self.adam.zero_grad()
+        torch.autograd.backward([stamped, area], [found.gradient.view_as(stamped) / self.batch, torch.ones_like(area)])
+        self.adam.step()
+
+    def reprice(self) -> None:
+        """Keep what worked and is smaller; ask for less area of what works, allow more to what does not."""
+        works = self.window >= self.success
+        area = self.masks().double().flatten(1).mean(1)
+        better = works & (area < self.best_area)
+        self.best_area = torch.where(better, area, self.best_area)
+        self.best_mask = torch.where(better[:, None, None], self.masks(), self.best_mask)
+        self.best_pattern = torch.where(better[:, None, None, None], self.patterns(), self.best_pattern)
+        self.price = torch.where(works, self.price * DEARER, self.price / CHEAPER)
+        self.window.zero_()
+
+    def found(self) -> Triggers:
+        """The smallest that worked, the last where none did."""
+        reached = self.best_area.isfinite()
+        masks = torch.where(reached[:, None, None], self.best_mask, self.masks())
+        patterns = torch.where(reached[:, None, None, None], self.best_pattern, self.patterns())
+        return Triggers(masks, patterns, masks.double().flatten(1).mean(1), reached)
+
+
+def _stamp(images: Images, mask: Tensor, pattern: Tensor) -> Tensor:
+    """`images` under a pattern as opaque as `mask`, which lacks the axis of channels."""
+    opacity = mask.unsqueeze(-3)
+    return images * (1 - opacity) + opacity * pattern
+
+
+def _cross_entropy(logits: Tensor, labels: Labels) -> Tensor:
+    return functional.cross_entropy(logits, labels, reduction="none")

@@ -1,0 +1,143 @@
+"""Which memory layout and batch size suit this model on this machine: a short probe, remembered.
+
+Worth 2 to 4 x on a CPU, and a GPU wants the opposite. The choice moves floating-point rounding, so it is kept
+in the user's cache folder (`AUDIT_CACHE_DIR` overrides it): the same machine gives the same bytes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+
+from audit.core.errors import SetupError
+from audit.models.batching import ExecutionLayout
+from audit.models.losses import margin
+from audit.models.under_test import ModelUnderTest
+from audit.storage.store import write_atomically
+
+WORTHWHILE = 1.25
+"""How many times faster than the default another layout must be: less is noise, and noise must not move bytes."""
+
+_SMALL = 8
+_BATCHES = {"cpu": (32, 512)}
+_BATCHES_ELSEWHERE = (512, 1024)
+
+
+def tune_execution(model: ModelUnderTest, *, seconds: float = 1.5) -> ExecutionLayout:
+    """Set and return the model's layout: the remembered one, else the fastest of those that `seconds` suffice to try.
+
+    Probe passes are not counted. A cache that cannot be read or written is no error.
+    """
+    place = cache_folder() / "layouts" / f"{_signature(model)}.json"
+    layout = _recall(place)
+    if layout is None:
+        layout = _fastest(model, seconds)
+        _remember(place, layout)
+    _apply(model, layout)
+    return layout
+
+
+def cache_folder() -> Path:
+    """`AUDIT_CACHE_DIR`, else the platform's cache folder for this suite."""
+    chosen = os.environ.get("AUDIT_CACHE_DIR")
+    return Path(chosen) if chosen else user_cache_path("audit")
+
+
+def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
+    meter = model.module.meter
+    before = (meter.forwards, meter.backwards)
+    deadline = time.monotonic() + seconds
+    try:
+        default = _affordable(model, seconds)
+        return _compare(model, default, deadline) if time.monotonic() < deadline else default
+    finally:
+        meter.forwards, meter.backwards = before
+
+
+def _affordable(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
+    """The default layout, with a smaller batch where a full one would take longer than the whole probe."""
+    default = ExecutionLayout.usual(model.device, channels_last=model.layout.channels_last)
+    cost = _cost(model, ExecutionLayout(default.channels_last, _SMALL), time.monotonic())
+    while cost < float("inf") and default.batch_size > _SMALL and default.batch_size * cost > seconds:
+        default.batch_size //= 2
+    return default
+
+
+def _compare(model: ModelUnderTest, default: ExecutionLayout, deadline: float) -> ExecutionLayout:
+    best, best_cost = default, _cost(model, default, deadline) / WORTHWHILE
+    for candidate in _candidates(model, default):
+        if time.monotonic() > deadline:
+            break
+        cost = _cost(model, candidate, deadline)
+        if cost < best_cost:
+            best, best_cost = candidate, cost
+    return best
+
+
+def _candidates(model: ModelUnderTest, default: ExecutionLayout) -> Iterator[ExecutionLayout]:
+    for size in _BATCHES.get(model.device.type, _BATCHES_ELSEWHERE):
+        yield ExecutionLayout(default.channels_last, size)
+    if default.channels_last:
+        yield ExecutionLayout(False, default.batch_size)
+
+
+def _cost(model: ModelUnderTest, layout: ExecutionLayout, deadline: float) -> float:
+    """Seconds an example takes forward and back, best of three after a warm-up; infinite where it cannot be done."""
+    _apply(model, layout)
+    noise = torch.rand(
+        layout.batch_size, *model.input_shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu"
+    ).to(model.device)
+    goal = torch.ones(layout.batch_size, len(model.classes), dtype=torch.bool, device=model.device)
+    goal[:, 0] = False
+    best = float("inf")
+    for attempt in range(4):
+        begun = time.monotonic()
+        try:
+            model.loss_gradient(noise, goal, margin)[2].sum().item()
+        except (SetupError, RuntimeError):
+            return float("inf")
+        if model.layout.batch_size != layout.batch_size:
+            return float("inf")
+        if attempt or time.monotonic() > deadline:
+            best = min(best, (time.monotonic() - begun) / layout.batch_size)
+        if time.monotonic() > deadline:
+            break
+    return best
+
+
+def _apply(model: ModelUnderTest, layout: ExecutionLayout) -> None:
+    model.layout.channels_last, model.layout.batch_size = layout.channels_last, layout.batch_size
+    model.net.to(memory_format=torch.channels_last if layout.channels_last else torch.contiguous_format)
+
+
+def _signature(model: ModelUnderTest) -> str:
+    """The machine, torch, the device and the structure; not the weights, which change no cost."""
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in model.net.state_dict().items()]
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else platform.processor()
+    parts = (platform.machine(), device, os.cpu_count(), torch.get_num_threads(), torch.__version__)
+    text = repr((parts, model.device.type, str(model.net), shapes, model.input_shape, model.layout.channels_last))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _recall(place: Path) -> ExecutionLayout | None:
+    try:
+        layout = ExecutionLayout(**json.loads(place.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return layout if isinstance(layout.channels_last, bool) and isinstance(layout.batch_size, int) else None
+
+
+def _remember(place: Path, layout: ExecutionLayout) -> None:
+    try:
+        write_atomically(place, json.dumps(asdict(layout)))
+    except (SetupError, OSError):
+        return

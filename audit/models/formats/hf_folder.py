@@ -1,0 +1,125 @@
+"""Hugging Face image-classification folders: config.json and safetensors, run by transformers without its hub.
+
+Only bytes that were inspected reach transformers: the configuration as a checked dictionary, the weights as tensors.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audit.core.errors import ModelError, SetupError
+from audit.models.formats.hf_config import configuration, folder_of, preparation, weight_files
+from audit.models.formats.safetensors_file import read as read_safetensors
+from audit.models.loaded import CheckpointContent, Vouched
+
+_NOT_PLAIN = frozenset({"timm_wrapper", "perceiver", "imagegpt", "shieldgemma2"})
+"""Built by another library, or not from an image's pixels."""
+
+
+def read(weights: str, trust: Sequence[Vouched]) -> CheckpointContent:
+    """The model of hf:FOLDER. Raises UntrustedError for pickles and code of its own, SetupError without the
+    extra `hf`, ModelError when the files are damaged or do not belong together."""
+    folder = folder_of(weights)
+    config = configuration(folder)
+    state = _state(weight_files(folder), trust)
+    wanted = preparation(weights)
+    transformers = _transformers(folder.name)
+    with _quiet(transformers):
+        module = HfModule(_built(transformers, folder.name, config, state), bgr=wanted.bgr)
+    note = f"{folder.name} runs in transformers ({config['model_type']}); its logits are used as they are."
+    return CheckpointContent(module=module, notes=(note, *wanted.notes))
+
+
+class HfModule(nn.Module):
+    """A transformers classifier as a torch module: images (N, C, H, W) in, logits (N, classes) out."""
+
+    def __init__(self, model: nn.Module, *, bgr: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.bgr = bgr
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of normalised images."""
+        outputs = self.model(pixel_values=images.flip(1) if self.bgr else images)
+        return outputs.logits  # type: ignore[no-any-return]
+
+
+def _state(files: Sequence[Path], trust: Sequence[Vouched]) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for file in files:
+        state |= read_safetensors(file, trust).state or {}
+    return state
+
+
+def _transformers(name: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return import_module("transformers")
+    except ImportError as fault:
+        raise SetupError(f"hf:{name} needs transformers; install it with pip install 'audit[hf]'.") from fault
+
+
+def _built(transformers: Any, name: str, config: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
+    kind, settings = _classifier(transformers, name, config)
+    try:
+        # Eager attention has gradients of every order; others may be fetched kernels.
+        options = {"attn_implementation": "eager", "dtype": torch.float32, "ignore_mismatched_sizes": True}
+        model, report = kind.from_pretrained(
+            None, config=settings, state_dict=state, output_loading_info=True, **options
+        )
+    except Exception as fault:  # each architecture raises its own
+        raise ModelError(f"{name} cannot be built by transformers ({_line(fault)}); save it again.") from fault
+    for what in ("mismatched", "missing", "unexpected"):
+        keys = sorted(key if isinstance(key, str) else key[0] for key in report[f"{what}_keys"])
+        if keys:
+            raise ModelError(
+                f"{name}: the weights do not fit config.json ({len(keys)} {what}, {keys[0]} the first). Save both "
+                "again with save_pretrained."
+            )
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _classifier(transformers: Any, name: str, config: dict[str, Any]) -> tuple[Any, Any]:
+    """The class that makes the model, and its configuration."""
+    known = import_module("transformers.models.auto.modeling_auto").MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    model_type = str(config.get("model_type"))
+    if model_type not in known or model_type in _NOT_PLAIN:
+        kinds = ", ".join(sorted(set(known) - _NOT_PLAIN))
+        raise ModelError(f"{name} is of model_type {model_type!r}; an image classifier was expected: one of {kinds}.")
+    names = known[model_type] if isinstance(known[model_type], tuple) else (known[model_type],)
+    asked = [one for one in config.get("architectures") or () if one in names]
+    try:
+        settings = transformers.CONFIG_MAPPING[model_type].from_dict(config)
+    except Exception as fault:  # validators of every field
+        raise ModelError(f"{name}/config.json is no {model_type} configuration ({_line(fault)}).") from fault
+    return getattr(transformers, (asked or names)[0]), settings
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """transformers draws progress bars and logs advice; what matters is raised or noted here."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _line(fault: Any) -> str:
+    return (str(fault).strip().split("\n", 1)[0] or type(fault).__name__)[:200].rstrip(". ")

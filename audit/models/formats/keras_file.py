@@ -1,0 +1,155 @@
+"""Keras 3 .keras archives, run by Keras on torch: the classical tutorials' models audited as they are."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from audit.core.errors import ModelError, SetupError, UntrustedError
+from audit.models.files import check_trusted, read_whole
+from audit.models.formats.keras_config import wanted_code
+from audit.models.loaded import CheckpointContent, TrustedFile, Vouched
+
+
+def read(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
+    """The model of a .keras archive, channels turned for it. Raises UntrustedError when it asks for more than known
+    layers, SetupError without the extra `keras`, ModelError for a damaged archive."""
+    body = read_whole(path)
+    keras = _keras(path.name)
+    wanted = wanted_code(body, path.name)
+    trusted: tuple[TrustedFile, ...] = ()
+    if wanted:
+        why = f"asks Keras for more than known layers ({', '.join(wanted[:6])})"
+        trusted = (TrustedFile(path.name, check_trusted(path, body, trust, why=why)),)
+    model = _load(keras, body, path.name, safe=not wanted)
+    module = KerasModule(model)
+    return CheckpointContent(module=module, notes=tuple(_notes(module, path.name)), trusted=trusted)
+
+
+def refuse_hdf5(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
+    """Old Keras .h5 files hold pickled lambdas and paths. Raises UntrustedError; there is no way to load one."""
+    raise UntrustedError(
+        f"{path.name} is in Keras' old HDF5 format, which can hold code and is not loaded. Open it where you "
+        "trust it and save it again: keras.models.load_model(...).save('model.keras')."
+    )
+
+
+class KerasModule(nn.Module):
+    """A Keras model as a torch module: images (N, C, H, W) in, scores (N, classes) out, in inference mode."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        shape = tuple(model.input_shape)
+        self.channels_last = shape[1] not in (1, 3) or shape[-1] in (1, 3)
+        self.scale = 255.0 if _rescales(model) else 1.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores of images in [0, 1]."""
+        turned = images.permute(0, 2, 3, 1) if self.channels_last else images
+        return self.model(turned * self.scale, training=False)  # type: ignore[no-any-return]
+
+
+def _keras(name: str) -> Any:
+    try:
+        keras = sys.modules.get("keras") or _imported()
+    except ImportError as fault:
+        raise SetupError(f"{name} needs Keras 3; install it with pip install 'audit[keras]'.") from fault
+    if keras.backend.backend() != "torch":
+        raise SetupError(
+            f"{name} needs Keras on torch, and Keras was imported on {keras.backend.backend()}; set "
+            "KERAS_BACKEND=torch."
+        )
+    return keras
+
+
+def _imported() -> Any:
+    """Keras on torch, with its own defaults: it would read a configuration from the user's home, or write one there."""
+    with tempfile.TemporaryDirectory(prefix="audit-keras-") as home:
+        before = os.environ.get("KERAS_HOME")
+        os.environ |= {"KERAS_BACKEND": "torch", "KERAS_HOME": home}
+        try:
+            return import_module("keras")
+        finally:
+            del os.environ["KERAS_HOME"]
+            if before is not None:
+                os.environ["KERAS_HOME"] = before
+
+
+def _load(keras: Any, body: bytes, name: str, *, safe: bool) -> Any:
+    """From exactly the bytes that were inspected; then again without randomness, so that weights are named alike in
+    every copy."""
+    with tempfile.TemporaryDirectory(prefix="audit-keras-") as folder:
+        inspected, plain = Path(folder) / "inspected.keras", Path(folder) / "plain.keras"
+        inspected.write_bytes(body)
+        try:
+            model = keras.models.load_model(inspected, compile=False, safe_mode=safe)
+            _require_image_input(model, name)
+            if not safe:
+                return model  # code has layers that only its own file can make again
+            _without_randomness(keras, model).save(plain)
+            return keras.models.load_model(plain, compile=False, safe_mode=safe)
+        except ModelError:
+            raise
+        except Exception as fault:  # each layer raises its own
+            line = (str(fault).strip().split("\n", 1)[0] or type(fault).__name__)[:200].rstrip(". ")
+            raise ModelError(f"{name} does not load in Keras ({line}); save it again with Keras 3.") from fault
+
+
+def _require_image_input(model: Any, name: str) -> None:
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ModelError(
+            f"{name} takes inputs of shape {shape}, where one image, (height, width, channels), was expected."
+        )
+
+
+def _without_randomness(keras: Any, model: Any) -> Any:
+    """The same function of an image: dropout and augmentation do nothing in inference, but they carry seeds that
+    differ from one loading to the next."""
+
+    def plain(layer: Any) -> Any:
+        config = layer.get_config()
+        if type(layer).__name__.startswith(("Random", "Gaussian")) or type(layer).__name__.endswith("Dropout"):
+            return keras.layers.Identity(name=config["name"])
+        off = {key: 0.0 for key in ("dropout", "recurrent_dropout") if config.get(key)}
+        return type(layer).from_config(config | off)
+
+    twin = keras.models.clone_model(model, clone_function=plain, recursive=True)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _rescales(model: Any) -> bool:
+    """Whether one of the first layers divides by about 255, so that the model was made for pixels 0..255."""
+    scales = [
+        float(layer.scale) for layer in _flat(model) if type(layer).__name__ == "Rescaling" and _is_number(layer.scale)
+    ]
+    return bool(scales) and scales[0] < 1 / 50
+
+
+def _flat(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _flat(layer)
+        else:
+            yield layer
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _notes(module: KerasModule, name: str) -> Iterator[str]:
+    yield f"{name} runs in Keras on torch; gradients are torch's."
+    if module.channels_last:
+        yield f"{name} takes channels last: images are turned for it."
+    if module.scale != 1:
+        yield f"{name} rescales pixels of 0 to 255 itself: images in [0, 1] are multiplied by 255 for it."

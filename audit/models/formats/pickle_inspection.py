@@ -1,0 +1,122 @@
+"""What a torch.save file is, read from its bytes: nothing in it runs while it is looked at."""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import zipfile
+
+import torch
+
+from audit.core.errors import ModelError, UntrustedError
+
+_INFLATION = 8
+"""torch.save stores without compression; a zip that unpacks to more than this times its size is a bomb."""
+
+
+def executable_reason(body: bytes, name: str) -> str:
+    """In what sense the file is code, for a sentence that begins with its name; "" when it is data."""
+    members = members_of(body, name)
+    if any("/.data/extern_modules" in f"/{member}" for member in members):
+        raise UntrustedError(
+            f"{name} is a torch.package archive, whose code runs while it is opened; it is never loaded. Save the "
+            "state dict instead."
+        )
+    if any(member.endswith("constants.pkl") for member in members):
+        return "is TorchScript, which is code"
+    if _is_tar(body):
+        return "is in torch's old tar format, which is a pickle that runs code"
+    if not members and not _pickle_starts(body):
+        raise ModelError(
+            f"{name} is not a torch.save file (it begins with {body[:4].hex() or 'nothing'}); export or "
+            "download it again."
+        )
+    wanted = _unsafe_globals(body, members, name)
+    if wanted:
+        shown = ", ".join(wanted[:6]) + (f" and {len(wanted) - 6} more" if len(wanted) > 6 else "")
+        return f"is a pickle that needs code (it asks for {shown})"
+    return ""
+
+
+def members_of(body: bytes, name: str) -> list[str]:
+    """The names inside a zip, none for another file. Raises ModelError for a damaged zip, or one that is a bomb."""
+    if not body.startswith(b"PK"):
+        return []
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as fault:
+        raise ModelError(f"{name} is cut short or damaged ({fault}); export or download it again.") from fault
+    if sum(entry.file_size for entry in entries) > _INFLATION * len(body) + (1 << 20):
+        raise ModelError(f"{name} unpacks to far more than its size, which torch.save never writes; it is not opened.")
+    return [entry.filename for entry in entries]
+
+
+def _is_tar(body: bytes) -> bool:
+    return body[257:262] == b"ustar"
+
+
+def _pickle_starts(body: bytes) -> bool:
+    """Protocol 2 or newer, as every torch.save writes; protocols 0 and 1 have no mark and are recognised by parsing."""
+    if body[:1] == b"\x80":
+        return True
+    try:
+        next(iter(pickletools.genops(body[:4096])))
+    except Exception:  # as above
+        return False
+    return bool(_globals_of(body))
+
+
+def _unsafe_globals(body: bytes, members: list[str], name: str) -> list[str]:
+    """The globals torch does not hold for data, in the order met. Read from the pickle's opcodes; nothing runs."""
+    if not members:
+        allowed = set(_allowed())
+        return [found for found in _globals_of(body) if found not in allowed]
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(body)))
+    except Exception as fault:  # a reader of hostile bytes raises whatever it stumbles on
+        raise ModelError(
+            f"{name} is cut short or damaged ({first_line(fault)}); export or download it again."
+        ) from fault
+
+
+def _allowed() -> list[str]:
+    from torch._weights_only_unpickler import _get_allowed_globals
+
+    return [*_get_allowed_globals(), "torch.serialization._get_layout"]
+
+
+def _globals_of(body: bytes) -> list[str]:
+    """Every global named by the pickles that stand one after another at the start of `body`."""
+    found: dict[str, None] = {}
+    stream = io.BytesIO(body)
+    try:
+        while stream.tell() < len(body):
+            strings: list[str] = []
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name in ("GLOBAL", "INST"):
+                    found[str(argument).replace(" ", ".")] = None
+                elif opcode.name == "STACK_GLOBAL":
+                    found[".".join(strings[-2:]) or "?"] = None
+                elif isinstance(argument, str):
+                    strings.append(argument)
+    except Exception:  # behind the last pickle stand the raw numbers, which are no opcodes
+        return list(found)
+    return list(found)
+
+
+def is_whole(body: bytes) -> bool:
+    """Whether the file's own structure is intact, so that a refusal is about what it asks for."""
+    if not body.startswith(b"PK"):
+        return b"." in body[-64:] or len(_globals_of(body)) > 0
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError):
+        return False
+
+
+def first_line(fault: BaseException) -> str:
+    """The first line of a library's message, without its own advice to load unsafely."""
+    text = str(fault).strip().split("\n", 1)[0]
+    return text.split("(1)", 1)[0].strip().rstrip(".:") or type(fault).__name__

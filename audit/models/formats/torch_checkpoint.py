@@ -1,0 +1,94 @@
+"""torch.save files (.pt, .pth, .ckpt, .bin): data with `weights_only=True`; anything else is code and needs trust.
+
+There is no fallback: a file that torch refuses as data runs only when the user vouches for that very file
+(CVE-2025-32434 and CVE-2026-24747 are why torch 2.10 or newer is required).
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from audit.core.errors import ModelError, UntrustedError
+from audit.models.files import check_trusted, read_whole
+from audit.models.formats.pickle_inspection import executable_reason, first_line, is_whole, members_of
+from audit.models.loaded import CheckpointContent, TrustedFile, Vouched
+from audit.models.state_dict import unwrapped
+
+
+def read(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
+    """The state dict (or, trusted, the module) in a torch.save file, on the CPU.
+
+    Raises UntrustedError for files that need code, listing the globals they ask for; ModelError for damaged ones.
+    """
+    body = read_whole(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        why = executable_reason(body, path.name)
+        if not why:
+            return unwrapped(_as_data(body, path.name), path.name)
+    sha256 = check_trusted(path, body, trust, why=why)
+    trusted = (TrustedFile(path.name, sha256),)
+    found = _as_code(body, path.name)
+    note = f"{path.name} {why}; it was run because it is trusted (SHA-256 {sha256[:12]}...)."
+    if isinstance(found, nn.Module):
+        return CheckpointContent(module=found, notes=(note,), trusted=trusted)
+    inner = unwrapped(found, path.name)
+    return CheckpointContent(state=inner.state, notes=(note, *inner.notes), trusted=trusted)
+
+
+def read_export(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
+    """The module of a torch.export archive (.pt2), whose loader unpickles: code, whatever it holds."""
+    body = read_whole(path)
+    why = "is a torch.export archive, whose loader runs what it holds"
+    sha256 = check_trusted(path, body, trust, why=why)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # A copy, because the exported module itself refuses to be told .eval(), which it is in already.
+            module = copy.deepcopy(torch.export.load(io.BytesIO(body)).module())
+    except Exception as fault:
+        raise ModelError(f"{path.name} is trusted but does not load ({first_line(fault)}); export it again.") from fault
+    note = f"{path.name} {why}; it was run because it is trusted (SHA-256 {sha256[:12]}...)."
+    return CheckpointContent(module=module, notes=(note,), trusted=(TrustedFile(path.name, sha256),))
+
+
+def _as_data(body: bytes, name: str) -> Any:
+    try:
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as fault:
+        if is_whole(body):
+            raise UntrustedError(
+                f"{name} is a pickle that torch refuses to read as data ({first_line(fault)}); it is not opened. Save "
+                "the state dict with torch.save(model.state_dict(), ...) or as safetensors."
+            ) from fault
+        raise ModelError(f"{name} is cut short or damaged; export or download it again.") from fault
+    except Exception as fault:  # a reader of hostile bytes raises whatever it stumbles on
+        raise ModelError(
+            f"{name} is cut short or damaged ({first_line(fault)}); export or download it again."
+        ) from fault
+
+
+def _as_code(body: bytes, name: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if any(member.endswith("constants.pkl") for member in members_of(body, name)):
+                script = torch.jit.load(io.BytesIO(body), map_location="cpu")  # type: ignore[no-untyped-call]
+                for parameter in script.parameters():
+                    parameter.requires_grad_(False)  # else the copy of a script has weights that are no leaves
+                return script
+            return torch.load(io.BytesIO(body), map_location="cpu", weights_only=False)
+    except Exception as fault:
+        raise ModelError(
+            f"{name} is trusted but does not load ({type(fault).__name__}: {first_line(fault)}). The code it was saved "
+            "with must be importable; a state dict has no such need."
+        ) from fault

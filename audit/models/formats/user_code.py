@@ -1,0 +1,103 @@
+"""An architecture from the user's own file, FILE.py:FUNCTION: code, run only when that file is trusted."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from audit.core.errors import ModelError, unknown_name
+from audit.core.seeding import derive_seed
+from audit.models.files import check_trusted, read_whole, require_file
+from audit.models.loaded import Shape, TrustedFile, Vouched
+
+
+def is_code(architecture: str) -> bool:
+    """Whether the name means FILE.py:FUNCTION."""
+    return architecture.rpartition(":")[0].endswith(".py") or architecture.endswith(".py")
+
+
+def split_name(architecture: str) -> tuple[Path, str]:
+    """The file and the function. Raises ModelError when either is missing."""
+    file, _, function = architecture.rpartition(":")
+    if not file.endswith(".py") or not function.isidentifier():
+        raise ModelError(f"The architecture {architecture!r} names no function; write FILE.py:FUNCTION.")
+    return require_file(file), function
+
+
+def build_from_code(
+    architecture: str, trust: Sequence[Vouched], *, classes: int, input_shape: Shape, seed: int
+) -> tuple[nn.Module, TrustedFile]:
+    """Run FILE.py and call FUNCTION, which gets `classes` and `input_shape` if it has parameters of these names.
+
+    The file must stand alone: what lies beside it was not vouched for. Draws come from `seed` alone; torch's global
+    generator stays as it was. Raises UntrustedError before anything runs, ModelError when the code fails.
+    """
+    path, function = split_name(architecture)
+    body = read_whole(path)
+    sha256 = check_trusted(path, body, trust, why="is Python")
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(derive_seed("weights", sha256, seed))
+        module = _run(path, body, sha256)
+        built = _call(_pick(module, function, path), path, {"classes": classes, "input_shape": input_shape})
+    if not isinstance(built, nn.Module):
+        raise ModelError(
+            f"{path.name}:{function} returned {type(built).__name__}, where a torch.nn.Module was expected. Return the "
+            "network itself."
+        )
+    return built, TrustedFile(path.name, sha256)
+
+
+def _run(path: Path, body: bytes, sha256: str) -> ModuleType:
+    """The module made of exactly the bytes that were vouched for, under a name no other module can have."""
+    name = f"_audit_trusted_{sha256[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = f"<trusted {path.name} {sha256[:16]}>"
+    sys.modules[name] = module
+    try:
+        source = body.decode("utf-8")
+        exec(compile(source, module.__file__, "exec"), module.__dict__)
+    except BaseException as fault:
+        del sys.modules[name]
+        if isinstance(fault, KeyboardInterrupt):
+            raise
+        raise ModelError(_failure(path, fault)) from fault
+    # inspect.getsource, and so the model's fingerprint, can then read the code of its layers.
+    linecache.cache[module.__file__] = (len(source), None, source.splitlines(keepends=True), module.__file__)
+    return module
+
+
+def _failure(path: Path, fault: BaseException) -> str:
+    text = f"{path.name} does not run ({type(fault).__name__}: {fault})."
+    if isinstance(fault, ModuleNotFoundError) and fault.name and (path.parent / f"{fault.name}.py").exists():
+        return f"{text} It imports the file beside it, which was not vouched for: put both into one file."
+    return f"{text} Run it with python to see more."
+
+
+def _pick(module: ModuleType, function: str, path: Path) -> Callable[..., Any]:
+    found = getattr(module, function, None)
+    if not callable(found):
+        own = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise unknown_name(f"function of {path.name}", function, own)
+    return found  # type: ignore[no-any-return]
+
+
+def _call(function: Callable[..., Any], path: Path, offered: dict[str, Any]) -> Any:
+    try:
+        wanted = inspect.signature(function).parameters
+        return function(**{name: value for name, value in offered.items() if name in wanted})
+    except Exception as fault:
+        name = getattr(function, "__name__", "the function")
+        raise ModelError(
+            f"{path.name}:{name} failed ({type(fault).__name__}: {fault}). It is called with keywords `classes` and "
+            "`input_shape` where it has them, and must need nothing else."
+        ) from fault

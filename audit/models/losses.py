@@ -1,0 +1,89 @@
+"""Losses that rise towards a violation, for any goal: untargeted, one target class, or a mask of classes.
+
+Each takes logits float (N, K) and the goal bool (N, K) (`Batch.violations`) and gives losses (N,). A class
+outside the goal is "allowed". A goal that holds no class, or every class, gives a constant, never a NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from audit.core.types import ClassMask, Logits
+from audit.models.under_test import Loss
+
+LossName = Literal["ce", "margin", "dlr"]
+Aim: TypeAlias = Bool[Tensor, "n two classes"]
+"""What a targeted loss is given: which class to move to, and which classes to leave."""
+
+_ABSENT = -1e30
+"""Stands for minus infinity: it keeps differences, and their gradients, finite."""
+
+
+def loss_named(name: LossName, classes: int) -> Loss:
+    """The loss called `name` for a model of `classes`; DLR needs three and is the margin on two."""
+    if name == "ce":
+        return cross_entropy
+    if name == "dlr" and classes >= 3:
+        return dlr
+    return margin
+
+
+def is_adversarial_logits(logits: Logits, goal: ClassMask) -> Tensor:
+    """Whether each prediction is in its goal, bool (N,)."""
+    return goal.gather(1, logits.argmax(1, keepdim=True)).squeeze(1)
+
+
+def cross_entropy(logits: Logits, goal: ClassMask) -> Tensor:
+    """-log p(label) where one class is allowed; log p(goal) where more are."""
+    everything = logits.logsumexp(1)
+    allowed, broken = _masked(logits, ~goal).logsumexp(1), _masked(logits, goal).logsumexp(1)
+    return torch.where((~goal).sum(1) == 1, everything - allowed, broken - everything)
+
+
+def margin(logits: Logits, goal: ClassMask) -> Tensor:
+    """The highest logit in the goal minus the highest outside: positive means broken (Carlini and Wagner 2017)."""
+    return _masked(logits, goal).amax(1) - _masked(logits, ~goal).amax(1)
+
+
+def dlr(logits: Logits, goal: ClassMask) -> Tensor:
+    """The margin over a gap between the highest logits: free of their scale and shift (Croce and Hein 2020).
+
+    From the first to the third logit where one class is allowed; where more are, to the mean of the third and
+    fourth, since a goal that stands third would make the plain ratio constant. That needs four classes, and the
+    plain one three: below, the margin itself.
+    """
+    untargeted = (~goal).sum(1) == 1
+    return margin(logits, goal) / torch.where(untargeted, _gap(logits, 3), _gap(logits, 4))
+
+
+def margin_targeted(logits: Logits, aim: Aim) -> Tensor:
+    """The target's logit minus the highest outside the goal (Gowal et al. 2019, arXiv:1910.09338)."""
+    return _masked(logits, aim[:, 0]).amax(1) - _masked(logits, aim[:, 1]).amax(1)
+
+
+def dlr_targeted(logits: Logits, aim: Aim) -> Tensor:
+    """The targeted margin over the gap from the first logit to the mean of the third and fourth (Croce and Hein
+    2020, eq. 7). With fewer than four classes, the targeted margin."""
+    return margin_targeted(logits, aim) / _gap(logits, 4)
+
+
+def one_hot_goal(targets: Tensor, goal: ClassMask) -> Aim:
+    """One class of each goal to move to, away from the classes outside it; `targets` int64 (N,)."""
+    chosen = torch.zeros_like(goal).scatter_(1, targets[:, None], True)
+    return torch.stack([chosen, ~goal], dim=1)
+
+
+def _gap(logits: Logits, order: int) -> Tensor:
+    """The first logit less the mean of the third to the one of rank `order`; 1 where there are fewer classes."""
+    if logits.shape[1] < order:
+        return torch.ones_like(logits[:, 0])
+    top = logits.topk(order, dim=1).values
+    return top[:, 0] - top[:, 2:].mean(1) + 1e-12
+
+
+def _masked(logits: Logits, keep: ClassMask) -> Tensor:
+    return logits.masked_fill(~keep, _ABSENT)

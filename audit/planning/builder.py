@@ -1,0 +1,92 @@
+"""A plan in the making: tasks are added one by one, each after what it builds on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from audit.config import RunConfig
+from audit.core.cell import Cell
+from audit.core.registry import Kind, Method, find, methods
+from audit.planning.plan import Slice, Task
+from audit.planning.run_identity import RunIdentity
+
+EXAMPLES_PER_CELL = 500
+"""Examples a cell: what a kill can lose, small beside a run and large beside a batch."""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model of the run: a role, an identity, and the task that makes it, if one does."""
+
+    role: str
+    identity: str
+    task: Task | None = None
+
+    @property
+    def wave(self) -> int:
+        """The first wave in which it is there."""
+        return self.task.wave + 1 if self.task else 0
+
+
+@dataclass
+class PlanBuilder:
+    """`config` and `subject` are what is asked; `tasks` what has been planned so far."""
+
+    config: RunConfig
+    subject: RunIdentity
+    tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def shown(self) -> Slice:
+        """The images that are explained: the first of the audit order, within the first chunk of attacks."""
+        wanted = min(self.config.explanations.examples, self.config.robustness.examples)
+        return Slice("test", 0, min(wanted, EXAMPLES_PER_CELL, self.subject.test_examples))
+
+    def chunks(self, examples: int, size: int = EXAMPLES_PER_CELL) -> list[Slice]:
+        """The first `examples` of the audit order, at most `size` at a time."""
+        total = min(examples, self.subject.test_examples)
+        return [Slice("test", start, min(start + size, total)) for start in range(0, total, size)]
+
+    def add(
+        self,
+        study: str,
+        method: str,
+        model: ModelRef,
+        examples: Slice,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        version: str = "1",
+        threat: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Task] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> Task:
+        """Plan a cell; its wave is the first after its model and its inputs; `context` is what its key leaves out."""
+        inputs = inputs or {}
+        fingerprint = self.subject.test if examples.split == "test" else f"{self.subject.train}{_order(examples)}"
+        cell = Cell(
+            study=study,
+            method=method,
+            version=f"{find('study', study).version}/{version}",
+            settings=settings or {},
+            model=model.identity,
+            examples=f"{fingerprint}:{self.config.seed}:{examples.start}-{examples.stop}" if len(examples) else "",
+            seed=self.config.seed,
+            threat=threat,
+            inputs={name: task.cell.key for name, task in inputs.items()},
+        )
+        wave = max([model.wave, *(task.wave + 1 for task in inputs.values())])
+        task = Task(cell, model.role, examples, wave, context or {})
+        self.tasks.append(task)
+        return task
+
+
+def _order(examples: Slice) -> str:
+    """What tells training images in another order from those as they lie."""
+    return "" if examples.split == "train" else f":{examples.split}"
+
+
+def select_methods(kind: Kind, names: tuple[str, ...]) -> tuple[Method, ...]:
+    """The methods named, or every one of the kind for "all"."""
+    return methods(kind) if "all" in names else tuple(find(kind, name) for name in dict.fromkeys(names))

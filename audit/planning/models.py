@@ -1,0 +1,139 @@
+"""The cells that make models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from audit.config import CompressionConfig, HardeningConfig, TrainingConfig
+from audit.core.errors import UsageError
+from audit.core.registry import Method, find
+from audit.models.compression.compress import amount_of, revision_of
+from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
+from audit.planning.plan import CALIBRATION_SPLIT, Slice, Task
+from audit.planning.run_identity import headline_eps
+from audit.training.distributed import require_shareable
+
+_NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student", "tensorboard"}
+"""Keys of a training section that are the plan's business: they stand in the cell elsewhere, or not at all."""
+
+
+def plan_training(draft: PlanBuilder, role: str, training: TrainingConfig, start: ModelRef | None = None) -> ModelRef:
+    """A model trained here: from new weights, from pretrained ones or from those of `start`; a recipe with a teacher
+    learns from `start` instead. Raises UsageError where there is none."""
+    recipe = find("recipe", training.recipe)
+    require_shareable(training, taught=bool(recipe.facts.get("teacher")))
+    hardening = training if isinstance(training, HardeningConfig) else None
+    if recipe.facts.get("teacher"):
+        return _plan_taught(draft, role, training, recipe, start)
+    warm = start if hardening is None or not hardening.from_scratch else None
+    adopted = draft.subject.pretrained if warm is None else ""
+    task = draft.add(
+        "training",
+        recipe.name,
+        ModelRef(role, warm.identity if warm and not warm.task else ""),
+        _images(draft),
+        settings=_settings(draft, training, recipe) | ({"pretrained": adopted} if adopted else {}),
+        version=recipe.full_version,
+        threat=_threat(draft, hardening) if recipe.facts["adversarial"] else None,
+        inputs={"start": warm.task} if warm and warm.task else {},
+        context={"pretrained": draft.config.model.pretrained} if adopted else {},
+    )
+    return _made(role, task)
+
+
+def plan_compression(draft: PlanBuilder, parent: ModelRef) -> ModelRef:
+    """The smaller model made of `parent`, fine-tuned after pruning and taught in distillation.
+
+    Raises UsageError for an amount or a student that the method has no use for.
+    """
+    config = draft.config.compression
+    _require_sense(config)
+    trained = config.method in TRAINED and config.epochs > 0
+    recipe = find("recipe", "distill" if config.method == "distill" else config.recipe)
+    training = config.model_copy(update={"recipe": recipe.name})
+    settings = _settings(draft, training, recipe) | {
+        "architecture": config.student or draft.subject.architecture,
+        "amount": amount_of(config.method, config.amount),
+        "student": config.student,
+    }
+    task = draft.add(
+        "compression",
+        config.method,
+        ModelRef("compressed", parent.identity, parent.task),
+        _images(draft) if trained else _calibration(draft, config.method),
+        settings=settings if trained else settings | {"training": None},
+        version=(recipe.full_version if trained else "1") + revision_of(config.method),
+        threat=_threat(draft, None) if trained and recipe.facts["adversarial"] else None,
+    )
+    return _made("compressed", task)
+
+
+CALIBRATED = 256
+"""Training images on which int8 learns the ranges of its inputs."""
+
+
+def plan_int8_engine(draft: PlanBuilder, compressed: ModelRef) -> None:
+    """Whether the integer kernels say what the differentiable form of the model says, on every test image."""
+    if draft.config.compression.method == "int8" and draft.subject.train_examples:
+        for part in draft.chunks(draft.subject.test_examples, 10 * EXAMPLES_PER_CELL):
+            draft.add("int8-engine", "integer-kernels", compressed, part)
+
+
+def _calibration(draft: PlanBuilder, method: str) -> Slice:
+    return Slice(CALIBRATION_SPLIT, 0, min(CALIBRATED, draft.subject.train_examples) if method == "int8" else 0)
+
+
+TRAINED = ("magnitude", "structured", "distill")
+"""The compressions that are followed by training, or consist of it."""
+
+
+def _plan_taught(
+    draft: PlanBuilder, role: str, training: TrainingConfig, recipe: Method, teacher: ModelRef | None
+) -> ModelRef:
+    if teacher is None:
+        raise UsageError(
+            f"Recipe {recipe.name!r} learns from another model, and none is there: use audit compress --method distill "
+            "--model TEACHER, or the recipe under [hardening]."
+        )
+    model = ModelRef(role, teacher.identity, teacher.task)
+    settings = _settings(draft, training, recipe)
+    task = draft.add("training", recipe.name, model, _images(draft), settings=settings, version=recipe.full_version)
+    return _made(role, task)
+
+
+def _require_sense(config: CompressionConfig) -> None:
+    amount_of(config.method, config.amount)
+    if config.method == "distill" and config.epochs == 0:
+        raise UsageError("Distillation is training: give --epochs of at least 1.")
+    if config.student and config.method != "distill":
+        raise UsageError(
+            f"Only distill trains another architecture; leave --student out, or give --method distill, "
+            f"not {config.method}."
+        )
+
+
+def _made(role: str, task: Task) -> ModelRef:
+    return ModelRef(role, f"cell:{task.cell.key}", task)
+
+
+def _images(draft: PlanBuilder) -> Slice:
+    return Slice("train", 0, draft.subject.train_examples)
+
+
+def _settings(draft: PlanBuilder, training: TrainingConfig, recipe: Method) -> dict[str, Any]:
+    return {
+        "architecture": draft.subject.architecture,
+        "classes": list(draft.subject.classes),
+        "input_shape": list(draft.subject.shape),
+        "mean": draft.config.model.mean,
+        "std": draft.config.model.std,
+        "training": training.model_dump(mode="json", exclude=_NOT_TRAINING)
+        | {"recipe_settings": recipe.settings(training.recipe_settings)},
+    }
+
+
+def _threat(draft: PlanBuilder, hardening: HardeningConfig | None) -> Mapping[str, Any]:
+    norm = (hardening and hardening.norm) or draft.config.robustness.norm
+    eps = (hardening and hardening.eps) or headline_eps(draft.config, draft.subject)
+    return {"norm": norm, "eps": eps}

@@ -1,0 +1,71 @@
+"""The numbers of examples with which a run's cost stays within a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from audit.config import RunConfig
+
+MINIMUM_EXAMPLES: Mapping[str, Mapping[str, int]] = {
+    "robustness": {
+        "examples": 20,
+        "control_examples": 10,
+        "certified_examples": 10,
+        "backdoor_examples": 10,
+        "further_examples": 20,
+    },
+    "corruptions": {"examples": 20},
+    "explanations": {"examples": 4, "shortcut_examples": 50},
+}
+"""By section, the numbers that a run's cost follows, each with the least that still says anything."""
+_PARTS = 1000
+
+
+@dataclass(frozen=True)
+class BudgetFit:
+    """`counts`, by key, under which the run takes `seconds` at most; `enough` whether that is within the limit."""
+
+    counts: Mapping[str, int]
+    seconds: float
+    enough: bool
+
+
+def scale_to_budget(config: RunConfig, cost: Callable[[RunConfig], float], limit: float) -> BudgetFit:
+    """The largest common share of every number of examples in `config` whose `cost`, in seconds, is `limit` at most.
+
+    No number rises, falls below its own `LEAST`, or is named when it stays. Where nothing is within the limit, the
+    least of each.
+    """
+    low, high = 0, _PARTS + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(_with(config, _counts(config, middle))) <= limit else (low, middle)
+    counts = _counts(config, low)
+    seconds = cost(_with(config, counts))
+    return BudgetFit(
+        {name: number for name, number in counts.items() if number != _asked(config, name)}, seconds, seconds <= limit
+    )
+
+
+def _counts(config: RunConfig, parts: int) -> dict[str, int]:
+    """Every number at `parts` of a thousand of what was asked."""
+    counts = {}
+    for section, numbers in MINIMUM_EXAMPLES.items():
+        for key, least in numbers.items():
+            asked = _asked(config, f"{section}.{key}")
+            counts[f"{section}.{key}"] = max(min(asked, least), asked * parts // _PARTS)
+    return counts
+
+
+def _asked(config: RunConfig, name: str) -> int:
+    section, key = name.split(".")
+    return int(getattr(getattr(config, section), key))
+
+
+def _with(config: RunConfig, counts: Mapping[str, int]) -> RunConfig:
+    changed = {
+        section: getattr(config, section).model_copy(update={key: counts[f"{section}.{key}"] for key in numbers})
+        for section, numbers in MINIMUM_EXAMPLES.items()
+    }
+    return config.model_copy(update=changed)

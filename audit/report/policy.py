@@ -1,0 +1,100 @@
+"""The policy of a gate: what each check is worth to a pipeline, and its thresholds, on bounds."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from audit.core.errors import UsageError, unknown_name
+from audit.core.evidence import Verdict
+from audit.core.registry import methods
+from audit.core.statistics import Interval
+from audit.results.check_result import at_least, at_most
+
+Level = Literal["off", "warn", "error"]
+PolicyOutcome = Literal["off", "note", "warn", "error"]
+
+
+class Rule(BaseModel):
+    """What one check is worth. `minimum` is held against the lower bound, `maximum` against the upper one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    level: Level = Field("error", description="what a failing finding does")
+    inconclusive: Level = Field("warn", description="what a finding that cannot be told does")
+    minimum: float | None = Field(None, description="the least the lower bound may be, in place of the run's")
+    maximum: float | None = Field(None, description="the most the upper bound may be, in place of the run's")
+    roles: tuple[str, ...] = Field((), description="the models it speaks of; all when empty")
+
+    def verdict(self, given: Verdict, interval: Interval | None, *, doubted: bool) -> Verdict:
+        """`given`, or what this rule's thresholds make of `interval`; doubted evidence never passes."""
+        if interval is None or (self.minimum is None and self.maximum is None):
+            return given
+        found = [at_least(interval, self.minimum)] if self.minimum is not None else []
+        found += [at_most(interval, self.maximum)] if self.maximum is not None else []
+        if "fail" in found:
+            return "fail"
+        return "inconclusive" if doubted or "inconclusive" in found else "pass"
+
+    def outcome(self, verdict: Verdict, role: str) -> PolicyOutcome:
+        """What a finding of this verdict on this model does to the gate."""
+        if self.roles and role not in self.roles:
+            return "off"
+        if verdict == "fail":
+            return self.level
+        if verdict in ("inconclusive", "not_run"):
+            return self.inconclusive
+        if verdict == "warn":
+            return "off" if self.level == "off" else "warn"
+        return "note"
+
+
+class Policy(BaseModel):
+    """A rule by check, and one for all others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default: Rule = Rule()
+    checks: dict[str, Rule] = Field(default_factory=dict)
+
+    def rule(self, check: str) -> Rule:
+        """The rule that speaks of `check`."""
+        return self.checks.get(check, self.default)
+
+
+def load_policy(path: Path) -> tuple[Policy, str]:
+    """The policy at `path` with its text. Raises UsageError that names the file, the line and what is known."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        policy = Policy.model_validate(tomllib.loads(text))
+    except OSError as fault:
+        raise UsageError(f"Cannot read the policy {path}: {fault.strerror}. Give a TOML file.") from fault
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise UsageError(f"The policy {path} is not valid TOML: {fault}.") from None
+    except ValidationError as fault:
+        raise _explain(path, fault) from None
+    known = [method.name for method in methods("check")]
+    for name in policy.checks:
+        if name not in known:
+            raise UsageError(f"{path}, line {line_of(text, name)}: {unknown_name('check', name, known)}")
+    return policy, text
+
+
+def line_of(text: str, check: str) -> int:
+    """The line of a policy's text that speaks of `check`, else of the default, else 1."""
+    for wanted in (rf"checks\s*\.\s*[\"']?{re.escape(check)}[\"']?", "default"):
+        for number, line in enumerate(text.splitlines(), start=1):
+            if re.match(rf"\s*\[\s*{wanted}\s*\]", line):
+                return number
+    return 1
+
+
+def _explain(path: Path, fault: ValidationError) -> UsageError:
+    first = fault.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    known = ", ".join(Rule.model_fields)
+    return UsageError(f"The policy {path}: {where}: {first['msg']}. A rule may hold: {known}.")

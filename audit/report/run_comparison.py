@@ -1,0 +1,193 @@
+"""Two runs against each other, example by example: what newly breaks, what was mended, and whether it is chance."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from PIL import Image
+from scipy.stats import spearmanr
+
+from audit.core.errors import UsageError
+from audit.core.evidence import Verdict
+from audit.report.schema import (
+    AuditDocument,
+    ComparisonRow,
+    FindingPart,
+    GalleryItem,
+    OutcomeRow,
+)
+from audit.results.document_model import DocumentModel, Heatmap
+from audit.topics.comparison.section import compare
+
+SCHEMA_VERSION = 1
+SIGNIFICANT = 0.05
+"""Held against Holm's adjusted p-values, so that many quantities do not raise a false alarm."""
+
+
+class Change(DocumentModel):
+    """One quantity of one model on the examples both runs saw, with the names of those that changed."""
+
+    role: str
+    row: ComparisonRow
+    adjusted_p: float
+    regressed: bool
+    newly_wrong: list[str]
+    newly_right: list[str]
+
+
+class VerdictChange(DocumentModel):
+    """A finding whose verdict is no longer what it was; None where one run does not have it."""
+
+    role: str
+    check: str
+    about: str
+    before: Verdict | None
+    after: Verdict | None
+    title: str
+    regressed: bool
+
+
+class Agreement(DocumentModel):
+    """Spearman's rank correlation between the maps of both runs, mean over the pictures both galleries show."""
+
+    role: str
+    method: str
+    correlation: float
+    n: int
+
+
+class RunComparison(DocumentModel):
+    """Everything that changed from one run to another, regressions first."""
+
+    schema_version: int = SCHEMA_VERSION
+    before: str
+    after: str
+    shared_examples: int
+    changes: list[Change]
+    verdicts: list[VerdictChange]
+    agreement: list[Agreement]
+
+    @property
+    def regressed(self) -> bool:
+        """Whether anything got worse beyond chance, or a verdict did."""
+        return any(change.regressed for change in self.changes) or any(change.regressed for change in self.verdicts)
+
+
+def compare_documents(
+    before: AuditDocument, after: AuditDocument, *, names: tuple[str, str] = ("before", "after")
+) -> RunComparison:
+    """What changed between two runs on the same data. Raises UsageError when they share no example."""
+    shared = set(before.example_ids) & set(after.example_ids)
+    if not shared or before.subject.classes != after.subject.classes:
+        raise UsageError(
+            "These two runs share no example or have other classes, so nothing in them can be paired. Compare runs on "
+            "the same test data."
+        )
+    changes = _holm(list(_changes(before, after)))
+    return RunComparison(
+        before=names[0],
+        after=names[1],
+        shared_examples=len(shared),
+        changes=sorted(changes, key=lambda change: (not change.regressed, change.row.difference)),
+        verdicts=sorted(_verdicts(before, after), key=lambda change: not change.regressed),
+        agreement=list(_agreement(before, after)),
+    )
+
+
+def comparison_json(comparison: RunComparison) -> str:
+    """The comparison as text with sorted keys."""
+    return json.dumps(comparison.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def _changes(before: AuditDocument, after: AuditDocument) -> Iterator[Change]:
+    later = {(row.role, row.quantity): row for row in after.outcomes}
+    for row in before.outcomes:
+        twin = later.get((row.role, row.quantity))
+        if twin is None:
+            continue
+        one, two = _by_example(row, before.example_ids), _by_example(twin, after.example_ids)
+        names = [name for name in one if name in two]
+        if names:
+            yield _change(row, names, one, two)
+
+
+def _change(row: OutcomeRow, names: list[str], one: Mapping[str, bool], two: Mapping[str, bool]) -> Change:
+    found = compare(row.quantity, np.array([one[n] for n in names]), np.array([two[n] for n in names]))
+    return Change(
+        role=row.role,
+        row=found,
+        adjusted_p=found.p_value,
+        regressed=False,
+        newly_wrong=[n for n in names if one[n] and not two[n]],
+        newly_right=[n for n in names if two[n] and not one[n]],
+    )
+
+
+def _by_example(row: OutcomeRow, ids: list[str]) -> dict[str, bool]:
+    named = ids[row.start : row.start + len(row.outcomes)]
+    return {name: bit == "1" for name, bit in zip(named, row.outcomes, strict=True)}
+
+
+def _holm(changes: list[Change]) -> list[Change]:
+    """Holm 1979's step-down adjustment; a regression is a fall that stays significant under it."""
+    adjusted: dict[int, float] = {}
+    floor = 0.0
+    order = sorted(range(len(changes)), key=lambda i: changes[i].row.p_value)
+    for rank, i in enumerate(order):
+        floor = max(floor, min(1.0, (len(changes) - rank) * changes[i].row.p_value))
+        adjusted[i] = floor
+    return [
+        change.model_copy(
+            update={"adjusted_p": adjusted[i], "regressed": adjusted[i] < SIGNIFICANT and change.row.difference < 0}
+        )
+        for i, change in enumerate(changes)
+    ]
+
+
+def _verdicts(before: AuditDocument, after: AuditDocument) -> Iterator[VerdictChange]:
+    one, two = _by_subject(before.findings), _by_subject(after.findings)
+    for subject in dict.fromkeys([*one, *two]):
+        was, now = one.get(subject), two.get(subject)
+        first, second = was.verdict if was else None, now.verdict if now else None
+        shown = now or was
+        if first != second and shown is not None:
+            role, check, about = subject
+            worse = first == "pass" and second in ("fail", "inconclusive")
+            yield VerdictChange(
+                role=role, check=check, about=about, before=first, after=second, title=shown.title, regressed=worse
+            )
+
+
+def _by_subject(findings: list[FindingPart]) -> dict[tuple[str, str, str], FindingPart]:
+    return {(f.role, f.check, str(f.values.get("identifier") or f.values.get("threat") or "")): f for f in findings}
+
+
+def _agreement(before: AuditDocument, after: AuditDocument) -> Iterator[Agreement]:
+    later = {item.id: item for item in after.gallery}
+    pairs = [(item, later[item.id]) for item in before.gallery if item.id in later]
+    found: dict[tuple[str, str], list[float]] = {}
+    for one, two in pairs:
+        for role, method, correlation in _map_correlations(one, two):
+            found.setdefault((role, method), []).append(correlation)
+    for (role, method), values in found.items():
+        yield Agreement(role=role, method=method, correlation=float(f"{np.mean(values):.6g}"), n=len(values))
+
+
+def _map_correlations(one: GalleryItem, two: GalleryItem) -> Iterator[tuple[str, str, float]]:
+    later = {view.role: view for view in two.views}
+    for view in one.views:
+        for method, drawn in view.maps.items():
+            twin = later[view.role].maps.get(method) if view.role in later else None
+            if twin is not None:
+                first, second = _pixels(drawn), _pixels(twin)
+                if first.std() > 0 and second.std() > 0 and first.size == second.size:
+                    yield view.role, method, float(spearmanr(first, second).statistic)
+
+
+def _pixels(drawn: Heatmap) -> np.ndarray:
+    image = Image.open(io.BytesIO(base64.b64decode(drawn.picture.data)))
+    return np.asarray(image.convert("L"), np.float64).ravel()

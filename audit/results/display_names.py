@@ -1,0 +1,36 @@
+"""Identifiers as a reader writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_KNOWN: Mapping[str, str] = {
+    "apgd-ce": "APGD-CE",
+    "apgd-dlr": "APGD-DLR",
+    "apgd-t": "APGD-T",
+    "brendel-bethge": "Brendel-Bethge",
+    "carlini-wagner": "Carlini-Wagner",
+    "deep-lift": "DeepLIFT",
+    "deep-shap": "DeepSHAP",
+    "deepfool": "DeepFool",
+    "fab-t": "FAB-T",
+    "fgsm-rs": "FGSM-RS",
+    "grad-cam": "Grad-CAM",
+    "grad-cam-plus-plus": "Grad-CAM++",
+    "hopskipjump": "HopSkipJump",
+    "input-x-gradient": "Input x gradient",
+    "layer-cam": "Layer-CAM",
+    "mi-fgsm": "MI-FGSM",
+    "multi-targeted": "Multi-targeted",
+    "smooth-grad": "SmoothGrad",
+}
+_CAPITALS = frozenset("ce ddn dlr ead fgsm fmn jpeg lime lrp mart pgd rise road shap trades".split())
+
+
+def display_name(identifier: str) -> str:
+    """`integrated-gradients` as "Integrated gradients", `apgd-t-closest` as "APGD-T closest"; other text as it is."""
+    text = identifier.replace("_", "-")
+    known = max((name for name in _KNOWN if f"{text}-".startswith(f"{name}-")), key=len, default="")
+    rest = [word.upper() if word in _CAPITALS else word for word in text[len(known) :].split("-") if word]
+    said = " ".join([_KNOWN[known], *rest] if known else rest)
+    return said[:1].upper() + said[1:]

@@ -1,0 +1,102 @@
+"""What the report says of a run beside its evidence: names, origins, pictures, the commands that repeat it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.config import RunConfig
+from audit.data.sampling import balanced_order
+from audit.models.under_test import ModelUnderTest
+from audit.report.metadata import ModelMetadata, RunMetadata
+from audit.results.run_results import RunResults, TaskResult
+from audit.runs.reproduce import section_commands, subject_flags
+from audit.runs.setup import RunSetup
+
+LIBRARIES = ("torch", "torchvision", "captum", "foolbox", "lime", "shap", "numpy", "scikit-learn", "scikit-image")
+
+
+def collect_metadata(prepared: RunSetup, dossier: RunResults) -> RunMetadata:
+    """The facts of a run; nothing in them depends on when or where it ran, only on what and on which machine."""
+    dataset, config = prepared.dataset, prepared.config
+    order = balanced_order(dataset.test, config.seed)
+    return RunMetadata(
+        version=version("audit"),
+        data=dataset.name,
+        classes=dataset.classes,
+        shape=dataset.shape,
+        models=_models(prepared, dossier),
+        gallery=_pixels(prepared, order[: _shown(config, len(order))]),
+        ids=tuple(dataset.test.ids[i] for i in order),
+        notes=dataset.notes,
+        environment=_environment(prepared),
+        trusted=prepared.trusted,
+        commands=section_commands(config),
+        subject=subject_flags(config),
+    )
+
+
+def _shown(config: RunConfig, examples: int) -> int:
+    return min(config.report.gallery, config.explanations.examples, config.robustness.examples, examples)
+
+
+def _pixels(prepared: RunSetup, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    if len(positions) == 0 or not prepared.config.report.images:
+        return np.zeros((0, *prepared.dataset.shape), dtype=np.uint8)
+    images = prepared.dataset.test.batch(positions).images.numpy()
+    pixels: NDArray[np.uint8] = np.rint(images * 255).astype(np.uint8)
+    return pixels
+
+
+def _models(prepared: RunSetup, dossier: RunResults) -> tuple[ModelMetadata, ...]:
+    trained = {entry.task.role: _trained(entry) for entry in dossier.made()}
+    wrapped = prepared.wrapped()
+    standard = {} if wrapped is None else {"standard": _loaded(prepared, wrapped())}
+    return tuple((standard | trained).values())
+
+
+def _trained(entry: TaskResult) -> ModelMetadata:
+    cell, facts = entry.task.cell, entry.evidence.facts
+    return ModelMetadata(
+        role=entry.task.role,
+        architecture=cell.settings["architecture"],
+        origin=_origin(entry),
+        identity=cell.key,
+        parameters=int(facts["parameters"]),
+        recipe=cell.method,
+        notes=tuple(facts.get("notes", ())),
+    )
+
+
+def _origin(entry: TaskResult) -> str:
+    if entry.task.cell.study == "compression":
+        return "made here from the standard model"
+    pretrained = entry.task.context.get("pretrained")
+    return f"trained here from {Path(pretrained).name}" if pretrained else "trained here"
+
+
+def _loaded(prepared: RunSetup, model: ModelUnderTest) -> ModelMetadata:
+    assert prepared.loaded is not None
+    return ModelMetadata(
+        role="standard",
+        architecture=prepared.subject.architecture,
+        origin=prepared.loaded.origin,
+        identity=prepared.loaded.identity,
+        parameters=sum(p.numel() for p in model.net.parameters()),
+        notes=(*prepared.loaded.notes, *model.notes),
+    )
+
+
+def _environment(prepared: RunSetup) -> Mapping[str, Any]:
+    return {
+        "device": prepared.device.type,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **{name: version(name) for name in LIBRARIES},
+    }

@@ -1,0 +1,41 @@
+"""Can the model's confidence be believed?"""
+
+from __future__ import annotations
+
+from audit.config import CriteriaConfig
+from audit.core.registry import check
+from audit.metrics.classification import calibration_error
+from audit.results.check_result import CheckResult, at_most, template_values
+from audit.results.queries import cell_keys
+from audit.results.run_results import RunResults
+
+FEWEST = 100
+"""Images below which no verdict is given: the error of a perfectly calibrated model would exceed most thresholds."""
+
+
+@check(
+    section="accuracy",
+    title_pass="The {role} model's confidence can be believed: it is off by {estimate:.1%} on average",
+    title_fail="The {role} model's confidence is off by {estimate:.1%} on average",
+    title_inconclusive="{n} images are too few to say whether the {role} model's confidence can be believed",
+    explanation="Expected calibration error over 15 bins of confidence and {n} images: the mean distance between how "
+    "sure the model is and how often it is right.",
+    criterion="The upper bound of the 95% interval is at most {threshold:.0%}, on at least 100 images.",
+    advice="Fit a temperature on held-out images and divide the logits by it; predictions do not change.",
+    command_inconclusive="audit run --preset standard",
+    reference="arXiv:1706.04599",
+)
+def calibration(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+    """The expected calibration error, against `calibration_error`."""
+    logits = dossier.array("accuracy", "logits", role=role)
+    labels = dossier.array("accuracy", "labels", role=role)
+    if logits is None or labels is None or not len(labels) or not dossier.labelled:
+        return None
+    error = calibration_error(logits, labels)
+    verdict = at_most(error, criteria.calibration_error) if len(labels) >= FEWEST else "inconclusive"
+    return CheckResult(
+        verdict,
+        error,
+        cell_keys(dossier.entries("accuracy", role=role)),
+        template_values(error, threshold=criteria.calibration_error),
+    )

@@ -1,0 +1,34 @@
+"""Is the model right often enough on images as they are?"""
+
+from __future__ import annotations
+
+from audit.config import CriteriaConfig
+from audit.core.registry import check
+from audit.core.statistics import share_of
+from audit.results.check_result import CheckResult, at_least, template_values
+from audit.results.queries import cell_keys, clean_correct
+from audit.results.run_results import RunResults
+
+
+@check(
+    section="accuracy",
+    title_pass="The {role} model classifies {estimate:.1%} of clean images right",
+    title_fail="The {role} model classifies only {estimate:.1%} of clean images right",
+    title_inconclusive="{n} images are too few to say whether the {role} model reaches {threshold:.0%} clean accuracy",
+    explanation="Measured on {n} test images as they are. Every other number in this report is read against this one.",
+    criterion="The lower bound of the 95% interval is at least {threshold:.0%}.",
+    advice="Train longer, on more images, or with a larger architecture, then look at the classes that are confused.",
+    command="audit run --preset standard",
+)
+def clean_accuracy(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+    """The share of clean images classified right, against `clean_accuracy`."""
+    correct = clean_correct(dossier, role).values
+    if not correct.size or not dossier.labelled:
+        return None
+    share = share_of(correct)
+    return CheckResult(
+        at_least(share, criteria.clean_accuracy),
+        share,
+        cell_keys(dossier.entries("accuracy", role=role)),
+        template_values(share, threshold=criteria.clean_accuracy),
+    )

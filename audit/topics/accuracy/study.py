@@ -1,0 +1,39 @@
+"""How often the model is right on images as they are: the number every other one is read against."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from audit.core.cell import Cell
+from audit.core.errors import Interrupted
+from audit.core.evidence import Evidence, Measurement
+from audit.core.registry import study
+from audit.execution.context import Context
+
+_STRIDE = 1024
+"""Examples between two looks at whether the user asked to stop."""
+
+
+@study()
+def accuracy(context: Context, cell: Cell) -> Evidence:
+    """Logits of clean images and whether the highest is the label's: `correct` (N,), logits (N, classes)."""
+    model, batch = context.model(), context.batch()
+    parts: list[torch.Tensor] = []
+    with model.count() as spent:
+        for start in range(0, len(batch), _STRIDE):
+            if context.stopping():
+                raise Interrupted("Stopped before clean accuracy was measured; the same command resumes.")
+            parts.append(model.logits(batch.images[start : start + _STRIDE]).cpu())
+            context.progress(min(start + _STRIDE, len(batch)), len(batch))
+    logits = torch.cat(parts).numpy()
+    labels = batch.labels.cpu().numpy().astype(np.int64)
+    correct = (logits.argmax(axis=1) == labels).astype(np.float64)
+    return Evidence(
+        cell,
+        "measured",
+        (Measurement("correct", "share", "higher", correct),),
+        arrays={"logits": logits.astype(np.float32), "labels": labels},
+        forwards=spent.forwards,
+        backwards=spent.backwards,
+    )

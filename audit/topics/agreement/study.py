@@ -1,0 +1,41 @@
+"""Agreement as evidence: how far the methods' maps of one model rank the same pixels first."""
+
+from __future__ import annotations
+
+import torch
+
+from audit.core.cell import Cell
+from audit.core.errors import NotApplicable
+from audit.core.evidence import Evidence
+from audit.core.registry import study
+from audit.execution.context import Context
+from audit.execution.explanation_inputs import load_array
+from audit.metrics.agreement import agreement_matrix
+
+
+@study(version="2")
+def agreement(context: Context, cell: Cell) -> Evidence:
+    """The rank agreement of every two methods; `cell.inputs` name their explanations by method.
+
+    Arrays: `matrix` float64 (methods, methods), the mean over images (NaN where one of the two is constant on all).
+    Facts: `methods` in its order; `left_out`, those without maps.
+    """
+    read = {name: _read(context, name) for name in sorted(cell.inputs)}
+    measured = {name: one for name, one in read.items() if one is not None}
+    left_out = [name for name in read if name not in measured]
+    if len(measured) < 2:
+        return Evidence(cell, "not_applicable", reason="Fewer than two methods have maps, so none can be compared.")
+    cpu = torch.device("cpu")
+    matrix = agreement_matrix({name: load_array(one, "attributions", cpu) for name, one in measured.items()})
+    return Evidence(
+        cell, "measured", arrays={"matrix": matrix.numpy()}, facts={"methods": list(measured), "left_out": left_out}
+    )
+
+
+def _read(context: Context, method: str) -> Evidence | None:
+    """The method's explanations; None where it does not apply to this net: the others still compare."""
+    try:
+        found = context.evidence(method)
+    except NotApplicable:
+        return None
+    return found if found.status == "measured" else None

@@ -1,0 +1,40 @@
+"""Do the attacks behave as attacks must, or do they fail in ways that pass for robustness?"""
+
+from __future__ import annotations
+
+from audit.config import CriteriaConfig
+from audit.core.registry import check
+from audit.results.check_result import CheckResult
+from audit.results.queries import cell_keys, only_measured
+from audit.results.run_results import RunResults
+from audit.topics.model_sanity.check import sentences
+
+
+@check(
+    section="robustness",
+    title_pass="The attacks on the {role} model behave as attacks must",
+    title_fail="The attacks on the {role} model fail {count} of their controls",
+    title_inconclusive="The attacks on the {role} model fail {count} of their controls",
+    explanation="On {n} images: PGD breaks what noise and a single step break, breaks more as eps grows and everything "
+    "once eps covers the box, and twice the steps and restarts of the {battery} battery change nothing.",
+    explanation_inconclusive="{reasons}",
+    criterion="At most 1% of the images, or one, against each order; 0.5% gained by twice the effort; 5% unbroken in "
+    "the whole box (Carlini et al. 2019).",
+    advice="Read the robust accuracy of this model as not yet measured: attack it with more steps, more restarts and "
+    "attacks that see no gradient.",
+    command="audit run --preset full",
+    reference="arXiv:1902.06705",
+)
+def attack_controls(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+    """The controls of the battery itself; any that fails taints the robust accuracy."""
+    entries = only_measured(dossier.entries("attack-controls", role=role))
+    if not entries:
+        return None
+    reasons = sentences(entries)
+    values: dict[str, str | float] = {
+        "n": sum(len(entry.task.examples) for entry in entries),
+        "count": len(reasons),
+        "reasons": " ".join(reasons),
+        "battery": entries[0].task.cell.method,
+    }
+    return CheckResult("inconclusive" if reasons else "pass", None, cell_keys(entries), values)

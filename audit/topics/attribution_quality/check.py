@@ -1,0 +1,145 @@
+"""Which methods passed the controls on this model: randomised weights, blind maps, small moves, other seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from audit.config import CriteriaConfig
+from audit.core.evidence import Array, Verdict
+from audit.core.registry import check
+from audit.core.statistics import LEVEL, Interval, bootstrap_mean
+from audit.results.check_result import (
+    ADVICE_MORE_IMAGES,
+    CheckResult,
+    above_zero,
+    at_least,
+    at_most,
+    cap_at_warning,
+    template_values,
+)
+from audit.results.display_names import display_name
+from audit.results.queries import cell_keys, group_by_condition, only_measured, per_example
+from audit.results.run_results import RunResults, TaskResult
+
+MOST_SIMILAR = 0.5
+"""Rank correlation with the map of a model of random weights from which a map no longer speaks of what was learnt."""
+MOST_SENSITIVE = 1.0
+"""Relative change under a move of 2% of the range: at 1 the map has changed by as much as its own length."""
+LEAST_STABLE = 0.8
+"""Rank correlation between maps of two seeds below which the seed draws the map."""
+BLIND = ("random", "edges")
+"""Controls that know nothing of the model; the blurred map, which does, is not among them."""
+
+
+@check(
+    section="explanations",
+    title_pass="{method} depends on what the {role} model learnt",
+    title_fail="{method} looks much the same when the weights of the {role} model are drawn anew",
+    title_inconclusive="Whether {method} depends on what the {role} model learnt cannot be told from {n} images",
+    explanation="With every weight drawn anew, the map keeps a rank correlation of {estimate:.2f} (95% interval "
+    "{low:.2f} to {high:.2f}) with the model's own; near 0, the map rests on the weights.",
+    criterion="The upper bound of the 95% interval of that correlation is at most {threshold_rank:.2f}.",
+    advice="Do not read this method's maps as what the model learnt: they mostly show the image or the architecture.",
+    advice_inconclusive=ADVICE_MORE_IMAGES,
+    reference="arXiv:1810.03292",
+)
+def randomised_weights(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+    """The agreement of each method's map with that of the model randomised in full; one conclusion a method."""
+    return tuple(_held(dossier, role, "randomisation_similarity", at_most, MOST_SIMILAR, "rank correlation"))
+
+
+@check(
+    section="explanations",
+    title_pass="{method} changes little under small moves of the image, {role} model",
+    title_fail="{method} changes as much as its own length under small moves of the image, {role} model",
+    title_inconclusive="How much {method} changes under small moves of the image, {role} model, cannot be told from "
+    "{n} images",
+    explanation="The worst of a few moves within 2% of the pixel range changes the map by {estimate:.2f} of its own "
+    "length (95% interval {low:.2f} to {high:.2f}).",
+    criterion="The upper bound of the 95% interval of the relative change is at most {threshold_rank:.2f}.",
+    advice="Average the map over noise (SmoothGrad), or use a method that passes.",
+    advice_inconclusive=ADVICE_MORE_IMAGES,
+    reference="arXiv:1901.09392",
+)
+def sensitive_explanations(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+    """The max-sensitivity of each method; one conclusion a method."""
+    return tuple(_held(dossier, role, "max_sensitivity", at_most, MOST_SENSITIVE, "share"))
+
+
+@check(
+    section="explanations",
+    title_pass="{method} gives the {role} model much the same map from every seed",
+    title_fail="{method} gives the {role} model another map from another seed",
+    title_inconclusive="Whether the seed decides {method}'s map of the {role} model cannot be told from {n} images",
+    explanation="Maps of the same image from different seeds have a rank correlation of {estimate:.2f} (95% interval "
+    "{low:.2f} to {high:.2f}).",
+    criterion="The lower bound of the 95% interval of that correlation is at least {threshold_rank:.2f}.",
+    advice="Give the method more samples.",
+    advice_inconclusive=ADVICE_MORE_IMAGES,
+    reference="arXiv:1910.07856",
+)
+def seeded_explanations(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+    """The agreement between seeds of each method that draws; one conclusion a method."""
+    return tuple(_held(dossier, role, "seed_stability", at_least, LEAST_STABLE, "rank correlation"))
+
+
+@check(
+    section="explanations",
+    title_pass="{method} ranks pixels for the {role} model better than maps that know nothing of it",
+    title_fail="{method} ranks pixels for the {role} model worse than a map that knows nothing of it",
+    title_inconclusive="Whether {method} ranks pixels for the {role} model better than maps that know nothing of it "
+    "cannot be told from {n} images",
+    explanation="Pixels ranked first are replaced by what surrounds them (ROAD). Beside the strongest of {count} blind "
+    "maps (noise, an edge detector), {method} is ahead by {estimate:+.3f} in mean output (interval {low:+.3f} to "
+    "{high:+.3f}, 95% over all of them together).",
+    criterion="The lower bound of the interval of the advantage over every blind map is above 0.",
+    advice="Do not show this method's maps as reasons for this model: an edge detector or noise does as well.",
+    advice_inconclusive=ADVICE_MORE_IMAGES,
+    reference="arXiv:2202.00449",
+)
+def better_than_blind(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+    """The ROAD advantage of each method over the blind map that does best (Bonferroni); one conclusion a method."""
+    return tuple(_beside(method, entries) for method, entries in _judged(dossier, role, "road_area"))
+
+
+def _judged(dossier: RunResults, role: str, measurement: str) -> Iterator[tuple[str, tuple[TaskResult, ...]]]:
+    for at, entries in group_by_condition(only_measured(dossier.entries("judging", role=role))):
+        having = tuple(e for e in entries if any(m.name == measurement for m in e.evidence.measurements))
+        if having:
+            yield at.method, having
+
+
+def _held(
+    dossier: RunResults,
+    role: str,
+    measurement: str,
+    rule: Callable[[Interval, float], Verdict],
+    threshold: float,
+    unit: str,
+) -> Iterator[CheckResult]:
+    """Each method's mean of `measurement` held against `threshold`, images without a value left out."""
+    for method, entries in _judged(dossier, role, measurement):
+        values = per_example(entries, measurement).values
+        values = values[np.isfinite(values)]
+        if not values.size:
+            continue
+        mean = bootstrap_mean(values)
+        said = template_values(mean, method=display_name(method), identifier=method, threshold_rank=threshold)
+        yield CheckResult(cap_at_warning(mean, rule(mean, threshold)), mean, cell_keys(entries), said, unit=unit)
+
+
+def _beside(method: str, entries: tuple[TaskResult, ...]) -> CheckResult:
+    own = np.asarray(per_example(entries, "road_area").values, np.float64)
+    blind = [_finite(per_example(entries, f"road_area_{name}").values - own) for name in BLIND]
+    level = 1 - (1 - LEVEL) / len(BLIND)
+    weakest = min((bootstrap_mean(values, level=level) for values in blind), key=lambda interval: interval.low)
+    said = template_values(weakest, method=display_name(method), identifier=method, count=len(BLIND))
+    return CheckResult(
+        cap_at_warning(weakest, above_zero(weakest)), weakest, cell_keys(entries), said, unit="mean output"
+    )
+
+
+def _finite(values: Array) -> Array:
+    return np.asarray(values[np.isfinite(values)], np.float64)

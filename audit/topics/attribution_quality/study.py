@@ -1,0 +1,224 @@
+"""Judging as evidence: what a method's maps are worth on this model, beside maps that know nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.core.cell import Cell
+from audit.core.errors import NotApplicable
+from audit.core.evidence import Array, Better, Evidence, Measurement
+from audit.core.registry import study
+from audit.core.seeding import Generators, derive_seed
+from audit.core.types import Attributions, Batch, Images, Labels
+from audit.execution.context import Context
+from audit.execution.explanation_inputs import (
+    attributions_or_raise,
+    load_array,
+    references_for,
+    run_cell_method,
+    segments_for,
+    to_numpy,
+)
+from audit.execution.mask_reuse import drawing_queue, same_draws
+from audit.execution.resumable import ResumableSteps
+from audit.metrics.agreement import rank_agreement, seed_stability
+from audit.metrics.infidelity import infidelity
+from audit.metrics.pixel_ranking import blurred_copy, edge_map, order_of
+from audit.metrics.randomisation import bottom_up
+from audit.metrics.road import SHARES, road
+from audit.metrics.sensitivity import max_sensitivity
+from audit.metrics.sparseness import complexity, sparseness
+from audit.models.under_test import ModelUnderTest
+
+DEFAULTS: Mapping[str, Any] = {"infidelity_samples": 64, "sensitivity_samples": 4, "stages": 3, "seeds": 2}
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One method's maps on one model, and how to ask for others like them."""
+
+    model: ModelUnderTest
+    batch: Batch
+    targets: Labels
+    maps: Attributions
+    explain: Callable[[ModelUnderTest, Images, int], Attributions]
+    seed: int
+    settings: Mapping[str, Any]
+
+    def generators(self, purpose: str) -> Generators:
+        return Generators.of(self.batch.ids, seed=self.seed, purpose=f"judging/{purpose}", device=self.maps.device)
+
+    @property
+    def controls(self) -> dict[str, Attributions]:
+        """Maps that know nothing of the model: noise, edges; and the map itself, blurred."""
+        noise = self.generators("control").uniform(1, *self.maps.shape[2:])
+        return {"_random": noise, "_edges": edge_map(self.batch.images), "_blurred": blurred_copy(self.maps)}
+
+
+@study()
+def judging(context: Context, cell: Cell) -> Evidence:
+    """Everything but deletion and insertion that speaks for or against the maps of `cell.inputs["explanation"]`.
+
+    `cell.settings`: those of that explanation (`method`, `output`, `baseline`), and any of `DEFAULTS`. Measurements,
+    NaN where a map is all zero or constant: `sparseness`; `infidelity` and `road_area`, each with `_random`, `_edges`
+    and `_blurred` controls; `max_sensitivity`; `randomisation_similarity` (rank agreement, signs kept, with the map of
+    the model whose weights are all drawn anew: near 0 is good); `randomisation_complexity` (relative rise of the map's
+    entropy then: above 0 is good); `seed_stability`, only of methods that draw. Arrays: `randomisation_curve`
+    (N, stages).
+    """
+    try:
+        case = _case(context, cell)
+        found: dict[str, Tensor] = {}
+        with case.model.count() as spent:
+            parts = (_plainly, _against_noise, _imputed, _sensitive, _randomised, _seeded)
+            steps = ResumableSteps(context, case.model, len(parts), "judging explanations")
+            for part in parts:
+                found |= steps.run(part.__name__, partial(part, case))
+    except NotApplicable as fault:
+        return Evidence(cell, "not_applicable", reason=str(fault))
+    curve = found.pop("randomisation_curve")
+    return Evidence(
+        cell=cell,
+        status="measured",
+        measurements=tuple(Measurement(name, *_UNITS[_plain_name(name)], to_numpy(v)) for name, v in found.items()),
+        arrays={"randomisation_curve": _array(curve)},
+        facts={**case.settings, "protocol": _protocol(case.settings)},
+        forwards=spent.forwards,
+        backwards=spent.backwards,
+    )
+
+
+_UNITS: Mapping[str, tuple[str, Better]] = {
+    "sparseness": ("Gini index", "neither"),
+    "infidelity": ("share", "lower"),
+    "road_area": ("mean output", "lower"),
+    "max_sensitivity": ("share", "lower"),
+    "randomisation_similarity": ("rank correlation", "lower"),
+    "randomisation_complexity": ("share", "higher"),
+    "seed_stability": ("rank correlation", "higher"),
+}
+
+
+def _case(context: Context, cell: Cell) -> _Case:
+    model, explained = context.model(), context.evidence("explanation")
+    maps = load_array(explained, "attributions", model.device)
+    targets = load_array(explained, "targets", model.device)
+    batch = context.batch().select(torch.arange(len(maps), device="cpu")).to(model.device)
+    segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
+    draws = same_draws(context, explained)
+
+    def explain(subject: ModelUnderTest, images: Images, seed: int) -> Attributions:
+        own = draws if seed == cell.seed else None
+        found = run_cell_method(
+            subject,
+            cell,
+            images,
+            targets=targets,
+            segments=segments,
+            ids=batch.ids,
+            references=references,
+            seed=seed,
+            queue=drawing_queue(subject, cell, images, targets, segments, own),
+        )
+        return attributions_or_raise(found)
+
+    settings = {name: cell.settings.get(name, default) for name, default in DEFAULTS.items()}
+    return _Case(model, batch, targets, maps, explain, cell.seed, settings)
+
+
+def _plainly(case: _Case) -> dict[str, Tensor]:
+    return {"sparseness": sparseness(case.maps)}
+
+
+def _against_noise(case: _Case) -> dict[str, Tensor]:
+    return {
+        f"infidelity{name}": infidelity(
+            case.model,
+            case.batch.images,
+            maps,
+            targets=case.targets,
+            generators=case.generators("infidelity"),
+            samples=int(case.settings["infidelity_samples"]),
+        )
+        for name, maps in {"": case.maps, **case.controls}.items()
+    }
+
+
+def _imputed(case: _Case) -> dict[str, Tensor]:
+    return {
+        f"road_area{name}": road(
+            case.model,
+            case.batch.images,
+            order_of(maps, case.generators("ties")),
+            targets=case.targets,
+            generators=case.generators("road"),
+        ).mean(1)
+        for name, maps in {"": case.maps, **case.controls}.items()
+    }
+
+
+def _sensitive(case: _Case) -> dict[str, Tensor]:
+    return {
+        "max_sensitivity": max_sensitivity(
+            lambda images: case.explain(case.model, images, case.seed),
+            case.batch.images,
+            case.maps,
+            generators=case.generators("sensitivity"),
+            samples=int(case.settings["sensitivity_samples"]),
+        )
+    }
+
+
+def _randomised(case: _Case) -> dict[str, Tensor]:
+    stages = [
+        maps
+        for _, maps in bottom_up(
+            case.model,
+            lambda twin: case.explain(twin, case.batch.images, case.seed),
+            seed=case.seed,
+            stages=int(case.settings["stages"]),
+        )
+    ]
+    before, after = complexity(case.maps), complexity(stages[-1])
+    return {
+        "randomisation_similarity": rank_agreement(case.maps, stages[-1]),
+        "randomisation_complexity": (after - before) / before.where(before > 0, torch.nan),
+        "randomisation_curve": torch.stack([rank_agreement(case.maps, maps) for maps in stages], 1),
+    }
+
+
+def _seeded(case: _Case) -> dict[str, Tensor]:
+    others = [
+        case.explain(case.model, case.batch.images, derive_seed("judging/seed", case.seed, number) % 2**31)
+        for number in range(int(case.settings["seeds"]))
+    ]
+    if not others or all(torch.equal(other, case.maps) for other in others):
+        return {}
+    return {"seed_stability": seed_stability(torch.stack([case.maps, *others]))}
+
+
+def _plain_name(name: str) -> str:
+    for suffix in ("_random", "_edges", "_blurred"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _array(values: Tensor) -> Array:
+    return np.asarray(values.cpu().numpy())
+
+
+def _protocol(settings: Mapping[str, Any]) -> str:
+    removed = ", ".join(f"{share:.0%}" for share in SHARES)
+    return (
+        f"infidelity: {settings['infidelity_samples']} Gaussian noises of 0.2, best scale; ROAD: {removed} of the "
+        f"pixels imputed; sensitivity: the worst of {settings['sensitivity_samples']} moves within 2% of the range; "
+        f"randomisation: bottom-up in {settings['stages']} stages, signs kept; seeds: {settings['seeds']} more. "
+        "Controls: noise, an edge detector, the map blurred."
+    )

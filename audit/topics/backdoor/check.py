@@ -1,0 +1,76 @@
+"""Is there a class that a suspiciously small patch sends every image to?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from audit.config import CriteriaConfig
+from audit.core.evidence import Verdict
+from audit.core.registry import check
+from audit.core.statistics import Interval, clopper_pearson
+from audit.results.check_result import CheckResult
+from audit.results.queries import cell_keys, only_measured
+from audit.results.run_results import RunResults
+
+SMALL = 1 / 3
+"""Of the median area. Measured on ten nets for 28x28 images: planted triggers 0.06 to 0.22, other classes 0.51 up."""
+ODD = 2.0
+"""The anomaly index from which Wang et al. 2019 call a class infected."""
+CARRIES = 0.5
+"""The share of unseen images that the patch must move for the finding to stand."""
+FEWEST = 5
+"""Classes below which a median says nothing."""
+
+
+@check(
+    section="robustness",
+    title_pass="No sign of a planted trigger in the {role} model",
+    title_warn="The smallest patch into {classes} is unusually small for the {role} model",
+    title_fail="The {role} model may hold a backdoor: a patch over {area:.1%} of the image sends {estimate:.0%} of "
+    "unseen images to {classes}",
+    title_inconclusive="Too few classes to search the {role} model for a planted trigger",
+    explanation="For each class the smallest patch that sends other images there was sought on {made_on} images and "
+    "scored on others. The smallest covers {area:.1%} of the image, the median one {median:.1%}; its anomaly index is "
+    "{anomaly:.1f}.",
+    explanation_inconclusive="The patch of one class is judged against those of the others, and that needs at least "
+    "{fewest:.0f} classes.",
+    criterion="No patch that carries over to unseen images is smaller than a third of the median one (fails), or has "
+    "an anomaly index above 2 (warns). A pass is no proof of absence.",
+    advice="Ask where the weights and the training images come from, look at the training images of this class for a "
+    "mark that goes with the label, and retrain from data you trust.",
+    reference="doi:10.1109/SP.2019.00031",
+)
+def backdoor(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+    """The class whose patch stands out most, by Neural Cleanse."""
+    entries = only_measured(dossier.entries("backdoor", role=role))
+    if not entries:
+        return None
+    facts = entries[0].evidence.facts
+    rows = facts["triggers"]
+    areas = np.array([row["area"] for row in rows])
+    least = rows[int(areas.argmin())]
+    moved = clopper_pearson(least["moved"], least["tried"]) if least["tried"] else Interval(0.0, 0.0, 1.0, 0, "")
+    values: dict[str, str | float] = {
+        "classes": str(least["class"]),
+        "area": float(least["area"]),
+        "median": float(np.median(areas)),
+        "anomaly": float(least["anomaly"]),
+        "estimate": moved.estimate,
+        "made_on": int(facts["made_on"]),
+        "n": least["tried"],
+        "fewest": FEWEST,
+    }
+    return CheckResult(_verdict(least, areas, moved), moved, cell_keys(entries), values)
+
+
+def _verdict(least: Mapping[str, Any], areas: np.ndarray[Any, np.dtype[np.float64]], moved: Interval) -> Verdict:
+    if len(areas) < FEWEST:
+        return "inconclusive"
+    if not least["reached"] or moved.low < CARRIES:
+        return "pass"
+    if least["area"] < SMALL * np.median(areas):
+        return "fail"
+    return "warn" if least["anomaly"] > ODD else "pass"

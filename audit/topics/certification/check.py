@@ -1,0 +1,70 @@
+"""Do proofs and attacks agree? What is certified can never be broken, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from audit.config import CriteriaConfig
+from audit.core.evidence import Array
+from audit.core.registry import check
+from audit.results.check_result import CheckResult
+from audit.results.queries import PerExample, cell_keys, only_measured, per_example
+from audit.results.run_results import RunResults, TaskResult
+
+THE_MODEL = "the model itself"
+"""What a certificate must speak of to be held against attacks on the model."""
+
+
+@check(
+    section="robustness",
+    title_pass="Proofs and attacks agree on the {role} model: nothing certified was broken",
+    title_fail="The tool contradicts itself on the {role} model: {count} images were broken inside what it proved",
+    explanation="Each of {n} images has a radius in {norm} within which interval bounds prove the prediction, and a "
+    "smallest distance at which an attack broke it. The first may never exceed the second; {proven} radii are above 0.",
+    criterion="No image is broken at a distance below its certified radius.",
+    advice="Do not use this run: report the model and the versions in the protocol section, as either a bound or the "
+    "verifier is wrong.",
+    reference="arXiv:1810.12715",
+)
+def certified_not_broken(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+    """Certified implies not broken, on every image that has both in one norm."""
+    proofs = [e for e in only_measured(dossier.entries("certification", role=role)) if _of_the_model(e)]
+    attacks = [e for e in only_measured(dossier.entries("robustness", role=role)) if _threat(e) in map(_norm, proofs)]
+    if not proofs or not attacks:
+        return None
+    radius, distance = _both(per_example(proofs, "certified_radius"), _distances(attacks))
+    count = int((distance < radius).sum())
+    values: dict[str, str | float] = {
+        "n": radius.size,
+        "count": count,
+        "proven": int((radius > 0).sum()),
+        "norm": _norm(proofs[0]),
+    }
+    return CheckResult("fail" if count else "pass", None, cell_keys([*proofs, *attacks]), values)
+
+
+def _of_the_model(entry: TaskResult) -> bool:
+    return bool(entry.evidence.facts["certifies"] == THE_MODEL)
+
+
+def _norm(entry: TaskResult) -> str:
+    return str(entry.evidence.facts["norm"])
+
+
+def _threat(entry: TaskResult) -> str:
+    return str((entry.task.cell.threat or {}).get("norm"))
+
+
+def _distances(attacks: Sequence[TaskResult]) -> PerExample:
+    """The smallest distance at which each image was broken, in audit order; infinite where none was found."""
+    places = np.concatenate([np.arange(e.task.examples.start, e.task.examples.stop) for e in attacks])
+    values = np.concatenate([np.asarray(e.evidence.arrays["minimal_eps"]) for e in attacks])
+    order = np.argsort(places, kind="stable")
+    return PerExample(places[order], values[order])
+
+
+def _both(radius: PerExample, distance: PerExample) -> Iterator[Array]:
+    common = np.intersect1d(radius.positions, distance.positions)
+    return (one.at(common).values for one in (radius, distance))

@@ -1,0 +1,99 @@
+"""Certified radii: a lower bound to set beside the upper bound that attacks give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.core.cell import Cell
+from audit.core.errors import NotApplicable, unknown_name
+from audit.core.evidence import Array, Evidence, Measurement
+from audit.core.registry import find, study
+from audit.core.seeding import Generators
+from audit.core.types import Batch
+from audit.execution.context import Context
+from audit.execution.resumable import ResumableSteps, concatenate_steps
+from audit.metrics.interval_bounds import interval_bounds
+from audit.metrics.smoothing import smoothing
+from audit.models.under_test import ModelUnderTest
+
+NORM = {"smoothing": "l2", "interval-bounds": "linf"}
+SUBJECT = {"smoothing": "the model smoothed by Gaussian noise", "interval-bounds": "the model itself"}
+_STRIDE = 16
+"""Images between two looks at whether the user asked to stop."""
+
+
+@study()
+def certification(context: Context, cell: Cell) -> Evidence:
+    """A certified radius for each image by `cell.method`: `smoothing` (l2) or `interval-bounds` (linf).
+
+    Measurement certified_radius (N,): 0 where the certified class is not the label's, or nothing is certified. With a
+    threat, which must be of the method's norm, also certified (N,), 0 or 1: the radius exceeds eps. Arrays: predictions
+    int64 (N,), -1 where the method abstains. Facts: norm, certifies (which classifier), settings, abstained.
+    """
+    norm = _norm_of(cell)
+    model, batch = context.model(), context.batch()
+    settings = find("metric", cell.method).settings(cell.settings)
+    starts = range(0, len(batch), _STRIDE)
+    with model.count() as spent:
+        steps = ResumableSteps(context, model, len(starts), f"certifying by {cell.method}")
+
+        def certified(start: int) -> dict[str, Tensor]:
+            part = batch.select(torch.arange(start, min(start + _STRIDE, len(batch)), device=batch.images.device))
+            radius, predictions = _CERTIFY[cell.method](model, part, cell.seed, settings)
+            return {"radius": torch.from_numpy(radius), "predictions": torch.from_numpy(predictions)}
+
+        parts = [steps.run(str(start), partial(certified, start)) for start in starts]
+    found = concatenate_steps(parts)
+    radius, predictions = found["radius"].numpy(), found["predictions"].numpy()
+    measurements = [Measurement("certified_radius", "pixel range", "higher", radius)]
+    if cell.threat is not None:
+        within = (radius > float(cell.threat["eps"])).astype(np.float64)
+        measurements.append(Measurement("certified", "share", "higher", within))
+    return Evidence(
+        cell,
+        "measured",
+        tuple(measurements),
+        arrays={"predictions": predictions},
+        facts={
+            "norm": norm,
+            "certifies": SUBJECT[cell.method],
+            "settings": settings,
+            "abstained": int((predictions < 0).sum()),
+        },
+        forwards=spent.forwards,
+        backwards=spent.backwards,
+    )
+
+
+def _norm_of(cell: Cell) -> str:
+    if cell.method not in NORM:
+        raise unknown_name("certificate", cell.method, NORM)
+    norm = NORM[cell.method]
+    if cell.threat is not None and cell.threat["norm"] != norm:
+        raise NotApplicable(f"The certificate of {cell.method} is for {norm}, not for {cell.threat['norm']}.")
+    return norm
+
+
+def _by_smoothing(model: ModelUnderTest, batch: Batch, seed: int, settings: dict[str, Any]) -> tuple[Array, Array]:
+    draws = Generators.of(batch.ids, seed=seed, purpose="smoothing", device=model.device)
+    found = smoothing(model, batch.images, draws, **settings)
+    allowed = ~batch.violations(len(model.classes)).cpu().numpy()
+    right = (found.predictions >= 0) & np.take_along_axis(allowed, found.predictions.clip(0)[:, None], 1)[:, 0]
+    return np.where(right, found.radius, 0.0), found.predictions
+
+
+def _by_intervals(model: ModelUnderTest, batch: Batch, seed: int, settings: dict[str, Any]) -> tuple[Array, Array]:
+    radius = interval_bounds(model, batch, **settings)
+    return radius.cpu().numpy(), model.predictions(batch.images).cpu().numpy()
+
+
+_CERTIFY: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "smoothing": _by_smoothing,
+    "interval-bounds": _by_intervals,
+}

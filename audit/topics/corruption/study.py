@@ -1,0 +1,62 @@
+"""Accuracy on corrupted images: one corruption at one severity."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from audit.core.cell import Cell
+from audit.core.errors import Interrupted
+from audit.core.evidence import Evidence, Measurement
+from audit.core.registry import Method, find, study
+from audit.core.seeding import Generators
+from audit.core.types import Images
+from audit.execution.context import Context
+from audit.models.under_test import ModelUnderTest
+
+_VALUES = 1 << 22
+"""Pixel values corrupted together; a bound on memory that changes no answer."""
+
+
+@study()
+def corruption(context: Context, cell: Cell) -> Evidence:
+    """Whether each image is classified rightly once corrupted: "correct" (N,), 0 or 1.
+
+    `cell.method` names the corruption, `cell.settings["severity"]` is 1 to 5. The draws of an image are shared by
+    all severities, so that a curve over them is not blurred by chance. Array `distortion` (N,) is the mean
+    absolute change of a pixel.
+    """
+    method, severity = find("corruption", cell.method), int(cell.settings["severity"])
+    model, batch = context.model(), context.batch()
+    correct, distortion = np.zeros(len(batch)), np.zeros(len(batch))
+    stride = max(1, _VALUES // math.prod(model.input_shape))
+    with model.count() as spent:
+        for start in range(0, len(batch), stride):
+            if context.stopping():
+                raise Interrupted(f"{cell.method} was not finished; the same command starts it again.")
+            part = slice(start, start + stride)
+            images = model.check_images(batch.images[part])
+            changed = corrupted(method, model, batch.ids[part], images, severity, cell.seed)
+            right = model.predictions(changed) == batch.labels[part].to(model.device)
+            correct[part] = right.cpu().numpy()
+            distortion[part] = (changed - images).abs().flatten(1).mean(1).cpu().numpy()
+            context.progress(min(start + stride, len(batch)), len(batch))
+    return Evidence(
+        cell,
+        "measured",
+        (Measurement("correct", "share", "higher", correct),),
+        arrays={"distortion": distortion},
+        facts={"severity": severity, "group": method.facts["group"]},
+        forwards=spent.forwards,
+        backwards=spent.backwards,
+    )
+
+
+def corrupted(
+    method: Method, model: ModelUnderTest, ids: tuple[str, ...], images: Images, severity: int, seed: int
+) -> Images:
+    """Images on the model's device with the method applied, each from its own generator."""
+    generators = Generators.of(ids, seed=seed, purpose=f"corruption {method.name}", device=model.device)
+    changed: Images = method.function(images, severity, generators)
+    return changed

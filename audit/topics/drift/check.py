@@ -1,0 +1,83 @@
+"""Do explanations move further under an attack that keeps the prediction than under noise of the same size?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from audit.config import CriteriaConfig
+from audit.core.registry import check
+from audit.core.statistics import bootstrap_mean
+from audit.results.check_result import ADVICE_MORE_IMAGES, CheckResult, at_most, cap_at_warning, template_values
+from audit.results.display_names import display_name
+from audit.results.queries import cell_keys, group_by_condition, only_measured, per_example, threat_text
+from audit.results.run_results import RunResults, TaskResult
+
+MARGIN = 0.1
+"""How much rank correlation with the clean map an attack may take beyond what noise takes."""
+
+
+@check(
+    section="explanations",
+    title_pass="{method} of the {role} model stays put under an attack that keeps the prediction",
+    title_fail="{method} of the {role} model moves under an attack that keeps the prediction",
+    title_inconclusive="Whether {method} of the {role} model moves under an attack that keeps the prediction cannot be "
+    "told from {n} images",
+    explanation="PGD ({threat}) that stops before the prediction changes leaves the map a rank correlation of "
+    "{moved:.2f} with the clean one, noise of the same size {noise:.2f}: {estimate:+.3f} is lost beyond noise (95% "
+    "interval {low:+.3f} to {high:+.3f}).",
+    criterion="The upper bound of the 95% interval of the loss beyond noise is at most {margin:.2f}.",
+    advice="Do not let a decision hang on this map where images may be tampered with: it changes while the prediction "
+    "does not.",
+    advice_inconclusive=ADVICE_MORE_IMAGES,
+    reference="arXiv:1710.10547",
+)
+def drift_at_constant_label(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+    """The rank correlation with the clean map lost beyond noise, under PGD at constant label; one a method."""
+    return tuple(_conclusions(dossier, role, "constant-label"))
+
+
+@check(
+    section="explanations",
+    title_pass="{method} of the {role} model withstands being steered",
+    title_fail="{method} of the {role} model can be steered while the prediction stays",
+    title_inconclusive="Whether {method} of the {role} model can be steered cannot be told from {n} images",
+    explanation="Images moved within {threat} so that the gradient turns and the prediction stays leave the map a rank "
+    "correlation of {moved:.2f} with the clean one, noise of the same size {noise:.2f}: {estimate:+.3f} is lost beyond "
+    "noise (95% interval {low:+.3f} to {high:+.3f}).",
+    criterion="The upper bound of the 95% interval of the loss beyond noise is at most {margin:.2f}.",
+    advice="Do not offer this map as proof of what the model looks at to anyone who does not trust the image.",
+    advice_inconclusive=ADVICE_MORE_IMAGES,
+    reference="arXiv:1906.07983",
+)
+def steered_explanations(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+    """The rank correlation with the clean map lost beyond noise, under manipulation; one conclusion a method."""
+    return tuple(_conclusions(dossier, role, "manipulation"))
+
+
+def _conclusions(dossier: RunResults, role: str, kind: str) -> Iterator[CheckResult]:
+    for at, entries in group_by_condition(only_measured(dossier.entries("drift", role=role)), "kind"):
+        if at.setting == kind and (judged := _judge(at.method, threat_text(at.norm, at.eps), entries)):
+            yield judged
+
+
+def _judge(method: str, threat: str, entries: tuple[TaskResult, ...]) -> CheckResult | None:
+    """None where no image could be moved: there is no map to compare."""
+    moved, noise = (per_example(entries, name).values for name in ("agreement", "agreement_random"))
+    both = np.isfinite(moved) & np.isfinite(noise)
+    if not both.any():
+        return None
+    lost = bootstrap_mean(noise[both] - moved[both])
+    said = template_values(
+        lost,
+        method=display_name(method),
+        identifier=method,
+        threat=threat,
+        margin=MARGIN,
+        moved=float(moved[both].mean()),
+        noise=float(noise[both].mean()),
+    )
+    return CheckResult(
+        cap_at_warning(lost, at_most(lost, MARGIN)), lost, cell_keys(entries), said, unit="rank correlation"
+    )

@@ -1,0 +1,33 @@
+"""The controls of faithfulness: orders that are the same for every method, measured once a model."""
+
+from __future__ import annotations
+
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence
+from audit.core.registry import study
+from audit.execution.context import Context
+from audit.topics.faithfulness.curves import DEFAULTS, all_curves, arrays, control_orders, measurements, protocol
+
+
+@study()
+def controls(context: Context, cell: Cell) -> Evidence:
+    """Deletion and insertion of each image's predicted class by random, centre and edge-detector orders.
+
+    `cell.settings` as in the faithfulness study; measurements and arrays carry the same names there.
+    """
+    settings = {**DEFAULTS, **cell.settings}
+    model = context.model()
+    batch = context.batch().to(model.device)
+    with model.count() as spent:
+        targets = model.predictions(batch.images)
+        orders = control_orders(batch, cell.seed, int(settings["random_orders"]))
+        curves = all_curves(context, model, batch, orders, targets, settings)
+    return Evidence(
+        cell=cell,
+        status="measured",
+        measurements=measurements(curves),
+        arrays=arrays(curves),
+        facts={"protocol": protocol(settings), **settings},
+        forwards=spent.passes.forwards,
+        backwards=spent.passes.backwards,
+    )

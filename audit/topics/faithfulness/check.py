@@ -1,0 +1,47 @@
+"""Do the pixels an explanation ranks first matter more to the model than pixels picked at random?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from audit.config import CriteriaConfig
+from audit.core.registry import check
+from audit.core.statistics import bootstrap_mean
+from audit.results.check_result import CheckResult, above_zero, cap_at_warning, template_values
+from audit.results.display_names import display_name
+from audit.results.queries import cell_keys, group_by_condition, on_clean_images, only_measured, per_example
+from audit.results.run_results import RunResults, TaskResult
+
+
+@check(
+    section="explanations",
+    title_pass="{method} points at pixels the {role} model uses",
+    title_fail="{method} points at pixels that matter no more to the {role} model than random ones",
+    title_inconclusive="Whether {method} points at pixels the {role} model uses cannot be told from {n} images",
+    explanation="Pixels are deleted in the order {method} ranks them, and in a random order. Its advantage, in area "
+    "under the score, is {estimate:+.3f} (95% interval {low:+.3f} to {high:+.3f}); 0 is no better than chance.",
+    criterion="The lower bound of the 95% interval of the advantage over a random order is above 0.",
+    advice="Do not show this method's maps as reasons for this model; use one that passes.",
+    advice_inconclusive="Explain more images before this method's maps are trusted, or dropped.",
+    command="audit methods attribution",
+    command_inconclusive="audit run --preset standard",
+    reference="arXiv:1806.07421",
+)
+def deletion_against_random(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+    """The advantage of each method's deletion over a random order; one conclusion a method."""
+    entries = on_clean_images(dossier.entries("faithfulness", role=role))
+    return tuple(
+        _judge(at.method, only_measured(group)) for at, group in group_by_condition(entries) if only_measured(group)
+    )
+
+
+def _judge(method: str, entries: tuple[TaskResult, ...]) -> CheckResult:
+    ranked, random = per_example(entries, "deletion_area"), per_example(entries, "deletion_area_random")
+    advantage = bootstrap_mean(np.asarray(random.values, np.float64) - ranked.values)
+    return CheckResult(
+        cap_at_warning(advantage, above_zero(advantage)),
+        advantage,
+        cell_keys(entries),
+        template_values(advantage, method=display_name(method), identifier=method),
+        unit="area",
+    )

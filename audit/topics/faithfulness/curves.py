@@ -1,0 +1,116 @@
+"""Deletion and insertion curves of named orders of pixels: what faithfulness and its controls both measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from audit.core.evidence import Array, Better, Measurement
+from audit.core.seeding import Generators
+from audit.core.types import Batch
+from audit.execution.context import Context
+from audit.execution.resumable import ResumableSteps
+from audit.masking.baselines import fill_images
+from audit.metrics.deletion_insertion import Mode, deletion_area, removal_curves
+from audit.metrics.pixel_ranking import CONTROLS, control_order
+from audit.models.under_test import ModelUnderTest
+
+DEFAULTS: Mapping[str, Any] = {"steps": 24, "fills": ["mean", "blur"], "output": "probability", "random_orders": 2}
+ORDERS_OF_A_MAP = 2
+"""Its own, and that of the map blurred."""
+_BETTER: Mapping[Mode, Better] = {"deletion": "lower", "insertion": "higher"}
+
+
+def control_orders(batch: Batch, seed: int, random_orders: int) -> dict[str, Tensor]:
+    """Orders that know nothing of the model, int64 (N, H x W) each; repeats of one control end in #0, #1, ..."""
+    orders = {}
+    for control in CONTROLS:
+        for repeat in range(random_orders if control == "random" else 1):
+            draws = generators(batch, seed, control).fork(repeat)
+            orders[f"{control}#{repeat}"] = control_order(control, batch.images, draws)
+    return orders
+
+
+def control_count(random_orders: int) -> int:
+    """How many orders `control_orders` makes."""
+    return len(CONTROLS) - 1 + random_orders
+
+
+def generators(batch: Batch, seed: int, purpose: str) -> Generators:
+    """One generator an example, for ties and random orders."""
+    return Generators.of(batch.ids, seed=seed, purpose=f"faithfulness/{purpose}", device=batch.images.device)
+
+
+def all_curves(
+    context: Context,
+    model: ModelUnderTest,
+    batch: Batch,
+    orders: Mapping[str, Tensor],
+    targets: Tensor,
+    settings: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    """Curves (N, steps + 1) by name, "deletion_area_random" and so on; repeats of a control are averaged."""
+    found: dict[str, Tensor] = {}
+    modes: tuple[Mode, ...] = ("deletion", "insertion")
+    fills = list(settings["fills"])
+    steps = ResumableSteps(context, model, len(fills) * len(modes), "measuring faithfulness")
+
+    def curves(fill: str, mode: Mode) -> dict[str, Tensor]:
+        return removal_curves(
+            model,
+            batch.images,
+            orders,
+            targets=targets,
+            fill=fill_images(batch.images, fill),
+            mode=mode,
+            steps=int(settings["steps"]),
+            output=settings["output"],
+        )
+
+    for position, fill in enumerate(fills):
+        for mode in modes:
+            given = steps.run(f"{mode} {fill}", partial(curves, fill, mode))
+            found |= _named(given, f"{mode}_area" + (f"_{fill}" if position else ""))
+    return found
+
+
+def _named(curves: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Repeats of a control are averaged; the method's own curve carries no suffix."""
+    groups: dict[str, list[Tensor]] = {}
+    for name, curve in curves.items():
+        groups.setdefault(name.split("#")[0], []).append(curve)
+    return {prefix + (f"_{name}" if name else ""): torch.stack(group).mean(0) for name, group in groups.items()}
+
+
+def measurements(curves: Mapping[str, Tensor]) -> tuple[Measurement, ...]:
+    """The area under each curve, per example."""
+    return tuple(_measure(name, curve) for name, curve in curves.items())
+
+
+def arrays(curves: Mapping[str, Tensor]) -> dict[str, Array]:
+    """The curves as evidence keeps them; `from_arrays` reads them back."""
+    return {name.replace("_area", "_curve"): curve.cpu().numpy() for name, curve in curves.items()}
+
+
+def from_arrays(stored: Mapping[str, Array]) -> dict[str, Tensor]:
+    """What `arrays` wrote."""
+    return {name.replace("_curve", "_area"): torch.from_numpy(array.copy()) for name, array in stored.items()}
+
+
+def _measure(name: str, curves: Tensor) -> Measurement:
+    better = _BETTER[cast(Mode, name.split("_")[0])]
+    return Measurement(name, "mean output", better, deletion_area(curves).double().cpu().numpy())
+
+
+def protocol(settings: Mapping[str, Any]) -> str:
+    """The protocol in words: areas of different protocols may not be compared."""
+    fills = " and ".join(str(fill) for fill in settings["fills"])
+    return (
+        f"{settings['steps']} equal steps over all pixels, highest attribution first, filled with {fills}; "
+        f"the {settings['output']} of the explained class; controls on the same images: {settings['random_orders']} "
+        "random orders (averaged), the centre, an edge detector, the map blurred."
+    )

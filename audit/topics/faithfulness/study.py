@@ -1,0 +1,65 @@
+"""Faithfulness as evidence: deletion and insertion by a method's maps beside orders that know nothing of the model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence
+from audit.core.registry import study
+from audit.core.types import Attributions, Batch
+from audit.execution.context import Context
+from audit.metrics.pixel_ranking import blurred_copy, order_of
+from audit.topics.faithfulness.curves import (
+    DEFAULTS,
+    all_curves,
+    arrays,
+    control_orders,
+    from_arrays,
+    generators,
+    measurements,
+    protocol,
+)
+
+
+@study()
+def faithfulness(context: Context, cell: Cell) -> Evidence:
+    """Deletion and insertion areas of one method's maps (`cell.inputs["explanation"]`) and of its controls.
+
+    `cell.settings` over `DEFAULTS`: `steps`, `fills`, `output`, `random_orders` (averaged). Measurements:
+    `deletion_area` and `insertion_area` of the method, then with `_random`, `_centre`, `_edges`, `_blurred` appended
+    for the controls on the same images, steps and fill; a second fill puts its name before that
+    (`deletion_area_blur_random`). Arrays: the curves, as `deletion_curve` and so on. The controls that are the same
+    for every method come from `cell.inputs["controls"]` where it is given. Not applicable where the explanation
+    was not.
+    """
+    explained = context.evidence("explanation")
+    if explained.status != "measured":
+        return Evidence(cell, "not_applicable", reason=explained.reason or "There is no explanation to judge.")
+    settings = {**DEFAULTS, **cell.settings}
+    model = context.model()
+    maps = torch.from_numpy(explained.arrays["attributions"].copy()).to(model.device)
+    targets = torch.from_numpy(explained.arrays["targets"].copy()).to(model.device)
+    batch = context.batch().select(torch.arange(len(maps), device="cpu")).to(model.device)
+    shared = from_arrays(context.evidence("controls").arrays) if "controls" in cell.inputs else {}
+    orders = _own_orders(batch, maps, cell.seed)
+    if not shared:
+        orders |= control_orders(batch, cell.seed, int(settings["random_orders"]))
+    with model.count() as spent:
+        curves = all_curves(context, model, batch, orders, targets, settings) | shared
+    return Evidence(
+        cell=cell,
+        status="measured",
+        measurements=measurements(curves),
+        arrays=arrays(curves),
+        facts={"protocol": protocol(settings), **settings},
+        forwards=spent.passes.forwards,
+        backwards=spent.passes.backwards,
+    )
+
+
+def _own_orders(batch: Batch, maps: Attributions, seed: int) -> dict[str, Tensor]:
+    """The map's order, and that of the map blurred."""
+    ties = generators(batch, seed, "ties")
+    return {"": order_of(maps, ties), "blurred": order_of(blurred_copy(maps), ties)}

@@ -1,0 +1,47 @@
+"""Localisation as evidence: whether a method's maps lie where the data says that the object lies."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence, Measurement
+from audit.core.registry import study
+from audit.execution.context import Context
+from audit.metrics.localisation import pointing_game, relevance_mass, relevance_rank
+
+
+@study()
+def localisation(context: Context, cell: Cell) -> Evidence:
+    """The maps of `cell.inputs["explanation"]` held against the masks of the same images.
+
+    Measurements, shares in [0, 1], NaN for an image without a mask or a map without positive attribution:
+    `relevance_mass`, `relevance_rank`, `pointing_game`, and `mask_share`, the area of the mask, which is what the
+    first and the last come to by chance. Not applicable where the explanation was not, or where no image has a mask.
+    """
+    explained = context.evidence("explanation")
+    if explained.status != "measured":
+        return Evidence(cell, "not_applicable", reason=explained.reason or "There is no explanation to judge.")
+    maps = torch.from_numpy(explained.arrays["attributions"].copy())
+    masks = context.batch().masks
+    if masks is None or not masks[: len(maps)].any():
+        return Evidence(cell, "not_applicable", reason="None of the explained images has a mask.")
+    masks = masks[: len(maps)]
+    found = {
+        "relevance_mass": relevance_mass(maps, masks),
+        "relevance_rank": relevance_rank(maps, masks),
+        "pointing_game": pointing_game(maps, masks),
+        "mask_share": masks.double().flatten(1).mean(1),
+    }
+    unmarked = ~masks.flatten(1).any(1)
+    measurements = tuple(
+        Measurement(name, "share", "neither" if name == "mask_share" else "higher", _marked(values, unmarked))
+        for name, values in found.items()
+    )
+    return Evidence(cell, "measured", measurements=measurements, facts={"masked": int((~unmarked).sum())})
+
+
+def _marked(values: Tensor, unmarked: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return np.asarray(values.masked_fill(unmarked, torch.nan).numpy(), np.float64)

@@ -1,0 +1,48 @@
+"""Can this model be evaluated at all: a fixed function of each image, with gradients that tell the truth?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audit.config import CriteriaConfig
+from audit.core.registry import check
+from audit.results.check_result import CheckResult
+from audit.results.queries import cell_keys, only_measured
+from audit.results.run_results import RunResults, TaskResult
+
+
+@check(
+    section="robustness",
+    title_pass="Nothing about the {role} model blinds an attack: its outputs and gradients can be trusted",
+    title_fail="The {role} model hides from attacks: {count} reasons to doubt its robust accuracy",
+    title_inconclusive="The {role} model hides from attacks: {count} reasons to doubt its robust accuracy",
+    explanation="On {n} images: outputs finite and the same at every call and in every batch, gradients neither zero "
+    "nor NaN and equal to finite differences, no plateaus, no state changed by a forward pass.",
+    explanation_inconclusive="{reasons}",
+    criterion="None of the signs of Athalye et al. 2018 (arXiv:1802.00420) and Carlini et al. 2019 (arXiv:1902.06705).",
+    advice="Audit the model without the layer that rounds, randomises or saturates, or attack it with score-based "
+    "attacks; until then its robust accuracy says little.",
+    command="audit run --battery full",
+    reference="arXiv:1802.00420",
+)
+def honest_evaluation(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+    """What an honest evaluation checks before it believes an attack that fails."""
+    entries = only_measured(dossier.entries("sanity", role=role))
+    if not entries:
+        return None
+    reasons = sentences(entries)
+    n = sum(len(entry.task.examples) for entry in entries)
+    values: dict[str, str | float] = {"n": n, "count": len(reasons), "reasons": " ".join(reasons)}
+    return CheckResult("inconclusive" if reasons else "pass", None, cell_keys(entries), values)
+
+
+def suspicious_reasons(dossier: RunResults, role: str) -> tuple[str, ...]:
+    """Each reason to doubt attacks on this model, once: of the model, and of the attacks themselves."""
+    studies = ("sanity", "attack-controls")
+    entries = [entry for study in studies for entry in only_measured(dossier.entries(study, role=role))]
+    return sentences(entries)
+
+
+def sentences(entries: Sequence[TaskResult]) -> tuple[str, ...]:
+    """The sentence of each suspicion in these entries, once."""
+    return tuple(dict.fromkeys(str(doubt["sentence"]) for e in entries for doubt in e.evidence.facts["suspicions"]))

@@ -1,0 +1,106 @@
+"""Evidence that the model can be evaluated: a fixed function of each image, with gradients that tell the truth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from audit.adversarial.gradient_diagnostics import GradientHealth, gradient_health
+from audit.core.cell import Cell
+from audit.core.evidence import Array, Evidence, Measurement
+from audit.core.registry import study
+from audit.core.seeding import Generators
+from audit.core.types import Batch
+from audit.execution.context import Context
+from audit.metrics.determinism import (
+    batch_difference,
+    changed_state,
+    modules_in_training,
+    needs_autograd,
+    not_finite,
+    repeat_difference,
+    state_copy,
+)
+from audit.metrics.gradient_masking import derivative_error, linear_distance, linearise, noise_response
+from audit.metrics.red_flags import red_flags
+from audit.models.under_test import ModelUnderTest
+
+UNITS = {
+    "repeat_difference": "share of the logits' spread",
+    "batch_difference": "share of the logits' spread",
+    "linear_distance": "pixel range",
+    "noise_shift": "share of a typical margin",
+}
+"""Of the measurements that are not shares."""
+
+
+@study()
+def sanity(context: Context, cell: Cell) -> Evidence:
+    """What an honest evaluation checks of a model and its gradients, per example (about 35 forwards an image).
+
+    Measurements, all better low: not_finite, repeat_difference, batch_difference, ce_zero, ce_nan, margin_zero,
+    margin_nan, linear_distance, derivative_error, noise_shift, plateau. Facts: output_kind, missing_gradient,
+    needs_autograd, in_training, changed_state, pixels (lowest and highest value), and `suspicions`, a list of
+    {name, value, limit, sentence}, empty for an honest model.
+    """
+    model, batch = context.model(), context.batch()
+    with model.count() as spent:
+        before = state_copy(model)
+        health = gradient_health(model, batch)
+        measured = _of_model(model, batch)
+        context.progress(1, 2)
+        measured |= _of_gradients(model, batch, health, cell.seed)
+        facts = _facts(model, batch, health, before)
+        context.progress(2, 2)
+    doubts = red_flags(measured, facts)
+    return Evidence(
+        cell,
+        "measured",
+        tuple(Measurement(name, UNITS.get(name, "share"), "lower", values) for name, values in measured.items()),
+        facts=facts | {"suspicions": [asdict(doubt) for doubt in doubts]},
+        forwards=spent.forwards,
+        backwards=spent.backwards,
+    )
+
+
+def _facts(model: ModelUnderTest, batch: Batch, health: GradientHealth, before: dict[str, Tensor]) -> dict[str, Any]:
+    return {
+        "output_kind": model.output_kind,
+        "missing_gradient": health.missing,
+        "needs_autograd": needs_autograd(model, batch.images[:2]),
+        "in_training": modules_in_training(model),
+        "changed_state": changed_state(model, before),
+        "pixels": [float(batch.images.min()), float(batch.images.max())],
+    }
+
+
+def _of_model(model: ModelUnderTest, batch: Batch) -> dict[str, Array]:
+    return {
+        "not_finite": _array(not_finite(model, batch.images)),
+        "repeat_difference": _array(repeat_difference(model, batch.images)),
+        "batch_difference": _array(batch_difference(model, batch.images)),
+    }
+
+
+def _of_gradients(model: ModelUnderTest, batch: Batch, health: GradientHealth, seed: int) -> dict[str, Array]:
+    around = linearise(model, batch, differentiable=not health.missing)
+    draws = Generators.of(batch.ids, seed=seed, purpose="sanity", device=model.device)
+    shift, plateau = noise_response(model, around, draws.fork(0))
+    found = {
+        "ce_zero": health.ce_zero,
+        "ce_nan": health.ce_nan,
+        "margin_zero": health.margin_zero,
+        "margin_nan": health.margin_nan,
+        "linear_distance": linear_distance(around),
+        "derivative_error": derivative_error(model, around, draws.fork(1)),
+        "noise_shift": shift,
+        "plateau": plateau,
+    }
+    return {name: _array(values) for name, values in found.items()}
+
+
+def _array(values: Tensor) -> Array:
+    return values.double().cpu().numpy().astype(np.float64)

@@ -1,0 +1,74 @@
+"""Threats beside the ball of a norm, each on a line of its own: none of them enters a worst case."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from audit.core.statistics import share_of
+from audit.results.document_model import Cost, DocumentModel, Proportion
+from audit.results.queries import only_measured
+from audit.results.run_results import RunResults, TaskResult
+
+
+class ThreatRow(DocumentModel):
+    """How many images withstood one further threat.
+
+    `kind` is spatial, universal, patch or transfer, `threat` its limits in words, and the numbers behind them, None
+    where they have no meaning: `rotation` in degrees, `translation` in pixels, `area` a share of the image, `norm` and
+    `eps`. `target` is a class, empty for any other; `withstood` the share still right, or not sent to the target;
+    `right` and `control` the same share before, and under a blind change of the same size. `made_on` counts images,
+    none of which is scored; `made_by` names a surrogate and `agreement` the share of images on which it answers as the
+    model does.
+    """
+
+    role: str
+    kind: str
+    threat: str
+    target: str
+    rotation: float | None
+    translation: float | None
+    area: float | None
+    norm: str
+    eps: float | None
+    withstood: Proportion
+    right: float
+    control: float
+    made_on: int
+    made_by: str
+    agreement: float | None
+    faults: int
+    cost: Cost
+
+
+def further_threats(dossier: RunResults) -> list[ThreatRow]:
+    """Every further threat to every model, in plan order; those that scored no image are left out."""
+    entries = (
+        entry for role in dossier.roles for entry in only_measured(dossier.entries("further-threats", role=role))
+    )
+    return [_row(entry) for entry in entries if entry.evidence.facts["scored"]]
+
+
+def _row(entry: TaskResult) -> ThreatRow:
+    cell, facts = entry.task.cell, entry.evidence.facts
+    values = np.asarray(entry.evidence.measurement("withstood").per_example, np.float64)
+    found = share_of(values[np.isfinite(values)] > 0)
+    ball = cell.threat or {}
+    return ThreatRow(
+        role=entry.task.role,
+        kind=cell.method,
+        threat=str(facts["threat"]),
+        target=str(facts["target"]),
+        rotation=cell.settings.get("rotation"),
+        translation=cell.settings.get("translation"),
+        area=cell.settings.get("area"),
+        norm=str(ball.get("norm", "")),
+        eps=ball.get("eps"),
+        withstood=Proportion(estimate=found.estimate, low=found.low, high=found.high, n=found.n, method=found.method),
+        right=facts["right"] / facts["scored"],
+        control=facts["control"] / facts["scored"],
+        made_on=int(facts["made_on"]),
+        made_by=str(facts["made_by"]),
+        agreement=facts["agreement"],
+        faults=int(facts["faults"]),
+        cost=Cost(forwards=entry.evidence.forwards, backwards=entry.evidence.backwards),
+    )

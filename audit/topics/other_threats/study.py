@@ -1,0 +1,235 @@
+"""Threats beside the ball of a norm around each image: poses, one change for all images, attacks made elsewhere.
+
+Each stands on its own line and enters no worst case: what an adversary may do differs from line to line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.adversarial.eot import eot_if_stochastic
+from audit.adversarial.patch_threat import PatchThreat
+from audit.adversarial.restarts import is_adversarial
+from audit.adversarial.spatial_threat import PosedThreat, SpatialThreat, apply_pose
+from audit.adversarial.verify import Threat, verify
+from audit.attacks.mi_fgsm import mi_fgsm
+from audit.attacks.patch import patch
+from audit.attacks.random_noise import noisy
+from audit.attacks.spatial import spatial
+from audit.attacks.universal import perturbed, universal
+from audit.core.cell import Cell
+from audit.core.errors import Interrupted, NotApplicable, unknown_name
+from audit.core.evidence import Evidence, Measurement
+from audit.core.registry import study
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch, Images, PassCount
+from audit.execution.context import Context
+from audit.models.under_test import ModelUnderTest
+from audit.topics.other_threats.surrogate_study import surrogate_model
+
+FEWEST = 8
+"""Images below which a change made on half of them says nothing of the other half."""
+TRANSFER_STEPS = 20
+
+
+@dataclass(frozen=True)
+class ThreatRequest:
+    """The question: a model, all examples, and what the cell says."""
+
+    context: Context
+    cell: Cell
+    model: ModelUnderTest
+    batch: Batch
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the method is given."""
+        given: Mapping[str, Any] = self.cell.settings.get("attack", {})
+        return given
+
+    @property
+    def ball(self) -> ThreatModel:
+        """The cell's norm and eps."""
+        threat = self.cell.threat or {}
+        return ThreatModel(threat["norm"], threat["eps"])
+
+    def draws(self, batch: Batch, purpose: str) -> Generators:
+        """A generator an example."""
+        return Generators.of(batch.ids, seed=self.cell.seed, purpose=purpose, device=self.model.device)
+
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """Positions to make a change on, and to score it on: disjoint. Raises NotApplicable for too few."""
+        if len(self.batch) < FEWEST:
+            raise NotApplicable(
+                f"A change for all images is made on one half and scored on the other; {len(self.batch)} images are "
+                f"fewer than the {FEWEST} that takes."
+            )
+        index = torch.arange(len(self.batch), device=self.batch.labels.device)
+        return index[0::2], index[1::2]
+
+
+@dataclass(frozen=True)
+class ThreatProposal:
+    """What the verifier is to judge: `proposals` for the examples `part` at `index`, within `bounds`; `control` the
+    same images under a change of the same size that knows nothing of the model."""
+
+    threat: str
+    index: Tensor
+    part: Batch
+    proposals: Images
+    bounds: Threat
+    control: Images
+    made_on: int = 0
+    target: str = ""
+    made_by: str = ""
+    agreement: float | None = None
+    aside: PassCount = field(default_factory=PassCount)
+
+
+@study()
+def further_threats(context: Context, cell: Cell) -> Evidence:
+    """How many images withstand `cell.method`: spatial, universal, patch or transfer.
+
+    Settings: "attack", the method's own; "rotation" (degrees) and "translation" (pixels) for spatial; "area" (a share)
+    and "targets" (0 for untargeted, else the number of classes tried) for patch. `cell.threat` is the ball of universal
+    and transfer; the latter needs the input "surrogate". Measurement withstood: 1 where the image was right and still
+    is, NaN where it was made on or, with a target, is of that class. Facts: threat, target, made_on, made_by (the
+    surrogate's architecture), agreement (of surrogate and model, on images it was not taught on), scored, right
+    (before), control (right under a blind change of the same size), faults, draws (above 1 for a random model: the
+    forwards whose mean it answers by).
+    """
+    if cell.method not in _TRIALS:
+        raise unknown_name("further threat", cell.method, _TRIALS)
+    if context.stopping():
+        raise Interrupted(f"Stopped before {cell.method}; the same command resumes.")
+    model = context.model()
+    batch = context.batch().to(model.device)
+    with model.count() as spent, eot_if_stochastic(model, batch.images, cell.seed) as draws:
+        asked = ThreatRequest(context, cell, model, batch)
+        trial = _TRIALS[cell.method](asked)
+        verdicts = verify(model, trial.part, trial.proposals, trial.bounds)
+        wrong = is_adversarial(model, trial.part, trial.part.images)
+        blind = is_adversarial(model, trial.part, trial.control)
+    withstood = np.full(len(asked.batch), np.nan)
+    withstood[trial.index.cpu().numpy()] = (~verdicts.broken & ~wrong).double().cpu().numpy()
+    return Evidence(
+        cell,
+        "measured",
+        (Measurement("withstood", "share", "higher", withstood),),
+        facts={
+            "threat": trial.threat,
+            "target": trial.target,
+            "made_on": trial.made_on,
+            "made_by": trial.made_by,
+            "agreement": trial.agreement,
+            "scored": len(trial.part),
+            "right": int((~wrong).sum()),
+            "control": int((~wrong & ~blind).sum()),
+            "faults": int(verdicts.faults.sum()),
+            "draws": draws,
+        },
+        forwards=spent.forwards + trial.aside.forwards,
+        backwards=spent.backwards + trial.aside.backwards,
+    )
+
+
+def _spatial(asked: ThreatRequest) -> ThreatProposal:
+    batch, threat = asked.batch, SpatialThreat(asked.cell.settings["rotation"], asked.cell.settings["translation"])
+    poses = spatial(asked.model, batch, threat, asked.draws(batch, "spatial"), **asked.settings)
+    limits = poses.new_tensor([threat.rotation, threat.translation, threat.translation])
+    anyhow = (asked.draws(batch, "spatial: control").uniform(3) * 2 - 1) * limits
+    index = torch.arange(len(batch), device=batch.labels.device)
+    shown, control = apply_pose(batch.images, poses), apply_pose(batch.images, anyhow)
+    return ThreatProposal(str(threat), index, batch, shown, PosedThreat(threat, poses), control)
+
+
+def _universal(asked: ThreatRequest) -> ThreatProposal:
+    first, second = asked.halves()
+    made_on, part, ball = asked.batch.select(first), asked.batch.select(second), asked.ball
+    delta = universal(asked.model, made_on, ball, asked.draws(made_on, "universal"), **asked.settings)
+    grey = torch.full_like(delta, 0.5)
+    blind = noisy(grey, ball, _one(asked, "universal: control")) - grey
+    shown, control = perturbed(part.images, delta), perturbed(part.images, blind)
+    return ThreatProposal(f"{ball}", second, part, shown, ball, control, made_on=len(first))
+
+
+def _patch(asked: ThreatRequest) -> ThreatProposal:
+    first, second = asked.halves()
+    threat = PatchThreat(asked.cell.settings["area"])
+    made_on, part = asked.batch.select(first), asked.batch.select(second)
+    targets = min(int(asked.cell.settings.get("targets", 0)), len(asked.model.classes))
+    label, paint = _aimed(asked, made_on, threat, targets) if targets else (None, _painted(asked, made_on, threat))
+    if label is not None:
+        elsewhere = (part.labels != label) & (asked.model.predictions(part.images) != label)
+        part, second = _towards(part, label, asked).select(elsewhere), second[elsewhere]
+    control = threat.painted(part.images, _one(asked, "patch: control").uniform(*asked.model.input_shape))
+    shown = threat.painted(part.images, paint)
+    target = "" if label is None else asked.model.classes[label]
+    return ThreatProposal(str(threat), second, part, shown, threat, control, made_on=len(first), target=target)
+
+
+def _aimed(asked: ThreatRequest, made_on: Batch, threat: PatchThreat, targets: int) -> tuple[int, Images]:
+    """Of the patches towards each class, the one that moves most of the images it was made on."""
+    best, kept = -1.0, (0, made_on.images[:1])
+    for label in range(targets):
+        if asked.context.stopping():
+            raise Interrupted("Stopped between two patches; the same command resumes.")
+        others = _towards(made_on, label, asked).select(made_on.labels != label)
+        paint = _painted(asked, others, threat)
+        moved = float(is_adversarial(asked.model, others, threat.painted(others.images, paint)).double().mean())
+        if moved > best:
+            best, kept = moved, (label, paint)
+        asked.context.progress(label + 1, targets)
+    return kept
+
+
+def _painted(asked: ThreatRequest, made_on: Batch, threat: PatchThreat) -> Images:
+    return patch(asked.model, made_on, threat, asked.draws(made_on, "patch"), **asked.settings)
+
+
+def _towards(batch: Batch, label: int, asked: ThreatRequest) -> Batch:
+    """The same examples, broken by one class alone."""
+    goal = torch.zeros(len(batch), len(asked.model.classes), dtype=torch.bool, device=batch.labels.device)
+    goal[:, label] = True
+    return replace(batch, broken_if=goal)
+
+
+def _transfer(asked: ThreatRequest) -> ThreatProposal:
+    evidence = asked.context.evidence("surrogate")
+    other = surrogate_model(evidence, asked.model.device)
+    index = torch.arange(len(asked.batch), device=asked.batch.labels.device)
+    index = index if evidence.facts["elsewhere"] else asked.halves()[1]
+    part, ball = asked.batch.select(index), asked.ball
+    with other.count() as aside:
+        shown = mi_fgsm(other, part, ball, asked.draws(part, "transfer"), steps=TRANSFER_STEPS, to_the_end=True)
+    return ThreatProposal(
+        str(ball),
+        index,
+        part,
+        shown,
+        ball,
+        noisy(part.images, ball, asked.draws(part, "transfer: control")),
+        made_on=int(evidence.facts["taught_on"]),
+        made_by=str(evidence.facts["architecture"]),
+        agreement=float(evidence.facts["agreement"]),
+        aside=aside.passes,
+    )
+
+
+def _one(asked: ThreatRequest, purpose: str) -> Generators:
+    return Generators.of(["all"], seed=asked.cell.seed, purpose=purpose, device=asked.model.device)
+
+
+_TRIALS: dict[str, Callable[[ThreatRequest], ThreatProposal]] = {
+    "spatial": _spatial,
+    "universal": _universal,
+    "patch": _patch,
+    "transfer": _transfer,
+}

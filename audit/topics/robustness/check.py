@@ -1,0 +1,62 @@
+"""Does the model stay right when an adversary may change the image a little?"""
+
+from __future__ import annotations
+
+from audit.config import CriteriaConfig
+from audit.core.evidence import Verdict
+from audit.core.registry import check
+from audit.core.statistics import share_of
+from audit.results.check_result import CheckResult, at_least, template_values
+from audit.results.queries import Condition, cell_keys, group_by_condition, only_measured, per_example, threat_text
+from audit.results.run_results import RunResults, TaskResult
+from audit.topics.model_sanity.check import suspicious_reasons
+
+
+@check(
+    section="robustness",
+    title_pass="Under attack within {threat} the {role} model still gets {estimate:.1%} of images right",
+    title_fail="Under attack within {threat} the {role} model gets only {estimate:.1%} of images right",
+    title_inconclusive="The robust accuracy of the {role} model within {threat} cannot be trusted yet ({estimate:.1%})",
+    explanation="The share of {n} images still classified right under every attack of the {battery} battery. It is "
+    "an upper bound: a stronger attack can only lower it.",
+    explanation_inconclusive="{reasons}",
+    criterion="The lower bound of the 95% interval is at least {threshold:.0%}, and no sign of weak attacks.",
+    advice="Harden the model by adversarial training within the same threat model, then audit it again.",
+    advice_inconclusive="Attack harder and on more images before believing this number.",
+    command="audit harden --preset standard",
+    command_inconclusive="audit run --preset full",
+)
+def robust_accuracy(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+    """The share still right under every attack, against `robust_accuracy`; one conclusion a threat model."""
+    groups = group_by_condition(dossier.entries("robustness", role=role))
+    hidden = suspicious_reasons(dossier, role)
+    return tuple(
+        _judge(at, only_measured(entries), criteria, hidden) for at, entries in groups if only_measured(entries)
+    )
+
+
+def _judge(
+    at: Condition, entries: tuple[TaskResult, ...], criteria: CriteriaConfig, hidden: tuple[str, ...]
+) -> CheckResult:
+    share = share_of(per_example(entries, "robust").values)
+    reasons = tuple(dict.fromkeys((*inconclusive_reasons(entries), *hidden)))
+    verdict: Verdict = at_least(share, criteria.robust_accuracy)
+    doubted = reasons
+    if doubted and verdict == "pass":
+        verdict = "inconclusive"
+    if not doubted and verdict == "inconclusive":
+        reasons = (f"The 95% interval {share.low:.1%} to {share.high:.1%} holds the threshold: too few images.",)
+    values = template_values(
+        share,
+        threshold=criteria.robust_accuracy,
+        threat=threat_text(at.norm, at.eps),
+        battery=at.method,
+        reasons=" ".join(reasons),
+        doubts=len(doubted),
+    )
+    return CheckResult(verdict, share, cell_keys(entries), values)
+
+
+def inconclusive_reasons(entries: tuple[TaskResult, ...]) -> tuple[str, ...]:
+    """Why the evidence is weak, each reason once; empty when it holds."""
+    return tuple(dict.fromkeys(str(r) for e in entries for r in e.evidence.facts.get("inconclusive", ())))

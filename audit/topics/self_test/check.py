@@ -1,0 +1,31 @@
+"""Does the tool itself give the right answer where the answer is known?"""
+
+from __future__ import annotations
+
+from audit.config import CriteriaConfig
+from audit.core.registry import check
+from audit.results.check_result import CheckResult
+from audit.results.queries import cell_keys, only_measured
+from audit.results.run_results import RunResults
+
+
+@check(
+    section="protocol",
+    title_pass="The tool solved all {total} problems with known answers on this device",
+    title_fail="The tool missed {missed} of {total} problems with known answers on this device",
+    explanation="Before it judges a model, the tool re-solves problems whose exact answers are known: {problems}.",
+    criterion="Every error is within its bound.",
+    advice="Do not trust attributions from this device or these library versions until every problem holds; see which "
+    "ones do not in the protocol section.",
+    command="audit doctor",
+)
+def calibration_of_the_tool(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+    """The exact oracles, re-solved in this run."""
+    entries = only_measured(dossier.entries("calibration-of-the-tool", role=role))
+    rows = [row for entry in entries for row in entry.evidence.facts["oracles"]]
+    if not rows:
+        return None
+    missed = sum(not row["holds"] for row in rows)
+    problems = ", ".join(dict.fromkeys(str(row["problem"]) for row in rows))
+    values: dict[str, str | float] = {"total": len(rows), "missed": missed, "problems": problems}
+    return CheckResult("fail" if missed else "pass", None, cell_keys(entries), values)

@@ -1,0 +1,37 @@
+"""Calibration of the tool: before it judges a model, it shows on this device that its own answers are right."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence, Measurement
+from audit.core.registry import study
+from audit.execution.context import Context
+from audit.explanation.self_test import run_self_test
+
+
+@study()
+def calibration_of_the_tool(context: Context, cell: Cell) -> Evidence:
+    """Re-solves the exact oracles of the attributions on the run's device; needs no model and no data.
+
+    Measurements, one value an oracle: `error` (relative; 1 - hits where the answer is a place) and `bound`. Facts:
+    `oracles`, rows of problem, method, error, bound and holds; `holding`, how many do.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # A layer draws weights when it is made, even if they are set by hand right after.
+        solved = run_self_test(context.device)
+    rows = [
+        {"problem": s.problem, "method": s.method, "error": min(s.error, 1e9), "bound": s.bound, "holds": s.holds}
+        for s in solved
+    ]
+    return Evidence(
+        cell=cell,
+        status="measured",
+        measurements=(
+            Measurement("error", "share", "lower", np.array([row["error"] for row in rows], dtype=np.float64)),
+            Measurement("bound", "share", "neither", np.array([row["bound"] for row in rows], dtype=np.float64)),
+        ),
+        facts={"oracles": rows, "holding": sum(s.holds for s in solved)},
+    )

@@ -1,0 +1,33 @@
+"""Does one place in the image decide a class on its own?"""
+
+from __future__ import annotations
+
+from audit.config import CriteriaConfig
+from audit.core.registry import check
+from audit.results.check_result import CheckResult
+from audit.results.queries import cell_keys, only_measured
+from audit.results.run_results import RunResults
+
+
+@check(
+    section="explanations",
+    title_pass="No single place was found to decide a class for the {role} model",
+    title_fail="One place decides a class for the {role} model: {classes}",
+    explanation="Attributions over {n} images were searched for places that a class rests on ({tried} suspects); a "
+    "suspect is confirmed by exchanging the place between images and seeing the predictions follow.",
+    criterion="No suspect is confirmed.",
+    advice="Look at the training images of these classes at this place: a mark, border or watermark that goes with the "
+    "label must be removed or spread over all classes.",
+)
+def shortcuts(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+    """Places that the shortcut search convicted; a search that finds none proves no absence."""
+    entries = only_measured(dossier.entries("shortcuts", role=role))
+    if not entries:
+        return None
+    found = [row for entry in entries for row in entry.evidence.facts["shortcuts"]]
+    values: dict[str, str | float] = {
+        "n": sum(len(entry.task.examples) for entry in entries),
+        "tried": sum(int(entry.evidence.facts["tried"]) for entry in entries),
+        "classes": ", ".join(dict.fromkeys(str(row["class"]) for row in found)),
+    }
+    return CheckResult("fail" if found else "pass", None, cell_keys(entries), values)

@@ -1,0 +1,79 @@
+"""Shortcuts as evidence: places that hold a class's attribution, and what happens when they are exchanged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from audit.core.cell import Cell
+from audit.core.errors import Interrupted, NotApplicable
+from audit.core.evidence import Evidence, Measurement
+from audit.core.registry import study
+from audit.core.seeding import Generators
+from audit.execution.context import Context
+from audit.execution.explanation_inputs import attributions_or_raise, run_cell_method, segments_for, to_numpy
+from audit.metrics.shortcuts import ShortcutTest, confirm_shortcuts, shortcut_candidates
+
+
+@study(version="3")
+def shortcuts(context: Context, cell: Cell) -> Evidence:
+    """Looks for a place that alone decides a class, over all examples of the batch (a few hundred at least).
+
+    `cell.method` an attribution that works by pixel, with `cell.settings` as of an explanation (`method`, `output`,
+    `baseline`); each image's own label is explained. Facts: `shortcuts`, rows of class, share (of the positive
+    attribution of its images inside the place), transplanted, joined_anyway, removed, left_anyway (see
+    `audit.metrics.shortcuts.Trial`), images, and the place's box as top, left, bottom, right; `tried`, the number of
+    suspects. Arrays: `regions` uint8 (shortcuts, H, W). Measurement `mass`: the share of each image's positive
+    attribution in its class's place, 0 where there is none.
+    """
+    model, batch = context.model(), context.batch().to(context.model().device)
+    if context.stopping():
+        raise Interrupted("Stopped before looking for shortcuts; the same command resumes.")
+    with model.count() as spent:
+        try:
+            segments = segments_for(cell, batch.images)
+            found = run_cell_method(model, cell, batch.images, targets=batch.labels, segments=segments, ids=batch.ids)
+            maps = attributions_or_raise(found)
+        except NotApplicable as fault:
+            return Evidence(cell, "not_applicable", reason=str(fault))
+        candidates = shortcut_candidates(maps, batch.labels, seed=cell.seed)
+        generators = Generators.of(batch.ids, seed=cell.seed, purpose="shortcuts", device=model.device)
+        convicted = confirm_shortcuts(model, batch, candidates, generators=generators)
+    context.progress(len(batch), len(batch))
+    mass = torch.zeros(len(batch), dtype=torch.float64, device=model.device)
+    positive = maps.double().sum(1).clamp(min=0)
+    total = positive.flatten(1).sum(1).clamp(min=1e-300)
+    for trial in convicted:
+        inside = (positive * trial.suspect.region.to(model.device)).flatten(1).sum(1) / total
+        mass = torch.where(batch.labels == trial.suspect.label, inside, mass)
+    return Evidence(
+        cell=cell,
+        status="measured",
+        measurements=(Measurement("mass", "share", "lower", to_numpy(mass)),),
+        arrays={"regions": _regions(convicted, batch.images.shape)},
+        facts={"shortcuts": [_row(trial, model.classes) for trial in convicted], "tried": len(candidates)},
+        forwards=spent.passes.forwards,
+        backwards=spent.passes.backwards,
+    )
+
+
+def _row(trial: ShortcutTest, classes: tuple[str, ...]) -> dict[str, Any]:
+    rows, columns = (trial.suspect.region.any(axis).nonzero().flatten() for axis in (1, 0))
+    return {
+        "class": classes[trial.suspect.label],
+        "share": trial.suspect.share,
+        "transplanted": trial.transplanted,
+        "joined_anyway": trial.joined_anyway,
+        "removed": trial.removed,
+        "left_anyway": trial.left_anyway,
+        "images": len(trial.suspect.images),
+        "box": [int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1],
+    }
+
+
+def _regions(convicted: list[ShortcutTest], shape: torch.Size) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    if not convicted:
+        return np.zeros((0, *shape[2:]), dtype=np.uint8)
+    return np.stack([trial.suspect.region.numpy() for trial in convicted]).astype(np.uint8)

@@ -1,0 +1,137 @@
+"""Training as a study: its evidence holds the weights, and the rows of its history."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audit.config import TrainingConfig
+from audit.core.cell import Cell
+from audit.core.errors import ModelError
+from audit.core.evidence import Evidence
+from audit.core.registry import find, study
+from audit.core.threat import ThreatModel
+from audit.execution.context import Context
+from audit.execution.stored_model import WEIGHTS, stored_weights
+from audit.models.files import sha256_of
+from audit.storage.store import write_atomically
+from audit.training.callbacks import TrainingCallbacks
+from audit.training.fit import fit
+from audit.training.loop import TrainingResult
+from audit.training.tensorboard import History, tensorboard_writer
+from audit.training.transfer import OWN_NORMALISATION, adoption_note, load_pretrained, pretrained_state, schedule_notes
+
+HISTORY_FILE = "history.jsonl"
+
+
+@study()
+def training(context: Context, cell: Cell) -> Evidence:
+    """Train the architecture of `cell.settings` by the recipe `cell.method`, from new weights, from those of the cell
+    `cell.inputs["start"]`, or from the loaded model `cell.model`; a recipe with a teacher learns from that model.
+    `pretrained` in the settings is the sha256 of a file of weights, which lies where the task's context says.
+
+    The arrays are the kept state dict under "weights/"; the facts the history (one row an epoch), the kept
+    epoch, the normalisation and the size.
+    """
+    settings, chosen = cell.settings, TrainingConfig.model_validate(cell.settings["training"])
+    module, normal, adopted = _start(context, cell)
+    teacher = context.model() if cell.model and _has_teacher(cell) else None
+    before = teacher.passes.forwards if teacher else 0
+
+    with _recorder(context) as record:
+        trained = fit(
+            module,
+            context.batch(),
+            chosen,
+            classes=len(settings["classes"]),
+            threat=None if cell.threat is None else ThreatModel(cell.threat["norm"], cell.threat["eps"]),
+            seed=cell.seed,
+            mean=normal[0],
+            std=normal[1],
+            device=context.device,
+            teacher=teacher.module if teacher else None,
+            watch=TrainingCallbacks(context.scratch, context.progress, context.stopping, record, context.task.role),
+        )
+    taught = teacher.passes.forwards - before if teacher else 0
+    return _evidence(cell, trained, module, taught, (*adopted, *schedule_notes(module, chosen)))
+
+
+@contextmanager
+def _recorder(context: Context) -> Iterator[Callable[[History], None]]:
+    """What keeps the history as it grows: rows of JSON, and event files where they are wanted."""
+    boards = context.boards
+    with tensorboard_writer(boards / f"{context.task.role}.tensorboard" if boards else None) as show:
+
+        def record(history: History) -> None:
+            write_atomically(context.scratch / HISTORY_FILE, "".join(json.dumps(row) + "\n" for row in history))
+            show(history)
+
+        yield record
+
+
+def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tuple[str, ...]]:
+    """The module to train with its mean and std, and notes: a start's own normalisation goes with its weights."""
+    if "start" in cell.inputs:
+        start = context.evidence("start")
+        module = context.fresh(cell.seed)
+        module.load_state_dict(stored_weights(start))
+        return module, (start.facts["mean"], start.facts["std"]), ()
+    if cell.model and not _has_teacher(cell):
+        model = context.model()
+        module = copy.deepcopy(model.net)
+        for parameter in module.parameters():
+            parameter.requires_grad_(True)
+        return module, (model.mean, model.std), ()
+    module, normal = context.fresh(cell.seed), (cell.settings.get("mean"), cell.settings.get("std"))
+    if not cell.settings.get("pretrained"):
+        return module, normal, ()
+    adopted = adoption_note(module, load_pretrained(module, _pretrained(context, cell)))
+    return module, normal, (adopted,) if normal[0] is not None else (adopted, OWN_NORMALISATION)
+
+
+def _has_teacher(cell: Cell) -> bool:
+    return bool(find("recipe", cell.method).facts.get("teacher"))
+
+
+def _pretrained(context: Context, cell: Cell) -> Mapping[str, Tensor]:
+    path = Path(context.task.context["pretrained"])
+    if sha256_of(path) != cell.settings["pretrained"]:
+        raise ModelError(f"{path.name} changed since this run was planned; run the command again.")
+    return pretrained_state(path)
+
+
+def _evidence(cell: Cell, trained: TrainingResult, module: nn.Module, taught: int, notes: tuple[str, ...]) -> Evidence:
+    _require_finite(trained)
+    return Evidence(
+        cell,
+        "measured",
+        arrays={WEIGHTS + name: weight.numpy() for name, weight in trained.weights.items()},
+        facts={
+            "history": [dict(row) for row in trained.history],
+            "kept_epoch": trained.kept_epoch,
+            "stopped": trained.stopped,
+            "notes": [*notes, *trained.notes],
+            "mean": list(trained.mean),
+            "std": list(trained.std),
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        },
+        forwards=trained.passes.forwards + taught,
+        backwards=trained.passes.backwards,
+        environment={"seconds_per_epoch": list(trained.seconds)},
+    )
+
+
+def _require_finite(trained: TrainingResult) -> None:
+    broken = [name for name, weight in trained.weights.items() if not bool(torch.isfinite(weight).all())]
+    if broken:
+        raise ModelError(
+            f"Training ended in weights that are not finite ({broken[0]}). Lower --learning-rate, or clip the gradient "
+            "with training.clip_gradient."
+        )
