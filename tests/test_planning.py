@@ -4,10 +4,11 @@ import pytest
 
 from audit.config import load_config
 from audit.core.errors import UsageError
-from audit.planning import RunIdentity, build_plan, max_passes
+from audit.planning.build import build_plan
+from audit.planning.cost import max_passes
 from audit.planning.explanations import BACKGROUND
 from audit.planning.plan import AuditPlan, Task
-from audit.planning.run_identity import curve_eps, headline_eps
+from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
 
 SUBJECT = RunIdentity(
     classes=("a", "b"),

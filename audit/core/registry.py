@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from audit.core.errors import UsageError, unknown_name
+from audit.core.topic import topics
 
 Kind = Literal["attack", "attribution", "corruption", "metric", "recipe", "study", "check"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,8 +30,6 @@ PACKAGES: Mapping[Kind, str] = {
     "corruption": "audit.corruptions",
     "metric": "audit.metrics",
     "recipe": "audit.training.recipes",
-    "study": "audit.topics",
-    "check": "audit.topics",
 }
 """The package whose modules are imported to find the methods of a kind."""
 
@@ -188,13 +187,13 @@ def _first_sentence(text: str) -> str:
 
 @cache
 def _load(kind: Kind) -> None:
-    package = importlib.import_module(PACKAGES[kind])
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        inner = importlib.import_module(module.name)
-        if module.ispkg and kind in ("study", "check"):
-            for part in pkgutil.iter_modules(inner.__path__, f"{inner.__name__}."):
-                if part.name.endswith(kind):
-                    importlib.import_module(part.name)
+    if kind in ("study", "check"):
+        for topic in topics():
+            topic.modules(kind)
+    else:
+        package = importlib.import_module(PACKAGES[kind])
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     for outside in entry_points(group="audit.methods"):
         outside.load()
 

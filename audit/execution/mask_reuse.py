@@ -21,10 +21,9 @@ from audit.masking.cache import MaskCache, joined
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation
 from audit.models.under_test import ModelUnderTest
+from audit.planning.explanations import MASKS
 
 _RECALLED = "recalled"
-MASKS = "masks"
-"""The name of the lender's explanation among a cell's inputs."""
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Protocol
 
 from audit.config import RunConfig
 from audit.core.evidence import Evidence
+from audit.document.schema import AuditDocument
 from audit.execution.local import LocalExecutor
 from audit.execution.runner import run_plan
-from audit.planning import Scope, build_plan
+from audit.planning.build import Scope, build_plan
 from audit.planning.plan import AuditPlan, Task
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
-from audit.report.schema import AuditDocument
 from audit.results.run_results import RunResults
 from audit.runs.export import export_models
 from audit.runs.folder import RunFolder, open_run

@@ -9,7 +9,7 @@ import audit
 from audit.config import RunConfig
 from audit.core.errors import Interrupted, SetupError, UsageError
 from audit.core.evidence import Evidence
-from audit.planning import estimate_cost, max_passes
+from audit.planning.cost import estimate_cost, max_passes
 from audit.planning.plan import Task
 from audit.report.document import to_json
 from audit.runs.folder import open_run

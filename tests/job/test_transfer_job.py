@@ -130,7 +130,8 @@ def test_a_recipe_with_a_teacher_needs_one_and_takes_the_standard_model(tmp_path
     alone = merge(SMALL, {"training": {"recipe": "distill"}})
     with pytest.raises(UsageError, match="audit compress --method distill"):
         run_audit(load_config(overrides=alone), tmp_path / "run")
-    from audit.planning import RunIdentity, build_plan
+    from audit.planning.build import build_plan
+    from audit.planning.run_identity import RunIdentity
 
     subject = RunIdentity(("a", "b"), (1, 28, 28), "test", 100, "cnn-28", "train", 200)
     plan = build_plan(load_config(overrides={"hardening": {"recipe": "distill"}}), subject)

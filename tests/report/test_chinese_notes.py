@@ -13,8 +13,8 @@ from PIL import Image
 
 from audit.config import TrainingConfig
 from audit.data.load import load_dataset
+from audit.document.locale import load_locale
 from audit.models.outputs import NOTES
-from audit.report.locale import load_locale
 from audit.training.transfer import OWN_NORMALISATION, adoption_note, schedule_notes
 from tests.training.toy import tiny_net
 

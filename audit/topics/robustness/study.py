@@ -19,7 +19,7 @@ from audit.core.evidence import Array, Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
-from audit.topics.other_threats.surrogate_study import surrogate_model
+from audit.topics.surrogate.study import surrogate_model
 
 KEPT = 64
 """Adversarial images kept in the evidence unless the settings say otherwise."""
