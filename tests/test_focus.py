@@ -62,5 +62,5 @@ def test_sections_that_can_be_asked_for_are_those_whose_topics_plan_something() 
 
 
 def test_an_unknown_section_is_a_sentence() -> None:
-    with pytest.raises(UsageError, match="only.*Known: accuracy, corruptions, explanations, robustness"):
+    with pytest.raises(UsageError, match=r"only.*Known: accuracy, corruptions, explanations, robustness"):
         plan("attacks")
