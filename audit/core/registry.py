@@ -128,7 +128,7 @@ def metric(*, reference: str, unit: str, better: str, version: str = "1", wraps:
 
 
 def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: Any) -> Callable[[F], F]:
-    """Register `(net, lesson, *, settings) -> Iterator[Objective]` (see `audit.training.step`)."""
+    """Register `(net, step, *, settings) -> Iterator[Objective]` (see `audit.training.step`)."""
     return _register("recipe", reference, version, "", {"adversarial": adversarial, **facts})
 
 

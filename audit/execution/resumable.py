@@ -30,7 +30,7 @@ class ResumableSteps:
         self.found: dict[str, dict[str, Tensor]] = {}
         self.facts: dict[str, Any] = {}
         self.done, self.spent = 0, PassCount()
-        kept = self.unfinished.read()
+        kept = self.unfinished.load()
         if kept is not None:
             tensors, facts = kept
             self.facts = facts["facts"]
@@ -52,7 +52,7 @@ class ResumableSteps:
             except Interrupted:
                 self._keep()
                 raise
-            if self.unfinished.due:
+            if self.unfinished.is_due:
                 self._keep()
         self.done += 1
         self.context.progress(self.done, self.total)
@@ -70,7 +70,7 @@ class ResumableSteps:
         if not self.found:
             return
         tensors = {f"{step}/{name}": tensor for step, given in self.found.items() for name, tensor in given.items()}
-        self.unfinished.keep(tensors, {"steps": list(self.found), "facts": self.facts, "passes": asdict(self.spent)})
+        self.unfinished.save(tensors, {"steps": list(self.found), "facts": self.facts, "passes": asdict(self.spent)})
 
 
 def concatenate_steps(steps: Sequence[Mapping[str, Tensor]], prefix: str = "") -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from audit.core.threat import ThreatModel
 from audit.models.architecture import ZOO, build
 from audit.models.under_test import ModelUnderTest
 from audit.training.fit import fit
-from audit.training.loop import TrainingResult
+from audit.training.state import TrainingResult
 from tests.training.toy import same_weights, thirds
 
 SIZES = {"cnn-32": 20, "cnn-150": 24, "resnet-18-small": 8}

@@ -22,11 +22,16 @@ from audit.execution.context import Context
 from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.files import sha256_of
 from audit.storage.store import write_atomically
-from audit.training.callbacks import TrainingCallbacks
+from audit.training.callbacks import History, TrainingCallbacks, tensorboard_writer
 from audit.training.fit import fit
-from audit.training.loop import TrainingResult
-from audit.training.tensorboard import History, tensorboard_writer
-from audit.training.transfer import OWN_NORMALISATION, adoption_note, load_pretrained, pretrained_state, schedule_notes
+from audit.training.state import TrainingResult
+from audit.training.transfer import (
+    OWN_NORMALISATION,
+    load_pretrained,
+    pretrained_note,
+    pretrained_state,
+    schedule_notes,
+)
 
 HISTORY_FILE = "history.jsonl"
 
@@ -57,7 +62,7 @@ def training(context: Context, cell: Cell) -> Evidence:
             std=normal[1],
             device=context.device,
             teacher=teacher.module if teacher else None,
-            watch=TrainingCallbacks(context.scratch, context.progress, context.stopping, record, context.task.role),
+            callbacks=TrainingCallbacks(context.scratch, context.progress, context.stopping, record, context.task.role),
         )
     taught = teacher.passes.forwards - before if teacher else 0
     return _evidence(cell, trained, module, taught, (*adopted, *schedule_notes(module, chosen)))
@@ -92,7 +97,7 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tu
     module, normal = context.fresh(cell.seed), (cell.settings.get("mean"), cell.settings.get("std"))
     if not cell.settings.get("pretrained"):
         return module, normal, ()
-    adopted = adoption_note(module, load_pretrained(module, _pretrained(context, cell)))
+    adopted = pretrained_note(module, load_pretrained(module, _pretrained(context, cell)))
     return module, normal, (adopted,) if normal[0] is not None else (adopted, OWN_NORMALISATION)
 
 

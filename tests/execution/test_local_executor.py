@@ -1,4 +1,4 @@
-"""The engine that computes here."""
+"""The executor that computes in this process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Images:
 
 def correct(folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     monkeypatch.setenv("AUDIT_CACHE_DIR", str(folder / "cache"))
-    monkeypatch.setattr("audit.execution.local.audit_order", lambda split, seed: np.arange(len(split)))
+    monkeypatch.setattr("audit.execution.local.balanced_order", lambda split, seed: np.arange(len(split)))
 
     def loaded() -> ModelUnderTest:
         return ModelUnderTest(Shaken(), classes=("a", "b", "c"), input_shape=(1, 4, 4), device="cpu")
