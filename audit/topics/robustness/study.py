@@ -45,7 +45,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         surrogate=_surrogate(context, cell),
         progress=context.progress,
         stopping=context.stopping,
-        unfinished=context.unfinished(),
+        unfinished=context.checkpoint(),
     )
     adversarial = outcome.adversarial[: int(cell.settings.get("kept", KEPT))]
     with model.count() as spent, expectation_over_transformation(model, outcome.draws, cell.seed):

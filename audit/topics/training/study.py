@@ -71,12 +71,12 @@ def training(context: Context, cell: Cell) -> Evidence:
 @contextmanager
 def _recorder(context: Context) -> Iterator[Callable[[History], None]]:
     """What keeps the history as it grows: rows of JSON, and event files where they are wanted."""
-    boards = context.boards
-    with tensorboard_writer(boards / f"{context.task.role}.tensorboard" if boards else None) as show:
+    folder = context.tensorboard / f"{context.task.role}.tensorboard" if context.tensorboard else None
+    with tensorboard_writer(folder) as write_rows:
 
         def record(history: History) -> None:
             write_atomically(context.scratch / HISTORY_FILE, "".join(json.dumps(row) + "\n" for row in history))
-            show(history)
+            write_rows(history)
 
         yield record
 
