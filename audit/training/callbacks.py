@@ -21,7 +21,7 @@ from audit.training.state import TrainingState
 
 log = logging.getLogger("audit")
 
-History = Sequence[Mapping[str, Any]]
+TrainingHistory = Sequence[Mapping[str, Any]]
 """One row an epoch, as `TrainingState.history` has them."""
 
 
@@ -40,7 +40,7 @@ class TrainingCallbacks:
     scratch: Path | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
     stopping: Callable[[], bool] = lambda: False
-    on_epoch: Callable[[History], None] = lambda history: None
+    on_epoch: Callable[[TrainingHistory], None] = lambda history: None
     role: str = ""
 
     def warn_if_settings_changed(self, setup: TrainingSetup) -> None:
@@ -143,7 +143,7 @@ def require_tensorboard() -> None:
 
 
 @contextmanager
-def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[History], None]]:
+def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[TrainingHistory], None]]:
     """Write a history to TensorBoard's event files.
 
     Args:
@@ -162,7 +162,7 @@ def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[History], None
     shutil.rmtree(folder, ignore_errors=True)
     writer, written = SummaryWriter(str(folder)), 0
 
-    def add_rows(history: History) -> None:
+    def add_rows(history: TrainingHistory) -> None:
         nonlocal written
         for row in history[written:]:
             for name, value in row.items():

@@ -12,7 +12,7 @@ from torch import Tensor, distributed
 from audit.config import TrainingConfig
 from audit.core.errors import UsageError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class WorkerGroup:
         """
         return order[order % self.world_size == self.rank]
 
-    def from_rank0(self, compute: Callable[[], T]) -> T:
+    def from_rank0(self, compute: Callable[[], _T]) -> _T:
         """Call `compute` in rank 0 alone and give its value to all processes.
 
         Args:
@@ -54,11 +54,11 @@ class WorkerGroup:
         """
         if self.world_size == 1:
             return compute()
-        values: list[T | None] = [self._with_all_threads(compute) if self.rank == 0 else None]
+        values: list[_T | None] = [self._with_all_threads(compute) if self.rank == 0 else None]
         distributed.broadcast_object_list(values, src=0)
-        return cast(T, values[0])
+        return cast(_T, values[0])
 
-    def _with_all_threads(self, compute: Callable[[], T]) -> T:
+    def _with_all_threads(self, compute: Callable[[], _T]) -> _T:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads or before)
         try:
@@ -66,7 +66,7 @@ class WorkerGroup:
         finally:
             torch.set_num_threads(before)
 
-    def gather(self, value: T) -> list[T]:
+    def gather(self, value: _T) -> list[_T]:
         """Collect one value of each process in rank 0.
 
         Args:
@@ -77,9 +77,9 @@ class WorkerGroup:
         """
         if self.world_size == 1:
             return [value]
-        values: list[T | None] | None = [None] * self.world_size if self.rank == 0 else None
+        values: list[_T | None] | None = [None] * self.world_size if self.rank == 0 else None
         distributed.gather_object(value, values, dst=0)
-        return cast(list[T], values or [])
+        return cast(list[_T], values or [])
 
     @torch.no_grad()
     def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:

@@ -13,7 +13,7 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Images, Logits
 from audit.training.step import TrainingStep
 
-Start = Literal["random", "previous"]
+PerturbationStart = Literal["random", "previous"]
 
 _PERTURBATIONS = "perturbations"
 """The key of `recipe_state` with the last perturbation of every training image, NaN where there was none."""
@@ -96,7 +96,7 @@ def frozen_eval(net: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def initial_perturbation(step: TrainingStep, start: Start) -> Images:
+def initial_perturbation(step: TrainingStep, start: PerturbationStart) -> Images:
     """Choose where the inner maximisation starts.
 
     Args:
@@ -117,7 +117,7 @@ def initial_perturbation(step: TrainingStep, start: Start) -> Images:
     return torch.where(seen, step.adversary.project(step.images + perturbations, step.images), random)
 
 
-def store_perturbation(step: TrainingStep, start: Start, adversarial: Images) -> None:
+def store_perturbation(step: TrainingStep, start: PerturbationStart, adversarial: Images) -> None:
     """Keep the perturbations in the recipe's state, float16 (total, C, H, W): half the memory of the images.
 
     Args:

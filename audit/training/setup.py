@@ -18,7 +18,7 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, Labels, Logits
 from audit.training.augment import augment
 from audit.training.distributed import WorkerGroup
-from audit.training.step import Loss, TrainingStep
+from audit.training.step import PerExampleLoss, TrainingStep
 
 _RESIDENT_SHARE = 0.5
 """Share of a device's free memory that the images may take."""
@@ -120,7 +120,7 @@ class TrainingSetup:
         )
 
     @property
-    def loss(self) -> Loss:
+    def loss(self) -> PerExampleLoss:
         """The cross entropy of each example, labels smoothed as the settings say."""
         smoothing = self.settings.label_smoothing
 

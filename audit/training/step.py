@@ -13,7 +13,7 @@ from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Labels, Logits
 
-Loss: TypeAlias = Callable[[Logits, Labels], Tensor]
+PerExampleLoss: TypeAlias = Callable[[Logits, Labels], Tensor]
 """`(logits, labels) -> losses`, float (N,): one value an example, not reduced."""
 
 
@@ -55,7 +55,7 @@ class TrainingStep:
     images: Images
     labels: Labels
     generators: Generators
-    loss: Loss
+    loss: PerExampleLoss
     threat: ThreatModel | None
     recipe_state: dict[str, Tensor]
     indices: Tensor

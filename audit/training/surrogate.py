@@ -15,9 +15,9 @@ from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
 from audit.training.state import TrainingResult
 
-MIN_IMAGES = 64
+MIN_SURROGATE_IMAGES = 64
 """Fewer images are refused: there is too little to learn from."""
-EPOCHS = 8
+SURROGATE_EPOCHS = 8
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,12 @@ class Surrogate:
 
 
 def surrogate_of(
-    model: ModelUnderTest, batch: Batch, *, seed: int, epochs: int = EPOCHS, callbacks: TrainingCallbacks | None = None
+    model: ModelUnderTest,
+    batch: Batch,
+    *,
+    seed: int,
+    epochs: int = SURROGATE_EPOCHS,
+    callbacks: TrainingCallbacks | None = None,
 ) -> Surrogate:
     """Train the zoo's net of matching image size under the labels that a model predicts.
 
@@ -61,8 +66,10 @@ def surrogate_of(
         NotApplicable: Below 64 images, or where the model predicts one class for all of them.
         Interrupted: When `callbacks.stopping` asked to stop.
     """
-    if len(batch) < MIN_IMAGES:
-        raise NotApplicable(f"A surrogate is taught on at least {MIN_IMAGES} images, and {len(batch)} were given.")
+    if len(batch) < MIN_SURROGATE_IMAGES:
+        raise NotApplicable(
+            f"A surrogate is taught on at least {MIN_SURROGATE_IMAGES} images, and {len(batch)} were given."
+        )
     with model.count() as spent:
         labels = model.predictions(batch.images).cpu()
     if bool((labels == labels[0]).all()):

@@ -12,7 +12,7 @@ from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Logits
 from audit.training.inner_attack import frozen_eval, gradient_of
-from audit.training.step import Loss
+from audit.training.step import PerExampleLoss
 
 _BATCH = 128
 
@@ -34,7 +34,7 @@ class Validator:
 
     held_out: Batch
     threat: ThreatModel | None
-    loss: Loss
+    loss: PerExampleLoss
     seed: int
     examples: int
     steps: int
@@ -49,7 +49,7 @@ class Validator:
             `clean_accuracy`, and `robust_accuracy` where there is an adversary, in [0, 1].
         """
         with frozen_eval(net):
-            scores = {"clean_accuracy": clean_accuracy(net, self.held_out)}
+            scores = {"clean_accuracy": held_out_accuracy(net, self.held_out)}
             if self.threat is not None:
                 attacked = self.held_out.select(torch.arange(min(self.examples, len(self.held_out)), device="cpu"))
                 scores["robust_accuracy"] = accuracy_under_pgd(
@@ -70,7 +70,7 @@ def selection_score(scores: dict[str, float]) -> tuple[float, float]:
     return scores.get("robust_accuracy", scores["clean_accuracy"]), scores["clean_accuracy"]
 
 
-def clean_accuracy(net: nn.Module, batch: Batch) -> float:
+def held_out_accuracy(net: nn.Module, batch: Batch) -> float:
     """Measure the share of examples that a net classifies right.
 
     Args:
@@ -85,7 +85,14 @@ def clean_accuracy(net: nn.Module, batch: Batch) -> float:
 
 
 def accuracy_under_pgd(
-    net: nn.Module, batch: Batch, threat: ThreatModel, loss: Loss, *, seed: int, steps: int, relative_step: float = 0.25
+    net: nn.Module,
+    batch: Batch,
+    threat: ThreatModel,
+    loss: PerExampleLoss,
+    *,
+    seed: int,
+    steps: int,
+    relative_step: float = 0.25,
 ) -> float:
     """Measure the share of examples that stay right at every point of a projected gradient ascent.
 
@@ -121,7 +128,7 @@ def _count_robust(
     batch: Batch,
     generators: Generators,
     threat: ThreatModel,
-    loss: Loss,
+    loss: PerExampleLoss,
     steps: int,
     step_size: float,
 ) -> int:
@@ -139,7 +146,7 @@ def _count_robust(
     return int(_is_correct(net, images, labels).sum()) if len(images) else 0
 
 
-def _losses(loss: Loss, labels: Tensor, logits: Logits) -> Tensor:
+def _losses(loss: PerExampleLoss, labels: Tensor, logits: Logits) -> Tensor:
     return loss(logits, labels)
 
 

@@ -22,7 +22,7 @@ from audit.execution.context import Context
 from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.files import sha256_of
 from audit.storage.store import write_atomically
-from audit.training.callbacks import History, TrainingCallbacks, tensorboard_writer
+from audit.training.callbacks import TrainingCallbacks, TrainingHistory, tensorboard_writer
 from audit.training.fit import fit
 from audit.training.state import TrainingResult
 from audit.training.transfer import (
@@ -69,12 +69,12 @@ def training(context: Context, cell: Cell) -> Evidence:
 
 
 @contextmanager
-def _recorder(context: Context) -> Iterator[Callable[[History], None]]:
+def _recorder(context: Context) -> Iterator[Callable[[TrainingHistory], None]]:
     """What keeps the history as it grows: rows of JSON, and event files where they are wanted."""
     folder = context.tensorboard / f"{context.task.role}.tensorboard" if context.tensorboard else None
     with tensorboard_writer(folder) as write_rows:
 
-        def record(history: History) -> None:
+        def record(history: TrainingHistory) -> None:
             write_atomically(context.scratch / HISTORY_FILE, "".join(json.dumps(row) + "\n" for row in history))
             write_rows(history)
 

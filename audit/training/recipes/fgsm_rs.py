@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from torch import nn
 
 from audit.core.registry import recipe
-from audit.training.inner_attack import Start, initial_perturbation, inner_pgd, store_perturbation
+from audit.training.inner_attack import PerturbationStart, initial_perturbation, inner_pgd, store_perturbation
 from audit.training.step import Objective, TrainingStep, classification_step
 
 
 @recipe(reference="arXiv:2001.03994", adversarial=True, falls_back_to="pgd")
 def fgsm_rs(
-    net: nn.Module, step: TrainingStep, *, relative_step: float = 1.25, clip: bool = True, start: Start = "random"
+    net: nn.Module,
+    step: TrainingStep,
+    *,
+    relative_step: float = 1.25,
+    clip: bool = True,
+    start: PerturbationStart = "random",
 ) -> Iterator[Objective]:
     """Descend the loss of images moved by one gradient step from a random point of the ball.
 

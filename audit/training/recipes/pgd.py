@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from torch import nn
 
 from audit.core.registry import recipe
-from audit.training.inner_attack import Start, initial_perturbation, inner_pgd, store_perturbation
+from audit.training.inner_attack import PerturbationStart, initial_perturbation, inner_pgd, store_perturbation
 from audit.training.step import Objective, TrainingStep, classification_step
 
 
 @recipe(reference="arXiv:1706.06083", adversarial=True)
 def pgd(
-    net: nn.Module, step: TrainingStep, *, steps: int = 3, relative_step: float = 0.5, start: Start = "random"
+    net: nn.Module,
+    step: TrainingStep,
+    *,
+    steps: int = 3,
+    relative_step: float = 0.5,
+    start: PerturbationStart = "random",
 ) -> Iterator[Objective]:
     """Descend the loss of images that a few steps of projected gradient ascent reach.
 
