@@ -52,12 +52,12 @@ def correct(folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
         return ModelUnderTest(Shaken(), classes=("a", "b", "c"), input_shape=(1, 4, 4), device="cpu")
 
     dataset: Any = Images()
-    engine = LocalExecutor(dataset, Store(folder), 0, torch.device("cpu"), fresh=_none, loaded=loaded)
+    executor = LocalExecutor(dataset, Store(folder), 0, torch.device("cpu"), fresh=_none, loaded=loaded)
     task = Task(Cell("accuracy", "clean", model="file"), role="standard", examples=Slice("test", 0, 50), wave=0)
-    ((_, evidence),) = engine.compute([task])
+    ((_, evidence),) = executor.compute([task])
     assert evidence.status == "measured", evidence.reason
-    found: np.ndarray = evidence.measurement("correct").per_example
-    return found
+    values: np.ndarray = evidence.measurement("correct").per_example
+    return values
 
 
 def _none(seed: int, student: str | None = None) -> nn.Module:

@@ -54,14 +54,14 @@ def test_a_key_does_not_depend_on_the_order_of_settings() -> None:
 def test_what_is_put_comes_back_whole(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.put(evidence())
-    found = store.get(CELL.key)
-    assert found is not None
-    assert (found.cell, found.facts, found.forwards, found.seconds) == (CELL, evidence().facts, 7, 1.5)
-    assert np.array_equal(found.arrays["flags"], [True, False])
-    assert found.arrays["adversarial"].dtype == np.float32
-    assert found.measurement("robust").mean == 0.5
+    stored = store.get(CELL.key)
+    assert stored is not None
+    assert (stored.cell, stored.facts, stored.forwards, stored.seconds) == (CELL, evidence().facts, 7, 1.5)
+    assert np.array_equal(stored.arrays["flags"], [True, False])
+    assert stored.arrays["adversarial"].dtype == np.float32
+    assert stored.measurement("robust").mean == 0.5
     with pytest.raises(KeyError, match="robust"):
-        found.measurement("clean")
+        stored.measurement("clean")
 
 
 @pytest.mark.parametrize("name", ["evidence.json", "arrays.safetensors"])
@@ -90,8 +90,8 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     with pytest.raises(SetupError, match="full"):
         write_atomically(tmp_path / "audit.json", "half")
     monkeypatch.undo()
-    kept = store.get(CELL.key)
-    assert kept is not None and kept.forwards == 7
+    stored = store.get(CELL.key)
+    assert stored is not None and stored.forwards == 7
     assert not list(tmp_path.rglob(".draft-*"))
     assert not (tmp_path / "audit.json").exists()
 

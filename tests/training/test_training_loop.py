@@ -236,8 +236,8 @@ def test_an_unfinished_training_with_other_settings_beside_it_is_named_and_left(
     caplog.clear()
     changed = short.model_copy(update={"learning_rate": 0.5, "epochs": 2})
     learn(examples, changed, callbacks=TrainingCallbacks(tmp_path / "d", role="standard"))
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert "the standard model" in said and "epochs (3 there, 2 now), learning_rate (0.02 there, 0.5 now)" in said
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "the standard model" in message and "epochs (3 there, 2 now), learning_rate (0.02 there, 0.5 now)" in message
     assert (tmp_path / "a" / FILE).read_bytes() == before
 
 

@@ -59,12 +59,12 @@ def step_of(batch: Batch, threat: ThreatModel | None) -> TrainingStep:
 
 def outcomes(recipe: str, net: nn.Module, step: TrainingStep, **settings: Any) -> list[StepOutput]:
     """What every objective of the recipe gives, back-propagated but with no step taken."""
-    found = []
+    outputs = []
     for objective in find("recipe", recipe).function(net, step, **settings):
         outcome = objective()
         outcome.loss.backward()
-        found.append(outcome)
-    return found
+        outputs.append(outcome)
+    return outputs
 
 
 def trained_net() -> nn.Sequential:
@@ -83,9 +83,9 @@ def test_every_image_learnt_from_lies_in_the_ball_and_the_box(recipe: str, threa
     net = Watched(tiny_net())
     outcomes(recipe, net, step_of(Batch(images, batch.labels, batch.ids), threat))
     assert net.seen
-    for shown in net.seen:
-        for part in shown.split(12):
-            assert bool(threat.allows(part, images).all())
+    for images_seen in net.seen:
+        for chunk in images_seen.split(12):
+            assert bool(threat.allows(chunk, images).all())
 
 
 @pytest.mark.parametrize("recipe", ADVERSARIAL)
@@ -193,11 +193,11 @@ def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
     monkeypatch: pytest.MonkeyPatch, short: TrainingConfig, examples: Batch
 ) -> None:
     rows = iter([0.6, 0.5, 0.4, 0.55, 0.2])
-    kept: list[Mapping[str, Tensor]] = []
+    weights: list[Mapping[str, Tensor]] = []
     net = tiny_net()
 
     def validate(setup: Any, state: Any) -> dict[str, Any]:
-        kept.append({name: value.clone() for name, value in net.state_dict().items()})
+        weights.append({name: value.clone() for name, value in net.state_dict().items()})
         return {"epoch": state.epoch + 1, "recipe": state.recipe, "clean_accuracy": 0.7, "robust_accuracy": next(rows)}
 
     after: list[Mapping[str, Tensor]] = []
@@ -208,8 +208,8 @@ def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
     settings = short.model_copy(update={"recipe": "fgsm-rs", "epochs": 5})
     trained = fit(net, examples, settings, classes=3, threat=ThreatModel("linf", 0.1), callbacks=callbacks)
     assert [row["recipe"] for row in trained.history] == ["fgsm-rs"] * 3 + ["pgd"] * 2
-    assert all(torch.equal(after[2][name], kept[0][name]) for name in kept[0])
-    assert not all(torch.equal(after[1][name], kept[0][name]) for name in kept[0])
+    assert all(torch.equal(after[2][name], weights[0][name]) for name in weights[0])
+    assert not all(torch.equal(after[1][name], weights[0][name]) for name in weights[0])
     assert len(trained.notes) == 1 and "epoch 3" in trained.notes[0] and "60% to 40%" in trained.notes[0]
 
 
@@ -297,8 +297,8 @@ def test_distillation_weighs_the_softened_teacher_against_the_labels() -> None:
     (outcome,) = outcomes("distill", net, step, temperature=2.0, weight=0.7)
     assert step.teacher is not None
     with torch.no_grad():
-        student, told = net(batch.images), step.teacher(batch.images)
-    p, q = log_softmax_rows(told / 2), log_softmax_rows(student / 2)
+        student, taught = net(batch.images), step.teacher(batch.images)
+    p, q = log_softmax_rows(taught / 2), log_softmax_rows(student / 2)
     soft = sum(math.exp(a) * (a - b) for x, y in zip(p, q, strict=True) for a, b in zip(x, y, strict=True)) / 6
     hard = cross_entropy(student, batch.labels).item()
     assert outcome.loss.item() == pytest.approx(0.7 * 4 * soft + 0.3 * hard, rel=1e-4)

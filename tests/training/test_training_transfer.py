@@ -31,11 +31,11 @@ from tests.training.toy import same_weights, tiny_net
 def test_all_but_the_head_is_adopted() -> None:
     source, target = tiny_net(seed=1), tiny_net(seed=2)
     target[7] = nn.Linear(24, 5)
-    drawn = target[7].weight.clone()
+    head = target[7].weight.clone()
     fresh = load_pretrained(target, source.state_dict())
     assert fresh == ("7.weight", "7.bias")
     assert torch.equal(target[4].weight, source[4].weight)
-    assert torch.equal(target[7].weight, drawn)
+    assert torch.equal(target[7].weight, head)
 
 
 def test_weights_saved_by_a_wrapper_are_adopted_too() -> None:

@@ -144,11 +144,11 @@ def test_killed_by_the_system_it_leaves_no_process_and_goes_on_to_the_same_bits(
 
 
 def test_stopped_within_an_epoch_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    asked: list[int] = []
+    calls: list[int] = []
 
     def stopping() -> bool:
-        asked.append(1)
-        return len(asked) == 2
+        calls.append(1)
+        return len(calls) == 2
 
     with pytest.raises(Interrupted, match="epoch 1 of 2; the same command goes on"):
         rich(TrainingCallbacks(tmp_path, stopping=stopping), 720)
