@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from audit.core.errors import ModelError, UntrustedError
 
 if TYPE_CHECKING:
-    from audit.models.loaded import Vouched
+    from audit.config import TrustConfig
 
 
 def require_file(path: str | Path) -> Path:
@@ -46,7 +46,7 @@ def sha256_of(path: Path) -> str:
         raise ModelError(f"{path.name} cannot be read ({fault.strerror}); check its permissions.") from fault
 
 
-def check_trusted(path: Path, body: bytes, trust: Sequence[Vouched], *, why: str) -> str:
+def check_trusted(path: Path, body: bytes, trust: Sequence[TrustConfig], *, why: str) -> str:
     """The SHA-256 of `body`, the bytes about to run, when somebody vouches for the file `path`.
 
     `why` says in what sense the file is code. Raises UntrustedError when nobody does, or when it has changed.

@@ -9,14 +9,14 @@ from audit.models.files import require_file, sha256_of
 from audit.models.formats.hf_config import folder_hash, is_folder
 
 if TYPE_CHECKING:
-    from audit.models.loaded import ModelChoice
+    from audit.config import ModelConfig
 
 VERSION = 1
 """Raised when the same files are read into another model."""
 
 
 def model_identity(
-    config: ModelChoice, *, classes: tuple[str, ...], input_shape: tuple[int, int, int], seed: int
+    config: ModelConfig, *, classes: tuple[str, ...], input_shape: tuple[int, int, int], seed: int
 ) -> str:
     """SHA-256 over the bytes of the weights and of the user's code, the architecture's name, the normalisation, the
     classes and the image shape; `seed` only where the weights are not loaded. Raises ModelError for a missing file."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from audit.config import ModelConfig, TrustConfig
 from audit.core.errors import ModelError
 from audit.models.architecture import build, default_for
 from audit.models.architecture_detection import infer_architecture
@@ -16,7 +17,7 @@ from audit.models.files import basename, require_file
 from audit.models.formats.hf_config import is_folder
 from audit.models.formats.user_code import build_from_code, is_code
 from audit.models.identity import model_identity, with_companions
-from audit.models.loaded import CheckpointContent, LoadedModel, ModelChoice, Shape, TrustedFile, Vouched
+from audit.models.loaded import CheckpointContent, LoadedModel, Shape, TrustedFile
 from audit.models.resize_layers import match_state_dict
 from audit.models.state_dict import load_matching
 
@@ -37,7 +38,7 @@ FORMATS: Mapping[str, str] = {
 
 
 def load_model(
-    config: ModelChoice, *, classes: Sequence[str], input_shape: Shape, device: torch.device | str, seed: int
+    config: ModelConfig, *, classes: Sequence[str], input_shape: Shape, device: torch.device | str, seed: int
 ) -> LoadedModel:
     """The module `config` names, on `device`, in eval mode; without weights, a fresh one drawn from `seed`.
 
@@ -61,7 +62,7 @@ def load_model(
     )
 
 
-def read_weights(weights: str, trust: Sequence[Vouched]) -> CheckpointContent:
+def read_weights(weights: str, trust: Sequence[TrustConfig]) -> CheckpointContent:
     """What a checkpoint file or hf:FOLDER holds. Raises ModelError, UntrustedError for code."""
     if not is_folder(weights):
         return read_checkpoint(Path(weights), trust)
@@ -70,19 +71,19 @@ def read_weights(weights: str, trust: Sequence[Vouched]) -> CheckpointContent:
     return hf_folder.read(weights, trust)
 
 
-def read_checkpoint(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
+def read_checkpoint(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
     """What the file `path` holds. Raises ModelError for an unknown ending, UntrustedError for code."""
     require_file(path)
     reader = FORMATS.get(path.suffix.lower())
     if reader is None:
         raise ModelError(f"{path.name} is in no format known here; one of {', '.join(FORMATS)} was expected.")
     module, function = reader.split(":")
-    read: Callable[[Path, Sequence[Vouched]], CheckpointContent] = getattr(import_module(module), function)
+    read: Callable[[Path, Sequence[TrustConfig]], CheckpointContent] = getattr(import_module(module), function)
     return read(path, trust)
 
 
 def fresh_module(
-    config: ModelChoice, *, classes: int, input_shape: Shape, seed: int
+    config: ModelConfig, *, classes: int, input_shape: Shape, seed: int
 ) -> tuple[nn.Module, tuple[TrustedFile, ...]]:
     """The architecture with new weights drawn from `seed`, and the code that was run to make it."""
     name = default_for(input_shape) if config.architecture == "auto" else config.architecture
@@ -90,7 +91,7 @@ def fresh_module(
 
 
 def _built(
-    name: str, trust: Sequence[Vouched], classes: int, input_shape: Shape, seed: int
+    name: str, trust: Sequence[TrustConfig], classes: int, input_shape: Shape, seed: int
 ) -> tuple[nn.Module, tuple[TrustedFile, ...]]:
     if is_code(name):
         module, file = build_from_code(name, trust, classes=classes, input_shape=input_shape, seed=seed)
@@ -98,7 +99,7 @@ def _built(
     return build(name, classes=classes, input_shape=input_shape, seed=seed), ()
 
 
-def _resolved(config: ModelChoice, content: CheckpointContent, classes: int, input_shape: Shape) -> str:
+def _resolved(config: ModelConfig, content: CheckpointContent, classes: int, input_shape: Shape) -> str:
     """The architecture's name, with auto told from the checkpoint where there is one."""
     if config.architecture != "auto" or content.module is not None:
         return config.architecture
@@ -109,7 +110,7 @@ def _resolved(config: ModelChoice, content: CheckpointContent, classes: int, inp
 
 
 def _assemble(
-    config: ModelChoice, architecture: str, content: CheckpointContent, classes: int, input_shape: Shape, seed: int
+    config: ModelConfig, architecture: str, content: CheckpointContent, classes: int, input_shape: Shape, seed: int
 ) -> tuple[nn.Module, tuple[TrustedFile, ...], tuple[str, ...]]:
     if content.module is not None:
         return content.module, (), ()

@@ -2,49 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor, nn
 
 Shape = tuple[int, int, int]
-
-
-class Vouched(Protocol):
-    """A file of code somebody vouches for; with `sha256`, only as long as it does not change."""
-
-    @property
-    def path(self) -> str:
-        """Where it is."""
-
-    @property
-    def sha256(self) -> str | None:
-        """What it must hash to; None accepts the file as it is now."""
-
-
-class ModelChoice(Protocol):
-    """The configuration's [model] (`audit.config.ModelConfig`): rooms on one layer do not import each other."""
-
-    @property
-    def architecture(self) -> str:
-        """A zoo name, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or auto."""
-
-    @property
-    def weights(self) -> str | None:
-        """A checkpoint."""
-
-    @property
-    def mean(self) -> float | tuple[float, ...] | None:
-        """Subtracted from images in [0, 1]."""
-
-    @property
-    def std(self) -> float | tuple[float, ...] | None:
-        """Divided by."""
-
-    @property
-    def trust(self) -> Sequence[Vouched]:
-        """Files of code that may run."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import numpy as np
 
 from audit.core.evidence import Array, Measurement
 from audit.core.statistics import bootstrap_mean, clopper_pearson
+from audit.core.threat_format import format_threat
 from audit.report.further_parts import AgreementPart, CertificatePart, CurvePoint, MeasuredRow, OracleRow, ShortcutRow
 from audit.results.document_model import Proportion
-from audit.results.queries import Condition, group_by_condition, only_measured, per_example, threat_text
+from audit.results.queries import Condition, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 
 CONTROLS = ("random", "centre", "edges", "blurred")
@@ -113,7 +114,7 @@ def _rows(study: str, role: str, at: Condition, entries: Sequence[TaskResult]) -
             study=study,
             role=role,
             method=at.method,
-            condition=str(at.setting or (threat_text(at.norm, at.eps) if at.norm else "")),
+            condition=str(at.setting or (format_threat(at.norm, at.eps) if at.norm else "")),
             name=measurement.name,
             unit=measurement.unit,
             better=measurement.better,

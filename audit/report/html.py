@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from audit.core.resources import resource_dir
+from audit.core.threat_format import format_threat
 from audit.report.charts import trend_chart
 from audit.report.history import RunRow
 from audit.report.locale import Locale, load_locale
@@ -24,7 +25,6 @@ from audit.report.schema import AuditDocument
 from audit.report.trends import numbered, trends
 from audit.report.view import build_view
 from audit.results.document_model import Proportion
-from audit.results.queries import threat_text
 from audit.topics.compression.section import LatencyRow
 
 
@@ -114,7 +114,7 @@ def _environment() -> Environment:
         "history_columns": _history_columns,
         "epoch_value": lambda value, key: percent(value) if key.endswith("_accuracy") else number(value),
         "in_words": lambda identifier, locale: locale.method(identifier),
-        "threat": lambda eps, norm: threat_text(norm, eps),
+        "threat": lambda eps, norm: format_threat(norm, eps),
     }
     return environment
 

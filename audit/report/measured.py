@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from audit.core.evidence import Array
 from audit.core.statistics import Interval, share_of, wilson
+from audit.core.threat_format import format_threat
 from audit.metrics.classification import confusion, per_class, reliability
 from audit.report.further_parts import CurvePoint
 from audit.report.schema import (
@@ -32,7 +33,6 @@ from audit.results.queries import (
     on_clean_images,
     only_measured,
     per_example,
-    threat_text,
 )
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.robustness.attack_rows import attack_rows
@@ -221,7 +221,7 @@ def outcome_rows(dossier: RunResults, role: str) -> list[OutcomeRow]:
     rows = [_outcome_row(role, "clean", clean_correct(dossier, role).positions, clean_correct(dossier, role).values)]
     for at, entries in group_by_condition(dossier.entries("robustness", role=role)):
         found = per_example(entries, "robust")
-        rows.append(_outcome_row(role, f"robust {threat_text(at.norm, at.eps)}", found.positions, found.values))
+        rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", found.positions, found.values))
     return [row for row in rows if row.outcomes]
 
 

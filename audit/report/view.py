@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from audit.core.threat_format import format_threat
 from audit.report import charts
 from audit.report.locale import Locale
 from audit.report.method_table import MethodTable, method_table
@@ -24,7 +25,6 @@ from audit.report.schema import (
 from audit.report.standards import ClauseCoverage, coverage
 from audit.report.summary import by_severity, localised_text, sentences_of, top_findings
 from audit.results.document_model import Proportion
-from audit.results.queries import threat_text
 from audit.topics.certification.check import THE_MODEL
 
 SECTIONS = ("accuracy", "robustness", "corruptions", "explanations", "comparison", "protocol")
@@ -164,7 +164,7 @@ def _score(role: str, document: AuditDocument) -> ScorecardRow:
         role=role,
         clean=accuracy.accuracy if accuracy else None,
         robust=_headline(robust) if robust else None,
-        threat=threat_text(robust.norm, robust.eps) if robust else "",
+        threat=format_threat(robust.norm, robust.eps) if robust else "",
         calibration=accuracy.calibration_error if accuracy else None,
         corrupted=sum(worn) / len(worn) if worn else None,
         passed=sum(f.verdict in ("pass", "informative") for f in findings),

@@ -15,16 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audit.config import TrustConfig
 from audit.core.errors import ModelError, SetupError
 from audit.models.formats.hf_config import configuration, folder_of, preparation, weight_files
 from audit.models.formats.safetensors_file import read as read_safetensors
-from audit.models.loaded import CheckpointContent, Vouched
+from audit.models.loaded import CheckpointContent
 
 _NOT_PLAIN = frozenset({"timm_wrapper", "perceiver", "imagegpt", "shieldgemma2"})
 """Built by another library, or not from an image's pixels."""
 
 
-def read(weights: str, trust: Sequence[Vouched]) -> CheckpointContent:
+def read(weights: str, trust: Sequence[TrustConfig]) -> CheckpointContent:
     """The model of hf:FOLDER. Raises UntrustedError for pickles and code of its own, SetupError without the
     extra `hf`, ModelError when the files are damaged or do not belong together."""
     folder = folder_of(weights)
@@ -52,7 +53,7 @@ class HfModule(nn.Module):
         return outputs.logits  # type: ignore[no-any-return]
 
 
-def _state(files: Sequence[Path], trust: Sequence[Vouched]) -> dict[str, Tensor]:
+def _state(files: Sequence[Path], trust: Sequence[TrustConfig]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for file in files:
         state |= read_safetensors(file, trust).state or {}

@@ -12,13 +12,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from audit.config import TrustConfig
 from audit.core.errors import ModelError, SetupError, UntrustedError
 from audit.models.files import check_trusted, read_whole
 from audit.models.formats.keras_config import wanted_code
-from audit.models.loaded import CheckpointContent, TrustedFile, Vouched
+from audit.models.loaded import CheckpointContent, TrustedFile
 
 
-def read(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
+def read(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
     """The model of a .keras archive, channels turned for it. Raises UntrustedError when it asks for more than known
     layers, SetupError without the extra `keras`, ModelError for a damaged archive."""
     body = read_whole(path)
@@ -33,7 +34,7 @@ def read(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
     return CheckpointContent(module=module, notes=tuple(_notes(module, path.name)), trusted=trusted)
 
 
-def refuse_hdf5(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
+def refuse_hdf5(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
     """Old Keras .h5 files hold pickled lambdas and paths. Raises UntrustedError; there is no way to load one."""
     raise UntrustedError(
         f"{path.name} is in Keras' old HDF5 format, which can hold code and is not loaded. Open it where you "

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from audit.config import TrustConfig
 from audit.core.errors import ModelError, SetupError, UntrustedError
 from audit.models.formats.onnx_graph import at_known_opset, companion_hashes, rename, require_plain, simplify
-from audit.models.loaded import CheckpointContent, Vouched
+from audit.models.loaded import CheckpointContent
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -26,7 +27,7 @@ _FLOATS = {1: torch.float32, 10: torch.float16, 11: torch.float64}
 """TensorProto's codes of the input types that have gradients."""
 
 
-def read(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
+def read(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
     """The module an .onnx file describes. Raises SetupError without the extra `onnx`, UntrustedError for data
     kept outside the file's folder, ModelError for damaged files and for operators that have no conversion."""
     try:

@@ -17,14 +17,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from audit.config import TrustConfig
 from audit.core.errors import ModelError, UntrustedError
 from audit.models.files import check_trusted, read_whole
 from audit.models.formats.pickle_inspection import executable_reason, first_line, is_whole, members_of
-from audit.models.loaded import CheckpointContent, TrustedFile, Vouched
+from audit.models.loaded import CheckpointContent, TrustedFile
 from audit.models.state_dict import unwrapped
 
 
-def read(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
+def read(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
     """The state dict (or, trusted, the module) in a torch.save file, on the CPU.
 
     Raises UntrustedError for files that need code, listing the globals they ask for; ModelError for damaged ones.
@@ -45,7 +46,7 @@ def read(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
     return CheckpointContent(state=inner.state, notes=(note, *inner.notes), trusted=trusted)
 
 
-def read_export(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
+def read_export(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
     """The module of a torch.export archive (.pt2), whose loader unpickles: code, whatever it holds."""
     body = read_whole(path)
     why = "is a torch.export archive, whose loader runs what it holds"

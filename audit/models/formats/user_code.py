@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from audit.config import TrustConfig
 from audit.core.errors import ModelError, unknown_name
 from audit.core.seeding import derive_seed
 from audit.models.files import check_trusted, read_whole, require_file
-from audit.models.loaded import Shape, TrustedFile, Vouched
+from audit.models.loaded import Shape, TrustedFile
 
 
 def is_code(architecture: str) -> bool:
@@ -33,7 +34,7 @@ def split_name(architecture: str) -> tuple[Path, str]:
 
 
 def build_from_code(
-    architecture: str, trust: Sequence[Vouched], *, classes: int, input_shape: Shape, seed: int
+    architecture: str, trust: Sequence[TrustConfig], *, classes: int, input_shape: Shape, seed: int
 ) -> tuple[nn.Module, TrustedFile]:
     """Run FILE.py and call FUNCTION, which gets `classes` and `input_shape` if it has parameters of these names.
 

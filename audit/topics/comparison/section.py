@@ -9,6 +9,7 @@ import numpy as np
 
 from audit.core.evidence import Array
 from audit.core.statistics import bootstrap_mean, mcnemar, paired_difference, share_of
+from audit.core.threat_format import format_threat
 from audit.report.further import controls_of
 from audit.report.measured import share
 from audit.report.schema import ComparisonRow, FaithfulnessRow
@@ -20,7 +21,6 @@ from audit.results.queries import (
     on_clean_images,
     only_measured,
     per_example,
-    threat_text,
 )
 from audit.results.run_results import RunResults, TaskResult
 
@@ -35,7 +35,7 @@ def comparison(dossier: RunResults) -> list[ComparisonRow]:
     first, last = roles[0], roles[-1]
     rows = [row("clean", clean_correct(dossier, first), clean_correct(dossier, last))]
     before, after = _robust(dossier, first), _robust(dossier, last)
-    rows += [row(f"robust {threat_text(*at[1:])}", before[at], after[at]) for at in before if at in after]
+    rows += [row(f"robust {format_threat(*at[1:])}", before[at], after[at]) for at in before if at in after]
     return [found for found in rows if found is not None]
 
 
