@@ -40,8 +40,9 @@ class DataConfig(_Section):
 
     source: str = Field(
         "sample",
-        description="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE, "
-        "archive:FILE, webdataset:DIR, hf:DIR, image:FILE=LABEL",
+        description="sample, digits, shapes[:KEY=VALUE,...], fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, "
+        "npz:FILE, manifest:FILE, archive:FILE, webdataset:DIR, hf:DIR, image:FILE[=LABEL]; "
+        "`audit methods data-format` explains them",
     )
     image_size: int | None = Field(
         None,

@@ -16,9 +16,9 @@ from audit.core.errors import DataError, ModelError, UsageError
 from audit.core.registry import find
 from audit.core.types import Attributions, Images
 from audit.data.image_decoding import UnreadableImage, decode, strict_pillow
-from audit.data.image_files import printable
+from audit.data.image_survey import printable
 from audit.data.label_map import class_names
-from audit.data.preprocessing import Preprocessing, transform_images
+from audit.data.transforms import Preprocessing, transform_images
 from audit.explanation.run import explain_images
 from audit.models.files import basename, require_file
 from audit.models.formats.hf_config import is_folder, preparation
