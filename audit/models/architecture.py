@@ -11,10 +11,10 @@ from torch import nn
 
 from audit.core.errors import SetupError, unknown_name
 from audit.core.seeding import derive_seed
+from audit.models.loaded import InputShape
 from audit.models.zoo import attention, convolutional, recurrent, residual
 
-Shape = tuple[int, int, int]
-Builder = Callable[[int, Shape], nn.Module]
+Builder = Callable[[int, InputShape], nn.Module]
 
 ZOO: Mapping[str, Builder] = {
     "cnn-28": convolutional.cnn_28,
@@ -27,7 +27,7 @@ ZOO: Mapping[str, Builder] = {
 """`(classes, (C, H, W)) -> module` by name."""
 
 
-def build(name: str, *, classes: int, input_shape: Shape, seed: int) -> nn.Module:
+def build(name: str, *, classes: int, input_shape: InputShape, seed: int) -> nn.Module:
     """A module with weights drawn from `seed` alone, on the CPU in train mode; torch's global generators stay as
     they were. `name` is a zoo name, `torchvision:NAME` or `timm:NAME`. Raises UsageError that lists the zoo,
     ModelError when the images are too small for it."""
@@ -37,7 +37,7 @@ def build(name: str, *, classes: int, input_shape: Shape, seed: int) -> nn.Modul
         return builder(classes, input_shape).train()
 
 
-def default_for(input_shape: Shape) -> str:
+def default_for(input_shape: InputShape) -> str:
     """The classical net nearest in size to (C, H, W): cnn-28 up to 30 pixels, cnn-32 up to 64, cnn-150 above; below
     the 10 pixels that cnn-28 needs, resnet-18-small."""
     size = min(input_shape[1:])
@@ -64,7 +64,7 @@ def _torchvision(name: str) -> Builder:
     # Both warn unless told whether to draw their own weights.
     extras: dict[str, Any] = {"init_weights": True} if name in ("inception_v3", "googlenet") else {}
 
-    def builder(classes: int, input_shape: Shape) -> nn.Module:
+    def builder(classes: int, input_shape: InputShape) -> nn.Module:
         module = models.get_model(name, weights=None, num_classes=classes, **extras)
         return _with_channels(_plain_outputs(module), input_shape[0])
 

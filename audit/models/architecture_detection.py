@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audit.core.errors import AuditError, ModelError
 from audit.models.architecture import ZOO, build, default_for
-from audit.models.loaded import Shape
+from audit.models.loaded import InputShape
 from audit.models.state_dict import mismatch
 
 _PUBLISHED_CLASSES = 1000
@@ -24,7 +24,7 @@ _SLACK_OF_TIMM = 0.002
 """timm has a hundred times as many models: closer, so that few are built."""
 
 
-def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape: Shape, checkpoint: str) -> str:
+def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape: InputShape, checkpoint: str) -> str:
     """The one architecture that `state` fits: of the zoo, else of torchvision, else of timm where it is installed.
 
     Raises ModelError when several fit, listing them, and when none does.
@@ -46,7 +46,7 @@ def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape
     return fitting[0]
 
 
-def _fitting(names: Iterable[str], state: Mapping[str, Tensor], classes: int, input_shape: Shape) -> Iterator[str]:
+def _fitting(names: Iterable[str], state: Mapping[str, Tensor], classes: int, input_shape: InputShape) -> Iterator[str]:
     for name in names:
         try:
             expected = build(name, classes=classes, input_shape=input_shape, seed=0).state_dict()

@@ -65,7 +65,7 @@ def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
 
 def _affordable(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
     """The default layout, with a smaller batch where a full one would take longer than the whole probe."""
-    default = ExecutionLayout.usual(model.device, channels_last=model.layout.channels_last)
+    default = ExecutionLayout.default(model.device, channels_last=model.layout.channels_last)
     cost = _cost(model, ExecutionLayout(default.channels_last, _SMALL), time.monotonic())
     while cost < float("inf") and default.batch_size > _SMALL and default.batch_size * cost > seconds:
         default.batch_size //= 2

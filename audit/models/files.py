@@ -46,7 +46,7 @@ def sha256_of(path: Path) -> str:
         raise ModelError(f"{path.name} cannot be read ({fault.strerror}); check its permissions.") from fault
 
 
-def check_trusted(path: Path, body: bytes, trust: Sequence[TrustConfig], *, why: str) -> str:
+def check_trusted(path: Path, body: bytes, trust: Sequence[TrustConfig], *, reason: str) -> str:
     """The SHA-256 of `body`, the bytes about to run, when somebody vouches for the file `path`.
 
     `why` says in what sense the file is code. Raises UntrustedError when nobody does, or when it has changed.
@@ -57,7 +57,7 @@ def check_trusted(path: Path, body: bytes, trust: Sequence[TrustConfig], *, why:
     if not entries:
         absent = [entry.path for entry in trust if not Path(entry.path).expanduser().exists()]
         raise UntrustedError(
-            f"{path.name} {why}, and code runs with your rights; nobody has vouched for it. "
+            f"{path.name} {reason}, and code runs with your rights; nobody has vouched for it. "
             + (f"The file {absent[0]!r}, which was vouched for, does not exist. " if absent else "")
             + f"If you know where it comes from, allow this file alone with --trust {path}."
         )

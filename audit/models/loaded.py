@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-Shape = tuple[int, int, int]
+InputShape = tuple[int, int, int]
+"""(C, H, W) of the images of a model."""
 
 
 @dataclass(frozen=True)

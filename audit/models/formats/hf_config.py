@@ -26,7 +26,7 @@ _MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Preparation:
+class HfPreprocessing:
     """How a folder's images are prepared: `mean` and `std` (one a channel) of images in [0, 1], `size` the height and
     width in pixels, None where nothing says it; `bgr` where the channels are reversed; `classes` in the model's
     order, empty where they have no names of their own; `notes` what a reader should know."""
@@ -96,7 +96,7 @@ def folder_hash(weights: str) -> str:
     return repr([(file.name, sha256_of(file)) for file in [*files, *([prepared] if prepared.is_file() else [])]])
 
 
-def preparation(weights: str) -> Preparation:
+def read_preprocessing(weights: str) -> HfPreprocessing:
     """How hf:FOLDER wants its images, from preprocessor_config.json, else config.json. Raises ModelError."""
     folder = folder_of(weights)
     config = configuration(folder)
@@ -104,10 +104,10 @@ def preparation(weights: str) -> Preparation:
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         note = f"{folder.name} has no preprocessor_config.json: pixels are given in [0, 1] unless --mean and --std say."
-        return Preparation(size=_side(config.get("image_size")), classes=classes, notes=(note,))
+        return HfPreprocessing(size=_side(config.get("image_size")), classes=classes, notes=(note,))
     given = _json(path)
     mean, std = _normalisation(given, path)
-    return Preparation(
+    return HfPreprocessing(
         mean, std, _size(given), bool(given.get("do_flip_channel_order")), classes, tuple(_notes(given, folder.name))
     )
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from audit.config import TrustConfig
 from audit.core.errors import ModelError, SetupError
-from audit.models.formats.hf_config import configuration, folder_of, preparation, weight_files
-from audit.models.formats.safetensors_file import read as read_safetensors
+from audit.models.formats.hf_config import configuration, folder_of, read_preprocessing, weight_files
+from audit.models.formats.safetensors_file import safetensors
 from audit.models.loaded import CheckpointContent
 
 _NOT_PLAIN = frozenset({"timm_wrapper", "perceiver", "imagegpt", "shieldgemma2"})
@@ -31,7 +31,7 @@ def read(weights: str, trust: Sequence[TrustConfig]) -> CheckpointContent:
     folder = folder_of(weights)
     config = configuration(folder)
     state = _state(weight_files(folder), trust)
-    wanted = preparation(weights)
+    wanted = read_preprocessing(weights)
     transformers = _transformers(folder.name)
     with _quiet(transformers):
         module = HfModule(_built(transformers, folder.name, config, state), bgr=wanted.bgr)
@@ -56,7 +56,7 @@ class HfModule(nn.Module):
 def _state(files: Sequence[Path], trust: Sequence[TrustConfig]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for file in files:
-        state |= read_safetensors(file, trust).state or {}
+        state |= safetensors(file).state or {}
     return state
 
 

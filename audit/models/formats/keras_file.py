@@ -14,27 +14,30 @@ from torch import Tensor, nn
 
 from audit.config import TrustConfig
 from audit.core.errors import ModelError, SetupError, UntrustedError
+from audit.core.registry import model_format
 from audit.models.files import check_trusted, read_whole
-from audit.models.formats.keras_config import wanted_code
+from audit.models.formats.keras_config import code_in
 from audit.models.loaded import CheckpointContent, TrustedFile
 
 
-def read(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
+@model_format(suffixes=(".keras",), reference="https://keras.io/guides/serialization_and_saving")
+def keras(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
     """The model of a .keras archive, channels turned for it. Raises UntrustedError when it asks for more than known
     layers, SetupError without the extra `keras`, ModelError for a damaged archive."""
     body = read_whole(path)
-    keras = _keras(path.name)
-    wanted = wanted_code(body, path.name)
+    library = _keras_on_torch(path.name)
+    wanted = code_in(body, path.name)
     trusted: tuple[TrustedFile, ...] = ()
     if wanted:
-        why = f"asks Keras for more than known layers ({', '.join(wanted[:6])})"
-        trusted = (TrustedFile(path.name, check_trusted(path, body, trust, why=why)),)
-    model = _load(keras, body, path.name, safe=not wanted)
+        reason = f"asks Keras for more than known layers ({', '.join(wanted[:6])})"
+        trusted = (TrustedFile(path.name, check_trusted(path, body, trust, reason=reason)),)
+    model = _load(library, body, path.name, safe=not wanted)
     module = KerasModule(model)
     return CheckpointContent(module=module, notes=tuple(_notes(module, path.name)), trusted=trusted)
 
 
-def refuse_hdf5(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
+@model_format(suffixes=(".h5", ".hdf5"))
+def keras_hdf5(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
     """Old Keras .h5 files hold pickled lambdas and paths. Raises UntrustedError; there is no way to load one."""
     raise UntrustedError(
         f"{path.name} is in Keras' old HDF5 format, which can hold code and is not loaded. Open it where you "
@@ -58,17 +61,17 @@ class KerasModule(nn.Module):
         return self.model(turned * self.scale, training=False)  # type: ignore[no-any-return]
 
 
-def _keras(name: str) -> Any:
+def _keras_on_torch(name: str) -> Any:
     try:
-        keras = sys.modules.get("keras") or _imported()
+        library = sys.modules.get("keras") or _imported()
     except ImportError as fault:
         raise SetupError(f"{name} needs Keras 3; install it with pip install 'audit[keras]'.") from fault
-    if keras.backend.backend() != "torch":
+    if library.backend.backend() != "torch":
         raise SetupError(
-            f"{name} needs Keras on torch, and Keras was imported on {keras.backend.backend()}; set "
+            f"{name} needs Keras on torch, and Keras was imported on {library.backend.backend()}; set "
             "KERAS_BACKEND=torch."
         )
-    return keras
+    return library
 
 
 def _imported() -> Any:
@@ -84,19 +87,19 @@ def _imported() -> Any:
                 os.environ["KERAS_HOME"] = before
 
 
-def _load(keras: Any, body: bytes, name: str, *, safe: bool) -> Any:
+def _load(library: Any, body: bytes, name: str, *, safe: bool) -> Any:
     """From exactly the bytes that were inspected; then again without randomness, so that weights are named alike in
     every copy."""
     with tempfile.TemporaryDirectory(prefix="audit-keras-") as folder:
         inspected, plain = Path(folder) / "inspected.keras", Path(folder) / "plain.keras"
         inspected.write_bytes(body)
         try:
-            model = keras.models.load_model(inspected, compile=False, safe_mode=safe)
+            model = library.models.load_model(inspected, compile=False, safe_mode=safe)
             _require_image_input(model, name)
             if not safe:
                 return model  # code has layers that only its own file can make again
-            _without_randomness(keras, model).save(plain)
-            return keras.models.load_model(plain, compile=False, safe_mode=safe)
+            _without_randomness(library, model).save(plain)
+            return library.models.load_model(plain, compile=False, safe_mode=safe)
         except ModelError:
             raise
         except Exception as fault:  # each layer raises its own
@@ -112,18 +115,18 @@ def _require_image_input(model: Any, name: str) -> None:
         )
 
 
-def _without_randomness(keras: Any, model: Any) -> Any:
+def _without_randomness(library: Any, model: Any) -> Any:
     """The same function of an image: dropout and augmentation do nothing in inference, but they carry seeds that
     differ from one loading to the next."""
 
     def plain(layer: Any) -> Any:
         config = layer.get_config()
         if type(layer).__name__.startswith(("Random", "Gaussian")) or type(layer).__name__.endswith("Dropout"):
-            return keras.layers.Identity(name=config["name"])
+            return library.layers.Identity(name=config["name"])
         off = {key: 0.0 for key in ("dropout", "recurrent_dropout") if config.get(key)}
         return type(layer).from_config(config | off)
 
-    twin = keras.models.clone_model(model, clone_function=plain, recursive=True)
+    twin = library.models.clone_model(model, clone_function=plain, recursive=True)
     twin.set_weights(model.get_weights())
     return twin
 

@@ -17,7 +17,7 @@ from audit.config import TrustConfig
 from audit.core.errors import ModelError, unknown_name
 from audit.core.seeding import derive_seed
 from audit.models.files import check_trusted, read_whole, require_file
-from audit.models.loaded import Shape, TrustedFile
+from audit.models.loaded import InputShape, TrustedFile
 
 
 def is_code(architecture: str) -> bool:
@@ -34,7 +34,7 @@ def split_name(architecture: str) -> tuple[Path, str]:
 
 
 def build_from_code(
-    architecture: str, trust: Sequence[TrustConfig], *, classes: int, input_shape: Shape, seed: int
+    architecture: str, trust: Sequence[TrustConfig], *, classes: int, input_shape: InputShape, seed: int
 ) -> tuple[nn.Module, TrustedFile]:
     """Run FILE.py and call FUNCTION, which gets `classes` and `input_shape` if it has parameters of these names.
 
@@ -43,7 +43,7 @@ def build_from_code(
     """
     path, function = split_name(architecture)
     body = read_whole(path)
-    sha256 = check_trusted(path, body, trust, why="is Python")
+    sha256 = check_trusted(path, body, trust, reason="is Python")
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(derive_seed("weights", sha256, seed))
         module = _run(path, body, sha256)

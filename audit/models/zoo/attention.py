@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import ModelError
+from audit.models.loaded import InputShape
 
-Shape = tuple[int, int, int]
 
-
-def self_attention(classes: int, input_shape: Shape) -> nn.Module:
+def self_attention(classes: int, input_shape: InputShape) -> nn.Module:
     """Four blocks of four heads, 64 wide, over about 7 x 7 patches; the mean of the patches is classified."""
     size = min(input_shape[1:])
     patch = max(1, size // 7)
@@ -22,7 +21,7 @@ def self_attention(classes: int, input_shape: Shape) -> nn.Module:
 class PatchTransformer(nn.Module):
     """Patches of `patch` x `patch` pixels as tokens `wide` numbers long, through `depth` attention blocks."""
 
-    def __init__(self, classes: int, input_shape: Shape, *, patch: int, wide: int, depth: int, heads: int) -> None:
+    def __init__(self, classes: int, input_shape: InputShape, *, patch: int, wide: int, depth: int, heads: int) -> None:
         super().__init__()
         channels, height, width = input_shape
         self.embed = nn.Conv2d(channels, wide, patch, stride=patch)

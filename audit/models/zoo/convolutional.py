@@ -8,27 +8,26 @@ from collections.abc import Sequence
 from torch import nn
 
 from audit.core.errors import ModelError
+from audit.models.loaded import InputShape
 
-Shape = tuple[int, int, int]
 
-
-def cnn_28(classes: int, input_shape: Shape) -> nn.Module:
+def cnn_28(classes: int, input_shape: InputShape) -> nn.Module:
     """Two 3x3 convolutions (32, 64) with pooling, dense 64: the Keras MNIST net, 121,930 weights on 28x28 grey."""
     return _stack("cnn-28", classes, input_shape, widths=(32, 64), pooled=(True, True), dense=64)
 
 
-def cnn_32(classes: int, input_shape: Shape) -> nn.Module:
+def cnn_32(classes: int, input_shape: InputShape) -> nn.Module:
     """Three 3x3 convolutions (32, 64, 64), two pooled, dense 64: the Keras CIFAR-10 net, 122,570 weights."""
     return _stack("cnn-32", classes, input_shape, widths=(32, 64, 64), pooled=(True, True, False), dense=64)
 
 
-def cnn_150(classes: int, input_shape: Shape) -> nn.Module:
+def cnn_150(classes: int, input_shape: InputShape) -> nn.Module:
     """Three pooled 3x3 convolutions (32, 64, 128), dense 1024: the Keras net for 150x150 photographs."""
     return _stack("cnn-150", classes, input_shape, widths=(32, 64, 128), pooled=(True, True, True), dense=1024)
 
 
 def _stack(
-    name: str, classes: int, input_shape: Shape, *, widths: Sequence[int], pooled: Sequence[bool], dense: int
+    name: str, classes: int, input_shape: InputShape, *, widths: Sequence[int], pooled: Sequence[bool], dense: int
 ) -> nn.Sequential:
     channels, height, width = input_shape
     layers: list[tuple[str, nn.Module]] = []

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-Shape = tuple[int, int, int]
+from audit.models.loaded import InputShape
 
 
-def row_lstm(classes: int, input_shape: Shape) -> nn.Module:
+def row_lstm(classes: int, input_shape: InputShape) -> nn.Module:
     """An LSTM of 128 units over the rows of the image, all channels of a row at once; its last state is classified."""
     return RowLstm(classes, input_shape, units=128)
 
@@ -16,7 +16,7 @@ def row_lstm(classes: int, input_shape: Shape) -> nn.Module:
 class RowLstm(nn.Module):
     """`units` hidden units over H rows of C x W numbers; a linear head on the last state."""
 
-    def __init__(self, classes: int, input_shape: Shape, units: int) -> None:
+    def __init__(self, classes: int, input_shape: InputShape, units: int) -> None:
         super().__init__()
         channels, _, width = input_shape
         self.lstm = nn.LSTM(channels * width, units, batch_first=True)
