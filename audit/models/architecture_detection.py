@@ -1,4 +1,4 @@
-"""Which architecture a state dict belongs to, told from the names and shapes of its tensors."""
+"""Which architecture a state dict belongs to, from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -25,9 +25,16 @@ _SLACK_OF_TIMM = 0.002
 
 
 def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape: InputShape, checkpoint: str) -> str:
-    """The one architecture that `state` fits: of the zoo, else of torchvision, else of timm where it is installed.
+    """The architecture that a state dict fits: of the zoo, else of torchvision, else of timm where it is installed.
 
-    Raises ModelError when several fit, listing them, and when none does.
+    Args:
+        state: The state dict.
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images.
+        checkpoint: The file's name, for errors.
+
+    Raises:
+        ModelError: When several fit, listing them, or none does.
     """
     fitting = list(_fitting(ZOO, state, classes, input_shape))
     fitting = fitting or list(_fitting(_torchvision(state, classes), state, classes, input_shape))

@@ -1,4 +1,4 @@
-"""From [model] of the configuration to a module: data formats by default, code only when it is trusted."""
+"""Loading of models: weights as data by default, code only when it is trusted."""
 
 from __future__ import annotations
 
@@ -25,10 +25,20 @@ from audit.models.state_dict import load_matching
 def load_model(
     config: ModelConfig, *, classes: Sequence[str], input_shape: InputShape, device: torch.device | str, seed: int
 ) -> LoadedModel:
-    """The module `config` names, on `device`, in eval mode; without weights, a fresh one drawn from `seed`.
+    """Load the model that a configuration names.
 
-    `classes` in the model's order; `input_shape` (C, H, W). Raises UntrustedError for code nobody vouched for,
-    ModelError naming the first keys that do not fit, UsageError for an unknown architecture.
+    Raises UntrustedError for code that is not trusted, ModelError naming the first keys that do not fit, and UsageError
+    for an unknown architecture.
+
+    Args:
+        config: The [model] table; without weights, fresh ones are drawn.
+        classes: Names in the order of the outputs.
+        input_shape: (C, H, W) of the images.
+        device: Where the module is put.
+        seed: Root of fresh weights.
+
+    Returns:
+        The module in eval mode, with where it came from.
     """
     names = tuple(classes)
     content = read_weights(config.weights, config.trust) if config.weights else CheckpointContent()
@@ -48,16 +58,29 @@ def load_model(
 
 
 def read_weights(weights: str, trust: Sequence[TrustConfig]) -> CheckpointContent:
-    """What a checkpoint file or hf:FOLDER holds. Raises ModelError, UntrustedError for code."""
+    """Read a checkpoint. Raises ModelError when it cannot be read, UntrustedError when it is code.
+
+    Args:
+        weights: A file's path, or hf:FOLDER.
+        trust: The files whose code may run.
+    """
     if not is_folder(weights):
         return read_checkpoint(Path(weights), trust)
-    from audit.models.formats import hf_folder
+    from audit.models.formats.hf_folder import read_hf_folder
 
-    return hf_folder.read(weights, trust)
+    return read_hf_folder(weights)
 
 
 def read_checkpoint(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
-    """What the file `path` holds. Raises ModelError for an unknown ending, UntrustedError for code."""
+    """Read a checkpoint file with the registered format of its suffix.
+
+    Args:
+        path: The file.
+        trust: The files whose code may run. Raises UntrustedError for code in any other.
+
+    Raises:
+        ModelError: For a missing or damaged file, or an unknown suffix.
+    """
     require_file(path)
     readers = {suffix: method.function for method in methods("model-format") for suffix in method.facts["suffixes"]}
     reader = readers.get(path.suffix.lower())
@@ -70,7 +93,17 @@ def read_checkpoint(path: Path, trust: Sequence[TrustConfig]) -> CheckpointConte
 def fresh_module(
     config: ModelConfig, *, classes: int, input_shape: InputShape, seed: int
 ) -> tuple[nn.Module, tuple[TrustedFile, ...]]:
-    """The architecture with new weights drawn from `seed`, and the code that was run to make it."""
+    """The architecture with new weights.
+
+    Args:
+        config: The [model] table.
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images.
+        seed: Root of the weights.
+
+    Returns:
+        The module, and the code that was run to make it.
+    """
     name = default_for(input_shape) if config.architecture == "auto" else config.architecture
     return _built(name, config.trust, classes, input_shape, seed)
 

@@ -33,7 +33,15 @@ _MEMBERS = 10_000
 
 
 def code_in(body: bytes, name: str) -> list[str]:
-    """What the archive asks for beyond known layers; empty when it is data. Raises ModelError for a damaged one."""
+    """What a .keras archive asks for beyond known layers. Raises ModelError for a damaged one.
+
+    Args:
+        body: The archive's bytes.
+        name: Its file name, for errors.
+
+    Returns:
+        The names of what could run or read other files; empty when the archive is data.
+    """
     config = _config(body, name)
     return sorted(set(_unknown(config)) | set(_hidden_files(body, name)))
 

@@ -1,4 +1,4 @@
-"""Keras 3 .keras archives, run by Keras on torch: the classical tutorials' models audited as they are."""
+"""Keras 3 .keras archives, run by Keras on torch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,15 @@ from audit.models.loaded import CheckpointContent, TrustedFile
 
 @model_format(suffixes=(".keras",), reference="https://keras.io/guides/serialization_and_saving")
 def keras(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
-    """The model of a .keras archive, channels turned for it. Raises UntrustedError when it asks for more than known
-    layers, SetupError without the extra `keras`, ModelError for a damaged archive."""
+    """The model of a .keras archive, run by Keras on torch; code in it needs trust.
+
+    Raises UntrustedError when it asks for more than known layers and is not trusted, SetupError without the extra
+    `keras`, and ModelError when it is damaged.
+
+    Args:
+        path: The file.
+        trust: The files whose code may run.
+    """
     body = read_whole(path)
     library = _keras_on_torch(path.name)
     wanted = code_in(body, path.name)
@@ -38,7 +45,14 @@ def keras(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
 
 @model_format(suffixes=(".h5", ".hdf5"))
 def keras_hdf5(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
-    """Old Keras .h5 files hold pickled lambdas and paths. Raises UntrustedError; there is no way to load one."""
+    """Keras' old HDF5 files, which can hold code: always refused.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UntrustedError: Always; the message says how to convert the file.
+    """
     raise UntrustedError(
         f"{path.name} is in Keras' old HDF5 format, which can hold code and is not loaded. Open it where you "
         "trust it and save it again: keras.models.load_model(...).save('model.keras')."
@@ -56,7 +70,14 @@ class KerasModule(nn.Module):
         self.scale = 255.0 if _rescales(model) else 1.0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores of images in [0, 1]."""
+        """Scores of images.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+
+        Returns:
+            (N, classes).
+        """
         turned = images.permute(0, 2, 3, 1) if self.channels_last else images
         return self.model(turned * self.scale, training=False)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""ONNX files: checked, kept inside their folder, stripped of every name they bring, then converted to torch.
+"""ONNX files: checked, confined to their folder, stripped of every name they bring, then converted to torch.
 
 The converter writes Python from the graph, and a name with a quote in it would become code: every node and tensor is
 renamed first. Gradients are those of the converted torch modules.
@@ -30,8 +30,15 @@ _FLOATS = {1: torch.float32, 10: torch.float16, 11: torch.float64}
 
 @model_format(suffixes=(".onnx",), reference="https://onnx.ai/onnx/repo-docs/IR.html")
 def onnx(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
-    """The module an .onnx file describes. Raises SetupError without the extra `onnx`, UntrustedError for data
-    kept outside the file's folder, ModelError for damaged files and for operators that have no conversion."""
+    """The module that an .onnx file describes, converted to torch and compared with ONNX's reference.
+
+    Args:
+        path: The file. Raises UntrustedError when its weights are outside its folder.
+
+    Raises:
+        SetupError: Without the extra `onnx`.
+        ModelError: For damaged files and for operators that have no conversion.
+    """
     try:
         library = import_module("onnx")
         import_module("onnx2torch")

@@ -28,9 +28,13 @@ from audit.models.state_dict import unwrapped
 
 @model_format(suffixes=(".pt", ".pth", ".ckpt", ".bin", ".tar"))
 def torch_save(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
-    """The state dict (or, trusted, the module) in a torch.save file, on the CPU.
+    """The state dict in a torch.save file; a pickled module or TorchScript needs trust.
 
-    Raises UntrustedError for files that need code, listing the globals they ask for; ModelError for damaged ones.
+    Raises UntrustedError for files that need code, listing the globals they ask for, and ModelError for damaged ones.
+
+    Args:
+        path: The file.
+        trust: The files whose code may run.
     """
     body = read_whole(path)
     with warnings.catch_warnings():
@@ -50,7 +54,15 @@ def torch_save(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
 
 @model_format(suffixes=(".pt2",))
 def torch_export(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
-    """The module of a torch.export archive (.pt2), whose loader unpickles: code, whatever it holds."""
+    """The module of a torch.export archive, whose loader unpickles: code, whatever it holds.
+
+    Args:
+        path: The file. Raises UntrustedError when it is not trusted.
+        trust: The files whose code may run.
+
+    Raises:
+        ModelError: When it is trusted and does not load.
+    """
     body = read_whole(path)
     reason = "is a torch.export archive, whose loader runs what it holds"
     sha256 = check_trusted(path, body, trust, reason=reason)
