@@ -202,7 +202,7 @@ def _with_flags_of(module: nn.Module, cut: nn.Module) -> nn.Module:
 
 
 def _verified(module: nn.Module, choices: list[_Choice], images: Tensor) -> KeptIndices | None:
-    """The indices that remain, where the net without the chosen channels computes in float64 what it does with them at zero."""
+    """The indices that remain, if the net without the channels computes in float64 what it does with them at zero."""
     if not choices:
         return None
     try:
