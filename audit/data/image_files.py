@@ -58,12 +58,12 @@ def image_file_dataset(
     surveys = {part: survey(read, files) for part, files in parts.items()}
     check_readable(surveys, parts, classes, strict=options.strict)
     readable = {part: images for part, (images, _) in surveys.items()}
-    everything = [image for images in readable.values() for image in images]
-    maskless = tuple(mask_notes(everything, strict=options.strict))
-    size, resized = _common_size(everything, options)
+    all_images = [image for images in readable.values() for image in images]
+    maskless = tuple(mask_notes(all_images, strict=options.strict))
+    size, resized = _common_size(all_images, options)
     splits = {part: _split(read, images, size, options) for part, images in readable.items()}
     skipped = skipped_notes([line for _, lines in surveys.values() for line in lines])
-    notes = (*notes, *skipped, *maskless, *resized, *image_notes(everything, grayscale=options.grayscale))
+    notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, grayscale=options.grayscale))
     shape = (1 if options.grayscale else 3, *size)
     return Dataset(name, classes, shape, splits["test"], splits.get("train"), notes)
 

@@ -78,10 +78,10 @@ def _timm(state: Mapping[str, Tensor], classes: int) -> Iterator[str]:
     """As for torchvision; the sizes are in a table, because building all of timm's takes minutes."""
     if find_spec("timm") is None:
         return
-    known = set(importlib.import_module("timm").list_models())
+    available = set(importlib.import_module("timm").list_models())
     size = _published_size(state, classes)
     for name, published in timm_sizes().items():
-        if name in known and abs(size - published) <= _SLACK_OF_TIMM * published:
+        if name in available and abs(size - published) <= _SLACK_OF_TIMM * published:
             yield f"timm:{name}"
 
 

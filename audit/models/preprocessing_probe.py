@@ -73,13 +73,13 @@ class ProbeOutcome:
     """What the probe measured.
 
     Attributes:
-        given: The trial of the configured normalisation.
+        configured: The trial of the configured normalisation.
         trials: Every trial, best first.
         warning: One sentence; empty when no other preparation or order fits far better.
         order: The class that each output seems to mean, where that is another order than the data's; else empty.
     """
 
-    given: PreprocessingTrial
+    configured: PreprocessingTrial
     trials: tuple[PreprocessingTrial, ...]
     warning: str
     order: tuple[int, ...] = ()
@@ -140,21 +140,21 @@ def probe_preprocessing(
         classes: Class names in label order, for the warning.
         enough: The candidates are left out when the accuracy as configured is at least this.
     """
-    given = Preparation("as given", tuple(mean), tuple(std))
-    as_given = _outputs(net, given, batch.images)
-    first = _trial(given, as_given, batch.labels)
+    configured = Preparation("as given", tuple(mean), tuple(std))
+    as_given = _outputs(net, configured, batch.images)
+    first = _trial(configured, as_given, batch.labels)
     if first.accuracy >= enough:
         return ProbeOutcome(first, (first,), "")
     others = {candidate: _outputs(net, candidate, batch.images) for candidate in candidates(batch.images.shape[1])}
-    outputs = {given: as_given, **others}
+    outputs = {configured: as_given, **others}
     trials = {key: _trial(key, logits, batch.labels) for key, logits in outputs.items()}
     ranked = tuple(sorted(trials.values(), key=lambda trial: (-trial.accuracy, trial.preparation.name)))
     best = ranked[0]
-    order, accuracy = _order(outputs[given], batch.labels)
+    order, accuracy = _order(outputs[configured], batch.labels)
     if order and accuracy >= best.accuracy:
-        return ProbeOutcome(trials[given], ranked, _says_order(order, classes), order)
-    better = _far_better(best.correct, trials[given].correct)
-    return ProbeOutcome(trials[given], ranked, _says(best, trials[given]) if better else "")
+        return ProbeOutcome(trials[configured], ranked, _order_warning(order, classes), order)
+    better = _far_better(best.correct, trials[configured].correct)
+    return ProbeOutcome(trials[configured], ranked, _preparation_warning(best, trials[configured]) if better else "")
 
 
 def _outputs(net: nn.Module, preparation: Preparation, images: Images) -> Tensor | None:
@@ -186,12 +186,12 @@ def _predicted(outputs: Tensor) -> Labels:
     return (outputs[:, 0] > (0.5 if in_unit else 0.0)).long()
 
 
-def _far_better(other: NDArray[np.bool_], given: NDArray[np.bool_]) -> bool:
+def _far_better(other: NDArray[np.bool_], configured: NDArray[np.bool_]) -> bool:
     """By enough, and by McNemar's exact test not by chance."""
-    won, lost = int((other & ~given).sum()), int((given & ~other).sum())
-    if not other.size or other.mean() - given.mean() < _NEEDED_GAIN:
+    wins, losses = int((other & ~configured).sum()), int((configured & ~other).sum())
+    if not other.size or other.mean() - configured.mean() < _NEEDED_GAIN:
         return False
-    return bool(binomtest(won, won + lost, alternative="greater").pvalue < _SIGNIFICANCE)
+    return bool(binomtest(wins, wins + losses, alternative="greater").pvalue < _SIGNIFICANCE)
 
 
 def _order(outputs: Tensor | None, labels: Labels) -> tuple[tuple[int, ...], float]:
@@ -211,17 +211,17 @@ def _order(outputs: Tensor | None, labels: Labels) -> tuple[tuple[int, ...], flo
     return tuple(int(label) for label in meaning), float(moved.mean())
 
 
-def _says(best: PreprocessingTrial, given: PreprocessingTrial) -> str:
+def _preparation_warning(best: PreprocessingTrial, configured: PreprocessingTrial) -> str:
     preparation = best.preparation
     numbers = f" --mean {_flag(preparation.mean)} --std {_flag(preparation.std)}"
     how = (
         "" if preparation.reversed_channels or preparation.swapped_sides or preparation.inverted else f": give{numbers}"
     )
-    now = f"The model is right on {given.accuracy:.0%} of {len(given.correct)} images as given"
+    now = f"The model is right on {configured.accuracy:.0%} of {len(configured.correct)} images as given"
     return f"{now}, and on {best.accuracy:.0%} with {preparation.name}{how}."
 
 
-def _says_order(order: tuple[int, ...], classes: Sequence[str]) -> str:
+def _order_warning(order: tuple[int, ...], classes: Sequence[str]) -> str:
     moved = [(output, label) for output, label in enumerate(order) if output != label]
     if not moved:
         return ""

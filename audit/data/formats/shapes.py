@@ -98,7 +98,7 @@ def shapes(
     """
 
     def split(count: int, part: str) -> Split:
-        drawn = make_shapes(
+        generated = make_shapes(
             count,
             size=size,
             shortcut=shortcut,
@@ -107,8 +107,8 @@ def shapes(
             split=part,
             seed=seed,
         )
-        masks = drawn.masks.numpy()
-        images, labels = drawn.batch.images.numpy(), drawn.batch.labels.numpy()
+        masks = generated.masks.numpy()
+        images, labels = generated.batch.images.numpy(), generated.batch.labels.numpy()
         plain = array_split(images, labels, part=part, classes=len(SHAPE_NAMES), where="shapes")
         fingerprint = derive_fingerprint(
             plain.fingerprint, "masks", hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()

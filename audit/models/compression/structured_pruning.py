@@ -150,7 +150,7 @@ def _weakest(strengths: Tensor, share: float, blocks: int) -> tuple[int, ...]:
         return ()
     size = len(strengths) // blocks
     order = strengths.view(blocks, size).sum(0).argsort(stable=True)[: min(round(share * size), size - 1)]
-    return tuple(sorted(block * size + int(place) for block in range(blocks) for place in order))
+    return tuple(sorted(block * size + channel for block in range(blocks) for channel in order.tolist()))
 
 
 def _traced(module: nn.Module, images: Tensor) -> tuple[nn.Module, Any]:
