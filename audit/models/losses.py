@@ -81,9 +81,9 @@ def margin(logits: Logits, goal: ClassMask) -> Tensor:
 def dlr(logits: Logits, goal: ClassMask) -> Tensor:
     """The margin over a gap between the highest logits: free of their scale and shift (Croce and Hein 2020).
 
-    From the first to the third logit where one class is allowed; where more are, to the mean of the third and fourth, since
-    a goal that stands third would make the plain ratio constant. That needs four classes, and the plain one three: below,
-    it is the margin itself.
+    From the first to the third logit where one class is allowed; where more are, to the mean of the third and fourth,
+    since a goal that stands third would make the plain ratio constant. That needs four classes, and the plain one
+    three: below, it is the margin itself.
 
     Args:
         logits: Float (N, K).
