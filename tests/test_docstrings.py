@@ -13,6 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "audit"
 CHECKED: tuple[str, ...] = (
     "storage",
     "training",
+    "data",
+    "models",
 )
 """The packages held to it."""
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from audit.core.errors import UsageError
 from audit.core.seeding import Generators
-from audit.core.threat import NORMS, Norm, ThreatModel, format_eps, norms, parse_eps
-from audit.results.queries import threat_text
+from audit.core.threat import ThreatModel, norms
+from audit.core.threat_format import NORMS, Norm, format_eps, format_threat, parse_eps
 
 norm_names = st.sampled_from(NORMS)
 sizes = st.floats(0.01, 1.0)
@@ -85,6 +85,7 @@ def test_a_wrong_threat_model_is_refused_with_a_sentence(norm: str, eps: float) 
 def test_eps_is_read_and_written_as_people_do() -> None:
     assert parse_eps("8/255") == pytest.approx(8 / 255)
     assert parse_eps("0.1") == 0.1
+    assert parse_eps(" 2.5 / 255 ") == 2.5 / 255
     assert format_eps(8 / 255) == "8/255"
     assert str(ThreatModel("l2", 0.5)) == "l2 0.5"
 
@@ -103,9 +104,10 @@ def test_eps_is_read_and_written_as_people_do() -> None:
 def test_grey_levels_measure_linf_alone_and_the_report_writes_what_the_threat_model_does(
     norm: Norm, eps: float, text: str
 ) -> None:
-    assert str(ThreatModel(norm, eps)) == threat_text(norm, eps) == text
+    assert str(ThreatModel(norm, eps)) == format_threat(norm, eps) == text
 
 
-def test_an_eps_that_is_no_number_is_refused() -> None:
+@pytest.mark.parametrize("text", ["eight", "8/", "8/0", "8/255/2", "nan", "inf"])
+def test_an_eps_that_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="8/255"):
-        parse_eps("eight")
+        parse_eps(text)

@@ -27,7 +27,8 @@ from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.models.autotune import tune_execution
-from audit.models.under_test import ModelUnderTest, PassCounter
+from audit.models.normalised_model import PassCounter
+from audit.models.under_test import ModelUnderTest
 from audit.storage.checkpoint import CellCheckpoint
 
 Progress = Callable[[int, int], None]

@@ -21,7 +21,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from audit.core.errors import UsageError, unknown_name
 from audit.core.topic import topics
 
-Kind = Literal["attack", "attribution", "corruption", "metric", "recipe", "study", "check"]
+Kind = Literal[
+    "attack", "attribution", "corruption", "metric", "recipe", "study", "check", "data-format", "model-format"
+]
 F = TypeVar("F", bound=Callable[..., Any])
 
 PACKAGES: Mapping[Kind, str] = {
@@ -30,6 +32,8 @@ PACKAGES: Mapping[Kind, str] = {
     "corruption": "audit.corruptions",
     "metric": "audit.metrics",
     "recipe": "audit.training.recipes",
+    "data-format": "audit.data.formats",
+    "model-format": "audit.models.formats",
 }
 """The package whose modules are imported to find the methods of a kind."""
 
@@ -147,6 +151,41 @@ def check(
     """
     facts = {"title_pass": title_pass, "title_fail": title_fail, "section": section, **facts}
     return _register("check", reference, version, "", facts)
+
+
+def data_format(
+    *, argument: str = "", images: bool = False, reference: str = "", version: str = "1"
+) -> Callable[[F], F]:
+    """Register `(argument, options, *, settings) -> Dataset`, a source of data written NAME or NAME:ARGUMENT.
+
+    A function with settings is written NAME:KEY=VALUE,... and gets an empty argument. Libraries that are slow to
+    import or not always installed are imported inside the function.
+
+    Args:
+        argument: What must follow the colon, as a user reads it: "DIR", "FILE". Empty for nothing.
+        images: Whether the format decodes image files: it then crops each where it is decoded
+            (`audit.data.dataset.LoadOptions.crop`), and the loaded data set is not cropped again.
+        reference: Where the data or the format is described.
+        version: Raised when the same source gives other images.
+
+    Returns:
+        The decorator, which returns the function as it is.
+    """
+    return _register("data-format", reference, version, "", {"argument": argument, "images": images})
+
+
+def model_format(*, suffixes: tuple[str, ...], reference: str = "", version: str = "1") -> Callable[[F], F]:
+    """Register `(path, trust) -> CheckpointContent`, which reads the model files of some suffixes.
+
+    Args:
+        suffixes: The file name suffixes in lower case with their dot: (".pt", ".pth").
+        reference: Where the format is described.
+        version: Raised when the same file gives other weights.
+
+    Returns:
+        The decorator, which returns the function as it is.
+    """
+    return _register("model-format", reference, version, "", {"suffixes": suffixes})
 
 
 def find(kind: Kind, name: str) -> Method:

@@ -54,7 +54,7 @@ def size(net: nn.Module) -> int:
 
 def assert_equal_outputs(net: nn.Module, cut: PrunedModel, images: Tensor) -> None:
     with torch.no_grad():
-        expected, found = masked_parent(net, cut.kept)(images), cut.module(images)
+        expected, found = masked_parent(net, cut.kept_indices)(images), cut.module(images)
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
         assert not torch.allclose(net(images), expected, rtol=1e-4, atol=1e-5)
 
@@ -66,7 +66,7 @@ def assert_equal_outputs(net: nn.Module, cut: PrunedModel, images: Tensor) -> No
 def test_a_cut_net_computes_what_the_zeroed_one_does(name: str, shape: tuple[int, int, int]) -> None:
     net = lived_in(build(name, classes=10, input_shape=shape, seed=0))
     cut = prune_channels(net, 0.3, probe_images(shape))
-    assert cut.spared == ()
+    assert cut.unpruned_layers == ()
     assert size(cut.module) < 0.55 * size(net)
     assert_equal_outputs(net, cut, torch.rand(3, *shape, generator=torch.Generator().manual_seed(5)))
 
@@ -112,10 +112,10 @@ def test_sums_tie_channels_and_branches_keep_their_order() -> None:
 def test_what_cannot_be_cut_alone_is_spared_by_name() -> None:
     net = build("self-attention", classes=4, input_shape=(1, 28, 28), seed=0).eval()
     cut = prune_channels(net, 0.3, probe_images((1, 28, 28)))
-    assert cut.spared == ("embed", *(f"blocks.{number}.mixing.2" for number in range(4)))
+    assert cut.unpruned_layers == ("embed", *(f"blocks.{number}.mixing.2" for number in range(4)))
     assert cut.module.blocks[0].mixing[0].out_features == 90
     images = torch.rand(3, 1, 28, 28)
-    assert torch.allclose(cut.module(images), masked_parent(net, cut.kept).eval()(images), atol=1e-5)
+    assert torch.allclose(cut.module(images), masked_parent(net, cut.kept_indices).eval()(images), atol=1e-5)
 
 
 class Forked(nn.Module):

@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
-from audit.models.formats.safetensors_header import with_metadata
+from audit.models.formats.safetensors_file import with_metadata
 
 WEIGHTS = {"b": np.arange(5, dtype=np.float32), "a": np.ones((2, 3), np.float16), "empty": np.zeros((0, 2), np.int8)}
 NOTES = {"z": "1", "classes": '["猫", "dog"]', "a": "x" * 99}

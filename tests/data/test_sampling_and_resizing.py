@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.data.arrays import array_split
-from audit.data.dataset import Dataset, Split
+from audit.data.dataset import Dataset, LoadOptions, Split
 from audit.data.load import load_dataset
-from audit.data.options import LoadOptions
 from audit.data.sampling import balanced_order, balanced_subset
 from audit.data.transforms import resize
 

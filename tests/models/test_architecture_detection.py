@@ -13,10 +13,10 @@ from audit.core.errors import ModelError
 from audit.models import architecture_detection as inference
 from audit.models.architecture import build
 from audit.models.load import load_model
-from audit.models.loaded import LoadedModel, Shape
+from audit.models.loaded import InputShape, LoadedModel
 
 
-def auto(path: Path, classes: int, shape: Shape) -> LoadedModel:
+def auto(path: Path, classes: int, shape: InputShape) -> LoadedModel:
     names = tuple(f"c{i}" for i in range(classes))
     return load_model(ModelConfig(weights=str(path)), classes=names, input_shape=shape, device="cpu", seed=0)
 
@@ -34,7 +34,7 @@ def auto(path: Path, classes: int, shape: Shape) -> LoadedModel:
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_the_architecture_is_found_from_the_weights(name: str, shape: Shape, prefix: str, tmp_path: Path) -> None:
+def test_the_architecture_is_found_from_the_weights(name: str, shape: InputShape, prefix: str, tmp_path: Path) -> None:
     original = build(name, classes=7, input_shape=shape, seed=1)
     torch.save({prefix + key: tensor for key, tensor in original.state_dict().items()}, tmp_path / "net.pt")
     loaded = auto(tmp_path / "net.pt", 7, shape)

@@ -13,7 +13,7 @@ from audit.config import load_config
 from audit.data.arrays import array_split
 from audit.data.dataset import Dataset
 from audit.data.load import load_dataset
-from audit.data.preprocessing import Preprocessing, apply_preprocessing
+from audit.data.transforms import Preprocessing, apply_preprocessing
 from audit.runs.setup import set_up
 
 RNG = np.random.default_rng(0)

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from audit.data import image_files as picture_files
+from audit.data.dataset import LoadOptions
 from audit.data.image_decoding import MOST_PIXELS, UnreadableImage, decode, inspect_image, strict_pillow
-from audit.data.image_files import ImageFile, image_file_dataset
-from audit.data.options import LoadOptions
+from audit.data.image_files import image_file_dataset
+from audit.data.image_survey import ImageFile
 
 
 def file_of(picture: Image.Image, kind: str, **options: Any) -> bytes:
@@ -161,7 +162,7 @@ def test_floating_point_pixels_have_no_known_range() -> None:
 def test_pictures_asked_for_in_any_order_are_read_as_they_are_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picture_files, "_in_threads", map)
+    monkeypatch.setattr(picture_files, "in_threads", map)
     files = []
     for i in range(20):
         Image.new("L", (4, 4), 10 * i).save(tmp_path / f"{i:02}.png")
