@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from audit.core.registry import metric
 from audit.core.types import Attributions, Images, Labels, Logits
+from audit.masking.evaluate import evaluate_masked
 from audit.masking.outputs import Output, score
-from audit.masking.queue import MaskQueue, evaluate_masked
+from audit.masking.queue import MaskQueue
 from audit.models.under_test import ModelUnderTest
 
 Mode = Literal["deletion", "insertion"]

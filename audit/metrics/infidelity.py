@@ -8,8 +8,8 @@ from torch import Tensor
 from audit.core.registry import metric
 from audit.core.seeding import Generators
 from audit.core.types import Attributions, Images, Labels, Logits
+from audit.masking.evaluate import evaluate
 from audit.masking.outputs import Output, score
-from audit.masking.queue import evaluate
 from audit.models.under_test import ModelUnderTest
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from audit.core.registry import metric
 from audit.core.seeding import Generators
 from audit.core.types import Images, Labels, Logits
+from audit.masking.evaluate import evaluate
 from audit.masking.outputs import Output, score
-from audit.masking.queue import evaluate
 from audit.models.under_test import ModelUnderTest
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)

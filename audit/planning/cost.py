@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from audit.adversarial.batteries import AttackSpec, battery_named
 from audit.core.registry import find
 from audit.core.types import PassCount
 from audit.execution.mask_reuse import MASKS
-from audit.explanation.shapley_exact import MOST_SEGMENTS
-from audit.masking.segmentation import target_count
+from audit.explanation.passes import max_attribution_passes
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.faithfulness.curves import DEFAULTS, ORDERS_OF_A_MAP, control_count
@@ -77,22 +75,8 @@ def _faithfulness(task: Task, subject: RunIdentity) -> PassCount:
 
 
 def _explanation(task: Task, subject: RunIdentity) -> PassCount | None:
-    """By the number of samples or steps that the method's settings name; those of one pass name neither. Shapley
-    values of a large image that is too plain for the usual number of segments may cost more. Who borrows of a method
-    that asks every mask asks none, unless that one fails."""
-    method = find("attribution", task.cell.method)
-    settings: Mapping[str, Any] = task.cell.settings["method"]
-    asked = settings.get("samples") or settings.get("max_steps")
-    wanted, most = target_count(*subject.shape[1:])
-    lender: Mapping[str, Any] = task.context.get(MASKS, {})
-    if lender.get("algorithm") in ("auto", "exact") and most <= MOST_SEGMENTS:
-        return PassCount(0, 0)
-    if "algorithm" in settings and wanted <= MOST_SEGMENTS:  # enumerated, however many samples were asked
-        asked = max(int(asked or 0), 2 ** min(MOST_SEGMENTS, most))
-    if asked is None and method.facts["needs"] == "scores":
-        return None
-    passes = int(asked or 1) + 3  # the prediction, and the two ends
-    return PassCount(passes, 0 if method.facts["needs"] == "scores" else passes)
+    """What the method declares; nothing where it reuses the masks of one that evaluates all, unless that one fails."""
+    return max_attribution_passes(task.cell.method, task.cell.settings, subject.shape, task.context.get(MASKS))
 
 
 def _robustness(task: Task, subject: RunIdentity) -> PassCount:

@@ -117,5 +117,5 @@ def _settings(draft: PlanBuilder, method: Method) -> dict[str, Any]:
         "output": config.output,
         "baseline": config.baseline,
     }
-    averages = method.facts.get("references") and config.baseline is None
+    averages = method.facts["references"] and config.baseline is None
     return settings | ({"references": BACKGROUND} if averages else {})

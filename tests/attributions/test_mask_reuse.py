@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from audit.attributions.lime import lime_kernel_weights
 from audit.core.registry import find
 from audit.core.seeding import Generators
 from audit.core.types import Batch
-from audit.explanation.mask_reuse import ExplanationBatch, can_reuse, explain_many
+from audit.explanation.mask_reuse import ExplanationBatch, can_reuse, explain_many, reuse_samples
 from audit.explanation.run import explain_images
-from audit.explanation.shared_samples import reuse_samples
-from audit.explanation.weighted_ridge import lime_kernel_weights
 from audit.masking.baselines import fill_images
 from audit.masking.queue import MaskQueue
 from audit.metrics.deletion_insertion import Mode, removal_curves, segment_curves
@@ -124,7 +123,7 @@ def test_shared_rise_is_the_mean_where_shown_less_the_mean(cnn_model: ModelUnder
 
 
 def test_exchanged_masks_have_the_sizes_drawn_and_come_from_the_pool(shared: ExplanationBatch) -> None:
-    queue, pool = shared.queue, shared.queue.offered(0)
+    queue, pool = shared.queue, shared.queue.offered_samples(0)
     drawn = torch.rand(300, 36, generator=torch.Generator().manual_seed(1)) < 0.5
     found = reuse_samples(queue, 0, drawn, Generators(torch.tensor([7])))
     assert torch.equal(found.sum(1), drawn.sum(1))
