@@ -20,10 +20,10 @@ from audit.models.under_test import ModelUnderTest
 def smooth_grad(
     model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, samples: int = 32, noise: float = 0.15
 ) -> Attribution:
-    """The mean gradient over noisy copies of the image (arXiv:1706.03825).
+    """The mean gradient over `samples` copies with Gaussian noise of `noise` times the image's own range.
 
-    Copies come in pairs with opposite noise, which lowers the variance at no cost. The map is (N, C, H, W), in units
-    of the output a pixel range.
+    The estimate of arXiv:1706.03825; copies come in pairs with opposite noise, which lowers the variance at no cost.
+    The map is (N, C, H, W), in units of the output a pixel range.
 
     Args:
         model: The model to explain.
