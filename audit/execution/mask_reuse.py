@@ -16,14 +16,12 @@ from audit.core.evidence import Array, Evidence
 from audit.core.types import Images, Labels, Segments
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import load_array
-from audit.explanation.mask_reuse import MASK_SOURCE, build_shared_specs
+from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, build_shared_specs
 from audit.masking.cache import MaskCache, concatenate_caches
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation
 from audit.models.under_test import ModelUnderTest
 
-MASKS = "masks"
-"""Among a cell's inputs, the name of the explanation by `MASK_SOURCE`."""
 _REUSED = "recalled"
 
 

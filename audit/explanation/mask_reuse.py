@@ -29,6 +29,8 @@ from audit.models.under_test import ModelUnderTest
 
 MASK_SOURCE = "shap"
 """The method whose masks the others reuse: it asks for every mask, or for more than any other."""
+MASKS = "masks"
+"""The name of the explanation by `MASK_SOURCE` among the inputs of a cell that reuses its masks."""
 _MOST_MASKS_FIRST = (MASK_SOURCE, "lime", "rise")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from audit.adversarial.batteries import AttackSpec, battery_named
 from audit.core.registry import find
 from audit.core.types import PassCount
-from audit.execution.mask_reuse import MASKS
+from audit.explanation.mask_reuse import MASKS
 from audit.explanation.passes import max_attribution_passes
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from audit.core.registry import Method, find
-from audit.execution.mask_reuse import MASKS
-from audit.explanation.mask_reuse import MASK_SOURCE, can_reuse
+from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, can_reuse
 from audit.planning.builder import ModelRef, PlanBuilder, select_methods
 from audit.planning.plan import Task
 from audit.planning.run_identity import headline_eps
