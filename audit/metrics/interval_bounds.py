@@ -19,7 +19,12 @@ SLACK = 1e-4
 
 
 class Box(NamedTuple):
-    """All inputs between `low` and `high`, (N, ...)."""
+    """All inputs between two ends.
+
+    Attributes:
+        low: Float64 (N, ...).
+        high: Float64 (N, ...).
+    """
 
     low: Tensor
     high: Tensor
@@ -31,49 +36,66 @@ def interval_bounds(model: ModelUnderTest, batch: Batch, *, largest: float = 1.0
 
     Boxes go through the net layer by layer in float64, the last dense layer joined with the differences of the
     logits (Gowal et al. 2018). A lower bound on the true distance, and a loose one on nets not trained for it.
-    Raises NotApplicable for nets that are no chain of known layers.
+
+    Args:
+        model: A chain of known layers that gives logits.
+        batch: N images with labels and, where it has one, a goal.
+        largest: The largest eps to try, linf in the pixel range.
+        bisections: Halvings of the interval in which eps lies.
+
+    Raises:
+        NotApplicable: The net holds an unknown layer, or does not give logits.
     """
     if model.output_kind != "logits":
         raise NotApplicable("Interval bounds need a model whose outputs are logits.")
     layers = tuple(layers_of(model.net))
     images = model.check_images(batch.images)
     goal = batch.violations(len(model.classes)).to(model.device)
-    kept = model.predictions(images)
+    predicted = model.predictions(images)
     low = torch.zeros(len(images), dtype=torch.float64, device=model.device)
     high = torch.full_like(low, largest)
     for step in range(bisections + 1):
         eps = high if step == 0 else (low + high) / 2
-        proved = proves(model, layers, images, eps, kept, goal)
+        proved = proves(model, layers, images, eps, predicted, goal)
         low, high = torch.where(proved, eps, low), torch.where(proved, high, eps)
     return low
 
 
 def proves(
-    model: ModelUnderTest, layers: Sequence[nn.Module], images: Tensor, eps: Tensor, kept: Tensor, goal: Tensor
+    model: ModelUnderTest, layers: Sequence[nn.Module], images: Tensor, eps: Tensor, predicted: Tensor, goal: Tensor
 ) -> Tensor:
-    """Whether within eps (N,) every class of the goal stays below the class `kept` (N,), bool (N,)."""
+    """Whether within eps every class of the goal is proved to stay below the predicted one, bool (N,).
+
+    Args:
+        model: The model, for its normalisation.
+        layers: The layers of its net in order, see `layers_of`.
+        images: Float32 (N, C, H, W) in [0, 1].
+        eps: Float64 (N,), linf in the pixel range.
+        predicted: int64 (N,).
+        goal: Classes that count as adversarial, bool (N, classes).
+    """
     exact, size = images.double(), eps.view(-1, 1, 1, 1)
     box = _normalised(model, Box((exact - size).clamp(0, 1), (exact + size).clamp(0, 1)))
     *body, last = layers
     for layer in body:
         box = through(layer, box)
-    below = _margins(last, box, kept)
+    below = _margins(last, box, predicted)
     scale = through(last, box)
     slack = SLACK * torch.maximum(scale.low.abs(), scale.high.abs()).amax(1, keepdim=True)
     safe = (below > slack) | ~goal
-    return safe.all(1) & ~goal.gather(1, kept[:, None])[:, 0]
+    return safe.all(1) & ~goal.gather(1, predicted[:, None])[:, 0]
 
 
-def _margins(last: nn.Module, box: Box, kept: Tensor) -> Tensor:
-    """Lower bounds on logit[kept] - logit[j] for each class j, (N, classes)."""
+def _margins(last: nn.Module, box: Box, predicted: Tensor) -> Tensor:
+    """Lower bounds on logit[predicted] - logit[j] for each class j, (N, classes)."""
     if not isinstance(last, nn.Linear):
         ends = through(last, box)
-        return ends.low.gather(1, kept[:, None]) - ends.high
+        return ends.low.gather(1, predicted[:, None]) - ends.high
     weight = last.weight.double()
-    difference = weight[kept][:, None] - weight[None]
+    difference = weight[predicted][:, None] - weight[None]
     bias = weight.new_zeros(len(weight)) if last.bias is None else last.bias.double()
     centre, radius = (box.low + box.high) / 2, (box.high - box.low) / 2
-    moved = torch.einsum("nkd,nd->nk", difference, centre) + bias[kept][:, None] - bias[None]
+    moved = torch.einsum("nkd,nd->nk", difference, centre) + bias[predicted][:, None] - bias[None]
     return moved - torch.einsum("nkd,nd->nk", difference.abs(), radius)
 
 
@@ -83,7 +105,14 @@ def _normalised(model: ModelUnderTest, box: Box) -> Box:
 
 
 def layers_of(net: nn.Module) -> Iterator[nn.Module]:
-    """The layers of nested nn.Sequential in order. Raises NotApplicable for a layer that has no bound here."""
+    """The layers of nested nn.Sequential in order.
+
+    Args:
+        net: The net.
+
+    Raises:
+        NotApplicable: A layer has no bound here.
+    """
     if isinstance(net, nn.Sequential):
         for part in net:
             yield from layers_of(part)
@@ -97,14 +126,25 @@ def layers_of(net: nn.Module) -> Iterator[nn.Module]:
 
 
 def through(layer: nn.Module, box: Box) -> Box:
-    """The smallest box around the image of `box`, for one layer."""
+    """The smallest box around a layer's outputs.
+
+    Args:
+        layer: A layer that `layers_of` gave.
+        box: Its inputs.
+    """
     if isinstance(layer, _MONOTONE):
         return Box(layer(box.low), layer(box.high))
     return linear(lambda x: _affine(layer, x, torch.abs), lambda x: _affine(layer, x, None), box)
 
 
 def linear(spread: Callable[[Tensor], Tensor], apply: Callable[[Tensor], Tensor], box: Box) -> Box:
-    """An affine map: `apply` moves the centre, `spread` (absolute weights, no bias) the radius."""
+    """The box around the outputs of an affine map: centre and radius go through on their own (arXiv:1810.12715).
+
+    Args:
+        spread: The map with absolute weights and without bias, for the radius.
+        apply: The map itself, for the centre.
+        box: Its inputs.
+    """
     centre, radius = apply((box.low + box.high) / 2), spread((box.high - box.low) / 2)
     return Box(centre - radius, centre + radius)
 

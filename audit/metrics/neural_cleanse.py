@@ -35,8 +35,14 @@ MOST_CLASSES = 100
 
 @dataclass(frozen=True)
 class Triggers:
-    """One patch a class: `masks` float32 (K, H, W), its opacity; `patterns` (K, C, H, W) its colours, in [0, 1];
-    `areas` float64 (K,), the mean opacity; `reached` bool (K,), whether it sent enough of the images it was made on."""
+    """One patch for each of K classes.
+
+    Attributes:
+        masks: Its opacity, float32 (K, H, W) in [0, 1].
+        patterns: Its colours, float32 (K, C, H, W) in [0, 1].
+        areas: The mean opacity, float64 (K,).
+        reached: Whether it sent enough of the images it was made on to the class, bool (K,).
+    """
 
     masks: Tensor
     patterns: Tensor
@@ -44,7 +50,12 @@ class Triggers:
     reached: Tensor
 
     def stamped(self, images: Images, label: int) -> Images:
-        """`images` (N, C, H, W) under the patch of one class."""
+        """Images under the patch of one class, (N, C, H, W).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            label: The class.
+        """
         return _stamp(images, self.masks[label], self.patterns[label])
 
 
@@ -62,10 +73,22 @@ def smallest_triggers(
 ) -> Triggers:
     """The smallest patch found for each class, all classes at once: Adam on cross-entropy plus `price` x area.
 
-    `draws` holds one generator a class; each step stamps `batch` of the images. The price of area rises while the
-    patch sends a share of `success` to its class and falls while it does not; the smallest patch that did is kept.
-    A class for which none did keeps its last patch, with `reached` False. The cost is steps x batch x classes forwards
-    and as many backwards. Raises NotApplicable for more than 100 classes.
+    The optimisation of Neural Cleanse (Wang et al. 2019). The price of area rises while the patch sends a share of
+    `success` to its class and falls while it does not; the smallest patch that did is kept. A class for which none did
+    keeps its last patch, with `reached` False. The cost is steps x batch x classes forwards and as many backwards.
+
+    Args:
+        model: The model to search, of K classes.
+        images: Float32 (N, C, H, W) in [0, 1].
+        draws: One random generator a class.
+        steps: Steps of Adam.
+        batch: Images that each step stamps, for each class.
+        rate: Adam's learning rate.
+        price: The first weight of the area in the loss.
+        success: The share of images that a patch must send to its class, in (0, 1].
+
+    Raises:
+        NotApplicable: The model has more than 100 classes.
     """
     if len(model.classes) > MOST_CLASSES:
         raise NotApplicable(
@@ -77,11 +100,15 @@ def smallest_triggers(
         search.step(step)
         if (step + 1) % WINDOW == 0:
             search.reprice()
-    return search.found()
+    return search.triggers()
 
 
 def anomaly_index(areas: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far each area lies below the median, in consistent median absolute deviations, (K,); 0 for those above."""
+    """How far each area lies below the median, in consistent median absolute deviations, (K,); 0 for those above.
+
+    Args:
+        areas: Of the patches, float64 (K,).
+    """
     below = np.median(areas) - areas
     spread = CONSISTENT * np.median(np.abs(below))
     return np.where(below > 0, below / max(float(spread), 1e-12), 0.0)
@@ -125,12 +152,12 @@ class _Search:
         mask, pattern = self.opacity.sigmoid(), self.colour.sigmoid()
         which = self.draws.fork(number).integers(len(self.images), self.batch).to(self.images.device)
         stamped = _stamp(self.images[which], mask[:, None], pattern[:, None])
-        found = self.model.loss_gradient(stamped.detach().flatten(0, 1), self.labels, _cross_entropy)
-        self.window += (found.logits.argmax(1) == self.labels).view(-1, self.batch).float().mean(1) / WINDOW
+        result = self.model.loss_gradient(stamped.detach().flatten(0, 1), self.labels, _cross_entropy)
+        self.window += (result.logits.argmax(1) == self.labels).view(-1, self.batch).float().mean(1) / WINDOW
         size = self.price * mask[0].numel()
         area = (size * mask.flatten(1).mean(1)).sum()
         self.adam.zero_grad()
-        torch.autograd.backward([stamped, area], [found.gradient.view_as(stamped) / self.batch, torch.ones_like(area)])
+        torch.autograd.backward([stamped, area], [result.gradient.view_as(stamped) / self.batch, torch.ones_like(area)])
         self.adam.step()
 
     def reprice(self) -> None:
@@ -144,7 +171,7 @@ class _Search:
         self.price = torch.where(works, self.price * DEARER, self.price / CHEAPER)
         self.window.zero_()
 
-    def found(self) -> Triggers:
+    def triggers(self) -> Triggers:
         """The smallest that worked, the last where none did."""
         reached = self.best_area.isfinite()
         masks = torch.where(reached[:, None, None], self.best_mask, self.masks())
