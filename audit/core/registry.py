@@ -14,20 +14,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from audit.core.errors import UsageError, unknown_name
 from audit.core.evidence import Better
 
-if TYPE_CHECKING:
-    from audit.core.types import PassCount
-
 Kind = Literal["attack", "attribution", "corruption", "metric", "recipe", "study", "check"]
 F = TypeVar("F", bound=Callable[..., Any])
-PassBound = Callable[[Mapping[str, Any], tuple[int, ...]], "PassCount | None"]
-"""`(settings, shape of an image) -> passes at most`."""
+PassBound = Callable[[Mapping[str, Any], tuple[int, ...]], Any]
+"""`(settings, shape of an image) -> PassCount or None`, the passes at most; `audit.core.types` would bring torch."""
 
 PACKAGES: Mapping[Kind, str] = {
     "attack": "audit.attacks",
