@@ -16,10 +16,10 @@ from audit.explanation.run import AttributionResult, explain_images
 from audit.explanation.shapley_exact import MAX_AUTO_SEGMENTS
 from audit.explanation.spec import (
     ExplanationSpec,
-    Targets,
+    TargetClasses,
     baseline_for,
     build_spec,
-    check_pixels,
+    check_explained_images,
     uses_segments,
 )
 from audit.masking.baselines import Fill
@@ -56,7 +56,7 @@ def explain_many(
     images: Images,
     *,
     methods: Mapping[str, Mapping[str, Any]],
-    targets: Targets = None,
+    targets: TargetClasses = None,
     output: str = "logit",
     baseline: Fill = "segment-mean",
     segments: Tensor | None = None,
@@ -85,7 +85,7 @@ def explain_many(
     Raises:
         UsageError: An argument or a setting has a wrong name, shape, type or range.
     """
-    images = check_pixels(model, images)
+    images = check_explained_images(model, images)
     segments = segment_images(images).segments if segments is None else segments
     shared = build_shared_specs(model, images, targets=targets, output=output, baseline=baseline, segments=segments)
     explanations = {
@@ -108,7 +108,13 @@ def explain_many(
 
 
 def build_shared_specs(
-    model: ModelUnderTest, images: Images, *, targets: Targets, output: str, baseline: Fill | None, segments: Tensor
+    model: ModelUnderTest,
+    images: Images,
+    *,
+    targets: TargetClasses,
+    output: str,
+    baseline: Fill | None,
+    segments: Tensor,
 ) -> ExplanationSpec:
     """What all methods by segment are asked, with the `queue` that they share.
 

@@ -16,11 +16,11 @@ from audit.explanation.gradients import has_input_gradient
 from audit.explanation.spec import (
     Attribution,
     ExplanationSpec,
-    Targets,
+    TargetClasses,
     as_tensor,
     baseline_for,
     build_spec,
-    check_pixels,
+    check_explained_images,
     ids_for,
     uses_segments,
 )
@@ -68,7 +68,7 @@ def explain_images(
     images: Images,
     *,
     method: str,
-    targets: Targets = None,
+    targets: TargetClasses = None,
     output: str = "logit",
     baseline: Fill | None = None,
     segments: Tensor | None = None,
@@ -104,7 +104,7 @@ def explain_images(
     """
     chosen = find("attribution", method)
     checked = chosen.settings(settings)
-    images, baseline, segments = check_pixels(model, images), as_tensor(baseline), as_tensor(segments)
+    images, baseline, segments = check_explained_images(model, images), as_tensor(baseline), as_tensor(segments)
     with model.count() as spent:
         spec = build_spec(
             model,

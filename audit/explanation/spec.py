@@ -20,7 +20,7 @@ from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import check_segments, segment_images
 from audit.models.under_test import ModelUnderTest
 
-Targets = Tensor | Sequence[int] | int | None
+TargetClasses = Tensor | Sequence[int] | int | None
 """One class an image, one for all, or None: the predicted class."""
 
 
@@ -131,7 +131,7 @@ def build_spec(
     images: Images,
     method: Method,
     *,
-    targets: Targets,
+    targets: TargetClasses,
     output: str,
     baseline: Fill | None,
     segments: Tensor | None,
@@ -174,12 +174,12 @@ def build_spec(
         generators=generators,
         segments=numbered,
         segmentation="" if segmentation is None else segmentation.description,
-        references=None if references is None else check_pixels(model, references),
+        references=None if references is None else check_explained_images(model, references),
         queue=queue if by_segment else None,
     )
 
 
-def resolve_targets(model: ModelUnderTest, images: Images, targets: Targets) -> Labels:
+def resolve_targets(model: ModelUnderTest, images: Images, targets: TargetClasses) -> Labels:
     """The class to explain of each image, int64 (N,).
 
     Args:
@@ -208,7 +208,7 @@ def resolve_targets(model: ModelUnderTest, images: Images, targets: Targets) -> 
     return classes.to(torch.int64).broadcast_to(len(images)).contiguous()
 
 
-def check_pixels(model: ModelUnderTest, images: Images) -> Images:
+def check_explained_images(model: ModelUnderTest, images: Images) -> Images:
     """The images on the model's device, (N, C, H, W).
 
     Args:

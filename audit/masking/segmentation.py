@@ -14,7 +14,7 @@ from torch import Tensor
 from audit.core.errors import UsageError
 from audit.core.types import Images, Segments
 
-FEWEST = 5
+MIN_SEGMENTS = 5
 """Below this a segmentation says next to nothing about where: it is refined."""
 COMPACTNESS = (0.1, 1.0, 10.0)
 _TRIES = 4
@@ -46,7 +46,7 @@ def segment_images(images: Images) -> Segmentation:
     segmented = [_segment(image) for image in images.detach().cpu().double().numpy()]
     segments = torch.from_numpy(np.stack([labels for labels, _ in segmented])).to(images.device)
     refined = sum(few for _, few in segmented)
-    note = f"; {refined} refined, which gave fewer than {FEWEST}" if refined else ""
+    note = f"; {refined} refined, which gave fewer than {MIN_SEGMENTS}" if refined else ""
     return Segmentation(segments, f"slic, {_span(segments)} segments an image{note}")
 
 
@@ -57,7 +57,7 @@ def target_count(height: int, width: int) -> tuple[int, int]:
         height: Of the image, in pixels.
         width: Of the image, in pixels.
     """
-    wanted = max(FEWEST, int(2 * (height * width) ** 0.25))
+    wanted = max(MIN_SEGMENTS, int(2 * (height * width) ** 0.25))
     return wanted, wanted + max(1, wanted // 8)
 
 
@@ -92,8 +92,8 @@ def check_segments(segments: Tensor, images: Images) -> Segmentation:
         )
     each = segments.detach().cpu().broadcast_to(len(images), height, width).numpy()
     numbered = torch.from_numpy(np.stack([_renumber(labels) for labels in each])).to(images.device)
-    few = bool((numbered.flatten(1).amax(1) + 1 < FEWEST).any())
-    note = f"; fewer than {FEWEST} say little about where" if few else ""
+    few = bool((numbered.flatten(1).amax(1) + 1 < MIN_SEGMENTS).any())
+    note = f"; fewer than {MIN_SEGMENTS} say little about where" if few else ""
     return Segmentation(numbered, f"given, {_span(numbered)} segments an image{note}")
 
 
@@ -131,12 +131,12 @@ def _segment(image: NDArray[np.float64]) -> tuple[NDArray[np.int64], bool]:
         for _ in range(_TRIES):
             labels = _slic(image, request, compactness)
             count = int(labels.max()) + 1
-            few = count < FEWEST if few is None else few
-            if FEWEST <= count <= most and (best is None or count > best.max() + 1):
+            few = count < MIN_SEGMENTS if few is None else few
+            if MIN_SEGMENTS <= count <= most and (best is None or count > best.max() + 1):
                 best = labels
             if count == wanted:
                 break
-            request = max(FEWEST, round(request * wanted / count), request + 1 if count < wanted else 0)
+            request = max(MIN_SEGMENTS, round(request * wanted / count), request + 1 if count < wanted else 0)
         if best is not None:
             return best, bool(few)
     return _grid(image.shape[1], image.shape[2], wanted), bool(few)

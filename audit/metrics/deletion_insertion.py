@@ -16,7 +16,7 @@ from audit.masking.outputs import Output, score
 from audit.masking.queue import MaskQueue
 from audit.models.under_test import ModelUnderTest
 
-Mode = Literal["deletion", "insertion"]
+RemovalMode = Literal["deletion", "insertion"]
 
 
 @metric(reference="arXiv:1806.07421", unit="of the output", better="lower")
@@ -46,7 +46,7 @@ def removal_curves(
     *,
     targets: Labels,
     fill: Images,
-    mode: Mode,
+    mode: RemovalMode,
     steps: int = 24,
     output: Output = "probability",
 ) -> dict[str, Tensor]:
@@ -77,7 +77,7 @@ def removal_curves(
     return curves
 
 
-def segment_curves(queue: MaskQueue, maps: Attributions, *, mode: Mode, steps: int = 24) -> Tensor:
+def segment_curves(queue: MaskQueue, maps: Attributions, *, mode: RemovalMode, steps: int = 24) -> Tensor:
     """The queue's output after equal shares of each image's segments were changed, float32 (N, steps + 1).
 
     The same curves over segments instead of pixels: masks that explained the image already are not forwarded again.

@@ -21,15 +21,15 @@ from audit.core.seeding import Generators
 from audit.core.types import Images, Labels
 from audit.models.under_test import ModelUnderTest
 
-CONSISTENT = 1.4826
+MAD_TO_STD = 1.4826
 """Times the median absolute deviation: the standard deviation, were the areas normal."""
-WINDOW = 10
+SUCCESS_WINDOW = 10
 """Steps over which success is averaged before the price of area changes."""
-DEARER, CHEAPER = 1.5, 2.0
+PRICE_UP, PRICE_DOWN = 1.5, 2.0
 """Factors on that price where the patch works, and where it does not."""
-START = 0.1
+INITIAL_OPACITY = 0.1
 """Opacity of every pixel before the first step."""
-MOST_CLASSES = 100
+MAX_CLASSES = 100
 """Beyond which the search, whose cost grows with them, is not begun."""
 
 
@@ -90,15 +90,15 @@ def smallest_triggers(
     Raises:
         NotApplicable: The model has more than 100 classes.
     """
-    if len(model.classes) > MOST_CLASSES:
+    if len(model.classes) > MAX_CLASSES:
         raise NotApplicable(
-            f"The search for triggers is made for up to {MOST_CLASSES} classes, and this model has "
+            f"The search for triggers is made for up to {MAX_CLASSES} classes, and this model has "
             f"{len(model.classes)}: it would cost {steps * batch * len(model.classes):,} passes each way."
         )
     search = _Search(model, images, draws, batch, rate, price, success)
     for step in range(steps):
         search.step(step)
-        if (step + 1) % WINDOW == 0:
+        if (step + 1) % SUCCESS_WINDOW == 0:
             search.reprice()
     return search.triggers()
 
@@ -110,7 +110,7 @@ def anomaly_index(areas: NDArray[np.float64]) -> NDArray[np.float64]:
         areas: Of the patches, float64 (K,).
     """
     below = np.median(areas) - areas
-    spread = CONSISTENT * np.median(np.abs(below))
+    spread = MAD_TO_STD * np.median(np.abs(below))
     return np.where(below > 0, below / max(float(spread), 1e-12), 0.0)
 
 
@@ -130,7 +130,7 @@ class _Search:
         count, shape = len(model.classes), model.input_shape
         self.model, self.images, self.draws, self.batch, self.success = model, images, draws, batch, success
         self.labels = torch.arange(count, device=model.device).repeat_interleave(batch)
-        opacity = torch.logit(torch.full((count, *shape[1:]), START, device=model.device))
+        opacity = torch.logit(torch.full((count, *shape[1:]), INITIAL_OPACITY, device=model.device))
         self.opacity = opacity.requires_grad_(True)
         self.colour = torch.zeros(count, *shape, device=model.device, requires_grad=True)
         self.adam = torch.optim.Adam([self.opacity, self.colour], lr=rate, betas=(0.5, 0.9))
@@ -153,7 +153,7 @@ class _Search:
         which = self.draws.fork(number).integers(len(self.images), self.batch).to(self.images.device)
         stamped = _stamp(self.images[which], mask[:, None], pattern[:, None])
         result = self.model.loss_gradient(stamped.detach().flatten(0, 1), self.labels, _cross_entropy)
-        self.window += (result.logits.argmax(1) == self.labels).view(-1, self.batch).float().mean(1) / WINDOW
+        self.window += (result.logits.argmax(1) == self.labels).view(-1, self.batch).float().mean(1) / SUCCESS_WINDOW
         size = self.price * mask[0].numel()
         area = (size * mask.flatten(1).mean(1)).sum()
         self.adam.zero_grad()
@@ -168,7 +168,7 @@ class _Search:
         self.best_area = torch.where(better, area, self.best_area)
         self.best_mask = torch.where(better[:, None, None], self.masks(), self.best_mask)
         self.best_pattern = torch.where(better[:, None, None, None], self.patterns(), self.best_pattern)
-        self.price = torch.where(works, self.price * DEARER, self.price / CHEAPER)
+        self.price = torch.where(works, self.price * PRICE_UP, self.price / PRICE_DOWN)
         self.window.zero_()
 
     def triggers(self) -> Triggers:

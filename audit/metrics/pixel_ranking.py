@@ -9,7 +9,7 @@ from audit.core.seeding import Generators
 from audit.core.types import Attributions, Images
 from audit.masking.baselines import blur
 
-CONTROLS = ("random", "centre", "edges")
+CONTROL_RANKINGS = ("random", "centre", "edges")
 """Orders every explanation must beat: chance, where photographers put things, where there is contrast."""
 
 
@@ -29,7 +29,7 @@ def control_order(name: str, images: Images, generators: Generators) -> Tensor:
     """The ranking of a control, int64 (N, H x W).
 
     Args:
-        name: One of `CONTROLS`.
+        name: One of `CONTROL_RANKINGS`.
         images: Float32 (N, C, H, W) in [0, 1].
         generators: One random generator an image.
     """

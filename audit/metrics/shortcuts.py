@@ -21,20 +21,20 @@ from audit.core.seeding import Generators
 from audit.core.types import Attributions, Batch, Labels
 from audit.models.under_test import ModelUnderTest
 
-HOT = 3.0
+HOT_FACTOR = 3.0
 """A pixel is hot where the mean share of the positive attribution is this many times even,"""
-STEADY = 0.7
+MIN_HOT_SHARE = 0.7
 """and above even in this share of the images."""
-LARGEST = 0.3
+MAX_REGION_SHARE = 0.3
 """A region over more of the image than this is no place."""
-CONVINCING = 0.33
+MIN_EFFECT = 0.33
 """The effect that confirms a shortcut. Measured on trained nets: planted ones 0.37 to 0.87; gatherings of objects at
 most 0.12 where they move, and up to 0.35 where they all stand in the middle (the trousers of Fashion-MNIST)."""
-DENSE = 6.0
+MIN_EFFECT_PER_AREA = 6.0
 """And the effect for each part of the image exchanged: a larger part of an object brings more of its class by itself.
 Measured: planted shortcuts 9 to 15, the trousers at most 4.3. So no place larger than a sixth of the image is
 confirmed: that large, a shortcut cannot be told from an object that stands where it always stands."""
-FEWEST = 8
+MIN_CLUSTER_IMAGES = 8
 """Images of a class, or of a cluster of its heatmaps, below which nothing is concluded."""
 
 
@@ -86,7 +86,7 @@ class ShortcutTest:
     def confirmed(self) -> bool:
         """Whether the place alone decides, for enough images and for more than its size explains."""
         area = float(self.suspect.region.double().mean())
-        return self.effect >= max(CONVINCING, DENSE * area)
+        return self.effect >= max(MIN_EFFECT, MIN_EFFECT_PER_AREA * area)
 
 
 def shortcut_candidates(attributions: Attributions, labels: Labels, *, seed: int = 0) -> list[ShortcutCandidate]:
@@ -153,7 +153,7 @@ def clusters(shares: Tensor, *, seed: int = 0, most: int = 4) -> list[Tensor]:
     from sklearn.cluster import SpectralClustering
     from sklearn.metrics import silhouette_score
 
-    if len(shares) < 2 * FEWEST:
+    if len(shares) < 2 * MIN_CLUSTER_IMAGES:
         return []
     side = min(8, *shares.shape[1:])
     coarse = functional.adaptive_avg_pool2d(shares[:, None], side).flatten(1).cpu().double().numpy()
@@ -214,11 +214,11 @@ def _moved(
 
 
 def _candidate(label: int, shares: Tensor, members: Tensor) -> ShortcutCandidate | None:
-    if len(members) < FEWEST:
+    if len(members) < MIN_CLUSTER_IMAGES:
         return None
     mine = shares[members]
     even = 1 / mine[0].numel()
-    hot = (mine.mean(0) >= HOT * even) & ((mine >= even).double().mean(0) >= STEADY)
-    if not bool(hot.any()) or float(hot.double().mean()) > LARGEST:
+    hot = (mine.mean(0) >= HOT_FACTOR * even) & ((mine >= even).double().mean(0) >= MIN_HOT_SHARE)
+    if not bool(hot.any()) or float(hot.double().mean()) > MAX_REGION_SHARE:
         return None
     return ShortcutCandidate(int(label), hot.cpu(), members.cpu(), float((mine * hot).sum((1, 2)).mean()))

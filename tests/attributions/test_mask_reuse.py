@@ -16,11 +16,11 @@ from audit.explanation.mask_reuse import ExplanationBatch, can_reuse, explain_ma
 from audit.explanation.run import explain_images
 from audit.masking.baselines import fill_images
 from audit.masking.queue import MaskQueue
-from audit.metrics.deletion_insertion import Mode, removal_curves, segment_curves
+from audit.metrics.deletion_insertion import RemovalMode, removal_curves, segment_curves
 from audit.models.under_test import ModelUnderTest
 
 METHODS: dict[str, dict[str, Any]] = {"lime": {}, "shap": {}, "rise": {}}
-MODES: tuple[Mode, ...] = ("insertion", "deletion")
+MODES: tuple[RemovalMode, ...] = ("insertion", "deletion")
 
 
 def grid(across: int) -> Tensor:
@@ -156,7 +156,7 @@ def test_occlusion_over_segments_is_the_drop_of_each(cnn_model: ModelUnderTest, 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_segment_curves_are_those_of_a_plain_loop(shared: ExplanationBatch, mode: Mode) -> None:
+def test_segment_curves_are_those_of_a_plain_loop(shared: ExplanationBatch, mode: RemovalMode) -> None:
     queue, maps = shared.queue, shared["shap"].attributions
     curve = segment_curves(queue, maps, mode=mode, steps=12)[0]
     values = torch.stack([maps[0, 0][grid(6) == number].mean() for number in range(36)])
