@@ -15,6 +15,9 @@ CHECKED: tuple[str, ...] = (
     "training",
     "data",
     "models",
+    "attributions",
+    "explanation",
+    "masking",
 )
 """The packages held to it."""
 

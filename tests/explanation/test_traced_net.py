@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audit.core.errors import NotApplicable
-from audit.explanation.fx_rewrite import with_module_activations
 from audit.explanation.run import explain_images
+from audit.explanation.traced_net import with_module_activations
 from audit.models.under_test import ModelUnderTest
 
 

@@ -15,8 +15,8 @@ from audit.explanation.explanation_attack import (
     pgd_keeping_label,
     smoothed,
 )
-from audit.explanation.fx_rewrite import with_module_activations
 from audit.explanation.run import explain_images
+from audit.explanation.traced_net import with_module_activations
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 

@@ -1,7 +1,7 @@
-"""Preflight: a copy of the net in which every activation is a module of its own, for methods that hook activations.
+"""A copy of the net traced by torch.fx, in which every activation is a module of its own and called once.
 
-Such methods are silently wrong on functional, in-place or reused activations: a hook sees nothing, or the wrong
-call. torch.fx rewrites these on the copy; what it cannot rewrite is refused by name.
+Methods that hook activations are silently wrong on functional, in-place or reused ones: a hook sees nothing, or the
+wrong call. torch.fx rewrites these on the copy; a layer for which a method has no rule is refused by name.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from audit.core.errors import NotApplicable
+from audit.core.types import Images, Labels
 from audit.explanation.captum_guard import restored
+from audit.models.outputs import to_logits
 from audit.models.under_test import ModelUnderTest
 
 _AS_MODULE: Mapping[Any, type[nn.Module]] = {
@@ -66,10 +68,36 @@ SHAPING = {
 SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 
 
-def with_module_activations(net: nn.Module) -> fx.GraphModule:
-    """A copy of `net` with functional and in-place activations as modules, each used once.
+class ActivationRecorder(fx.Interpreter):
+    """Runs the net and keeps the output of every node."""
 
-    Raises NotApplicable where torch.fx cannot trace it: its forward depends on the pixels' values.
+    def __init__(self, net: fx.GraphModule) -> None:
+        """An empty record.
+
+        Args:
+            net: The traced net.
+        """
+        super().__init__(net)
+        self.values: dict[fx.Node, Any] = {}
+
+    def run_node(self, node: fx.Node) -> Any:
+        """The node's output, which is kept in `values`.
+
+        Args:
+            node: A node of the net's graph.
+        """
+        self.values[node] = super().run_node(node)
+        return self.values[node]
+
+
+def with_module_activations(net: nn.Module) -> fx.GraphModule:
+    """A traced copy in eval mode, functional and in-place activations replaced by modules, each called once.
+
+    Args:
+        net: The net, which stays as it is.
+
+    Raises:
+        NotApplicable: torch.fx cannot trace the net, because its forward depends on the pixels' values.
     """
     try:
         graph = fx.symbolic_trace(copy.deepcopy(net))
@@ -93,11 +121,20 @@ def with_module_activations(net: nn.Module) -> fx.GraphModule:
     return graph.eval()
 
 
-def check_supported_layers(graph: fx.GraphModule, known: tuple[type[nn.Module], ...], method: str) -> None:
-    """Raises NotApplicable naming the first layer or call of `graph` whose rule `method` does not have."""
+def check_supported_layers(graph: fx.GraphModule, supported: tuple[type[nn.Module], ...], method: str) -> None:
+    """Refuse a net that holds a layer or a call for which the method has no rule.
+
+    Args:
+        graph: The traced net.
+        supported: The kinds of layer for which there is a rule; calls of `SHAPING` and `SUMS` always have one.
+        method: Its name, for the error.
+
+    Raises:
+        NotApplicable: There is such a layer or call; it is named.
+    """
     layers = dict(graph.named_modules())
     for node in graph.graph.nodes:
-        if node.op == "call_module" and not isinstance(layers[str(node.target)], known):
+        if node.op == "call_module" and not isinstance(layers[str(node.target)], supported):
             kind = type(layers[str(node.target)]).__name__
             raise NotApplicable(f"{method} has no rule for layer {node.target!r} ({kind}); its map would be wrong.")
         if node.op in ("call_function", "call_method") and node.target not in SHAPING | SUMS:
@@ -107,14 +144,44 @@ def check_supported_layers(graph: fx.GraphModule, known: tuple[type[nn.Module], 
 
 @contextmanager
 def swapped_net(model: ModelUnderTest, net: nn.Module) -> Iterator[None]:
-    """`model` runs `net` in place of its own copy, counted and normalised as ever; put back afterwards."""
+    """Within the context the model runs another net, counted and normalised as before.
+
+    Args:
+        model: The model, whose net is put back afterwards.
+        net: The net to run.
+    """
     with restored(model):
         model.module.net = net
         yield
 
 
+def normalised(model: ModelUnderTest, images: Images) -> Tensor:
+    """The input of the net inside the model, (N, C, H, W).
+
+    Args:
+        model: The model, with the mean and the standard deviation of its normalisation.
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
+    return (images - model.module.mean) / model.module.std
+
+
+def target_logits(model: ModelUnderTest, outputs: Tensor, targets: Labels) -> Tensor:
+    """Each row's target logit, (N,), counted as N forwards, and as N backwards when it is differentiated.
+
+    Args:
+        model: The model that counts, and says what kind its outputs are.
+        outputs: What the traced net gave, (N, ...).
+        targets: int64 (N,).
+    """
+    model.module.meter.forwards += len(outputs)
+    logits = to_logits(outputs, model.output_kind)
+    if logits.requires_grad:
+        logits.register_hook(model.module._count_backward)  # type: ignore[no-untyped-call]
+    return logits.gather(1, targets[:, None]).squeeze(1)
+
+
 def _separate(graph: fx.GraphModule, node: fx.Node, seen: set[str], names: Iterator[int]) -> None:
-    """A module called a second time gets a twin of its own for that call."""
+    """A module called a second time is copied for that call."""
     target = str(node.target)
     if target in seen and not list(graph.get_submodule(target).parameters()):
         twin = f"_again_{next(names)}"

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.types import Batch
-from audit.masking import queue as masks
+from audit.masking import evaluate as evaluation
 from audit.masking.baselines import fill_images
-from audit.masking.cache import MaskCache, joined
-from audit.masking.queue import MaskQueue, evaluate_masked, first_of_each
+from audit.masking.cache import MaskCache, concatenate_caches
+from audit.masking.evaluate import evaluate_masked
+from audit.masking.queue import MaskQueue, first_of_each
 from audit.models.under_test import ModelUnderTest
 
 
@@ -168,7 +169,7 @@ def test_small_images_are_composed_some_batches_ahead_and_judged_in_their_order(
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
     model = ModelUnderTest(module, classes=("a", "b"), input_shape=(1, 2, 2), device="cpu")
     model.layout.batch_size = 4
-    monkeypatch.setattr(masks, "_COMPOSED", 4 * 10)
+    monkeypatch.setattr(evaluation, "_COMPOSED_AHEAD", 4 * 10)
     numbers, asked, sizes = torch.arange(23.0) / 23, [], []
 
     def compose(part: slice) -> torch.Tensor:
@@ -182,7 +183,7 @@ def test_small_images_are_composed_some_batches_ahead_and_judged_in_their_order(
         return images.flatten(1)[:, :2]
 
     monkeypatch.setattr(model.module, "forward", forward)
-    found = masks.evaluate(model, 23, compose, lambda logits, part: logits[:, 0] + torch.arange(23.0)[part])
+    found = evaluation.evaluate(model, 23, compose, lambda logits, part: logits[:, 0] + torch.arange(23.0)[part])
     assert torch.equal(found, numbers + torch.arange(23.0))
     assert asked == [(0, 8), (8, 18), (18, 23)]
     assert sizes == [4, 4, *[2] * 9, 1]
@@ -203,17 +204,17 @@ def test_another_queue_recalls_what_one_learned(queue: MaskQueue) -> None:
     masks = torch.rand(60, 9, generator=generator) < 0.5
     known = queue.scores(owners, masks)
     for owner in (0, 2):
-        queue.offer(owner, masks[owners == owner][:3, : queue.sizes[owner]])
-    answers = joined([queue.answers().part(slice(0, 2)), queue.answers().part(slice(2, 5))])
+        queue.offer_samples(owner, masks[owners == owner][:3, : queue.sizes[owner]])
+    answers = concatenate_caches([queue.answers().part(slice(0, 2)), queue.answers().part(slice(2, 5))])
     other = MaskQueue(queue.model, queue.images, queue.baseline, queue.segments, queue.score)
-    other.recall(MaskCache.of(answers.arrays()))
+    other.preload(MaskCache.of(answers.arrays()))
     for owner in range(5):
-        assert torch.equal(other.offered(owner), queue.offered(owner))
+        assert torch.equal(other.offered_samples(owner), queue.offered_samples(owner))
     with queue.model.count() as spent:
         assert torch.equal(other.scores(owners, masks), known)
-    assert spent.passes.forwards == 0 and other.recalled == len(queue) == answers.counts.sum()
+    assert spent.passes.forwards == 0 and other.reused == len(queue) == answers.counts.sum()
     other.scores(owners[:1], ~masks[:1])
-    assert other.recalled == len(queue) == len(other) - 1
+    assert other.reused == len(queue) == len(other) - 1
 
 
 def test_a_stretch_of_images_recalls_its_own(queue: MaskQueue) -> None:
@@ -224,14 +225,14 @@ def test_a_stretch_of_images_recalls_its_own(queue: MaskQueue) -> None:
     other = MaskQueue(
         queue.model, queue.images[part], queue.baseline[part], queue.segments[part], lambda logits, owners: logits[:, 0]
     )
-    other.recall(queue.answers().part(part))
-    assert torch.equal(other.scores(torch.arange(2), masks[part]), known[part]) and other.recalled == 2
+    other.preload(queue.answers().part(part))
+    assert torch.equal(other.scores(torch.arange(2), masks[part]), known[part]) and other.reused == 2
 
 
 def test_masks_that_are_offered_without_outputs_are_asked(queue: MaskQueue) -> None:
     masks = torch.eye(9).bool()
     queue.scores(torch.zeros(9, dtype=torch.int64), masks)
-    queue.offer(0, masks)
+    queue.offer_samples(0, masks)
     other = MaskQueue(queue.model, queue.images, queue.baseline, queue.segments, queue.score)
-    other.recall(queue.answers(), outputs=False)
-    assert torch.equal(other.offered(0), queue.offered(0)) and len(other) == 0
+    other.preload(queue.answers(), outputs=False)
+    assert torch.equal(other.offered_samples(0), queue.offered_samples(0)) and len(other) == 0

@@ -8,20 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from audit.attributions.lime import lime_kernel_weights
 from audit.core.registry import find
 from audit.core.seeding import Generators
 from audit.core.types import Batch
-from audit.explanation.mask_reuse import ExplanationBatch, can_reuse, explain_many
+from audit.explanation.mask_reuse import ExplanationBatch, can_reuse, explain_many, reuse_samples
 from audit.explanation.run import explain_images
-from audit.explanation.shared_samples import reuse_samples
-from audit.explanation.weighted_ridge import lime_kernel_weights
 from audit.masking.baselines import fill_images
 from audit.masking.queue import MaskQueue
-from audit.metrics.deletion_insertion import Mode, removal_curves, segment_curves
+from audit.metrics.deletion_insertion import RemovalMode, removal_curves, segment_curves
 from audit.models.under_test import ModelUnderTest
 
 METHODS: dict[str, dict[str, Any]] = {"lime": {}, "shap": {}, "rise": {}}
-MODES: tuple[Mode, ...] = ("insertion", "deletion")
+MODES: tuple[RemovalMode, ...] = ("insertion", "deletion")
 
 
 def grid(across: int) -> Tensor:
@@ -124,7 +123,7 @@ def test_shared_rise_is_the_mean_where_shown_less_the_mean(cnn_model: ModelUnder
 
 
 def test_exchanged_masks_have_the_sizes_drawn_and_come_from_the_pool(shared: ExplanationBatch) -> None:
-    queue, pool = shared.queue, shared.queue.offered(0)
+    queue, pool = shared.queue, shared.queue.offered_samples(0)
     drawn = torch.rand(300, 36, generator=torch.Generator().manual_seed(1)) < 0.5
     found = reuse_samples(queue, 0, drawn, Generators(torch.tensor([7])))
     assert torch.equal(found.sum(1), drawn.sum(1))
@@ -157,7 +156,7 @@ def test_occlusion_over_segments_is_the_drop_of_each(cnn_model: ModelUnderTest, 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_segment_curves_are_those_of_a_plain_loop(shared: ExplanationBatch, mode: Mode) -> None:
+def test_segment_curves_are_those_of_a_plain_loop(shared: ExplanationBatch, mode: RemovalMode) -> None:
     queue, maps = shared.queue, shared["shap"].attributions
     curve = segment_curves(queue, maps, mode=mode, steps=12)[0]
     values = torch.stack([maps[0, 0][grid(6) == number].mean() for number in range(36)])

@@ -71,13 +71,13 @@ def test_gamma_favours_what_speaks_for_the_class() -> None:
 
 
 def test_lost_relevance_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = room.trace_back
+    honest = room.propagate_relevance
 
     def leaking(*arguments: object) -> object:
         found = honest(*arguments)  # type: ignore[arg-type]
         return type(found)(found.at_input * 0.5, found.in_biases)
 
-    monkeypatch.setattr(room, "trace_back", leaking)
+    monkeypatch.setattr(room, "propagate_relevance", leaking)
     found = explain_images(wrapped(), IMAGES, method="lrp", targets=2)
     assert found.status == "not_applicable"
     assert "does not conserve relevance" in found.reason

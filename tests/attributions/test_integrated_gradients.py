@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.explanation.path_integral import IntegrationPath
+from audit.attributions.integrated_gradients import IntegrationPath
 from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
 
@@ -51,17 +51,17 @@ def test_misses_that_cancel_do_not_close_a_line() -> None:
     """The output rises by 1; the first half says 0.3 too much of it, the second as much too little."""
     line = IntegrationPath()
     line.add(np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.5, 1.0]), np.array([2.2, 1.0, -0.2]), torch.zeros(3, 1, 1, 1))
-    assert line.misses == pytest.approx([0.3, -0.3])
-    assert not line.closes(0.01) and line.closes(0.1)
-    assert line.finer(0.01, 8).tolist() == [0.25]
+    assert line.errors == pytest.approx([0.3, -0.3])
+    assert not line.is_complete(0.01) and line.is_complete(0.1)
+    assert line.refine(0.01, 8).tolist() == [0.25]
 
 
 def test_no_steps_are_spent_on_what_rounding_alone_moves() -> None:
     line, places = IntegrationPath(), np.linspace(0, 1, 33)
     outputs = 10 + 1e-6 * np.sin(40 * places)
     line.add(places, outputs, np.zeros(33), torch.zeros(33, 1, 1, 1))
-    assert abs(float(line.misses.sum())) > 0.5 * abs(line.gap) > 0
-    assert line.closes(0.01)
+    assert abs(float(line.errors.sum())) > 0.5 * abs(line.gap) > 0
+    assert line.is_complete(0.01)
 
 
 def test_what_never_closes_stops_at_the_most_steps_and_says_so() -> None:
@@ -79,4 +79,4 @@ def test_the_mean_gradient_is_the_trapezoid_rule_over_places_in_any_order() -> N
     assert float(line.mean_gradient()) == pytest.approx(
         np.trapezoid(values.numpy().ravel()[rising], places[rising]), abs=1e-6
     )
-    assert line.places.tolist() == sorted(places.tolist())
+    assert line.positions.tolist() == sorted(places.tolist())
