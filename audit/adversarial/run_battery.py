@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named
-from audit.adversarial.battery_checkpoint import BatteryCheckpoint
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
 from audit.adversarial.result import AttackResult, BatteryResult
 from audit.adversarial.sanity import SAMPLE, run_sanity_checks, weak_evidence_reasons
 from audit.adversarial.verify import verify
-from audit.adversarial.worst_case import WorstCase
+from audit.adversarial.worst_case import BatteryCheckpoint, WorstCase
 from audit.core.errors import DataError, Interrupted, NotApplicable, UsageError
 from audit.core.registry import Method, find
 from audit.core.seeding import Generators

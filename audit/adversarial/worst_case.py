@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from audit.adversarial.restarts import is_adversarial
+from audit.adversarial.result import AttackResult
 from audit.adversarial.verify import Verdicts, verify
 from audit.core.threat import TOLERANCE, ThreatModel
-from audit.core.types import Batch
+from audit.core.types import Batch, PassCount
 from audit.models.under_test import ModelUnderTest
+from audit.storage.checkpoint import CellCheckpoint
 
 _ENTRIES = ("distance", "nearest", "rounding", "margin", "finder", "first_broken_by")
 
@@ -103,3 +106,32 @@ class WorstCase:
 def radius(threat: ThreatModel) -> float:
     """The largest distance that counts as within `threat`: eps and the slack of float32 rounding."""
     return threat.eps * (1 + TOLERANCE) + TOLERANCE
+
+
+class BatteryCheckpoint:
+    """`rows` so far, begun with those that `unfinished` holds: their books are then put back into `ledger`, and its
+    model is charged with their cost. `spent()` is what the models have cost so far.
+    """
+
+    def __init__(self, ledger: WorstCase, spent: Callable[[], PassCount], unfinished: CellCheckpoint | None) -> None:
+        self.ledger, self.spent, self.unfinished = ledger, spent, unfinished
+        self.rows: list[AttackResult] = []
+        self._begun = spent()
+        found = None if unfinished is None else unfinished.read()
+        if found is not None:
+            state, facts = found
+            ledger.restore(state)
+            self.rows = [AttackResult(**{**row, "passes": PassCount(**row["passes"])}) for row in facts["rows"]]
+            ledger.model.charge(PassCount(**facts["passes"]))
+
+    def add(self, row: AttackResult) -> None:
+        """Enter the row; kept when that is due."""
+        self.rows.append(row)
+        if self.unfinished is not None and self.unfinished.due:
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep everything so far, where there is a place for it."""
+        if self.unfinished is not None:
+            facts = {"rows": [asdict(row) for row in self.rows], "passes": asdict(self.spent() - self._begun)}
+            self.unfinished.keep(self.ledger.state(), facts)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
+import torch
 from torch import Tensor
 
-from audit.adversarial.auto_pgd import run_apgd
-from audit.adversarial.gradient_step import PositiveInt, ranked_targets, single_target
+from audit.adversarial.active_set import SearchState, State, StepResult, run_search
+from audit.adversarial.gradient_step import (
+    PositiveInt,
+    TargetFn,
+    any_goal_class,
+    ranked_targets,
+    single_target,
+    steepest_ascent,
+)
 from audit.adversarial.restarts import with_restarts
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
-from audit.models.losses import dlr_targeted, loss_named
+from audit.core.types import Batch, ClassMask, Images
+from audit.models.losses import dlr_targeted, is_adversarial_logits, loss_named, margin
 from audit.models.under_test import Loss, ModelUnderTest
 
 
@@ -85,3 +95,142 @@ def _restarted(
         return run_apgd(model, part, threat, draws, loss=loss, steps=steps, give_up=give_up)
 
     return with_restarts(model, batch, generators, attempt, attempts=restarts)
+
+
+RISING_SHARE = 0.75
+"""A step size has to raise the loss in this share of its steps to be kept."""
+
+MOMENTUM = 0.75
+
+LOOK_BACK = 4
+"""Steps between two looks at the pace of the margin, where a search may give up."""
+
+GENEROSITY = 1.5
+"""How much faster than its recent pace an example is trusted to become."""
+
+
+def run_apgd(
+    model: ModelUnderTest,
+    batch: Batch,
+    threat: ThreatModel,
+    generators: Generators,
+    *,
+    loss: Loss,
+    steps: int,
+    aim: TargetFn = any_goal_class,
+    given: State | None = None,
+    give_up: bool = False,
+) -> Images:
+    """One run of Auto-PGD from a random point of the ball, up `loss(logits, aim(slots))`; `given` as in `search`.
+
+    `give_up` ends the search of an example that would not break if it went on gaining margin as it does.
+    """
+    marks = checkpoints(steps)
+
+    def start(origin: Images, goal: ClassMask, draws: Generators) -> State:
+        return _fresh(threat.random_start(origin, draws), threat)
+
+    def step(slots: SearchState) -> StepResult:
+        shown, state = slots.images, slots.state
+        found = model.loss_gradient(shown, aim(slots), loss)
+        seen = _record(state, slots.age, found.losses, found.gradient, shown)
+        judged = _review(seen, slots.age, marks)
+        gap = torch.maximum(margin(found.logits, slots.goal), state["best_margin"])
+        looked = _look_back(gap, state, slots.age)
+        following = {**judged, **looked, "images": _advance(judged, slots, threat), "previous": judged["images"]}
+        hopeless = _hopeless(gap, state, slots.age, steps) if give_up else None
+        return StepResult(shown, is_adversarial_logits(found.logits, slots.goal), following, hopeless)
+
+    return run_search(model, batch, generators, start=start, step=step, steps=steps, given=given)
+
+
+def checkpoints(steps: int) -> list[int]:
+    """The ages at which the step size is reviewed: after 22% of the steps, then at shrinking intervals."""
+    first, least, shorter = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
+    lengths = [max(first - i * shorter, least) for i in range(steps)]
+    return [age for age in accumulate(lengths) if age < steps]
+
+
+def _fresh(images: Images, threat: ThreatModel) -> State:
+    count = len(images)
+    low = torch.full((count,), -torch.inf, device=images.device)
+    return {
+        "images": images,
+        "previous": images,
+        "gradient": torch.zeros_like(images),
+        "best_images": images,
+        "best_gradient": torch.zeros_like(images),
+        "best_loss": low,
+        "last_loss": low,
+        "best_at_review": low,
+        "best_margin": low,
+        "margin_before": low,
+        "rises": torch.zeros(count, dtype=torch.int64, device=images.device),
+        "halved": torch.ones(count, dtype=torch.bool, device=images.device),
+        "size": torch.full((count,), 2 * threat.eps, device=images.device),
+    }
+
+
+def _look_back(gap: Tensor, state: State, age: Tensor) -> dict[str, Tensor]:
+    """Remember the best margin, and what it was at the last look back."""
+    due = (age == 0) | (age % LOOK_BACK == LOOK_BACK - 1)
+    return {"best_margin": gap, "margin_before": torch.where(due, gap, state["margin_before"])}
+
+
+def _hopeless(gap: Tensor, state: State, age: Tensor, steps: int) -> Tensor:
+    """At each look back: whether the margin stays below zero even if it goes on rising at its recent pace."""
+    due = (age > 0) & (age % LOOK_BACK == LOOK_BACK - 1)
+    pace = (gap - state["margin_before"]) / LOOK_BACK
+    return due & (gap + GENEROSITY * pace * (steps - age) < 0)
+
+
+def _record(state: State, age: Tensor, losses: Tensor, gradient: Images, shown: Images) -> dict[str, Tensor]:
+    losses = losses.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    better = losses > state["best_loss"]
+    wide = better.view(-1, 1, 1, 1)
+    return {
+        **state,
+        "gradient": gradient,
+        "best_images": torch.where(wide, shown, state["best_images"]),
+        "best_gradient": torch.where(wide, gradient, state["best_gradient"]),
+        "best_loss": torch.where(better, losses, state["best_loss"]),
+        "last_loss": losses,
+        "rises": state["rises"] + ((losses > state["last_loss"]) & (age > 0)),
+        "best_at_review": torch.where(age == 0, losses, state["best_at_review"]),
+    }
+
+
+def _review(state: dict[str, Tensor], age: Tensor, marks: list[int]) -> dict[str, Tensor]:
+    """At a checkpoint: halve the step and go back to the best point, where the loss rises too rarely or not at all."""
+    length = _lengths(marks, age)
+    due = length > 0
+    seldom = state["rises"] < RISING_SHARE * length
+    stuck = ~state["halved"] & (state["best_at_review"] >= state["best_loss"])
+    halve = due & (seldom | stuck)
+    wide = halve.view(-1, 1, 1, 1)
+    return {
+        **state,
+        "images": torch.where(wide, state["best_images"], state["images"]),
+        "gradient": torch.where(wide, state["best_gradient"], state["gradient"]),
+        "size": torch.where(halve, state["size"] / 2, state["size"]),
+        "halved": torch.where(due, halve, state["halved"]),
+        "best_at_review": torch.where(due, state["best_loss"], state["best_at_review"]),
+        "rises": torch.where(due, torch.zeros_like(state["rises"]), state["rises"]),
+    }
+
+
+def _lengths(marks: list[int], age: Tensor) -> Tensor:
+    """The length of the interval that ends at each age; 0 where none does."""
+    table = [0] * ((marks[-1] if marks else 0) + 2)
+    for before, mark in zip([0, *marks], marks, strict=False):
+        table[mark] = mark - before
+    return torch.tensor(table, device=age.device)[age.clamp(max=len(table) - 1)]
+
+
+def _advance(state: dict[str, Tensor], slots: SearchState, threat: ThreatModel) -> Images:
+    here, previous = state["images"], state["previous"]
+    size = state["size"].view(-1, 1, 1, 1)
+    ahead = threat.project(here + size * steepest_ascent(threat.norm, state["gradient"], here), slots.origin)
+    share = torch.where(slots.age == 0, 1.0, MOMENTUM).view(-1, 1, 1, 1)
+    mixed = here + share * (ahead - here) + (1 - share) * (here - previous)
+    return threat.project(mixed, slots.origin)

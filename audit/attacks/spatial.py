@@ -2,16 +2,107 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 from audit.adversarial.gradient_step import PositiveInt
-from audit.adversarial.spatial_threat import SpatialThreat, apply_pose
+from audit.core.errors import UsageError
 from audit.core.registry import attack
 from audit.core.seeding import Generators
-from audit.core.types import Batch
+from audit.core.types import Batch, Images
 from audit.models.losses import is_adversarial_logits
 from audit.models.under_test import ModelUnderTest
+
+_SLACK = 1e-5
+"""Pixel difference that two bilinear resamplings of one image in one pose may show."""
+
+
+@dataclass(frozen=True)
+class SpatialThreat:
+    """What an adversary may do: turn the image by at most `rotation` degrees either way about its centre, then move it
+    by at most `translation` pixels along each axis (Engstrom et al. 2019, arXiv:1712.02779).
+
+    What comes in from outside the image is black. Raises UsageError for a rotation outside [0, 180], or a negative
+    translation.
+    """
+
+    rotation: float
+    translation: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rotation <= 180:
+            raise UsageError(f"A rotation of {self.rotation!r} degrees is outside [0, 180]: write 30 for 30 degrees.")
+        if not (math.isfinite(self.translation) and self.translation >= 0):
+            raise UsageError(f"A translation of {self.translation!r} pixels is not possible: give 0 or more.")
+
+    def __str__(self) -> str:
+        return f"rotation ±{self.rotation:g}°, translation ±{self.translation:g} px"
+
+    def grid(self, angles: int, shifts: int, device: torch.device) -> Tensor:
+        """Every pose of an even grid, float32 (angles x shifts x shifts, 3): degrees, pixels right, pixels down.
+
+        The farthest from no change at all come first, as they break most. An axis of one value holds 0 alone.
+        """
+        turns = _spread(self.rotation, angles, device)
+        moves = _spread(self.translation, shifts, device)
+        poses = torch.cartesian_prod(turns, moves, moves)
+        return poses[self.size(poses).argsort(descending=True, stable=True)]
+
+    def size(self, poses: Tensor) -> Tensor:
+        """How far each pose goes, as a share of the limits: the largest of its three, above 1 outside the threat."""
+        limits = poses.new_tensor([self.rotation, self.translation, self.translation])
+        shares = torch.where(limits > 0, poses.abs() / limits.clamp(min=1e-12), torch.where(poses == 0, 0.0, math.inf))
+        return shares.amax(1)
+
+
+@dataclass(frozen=True)
+class PosedThreat:
+    """The bounds of proposals that claim to be their originals in `poses` (N, 3): the verifier strikes each pose again,
+    so that no attack can pass off another change as a rotation."""
+
+    threat: SpatialThreat
+    poses: Tensor
+
+    def allows(self, images: Images, origin: Images) -> Tensor:
+        """Whether each pose is within the threat and each image is its original in that pose, bool (N,)."""
+        again = apply_pose(origin, self.poses.to(origin.device))
+        same = (images - again).abs().flatten(1).amax(1) <= _SLACK
+        return same & (self.threat.size(self.poses).to(origin.device) <= 1 + 1e-6)
+
+    def project(self, images: Images, origin: Images) -> Images:
+        """The originals in their poses, each pose brought within the limits."""
+        limits = self.poses.new_tensor([self.threat.rotation, self.threat.translation, self.threat.translation])
+        return apply_pose(origin, self.poses.clamp(-limits, limits).to(origin.device))
+
+    def distance(self, images: Images, origin: Images) -> Tensor:
+        """How far each pose goes, as a share of the threat's limits, float64 (N,)."""
+        return self.threat.size(self.poses).double().to(origin.device)
+
+
+def apply_pose(images: Images, poses: Tensor) -> Images:
+    """Each image turned anticlockwise about its centre and then moved, bilinear; `poses` float32 (N, 3) on the images'
+    device: degrees, pixels right, pixels down. A pose of zeros is the image itself, bit for bit."""
+    height, width = images.shape[2:]
+    turn = poses[:, 0] * (math.pi / 180)
+    cosine, sine = turn.cos(), turn.sin()
+    right, down = poses[:, 1], poses[:, 2]
+    # From output to input: undo the move, then the turn. Positions are in half widths and half heights.
+    across = torch.stack([cosine, -sine * height / width, (-cosine * right + sine * down) * 2 / width], dim=1)
+    along = torch.stack([sine * width / height, cosine, (-sine * right - cosine * down) * 2 / height], dim=1)
+    grid = affine_grid(torch.stack([across, along], dim=1), list(images.shape), align_corners=False)
+    moved = grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False).clamp(0, 1)
+    still = (poses == 0).all(1).view(-1, 1, 1, 1)
+    return torch.where(still, images, moved)
+
+
+def _spread(limit: float, count: int, device: torch.device) -> Tensor:
+    if count == 1 or limit == 0:
+        return torch.zeros(1, device=device)
+    return torch.linspace(-limit, limit, count, device=device)
 
 
 @attack(

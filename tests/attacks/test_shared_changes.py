@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from audit.adversarial.patch_threat import PLACES, PatchThreat
 from audit.adversarial.verify import verify
-from audit.attacks.patch import patch
+from audit.attacks.patch import PLACES, PatchThreat, patch
 from audit.attacks.universal import perturbed, universal
 from audit.core.errors import UsageError
 from audit.core.seeding import Generators
