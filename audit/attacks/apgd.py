@@ -14,9 +14,9 @@ from audit.adversarial.gradient_step import (
     any_goal_class,
     ranked_targets,
     single_target,
-    steepest_ascent,
 )
 from audit.adversarial.restarts import with_restarts
+from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -230,7 +230,7 @@ def _lengths(marks: list[int], age: Tensor) -> Tensor:
 def _advance(state: dict[str, Tensor], slots: SearchState, threat: ThreatModel) -> Images:
     here, previous = state["images"], state["previous"]
     size = state["size"].view(-1, 1, 1, 1)
-    ahead = threat.project(here + size * steepest_ascent(threat.norm, state["gradient"], here), slots.origin)
+    ahead = projected_step(here, slots.origin, state["gradient"], threat, size)
     share = torch.where(slots.age == 0, 1.0, MOMENTUM).view(-1, 1, 1, 1)
     mixed = here + share * (ahead - here) + (1 - share) * (here - previous)
     return threat.project(mixed, slots.origin)

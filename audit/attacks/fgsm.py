@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit.adversarial.gradient_step import steepest_ascent
+from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -20,4 +20,4 @@ def fgsm(
     chosen = loss_named(loss, classes)
     origin = model.check_images(batch.images)
     gradient = model.loss_gradient(origin, batch.violations(classes).to(model.device), chosen).gradient
-    return threat.project(origin + threat.eps * steepest_ascent(threat.norm, gradient, origin), origin)
+    return projected_step(origin, origin, gradient, threat, threat.eps)

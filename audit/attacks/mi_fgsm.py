@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from audit.adversarial.active_set import SearchState, State, StepResult, run_search
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, steepest_ascent
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
+from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel, norms
@@ -42,8 +43,8 @@ def mi_fgsm(
         gradient = found.gradient.nan_to_num(0.0, 0.0, 0.0)
         size = norms(gradient, "l1").clamp(min=1e-30).view(-1, 1, 1, 1)
         momentum = decay * slots.state["momentum"] + gradient / size
-        moved = shown + threat.eps / steps * steepest_ascent(threat.norm, momentum, shown)
-        state = {"images": threat.project(moved, slots.origin), "momentum": momentum}
+        moved = projected_step(shown, slots.origin, momentum, threat, threat.eps / steps)
+        state = {"images": moved, "momentum": momentum}
         done = is_adversarial_logits(found.logits, slots.goal)
         return StepResult(shown, torch.zeros_like(done) if to_the_end else done, state)
 

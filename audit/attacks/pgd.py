@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState, Start, State, Step, StepResult, run_search
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, TargetFn, any_goal_class, steepest_ascent
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, TargetFn, any_goal_class
 from audit.adversarial.restarts import with_restarts
+from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -59,7 +60,7 @@ def pgd_step(
     def step(slots: SearchState) -> StepResult:
         shown = slots.images
         found = model.loss_gradient(shown, aim(slots), loss)
-        moved = threat.project(shown + size * steepest_ascent(threat.norm, found.gradient, shown), slots.origin)
+        moved = projected_step(shown, slots.origin, found.gradient, threat, size)
         return StepResult(shown, is_adversarial_logits(found.logits, slots.goal), {**slots.state, "images": moved})
 
     return step

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, steepest_ascent
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
 from audit.adversarial.universal_ascent import AscentSettings, mean_gradient_ascent
+from audit.core.ascent import steepest_ascent
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from audit.core.ascent import projected_step
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Logits
 
@@ -33,8 +34,9 @@ def inner_pgd(
     with frozen_eval(net):
         for _ in range(steps):
             _, gradient = gradient_of(net, images, loss)
-            moved = images + step_size * threat.steepest(gradient)
-            images = threat.project(moved, origin) if clip else moved.clamp(0, 1)
+            images = projected_step(
+                images, origin, gradient, threat, step_size, direction="unconstrained", project=clip
+            )
     return images
 
 

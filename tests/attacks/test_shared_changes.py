@@ -10,6 +10,7 @@ import torch
 from audit.adversarial.verify import verify
 from audit.attacks.patch import PLACES, PatchThreat, patch
 from audit.attacks.universal import perturbed, universal
+from audit.core.ascent import steepest_ascent
 from audit.core.errors import UsageError
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -47,7 +48,7 @@ def test_the_universal_perturbation_of_a_linear_model_is_the_closed_form(
     """eps x sign(w) for linf, eps x w / |w| for l2, eps on the steepest pixel for l1."""
     delta = universal(linear_model, one_side, ThreatModel(norm, eps), draws_of(one_side), steps=60, images_a_step=8)
     weight = weight_of(linear_model)
-    best = ThreatModel(norm, eps).steepest(weight) * eps
+    best = steepest_ascent(norm, weight, weight, "unconstrained") * eps
     reached, possible = float((weight * delta).sum()), float((weight * best).sum())
     assert reached == pytest.approx(possible, rel=1e-3)
     assert torch.linalg.vector_norm(delta, {"linf": torch.inf, "l2": 2, "l1": 1}[norm]) <= eps * (1 + 1e-5)

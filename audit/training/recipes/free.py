@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from audit.core.ascent import projected_step
 from audit.core.registry import recipe
 from audit.core.types import Images
 from audit.training.step import Objective, StepOutput, TrainingStep
@@ -23,8 +24,9 @@ def free(net: nn.Module, lesson: TrainingStep, *, replays: int = 4, relative_ste
         leaf = images.detach().requires_grad_(True)
         yield _objective(net, leaf, lesson)
         assert leaf.grad is not None
-        step = relative_step * threat.eps * threat.steepest(leaf.grad)
-        images = threat.project(leaf.detach() + step, lesson.images)
+        images = projected_step(
+            leaf.detach(), lesson.images, leaf.grad, threat, relative_step * threat.eps, direction="unconstrained"
+        )
         lesson.memory["perturbation"] = images - lesson.images
 
 
