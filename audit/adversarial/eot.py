@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from audit.adversarial.red_flags import THRESHOLDS
 from audit.adversarial.restarts import is_adversarial
 from audit.core.seeding import fork_global_rng
 from audit.core.types import Batch, Images
@@ -16,9 +17,6 @@ from audit.models.under_test import ModelUnderTest
 EOT_SAMPLES = 20
 """Forwards whose mean stands for a random model."""
 
-NOISE_IN_LOGITS = 1e-3
-"""Change of a logit between two forwards of the same image, over the logits' spread, that counts as random."""
-
 ASKED_TWICE = 64
 """Images on which a model shows whether it is random."""
 
@@ -26,9 +24,13 @@ _GRAPHS = 2**21
 """Pixel values of images times draws that one batch may hold: the graphs of all draws stand in memory together."""
 
 
-def eot_samples(wobbling: float) -> int:
-    """Forwards to take the mean of, for a model of this wobble: 1 for a function."""
-    return EOT_SAMPLES if wobbling > NOISE_IN_LOGITS else 1
+def eot_samples(noise: float) -> int:
+    """Forwards to take the mean of: 1 for a deterministic model.
+
+    Args:
+        noise: What `logit_noise` measured.
+    """
+    return EOT_SAMPLES if noise > THRESHOLDS["logit_noise"].above else 1
 
 
 def logit_noise(model: ModelUnderTest, images: Images, seed: int) -> float:

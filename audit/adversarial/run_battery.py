@@ -17,7 +17,7 @@ from torch import Tensor
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
 from audit.adversarial.result import AttackResult, BatteryResult
-from audit.adversarial.sanity import SAMPLE, run_sanity_checks, weak_evidence_reasons
+from audit.adversarial.sanity import SAMPLE, battery_red_flags, run_sanity_checks
 from audit.adversarial.verify import verify
 from audit.adversarial.worst_case import BatteryCheckpoint, WorstCase
 from audit.core.errors import DataError, Interrupted, NotApplicable, UsageError
@@ -94,7 +94,7 @@ def run_battery(
         nearest=ledger.nearest,
         rounding=ledger.rounding,
         rows=rows,
-        inconclusive=weak_evidence_reasons(examination, rows, len(batch)),
+        inconclusive=tuple(flag.sentence for flag in battery_red_flags(examination, rows, len(batch))),
         notes=_notes(model, rows, draws),
         health=examination.health,
         draws=draws,

@@ -15,18 +15,19 @@ from torch import Tensor
 
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named
 from audit.adversarial.eot import eot_if_stochastic
+from audit.adversarial.red_flags import over_threshold, rows_of
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.run_battery import run_battery
+from audit.adversarial.sanity import full_box_threat
 from audit.adversarial.verify import verify
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import find, study
 from audit.core.seeding import Generators
-from audit.core.threat import Norm, ThreatModel
+from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.execution.context import Context
 from audit.execution.resumable import ResumableSteps
-from audit.metrics.red_flags import Threshold, over_threshold
 from audit.models.under_test import ModelUnderTest
 
 PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
@@ -38,24 +39,8 @@ WEAKER = ("noise_only", "fgsm_only")
 DOUBLED = ("steps", "restarts", "queries", "draws")
 """Settings that are effort."""
 
-LIMITS: Mapping[str, Threshold] = {
-    "noise_only": Threshold(
-        0, 0.01, "Random noise broke {count} of {n} images that PGD left unbroken: the gradient attack fails.", 2
-    ),
-    "fgsm_only": Threshold(
-        0, 0.01, "One step broke {count} of {n} images that forty steps left unbroken: the steps mislead.", 2
-    ),
-    "shrinking": Threshold(
-        0, 0.01, "PGD broke {count} of {n} images at an eps and not at a larger one: success must grow with eps.", 2
-    ),
-    "doubled": Threshold(
-        0, 0.005, "Twice the effort broke {count} of {n} images more: the battery has not run to its end.", 2
-    ),
-    "unbroken_in_box": Threshold(
-        0, 0.05, "PGD free to paint any image leaves {share:.0%} unbroken: the attack fails, not the model resists.", 2
-    ),
-}
-"""By measurement, after Carlini et al. 2019 (arXiv:1902.06705): each ought to be 0 for a model that hides nothing."""
+MEASUREMENTS = rows_of("attack controls")
+"""After Carlini et al. 2019 (arXiv:1902.06705): each ought to be 0 for a model that hides nothing."""
 
 
 @study()
@@ -74,13 +59,13 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
         controls["doubled"] = partial(_doubled, context, model, batch, torch.from_numpy(survived), threat, cell)
         steps = ResumableSteps(context, model, len(controls), "measuring the controls of the attacks")
         broken = {name: steps.run(name, partial(_told, control))["broken"] for name, control in controls.items()}
-    measured = {name: broken[name] & ~broken["pgd"] if name in WEAKER else broken[name] for name in LIMITS}
-    values = {name: measured[name].double().numpy().astype(np.float64) for name in LIMITS}
+    measured = {name: broken[name] & ~broken["pgd"] if name in WEAKER else broken[name] for name in MEASUREMENTS}
+    values = {name: measured[name].double().numpy().astype(np.float64) for name in MEASUREMENTS}
     return Evidence(
         cell,
         "measured",
         tuple(Measurement(name, "share", "lower", broken) for name, broken in values.items()),
-        facts={"suspicions": [asdict(doubt) for doubt in over_threshold(values, LIMITS)], "pgd": dict(PGD)},
+        facts={"suspicions": [asdict(doubt) for doubt in over_threshold(values, MEASUREMENTS)], "pgd": dict(PGD)},
         forwards=spent.forwards,
         backwards=spent.backwards,
     )
@@ -93,7 +78,7 @@ def _told(control: Callable[[], Tensor]) -> dict[str, Tensor]:
 def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Cell) -> dict[str, Callable[[], Tensor]]:
     """What each control asks for, bool (N,): PGD itself first, which those in `WEAKER` ought not to outdo."""
     broken = partial(_broken, model, batch, seed=cell.seed)
-    whole = box(threat.norm, math.prod(model.input_shape))
+    whole = full_box_threat(threat.norm, math.prod(model.input_shape))
 
     def shrinking() -> Tensor:
         sizes: Sequence[float] = sorted(cell.settings.get("eps", ()))
@@ -142,11 +127,6 @@ def _doubled(
         )
         gained[index] = ~found.robust.cpu()
     return gained
-
-
-def box(norm: Norm, size: int) -> ThreatModel:
-    """A threat model within which any image can become any other; `size` is the number of pixel values."""
-    return ThreatModel(norm, {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[norm])
 
 
 def twice(battery: Battery) -> Battery:

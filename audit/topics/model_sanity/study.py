@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from audit.adversarial.gradient_diagnostics import GradientHealth, gradient_health
+from audit.adversarial.red_flags import red_flags
 from audit.core.cell import Cell
 from audit.core.evidence import Array, Evidence, Measurement
 from audit.core.registry import study
@@ -25,7 +26,6 @@ from audit.metrics.determinism import (
     state_copy,
 )
 from audit.metrics.gradient_masking import derivative_error, linear_distance, linearise, noise_response
-from audit.metrics.red_flags import red_flags
 from audit.models.under_test import ModelUnderTest
 
 UNITS = {
