@@ -15,6 +15,12 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
+TRIES, BISECTIONS = 50, 10
+"""Draws of a starting point an image, and halvings of the way from it to the clean image."""
+
+MAX_START_QUERIES = TRIES + BISECTIONS + 6
+"""Forwards an image that finding a start and settling the outcome cost at most."""
+
 
 def run_from_starts(
     attacks: Mapping[str, str | Callable[[Any], Any]],
@@ -60,8 +66,8 @@ def starting_points(
     generators: Generators,
     *,
     hints: Images | None = None,
-    tries: int = 50,
-    bisections: int = 10,
+    tries: int = TRIES,
+    bisections: int = BISECTIONS,
 ) -> tuple[Images, Tensor]:
     """A broken image for each example, drawn from its own generator, and whether one was found, bool (N,).
 

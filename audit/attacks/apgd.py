@@ -25,7 +25,14 @@ from audit.models.losses import dlr_targeted, is_adversarial_logits, loss_named,
 from audit.models.under_test import Loss, ModelUnderTest
 
 
-@attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:2003.01690",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["restarts"] * (s["steps"] + 1), s["restarts"] * s["steps"]),
+    effort=("steps", "restarts"),
+    early_stops=("give_up",),
+)
 def apgd_ce(
     model: ModelUnderTest,
     batch: Batch,
@@ -43,7 +50,14 @@ def apgd_ce(
     return _restarted(model, batch, threat, generators, loss_named("ce", len(model.classes)), steps, restarts, give_up)
 
 
-@attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:2003.01690",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["restarts"] * (s["steps"] + 1), s["restarts"] * s["steps"]),
+    effort=("steps", "restarts"),
+    early_stops=("give_up",),
+)
 def apgd_dlr(
     model: ModelUnderTest,
     batch: Batch,
@@ -58,7 +72,14 @@ def apgd_dlr(
     return _restarted(model, batch, threat, generators, loss_named("dlr", len(model.classes)), steps, restarts, give_up)
 
 
-@attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:2003.01690",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["targets"] * (s["steps"] + 1) + 1, s["targets"] * s["steps"]),
+    effort=("steps",),
+    early_stops=("give_up",),
+)
 def apgd_t(
     model: ModelUnderTest,
     batch: Batch,

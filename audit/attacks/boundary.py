@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit.adversarial.decision_based import run_from_starts
+from audit.adversarial.decision_based import MAX_START_QUERIES, run_from_starts
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -10,7 +10,15 @@ from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1712.04248", needs="decisions", norms=("l2",), minimal=True, wraps="foolbox")
+@attack(
+    reference="arXiv:1712.04248",
+    needs="decisions",
+    norms=("l2",),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (int(1.2 * s["steps"]) + MAX_START_QUERIES + 8, 0),
+    effort=("steps",),
+)
 def boundary(
     model: ModelUnderTest,
     batch: Batch,

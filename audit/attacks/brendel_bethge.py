@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from audit.adversarial.decision_based import run_from_starts
+from audit.adversarial.decision_based import MAX_START_QUERIES, run_from_starts
 from audit.attacks.ddn import ddn
 from audit.core.registry import attack
 from audit.core.seeding import Generators
@@ -18,6 +18,9 @@ _BY_NORM = {
     "l1": "L1BrendelBethgeAttack",
 }
 
+_DDN_STEPS = 100
+"""Of the attack that finds a start."""
+
 
 @attack(
     reference="arXiv:1907.01003",
@@ -26,6 +29,8 @@ _BY_NORM = {
     minimal=True,
     wraps="foolbox",
     compiles=True,
+    passes=lambda s: (s["steps"] + _DDN_STEPS + MAX_START_QUERIES + 40, s["steps"] + _DDN_STEPS + 1),
+    effort=("steps",),
 )
 def brendel_bethge(
     model: ModelUnderTest,
@@ -49,7 +54,7 @@ def brendel_bethge(
         batch,
         threat,
         generators,
-        hints=ddn(model, batch, anywhere, generators.fork(2)),
+        hints=ddn(model, batch, anywhere, generators.fork(2), steps=_DDN_STEPS),
         goals=("untargeted", "targeted"),
         steps=steps,
         lr=trust_radius,

@@ -10,7 +10,15 @@ from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1608.04644", needs="gradients", norms=("l2",), minimal=True, wraps="foolbox")
+@attack(
+    reference="arXiv:1608.04644",
+    needs="gradients",
+    norms=("l2",),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (s["binary_search_steps"] * s["steps"] + 4, s["binary_search_steps"] * s["steps"]),
+    effort=("steps",),
+)
 def carlini_wagner(
     model: ModelUnderTest,
     batch: Batch,

@@ -10,7 +10,15 @@ from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1811.09600", needs="gradients", norms=("l2",), minimal=True, wraps="foolbox")
+@attack(
+    reference="arXiv:1811.09600",
+    needs="gradients",
+    norms=("l2",),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (s["steps"] + 4, s["steps"]),
+    effort=("steps",),
+)
 def ddn(
     model: ModelUnderTest,
     batch: Batch,

@@ -10,7 +10,15 @@ from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1511.04599", needs="gradients", norms=("l2", "linf"), minimal=True, wraps="foolbox")
+@attack(
+    reference="arXiv:1511.04599",
+    needs="gradients",
+    norms=("l2", "linf"),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (s["steps"] * (s["candidates"] + 1) + 5, s["steps"] * (s["candidates"] + 1)),
+    effort=("steps",),
+)
 def deepfool(
     model: ModelUnderTest,
     batch: Batch,

@@ -10,7 +10,15 @@ from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1709.04114", needs="gradients", norms=("l1",), minimal=True, wraps="foolbox")
+@attack(
+    reference="arXiv:1709.04114",
+    needs="gradients",
+    norms=("l1",),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (2 * s["binary_search_steps"] * s["steps"] + 6, s["binary_search_steps"] * s["steps"]),
+    effort=("steps",),
+)
 def ead(
     model: ModelUnderTest,
     batch: Batch,

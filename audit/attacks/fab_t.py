@@ -23,7 +23,13 @@ BACKWARD = 0.9
 """Where the search goes on from after a success: this share of the way out (beta in the paper)."""
 
 
-@attack(reference="arXiv:1907.02044", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:1907.02044",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["targets"] * (s["steps"] + 1) + 1, s["targets"] * s["steps"]),
+    effort=("steps",),
+)
 def fab_t(
     model: ModelUnderTest,
     batch: Batch,

@@ -11,7 +11,13 @@ from audit.models.losses import LossName, loss_named
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1412.6572", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:1412.6572",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (1, 1),
+    effort=(),
+)
 def fgsm(
     model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, *, loss: LossName = "ce"
 ) -> Images:

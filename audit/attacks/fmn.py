@@ -15,7 +15,15 @@ _OVERSHOOT = 1.02
 """Beyond the linearised distance: where the box cuts steps short the boundary is else neared and never crossed."""
 
 
-@attack(reference="arXiv:2102.12827", needs="gradients", norms=("linf", "l2"), minimal=True, wraps="foolbox")
+@attack(
+    reference="arXiv:2102.12827",
+    needs="gradients",
+    norms=("linf", "l2"),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (s["steps"] + 4, s["steps"]),
+    effort=("steps",),
+)
 def fmn(
     model: ModelUnderTest,
     batch: Batch,

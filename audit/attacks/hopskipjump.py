@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
-from audit.adversarial.decision_based import run_from_starts
+from audit.adversarial.decision_based import MAX_START_QUERIES, run_from_starts
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -13,7 +14,21 @@ from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1904.02144", needs="decisions", norms=("l2", "linf"), minimal=True, wraps="foolbox")
+def _queries(steps: int, first_queries: int, most_queries: int) -> int:
+    """Of one example at most: the start, the estimates, and per step two searches of some 30 queries each."""
+    estimates = sum(int(min(first_queries * math.sqrt(k + 1), most_queries)) for k in range(steps))
+    return MAX_START_QUERIES + estimates + 64 * (steps + 1)
+
+
+@attack(
+    reference="arXiv:1904.02144",
+    needs="decisions",
+    norms=("l2", "linf"),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (_queries(**s), 0),
+    effort=("steps",),
+)
 def hopskipjump(
     model: ModelUnderTest,
     batch: Batch,

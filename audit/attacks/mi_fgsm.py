@@ -15,7 +15,13 @@ from audit.models.losses import LossName, is_adversarial_logits, loss_named
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1710.06081", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:1710.06081",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["steps"], s["steps"]),
+    effort=("steps",),
+)
 def mi_fgsm(
     model: ModelUnderTest,
     batch: Batch,

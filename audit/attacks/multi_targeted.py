@@ -16,7 +16,13 @@ from audit.models.losses import margin_targeted
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1910.09338", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:1910.09338",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["targets"] * (s["steps"] + 1) + 1, s["targets"] * s["steps"]),
+    effort=("steps",),
+)
 def multi_targeted(
     model: ModelUnderTest,
     batch: Batch,

@@ -79,6 +79,7 @@ class PatchThreat:
     needs="gradients",
     norms=(),
     threat="one patch for every image, in a square of known place",
+    effort=("steps",),
 )
 def patch(
     model: ModelUnderTest,

@@ -16,7 +16,13 @@ from audit.models.losses import LossName, is_adversarial_logits, loss_named
 from audit.models.under_test import Loss, ModelUnderTest
 
 
-@attack(reference="arXiv:1706.06083", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:1706.06083",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["restarts"] * (s["steps"] + 1), s["restarts"] * s["steps"]),
+    effort=("steps", "restarts"),
+)
 def pgd(
     model: ModelUnderTest,
     batch: Batch,

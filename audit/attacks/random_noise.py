@@ -12,7 +12,14 @@ from audit.models.losses import is_adversarial_logits
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1902.06705", needs="decisions", norms=("linf", "l2", "l1"), control=True)
+@attack(
+    reference="arXiv:1902.06705",
+    needs="decisions",
+    norms=("linf", "l2", "l1"),
+    control=True,
+    passes=lambda s: (s["draws"], 0),
+    effort=("draws",),
+)
 def random_noise(
     model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, *, draws: PositiveInt = 10
 ) -> Images:

@@ -110,6 +110,8 @@ def _spread(limit: float, count: int, device: torch.device) -> Tensor:
     needs="decisions",
     norms=(),
     threat="rotations and translations",
+    passes=lambda s: (s["angles"] * s["shifts"] ** 2, 0),
+    effort=(),
 )
 def spatial(
     model: ModelUnderTest,

@@ -20,7 +20,13 @@ SHRINK_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10,000, after which the patch's area halves; one more halving each."""
 
 
-@attack(reference="arXiv:1912.00049", needs="scores", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:1912.00049",
+    needs="scores",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["queries"], 0),
+    effort=("queries",),
+)
 def square(
     model: ModelUnderTest,
     batch: Batch,

@@ -20,6 +20,7 @@ from audit.models.under_test import ModelUnderTest
     needs="gradients",
     norms=(),
     threat="one perturbation for every image, in the ball of a norm",
+    effort=("steps",),
 )
 def universal(
     model: ModelUnderTest,
