@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from audit.adversarial.batteries import AttackSpec, Battery, battery_named
+from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
 from audit.adversarial.result import AttackResult, BatteryResult
 from audit.adversarial.sanity import SAMPLE, battery_red_flags, run_sanity_checks
 from audit.adversarial.verify import verify
 from audit.adversarial.worst_case import BatteryCheckpoint, WorstCase
 from audit.core.errors import DataError, Interrupted, NotApplicable, UsageError
-from audit.core.registry import Method, find
+from audit.core.registry import Method
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, PassCount
@@ -62,6 +62,7 @@ def run_battery(
     """
     chosen = battery_named(battery) if isinstance(battery, str) else battery
     threats = _threats(norm, eps)
+    require_norm(chosen, norm)
     at = _headline(threats, headline)
     check_examples(model, batch)
     tune_execution(model)
@@ -70,15 +71,15 @@ def run_battery(
         draws = eot_samples(unsteady)
         averaged.enter_context(expectation_over_transformation(model, draws, seed))
         examination = run_sanity_checks(model, batch, norm, seed, unsteady)
-        ledger = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
-        campaign = _BatteryRun(model, batch, chosen, ledger, at, seed, examination.blind, surrogate)
-        record = BatteryCheckpoint(ledger, campaign.spent, unfinished if draws == 1 else None)
+        worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
+        campaign = _BatteryRun(model, batch, chosen, worst_case, at, seed, examination.blind, surrogate)
+        record = BatteryCheckpoint(worst_case, campaign.spent, unfinished if draws == 1 else None)
         campaign.run(record, progress, stopping)
         rows = tuple(record.rows)
         if draws == 1:
-            ledger.shrink(chosen.shrink)
+            worst_case.refine(chosen.refine_steps)
         else:  # On the boundary, where shrinking ends, a random model decides by a coin.
-            turned = flip_rate(model, batch, ledger.nearest, ledger.distance.isfinite())
+            turned = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
             examination = replace(examination, fragile=turned)
     return BatteryResult(
         norm=norm,
@@ -86,13 +87,13 @@ def run_battery(
         headline=at.eps,
         battery=chosen.name,
         protocol=chosen.protocol,
-        attacks=ledger.attacks,
-        survived=ledger.survived(),
-        first_broken_by=ledger.first_broken_by,
-        minimal_eps=ledger.distance,
+        attacks=worst_case.attacks,
+        survived=worst_case.survived(),
+        first_broken_by=worst_case.first_broken_by,
+        minimal_eps=worst_case.distance,
         clean=batch.images,
-        nearest=ledger.nearest,
-        rounding=ledger.rounding,
+        nearest=worst_case.nearest,
+        rounding=worst_case.rounding,
         rows=rows,
         inconclusive=tuple(flag.sentence for flag in battery_red_flags(examination, rows, len(batch))),
         notes=_notes(model, rows, draws),
@@ -148,7 +149,7 @@ class _BatteryRun:
     model: ModelUnderTest
     batch: Batch
     battery: Battery
-    ledger: WorstCase
+    worst_case: WorstCase
     headline: ThreatModel
     seed: int
     blind: str
@@ -171,28 +172,32 @@ class _BatteryRun:
 
     def agenda(self) -> Iterator[tuple[AttackSpec, ThreatModel, ThreatModel]]:
         """Each run: the entry, what binds the attack, and the eps whose survivors it sees."""
-        threats = self.ledger.threats
+        threats = self.worst_case.threats
         for at in threats:
             for entry in self.battery.entries:
-                if find("attack", entry.attack).facts["minimal"] and not entry.sample:
+                if entry.method.facts["minimal"] and not entry.control_sample:
                     if at is threats[0]:
                         yield entry, threats[-1], at
-                elif not entry.sample or at is self.headline:
+                elif not entry.control_sample or at is self.headline:
                     yield entry, at, at
 
     def row(self, entry: AttackSpec, threat: ThreatModel, at: ThreatModel) -> AttackResult:
         """Run one entry on the survivors and book what the verifier makes of it."""
-        method = find("attack", entry.attack)
-        survivors = self.ledger.alive(at)
+        method = entry.method
+        survivors = self.worst_case.robust_indices(at)
         row = AttackResult(
             entry.title, method.name, _needs(entry, method), method.settings(entry.settings), at.eps, len(survivors), 0
         )
         reason = self.unfit(entry, method, threat)
-        index = self.sample(survivors, entry.sample) if entry.sample else self.ledger.closest(survivors, entry.closest)
+        index = (
+            self.sample(survivors, entry.control_sample)
+            if entry.control_sample
+            else self.worst_case.hardest(survivors, entry.hardest_fraction)
+        )
         if reason or len(index) == 0:
             return replace(row, reason=reason)
         try:
-            return self.attack(row, method, index, threat, self.surrogate if entry.transferred else None)
+            return self.attack(entry, row, index, threat)
         except NotApplicable as fault:
             return replace(row, reason=str(fault))
 
@@ -204,13 +209,12 @@ class _BatteryRun:
             return "There is no surrogate to transfer from: one is taught on at least 64 images of two classes or more."
         return _unfit(method, threat, "")
 
-    def attack(
-        self, row: AttackResult, method: Method, index: Tensor, threat: ThreatModel, surrogate: ModelUnderTest | None
-    ) -> AttackResult:
+    def attack(self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel) -> AttackResult:
         """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
+        surrogate = self.surrogate if entry.transferred else None
         other = surrogate or self.model
         with self.model.count() as spent, other.count() as aside:
-            told = [self.piece(row, method, piece, threat, other) for piece in torch.split(index, self.most())]
+            told = [self.piece(entry, row, piece, threat, other) for piece in torch.split(index, self.most())]
         broke, faults = (sum(column) for column in zip(*told, strict=True))
         passes = spent.passes + aside.passes if surrogate else spent.passes
         return replace(row, tried=len(index), broke=broke, faults=faults, passes=passes)
@@ -220,15 +224,15 @@ class _BatteryRun:
         return max(WINDOWS * self.model.layout.batch_size, PIXELS // math.prod(self.model.input_shape))
 
     def piece(
-        self, row: AttackResult, method: Method, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest
+        self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest
     ) -> tuple[int, int]:
         """Proposals, verdicts, books: how many broke, and how many proposals left the ball."""
         part = self.batch.select(index)
-        purpose = f"{row.name} {threat.norm} {threat.eps!r}"
+        purpose = f"{entry.seed_stream} {threat.norm} {threat.eps!r}"
         draws = Generators.of(part.ids, seed=self.seed, purpose=purpose, device="cpu")
-        proposals = method.function(attacked, part, threat, draws, **row.settings)
+        proposals = entry.method.function(attacked, part, threat, draws, **row.settings)
         verdicts = verify(self.model, part, proposals, threat)
-        return self.ledger.enter(row.name, index, verdicts), int(verdicts.faults.sum())
+        return self.worst_case.update(row.name, index, verdicts), int(verdicts.faults.sum())
 
     def sample(self, survivors: Tensor, size: int) -> Tensor:
         """`size` of the survivors, drawn by their ids so that order does not matter."""

@@ -16,7 +16,15 @@ from audit.core.types import Batch, PassCount
 from audit.models.under_test import ModelUnderTest
 from audit.storage.checkpoint import CellCheckpoint
 
-_ENTRIES = ("distance", "nearest", "rounding", "margin", "finder", "first_broken_by")
+_STORED = {
+    "distance": "distance",
+    "nearest": "nearest",
+    "rounding": "rounding",
+    "margin": "margin",
+    "finder": "best_attack",
+    "first_broken_by": "first_broken_by",
+}
+"""By the name in a checkpoint, the attribute."""
 
 
 class WorstCase:
@@ -38,23 +46,23 @@ class WorstCase:
         self.nearest = batch.images.detach().clone()
         self.rounding = self.clean_broken.clone()
         self.margin = torch.full((len(batch),), -torch.inf, device=place)
-        self.finder = torch.where(self.clean_broken, 0, -1)
-        self.first_broken_by = self.finder.repeat(len(threats), 1)
+        self.best_attack = torch.where(self.clean_broken, 0, -1)
+        self.first_broken_by = self.best_attack.repeat(len(threats), 1)
 
     def state(self) -> dict[str, Tensor]:
         """Every entry so far, by name."""
-        return {name: getattr(self, name) for name in _ENTRIES}
+        return {stored: getattr(self, name) for stored, name in _STORED.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave."""
-        for name in _ENTRIES:
-            setattr(self, name, state[name].to(self.distance.device))
+        for stored, name in _STORED.items():
+            setattr(self, name, state[stored].to(self.distance.device))
 
-    def alive(self, threat: ThreatModel) -> Tensor:
+    def robust_indices(self, threat: ThreatModel) -> Tensor:
         """Positions of the images not yet broken within `threat`, int64."""
         return (self.distance > radius(threat)).nonzero().flatten()
 
-    def closest(self, index: Tensor, share: float) -> Tensor:
+    def hardest(self, index: Tensor, share: float) -> Tensor:
         """Of the images at `index`, the `share` that attacks have come nearest to breaking; at least one."""
         count = max(1, round(share * len(index)))
         if count >= len(index):
@@ -65,7 +73,7 @@ class WorstCase:
         """Unbroken at each eps, bool (E, N)."""
         return torch.stack([self.distance > radius(threat) for threat in self.threats])
 
-    def enter(self, attack: str, index: Tensor, verdicts: Verdicts) -> int:
+    def update(self, attack: str, index: Tensor, verdicts: Verdicts) -> int:
         """Book the verdicts on the images at `index`; the number broken."""
         place = self.distance.device
         broken, distance = verdicts.broken.to(place), verdicts.distance.to(place)
@@ -79,10 +87,10 @@ class WorstCase:
         self.distance[here] = distance[better]
         self.nearest[here] = verdicts.images[better.to(verdicts.images.device)].to(place)
         self.rounding[here] = verdicts.survives_rounding[better].to(place)
-        self.finder[here] = number
+        self.best_attack[here] = number
         return int(broken.sum())
 
-    def shrink(self, bisections: int) -> None:
+    def refine(self, bisections: int) -> None:
         """Move each adversarial example towards its clean image as long as it breaks; its finder keeps the credit."""
         index = (self.distance.isfinite() & (self.distance > 0)).nonzero().flatten()
         if bisections == 0 or len(index) == 0:
@@ -98,9 +106,9 @@ class WorstCase:
             broken = is_adversarial(self.model, part, origin + middle * (far - origin)).view(-1, 1, 1, 1).to(far.device)
             low, high = torch.where(broken, low, middle), torch.where(broken, middle, high)
         verdicts = verify(self.model, part, origin + high * (far - origin), self.threats[-1])
-        for number in sorted(set(self.finder[index].tolist())):
-            own = self.finder[index] == number
-            self.enter(self.attacks[number], index[own], verdicts.select(own))
+        for number in sorted(set(self.best_attack[index].tolist())):
+            own = self.best_attack[index] == number
+            self.update(self.attacks[number], index[own], verdicts.select(own))
 
 
 def radius(threat: ThreatModel) -> float:
@@ -109,20 +117,22 @@ def radius(threat: ThreatModel) -> float:
 
 
 class BatteryCheckpoint:
-    """`rows` so far, begun with those that `unfinished` holds: their books are then put back into `ledger`, and its
+    """`rows` so far, begun with those that `unfinished` holds: their books are then put back into `worst_case`, and its
     model is charged with their cost. `spent()` is what the models have cost so far.
     """
 
-    def __init__(self, ledger: WorstCase, spent: Callable[[], PassCount], unfinished: CellCheckpoint | None) -> None:
-        self.ledger, self.spent, self.unfinished = ledger, spent, unfinished
+    def __init__(
+        self, worst_case: WorstCase, spent: Callable[[], PassCount], unfinished: CellCheckpoint | None
+    ) -> None:
+        self.worst_case, self.spent, self.unfinished = worst_case, spent, unfinished
         self.rows: list[AttackResult] = []
         self._begun = spent()
         found = None if unfinished is None else unfinished.read()
         if found is not None:
             state, facts = found
-            ledger.restore(state)
+            worst_case.restore(state)
             self.rows = [AttackResult(**{**row, "passes": PassCount(**row["passes"])}) for row in facts["rows"]]
-            ledger.model.charge(PassCount(**facts["passes"]))
+            worst_case.model.charge(PassCount(**facts["passes"]))
 
     def add(self, row: AttackResult) -> None:
         """Enter the row; kept when that is due."""
@@ -134,4 +144,4 @@ class BatteryCheckpoint:
         """Keep everything so far, where there is a place for it."""
         if self.unfinished is not None:
             facts = {"rows": [asdict(row) for row in self.rows], "passes": asdict(self.spent() - self._begun)}
-            self.unfinished.keep(self.ledger.state(), facts)
+            self.unfinished.keep(self.worst_case.state(), facts)

@@ -4,6 +4,7 @@ from audit.config.loading import PRESETS, load_config, merge
 from audit.config.sections import (
     AUGMENTATIONS,
     IMAGE_SIZES,
+    AttackRowConfig,
     AugmentationConfig,
     Compression,
     CompressionConfig,
@@ -30,6 +31,7 @@ __all__ = [
     "AUGMENTATIONS",
     "IMAGE_SIZES",
     "PRESETS",
+    "AttackRowConfig",
     "AugmentationConfig",
     "Compression",
     "CompressionConfig",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit.adversarial.batteries import AttackSpec, battery_named
+from audit.adversarial.batteries import battery_of_cell
+from audit.adversarial.sanity import SAMPLE
 from audit.core.registry import find
 from audit.core.types import PassCount
 from audit.execution.mask_reuse import MASKS
@@ -25,8 +27,12 @@ COST_KEYS: Mapping[str, str] = {
     "accuracy": "fewer evaluation images",
 }
 """By study, the keys that its cost follows."""
-_AFTER = 4
-"""Forwards an attack's answer is verified with, at each eps."""
+_AFTER = 2
+"""Forwards an attack's answer is verified with, at each eps: as it is, and with 256 levels."""
+_ALWAYS = 6
+"""Forwards an image before and after the attacks: clean predictions, verified distances, the images that are kept."""
+_CHECKS = PassCount(50, 44)
+"""Passes of the controls beside a battery, on each of the first images: gradients, noise, PGD in the grey box."""
 
 
 @dataclass(frozen=True)
@@ -95,24 +101,20 @@ def _explanation(task: Task, subject: RunIdentity) -> PassCount | None:
     return PassCount(passes, 0 if method.facts["needs"] == "scores" else passes)
 
 
-def _robustness(task: Task, subject: RunIdentity) -> PassCount:
-    """As if no image were broken before the last step of the last attack."""
-    battery, curve = battery_named(task.cell.method), len(task.cell.settings["eps"])
-    found = PassCount(1, 0)
+def _robustness(task: Task, subject: RunIdentity) -> PassCount | None:
+    """As if no image were broken before the last step of the last attack; None where an attack declares no cost."""
+    settings = task.cell.settings
+    battery, curve = battery_of_cell(task.cell.method, settings.get("protocol")), len(settings["eps"])
+    checked = min(SAMPLE, len(task.examples)) / len(task.examples)
+    most = PassCount(_ALWAYS + math.ceil(checked * _CHECKS.forwards), math.ceil(checked * _CHECKS.backwards))
     for entry in battery.entries:
-        times = 1 if entry.sample else curve
-        forwards, backwards = _attack(entry)
-        found += PassCount(times * (forwards + _AFTER), times * backwards)
-    return found + PassCount(battery.shrink * curve, 0)
-
-
-def _attack(entry: AttackSpec) -> tuple[int, int]:
-    method = find("attack", entry.attack)
-    settings = method.settings(entry.settings)
-    rounds = 1
-    for name in ("steps", "restarts", "targets", "queries", "draws"):
-        rounds *= int(settings.get(name) or 1)
-    return rounds + 2, rounds + 2 if method.facts["needs"] == "gradients" else 0
+        method = entry.method
+        passes = method.max_passes(method.settings(entry.settings))
+        if passes is None:
+            return None
+        times = 1 if entry.control_sample or method.facts["minimal"] else curve
+        most += PassCount(times * (passes[0] + _AFTER), times * passes[1])
+    return most + PassCount(battery.refine_steps, 0)
 
 
 _OF_ONE_IMAGE = {

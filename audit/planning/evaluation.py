@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from audit.adversarial.batteries import battery_named
 from audit.core.registry import find
 from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder, select_methods
 from audit.planning.plan import PREDICTED_LABELS, Task
@@ -37,17 +34,17 @@ def plan_robustness(draft: PlanBuilder, model: ModelRef, surrogate: Task | None 
     tasks = [
         draft.add(
             "robustness",
-            config.battery,
+            draft.battery.name,
             model,
             part,
             settings={
                 "eps": list(curve_eps(draft.config, draft.subject)),
                 "headline": headline,
                 "kept": max(0, min(part.stop, draft.shown.stop) - part.start),
-                "protocol": _protocol(config.battery),
+                "protocol": draft.battery.describe(),
             },
             threat={"norm": config.norm, "eps": headline},
-            inputs={"surrogate": surrogate} if surrogate and battery_named(config.battery).wants_surrogate else {},
+            inputs={"surrogate": surrogate} if surrogate and draft.battery.wants_surrogate else {},
         )
         for part in draft.chunks(config.examples)
     ]
@@ -60,13 +57,13 @@ def plan_attack_controls(draft: PlanBuilder, model: ModelRef, attacked: Task) ->
     for part in draft.chunks(min(config.control_examples, len(attacked.examples)), EXAMPLES_PER_CELL):
         draft.add(
             "attack-controls",
-            config.battery,
+            draft.battery.name,
             model,
             part,
             settings={
                 "eps": list(curve_eps(draft.config, draft.subject)),
                 "pgd": find("attack", "pgd").full_version,
-                "protocol": _protocol(config.battery),
+                "protocol": draft.battery.describe(),
             },
             threat=attacked.cell.threat,
             inputs={"robustness": attacked},
@@ -97,15 +94,3 @@ def plan_corruptions(draft: PlanBuilder, model: ModelRef) -> None:
             for part in draft.chunks(config.examples, 4 * EXAMPLES_PER_CELL):
                 settings = {"severity": severity}
                 draft.add("corruption", method.name, model, part, settings=settings, version=method.full_version)
-
-
-def _protocol(name: str) -> list[Any]:
-    """Everything of a battery that changes its answers: attacks in order, their settings and versions."""
-    battery = battery_named(name)
-    attacks = [
-        [entry.title, entry.attack, method.settings(entry.settings), method.full_version, entry.sample]
-        + (["transferred"] if entry.transferred else [])
-        + ([entry.closest] if entry.closest < 1 else [])
-        for entry, method in ((entry, find("attack", entry.attack)) for entry in battery.entries)
-    ]
-    return [attacks, battery.shrink]

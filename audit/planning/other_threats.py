@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from audit.adversarial.batteries import battery_named
 from audit.core.registry import find
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import Slice, Task
@@ -22,7 +21,7 @@ TARGETS = 10
 def plan_surrogate(draft: PlanBuilder, model: ModelRef) -> Task | None:
     """A surrogate taught on training images, or on half of those for further threats; None where none is wanted."""
     config, subject = draft.config.robustness, draft.subject
-    if not config.further_examples and not battery_named(config.battery).wants_surrogate:
+    if not config.further_examples and not draft.battery.wants_surrogate:
         return None
     elsewhere = subject.train_examples > 0
     images = min(config.further_examples or config.examples, subject.test_examples)

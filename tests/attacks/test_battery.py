@@ -84,7 +84,7 @@ def test_a_second_run_gives_the_same_bytes(cnn_model: ModelUnderTest, noise_batc
 
 def test_shrinking_sharpens_the_distance_and_keeps_the_success(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     plain = run_battery(cnn_model, noise_batch, "linf", EPS)
-    sharp = run_battery(cnn_model, noise_batch, "linf", EPS, battery=replace(BATTERIES["quick"], shrink=6))
+    sharp = run_battery(cnn_model, noise_batch, "linf", EPS, battery=replace(BATTERIES["quick"], refine_steps=6))
     assert (sharp.minimal_eps <= plain.minimal_eps + 1e-7).all()
     assert (sharp.minimal_eps < plain.minimal_eps - 1e-4).any()
     assert (cnn_model.predictions(sharp.nearest) != noise_batch.labels)[sharp.minimal_eps.isfinite()].all()

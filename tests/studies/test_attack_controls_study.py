@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_evidence(cnn_model: ModelUnderTest, cnn_ba
 @pytest.mark.parametrize("battery", ["quick", "standard", "autoattack", "full"])
 def test_twice_doubles_every_effort_and_leaves_nothing_out(battery: str) -> None:
     for before, after in zip(battery_named(battery).entries, twice(battery_named(battery)).entries, strict=True):
-        assert (after.title, after.sample, after.closest) == (before.title, 0, 1.0)
+        assert (after.title, after.control_sample, after.hardest_fraction) == (before.title, 0, 1.0)
         for name in ("steps", "queries"):
             if name in before.settings:
                 assert after.settings[name] == 2 * before.settings[name]

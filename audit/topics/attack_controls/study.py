@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.adversarial.batteries import AttackSpec, Battery, battery_named
+from audit.adversarial.batteries import AttackSpec, Battery, battery_of_cell
 from audit.adversarial.eot import eot_if_stochastic
 from audit.adversarial.red_flags import over_threshold, rows_of
 from audit.adversarial.restarts import is_adversarial
@@ -36,9 +36,6 @@ PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
 WEAKER = ("noise_only", "fgsm_only")
 """Controls that break nothing which that attack leaves unbroken."""
 
-DOUBLED = ("steps", "restarts", "queries", "draws")
-"""Settings that are effort."""
-
 MEASUREMENTS = rows_of("attack controls")
 """After Carlini et al. 2019 (arXiv:1902.06705): each ought to be 0 for a model that hides nothing."""
 
@@ -52,11 +49,14 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     the battery's evidence on examples that begin with these. Facts: `suspicions`, as in the sanity study.
     """
     model, batch = context.model(), context.batch()
+    battery = battery_of_cell(cell.method, cell.settings.get("protocol"))
     threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
     survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
     with model.count() as spent, eot_if_stochastic(model, batch.images, cell.seed):
         controls = _controls(model, batch, threat, cell)
-        controls["doubled"] = partial(_doubled, context, model, batch, torch.from_numpy(survived), threat, cell)
+        controls["doubled"] = partial(
+            _doubled, context, model, batch, torch.from_numpy(survived), threat, battery, cell.seed
+        )
         steps = ResumableSteps(context, model, len(controls), "measuring the controls of the attacks")
         broken = {name: steps.run(name, partial(_told, control))["broken"] for name, control in controls.items()}
     measured = {name: broken[name] & ~broken["pgd"] if name in WEAKER else broken[name] for name in MEASUREMENTS}
@@ -65,10 +65,17 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
         cell,
         "measured",
         tuple(Measurement(name, "share", "lower", broken) for name, broken in values.items()),
-        facts={"suspicions": [asdict(doubt) for doubt in over_threshold(values, MEASUREMENTS)], "pgd": dict(PGD)},
+        facts={"suspicions": [asdict(doubt) for doubt in over_threshold(values, MEASUREMENTS)], "pgd": dict(PGD)}
+        | _undeclared(battery),
         forwards=spent.forwards,
         backwards=spent.backwards,
     )
+
+
+def _undeclared(battery: Battery) -> dict[str, list[str]]:
+    """The attacks that were not given twice the effort, for none of their settings is declared to be effort."""
+    names = [entry.title for entry in battery.entries if entry.method.facts.get("effort") is None]
+    return {"effort_not_declared": names} if names else {}
 
 
 def _told(control: Callable[[], Tensor]) -> dict[str, Tensor]:
@@ -107,21 +114,26 @@ def _broken(
 
 
 def _doubled(
-    context: Context, model: ModelUnderTest, batch: Batch, survived: Tensor, threat: ThreatModel, cell: Cell
+    context: Context,
+    model: ModelUnderTest,
+    batch: Batch,
+    survived: Tensor,
+    threat: ThreatModel,
+    battery: Battery,
+    seed: int,
 ) -> Tensor:
     """Whether twice the effort breaks what the battery did not, bool (N,)."""
     gained = torch.zeros(len(batch), dtype=torch.bool, device="cpu")
     index = survived.nonzero().flatten()
     if len(index):
-        battery = twice(battery_named(cell.method))
         part = batch.select(index.to(batch.labels.device))
         found = run_battery(
             model,
             part,
             threat.norm,
             [threat.eps],
-            battery=battery,
-            seed=cell.seed,
+            battery=twice(battery),
+            seed=seed,
             stopping=context.stopping,
             unfinished=context.unfinished("doubled"),
         )
@@ -130,13 +142,15 @@ def _doubled(
 
 
 def twice(battery: Battery) -> Battery:
-    """The battery with every effort doubled, nothing given up early and no sampling."""
+    """The battery with twice the effort that each attack declares, nothing given up early and no sampling.
+
+    Args:
+        battery: The battery; an attack that does not declare its effort stays as it is.
+    """
     return replace(battery, name=f"{battery.name}, twice", entries=tuple(_twice(entry) for entry in battery.entries))
 
 
 def _twice(entry: AttackSpec) -> AttackSpec:
-    method = find("attack", entry.attack)
-    known = method.settings(entry.settings)
-    harder = {name: 2 * known[name] for name in DOUBLED if name in known}
-    patient = {"give_up": False} if "give_up" in known else {}
-    return replace(entry, settings={**entry.settings, **harder, **patient}, sample=0, closest=1.0)
+    settings = entry.method.settings(entry.settings)
+    doubled = entry.method.doubled(settings)
+    return replace(entry, settings=settings if doubled is None else doubled, control_sample=0, hardest_fraction=1.0)
