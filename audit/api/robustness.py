@@ -77,8 +77,9 @@ def robustness(
 
     `images` float (N, C, H, W) in [0, 1], `labels` whole numbers (N,). `targets`: None is untargeted; int64
     (N,) one class an image; bool (N, classes) a mask: an image is broken when the predicted class is in its
-    mask. `battery` is quick, standard, autoattack or full; `attacks`, names with their default settings such as
-    ["apgd-ce", "square"], run in its place. Draws follow the seed and each image's bytes, never the batch. Raises DataError, UsageError.
+    mask. `battery` is quick, standard, autoattack or full; `attacks`, names such as ["apgd-ce", "square"], run with
+    their default settings in its place. Draws follow the seed and each image's bytes, never the batch. Raises
+    DataError, UsageError.
     """
     batch = make_batch(model, images, labels, targets)
     found = _attacked(model, batch, threat.norm, (threat.eps,), _chosen(battery, attacks), seed)

@@ -105,7 +105,7 @@ def _robustness(task: Task, subject: RunIdentity) -> PassCount | None:
     """As if no image were broken before the last step of the last attack; None where an attack declares no cost."""
     settings = task.cell.settings
     battery, curve = battery_of_cell(task.cell.method, settings.get("protocol")), len(settings["eps"])
-    checked = min(SAMPLE, len(task.examples)) / len(task.examples)
+    checked = min(1.0, SAMPLE / max(1, len(task.examples)))
     most = PassCount(_ALWAYS + math.ceil(checked * _CHECKS.forwards), math.ceil(checked * _CHECKS.backwards))
     for entry in battery.entries:
         method = entry.method

@@ -11,8 +11,10 @@ from broken_models import BROKEN, held_out, trained, wrap
 
 from audit.adversarial.batteries import battery_named
 from audit.adversarial.sanity import full_box_threat
+from audit.core import registry
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
+from audit.core.registry import find
 from audit.core.threat import Norm
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
@@ -84,3 +86,15 @@ def test_twice_doubles_every_effort_and_leaves_nothing_out(battery: str) -> None
 def test_the_box_lets_any_image_become_any_other(norm: Norm) -> None:
     black, white = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
     assert full_box_threat(norm, 48).allows(white, black).all()
+
+
+def test_an_attack_that_declares_no_effort_is_named_and_left_as_it_is(
+    cnn_model: ModelUnderTest, cnn_batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    battery = battery_named("pgd,fgsm")
+    cell = replace(CELL, method="custom", settings={**CELL.settings, "protocol": battery.describe()})
+    assert "effort_not_declared" not in run(cnn_model, cnn_batch, cell).facts
+    pgd = find("attack", "pgd")
+    monkeypatch.setitem(registry._METHODS, ("attack", "pgd"), replace(pgd, facts={**pgd.facts, "effort": None}))
+    assert twice(battery).entries[0].settings["steps"] == pgd.defaults["steps"]
+    assert run(cnn_model, cnn_batch, cell).facts["effort_not_declared"] == ["pgd"]
