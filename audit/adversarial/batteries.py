@@ -172,10 +172,10 @@ def battery_named(name: str) -> Battery:
     if name in BATTERIES:
         return BATTERIES[name]
     names = [part.strip() for part in name.split(",") if part.strip()]
-    attacks = {method.name for method in methods("attack")}
+    known = {method.name for method in methods("attack")}
     for part in names:
-        if part not in attacks:
-            raise _unknown(part, attacks, alone=len(names) == 1)
+        if part not in known:
+            raise _unknown(part, alone=len(names) == 1)
     return custom_battery([AttackSpec(part) for part in names])
 
 
@@ -241,13 +241,14 @@ def require_norm(battery: Battery, norm: Norm) -> None:
     raise UsageError(f"No attack of this battery exists for {norm}: {exist}. Change the norm, or add an attack.")
 
 
-def _unknown(name: str, attacks: Iterable[str], *, alone: bool) -> UsageError:
-    known = [*(BATTERIES if alone else ()), *sorted(attacks)]
+def _unknown(name: str, *, alone: bool) -> UsageError:
     if name in BATTERIES:
         return UsageError(f"Battery {name!r} cannot be mixed with attacks: name one battery, or attacks alone.")
+    attacks = [method.name for method in methods("attack") if method.facts["norms"]]
+    suggestion = nearest(name, [*(BATTERIES if alone else ()), *attacks])
     return UsageError(
-        f"Unknown {'battery or ' if alone else ''}attack {name!r}.{nearest(name, known)} "
-        f"Batteries: {', '.join(BATTERIES)}. Attacks: {', '.join(sorted(attacks))}."
+        f"Unknown {'battery or ' if alone else ''}attack {name!r}.{suggestion} "
+        f"Batteries: {', '.join(BATTERIES)}. Attacks: {', '.join(attacks)}."
     )
 
 

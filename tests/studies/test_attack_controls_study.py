@@ -93,8 +93,9 @@ def test_an_attack_that_declares_no_effort_is_named_and_left_as_it_is(
 ) -> None:
     battery = battery_named("pgd,fgsm")
     cell = replace(CELL, method="custom", settings={**CELL.settings, "protocol": battery.describe()})
-    assert "effort_not_declared" not in run(cnn_model, cnn_batch, cell).facts
+    claimed = np.ones(len(cnn_batch))
+    assert "effort_not_declared" not in run(cnn_model, cnn_batch, cell, claimed).facts
     pgd = find("attack", "pgd")
     monkeypatch.setitem(registry._METHODS, ("attack", "pgd"), replace(pgd, facts={**pgd.facts, "effort": None}))
     assert twice(battery).entries[0].settings["steps"] == pgd.defaults["steps"]
-    assert run(cnn_model, cnn_batch, cell).facts["effort_not_declared"] == ["pgd"]
+    assert run(cnn_model, cnn_batch, cell, claimed).facts["effort_not_declared"] == ["pgd"]
