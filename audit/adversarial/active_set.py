@@ -61,7 +61,7 @@ class StepResult(NamedTuple):
     `hopeless` bool marks examples whose search ends here, before its last step.
     """
 
-    shown: Images
+    images: Images
     broken: Tensor
     state: State
     hopeless: Tensor | None = None
@@ -79,7 +79,7 @@ def run_search(
     start: Start,
     step: Step,
     steps: int,
-    given: State | None = None,
+    initial_state: State | None = None,
     sync_every: int | None = None,
 ) -> Images:
     """The first image of each example that broke the model, else the one it would show after `steps` steps.
@@ -89,7 +89,7 @@ def run_search(
     between two looks at what is finished (1 on a CPU): neither changes the answer.
     """
     every = sync_every or (1 if model.device.type == "cpu" else SYNC_EVERY_ON_ACCELERATOR)
-    window = _Window(model, batch, generators, start, given or {})
+    window = _Window(model, batch, generators, start, initial_state or {})
     while window.refill():
         for _ in range(every):
             window.advance(step, steps)
@@ -98,8 +98,16 @@ def run_search(
 
 
 class _Window:
-    def __init__(self, model: ModelUnderTest, batch: Batch, generators: Generators, start: Start, given: State) -> None:
-        self.model, self.batch, self.generators, self.start, self.given = model, batch, generators, start, given
+    def __init__(
+        self, model: ModelUnderTest, batch: Batch, generators: Generators, start: Start, initial_state: State
+    ) -> None:
+        self.model, self.batch, self.generators, self.start, self.initial_state = (
+            model,
+            batch,
+            generators,
+            start,
+            initial_state,
+        )
         self.goal = batch.violations(len(model.classes))
         self.answers = batch.images.detach().clone()
         self.next = 0
@@ -125,7 +133,7 @@ class _Window:
         newly = at_work & move.broken
         given_up = slots.age + 1 == steps if move.hopeless is None else (slots.age + 1 == steps) | move.hopeless
         last = at_work & ~move.broken & given_up
-        self.result = torch.where(_wide(newly), move.shown, self.result)
+        self.result = torch.where(_wide(newly), move.images, self.result)
         self.result = torch.where(_wide(last), move.state["images"], self.result)
         self.ended = self.ended | newly | last
         self.slots = replace(slots, age=slots.age + 1, state=move.state)
@@ -134,22 +142,22 @@ class _Window:
         """Write the answers of finished examples and keep the others."""
         slots = self._slots()
         done = self.ended
-        finished, kept = done.nonzero().flatten(), (~done).nonzero().flatten()
+        finished, remaining = done.nonzero().flatten(), (~done).nonzero().flatten()
         if len(finished) == 0:
             return
-        place = self.answers.device
-        self.answers[self.example[finished].to(place)] = self.result[finished].to(place)
-        self.slots = slots.select(kept)
-        self.example, self.result, self.ended = self.example[kept], self.result[kept], self.ended[kept]
+        device = self.answers.device
+        self.answers[self.example[finished].to(device)] = self.result[finished].to(device)
+        self.slots = slots.select(remaining)
+        self.example, self.result, self.ended = self.example[remaining], self.result[remaining], self.ended[remaining]
 
     def _admit(self, index: Tensor) -> None:
         device = self.model.device
-        place = index.to(self.batch.images.device)
-        origin = self.batch.images[place].to(device, torch.float32)
+        position = index.to(self.batch.images.device)
+        origin = self.batch.images[position].to(device, torch.float32)
         goal = self.goal[index.to(self.goal.device)].to(device)
         generators = Generators(self.generators.keys[index.to(self.generators.keys.device)].to(device))
         age = torch.zeros(len(index), dtype=torch.int64, device=device)
-        state = {name: rows[index.to(rows.device)].to(device) for name, rows in self.given.items()}
+        state = {name: rows[index.to(rows.device)].to(device) for name, rows in self.initial_state.items()}
         fresh = SearchState(origin, goal, generators, age, {**state, **self.start(origin, goal, generators)})
         self.slots = fresh if self.slots is None or not len(self.slots) else _joined(self.slots, fresh)
         self.example = torch.cat([self.example, index])

@@ -172,9 +172,9 @@ def battery_named(name: str) -> Battery:
     if name in BATTERIES:
         return BATTERIES[name]
     names = [part.strip() for part in name.split(",") if part.strip()]
-    known = {method.name for method in methods("attack")}
+    attack_names = {method.name for method in methods("attack")}
     for part in names:
-        if part not in known:
+        if part not in attack_names:
             raise _unknown(part, alone=len(names) == 1)
     return custom_battery([AttackSpec(part) for part in names])
 

@@ -41,9 +41,9 @@ def run_from_starts(
     if threat.norm not in attacks:
         raise NotApplicable(f"This attack exists for {', '.join(attacks)}, not for {threat.norm}.")
     check_range(batch.images)
-    starts, found = starting_points(model, batch, generators.fork(0), hints=hints)
+    starts, has_start = starting_points(model, batch, generators.fork(0), hints=hints)
     proposals = model.check_images(batch.images).clone()
-    index = (found & (starts != proposals).flatten(1).any(1)).nonzero().flatten()
+    index = (has_start & (starts != proposals).flatten(1).any(1)).nonzero().flatten()
     if len(index) == 0:
         return proposals
     proposals[index] = run_foolbox(
@@ -76,19 +76,19 @@ def starting_points(
     """
     origin = model.check_images(batch.images)
     goal = batch.violations(len(model.classes)).to(model.device)
-    own = Generators(generators.keys.to(model.device))
-    points, found = origin.clone(), _broken(model, origin, goal)
+    draws = Generators(generators.keys.to(model.device))
+    points, has_start = origin.clone(), _broken(model, origin, goal)
     if hints is not None:
-        hit = _broken(model, hints, goal) & ~found
-        points[hit], found = hints[hit], found | hit
+        adversarial = _broken(model, hints, goal) & ~has_start
+        points[adversarial], has_start = hints[adversarial], has_start | adversarial
     for turn in range(tries):
-        missing = (~found).nonzero().flatten()
-        if len(missing) == 0:
+        pending = (~has_start).nonzero().flatten()
+        if len(pending) == 0:
             break
-        drawn = _noise(own.select(missing).fork(turn), origin.shape, coarse=turn % 2 == 1)
-        hit = _broken(model, drawn, goal[missing])
-        points[missing[hit]], found[missing[hit]] = drawn[hit], True
-    return _nearer(model, origin, points, goal, bisections), found
+        candidates = _noise(draws.select(pending).fork(turn), origin.shape, coarse=turn % 2 == 1)
+        adversarial = _broken(model, candidates, goal[pending])
+        points[pending[adversarial]], has_start[pending[adversarial]] = candidates[adversarial], True
+    return _nearer(model, origin, points, goal, bisections), has_start
 
 
 def _nearer(model: ModelUnderTest, origin: Images, points: Images, goal: Tensor, bisections: int) -> Images:

@@ -23,7 +23,7 @@ class GradientHealth:
     ce_nan: Tensor
     margin_zero: Tensor
     margin_nan: Tensor
-    missing: str = ""
+    no_gradient_reason: str = ""
 
     def shares(self) -> dict[str, float]:
         """Each as a share of the examples."""

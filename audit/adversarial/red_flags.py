@@ -221,8 +221,8 @@ def flag_if_above(name: str, value: float, *, limit: float | None = None, **word
         words: What the row's sentence is filled with, besides {share}.
     """
     row = THRESHOLDS[name]
-    most = row.share if limit is None else limit
-    return RedFlag(name, value, most, row.sentence.format(share=value, **words)) if value > most else None
+    threshold = row.share if limit is None else limit
+    return RedFlag(name, value, threshold, row.sentence.format(share=value, **words)) if value > threshold else None
 
 
 def over_threshold(measured: Mapping[str, Array], names: Iterable[str]) -> Iterator[RedFlag]:

@@ -66,21 +66,21 @@ def run_battery(
     at = _headline(threats, headline)
     check_examples(model, batch)
     tune_execution(model)
-    with model.count() as spent, _counted(surrogate) as aside, ExitStack() as averaged:
-        unsteady = logit_noise(model, batch.images[:SAMPLE], seed)
-        draws = eot_samples(unsteady)
+    with model.count() as spent, _counted(surrogate) as surrogate_spent, ExitStack() as averaged:
+        noise = logit_noise(model, batch.images[:SAMPLE], seed)
+        draws = eot_samples(noise)
         averaged.enter_context(expectation_over_transformation(model, draws, seed))
-        examination = run_sanity_checks(model, batch, norm, seed, unsteady)
+        report = run_sanity_checks(model, batch, norm, seed, noise)
         worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
-        campaign = _BatteryRun(model, batch, chosen, worst_case, at, seed, examination.blind, surrogate)
-        record = BatteryCheckpoint(worst_case, campaign.spent, unfinished if draws == 1 else None)
-        campaign.run(record, progress, stopping)
-        rows = tuple(record.rows)
+        battery_run = _BatteryRun(model, batch, chosen, worst_case, at, seed, report.blind, surrogate)
+        checkpoint = BatteryCheckpoint(worst_case, battery_run.spent, unfinished if draws == 1 else None)
+        battery_run.run(checkpoint, progress, stopping)
+        rows = tuple(checkpoint.rows)
         if draws == 1:
             worst_case.refine(chosen.refine_steps)
         else:  # On the boundary, where shrinking ends, a random model decides by a coin.
-            turned = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
-            examination = replace(examination, fragile=turned)
+            flipped = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
+            report = replace(report, fragile=flipped)
     return BatteryResult(
         norm=norm,
         eps=tuple(threat.eps for threat in threats),
@@ -95,11 +95,11 @@ def run_battery(
         nearest=worst_case.nearest,
         rounding=worst_case.rounding,
         rows=rows,
-        inconclusive=tuple(flag.sentence for flag in battery_red_flags(examination, rows, len(batch))),
+        inconclusive=tuple(flag.sentence for flag in battery_red_flags(report, rows, len(batch))),
         notes=_notes(model, rows, draws),
-        health=examination.health,
+        health=report.health,
         draws=draws,
-        passes=spent.passes + aside.passes,
+        passes=spent.passes + surrogate_spent.passes,
     )
 
 
@@ -134,7 +134,7 @@ def check_examples(model: ModelUnderTest, batch: Batch) -> None:
 def _threats(norm: Norm, eps: Sequence[float]) -> tuple[ThreatModel, ...]:
     if len(eps) == 0:
         raise UsageError("No eps was given: name at least one, such as 8/255.")
-    return tuple(ThreatModel(norm, size) for size in sorted({float(one) for one in eps}))
+    return tuple(ThreatModel(norm, size) for size in sorted({float(value) for value in eps}))
 
 
 def _headline(threats: tuple[ThreatModel, ...], eps: float | None) -> ThreatModel:
@@ -159,16 +159,16 @@ class _BatteryRun:
         """What the models have cost so far."""
         return self.model.passes if self.surrogate is None else self.model.passes + self.surrogate.passes
 
-    def run(self, record: BatteryCheckpoint, progress: Progress | None, stopping: Stopping | None) -> None:
+    def run(self, checkpoint: BatteryCheckpoint, progress: Progress | None, stopping: Stopping | None) -> None:
         """One row of the record for each attack at each eps, in order, after those it holds."""
         agenda = list(self.agenda())
-        for entry, threat, at in agenda[len(record.rows) :]:
+        for entry, threat, at in agenda[len(checkpoint.rows) :]:
             if stopping is not None and stopping():
-                record.keep()
+                checkpoint.keep()
                 raise Interrupted("The attacks were stopped; the same command resumes with what is stored.")
-            record.add(self.row(entry, threat, at))
+            checkpoint.add(self.row(entry, threat, at))
             if progress is not None:
-                progress(len(record.rows), len(agenda))
+                progress(len(checkpoint.rows), len(agenda))
 
     def agenda(self) -> Iterator[tuple[AttackSpec, ThreatModel, ThreatModel]]:
         """Each run: the entry, what binds the attack, and the eps whose survivors it sees."""
@@ -213,13 +213,15 @@ class _BatteryRun:
         """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
         surrogate = self.surrogate if entry.transferred else None
         other = surrogate or self.model
-        with self.model.count() as spent, other.count() as aside:
-            told = [self.piece(entry, row, piece, threat, other) for piece in torch.split(index, self.most())]
-        broke, faults = (sum(column) for column in zip(*told, strict=True))
-        passes = spent.passes + aside.passes if surrogate else spent.passes
+        with self.model.count() as spent, other.count() as surrogate_spent:
+            counts = [
+                self.piece(entry, row, piece, threat, other) for piece in torch.split(index, self.examples_at_a_time())
+            ]
+        broke, faults = (sum(column) for column in zip(*counts, strict=True))
+        passes = spent.passes + surrogate_spent.passes if surrogate else spent.passes
         return replace(row, tried=len(index), broke=broke, faults=faults, passes=passes)
 
-    def most(self) -> int:
+    def examples_at_a_time(self) -> int:
         """Examples that an attack gets at a time."""
         return max(WINDOWS * self.model.layout.batch_size, PIXELS // math.prod(self.model.input_shape))
 
@@ -251,10 +253,10 @@ def _needs(entry: AttackSpec, method: Method) -> str:
 def _unfit(method: Method, threat: ThreatModel, blind: str) -> str:
     if method.facts["needs"] == "gradients" and blind:
         return blind
-    known = method.facts["norms"]
-    if not known:
+    norms = method.facts["norms"]
+    if not norms:
         return f"This attack is of a threat of its own ({method.facts['threat']}): the study further-threats runs it."
-    return "" if threat.norm in known else f"This attack exists for {', '.join(known)}, not for {threat.norm}."
+    return "" if threat.norm in norms else f"This attack exists for {', '.join(norms)}, not for {threat.norm}."
 
 
 def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> tuple[str, ...]:

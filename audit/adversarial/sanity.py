@@ -63,11 +63,11 @@ def run_sanity_checks(
     if len(sample) == 0:
         return SanityReport(0, wobble=logit_noise)
     health = gradient_health(model, sample)
-    unbreakable = 0.0 if health.missing else _unbreakable(model, sample, norm, seed)
+    unbreakable = 0.0 if health.no_gradient_reason else _unbreakable(model, sample, norm, seed)
     return SanityReport(
         len(sample),
         health.shares(),
-        health.missing,
+        health.no_gradient_reason,
         logit_noise,
         unbreakable=unbreakable,
         chance=_chance(model, sample),

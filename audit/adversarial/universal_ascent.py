@@ -54,8 +54,8 @@ def mean_gradient_ascent(
     images, goal = model.check_images(made_on.images), made_on.violations(len(model.classes)).to(model.device)
     for step in range(ascent.steps):
         part = _turn(draws, step, min(ascent.images_a_step, len(made_on))).to(model.device)
-        found = model.loss_gradient(apply(images[part], change), goal[part], capped)
-        mean = found.gradient.nan_to_num(0.0, 0.0, 0.0).mean(0, keepdim=True)
+        output = model.loss_gradient(apply(images[part], change), goal[part], capped)
+        mean = output.gradient.nan_to_num(0.0, 0.0, 0.0).mean(0, keepdim=True)
         momentum = ascent.decay * momentum + mean / mean.abs().sum().clamp(min=1e-30)
         change = move(change, momentum, _rate(step, ascent.steps))
     return change
@@ -65,8 +65,8 @@ def _turn(draws: Generators, step: int, size: int) -> Tensor:
     """The images of one step: the next `size` of a random order that is drawn anew when used up, int64."""
     turns = len(draws) // size
     keys = draws.fork(step // turns).uniform(1).flatten()
-    place = step % turns
-    return keys.argsort(stable=True)[place * size : (place + 1) * size]
+    position = step % turns
+    return keys.argsort(stable=True)[position * size : (position + 1) * size]
 
 
 def _rate(step: int, steps: int) -> float:

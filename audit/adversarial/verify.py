@@ -51,7 +51,7 @@ class Verdicts:
 
     def select(self, index: Tensor) -> Verdicts:
         """The verdicts at `index`, int64 or bool."""
-        return Verdicts(*(getattr(self, one.name)[index] for one in fields(self)))
+        return Verdicts(*(getattr(self, column.name)[index] for column in fields(self)))
 
 
 def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: Threat) -> Verdicts:
@@ -62,19 +62,19 @@ def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: Threa
             "expected: one proposal an example, in the order given. Mend the attack."
         )
     origin = batch.images.to(torch.float32)
-    given = proposals.detach().to(origin.device, torch.float32)
-    faults = ~threat.allows(given, origin)
-    images = given if not bool(faults.any()) else _brought_back(given, origin, faults, threat)
+    proposed = proposals.detach().to(origin.device, torch.float32)
+    faults = ~threat.allows(proposed, origin)
+    images = proposed if not bool(faults.any()) else _brought_back(proposed, origin, faults, threat)
     goal = batch.violations(len(model.classes)).to(model.device)
     logits = model.logits(images)
-    broken, gap = is_adversarial_logits(logits, goal).to(origin.device), margin(logits, goal).to(origin.device)
+    broken, margins = is_adversarial_logits(logits, goal).to(origin.device), margin(logits, goal).to(origin.device)
     rounded = _breaks_rounded(model, batch, images, broken)
-    return Verdicts(images, broken, threat.distance(images, origin), faults, rounded, gap)
+    return Verdicts(images, broken, threat.distance(images, origin), faults, rounded, margins)
 
 
-def _brought_back(given: Images, origin: Images, faults: Tensor, threat: Threat) -> Images:
-    finite = torch.where(torch.isfinite(given), given, origin)
-    return torch.where(faults.view(-1, 1, 1, 1), threat.project(finite, origin), given)
+def _brought_back(proposed: Images, origin: Images, faults: Tensor, threat: Threat) -> Images:
+    finite = torch.where(torch.isfinite(proposed), proposed, origin)
+    return torch.where(faults.view(-1, 1, 1, 1), threat.project(finite, origin), proposed)
 
 
 def _breaks_rounded(model: ModelUnderTest, batch: Batch, images: Images, broken: Tensor) -> Tensor:

@@ -39,13 +39,13 @@ class WorstCase:
         self, model: ModelUnderTest, batch: Batch, threats: tuple[ThreatModel, ...], attacks: tuple[str, ...]
     ) -> None:
         self.model, self.batch, self.threats, self.attacks = model, batch, threats, attacks
-        place = batch.labels.device
+        device = batch.labels.device
         self.clean_broken = is_adversarial(model, batch, batch.images)
-        self.distance = torch.full((len(batch),), float("inf"), dtype=torch.float64, device=place)
+        self.distance = torch.full((len(batch),), float("inf"), dtype=torch.float64, device=device)
         self.distance[self.clean_broken] = 0
         self.nearest = batch.images.detach().clone()
         self.rounding = self.clean_broken.clone()
-        self.margin = torch.full((len(batch),), -torch.inf, device=place)
+        self.margin = torch.full((len(batch),), -torch.inf, device=device)
         self.best_attack = torch.where(self.clean_broken, 0, -1)
         self.first_broken_by = self.best_attack.repeat(len(threats), 1)
 
@@ -75,18 +75,18 @@ class WorstCase:
 
     def update(self, attack: str, index: Tensor, verdicts: Verdicts) -> int:
         """Book the verdicts on the images at `index`; the number broken."""
-        place = self.distance.device
-        broken, distance = verdicts.broken.to(place), verdicts.distance.to(place)
+        device = self.distance.device
+        broken, distance = verdicts.broken.to(device), verdicts.distance.to(device)
         better = broken & (distance < self.distance[index])
         here = index[better]
         number = self.attacks.index(attack)
         for row, threat in enumerate(self.threats):
             newly = here[(self.distance[here] > radius(threat)) & (distance[better] <= radius(threat))]
             self.first_broken_by[row, newly] = number
-        self.margin[index] = torch.maximum(self.margin[index], verdicts.margin.to(place))
+        self.margin[index] = torch.maximum(self.margin[index], verdicts.margin.to(device))
         self.distance[here] = distance[better]
-        self.nearest[here] = verdicts.images[better.to(verdicts.images.device)].to(place)
-        self.rounding[here] = verdicts.survives_rounding[better].to(place)
+        self.nearest[here] = verdicts.images[better.to(verdicts.images.device)].to(device)
+        self.rounding[here] = verdicts.survives_rounding[better].to(device)
         self.best_attack[here] = number
         return int(broken.sum())
 
@@ -107,8 +107,8 @@ class WorstCase:
             low, high = torch.where(broken, low, middle), torch.where(broken, middle, high)
         verdicts = verify(self.model, part, origin + high * (far - origin), self.threats[-1])
         for number in sorted(set(self.best_attack[index].tolist())):
-            own = self.best_attack[index] == number
-            self.update(self.attacks[number], index[own], verdicts.select(own))
+            by_attack = self.best_attack[index] == number
+            self.update(self.attacks[number], index[by_attack], verdicts.select(by_attack))
 
 
 def radius(threat: ThreatModel) -> float:
@@ -127,9 +127,9 @@ class BatteryCheckpoint:
         self.worst_case, self.spent, self.unfinished = worst_case, spent, unfinished
         self.rows: list[AttackResult] = []
         self._begun = spent()
-        found = None if unfinished is None else unfinished.read()
-        if found is not None:
-            state, facts = found
+        stored = None if unfinished is None else unfinished.read()
+        if stored is not None:
+            state, facts = stored
             worst_case.restore(state)
             self.rows = [AttackResult(**{**row, "passes": PassCount(**row["passes"])}) for row in facts["rows"]]
             worst_case.model.charge(PassCount(**facts["passes"]))

@@ -94,9 +94,17 @@ def apgd_t(
     classes = ranked_targets(model, batch, targets)
 
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        given = {"target": classes[index.to(classes.device), number]}
+        initial_state = {"target": classes[index.to(classes.device), number]}
         return run_apgd(
-            model, part, threat, draws, loss=dlr_targeted, steps=steps, aim=single_target, given=given, give_up=give_up
+            model,
+            part,
+            threat,
+            draws,
+            loss=dlr_targeted,
+            steps=steps,
+            aim=single_target,
+            initial_state=initial_state,
+            give_up=give_up,
         )
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
@@ -139,7 +147,7 @@ def run_apgd(
     loss: Loss,
     steps: int,
     aim: TargetFn = any_goal_class,
-    given: State | None = None,
+    initial_state: State | None = None,
     give_up: bool = False,
 ) -> Images:
     """One run of Auto-PGD from a random point of the ball, up `loss(logits, aim(slots))`; `given` as in `search`.
@@ -152,17 +160,17 @@ def run_apgd(
         return _fresh(threat.random_start(origin, draws), threat)
 
     def step(slots: SearchState) -> StepResult:
-        shown, state = slots.images, slots.state
-        found = model.loss_gradient(shown, aim(slots), loss)
-        seen = _record(state, slots.age, found.losses, found.gradient, shown)
-        judged = _review(seen, slots.age, marks)
-        gap = torch.maximum(margin(found.logits, slots.goal), state["best_margin"])
-        looked = _look_back(gap, state, slots.age)
+        images, state = slots.images, slots.state
+        output = model.loss_gradient(images, aim(slots), loss)
+        recorded = _record(state, slots.age, output.losses, output.gradient, images)
+        judged = _review(recorded, slots.age, marks)
+        margins = torch.maximum(margin(output.logits, slots.goal), state["best_margin"])
+        looked = _look_back(margins, state, slots.age)
         following = {**judged, **looked, "images": _advance(judged, slots, threat), "previous": judged["images"]}
-        hopeless = _hopeless(gap, state, slots.age, steps) if give_up else None
-        return StepResult(shown, is_adversarial_logits(found.logits, slots.goal), following, hopeless)
+        hopeless = _hopeless(margins, state, slots.age, steps) if give_up else None
+        return StepResult(images, is_adversarial_logits(output.logits, slots.goal), following, hopeless)
 
-    return run_search(model, batch, generators, start=start, step=step, steps=steps, given=given)
+    return run_search(model, batch, generators, start=start, step=step, steps=steps, initial_state=initial_state)
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -192,27 +200,27 @@ def _fresh(images: Images, threat: ThreatModel) -> State:
     }
 
 
-def _look_back(gap: Tensor, state: State, age: Tensor) -> dict[str, Tensor]:
+def _look_back(margins: Tensor, state: State, age: Tensor) -> dict[str, Tensor]:
     """Remember the best margin, and what it was at the last look back."""
     due = (age == 0) | (age % LOOK_BACK == LOOK_BACK - 1)
-    return {"best_margin": gap, "margin_before": torch.where(due, gap, state["margin_before"])}
+    return {"best_margin": margins, "margin_before": torch.where(due, margins, state["margin_before"])}
 
 
-def _hopeless(gap: Tensor, state: State, age: Tensor, steps: int) -> Tensor:
+def _hopeless(margins: Tensor, state: State, age: Tensor, steps: int) -> Tensor:
     """At each look back: whether the margin stays below zero even if it goes on rising at its recent pace."""
     due = (age > 0) & (age % LOOK_BACK == LOOK_BACK - 1)
-    pace = (gap - state["margin_before"]) / LOOK_BACK
-    return due & (gap + GENEROSITY * pace * (steps - age) < 0)
+    pace = (margins - state["margin_before"]) / LOOK_BACK
+    return due & (margins + GENEROSITY * pace * (steps - age) < 0)
 
 
-def _record(state: State, age: Tensor, losses: Tensor, gradient: Images, shown: Images) -> dict[str, Tensor]:
+def _record(state: State, age: Tensor, losses: Tensor, gradient: Images, images: Images) -> dict[str, Tensor]:
     losses = losses.nan_to_num(-torch.inf, torch.inf, -torch.inf)
     better = losses > state["best_loss"]
     wide = better.view(-1, 1, 1, 1)
     return {
         **state,
         "gradient": gradient,
-        "best_images": torch.where(wide, shown, state["best_images"]),
+        "best_images": torch.where(wide, images, state["best_images"]),
         "best_gradient": torch.where(wide, gradient, state["best_gradient"]),
         "best_loss": torch.where(better, losses, state["best_loss"]),
         "last_loss": losses,

@@ -48,10 +48,12 @@ def fab_t(
     classes = ranked_targets(model, batch, targets)
 
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        given = {"target": classes[index.to(classes.device), number]}
+        initial_state = {"target": classes[index.to(classes.device), number]}
         step = walk(model, threat, steps, stop=stop)
-        found = run_search(model, part, draws, start=from_the_image, step=step, steps=steps, given=given)
-        return threat.project(found, part.images.to(found.device))
+        proposals = run_search(
+            model, part, draws, start=from_the_image, step=step, steps=steps, initial_state=initial_state
+        )
+        return threat.project(proposals, part.images.to(proposals.device))
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
 
@@ -66,14 +68,14 @@ def walk(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) 
     """One step: a success is kept and pulled back towards the image; else on to the linearised boundary."""
 
     def step(slots: SearchState) -> StepResult:
-        shown, origin, state = slots.images, slots.origin, slots.state
-        found = model.loss_gradient(shown, single_target(slots), margin_targeted)
-        broken = is_adversarial_logits(found.logits, slots.goal)
-        distance = norms(shown - origin, threat.norm)
+        images, origin, state = slots.images, slots.origin, slots.state
+        output = model.loss_gradient(images, single_target(slots), margin_targeted)
+        broken = is_adversarial_logits(output.logits, slots.goal)
+        distance = norms(images - origin, threat.norm)
         nearer = broken & (distance < state["distance"])
-        nearest = torch.where(_wide(nearer), shown, state["nearest"])
-        ahead = _to_boundary(shown, origin, found.losses, found.gradient, threat)
-        onwards = torch.where(_wide(broken), origin + BACKWARD * (shown - origin), ahead)
+        nearest = torch.where(_wide(nearer), images, state["nearest"])
+        ahead = _to_boundary(images, origin, output.losses, output.gradient, threat)
+        onwards = torch.where(_wide(broken), origin + BACKWARD * (images - origin), ahead)
         following = {
             **state,
             "images": onwards if stop else torch.where(_wide(slots.age + 1 >= steps), nearest, onwards),
@@ -81,20 +83,20 @@ def walk(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) 
             "distance": torch.where(nearer, distance, state["distance"]),
         }
         enough = broken & (distance <= threat.eps) if stop else torch.zeros_like(broken)
-        return StepResult(shown, enough, following)
+        return StepResult(images, enough, following)
 
     return step
 
 
-def _to_boundary(shown: Images, origin: Images, gap: Tensor, gradient: Images, threat: ThreatModel) -> Images:
+def _to_boundary(images: Images, origin: Images, margins: Tensor, gradient: Images, threat: ThreatModel) -> Images:
     """Between the projections of the current point and of the clean image, leaning to the nearer of the two."""
     gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-    offset = (gradient * shown).flatten(1).sum(1) - gap
-    from_here = project_onto_hyperplane(shown, gradient, offset, threat.norm)
+    offset = (gradient * images).flatten(1).sum(1) - margins
+    from_here = project_onto_hyperplane(images, gradient, offset, threat.norm)
     from_image = project_onto_hyperplane(origin, gradient, offset, threat.norm)
     here, image = (norms(delta, threat.norm).clamp(min=1e-8) for delta in (from_here, from_image))
     lean = (here / (here + image)).clamp(max=BIAS_LIMIT).view(-1, 1, 1, 1)
-    mixed = (1 - lean) * (shown + OVERSHOOT * from_here) + lean * (origin + OVERSHOOT * from_image)
+    mixed = (1 - lean) * (images + OVERSHOOT * from_here) + lean * (origin + OVERSHOOT * from_image)
     return mixed.clamp(0, 1)
 
 
@@ -109,15 +111,15 @@ def project_onto_hyperplane(points: Images, normal: Images, offset: Tensor, norm
     Source: the projections of FAB (Croce and Hein 2020, arXiv:1907.02044), solved on sorted break points.
     """
     weight, flat = normal.flatten(1), points.flatten(1)
-    missing = offset - (weight * flat).sum(1)
-    towards = weight.sign() * missing.sign()[:, None]
+    remaining = offset - (weight * flat).sum(1)
+    towards = weight.sign() * remaining.sign()[:, None]
     room = torch.where(towards > 0, 1 - flat, flat)
     slope = weight.abs()
-    lengths = _greedy(slope, room, missing.abs()) if norm == "l1" else _level(slope, room, missing.abs(), norm)
+    lengths = _greedy(slope, room, remaining.abs()) if norm == "l1" else _level(slope, room, remaining.abs(), norm)
     return (towards * lengths).view_as(points)
 
 
-def _level(slope: Tensor, room: Tensor, missing: Tensor, norm: Norm) -> Tensor:
+def _level(slope: Tensor, room: Tensor, remaining: Tensor, norm: Norm) -> Tensor:
     """t_i = min(level x rate_i, room_i) with sum slope_i t_i = missing: the rates are 1 for linf, the slope for l2.
 
     The sum is concave and piecewise linear in the level, so it is the least of its pieces, and the level the
@@ -129,16 +131,16 @@ def _level(slope: Tensor, room: Tensor, missing: Tensor, norm: Norm) -> Tensor:
     rising = (slope * rate).gather(1, order)
     full_before = filled.cumsum(1) - filled
     free_from = rising.flip(1).cumsum(1).flip(1)
-    pieces = torch.where(free_from > 0, (missing[:, None] - full_before) / free_from.clamp(min=1e-30), 0.0)
-    level = pieces.amax(1).masked_fill(missing >= filled.sum(1), torch.inf)
+    pieces = torch.where(free_from > 0, (remaining[:, None] - full_before) / free_from.clamp(min=1e-30), 0.0)
+    level = pieces.amax(1).masked_fill(remaining >= filled.sum(1), torch.inf)
     return torch.minimum(level[:, None] * rate, room).where(slope > 0, 0.0)
 
 
-def _greedy(slope: Tensor, room: Tensor, missing: Tensor) -> Tensor:
+def _greedy(slope: Tensor, room: Tensor, remaining: Tensor) -> Tensor:
     """Fill the steepest coordinates first."""
     steepest, order = slope.sort(dim=1, descending=True)
     gains = steepest * room.gather(1, order)
     before = gains.cumsum(1) - gains
-    wanted = ((missing[:, None] - before) / steepest.clamp(min=1e-30)).clamp(min=0)
+    wanted = ((remaining[:, None] - before) / steepest.clamp(min=1e-30)).clamp(min=0)
     lengths = torch.minimum(wanted, room.gather(1, order)).where(steepest > 0, 0.0)
     return torch.zeros_like(slope).scatter_(1, order, lengths)

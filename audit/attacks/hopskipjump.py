@@ -67,9 +67,9 @@ def _in_one_forward(norm: str, foolbox: Any) -> Any:
             shape = (steps, *x_advs.shape[1:])
             noise = ep.normal(x_advs, shape) if norm == "l2" else ep.uniform(x_advs, shape, low=-1, high=1)
             noise = noise / noise.reshape((steps, -1)).norms.l2(axis=-1).reshape((steps, 1, 1, 1))
-            asked = (x_advs + delta.reshape((1, 1, 1, 1)) * noise).clip(0, 1)
-            answers = is_adversarial(asked).astype(asked.dtype) * 2 - 1
-            moved = (asked - x_advs) / delta.reshape((1, 1, 1, 1))
+            queries = (x_advs + delta.reshape((1, 1, 1, 1)) * noise).clip(0, 1)
+            answers = is_adversarial(queries).astype(queries.dtype) * 2 - 1
+            moved = (queries - x_advs) / delta.reshape((1, 1, 1, 1))
             if abs(answers.mean().item()) != 1:
                 answers = answers - answers.mean()
             normal = (answers.reshape((steps, 1, 1, 1)) * moved).mean(axis=0, keepdims=True)

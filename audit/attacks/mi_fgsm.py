@@ -44,14 +44,14 @@ def mi_fgsm(
         return {"images": origin.clone(), "momentum": torch.zeros_like(origin)}
 
     def step(slots: SearchState) -> StepResult:
-        shown = slots.images
-        found = model.loss_gradient(shown, slots.goal, chosen)
-        gradient = found.gradient.nan_to_num(0.0, 0.0, 0.0)
+        images = slots.images
+        output = model.loss_gradient(images, slots.goal, chosen)
+        gradient = output.gradient.nan_to_num(0.0, 0.0, 0.0)
         size = norms(gradient, "l1").clamp(min=1e-30).view(-1, 1, 1, 1)
         momentum = decay * slots.state["momentum"] + gradient / size
-        moved = projected_step(shown, slots.origin, momentum, threat, threat.eps / steps)
+        moved = projected_step(images, slots.origin, momentum, threat, threat.eps / steps)
         state = {"images": moved, "momentum": momentum}
-        done = is_adversarial_logits(found.logits, slots.goal)
-        return StepResult(shown, torch.zeros_like(done) if to_the_end else done, state)
+        done = is_adversarial_logits(output.logits, slots.goal)
+        return StepResult(images, torch.zeros_like(done) if to_the_end else done, state)
 
     return run_search(model, batch, generators, start=start, step=step, steps=steps)

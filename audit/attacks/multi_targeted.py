@@ -38,8 +38,8 @@ def multi_targeted(
     step = pgd_step(model, threat, margin_targeted, relative_step * threat.eps, single_target)
 
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        given = {"target": classes[index.to(classes.device), number]}
+        initial_state = {"target": classes[index.to(classes.device), number]}
         start = initial_point(threat, at_random=True)
-        return run_search(model, part, draws, start=start, step=step, steps=steps, given=given)
+        return run_search(model, part, draws, start=start, step=step, steps=steps, initial_state=initial_state)
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])

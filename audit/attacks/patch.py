@@ -18,8 +18,8 @@ from audit.core.types import Batch, Images
 from audit.models.losses import LossName, loss_named
 from audit.models.under_test import ModelUnderTest
 
-Place = Literal["top-left", "top-right", "bottom-left", "bottom-right", "centre"]
-PLACES: tuple[Place, ...] = get_args(Place)
+PatchPosition = Literal["top-left", "top-right", "bottom-left", "bottom-right", "centre"]
+PATCH_POSITIONS: tuple[PatchPosition, ...] = get_args(PatchPosition)
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,24 @@ class PatchThreat:
     """
 
     area: float
-    place: Place = "centre"
+    position: PatchPosition = "centre"
 
     def __post_init__(self) -> None:
         if not 0 < self.area < 1:
             raise UsageError(f"A patch over {self.area!r} of the image is outside (0, 1): write 0.05 for 5%.")
-        if self.place not in PLACES:
-            raise unknown_name("place of a patch", str(self.place), PLACES)
+        if self.position not in PATCH_POSITIONS:
+            raise unknown_name("position of a patch", str(self.position), PATCH_POSITIONS)
 
     def __str__(self) -> str:
-        return f"patch over {self.area:.1%} of the image, {self.place}"
+        return f"patch over {self.area:.1%} of the image, {self.position}"
 
     def inside(self, images: Images) -> Tensor:
         """Where the square is, bool (1, 1, H, W)."""
         height, width = images.shape[2:]
         side = min(max(1, round(math.sqrt(self.area * height * width))), height, width)
-        middle = self.place == "centre"
-        top = (height - side) // 2 if middle else (height - side) * self.place.startswith("bottom")
-        left = (width - side) // 2 if middle else (width - side) * self.place.endswith("right")
+        middle = self.position == "centre"
+        top = (height - side) // 2 if middle else (height - side) * self.position.startswith("bottom")
+        left = (width - side) // 2 if middle else (width - side) * self.position.endswith("right")
         square = torch.zeros(1, 1, height, width, dtype=torch.bool, device=images.device)
         square[..., top : top + side, left : left + side] = True
         return square
@@ -61,9 +61,9 @@ class PatchThreat:
     def allows(self, images: Images, origin: Images) -> Tensor:
         """Whether nothing changed outside the square and all is in the box, bool (N,)."""
         outside = ~self.inside(origin)
-        kept = (images == origin).logical_or(~outside).flatten(1).all(1)
+        unchanged = (images == origin).logical_or(~outside).flatten(1).all(1)
         flat = images.flatten(1)
-        return kept & (flat >= 0).all(1) & (flat <= 1).all(1)
+        return unchanged & (flat >= 0).all(1) & (flat <= 1).all(1)
 
     def project(self, images: Images, origin: Images) -> Images:
         """The images inside the square, the originals outside."""
@@ -100,8 +100,8 @@ def patch(
     steps x images_a_step passes each way.
     """
     inside = threat.inside(batch.images[:1]).to(model.device)
-    own = Generators(generators.keys.sum().view(1).to(model.device))
-    first = own.uniform(*model.input_shape) * inside
+    patch_draws = Generators(generators.keys.sum().view(1).to(model.device))
+    first = patch_draws.uniform(*model.input_shape) * inside
 
     def move(paint: Images, direction: Images, pace: float) -> Images:
         return (paint + rate * pace * direction.sign() * inside).clamp(0, 1)

@@ -64,9 +64,9 @@ def pgd_step(
     """One projected step of length `size` up the gradient of `loss(logits, aim(slots))`."""
 
     def step(slots: SearchState) -> StepResult:
-        shown = slots.images
-        found = model.loss_gradient(shown, aim(slots), loss)
-        moved = projected_step(shown, slots.origin, found.gradient, threat, size)
-        return StepResult(shown, is_adversarial_logits(found.logits, slots.goal), {**slots.state, "images": moved})
+        images = slots.images
+        output = model.loss_gradient(images, aim(slots), loss)
+        moved = projected_step(images, slots.origin, output.gradient, threat, size)
+        return StepResult(images, is_adversarial_logits(output.logits, slots.goal), {**slots.state, "images": moved})
 
     return step

@@ -130,17 +130,17 @@ def spatial(
     images = model.check_images(batch.images)
     goal = batch.violations(len(model.classes)).to(model.device)
     poses = threat.grid(angles, shifts, model.device)
-    found = torch.zeros(len(batch), 3, device=model.device)
+    worst_poses = torch.zeros(len(batch), 3, device=model.device)
     alive = torch.arange(len(batch), device=model.device)
     start = 0
     while start < len(poses) and len(alive):
         part = poses[start : start + max(1, model.layout.batch_size // len(alive))]
         start += len(part)
-        shown = apply_pose(images[alive].repeat_interleave(len(part), 0), part.repeat(len(alive), 1))
-        broken = is_adversarial_logits(model.logits(shown), goal[alive].repeat_interleave(len(part), 0)).view(
+        posed = apply_pose(images[alive].repeat_interleave(len(part), 0), part.repeat(len(alive), 1))
+        broken = is_adversarial_logits(model.logits(posed), goal[alive].repeat_interleave(len(part), 0)).view(
             -1, len(part)
         )
         solved = broken.any(1)
-        found[alive[solved]] = part[broken[solved].int().argmax(1)]
+        worst_poses[alive[solved]] = part[broken[solved].int().argmax(1)]
         alive = alive[~solved]
-    return found
+    return worst_poses

@@ -52,16 +52,18 @@ def square(
         return {"images": first, "best": origin, "margin": low}
 
     def step(slots: SearchState) -> StepResult:
-        shown, state = slots.images, slots.state
-        logits = model.logits(shown)
+        images, state = slots.images, slots.state
+        logits = model.logits(images)
         value = margin(logits, slots.goal)
         better = value > state["margin"]
-        best = torch.where(better.view(-1, 1, 1, 1), shown, state["best"])
+        best = torch.where(better.view(-1, 1, 1, 1), images, state["best"])
         draws = slots.generators.fork(slots.age + 1)
         following = propose(best, slots.origin, threat, draws, schedule[slots.age.clamp(max=queries - 1)])
-        kept = torch.maximum(value, state["margin"])
+        best_margin = torch.maximum(value, state["margin"])
         return StepResult(
-            shown, is_adversarial_logits(logits, slots.goal), {"images": following, "best": best, "margin": kept}
+            images,
+            is_adversarial_logits(logits, slots.goal),
+            {"images": following, "best": best, "margin": best_margin},
         )
 
     return run_search(model, batch, generators, start=begin, step=step, steps=queries)
@@ -104,8 +106,8 @@ def pyramid_start(origin: Images, threat: ThreatModel, draws: Generators) -> Ima
     delta = torch.zeros_like(origin)
     for tile, (top, left) in enumerate(_grid(height, width, side)):
         window = fixed_window(slice(top, top + side), slice(left, left + side), count, height, width, origin.device)
-        own = draws.fork(tile)
-        delta = delta + pyramid(window, own.fork(0), threat.norm) * own.fork(1).signs(channels, 1, 1)
+        tile_draws = draws.fork(tile)
+        delta = delta + pyramid(window, tile_draws.fork(0), threat.norm) * tile_draws.fork(1).signs(channels, 1, 1)
     return _scaled(delta, origin, threat)
 
 
@@ -129,9 +131,9 @@ def pyramid_proposal(best: Images, origin: Images, threat: ThreatModel, draws: G
 
 def pyramid(window: Window, draws: Generators, norm: Norm) -> Tensor:
     """A positive and a negative pyramid side by side in the window, of norm 1, turned at random, (N, 1, H, W)."""
-    turned = (draws.signs(1, 1) > 0).view(-1, 1, 1)
+    horizontal = (draws.signs(1, 1) > 0).view(-1, 1, 1)
     across, down = window.columns[:, None, :], window.rows[:, :, None]
-    along, beside = torch.where(turned, across, down), torch.where(turned, down, across)
+    along, beside = torch.where(horizontal, across, down), torch.where(horizontal, down, across)
     half = (window.side // 2).view(-1, 1, 1)
     first = along < half
     depth = torch.where(first, half, window.side.view(-1, 1, 1) - half)
@@ -144,15 +146,15 @@ def pyramid(window: Window, draws: Generators, norm: Norm) -> Tensor:
 
 def _tail(ring: Tensor, end: Tensor) -> Tensor:
     """The sum of 1 / (k + 1)^2 from k = ring to end - 1."""
-    most = torch.arange(1, 1 + 4096, device=ring.device, dtype=torch.float32)
-    sums = torch.cat([torch.zeros(1, device=ring.device), (1 / most**2).cumsum(0)])
+    counts = torch.arange(1, 1 + 4096, device=ring.device, dtype=torch.float32)
+    sums = torch.cat([torch.zeros(1, device=ring.device), (1 / counts**2).cumsum(0)])
     return (sums[end.clamp(0, 4096)] - sums[ring.clamp(0, 4096)]).clamp(min=0)
 
 
 def _grid(height: int, width: int, side: int) -> list[tuple[int, int]]:
-    margin = [(size - side * (size // side)) // 2 for size in (height, width)]
+    margins = [(size - side * (size // side)) // 2 for size in (height, width)]
     return [
-        (margin[0] + row * side, margin[1] + column * side)
+        (margins[0] + row * side, margins[1] + column * side)
         for row in range(height // side)
         for column in range(width // side)
     ]

@@ -37,9 +37,9 @@ of CIFAR-10-C's, distort less as severity rises, so weaker steps of the same fam
 @corruption(reference=_PAPER, group="digital")
 def contrast(images: Images, severity: int, generators: Generators) -> Images:
     """Values drawn towards each channel's mean."""
-    kept = _CONTRAST.at(images, severity)
+    factor = _CONTRAST.at(images, severity)
     mean = images.mean((2, 3), keepdim=True)
-    return ((images - mean) * kept + mean).clamp(0, 1)
+    return ((images - mean) * factor + mean).clamp(0, 1)
 
 
 @corruption(reference=_PAPER, group="digital")

@@ -57,8 +57,8 @@ def positions(images: Images) -> tuple[Tensor, Tensor]:
 def picked(images: Images, rows: Tensor, columns: Tensor) -> Images:
     """Each pixel taken from the nearest place: `rows` and `columns` broadcast to (N, H, W)."""
     count, channels, height, width = images.shape
-    place = rows.round().long().clamp(0, height - 1) * width + columns.round().long().clamp(0, width - 1)
-    index = place.expand(count, height, width).reshape(count, 1, -1).expand(-1, channels, -1)
+    position = rows.round().long().clamp(0, height - 1) * width + columns.round().long().clamp(0, width - 1)
+    index = position.expand(count, height, width).reshape(count, 1, -1).expand(-1, channels, -1)
     return images.flatten(2).gather(2, index).view_as(images)
 
 

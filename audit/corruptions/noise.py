@@ -40,9 +40,9 @@ def shot_noise(images: Images, severity: int, generators: Generators) -> Images:
 def impulse_noise(images: Images, severity: int, generators: Generators) -> Images:
     """Salt and pepper: values replaced by 0 or 1."""
     share = _IMPULSE.at(images, severity)
-    hit = generators.fork(0).uniform(*images.shape[1:]) < share
+    replaced = generators.fork(0).uniform(*images.shape[1:]) < share
     salt = generators.fork(1).uniform(*images.shape[1:]) < 0.5
-    return torch.where(hit, salt.to(images.dtype), images)
+    return torch.where(replaced, salt.to(images.dtype), images)
 
 
 @corruption(reference=_PAPER, group="extra")

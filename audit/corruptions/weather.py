@@ -54,23 +54,23 @@ _MUD = (63 / 255, 42 / 255, 20 / 255)
 @corruption(reference=_PAPER, group="weather")
 def snow(images: Images, severity: int, generators: Generators) -> Images:
     """Flakes streaked by their fall, before a whitened picture."""
-    mean, spread, size, threshold, radius, sigma, kept = _SNOW.at(images, severity)
+    mean, spread, size, threshold, radius, sigma, weight = _SNOW.at(images, severity)
     scale = pixel_scale(images)
     flakes = mean + spread * generators.fork(0).normal(1, *images.shape[-2:])
     flakes = zoomed(flakes, max(1.0, size * scale))
     flakes = torch.where(flakes < threshold, 0.0, flakes).clamp(0, 1)
     degrees = -135 + 90 * generators.fork(1).uniform(1)[:, 0]
     flakes = streaked(flakes, radius * scale, sigma * scale, degrees)
-    pale = kept * images + (1 - kept) * torch.maximum(images, grey(images) * 1.5 + 0.5)
+    pale = weight * images + (1 - weight) * torch.maximum(images, grey(images) * 1.5 + 0.5)
     return (pale + flakes + flakes.flip((-2, -1))).clamp(0, 1)
 
 
 @corruption(reference=_PAPER, group="weather")
 def frost(images: Images, severity: int, generators: Generators) -> Images:
     """Ice crystals on the lens; ridges of a fractal stand in for the published photographs of frost."""
-    kept, ice = _FROST.at(images, severity)
+    weight, ice = _FROST.at(images, severity)
     crystals = (1 - (2 * plasma(images, 1.4, generators) - 1).abs()) ** 3
-    return (kept * images + ice * crystals * _paint(_ICE, images)).clamp(0, 1)
+    return (weight * images + ice * crystals * _paint(_ICE, images)).clamp(0, 1)
 
 
 @corruption(reference=_PAPER, group="weather")

@@ -40,8 +40,8 @@ def linearise(model: ModelUnderTest, batch: Batch, *, differentiable: bool = Tru
     points = model.check_images(batch.images).clamp(STEP, 1 - STEP)
     goal = batch.violations(len(model.classes)).to(model.device)
     if differentiable:
-        found = model.loss_gradient(points, goal, margin)
-        return LocalMargin(points, goal, found.losses, found.gradient, found.logits.abs().amax(1))
+        output = model.loss_gradient(points, goal, margin)
+        return LocalMargin(points, goal, output.losses, output.gradient, output.logits.abs().amax(1))
     logits = model.logits(points)
     return LocalMargin(points, goal, margin(logits, goal), torch.zeros_like(points), logits.abs().amax(1))
 
@@ -62,13 +62,13 @@ def derivative_error(model: ModelUnderTest, around: LocalMargin, generators: Gen
     The norm of their differences, less what float32 rounding of the logits can make of it, over the sum of their norms,
     over all directions. Straight-through and detached gradients, and steps in the function, show here.
     """
-    claimed, found = [], []
+    claimed, differences = [], []
     for k in range(directions):
         along = generators.fork(k).signs(*around.points.shape[1:])
         ahead, behind = (_margins(model, around, around.points + sign * STEP * along) for sign in (1, -1))
-        found.append((ahead - behind) / (2 * STEP))
+        differences.append((ahead - behind) / (2 * STEP))
         claimed.append((around.gradient.double() * along).flatten(1).sum(1))
-    slopes, secants = torch.stack(claimed, 1), torch.stack(found, 1)
+    slopes, secants = torch.stack(claimed, 1), torch.stack(differences, 1)
     size = slopes.norm(dim=1) + secants.norm(dim=1)
     excess = ((slopes - secants).norm(dim=1) - ROUNDING * around.size.double() * directions**0.5 / STEP).clamp(min=0)
     return torch.where(size > 0, excess / size, torch.zeros_like(size))

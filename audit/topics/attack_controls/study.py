@@ -127,7 +127,7 @@ def _doubled(
     index = survived.nonzero().flatten()
     if len(index):
         part = batch.select(index.to(batch.labels.device))
-        found = run_battery(
+        outcome = run_battery(
             model,
             part,
             threat.norm,
@@ -137,7 +137,7 @@ def _doubled(
             stopping=context.stopping,
             unfinished=context.unfinished("doubled"),
         )
-        gained[index] = ~found.robust.cpu()
+        gained[index] = ~outcome.robust.cpu()
     return gained
 
 
