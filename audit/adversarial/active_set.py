@@ -1,8 +1,8 @@
 """The active set: a window of examples in work; a solved or exhausted one leaves at once, the next takes its slot.
 
-A search is two functions on per-example state: `start` makes the state of new examples, `step` shows one
-image of each to the model and moves on. Examples never mix, so the answer is that of a loop over examples,
-one at a time; only floating-point rounding may differ.
+A search is two functions on per-example state: `start` makes the state of new examples, `step` asks the model about one
+image of each and moves on. Examples never mix, so the answer is that of a loop over examples, one at a time; only
+floating-point rounding may differ.
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ SYNC_EVERY_ON_ACCELERATOR = 8
 
 @dataclass(frozen=True)
 class SearchState:
-    """The examples in work: clean images, goals, generators, steps taken so far (int64), and the search's state."""
+    """The examples in work, one a slot.
+
+    Attributes:
+        origin: Clean images, float32 (S, C, H, W).
+        goal: The predictions that count as misclassified, bool (S, classes).
+        generators: One random generator an example.
+        age: Steps taken so far, int64 (S,).
+        state: What the search remembers of each.
+    """
 
     origin: Images
     goal: ClassMask
@@ -45,7 +53,11 @@ class SearchState:
         return self.state["images"]
 
     def select(self, index: Tensor) -> SearchState:
-        """The slots at `index`, int64."""
+        """The slots at `index`.
+
+        Args:
+            index: Positions, int64.
+        """
         return SearchState(
             self.origin[index],
             self.goal[index],
@@ -56,9 +68,13 @@ class SearchState:
 
 
 class StepResult(NamedTuple):
-    """One step: the images shown, whether the model broke on them (bool), and the state to go on from.
+    """What one step did.
 
-    `hopeless` bool marks examples whose search ends here, before its last step.
+    Attributes:
+        images: What the model was asked about, float32 (S, C, H, W).
+        broken: Whether it was misclassified, bool (S,).
+        state: What to go on from.
+        hopeless: Whose search ends here, before its last step, bool (S,).
     """
 
     images: Images
@@ -82,11 +98,22 @@ def run_search(
     initial_state: State | None = None,
     sync_every: int | None = None,
 ) -> Images:
-    """The first image of each example that broke the model, else the one it would show after `steps` steps.
+    """The first image of each example that is misclassified, else the one that would follow after `steps` steps.
 
-    `given` joins each example's state at its start, one row an example of the batch; a step carries on what it
-    still needs. The window holds as many examples as the layout's batch, and `sync_every` is the number of steps
-    between two looks at what is finished (1 on a CPU): neither changes the answer.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        generators: One random generator an example.
+        start: Makes the state of new examples from their images, goals and generators.
+        step: Asks the model once and moves on.
+        steps: Steps an example takes at most.
+        initial_state: Joins each example's state at its start, one row an example of the batch; a step carries on
+            what it still needs.
+        sync_every: Steps between two looks at what is finished, 1 on a CPU and 8 elsewhere by default; the answer
+            is the same.
+
+    Returns:
+        Float32 (N, C, H, W), on the batch's device.
     """
     every = sync_every or (1 if model.device.type == "cpu" else SYNC_EVERY_ON_ACCELERATOR)
     window = _Window(model, batch, generators, start, initial_state or {})
@@ -101,13 +128,8 @@ class _Window:
     def __init__(
         self, model: ModelUnderTest, batch: Batch, generators: Generators, start: Start, initial_state: State
     ) -> None:
-        self.model, self.batch, self.generators, self.start, self.initial_state = (
-            model,
-            batch,
-            generators,
-            start,
-            initial_state,
-        )
+        self.model, self.batch, self.generators = model, batch, generators
+        self.start, self.initial_state = start, initial_state
         self.goal = batch.violations(len(model.classes))
         self.answers = batch.images.detach().clone()
         self.next = 0

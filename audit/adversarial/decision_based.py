@@ -33,10 +33,27 @@ def run_from_starts(
     goals: tuple[Goal, ...] = ("untargeted", "targeted", "mask"),
     **arguments: Any,
 ) -> Images:
-    """Proposals of a foolbox attack that needs a misclassified image to begin with; `hints` may be such images.
+    """Proposals of a foolbox attack that needs a misclassified image to begin with.
 
-    Each example runs alone, because in foolbox the examples of a batch share draws, norms or step sizes. An example
-    for which no start was found, or which is broken as it is, comes back clean.
+    Each example runs alone, because in foolbox the examples of a batch share draws, norms or step sizes. An example for
+    which no start was found, or which is misclassified as it is, comes back clean.
+
+    Args:
+        attacks: By norm, foolbox's name of the attack, or what makes its class of foolbox.
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball.
+        generators: One random generator an example.
+        hints: Images that may be misclassified, tried first as starts.
+        goals: What the attack can seek.
+        arguments: foolbox's own.
+
+    Returns:
+        Proposals, float32 (N, C, H, W).
+
+    Raises:
+        NotApplicable: For a norm or a goal the attack does not have.
+        DataError: For images outside [0, 1].
     """
     if threat.norm not in attacks:
         raise NotApplicable(f"This attack exists for {', '.join(attacks)}, not for {threat.norm}.")
@@ -69,10 +86,21 @@ def starting_points(
     tries: int = TRIES,
     bisections: int = BISECTIONS,
 ) -> tuple[Images, Tensor]:
-    """A broken image for each example, drawn from its own generator, and whether one was found, bool (N,).
+    """A misclassified image for each example, drawn from its own generator and bisected towards the clean image.
 
-    `hints` are tried before any draw. Draws alternate between uniform noise and coarse patches of it, which reach more
-    classes. What is found is bisected towards the clean image; an example broken as it is starts, and ends, there.
+    Draws alternate between uniform noise and coarse patches of it, which reach more classes. An example that is
+    misclassified as it is starts, and ends, there.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        generators: One random generator an example.
+        hints: Images tried before any draw, as the batch's.
+        tries: Draws at most.
+        bisections: Halvings of the way to the clean image.
+
+    Returns:
+        The images, and whether one was found, bool (N,).
     """
     origin = model.check_images(batch.images)
     goal = batch.violations(len(model.classes)).to(model.device)

@@ -44,12 +44,28 @@ def run_foolbox(
     one_by_one: bool = False,
     **arguments: Any,
 ) -> Images:
-    """Proposals (N, C, H, W) of the foolbox attack that `attacks` names, or makes of foolbox, for the norm.
+    """Proposals of a foolbox attack, projected onto the threat model.
 
-    Examples on which it fails come back clean; the others are projected onto the threat model. `starts` are
-    adversarial images to begin from; `one_by_one` is for attacks whose examples influence one another; `arguments`
-    are foolbox's. Raises NotApplicable for a norm or a goal the attack does not have, DataError for images outside
-    [0, 1], AuditError when foolbox fails on every image.
+    Examples on which it fails come back clean.
+
+    Args:
+        attacks: By norm, foolbox's name of the attack, or what makes its class of foolbox.
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball.
+        generators: One random generator an example.
+        goals: What the attack can seek.
+        starts: Misclassified images to begin from, as the batch's.
+        one_by_one: For attacks whose examples influence one another.
+        arguments: foolbox's own.
+
+    Returns:
+        Proposals, float32 (N, C, H, W).
+
+    Raises:
+        NotApplicable: For a norm or a goal the attack does not have.
+        DataError: For images outside [0, 1].
+        AuditError: When foolbox fails on every image.
     """
     if threat.norm not in attacks:
         raise NotApplicable(f"This attack exists for {', '.join(attacks)}, not for {threat.norm}.")
@@ -66,7 +82,12 @@ def run_foolbox(
 
 
 def goal_of(mask: ClassMask, labels: Tensor) -> Goal:
-    """What a violation mask (N, classes) asks for: any class but the label, one class, or neither."""
+    """What a violation mask asks for: any class but the label, one class, or neither.
+
+    Args:
+        mask: The predictions that count as misclassified, bool (N, classes).
+        labels: int64 (N,).
+    """
     others = torch.ones_like(mask).scatter_(1, labels[:, None], False)
     if torch.equal(mask, others):
         return "untargeted"
@@ -74,7 +95,14 @@ def goal_of(mask: ClassMask, labels: Tensor) -> Goal:
 
 
 def check_range(images: Images) -> None:
-    """Raises DataError for images outside [0, 1]."""
+    """Refuse images outside [0, 1].
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+
+    Raises:
+        DataError: For such images.
+    """
     if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
         raise DataError("Images outside [0, 1] were given to an attack: divide 8-bit images by 255 first.")
 

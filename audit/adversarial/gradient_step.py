@@ -22,19 +22,34 @@ TargetFn: TypeAlias = Callable[[SearchState], Tensor]
 
 
 def any_goal_class(slots: SearchState) -> Tensor:
-    """Any class of the goal will do."""
+    """Any class of the goal will do, bool (S, classes).
+
+    Args:
+        slots: The examples in work.
+    """
     return slots.goal
 
 
 def single_target(slots: SearchState) -> Tensor:
-    """The class in the state's "target", int64 (N,)."""
+    """The class in the state's "target", int64 (S,), as a targeted loss takes it.
+
+    Args:
+        slots: The examples in work.
+    """
     return one_hot_goal(slots.state["target"], slots.goal)
 
 
 def ranked_targets(model: ModelUnderTest, batch: Batch, count: int) -> Tensor:
-    """The likeliest `count` classes of each goal, int64 (N, at most count), on the model's device.
+    """The likeliest classes of each goal, on the model's device. An example whose goal holds fewer starts again from
+    its first: another attempt at the same class.
 
-    An example whose goal holds fewer starts again from its first: another attempt at the same class.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        count: Classes at most.
+
+    Returns:
+        int64 (N, at most count).
     """
     goal = batch.violations(len(model.classes)).to(model.device)
     order = model.logits(batch.images).masked_fill(~goal, -torch.inf).argsort(dim=1, descending=True, stable=True)

@@ -1,7 +1,7 @@
 """A battery of attacks over a sweep of eps: the worst case an example, at a fraction of the naive cost.
 
-What is broken at a small eps is broken at a larger one of the same norm, and what one attack broke needs no
-other: so eps rises over the survivors, and cheap attacks come before strong ones. The verifier alone judges.
+What is broken at a small eps is broken at a larger one of the same norm, and what one attack broke needs no other: so
+eps rises over the survivors, and cheap attacks come before strong ones. The verifier alone judges.
 """
 
 from __future__ import annotations
@@ -52,13 +52,26 @@ def run_battery(
     stopping: Stopping | None = None,
     unfinished: CellCheckpoint | None = None,
 ) -> BatteryResult:
-    """Run a battery on every example at every eps (ascending in the outcome); `headline` is the largest eps by default.
+    """Run a battery on every example at every eps.
 
-    `surrogate` is where transferred attacks are made (see `audit.training.surrogate`); without one they do not run.
-    `progress(done, total)` counts attack runs; when `stopping()` turns true, Interrupted is raised between two. The
-    runs so far are kept in `unfinished`, and the same battery goes on from them to the same answer; on a model that is
-    not deterministic it begins anew, for the random numbers are one sequence.
-    Raises UsageError or DataError for an eps, a norm, a battery or images that cannot be used.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        norm: Which norm bounds the change.
+        eps: The sizes of the ball, in any order.
+        battery: A battery, its name, or names of attacks with commas between them.
+        seed: Root of the random draws.
+        headline: The eps of the verdict, the largest by default.
+        surrogate: Where transferred attacks are made (see `audit.training.surrogate`); without one they do not run.
+        progress: Called with the attack runs done and their total.
+        stopping: When it turns true, Interrupted is raised between two attack runs.
+        unfinished: Where the runs so far are kept, and from where the same battery goes on to the same answer; on a
+            model that is not deterministic it begins anew, for the random numbers are one sequence.
+
+    Raises:
+        UsageError: For an eps, a norm or a battery that cannot be used.
+        DataError: For images or labels that cannot be used.
+        Interrupted: When `stopping` turned true.
     """
     chosen = battery_named(battery) if isinstance(battery, str) else battery
     threats = _threats(norm, eps)
@@ -115,7 +128,15 @@ def _counted(surrogate: ModelUnderTest | None) -> Iterator[PassCounter]:
 
 
 def check_examples(model: ModelUnderTest, batch: Batch) -> None:
-    """Raises DataError for images outside [0, 1], labels out of range, or a goal that contains the label."""
+    """Refuse examples that cannot be attacked.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+
+    Raises:
+        DataError: For no image, images outside [0, 1], labels out of range, or a goal that contains the label.
+    """
     classes = len(model.classes)
     model.check_images(batch.images[:0])
     if len(batch) == 0:

@@ -19,8 +19,14 @@ loss of Shafahi et al. 2020, arXiv:1811.11304, eq. 3)."""
 
 @dataclass(frozen=True)
 class AscentSettings:
-    """How long, on how much and up what: `steps` along the capped `loss`, each on `images_a_step` images, with a step
-    that shrinks to nothing along a half cosine, and a momentum of `decay`."""
+    """How long, on how much and up what. The step shrinks to nothing along a half cosine.
+
+    Attributes:
+        steps: Steps along the capped loss.
+        images_a_step: Images whose mean gradient one step follows.
+        decay: Factor of the momentum at each step.
+        loss: The loss to raise, one value an example.
+    """
 
     steps: int
     images_a_step: int
@@ -38,11 +44,22 @@ def mean_gradient_ascent(
     apply: Callable[[Images, Tensor], Images],
     move: Callable[[Tensor, Tensor, float], Tensor],
 ) -> Tensor:
-    """The change after `ascent`, of the shape of `begin`.
+    """One change for all images, made by ascent on the mean of their capped losses.
 
-    `apply(images, change)` shows it on images; `move(change, direction, rate)` follows the mean gradient of the
-    capped loss, each step's of l1 norm 1 and summed with the momentum, at a rate that falls from 1 to 0. Images come
-    in an order drawn anew each time through, by their own generators: the batch's order does not matter.
+    Images come in an order drawn anew each time through, by their own generators: the batch's order does not matter.
+
+    Args:
+        model: The model under attack.
+        made_on: The examples that the change is made on.
+        draws: One random generator an example.
+        begin: The change before the first step.
+        ascent: How the steps are taken.
+        apply: `apply(images, change)` puts the change on images.
+        move: `move(change, direction, rate)` follows the mean gradient of the capped loss, each step's of l1 norm 1
+            and summed with the momentum, at a rate that falls from 1 to 0.
+
+    Returns:
+        The change after the last step, of the shape of `begin`.
     """
     change, momentum = begin, torch.zeros_like(begin)
     if len(made_on) == 0:

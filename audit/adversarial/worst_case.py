@@ -1,4 +1,6 @@
-"""The books of a battery: the nearest verified adversarial example of each image, and which attack broke it first."""
+"""The worst case so far of a battery: the nearest verified adversarial example of each image, and which attack broke it
+first.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,12 @@ _STORED = {
 
 
 class WorstCase:
-    """Opened with the clean predictions; only verdicts enter.
+    """The nearest adversarial example of each image so far; only verdicts enter.
 
-    `distance` float64 (N,), inf where nothing was found; `nearest` the images at that distance; `rounding`
-    bool (N,), whether they still break as 8-bit pictures; `margin` the largest seen, a measure of how near an
-    image is to breaking; `first_broken_by` int64 (E, N).
+    Opened with the clean predictions. `distance` float64 (N,) is inf where there is none; `nearest` the images at that
+    distance; `rounding` bool (N,) whether they still break as 8-bit pictures; `margin` (N,) the largest so far, a
+    measure of how near an image is to breaking; `best_attack` int64 (N,) whose example is the nearest, an index into
+    `attacks`; `first_broken_by` int64 (E, N).
     """
 
     def __init__(
@@ -50,20 +53,33 @@ class WorstCase:
         self.first_broken_by = self.best_attack.repeat(len(threats), 1)
 
     def state(self) -> dict[str, Tensor]:
-        """Every entry so far, by name."""
+        """Everything so far, by name."""
         return {stored: getattr(self, name) for stored, name in _STORED.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state` gave."""
+        """Put back what `state` gave.
+
+        Args:
+            state: By name.
+        """
         for stored, name in _STORED.items():
             setattr(self, name, state[stored].to(self.distance.device))
 
     def robust_indices(self, threat: ThreatModel) -> Tensor:
-        """Positions of the images not yet broken within `threat`, int64."""
+        """Positions of the images not yet broken within `threat`, int64.
+
+        Args:
+            threat: The norm and eps of the ball.
+        """
         return (self.distance > radius(threat)).nonzero().flatten()
 
     def hardest(self, index: Tensor, share: float) -> Tensor:
-        """Of the images at `index`, the `share` that attacks have come nearest to breaking; at least one."""
+        """The images that attacks have come nearest to breaking; at least one.
+
+        Args:
+            index: Positions to choose among, int64.
+            share: How many of them, in (0, 1].
+        """
         count = max(1, round(share * len(index)))
         if count >= len(index):
             return index
@@ -74,7 +90,13 @@ class WorstCase:
         return torch.stack([self.distance > radius(threat) for threat in self.threats])
 
     def update(self, attack: str, index: Tensor, verdicts: Verdicts) -> int:
-        """Book the verdicts on the images at `index`; the number broken."""
+        """Take in the verdicts on an attack's proposals; the number broken.
+
+        Args:
+            attack: The attack's name, one of `attacks`.
+            index: Positions of the images, int64.
+            verdicts: One an image.
+        """
         device = self.distance.device
         broken, distance = verdicts.broken.to(device), verdicts.distance.to(device)
         better = broken & (distance < self.distance[index])
@@ -91,7 +113,12 @@ class WorstCase:
         return int(broken.sum())
 
     def refine(self, bisections: int) -> None:
-        """Move each adversarial example towards its clean image as long as it breaks; its finder keeps the credit."""
+        """Move each adversarial example towards its clean image as long as it breaks; the attack that made it keeps the
+        credit.
+
+        Args:
+            bisections: Halvings of the way.
+        """
         index = (self.distance.isfinite() & (self.distance > 0)).nonzero().flatten()
         if bisections == 0 or len(index) == 0:
             return
@@ -112,13 +139,19 @@ class WorstCase:
 
 
 def radius(threat: ThreatModel) -> float:
-    """The largest distance that counts as within `threat`: eps and the slack of float32 rounding."""
+    """The largest distance that counts as within `threat`: eps and the slack of float32 rounding.
+
+    Args:
+        threat: The norm and eps of the ball.
+    """
     return threat.eps * (1 + TOLERANCE) + TOLERANCE
 
 
 class BatteryCheckpoint:
-    """`rows` so far, begun with those that `unfinished` holds: their books are then put back into `worst_case`, and its
-    model is charged with their cost. `spent()` is what the models have cost so far.
+    """How far a battery has come, kept so that a kill loses one attack run at most.
+
+    `rows` begin with those that `unfinished` holds: the worst case that they led to is then put back into `worst_case`,
+    and its model is charged with their cost. `spent()` is what the models have cost so far.
     """
 
     def __init__(
@@ -135,7 +168,11 @@ class BatteryCheckpoint:
             worst_case.model.charge(PassCount(**facts["passes"]))
 
     def add(self, row: AttackResult) -> None:
-        """Enter the row; kept when that is due."""
+        """Enter the row; everything is kept when that is due.
+
+        Args:
+            row: What an attack did.
+        """
         self.rows.append(row)
         if self.unfinished is not None and self.unfinished.due:
             self.keep()

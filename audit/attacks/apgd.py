@@ -1,8 +1,11 @@
-"""Auto-PGD with cross-entropy, with the DLR loss, and with the targeted DLR loss: no step size to tune."""
+"""Auto-PGD with cross-entropy, with the DLR loss, and with the targeted DLR loss (Croce and Hein 2020,
+arXiv:2003.01690).
+"""
 
 from __future__ import annotations
 
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,9 +48,20 @@ def apgd_ce(
 ) -> Images:
     """Auto-PGD on cross-entropy from random points of the ball (Croce and Hein 2020).
 
-    `give_up` leaves an example early where the pace of its margin would not break it in the steps that remain.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        restarts: Random starts, each on the examples that those before it did not break.
+        give_up: Whether to leave an example whose margin rises too slowly to break in the steps that remain.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
     """
-    return _restarted(model, batch, threat, generators, loss_named("ce", len(model.classes)), steps, restarts, give_up)
+    loss = loss_named("ce", len(model.classes))
+    return _restarted(model, batch, threat, generators, restarts, loss=loss, steps=steps, give_up=give_up)
 
 
 @attack(
@@ -68,8 +82,22 @@ def apgd_dlr(
     restarts: PositiveInt = 1,
     give_up: bool = False,
 ) -> Images:
-    """Auto-PGD on the difference of logits ratio, which no scaling flattens; on two classes, on the margin."""
-    return _restarted(model, batch, threat, generators, loss_named("dlr", len(model.classes)), steps, restarts, give_up)
+    """Auto-PGD on the difference of logits ratio, which no scaling flattens; on two classes, on the margin.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        restarts: Random starts, each on the examples that those before it did not break.
+        give_up: Whether to leave an example whose margin rises too slowly to break in the steps that remain.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
+    """
+    loss = loss_named("dlr", len(model.classes))
+    return _restarted(model, batch, threat, generators, restarts, loss=loss, steps=steps, give_up=give_up)
 
 
 @attack(
@@ -90,38 +118,35 @@ def apgd_t(
     targets: PositiveInt = 9,
     give_up: bool = False,
 ) -> Images:
-    """Auto-PGD towards each of the likeliest `targets` classes of the goal in turn, on the targeted DLR loss."""
+    """Auto-PGD towards each of the likeliest `targets` classes of the goal in turn, on the targeted DLR loss.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        targets: How many of the likeliest classes of the goal are tried.
+        give_up: Whether to leave an example whose margin rises too slowly to break in the steps that remain.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
+    """
     classes = ranked_targets(model, batch, targets)
+    ascent: dict[str, Any] = {"loss": dlr_targeted, "aim": single_target, "steps": steps, "give_up": give_up}
 
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        initial_state = {"target": classes[index.to(classes.device), number]}
-        return run_apgd(
-            model,
-            part,
-            threat,
-            draws,
-            loss=dlr_targeted,
-            steps=steps,
-            aim=single_target,
-            initial_state=initial_state,
-            give_up=give_up,
-        )
+        aimed = {"target": classes[index.to(classes.device), number]}
+        return _run_apgd(model, part, threat, draws, initial_state=aimed, **ascent)
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
 
 
 def _restarted(
-    model: ModelUnderTest,
-    batch: Batch,
-    threat: ThreatModel,
-    generators: Generators,
-    loss: Loss,
-    steps: int,
-    restarts: int,
-    give_up: bool,
+    model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, restarts: int, **ascent: Any
 ) -> Images:
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        return run_apgd(model, part, threat, draws, loss=loss, steps=steps, give_up=give_up)
+        return _run_apgd(model, part, threat, draws, **ascent)
 
     return with_restarts(model, batch, generators, attempt, attempts=restarts)
 
@@ -138,7 +163,7 @@ GENEROSITY = 1.5
 """How much faster than its recent pace an example is trusted to become."""
 
 
-def run_apgd(
+def _run_apgd(
     model: ModelUnderTest,
     batch: Batch,
     threat: ThreatModel,
@@ -150,9 +175,11 @@ def run_apgd(
     initial_state: State | None = None,
     give_up: bool = False,
 ) -> Images:
-    """One run of Auto-PGD from a random point of the ball, up `loss(logits, aim(slots))`; `given` as in `search`.
+    """One run of Auto-PGD from a random point of the ball (algorithm 1 of Croce and Hein 2020): momentum, and a step
+    that halves where it no longer pays.
 
-    `give_up` ends the search of an example that would not break if it went on gaining margin as it does.
+    Each example has its own step size and returns to its best point when that halves. The checkpoints depend on its own
+    age alone, so examples of any age share a batch.
     """
     marks = checkpoints(steps)
 
@@ -174,7 +201,12 @@ def run_apgd(
 
 
 def checkpoints(steps: int) -> list[int]:
-    """The ages at which the step size is reviewed: after 22% of the steps, then at shrinking intervals."""
+    """The ages at which the step size is reviewed: after 22% of the steps, then at intervals that shrink by 3% down to
+    6% (section 3.1 of the paper).
+
+    Args:
+        steps: Steps of the whole run.
+    """
     first, least, shorter = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
     lengths = [max(first - i * shorter, least) for i in range(steps)]
     return [age for age in accumulate(lengths) if age < steps]

@@ -45,7 +45,18 @@ def brendel_bethge(
 
     It starts where `ddn` ends, or from noise where that fails. `trust_radius` is foolbox's `lr`, which it multiplies
     with the number of values in the batch: each image therefore runs alone. The first call for a norm compiles
-    foolbox's solver with numba, which takes minutes.
+    foolbox's solver with numba, which can take a minute.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Steps along the boundary.
+        trust_radius: Size of the trust region of one step, in pixel units.
+
+    Returns:
+        Proposals, float32 (N, C, H, W), in the ball; the clean image where none was found.
     """
     anywhere = ThreatModel("l2", math.sqrt(math.prod(model.input_shape)))
     return run_from_starts(

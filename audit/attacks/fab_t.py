@@ -1,4 +1,6 @@
-"""FAB towards each likely class: the fast adaptive boundary attack, which seeks the smallest perturbation."""
+"""FAB towards each likely class: the fast adaptive boundary attack, which seeks the smallest perturbation (Croce and
+Hein 2020, arXiv:1907.02044).
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,20 @@ def fab_t(
 ) -> Images:
     """Walk along the linearised boundary to its nearest point, for the likeliest `targets` classes in turn.
 
-    `stop` ends an example's search as soon as it is broken within eps; without it the smallest perturbation
-    found in all steps is returned. Proposals are projected onto the threat model. (Croce and Hein 2020.)
+    Proposals are projected onto the threat model (Croce and Hein 2020).
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        targets: How many of the likeliest classes of the goal are tried.
+        stop: Whether an example's search ends as soon as it is broken within eps; without it the smallest
+            perturbation of all steps is returned.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
     """
     classes = ranked_targets(model, batch, targets)
 
@@ -59,13 +73,30 @@ def fab_t(
 
 
 def from_the_image(origin: Images, goal: ClassMask, draws: Generators) -> State:
-    """Begin at the clean image, nothing found yet."""
+    """Begin at the clean image, with no adversarial example yet.
+
+    Args:
+        origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        goal: The predictions that count as misclassified, bool (N, classes).
+        draws: One random generator an example.
+    """
     far = torch.full((len(origin),), torch.inf, device=origin.device)
     return {"images": origin, "nearest": origin, "distance": far}
 
 
 def walk(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) -> Step:
-    """One step: a success is kept and pulled back towards the image; else on to the linearised boundary."""
+    """One step: an adversarial point is remembered and pulled back towards the image, else on to the linearised
+    boundary.
+
+    Args:
+        model: The model under attack.
+        threat: The norm and eps of the ball that proposals stay in.
+        steps: Steps of the whole search.
+        stop: Whether the first adversarial example within eps ends the search.
+
+    Returns:
+        The step for `run_search`.
+    """
 
     def step(slots: SearchState) -> StepResult:
         images, origin, state = slots.images, slots.origin, slots.state
@@ -105,10 +136,19 @@ def _wide(flags: Tensor) -> Tensor:
 
 
 def project_onto_hyperplane(points: Images, normal: Images, offset: Tensor, norm: Norm) -> Images:
-    """The smallest perturbations of `points`, within the box, that reach `normal . x = offset`.
+    """The smallest perturbations of `points`, within the box, that reach `normal . x = offset`, exactly and with one
+    sort an example.
 
-    `normal` is (N, C, H, W), `offset` (N,). Where the box does not reach the plane, the farthest step towards it.
-    Source: the projections of FAB (Croce and Hein 2020, arXiv:1907.02044), solved on sorted break points.
+    The projections of FAB (Croce and Hein 2020, arXiv:1907.02044), solved on sorted break points.
+
+    Args:
+        points: Where to start, float32 (N, C, H, W) in [0, 1].
+        normal: Of the hyperplanes, float32 (N, C, H, W).
+        offset: Of the hyperplanes, (N,).
+        norm: What is smallest.
+
+    Returns:
+        Perturbations (N, C, H, W); where the box does not reach the plane, the farthest step towards it.
     """
     weight, flat = normal.flatten(1), points.flatten(1)
     remaining = offset - (weight * flat).sum(1)

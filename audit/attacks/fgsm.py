@@ -21,7 +21,18 @@ from audit.models.under_test import ModelUnderTest
 def fgsm(
     model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, *, loss: LossName = "ce"
 ) -> Images:
-    """One step of size eps along the loss's gradient: the cheapest attack (Goodfellow et al. 2015)."""
+    """One step of size eps along the loss's gradient: the cheapest attack (Goodfellow et al. 2015).
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        loss: The loss to raise: "ce" (cross-entropy), "margin" or "dlr".
+
+    Returns:
+        Proposals, float32 (N, C, H, W).
+    """
     classes = len(model.classes)
     chosen = loss_named(loss, classes)
     origin = model.check_images(batch.images)

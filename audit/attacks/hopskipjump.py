@@ -42,6 +42,18 @@ def hopskipjump(
     """The boundary's normal estimated from labels around it, then a jump and a bisection, `steps` times.
 
     The estimate of step k takes min(first_queries sqrt(k), most_queries) queries.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Estimates of the normal.
+        first_queries: Queries of the first estimate.
+        most_queries: Queries of one estimate at most.
+
+    Returns:
+        Proposals, float32 (N, C, H, W), in the ball; the clean image where none was found.
     """
     return run_from_starts(
         {norm: partial(_in_one_forward, norm) for norm in ("l2", "linf")},

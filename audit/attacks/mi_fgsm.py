@@ -33,10 +33,21 @@ def mi_fgsm(
     loss: LossName = "ce",
     to_the_end: bool = False,
 ) -> Images:
-    """Steps of eps / steps along a running mean of l1-normalised gradients (Dong et al. 2018).
+    """Steps of eps / steps along a running mean of l1-normalised gradients (Dong et al. 2018, algorithm 1).
 
-    `to_the_end` takes every step even where the model breaks before: what transfers to another model is far beyond
-    the boundary of this one.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        decay: Factor of the momentum at each step.
+        loss: The loss to raise: "ce" (cross-entropy), "margin" or "dlr".
+        to_the_end: Whether every step is taken even where the model breaks before: what transfers to another model
+            lies far beyond the boundary of this one.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
     """
     chosen = loss_named(loss, len(model.classes))
 

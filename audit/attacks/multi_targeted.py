@@ -33,7 +33,20 @@ def multi_targeted(
     relative_step: PositiveFloat = 0.1,
     targets: PositiveInt = 9,
 ) -> Images:
-    """PGD on the margin to each of the likeliest `targets` classes of the goal in turn (Gowal et al. 2019)."""
+    """PGD on the margin to each of the likeliest `targets` classes of the goal in turn (Gowal et al. 2019).
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        relative_step: The step's length as a share of eps.
+        targets: How many of the likeliest classes of the goal are tried.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
+    """
     classes = ranked_targets(model, batch, targets)
     step = pgd_step(model, threat, margin_targeted, relative_step * threat.eps, single_target)
 

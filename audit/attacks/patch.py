@@ -1,4 +1,4 @@
-"""A patch that fools on whatever image it is put."""
+"""A patch that fools on whatever image it is put, and the threat it belongs to."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ PATCH_POSITIONS: tuple[PatchPosition, ...] = get_args(PatchPosition)
 
 @dataclass(frozen=True)
 class PatchThreat:
-    """What an adversary may do: paint a square of `area` (a share of the image) at a `place` of it, in any colours
-    (Brown et al. 2017, arXiv:1712.09665, at a place that is known).
+    """Paint a square of the image in any colours (Brown et al. 2017, arXiv:1712.09665, at a known position).
 
-    The square's side is rounded to whole pixels, at least one. Raises UsageError for an area outside (0, 1), or an
-    unknown place.
+    Attributes:
+        area: Share of the image that the square covers, in (0, 1); its side is rounded to whole pixels, at least one.
+        position: Where the square is.
+
+    Raises:
+        UsageError: For an area outside (0, 1), or an unknown position.
     """
 
     area: float
@@ -44,7 +47,11 @@ class PatchThreat:
         return f"patch over {self.area:.1%} of the image, {self.position}"
 
     def inside(self, images: Images) -> Tensor:
-        """Where the square is, bool (1, 1, H, W)."""
+        """Where the square is, bool (1, 1, H, W).
+
+        Args:
+            images: Images of the size asked about, (N, C, H, W).
+        """
         height, width = images.shape[2:]
         side = min(max(1, round(math.sqrt(self.area * height * width))), height, width)
         middle = self.position == "centre"
@@ -55,22 +62,42 @@ class PatchThreat:
         return square
 
     def painted(self, images: Images, paint: Images) -> Images:
-        """The images under the square of `paint`, which has their size."""
+        """The images under the square of `paint`.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            paint: The patch, float32 (1, C, H, W) or (N, C, H, W), of the images' size.
+        """
         return torch.where(self.inside(images), paint.to(images.dtype), images)
 
     def allows(self, images: Images, origin: Images) -> Tensor:
-        """Whether nothing changed outside the square and all is in the box, bool (N,)."""
+        """Whether nothing changed outside the square and all is in the box, bool (N,).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
         outside = ~self.inside(origin)
         unchanged = (images == origin).logical_or(~outside).flatten(1).all(1)
         flat = images.flatten(1)
         return unchanged & (flat >= 0).all(1) & (flat <= 1).all(1)
 
     def project(self, images: Images, origin: Images) -> Images:
-        """The images inside the square, the originals outside."""
+        """The images inside the square, the originals outside.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
         return self.painted(origin, images.clamp(0, 1))
 
     def distance(self, images: Images, origin: Images) -> Tensor:
-        """The share of the pixels that changed, float64 (N,)."""
+        """The share of the pixels that changed, float64 (N,).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
         return (images != origin).any(1).flatten(1).double().mean(1)
 
 
@@ -93,11 +120,24 @@ def patch(
     decay: PositiveFloat = 0.9,
     loss: LossName = "ce",
 ) -> Images:
-    """One patch, made on `batch` by ascent on its images' capped loss (Brown et al. 2017, at a known place).
+    """One patch, made on `batch` by ascent on its images' capped loss (Brown et al. 2017, at a known position).
 
-    Gives the paint, float32 (1, C, H, W) in [0, 1], of which the threat's square counts; it begins at random. Towards
-    one class where the batch's goal is that class. Put it on images it was not made on and count what breaks. Costs
-    steps x images_a_step passes each way.
+    It begins at random. Towards one class where the batch's goal is that class. Put it on images it was not made on and
+    count what breaks. Costs steps x images_a_step passes each way.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The square.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        images_a_step: Images whose mean gradient one step follows.
+        rate: Length of the first step, in pixel units.
+        decay: Factor of the momentum at each step.
+        loss: The loss to raise: "ce" (cross-entropy), "margin" or "dlr".
+
+    Returns:
+        The paint, float32 (1, C, H, W) in [0, 1], of which the threat's square counts.
     """
     inside = threat.inside(batch.images[:1]).to(model.device)
     patch_draws = Generators(generators.keys.sum().view(1).to(model.device))

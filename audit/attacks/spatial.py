@@ -1,4 +1,4 @@
-"""Every rotation and translation of a grid: the worst case by full enumeration."""
+"""Rotations and translations: the threat, and the attack that tries every pose of a grid."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ _SLACK = 1e-5
 
 @dataclass(frozen=True)
 class SpatialThreat:
-    """What an adversary may do: turn the image by at most `rotation` degrees either way about its centre, then move it
-    by at most `translation` pixels along each axis (Engstrom et al. 2019, arXiv:1712.02779).
+    """Turn the image about its centre, then move it along each axis (Engstrom et al. 2019, arXiv:1712.02779). What
+    comes in from outside the image is black.
 
-    What comes in from outside the image is black. Raises UsageError for a rotation outside [0, 180], or a negative
-    translation.
+    Attributes:
+        rotation: Degrees either way at most, in [0, 180].
+        translation: Pixels along each axis at most, 0 or more.
+
+    Raises:
+        UsageError: For a rotation outside [0, 180], or a negative translation.
     """
 
     rotation: float
@@ -43,9 +47,16 @@ class SpatialThreat:
         return f"rotation ±{self.rotation:g}°, translation ±{self.translation:g} px"
 
     def grid(self, angles: int, shifts: int, device: torch.device) -> Tensor:
-        """Every pose of an even grid, float32 (angles x shifts x shifts, 3): degrees, pixels right, pixels down.
+        """Every pose of an even grid; the farthest from no change at all come first, as they break most.
 
-        The farthest from no change at all come first, as they break most. An axis of one value holds 0 alone.
+        Args:
+            angles: Rotations in the grid.
+            shifts: Translations along each axis.
+            device: Where the tensor is made.
+
+        Returns:
+            Poses, float32 (angles x shifts x shifts, 3): degrees, pixels right, pixels down. An axis of one value holds
+            0 alone.
         """
         turns = _spread(self.rotation, angles, device)
         moves = _spread(self.translation, shifts, device)
@@ -53,7 +64,11 @@ class SpatialThreat:
         return poses[self.size(poses).argsort(descending=True, stable=True)]
 
     def size(self, poses: Tensor) -> Tensor:
-        """How far each pose goes, as a share of the limits: the largest of its three, above 1 outside the threat."""
+        """How far each pose goes, as a share of the limits: the largest of its three, above 1 outside the threat, (N,).
+
+        Args:
+            poses: Float32 (N, 3): degrees, pixels right, pixels down.
+        """
         limits = poses.new_tensor([self.rotation, self.translation, self.translation])
         shares = torch.where(limits > 0, poses.abs() / limits.clamp(min=1e-12), torch.where(poses == 0, 0.0, math.inf))
         return shares.amax(1)
@@ -61,31 +76,59 @@ class SpatialThreat:
 
 @dataclass(frozen=True)
 class PosedThreat:
-    """The bounds of proposals that claim to be their originals in `poses` (N, 3): the verifier strikes each pose again,
-    so that no attack can pass off another change as a rotation."""
+    """The bounds of proposals that claim to be their originals in given poses: the verifier strikes each pose again, so
+    that no attack can pass off another change as a rotation.
+
+    Attributes:
+        threat: The limits of the poses.
+        poses: Of each proposal, float32 (N, 3).
+    """
 
     threat: SpatialThreat
     poses: Tensor
 
     def allows(self, images: Images, origin: Images) -> Tensor:
-        """Whether each pose is within the threat and each image is its original in that pose, bool (N,)."""
+        """Whether each pose is within the threat and each image is its original in that pose, bool (N,).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
         again = apply_pose(origin, self.poses.to(origin.device))
         same = (images - again).abs().flatten(1).amax(1) <= _SLACK
         return same & (self.threat.size(self.poses).to(origin.device) <= 1 + 1e-6)
 
     def project(self, images: Images, origin: Images) -> Images:
-        """The originals in their poses, each pose brought within the limits."""
+        """The originals in their poses, each pose brought within the limits.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
         limits = self.poses.new_tensor([self.threat.rotation, self.threat.translation, self.threat.translation])
         return apply_pose(origin, self.poses.clamp(-limits, limits).to(origin.device))
 
     def distance(self, images: Images, origin: Images) -> Tensor:
-        """How far each pose goes, as a share of the threat's limits, float64 (N,)."""
+        """How far each pose goes, as a share of the threat's limits, float64 (N,).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
         return self.threat.size(self.poses).double().to(origin.device)
 
 
 def apply_pose(images: Images, poses: Tensor) -> Images:
-    """Each image turned anticlockwise about its centre and then moved, bilinear; `poses` float32 (N, 3) on the images'
-    device: degrees, pixels right, pixels down. A pose of zeros is the image itself, bit for bit."""
+    """Each image turned anticlockwise about its centre and then moved, bilinear. A pose of zeros is the image itself,
+    bit for bit.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        poses: Float32 (N, 3) on the images' device: degrees, pixels right, pixels down.
+
+    Returns:
+        Float32 (N, C, H, W) in [0, 1].
+    """
     height, width = images.shape[2:]
     turn = poses[:, 0] * (math.pi / 180)
     cosine, sine = turn.cos(), turn.sin()
@@ -124,8 +167,19 @@ def spatial(
 ) -> Tensor:
     """Every pose of an even grid of rotations and translations until one breaks the image (Engstrom et al. 2019).
 
-    Gives poses, float32 (N, 3): the first that broke each image, farthest first, else no change at all. Whether any
-    breaks is the exact worst case over the grid; `angles` x `shifts` x `shifts` is its size. Nothing is random.
+    Whether any breaks is the exact worst case over the grid; `angles` x `shifts` x `shifts` is its size. Nothing is
+    random.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The limits of the poses.
+        generators: Not used.
+        angles: Rotations in the grid.
+        shifts: Translations along each axis.
+
+    Returns:
+        Poses, float32 (N, 3): the first that broke each image, farthest first, else no change at all.
     """
     images = model.check_images(batch.images)
     goal = batch.violations(len(model.classes)).to(model.device)

@@ -1,4 +1,7 @@
-"""Square: a random search over square patches that asks the model for scores alone."""
+"""Square: a random search over square patches that asks the model for scores alone (Andriushchenko et al. 2020,
+arXiv:1912.00049). Within an l2 or l1 ball its proposals are two-sided pyramids that take their budget from another
+window; the l1 form measures every size by its sum (Croce and Hein 2021, arXiv:2103.01208, section 5).
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,18 @@ def square(
     """Random patches of extreme perturbation, kept where they raise the margin (Andriushchenko et al. 2020).
 
     Squares of plus or minus eps for linf, two-sided pyramids for l2 and l1 (Croce and Hein 2021, arXiv:2103.01208).
-    `share` is the first patch's share of the image's area; it halves along the published schedule, stretched
-    to the number of `queries`.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        queries: Queries of the model.
+        share: The first patch's share of the image's area; it halves along the published schedule, stretched to the
+            number of `queries`.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
     """
     schedule = torch.tensor(areas(queries, share), device=model.device)
     start = stripes if threat.norm == "linf" else pyramid_start
@@ -70,19 +83,38 @@ def square(
 
 
 def areas(queries: int, share: float) -> list[float]:
-    """The patch's share of the image after each query."""
+    """The patch's share of the image after each query.
+
+    Args:
+        queries: Queries of the whole search.
+        share: The first patch's.
+    """
     scaled = [int(10000 * query / queries) for query in range(queries)]
     return [share / 2 ** sum(query > mark for mark in SHRINK_AT) for query in scaled]
 
 
 def stripes(origin: Images, threat: ThreatModel, draws: Generators) -> Images:
-    """Vertical stripes of plus or minus eps, one sign a column and channel."""
+    """Vertical stripes of plus or minus eps, one sign a column and channel.
+
+    Args:
+        origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        threat: The norm and eps of the ball that proposals stay in.
+        draws: One random generator an example.
+    """
     signs = draws.signs(origin.shape[1], 1, origin.shape[3])
     return (origin + threat.eps * signs).clamp(0, 1)
 
 
 def patched(best: Images, origin: Images, threat: ThreatModel, draws: Generators, area: Tensor) -> Images:
-    """`best` with one square of each image at plus or minus eps, one sign a channel."""
+    """`best` with one square of each image at plus or minus eps, one sign a channel.
+
+    Args:
+        best: The images of largest margin so far, as `origin`.
+        origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        threat: The norm and eps of the ball that proposals stay in.
+        draws: One random generator an example.
+        area: The square's share of the image, (N,).
+    """
     height, width = origin.shape[2:]
     side = (area * height * width).sqrt().round().long().clamp(1, min(height, width) - 1)
     window = random_window(side, draws, height, width)
@@ -100,7 +132,13 @@ _TINY = 1e-12
 
 
 def pyramid_start(origin: Images, threat: ThreatModel, draws: Generators) -> Images:
-    """A grid of pyramids of random signs, scaled to eps."""
+    """A grid of pyramids of random signs, scaled to eps.
+
+    Args:
+        origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        threat: The norm and eps of the ball that proposals stay in.
+        draws: One random generator an example.
+    """
     count, channels, height, width = origin.shape
     side = max(min(height, width) // TILES, 1)
     delta = torch.zeros_like(origin)
@@ -112,7 +150,15 @@ def pyramid_start(origin: Images, threat: ThreatModel, draws: Generators) -> Ima
 
 
 def pyramid_proposal(best: Images, origin: Images, threat: ThreatModel, draws: Generators, area: Tensor) -> Images:
-    """`best` with a new pyramid in one window, paid for by emptying another (section 3.3 of the paper)."""
+    """`best` with a new pyramid in one window, paid for by emptying another (section 3.3 of the paper).
+
+    Args:
+        best: The images of largest margin so far, as `origin`.
+        origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        threat: The norm and eps of the ball that proposals stay in.
+        draws: One random generator an example.
+        area: The window's share of the image, (N,).
+    """
     channels, height, width = origin.shape[1:]
     norm, power = threat.norm, POWER[threat.norm]
     side = (area * height * width).sqrt().round().long().clamp(min=3)
@@ -130,7 +176,13 @@ def pyramid_proposal(best: Images, origin: Images, threat: ThreatModel, draws: G
 
 
 def pyramid(window: Window, draws: Generators, norm: Norm) -> Tensor:
-    """A positive and a negative pyramid side by side in the window, of norm 1, turned at random, (N, 1, H, W)."""
+    """A positive and a negative pyramid side by side in the window, of norm 1, turned at random, (N, 1, H, W).
+
+    Args:
+        window: Where they stand.
+        draws: One random generator an example.
+        norm: l2 or l1.
+    """
     horizontal = (draws.signs(1, 1) > 0).view(-1, 1, 1)
     across, down = window.columns[:, None, :], window.rows[:, :, None]
     along, beside = torch.where(horizontal, across, down), torch.where(horizontal, down, across)
@@ -177,7 +229,13 @@ def _unit(height: Tensor, norm: Norm) -> Tensor:
 
 
 class Window(NamedTuple):
-    """A square in each image: `rows` (N, H) and `columns` (N, W) count from its top left corner; `side` (N,)."""
+    """A square in each image.
+
+    Attributes:
+        rows: Rows counted from its top left corner, int64 (N, H).
+        columns: Columns counted from there, int64 (N, W).
+        side: In pixels, int64 (N,).
+    """
 
     rows: Tensor
     columns: Tensor
@@ -192,7 +250,14 @@ class Window(NamedTuple):
 
 
 def random_window(side: Tensor, draws: Generators, height: int, width: int) -> Window:
-    """A square of the given sides, int64 (N,), anywhere in images of `height` x `width`."""
+    """A square anywhere in each image.
+
+    Args:
+        side: In pixels, int64 (N,).
+        draws: One random generator an example.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+    """
     top = draws.fork(0).integers(height - side + 1)
     left = draws.fork(1).integers(width - side + 1)
     device = side.device
@@ -201,7 +266,16 @@ def random_window(side: Tensor, draws: Generators, height: int, width: int) -> W
 
 
 def fixed_window(rows: slice, columns: slice, count: int, height: int, width: int, device: torch.device) -> Window:
-    """The same square in every image."""
+    """The same square in every image.
+
+    Args:
+        rows: Its rows.
+        columns: Its columns.
+        count: The number of images.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+        device: Where the tensors are made.
+    """
     side = torch.full((count,), rows.stop - rows.start, dtype=torch.int64, device=device)
     down = torch.arange(height, device=device).expand(count, -1) - rows.start
     return Window(down, torch.arange(width, device=device).expand(count, -1) - columns.start, side)

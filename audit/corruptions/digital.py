@@ -36,7 +36,13 @@ of CIFAR-10-C's, distort less as severity rises, so weaker steps of the same fam
 
 @corruption(reference=_PAPER, group="digital")
 def contrast(images: Images, severity: int, generators: Generators) -> Images:
-    """Values drawn towards each channel's mean."""
+    """Values drawn towards each channel's mean.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     factor = _CONTRAST.at(images, severity)
     mean = images.mean((2, 3), keepdim=True)
     return ((images - mean) * factor + mean).clamp(0, 1)
@@ -44,7 +50,13 @@ def contrast(images: Images, severity: int, generators: Generators) -> Images:
 
 @corruption(reference=_PAPER, group="digital")
 def elastic_transform(images: Images, severity: int, generators: Generators) -> Images:
-    """A random affine map, then small smooth displacements."""
+    """A random affine map, then small smooth displacements.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     strength, sigma, affine = (share * side(images) for share in _ELASTIC.at(images, severity))
     rows, columns = _affine(images, affine, generators.fork(0))
     noise = generators.fork(1).uniform(2, *images.shape[-2:]) * 2 - 1
@@ -54,7 +66,13 @@ def elastic_transform(images: Images, severity: int, generators: Generators) -> 
 
 @corruption(reference=_PAPER, group="digital")
 def pixelate(images: Images, severity: int, generators: Generators) -> Images:
-    """Shrunk by averaging, enlarged by repeating."""
+    """Shrunk by averaging, enlarged by repeating.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     share = _PIXELATE.at(images, severity)
     height, width = (max(1, int(size * share)) for size in images.shape[-2:])
     shrunk = _boxes(images.shape[-2], height, images) @ images @ _boxes(images.shape[-1], width, images).T
@@ -63,13 +81,28 @@ def pixelate(images: Images, severity: int, generators: Generators) -> Images:
 
 @corruption(reference=_PAPER, group="digital")
 def jpeg_compression(images: Images, severity: int, generators: Generators) -> Images:
-    """Coded as JPEG and back."""
+    """Coded as JPEG and back.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     return jpeg(images, _JPEG.at(images, severity))
 
 
 @corruption(reference=_PAPER, group="extra")
 def saturate(images: Images, severity: int, generators: Generators) -> Images:
-    """Colours paled (severities 1 and 2) or exaggerated. Raises NotApplicable unless there are three channels."""
+    """Colours paled (severities 1 and 2) or exaggerated. Raises NotApplicable unless there are three channels.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+
+    Raises:
+        NotApplicable: For images that have no three channels.
+    """
     if images.shape[1] != 3:
         raise NotApplicable("Saturation is a property of colour: the images have no three channels.")
     return saturated(images, *_SATURATE.at(images, severity)).clamp(0, 1)
@@ -121,7 +154,15 @@ _TO_RGB = ((1, 0, 1.402), (1, -0.344136, -0.714136), (1, 1.772, 0))
 
 
 def jpeg(images: Images, quality: int) -> Images:
-    """Images coded and decoded at `quality` 1 to 100; each channel by itself unless there are three."""
+    """Images coded and decoded; each channel by itself unless there are three.
+
+    Tables: ITU-T T.81, annex K, scaled by quality as the Independent JPEG Group's library does. The entropy coding that
+    follows loses nothing and is left out.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        quality: 1 to 100.
+    """
     height, width = images.shape[-2:]
     levels = (images * 255).round()
     padded = F.pad(levels, (0, -width % 16, 0, -height % 16), mode="replicate")

@@ -53,7 +53,13 @@ _MUD = (63 / 255, 42 / 255, 20 / 255)
 
 @corruption(reference=_PAPER, group="weather")
 def snow(images: Images, severity: int, generators: Generators) -> Images:
-    """Flakes streaked by their fall, before a whitened picture."""
+    """Flakes streaked by their fall, before a whitened picture.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     mean, spread, size, threshold, radius, sigma, weight = _SNOW.at(images, severity)
     scale = pixel_scale(images)
     flakes = mean + spread * generators.fork(0).normal(1, *images.shape[-2:])
@@ -67,7 +73,13 @@ def snow(images: Images, severity: int, generators: Generators) -> Images:
 
 @corruption(reference=_PAPER, group="weather")
 def frost(images: Images, severity: int, generators: Generators) -> Images:
-    """Ice crystals on the lens; ridges of a fractal stand in for the published photographs of frost."""
+    """Ice crystals on the lens; ridges of a fractal stand in for the published photographs of frost.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     weight, ice = _FROST.at(images, severity)
     crystals = (1 - (2 * plasma(images, 1.4, generators) - 1).abs()) ** 3
     return (weight * images + ice * crystals * _paint(_ICE, images)).clamp(0, 1)
@@ -75,7 +87,13 @@ def frost(images: Images, severity: int, generators: Generators) -> Images:
 
 @corruption(reference=_PAPER, group="weather")
 def fog(images: Images, severity: int, generators: Generators) -> Images:
-    """Clouds of a plasma fractal laid over the picture, its brightest value kept."""
+    """Clouds of a plasma fractal laid over the picture, its brightest value kept.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     thickness, decay = _FOG.at(images, severity)
     brightest = images.amax((1, 2, 3), keepdim=True)
     clouded = images + thickness * plasma(images, decay, generators)
@@ -84,13 +102,25 @@ def fog(images: Images, severity: int, generators: Generators) -> Images:
 
 @corruption(reference=_PAPER, group="weather")
 def brightness(images: Images, severity: int, generators: Generators) -> Images:
-    """Daylight: the value of each pixel lifted."""
+    """Daylight: the value of each pixel lifted.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     return brightened(images, _BRIGHTNESS.at(images, severity))
 
 
 @corruption(reference=_PAPER, group="extra")
 def spatter(images: Images, severity: int, generators: Generators) -> Images:
-    """Drops on the lens: water at severities 1 to 3, mud from 4, without the published shading of their rims."""
+    """Drops on the lens: water at severities 1 to 3, mud from 4, without the published shading of their rims.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     size, share, water = _SPATTER.at(images, severity)
     liquid = smooth(generators.normal(1, *images.shape[-2:]), size * pixel_scale(images))
     level = liquid.flatten(1).quantile(1 - share, dim=1).view(-1, 1, 1, 1)
@@ -108,9 +138,15 @@ def _paint(colour: tuple[float, float, float], images: Images) -> Tensor:
 
 
 def plasma(images: Images, decay: float, generators: Generators) -> Tensor:
-    """A height map for each image, (N, 1, H, W) in [0, 1], by the diamond-square algorithm on a torus.
+    """A height map for each image by the diamond-square algorithm on a torus (a plasma fractal).
 
-    `decay` is the factor by which the wobble falls from one scale to the next: large is smooth.
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        decay: Factor by which the variation falls from one scale to the next: large is smooth.
+        generators: One random generator an example.
+
+    Returns:
+        Float32 (N, 1, H, W) in [0, 1].
     """
     height, width = images.shape[-2:]
     size = 1 << (max(height, width, 2) - 1).bit_length()

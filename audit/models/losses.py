@@ -24,7 +24,12 @@ _ABSENT = -1e30
 
 
 def loss_named(name: LossName, classes: int) -> Loss:
-    """The loss called `name` for a model of `classes`; DLR needs three and is the margin on two."""
+    """The loss called `name` for a model of `classes`; DLR needs three and is the margin on two.
+
+    Args:
+        name: ce, margin or dlr.
+        classes: Of the model.
+    """
     if name == "ce":
         return cross_entropy
     if name == "dlr" and classes >= 3:
@@ -33,46 +38,80 @@ def loss_named(name: LossName, classes: int) -> Loss:
 
 
 def is_adversarial_logits(logits: Logits, goal: ClassMask) -> Tensor:
-    """Whether each prediction is in its goal, bool (N,)."""
+    """Whether each prediction is in its goal, bool (N,).
+
+    Args:
+        logits: Float (N, classes).
+        goal: The predictions that count as misclassified, bool (N, classes).
+    """
     return goal.gather(1, logits.argmax(1, keepdim=True)).squeeze(1)
 
 
 def cross_entropy(logits: Logits, goal: ClassMask) -> Tensor:
-    """-log p(label) where one class is allowed; log p(goal) where more are."""
+    """-log p(label) where one class is allowed; log p(goal) where more are.
+
+    Args:
+        logits: Float (N, classes).
+        goal: The predictions that count as misclassified, bool (N, classes).
+    """
     everything = logits.logsumexp(1)
     allowed, broken = _masked(logits, ~goal).logsumexp(1), _masked(logits, goal).logsumexp(1)
     return torch.where((~goal).sum(1) == 1, everything - allowed, broken - everything)
 
 
 def margin(logits: Logits, goal: ClassMask) -> Tensor:
-    """The highest logit in the goal minus the highest outside: positive means broken (Carlini and Wagner 2017)."""
+    """The highest logit in the goal minus the highest outside: positive means broken (Carlini and Wagner 2017).
+
+    Args:
+        logits: Float (N, classes).
+        goal: The predictions that count as misclassified, bool (N, classes).
+    """
     return _masked(logits, goal).amax(1) - _masked(logits, ~goal).amax(1)
 
 
 def dlr(logits: Logits, goal: ClassMask) -> Tensor:
     """The margin over a gap between the highest logits: free of their scale and shift (Croce and Hein 2020).
 
-    From the first to the third logit where one class is allowed; where more are, to the mean of the third and
-    fourth, since a goal that stands third would make the plain ratio constant. That needs four classes, and the
-    plain one three: below, the margin itself.
+    From the first to the third logit where one class is allowed; where more are, to the mean of the third and fourth,
+    since a goal that stands third would make the plain ratio constant. That needs four classes, and the plain one
+    three: below, the margin itself.
+
+    Args:
+        logits: Float (N, classes).
+        goal: The predictions that count as misclassified, bool (N, classes).
     """
     untargeted = (~goal).sum(1) == 1
     return margin(logits, goal) / torch.where(untargeted, _gap(logits, 3), _gap(logits, 4))
 
 
 def margin_targeted(logits: Logits, aim: Aim) -> Tensor:
-    """The target's logit minus the highest outside the goal (Gowal et al. 2019, arXiv:1910.09338)."""
+    """The target's logit minus the highest outside the goal (Gowal et al. 2019, arXiv:1910.09338).
+
+    Args:
+        logits: Float (N, classes).
+        aim: Which class to move to and which to leave, bool (N, 2, classes).
+    """
     return _masked(logits, aim[:, 0]).amax(1) - _masked(logits, aim[:, 1]).amax(1)
 
 
 def dlr_targeted(logits: Logits, aim: Aim) -> Tensor:
-    """The targeted margin over the gap from the first logit to the mean of the third and fourth (Croce and Hein
-    2020, eq. 7). With fewer than four classes, the targeted margin."""
+    """The targeted margin over the gap from the first logit to the mean of the third and fourth (Croce and Hein 2020,
+    eq. 7). With fewer than four classes, the targeted margin.
+
+    Args:
+        logits: Float (N, classes).
+        aim: Which class to move to and which to leave, bool (N, 2, classes).
+    """
     return margin_targeted(logits, aim) / _gap(logits, 4)
 
 
 def one_hot_goal(targets: Tensor, goal: ClassMask) -> Aim:
-    """One class of each goal to move to, away from the classes outside it; `targets` int64 (N,)."""
+    """One class of each goal to move to, away from the classes outside it; `targets` int64 (N,).
+
+    Args:
+        targets: The classes to move to, int64 (N,).
+        goal: The predictions that count as misclassified, bool (N, classes).
+    """
     chosen = torch.zeros_like(goal).scatter_(1, targets[:, None], True)
     return torch.stack([chosen, ~goal], dim=1)
 

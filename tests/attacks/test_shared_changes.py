@@ -114,7 +114,7 @@ def test_order_batch_size_device_and_a_second_run_change_nothing(
 
 
 @pytest.mark.parametrize("position", PATCH_POSITIONS)
-def test_a_patch_is_where_it_says_and_nowhere_else(place: Any) -> None:
+def test_a_patch_is_where_it_says_and_nowhere_else(position: Any) -> None:
     images = torch.rand(3, 2, 10, 14, generator=torch.Generator().manual_seed(0))
     threat = PatchThreat(0.2, position)
     painted = threat.painted(images, torch.ones(1, 2, 10, 14))
