@@ -18,6 +18,9 @@ CHECKED: tuple[str, ...] = (
     "attributions",
     "explanation",
     "masking",
+    "adversarial",
+    "attacks",
+    "corruptions",
 )
 """The packages held to it."""
 

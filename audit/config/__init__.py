@@ -4,6 +4,7 @@ from audit.config.loading import PRESETS, load_config, merge, run_config_type
 from audit.config.sections import (
     AUGMENTATIONS,
     IMAGE_SIZES,
+    AttackRowConfig,
     AugmentationConfig,
     Compression,
     CompressionConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "AUGMENTATIONS",
     "IMAGE_SIZES",
     "PRESETS",
+    "AttackRowConfig",
     "AugmentationConfig",
     "Compression",
     "CompressionConfig",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from audit.core.errors import UsageError, unknown_name
 from audit.core.threat_format import Norm, parse_eps
@@ -208,11 +208,48 @@ class CompressionConfig(TrainingConfig):
     learning_rate: float = Field(1e-3, gt=0, description="at its peak")
 
 
+class AttackRowConfig(ConfigTable):
+    """One attack of a battery."""
+
+    attack: str = Field(description="its name; `audit methods attack` lists them")
+    settings: dict[str, Any] = Field(default_factory=dict, description="its settings")
+    title: str = Field("", description="what the report calls it; its name by default")
+    sample: int = Field(0, ge=0, description="above 0: a check at the verdict's eps, on at most this many images")
+    hardest: float = Field(1.0, gt=0, le=1, description="share of the unbroken images it runs on, nearest to breaking")
+    transferred: bool = Field(False, description="made on a surrogate and tried on the model")
+
+
+def _attack_rows(value: Any) -> Any:
+    """Tables of attacks, each checked by itself so that an error names its row; a name is left as it is."""
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+        return value
+    if not value:
+        raise ValueError("A battery needs at least one attack")
+    return tuple(_attack_row(number, row) for number, row in enumerate(value, start=1))
+
+
+def _attack_row(number: int, row: Any) -> AttackRowConfig:
+    if isinstance(row, str):
+        return AttackRowConfig(attack=row)
+    try:
+        return AttackRowConfig.model_validate(row)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = str(unknown_name("key", key, AttackRowConfig.model_fields))
+        problem = known if first["type"] == "extra_forbidden" else f"{key}: {first['msg']}"
+        raise ValueError(f"attack {number} of the battery: {problem}") from None
+
+
 class RobustnessConfig(ConfigTable):
     """Which attacks, how strong, on how many images."""
 
     examples: int = Field(500, ge=1, description="images attacked, balanced over the classes")
-    battery: str = Field("quick", description="quick, standard, autoattack or full: which attacks, in which order")
+    battery: Annotated[str | tuple[AttackRowConfig, ...], BeforeValidator(_attack_rows)] = Field(
+        "quick",
+        description="quick, standard, autoattack or full; attacks with commas between them, as apgd-ce,square; or "
+        "[[robustness.battery]] tables of attack, settings, title, sample, hardest, transferred",
+    )
     norm: Norm = Field("linf", description="linf, l2 or l1: how the size of a change is measured")
     eps: Eps | None = Field(
         None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default"

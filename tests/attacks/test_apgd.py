@@ -6,9 +6,8 @@ import pytest
 import torch
 from attack_models import tiny_net
 
-from audit.adversarial.auto_pgd import checkpoints
 from audit.adversarial.verify import Verdicts, verify
-from audit.attacks.apgd import apgd_dlr
+from audit.attacks.apgd import apgd_dlr, checkpoints
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, PassCount

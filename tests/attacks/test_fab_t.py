@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linprog, minimize
 from torch import Tensor
 
-from audit.adversarial.hyperplane import project_onto_hyperplane
+from audit.attacks.fab_t import project_onto_hyperplane
 from audit.core.threat import Norm, norms
 
 SIZE = 7
