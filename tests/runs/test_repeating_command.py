@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 from made_run import made_config, made_dossier, made_facts
+from tests.job.conftest import SMALL
 
 from audit.cli.options import overrides, parse_floats
 from audit.config import RunConfig, load_config
 from audit.report.document import build_document
 from audit.runs.reproduce import reproduce_command, section_commands, subject_flags
-from tests.job.conftest import SMALL
 
 FLAGS = {
     "--data": "data.source",
