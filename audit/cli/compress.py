@@ -38,7 +38,7 @@ def compress(
     from audit.cli.run_command import RunRequest, run_and_report
     from audit.config import load_config, merge
 
-    job = {"hardening": {"enabled": False}, "compression": {"enabled": True}}
-    finished = run_and_report(RunRequest(load_config(config, overrides=merge(job, overrides)), out), terminal)
+    purpose = {"hardening": {"enabled": False}, "compression": {"enabled": True}}
+    finished = run_and_report(RunRequest(load_config(config, overrides=merge(purpose, overrides)), out), terminal)
     finished.folder.release("compressed")
     terminal.info(f"Compressed weights: {finished.folder.released_model}")

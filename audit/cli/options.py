@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 from rich.markup import escape
 from typer.models import OptionInfo
 
@@ -16,7 +17,7 @@ from audit.cli.terminal import command_context
 from audit.config import PRESETS, RunConfig
 from audit.config.flags import KeyFlag, flags_of
 from audit.config.sections import seconds
-from audit.core.errors import UsageError
+from audit.core.errors import UsageError, unknown_name
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel="Output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.", rich_help_panel="Output")]
@@ -40,7 +41,7 @@ Command = Callable[..., None]
 
 
 def command(
-    *keys: str, without: Sequence[str] = (), any_key: bool = False, model: type[RunConfig] = RunConfig
+    *keys: str, without: Sequence[str] = (), any_key: bool = False, model: type[BaseModel] = RunConfig
 ) -> Callable[[Command], Command]:
     """A decorator that makes a command of a function: it adds flags, and opens a terminal to print to.
 
@@ -103,16 +104,17 @@ def overrides(
     """
     nested: dict[str, Any] = {}
     setters: dict[str, KeyFlag] = {}
-    given = [item for item in flags if values.get(item.parameter) not in (None, [], ())]
-    for item in given:
+    present = [item for item in flags if values.get(item.parameter) not in (None, [], ())]
+    for item in present:
         value = values[item.parameter]
-        others = [other for other in given if other.parameter == item.parameter and other is not item]
-        if item.flag.words is not None and value not in item.flag.words:
-            if any(value in (other.flag.words or ()) for other in others):
-                continue
+        words = {word for other in present if other.parameter == item.parameter for word in other.flag.words or ()}
+        if words and value not in words:
+            raise unknown_name(item.parameter, value, words)
+        if words and value not in (item.flag.words or ()):
+            continue
         if item.key in setters:
             both = f"{setters[item.key].names[0]} and {item.names[0]}"
-            raise UsageError(f"{both} set the same thing, {item.key}: give one of the two.")
+            raise UsageError(f"{both} set the same key, {item.key}: give one of the two.")
         setters[item.key] = item
         _put(nested, item.key, item.parse(value))
     for setting in settings or ():
@@ -170,7 +172,7 @@ def _help(flag: KeyFlag) -> str:
     if not flag.flag.help and text.split(",")[0] != str(flag.field.default):
         text = text[:1].upper() + text[1:]
     constraints = [(word, getattr(item, name, None)) for item in flag.field.metadata for name, word in _BOUNDS.items()]
-    bounds = [f"{word} {bound}" for word, bound in constraints if bound is not None]
+    bounds = [f"{word} {bound}" for word, bound in constraints if bound is not None and not flag.flag.words]
     return f"{text.rstrip('.')}{'; ' if bounds else ''}{', '.join(bounds)}."
 
 

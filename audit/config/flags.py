@@ -96,10 +96,10 @@ class KeyFlag:
         Raises:
             UsageError: The field refuses it, in a sentence that names the flag and the text.
         """
-        if self.flag.words is not None:
+        if self.flag.words is not None and isinstance(value, str):
             if value not in self.flag.words:
-                raise unknown_name(self.parameter, str(value), self.flag.words)
-            return self.flag.words[str(value)]
+                raise unknown_name(self.parameter, value, self.flag.words)
+            return self.flag.words[value]
         constraints = [item for item in self.field.metadata if not isinstance(item, Flag)]
         kind: Any = Annotated[(self.field.annotation, *constraints)] if constraints else self.field.annotation
         try:

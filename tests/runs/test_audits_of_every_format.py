@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.job.conftest import TINY
 
 from audit.config import load_config, merge
 from audit.models.architecture import build
 from audit.runs.pipeline import run_audit
+from tests.runs.conftest import TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 SIDE = 32

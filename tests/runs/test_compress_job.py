@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.job.conftest import SMALL
 from typer.testing import CliRunner
 
 from audit.cli.app import app
@@ -16,6 +15,7 @@ from audit.config import RunConfig, load_config, merge
 from audit.core.errors import UsageError
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.topics.compression.section import read_latencies
+from tests.runs.conftest import SMALL
 
 TINY: dict[str, Any] = merge(
     SMALL,

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.job.conftest import SMALL
 
 import audit
 from audit.config import RunConfig
@@ -16,6 +15,7 @@ from audit.report.document import to_json
 from audit.runs.folder import open_run
 from audit.runs.pipeline import AuditRun, PipelineCallback, run_audit
 from audit.runs.setup import set_up
+from tests.runs.conftest import SMALL
 
 
 @pytest.fixture(scope="module")

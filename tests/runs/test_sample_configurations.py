@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.job.conftest import SMALL
 
 from audit.config import load_config, merge
 from audit.core.registry import methods
 from audit.core.resources import resource_dir
 from audit.runs.pipeline import run_audit
+from tests.runs.conftest import SMALL
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 LESS = {"corruptions": {"names": ["gaussian-noise"]}, "explanations": {"methods": ["saliency"], "judging": False}}

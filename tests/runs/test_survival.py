@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.job.conftest import TINY
 
 import audit.runs.pipeline
 import audit.storage.store
@@ -27,6 +26,7 @@ from audit.core.errors import SetupError
 from audit.models.under_test import _NormalisedModel
 from audit.runs.folder import open_run
 from audit.runs.pipeline import AuditRun, run_audit
+from tests.runs.conftest import TINY
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.job.conftest import SMALL
 
 import audit
 from audit.config import RunConfig, load_config, merge
@@ -19,6 +18,7 @@ from audit.models.architecture import build
 from audit.runs.pipeline import run_audit
 from audit.runs.setup import set_up
 from audit.training.transfer import OWN_NORMALISATION
+from tests.runs.conftest import SMALL
 from tests.training.toy import thirds
 
 NET: dict[str, Any] = {"classes": ("a", "b", "c"), "architecture": "cnn-28", "device": "cpu"}

@@ -1,4 +1,4 @@
-"""What a process of our own asks of malloc."""
+"""What the process of a command sets before it begins."""
 
 from __future__ import annotations
 
