@@ -56,11 +56,11 @@ def command(
         model: The configuration.
     """
     flags = [item for item in flags_of(model, keys) if item.key not in without] if keys else []
-    shown: dict[str, KeyFlag] = {}
+    by_parameter: dict[str, KeyFlag] = {}
     for item in flags:
-        if item.parameter not in shown or (item.flag.help and not shown[item.parameter].flag.help):
-            shown[item.parameter] = item
-    added = [_parameter(item) for item in shown.values()]
+        if item.parameter not in by_parameter or (item.flag.help and not by_parameter[item.parameter].flag.help):
+            by_parameter[item.parameter] = item
+    added = [_parameter(item) for item in by_parameter.values()]
     added += [_optional("settings", Set)] if any_key else []
     output = [inspect.Parameter(name, _KEYWORD, default=False, annotation=kind) for name, kind in OUTPUT.items()]
 
@@ -166,13 +166,13 @@ def _parameter(item: KeyFlag) -> inspect.Parameter:
     return _optional(item.parameter, Annotated[kind | None, option])
 
 
-def _help(flag: KeyFlag) -> str:
+def _help(item: KeyFlag) -> str:
     """The sentence of the flag, with the bounds of its field."""
-    text = flag.flag.help or flag.field.description or ""
-    if not flag.flag.help and text.split(",")[0] != str(flag.field.default):
+    text = item.flag.help or item.field.description or ""
+    if not item.flag.help and text.split(",")[0] not in (str(item.field.default), item.flag.default):
         text = text[:1].upper() + text[1:]
-    constraints = [(word, getattr(item, name, None)) for item in flag.field.metadata for name, word in _BOUNDS.items()]
-    bounds = [f"{word} {bound}" for word, bound in constraints if bound is not None and not flag.flag.words]
+    constraints = [(word, getattr(part, name, None)) for part in item.field.metadata for name, word in _BOUNDS.items()]
+    bounds = [f"{word} {bound}" for word, bound in constraints if bound is not None and not item.flag.words]
     return f"{text.rstrip('.')}{'; ' if bounds else ''}{', '.join(bounds)}."
 
 
