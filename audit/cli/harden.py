@@ -32,7 +32,7 @@ def harden(
     from audit.cli.run_command import RunRequest, run_and_report
     from audit.config import load_config, merge
 
-    chosen = load_config(config, overrides=merge({"hardening": {"enabled": True}}, overrides))
-    finished = run_and_report(RunRequest(chosen, out), terminal)
+    run_config = load_config(config, overrides=merge({"hardening": {"enabled": True}}, overrides))
+    finished = run_and_report(RunRequest(run_config, out), terminal)
     finished.folder.release("hardened")
     terminal.info(f"Hardened weights: {finished.folder.released_model}")

@@ -27,5 +27,5 @@ def train(
     from audit.cli.run_command import RunRequest, run_and_report
     from audit.config import load_config, merge
 
-    chosen = load_config(config, overrides=merge({"hardening": {"enabled": False}}, overrides))
-    run_and_report(RunRequest(chosen, out, scope="train"), terminal)
+    run_config = load_config(config, overrides=merge({"hardening": {"enabled": False}}, overrides))
+    run_and_report(RunRequest(run_config, out, scope="train"), terminal)

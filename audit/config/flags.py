@@ -148,13 +148,13 @@ def flags_of(model: type[BaseModel], keys: Sequence[str] = ("",), *, prefix: str
         ValueError: A key of `keys` has no flag, nor has a key below it.
     """
     declared = list(_declared(model, f"{prefix}." if prefix else ""))
-    chosen: list[KeyFlag] = []
+    selected: list[KeyFlag] = []
     for key in keys:
         below = [item for item in declared if not key or item.key == key or item.key.startswith(f"{key}.")]
         if not below:
             raise ValueError(f"No key of {model.__name__} at {key!r} has a flag.")
-        chosen += [item for item in below if item not in chosen]
-    return chosen
+        selected += [item for item in below if item not in selected]
+    return selected
 
 
 def _declared(model: type[BaseModel], prefix: str) -> Iterator[KeyFlag]:
