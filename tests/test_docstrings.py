@@ -21,6 +21,10 @@ CHECKED: tuple[str, ...] = (
     "adversarial",
     "attacks",
     "corruptions",
+    "api",
+    "cli",
+    "config",
+    "runs",
 )
 """The packages held to it."""
 

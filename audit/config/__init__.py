@@ -3,6 +3,7 @@
 from audit.config.loading import PRESETS, load_config, merge, run_config_type
 from audit.config.sections import (
     AUGMENTATIONS,
+    GALLERY_SIZES,
     IMAGE_SIZES,
     AttackRowConfig,
     AugmentationConfig,
@@ -28,6 +29,7 @@ from audit.config.sections import (
 
 __all__ = [
     "AUGMENTATIONS",
+    "GALLERY_SIZES",
     "IMAGE_SIZES",
     "PRESETS",
     "AttackRowConfig",

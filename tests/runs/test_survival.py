@@ -26,7 +26,7 @@ from audit.core.errors import SetupError
 from audit.models.normalised_model import NormalisedModel
 from audit.runs.folder import open_run
 from audit.runs.pipeline import AuditRun, run_audit
-from tests.job.conftest import TINY
+from tests.runs.conftest import TINY
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_out_of_memory_halves_the_batch_says_so_and_changes_no_answer(
     ]
     for mine, other in zip(ours["findings"], theirs["findings"], strict=True):
         assert mine["estimate"] == pytest.approx(other["estimate"], abs=1e-4)
-    assert found.dossier.complete
+    assert found.results.complete
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -212,4 +212,4 @@ def test_a_folder_that_vanishes_under_way_is_told(tiny: RunConfig, tmp_path: Pat
         return False
 
     with pytest.raises(SetupError, match="Cannot write to"):
-        run_audit(tiny, tmp_path / "run", stopping=stopping)
+        run_audit(tiny, tmp_path / "run", should_stop=stopping)

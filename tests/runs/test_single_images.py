@@ -60,7 +60,7 @@ def test_a_labels_map_names_the_classes_too(shelf: Path) -> None:
 
 def test_without_a_label_it_is_what_the_model_predicts_and_that_is_said(shelf: Path) -> None:
     prepared = ready(shelf, "list.txt")
-    dataset, maker = prepared.dataset, prepared.wrapped()
+    dataset, maker = prepared.dataset, prepared.model_factory()
     assert maker is not None and dataset.test.ids == ("0.png", "2.png")
     assert dataset.test.labels.tolist() == maker().predictions(dataset.test.batch(slice(None)).images).tolist()
     assert any("has no label" in note for note in dataset.notes)

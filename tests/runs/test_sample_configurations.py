@@ -10,7 +10,7 @@ from audit.config import load_config, merge
 from audit.core.registry import methods
 from audit.core.resources import resource_dir
 from audit.runs.pipeline import run_audit
-from tests.job.conftest import SMALL
+from tests.runs.conftest import SMALL
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 LESS = {"corruptions": {"names": ["gaussian-noise"]}, "explanations": {"methods": ["saliency"], "judging": False}}
@@ -35,7 +35,7 @@ def test_the_defaults_and_the_folder_of_pictures_run(tmp_path: Path) -> None:
     for name, changes in (("audit.toml", {}), ("folder.toml", merge(merge(pictures, smaller), few))):
         config = load_config(resource_dir("samples") / name, overrides=merge(merge(SMALL, LESS), changes))
         outcome = run_audit(config, tmp_path / name)
-        assert outcome.dossier.complete, [e.reason for e in outcome.dossier.evidence.values() if e.status == "failed"]
+        assert outcome.results.complete, [e.reason for e in outcome.results.evidence.values() if e.status == "failed"]
 
 
 def test_every_method_is_judged_drifts_and_is_compared_on_less(tmp_path: Path) -> None:
@@ -62,5 +62,5 @@ def test_the_whole_fashion_mnist_runs(tmp_path: Path) -> None:
     overrides = merge(merge(SMALL, LESS), changes)
     config = load_config(resource_dir("samples") / "full-fashion-mnist.toml", overrides=overrides)
     outcome = run_audit(config, tmp_path / "run")
-    assert outcome.dossier.complete
+    assert outcome.results.complete
     assert outcome.document.accuracy[0].accuracy.n == 10_000

@@ -1,4 +1,4 @@
-"""What a process of our own asks of malloc."""
+"""What the process of a command sets before it begins."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 _FAULTS = """
 import resource, sys
-from audit.cli.memory import keep_freed_memory
-if sys.argv[1] == "keep" and not keep_freed_memory():
+from audit.cli.startup import tune_malloc
+if sys.argv[1] == "keep" and not tune_malloc():
     sys.exit(77)
 def fill():
     return len(bytearray(b"x") * (48 << 20))
@@ -42,8 +42,8 @@ def test_large_blocks_that_were_freed_are_used_again_without_fetching_their_page
 
 
 def test_settings_of_the_environment_win():
-    from audit.cli import memory
+    from audit.cli import startup
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MALLOC_ARENA_MAX", "2")
-        assert memory.tune_malloc() is False
+        assert startup.tune_malloc() is False

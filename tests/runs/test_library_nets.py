@@ -58,7 +58,7 @@ def test_every_family_is_trained_audited_and_reported(name: str, tmp_path: Path)
     np.savez(tmp_path / "thirds.npz", **arrays, **labels)
     source = {"data": {"source": f"npz:{tmp_path / 'thirds.npz'}"}, "model": {"architecture": name}}
     outcome = run_audit(load_config(overrides=merge(RUN, source)), tmp_path / "run")
-    assert outcome.dossier.complete
+    assert outcome.results.complete
     document = json.loads(outcome.folder.document.read_text())
     assert document["models"][0]["architecture"] == name and len(document["models"][0]["history"]) == 1
     assert np.isfinite(document["models"][0]["history"][0]["loss"])

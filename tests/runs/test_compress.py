@@ -15,7 +15,7 @@ from audit.config import RunConfig, load_config, merge
 from audit.core.errors import UsageError
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.topics.compression.section import read_latencies
-from tests.job.conftest import SMALL
+from tests.runs.conftest import SMALL
 
 TINY: dict[str, Any] = merge(
     SMALL,
@@ -65,7 +65,7 @@ def test_the_integer_kernels_are_held_against_the_audited_form_on_every_test_ima
     (part,) = quantised.document.compression
     assert part.int8 is not None and part.int8.agreement is not None and part.int8.logit_difference is not None
     assert (part.int8.engine, part.int8.calibrated, part.int8.in_float) == ("oneDNN", 256, [])
-    assert part.int8.agreement.n == quantised.dossier.per_example("accuracy", "correct", role="compressed").size
+    assert part.int8.agreement.n == quantised.results.per_example("accuracy", "correct", role="compressed").size
     assert part.int8.agreement.estimate > 0.99 and 0 < part.int8.logit_difference < 0.2
     page = quantised.folder.report.read_text()
     assert "multiplied and summed as integers" in page and "computed with in float32, so" not in page
@@ -113,13 +113,13 @@ def test_the_same_seed_gives_the_same_document_in_another_folder(quantised: Audi
 
 
 def test_the_published_int8_file_is_a_quarter_and_is_the_audited_model(quantised: AuditRun, tmp_path: Path) -> None:
-    quantised.folder.publish("compressed")
-    packed = quantised.folder.published
+    quantised.folder.release("compressed")
+    packed = quantised.folder.released_model
     assert packed.stat().st_size < 0.3 * quantised.folder.model("standard").stat().st_size
     loaded = run_audit(load_config(overrides=merge(TINY, {"model": {"weights": str(packed)}})), tmp_path / "loaded")
     for study, name in (("accuracy", "correct"), ("robustness", "robust")):
-        ours = loaded.dossier.per_example(study, name, role="standard")
-        assert (ours == quantised.dossier.per_example(study, name, role="compressed")).all()
+        ours = loaded.results.per_example(study, name, role="standard")
+        assert (ours == quantised.results.per_example(study, name, role="compressed")).all()
 
 
 def test_a_loaded_model_is_compressed_without_being_trained_again(quantised: AuditRun, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_loaded_model_is_compressed_without_being_trained_again(quantised: Aud
         overrides=merge(TINY, {"model": {"weights": parent}, "compression": {"enabled": True, "method": "clip"}})
     )
     outcome = run_audit(config, tmp_path / "clip")
-    assert not outcome.dossier.entries("training")
+    assert not outcome.results.entries("training")
     (part,) = outcome.document.compression
     assert part.amount == 2.5 and part.fine_tuned_epochs == 0
     assert part.variant.nonzero == part.parent.nonzero
@@ -137,7 +137,7 @@ def test_a_loaded_model_is_compressed_without_being_trained_again(quantised: Aud
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> AuditRun:
     outcome = run_audit(config_of(method="structured", amount=0.4), tmp_path_factory.mktemp("structured"))
-    outcome.folder.publish("compressed")
+    outcome.folder.release("compressed")
     return outcome
 
 
@@ -145,7 +145,7 @@ def test_pruned_channels_are_gone_from_the_document_the_page_and_the_file(cut: A
     (part,) = cut.document.compression
     assert part.cut and part.spared == []
     assert part.variant.parameters == part.variant.nonzero < 0.5 * part.parent.parameters
-    assert cut.folder.published.stat().st_size < 0.5 * cut.folder.model("standard").stat().st_size
+    assert cut.folder.released_model.stat().st_size < 0.5 * cut.folder.model("standard").stat().st_size
     page = cut.folder.report.read_text()
     assert "weakest 40% were taken out of the net" in page and "keep their shape" not in page
 
@@ -153,11 +153,11 @@ def test_pruned_channels_are_gone_from_the_document_the_page_and_the_file(cut: A
 def test_the_file_of_a_cut_model_is_enough_to_audit_it_to_harden_it_and_to_compress_it_again(
     cut: AuditRun, tmp_path: Path
 ) -> None:
-    given = merge(TINY, {"model": {"weights": str(cut.folder.published)}})
+    given = merge(TINY, {"model": {"weights": str(cut.folder.released_model)}})
     loaded = run_audit(load_config(overrides=given), tmp_path / "loaded")
     for study, name in (("accuracy", "correct"), ("robustness", "robust")):
-        ours = loaded.dossier.per_example(study, name, role="standard")
-        assert (ours == cut.dossier.per_example(study, name, role="compressed")).all()
+        ours = loaded.results.per_example(study, name, role="standard")
+        assert (ours == cut.results.per_example(study, name, role="compressed")).all()
     hardening = {"hardening": {"enabled": True, "epochs": 1}}
     hardened = run_audit(load_config(overrides=merge(given, hardening)), tmp_path / "hard")
     hard = str(hardened.folder.model("hardened"))
@@ -166,9 +166,9 @@ def test_the_file_of_a_cut_model_is_enough_to_audit_it_to_harden_it_and_to_compr
     (part,) = packed.document.compression
     assert part.parent.parameters == cut.document.compression[0].variant.parameters
     assert part.variant.bytes < 0.35 * part.parent.bytes
-    packed.folder.publish("compressed")
-    last = load_config(overrides=merge(given, {"model": {"weights": str(packed.folder.published)}}))
-    assert run_audit(last, tmp_path / "last", scope="train").dossier.complete
+    packed.folder.release("compressed")
+    last = load_config(overrides=merge(given, {"model": {"weights": str(packed.folder.released_model)}}))
+    assert run_audit(last, tmp_path / "last", scope="train").results.complete
 
 
 def test_a_net_that_no_channel_can_leave_is_refused_before_it_is_trained(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def audited(name: str, folder: Path, **changes: Any) -> AuditRun:
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in HEAVY else []) for n in ZOO])
 def test_every_architecture_is_trained_audited_and_reported(name: str, tmp_path: Path) -> None:
     outcome = audited(name, tmp_path)
-    assert outcome.dossier.complete
+    assert outcome.results.complete
     document = json.loads(outcome.folder.document.read_text())
     assert document["models"][0]["architecture"] == name and len(document["models"][0]["history"]) == 1
     assert document["accuracy"][0]["accuracy"]["n"] == 12
@@ -74,7 +74,7 @@ def test_every_smaller_variant_is_audited_beside_its_parent(method: str, tmp_pat
     student = {"student": "cnn-28"} if method == "distill" else {}
     chosen = {"enabled": True, "method": method, "epochs": 1, "batch_size": 12, **student}
     outcome = audited(name, tmp_path, compression=chosen)
-    assert outcome.dossier.complete
+    assert outcome.results.complete
     document = json.loads(outcome.folder.document.read_text())
     (part,) = document["compression"]
     assert {row["role"] for row in document["robustness"]} == {"standard", "compressed"}
@@ -94,4 +94,4 @@ def test_every_smaller_variant_is_audited_beside_its_parent(method: str, tmp_pat
 def test_the_net_for_large_photographs_is_audited_at_its_own_size(tmp_path: Path) -> None:
     source = {"data": {"source": data_of(150, tmp_path)}, "model": {"architecture": "cnn-150"}}
     outcome = run_audit(load_config(overrides=merge(RUN, source)), tmp_path / "run")
-    assert outcome.dossier.complete and outcome.document.subject.input_shape == (1, 150, 150)
+    assert outcome.results.complete and outcome.document.subject.input_shape == (1, 150, 150)

@@ -16,7 +16,7 @@ from audit.report.document import to_json
 from audit.runs.folder import open_run
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.setup import set_up
-from tests.job.conftest import SMALL
+from tests.runs.conftest import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +44,21 @@ def test_the_whole_job_ends_in_a_document_a_report_and_two_models(finished: Audi
     assert len(document["gallery"]) == 3
     assert "<html" in (root / "report.html").read_text()
     assert (root / "models" / "hardened.safetensors").stat().st_size > 100_000
-    assert finished.dossier.complete
+    assert finished.results.complete
 
 
 def test_no_cell_takes_more_passes_than_the_plan_foretells(finished: AuditRun, small_config: RunConfig) -> None:
     subject, told = set_up(small_config).subject, set()
-    for task in finished.dossier.plan.tasks:
-        most, found = max_passes(task, subject), finished.dossier.evidence[task.cell.key]
+    for task in finished.results.plan.tasks:
+        most, found = max_passes(task, subject), finished.results.evidence[task.cell.key]
         if most is not None and found.status == "measured":
             told.add((task.cell.study, task.cell.method))
             assert found.forwards <= most.forwards, task.label
             assert found.backwards <= most.backwards, task.label
     assert {("robustness", "quick"), ("explanation", "lime"), ("faithfulness", "lime"), ("corruption", "fog")} <= told
-    whole = estimate_cost(finished.dossier.plan.tasks, subject)
+    whole = estimate_cost(finished.results.plan.tasks, subject)
     assert whole.passes.forwards == sum(part.forwards for part in whole.by_study.values())
-    assert whole.untold == sum(max_passes(task, subject) is None for task in finished.dossier.plan.tasks)
+    assert whole.untold == sum(max_passes(task, subject) is None for task in finished.results.plan.tasks)
 
 
 def test_a_second_run_computes_nothing_and_writes_the_same_bytes(finished: AuditRun, small_config: RunConfig) -> None:
@@ -66,7 +66,7 @@ def test_a_second_run_computes_nothing_and_writes_the_same_bytes(finished: Audit
         path.name: path.read_bytes() for path in finished.folder.root.iterdir() if path.suffix in (".json", ".html")
     }
     watcher = Computed()
-    run_audit(small_config, finished.folder.root, watcher=watcher)
+    run_audit(small_config, finished.folder.root, callback=watcher)
     assert watcher.tasks == []
     for name in ("audit.json", "report.html"):
         assert (finished.folder.root / name).read_bytes() == before[name], name
@@ -90,8 +90,8 @@ def test_the_exported_model_is_the_audited_one(finished: AuditRun, small_config:
     loaded = run_audit(config, tmp_path / "loaded")
     for study in ("accuracy", "robustness"):
         measurement = {"accuracy": "correct", "robustness": "robust"}[study]
-        ours = loaded.dossier.per_example(study, measurement, role="standard")
-        assert (ours == finished.dossier.per_example(study, measurement, role="standard")).all()
+        ours = loaded.results.per_example(study, measurement, role="standard")
+        assert (ours == finished.results.per_example(study, measurement, role="standard")).all()
 
 
 def test_a_run_stopped_between_cells_goes_on_where_it_was(
@@ -99,7 +99,7 @@ def test_a_run_stopped_between_cells_goes_on_where_it_was(
 ) -> None:
     watcher = Computed()
     with pytest.raises(Interrupted):
-        run_audit(small_config, tmp_path / "run", watcher=watcher, stopping=lambda: len(watcher.tasks) >= 4)
+        run_audit(small_config, tmp_path / "run", callback=watcher, should_stop=lambda: len(watcher.tasks) >= 4)
     assert len(watcher.tasks) == 4
     assert not (tmp_path / "run" / "audit.json").exists()
     resumed = run_audit(small_config, tmp_path / "run")
@@ -111,7 +111,7 @@ def test_a_changed_setting_recomputes_only_what_it_touches(finished: AuditRun) -
         overrides=audit.config.merge(SMALL, {"explanations": {"methods": ["grad-cam", "occlusion"]}})
     )
     watcher = Computed()
-    run_audit(changed, finished.folder.root, watcher=watcher)
+    run_audit(changed, finished.folder.root, callback=watcher)
     assert {task.cell.method for task in watcher.tasks if task.cell.study != "agreement"} == {"occlusion"}
     assert {task.cell.study for task in watcher.tasks} == {"explanation", "faithfulness", "agreement"}
 
@@ -120,13 +120,13 @@ def test_lime_computed_later_spends_what_the_store_keeps_of_shap(
     finished: AuditRun, small_config: RunConfig, tmp_path: Path
 ) -> None:
     root = shutil.copytree(finished.folder.root, tmp_path / "again")
-    explained = [t for t in finished.dossier.plan.tasks if t.cell.study == "explanation" and t.cell.method == "lime"]
+    explained = [t for t in finished.results.plan.tasks if t.cell.study == "explanation" and t.cell.method == "lime"]
     assert len(explained) == 4
     for task in explained:
-        assert finished.dossier.evidence[task.cell.key].forwards == 0
+        assert finished.results.evidence[task.cell.key].forwards == 0
         shutil.rmtree(root / "store" / task.cell.key[:2] / task.cell.key)
     watcher = Computed()
-    again = run_audit(small_config, root, watcher=watcher)
+    again = run_audit(small_config, root, callback=watcher)
     assert [task.cell.key for task in watcher.tasks] == [task.cell.key for task in explained]
     assert again.folder.document.read_text() == to_json(finished.document)
     assert "asked_" not in to_json(finished.document)

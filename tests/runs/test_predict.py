@@ -20,8 +20,8 @@ from audit.cli.app import app
 from audit.config import DataConfig
 from audit.models.formats.safetensors_file import with_metadata
 from audit.report.overlay import overlay_png
-from audit.runs.checkpoint_metadata import prepared_header
-from audit.runs.predict import predict
+from audit.runs.checkpoint_metadata import preparation_header
+from audit.runs.predict import predict_pictures
 from tests.training.toy import thirds
 
 CLASSES = ("top", "middle", "bottom")
@@ -98,7 +98,7 @@ def test_a_checkpoint_carries_how_its_pictures_were_prepared(checkpoint: Path, p
     with safe_open(checkpoint, framework="np") as file:
         notes = file.metadata()
     weights = {name: weight.numpy() for name, weight in _module(checkpoint).state_dict().items()}
-    header = notes | prepared_header(DataConfig(rotate=180.0, flip="horizontal"))
+    header = notes | preparation_header(DataConfig(rotate=180.0, flip="horizontal"))
     carried.write_bytes(with_metadata(save(weights), header))
     with Image.open(picture) as opened:
         opened.transpose(Image.Transpose.FLIP_LEFT_RIGHT).rotate(180).save(tmp_path / "head.png")
@@ -132,7 +132,7 @@ def test_a_map_that_is_zero_everywhere_is_no_picture(picture: Path) -> None:
     blind = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))
     nn.init.zeros_(blind[1].weight)
     model = audit.wrap(blind, classes=CLASSES, input_shape=(1, 12, 12), device="cpu")
-    (found,) = predict(model, [picture], explain="occlusion")
+    (found,) = predict_pictures(model, [picture], explain="occlusion")
     assert found.explanation is None and "zero everywhere" in found.reason
 
 
@@ -144,8 +144,8 @@ def test_a_map_that_is_alike_everywhere_gives_way_to_the_next_method(picture: Pa
         module[0].bias.fill_(1.0)
         module[4].weight.fill_(0.5)
     model = audit.wrap(module, classes=CLASSES, input_shape=(1, 12, 12), device="cpu")
-    assert predict(model, [picture])[0].method == "integrated-gradients"
-    (asked,) = predict(model, [picture], explain="grad-cam")
+    assert predict_pictures(model, [picture])[0].method == "integrated-gradients"
+    (asked,) = predict_pictures(model, [picture], explain="grad-cam")
     assert asked.method == "grad-cam" and asked.explanation is not None
 
 

@@ -14,7 +14,7 @@ import torch
 from audit.config import load_config, merge
 from audit.models.architecture import build
 from audit.runs.pipeline import run_audit
-from tests.job.conftest import TINY
+from tests.runs.conftest import TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 SIDE = 32
@@ -110,11 +110,11 @@ def test_a_model_of_every_origin_is_attacked_explained_and_reported(name: str, p
     }
     outcome = run_audit(load_config(overrides=merge(TINY, changes)), tmp_path / "run")
     document = outcome.document
-    assert outcome.dossier.complete and outcome.folder.report.stat().st_size > 10_000
+    assert outcome.results.complete and outcome.folder.report.stat().st_size > 10_000
     assert document.models[0].origin == origin
-    (attacked,) = outcome.dossier.entries("robustness", role="standard")[:1]
+    (attacked,) = outcome.results.entries("robustness", role="standard")[:1]
     assert attacked.evidence.status == "measured" and attacked.evidence.backwards > 0
-    explained = {entry.task.cell.method: entry.evidence for entry in outcome.dossier.entries("explanation")}
+    explained = {entry.task.cell.method: entry.evidence for entry in outcome.results.entries("explanation")}
     assert explained["saliency"].status == "measured"
     # Keras' convolutions are not torch's: Grad-CAM has no layer to hook, and says so.
     assert explained["grad-cam"].status == ("not_applicable" if name == "Keras" else "measured")

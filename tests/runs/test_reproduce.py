@@ -1,49 +1,35 @@
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from made_run import made_config, made_dossier, made_facts
+from typer.testing import CliRunner
 
-from audit.cli.options import overrides, parse_floats
+from audit.cli.app import app
+from audit.cli.run_command import RunRequest
 from audit.config import RunConfig, load_config
 from audit.report.document import build_document
 from audit.runs.reproduce import reproduce_command, section_commands, subject_flags
-from tests.job.conftest import SMALL
+from tests.runs.conftest import SMALL
 
-FLAGS = {
-    "--data": "data.source",
-    "--architecture": "model.architecture",
-    "--labels-map": "data.labels_map",
-    "--model": "model.weights",
-    "--norm": "robustness.norm",
-    "--eps": "robustness.eps",
-    "--battery": "robustness.battery",
-}
+Parse = Callable[[str], RunConfig]
 
 
-def parsed(command: str) -> RunConfig:
-    """What the command line would make of it."""
-    words = iter(shlex.split(command)[2:])
-    preset, flags, settings = "quick", dict[str, Any](), list[str]()
-    for word in words:
-        if word == "--preset":
-            preset = next(words)
-        elif word == "--set":
-            settings.append(next(words))
-        elif word == "--no-harden":
-            flags["hardening.enabled"] = False
-        elif word == "--only":
-            flags.setdefault("only", []).append(next(words))
-        elif word == "--trust":
-            flags["model.trust"] = [{"path": next(words)}]
-        elif word in ("--mean", "--std"):
-            flags[f"model.{word[2:]}"] = parse_floats(next(words), word)
-        elif word == "--seed":
-            flags["seed"] = int(next(words))
-        else:
-            flags[FLAGS[word]] = next(words)
-    return load_config(preset=preset, overrides=overrides(flags, settings))
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> Parse:
+    """What the command line makes of a command that is pasted back, without running it."""
+    requests: list[RunRequest] = []
+    monkeypatch.setattr("audit.cli.run_command.run_and_report", lambda request, terminal: requests.append(request))
+
+    def parse(command: str) -> RunConfig:
+        program, *words = shlex.split(command)
+        shown = CliRunner().invoke(app, words)
+        assert program == "audit" and requests, shown.output
+        return requests.pop().config
+
+    return parse
 
 
 @pytest.mark.parametrize(
@@ -54,6 +40,9 @@ def parsed(command: str) -> RunConfig:
         {"preset": "standard", "seed": 4, "hardening": {"enabled": False}, "robustness": {"norm": "l2", "eps": 0.3}},
         {"data": {"source": "folder:my pets"}, "model": {"architecture": "net.py:f", "trust": [{"path": "net.py"}]}},
         {"only": ["robustness", "corruptions"]},
+        {"data": {"rotate": -15.0, "flip": "vertical", "grayscale": True, "strict": True}, "report": {"images": False}},
+        {"robustness": {"examples": 40}, "corruptions": {"examples": 40}},
+        {"robustness": {"examples": 40}, "corruptions": {"examples": 41}, "report": {"gallery": 200}},
         {
             "model": {"weights": "net.pt", "mean": [0.1, 0.25, 1 / 3], "std": [0.5]},
             "data": {"labels_map": "my map.txt"},
@@ -70,7 +59,7 @@ def parsed(command: str) -> RunConfig:
         },
     ],
 )
-def test_the_command_says_the_whole_configuration(given: dict[str, Any]) -> None:
+def test_the_command_says_the_whole_configuration(given: dict[str, Any], parsed: Parse) -> None:
     config = load_config(preset=given.get("preset"), overrides=given)
     assert parsed(reproduce_command(config)) == config
 
@@ -100,7 +89,7 @@ def test_a_findings_command_names_the_model_it_is_about() -> None:
     assert not any("folder:pets" in f.command for f in findings if f.command.startswith("audit methods"))
 
 
-def test_each_section_has_a_command_that_measures_it_alone() -> None:
+def test_each_section_has_a_command_that_measures_it_alone(parsed: Parse) -> None:
     found = section_commands(load_config(overrides=SMALL))
     assert parsed(found.pop("run")) == load_config(overrides=SMALL)
     assert {name: parsed(line) for name, line in found.items()} == {
@@ -108,3 +97,23 @@ def test_each_section_has_a_command_that_measures_it_alone() -> None:
         for name in ("accuracy", "robustness", "corruptions", "explanations")
     }
     assert section_commands(load_config(overrides={"only": ["accuracy"]})).keys() == {"run", "accuracy"}
+
+
+def test_a_key_that_has_a_flag_is_named_by_it() -> None:
+    both = {"robustness": {"examples": 40}, "corruptions": {"examples": 40}, "data": {"grayscale": True}}
+    assert reproduce_command(load_config(overrides=both)) == (
+        "audit run --preset quick --seed 0 --grayscale --examples 40"
+    )
+    apart = {"robustness": {"examples": 40, "battery": "full"}, "corruptions": {"examples": 41}}
+    assert reproduce_command(load_config(overrides=apart)) == (
+        "audit run --preset quick --seed 0 --battery full --set robustness.examples=40 --set corruptions.examples=41"
+    )
+
+
+def test_the_subject_of_a_run_is_that_of_a_hardening(parsed: Parse) -> None:
+    given = {"seed": 4, "data": {"source": "folder:my pets"}, "model": {"pretrained": "net.pt", "mean": [0.5]}}
+    given |= {"robustness": {"norm": "l2", "eps": 0.5}, "training": {"epochs": 2}}
+    config = load_config(overrides=given)
+    again = parsed(f"audit harden {subject_flags(config)}")
+    assert (again.data, again.model, again.training) == (config.data, config.model, config.training)
+    assert (again.robustness, again.seed) == (config.robustness, 4)

@@ -18,7 +18,7 @@ from audit.models.architecture import build
 from audit.runs.pipeline import run_audit
 from audit.runs.setup import set_up
 from audit.training.transfer import OWN_NORMALISATION
-from tests.job.conftest import SMALL
+from tests.runs.conftest import SMALL
 from tests.training.toy import thirds
 
 NET: dict[str, Any] = {"classes": ("a", "b", "c"), "architecture": "cnn-28", "device": "cpu"}
@@ -64,7 +64,7 @@ def test_an_unfrozen_backbone_learns_with_the_foreign_normalisation(elsewhere: P
         name for name in ours if ours[name].shape == theirs[name].shape and not torch.equal(ours[name], theirs[name])
     ]
     assert len(moved) == len(ours) - 2
-    (entry,) = outcome.dossier.entries("training")
+    (entry,) = outcome.results.entries("training")
     assert np.allclose(entry.evidence.facts["mean"], thirds(120, size=28).images.mean().item(), atol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_other_weights_are_another_training(elsewhere: Path, tmp_path: Path) -> 
         run_audit(config_of(path), tmp_path / str(number), scope="train")
         for number, path in enumerate((elsewhere, other))
     ]
-    assert len({outcome.dossier.entries("training")[0].task.cell.key for outcome in outcomes}) == 2
+    assert len({outcome.results.entries("training")[0].task.cell.key for outcome in outcomes}) == 2
     named, bare = (outcome.document.models[0].notes for outcome in outcomes)
     assert OWN_NORMALISATION in bare and OWN_NORMALISATION not in named
 
@@ -154,7 +154,7 @@ def test_event_files_hold_the_rows_of_the_history(tmp_path: Path) -> None:
         assert [event.step for event in events] == [1, 2]
         assert [event.value for event in events] == pytest.approx([row[name] for row in rows])
     again = run_audit(load_config(overrides=SMALL), tmp_path / "run", scope="train")
-    assert again.dossier.entries("training")[0].task.cell == outcome.dossier.entries("training")[0].task.cell
+    assert again.results.entries("training")[0].task.cell == outcome.results.entries("training")[0].task.cell
 
 
 def test_without_tensorboard_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
