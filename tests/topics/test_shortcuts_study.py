@@ -8,6 +8,7 @@ import pytest
 import torch
 from bare_context import bare_context
 from made_entries import dossier_of
+from made_run import built_rows
 from torch import Tensor, nn
 
 from audit.core.cell import Cell
@@ -17,7 +18,6 @@ from audit.data.formats.shapes import SHAPE_NAMES, SHORTCUTS, Shapes, Shortcut, 
 from audit.metrics.shortcuts import ShortcutCandidate, ShortcutTest, clusters
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
-from audit.report import further
 from audit.topics.shortcuts.study import shortcuts
 
 SETTINGS = {"method": {"steps": 16, "max_steps": 16}, "baseline": "mean"}
@@ -73,7 +73,7 @@ def test_the_planted_tag_is_found_named_and_placed() -> None:
     assert mass[batch.labels.numpy() == 1].mean() > 0.3
     assert (mass[batch.labels.numpy() != 1] == 0).all()
     task = Task(found.cell, "standard", Slice("test", 0, len(batch)), 0)
-    (shown,) = further.shortcuts(dossier_of((task, found)))
+    (shown,) = built_rows("shortcuts", dossier_of((task, found)))
     assert shown.label == "square" and shown.joined_anyway == row["joined_anyway"]
 
 

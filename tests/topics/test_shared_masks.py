@@ -24,7 +24,7 @@ from audit.masking.segmentation import Segmentation
 from audit.models.under_test import ModelUnderTest
 from audit.storage.store import Store
 from audit.topics.attribution_quality import study as judged
-from audit.topics.attribution_quality.study import judging
+from audit.topics.attribution_quality.study import attribution_quality
 from audit.topics.drift import study as drifting
 from audit.topics.drift.study import drift
 from audit.topics.explanations.study import explanation
@@ -171,12 +171,12 @@ class TestHeldAgainst:
             "masks": lender,
         }
 
-    def test_judging_draws_alike_with_the_seed_of_the_map_and_afresh_with_others(
+    def test_attribution_quality_draws_alike_with_the_seed_of_the_map_and_afresh_with_others(
         self, cnn_model: ModelUnderTest, batch: Batch, asked: list[Any]
     ) -> None:
         inputs = self.shared(cnn_model, batch)
         settings = LIME | {"infidelity_samples": 4, "sensitivity_samples": 1, "stages": 1, "seeds": 2}
-        evidence = found(judging, cnn_model, batch, "lime", inputs, settings=settings)
+        evidence = found(attribution_quality, cnn_model, batch, "lime", inputs, settings=settings)
         assert evidence.measurement("seed_stability").mean < 1
         assert [with_draws for _, with_draws, _ in asked] == [True, True, False, False]
         assert [seed == 0 for seed, _, _ in asked] == [True, True, False, False]

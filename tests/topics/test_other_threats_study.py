@@ -17,7 +17,7 @@ from audit.core.errors import NotApplicable, UsageError
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.topics.other_threats.study import further_threats
+from audit.topics.other_threats.study import other_threats
 from audit.topics.surrogate.study import surrogate, surrogate_model
 from audit.training.surrogate import surrogate_of
 
@@ -25,14 +25,14 @@ BALL = {"norm": "linf", "eps": 0.08}
 FEW = {"steps": 20, "images_a_step": 16, "loss": "margin"}
 CELLS = {
     "spatial": Cell(
-        "further-threats",
+        "other-threats",
         "spatial",
         settings={"rotation": 10, "translation": 1, "attack": {"angles": 5, "shifts": 3}},
     ),
-    "universal": Cell("further-threats", "universal", settings={"attack": FEW}, threat=BALL),
-    "patch": Cell("further-threats", "patch", settings={"area": 0.1, "targets": 0, "attack": FEW}),
-    "aimed": Cell("further-threats", "patch", settings={"area": 0.1, "targets": 4, "attack": FEW}),
-    "transfer": Cell("further-threats", "transfer", threat=BALL, inputs={"surrogate": "key"}),
+    "universal": Cell("other-threats", "universal", settings={"attack": FEW}, threat=BALL),
+    "patch": Cell("other-threats", "patch", settings={"area": 0.1, "targets": 0, "attack": FEW}),
+    "aimed": Cell("other-threats", "patch", settings={"area": 0.1, "targets": 4, "attack": FEW}),
+    "transfer": Cell("other-threats", "transfer", threat=BALL, inputs={"surrogate": "key"}),
 }
 TAUGHT = Cell("surrogate", "imitation", settings={"every": 2, "epochs": 3, "elsewhere": False})
 
@@ -57,7 +57,7 @@ def found_for(name: str, model: ModelUnderTest, batch: Batch, teaching: Cell = T
     if name == "transfer":
         lesson = taught(model, batch, teaching)
         context = replace(context, evidence=lambda name: lesson)
-    return further_threats(context, cell)
+    return other_threats(context, cell)
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -135,7 +135,7 @@ def test_a_model_of_one_answer_teaches_nothing(cnn_model: ModelUnderTest, noise:
 
 def test_bad_questions_are_sentences(cnn_model: ModelUnderTest, noise: Batch) -> None:
     def ask(cell: Cell, batch: Batch = noise) -> Any:
-        return further_threats(bare_context(cnn_model, batch, cell), cell)
+        return other_threats(bare_context(cnn_model, batch, cell), cell)
 
     with pytest.raises(UsageError, match="universal"):
         ask(replace(CELLS["patch"], method="universla"))

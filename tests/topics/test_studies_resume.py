@@ -21,13 +21,15 @@ from audit.topics.robustness.study import robustness
 ASKED = {"output": "logit", "baseline": None}
 CELLS = {
     "explanation": Cell("explanation", "shap", settings={"method": {"samples": 64}, **ASKED}),
-    "judging": Cell(
-        "judging", "lime", settings={"method": {"samples": 60}, "sensitivity_samples": 2, "stages": 2, **ASKED}
+    "attribution-quality": Cell(
+        "attribution-quality",
+        "lime",
+        settings={"method": {"samples": 60}, "sensitivity_samples": 2, "stages": 2, **ASKED},
     ),
     "drift": Cell(
         "drift", "saliency", settings={"kind": "constant-label", **ASKED}, threat={"norm": "linf", "eps": 0.1}
     ),
-    "controls": Cell("controls", "removal", settings={"steps": 6}),
+    "faithfulness-baselines": Cell("faithfulness-baselines", "removal", settings={"steps": 6}),
     "faithfulness": Cell("faithfulness", "saliency", settings={"steps": 6}),
     "attack-controls": Cell(
         "attack-controls", "quick", settings={"eps": [0.05, 0.1]}, threat={"norm": "linf", "eps": 0.1}
@@ -36,9 +38,9 @@ CELLS = {
 }
 STEPS = {
     "explanation": 3,
-    "judging": 6,
+    "attribution-quality": 6,
     "drift": 2,
-    "controls": 4,
+    "faithfulness-baselines": 4,
     "faithfulness": 4,
     "certification": 3,
     "attack-controls": 6,
@@ -50,7 +52,7 @@ class Watched:
 
     def __init__(self, model: ModelUnderTest, batch: Batch, cell: Cell, scratch: Path) -> None:
         self.model, self.batch, self.cell, self.scratch = model, batch, cell, scratch
-        if cell.study in ("judging", "drift", "faithfulness"):
+        if cell.study in ("attribution-quality", "drift", "faithfulness"):
             asked = Cell("explanation", cell.method, settings={**ASKED, "method": cell.settings.get("method", {})})
             self.input = explanation(bare_context(model, batch, asked), asked)
         if cell.study == "attack-controls":
@@ -98,7 +100,7 @@ def test_cut_off_after_each_step(
 
 
 def test_finished_steps_ask_the_model_nothing(cnn_model: ModelUnderTest, cnn_batch: Batch, tmp_path: Path) -> None:
-    watched, asked = Watched(cnn_model, cnn_batch, CELLS["controls"], tmp_path), []
+    watched, asked = Watched(cnn_model, cnn_batch, CELLS["faithfulness-baselines"], tmp_path), []
     cnn_model.net.register_forward_hook(lambda net, inputs, output: asked.append(len(output)))
     with pytest.raises(Interrupted):
         watched.run(stop_after=3)

@@ -16,7 +16,7 @@ from audit.core.evidence import Evidence
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
 from audit.topics.agreement.study import agreement
-from audit.topics.attribution_quality.study import judging
+from audit.topics.attribution_quality.study import attribution_quality
 from audit.topics.explanations.study import explanation
 
 QUICK = {"infidelity_samples": 24, "sensitivity_samples": 2, "seeds": 1}
@@ -28,9 +28,9 @@ def explained(model: ModelUnderTest, batch: Batch, attribution: str, **settings:
 
 
 def judged(model: ModelUnderTest, batch: Batch, maps: Evidence) -> Evidence:
-    cell = Cell("judging", maps.cell.method, settings={**maps.cell.settings, **QUICK})
+    cell = Cell("attribution-quality", maps.cell.method, settings={**maps.cell.settings, **QUICK})
     context = replace(bare_context(model, batch, cell), evidence={"explanation": maps}.__getitem__)
-    return judging(context, cell)
+    return attribution_quality(context, cell)
 
 
 @pytest.fixture

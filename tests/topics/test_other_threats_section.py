@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 from made_entries import dossier_of, entry
-from made_run import made_document, made_page
-
-from audit.topics.other_threats.section import further_threats
+from made_run import built_rows, made_document, made_page
 
 
 def test_a_line_a_threat_and_model() -> None:
-    rows = made_document().further_threats
+    rows = made_document().other_threats
     assert [row.kind for row in rows] == 2 * ["spatial", "universal", "patch", "patch", "transfer"]
     spatial, universal, _, aimed, transfer = rows[:5]
     assert (spatial.withstood.n, universal.withstood.n) == (80, 40), "what it was made on is not scored"
@@ -22,7 +20,7 @@ def test_they_leave_the_worst_case_alone() -> None:
     document = made_document()
     names = {row.name for part in document.robustness for row in part.attacks}
     assert names.isdisjoint({"spatial", "universal", "patch"})
-    assert not [row for row in document.measures if row.study in ("further-threats", "surrogate")]
+    assert not [row for row in document.measures if row.study in ("other-threats", "surrogate")]
 
 
 @pytest.mark.parametrize(
@@ -40,4 +38,5 @@ def test_the_page_says_what_each_was(language: str, words: tuple[str, ...]) -> N
 def test_a_threat_that_scored_nothing_has_no_line() -> None:
     facts = {"threat": "", "target": "a", "made_on": 4, "made_by": "", "agreement": None, "faults": 0}
     nothing = facts | {"scored": 0, "right": 0, "control": 0}
-    assert further_threats(dossier_of(entry("further-threats", "standard", {}, method="patch", facts=nothing))) == []
+    unscored = dossier_of(entry("other-threats", "standard", {}, method="patch", facts=nothing))
+    assert built_rows("other_threats", unscored) == []

@@ -6,17 +6,17 @@ from made_entries import dossier_of, entry, robustness_entry
 from made_entries import pictures as made_pictures
 from made_evidence import certification_entry
 
-from audit.config import CriteriaConfig
+from audit.config import load_config
 from audit.core.evidence import Finding
 from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
 
-CRITERIA = CriteriaConfig()
+CONFIG = load_config()
 DOUBT = {"name": "doubled", "value": 0.1, "limit": 0.005, "sentence": "Twice the effort broke 6 of 64 images more."}
 
 
 def only(dossier: RunResults, check: str) -> Finding:
-    (found,) = [f for f in run_checks(dossier, CRITERIA) if f.check == check]
+    (found,) = [f for f in run_checks(dossier, CONFIG) if f.check == check]
     return found
 
 
@@ -61,7 +61,7 @@ def test_one_image_broken_inside_its_proof_fails_the_tool() -> None:
 def test_proofs_of_another_classifier_or_norm_are_not_compared() -> None:
     proof = certification_entry("standard", np.full(40, 9.0))
     proof[1].facts["certifies"] = "the model smoothed by Gaussian noise"
-    assert not [f for f in run_checks(dossier_of(attacked(), proof), CRITERIA) if f.check == "certified-not-broken"]
+    assert not [f for f in run_checks(dossier_of(attacked(), proof), CONFIG) if f.check == "certified-not-broken"]
 
 
 def triggers(areas: list[float], moved: int = 95, tried: int = 100, index: float = 1.0) -> RunResults:

@@ -17,7 +17,7 @@ from made_entries import (
 from made_evidence import further_entries, oracle_entry
 from made_run import made_dossier
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig, load_config
 from audit.core.evidence import Finding
 from audit.core.statistics import Interval, wilson
 from audit.document.display_names import display_name
@@ -26,11 +26,11 @@ from audit.results.queries import clean_correct, corruption_correct, group_by_co
 from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
 
-CRITERIA = CriteriaConfig()
+CONFIG = load_config()
 
 
-def only(dossier: RunResults, check: str, criteria: CriteriaConfig = CRITERIA) -> Finding:
-    (found,) = [f for f in run_checks(dossier, criteria) if f.check == check]
+def only(dossier: RunResults, check: str, config: RunConfig = CONFIG) -> Finding:
+    (found,) = [f for f in run_checks(dossier, config) if f.check == check]
     return found
 
 
@@ -129,7 +129,7 @@ def test_corrupted_reads_the_images_all_conditions_saw() -> None:
 
 
 def test_deletion_is_judged_by_method_against_its_random_order() -> None:
-    found = [f for f in run_checks(dossier_of(*faithfulness_entries("standard")), CRITERIA)]
+    found = [f for f in run_checks(dossier_of(*faithfulness_entries("standard")), CONFIG)]
     verdicts = {str(f.values["identifier"]): f.verdict for f in found}
     assert verdicts["integrated-gradients"] == "pass"
     assert verdicts["lime"] == "warn"
@@ -138,7 +138,7 @@ def test_deletion_is_judged_by_method_against_its_random_order() -> None:
 def test_too_few_images_leave_a_map_undecided() -> None:
     areas = {"deletion_area": np.linspace(0.1, 0.2, 9), "deletion_area_random": np.linspace(0.6, 0.8, 9)}
     few = dossier_of(entry("faithfulness", "standard", areas, method="lime"))
-    assert [finding.verdict for finding in run_checks(few, CRITERIA)] == ["inconclusive"]
+    assert [finding.verdict for finding in run_checks(few, CONFIG)] == ["inconclusive"]
 
 
 def test_a_convicted_place_fails_the_model_and_names_the_class() -> None:
@@ -149,17 +149,17 @@ def test_a_convicted_place_fails_the_model_and_names_the_class() -> None:
 
 @pytest.mark.parametrize(("holds", "verdict"), [(True, "pass"), (False, "fail")])
 def test_a_missed_oracle_fails_the_tool(holds: bool, verdict: str) -> None:
-    found = only(dossier_of(oracle_entry(holds)), "calibration-of-the-tool")
+    found = only(dossier_of(oracle_entry(holds)), "self-test")
     assert found.verdict == verdict and "linear game" in found.explanation
 
 
 def test_a_check_is_silent_where_nothing_was_measured() -> None:
     dossier = dossier_of(*corruption_entries("standard", 0.1))
-    assert {f.check for f in run_checks(dossier, CRITERIA)} == set()
+    assert {f.check for f in run_checks(dossier, CONFIG)} == set()
 
 
 def test_every_template_of_every_finding_fills() -> None:
-    found = run_checks(made_dossier(), CRITERIA)
+    found = run_checks(made_dossier(), CONFIG)
     assert {f.check for f in found} >= {
         "clean-accuracy",
         "robust-accuracy",
@@ -172,7 +172,7 @@ def test_every_template_of_every_finding_fills() -> None:
         assert "{" not in finding.title + finding.explanation + finding.criterion + finding.advice
 
 
-def test_judging_loads_no_torch() -> None:
+def test_checks_load_no_torch() -> None:
     code = "import sys, audit.results.run_checks as j; j.methods('check'); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

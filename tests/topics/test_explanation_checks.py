@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_entries import dossier_of, entry
 
-from audit.config import CriteriaConfig
+from audit.config import load_config
 from audit.core.evidence import Finding
 from audit.results.run_checks import run_checks
 
@@ -22,12 +22,12 @@ def spread(centre: float, count: int = 24) -> np.ndarray:
 def drifted(kind: str, moved: np.ndarray, noise: np.ndarray) -> list[Finding]:
     values = {"agreement": moved, "agreement_random": noise}
     made = entry("drift", "standard", values, method="lime", settings={"kind": kind}, threat=THREAT)
-    return list(run_checks(dossier_of(made), CriteriaConfig()))
+    return list(run_checks(dossier_of(made), load_config()))
 
 
 def judged(values: Mapping[str, np.ndarray]) -> dict[str, Finding]:
-    made = entry("judging", "standard", values, method="grad-cam")
-    return {found.check: found for found in run_checks(dossier_of(made), CriteriaConfig())}
+    made = entry("attribution-quality", "standard", values, method="grad-cam")
+    return {found.check: found for found in run_checks(dossier_of(made), load_config())}
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from audit.core.seeding import Generators
 from audit.core.types import Batch
 from audit.metrics.gradient_masking import derivative_error, linear_distance, linearise
 from audit.models.under_test import ModelUnderTest
-from audit.topics.model_sanity.study import sanity
+from audit.topics.model_sanity.study import model_sanity
 
-CELL = Cell("sanity", "sanity", seed=0)
+CELL = Cell("model-sanity", "honest-evaluation", seed=0)
 
 CAUGHT_BY = {
     "logits x 100": {"ce_zero"},
@@ -41,7 +41,7 @@ CAUGHT_BY = {
 
 
 def run(model: ModelUnderTest, batch: Batch) -> Evidence:
-    return sanity(bare_context(model, batch, CELL), CELL)
+    return model_sanity(bare_context(model, batch, CELL), CELL)
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.studies.bare_context import bare_context
 
 from audit.config import TrainingConfig
 from audit.core.cell import Cell
@@ -17,7 +18,6 @@ from audit.execution.stored_model import trained_model
 from audit.models.under_test import ModelUnderTest
 from audit.topics.compression.study import METHODS, compression
 from audit.training.fit import fit
-from tests.studies.bare_context import bare_context
 from tests.training.toy import thirds, tiny_net
 
 SETTINGS = TrainingConfig(epochs=8, batch_size=30, learning_rate=0.03)

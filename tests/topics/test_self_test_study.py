@@ -16,12 +16,12 @@ from audit.core.types import Batch
 from audit.explanation import self_test as oracles
 from audit.explanation.spec import Attribution
 from audit.models.under_test import ModelUnderTest
-from audit.topics.self_test.study import calibration_of_the_tool
+from audit.topics.self_test.study import self_test
 
 
 def test_every_oracle_holds_on_this_device(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
-    cell = Cell("calibration-of-the-tool", "attributions")
-    found = calibration_of_the_tool(bare_context(cnn_model, cnn_batch, cell), cell)
+    cell = Cell("self-test", "attributions")
+    found = self_test(bare_context(cnn_model, cnn_batch, cell), cell)
     broken = [row for row in found.facts["oracles"] if not row["holds"]]
     assert broken == []
     assert found.facts["holding"] == len(found.measurement("error").per_example) >= 20

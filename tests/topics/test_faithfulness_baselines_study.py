@@ -8,7 +8,7 @@ from audit.core.evidence import Evidence
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
 from audit.topics.explanations.study import explanation
-from audit.topics.faithfulness.baselines_study import controls
+from audit.topics.faithfulness.baselines_study import faithfulness_baselines
 from audit.topics.faithfulness.study import faithfulness
 
 SETTINGS = {"steps": 6}
@@ -19,8 +19,8 @@ def test_controls_measured_once_are_those_measured_with_each_method(
 ) -> None:
     asked = Cell("explanation", "saliency", settings={"method": {}, "output": "logit", "baseline": None})
     inputs = {"explanation": explanation(bare_context(cnn_model, cnn_batch, asked), asked)}
-    once = Cell("controls", "removal", settings=SETTINGS)
-    inputs["controls"] = controls(bare_context(cnn_model, cnn_batch, once), once)
+    once = Cell("faithfulness-baselines", "removal", settings=SETTINGS)
+    inputs["controls"] = faithfulness_baselines(bare_context(cnn_model, cnn_batch, once), once)
 
     def judged(*names: str) -> Evidence:
         cell = Cell(
