@@ -197,12 +197,12 @@ def test_the_tutorials_keras_net_is_audited_as_it_is(scale: float | None, keras:
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.save(tmp_path / "net.keras")
     loaded = load(tmp_path / "net.keras")
-    model = wrapped(loaded.module)
+    audited = wrapped(loaded.module)
     pixels = images().permute(0, 2, 3, 1) * (255 if scale else 1)
     expected = model(pixels, training=False).detach()
-    assert model.output_kind == "probabilities"
-    assert torch.allclose(model.logits(images()).exp(), expected, atol=1e-5)
-    assert model.loss_gradient(images(), torch.tensor([0, 1, 2]), first_logit_sum).gradient.abs().sum() > 0
+    assert audited.output_kind == "probabilities"
+    assert torch.allclose(audited.logits(images()).exp(), expected, atol=1e-5)
+    assert audited.loss_gradient(images(), torch.tensor([0, 1, 2]), first_logit_sum).gradient.abs().sum() > 0
     assert any("0 to 255" in note for note in loaded.notes) == bool(scale)
 
 
