@@ -11,8 +11,13 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "audit"
 CHECKED: tuple[str, ...] = (
+    "storage",
+    "training",
     "data",
     "models",
+    "attributions",
+    "explanation",
+    "masking",
 )
 """The packages held to it."""
 

@@ -20,7 +20,7 @@ class BatteryCheckpoint:
         self.ledger, self.spent, self.unfinished = ledger, spent, unfinished
         self.rows: list[AttackResult] = []
         self._begun = spent()
-        found = None if unfinished is None else unfinished.read()
+        found = None if unfinished is None else unfinished.load()
         if found is not None:
             state, facts = found
             ledger.restore(state)
@@ -30,11 +30,11 @@ class BatteryCheckpoint:
     def add(self, row: AttackResult) -> None:
         """Enter the row; kept when that is due."""
         self.rows.append(row)
-        if self.unfinished is not None and self.unfinished.due:
+        if self.unfinished is not None and self.unfinished.is_due:
             self.keep()
 
     def keep(self) -> None:
         """Keep everything so far, where there is a place for it."""
         if self.unfinished is not None:
             facts = {"rows": [asdict(row) for row in self.rows], "passes": asdict(self.spent() - self._begun)}
-            self.unfinished.keep(self.ledger.state(), facts)
+            self.unfinished.save(self.ledger.state(), facts)

@@ -1,12 +1,13 @@
 """The configuration of a run."""
 
-from audit.config.loading import PRESETS, load_config, merge
+from audit.config.loading import PRESETS, load_config, merge, run_config_type
 from audit.config.sections import (
     AUGMENTATIONS,
     IMAGE_SIZES,
     AugmentationConfig,
     Compression,
     CompressionConfig,
+    ConfigTable,
     CorruptionConfig,
     CriteriaConfig,
     DataConfig,
@@ -20,7 +21,6 @@ from audit.config.sections import (
     RobustnessConfig,
     RunConfig,
     Schedule,
-    Section,
     TrainingConfig,
     TrustConfig,
 )
@@ -32,6 +32,7 @@ __all__ = [
     "AugmentationConfig",
     "Compression",
     "CompressionConfig",
+    "ConfigTable",
     "CorruptionConfig",
     "CriteriaConfig",
     "DataConfig",
@@ -45,9 +46,9 @@ __all__ = [
     "RobustnessConfig",
     "RunConfig",
     "Schedule",
-    "Section",
     "TrainingConfig",
     "TrustConfig",
     "load_config",
     "merge",
+    "run_config_type",
 ]

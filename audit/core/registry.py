@@ -19,11 +19,15 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from audit.core.errors import UsageError, unknown_name
+from audit.core.evidence import Better
+from audit.core.topic import topics
 
 Kind = Literal[
     "attack", "attribution", "corruption", "metric", "recipe", "study", "check", "data-format", "model-format"
 ]
 F = TypeVar("F", bound=Callable[..., Any])
+PassBound = Callable[[Mapping[str, Any], tuple[int, ...]], Any]
+"""`(settings, shape of an image) -> PassCount or None`, the passes at most; `audit.core.types` would bring torch."""
 
 PACKAGES: Mapping[Kind, str] = {
     "attack": "audit.attacks",
@@ -31,8 +35,6 @@ PACKAGES: Mapping[Kind, str] = {
     "corruption": "audit.corruptions",
     "metric": "audit.metrics",
     "recipe": "audit.training.recipes",
-    "study": "audit.topics",
-    "check": "audit.topics",
     "data-format": "audit.data.formats",
     "model-format": "audit.models.formats",
 }
@@ -113,12 +115,41 @@ def attribution(
     needs: Literal["gradients", "spatial layer", "scores"],
     signed: bool,
     segment_based: bool = False,
+    references: bool = False,
+    passes: PassBound | None = None,
+    quality_units: Mapping[str, tuple[str, Better]] | None = None,
     version: str = "1",
     wraps: str = "",
     **facts: Any,
 ) -> Callable[[F], F]:
-    """Register `(model, images, explained, *, settings) -> Attributions` (see `audit.explanation.spec`)."""
-    facts = {"needs": needs, "signed": signed, "segment_based": segment_based, **facts}
+    """Register `(model, images, spec, *, settings) -> Attribution` (see `audit.explanation.spec`).
+
+    Args:
+        reference: The source, as arXiv:NUMBER or doi:NUMBER.
+        needs: What the method asks of the model: its gradient, a convolution with a spatial map, or outputs alone.
+        signed: Whether attributions may be negative.
+        segment_based: Whether the method always switches segments on and off, never single pixels.
+        references: Whether the method averages over background images.
+        passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) may cost; `settings` are
+            the method's with `references`, the number of background images (0 for none). None where it cannot be told.
+        quality_units: Unit and better direction of each entry of `Attribution.quality`.
+        version: Raised when the method's answers change.
+        wraps: The distribution that does the work.
+        facts: Further facts: `baseline`, the default reference input; `reuses_masks`, `(settings) -> bool`, whether a
+            method by segment may take masks that another one evaluated (it may where this is left out).
+
+    Returns:
+        The decorator.
+    """
+    facts = {
+        "needs": needs,
+        "signed": signed,
+        "segment_based": segment_based,
+        "references": references,
+        "passes": passes,
+        "quality_units": quality_units or {},
+        **facts,
+    }
     return _register("attribution", reference, version, wraps, facts)
 
 
@@ -133,7 +164,7 @@ def metric(*, reference: str, unit: str, better: str, version: str = "1", wraps:
 
 
 def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: Any) -> Callable[[F], F]:
-    """Register `(net, lesson, *, settings) -> Iterator[Objective]` (see `audit.training.step`)."""
+    """Register `(net, step, *, settings) -> Iterator[Objective]` (see `audit.training.step`)."""
     return _register("recipe", reference, version, "", {"adversarial": adversarial, **facts})
 
 
@@ -227,13 +258,13 @@ def _first_sentence(text: str) -> str:
 
 @cache
 def _load(kind: Kind) -> None:
-    package = importlib.import_module(PACKAGES[kind])
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        inner = importlib.import_module(module.name)
-        if module.ispkg and kind in ("study", "check"):
-            for part in pkgutil.iter_modules(inner.__path__, f"{inner.__name__}."):
-                if part.name.endswith(kind):
-                    importlib.import_module(part.name)
+    if kind in ("study", "check"):
+        for topic in topics():
+            topic.modules(kind)
+    else:
+        package = importlib.import_module(PACKAGES[kind])
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     for outside in entry_points(group="audit.methods"):
         outside.load()
 

@@ -11,12 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from audit.core.resources import resource_dir
 from audit.core.threat_format import format_threat
+from audit.document.locale import load_locale
+from audit.document.model import Proportion
+from audit.document.sanitise import visible
+from audit.document.schema import AuditDocument
 from audit.report.gate import Gate, gate
-from audit.report.locale import load_locale
-from audit.report.sanitise import visible
-from audit.report.schema import AuditDocument
 from audit.report.view import FindingView, build_view
-from audit.results.document_model import Proportion
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any
 
-from audit.config import RunConfig, Section, load_config
+from audit.config import RunConfig, load_config
+from audit.core.topic import measured_sections
 
 _FLAGS = {
     "seed": "--seed",
@@ -64,7 +65,7 @@ def _as_flag(value: Any) -> str:
 
 def section_commands(config: RunConfig) -> dict[str, str]:
     """By section of the report, the command that measures it alone, and by "run" the one that repeats everything."""
-    sections = config.only or get_args(Section)
+    sections = config.only or measured_sections()
     alone = {part: reproduce_command(config.model_copy(update={"only": (part,)})) for part in sections}
     return {"run": reproduce_command(config), **alone}
 

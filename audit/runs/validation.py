@@ -18,7 +18,7 @@ from audit.models.formats.user_code import is_code
 from audit.models.loaded import InputShape, LoadedModel
 from audit.planning.models import TRAINED
 from audit.runs.checkpoint_metadata import read_metadata
-from audit.training.tensorboard import require_tensorboard
+from audit.training.callbacks import require_tensorboard
 from audit.training.transfer import cached_torchvision_weights, load_pretrained, pretrained_state
 
 _TORCHVISION = "torchvision"

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from audit.core.errors import NotApplicable
-from audit.explanation.fx_rewrite import check_supported_layers, with_module_activations
-from audit.metrics.interval_layers import layers_of
+from audit.explanation.traced_net import check_supported_layers, with_module_activations
+from audit.metrics.interval_bounds import layers_of
 from audit.models.architecture import build
 from audit.models.compression.compress import quantize_weights, unpack
 from audit.models.compression.quantization import (

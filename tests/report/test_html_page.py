@@ -11,9 +11,9 @@ import pytest
 from made_entries import CLASSES, accuracy_entry, dossier_of
 from made_run import made_config, made_document, made_dossier, made_facts, made_page
 
+from audit.document.schema import AuditDocument
 from audit.report.document import build_document
 from audit.report.html import render_html, signed
-from audit.report.schema import AuditDocument
 
 HOSTILE = (
     "</script><script>document.title='owned'</script>",

@@ -13,11 +13,11 @@ from made_run import made_document, made_page
 from audit.adversarial.batteries import BATTERIES
 from audit.core.errors import UsageError
 from audit.core.registry import methods
+from audit.document.locale import languages, load_locale
+from audit.document.schema import AuditDocument
 from audit.explanation.self_test import GAMES
 from audit.masking.segmentation import check_segments, segment_images
-from audit.report.locale import languages, load_locale
 from audit.report.markdown import render_card, render_markdown
-from audit.report.schema import AuditDocument
 from audit.report.summary import untranslated
 from audit.topics.faithfulness.curves import DEFAULTS, protocol
 
@@ -128,8 +128,8 @@ def test_what_studies_write_is_read_in_chinese() -> None:
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     blank, pieces = torch.zeros(2, 1, 28, 28), torch.arange(28)[:, None].expand(28, 28) // 10
     said = [protocol(DEFAULTS), *(f"game: {name}" for name in GAMES)]
-    said += [segment_images(some).words for some in (images, blank)]
-    said += [check_segments(one, blank).words for one in (pieces, pieces * 10 + pieces.T // 2)]
+    said += [segment_images(some).description for some in (images, blank)]
+    said += [check_segments(one, blank).description for one in (pieces, pieces * 10 + pieces.T // 2)]
     said += [
         "The gradient of cross-entropy is NaN on 7% of the images. The model gives NaN or infinity on 2% of the images."
     ]

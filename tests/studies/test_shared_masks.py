@@ -27,7 +27,7 @@ from audit.topics.attribution_quality import study as judged
 from audit.topics.attribution_quality.study import judging
 from audit.topics.drift import study as drifting
 from audit.topics.drift.study import drift
-from audit.topics.explanation.study import explanation
+from audit.topics.explanations.study import explanation
 
 GRID = (torch.arange(12) // 2)[:, None] * 6 + (torch.arange(12) // 2)[None]
 """36 segments: too many to ask every mask."""
@@ -83,7 +83,7 @@ def test_after_every_mask_was_asked_lime_asks_none_and_is_what_it_is_alone(
 def test_above_that_lime_is_the_exchanged_one_for_fewer_passes(
     together: int, cnn_model: ModelUnderTest, batch: Batch, many_segments: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.topics.explanation.study._LOOKED_UP", together * 144)
+    monkeypatch.setattr("audit.topics.explanations.study._LOOKED_UP", together * 144)
     lender = found(explanation, cnn_model, batch, "shap", settings=SAMPLED)
     alone = found(explanation, cnn_model, batch, "lime", settings=LIME)
     shared = found(explanation, cnn_model, batch, "lime", {"masks": lender}, settings=LIME)
@@ -203,7 +203,7 @@ def test_the_lender_keeps_what_its_queue_learned(cnn_model: ModelUnderTest, batc
     sizes: Tensor = segments.flatten(1).amax(1) + 1
     assert answers.counts.tolist() == (2**sizes).tolist() and answers.offered.all()
     queue = queue_of(cnn_model, lender.cell, batch.images, targets, segments)
-    queue.recall(answers)
+    queue.preload(answers)
     whole = queue.scores(torch.arange(4), torch.ones(4, int(sizes.max()), dtype=torch.bool))
     assert torch.allclose(whole, cnn_model.logits(batch.images)[torch.arange(4), targets], atol=1e-5)
     bytes_kept = sum(array.nbytes for array in answers.arrays().values())

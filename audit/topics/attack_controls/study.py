@@ -138,7 +138,7 @@ def _doubled(
             battery=battery,
             seed=cell.seed,
             stopping=context.stopping,
-            unfinished=context.unfinished("doubled"),
+            unfinished=context.checkpoint("doubled"),
         )
         gained[index] = ~found.robust.cpu()
     return gained

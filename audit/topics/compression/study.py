@@ -38,7 +38,7 @@ from audit.models.compression.structured_pruning import probe_images, prune_chan
 from audit.models.under_test import ModelUnderTest
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
-from audit.training.loop import TrainingResult
+from audit.training.state import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _fine_tuned(context: Context, cell: Cell, parent: ModelUnderTest, made: Vari
             std=parent.std,
             device=context.device,
             teacher=parent.module if cell.method == DISTILL else None,
-            watch=TrainingCallbacks(context.scratch, context.progress, context.stopping, role=context.task.role),
+            callbacks=TrainingCallbacks(context.scratch, context.progress, context.stopping, role=context.task.role),
         )
 
 

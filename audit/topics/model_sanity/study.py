@@ -38,7 +38,7 @@ UNITS = {
 
 
 @study()
-def sanity(context: Context, cell: Cell) -> Evidence:
+def model_sanity(context: Context, cell: Cell) -> Evidence:
     """What an honest evaluation checks of a model and its gradients, per example (about 35 forwards an image).
 
     Measurements, all better low: not_finite, repeat_difference, batch_difference, ce_zero, ce_nan, margin_zero,

@@ -32,7 +32,7 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, PassCount
 from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
-from audit.topics.other_threats.surrogate_study import surrogate_model
+from audit.topics.surrogate.study import surrogate_model
 
 FEWEST = 8
 """Images below which a change made on half of them says nothing of the other half."""
@@ -94,7 +94,7 @@ class ThreatProposal:
 
 
 @study()
-def further_threats(context: Context, cell: Cell) -> Evidence:
+def other_threats(context: Context, cell: Cell) -> Evidence:
     """How many images withstand `cell.method`: spatial, universal, patch or transfer.
 
     Settings: "attack", the method's own; "rotation" (degrees) and "translation" (pixels) for spatial; "area" (a share)

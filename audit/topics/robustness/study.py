@@ -19,7 +19,7 @@ from audit.core.evidence import Array, Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
-from audit.topics.other_threats.surrogate_study import surrogate_model
+from audit.topics.surrogate.study import surrogate_model
 
 KEPT = 64
 """Adversarial images kept in the evidence unless the settings say otherwise."""
@@ -45,7 +45,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         surrogate=_surrogate(context, cell),
         progress=context.progress,
         stopping=context.stopping,
-        unfinished=context.unfinished(),
+        unfinished=context.checkpoint(),
     )
     adversarial = outcome.adversarial[: int(cell.settings.get("kept", KEPT))]
     with model.count() as spent, expectation_over_transformation(model, outcome.draws, cell.seed):
