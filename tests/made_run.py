@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from audit.config import RunConfig
 from audit.core.evidence import Evidence
+from audit.document.schema import AuditDocument
 from audit.planning.plan import Task
 from audit.report.document import build_document
 from audit.report.html import render_html
 from audit.report.metadata import ModelMetadata, RunMetadata
-from audit.report.schema import AuditDocument
 from audit.results.run_results import RunResults
 
 

@@ -11,9 +11,16 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "audit"
 CHECKED: tuple[str, ...] = (
+    "storage",
+    "training",
+    "data",
+    "models",
     "attributions",
     "explanation",
     "masking",
+    "adversarial",
+    "attacks",
+    "corruptions",
 )
 """The packages held to it."""
 

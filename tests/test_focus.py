@@ -6,7 +6,7 @@ from test_planning import SUBJECT
 from audit.config import Section, load_config
 from audit.core.errors import UsageError
 from audit.core.registry import methods
-from audit.planning import build_plan
+from audit.planning.build import build_plan
 from audit.planning.plan import MODEL_STUDIES, AuditPlan
 from audit.planning.sections import STUDIES
 

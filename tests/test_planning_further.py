@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from audit.config import load_config
-from audit.planning import RunIdentity, build_plan
+from audit.planning.build import build_plan
 from audit.planning.plan import AuditPlan, Task
+from audit.planning.run_identity import RunIdentity
 
 SUBJECT = RunIdentity(
     classes=tuple("abcdefghijkl"),

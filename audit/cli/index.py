@@ -36,9 +36,9 @@ def index(
     with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from importlib.metadata import version
 
+        from audit.document.locale import load_locale
         from audit.report.history import history, links
         from audit.report.html import render_history
-        from audit.report.locale import load_locale
         from audit.storage.store import write_atomically
 
         load_locale(language)

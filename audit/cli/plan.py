@@ -13,7 +13,8 @@ from audit.cli.terminal import command_context
 
 if TYPE_CHECKING:
     from audit.config import RunConfig
-    from audit.planning import BudgetFit, CostEstimate
+    from audit.planning.cost import CostEstimate
+    from audit.planning.time_budget import BudgetFit
     from audit.runs.throughput import Throughput
 
 
@@ -71,7 +72,9 @@ def plan(
         from rich.table import Table
 
         from audit.config import load_config
-        from audit.planning import build_plan, estimate_cost, max_passes, scale_to_budget
+        from audit.planning.build import build_plan
+        from audit.planning.cost import estimate_cost, max_passes
+        from audit.planning.time_budget import scale_to_budget
         from audit.runs.folder import RunFolder
         from audit.runs.setup import set_up
         from audit.runs.throughput import measure_throughput
@@ -150,7 +153,7 @@ def plan(
             for line in [*cost_lines(costs, pace), *([] if fitted is None else [fit_line(fitted, within or "")])]:
                 voice.out.print(line, soft_wrap=True)
 
-        cost = {**asdict(costs.passes), "seconds": round(pace.seconds(costs.passes), 1), "untold_cells": costs.untold}
+        cost = {**asdict(costs.passes), "seconds": round(pace.seconds(costs.passes), 1), "untold_cells": costs.unknown}
         found: dict[str, Any] = {"cells": rows, "at_most": cost}
         if fitted is not None:
             found["within"] = {**asdict(fitted), "seconds": round(fitted.seconds, 1)}
@@ -159,19 +162,19 @@ def plan(
 
 def cost_lines(costs: CostEstimate, pace: Throughput) -> list[str]:
     """What the cells that are not stored cost at most, then the dearest studies with the keys they follow."""
-    from audit.planning import COST_KEYS
+    from audit.planning.cost import cost_keys
 
     if not costs.by_study:
         return []
     lines = [
         f"What is missing takes at most {costs.passes.forwards:,} forwards and {costs.passes.backwards:,} gradients: "
         f"{_duration(pace.seconds(costs.passes))} at {1000 * pace.forward:.3g} ms a forward and "
-        f"{1000 * pace.gradient:.3g} ms a gradient here. Not counted: {costs.untold} cells whose cost nobody can tell, "
-        "such as training."
+        f"{1000 * pace.gradient:.3g} ms a gradient here. Not counted: {costs.unknown} cells whose cost nobody can "
+        "tell, such as training."
     ]
     dearest = sorted(costs.by_study, key=lambda study: -pace.seconds(costs.by_study[study]))[:3]
     for study in dearest:
-        lines.append(f"  {study}: {_duration(pace.seconds(costs.by_study[study]))}; cheaper by {COST_KEYS[study]}")
+        lines.append(f"  {study}: {_duration(pace.seconds(costs.by_study[study]))}; cheaper by {cost_keys(study)}")
     return lines
 
 

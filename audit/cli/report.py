@@ -39,10 +39,10 @@ def report(
     """
     with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
         from audit.cli.documents import document_path
+        from audit.document.locale import load_locale
         from audit.report.document import read_document
         from audit.report.formats import chosen, render
         from audit.report.gallery_size import at_detail, without_images
-        from audit.report.locale import load_locale
         from audit.storage.store import write_atomically
         from audit.topics.compression.section import read_latencies
 

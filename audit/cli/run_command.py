@@ -17,8 +17,8 @@ from audit.cli.terminal import Terminal
 from audit.cli.verdicts import MARKS
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
-from audit.planning import Scope
-from audit.report.schema import FindingPart
+from audit.document.schema import FindingPart
+from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.setup import RunSetup
 

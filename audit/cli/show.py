@@ -9,7 +9,7 @@ from audit.cli import options as flag
 from audit.cli.terminal import Terminal, command_context
 
 if TYPE_CHECKING:
-    from audit.report.schema import AuditDocument, FindingPart
+    from audit.document.schema import AuditDocument, FindingPart
 
 
 def show(
@@ -50,7 +50,7 @@ def _print(document: AuditDocument, files: list[tuple[str, int]], voice: Termina
     from rich.markup import escape
 
     from audit.cli.verdicts import MARKS
-    from audit.report.sanitise import visible
+    from audit.document.sanitise import visible
 
     def say(text: str) -> None:
         voice.out.print(text, soft_wrap=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from audit.core.errors import UsageError, unknown_name
-from audit.report.schema import AuditDocument
+from audit.core.topic import topics
+from audit.document.model import DocumentModel, Picture
+from audit.document.schema import AuditDocument
 
 DETAILS: Mapping[str, int] = {"normal": 16, "high": 200}
 """Images in the gallery, each with the maps of every method."""
@@ -39,5 +41,11 @@ def at_detail(document: AuditDocument, detail: str | None) -> AuditDocument:
 
 def without_images(document: AuditDocument) -> AuditDocument:
     """The document without any picture; its numbers, names and findings stay."""
-    triggers = [row.model_copy(update={"picture": None}) for row in document.triggers]
-    return document.model_copy(update={"gallery": [], "triggers": triggers})
+    fields = {name: getattr(document, name) for topic in topics() for name in topic.document}
+    bare = {name: [_without_pictures(row) for row in rows] for name, rows in fields.items()}
+    return document.model_copy(update={"gallery": [], **bare})
+
+
+def _without_pictures(row: DocumentModel) -> DocumentModel:
+    pictures = [name for name, value in row if isinstance(value, Picture)]
+    return row.model_copy(update=dict.fromkeys(pictures)) if pictures else row

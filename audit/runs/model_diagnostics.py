@@ -21,7 +21,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.runs.doctor import Diagnostic
 from audit.runs.setup import RunSetup, set_up
-from audit.topics.model_sanity.study import sanity
+from audit.topics.model_sanity.study import model_sanity
 
 IMAGES = 100
 """Enough to tell preparations apart."""
@@ -104,7 +104,7 @@ def _data(prepared: RunSetup, batch: Batch) -> Iterator[Diagnostic]:
 
 
 def _preparation(outcome: ProbeOutcome) -> Iterator[Diagnostic]:
-    given, best = outcome.given, outcome.trials[0]
+    given, best = outcome.configured, outcome.trials[0]
     as_good = best.accuracy == given.accuracy
     rivals = "no other does better" if as_good else f"{best.accuracy:.0%} with {best.preparation.name}, not far better"
     plain = f"{given.accuracy:.0%} right as given; {rivals}"
@@ -125,12 +125,12 @@ def _honesty(evidence: Evidence) -> Iterator[Diagnostic]:
 
 def _sane(model: ModelUnderTest, batch: Batch, prepared: RunSetup) -> Evidence:
     some = batch.select(torch.arange(min(_FOR_GRADIENTS, len(batch)), device=batch.labels.device))
-    cell = Cell("sanity", "honest-evaluation", seed=prepared.config.seed)
+    cell = Cell("model-sanity", "honest-evaluation", seed=prepared.config.seed)
 
     def nothing(name: str) -> Evidence:
         raise AuditError(f"The doctor has no evidence {name!r}.")
 
-    return sanity(
+    return model_sanity(
         Context(
             task=Task(cell, "standard", Slice("test", 0, len(some)), 0),
             model=lambda: model,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any
 
-from audit.config import RunConfig, Section, load_config
+from audit.config import RunConfig, load_config
+from audit.core.topic import measured_sections
 
 _FLAGS = {
     "seed": "--seed",
@@ -51,9 +52,18 @@ def _words(config: RunConfig, *, among: tuple[str, ...] = ("",), except_for: tup
     for key, value in _leaves(config.model_dump(mode="json")):
         if value is None or value == usual.get(key) or key in ("model.trust", *except_for) or not key.startswith(among):
             continue
-        text = _as_flag(value) if key in _FLAGS else json.dumps(value)
-        words += [_FLAGS[key], text] if key in _FLAGS else ["--set", f"{key}={text}"]
+        flag = None if isinstance(value, list) and value and isinstance(value[0], Mapping) else _FLAGS.get(key)
+        words += [flag, _as_flag(value)] if flag else ["--set", f"{key}={_as_toml(value)}"]
     return words
+
+
+def _as_toml(value: Any) -> str:
+    """A value as TOML reads it: JSON, but for tables."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(name)} = {_as_toml(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_as_toml(part) for part in value) + "]"
+    return json.dumps(value)
 
 
 def _as_flag(value: Any) -> str:
@@ -64,7 +74,7 @@ def _as_flag(value: Any) -> str:
 
 def section_commands(config: RunConfig) -> dict[str, str]:
     """By section of the report, the command that measures it alone, and by "run" the one that repeats everything."""
-    sections = config.only or get_args(Section)
+    sections = config.only or measured_sections()
     alone = {part: reproduce_command(config.model_copy(update={"only": (part,)})) for part in sections}
     return {"run": reproduce_command(config), **alone}
 

@@ -20,8 +20,8 @@ from made_run import made_dossier
 from audit.config import CriteriaConfig
 from audit.core.evidence import Finding
 from audit.core.statistics import Interval, wilson
+from audit.document.display_names import display_name
 from audit.results.check_result import at_least, at_most
-from audit.results.display_names import display_name
 from audit.results.queries import clean_correct, corruption_correct, group_by_condition
 from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults

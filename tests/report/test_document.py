@@ -9,18 +9,18 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from audit.topics.robustness.attack_rows import attack_rows
 from made_entries import CLASSES, accuracy_entry, dossier_of, entry, pictures, robustness_entry
 from made_run import made_config, made_document, made_dossier, made_facts
 from PIL import Image
 
 from audit.core.errors import UsageError
+from audit.document.images import heatmap, picture
+from audit.document.model import Picture
+from audit.document.sanitise import visible, without_paths
+from audit.document.schema import AuditDocument
 from audit.report.document import build_document, read_document, schema_json, to_json, write_document
-from audit.report.images import heatmap, picture
-from audit.report.sanitise import visible, without_paths
-from audit.report.schema import AuditDocument
-from audit.results.document_model import Picture
 from audit.results.run_results import RunResults
-from audit.topics.robustness.attack_rows import attack_rows
 
 
 @pytest.fixture(scope="module")

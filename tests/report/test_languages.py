@@ -13,11 +13,11 @@ from made_run import made_document, made_page
 from audit.adversarial.batteries import BATTERIES
 from audit.core.errors import UsageError
 from audit.core.registry import methods
+from audit.document.locale import languages, load_locale
+from audit.document.schema import AuditDocument
 from audit.explanation.self_test import GAMES
 from audit.masking.segmentation import check_segments, segment_images
-from audit.report.locale import languages, load_locale
 from audit.report.markdown import render_card, render_markdown
-from audit.report.schema import AuditDocument
 from audit.report.summary import untranslated
 from audit.topics.faithfulness.curves import DEFAULTS, protocol
 

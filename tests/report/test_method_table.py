@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from audit.report.method_table import method_table
 from made_entries import METHODS, dossier_of, entry
 from made_run import made_document, made_page
 
-from audit.report.charts import faithfulness_chart
+from audit.document.charts import faithfulness_chart
+from audit.document.locale import load_locale
 from audit.report.html import render_html
-from audit.report.locale import load_locale
-from audit.report.method_table import method_table
 from audit.topics.comparison.section import faithfulness
 
 

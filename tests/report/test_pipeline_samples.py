@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from audit.cli.app import app
 from audit.core.resources import resource_dir
+from audit.document.schema import AuditDocument
 from audit.report.document import to_json
 from audit.report.gate import Gate, gate
 from audit.report.policy import load_policy
-from audit.report.schema import AuditDocument
 
 PIPELINES = ("github-actions.yml", "pre-commit-config.yaml")
 POLICIES = ("policy-research.toml", "policy-release.toml", "policy-strict.toml")

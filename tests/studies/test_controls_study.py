@@ -7,7 +7,7 @@ from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.topics.explanation.study import explanation
+from audit.topics.explanations.study import explanation
 from audit.topics.faithfulness.baselines_study import controls
 from audit.topics.faithfulness.study import faithfulness
 

@@ -9,7 +9,7 @@ from audit.core.cell import Cell
 from audit.core.errors import Interrupted, UsageError
 from audit.core.types import Batch, concatenate
 from audit.models.under_test import ModelUnderTest
-from audit.topics.corruption.study import corruption
+from audit.topics.corruptions.study import corruption
 
 
 def cell(method: str, severity: int, seed: int = 0) -> Cell:
@@ -45,7 +45,7 @@ def test_the_draws_follow_the_example_and_the_seed(cnn_model: ModelUnderTest, cn
 def test_many_images_are_corrupted_in_strides_with_the_same_answer(
     cnn_model: ModelUnderTest, cnn_batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.topics.corruption.study._VALUES", 70 * 144)
+    monkeypatch.setattr("audit.topics.corruptions.study._VALUES", 70 * 144)
     many = concatenate([cnn_batch] * 30)
     name = cell("gaussian-noise", 2)
     evidence = corruption(bare_context(cnn_model, many, name), name)

@@ -16,7 +16,7 @@ from audit.core.evidence import Evidence
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
 from audit.topics.drift.study import drift
-from audit.topics.explanation.study import explanation
+from audit.topics.explanations.study import explanation
 
 THREAT = {"norm": "linf", "eps": 0.1}
 

@@ -18,7 +18,7 @@ from audit.core.evidence import Evidence
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
 from audit.topics.other_threats.study import further_threats
-from audit.topics.other_threats.surrogate_study import surrogate, surrogate_model
+from audit.topics.surrogate.study import surrogate, surrogate_model
 from audit.training.surrogate import surrogate_of
 
 BALL = {"norm": "linf", "eps": 0.08}

@@ -17,7 +17,7 @@ from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
 from audit.topics.agreement.study import agreement
 from audit.topics.attribution_quality.study import judging
-from audit.topics.explanation.study import explanation
+from audit.topics.explanations.study import explanation
 
 QUICK = {"infidelity_samples": 24, "sensitivity_samples": 2, "seeds": 1}
 
