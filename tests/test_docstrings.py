@@ -18,6 +18,7 @@ CHECKED: tuple[str, ...] = (
     "attributions",
     "explanation",
     "masking",
+    "metrics",
     "adversarial",
     "attacks",
     "corruptions",
