@@ -17,7 +17,7 @@ from audit.cli.terminal import Terminal
 from audit.cli.verdicts import MARKS
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
-from audit.document.schema import FindingPart
+from audit.core.evidence import Finding
 from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.setup import RunSetup
@@ -87,7 +87,7 @@ def _show(outcome: AuditRun, voice: Terminal) -> None:
     voice.out.print(f"\nReport: [bold]{escape(str(outcome.folder.report))}[/]", soft_wrap=True)
 
 
-def _line(finding: FindingPart) -> str:
+def _line(finding: Finding) -> str:
     return f"{finding.role}: {finding.title}"
 
 

@@ -9,7 +9,8 @@ from audit.cli import options as flag
 from audit.cli.terminal import Terminal, command_context
 
 if TYPE_CHECKING:
-    from audit.document.schema import AuditDocument, FindingPart
+    from audit.core.evidence import Finding
+    from audit.document.schema import AuditDocument
 
 
 def show(
@@ -75,7 +76,7 @@ def _print(document: AuditDocument, files: list[tuple[str, int]], voice: Termina
         say(f"  {size:>12,}  {escape(visible(name))}")
 
 
-def _told(finding: FindingPart) -> str:
+def _told(finding: Finding) -> str:
     if finding.interval is None:
         counted = f" (n = {finding.n:,})" if finding.n else ""
         return f"{finding.role}: {finding.title}{counted}"
