@@ -22,6 +22,7 @@ from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation
 from audit.models.under_test import ModelUnderTest
 from audit.planning.explanations import MASKS
+from audit.planning.settings import ExplanationSettings
 
 _RECALLED = "recalled"
 
@@ -116,6 +117,8 @@ def drawing_queue(
 
 def queue_of(model: ModelUnderTest, cell: Cell, images: Images, targets: Labels, segments: Segments) -> MaskQueue:
     """A queue for what the cell explains of `images`."""
-    output, baseline = cell.settings.get("output", "logit"), cell.settings.get("baseline")
-    question = build_shared_specs(model, images, targets=targets, output=output, baseline=baseline, segments=segments)
+    settings = ExplanationSettings.of(cell)
+    question = build_shared_specs(
+        model, images, targets=targets, output=settings.output, baseline=settings.baseline, segments=segments
+    )
     return question.masks(model, images)

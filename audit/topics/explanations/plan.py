@@ -14,6 +14,7 @@ from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.explanations import MASKS, explained_methods, explanation_settings, mask_inputs
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
+from audit.planning.settings import ExplanationSettings
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
@@ -34,10 +35,10 @@ def _explain(builder: PlanBuilder, method: Method, model: ModelRef, on: str, inp
         method.name,
         model,
         builder.explained,
-        settings=explanation_settings(builder, method) | {"on": on},
+        settings=explanation_settings(builder, method).model_copy(update={"on": on}).dump(),
         version=method.full_version,
         inputs=inputs,
-        context={MASKS: inputs[MASKS].cell.settings["method"]} if MASKS in inputs else {},
+        context={MASKS: ExplanationSettings.of(inputs[MASKS].cell).method} if MASKS in inputs else {},
     )
 
 
@@ -46,7 +47,7 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     values of a large image that is too plain for the usual number of segments may cost more. Who borrows of a method
     that asks every mask asks none, unless that one fails."""
     method = find("attribution", task.cell.method)
-    settings: Mapping[str, Any] = task.cell.settings["method"]
+    settings = ExplanationSettings.of(task.cell).method
     asked = settings.get("samples") or settings.get("max_steps")
     wanted, most = target_count(*identity.shape[1:])
     lender: Mapping[str, Any] = task.context.get(MASKS, {})
