@@ -1,4 +1,4 @@
-"""The main job: prepare, plan, run what is missing, judge, write the document and its renderings."""
+"""The audit of a configuration, from its data to the report in a run folder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from audit.config import RunConfig
-from audit.core.evidence import Evidence
 from audit.document.schema import AuditDocument
 from audit.execution.local import LocalExecutor
-from audit.execution.runner import run_plan
+from audit.execution.runner import RunCallback, run_plan
 from audit.planning.build import Scope, build_plan
-from audit.planning.plan import AuditPlan, Task
+from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
 from audit.results.run_results import RunResults
@@ -29,50 +27,19 @@ from audit.storage.store import write_atomically
 from audit.topics.compression.section import latencies_of, read_latencies
 
 
-class PipelineCallback(Protocol):
-    """Who watches a run, task by task and step by step."""
-
-    def begin(self, total: int, stored: int) -> None:
-        """A run of `total` tasks begins."""
-        ...
-
-    def starting(self, task: Task) -> None:
-        """A task begins to be computed."""
-        ...
-
-    def progress(self, done: int, total: int) -> None:
-        """The present task is at `done` of `total`."""
-        ...
-
-    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
-        """A task's evidence is there."""
-        ...
-
-
 @dataclass(frozen=True)
 class AuditRun:
-    """What a run leaves: its folder, its document, and every cell's evidence."""
+    """A finished run.
+
+    Attributes:
+        folder: Where its files are.
+        document: Its audit.json.
+        results: The plan, and the evidence of every cell.
+    """
 
     folder: RunFolder
     document: AuditDocument
-    dossier: RunResults
-
-
-@dataclass
-class NullCallback:
-    """Nobody watches."""
-
-    def begin(self, total: int, stored: int) -> None:
-        """Nothing."""
-
-    def starting(self, task: Task) -> None:
-        """Nothing."""
-
-    def progress(self, done: int, total: int) -> None:
-        """Nothing."""
-
-    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
-        """Nothing."""
+    results: RunResults
 
 
 def run_audit(
@@ -80,57 +47,65 @@ def run_audit(
     out: Path,
     *,
     scope: Scope = "audit",
-    watcher: PipelineCallback | None = None,
-    stopping: Callable[[], bool] = lambda: False,
-    told: Callable[[RunSetup], None] = lambda prepared: None,
+    callback: RunCallback | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_setup: Callable[[RunSetup], None] = lambda setup: None,
 ) -> AuditRun:
-    """Run `config` into the folder `out`; whatever its store holds already is not computed again.
+    """Run a configuration into a folder; what its store holds already is not computed again.
 
-    Raises the errors of `audit.core.errors`; after any of them the same call goes on from what was finished.
+    Args:
+        config: The configuration.
+        out: The run folder, made where it is absent.
+        scope: How much of the plan to run.
+        callback: Called as the run goes on.
+        should_stop: Asked after every batch; True ends the run with `Interrupted`.
+        on_setup: Called once data and model are read, before anything is written.
+
+    Raises:
+        AuditError: Any of `audit.core.errors`; the same call goes on from what was finished.
     """
-    prepared = set_up(config)
-    plan = build_plan(prepared.config, prepared.subject, scope)
-    told(prepared)
+    setup = set_up(config)
+    plan = build_plan(setup.config, setup.subject, scope)
+    on_setup(setup)
     with open_run(out) as folder:
-        return _run_in(folder, prepared, plan, watcher or NullCallback(), stopping)
+        return _run_in(folder, setup, plan, callback or RunCallback(), should_stop)
 
 
 def _run_in(
-    folder: RunFolder, prepared: RunSetup, plan: AuditPlan, watcher: PipelineCallback, stopping: Callable[[], bool]
+    folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, should_stop: Callable[[], bool]
 ) -> AuditRun:
     begun = datetime.now(UTC)
     clock = time.monotonic()
-    engine = LocalExecutor(
-        dataset=prepared.dataset,
+    executor = LocalExecutor(
+        dataset=setup.dataset,
         store=folder.store,
-        seed=prepared.config.seed,
-        device=prepared.device,
-        fresh=prepared.fresh,
-        loaded=prepared.wrapped(),
-        starting=watcher.starting,
-        progress=watcher.progress,
-        stopping=stopping,
-        boards=folder.models if wants_tensorboard(prepared.config) else None,
+        seed=setup.config.seed,
+        device=setup.device,
+        fresh=setup.new_module,
+        loaded=setup.model_factory(),
+        callback=callback,
+        stopping=should_stop,
+        tensorboard=folder.models if wants_tensorboard(setup.config) else None,
     )
-    dossier = run_plan(plan, folder.store, engine, watcher)
-    export_models(folder, dossier, prepared.config.data, cut=prepared.loaded is not None and prepared.loaded.cut)
-    document = build_document(dossier, prepared.config, collect_metadata(prepared, dossier))
+    results = run_plan(plan, folder.store, executor, callback)
+    export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)
+    document = build_document(results, setup.config, collect_metadata(setup, results))
     write_atomically(folder.document, to_json(document))
-    write_atomically(folder.timing, _timing(begun, time.monotonic() - clock, dossier))
+    write_atomically(folder.timing, _timing(begun, time.monotonic() - clock, results))
     write_atomically(folder.report, render_html(document, latencies=read_latencies(folder.timing)))
-    return AuditRun(folder, document, dossier)
+    return AuditRun(folder, document, results)
 
 
-def _timing(begun: datetime, seconds: float, dossier: RunResults) -> str:
+def _timing(begun: datetime, seconds: float, results: RunResults) -> str:
     cells = {
-        f"{task.label} · {task.cell.key[:12]}": round(dossier.evidence[task.cell.key].seconds, 3)
-        for task in dossier.plan.tasks
-        if task.cell.key in dossier.evidence
+        f"{task.label} · {task.cell.key[:12]}": round(results.evidence[task.cell.key].seconds, 3)
+        for task in results.plan.tasks
+        if task.cell.key in results.evidence
     }
     body = {
         "begun": begun.isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "cell_seconds": cells,
-        "latency": latencies_of(dossier),
+        "latency": latencies_of(results),
     }
     return json.dumps(body, indent=2) + "\n"
