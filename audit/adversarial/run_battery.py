@@ -277,7 +277,7 @@ def _unfit(method: Method, threat: ThreatModel, blind: str) -> str:
         return blind
     norms = method.facts["norms"]
     if not norms:
-        return f"This attack is of a threat of its own ({method.facts['threat']}): the study further-threats runs it."
+        return f"This attack is of a threat of its own ({method.facts['threat']}): the study other-threats runs it."
     return "" if threat.norm in norms else f"This attack exists for {', '.join(norms)}, not for {threat.norm}."
 
 
