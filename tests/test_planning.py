@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from audit.config import load_config
+from audit.core import registry
 from audit.core.errors import UsageError
 from audit.planning.build import build_plan
 from audit.planning.cost import max_passes
@@ -111,7 +112,7 @@ def test_lime_is_foretold_to_ask_nothing_where_shap_asks_every_mask(
     whole = plan(subject, explanations={"settings": {"shap": {"algorithm": algorithm}}})
     for task in explained(whole, "lime"):
         most = max_passes(task, subject)
-        assert most is not None and most.forwards == (24 * 1003 if asks else 0)
+        assert most is not None and most.forwards == (24 * 1001 if asks else 0)
 
 
 def test_chunks_cover_the_examples_once_and_keep_the_images_that_are_explained() -> None:
@@ -185,3 +186,53 @@ def test_everything_there_is_by_the_word_all() -> None:
 def test_what_cannot_be_planned_is_said(change: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         plan(**change)
+
+
+ROWS = [{"attack": "apgd-ce", "settings": {"steps": 30}}, {"attack": "square", "sample": 16, "title": "check"}]
+
+
+@pytest.mark.parametrize("battery", ["apgd-ce,square", ROWS])
+def test_any_attacks_can_be_planned_as_a_battery(battery: object) -> None:
+    config = {"battery": battery, "control_examples": 16}
+    tasks = [t for t in plan(robustness=config).tasks if t.cell.study in ("robustness", "attack-controls")]
+    assert {task.cell.method for task in tasks} == {"custom"} and len(tasks) == 4
+    for task in tasks:
+        attacks, refined = task.cell.settings["protocol"]
+        assert [row[1] for row in attacks] == ["apgd-ce", "square"] and refined == 6
+    keys = {task.cell.key for task in tasks}
+    assert not keys & {task.cell.key for task in plan(robustness={**config, "battery": "apgd-ce"}).tasks}
+
+
+@pytest.mark.parametrize(
+    ("robustness", "sentence"),
+    [
+        ({"battery": "apgd-ce,quick"}, "cannot be mixed"),
+        ({"battery": "carlini-wagner"}, "No attack of this battery exists for linf"),
+        ({"battery": [{"attack": "apgd-cf"}]}, "Did you mean 'apgd-ce'"),
+        ({"battery": [{"attack": "pgd", "settings": {"step": 3}}]}, "Did you mean 'steps'"),
+    ],
+)
+def test_a_battery_that_cannot_run_is_refused_before_anything_runs(robustness: object, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        plan(robustness=robustness)
+
+
+def test_the_cost_of_an_attack_that_declares_none_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, undeclared = plan(robustness={"battery": "pgd"}), find("attack", "pgd")
+    (task, *_) = [task for task in told.tasks if task.cell.study == "robustness"]
+    most = max_passes(task, SUBJECT)
+    assert most is not None and most.backwards >= 500 * 40 * 5
+    facts = {**undeclared.facts, "passes": None, "effort": None}
+    monkeypatch.setitem(registry._METHODS, ("attack", "pgd"), replace(undeclared, facts=facts))
+    assert max_passes(task, SUBJECT) is None
+
+
+def test_an_attack_that_seeks_the_smallest_change_is_foretold_once_for_all_eps() -> None:
+    def backwards(**robustness: object) -> int:
+        (task, *_) = [t for t in plan(robustness={"norm": "l2", **robustness}).tasks if t.cell.study == "robustness"]
+        most = max_passes(task, SUBJECT)
+        assert most is not None
+        return most.backwards
+
+    assert backwards(battery="ddn", curve=[0.1, 0.2]) == backwards(battery="ddn", curve=[0.1, 0.2, 0.3, 0.4])
+    assert backwards(battery="pgd", curve=[0.1, 0.2]) < backwards(battery="pgd", curve=[0.1, 0.2, 0.3, 0.4])

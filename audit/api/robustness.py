@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from audit.adversarial.batteries import battery_named
+from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery
 from audit.adversarial.result import AttackResult, BatteryResult
 from audit.adversarial.run_battery import check_examples, run_battery
 from audit.api.inputs import Targets, make_batch
@@ -69,6 +69,7 @@ def robustness(
     threat: ThreatModel,
     *,
     battery: str = "quick",
+    attacks: Sequence[str] | None = None,
     targets: Targets = None,
     seed: int = 0,
 ) -> Robustness:
@@ -76,10 +77,12 @@ def robustness(
 
     `images` float (N, C, H, W) in [0, 1], `labels` whole numbers (N,). `targets`: None is untargeted; int64
     (N,) one class an image; bool (N, classes) a mask: an image is broken when the predicted class is in its
-    mask. Draws follow the seed and each image's bytes, never the batch. Raises DataError, UsageError.
+    mask. `battery` is quick, standard, autoattack or full; `attacks`, names such as ["apgd-ce", "square"], run with
+    their default settings in its place. Draws follow the seed and each image's bytes, never the batch. Raises
+    DataError, UsageError.
     """
     batch = make_batch(model, images, labels, targets)
-    found = _attacked(model, batch, threat.norm, (threat.eps,), battery, seed)
+    found = _attacked(model, batch, threat.norm, (threat.eps,), _chosen(battery, attacks), seed)
     return Robustness(
         threat,
         found.robust,
@@ -100,24 +103,32 @@ def robustness_curve(
     eps: Sequence[float],
     *,
     battery: str = "standard",
+    attacks: Sequence[str] | None = None,
     targets: Targets = None,
     seed: int = 0,
 ) -> RobustnessCurve:
     """Attack every image at every eps of `norm`, swept upward over the survivors. Arguments as in `robustness`."""
     batch = make_batch(model, images, labels, targets)
-    found = _attacked(model, batch, norm, tuple(eps), battery, seed)
+    found = _attacked(model, batch, norm, tuple(eps), _chosen(battery, attacks), seed)
     return RobustnessCurve(
         norm, found.eps, found.survived, found.minimal_eps, found.inconclusive, found.rows, found.passes
     )
 
 
+def _chosen(battery: str, attacks: Sequence[str] | None) -> Battery:
+    if attacks is None:
+        return battery_named(battery)
+    names = [attacks] if isinstance(attacks, str) else attacks
+    return custom_battery([AttackSpec(name) for name in names])
+
+
 def _attacked(
-    model: ModelUnderTest, batch: Batch, norm: Norm, eps: Sequence[float], battery: str, seed: int
+    model: ModelUnderTest, batch: Batch, norm: Norm, eps: Sequence[float], battery: Battery, seed: int
 ) -> BatteryResult:
     """The battery, with a surrogate taught on these images where it wants one: any image of the ball that breaks the
     model counts, whatever it was made from."""
     check_examples(model, batch)
-    taught = _surrogate(model, batch, seed) if battery_named(battery).wants_surrogate else None
+    taught = _surrogate(model, batch, seed) if battery.wants_surrogate else None
     found = run_battery(model, batch, norm, eps, battery=battery, seed=seed, surrogate=taught.model if taught else None)
     return replace(found, passes=found.passes + taught.passes) if taught else found
 

@@ -12,7 +12,10 @@ from audit.cli.terminal import command_context
 
 def methods(
     kind: Annotated[
-        str | None, typer.Argument(help="attack, attribution, corruption, metric, recipe, study or check.")
+        str | None,
+        typer.Argument(
+            help="attack, attribution, corruption, metric, recipe, study, check, data-format or model-format."
+        ),
     ] = None,
     as_json: flag.AsJson = False,
     quiet: flag.Quiet = False,

@@ -9,10 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from audit.cli.terminal import Terminal
 from audit.core.evidence import Evidence
+from audit.execution.runner import RunCallback
 from audit.planning.plan import Task
 
 
-class RichProgress:
+class RichProgress(RunCallback):
     """Observes a run for a person. A context manager: the bar is cleared at the end."""
 
     def __init__(self, voice: Terminal) -> None:
@@ -57,7 +58,7 @@ class RichProgress:
         """The present task is at `done` of `total`."""
         self.bar.update(self.step, completed=done, total=total)
 
-    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
+    def finished(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
         """A task's evidence is there."""
         self.done += 1
         self.bar.update(self.run, completed=self.done)

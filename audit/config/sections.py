@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from audit.core.errors import unknown_name
+from audit.core.errors import UsageError, unknown_name
+from audit.core.threat_format import Norm, parse_eps
 from audit.core.topic import measured_sections
 
 Preset = Literal["quick", "standard", "full"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
-NormName = Literal["linf", "l2", "l1"]
 Precision = Literal["float32", "bfloat16"]
 Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
 T = TypeVar("T", bound="ConfigTable")
@@ -24,8 +23,10 @@ IMAGE_SIZES = range(8, 1025)
 
 def _eps(value: Any) -> Any:
     """8/255 as a number; anything else is left to the type check."""
-    match = re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value) if isinstance(value, str) else None
-    return float(match[1]) / float(match[2]) if match and float(match[2]) else value
+    try:
+        return parse_eps(value) if isinstance(value, str) else value
+    except UsageError:
+        return value
 
 
 Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]
@@ -42,8 +43,9 @@ class DataConfig(ConfigTable):
 
     source: str = Field(
         "sample",
-        description="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE, "
-        "archive:FILE, webdataset:DIR, hf:DIR, image:FILE=LABEL",
+        description="sample, digits, shapes[:KEY=VALUE,...], fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, "
+        "npz:FILE, manifest:FILE, archive:FILE, webdataset:DIR, hf:DIR, image:FILE[=LABEL]; "
+        "`audit methods data-format` explains them",
     )
     image_size: int | None = Field(
         None,
@@ -184,7 +186,7 @@ class HardeningConfig(TrainingConfig):
         4e-3, gt=0, description="at its peak; by default 0.001 for a net that is not of the zoo"
     )
     from_scratch: bool = Field(False, description="start from new weights instead of the audited model's")
-    norm: NormName | None = Field(None, description="as in [robustness] by default")
+    norm: Norm | None = Field(None, description="as in [robustness] by default")
     eps: Eps | None = Field(None, description="as in [robustness] by default")
 
 
@@ -206,12 +208,49 @@ class CompressionConfig(TrainingConfig):
     learning_rate: float = Field(1e-3, gt=0, description="at its peak")
 
 
+class AttackRowConfig(ConfigTable):
+    """One attack of a battery."""
+
+    attack: str = Field(description="its name; `audit methods attack` lists them")
+    settings: dict[str, Any] = Field(default_factory=dict, description="its settings")
+    title: str = Field("", description="what the report calls it; its name by default")
+    sample: int = Field(0, ge=0, description="above 0: a check at the verdict's eps, on at most this many images")
+    hardest: float = Field(1.0, gt=0, le=1, description="share of the unbroken images it runs on, nearest to breaking")
+    transferred: bool = Field(False, description="made on a surrogate and tried on the model")
+
+
+def _attack_rows(value: Any) -> Any:
+    """Tables of attacks, each checked by itself so that an error names its row; a name is left as it is."""
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+        return value
+    if not value:
+        raise ValueError("A battery needs at least one attack")
+    return tuple(_attack_row(number, row) for number, row in enumerate(value, start=1))
+
+
+def _attack_row(number: int, row: Any) -> AttackRowConfig:
+    if isinstance(row, str):
+        return AttackRowConfig(attack=row)
+    try:
+        return AttackRowConfig.model_validate(row)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = str(unknown_name("key", key, AttackRowConfig.model_fields))
+        problem = known if first["type"] == "extra_forbidden" else f"{key}: {first['msg']}"
+        raise ValueError(f"attack {number} of the battery: {problem}") from None
+
+
 class RobustnessConfig(ConfigTable):
     """Which attacks, how strong, on how many images."""
 
     examples: int = Field(500, ge=1, description="images attacked, balanced over the classes")
-    battery: str = Field("quick", description="quick, standard, autoattack or full: which attacks, in which order")
-    norm: NormName = Field("linf", description="linf, l2 or l1: how the size of a change is measured")
+    battery: Annotated[str | tuple[AttackRowConfig, ...], BeforeValidator(_attack_rows)] = Field(
+        "quick",
+        description="quick, standard, autoattack or full; attacks with commas between them, as apgd-ce,square; or "
+        "[[robustness.battery]] tables of attack, settings, title, sample, hardest, transferred",
+    )
+    norm: Norm = Field("linf", description="linf, l2 or l1: how the size of a change is measured")
     eps: Eps | None = Field(
         None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default"
     )

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from audit.core.evidence import Array, Better, Measurement
 from audit.core.statistics import bootstrap_mean
+from audit.core.threat_format import format_threat
 from audit.core.topic import topics
 from audit.document.model import DocumentModel
 from audit.results.queries import (
@@ -16,7 +17,6 @@ from audit.results.queries import (
     group_by_condition,
     only_measured,
     per_example,
-    threat_text,
 )
 from audit.results.run_results import RunResults, TaskResult
 
@@ -73,7 +73,7 @@ def _rows(study: str, role: str, at: Condition, entries: Sequence[TaskResult]) -
             study=study,
             role=role,
             method=at.method,
-            condition=str(at.setting or (threat_text(at.norm, at.eps) if at.norm else "")),
+            condition=str(at.setting or (format_threat(at.norm, at.eps) if at.norm else "")),
             name=measurement.name,
             unit=measurement.unit,
             better=measurement.better,

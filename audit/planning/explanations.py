@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from audit.core.registry import Method
-from audit.explanation.mask_reuse import MASK_SOURCE, can_reuse
+from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, can_reuse
 from audit.planning.builder import PlanBuilder, select_methods
 from audit.planning.plan import Task
 from audit.planning.settings import ExplanationSettings
 
-MASKS = "masks"
-"""The name, among a cell's inputs, of the explanation whose masks it may reuse."""
 BACKGROUND = 16
 """Images that methods which average over references are given: the first of those explained."""
 
@@ -30,7 +28,7 @@ def explanation_settings(builder: PlanBuilder, method: Method) -> ExplanationSet
     settings = ExplanationSettings(
         method=method.settings(config.settings.get(method.name)), output=config.output, baseline=config.baseline
     )
-    averages = method.facts.get("references") and config.baseline is None
+    averages = method.facts["references"] and config.baseline is None
     return settings.model_copy(update={"references": BACKGROUND} if averages else {})
 
 

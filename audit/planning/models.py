@@ -23,7 +23,7 @@ def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, sta
     """A model trained here: from new weights, from pretrained ones or from those of `start`; a recipe with a teacher
     learns from `start` instead. Raises UsageError where there is none."""
     recipe = find("recipe", training.recipe)
-    require_shareable(training, taught=bool(recipe.facts.get("teacher")))
+    require_shareable(training, has_teacher=bool(recipe.facts.get("teacher")))
     hardening = training if isinstance(training, HardeningConfig) else None
     if recipe.facts.get("teacher"):
         return _plan_taught(builder, role, training, recipe, start)

@@ -15,6 +15,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, St
 from markupsafe import Markup, escape
 
 from audit.core.resources import resource_dir
+from audit.core.threat_format import format_threat
 from audit.core.topic import topics
 from audit.document.locale import Locale, load_locale
 from audit.document.model import Proportion
@@ -24,7 +25,6 @@ from audit.report.history import RunRow
 from audit.report.run_comparison import RunComparison
 from audit.report.trends import numbered, trend_chart, trends
 from audit.report.view import build_view
-from audit.results.queries import threat_text
 from audit.topics.compression.section import LatencyRow
 
 
@@ -116,7 +116,7 @@ def _environment() -> Environment:
         "history_columns": _history_columns,
         "epoch_value": lambda value, key: percent(value) if key.endswith("_accuracy") else number(value),
         "in_words": lambda identifier, locale: locale.method(identifier),
-        "threat": lambda eps, norm: threat_text(norm, eps),
+        "threat": lambda eps, norm: format_threat(norm, eps),
     }
     return environment
 

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.evidence import Array
+from audit.core.threat_format import format_threat
 from audit.document.model import cost_of
 from audit.document.schema import Gap, OutcomeRow, StudyCost
 from audit.results.queries import (
     clean_correct,
     group_by_condition,
     per_example,
-    threat_text,
 )
 from audit.results.run_results import RunResults
 
@@ -22,7 +22,7 @@ def outcome_rows(results: RunResults, role: str) -> list[OutcomeRow]:
     rows = [_outcome_row(role, "clean", clean_correct(results, role).positions, clean_correct(results, role).values)]
     for at, entries in group_by_condition(results.entries("robustness", role=role)):
         found = per_example(entries, "robust")
-        rows.append(_outcome_row(role, f"robust {threat_text(at.norm, at.eps)}", found.positions, found.values))
+        rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", found.positions, found.values))
     return [row for row in rows if row.outcomes]
 
 

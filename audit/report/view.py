@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit.core.evidence import Finding
+from audit.core.threat_format import format_threat
 from audit.core.topic import Topic, sections, topics
 from audit.document.locale import Locale
 from audit.document.model import Proportion
 from audit.document.schema import AuditDocument, GalleryItem, GalleryView
 from audit.report.standards import ClauseCoverage, coverage
 from audit.report.summary import by_severity, localised_text, sentences_of, top_findings
-from audit.results.queries import threat_text
 from audit.topics.accuracy.section import AccuracyPart
 from audit.topics.corruptions.section import CorruptionRow
 from audit.topics.explanations.section import ExplanationPart
@@ -174,7 +174,7 @@ def _score(role: str, document: AuditDocument) -> ScorecardRow:
         role=role,
         clean=accuracy.accuracy if accuracy else None,
         robust=_headline(robust) if robust else None,
-        threat=threat_text(robust.norm, robust.eps) if robust else "",
+        threat=format_threat(robust.norm, robust.eps) if robust else "",
         calibration=accuracy.calibration_error if accuracy else None,
         corrupted=sum(worn) / len(worn) if worn else None,
         passed=sum(f.verdict in ("pass", "informative") for f in findings),

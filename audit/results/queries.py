@@ -107,10 +107,3 @@ def _condition(entry: TaskResult, setting: str) -> Condition:
 def on_clean_images(entries: Sequence[TaskResult]) -> tuple[TaskResult, ...]:
     """Entries that explain or judge clean images, not adversarial ones."""
     return tuple(e for e in entries if ExplanationSettings.of(e.task.cell).on == "clean")
-
-
-def threat_text(norm: str, eps: float) -> str:
-    """`linf 8/255` or `l2 0.5`, as `audit.core.threat` writes it: grey levels are a measure of linf alone."""
-    steps, plain = eps * 255, f"{eps:g}"
-    levels = norm == "linf" and eps > 0 and abs(steps - round(steps)) < 1e-4 and len(plain) > 5
-    return f"{norm} {round(steps)}/255" if levels else f"{norm} {plain}"

@@ -104,7 +104,7 @@ def _data(prepared: RunSetup, batch: Batch) -> Iterator[Diagnostic]:
 
 
 def _preparation(outcome: ProbeOutcome) -> Iterator[Diagnostic]:
-    given, best = outcome.given, outcome.trials[0]
+    given, best = outcome.configured, outcome.trials[0]
     as_good = best.accuracy == given.accuracy
     rivals = "no other does better" if as_good else f"{best.accuracy:.0%} with {best.preparation.name}, not far better"
     plain = f"{given.accuracy:.0%} right as given; {rivals}"

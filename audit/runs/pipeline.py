@@ -8,15 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from audit.config import RunConfig
-from audit.core.evidence import Evidence
 from audit.document.schema import AuditDocument
 from audit.execution.local import LocalExecutor
-from audit.execution.runner import run_plan
+from audit.execution.runner import RunCallback, run_plan
 from audit.planning.build import Scope, build_plan
-from audit.planning.plan import AuditPlan, Task
+from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
 from audit.results.run_results import RunResults
@@ -29,26 +27,6 @@ from audit.storage.store import write_atomically
 from audit.topics.compression.section import latencies_of, read_latencies
 
 
-class PipelineCallback(Protocol):
-    """Who watches a run, task by task and step by step."""
-
-    def begin(self, total: int, stored: int) -> None:
-        """A run of `total` tasks begins."""
-        ...
-
-    def starting(self, task: Task) -> None:
-        """A task begins to be computed."""
-        ...
-
-    def progress(self, done: int, total: int) -> None:
-        """The present task is at `done` of `total`."""
-        ...
-
-    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
-        """A task's evidence is there."""
-        ...
-
-
 @dataclass(frozen=True)
 class AuditRun:
     """What a run leaves: its folder, its document, and every cell's evidence."""
@@ -58,29 +36,12 @@ class AuditRun:
     dossier: RunResults
 
 
-@dataclass
-class NullCallback:
-    """Nobody watches."""
-
-    def begin(self, total: int, stored: int) -> None:
-        """Nothing."""
-
-    def starting(self, task: Task) -> None:
-        """Nothing."""
-
-    def progress(self, done: int, total: int) -> None:
-        """Nothing."""
-
-    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
-        """Nothing."""
-
-
 def run_audit(
     config: RunConfig,
     out: Path,
     *,
     scope: Scope = "audit",
-    watcher: PipelineCallback | None = None,
+    watcher: RunCallback | None = None,
     stopping: Callable[[], bool] = lambda: False,
     told: Callable[[RunSetup], None] = lambda prepared: None,
 ) -> AuditRun:
@@ -92,11 +53,11 @@ def run_audit(
     plan = build_plan(prepared.config, prepared.subject, scope)
     told(prepared)
     with open_run(out) as folder:
-        return _run_in(folder, prepared, plan, watcher or NullCallback(), stopping)
+        return _run_in(folder, prepared, plan, watcher or RunCallback(), stopping)
 
 
 def _run_in(
-    folder: RunFolder, prepared: RunSetup, plan: AuditPlan, watcher: PipelineCallback, stopping: Callable[[], bool]
+    folder: RunFolder, prepared: RunSetup, plan: AuditPlan, watcher: RunCallback, stopping: Callable[[], bool]
 ) -> AuditRun:
     begun = datetime.now(UTC)
     clock = time.monotonic()
@@ -107,10 +68,9 @@ def _run_in(
         device=prepared.device,
         fresh=prepared.fresh,
         loaded=prepared.wrapped(),
-        starting=watcher.starting,
-        progress=watcher.progress,
+        callback=watcher,
         stopping=stopping,
-        boards=folder.models if wants_tensorboard(prepared.config) else None,
+        tensorboard=folder.models if wants_tensorboard(prepared.config) else None,
     )
     dossier = run_plan(plan, folder.store, engine, watcher)
     export_models(folder, dossier, prepared.config.data, cut=prepared.loaded is not None and prepared.loaded.cut)

@@ -16,12 +16,12 @@ from audit.core.errors import DataError, ModelError, UsageError
 from audit.core.registry import find
 from audit.core.types import Attributions, Images
 from audit.data.image_decoding import UnreadableImage, decode, strict_pillow
-from audit.data.image_files import printable
+from audit.data.image_survey import printable
 from audit.data.label_map import class_names
-from audit.data.preprocessing import Preprocessing, transform_images
+from audit.data.transforms import Preprocessing, transform_images
 from audit.explanation.run import explain_images
 from audit.models.files import basename, require_file
-from audit.models.formats.hf_config import is_folder, preparation
+from audit.models.formats.hf_config import is_folder, read_preprocessing
 from audit.models.load import load_model
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.report.overlay import overlay_png
@@ -148,7 +148,7 @@ def _described(weights: str, data: DataConfig) -> tuple[tuple[str, ...], Shape]:
 
 def _named(weights: str) -> tuple[tuple[str, ...], Shape | None]:
     if is_folder(weights):
-        wanted = preparation(weights)
+        wanted = read_preprocessing(weights)
         return wanted.classes, (3, wanted.size, wanted.size) if wanted.size else None
     header = read_metadata(str(require_file(weights)))
     if "input_shape" not in header:

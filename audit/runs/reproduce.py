@@ -52,9 +52,18 @@ def _words(config: RunConfig, *, among: tuple[str, ...] = ("",), except_for: tup
     for key, value in _leaves(config.model_dump(mode="json")):
         if value is None or value == usual.get(key) or key in ("model.trust", *except_for) or not key.startswith(among):
             continue
-        text = _as_flag(value) if key in _FLAGS else json.dumps(value)
-        words += [_FLAGS[key], text] if key in _FLAGS else ["--set", f"{key}={text}"]
+        flag = None if isinstance(value, list) and value and isinstance(value[0], Mapping) else _FLAGS.get(key)
+        words += [flag, _as_flag(value)] if flag else ["--set", f"{key}={_as_toml(value)}"]
     return words
+
+
+def _as_toml(value: Any) -> str:
+    """A value as TOML reads it: JSON, but for tables."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(name)} = {_as_toml(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_as_toml(part) for part in value) + "]"
+    return json.dumps(value)
 
 
 def _as_flag(value: Any) -> str:

@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from audit.core.errors import AuditError, DataError, UsageError
 from audit.core.resources import resource_dir
 from audit.data.formats.idx import read_idx
-from audit.data.load import FORMATS, load_dataset
+from audit.data.load import load_dataset
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -220,9 +219,3 @@ def test_a_wrong_source_is_a_sentence(source: str, kind: type[AuditError], said:
 def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="t10k-images-idx3-ubyte"):
         load_dataset(f"fashion-mnist:{tmp_path}")
-
-
-def test_every_format_names_a_loader_that_exists() -> None:
-    for path, _ in FORMATS.values():
-        module, function = path.split(":")
-        assert callable(getattr(import_module(module), function))

@@ -18,6 +18,7 @@ FLAGS = {
     "--model": "model.weights",
     "--norm": "robustness.norm",
     "--eps": "robustness.eps",
+    "--battery": "robustness.battery",
 }
 
 
@@ -58,6 +59,15 @@ def parsed(command: str) -> RunConfig:
             "data": {"labels_map": "my map.txt"},
         },
         {"explanations": {"settings": {"lime": {"samples": 50}}, "baseline": "blur"}, "report": {"title": 'A "b"'}},
+        {"robustness": {"battery": "apgd-ce,square"}},
+        {
+            "robustness": {
+                "battery": [
+                    {"attack": "apgd-ce", "settings": {"steps": 30, "give_up": True}, "title": 'a "b"'},
+                    {"attack": "square", "sample": 16, "hardest": 0.3},
+                ]
+            }
+        },
     ],
 )
 def test_the_command_says_the_whole_configuration(given: dict[str, Any]) -> None:

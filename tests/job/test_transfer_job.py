@@ -158,7 +158,7 @@ def test_event_files_hold_the_rows_of_the_history(tmp_path: Path) -> None:
 
 
 def test_without_tensorboard_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audit.training.tensorboard.find_spec", lambda name: None)
+    monkeypatch.setattr("audit.training.callbacks.find_spec", lambda name: None)
     config = load_config(overrides=merge(SMALL, {"training": {"tensorboard": True}}))
     with pytest.raises(SetupError, match=r"pip install 'audit\[tensorboard\]'"):
         run_audit(config, tmp_path / "run", scope="train")

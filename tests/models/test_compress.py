@@ -14,7 +14,7 @@ from audit.models.compression.compress import (
     amount_of,
     clip_weights,
     footprint,
-    kept_pruned,
+    keep_pruned,
     paired_latency,
     prune_weights,
     quantize_weights,
@@ -80,7 +80,7 @@ def test_int8_weights_are_within_half_a_step_and_unpack_to_the_model() -> None:
 def test_fine_tuning_cannot_bring_a_pruned_weight_back() -> None:
     twin, masks = prune_weights(tiny_net(), 0.7)
     settings = TrainingConfig(epochs=3, batch_size=30, learning_rate=0.05, optimizer="adamw", weight_decay=0.01)
-    with kept_pruned(twin, masks):
+    with keep_pruned(twin, masks):
         trained = fit(twin, thirds(200), settings, classes=3)
     for name, mask in masks.items():
         assert bool((trained.weights[name][mask == 0] == 0).all())

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from audit.cli.app import app
 from audit.config import ModelConfig, load_config
 from audit.core.errors import AuditError, ModelError, UntrustedError
-from audit.models.formats.hf_config import preparation
+from audit.models.formats.hf_config import read_preprocessing
 from audit.models.load import load_model
 from audit.runs.setup import RunSetup, set_up
 
@@ -242,7 +242,7 @@ def test_a_bare_folder_is_told_how_to_be_written(folder: Path) -> None:
 )
 def test_the_size_is_what_reaches_the_net(given: dict[str, Any], size: int | None, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(given))
-    assert preparation(f"hf:{folder}").size == size
+    assert read_preprocessing(f"hf:{folder}").size == size
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_the_size_is_what_reaches_the_net(given: dict[str, Any], size: int | Non
 )
 def test_a_centre_crop_is_told_with_the_flag_that_does_it(given: dict[str, Any], flag: str, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(given))
-    assert any(flag in note for note in preparation(f"hf:{folder}").notes)
+    assert any(flag in note for note in read_preprocessing(f"hf:{folder}").notes)
 
 
 def test_reversed_channels_are_turned_for_the_net(folder: Path) -> None:

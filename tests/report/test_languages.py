@@ -128,8 +128,8 @@ def test_what_studies_write_is_read_in_chinese() -> None:
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     blank, pieces = torch.zeros(2, 1, 28, 28), torch.arange(28)[:, None].expand(28, 28) // 10
     said = [protocol(DEFAULTS), *(f"game: {name}" for name in GAMES)]
-    said += [segment_images(some).words for some in (images, blank)]
-    said += [check_segments(one, blank).words for one in (pieces, pieces * 10 + pieces.T // 2)]
+    said += [segment_images(some).description for some in (images, blank)]
+    said += [check_segments(one, blank).description for one in (pieces, pieces * 10 + pieces.T // 2)]
     said += [
         "The gradient of cross-entropy is NaN on 7% of the images. The model gives NaN or infinity on 2% of the images."
     ]

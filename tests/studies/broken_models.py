@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from audit.core.types import Batch
-from audit.corruptions.jpeg import jpeg
+from audit.corruptions.digital import jpeg
 from audit.models.under_test import ModelUnderTest
 
 

@@ -10,12 +10,15 @@ from bare_context import bare_context
 from broken_models import BROKEN, held_out, trained, wrap
 
 from audit.adversarial.batteries import battery_named
+from audit.adversarial.sanity import full_box_threat
+from audit.core import registry
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
+from audit.core.registry import find
 from audit.core.threat import Norm
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.topics.attack_controls.study import LIMITS, attack_controls, box, twice
+from audit.topics.attack_controls.study import MEASUREMENTS, attack_controls, twice
 from audit.topics.robustness.study import robustness
 
 THREAT = {"norm": "linf", "eps": 0.1}
@@ -45,7 +48,7 @@ def names(evidence: Evidence) -> set[str]:
 def test_on_an_honest_model_every_control_holds(hardened: bool) -> None:
     evidence = run(wrap(trained(hardened)), held_out(24))
     assert evidence.facts["suspicions"] == []
-    assert [m.name for m in evidence.measurements] == list(LIMITS)
+    assert [m.name for m in evidence.measurements] == list(MEASUREMENTS)
     assert all(m.per_example.shape == (24,) for m in evidence.measurements)
     assert evidence.forwards > evidence.backwards > 0
 
@@ -65,14 +68,14 @@ def test_a_battery_that_stopped_early_is_seen_by_twice_the_effort() -> None:
 
 def test_the_same_seed_gives_the_same_evidence(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
     first, second = (run(cnn_model, cnn_batch) for _ in range(2))
-    for name in LIMITS:
+    for name in MEASUREMENTS:
         np.testing.assert_array_equal(first.measurement(name).per_example, second.measurement(name).per_example)
 
 
 @pytest.mark.parametrize("battery", ["quick", "standard", "autoattack", "full"])
 def test_twice_doubles_every_effort_and_leaves_nothing_out(battery: str) -> None:
     for before, after in zip(battery_named(battery).entries, twice(battery_named(battery)).entries, strict=True):
-        assert (after.title, after.sample, after.closest) == (before.title, 0, 1.0)
+        assert (after.title, after.control_sample, after.hardest_fraction) == (before.title, 0, 1.0)
         for name in ("steps", "queries"):
             if name in before.settings:
                 assert after.settings[name] == 2 * before.settings[name]
@@ -82,4 +85,17 @@ def test_twice_doubles_every_effort_and_leaves_nothing_out(battery: str) -> None
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_the_box_lets_any_image_become_any_other(norm: Norm) -> None:
     black, white = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
-    assert box(norm, 48).allows(white, black).all()
+    assert full_box_threat(norm, 48).allows(white, black).all()
+
+
+def test_an_attack_that_declares_no_effort_is_named_and_left_as_it_is(
+    cnn_model: ModelUnderTest, cnn_batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    battery = battery_named("pgd,fgsm")
+    cell = replace(CELL, method="custom", settings={**CELL.settings, "protocol": battery.describe()})
+    claimed = np.ones(len(cnn_batch))
+    assert "effort_not_declared" not in run(cnn_model, cnn_batch, cell, claimed).facts
+    pgd = find("attack", "pgd")
+    monkeypatch.setitem(registry._METHODS, ("attack", "pgd"), replace(pgd, facts={**pgd.facts, "effort": None}))
+    assert twice(battery).entries[0].settings["steps"] == pgd.defaults["steps"]
+    assert run(cnn_model, cnn_batch, cell, claimed).facts["effort_not_declared"] == ["pgd"]

@@ -14,8 +14,7 @@ from audit.core.errors import NotApplicable, UsageError
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
-from audit.metrics.interval_bounds import interval_bounds
-from audit.metrics.interval_layers import Box, layers_of, through
+from audit.metrics.interval_bounds import Box, interval_bounds, layers_of, through
 from audit.metrics.smoothing import smoothing
 from audit.models.under_test import ModelUnderTest
 from audit.topics.certification.study import certification

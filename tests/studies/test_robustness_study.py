@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from bare_context import bare_context
 
+from audit.adversarial.batteries import battery_named
 from audit.adversarial.run_battery import run_battery
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence
@@ -71,3 +73,19 @@ def test_evidence_survives_the_store(evidence: Evidence, tmp_path: Path) -> None
     again = store.get(CELL.key)
     assert again is not None and again.facts == evidence.facts
     assert np.array_equal(again.arrays["broken_by"], evidence.arrays["broken_by"])
+
+
+def test_a_custom_battery_comes_out_of_the_cell(
+    cnn_model: ModelUnderTest, cnn_batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_CACHE_DIR", str(tmp_path))
+    battery = battery_named("pgd,random-noise,carlini-wagner")
+    cell = replace(CELL, method="custom", settings={**CELL.settings, "protocol": battery.describe()})
+    evidence = robustness(bare_context(cnn_model, cnn_batch, cell), cell)
+    outcome = run_battery(cnn_model, cnn_batch, "linf", [0.01, 0.03, 0.1], battery=battery, headline=0.03, seed=3)
+    assert np.array_equal(evidence.arrays["minimal_eps"], outcome.minimal_eps.numpy())
+    assert evidence.facts["battery"] == "custom"
+    assert evidence.facts["protocol"] == "pgd; random-noise; carlini-wagner"
+    assert [row["reason"] for row in evidence.facts["rows"] if row["attack"] == "carlini-wagner"] == [
+        "This attack exists for l2, not for linf."
+    ]

@@ -11,12 +11,12 @@ from bare_context import bare_context
 from broken_models import BROKEN, held_out, trained, wrap
 from torch import nn
 
+from audit.adversarial.red_flags import rows_of
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.core.seeding import Generators
 from audit.core.types import Batch
 from audit.metrics.gradient_masking import derivative_error, linear_distance, linearise
-from audit.metrics.red_flags import THRESHOLDS
 from audit.models.under_test import ModelUnderTest
 from audit.topics.model_sanity.study import sanity
 
@@ -87,7 +87,7 @@ def test_flagging_does_not_hang_on_the_example_order_or_seed() -> None:
 def test_the_evidence_is_storable_and_counts_its_cost() -> None:
     evidence = run(wrap(BROKEN["NaN on dark images"](trained(hardened=False))), held_out(16))
     json.dumps(dict(evidence.facts), allow_nan=False)
-    assert {m.name for m in evidence.measurements} == THRESHOLDS.keys()
+    assert {m.name for m in evidence.measurements} == set(rows_of("model sanity"))
     assert all(m.per_example.shape == (16,) for m in evidence.measurements)
     assert 30 * 16 <= evidence.forwards <= 40 * 16 and evidence.backwards == 3 * 16 + 1
 

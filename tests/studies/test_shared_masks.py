@@ -203,7 +203,7 @@ def test_the_lender_keeps_what_its_queue_learned(cnn_model: ModelUnderTest, batc
     sizes: Tensor = segments.flatten(1).amax(1) + 1
     assert answers.counts.tolist() == (2**sizes).tolist() and answers.offered.all()
     queue = queue_of(cnn_model, lender.cell, batch.images, targets, segments)
-    queue.recall(answers)
+    queue.preload(answers)
     whole = queue.scores(torch.arange(4), torch.ones(4, int(sizes.max()), dtype=torch.bool))
     assert torch.allclose(whole, cnn_model.logits(batch.images)[torch.arange(4), targets], atol=1e-5)
     bytes_kept = sum(array.nbytes for array in answers.arrays().values())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
-from audit.data.formats.shapes import CLASSES, SHORTCUTS, Shapes, Shortcut, make_shapes
+from audit.data.formats.shapes import SHAPE_NAMES, SHORTCUTS, Shapes, Shortcut, make_shapes
 from audit.metrics.shortcuts import ShortcutCandidate, ShortcutTest, clusters
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
@@ -57,7 +57,7 @@ def as_predicted(model: ModelUnderTest, made: Shapes) -> Batch:
 
 
 def test_the_planted_tag_is_found_named_and_placed() -> None:
-    model = ModelUnderTest(Wired(True), classes=CLASSES, input_shape=(3, 32, 32), device="cpu")
+    model = ModelUnderTest(Wired(True), classes=SHAPE_NAMES, input_shape=(3, 32, 32), device="cpu")
     made = make_shapes(160, shortcut="corner-tag", cheating_class=1)
     batch = as_predicted(model, made)
     assert torch.equal(batch.labels == 1, made.planted.flatten(1).any(1))
@@ -78,7 +78,7 @@ def test_the_planted_tag_is_found_named_and_placed() -> None:
 
 
 def test_an_honest_model_raises_no_finding() -> None:
-    model = ModelUnderTest(Wired(False), classes=CLASSES, input_shape=(3, 32, 32), device="cpu")
+    model = ModelUnderTest(Wired(False), classes=SHAPE_NAMES, input_shape=(3, 32, 32), device="cpu")
     found = look(model, as_predicted(model, make_shapes(160)))
     assert found.facts["shortcuts"] == []
     assert found.arrays["regions"].shape == (0, 32, 32)
@@ -118,7 +118,7 @@ def trained(made: Shapes, epochs: int = 8) -> ModelUnderTest:
             optimiser.zero_grad()
             nn.functional.cross_entropy(net(images[part]), labels[part]).backward()
             optimiser.step()
-    return ModelUnderTest(net, classes=CLASSES, input_shape=(3, 32, 32), device="cpu")
+    return ModelUnderTest(net, classes=SHAPE_NAMES, input_shape=(3, 32, 32), device="cpu")
 
 
 @pytest.mark.slow
@@ -131,4 +131,4 @@ def test_trained_models_every_planted_shortcut_is_found_and_the_clean_data_stays
     model = trained(make_shapes(2000, **options))  # type: ignore[arg-type]
     made = make_shapes(400, split="test", **options)  # type: ignore[arg-type]
     found = look(model, made.batch).facts["shortcuts"]
-    assert [row["class"] for row in found] == ([] if shortcut is None else [CLASSES[cheating_class]])
+    assert [row["class"] for row in found] == ([] if shortcut is None else [SHAPE_NAMES[cheating_class]])

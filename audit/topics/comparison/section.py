@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from audit.core.evidence import Array
 from audit.core.statistics import mcnemar, paired_difference, share_of
+from audit.core.threat_format import format_threat
 from audit.document.model import DocumentModel, Proportion, proportion
 from audit.document.section import Rows, SectionContext
 from audit.results.queries import (
@@ -12,7 +13,6 @@ from audit.results.queries import (
     group_by_condition,
     model_roles,
     per_example,
-    threat_text,
 )
 from audit.results.run_results import RunResults
 
@@ -44,7 +44,9 @@ def comparison(results: RunResults) -> list[ComparisonRow]:
     first, last = roles[0], roles[-1]
     rows = [compare_on_shared("clean", clean_correct(results, first), clean_correct(results, last))]
     before, after = _robust(results, first), _robust(results, last)
-    rows += [compare_on_shared(f"robust {threat_text(*at[1:])}", before[at], after[at]) for at in before if at in after]
+    rows += [
+        compare_on_shared(f"robust {format_threat(*at[1:])}", before[at], after[at]) for at in before if at in after
+    ]
     return [row for row in rows if row is not None]
 
 

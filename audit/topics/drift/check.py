@@ -9,9 +9,10 @@ import numpy as np
 from audit.config import RunConfig
 from audit.core.registry import check
 from audit.core.statistics import bootstrap_mean
+from audit.core.threat_format import format_threat
 from audit.document.display_names import display_name
 from audit.results.check_result import ADVICE_MORE_IMAGES, CheckResult, at_most, cap_at_warning, template_values
-from audit.results.queries import cell_keys, group_by_condition, only_measured, per_example, threat_text
+from audit.results.queries import cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 
 MARGIN = 0.1
@@ -58,7 +59,7 @@ def steered_explanations(results: RunResults, role: str, config: RunConfig) -> t
 
 def _conclusions(results: RunResults, role: str, kind: str) -> Iterator[CheckResult]:
     for at, entries in group_by_condition(only_measured(results.entries("drift", role=role)), "kind"):
-        if at.setting == kind and (judged := _judge(at.method, threat_text(at.norm, at.eps), entries)):
+        if at.setting == kind and (judged := _judge(at.method, format_threat(at.norm, at.eps), entries)):
             yield judged
 
 

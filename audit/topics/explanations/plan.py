@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from audit.core.registry import Method, find
+from audit.core.registry import Method
 from audit.core.types import PassCount
-from audit.explanation.mask_reuse import MASK_SOURCE
-from audit.explanation.shapley_exact import MOST_SEGMENTS
-from audit.masking.segmentation import target_count
+from audit.explanation.mask_reuse import MASK_SOURCE, MASKS
+from audit.explanation.passes import max_attribution_passes
 from audit.planning.builder import ModelRef, PlanBuilder
-from audit.planning.explanations import MASKS, explained_methods, explanation_settings, mask_inputs
+from audit.planning.explanations import explained_methods, explanation_settings, mask_inputs
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.planning.settings import ExplanationSettings
@@ -43,19 +39,5 @@ def _explain(builder: PlanBuilder, method: Method, model: ModelRef, on: str, inp
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
-    """By the number of samples or steps that the method's settings name; those of one pass name neither. Shapley
-    values of a large image that is too plain for the usual number of segments may cost more. Who borrows of a method
-    that asks every mask asks none, unless that one fails."""
-    method = find("attribution", task.cell.method)
-    settings = ExplanationSettings.of(task.cell).method
-    asked = settings.get("samples") or settings.get("max_steps")
-    wanted, most = target_count(*identity.shape[1:])
-    lender: Mapping[str, Any] = task.context.get(MASKS, {})
-    if lender.get("algorithm") in ("auto", "exact") and most <= MOST_SEGMENTS:
-        return PassCount(0, 0)
-    if "algorithm" in settings and wanted <= MOST_SEGMENTS:  # enumerated, however many samples were asked
-        asked = max(int(asked or 0), 2 ** min(MOST_SEGMENTS, most))
-    if asked is None and method.facts["needs"] == "scores":
-        return None
-    passes = int(asked or 1) + 3  # the prediction, and the two ends
-    return PassCount(passes, 0 if method.facts["needs"] == "scores" else passes)
+    """What the method declares; nothing where it reuses the masks of one that evaluates all, unless that one fails."""
+    return max_attribution_passes(task.cell.method, task.cell.settings, identity.shape, task.context.get(MASKS))

@@ -30,16 +30,7 @@ _LOOKED_UP = 1 << 18
 _MANY_PASSES = 16
 """By how much fewer for a method that asks for scores alone, a thousand an image: 20 of 28x28, one of 128x128."""
 _QUALITY, _MAP = "quality/", "map/"
-_UNITS: Mapping[str, tuple[str, Better]] = {
-    "r2": ("share", "higher"),
-    "closed": ("share", "higher"),
-    "completeness_error": ("share", "lower"),
-    "completeness_residual": ("output", "lower"),
-    "efficiency_residual": ("output", "lower"),
-    "path_error": ("share", "lower"),
-    "standard_error": ("output", "lower"),
-    "steps": ("count", "neither"),
-}
+_UNDECLARED: tuple[str, Better] = ("unknown", "neither")
 
 
 @study()
@@ -62,8 +53,8 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     size = together(cell.method, images)
     stretches = [slice(start, start + size) for start in range(0, len(images), size)]
     with model.count() as spent:
-        targets = model.predictions(clean) if masks.lent is None else masks.lent.targets
-        made = segmentation_for(cell, clean) if masks.lent is None else masks.lent.made
+        targets = model.predictions(clean) if masks.reused is None else masks.reused.targets
+        made = segmentation_for(cell, clean) if masks.reused is None else masks.reused.segmentation
         segments = None if made is None else made.segments
         steps = ResumableSteps(context, model, len(stretches), f"explaining with {cell.method}")
 
@@ -81,7 +72,7 @@ def explanation(context: Context, cell: Cell) -> Evidence:
                 queue=queue,
             )
             steps.facts |= answer.facts
-            return _tensors(answer) | masks.learned(queue)
+            return _tensors(answer) | masks.step_tensors(queue)
 
         try:
             parts, reason = [steps.run(str(part.start), partial(explained, part)) for part in stretches], ""
@@ -89,14 +80,14 @@ def explanation(context: Context, cell: Cell) -> Evidence:
             parts, reason = [], str(fault)
     facts = steps.facts | {"on": cell.settings.get("on", "clean"), "examples": len(images)} | masks.facts(parts)
     if made is not None:
-        facts["segments"] = made.words
+        facts["segments"] = made.description
     if references is not None:
         facts["baseline"] = f"the first {len(references)} of the explained images"
     asked = {"targets": targets} | ({} if segments is None else {"segments": segments})
     return Evidence(
         cell=cell,
         status="not_applicable" if reason else "measured",
-        measurements=_measurements(parts),
+        measurements=_measurements(parts, cell.method),
         arrays={name: tensor.cpu().numpy() for name, tensor in asked.items()} | _maps(parts) | masks.arrays(parts),
         facts=facts,
         forwards=spent.forwards,
@@ -127,9 +118,10 @@ def _adversarial(context: Context, clean: Images) -> Images:
     return torch.from_numpy(kept[:count].copy()).to(clean.device, clean.dtype)
 
 
-def _measurements(parts: Sequence[Mapping[str, Tensor]]) -> tuple[Measurement, ...]:
+def _measurements(parts: Sequence[Mapping[str, Tensor]], method: str) -> tuple[Measurement, ...]:
+    units: Mapping[str, tuple[str, Better]] = find("attribution", method).facts["quality_units"]
     return tuple(
-        Measurement(name, *_UNITS.get(name, ("output", "neither")), to_numpy(values))
+        Measurement(name, *units.get(name, _UNDECLARED), to_numpy(values))
         for name, values in concatenate_steps(parts, _QUALITY).items()
     )
 

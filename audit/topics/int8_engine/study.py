@@ -7,7 +7,7 @@ from audit.core.errors import NotApplicable
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
-from audit.explanation.fx_rewrite import swapped_net
+from audit.explanation.traced_net import swapped_net
 from audit.models.compression.quantization import to_integer_kernels
 
 

@@ -6,8 +6,9 @@ from audit.config import RunConfig
 from audit.core.evidence import Verdict
 from audit.core.registry import check
 from audit.core.statistics import share_of
+from audit.core.threat_format import format_threat
 from audit.results.check_result import CheckResult, at_least, template_values
-from audit.results.queries import Condition, cell_keys, group_by_condition, only_measured, per_example, threat_text
+from audit.results.queries import Condition, cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.model_sanity.check import suspicious_reasons
 
@@ -45,7 +46,7 @@ def _judge(at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, hi
     values = template_values(
         share,
         threshold=config.criteria.robust_accuracy,
-        threat=threat_text(at.norm, at.eps),
+        threat=format_threat(at.norm, at.eps),
         battery=at.method,
         reasons=" ".join(reasons),
         doubts=len(doubted),

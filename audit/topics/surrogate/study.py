@@ -13,7 +13,7 @@ from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 from audit.training.callbacks import TrainingCallbacks
-from audit.training.surrogate import Surrogate, agreement, surrogate_of
+from audit.training.surrogate import Surrogate, same_predictions, surrogate_of
 
 
 @study()
@@ -27,11 +27,11 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
     model, batch, every = context.model(), context.batch(), int(cell.settings["every"])
     taught_on, others = (batch.select(torch.arange(first, len(batch), every)) for first in (0, 1))
     role = f"surrogate of the {context.task.role}"
-    watch = TrainingCallbacks(context.scratch, context.progress, context.stopping, role=role)
-    found = surrogate_of(model, taught_on, seed=cell.seed, epochs=int(cell.settings["epochs"]), watch=watch)
+    callbacks = TrainingCallbacks(context.scratch, context.progress, context.stopping, role=role)
+    found = surrogate_of(model, taught_on, seed=cell.seed, epochs=int(cell.settings["epochs"]), callbacks=callbacks)
     agrees = np.full(len(batch), np.nan)
     with model.count() as spent, found.model.count() as aside:
-        agrees[1::every] = agreement(model, found.model, others).double().cpu().numpy()
+        agrees[1::every] = same_predictions(model, found.model, others).double().cpu().numpy()
     return Evidence(
         cell,
         "measured",
