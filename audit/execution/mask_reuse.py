@@ -127,7 +127,9 @@ def sharing(context: Context, cell: Cell, device: torch.device) -> MaskSharing:
 
 
 def _reused(evidence: Evidence, device: torch.device) -> ReusedMasks:
-    segmentation = Segmentation(load_array(evidence, "segments", device), str(evidence.facts_as(ExplanationFacts).segments))
+    segmentation = Segmentation(
+        load_array(evidence, "segments", device), str(evidence.facts_as(ExplanationFacts).segments)
+    )
     return ReusedMasks(load_array(evidence, "targets", device), segmentation, MaskCache.of(evidence.arrays))
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.config import RunConfig
 from audit.data.sampling import balanced_order
 from audit.models.under_test import ModelUnderTest
+from audit.planning.builder import explained_examples
+from audit.planning.settings import ModelSettings
 from audit.report.metadata import ModelMetadata, RunMetadata
+from audit.results.facts import ModelFacts
 from audit.results.run_results import RunResults, TaskResult
 from audit.runs.reproduce import section_commands, subject_flags
 from audit.runs.setup import RunSetup
@@ -32,7 +34,7 @@ def collect_metadata(prepared: RunSetup, dossier: RunResults) -> RunMetadata:
         classes=dataset.classes,
         shape=dataset.shape,
         models=_models(prepared, dossier),
-        gallery=_pixels(prepared, order[: _shown(config, len(order))]),
+        gallery=_pixels(prepared, order[: min(config.report.gallery, len(explained_examples(config, len(order))))]),
         ids=tuple(dataset.test.ids[i] for i in order),
         notes=dataset.notes,
         environment=_environment(prepared),
@@ -40,10 +42,6 @@ def collect_metadata(prepared: RunSetup, dossier: RunResults) -> RunMetadata:
         commands=section_commands(config),
         subject=subject_flags(config),
     )
-
-
-def _shown(config: RunConfig, examples: int) -> int:
-    return min(config.report.gallery, config.explanations.examples, config.robustness.examples, examples)
 
 
 def _pixels(prepared: RunSetup, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -62,15 +60,15 @@ def _models(prepared: RunSetup, dossier: RunResults) -> tuple[ModelMetadata, ...
 
 
 def _trained(entry: TaskResult) -> ModelMetadata:
-    cell, facts = entry.task.cell, entry.evidence.facts
+    cell, facts = entry.task.cell, entry.evidence.facts_as(ModelFacts)
     return ModelMetadata(
         role=entry.task.role,
-        architecture=cell.settings["architecture"],
+        architecture=ModelSettings.of(cell).architecture,
         origin=_origin(entry),
         identity=cell.key,
-        parameters=int(facts["parameters"]),
+        parameters=facts.parameters,
         recipe=cell.method,
-        notes=tuple(facts.get("notes", ())),
+        notes=facts.notes,
     )
 
 

@@ -16,6 +16,8 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults
+from audit.topics.certification.facts import CertificationFacts
+from audit.topics.robustness.facts import RobustnessFacts
 
 
 class CertificatePart(DocumentModel):
@@ -40,8 +42,8 @@ def _attacked_eps(results: RunResults) -> dict[str, list[float]]:
     """The eps attacked, by norm: where a certificate is worth setting beside."""
     attacked: dict[str, set[float]] = {}
     for entry in only_measured(results.entries("robustness")):
-        facts = entry.evidence.facts
-        attacked.setdefault(str(facts["norm"]), set()).update(float(eps) for eps in facts["eps"])
+        facts = entry.evidence.facts_as(RobustnessFacts)
+        attacked.setdefault(facts.norm, set()).update(facts.eps)
     return {norm: sorted(sizes) for norm, sizes in attacked.items()}
 
 
@@ -50,18 +52,18 @@ def _certificates(results: RunResults, eps: Mapping[str, Sequence[float]]) -> li
     parts = []
     for role in results.roles:
         for at, entries in group_by_condition(only_measured(results.entries("certification", role=role))):
-            facts, radius = entries[0].evidence.facts, per_example(entries, "certified_radius").values
-            norm = str(facts["norm"])
+            facts = [entry.evidence.facts_as(CertificationFacts) for entry in entries]
+            norm, radius = facts[0].norm, per_example(entries, "certified_radius").values
             sizes = sorted(set(eps.get(norm, ())) | ({at.eps} if at.eps else set()))
             parts.append(
                 CertificatePart(
                     role=role,
                     method=at.method,
                     norm=norm,
-                    certifies=str(facts["certifies"]),
+                    certifies=facts[0].certifies,
                     curve=[CurvePoint(eps=size, robust=_certified(radius, size)) for size in sizes],
                     median_radius=float(np.median(radius)),
-                    abstained=sum(int(e.evidence.facts.get("abstained", 0)) for e in entries),
+                    abstained=sum(cell.abstained for cell in facts),
                     n=radius.size,
                 )
             )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import ConfigDict
 
+from audit.adversarial.red_flags import RedFlag
 from audit.core.evidence import Facts
-from audit.metrics.red_flags import RedFlag
 
 
 class SuspicionFacts(Facts):
