@@ -18,6 +18,14 @@ CHECKED: tuple[str, ...] = (
     "attributions",
     "explanation",
     "masking",
+    "metrics",
+    "adversarial",
+    "attacks",
+    "corruptions",
+    "api",
+    "cli",
+    "config",
+    "runs",
 )
 """The packages held to it."""
 

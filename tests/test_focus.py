@@ -12,7 +12,7 @@ from audit.planning.sections import STUDIES
 
 EVERYTHING = {
     "robustness": {"control_examples": 8, "certified_examples": 8, "backdoor_examples": 8},
-    "explanations": {"judging": True, "drift": True, "shortcut_examples": 8},
+    "explanations": {"attribution-quality": True, "drift": True, "shortcut_examples": 8},
 }
 
 

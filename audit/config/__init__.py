@@ -3,7 +3,9 @@
 from audit.config.loading import PRESETS, load_config, merge, run_config_type
 from audit.config.sections import (
     AUGMENTATIONS,
+    GALLERY_SIZES,
     IMAGE_SIZES,
+    AttackRowConfig,
     AugmentationConfig,
     Compression,
     CompressionConfig,
@@ -27,8 +29,10 @@ from audit.config.sections import (
 
 __all__ = [
     "AUGMENTATIONS",
+    "GALLERY_SIZES",
     "IMAGE_SIZES",
     "PRESETS",
+    "AttackRowConfig",
     "AugmentationConfig",
     "Compression",
     "CompressionConfig",

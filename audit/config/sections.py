@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from audit.config.flags import Flag
 from audit.core.errors import UsageError, unknown_name
 from audit.core.threat_format import Norm, parse_eps
 from audit.core.topic import measured_sections
@@ -19,6 +21,8 @@ Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
 T = TypeVar("T", bound="ConfigTable")
 IMAGE_SIZES = range(8, 1025)
 """Heights and widths in pixels that images may be resized to."""
+GALLERY_SIZES: Mapping[str, int] = {"normal": 16, "high": 200}
+"""Images in the gallery of a report by level of detail, each with the attributions of every method."""
 
 
 def _eps(value: Any) -> Any:
@@ -29,7 +33,36 @@ def _eps(value: Any) -> Any:
         return value
 
 
+def _numbers(value: Any) -> Any:
+    """Numbers with commas between them as a tuple; what is no text is left to the type check."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(float(number) for number in value.split(","))
+    except ValueError:
+        raise ValueError("a number or numbers with commas were expected, as in 0.5,0.5,0.5") from None
+
+
+def seconds(value: Any) -> Any:
+    """A duration written as 90, 90s, 12m or 1.5h, in seconds.
+
+    Args:
+        value: A text; anything else is left to the type check.
+
+    Raises:
+        ValueError: The text is no duration, or none at all.
+    """
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", value)
+    if not match or float(match[1]) == 0:
+        raise ValueError("a duration was expected: 90s, 12m or 1.5h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
 Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(seconds)]
+Normalisation = Annotated[float | tuple[float, ...] | None, BeforeValidator(_numbers)]
 
 
 class ConfigTable(BaseModel):
@@ -41,61 +74,79 @@ class ConfigTable(BaseModel):
 class DataConfig(ConfigTable):
     """Where the images come from."""
 
-    source: str = Field(
+    source: Annotated[str, Flag("--data")] = Field(
         "sample",
         description="sample, digits, shapes[:KEY=VALUE,...], fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, "
         "npz:FILE, manifest:FILE, archive:FILE, webdataset:DIR, hf:DIR, image:FILE[=LABEL]; "
         "`audit methods data-format` explains them",
     )
-    image_size: int | None = Field(
+    image_size: Annotated[int | None, Flag("--image-size")] = Field(
         None,
         ge=IMAGE_SIZES[0],
         le=IMAGE_SIZES[-1],
         description="resize to this height and width; as the checkpoint says, or as they are, by default",
     )
-    crop: float | None = Field(
+    crop: Annotated[float | None, Flag("--crop")] = Field(
         None,
         gt=0,
         le=1,
         description="keep the middle square alone, this share of the shorter side (0.875 is ImageNet's 224 of 256); "
         "as the checkpoint says, or the whole image squeezed, by default",
     )
-    grayscale: bool = Field(False, description="one channel instead of three (folder data)")
-    rotate: float = Field(0.0, ge=-180, le=180, description="turn the evaluation images, degrees counter-clockwise")
-    flip: Literal["none", "horizontal", "vertical"] = Field(
+    grayscale: Annotated[bool, Flag("--grayscale")] = Field(
+        False, description="one channel instead of three (folder data)"
+    )
+    rotate: Annotated[float, Flag("--rotate", default="")] = Field(
+        0.0, ge=-180, le=180, description="turn the evaluation images, degrees counter-clockwise"
+    )
+    flip: Annotated[Literal["none", "horizontal", "vertical"], Flag("--flip", default="")] = Field(
         "none", description="mirror the evaluation images: none, horizontal, vertical"
     )
     train_examples: int | None = Field(None, ge=1, description="train on this many at most; all by default")
-    labels_map: str | None = Field(None, description="a file that lists the classes in the model's order")
-    strict: bool = Field(False, description="an unreadable image is an error; skipped and listed by default")
+    labels_map: Annotated[str | None, Flag("--labels-map")] = Field(
+        None, description="a file that lists the classes in the model's order"
+    )
+    strict: Annotated[bool, Flag("--strict")] = Field(
+        False, description="an unreadable image is an error; skipped and listed by default"
+    )
 
 
 class TrustConfig(ConfigTable):
     """A file of code the user vouches for."""
 
-    path: str
+    path: str = Field(description="the file")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="refuse the file when it has changed")
+
+
+def _trusted(value: Any) -> Any:
+    """A path alone as the table that holds it."""
+    return {"path": value} if isinstance(value, str) else value
 
 
 class ModelConfig(ConfigTable):
     """The model: trained here, or loaded."""
 
-    architecture: str = Field(
+    architecture: Annotated[str, Flag("--architecture")] = Field(
         "auto", description="a zoo name, torchvision:NAME, timm:NAME, FILE.py:FUNCTION; auto fits the image size"
     )
-    weights: str | None = Field(
+    weights: Annotated[str | None, Flag("--model")] = Field(
         None, description="a .safetensors, .pt, .onnx or .keras file, or hf:FOLDER; trained here when absent"
     )
-    pretrained: str | None = Field(
+    pretrained: Annotated[str | None, Flag("--pretrained")] = Field(
         None,
         description="weights that training starts from, all but the last layer: a file, or torchvision for those of "
         "torchvision:NAME in torch's cache",
     )
-    mean: float | tuple[float, ...] | None = Field(
+    mean: Annotated[Normalisation, Flag("--mean")] = Field(
         None, description="the normalisation the model expects, images in [0, 1]"
     )
-    std: float | tuple[float, ...] | None = Field(None, description="what it divides by after that, one or a channel")
-    trust: tuple[TrustConfig, ...] = Field(
+    std: Annotated[Normalisation, Flag("--std")] = Field(
+        None, description="what it divides by after that, one or a channel"
+    )
+    trust: Annotated[
+        tuple[Annotated[TrustConfig, BeforeValidator(_trusted)], ...],
+        Flag("--trust", help="Run this file's code; its SHA-256 is recorded. Repeatable."),
+    ] = Field(
         (), description="files of code you have read: [{ path = 'net.py', sha256 = '...' }]; a changed one is refused"
     )
 
@@ -138,12 +189,16 @@ def _augmentation(value: Any) -> Any:
 class TrainingConfig(ConfigTable):
     """How a model is trained."""
 
-    recipe: str = Field("standard", description="the objective; `audit methods recipe` lists them")
+    recipe: Annotated[str, Flag("--recipe")] = Field(
+        "standard", description="the objective; `audit methods recipe` lists them"
+    )
     recipe_settings: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
-    epochs: int = Field(8, ge=1, description="passes over the training images")
-    batch_size: int = Field(64, ge=2, description="images a step")
-    optimizer: Optimizer = Field("adam", description="adam, adamw, sgd, rmsprop, adagrad")
-    learning_rate: float = Field(2e-3, gt=0, description="at its peak")
+    epochs: Annotated[int, Flag("--epochs")] = Field(8, ge=1, description="passes over the training images")
+    batch_size: Annotated[int, Flag("--batch-size")] = Field(64, ge=2, description="images a step")
+    optimizer: Annotated[Optimizer, Flag("--optimizer")] = Field(
+        "adam", description="adam, adamw, sgd, rmsprop, adagrad"
+    )
+    learning_rate: Annotated[float, Flag("--learning-rate")] = Field(2e-3, gt=0, description="at its peak")
     schedule: Schedule = Field("one-cycle", description="of the learning rate: one-cycle, cosine, step, constant")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
     weight_decay: float = Field(0.0, ge=0, description="the optimiser's own; decoupled for adamw")
@@ -160,32 +215,47 @@ class TrainingConfig(ConfigTable):
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the training images kept to choose the checkpoint")
     probe_examples: int = Field(300, ge=1, description="held-out images attacked after each epoch")
     probe_steps: int = Field(10, ge=1, description="steps of that attack")
-    augmentation: Annotated[AugmentationConfig, BeforeValidator(_augmentation)] = Field(
-        AugmentationConfig(), description="none, keras, crop-flip, jitter, or a table of settings"
+    augmentation: Annotated[
+        AugmentationConfig, BeforeValidator(_augmentation), Flag("--augmentation", default="none")
+    ] = Field(AugmentationConfig(), description="none, keras, crop-flip, jitter, or a table of settings")
+    frozen_epochs: Annotated[int, Flag("--frozen-epochs")] = Field(
+        0, ge=0, description="first epochs in which only the last layer learns (transfer)"
     )
-    frozen_epochs: int = Field(0, ge=0, description="first epochs in which only the last layer learns (transfer)")
-    backbone_rate: float = Field(1.0, gt=0, description="factor on the learning rate of all but the last layer")
-    time_budget: float | None = Field(
-        None, gt=0, description="seconds; fewer epochs when the first steps show that all will not fit"
+    backbone_rate: Annotated[float, Flag("--backbone-rate")] = Field(
+        1.0, gt=0, description="factor on the learning rate of all but the last layer"
     )
+    time_budget: Annotated[
+        Seconds | None,
+        Flag(
+            "--time-budget", help="As 90s, 12m or 1.5h: fewer epochs when the first steps show that all will not fit."
+        ),
+    ] = Field(None, gt=0, description="seconds; fewer epochs when the first steps show that all will not fit")
     precision: Precision = Field("float32", description="bfloat16: mixed precision; the kept weights are float32")
     compile: bool = Field(False, description="torch.compile the net while it is trained")
-    workers: int = Field(
+    workers: Annotated[int, Flag("--workers")] = Field(
         1, ge=1, description="processes that share every batch: each has its part of the CPU's threads, or a GPU"
     )
-    tensorboard: bool = Field(False, description="event files beside the weights (needs the extra tensorboard)")
+    tensorboard: Annotated[bool, Flag("--tensorboard")] = Field(
+        False, description="event files beside the weights (needs the extra tensorboard)"
+    )
 
 
 class HardeningConfig(TrainingConfig):
     """Adversarial training of the model under test, from its weights or from scratch."""
 
-    enabled: bool = Field(True, description="train a hardened model and audit it too")
-    recipe: str = Field("pgd", description="adversarial training; `audit methods recipe` lists them")
-    epochs: int = Field(6, ge=1, description="passes over the training images")
-    learning_rate: float = Field(
+    enabled: Annotated[bool, Flag("--harden/--no-harden")] = Field(
+        True, description="train a hardened model and audit it too"
+    )
+    recipe: Annotated[str, Flag("--recipe")] = Field(
+        "pgd", description="adversarial training; `audit methods recipe` lists them"
+    )
+    epochs: Annotated[int, Flag("--epochs")] = Field(6, ge=1, description="passes over the training images")
+    learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
         4e-3, gt=0, description="at its peak; by default 0.001 for a net that is not of the zoo"
     )
-    from_scratch: bool = Field(False, description="start from new weights instead of the audited model's")
+    from_scratch: Annotated[bool, Flag("--from-scratch/--warm-start")] = Field(
+        False, description="start from new weights instead of the audited model's"
+    )
     norm: Norm | None = Field(None, description="as in [robustness] by default")
     eps: Eps | None = Field(None, description="as in [robustness] by default")
 
@@ -194,36 +264,96 @@ class CompressionConfig(TrainingConfig):
     """A smaller model made from the model under test, and the training that follows (distill: that makes it)."""
 
     enabled: bool = Field(False, description="make a smaller model and audit it too")
-    method: Compression = Field("magnitude", description="magnitude, structured, clip, int8, distill")
-    amount: float | None = Field(
+    method: Annotated[Compression, Flag("--method")] = Field(
+        "magnitude", description="magnitude, structured, clip, int8, distill"
+    )
+    amount: Annotated[float | None, Flag("--amount")] = Field(
         None,
         gt=0,
         description="magnitude: share of weights to prune (0.5 by default); structured: of channels (0.3); clip: the "
         "standard deviations to clip at (2.5)",
     )
-    student: str | None = Field(
+    student: Annotated[str | None, Flag("--student")] = Field(
         None, description="the architecture distill trains: zoo, torchvision:NAME or timm:NAME; by default the parent's"
     )
-    epochs: int = Field(3, ge=0, description="of fine-tuning after pruning or of distillation; 0 for no fine-tuning")
-    learning_rate: float = Field(1e-3, gt=0, description="at its peak")
+    epochs: Annotated[int, Flag("--epochs")] = Field(
+        3, ge=0, description="of fine-tuning after pruning or of distillation; 0 for no fine-tuning"
+    )
+    learning_rate: Annotated[float, Flag("--learning-rate")] = Field(1e-3, gt=0, description="at its peak")
+
+
+class AttackRowConfig(ConfigTable):
+    """One attack of a battery."""
+
+    attack: str = Field(description="its name; `audit methods attack` lists them")
+    settings: dict[str, Any] = Field(default_factory=dict, description="its settings")
+    title: str = Field("", description="what the report calls it; its name by default")
+    sample: int = Field(0, ge=0, description="above 0: a check at the verdict's eps, on at most this many images")
+    hardest: float = Field(1.0, gt=0, le=1, description="share of the unbroken images it runs on, nearest to breaking")
+    transferred: bool = Field(False, description="made on a surrogate and tried on the model")
+
+
+def _attack_rows(value: Any) -> Any:
+    """Tables of attacks, each checked by itself so that an error names its row; a name is left as it is."""
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+        return value
+    if not value:
+        raise ValueError("A battery needs at least one attack")
+    return tuple(_attack_row(number, row) for number, row in enumerate(value, start=1))
+
+
+def _attack_row(number: int, row: Any) -> AttackRowConfig:
+    if isinstance(row, str):
+        return AttackRowConfig(attack=row)
+    try:
+        return AttackRowConfig.model_validate(row)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = str(unknown_name("key", key, AttackRowConfig.model_fields))
+        problem = known if first["type"] == "extra_forbidden" else f"{key}: {first['msg']}"
+        raise ValueError(f"attack {number} of the battery: {problem}") from None
 
 
 class RobustnessConfig(ConfigTable):
     """Which attacks, how strong, on how many images."""
 
-    examples: int = Field(500, ge=1, description="images attacked, balanced over the classes")
-    battery: str = Field("quick", description="quick, standard, autoattack or full: which attacks, in which order")
-    norm: Norm = Field("linf", description="linf, l2 or l1: how the size of a change is measured")
-    eps: Eps | None = Field(
-        None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default"
+    examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.")] = Field(
+        500, ge=1, description="images attacked, balanced over the classes"
     )
+    battery: Annotated[
+        str | tuple[AttackRowConfig, ...],
+        BeforeValidator(_attack_rows),
+        Flag("--battery"),
+        Flag(
+            "--attacks",
+            help="These attacks alone, in this order, with commas between them; see `audit methods attack`.",
+            default="",
+        ),
+    ] = Field(
+        "quick",
+        description="quick, standard, autoattack or full; attacks with commas between them, as apgd-ce,square; or "
+        "[[robustness.battery]] tables of attack, settings, title, sample, hardest, transferred",
+    )
+    norm: Annotated[Norm, Flag("--norm")] = Field(
+        "linf", description="linf, l2 or l1: how the size of a change is measured"
+    )
+    eps: Annotated[
+        Eps | None,
+        Flag(
+            "--eps",
+            help="The eps of the verdict, as 0.1 or 8/255; 0.1 on grey images and 8/255 on colour by default.",
+        ),
+    ] = Field(None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default")
     curve: tuple[Eps, ...] | None = Field(None, description="the eps of the curve; 1/8 to 2 times eps by default")
 
 
 class CorruptionConfig(ConfigTable):
     """Which corruptions, at which severities, on how many images."""
 
-    examples: int = Field(500, ge=1, description="images corrupted, balanced over the classes")
+    examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.")] = Field(
+        500, ge=1, description="images corrupted, balanced over the classes"
+    )
     names: tuple[str, ...] = Field(
         ("gaussian-noise", "defocus-blur", "fog", "jpeg-compression"), description="or all: every one there is"
     )
@@ -235,7 +365,9 @@ class CorruptionConfig(ConfigTable):
 class ExplanationConfig(ConfigTable):
     """Which attributions, of what, on how many images."""
 
-    examples: int = Field(24, ge=1, description="images explained by each method")
+    examples: Annotated[int, Flag("--detail", words={"high": GALLERY_SIZES["high"]}, default="")] = Field(
+        24, ge=1, description="images explained by each method"
+    )
     methods: tuple[str, ...] = Field(
         ("saliency", "integrated-gradients", "grad-cam", "lime", "shap"), description="or all: every one there is"
     )
@@ -252,8 +384,12 @@ class ReportConfig(ConfigTable):
     """What the report shows."""
 
     title: str = Field("Image classifier audit", description="the report's heading")
-    images: bool = Field(True, description="false leaves every picture out")
-    gallery: int = Field(16, ge=0, description="images in the gallery")
+    images: Annotated[bool, Flag("--images/--no-images", help="Pictures in the report, or none.")] = Field(
+        True, description="false leaves every picture out"
+    )
+    gallery: Annotated[
+        int, Flag("--detail", help="16 images in the gallery, or 200, all explained.", words=GALLERY_SIZES, default="")
+    ] = Field(16, ge=0, description="images in the gallery")
 
 
 class CriteriaConfig(ConfigTable):
@@ -268,22 +404,28 @@ class CriteriaConfig(ConfigTable):
 class RunConfig(ConfigTable):
     """A whole run."""
 
-    preset: Preset = Field("quick", description="quick, standard or full: how much is measured")
-    seed: int = Field(0, ge=0, description="root of every random draw: the same seed gives the same bytes")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one")
-    only: tuple[str, ...] = Field(
+    preset: Annotated[Preset, Flag("--preset")] = Field(
+        "quick", description="quick, standard or full: how much is measured"
+    )
+    seed: Annotated[int, Flag("--seed")] = Field(
+        0, ge=0, description="root of every random draw: the same seed gives the same bytes"
+    )
+    device: Annotated[str, Flag("--device")] = Field(
+        "auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one"
+    )
+    only: Annotated[tuple[str, ...], Flag("--only")] = Field(
         (), description="measure these sections of the report alone, such as robustness; all by default"
     )
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig()
-    hardening: HardeningConfig = HardeningConfig()
-    compression: CompressionConfig = CompressionConfig()
-    robustness: RobustnessConfig = RobustnessConfig()
-    corruptions: CorruptionConfig = CorruptionConfig()
-    explanations: ExplanationConfig = ExplanationConfig()
-    report: ReportConfig = ReportConfig()
-    criteria: CriteriaConfig = CriteriaConfig()
+    data: DataConfig = Field(DataConfig(), description="where the images come from")
+    model: ModelConfig = Field(ModelConfig(), description="what is audited")
+    training: TrainingConfig = Field(TrainingConfig(), description="how the model is trained where none is loaded")
+    hardening: HardeningConfig = Field(HardeningConfig(), description="how the model is made harder to fool")
+    compression: CompressionConfig = Field(CompressionConfig(), description="how the model is made smaller")
+    robustness: RobustnessConfig = Field(RobustnessConfig(), description="which attacks")
+    corruptions: CorruptionConfig = Field(CorruptionConfig(), description="which corruptions")
+    explanations: ExplanationConfig = Field(ExplanationConfig(), description="which attributions")
+    report: ReportConfig = Field(ReportConfig(), description="what the report shows")
+    criteria: CriteriaConfig = Field(CriteriaConfig(), description="what passes")
 
     @field_validator("only")
     @classmethod

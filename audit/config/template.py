@@ -1,4 +1,4 @@
-"""An `audit.toml` to begin with: every key, the value it has, and what it means, read from the models themselves."""
+"""Writes an `audit.toml` that lists every key with its value and its meaning."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ _HEAD = """\
 
 
 def configuration_template(preset: str = "quick", *, name: str = "audit.toml") -> str:
-    """Commented TOML that loads to `preset` as it is, and to the same with every `key = value` uncommented.
+    """Commented TOML that loads to a preset as it is, and to the same with every `key = value` uncommented.
 
     Keys without a value show `...`. Sections that repeat the keys of [training] list them without their meaning.
-    Raises UsageError for an unknown preset.
+
+    Args:
+        preset: The name of the preset.
+        name: The file's, for the command in its head.
+
+    Raises:
+        UsageError: There is no such preset.
     """
     config = load_config(preset=preset)
     fields = type(config).model_fields
@@ -44,9 +50,9 @@ def _section(name: str, section: BaseModel) -> Iterator[str]:
     yield f"# {type(section).__doc__}"
     yield f"[{name}]"
     inherits = isinstance(section, TrainingConfig) and type(section) is not TrainingConfig
-    own = type(section).__annotations__ if inherits else type(section).model_fields
+    named = type(section).__annotations__ if inherits else type(section).model_fields
     tables = []
-    for key in own:
+    for key in named:
         value = getattr(section, key)
         if isinstance(value, BaseModel):
             tables.append(key)
@@ -55,13 +61,13 @@ def _section(name: str, section: BaseModel) -> Iterator[str]:
         yield from _table(f"{name}.{key}", getattr(section, key))
     if inherits:
         yield "# The rest as in [training], each with a value of its own:"
-        yield from _inherited(section, own)
+        yield from _inherited(section, named)
 
 
-def _inherited(section: BaseModel, own: Mapping[str, Any]) -> Iterator[str]:
+def _inherited(section: BaseModel, named: Mapping[str, Any]) -> Iterator[str]:
     for key in type(section).model_fields:
         value = getattr(section, key)
-        if key not in own and not isinstance(value, BaseModel):
+        if key not in named and not isinstance(value, BaseModel):
             yield f"# {key} = {_toml(value)}"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -28,6 +28,8 @@ Kind = Literal[
 F = TypeVar("F", bound=Callable[..., Any])
 PassBound = Callable[[Mapping[str, Any], tuple[int, ...]], Any]
 """`(settings, shape of an image) -> PassCount or None`, the passes at most; `audit.core.types` would bring torch."""
+Passes: TypeAlias = Callable[[Mapping[str, Any]], tuple[int, int]]
+"""From an attack's settings to the forwards and backwards that one example costs at most."""
 
 PACKAGES: Mapping[Kind, str] = {
     "attack": "audit.attacks",
@@ -90,6 +92,27 @@ class Method:
             raise UsageError(f"Setting {where!r} of {self.kind} {self.name!r}: {first['msg']}.") from None
         return {name: getattr(checked, name) for name in type(checked).model_fields}
 
+    def max_passes(self, settings: Mapping[str, Any]) -> tuple[int, int] | None:
+        """Forwards and backwards that one example costs at most; None where the method declares no cost.
+
+        Args:
+            settings: All settings, as `settings` gives them.
+        """
+        passes: Passes | None = self.facts.get("passes")
+        return None if passes is None else passes(settings)
+
+    def doubled(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The settings of twice the effort; None where the method does not declare which are effort.
+
+        Args:
+            settings: All settings, as `settings` gives them.
+        """
+        effort = self.facts.get("effort")
+        if effort is None:
+            return None
+        harder = {name: 2 * settings[name] for name in effort}
+        return {**settings, **harder, **dict.fromkeys(self.facts.get("early_stops", ()), False)}
+
 
 def attack(
     *,
@@ -97,16 +120,30 @@ def attack(
     needs: Literal["gradients", "scores", "decisions", "nothing"],
     norms: tuple[str, ...] = ("linf", "l2"),
     minimal: bool = False,
+    passes: Passes | None = None,
+    effort: tuple[str, ...] | None = None,
+    early_stops: tuple[str, ...] = (),
     version: str = "1",
     wraps: str = "",
     **facts: Any,
 ) -> Callable[[F], F]:
     """Register `(model, batch, threat, generators, *, settings) -> Images`.
 
-    `needs` is what it asks of the model; `norms` those it can be bound by; `minimal` marks attacks that seek
-    the smallest perturbation, run once for all eps.
+    Args:
+        reference: The paper, as arXiv:NUMBER.
+        needs: What it asks of the model.
+        norms: The norms whose balls can bind it; none for a threat of its own.
+        minimal: Whether it seeks the smallest perturbation, and so is run once for all eps.
+        passes: From all settings to the (forwards, backwards) that one example costs at most. Without it the cost of a
+            run with this attack cannot be told before.
+        effort: Settings that are doubled to see whether more effort breaks more. Without it that is not asked.
+        early_stops: Settings that end an example early when true, and are false under twice the effort.
+        version: Raised when its answers change.
+        wraps: The distribution that does the work, whose version joins the cell.
+        facts: Anything else to know of it.
     """
-    return _register("attack", reference, version, wraps, {"needs": needs, "norms": norms, "minimal": minimal, **facts})
+    declared = {"needs": needs, "norms": norms, "minimal": minimal, "passes": passes, "effort": effort}
+    return _register("attack", reference, version, wraps, {**declared, "early_stops": early_stops, **facts})
 
 
 def attribution(

@@ -80,16 +80,6 @@ class ThreatModel:
             delta = direction * radius.view(-1, 1, 1, 1)
         return (origin + delta.to(origin.dtype)).clamp_(0, 1)
 
-    def steepest(self, gradient: Images) -> Images:
-        """The perturbation of norm 1 along which a linear function with `gradient` rises fastest."""
-        if self.norm == "linf":
-            return gradient.sign()
-        if self.norm == "l2":
-            return gradient / norms(gradient, "l2").clamp(min=1e-30).view(-1, 1, 1, 1)
-        flat = gradient.flatten(1)
-        top = flat.abs().argmax(1, keepdim=True)
-        return torch.zeros_like(flat).scatter_(1, top, flat.gather(1, top).sign()).view_as(gradient)
-
 
 def norms(delta: Images, norm: Norm) -> Tensor:
     """The norm of each perturbation over all its pixels and channels, (N,)."""

@@ -21,6 +21,7 @@ from audit.masking.cache import MaskCache, concatenate_caches
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation
 from audit.models.under_test import ModelUnderTest
+from audit.planning.settings import ExplanationSettings
 
 _REUSED = "recalled"
 
@@ -167,15 +168,9 @@ def drawing_queue(
 
 
 def queue_of(model: ModelUnderTest, cell: Cell, images: Images, targets: Labels, segments: Segments) -> MaskQueue:
-    """A queue for what the cell explains of some images.
-
-    Args:
-        model: The model to explain.
-        cell: Says output and baseline.
-        images: Float32 (N, C, H, W) in [0, 1].
-        targets: int64 (N,).
-        segments: int64 (N, H, W).
-    """
-    output, baseline = cell.settings.get("output", "logit"), cell.settings.get("baseline")
-    spec = build_shared_specs(model, images, targets=targets, output=output, baseline=baseline, segments=segments)
-    return spec.masks(model, images)
+    """A queue for what the cell explains of `images`."""
+    settings = ExplanationSettings.of(cell)
+    question = build_shared_specs(
+        model, images, targets=targets, output=settings.output, baseline=settings.baseline, segments=segments
+    )
+    return question.masks(model, images)

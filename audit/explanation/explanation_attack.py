@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from audit.core.ascent import projected_step
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Labels, Logits
@@ -59,10 +60,11 @@ def pgd_keeping_label(
     def loss(logits: Logits, targets: Labels) -> Tensor:
         return functional.cross_entropy(logits, targets, reduction="none")
 
+    size = 2.5 * threat.eps / steps
     current = held = beyond = images
     for _ in range(steps):
         gradient = model.loss_gradient(current, labels, loss).gradient
-        following = threat.project(current + 2.5 * threat.eps / steps * threat.steepest(gradient), images)
+        following = projected_step(current, images, gradient, threat, size, direction="unconstrained")
         holds = _column(model.predictions(following) == labels)
         beyond = torch.where(holds, following, torch.where(_column(_same(current, held)), following, beyond))
         held = torch.where(holds, following, held)
@@ -101,13 +103,14 @@ def manipulate_explanation(
     net = smoothed(with_module_activations(model.net))
     clean = _directions(model, net, images, labels)
     current = threat.project(threat.random_start(images, generators) * 0.2 + images * 0.8, images)
+    size = 2.5 * threat.eps / steps
     best, furthest = images, torch.zeros(len(images), device=images.device)
     for _ in range(steps):
         gradient, distance = _ascent(model, net, current, labels, clean)
         better = (model.predictions(current) == labels) & (distance > furthest)
         best = torch.where(_column(better), current, best)
         furthest = torch.where(better, distance, furthest)
-        current = threat.project(current + 2.5 * threat.eps / steps * threat.steepest(gradient), images)
+        current = projected_step(current, images, gradient, threat, size, direction="unconstrained")
     return best
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery, require_norm
 from audit.config import RunConfig
 from audit.core.cell import Cell
 from audit.core.registry import Kind, Method, find, methods
@@ -43,6 +45,22 @@ class PlanBuilder:
     config: RunConfig
     identity: RunIdentity
     tasks: list[Task] = field(default_factory=list)
+
+    @cached_property
+    def battery(self) -> Battery:
+        """The battery of the configuration. Raises UsageError for an unknown one, or where none of it has the norm."""
+        chosen = self.config.robustness.battery
+        if isinstance(chosen, str):
+            battery = battery_named(chosen)
+        else:
+            battery = custom_battery(
+                [
+                    AttackSpec(row.attack, row.settings, row.title, row.sample, row.hardest, row.transferred)
+                    for row in chosen
+                ]
+            )
+        require_norm(battery, self.config.robustness.norm)
+        return battery
 
     @property
     def explained(self) -> Slice:

@@ -23,7 +23,6 @@ from audit.document.schema import (
     AuditDocument,
     AuditedModel,
     AuditSubject,
-    FindingPart,
     GalleryItem,
     Protocol,
     Summary,
@@ -46,7 +45,7 @@ DIGITS = 6
 def build_document(results: RunResults, config: RunConfig, about: RunMetadata) -> AuditDocument:
     """Everything the run found. Pure: the same evidence gives the same document."""
     items = gallery(results, about) if config.report.images else []
-    findings = by_severity([_finding(f, items, about.subject) for f in run_checks(results, config)])
+    findings = by_severity([_in_document(f, items, about.subject) for f in run_checks(results, config)])
     context = SectionContext(config, about.classes, model_roles(results), config.report.images)
     document = document_type()(
         tool={"name": "audit", "version": about.version},
@@ -111,7 +110,7 @@ def read_document(path: Path) -> AuditDocument:
         ) from fault
 
 
-def _summary(findings: list[FindingPart], results: RunResults, only: Sequence[str]) -> Summary:
+def _summary(findings: list[Finding], results: RunResults, only: Sequence[str]) -> Summary:
     roles = model_roles(results)
     return Summary(
         verdict=overall_verdict(findings, roles, only),
@@ -155,19 +154,16 @@ _OF_A_MODEL = ("audit run", "audit harden")
 """Commands that speak of a model: what to do next is done to the model of this run, not to the sample."""
 
 
-def _finding(found: Finding, items: list[GalleryItem], subject: str) -> FindingPart:
-    part = FindingPart(
-        **{k: getattr(found, k) for k in FindingPart.model_fields if k not in ("evidence", "examples", "values")},
-        evidence=list(found.evidence),
-        examples=list(found.examples),
-        values=dict(found.values),
-    )
-    if part.command.startswith(_OF_A_MODEL):
-        part = part.model_copy(update={"command": f"{part.command} {subject}".strip()})
-    return part if part.examples else part.model_copy(update={"examples": _witnesses(part, items)})
+def _in_document(finding: Finding, items: list[GalleryItem], subject: str) -> Finding:
+    changes: dict[str, Any] = {}
+    if finding.command.startswith(_OF_A_MODEL):
+        changes["command"] = f"{finding.command} {subject}".strip()
+    if not finding.examples:
+        changes["examples"] = _witnesses(finding, items)
+    return finding.model_copy(update=changes)
 
 
-def _witnesses(finding: FindingPart, items: list[GalleryItem], count: int = 4) -> list[str]:
+def _witnesses(finding: Finding, items: list[GalleryItem], count: int = 4) -> tuple[str, ...]:
     """Gallery images that show what the finding is about."""
     method = str(finding.values.get("identifier", ""))
     seen = [(item, view) for item in items for view in item.views if view.role == finding.role]
@@ -178,7 +174,7 @@ def _witnesses(finding: FindingPart, items: list[GalleryItem], count: int = 4) -
         chosen = [name for _, name in sorted(wrong, key=lambda pair: (-pair[0], pair[1]))]
     else:
         chosen = [item.id for item, view in seen if method in view.maps]
-    return chosen[:count]
+    return tuple(chosen[:count])
 
 
 def _protocol(config: RunConfig, results: RunResults, about: RunMetadata) -> Protocol:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from audit.core.ascent import projected_step
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Logits
 from audit.training.step import TrainingStep
@@ -52,8 +53,9 @@ def inner_pgd(
     with frozen_eval(net):
         for _ in range(steps):
             _, gradient = gradient_of(net, images, loss)
-            stepped = images + step_size * threat.steepest(gradient)
-            images = threat.project(stepped, origin) if clip else stepped.clamp(0, 1)
+            images = projected_step(
+                images, origin, gradient, threat, step_size, direction="unconstrained", project=clip
+            )
     return images
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from audit.core.ascent import projected_step
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Logits
@@ -140,7 +141,7 @@ def _count_robust(
         if len(images) == 0:
             return 0
         logits, gradient = gradient_of(net, images, partial(_losses, loss, labels))
-        images = threat.project(images + step_size * threat.steepest(gradient), origin)
+        images = projected_step(images, origin, gradient, threat, step_size, direction="unconstrained")
         correct = logits.argmax(1) == labels
         images, origin, labels = images[correct], origin[correct], labels[correct]
     return int(_is_correct(net, images, labels).sum()) if len(images) else 0

@@ -26,10 +26,10 @@ BATTERY = Battery(
     "",
     (
         *BATTERIES["quick"].entries,
-        AttackSpec("pgd", {"steps": 4}, "closest", closest=0.5),
+        AttackSpec("pgd", {"steps": 4}, "closest", hardest_fraction=0.5),
         AttackSpec("mi-fgsm", {"steps": 3, "to_the_end": True}, "transfer", transferred=True),
     ),
-    shrink=3,
+    refine_steps=3,
 )
 RUNS = len(EPS) * 5 + 1
 

@@ -106,7 +106,7 @@ def test_the_audited_model_answers_as_transformers_does(kind: str, options: str,
     original = saved(tmp_path / "net", kind)
     processor = prepared_by(tmp_path / "net", **OPTIONS[options])
     prepared = ready(tmp_path / "net", pets)
-    maker, test = prepared.wrapped(), prepared.dataset.test
+    maker, test = prepared.model_factory(), prepared.dataset.test
     assert maker is not None
     pictures = [Image.open(pets / name) for name in test.ids]
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_what_the_configuration_says_goes_before_the_folder(folder: Path, pets: 
 
 
 def test_gradients_and_copies_are_the_models_own(folder: Path, pets: Path) -> None:
-    maker = ready(folder, pets).wrapped()
+    maker = ready(folder, pets).model_factory()
     assert maker is not None
     first, second = maker(), maker()
     images = torch.rand(2, 3, SIDE, SIDE)

@@ -18,7 +18,6 @@ from audit.document.schema import AuditDocument
 from audit.explanation.self_test import GAMES
 from audit.masking.segmentation import check_segments, segment_images
 from audit.report.markdown import render_card, render_markdown
-from audit.report.summary import untranslated
 from audit.topics.faithfulness.curves import DEFAULTS, protocol
 
 OTHERS = [language for language in languages() if language != "en"]
@@ -48,7 +47,7 @@ def test_every_language_says_everything_with_the_same_values(language: str) -> N
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_check_is_translated_with_values_it_has(language: str) -> None:
     locale = load_locale(language)
-    assert untranslated(locale) == []
+    assert [m.name for m in methods("check") if not locale.has(f"check.{m.name}.title_pass")] == []
     for method in methods("check"):
         for part, template in method.facts.items():
             text = locale.texts.get(f"check.{method.name}.{part}")

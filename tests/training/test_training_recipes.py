@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig
+from audit.core.ascent import projected_step
 from audit.core.errors import UsageError
 from audit.core.registry import find, methods
 from audit.core.seeding import Generators
@@ -164,7 +165,9 @@ def test_the_previous_start_is_where_the_last_step_ended_whatever_the_batch(thre
     leaf = first[order].clone().requires_grad_(True)
     cross_entropy(net.net(leaf), batch.labels[order], reduction="sum").backward()
     assert leaf.grad is not None
-    expected = threat.project(first[order] + 0.5 * threat.eps * threat.steepest(leaf.grad), batch.images[order])
+    expected = projected_step(
+        first[order], batch.images[order], leaf.grad, threat, 0.5 * threat.eps, direction="unconstrained"
+    )
     assert torch.allclose(net.seen[-1], expected, atol=2e-4)  # float16 holds 0.1 to 5e-5
 
 

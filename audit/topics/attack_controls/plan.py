@@ -6,24 +6,22 @@ from audit.core.registry import find
 from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
 from audit.planning.run_identity import curve_eps
 from audit.topics.attack_controls import AttackControlsConfig
-from audit.topics.robustness.plan import battery_protocol
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """Controls on the first of the examples that were attacked."""
-    battery = builder.config.robustness.battery
     attacked = builder.planned("robustness", model.role)[0]
     examples = min(builder.config.table(AttackControlsConfig).examples, len(attacked.examples))
     for part in builder.chunks(examples, EXAMPLES_PER_CELL):
         builder.add(
             "attack-controls",
-            battery,
+            builder.battery.name,
             model,
             part,
             settings={
                 "eps": list(curve_eps(builder.config, builder.identity)),
                 "pgd": find("attack", "pgd").full_version,
-                "protocol": battery_protocol(battery),
+                "protocol": builder.battery.describe(),
             },
             threat=attacked.cell.threat,
             inputs={"robustness": attacked},

@@ -21,7 +21,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
                 method.name,
                 model,
                 builder.explained,
-                settings=explanation_settings(builder, method) | {"kind": kind},
+                settings=explanation_settings(builder, method).dump() | {"kind": kind},
                 threat=builder.threat,
                 inputs=inputs | mask_inputs(builder, method, model.role),
             )

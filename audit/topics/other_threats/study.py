@@ -14,14 +14,12 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.eot import eot_if_stochastic
-from audit.adversarial.patch_threat import PatchThreat
 from audit.adversarial.restarts import is_adversarial
-from audit.adversarial.spatial_threat import PosedThreat, SpatialThreat, apply_pose
 from audit.adversarial.verify import Threat, verify
 from audit.attacks.mi_fgsm import mi_fgsm
-from audit.attacks.patch import patch
+from audit.attacks.patch import PatchThreat, patch
 from audit.attacks.random_noise import noisy
-from audit.attacks.spatial import spatial
+from audit.attacks.spatial import PosedThreat, SpatialThreat, apply_pose, spatial
 from audit.attacks.universal import perturbed, universal
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted, NotApplicable, unknown_name

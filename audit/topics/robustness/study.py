@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audit.adversarial.batteries import battery_of_cell
 from audit.adversarial.eot import expectation_over_transformation
 from audit.adversarial.result import AttackResult, BatteryResult
 from audit.adversarial.run_battery import run_battery
@@ -39,7 +40,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         context.batch(),
         norm,
         eps,
-        battery=cell.method,
+        battery=battery_of_cell(cell.method, cell.settings.get("protocol")),
         seed=cell.seed,
         headline=headline,
         surrogate=_surrogate(context, cell),

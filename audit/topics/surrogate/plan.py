@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from audit.adversarial.batteries import battery_named
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import Slice
 from audit.topics.other_threats import OtherThreatsConfig
@@ -18,7 +17,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """A surrogate taught on training images, or on half of those of the other threats; none where none is wanted."""
     config, identity = builder.config.robustness, builder.identity
     other = builder.config.table(OtherThreatsConfig).examples
-    if not other and not battery_named(config.battery).wants_surrogate:
+    if not other and not builder.battery.wants_surrogate:
         return
     elsewhere = identity.train_examples > 0
     images = min(other or config.examples, identity.test_examples)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from audit.core.ascent import projected_step
 from audit.core.registry import recipe
 from audit.core.types import Images
 from audit.training.step import Objective, StepOutput, TrainingStep
@@ -33,8 +34,8 @@ def free(net: nn.Module, step: TrainingStep, *, replays: int = 4, relative_step:
         leaf = images.detach().requires_grad_(True)
         yield _objective(net, leaf, step)
         assert leaf.grad is not None
-        ascent = relative_step * threat.eps * threat.steepest(leaf.grad)
-        images = threat.project(leaf.detach() + ascent, step.images)
+        size = relative_step * threat.eps
+        images = projected_step(leaf.detach(), step.images, leaf.grad, threat, size, direction="unconstrained")
         step.recipe_state["perturbation"] = images - step.images
 
 

@@ -1,0 +1,21 @@
+"""What the control of attacks measures besides its counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from audit.topics.model_sanity.facts import SuspicionFacts
+
+
+class AttackControlsFacts(SuspicionFacts):
+    """What the attacks failed, and the attack they were held against.
+
+    Attributes:
+        pgd: Settings of that attack.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    pgd: dict[str, Any] = Field(default_factory=dict)
