@@ -32,6 +32,7 @@ PassBound = Callable[[Mapping[str, Any], tuple[int, ...]], Any]
 Passes: TypeAlias = Callable[[Mapping[str, Any]], tuple[int, int]]
 """From an attack's settings to the forwards and backwards that one example costs at most."""
 
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PACKAGES: Mapping[Kind, str] = {
     "attack": "audit.attacks",
     "attribution": "audit.attributions",
