@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.config import RunConfig, load_config
+from audit.config import AttackRowConfig, RunConfig, load_config
 from audit.core.errors import UsageError
 
 
@@ -53,3 +53,41 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_wrong_flag_is_named_without_a_file() -> None:
     with pytest.raises(UsageError, match=r"robustness\.norm"):
         load_config(overrides={"robustness": {"norm": "l7"}})
+
+
+def test_a_battery_is_a_name_or_tables_of_attacks(tmp_path: Path) -> None:
+    rows = """
+        [[robustness.battery]]
+        attack = "apgd-ce"
+        settings = { steps = 30 }
+        [[robustness.battery]]
+        attack = "square"
+        title = "check"
+        sample = 16
+    """
+    first, second = load_config(write(tmp_path, rows)).robustness.battery
+    assert isinstance(first, AttackRowConfig) and isinstance(second, AttackRowConfig)
+    assert (first.attack, first.settings, first.title, first.hardest) == ("apgd-ce", {"steps": 30}, "", 1.0)
+    assert (second.attack, second.title, second.sample) == ("square", "check", 16)
+    assert load_config(overrides={"robustness": {"battery": ["fgsm"]}}).robustness.battery == (
+        AttackRowConfig(attack="fgsm"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"attak": "fgsm"}, ["robustness.battery", "attack 1"]),
+        ({"attack": "fgsm", "hardst": 0.3}, ["attack 1", "Did you mean 'hardest'"]),
+        ({"attack": "fgsm", "hardest": 3}, ["attack 1", "hardest", "less than or equal to 1"]),
+    ],
+)
+def test_a_wrong_row_of_a_battery_is_named(row: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(overrides={"robustness": {"battery": [row]}})
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_battery_without_attacks_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least one attack"):
+        load_config(overrides={"robustness": {"battery": []}})

@@ -11,6 +11,17 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "audit"
 CHECKED: tuple[str, ...] = (
+    "storage",
+    "training",
+    "data",
+    "models",
+    "attributions",
+    "explanation",
+    "masking",
+    "metrics",
+    "adversarial",
+    "attacks",
+    "corruptions",
     "api",
     "cli",
     "config",

@@ -6,13 +6,13 @@ from test_planning import SUBJECT
 from audit.config import Section, load_config
 from audit.core.errors import UsageError
 from audit.core.registry import methods
-from audit.planning import build_plan
+from audit.planning.build import build_plan
 from audit.planning.plan import MODEL_STUDIES, AuditPlan
 from audit.planning.sections import STUDIES
 
 EVERYTHING = {
     "robustness": {"control_examples": 8, "certified_examples": 8, "backdoor_examples": 8},
-    "explanations": {"judging": True, "drift": True, "shortcut_examples": 8},
+    "explanations": {"attribution-quality": True, "drift": True, "shortcut_examples": 8},
 }
 
 

@@ -94,7 +94,7 @@ def test_spoiled_checkpoints_are_read_or_refused(data: st.DataObject, ending: st
 
 @quick
 @given(size=st.integers(0, 1 << 63), header=st.text(max_size=40), rest=st.binary(max_size=20))
-def test_invented_safetensors_headers_are_refused(size: int, header: str, rest: bytes, tmp_path: Path) -> None:
+def test_invented_safetensors_files_are_refused(size: int, header: str, rest: bytes, tmp_path: Path) -> None:
     text = header.encode("utf-8", "surrogatepass")
     for length in (size, len(text)):
         try_checkpoint(struct.pack("<Q", length) + text + rest, ".safetensors", tmp_path)

@@ -3,11 +3,13 @@ from dataclasses import replace
 import pytest
 
 from audit.config import load_config
+from audit.core import registry
 from audit.core.errors import UsageError
-from audit.planning import RunIdentity, build_plan, max_passes
+from audit.planning.build import build_plan
+from audit.planning.cost import max_passes
 from audit.planning.explanations import BACKGROUND
 from audit.planning.plan import AuditPlan, Task
-from audit.planning.run_identity import curve_eps, headline_eps
+from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
 
 SUBJECT = RunIdentity(
     classes=("a", "b"),
@@ -29,7 +31,7 @@ def studies(of: AuditPlan, role: str) -> set[str]:
 
 
 def test_every_input_comes_in_an_earlier_wave_and_no_cell_twice() -> None:
-    tasks = plan(explanations={"drift": True, "judging": True, "shortcut_examples": 500}).tasks
+    tasks = plan(explanations={"drift": True, "attribution-quality": True, "shortcut_examples": 500}).tasks
     wave = {task.cell.key: task.wave for task in tasks}
     assert len(wave) == len(tasks)
     for task in tasks:
@@ -41,17 +43,17 @@ def test_every_input_comes_in_an_earlier_wave_and_no_cell_twice() -> None:
 
 def test_both_models_are_audited_alike() -> None:
     whole = plan()
-    assert studies(whole, "standard") - {"calibration-of-the-tool"} == studies(whole, "hardened")
+    assert studies(whole, "standard") - {"self-test"} == studies(whole, "hardened")
     assert {"accuracy", "sanity", "robustness", "corruption", "explanation", "faithfulness"} < studies(
         whole, "hardened"
     )
 
 
 def test_methods_that_average_get_a_background_unless_a_baseline_is_asked_for() -> None:
-    asked = {"methods": ["deep-lift", "deep-shap", "expected-gradients"], "judging": True, "drift": True}
+    asked = {"methods": ["deep-lift", "deep-shap", "expected-gradients"], "attribution-quality": True, "drift": True}
     for baseline, given in ((None, BACKGROUND), ("mean", None)):
         tasks = plan(explanations=asked | {"baseline": baseline}).tasks
-        for study in ("explanation", "judging"):
+        for study in ("explanation", "attribution-quality"):
             found = {t.cell.method: t.cell.settings.get("references") for t in tasks if t.cell.study == study}
             assert found == {"deep-lift": None, "deep-shap": given, "expected-gradients": given}
 
@@ -62,15 +64,15 @@ def explained(of: AuditPlan, method: str, study: str = "explanation") -> list[Ta
 
 @pytest.mark.parametrize("order", [["shap", "saliency", "lime"], ["lime", "saliency", "shap"], ["all"]])
 def test_lime_builds_on_shap_whatever_the_order_and_the_report_keeps_the_order(order: list[str]) -> None:
-    whole = plan(explanations={"methods": order, "judging": True, "drift": True})
+    whole = plan(explanations={"methods": order, "attribution-quality": True, "drift": True})
     for lime, shap in zip(explained(whole, "lime"), explained(whole, "shap"), strict=True):
         assert lime.cell.settings["on"] == shap.cell.settings["on"]
         assert lime.cell.inputs["masks"] == shap.cell.key and lime.wave > shap.wave
     assert {tuple(sorted(t.cell.inputs)) for t in explained(whole, "lime")} == {("masks",), ("masks", "robustness")}
-    for study in ("judging", "drift"):
+    for study in ("attribution-quality", "drift"):
         inputs = explained(whole, "lime")[0].cell.inputs
         assert all(t.cell.inputs["masks"] == inputs["masks"] for t in explained(whole, "lime", study))
-    for study in ("explanation", "faithfulness", "judging", "drift"):
+    for study in ("explanation", "faithfulness", "attribution-quality", "drift"):
         told = list(dict.fromkeys(t.cell.method for t in whole.tasks if t.cell.study == study))
         assert told == (sorted(told) if order == ["all"] else order), study
     assert {t.cell.method for t in whole.tasks if "masks" in t.cell.inputs} == {"lime"}
@@ -110,7 +112,7 @@ def test_lime_is_foretold_to_ask_nothing_where_shap_asks_every_mask(
     whole = plan(subject, explanations={"settings": {"shap": {"algorithm": algorithm}}})
     for task in explained(whole, "lime"):
         most = max_passes(task, subject)
-        assert most is not None and most.forwards == (24 * 1003 if asks else 0)
+        assert most is not None and most.forwards == (24 * 1001 if asks else 0)
 
 
 def test_chunks_cover_the_examples_once_and_keep_the_images_that_are_explained() -> None:
@@ -184,3 +186,53 @@ def test_everything_there_is_by_the_word_all() -> None:
 def test_what_cannot_be_planned_is_said(change: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         plan(**change)
+
+
+ROWS = [{"attack": "apgd-ce", "settings": {"steps": 30}}, {"attack": "square", "sample": 16, "title": "check"}]
+
+
+@pytest.mark.parametrize("battery", ["apgd-ce,square", ROWS])
+def test_any_attacks_can_be_planned_as_a_battery(battery: object) -> None:
+    config = {"battery": battery, "control_examples": 16}
+    tasks = [t for t in plan(robustness=config).tasks if t.cell.study in ("robustness", "attack-controls")]
+    assert {task.cell.method for task in tasks} == {"custom"} and len(tasks) == 4
+    for task in tasks:
+        attacks, refined = task.cell.settings["protocol"]
+        assert [row[1] for row in attacks] == ["apgd-ce", "square"] and refined == 6
+    keys = {task.cell.key for task in tasks}
+    assert not keys & {task.cell.key for task in plan(robustness={**config, "battery": "apgd-ce"}).tasks}
+
+
+@pytest.mark.parametrize(
+    ("robustness", "sentence"),
+    [
+        ({"battery": "apgd-ce,quick"}, "cannot be mixed"),
+        ({"battery": "carlini-wagner"}, "No attack of this battery exists for linf"),
+        ({"battery": [{"attack": "apgd-cf"}]}, "Did you mean 'apgd-ce'"),
+        ({"battery": [{"attack": "pgd", "settings": {"step": 3}}]}, "Did you mean 'steps'"),
+    ],
+)
+def test_a_battery_that_cannot_run_is_refused_before_anything_runs(robustness: object, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        plan(robustness=robustness)
+
+
+def test_the_cost_of_an_attack_that_declares_none_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, undeclared = plan(robustness={"battery": "pgd"}), find("attack", "pgd")
+    (task, *_) = [task for task in told.tasks if task.cell.study == "robustness"]
+    most = max_passes(task, SUBJECT)
+    assert most is not None and most.backwards >= 500 * 40 * 5
+    facts = {**undeclared.facts, "passes": None, "effort": None}
+    monkeypatch.setitem(registry._METHODS, ("attack", "pgd"), replace(undeclared, facts=facts))
+    assert max_passes(task, SUBJECT) is None
+
+
+def test_an_attack_that_seeks_the_smallest_change_is_foretold_once_for_all_eps() -> None:
+    def backwards(**robustness: object) -> int:
+        (task, *_) = [t for t in plan(robustness={"norm": "l2", **robustness}).tasks if t.cell.study == "robustness"]
+        most = max_passes(task, SUBJECT)
+        assert most is not None
+        return most.backwards
+
+    assert backwards(battery="ddn", curve=[0.1, 0.2]) == backwards(battery="ddn", curve=[0.1, 0.2, 0.3, 0.4])
+    assert backwards(battery="pgd", curve=[0.1, 0.2]) < backwards(battery="pgd", curve=[0.1, 0.2, 0.3, 0.4])

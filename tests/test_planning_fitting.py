@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.config import RunConfig, load_config
-from audit.planning import RunIdentity, build_plan, estimate_cost, scale_to_budget
-from audit.planning.time_budget import MINIMUM_EXAMPLES
+from audit.planning.build import build_plan
+from audit.planning.cost import estimate_cost
+from audit.planning.run_identity import RunIdentity
+from audit.planning.time_budget import MINIMUM_EXAMPLES, scale_to_budget
 
 SUBJECT = RunIdentity(
     classes=("a", "b"), shape=(3, 224, 224), test="t", test_examples=1200, architecture="r", loaded="m"

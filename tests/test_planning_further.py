@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from audit.config import load_config
-from audit.planning import RunIdentity, build_plan
+from audit.planning.build import build_plan
 from audit.planning.plan import AuditPlan, Task
+from audit.planning.run_identity import RunIdentity
 
 SUBJECT = RunIdentity(
     classes=tuple("abcdefghijkl"),
@@ -32,7 +33,7 @@ def of(study: str, plan: AuditPlan, role: str = "standard") -> list[Task]:
 @pytest.mark.parametrize(("preset", "there"), [("quick", False), ("standard", True), ("full", True)])
 def test_presets_that_try_them(preset: str, there: bool) -> None:
     for role in ("standard", "hardened"):
-        found = [task.cell.method for task in of("further-threats", plan(preset), role)]
+        found = [task.cell.method for task in of("other-threats", plan(preset), role)]
         assert found == (["spatial", "universal", "patch", "patch", "transfer"] if there else [])
         assert len(of("surrogate", plan(preset), role)) == there
 
@@ -41,7 +42,7 @@ def test_the_surrogate_is_taught_on_training_images_and_never_on_all_of_them() -
     (task,) = of("surrogate", plan())
     assert (task.examples.split, len(task.examples)) == ("train", 10_000)
     assert task.cell.settings == {"every": 3, "epochs": 8, "elsewhere": True}
-    (transfer,) = [t for t in of("further-threats", plan()) if t.cell.method == "transfer"]
+    (transfer,) = [t for t in of("other-threats", plan()) if t.cell.method == "transfer"]
     assert transfer.cell.inputs == {"surrogate": task.cell.key} and transfer.wave > task.wave
 
 
@@ -49,7 +50,7 @@ def test_without_training_images_it_is_taught_on_half_of_those_not_attacked() ->
     given = replace(SUBJECT, train="", train_examples=0, loaded="file:abc")
     bare = plan(subject=given, hardening={"enabled": False})
     (task,) = of("surrogate", bare)
-    (transfer,) = [t for t in of("further-threats", bare) if t.cell.method == "transfer"]
+    (transfer,) = [t for t in of("other-threats", bare) if t.cell.method == "transfer"]
     assert task.examples == transfer.examples and not task.cell.settings["elsewhere"]
 
 
@@ -57,12 +58,12 @@ def test_only_a_battery_that_transfers_waits_for_the_surrogate() -> None:
     assert all(not task.cell.inputs for task in of("robustness", plan("standard")))
     assert all("surrogate" in task.cell.inputs for task in of("robustness", plan("full")))
     alone = plan("quick", robustness={"battery": "full"})
-    assert len(of("surrogate", alone)) == 1 and not of("further-threats", alone)
+    assert len(of("surrogate", alone)) == 1 and not of("other-threats", alone)
 
 
 def test_limits_follow_the_image_and_change_the_keys() -> None:
-    settings = of("further-threats", plan())[0].cell.settings
+    settings = of("other-threats", plan())[0].cell.settings
     assert (settings["rotation"], settings["translation"]) == (30.0, 3)
     wider = plan(robustness={"rotation": 45.0, "patch_area": 0.1})
-    changed = {t.cell.key for t in of("further-threats", plan())} - {t.cell.key for t in of("further-threats", wider)}
+    changed = {t.cell.key for t in of("other-threats", plan())} - {t.cell.key for t in of("other-threats", wider)}
     assert len(changed) == 3

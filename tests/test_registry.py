@@ -32,7 +32,7 @@ def test_two_methods_may_not_share_a_name() -> None:
         _register("attack", "", "1", "", {})(pgd)
 
 
-@pytest.mark.parametrize("kind", ["attack", "attribution", "corruption", "recipe", "study", "check"])
+@pytest.mark.parametrize("kind", ["attack", "attribution", "corruption", "recipe", "study", "check", "data-format"])
 def test_every_method_says_what_it_is_and_where_it_comes_from(kind) -> None:  # type: ignore[no-untyped-def]
     found = methods(kind)
     assert found

@@ -1,8 +1,8 @@
 """The active set: a window of examples in work; a solved or exhausted one leaves at once, the next takes its slot.
 
-A search is two functions on per-example state: `start` makes the state of new examples, `step` shows one
-image of each to the model and moves on. Examples never mix, so the answer is that of a loop over examples,
-one at a time; only floating-point rounding may differ.
+A search is two functions on per-example state: `start` makes the state of new examples, `step` asks the model about one
+image of each and moves on. Examples never mix, so the answer is that of a loop over examples, one at a time; only
+floating-point rounding may differ.
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ SYNC_EVERY_ON_ACCELERATOR = 8
 
 @dataclass(frozen=True)
 class SearchState:
-    """The examples in work: clean images, goals, generators, steps taken so far (int64), and the search's state."""
+    """The examples in work, one a slot.
+
+    Attributes:
+        origin: Clean images, float32 (S, C, H, W).
+        goal: The predictions that count as misclassified, bool (S, classes).
+        generators: One random generator an example.
+        age: Steps taken so far, int64 (S,).
+        state: What the search remembers of each.
+    """
 
     origin: Images
     goal: ClassMask
@@ -45,7 +53,11 @@ class SearchState:
         return self.state["images"]
 
     def select(self, index: Tensor) -> SearchState:
-        """The slots at `index`, int64."""
+        """The slots at `index`.
+
+        Args:
+            index: Positions, int64.
+        """
         return SearchState(
             self.origin[index],
             self.goal[index],
@@ -56,12 +68,16 @@ class SearchState:
 
 
 class StepResult(NamedTuple):
-    """One step: the images shown, whether the model broke on them (bool), and the state to go on from.
+    """What one step did.
 
-    `hopeless` bool marks examples whose search ends here, before its last step.
+    Attributes:
+        images: What the model was asked about, float32 (S, C, H, W).
+        broken: Whether it was misclassified, bool (S,).
+        state: What to go on from.
+        hopeless: Whose search ends here, before its last step, bool (S,).
     """
 
-    shown: Images
+    images: Images
     broken: Tensor
     state: State
     hopeless: Tensor | None = None
@@ -79,17 +95,28 @@ def run_search(
     start: Start,
     step: Step,
     steps: int,
-    given: State | None = None,
+    initial_state: State | None = None,
     sync_every: int | None = None,
 ) -> Images:
-    """The first image of each example that broke the model, else the one it would show after `steps` steps.
+    """The first image of each example that is misclassified, else the one that would follow after `steps` steps.
 
-    `given` joins each example's state at its start, one row an example of the batch; a step carries on what it
-    still needs. The window holds as many examples as the layout's batch, and `sync_every` is the number of steps
-    between two looks at what is finished (1 on a CPU): neither changes the answer.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        generators: One random generator an example.
+        start: Makes the state of new examples from their images, goals and generators.
+        step: Asks the model once and moves on.
+        steps: Steps an example takes at most.
+        initial_state: Joins each example's state at its start, one row an example of the batch; a step carries on
+            what it still needs.
+        sync_every: Steps between two looks at what is finished, 1 on a CPU and 8 elsewhere by default; the answer
+            is the same.
+
+    Returns:
+        Float32 (N, C, H, W), on the batch's device.
     """
     every = sync_every or (1 if model.device.type == "cpu" else SYNC_EVERY_ON_ACCELERATOR)
-    window = _Window(model, batch, generators, start, given or {})
+    window = _Window(model, batch, generators, start, initial_state or {})
     while window.refill():
         for _ in range(every):
             window.advance(step, steps)
@@ -98,8 +125,11 @@ def run_search(
 
 
 class _Window:
-    def __init__(self, model: ModelUnderTest, batch: Batch, generators: Generators, start: Start, given: State) -> None:
-        self.model, self.batch, self.generators, self.start, self.given = model, batch, generators, start, given
+    def __init__(
+        self, model: ModelUnderTest, batch: Batch, generators: Generators, start: Start, initial_state: State
+    ) -> None:
+        self.model, self.batch, self.generators = model, batch, generators
+        self.start, self.initial_state = start, initial_state
         self.goal = batch.violations(len(model.classes))
         self.answers = batch.images.detach().clone()
         self.next = 0
@@ -125,7 +155,7 @@ class _Window:
         newly = at_work & move.broken
         given_up = slots.age + 1 == steps if move.hopeless is None else (slots.age + 1 == steps) | move.hopeless
         last = at_work & ~move.broken & given_up
-        self.result = torch.where(_wide(newly), move.shown, self.result)
+        self.result = torch.where(_wide(newly), move.images, self.result)
         self.result = torch.where(_wide(last), move.state["images"], self.result)
         self.ended = self.ended | newly | last
         self.slots = replace(slots, age=slots.age + 1, state=move.state)
@@ -134,22 +164,22 @@ class _Window:
         """Write the answers of finished examples and keep the others."""
         slots = self._slots()
         done = self.ended
-        finished, kept = done.nonzero().flatten(), (~done).nonzero().flatten()
+        finished, remaining = done.nonzero().flatten(), (~done).nonzero().flatten()
         if len(finished) == 0:
             return
-        place = self.answers.device
-        self.answers[self.example[finished].to(place)] = self.result[finished].to(place)
-        self.slots = slots.select(kept)
-        self.example, self.result, self.ended = self.example[kept], self.result[kept], self.ended[kept]
+        device = self.answers.device
+        self.answers[self.example[finished].to(device)] = self.result[finished].to(device)
+        self.slots = slots.select(remaining)
+        self.example, self.result, self.ended = self.example[remaining], self.result[remaining], self.ended[remaining]
 
     def _admit(self, index: Tensor) -> None:
         device = self.model.device
-        place = index.to(self.batch.images.device)
-        origin = self.batch.images[place].to(device, torch.float32)
+        position = index.to(self.batch.images.device)
+        origin = self.batch.images[position].to(device, torch.float32)
         goal = self.goal[index.to(self.goal.device)].to(device)
         generators = Generators(self.generators.keys[index.to(self.generators.keys.device)].to(device))
         age = torch.zeros(len(index), dtype=torch.int64, device=device)
-        state = {name: rows[index.to(rows.device)].to(device) for name, rows in self.given.items()}
+        state = {name: rows[index.to(rows.device)].to(device) for name, rows in self.initial_state.items()}
         fresh = SearchState(origin, goal, generators, age, {**state, **self.start(origin, goal, generators)})
         self.slots = fresh if self.slots is None or not len(self.slots) else _joined(self.slots, fresh)
         self.example = torch.cat([self.example, index])

@@ -1,4 +1,4 @@
-"""Expectation over randomness: a model that is not a function is attacked, and judged, by its mean."""
+"""Expectation over transformation: a model that answers differently each time is attacked, and judged, by its mean."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from audit.adversarial.red_flags import THRESHOLDS
 from audit.adversarial.restarts import is_adversarial
 from audit.core.seeding import fork_global_rng
 from audit.core.types import Batch, Images
@@ -16,9 +17,6 @@ from audit.models.under_test import ModelUnderTest
 EOT_SAMPLES = 20
 """Forwards whose mean stands for a random model."""
 
-NOISE_IN_LOGITS = 1e-3
-"""Change of a logit between two forwards of the same image, over the logits' spread, that counts as random."""
-
 ASKED_TWICE = 64
 """Images on which a model shows whether it is random."""
 
@@ -26,13 +24,23 @@ _GRAPHS = 2**21
 """Pixel values of images times draws that one batch may hold: the graphs of all draws stand in memory together."""
 
 
-def eot_samples(wobbling: float) -> int:
-    """Forwards to take the mean of, for a model of this wobble: 1 for a function."""
-    return EOT_SAMPLES if wobbling > NOISE_IN_LOGITS else 1
+def eot_samples(noise: float) -> int:
+    """Forwards to take the mean of: 1 for a deterministic model.
+
+    Args:
+        noise: What `logit_noise` measured.
+    """
+    return EOT_SAMPLES if noise > THRESHOLDS["logit_noise"].above else 1
 
 
 def logit_noise(model: ModelUnderTest, images: Images, seed: int) -> float:
-    """The largest change of a logit on a second forward, over the logits' mean spread; 0 for a function."""
+    """The largest change of a logit on a second forward, over the logits' mean spread; 0 for a deterministic model.
+
+    Args:
+        model: The model under attack.
+        images: Float32 (N, C, H, W) in [0, 1].
+        seed: Root of the random draws.
+    """
     if len(images) == 0:
         return 0.0
     with fork_global_rng(model.device, seed, "wobble"):
@@ -43,10 +51,17 @@ def logit_noise(model: ModelUnderTest, images: Images, seed: int) -> float:
 
 @contextmanager
 def expectation_over_transformation(model: ModelUnderTest, draws: int, seed: int) -> Iterator[None]:
-    """Within the block every logit, and so every gradient, is the mean of `draws` forwards (Athalye et al. 2018,
-    arXiv:1802.00420), each counted. The model's own random numbers follow `seed`, and torch's global generators are as
-    they were after it. Batches are smaller where large images times draws would fill the memory. Nothing changes for
-    one draw."""
+    """Within the block every logit, and so every gradient, is the mean of several forwards (Athalye et al. 2018,
+    arXiv:1802.00420), each counted.
+
+    The model's own random numbers follow `seed`, and torch's global generators are as they were after it. Batches are
+    smaller where large images times draws would fill the memory. Nothing changes for one draw.
+
+    Args:
+        model: The model under attack.
+        draws: Forwards that each logit is the mean of.
+        seed: Root of the random draws.
+    """
     if draws == 1:
         yield
         return
@@ -61,14 +76,30 @@ def expectation_over_transformation(model: ModelUnderTest, draws: int, seed: int
 
 @contextmanager
 def eot_if_stochastic(model: ModelUnderTest, images: Images, seed: int) -> Iterator[int]:
-    """`expectation` where the model answers differently on the first of `images`; gives the number of draws."""
+    """`expectation_over_transformation` where the model answers differently on the first of `images`.
+
+    Args:
+        model: The model under attack.
+        images: Float32 (N, C, H, W) in [0, 1].
+        seed: Root of the random draws.
+
+    Returns:
+        The number of forwards that each logit is the mean of, for the `with` statement.
+    """
     draws = eot_samples(logit_noise(model, images[:ASKED_TWICE], seed))
     with expectation_over_transformation(model, draws, seed):
         yield draws
 
 
 def flip_rate(model: ModelUnderTest, batch: Batch, images: Images, broken: torch.Tensor) -> float:
-    """The share of verdicts, `broken` bool (N,) on `images`, that turn when the model is asked again."""
+    """The share of verdicts that turn when the model is asked again.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        images: What was judged, float32 (N, C, H, W).
+        broken: The verdicts, bool (N,).
+    """
     again = is_adversarial(model, batch, images)
     return float((again != broken.to(again.device)).double().mean()) if len(batch) else 0.0
 

@@ -44,12 +44,28 @@ def run_foolbox(
     one_by_one: bool = False,
     **arguments: Any,
 ) -> Images:
-    """Proposals (N, C, H, W) of the foolbox attack that `attacks` names, or makes of foolbox, for the norm.
+    """Proposals of a foolbox attack, projected onto the threat model.
 
-    Examples on which it fails come back clean; the others are projected onto the threat model. `starts` are
-    adversarial images to begin from; `one_by_one` is for attacks whose examples influence one another; `arguments`
-    are foolbox's. Raises NotApplicable for a norm or a goal the attack does not have, DataError for images outside
-    [0, 1], AuditError when foolbox fails on every image.
+    Examples on which it fails come back clean.
+
+    Args:
+        attacks: By norm, foolbox's name of the attack, or what makes its class of foolbox.
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball.
+        generators: One random generator an example.
+        goals: What the attack can seek.
+        starts: Misclassified images to begin from, as the batch's.
+        one_by_one: For attacks whose examples influence one another.
+        arguments: foolbox's own.
+
+    Returns:
+        Proposals, float32 (N, C, H, W).
+
+    Raises:
+        NotApplicable: For a norm or a goal the attack does not have.
+        DataError: For images outside [0, 1].
+        AuditError: When foolbox fails on every image.
     """
     if threat.norm not in attacks:
         raise NotApplicable(f"This attack exists for {', '.join(attacks)}, not for {threat.norm}.")
@@ -61,12 +77,17 @@ def run_foolbox(
     with _isolated(model.device):
         attack = _class_of(attacks[threat.norm])(**arguments)
     run = _Run(model, attack, mask, "mask" if "mask" in goals else goal, batch, generators)
-    found = run.one_by_one(starts) if one_by_one else run.in_batches(starts)
-    return _finalise(found, model, mask, batch.images, threat)
+    proposals = run.one_by_one(starts) if one_by_one else run.in_batches(starts)
+    return _finalise(proposals, model, mask, batch.images, threat)
 
 
 def goal_of(mask: ClassMask, labels: Tensor) -> Goal:
-    """What a violation mask (N, classes) asks for: any class but the label, one class, or neither."""
+    """What a violation mask asks for: any class but the label, one class, or neither.
+
+    Args:
+        mask: The predictions that count as misclassified, bool (N, classes).
+        labels: int64 (N,).
+    """
     others = torch.ones_like(mask).scatter_(1, labels[:, None], False)
     if torch.equal(mask, others):
         return "untargeted"
@@ -74,7 +95,14 @@ def goal_of(mask: ClassMask, labels: Tensor) -> Goal:
 
 
 def check_range(images: Images) -> None:
-    """Raises DataError for images outside [0, 1]."""
+    """Refuse images outside [0, 1].
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+
+    Raises:
+        DataError: For such images.
+    """
     if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
         raise DataError("Images outside [0, 1] were given to an attack: divide 8-bit images by 255 first.")
 
@@ -95,17 +123,17 @@ class _Run:
 
     def one_by_one(self, starts: Images | None) -> Images:
         """The attack on each example alone; where foolbox's own assertions fail the clean image comes back."""
-        found, failed = self.batch.images.to(self.model.device).clone(), 0
+        proposals, failed = self.batch.images.to(self.model.device).clone(), 0
         for i in range(len(self.batch)):
             try:
-                found[i : i + 1] = self._attack(slice(i, i + 1), starts)
+                proposals[i : i + 1] = self._attack(slice(i, i + 1), starts)
             except AssertionError:
                 failed += 1
         if failed:
             log.warning("%s gave up on %d of %d images.", self._name, failed, len(self.batch))
         if failed == len(self.batch) > 1:
             raise AuditError(f"{self._name} failed foolbox's own assertions on each of {failed} images: a fault there.")
-        return found
+        return proposals
 
     @property
     def _name(self) -> str:
@@ -117,10 +145,10 @@ class _Run:
         seeded = _seeded(Generators(self.generators.keys[part].to(device)))
         extra = {} if starts is None else {"starting_points": seeded(starts[part].to(device))}
         with _isolated(device):
-            found: Tensor = self.attack.run(
+            proposals: Tensor = self.attack.run(
                 _wrapped(self.model, seeded), seeded(images), self._criterion(part), **extra
             ).raw
-        return found.detach().to(torch.float32)
+        return proposals.detach().to(torch.float32)
 
     def _criterion(self, part: slice) -> Any:
         criteria = _foolbox().criteria
@@ -131,18 +159,18 @@ class _Run:
         return _in_mask(self.mask[part])
 
 
-def _finalise(found: Images, model: ModelUnderTest, mask: ClassMask, origin: Images, threat: ThreatModel) -> Images:
+def _finalise(proposals: Images, model: ModelUnderTest, mask: ClassMask, origin: Images, threat: ThreatModel) -> Images:
     """Failures become the clean image, whatever foolbox left there; the rest obeys the threat model.
 
     An image that lies on the boundary to the last bit, and falls back when asked again, is pushed a little farther.
     """
-    origin, mask = origin.to(found.device), mask.to(found.device)
-    found = torch.where(found.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), found, origin)
-    settled, left = origin.clone(), torch.arange(len(found), device=found.device)
+    origin, mask = origin.to(proposals.device), mask.to(proposals.device)
+    proposals = torch.where(proposals.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), proposals, origin)
+    settled, left = origin.clone(), torch.arange(len(proposals), device=proposals.device)
     for push in (0.0, 0.001, 0.01):
         if len(left) == 0:
             break
-        tried = (found[left] + push * (found[left] - origin[left])).clamp(0, 1)
+        tried = (proposals[left] + push * (proposals[left] - origin[left])).clamp(0, 1)
         broken = mask[left].gather(1, model.predictions(tried)[:, None])[:, 0]
         settled[left[broken]] = threat.project(tried[broken], origin[left[broken]])
         left = left[~broken]
@@ -193,23 +221,23 @@ def _seeded(generators: Generators) -> Any:
 
     calls = itertools.count()
 
-    def drawn(kind: str, shape: int | tuple[int, ...]) -> Tensor:
+    def draw(kind: str, shape: int | tuple[int, ...]) -> Tensor:
         sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-        own = generators.fork(next(calls))
-        if len(own) == 1:
-            alone: Tensor = getattr(own, kind)(*sizes)[0]
+        example_draws = generators.fork(next(calls))
+        if len(example_draws) == 1:
+            alone: Tensor = getattr(example_draws, kind)(*sizes)[0]
             return alone
-        if sizes[0] != len(own):
-            raise TypeError(f"foolbox drew {sizes} for {len(own)} examples: this attack must run one by one.")
-        each: Tensor = getattr(own, kind)(*sizes[1:])
+        if sizes[0] != len(example_draws):
+            raise TypeError(f"foolbox drew {sizes} for {len(example_draws)} examples: this attack must run one by one.")
+        each: Tensor = getattr(example_draws, kind)(*sizes[1:])
         return each
 
     class Seeded(eagerpy.PyTorchTensor):  # type: ignore[misc]
         def normal(self, shape: Any, mean: float = 0.0, stddev: float = 1.0) -> Any:
-            return type(self)(drawn("normal", shape) * stddev + mean)
+            return type(self)(draw("normal", shape) * stddev + mean)
 
         def uniform(self, shape: Any, low: float = 0.0, high: float = 1.0) -> Any:
-            return type(self)(drawn("uniform", shape) * (high - low) + low)
+            return type(self)(draw("uniform", shape) * (high - low) + low)
 
     return Seeded
 

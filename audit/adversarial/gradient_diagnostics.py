@@ -1,4 +1,4 @@
-"""Do the gradients carry information? Zero or NaN gradients blind every attack that follows them."""
+"""Whether gradients carry information: zero or NaN gradients blind every attack that follows them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from audit.models.under_test import Loss, ModelUnderTest
 
 @dataclass(frozen=True)
 class GradientHealth:
-    """Per example, bool (N,): the gradient is zero in every pixel, or not finite in some, for either loss.
+    """What the gradients are, per example, for cross-entropy and for the margin.
 
-    `missing` says why there is no gradient at all, and is empty where there is one.
+    Attributes:
+        ce_zero: Whether the gradient of cross-entropy is zero in every pixel, bool (N,).
+        ce_nan: Whether it is not finite in some pixel, bool (N,).
+        margin_zero: The same of the margin, bool (N,).
+        margin_nan: The same of the margin, bool (N,).
+        no_gradient_reason: Why there is no gradient at all, empty where there is one.
     """
 
     ce_zero: Tensor
     ce_nan: Tensor
     margin_zero: Tensor
     margin_nan: Tensor
-    missing: str = ""
+    no_gradient_reason: str = ""
 
     def shares(self) -> dict[str, float]:
         """Each as a share of the examples."""
@@ -33,7 +38,12 @@ class GradientHealth:
 
 
 def gradient_health(model: ModelUnderTest, batch: Batch) -> GradientHealth:
-    """Look at the gradients of cross-entropy and of the margin on each image."""
+    """Look at the gradients of cross-entropy and of the margin on each image.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+    """
     none = torch.ones(len(batch), dtype=torch.bool, device=model.device)
     if not differentiable(model, batch):
         reason = "The model's output does not depend on its input through autograd: there is no gradient to follow."
@@ -44,7 +54,12 @@ def gradient_health(model: ModelUnderTest, batch: Batch) -> GradientHealth:
 
 
 def differentiable(model: ModelUnderTest, batch: Batch) -> bool:
-    """Whether autograd connects the logits to the images."""
+    """Whether autograd connects the logits to the images.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+    """
     with torch.enable_grad():
         leaf = model.check_images(batch.images[:1]).detach().requires_grad_(True)
         logits = model.module(leaf)

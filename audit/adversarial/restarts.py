@@ -21,9 +21,18 @@ where the examples stand in the whole batch."""
 def with_restarts(
     model: ModelUnderTest, batch: Batch, generators: Generators, attempt: Attempt, *, attempts: int
 ) -> Images:
-    """The first breaking proposal of each example, else its last one.
+    """The first misclassified proposal of each example, else its last one. The last attempt is left for the verifier to
+    judge; the ones before it cost one forward an example.
 
-    The last attempt is left for the verifier to judge; the ones before it cost one forward an example.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        generators: One random generator an example.
+        attempt: Makes proposals for the examples that are left.
+        attempts: How many, at least 1.
+
+    Returns:
+        Proposals, float32 (N, C, H, W).
     """
     remaining = torch.arange(len(batch), device=batch.labels.device)
     answers = attempt(batch, generators.fork(0), 0, remaining)
@@ -37,7 +46,13 @@ def with_restarts(
 
 
 def is_adversarial(model: ModelUnderTest, batch: Batch, images: Images) -> Tensor:
-    """Whether the model's prediction on each image is in its example's goal, bool (N,) on the batch's device."""
+    """Whether the model's prediction on each image is in its example's goal, bool (N,) on the batch's device.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
     goal = batch.violations(len(model.classes))
     return is_adversarial_logits(model.logits(images).to(goal.device), goal)
 

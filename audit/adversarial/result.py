@@ -1,4 +1,4 @@
-"""What a battery found: per example and eps, with what each attack did and cost."""
+"""What a battery measured: per example and eps, with what each attack did and cost."""
 
 from __future__ import annotations
 
@@ -13,9 +13,20 @@ from audit.core.types import Images, PassCount
 
 @dataclass(frozen=True)
 class AttackResult:
-    """One attack at one eps: examples `tried`, those it `broke`, proposals that left the ball (`faults`), its cost.
+    """One attack at one eps.
 
-    `reason` says why it did not run, where it did not.
+    Attributes:
+        name: What the report calls it.
+        attack: Its name in the registry.
+        needs: What it asks of the model.
+        settings: All of them.
+        eps: Whose unbroken images it was given.
+        survivors: Images not yet broken at that eps.
+        tried: Those of them that it ran on.
+        broke: Those that it broke.
+        faults: Proposals that left the ball or the box, or were not finite.
+        passes: What it cost.
+        reason: Why it did not run, empty where it did.
     """
 
     name: str
@@ -33,15 +44,28 @@ class AttackResult:
 
 @dataclass(frozen=True)
 class BatteryResult:
-    """The worst case over a battery's attacks.
+    """The worst case over a battery's attacks, over E eps and N examples.
 
-    `eps` ascending; `attacks` the names, "clean" first; `survived` bool (E, N); `first_broken_by` int64 (E, N),
-    an index into `attacks`, -1 where unbroken; `minimal_eps` float64 (N,), the smallest distance at which an
-    adversarial example was verified (0 where the clean prediction counts as broken already, inf where none was
-    found); `nearest` the images at that distance (clean where none); `rounding` bool (N,), whether those still
-    break as 8-bit pictures; `inconclusive` why this evidence is weak, empty when it holds; `notes` what a reader
-    should know besides; `health` the shares of gradients without information; `draws` the forwards each logit is the
-    mean of, above 1 for a model that is not deterministic.
+    Attributes:
+        norm: The norm of the ball.
+        eps: Ascending.
+        headline: The eps of the verdict, one of `eps`.
+        battery: The battery's name.
+        protocol: Its attacks in words.
+        attacks: Their names, "clean" first.
+        survived: Unbroken at each eps, bool (E, N).
+        first_broken_by: Index into `attacks`, -1 where unbroken, int64 (E, N).
+        minimal_eps: The smallest distance of a verified adversarial example, float64 (N,): 0 where the clean
+            prediction counts as broken already, inf where there is none.
+        clean: The clean images, float32 (N, C, H, W).
+        nearest: The images at `minimal_eps`; clean where there is none.
+        rounding: Whether those still break as 8-bit pictures, bool (N,).
+        rows: What each attack did.
+        inconclusive: Why this evidence is weak, empty when it holds.
+        notes: What a reader should know besides.
+        health: Shares of gradients without information, by name.
+        passes: The whole cost.
+        draws: Forwards that each logit is the mean of, above 1 for a model that is not deterministic.
     """
 
     norm: Norm

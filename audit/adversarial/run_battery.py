@@ -1,7 +1,7 @@
 """A battery of attacks over a sweep of eps: the worst case an example, at a fraction of the naive cost.
 
-What is broken at a small eps is broken at a larger one of the same norm, and what one attack broke needs no
-other: so eps rises over the survivors, and cheap attacks come before strong ones. The verifier alone judges.
+What is broken at a small eps is broken at a larger one of the same norm, and what one attack broke needs no other: so
+eps rises over the survivors, and cheap attacks come before strong ones. The verifier alone judges.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from audit.adversarial.batteries import AttackSpec, Battery, battery_named
-from audit.adversarial.battery_checkpoint import BatteryCheckpoint
+from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
 from audit.adversarial.result import AttackResult, BatteryResult
-from audit.adversarial.sanity import SAMPLE, run_sanity_checks, weak_evidence_reasons
+from audit.adversarial.sanity import SAMPLE, battery_red_flags, run_sanity_checks
 from audit.adversarial.verify import verify
-from audit.adversarial.worst_case import WorstCase
+from audit.adversarial.worst_case import BatteryCheckpoint, WorstCase
 from audit.core.errors import DataError, Interrupted, NotApplicable, UsageError
-from audit.core.registry import Method, find
+from audit.core.registry import Method
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.models.autotune import tune_execution
-from audit.models.under_test import ModelUnderTest, PassCounter
+from audit.models.normalised_model import PassCounter
+from audit.models.under_test import ModelUnderTest
 from audit.storage.checkpoint import CellCheckpoint
 
 Progress = Callable[[int, int], None]
@@ -53,53 +53,67 @@ def run_battery(
     stopping: Stopping | None = None,
     unfinished: CellCheckpoint | None = None,
 ) -> BatteryResult:
-    """Run a battery on every example at every eps (ascending in the outcome); `headline` is the largest eps by default.
+    """Run a battery on every example at every eps.
 
-    `surrogate` is where transferred attacks are made (see `audit.training.surrogate`); without one they do not run.
-    `progress(done, total)` counts attack runs; when `stopping()` turns true, Interrupted is raised between two. The
-    runs so far are kept in `unfinished`, and the same battery goes on from them to the same answer; on a model that is
-    not deterministic it begins anew, for the random numbers are one sequence.
-    Raises UsageError or DataError for an eps, a norm, a battery or images that cannot be used.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        norm: Which norm bounds the change.
+        eps: The sizes of the ball, in any order.
+        battery: A battery, its name, or names of attacks with commas between them.
+        seed: Root of the random draws.
+        headline: The eps of the verdict, the largest by default.
+        surrogate: Where transferred attacks are made (see `audit.training.surrogate`); without one they do not run.
+        progress: Called with the attack runs done and their total.
+        stopping: When it turns true, Interrupted is raised between two attack runs.
+        unfinished: Where the runs so far are kept, and from where the same battery goes on to the same answer; on a
+            model that is not deterministic it begins anew, for the random numbers are one sequence.
+
+    Raises:
+        UsageError: For an eps, a norm or a battery that cannot be used.
+        DataError: For images or labels that cannot be used.
+        Interrupted: When `stopping` turned true.
     """
     chosen = battery_named(battery) if isinstance(battery, str) else battery
     threats = _threats(norm, eps)
+    require_norm(chosen, norm)
     at = _headline(threats, headline)
     check_examples(model, batch)
     tune_execution(model)
-    with model.count() as spent, _counted(surrogate) as aside, ExitStack() as averaged:
-        unsteady = logit_noise(model, batch.images[:SAMPLE], seed)
-        draws = eot_samples(unsteady)
+    with model.count() as spent, _counted(surrogate) as surrogate_spent, ExitStack() as averaged:
+        noise = logit_noise(model, batch.images[:SAMPLE], seed)
+        draws = eot_samples(noise)
         averaged.enter_context(expectation_over_transformation(model, draws, seed))
-        examination = run_sanity_checks(model, batch, norm, seed, unsteady)
-        ledger = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
-        campaign = _BatteryRun(model, batch, chosen, ledger, at, seed, examination.blind, surrogate)
-        record = BatteryCheckpoint(ledger, campaign.spent, unfinished if draws == 1 else None)
-        campaign.run(record, progress, stopping)
-        rows = tuple(record.rows)
+        report = run_sanity_checks(model, batch, norm, seed, noise)
+        worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
+        battery_run = _BatteryRun(model, batch, chosen, worst_case, at, seed, report.blind, surrogate)
+        checkpoint = BatteryCheckpoint(worst_case, battery_run.spent, unfinished if draws == 1 else None)
+        battery_run.run(checkpoint, progress, stopping)
+        rows = tuple(checkpoint.rows)
         if draws == 1:
-            ledger.shrink(chosen.shrink)
+            worst_case.refine(chosen.refine_steps)
         else:  # On the boundary, where shrinking ends, a random model decides by a coin.
-            turned = flip_rate(model, batch, ledger.nearest, ledger.distance.isfinite())
-            examination = replace(examination, fragile=turned)
+            flipped = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
+            report = replace(report, fragile=flipped)
     return BatteryResult(
         norm=norm,
         eps=tuple(threat.eps for threat in threats),
         headline=at.eps,
         battery=chosen.name,
         protocol=chosen.protocol,
-        attacks=ledger.attacks,
-        survived=ledger.survived(),
-        first_broken_by=ledger.first_broken_by,
-        minimal_eps=ledger.distance,
+        attacks=worst_case.attacks,
+        survived=worst_case.survived(),
+        first_broken_by=worst_case.first_broken_by,
+        minimal_eps=worst_case.distance,
         clean=batch.images,
-        nearest=ledger.nearest,
-        rounding=ledger.rounding,
+        nearest=worst_case.nearest,
+        rounding=worst_case.rounding,
         rows=rows,
-        inconclusive=weak_evidence_reasons(examination, rows, len(batch)),
+        inconclusive=tuple(flag.sentence for flag in battery_red_flags(report, rows, len(batch))),
         notes=_notes(model, rows, draws),
-        health=examination.health,
+        health=report.health,
         draws=draws,
-        passes=spent.passes + aside.passes,
+        passes=spent.passes + surrogate_spent.passes,
     )
 
 
@@ -115,7 +129,15 @@ def _counted(surrogate: ModelUnderTest | None) -> Iterator[PassCounter]:
 
 
 def check_examples(model: ModelUnderTest, batch: Batch) -> None:
-    """Raises DataError for images outside [0, 1], labels out of range, or a goal that contains the label."""
+    """Refuse examples that cannot be attacked.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+
+    Raises:
+        DataError: For no image, images outside [0, 1], labels out of range, or a goal that contains the label.
+    """
     classes = len(model.classes)
     model.check_images(batch.images[:0])
     if len(batch) == 0:
@@ -134,7 +156,7 @@ def check_examples(model: ModelUnderTest, batch: Batch) -> None:
 def _threats(norm: Norm, eps: Sequence[float]) -> tuple[ThreatModel, ...]:
     if len(eps) == 0:
         raise UsageError("No eps was given: name at least one, such as 8/255.")
-    return tuple(ThreatModel(norm, size) for size in sorted({float(one) for one in eps}))
+    return tuple(ThreatModel(norm, size) for size in sorted({float(value) for value in eps}))
 
 
 def _headline(threats: tuple[ThreatModel, ...], eps: float | None) -> ThreatModel:
@@ -149,7 +171,7 @@ class _BatteryRun:
     model: ModelUnderTest
     batch: Batch
     battery: Battery
-    ledger: WorstCase
+    worst_case: WorstCase
     headline: ThreatModel
     seed: int
     blind: str
@@ -159,41 +181,45 @@ class _BatteryRun:
         """What the models have cost so far."""
         return self.model.passes if self.surrogate is None else self.model.passes + self.surrogate.passes
 
-    def run(self, record: BatteryCheckpoint, progress: Progress | None, stopping: Stopping | None) -> None:
+    def run(self, checkpoint: BatteryCheckpoint, progress: Progress | None, stopping: Stopping | None) -> None:
         """One row of the record for each attack at each eps, in order, after those it holds."""
         agenda = list(self.agenda())
-        for entry, threat, at in agenda[len(record.rows) :]:
+        for entry, threat, at in agenda[len(checkpoint.rows) :]:
             if stopping is not None and stopping():
-                record.keep()
+                checkpoint.keep()
                 raise Interrupted("The attacks were stopped; the same command resumes with what is stored.")
-            record.add(self.row(entry, threat, at))
+            checkpoint.add(self.row(entry, threat, at))
             if progress is not None:
-                progress(len(record.rows), len(agenda))
+                progress(len(checkpoint.rows), len(agenda))
 
     def agenda(self) -> Iterator[tuple[AttackSpec, ThreatModel, ThreatModel]]:
         """Each run: the entry, what binds the attack, and the eps whose survivors it sees."""
-        threats = self.ledger.threats
+        threats = self.worst_case.threats
         for at in threats:
             for entry in self.battery.entries:
-                if find("attack", entry.attack).facts["minimal"] and not entry.sample:
+                if entry.method.facts["minimal"] and not entry.control_sample:
                     if at is threats[0]:
                         yield entry, threats[-1], at
-                elif not entry.sample or at is self.headline:
+                elif not entry.control_sample or at is self.headline:
                     yield entry, at, at
 
     def row(self, entry: AttackSpec, threat: ThreatModel, at: ThreatModel) -> AttackResult:
         """Run one entry on the survivors and book what the verifier makes of it."""
-        method = find("attack", entry.attack)
-        survivors = self.ledger.alive(at)
+        method = entry.method
+        survivors = self.worst_case.robust_indices(at)
         row = AttackResult(
             entry.title, method.name, _needs(entry, method), method.settings(entry.settings), at.eps, len(survivors), 0
         )
         reason = self.unfit(entry, method, threat)
-        index = self.sample(survivors, entry.sample) if entry.sample else self.ledger.closest(survivors, entry.closest)
+        index = (
+            self.sample(survivors, entry.control_sample)
+            if entry.control_sample
+            else self.worst_case.hardest(survivors, entry.hardest_fraction)
+        )
         if reason or len(index) == 0:
             return replace(row, reason=reason)
         try:
-            return self.attack(row, method, index, threat, self.surrogate if entry.transferred else None)
+            return self.attack(entry, row, index, threat)
         except NotApplicable as fault:
             return replace(row, reason=str(fault))
 
@@ -205,31 +231,32 @@ class _BatteryRun:
             return "There is no surrogate to transfer from: one is taught on at least 64 images of two classes or more."
         return _unfit(method, threat, "")
 
-    def attack(
-        self, row: AttackResult, method: Method, index: Tensor, threat: ThreatModel, surrogate: ModelUnderTest | None
-    ) -> AttackResult:
+    def attack(self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel) -> AttackResult:
         """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
+        surrogate = self.surrogate if entry.transferred else None
         other = surrogate or self.model
-        with self.model.count() as spent, other.count() as aside:
-            told = [self.piece(row, method, piece, threat, other) for piece in torch.split(index, self.most())]
-        broke, faults = (sum(column) for column in zip(*told, strict=True))
-        passes = spent.passes + aside.passes if surrogate else spent.passes
+        with self.model.count() as spent, other.count() as surrogate_spent:
+            counts = [
+                self.piece(entry, row, piece, threat, other) for piece in torch.split(index, self.examples_at_a_time())
+            ]
+        broke, faults = (sum(column) for column in zip(*counts, strict=True))
+        passes = spent.passes + surrogate_spent.passes if surrogate else spent.passes
         return replace(row, tried=len(index), broke=broke, faults=faults, passes=passes)
 
-    def most(self) -> int:
+    def examples_at_a_time(self) -> int:
         """Examples that an attack gets at a time."""
         return max(WINDOWS * self.model.layout.batch_size, PIXELS // math.prod(self.model.input_shape))
 
     def piece(
-        self, row: AttackResult, method: Method, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest
+        self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest
     ) -> tuple[int, int]:
         """Proposals, verdicts, books: how many broke, and how many proposals left the ball."""
         part = self.batch.select(index)
-        purpose = f"{row.name} {threat.norm} {threat.eps!r}"
+        purpose = f"{entry.seed_stream} {threat.norm} {threat.eps!r}"
         draws = Generators.of(part.ids, seed=self.seed, purpose=purpose, device="cpu")
-        proposals = method.function(attacked, part, threat, draws, **row.settings)
+        proposals = entry.method.function(attacked, part, threat, draws, **row.settings)
         verdicts = verify(self.model, part, proposals, threat)
-        return self.ledger.enter(row.name, index, verdicts), int(verdicts.faults.sum())
+        return self.worst_case.update(row.name, index, verdicts), int(verdicts.faults.sum())
 
     def sample(self, survivors: Tensor, size: int) -> Tensor:
         """`size` of the survivors, drawn by their ids so that order does not matter."""
@@ -248,10 +275,10 @@ def _needs(entry: AttackSpec, method: Method) -> str:
 def _unfit(method: Method, threat: ThreatModel, blind: str) -> str:
     if method.facts["needs"] == "gradients" and blind:
         return blind
-    known = method.facts["norms"]
-    if not known:
+    norms = method.facts["norms"]
+    if not norms:
         return f"This attack is of a threat of its own ({method.facts['threat']}): the study further-threats runs it."
-    return "" if threat.norm in known else f"This attack exists for {', '.join(known)}, not for {threat.norm}."
+    return "" if threat.norm in norms else f"This attack exists for {', '.join(norms)}, not for {threat.norm}."
 
 
 def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> tuple[str, ...]:

@@ -1,15 +1,16 @@
-"""Does the evidence hold? Controls run beside a battery, and the reasons they give to call it inconclusive."""
+"""Controls that run beside a battery, and the red flags they raise when its evidence is weak."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from audit.adversarial.eot import EOT_SAMPLES
 from audit.adversarial.gradient_diagnostics import gradient_health
+from audit.adversarial.red_flags import THRESHOLDS, RedFlag, flag_if_above
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.result import AttackResult
 from audit.core.registry import find
@@ -21,20 +22,19 @@ from audit.models.under_test import ModelUnderTest
 SAMPLE = 64
 """Examples the controls look at."""
 
-ZERO_SHARE = 0.05
-"""Share of gradients without information above which gradient attacks are called blind."""
-
-FRAGILE = 0.01
-"""Share of verdicts that turn when a random model is asked again, above which none of them is believed."""
-
 
 @dataclass(frozen=True)
 class SanityReport:
-    """What the controls saw, on a sample of correctly classified examples.
+    """What the controls measured, on a sample of correctly classified examples.
 
-    `wobble` is the largest change of a logit on a second forward, over the logits' spread, and `fragile` the share of
-    verdicts by the mean of many forwards that turn when asked again; `unbreakable` the share that a perturbation large
-    enough to paint any image grey did not break, with its `chance` level.
+    Attributes:
+        size: Examples in the sample.
+        health: Shares of gradients without information, by name (see `GradientHealth.shares`).
+        blind: Why there is no gradient at all, empty where there is one.
+        wobble: Largest change of a logit on a second forward, over the logits' spread.
+        fragile: Share of verdicts, by the mean of many forwards, that turn when the model is asked again.
+        unbreakable: Share that a perturbation large enough to paint any image grey did not break.
+        chance: The largest such share that a constant prediction explains.
     """
 
     size: int
@@ -47,47 +47,65 @@ class SanityReport:
 
 
 def run_sanity_checks(
-    model: ModelUnderTest, batch: Batch, norm: Norm, seed: int, unsteady: float = 0.0
+    model: ModelUnderTest, batch: Batch, norm: Norm, seed: int, logit_noise: float = 0.0
 ) -> SanityReport:
-    """Run the controls on the first examples that are not broken to begin with; `unsteady` is the model's wobble."""
+    """Run the controls on the first examples that are classified correctly.
+
+    Args:
+        model: The model under attack.
+        batch: The examples of the battery.
+        norm: The norm of the battery.
+        seed: Root of the random draws.
+        logit_noise: What `audit.adversarial.eot.logit_noise` measured.
+    """
     sample = batch.select(torch.arange(min(len(batch), 4 * SAMPLE), device=batch.labels.device))
     sample = sample.select((~is_adversarial(model, sample, sample.images)).nonzero().flatten()[:SAMPLE])
     if len(sample) == 0:
-        return SanityReport(0, wobble=unsteady)
+        return SanityReport(0, wobble=logit_noise)
     health = gradient_health(model, sample)
-    unbreakable = 0.0 if health.missing else _unbreakable(model, sample, norm, seed)
+    unbreakable = 0.0 if health.no_gradient_reason else _unbreakable(model, sample, norm, seed)
     return SanityReport(
         len(sample),
         health.shares(),
-        health.missing,
-        unsteady,
+        health.no_gradient_reason,
+        logit_noise,
         unbreakable=unbreakable,
         chance=_chance(model, sample),
     )
 
 
-def weak_evidence_reasons(examination: SanityReport, rows: Sequence[AttackResult], total: int) -> tuple[str, ...]:
-    """Why robustness seen here would be weak evidence, one sentence each; empty when it holds."""
-    return tuple(
-        sentence
-        for sentence in (
-            examination.blind,
-            *_blindness(examination.health),
-            _randomness(examination),
-            _too_tough(examination),
-            *_beaten(rows, total),
-        )
-        if sentence
-    )
+def battery_red_flags(report: SanityReport, rows: Sequence[AttackResult], total: int) -> tuple[RedFlag, ...]:
+    """Why the robustness that a battery reports would be weak evidence; empty when it holds.
+
+    Args:
+        report: What the controls measured.
+        rows: What each attack did.
+        total: Examples given to the battery.
+    """
+    flags = [
+        RedFlag("missing_gradient", 1, 0, report.blind) if report.blind else None,
+        *_blindness(report.health),
+        flag_if_above("turned_verdicts", report.fragile, wobble=report.wobble, draws=EOT_SAMPLES),
+        _too_robust(report),
+        *_beaten(rows, total),
+        _none_ran(rows),
+    ]
+    return tuple(flag for flag in flags if flag is not None)
 
 
-def full_box_threat(norm: Norm, size: int) -> ThreatModel:
-    """A threat model that reaches the grey image from anywhere; `size` is the number of pixel values."""
-    return ThreatModel(norm, {"linf": 0.5, "l2": 0.5 * math.sqrt(size), "l1": 0.5 * size}[norm])
+def full_box_threat(norm: Norm, size: int, reach: float = 1.0) -> ThreatModel:
+    """A threat model that covers the whole box, or a part of it.
+
+    Args:
+        norm: The norm of the ball.
+        size: The number of pixel values of an image, C x H x W.
+        reach: How far each value may move, in [0, 1]: 1 turns any image into any other, 0.5 paints any image grey.
+    """
+    return ThreatModel(norm, {"linf": reach, "l2": reach * math.sqrt(size), "l1": reach * size}[norm])
 
 
 def _unbreakable(model: ModelUnderTest, sample: Batch, norm: Norm, seed: int) -> float:
-    threat = full_box_threat(norm, math.prod(model.input_shape))
+    threat = full_box_threat(norm, math.prod(model.input_shape), reach=0.5)
     draws = Generators.of(sample.ids, seed=seed, purpose="control: the whole box", device="cpu")
     pgd = find("attack", "pgd").function
     proposals = pgd(model, sample, threat, draws, steps=20, relative_step=0.15, restarts=2, loss="margin")
@@ -100,45 +118,35 @@ def _chance(model: ModelUnderTest, sample: Batch) -> float:
     return share + 3 * math.sqrt(share * (1 - share) / len(sample))
 
 
-def _blindness(health: dict[str, float]) -> list[str]:
-    named = {"ce": "cross-entropy", "margin": "the margin"}
-    return [
-        f"{health[f'{loss}_{kind}']:.0%} of the gradients of {title} are {word}: attacks that follow them see nothing."
-        for loss, title in named.items()
-        for kind, word in (("zero", "zero"), ("nan", "not finite"))
-        if health.get(f"{loss}_{kind}", 0.0) > ZERO_SHARE
-    ]
+def _blindness(health: dict[str, float]) -> Iterator[RedFlag | None]:
+    titles = {"ce": "cross-entropy", "margin": "the margin"}
+    for loss, title in titles.items():
+        for kind, word in (("zero", "zero"), ("nan", "not finite")):
+            share = health.get(f"{loss}_{kind}", 0.0)
+            yield flag_if_above(f"battery_{loss}_{kind}", share, title=title, word=word)
 
 
-def _randomness(seen: SanityReport) -> str:
-    if seen.fragile <= FRAGILE:
-        return ""
-    return (
-        f"The model gives different logits for the same image (by {seen.wobble:.1%} of their spread), and even the "
-        f"mean of {EOT_SAMPLES} forwards decides otherwise when asked again on {seen.fragile:.0%} of the images."
-    )
+def _too_robust(report: SanityReport) -> RedFlag | None:
+    if report.size == 0:
+        return None
+    chance = report.chance
+    return flag_if_above("unbroken_in_grey_box", report.unbreakable, limit=chance, chance=chance)
 
 
-def _too_tough(seen: SanityReport) -> str:
-    if seen.size == 0 or seen.unbreakable <= seen.chance:
-        return ""
-    return (
-        f"PGD allowed to paint any image grey leaves {seen.unbreakable:.0%} unbroken, where a constant prediction "
-        f"would leave at most {seen.chance:.0%}: the attack is failing, not the model resisting."
-    )
-
-
-def _beaten(rows: Sequence[AttackResult], total: int) -> list[str]:
+def _beaten(rows: Sequence[AttackResult], total: int) -> Iterator[RedFlag | None]:
     """Attacks that see no gradient and yet break what every gradient attack before them left."""
     guided = any(row.needs == "gradients" and row.tried for row in rows)
-    sentences = []
+    fewest = THRESHOLDS["gradient_free_breaks"].fewest
     for row in rows:
-        if not guided or row.needs == "gradients" or not row.tried:
+        if not guided or row.needs == "gradients" or not row.tried or row.broke < fewest:
             continue
         points = 100 * row.broke / row.tried * row.survivors / total
-        if row.broke >= 2 and points > 0.2:
-            sentences.append(
-                f"{row.name}, which sees no gradient, broke {row.broke} of {row.tried} images that the gradient "
-                f"attacks had left (about {points:.1f} points of accuracy): the gradients mislead."
-            )
-    return sentences
+        yield flag_if_above(
+            "gradient_free_breaks", points / 100, attack=row.name, broke=row.broke, tried=row.tried, points=points
+        )
+
+
+def _none_ran(rows: Sequence[AttackResult]) -> RedFlag | None:
+    """Raised where every attack says why it did not run."""
+    none = bool(rows) and all(row.reason for row in rows)
+    return flag_if_above("no_attack_ran", float(none), reason=rows[0].reason if none else "")

@@ -19,8 +19,14 @@ loss of Shafahi et al. 2020, arXiv:1811.11304, eq. 3)."""
 
 @dataclass(frozen=True)
 class AscentSettings:
-    """How long, on how much and up what: `steps` along the capped `loss`, each on `images_a_step` images, with a step
-    that shrinks to nothing along a half cosine, and a momentum of `decay`."""
+    """How long, on how much and up what. The step shrinks to nothing along a half cosine.
+
+    Attributes:
+        steps: Steps along the capped loss.
+        images_a_step: Images whose mean gradient one step follows.
+        decay: Factor of the momentum at each step.
+        loss: The loss to raise, one value an example.
+    """
 
     steps: int
     images_a_step: int
@@ -38,11 +44,22 @@ def mean_gradient_ascent(
     apply: Callable[[Images, Tensor], Images],
     move: Callable[[Tensor, Tensor, float], Tensor],
 ) -> Tensor:
-    """The change after `ascent`, of the shape of `begin`.
+    """One change for all images, made by ascent on the mean of their capped losses.
 
-    `apply(images, change)` shows it on images; `move(change, direction, rate)` follows the mean gradient of the
-    capped loss, each step's of l1 norm 1 and summed with the momentum, at a rate that falls from 1 to 0. Images come
-    in an order drawn anew each time through, by their own generators: the batch's order does not matter.
+    Images come in an order drawn anew each time through, by their own generators: the batch's order does not matter.
+
+    Args:
+        model: The model under attack.
+        made_on: The examples that the change is made on.
+        draws: One random generator an example.
+        begin: The change before the first step.
+        ascent: How the steps are taken.
+        apply: `apply(images, change)` puts the change on images.
+        move: `move(change, direction, rate)` follows the mean gradient of the capped loss, each step's of l1 norm 1
+            and summed with the momentum, at a rate that falls from 1 to 0.
+
+    Returns:
+        The change after the last step, of the shape of `begin`.
     """
     change, momentum = begin, torch.zeros_like(begin)
     if len(made_on) == 0:
@@ -54,8 +71,8 @@ def mean_gradient_ascent(
     images, goal = model.check_images(made_on.images), made_on.violations(len(model.classes)).to(model.device)
     for step in range(ascent.steps):
         part = _turn(draws, step, min(ascent.images_a_step, len(made_on))).to(model.device)
-        found = model.loss_gradient(apply(images[part], change), goal[part], capped)
-        mean = found.gradient.nan_to_num(0.0, 0.0, 0.0).mean(0, keepdim=True)
+        output = model.loss_gradient(apply(images[part], change), goal[part], capped)
+        mean = output.gradient.nan_to_num(0.0, 0.0, 0.0).mean(0, keepdim=True)
         momentum = ascent.decay * momentum + mean / mean.abs().sum().clamp(min=1e-30)
         change = move(change, momentum, _rate(step, ascent.steps))
     return change
@@ -65,8 +82,8 @@ def _turn(draws: Generators, step: int, size: int) -> Tensor:
     """The images of one step: the next `size` of a random order that is drawn anew when used up, int64."""
     turns = len(draws) // size
     keys = draws.fork(step // turns).uniform(1).flatten()
-    place = step % turns
-    return keys.argsort(stable=True)[place * size : (place + 1) * size]
+    position = step % turns
+    return keys.argsort(stable=True)[position * size : (position + 1) * size]
 
 
 def _rate(step: int, steps: int) -> float:

@@ -19,15 +19,30 @@ class Threat(Protocol):
     """What a threat must know for its proposals to be judged: `ThreatModel` is one, and not the only one."""
 
     def allows(self, images: Images, origin: Images) -> Tensor:
-        """Whether each image is within the threat, bool (N,)."""
+        """Whether each image is within the threat, bool (N,).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
         ...
 
     def project(self, images: Images, origin: Images) -> Images:
-        """The images brought within it."""
+        """The images brought within it.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
         ...
 
     def distance(self, images: Images, origin: Images) -> Tensor:
-        """How far each image went, in the threat's own measure, float64 (N,)."""
+        """How far each image went, in the threat's own measure, float64 (N,).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
         ...
 
 
@@ -35,11 +50,13 @@ class Threat(Protocol):
 class Verdicts:
     """What was judged, and the judgement, one row an example.
 
-    `images` are the proposals, projected back where they had left the ball or the box; `broken` whether the
-    model, asked again in fp32 eager mode, predicts a class of the goal; `distance` float64 in the threat's
-    measure; `faults` marks proposals that left the ball or the box, or were not finite: the attack's fault;
-    `survives_rounding` is True where the image still breaks the model as an 8-bit picture; `margin` the highest
-    logit in the goal less the highest outside.
+    Attributes:
+        images: The proposals, projected back where they had left the ball or the box, float32 (N, C, H, W).
+        broken: Whether the model, asked again in fp32 eager mode, predicts a class of the goal, bool (N,).
+        distance: In the threat's measure, float64 (N,).
+        faults: Proposals that left the ball or the box, or were not finite: the attack's fault, bool (N,).
+        survives_rounding: Whether the image still breaks the model as an 8-bit picture, bool (N,).
+        margin: The highest logit in the goal less the highest outside, (N,).
     """
 
     images: Images
@@ -50,31 +67,45 @@ class Verdicts:
     margin: Tensor
 
     def select(self, index: Tensor) -> Verdicts:
-        """The verdicts at `index`, int64 or bool."""
-        return Verdicts(*(getattr(self, one.name)[index] for one in fields(self)))
+        """The verdicts at `index`.
+
+        Args:
+            index: Positions, int64 or bool.
+        """
+        return Verdicts(*(getattr(self, column.name)[index] for column in fields(self)))
 
 
 def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: Threat) -> Verdicts:
-    """Project, predict, measure again. Raises AuditError when there is not one proposal an example."""
+    """Project, predict, measure again.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        proposals: One image an example, float32 (N, C, H, W).
+        threat: What the proposals must obey.
+
+    Raises:
+        AuditError: When there is not one proposal an example.
+    """
     if proposals.shape != batch.images.shape:
         raise AuditError(
             f"An attack returned images of shape {tuple(proposals.shape)}, where {tuple(batch.images.shape)} was "
             "expected: one proposal an example, in the order given. Mend the attack."
         )
     origin = batch.images.to(torch.float32)
-    given = proposals.detach().to(origin.device, torch.float32)
-    faults = ~threat.allows(given, origin)
-    images = given if not bool(faults.any()) else _brought_back(given, origin, faults, threat)
+    proposed = proposals.detach().to(origin.device, torch.float32)
+    faults = ~threat.allows(proposed, origin)
+    images = proposed if not bool(faults.any()) else _brought_back(proposed, origin, faults, threat)
     goal = batch.violations(len(model.classes)).to(model.device)
     logits = model.logits(images)
-    broken, gap = is_adversarial_logits(logits, goal).to(origin.device), margin(logits, goal).to(origin.device)
+    broken, margins = is_adversarial_logits(logits, goal).to(origin.device), margin(logits, goal).to(origin.device)
     rounded = _breaks_rounded(model, batch, images, broken)
-    return Verdicts(images, broken, threat.distance(images, origin), faults, rounded, gap)
+    return Verdicts(images, broken, threat.distance(images, origin), faults, rounded, margins)
 
 
-def _brought_back(given: Images, origin: Images, faults: Tensor, threat: Threat) -> Images:
-    finite = torch.where(torch.isfinite(given), given, origin)
-    return torch.where(faults.view(-1, 1, 1, 1), threat.project(finite, origin), given)
+def _brought_back(proposed: Images, origin: Images, faults: Tensor, threat: Threat) -> Images:
+    finite = torch.where(torch.isfinite(proposed), proposed, origin)
+    return torch.where(faults.view(-1, 1, 1, 1), threat.project(finite, origin), proposed)
 
 
 def _breaks_rounded(model: ModelUnderTest, batch: Batch, images: Images, broken: Tensor) -> Tensor:

@@ -1,58 +1,85 @@
-"""The books of a battery: the nearest verified adversarial example of each image, and which attack broke it first."""
+"""The worst case so far of a battery: the nearest verified adversarial example of each image, and which attack broke it
+first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from audit.adversarial.restarts import is_adversarial
+from audit.adversarial.result import AttackResult
 from audit.adversarial.verify import Verdicts, verify
 from audit.core.threat import TOLERANCE, ThreatModel
-from audit.core.types import Batch
+from audit.core.types import Batch, PassCount
 from audit.models.under_test import ModelUnderTest
+from audit.storage.checkpoint import CellCheckpoint
 
-_ENTRIES = ("distance", "nearest", "rounding", "margin", "finder", "first_broken_by")
+_STORED = {
+    "distance": "distance",
+    "nearest": "nearest",
+    "rounding": "rounding",
+    "margin": "margin",
+    "finder": "best_attack",
+    "first_broken_by": "first_broken_by",
+}
+"""By the name in a checkpoint, the attribute."""
 
 
 class WorstCase:
-    """Opened with the clean predictions; only verdicts enter.
+    """The nearest adversarial example of each image so far; only verdicts enter.
 
-    `distance` float64 (N,), inf where nothing was found; `nearest` the images at that distance; `rounding`
-    bool (N,), whether they still break as 8-bit pictures; `margin` the largest seen, a measure of how near an
-    image is to breaking; `first_broken_by` int64 (E, N).
+    Opened with the clean predictions. `distance` float64 (N,) is inf where there is none; `nearest` the images at that
+    distance; `rounding` bool (N,) whether they still break as 8-bit pictures; `margin` (N,) the largest so far, a
+    measure of how near an image is to breaking; `best_attack` int64 (N,) whose example is the nearest, an index into
+    `attacks`; `first_broken_by` int64 (E, N).
     """
 
     def __init__(
         self, model: ModelUnderTest, batch: Batch, threats: tuple[ThreatModel, ...], attacks: tuple[str, ...]
     ) -> None:
         self.model, self.batch, self.threats, self.attacks = model, batch, threats, attacks
-        place = batch.labels.device
+        device = batch.labels.device
         self.clean_broken = is_adversarial(model, batch, batch.images)
-        self.distance = torch.full((len(batch),), float("inf"), dtype=torch.float64, device=place)
+        self.distance = torch.full((len(batch),), float("inf"), dtype=torch.float64, device=device)
         self.distance[self.clean_broken] = 0
         self.nearest = batch.images.detach().clone()
         self.rounding = self.clean_broken.clone()
-        self.margin = torch.full((len(batch),), -torch.inf, device=place)
-        self.finder = torch.where(self.clean_broken, 0, -1)
-        self.first_broken_by = self.finder.repeat(len(threats), 1)
+        self.margin = torch.full((len(batch),), -torch.inf, device=device)
+        self.best_attack = torch.where(self.clean_broken, 0, -1)
+        self.first_broken_by = self.best_attack.repeat(len(threats), 1)
 
     def state(self) -> dict[str, Tensor]:
-        """Every entry so far, by name."""
-        return {name: getattr(self, name) for name in _ENTRIES}
+        """Everything so far, by name."""
+        return {stored: getattr(self, name) for stored, name in _STORED.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state` gave."""
-        for name in _ENTRIES:
-            setattr(self, name, state[name].to(self.distance.device))
+        """Put back what `state` gave.
 
-    def alive(self, threat: ThreatModel) -> Tensor:
-        """Positions of the images not yet broken within `threat`, int64."""
+        Args:
+            state: By name.
+        """
+        for stored, name in _STORED.items():
+            setattr(self, name, state[stored].to(self.distance.device))
+
+    def robust_indices(self, threat: ThreatModel) -> Tensor:
+        """Positions of the images not yet broken within `threat`, int64.
+
+        Args:
+            threat: The norm and eps of the ball.
+        """
         return (self.distance > radius(threat)).nonzero().flatten()
 
-    def closest(self, index: Tensor, share: float) -> Tensor:
-        """Of the images at `index`, the `share` that attacks have come nearest to breaking; at least one."""
+    def hardest(self, index: Tensor, share: float) -> Tensor:
+        """The images that attacks have come nearest to breaking; at least one.
+
+        Args:
+            index: Positions to choose among, int64.
+            share: How many of them, in (0, 1].
+        """
         count = max(1, round(share * len(index)))
         if count >= len(index):
             return index
@@ -62,25 +89,36 @@ class WorstCase:
         """Unbroken at each eps, bool (E, N)."""
         return torch.stack([self.distance > radius(threat) for threat in self.threats])
 
-    def enter(self, attack: str, index: Tensor, verdicts: Verdicts) -> int:
-        """Book the verdicts on the images at `index`; the number broken."""
-        place = self.distance.device
-        broken, distance = verdicts.broken.to(place), verdicts.distance.to(place)
+    def update(self, attack: str, index: Tensor, verdicts: Verdicts) -> int:
+        """Take in the verdicts on an attack's proposals; the number broken.
+
+        Args:
+            attack: The attack's name, one of `attacks`.
+            index: Positions of the images, int64.
+            verdicts: One an image.
+        """
+        device = self.distance.device
+        broken, distance = verdicts.broken.to(device), verdicts.distance.to(device)
         better = broken & (distance < self.distance[index])
         here = index[better]
         number = self.attacks.index(attack)
         for row, threat in enumerate(self.threats):
             newly = here[(self.distance[here] > radius(threat)) & (distance[better] <= radius(threat))]
             self.first_broken_by[row, newly] = number
-        self.margin[index] = torch.maximum(self.margin[index], verdicts.margin.to(place))
+        self.margin[index] = torch.maximum(self.margin[index], verdicts.margin.to(device))
         self.distance[here] = distance[better]
-        self.nearest[here] = verdicts.images[better.to(verdicts.images.device)].to(place)
-        self.rounding[here] = verdicts.survives_rounding[better].to(place)
-        self.finder[here] = number
+        self.nearest[here] = verdicts.images[better.to(verdicts.images.device)].to(device)
+        self.rounding[here] = verdicts.survives_rounding[better].to(device)
+        self.best_attack[here] = number
         return int(broken.sum())
 
-    def shrink(self, bisections: int) -> None:
-        """Move each adversarial example towards its clean image as long as it breaks; its finder keeps the credit."""
+    def refine(self, bisections: int) -> None:
+        """Move each adversarial example towards its clean image as long as it breaks; the attack that made it keeps the
+        credit.
+
+        Args:
+            bisections: Halvings of the way.
+        """
         index = (self.distance.isfinite() & (self.distance > 0)).nonzero().flatten()
         if bisections == 0 or len(index) == 0:
             return
@@ -95,11 +133,52 @@ class WorstCase:
             broken = is_adversarial(self.model, part, origin + middle * (far - origin)).view(-1, 1, 1, 1).to(far.device)
             low, high = torch.where(broken, low, middle), torch.where(broken, middle, high)
         verdicts = verify(self.model, part, origin + high * (far - origin), self.threats[-1])
-        for number in sorted(set(self.finder[index].tolist())):
-            own = self.finder[index] == number
-            self.enter(self.attacks[number], index[own], verdicts.select(own))
+        for number in sorted(set(self.best_attack[index].tolist())):
+            by_attack = self.best_attack[index] == number
+            self.update(self.attacks[number], index[by_attack], verdicts.select(by_attack))
 
 
 def radius(threat: ThreatModel) -> float:
-    """The largest distance that counts as within `threat`: eps and the slack of float32 rounding."""
+    """The largest distance that counts as within `threat`: eps and the slack of float32 rounding.
+
+    Args:
+        threat: The norm and eps of the ball.
+    """
     return threat.eps * (1 + TOLERANCE) + TOLERANCE
+
+
+class BatteryCheckpoint:
+    """How far a battery has come, kept so that a kill loses one attack run at most.
+
+    `rows` begin with those that `unfinished` holds: the worst case that they led to is then put back into `worst_case`,
+    and its model is charged with their cost. `spent()` is what the models have cost so far.
+    """
+
+    def __init__(
+        self, worst_case: WorstCase, spent: Callable[[], PassCount], unfinished: CellCheckpoint | None
+    ) -> None:
+        self.worst_case, self.spent, self.unfinished = worst_case, spent, unfinished
+        self.rows: list[AttackResult] = []
+        self._begun = spent()
+        stored = None if unfinished is None else unfinished.load()
+        if stored is not None:
+            state, facts = stored
+            worst_case.restore(state)
+            self.rows = [AttackResult(**{**row, "passes": PassCount(**row["passes"])}) for row in facts["rows"]]
+            worst_case.model.charge(PassCount(**facts["passes"]))
+
+    def add(self, row: AttackResult) -> None:
+        """Enter the row; everything is kept when that is due.
+
+        Args:
+            row: What an attack did.
+        """
+        self.rows.append(row)
+        if self.unfinished is not None and self.unfinished.is_due:
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep everything so far, where there is a place for it."""
+        if self.unfinished is not None:
+            facts = {"rows": [asdict(row) for row in self.rows], "passes": asdict(self.spent() - self._begun)}
+            self.unfinished.save(self.worst_case.state(), facts)

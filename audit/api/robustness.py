@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from audit.adversarial.batteries import battery_named
+from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery
 from audit.adversarial.result import AttackResult, BatteryResult
 from audit.adversarial.run_battery import check_examples, run_battery
 from audit.api.inputs import AttackTargets, make_batch
@@ -80,6 +80,7 @@ def robustness(
     threat: ThreatModel,
     *,
     battery: str = "quick",
+    attacks: Sequence[str] | None = None,
     targets: AttackTargets = None,
     seed: int = 0,
 ) -> Robustness:
@@ -91,16 +92,17 @@ def robustness(
         labels: Whole numbers (N,).
         threat: The norm and the eps.
         battery: quick, standard, autoattack or full.
+        attacks: Names such as ["apgd-ce", "square"], run with their default settings in place of a battery.
         targets: None for untargeted attacks; int64 (N,) a class an image; bool (N, classes) a mask: an image is broken
             when the predicted class is in its mask.
         seed: Of all draws, which also follow the bytes of each image, never the batch.
 
     Raises:
         DataError: Images or labels are of the wrong type, shape or range.
-        UsageError: There is no such battery, or a target is its image's label.
+        UsageError: There is no such battery or attack, or a target is its image's label.
     """
     batch = make_batch(model, images, labels, targets)
-    outcome = _attacked(model, batch, threat.norm, (threat.eps,), battery, seed)
+    outcome = _attacked(model, batch, threat.norm, (threat.eps,), _chosen(battery, attacks), seed)
     return Robustness(
         threat,
         outcome.robust,
@@ -121,6 +123,7 @@ def robustness_curve(
     eps: Sequence[float],
     *,
     battery: str = "standard",
+    attacks: Sequence[str] | None = None,
     targets: AttackTargets = None,
     seed: int = 0,
 ) -> RobustnessCurve:
@@ -133,27 +136,35 @@ def robustness_curve(
         norm: The norm.
         eps: The eps.
         battery: quick, standard, autoattack or full.
+        attacks: Names such as ["apgd-ce", "square"], run with their default settings in place of a battery.
         targets: As in `robustness`.
         seed: As in `robustness`.
 
     Raises:
         DataError: Images or labels are of the wrong type, shape or range.
-        UsageError: There is no such battery, or a target is its image's label.
+        UsageError: There is no such battery or attack, or a target is its image's label.
     """
     batch = make_batch(model, images, labels, targets)
-    outcome = _attacked(model, batch, norm, tuple(eps), battery, seed)
+    outcome = _attacked(model, batch, norm, tuple(eps), _chosen(battery, attacks), seed)
     return RobustnessCurve(
         norm, outcome.eps, outcome.survived, outcome.minimal_eps, outcome.inconclusive, outcome.rows, outcome.passes
     )
 
 
+def _chosen(battery: str, attacks: Sequence[str] | None) -> Battery:
+    if attacks is None:
+        return battery_named(battery)
+    names = [attacks] if isinstance(attacks, str) else attacks
+    return custom_battery([AttackSpec(name) for name in names])
+
+
 def _attacked(
-    model: ModelUnderTest, batch: Batch, norm: Norm, eps: Sequence[float], battery: str, seed: int
+    model: ModelUnderTest, batch: Batch, norm: Norm, eps: Sequence[float], battery: Battery, seed: int
 ) -> BatteryResult:
     """The battery, with a surrogate trained on these images where it wants one: any image of the ball that breaks the
     model counts, whatever it was made from."""
     check_examples(model, batch)
-    surrogate = _surrogate(model, batch, seed) if battery_named(battery).wants_surrogate else None
+    surrogate = _surrogate(model, batch, seed) if battery.wants_surrogate else None
     substitute = surrogate.model if surrogate else None
     outcome = run_battery(model, batch, norm, eps, battery=battery, seed=seed, surrogate=substitute)
     return replace(outcome, passes=outcome.passes + surrogate.passes) if surrogate else outcome

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from audit.config import RunConfig, load_config
+from audit.document.schema import AuditDocument, FindingPart
 from audit.report.document import to_json
 from audit.report.html import render_html
-from audit.report.schema import AuditDocument, FindingPart
 from audit.runs.pipeline import run_audit
 from audit.topics.compression.section import read_latencies
 

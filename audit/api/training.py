@@ -20,11 +20,11 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.models.architecture import build, default_for
 from audit.models.files import require_file
-from audit.models.formats.safetensors_header import with_metadata
+from audit.models.formats.safetensors_file import with_metadata
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.storage.store import write_atomically
 from audit.training.fit import fit
-from audit.training.loop import TrainingResult
+from audit.training.state import TrainingResult
 from audit.training.transfer import load_pretrained, pretrained_state
 
 

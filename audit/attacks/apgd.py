@@ -1,21 +1,41 @@
-"""Auto-PGD with cross-entropy, with the DLR loss, and with the targeted DLR loss: no step size to tune."""
+"""Auto-PGD with cross-entropy, with the DLR loss, and with the targeted DLR loss (Croce and Hein 2020,
+arXiv:2003.01690).
+"""
 
 from __future__ import annotations
 
+from itertools import accumulate
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from audit.adversarial.auto_pgd import run_apgd
-from audit.adversarial.gradient_step import PositiveInt, ranked_targets, single_target
+from audit.adversarial.active_set import SearchState, State, StepResult, run_search
+from audit.adversarial.gradient_step import (
+    PositiveInt,
+    TargetFn,
+    any_goal_class,
+    ranked_targets,
+    single_target,
+)
 from audit.adversarial.restarts import with_restarts
+from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
-from audit.models.losses import dlr_targeted, loss_named
+from audit.core.types import Batch, ClassMask, Images
+from audit.models.losses import dlr_targeted, is_adversarial_logits, loss_named, margin
 from audit.models.under_test import Loss, ModelUnderTest
 
 
-@attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:2003.01690",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["restarts"] * (s["steps"] + 1), s["restarts"] * s["steps"]),
+    effort=("steps", "restarts"),
+    early_stops=("give_up",),
+)
 def apgd_ce(
     model: ModelUnderTest,
     batch: Batch,
@@ -28,12 +48,30 @@ def apgd_ce(
 ) -> Images:
     """Auto-PGD on cross-entropy from random points of the ball (Croce and Hein 2020).
 
-    `give_up` leaves an example early where the pace of its margin would not break it in the steps that remain.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        restarts: Random starts, each on the examples that those before it did not break.
+        give_up: Whether to leave an example whose margin rises too slowly to break in the steps that remain.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
     """
-    return _restarted(model, batch, threat, generators, loss_named("ce", len(model.classes)), steps, restarts, give_up)
+    loss = loss_named("ce", len(model.classes))
+    return _restarted(model, batch, threat, generators, restarts, loss=loss, steps=steps, give_up=give_up)
 
 
-@attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:2003.01690",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["restarts"] * (s["steps"] + 1), s["restarts"] * s["steps"]),
+    effort=("steps", "restarts"),
+    early_stops=("give_up",),
+)
 def apgd_dlr(
     model: ModelUnderTest,
     batch: Batch,
@@ -44,11 +82,32 @@ def apgd_dlr(
     restarts: PositiveInt = 1,
     give_up: bool = False,
 ) -> Images:
-    """Auto-PGD on the difference of logits ratio, which no scaling flattens; on two classes, on the margin."""
-    return _restarted(model, batch, threat, generators, loss_named("dlr", len(model.classes)), steps, restarts, give_up)
+    """Auto-PGD on the difference of logits ratio, which no scaling flattens; on two classes, on the margin.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        restarts: Random starts, each on the examples that those before it did not break.
+        give_up: Whether to leave an example whose margin rises too slowly to break in the steps that remain.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
+    """
+    loss = loss_named("dlr", len(model.classes))
+    return _restarted(model, batch, threat, generators, restarts, loss=loss, steps=steps, give_up=give_up)
 
 
-@attack(reference="arXiv:2003.01690", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:2003.01690",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["targets"] * (s["steps"] + 1) + 1, s["targets"] * s["steps"]),
+    effort=("steps",),
+    early_stops=("give_up",),
+)
 def apgd_t(
     model: ModelUnderTest,
     batch: Batch,
@@ -59,29 +118,180 @@ def apgd_t(
     targets: PositiveInt = 9,
     give_up: bool = False,
 ) -> Images:
-    """Auto-PGD towards each of the likeliest `targets` classes of the goal in turn, on the targeted DLR loss."""
+    """Auto-PGD towards each of the likeliest `targets` classes of the goal in turn, on the targeted DLR loss.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        targets: How many of the likeliest classes of the goal are tried.
+        give_up: Whether to leave an example whose margin rises too slowly to break in the steps that remain.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
+    """
     classes = ranked_targets(model, batch, targets)
+    ascent: dict[str, Any] = {"loss": dlr_targeted, "aim": single_target, "steps": steps, "give_up": give_up}
 
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        given = {"target": classes[index.to(classes.device), number]}
-        return run_apgd(
-            model, part, threat, draws, loss=dlr_targeted, steps=steps, aim=single_target, given=given, give_up=give_up
-        )
+        aimed = {"target": classes[index.to(classes.device), number]}
+        return _run_apgd(model, part, threat, draws, initial_state=aimed, **ascent)
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
 
 
 def _restarted(
+    model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, restarts: int, **ascent: Any
+) -> Images:
+    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+        return _run_apgd(model, part, threat, draws, **ascent)
+
+    return with_restarts(model, batch, generators, attempt, attempts=restarts)
+
+
+RISING_SHARE = 0.75
+"""A step size has to raise the loss in this share of its steps to be kept."""
+
+MOMENTUM = 0.75
+
+LOOK_BACK = 4
+"""Steps between two looks at the pace of the margin, where a search may give up."""
+
+GENEROSITY = 1.5
+"""How much faster than its recent pace an example is trusted to become."""
+
+
+def _run_apgd(
     model: ModelUnderTest,
     batch: Batch,
     threat: ThreatModel,
     generators: Generators,
+    *,
     loss: Loss,
     steps: int,
-    restarts: int,
-    give_up: bool,
+    aim: TargetFn = any_goal_class,
+    initial_state: State | None = None,
+    give_up: bool = False,
 ) -> Images:
-    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        return run_apgd(model, part, threat, draws, loss=loss, steps=steps, give_up=give_up)
+    """One run of Auto-PGD from a random point of the ball (algorithm 1 of Croce and Hein 2020): momentum, and a step
+    that halves where it no longer pays.
 
-    return with_restarts(model, batch, generators, attempt, attempts=restarts)
+    Each example has its own step size and returns to its best point when that halves. The checkpoints depend on its own
+    age alone, so examples of any age share a batch.
+    """
+    marks = checkpoints(steps)
+
+    def start(origin: Images, goal: ClassMask, draws: Generators) -> State:
+        return _fresh(threat.random_start(origin, draws), threat)
+
+    def step(slots: SearchState) -> StepResult:
+        images, state = slots.images, slots.state
+        output = model.loss_gradient(images, aim(slots), loss)
+        recorded = _record(state, slots.age, output.losses, output.gradient, images)
+        judged = _review(recorded, slots.age, marks)
+        margins = torch.maximum(margin(output.logits, slots.goal), state["best_margin"])
+        looked = _look_back(margins, state, slots.age)
+        following = {**judged, **looked, "images": _advance(judged, slots, threat), "previous": judged["images"]}
+        hopeless = _hopeless(margins, state, slots.age, steps) if give_up else None
+        return StepResult(images, is_adversarial_logits(output.logits, slots.goal), following, hopeless)
+
+    return run_search(model, batch, generators, start=start, step=step, steps=steps, initial_state=initial_state)
+
+
+def checkpoints(steps: int) -> list[int]:
+    """The ages at which the step size is reviewed: after 22% of the steps, then at intervals that shrink by 3% down to
+    6% (section 3.1 of the paper).
+
+    Args:
+        steps: Steps of the whole run.
+    """
+    first, least, shorter = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
+    lengths = [max(first - i * shorter, least) for i in range(steps)]
+    return [age for age in accumulate(lengths) if age < steps]
+
+
+def _fresh(images: Images, threat: ThreatModel) -> State:
+    count = len(images)
+    low = torch.full((count,), -torch.inf, device=images.device)
+    return {
+        "images": images,
+        "previous": images,
+        "gradient": torch.zeros_like(images),
+        "best_images": images,
+        "best_gradient": torch.zeros_like(images),
+        "best_loss": low,
+        "last_loss": low,
+        "best_at_review": low,
+        "best_margin": low,
+        "margin_before": low,
+        "rises": torch.zeros(count, dtype=torch.int64, device=images.device),
+        "halved": torch.ones(count, dtype=torch.bool, device=images.device),
+        "size": torch.full((count,), 2 * threat.eps, device=images.device),
+    }
+
+
+def _look_back(margins: Tensor, state: State, age: Tensor) -> dict[str, Tensor]:
+    """Remember the best margin, and what it was at the last look back."""
+    due = (age == 0) | (age % LOOK_BACK == LOOK_BACK - 1)
+    return {"best_margin": margins, "margin_before": torch.where(due, margins, state["margin_before"])}
+
+
+def _hopeless(margins: Tensor, state: State, age: Tensor, steps: int) -> Tensor:
+    """At each look back: whether the margin stays below zero even if it goes on rising at its recent pace."""
+    due = (age > 0) & (age % LOOK_BACK == LOOK_BACK - 1)
+    pace = (margins - state["margin_before"]) / LOOK_BACK
+    return due & (margins + GENEROSITY * pace * (steps - age) < 0)
+
+
+def _record(state: State, age: Tensor, losses: Tensor, gradient: Images, images: Images) -> dict[str, Tensor]:
+    losses = losses.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    better = losses > state["best_loss"]
+    wide = better.view(-1, 1, 1, 1)
+    return {
+        **state,
+        "gradient": gradient,
+        "best_images": torch.where(wide, images, state["best_images"]),
+        "best_gradient": torch.where(wide, gradient, state["best_gradient"]),
+        "best_loss": torch.where(better, losses, state["best_loss"]),
+        "last_loss": losses,
+        "rises": state["rises"] + ((losses > state["last_loss"]) & (age > 0)),
+        "best_at_review": torch.where(age == 0, losses, state["best_at_review"]),
+    }
+
+
+def _review(state: dict[str, Tensor], age: Tensor, marks: list[int]) -> dict[str, Tensor]:
+    """At a checkpoint: halve the step and go back to the best point, where the loss rises too rarely or not at all."""
+    length = _lengths(marks, age)
+    due = length > 0
+    seldom = state["rises"] < RISING_SHARE * length
+    stuck = ~state["halved"] & (state["best_at_review"] >= state["best_loss"])
+    halve = due & (seldom | stuck)
+    wide = halve.view(-1, 1, 1, 1)
+    return {
+        **state,
+        "images": torch.where(wide, state["best_images"], state["images"]),
+        "gradient": torch.where(wide, state["best_gradient"], state["gradient"]),
+        "size": torch.where(halve, state["size"] / 2, state["size"]),
+        "halved": torch.where(due, halve, state["halved"]),
+        "best_at_review": torch.where(due, state["best_loss"], state["best_at_review"]),
+        "rises": torch.where(due, torch.zeros_like(state["rises"]), state["rises"]),
+    }
+
+
+def _lengths(marks: list[int], age: Tensor) -> Tensor:
+    """The length of the interval that ends at each age; 0 where none does."""
+    table = [0] * ((marks[-1] if marks else 0) + 2)
+    for before, mark in zip([0, *marks], marks, strict=False):
+        table[mark] = mark - before
+    return torch.tensor(table, device=age.device)[age.clamp(max=len(table) - 1)]
+
+
+def _advance(state: dict[str, Tensor], slots: SearchState, threat: ThreatModel) -> Images:
+    here, previous = state["images"], state["previous"]
+    size = state["size"].view(-1, 1, 1, 1)
+    ahead = projected_step(here, slots.origin, state["gradient"], threat, size)
+    share = torch.where(slots.age == 0, 1.0, MOMENTUM).view(-1, 1, 1, 1)
+    mixed = here + share * (ahead - here) + (1 - share) * (here - previous)
+    return threat.project(mixed, slots.origin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from audit.adversarial.decision_based import run_from_starts
+from audit.adversarial.decision_based import MAX_START_QUERIES, run_from_starts
 from audit.attacks.ddn import ddn
 from audit.core.registry import attack
 from audit.core.seeding import Generators
@@ -18,6 +18,9 @@ _BY_NORM = {
     "l1": "L1BrendelBethgeAttack",
 }
 
+_DDN_STEPS = 100
+"""Of the attack that finds a start."""
+
 
 @attack(
     reference="arXiv:1907.01003",
@@ -26,6 +29,8 @@ _BY_NORM = {
     minimal=True,
     wraps="foolbox",
     compiles=True,
+    passes=lambda s: (s["steps"] + _DDN_STEPS + MAX_START_QUERIES + 40, s["steps"] + _DDN_STEPS + 1),
+    effort=("steps",),
 )
 def brendel_bethge(
     model: ModelUnderTest,
@@ -40,7 +45,18 @@ def brendel_bethge(
 
     It starts where `ddn` ends, or from noise where that fails. `trust_radius` is foolbox's `lr`, which it multiplies
     with the number of values in the batch: each image therefore runs alone. The first call for a norm compiles
-    foolbox's solver with numba, which takes minutes.
+    foolbox's solver with numba, which can take a minute.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Steps along the boundary.
+        trust_radius: Size of the trust region of one step, in pixel units.
+
+    Returns:
+        Proposals, float32 (N, C, H, W), in the ball; the clean image where none was found.
     """
     anywhere = ThreatModel("l2", math.sqrt(math.prod(model.input_shape)))
     return run_from_starts(
@@ -49,7 +65,7 @@ def brendel_bethge(
         batch,
         threat,
         generators,
-        hints=ddn(model, batch, anywhere, generators.fork(2)),
+        hints=ddn(model, batch, anywhere, generators.fork(2), steps=_DDN_STEPS),
         goals=("untargeted", "targeted"),
         steps=steps,
         lr=trust_radius,

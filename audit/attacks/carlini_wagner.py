@@ -10,7 +10,15 @@ from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1608.04644", needs="gradients", norms=("l2",), minimal=True, wraps="foolbox")
+@attack(
+    reference="arXiv:1608.04644",
+    needs="gradients",
+    norms=("l2",),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (s["binary_search_steps"] * s["steps"] + 4, s["binary_search_steps"] * s["steps"]),
+    effort=("steps",),
+)
 def carlini_wagner(
     model: ModelUnderTest,
     batch: Batch,
@@ -26,6 +34,20 @@ def carlini_wagner(
     """Adam on distance plus c times the margin, in tanh space, with a search for the smallest c.
 
     foolbox's early stop looks at the loss summed over the batch, which ties examples together: it stays off.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        binary_search_steps: Values of c that are tried.
+        steps: Steps of Adam for each c.
+        step_size: Learning rate of Adam, in tanh space.
+        confidence: The margin by which the goal's logit must win.
+        initial_const: The first c.
+
+    Returns:
+        Proposals, float32 (N, C, H, W), in the ball; the clean image where none was found.
     """
     return run_foolbox(
         {"l2": "L2CarliniWagnerAttack"},

@@ -10,7 +10,15 @@ from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1709.04114", needs="gradients", norms=("l1",), minimal=True, wraps="foolbox")
+@attack(
+    reference="arXiv:1709.04114",
+    needs="gradients",
+    norms=("l1",),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (2 * s["binary_search_steps"] * s["steps"] + 6, s["binary_search_steps"] * s["steps"]),
+    effort=("steps",),
+)
 def ead(
     model: ModelUnderTest,
     batch: Batch,
@@ -26,6 +34,20 @@ def ead(
     """Shrinkage and thresholding on the margin plus l2 and l1 distance, with a search for the smallest constant.
 
     foolbox's early stop looks at the loss summed over the batch, which ties examples together: it stays off.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        binary_search_steps: Constants that are tried.
+        steps: Steps for each constant.
+        step_size: The first step's length, in pixel units.
+        regularization: Weight of the l1 distance.
+        initial_const: The first factor of the margin.
+
+    Returns:
+        Proposals, float32 (N, C, H, W), in the ball; the clean image where none was found.
     """
     return run_foolbox(
         {"l1": "EADAttack"},

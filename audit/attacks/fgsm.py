@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit.adversarial.gradient_step import steepest_ascent
+from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -11,13 +11,30 @@ from audit.models.losses import LossName, loss_named
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1412.6572", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:1412.6572",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (1, 1),
+    effort=(),
+)
 def fgsm(
     model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, *, loss: LossName = "ce"
 ) -> Images:
-    """One step of size eps along the loss's gradient: the cheapest attack (Goodfellow et al. 2015)."""
+    """One step of size eps along the loss's gradient: the cheapest attack (Goodfellow et al. 2015).
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        loss: The loss to raise: "ce" (cross-entropy), "margin" or "dlr".
+
+    Returns:
+        Proposals, float32 (N, C, H, W).
+    """
     classes = len(model.classes)
     chosen = loss_named(loss, classes)
     origin = model.check_images(batch.images)
     gradient = model.loss_gradient(origin, batch.violations(classes).to(model.device), chosen).gradient
-    return threat.project(origin + threat.eps * steepest_ascent(threat.norm, gradient, origin), origin)
+    return projected_step(origin, origin, gradient, threat, threat.eps)

@@ -15,7 +15,15 @@ _OVERSHOOT = 1.02
 """Beyond the linearised distance: where the box cuts steps short the boundary is else neared and never crossed."""
 
 
-@attack(reference="arXiv:2102.12827", needs="gradients", norms=("linf", "l2"), minimal=True, wraps="foolbox")
+@attack(
+    reference="arXiv:2102.12827",
+    needs="gradients",
+    norms=("linf", "l2"),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (s["steps"] + 4, s["steps"]),
+    effort=("steps",),
+)
 def fmn(
     model: ModelUnderTest,
     batch: Batch,
@@ -30,6 +38,18 @@ def fmn(
 
     foolbox's l2 projection divides a norm by itself and so never projects: it is replaced here. Its l1 form stalls at
     the faces of the box (it broke 38% of images of which EAD breaks all) and is left out.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        largest_step: Length of the first step, in the norm; it falls along a cosine.
+        gamma: Share by which the radius changes at the first step.
+
+    Returns:
+        Proposals, float32 (N, C, H, W), in the ball; the clean image where none was found.
     """
     return run_foolbox(
         {"linf": "LInfFMNAttack", "l2": _projecting},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
-from audit.adversarial.decision_based import run_from_starts
+from audit.adversarial.decision_based import MAX_START_QUERIES, run_from_starts
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -13,7 +14,21 @@ from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1904.02144", needs="decisions", norms=("l2", "linf"), minimal=True, wraps="foolbox")
+def _queries(steps: int, first_queries: int, most_queries: int) -> int:
+    """Of one example at most: the start, the estimates, and per step two searches of some 30 queries each."""
+    estimates = sum(int(min(first_queries * math.sqrt(k + 1), most_queries)) for k in range(steps))
+    return MAX_START_QUERIES + estimates + 64 * (steps + 1)
+
+
+@attack(
+    reference="arXiv:1904.02144",
+    needs="decisions",
+    norms=("l2", "linf"),
+    minimal=True,
+    wraps="foolbox",
+    passes=lambda s: (_queries(**s), 0),
+    effort=("steps",),
+)
 def hopskipjump(
     model: ModelUnderTest,
     batch: Batch,
@@ -27,6 +42,18 @@ def hopskipjump(
     """The boundary's normal estimated from labels around it, then a jump and a bisection, `steps` times.
 
     The estimate of step k takes min(first_queries sqrt(k), most_queries) queries.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Estimates of the normal.
+        first_queries: Queries of the first estimate.
+        most_queries: Queries of one estimate at most.
+
+    Returns:
+        Proposals, float32 (N, C, H, W), in the ball; the clean image where none was found.
     """
     return run_from_starts(
         {norm: partial(_in_one_forward, norm) for norm in ("l2", "linf")},
@@ -52,9 +79,9 @@ def _in_one_forward(norm: str, foolbox: Any) -> Any:
             shape = (steps, *x_advs.shape[1:])
             noise = ep.normal(x_advs, shape) if norm == "l2" else ep.uniform(x_advs, shape, low=-1, high=1)
             noise = noise / noise.reshape((steps, -1)).norms.l2(axis=-1).reshape((steps, 1, 1, 1))
-            asked = (x_advs + delta.reshape((1, 1, 1, 1)) * noise).clip(0, 1)
-            answers = is_adversarial(asked).astype(asked.dtype) * 2 - 1
-            moved = (asked - x_advs) / delta.reshape((1, 1, 1, 1))
+            queries = (x_advs + delta.reshape((1, 1, 1, 1)) * noise).clip(0, 1)
+            answers = is_adversarial(queries).astype(queries.dtype) * 2 - 1
+            moved = (queries - x_advs) / delta.reshape((1, 1, 1, 1))
             if abs(answers.mean().item()) != 1:
                 answers = answers - answers.mean()
             normal = (answers.reshape((steps, 1, 1, 1)) * moved).mean(axis=0, keepdims=True)

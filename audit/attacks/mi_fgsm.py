@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from audit.adversarial.active_set import SearchState, State, StepResult, run_search
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, steepest_ascent
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
+from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel, norms
@@ -14,7 +15,13 @@ from audit.models.losses import LossName, is_adversarial_logits, loss_named
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1710.06081", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:1710.06081",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["steps"], s["steps"]),
+    effort=("steps",),
+)
 def mi_fgsm(
     model: ModelUnderTest,
     batch: Batch,
@@ -26,10 +33,21 @@ def mi_fgsm(
     loss: LossName = "ce",
     to_the_end: bool = False,
 ) -> Images:
-    """Steps of eps / steps along a running mean of l1-normalised gradients (Dong et al. 2018).
+    """Steps of eps / steps along a running mean of l1-normalised gradients (Dong et al. 2018, algorithm 1).
 
-    `to_the_end` takes every step even where the model breaks before: what transfers to another model is far beyond
-    the boundary of this one.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        decay: Factor of the momentum at each step.
+        loss: The loss to raise: "ce" (cross-entropy), "margin" or "dlr".
+        to_the_end: Whether every step is taken even where the model breaks before: what transfers to another model
+            lies far beyond the boundary of this one.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
     """
     chosen = loss_named(loss, len(model.classes))
 
@@ -37,14 +55,14 @@ def mi_fgsm(
         return {"images": origin.clone(), "momentum": torch.zeros_like(origin)}
 
     def step(slots: SearchState) -> StepResult:
-        shown = slots.images
-        found = model.loss_gradient(shown, slots.goal, chosen)
-        gradient = found.gradient.nan_to_num(0.0, 0.0, 0.0)
+        images = slots.images
+        output = model.loss_gradient(images, slots.goal, chosen)
+        gradient = output.gradient.nan_to_num(0.0, 0.0, 0.0)
         size = norms(gradient, "l1").clamp(min=1e-30).view(-1, 1, 1, 1)
         momentum = decay * slots.state["momentum"] + gradient / size
-        moved = shown + threat.eps / steps * steepest_ascent(threat.norm, momentum, shown)
-        state = {"images": threat.project(moved, slots.origin), "momentum": momentum}
-        done = is_adversarial_logits(found.logits, slots.goal)
-        return StepResult(shown, torch.zeros_like(done) if to_the_end else done, state)
+        moved = projected_step(images, slots.origin, momentum, threat, threat.eps / steps)
+        state = {"images": moved, "momentum": momentum}
+        done = is_adversarial_logits(output.logits, slots.goal)
+        return StepResult(images, torch.zeros_like(done) if to_the_end else done, state)
 
     return run_search(model, batch, generators, start=start, step=step, steps=steps)

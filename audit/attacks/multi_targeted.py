@@ -16,7 +16,13 @@ from audit.models.losses import margin_targeted
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1910.09338", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:1910.09338",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["targets"] * (s["steps"] + 1) + 1, s["targets"] * s["steps"]),
+    effort=("steps",),
+)
 def multi_targeted(
     model: ModelUnderTest,
     batch: Batch,
@@ -27,13 +33,26 @@ def multi_targeted(
     relative_step: PositiveFloat = 0.1,
     targets: PositiveInt = 9,
 ) -> Images:
-    """PGD on the margin to each of the likeliest `targets` classes of the goal in turn (Gowal et al. 2019)."""
+    """PGD on the margin to each of the likeliest `targets` classes of the goal in turn (Gowal et al. 2019).
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        relative_step: The step's length as a share of eps.
+        targets: How many of the likeliest classes of the goal are tried.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
+    """
     classes = ranked_targets(model, batch, targets)
     step = pgd_step(model, threat, margin_targeted, relative_step * threat.eps, single_target)
 
     def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        given = {"target": classes[index.to(classes.device), number]}
+        initial_state = {"target": classes[index.to(classes.device), number]}
         start = initial_point(threat, at_random=True)
-        return run_search(model, part, draws, start=start, step=step, steps=steps, given=given)
+        return run_search(model, part, draws, start=start, step=step, steps=steps, initial_state=initial_state)
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])

@@ -1,15 +1,104 @@
-"""A patch that fools on whatever image it is put."""
+"""A patch that fools on whatever image it is put, and the threat it belongs to."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
 from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
-from audit.adversarial.patch_threat import PatchThreat
 from audit.adversarial.universal_ascent import AscentSettings, mean_gradient_ascent
+from audit.core.errors import UsageError, unknown_name
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.types import Batch, Images
 from audit.models.losses import LossName, loss_named
 from audit.models.under_test import ModelUnderTest
+
+PatchPosition = Literal["top-left", "top-right", "bottom-left", "bottom-right", "centre"]
+PATCH_POSITIONS: tuple[PatchPosition, ...] = get_args(PatchPosition)
+
+
+@dataclass(frozen=True)
+class PatchThreat:
+    """Paint a square of the image in any colours (Brown et al. 2017, arXiv:1712.09665, at a known position).
+
+    Attributes:
+        area: Share of the image that the square covers, in (0, 1); its side is rounded to whole pixels, at least one.
+        position: Where the square is.
+
+    Raises:
+        UsageError: For an area outside (0, 1), or an unknown position.
+    """
+
+    area: float
+    position: PatchPosition = "centre"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.area < 1:
+            raise UsageError(f"A patch over {self.area!r} of the image is outside (0, 1): write 0.05 for 5%.")
+        if self.position not in PATCH_POSITIONS:
+            raise unknown_name("position of a patch", str(self.position), PATCH_POSITIONS)
+
+    def __str__(self) -> str:
+        return f"patch over {self.area:.1%} of the image, {self.position}"
+
+    def inside(self, images: Images) -> Tensor:
+        """Where the square is, bool (1, 1, H, W).
+
+        Args:
+            images: Images of the size asked about, (N, C, H, W).
+        """
+        height, width = images.shape[2:]
+        side = min(max(1, round(math.sqrt(self.area * height * width))), height, width)
+        middle = self.position == "centre"
+        top = (height - side) // 2 if middle else (height - side) * self.position.startswith("bottom")
+        left = (width - side) // 2 if middle else (width - side) * self.position.endswith("right")
+        square = torch.zeros(1, 1, height, width, dtype=torch.bool, device=images.device)
+        square[..., top : top + side, left : left + side] = True
+        return square
+
+    def painted(self, images: Images, paint: Images) -> Images:
+        """The images under the square of `paint`.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            paint: The patch, float32 (1, C, H, W) or (N, C, H, W), of the images' size.
+        """
+        return torch.where(self.inside(images), paint.to(images.dtype), images)
+
+    def allows(self, images: Images, origin: Images) -> Tensor:
+        """Whether nothing changed outside the square and all is in the box, bool (N,).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
+        outside = ~self.inside(origin)
+        unchanged = (images == origin).logical_or(~outside).flatten(1).all(1)
+        flat = images.flatten(1)
+        return unchanged & (flat >= 0).all(1) & (flat <= 1).all(1)
+
+    def project(self, images: Images, origin: Images) -> Images:
+        """The images inside the square, the originals outside.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
+        return self.painted(origin, images.clamp(0, 1))
+
+    def distance(self, images: Images, origin: Images) -> Tensor:
+        """The share of the pixels that changed, float64 (N,).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
+        return (images != origin).any(1).flatten(1).double().mean(1)
 
 
 @attack(
@@ -17,6 +106,7 @@ from audit.models.under_test import ModelUnderTest
     needs="gradients",
     norms=(),
     threat="one patch for every image, in a square of known place",
+    effort=("steps",),
 )
 def patch(
     model: ModelUnderTest,
@@ -30,15 +120,28 @@ def patch(
     decay: PositiveFloat = 0.9,
     loss: LossName = "ce",
 ) -> Images:
-    """One patch, made on `batch` by ascent on its images' capped loss (Brown et al. 2017, at a known place).
+    """One patch, made on `batch` by ascent on its images' capped loss (Brown et al. 2017, at a known position).
 
-    Gives the paint, float32 (1, C, H, W) in [0, 1], of which the threat's square counts; it begins at random. Towards
-    one class where the batch's goal is that class. Put it on images it was not made on and count what breaks. Costs
-    steps x images_a_step passes each way.
+    It begins at random. Towards one class where the batch's goal is that class. Put it on images it was not made on and
+    count what breaks. Costs steps x images_a_step passes each way.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The square.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        images_a_step: Images whose mean gradient one step follows.
+        rate: Length of the first step, in pixel units.
+        decay: Factor of the momentum at each step.
+        loss: The loss to raise: "ce" (cross-entropy), "margin" or "dlr".
+
+    Returns:
+        The paint, float32 (1, C, H, W) in [0, 1], of which the threat's square counts.
     """
     inside = threat.inside(batch.images[:1]).to(model.device)
-    own = Generators(generators.keys.sum().view(1).to(model.device))
-    first = own.uniform(*model.input_shape) * inside
+    patch_draws = Generators(generators.keys.sum().view(1).to(model.device))
+    first = patch_draws.uniform(*model.input_shape) * inside
 
     def move(paint: Images, direction: Images, pace: float) -> Images:
         return (paint + rate * pace * direction.sign() * inside).clamp(0, 1)

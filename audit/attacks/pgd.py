@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState, Start, State, Step, StepResult, run_search
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, TargetFn, any_goal_class, steepest_ascent
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, TargetFn, any_goal_class
 from audit.adversarial.restarts import with_restarts
+from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -15,7 +16,13 @@ from audit.models.losses import LossName, is_adversarial_logits, loss_named
 from audit.models.under_test import Loss, ModelUnderTest
 
 
-@attack(reference="arXiv:1706.06083", needs="gradients", norms=("linf", "l2", "l1"))
+@attack(
+    reference="arXiv:1706.06083",
+    needs="gradients",
+    norms=("linf", "l2", "l1"),
+    passes=lambda s: (s["restarts"] * (s["steps"] + 1), s["restarts"] * s["steps"]),
+    effort=("steps", "restarts"),
+)
 def pgd(
     model: ModelUnderTest,
     batch: Batch,
@@ -30,8 +37,19 @@ def pgd(
 ) -> Images:
     """Projected gradient ascent on the loss from random points of the ball (Madry et al. 2018).
 
-    `relative_step` is the step in units of eps. Without `random_start` the first start is the image itself;
-    later restarts are always random.
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        relative_step: The step's length as a share of eps.
+        restarts: Random starts, each on the examples that those before it did not break.
+        loss: The loss to raise: "ce" (cross-entropy), "margin" or "dlr".
+        random_start: Without it the first start is the image itself; later restarts are always random.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
     """
     step = pgd_step(model, threat, loss_named(loss, len(model.classes)), relative_step * threat.eps)
 
@@ -43,7 +61,15 @@ def pgd(
 
 
 def initial_point(threat: ThreatModel, *, at_random: bool) -> Start:
-    """Where a search begins: at a random point of the ball, or at the image itself."""
+    """Where a search begins: at a random point of the ball, or at the image itself.
+
+    Args:
+        threat: The norm and eps of the ball that proposals stay in.
+        at_random: Which of the two.
+
+    Returns:
+        The start for `run_search`.
+    """
 
     def start(origin: Images, goal: ClassMask, generators: Generators) -> State:
         return {"images": threat.random_start(origin, generators) if at_random else origin.clone()}
@@ -54,12 +80,23 @@ def initial_point(threat: ThreatModel, *, at_random: bool) -> Start:
 def pgd_step(
     model: ModelUnderTest, threat: ThreatModel, loss: Loss, size: float, aim: TargetFn = any_goal_class
 ) -> Step:
-    """One projected step of length `size` up the gradient of `loss(logits, aim(slots))`."""
+    """One projected step up the gradient of `loss(logits, aim(slots))`.
+
+    Args:
+        model: The model under attack.
+        threat: The norm and eps of the ball that proposals stay in.
+        loss: The loss to raise, one value an example.
+        size: The step's length, in the norm of `threat`.
+        aim: What the loss is given beside the logits.
+
+    Returns:
+        The step for `run_search`.
+    """
 
     def step(slots: SearchState) -> StepResult:
-        shown = slots.images
-        found = model.loss_gradient(shown, aim(slots), loss)
-        moved = threat.project(shown + size * steepest_ascent(threat.norm, found.gradient, shown), slots.origin)
-        return StepResult(shown, is_adversarial_logits(found.logits, slots.goal), {**slots.state, "images": moved})
+        images = slots.images
+        output = model.loss_gradient(images, aim(slots), loss)
+        moved = projected_step(images, slots.origin, output.gradient, threat, size)
+        return StepResult(images, is_adversarial_logits(output.logits, slots.goal), {**slots.state, "images": moved})
 
     return step

@@ -12,11 +12,29 @@ from audit.models.losses import is_adversarial_logits
 from audit.models.under_test import ModelUnderTest
 
 
-@attack(reference="arXiv:1902.06705", needs="decisions", norms=("linf", "l2", "l1"), control=True)
+@attack(
+    reference="arXiv:1902.06705",
+    needs="decisions",
+    norms=("linf", "l2", "l1"),
+    control=True,
+    passes=lambda s: (s["draws"], 0),
+    effort=("draws",),
+)
 def random_noise(
     model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, *, draws: PositiveInt = 10
 ) -> Images:
-    """Noise of the full norm in random directions: corners for linf, spheres for l2 and l1 (Carlini et al. 2019)."""
+    """Noise of the full norm in random directions: corners for linf, spheres for l2 and l1 (Carlini et al. 2019).
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+        draws: Directions that are tried.
+
+    Returns:
+        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
+    """
 
     def start(origin: Images, goal: ClassMask, draw: Generators) -> State:
         return {"images": noisy(origin, threat, draw)}
@@ -30,7 +48,13 @@ def random_noise(
 
 
 def noisy(origin: Images, threat: ThreatModel, generators: Generators) -> Images:
-    """Each image with noise of norm eps, then clamped to the box."""
+    """Each image with noise of norm eps, then clamped to the box.
+
+    Args:
+        origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        threat: The norm and eps of the ball that proposals stay in.
+        generators: One random generator an example.
+    """
     shape = origin.shape[1:]
     if threat.norm == "linf":
         return (origin + threat.eps * generators.signs(*shape)).clamp(0, 1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, steepest_ascent
+from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
 from audit.adversarial.universal_ascent import AscentSettings, mean_gradient_ascent
+from audit.core.ascent import steepest_ascent
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -19,6 +20,7 @@ from audit.models.under_test import ModelUnderTest
     needs="gradients",
     norms=(),
     threat="one perturbation for every image, in the ball of a norm",
+    effort=("steps",),
 )
 def universal(
     model: ModelUnderTest,
@@ -34,9 +36,23 @@ def universal(
 ) -> Images:
     """One perturbation in the ball, made on `batch` by ascent on its images' capped loss (Shafahi et al. 2020).
 
-    Gives the perturbation, float32 (1, C, H, W): add it to images it was not made on, clamp to [0, 1], and count what
-    breaks. Universal perturbations are Moosavi-Dezfooli et al.'s (2017, arXiv:1610.08401). Costs steps x
-    images_a_step passes each way.
+    Universal perturbations are Moosavi-Dezfooli et al.'s (2017, arXiv:1610.08401). Costs steps x images_a_step passes
+    each way.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+        threat: The ball that the perturbation stays in.
+        generators: One random generator an example.
+        steps: Gradient steps, at least 1.
+        images_a_step: Images whose mean gradient one step follows.
+        relative_step: Length of the first step as a share of eps.
+        decay: Factor of the momentum at each step.
+        loss: The loss to raise: "ce" (cross-entropy), "margin" or "dlr".
+
+    Returns:
+        The perturbation, float32 (1, C, H, W): add it to images it was not made on, clamp to [0, 1], and count what
+        breaks.
     """
     grey = torch.full((1, *model.input_shape), 0.5, device=model.device)
 
@@ -51,5 +67,10 @@ def universal(
 
 
 def perturbed(images: Images, delta: Images) -> Images:
-    """The images with the perturbation added, in the box."""
+    """The images with the perturbation added, in the box.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        delta: The perturbation, float32 (1, C, H, W).
+    """
     return (images + delta).clamp(0, 1)

@@ -1,0 +1,1 @@
+"""Attribution methods: each registered function says how much every pixel or segment counts for an output."""

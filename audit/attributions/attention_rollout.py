@@ -3,60 +3,103 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from audit.core.errors import NotApplicable
 from audit.core.registry import attribution
-from audit.core.types import Images
-from audit.explanation.attention_weights import attention_layers, attention_weights, prefix_tokens
+from audit.core.types import Images, PassCount
+from audit.explanation.captum_guard import restored
 from audit.explanation.spec import Attribution, ExplanationSpec
+from audit.explanation.target_layer import attention_layers
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
 
 
-@attribution(reference="arXiv:2005.00928", needs="scores", signed=False)
-def attention_rollout(model: ModelUnderTest, images: Images, explained: ExplanationSpec) -> Attribution:
+@attribution(reference="arXiv:2005.00928", needs="scores", signed=False, passes=lambda settings, shape: PassCount(1, 0))
+def attention_rollout(model: ModelUnderTest, images: Images, spec: ExplanationSpec) -> Attribution:
     """The product over layers of (attention averaged over heads + identity) / 2, from the deciding token to each patch.
 
     The deciding token is the class token where the model says that it pools it (timm's `global_pool`) or the tokens are
     one more than a grid of patches; all patches equally else. The same whatever the target: attention says what was
-    read, not for which class. (N, 1, H, W), enlarged bilinearly. Units: share. Raises NotApplicable for a model whose
-    attention cannot be read or does not go from all patches to all.
+    read, not for which class. The map is (N, 1, H, W), enlarged bilinearly; its unit is a share.
+
+    Args:
+        model: The model to explain, a transformer.
+        images: Float32 (N, C, H, W) in [0, 1].
+        spec: Not used: attention does not depend on the class.
+
+    Raises:
+        NotApplicable: The model's attention cannot be read, or does not go from all patches to all.
     """
     layers = attention_layers(model.net)
     if not layers:
         raise NotApplicable("The model has no attention layer whose weights could be read (PyTorch's or timm's).")
     prefix = prefix_tokens(model.net)
 
-    def one(part: slice) -> Tensor:
+    def coarse_map(part: slice) -> Tensor:
         weights = attention_weights(model, layers, images[part])
         return _rollout(weights, part.stop - part.start, images.shape[2] / images.shape[3], prefix)
 
     with torch.no_grad():
-        coarse = torch.cat(list(in_batches(len(images), model.layout, one)))
+        coarse = torch.cat(list(in_batches(len(images), model.layout, coarse_map)))
     maps = functional.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)
     return Attribution(maps, facts={"layers": len(layers), "grid": list(coarse.shape[2:])})
+
+
+def attention_weights(model: ModelUnderTest, layers: list[nn.Module], images: Images) -> list[Tensor]:
+    """Each layer's attention averaged over heads, (N, tokens, tokens), in the order they ran.
+
+    Fused kernels keep no weights: they are switched off for this pass, and the layers are as they were after it.
+
+    Args:
+        model: The model, run once.
+        layers: The layers to read, see `attention_layers`.
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
+    weights: list[Tensor] = []
+    with restored(model):
+        for layer in layers:
+            _record(layer, weights)
+        model.module(images)
+    return weights
+
+
+def prefix_tokens(net: nn.Module) -> tuple[int, bool] | None:
+    """How many tokens precede the patches, and whether the first of them decides; None where the net does not say.
+
+    timm's transformers do.
+
+    Args:
+        net: Any net.
+    """
+    for part in net.modules():
+        count, pooled = getattr(part, "num_prefix_tokens", None), getattr(part, "global_pool", None)
+        if isinstance(count, int) and isinstance(pooled, str):
+            return count, pooled == "token"
+    return None
 
 
 def _rollout(attentions: list[Tensor], images: int, aspect: float, prefix: tuple[int, bool] | None) -> Tensor:
     """The rolled-out attention on its grid of patches, (N, 1, h, w)."""
     tokens = attentions[0].shape[1] if attentions else 0
-    if not attentions or any(one.shape != (images, tokens, tokens) for one in attentions):
+    if not attentions or any(attention.shape != (images, tokens, tokens) for attention in attentions):
         raise NotApplicable(
             "The attention layers do not all work on one set of tokens (they attend within windows, or pool), so they "
             "cannot be multiplied."
         )
-    whole = torch.eye(tokens, device=attentions[0].device).expand_as(attentions[0])
+    # Attention rollout of arXiv:2005.00928: A = (W + I) / 2, rows normalised, multiplied from the first layer up.
+    product = torch.eye(tokens, device=attentions[0].device).expand_as(attentions[0])
     for attention in attentions:
         mixed = (attention + torch.eye(tokens, device=attention.device)) / 2
-        whole = mixed / mixed.sum(-1, keepdim=True) @ whole
+        product = mixed / mixed.sum(-1, keepdim=True) @ product
     for extra, class_token in [prefix] if prefix else [(1, True), (0, False)]:
         grid = _grid(tokens - extra, aspect)
         if grid is not None:
-            reached = whole[:, 0, extra:] if class_token else whole[:, extra:, extra:].mean(1)
+            reached = product[:, 0, extra:] if class_token else product[:, extra:, extra:].mean(1)
             return reached.reshape(len(reached), 1, *grid)
     raise NotApplicable(f"{tokens} tokens are no grid of patches, with or without a class token.")
 
@@ -69,3 +112,29 @@ def _grid(patches: int, aspect: float) -> tuple[int, int] | None:
     if rows < 1 or patches % rows or abs(rows / (patches // rows) - aspect) > 1e-6:
         return None
     return rows, patches // rows
+
+
+def _record(layer: nn.Module, weights: list[Tensor]) -> None:
+    if isinstance(layer, nn.MultiheadAttention):
+        _record_torch(layer, weights)
+        return
+
+    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        weights.append(args[0].mean(1))
+
+    layer.__dict__["fused_attn"] = False
+    layer.get_submodule("attn_drop").register_forward_pre_hook(keep)
+
+
+def _record_torch(layer: nn.Module, weights: list[Tensor]) -> None:
+    def request_weights(
+        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args[:3], kwargs | {"need_weights": True, "average_attn_weights": True}
+
+    def keep(_: nn.Module, args: object, kwargs: object, output: tuple[Tensor, Tensor | None]) -> None:
+        if output[1] is not None:
+            weights.append(output[1])
+
+    layer.register_forward_pre_hook(request_weights, with_kwargs=True)
+    layer.register_forward_hook(keep, with_kwargs=True)

@@ -1,4 +1,4 @@
-"""DeepLIFT and DeepSHAP without hooks, on a copy that passed the preflight, complete also across max-pooling.
+"""DeepLIFT and DeepSHAP without hooks, on a traced copy of the net, complete also across max-pooling.
 
 Not captum's: its max-pool rule loses what the reference's winners held, up to half of the difference on a baseline
 that is not constant (measured with captum 0.9).
@@ -6,15 +6,26 @@ that is not constant (measured with captum 0.9).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 from audit.core.errors import NotApplicable
+from audit.core.evidence import Better
 from audit.core.registry import attribution
-from audit.core.types import Images
-from audit.explanation.fx_interpreters import ActivationRecorder, RescaleRule, normalised, target_logits
-from audit.explanation.fx_rewrite import ACTIVATIONS, check_supported_layers, with_module_activations
+from audit.core.types import Images, PassCount
 from audit.explanation.spec import Attribution, ExplanationSpec
+from audit.explanation.traced_net import (
+    ACTIVATIONS,
+    ActivationRecorder,
+    check_supported_layers,
+    normalised,
+    target_logits,
+    with_module_activations,
+)
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
 
@@ -32,33 +43,74 @@ _LINEAR = (
     nn.ZeroPad2d,
 )
 """Layers that are linear in eval mode, where the gradient is the rule."""
+_FLAT = 1e-6
+"""A difference of inputs below which the chord's slope is the derivative."""
+_QUALITY: Mapping[str, tuple[str, Better]] = {"completeness_residual": ("output", "lower")}
 
 
-@attribution(reference="arXiv:1704.02685", needs="gradients", signed=True, baseline=0.0)
-def deep_lift(model: ModelUnderTest, images: Images, explained: ExplanationSpec) -> Attribution:
+def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
+    """A forward of each reference, and a forward and a backward of the image against it."""
+    count = max(1, settings["references"])
+    return PassCount(2 * count, count)
+
+
+@attribution(
+    reference="arXiv:1704.02685",
+    needs="gradients",
+    signed=True,
+    baseline=0.0,
+    passes=_passes,
+    quality_units=_QUALITY,
+)
+def deep_lift(model: ModelUnderTest, images: Images, spec: ExplanationSpec) -> Attribution:
     """Each activation's finite slope between image and baseline in place of its derivative (the rescale rule).
 
-    Attributions sum to output(image) - output(baseline); quality `completeness_residual` says by how much they miss
-    it. Raises NotApplicable, naming the layer, where a rule is missing, and for outputs other than the logit. Units:
-    output.
+    Attributions sum to output(image) - output(baseline). The map is (N, C, H, W), in units of the output. Quality:
+    `completeness_residual`, by how much they miss it.
+
+    Args:
+        model: The model to explain, one that gives logits.
+        images: Float32 (N, C, H, W) in [0, 1].
+        spec: What to explain: a logit.
+
+    Raises:
+        NotApplicable: A layer has no rule (it is named), the net cannot be traced, or the output is no logit.
     """
-    return _against(model, images, explained, explained.baseline[:, None])
+    return _mean_over_references(model, images, spec, spec.baseline[:, None])
 
 
-@attribution(reference="arXiv:1705.07874", needs="gradients", signed=True, baseline=0.0, references=True)
-def deep_shap(model: ModelUnderTest, images: Images, explained: ExplanationSpec) -> Attribution:
+@attribution(
+    reference="arXiv:1705.07874",
+    needs="gradients",
+    signed=True,
+    baseline=0.0,
+    references=True,
+    passes=_passes,
+    quality_units=_QUALITY,
+)
+def deep_shap(model: ModelUnderTest, images: Images, spec: ExplanationSpec) -> Attribution:
     """DeepLIFT averaged over `ExplanationSpec.references`: approximate Shapley values of pixels against a background.
 
-    Without references the baseline stands alone and the answer is DeepLIFT's. Quality, errors and units as there.
+    Without references the baseline stands alone and the map is DeepLIFT's. Quality and units as there.
+
+    Args:
+        model: The model to explain, one that gives logits.
+        images: Float32 (N, C, H, W) in [0, 1].
+        spec: What to explain: a logit.
+
+    Raises:
+        NotApplicable: A layer has no rule (it is named), the net cannot be traced, or the output is no logit.
     """
-    if explained.references is None:
-        return _against(model, images, explained, explained.baseline[:, None])
-    return _against(model, images, explained, explained.references[None].expand(len(images), -1, -1, -1, -1))
+    if spec.references is None:
+        return _mean_over_references(model, images, spec, spec.baseline[:, None])
+    return _mean_over_references(model, images, spec, spec.references[None].expand(len(images), -1, -1, -1, -1))
 
 
-def _against(model: ModelUnderTest, images: Images, explained: ExplanationSpec, references: Tensor) -> Attribution:
+def _mean_over_references(
+    model: ModelUnderTest, images: Images, spec: ExplanationSpec, references: Tensor
+) -> Attribution:
     """The mean map over `references` (N, B, C, H, W)."""
-    if explained.output != "logit" or model.output_kind not in ("logits", "one logit"):
+    if spec.output != "logit" or model.output_kind not in ("logits", "one logit"):
         raise NotApplicable(
             "DeepLIFT has no rule for the softmax between logits and probabilities; explain the logit of a model that "
             "gives logits."
@@ -67,7 +119,7 @@ def _against(model: ModelUnderTest, images: Images, explained: ExplanationSpec, 
     check_supported_layers(net, (*ACTIVATIONS, nn.MaxPool2d, *_LINEAR), "DeepLIFT")
     total, gap = torch.zeros_like(images), torch.zeros(len(images), device=images.device)
     for number in range(references.shape[1]):
-        maps, gaps = _lift(model, net, images, references[:, number], explained)
+        maps, gaps = _lift(model, net, images, references[:, number], spec)
         total, gap = total + maps, gap + gaps
     count = references.shape[1]
     residual = (total.flatten(1).sum(1) - gap).abs() / count
@@ -75,12 +127,12 @@ def _against(model: ModelUnderTest, images: Images, explained: ExplanationSpec, 
 
 
 def _lift(
-    model: ModelUnderTest, net: fx.GraphModule, images: Images, references: Images, explained: ExplanationSpec
+    model: ModelUnderTest, net: fx.GraphModule, images: Images, references: Images, spec: ExplanationSpec
 ) -> tuple[Images, Tensor]:
     """Maps against one reference each, and the differences of output they should sum to."""
 
-    def one(part: slice) -> tuple[Images, Tensor]:
-        targets = explained.targets[part]
+    def batch(part: slice) -> tuple[Images, Tensor]:
+        targets = spec.targets[part]
         reference = ActivationRecorder(net)
         with torch.no_grad():
             before = target_logits(model, reference.run(normalised(model, references[part])), targets)
@@ -90,5 +142,74 @@ def _lift(
             (multipliers,) = torch.autograd.grad(after.sum(), leaf)
         return multipliers * (images[part] - references[part]), after.detach() - before
 
-    maps, gaps = (torch.cat(column) for column in zip(*in_batches(len(images), model.layout, one), strict=True))
+    maps, gaps = (torch.cat(column) for column in zip(*in_batches(len(images), model.layout, batch), strict=True))
     return maps, gaps
+
+
+class RescaleRule(fx.Interpreter):
+    """Runs the net with each activation and max-pool as the linear map that joins reference and input.
+
+    Outputs are unchanged; gradients are DeepLIFT's multipliers: the rescale rule of arXiv:1704.02685, in which an
+    activation's multiplier is the change of its output over the change of its input. No hook is set anywhere.
+    """
+
+    def __init__(self, net: fx.GraphModule, reference: dict[fx.Node, Any]) -> None:
+        """The rule against one reference.
+
+        Args:
+            net: The traced net.
+            reference: Every node's output on the reference, see `ActivationRecorder`.
+        """
+        super().__init__(net)
+        self.reference = reference
+
+    def run_node(self, node: fx.Node) -> Any:
+        """The node's output, linear in its input where the net's own is not.
+
+        Args:
+            node: A node of the net's graph.
+        """
+        layer = self.fetch_attr(str(node.target)) if node.op == "call_module" else None
+        if isinstance(layer, (*ACTIVATIONS, nn.MaxPool2d)):
+            (source,) = node.all_input_nodes
+            features, before = self.env[source], self.reference[source]
+            return (
+                _pooled(layer, features, before) if isinstance(layer, nn.MaxPool2d) else _chord(layer, features, before)
+            )
+        return super().run_node(node)
+
+
+def _chord(layer: nn.Module, features: Tensor, before: Tensor) -> Tensor:
+    """The activation as a line through both points; where they meet, its tangent."""
+    outputs: Tensor = layer(features)
+    with torch.no_grad():
+        rise, run = outputs - layer(before), features - before
+        apart = run.abs() > _FLAT
+        slope = rise / run.where(apart, 1)
+        offset = outputs - slope * features
+    return torch.where(apart, slope * features + offset, outputs)
+
+
+def _pooled(layer: nn.MaxPool2d, features: Tensor, before: Tensor) -> Tensor:
+    """The window's change shared by the winner now and the winner then: the first gets what rises above the reference's
+    maximum, the second what falls below it."""
+    with torch.no_grad():
+        now, here = _winners(layer, features)
+        then, there = _winners(layer, before)
+        difference = (features - before).flatten(2)
+        rise = _quotient((now - then).clamp(min=0), difference.gather(2, here.flatten(2)).view_as(now))
+        fall = _quotient((now - then).clamp(max=0), difference.gather(2, there.flatten(2)).view_as(now))
+    flat = features.flatten(2)
+    change = rise * flat.gather(2, here.flatten(2)).view_as(now) + fall * flat.gather(2, there.flatten(2)).view_as(now)
+    return change + (now - change).detach()
+
+
+def _winners(layer: nn.MaxPool2d, features: Tensor) -> tuple[Tensor, Tensor]:
+    values_and_places: tuple[Tensor, Tensor] = functional.max_pool2d(
+        features, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode, return_indices=True
+    )
+    return values_and_places
+
+
+def _quotient(above: Tensor, below: Tensor) -> Tensor:
+    return above / below.where(above != 0, 1)

@@ -6,29 +6,43 @@ from torch import Tensor, nn
 
 from audit.core.errors import NotApplicable
 from audit.core.registry import attribution
-from audit.core.types import Images
-from audit.explanation.captum_guard import in_leaf_batches
-from audit.explanation.fx_rewrite import swapped_net, with_module_activations
+from audit.core.types import Images, PassCount
+from audit.explanation.gradients import in_leaf_batches
 from audit.explanation.spec import Attribution, ExplanationSpec
+from audit.explanation.traced_net import swapped_net, with_module_activations
 from audit.masking.outputs import Scored
 from audit.models.under_test import ModelUnderTest
 
 
-@attribution(reference="arXiv:1412.6806", needs="gradients", signed=True, wraps="captum")
-def guided_backprop(model: ModelUnderTest, images: Images, explained: ExplanationSpec) -> Attribution:
+@attribution(
+    reference="arXiv:1412.6806",
+    needs="gradients",
+    signed=True,
+    passes=lambda settings, shape: PassCount(1, 1),
+    wraps="captum",
+)
+def guided_backprop(model: ModelUnderTest, images: Images, spec: ExplanationSpec) -> Attribution:
     """The gradient with negative parts dropped at every ReLU on the way back: sharp, and largely blind to the class.
 
-    Raises NotApplicable without a ReLU (it would be the plain gradient). Units: output a pixel range.
+    The map is (N, C, H, W), in units of the output a pixel range.
+
+    Args:
+        model: The model to explain.
+        images: Float32 (N, C, H, W) in [0, 1].
+        spec: What to explain.
+
+    Raises:
+        NotApplicable: The model has no ReLU (it would be the plain gradient), or cannot be traced.
     """
     from captum.attr import GuidedBackprop
 
     net = with_module_activations(model.net)
     if not any(isinstance(layer, nn.ReLU) for layer in net.modules()):
         raise NotApplicable("The model has no ReLU, where guided backpropagation differs from the gradient.")
-    method = GuidedBackprop(Scored(model, explained.output))
+    method = GuidedBackprop(Scored(model, spec.output))
 
-    def one(leaf: Images, part: slice) -> Tensor:
-        return method.attribute(leaf, target=explained.targets[part])  # type: ignore[no-any-return]
+    def guided_gradient(leaf: Images, part: slice) -> Tensor:
+        return method.attribute(leaf, target=spec.targets[part])  # type: ignore[no-any-return]
 
     with swapped_net(model, net):
-        return Attribution(in_leaf_batches(model, images, one))
+        return Attribution(in_leaf_batches(model, images, guided_gradient))

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from audit.core.registry import attribution
-from audit.core.types import Images
-from audit.explanation.shared_samples import reuse_samples, scores_of
+from audit.core.types import Images, PassCount
+from audit.explanation.mask_reuse import reuse_samples, scores_of
 from audit.explanation.spec import Attribution, ExplanationSpec
-from audit.explanation.weighted_ridge import lime_kernel_weights, weighted_ridge
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import segments_to_pixels
 from audit.models.under_test import ModelUnderTest
 
+_FORWARD_SELECTION_MAX = 6
+"""Up to this many features lime selects one by one; beyond, by the size of the weights."""
+
 
 @attribution(
-    reference="arXiv:1602.04938", needs="scores", signed=True, segment_based=True, baseline="segment-mean", version="1"
+    reference="arXiv:1602.04938",
+    needs="scores",
+    signed=True,
+    segment_based=True,
+    baseline="segment-mean",
+    passes=lambda settings, shape: PassCount(settings["samples"], 0),
+    quality_units={
+        "r2": ("share", "higher"),
+        "intercept": ("output", "neither"),
+        "local_output": ("output", "neither"),
+    },
+    reuses_masks=lambda settings: settings.get("replay") is None,
+    version="1",
 )
 def lime(
     model: ModelUnderTest,
     images: Images,
-    explained: ExplanationSpec,
+    spec: ExplanationSpec,
     *,
     samples: int = 1000,
     kernel_width: float = 0.25,
@@ -31,31 +47,38 @@ def lime(
 ) -> Attribution:
     """Coefficients of a ridge regression of the output on which segments are shown, near the whole image.
 
-    `samples` masks an image (the first shows everything); `kernel_width` of the proximity kernel on the cosine
-    distance; `features` keeps that many segments at most. Each image draws from its own generator; `replay` draws
-    instead what `lime_image.LimeImageExplainer(random_state=replay)` draws, and the coefficients are then its
-    own. Quality: `r2` (weighted), `intercept`, `local_output` (the regression's value at the image). Units: output.
+    The linear explanation of arXiv:1602.04938, as the lime package fits it to images. The map is (N, 1, H, W), in units
+    of the output. Quality: `r2` (weighted), `intercept`, `local_output` (the regression's value at the image).
+
+    Args:
+        model: The model to explain.
+        images: Float32 (N, C, H, W) in [0, 1].
+        spec: What to explain, with segments.
+        samples: Masks an image; the first shows everything.
+        kernel_width: Width of the proximity kernel on the cosine distance.
+        features: Segments that get a coefficient, at most; None for all.
+        replay: Draw the masks that `lime_image.LimeImageExplainer(random_state=replay)` draws, which gives its own
+            coefficients; None to draw from each image's generator.
     """
-    queue = explained.masks(model, images)
-    drawn = [
-        _replayed(replay, samples, size) if replay is not None else _drawn(explained, queue, row, samples)
+    queue = spec.masks(model, images)
+    masks = [
+        _replayed(replay, samples, size) if replay is not None else _random_masks(spec, queue, row, samples)
         for row, size in enumerate(queue.sizes)
     ]
-    outputs = scores_of(queue, drawn)
     fits = [
-        weighted_ridge(masks, output, lime_kernel_weights(masks, kernel_width), features)
-        for masks, output in zip(drawn, outputs, strict=True)
+        weighted_ridge(shown, outputs, lime_kernel_weights(shown, kernel_width), features)
+        for shown, outputs in zip(masks, scores_of(queue, masks), strict=True)
     ]
     quality = {
-        "r2": torch.tensor([one.r2 for one in fits], device="cpu"),
-        "intercept": torch.tensor([one.intercept for one in fits], device="cpu"),
-        "local_output": torch.tensor([one.at_image for one in fits], device="cpu"),
+        "r2": torch.tensor([fit.r2 for fit in fits], device="cpu"),
+        "intercept": torch.tensor([fit.intercept for fit in fits], device="cpu"),
+        "local_output": torch.tensor([fit.at_image for fit in fits], device="cpu"),
     }
-    return Attribution(segments_to_pixels([one.coefficients for one in fits], queue.segments), quality)
+    return Attribution(segments_to_pixels([fit.coefficients for fit in fits], queue.segments), quality)
 
 
-def _drawn(explained: ExplanationSpec, queue: MaskQueue, row: int, samples: int) -> Tensor:
-    generator = explained.generators.select(torch.tensor([row], device=explained.targets.device))
+def _random_masks(spec: ExplanationSpec, queue: MaskQueue, row: int, samples: int) -> Tensor:
+    generator = spec.generators.select(torch.tensor([row], device=spec.targets.device))
     masks = generator.integers(2, samples, queue.sizes[row])[0].bool().cpu()
     return _whole_first(reuse_samples(queue, row, masks, generator.fork(0)))
 
@@ -70,3 +93,97 @@ def _replayed(seed: int, samples: int, size: int) -> Tensor:
 def _whole_first(masks: Tensor) -> Tensor:
     masks[0] = True
     return masks
+
+
+@dataclass(frozen=True)
+class RidgeFit:
+    """A weighted linear regression on n segments.
+
+    Attributes:
+        coefficients: Float64 (n,), zero for segments that were not selected.
+        intercept: The regression's value with no segment shown.
+        r2: Weighted coefficient of determination.
+    """
+
+    coefficients: Tensor
+    intercept: float
+    r2: float
+
+    @property
+    def at_image(self) -> float:
+        """The regression's value with every segment shown."""
+        return self.intercept + float(self.coefficients.sum())
+
+
+def lime_kernel_weights(masks: Tensor, kernel_width: float) -> Tensor:
+    """Weights of the samples, float64 (M,): the root of a Gaussian on the cosine distance to the whole image.
+
+    Args:
+        masks: Bool (M, n); one that shows nothing is at distance 1.
+        kernel_width: Width of the Gaussian.
+    """
+    shown = masks.double().mean(1)
+    distance = torch.where(shown > 0, 1 - shown.sqrt(), torch.ones_like(shown))
+    return (-(distance**2) / kernel_width**2).exp().sqrt()
+
+
+def weighted_ridge(
+    masks: Tensor, outputs: Tensor, weights: Tensor, features: int | None = None, ridge: float = 1.0
+) -> RidgeFit:
+    """Weighted ridge regression with a free intercept, in float64, as scikit-learn's `Ridge` solves it.
+
+    Args:
+        masks: Bool (M, n).
+        outputs: Float64 (M,).
+        weights: Float64 (M,).
+        features: Columns that get a coefficient, at most, selected as lime's `auto` does; None for all.
+        ridge: The penalty on the coefficients.
+    """
+    design = masks.double()
+    selected = _select(design, outputs, weights, features)
+    coefficients = torch.zeros(design.shape[1], dtype=torch.float64, device=design.device)
+    coefficients[selected] = _ridge(design[:, selected], outputs, weights, ridge)
+    total = weights.sum()
+    mean_output = (weights * outputs).sum() / total
+    intercept = mean_output - (weights @ design / total) @ coefficients
+    error = (weights * (outputs - intercept - design @ coefficients) ** 2).sum()
+    spread = (weights * (outputs - mean_output) ** 2).sum()
+    r2 = float(1 - error / spread) if spread > 0 else float(error == 0)
+    return RidgeFit(coefficients, float(intercept), r2)
+
+
+def _select(design: Tensor, outputs: Tensor, weights: Tensor, features: int | None) -> Tensor:
+    count = design.shape[1]
+    if features is None:
+        return torch.arange(count, device=design.device)
+    if features <= _FORWARD_SELECTION_MAX:
+        return _forward_selection(design, outputs, weights, min(features, count))
+    size = _ridge(design, outputs, weights, 0.01).abs() * design[0]
+    return size.argsort(descending=True, stable=True)[:features]
+
+
+def _ridge(design: Tensor, outputs: Tensor, weights: Tensor, ridge: float) -> Tensor:
+    gram, moment = _normal_equations(design, outputs, weights)
+    gram.diagonal().add_(ridge)
+    return torch.cholesky_solve(moment[:, None], torch.linalg.cholesky(gram)).squeeze(1)
+
+
+def _normal_equations(design: Tensor, outputs: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    total = weights.sum()
+    centred = design - weights @ design / total
+    scaled = centred * weights[:, None]
+    return scaled.T @ centred, scaled.T @ (outputs - (weights * outputs).sum() / total)
+
+
+def _forward_selection(design: Tensor, outputs: Tensor, weights: Tensor, wanted: int) -> Tensor:
+    """Add, one by one, the column that explains most; each candidate is a small solve on the Gram matrix."""
+    gram, moment = _normal_equations(design, outputs, weights)
+    selected: list[int] = []
+    for _ in range(wanted):
+        free = [column for column in range(design.shape[1]) if column not in selected]
+        index = torch.tensor([[*selected, column] for column in free], device=design.device)
+        grams = gram[index[:, :, None], index[:, None, :]]
+        moments = moment[index]
+        explained = (moments * (torch.linalg.pinv(grams, hermitian=True) @ moments[..., None]).squeeze(-1)).sum(1)
+        selected.append(free[int(explained.argmax())])
+    return torch.tensor(selected, device=design.device)

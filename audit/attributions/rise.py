@@ -12,19 +12,27 @@ from torch.nn import functional
 
 from audit.core.registry import attribution
 from audit.core.seeding import Generators
-from audit.core.types import Images, Logits
-from audit.explanation.shared_samples import reuse_samples, scores_of
+from audit.core.types import Images, Logits, PassCount
+from audit.explanation.mask_reuse import reuse_samples, scores_of
 from audit.explanation.spec import Attribution, ExplanationSpec
-from audit.masking.queue import BufferPool, MaskQueue, evaluate
+from audit.masking.evaluate import BufferPool, evaluate
+from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import segments_to_pixels
 from audit.models.under_test import ModelUnderTest
 
 
-@attribution(reference="arXiv:1806.07421", needs="scores", signed=True, baseline="mean", version="3")
+@attribution(
+    reference="arXiv:1806.07421",
+    needs="scores",
+    signed=True,
+    baseline="mean",
+    passes=lambda settings, shape: PassCount(settings["samples"], 0),
+    version="3",
+)
 def rise(
     model: ModelUnderTest,
     images: Images,
-    explained: ExplanationSpec,
+    spec: ExplanationSpec,
     *,
     samples: int = 1000,
     cells: int = 7,
@@ -33,40 +41,56 @@ def rise(
 ) -> Attribution:
     """The mean output under random soft masks, weighted by how far they show each pixel, minus the plain mean.
 
-    Masks are `cells` x `cells` grids of bits (1 with probability `shown`), enlarged bilinearly with a random shift and
-    blended with the baseline; `over` segments, they show each segment with probability `shown`, hard-edged, and
-    methods on the same segments share their passes (see `explain_together`). Subtracting the mean leaves the
-    paper's order of pixels and takes most of its noise away. (N, 1, H, W). Units: output.
+    Masks are `cells` x `cells` grids of bits, enlarged bilinearly with a random shift and blended with the baseline
+    (arXiv:1806.07421). Subtracting the mean leaves the paper's order of pixels and takes most of its noise away. The
+    map is (N, 1, H, W), in units of the output.
+
+    Args:
+        model: The model to explain.
+        images: Float32 (N, C, H, W) in [0, 1].
+        spec: What to explain.
+        samples: Masks an image.
+        cells: Rows and columns of the grid.
+        shown: The probability with which a cell, or a segment, is shown, in (0, 1).
+        over: Soft masks of a grid, or hard-edged ones of segments, whose answers segment methods share (see
+            `audit.explanation.mask_reuse.explain_many`).
     """
     if over == "segments":
-        return _over_segments(explained.masks(model, images), explained, samples, shown)
-    size, pages, maps = (images.shape[2], images.shape[3]), BufferPool(), []
+        return _over_segments(spec.masks(model, images), spec, samples, shown)
+    size, buffers, maps = (images.shape[2], images.shape[3]), BufferPool(), []
     for row in range(len(images)):
-        own = explained.part(slice(row, row + 1))
-        drawn = _draw(own.generators, samples, size, cells, shown)
-        maps.append(_one(model, images[row], own, drawn, pages))
+        row_spec = spec.part(slice(row, row + 1))
+        masks = _draw(row_spec.generators, samples, size, cells, shown)
+        maps.append(_one_image(model, images[row], row_spec, masks, buffers))
     return Attribution(torch.stack(maps)[:, None].float())
 
 
-def _over_segments(queue: MaskQueue, explained: ExplanationSpec, samples: int, shown: float) -> Attribution:
-    drawn = [_hard_masks(explained.generators, queue, row, samples, shown) for row in range(len(queue.images))]
+def _over_segments(queue: MaskQueue, spec: ExplanationSpec, samples: int, shown: float) -> Attribution:
+    masks_by_row = [_hard_masks(spec.generators, queue, row, samples, shown) for row in range(len(queue.images))]
     values = [
         outputs @ masks.double() / masks.sum(0).clamp(min=1) - outputs.mean()
-        for masks, outputs in zip(drawn, scores_of(queue, drawn), strict=True)
+        for masks, outputs in zip(masks_by_row, scores_of(queue, masks_by_row), strict=True)
     ]
     return Attribution(segments_to_pixels(values, queue.segments))
 
 
 def _hard_masks(generators: Generators, queue: MaskQueue, row: int, samples: int, shown: float) -> Tensor:
     generator = Generators(generators.keys[row : row + 1])
-    drawn = generator.fork(0).uniform(samples, queue.sizes[row])[0].cpu() < shown
-    return reuse_samples(queue, row, drawn, generator.fork(1))
+    masks = generator.fork(0).uniform(samples, queue.sizes[row])[0].cpu() < shown
+    return reuse_samples(queue, row, masks, generator.fork(1))
 
 
 @dataclass(frozen=True)
 class _SoftMasks:
-    """`grids` (M, cells + 1, cells + 1) of bits as floats; `down` and `across`, their shifts within a cell, int64 (M,);
-    `rows` and `columns`, the matrices of `_enlarging` for either side; `wide` (M, cells + 1, W), grids enlarged across.
+    """M masks of one image.
+
+    Attributes:
+        grids: Bits as floats, (M, cells + 1, cells + 1).
+        down: Each mask's shift down within a cell, int64 (M,).
+        across: Its shift across, int64 (M,), rising.
+        rows: The matrices of `_enlarging` for the height, (shifts, H, cells + 1).
+        columns: Those for the width, (shifts, W, cells + 1).
+        wide: The grids enlarged across, (M, cells + 1, W).
     """
 
     grids: Tensor
@@ -87,37 +111,31 @@ class _SoftMasks:
         Grids of the same shifts are added before they are enlarged, once.
         """
         downs, acrosses, corners = len(self.rows), len(self.columns), self.grids.shape[1]
-        places = functional.one_hot(self.down * acrosses + self.across, downs * acrosses).to(weights)
-        sums = (places.T * weights[:, None]) @ self.grids.flatten(1).to(weights)
+        shift_of_mask = functional.one_hot(self.down * acrosses + self.across, downs * acrosses).to(weights)
+        sums = (shift_of_mask.T * weights[:, None]) @ self.grids.flatten(1).to(weights)
         tall = self.rows.to(weights).transpose(0, 1).flatten(1)
         wide = self.columns.to(weights).transpose(1, 2).flatten(0, 1)
         parts = sums.view(-1, downs, acrosses, corners, corners).transpose(2, 3)
         return tall @ parts.reshape(-1, downs * corners, acrosses * corners) @ wide
 
 
-def _one(
-    model: ModelUnderTest, image: Tensor, explained: ExplanationSpec, drawn: _SoftMasks, pages: BufferPool
+def _one_image(
+    model: ModelUnderTest, image: Tensor, spec: ExplanationSpec, masks: _SoftMasks, buffers: BufferPool
 ) -> Tensor:
     """One image's map, float64 (H, W)."""
-    count = len(drawn.grids)
 
     def compose(part: slice) -> Tensor:
-        masks = pages.like(image[None, :1], "masks", part.stop - part.start)
-        drawn.enlarge(part, masks.squeeze(1))
-        return torch.lerp(explained.baseline, image, masks, out=pages.like(image[None], "images", len(masks)))
+        enlarged = buffers.like(image[None, :1], "masks", part.stop - part.start)
+        masks.enlarge(part, enlarged.squeeze(1))
+        return torch.lerp(spec.baseline, image, enlarged, out=buffers.like(image[None], "images", len(enlarged)))
 
     def judge(logits: Logits, part: slice) -> Tensor:
-        return explained.score(logits, explained.targets.expand(len(logits)))
+        return spec.score(logits, spec.targets.expand(len(logits)))
 
-    outputs = evaluate(model, count, compose, judge).double()
-    sums = drawn.totals(torch.stack([outputs, torch.ones_like(outputs)]))
+    outputs = evaluate(model, len(masks.grids), compose, judge).double()
+    # The weighted mean of arXiv:1806.07421, over the masks' own sum in place of its expectation.
+    sums = masks.totals(torch.stack([outputs, torch.ones_like(outputs)]))
     return sums[0] / sums[1].clamp(min=1e-12) - outputs.mean()
-
-
-def soft_masks(generators: Generators, count: int, size: tuple[int, int], cells: int, shown: float) -> Tensor:
-    """`count` masks of one image, float32 (M, H, W) in [0, 1]."""
-    masks = torch.empty(count, *size, device=generators.keys.device)
-    return _draw(generators, count, size, cells, shown).enlarge(slice(None), masks)
 
 
 def _draw(generators: Generators, count: int, size: tuple[int, int], cells: int, shown: float) -> _SoftMasks:
@@ -127,7 +145,7 @@ def _draw(generators: Generators, count: int, size: tuple[int, int], cells: int,
     down = generators.fork(1).integers(len(rows), count)[0]
     across = generators.fork(2).integers(len(columns), count)[0].sort().values
     of_a_shift = torch.split(grids, torch.bincount(across, minlength=len(columns)).tolist())
-    wide = torch.cat([own @ column.T for own, column in zip(of_a_shift, columns, strict=True)])
+    wide = torch.cat([grid @ column.T for grid, column in zip(of_a_shift, columns, strict=True)])
     return _SoftMasks(grids, down, across, rows, columns, wide)
 
 

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from audit.core.registry import attribution
-from audit.core.types import Images
-from audit.explanation.shapley_exact import MOST_SEGMENTS, exact_shapley
+from audit.core.types import Images, PassCount
+from audit.explanation.shapley_exact import (
+    MAX_AUTO_SEGMENTS,
+    MAX_EXACT_SEGMENTS,
+    ShapleyValues,
+    exact_shapley,
+    masked_outputs,
+)
 from audit.explanation.shapley_kernel import kernel_shapley
-from audit.explanation.shapley_partition import partition_shapley
 from audit.explanation.spec import Attribution, ExplanationSpec
-from audit.masking.segmentation import segments_to_pixels
+from audit.masking.queue import MaskQueue
+from audit.masking.segmentation import max_segments, segments_to_pixels, target_count
 from audit.models.under_test import ModelUnderTest
+
+
+def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
+    """Masks of an image that gives the usual number of segments, and the two ends.
+
+    An image too plain for that number may be enumerated where others are sampled, which costs more.
+    """
+    algorithm, samples = settings["algorithm"], settings["samples"]
+    most = max_segments(*shape[1:])
+    if algorithm == "exact":
+        return PassCount(2 ** min(MAX_EXACT_SEGMENTS, most), 0)
+    if algorithm == "auto" and target_count(*shape[1:])[0] <= MAX_AUTO_SEGMENTS:
+        samples = max(samples, 2 ** min(MAX_AUTO_SEGMENTS, most))
+    return PassCount(samples + 2, 0)
 
 
 @attribution(
@@ -24,39 +49,48 @@ from audit.models.under_test import ModelUnderTest
     segment_based=True,
     wraps="shap",
     baseline="segment-mean",
+    passes=_passes,
+    quality_units={"efficiency_residual": ("output", "lower"), "standard_error": ("output", "lower")},
     version="3",
 )
 def shap(
     model: ModelUnderTest,
     images: Images,
-    explained: ExplanationSpec,
+    spec: ExplanationSpec,
     *,
     algorithm: Literal["auto", "exact", "kernel", "partition"] = "auto",
     samples: int = 1024,
 ) -> Attribution:
     """Shapley values of the segments: each one's fair share of output(image) - output(baseline).
 
-    `auto` enumerates images of up to 12 segments (2^n masks, exact) and samples the kernel above (arXiv:2410.01917),
-    third-order interactions of neighbours taken out of the noise; `partition` is shap's own, Owen values over a tree
-    of neighbouring segments. `samples` masks an image, where sampled.
-    Quality: `efficiency_residual` (what the values miss of the difference), `standard_error` (mean over segments; 0
-    where exact). Units: output.
+    The map is (N, 1, H, W), in units of the output. Quality: `efficiency_residual` (what the values miss of the
+    difference), `standard_error` (mean over segments; 0 where exact).
+
+    Args:
+        model: The model to explain.
+        images: Float32 (N, C, H, W) in [0, 1].
+        spec: What to explain, with segments.
+        algorithm: `exact` enumerates all 2^n masks; `kernel` is Kernel SHAP (theorem 2 of arXiv:1705.07874) with masks
+            sampled as in arXiv:2410.01917 and third-order interactions of neighbours taken out of the noise;
+            `partition` is shap's own, Owen values over a tree of neighbouring segments; `auto` is exact up to 12
+            segments and kernel above.
+        samples: Masks an image, where sampled.
     """
-    queue = explained.masks(model, images)
+    queue = spec.masks(model, images)
     values: list[Tensor] = []
     errors: list[Tensor] = []
     residuals: list[float] = []
     for row, size in enumerate(queue.sizes):
-        chosen = ("exact" if size <= MOST_SEGMENTS else "kernel") if algorithm == "auto" else algorithm
+        chosen = ("exact" if size <= MAX_AUTO_SEGMENTS else "kernel") if algorithm == "auto" else algorithm
         if chosen == "exact":
-            found = exact_shapley(queue, row)
+            shapley = exact_shapley(queue, row)
         elif chosen == "kernel":
-            found = kernel_shapley(queue, row, explained.generators, samples)
+            shapley = kernel_shapley(queue, row, spec.generators, samples)
         else:
-            found = partition_shapley(queue, row, samples)
-        values.append(found.values)
-        errors.append(found.standard_errors)
-        residuals.append(found.efficiency_residual)
+            shapley = partition_shapley(queue, row, samples)
+        values.append(shapley.values)
+        errors.append(shapley.standard_errors)
+        residuals.append(shapley.efficiency_residual)
     quality = {
         "efficiency_residual": torch.tensor(residuals, device="cpu"),
         "standard_error": torch.stack([error.mean() for error in errors]),
@@ -67,3 +101,58 @@ def shap(
         {"algorithm": algorithm},
         {"standard_error": segments_to_pixels(errors, queue.segments)},
     )
+
+
+def partition_shapley(queue: MaskQueue, row: int, samples: int) -> ShapleyValues:
+    """Owen values of one image's segments over a tree that joins neighbours first, by shap's partition explainer.
+
+    Args:
+        queue: Evaluates masks of N images.
+        row: The image.
+        samples: Masks to evaluate, at most about.
+    """
+    library = _shap_library()
+    size = queue.sizes[row]
+
+    def outputs(masks: NDArray[np.float64]) -> NDArray[np.float64]:
+        shown = torch.from_numpy(np.asarray(masks) > 0.5)
+        return np.asarray(masked_outputs(queue, row, shown).numpy(), np.float64)
+
+    masker = library.maskers.Partition(np.zeros((1, size)), clustering=_tree(queue.segments[row].cpu().numpy(), size))
+    with _fixed_numpy_state():
+        answer = library.explainers.Partition(outputs, masker)(
+            np.ones((1, size)), max_evals=samples, batch_size=max(50, queue.model.layout.batch_size), silent=True
+        )
+    values = torch.from_numpy(np.asarray(answer.values, dtype=np.float64).reshape(size))
+    gap = float(outputs(np.ones((1, size)))[0] - outputs(np.zeros((1, size)))[0])
+    return ShapleyValues(values, torch.zeros_like(values), abs(float(values.sum()) - gap))
+
+
+def _shap_library() -> Any:
+    """The library, whose import warns of matplotlib's deprecations."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import shap
+    return shap
+
+
+def _tree(segments: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+    """Average linkage of the segments' centres, as scipy writes it."""
+    from scipy.cluster.hierarchy import linkage
+
+    rows, columns = np.indices(segments.shape)
+    counts = np.bincount(segments.ravel(), minlength=size)
+    centres = [np.bincount(segments.ravel(), axis.ravel(), minlength=size) / counts for axis in (rows, columns)]
+    tree: NDArray[np.float64] = linkage(np.stack(centres, 1), "average")
+    return tree
+
+
+@contextmanager
+def _fixed_numpy_state() -> Iterator[None]:
+    """shap breaks ties with numpy's global generator: give it a fixed state, and put the caller's back."""
+    before = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)

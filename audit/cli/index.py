@@ -33,9 +33,9 @@ def index(
     """
     from importlib.metadata import version
 
+    from audit.document.locale import load_locale
     from audit.report.history import history, links
     from audit.report.html import render_history
-    from audit.report.locale import load_locale
     from audit.storage.store import write_atomically
 
     load_locale(language)

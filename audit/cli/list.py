@@ -58,7 +58,7 @@ def _lines(rows: Sequence[RunRow]) -> list[str]:
 
 
 def _cells(row: RunRow) -> tuple[str, ...]:
-    from audit.report.sanitise import visible
+    from audit.document.sanitise import visible
 
     if row.problem:
         return (row.begun[:16], "unreadable", "", "", "", "", "", visible(row.path))

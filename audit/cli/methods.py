@@ -14,7 +14,10 @@ from audit.cli.terminal import Terminal
 def methods(
     terminal: Terminal,
     kind: Annotated[
-        str | None, typer.Argument(help="attack, attribution, corruption, metric, recipe, study or check.")
+        str | None,
+        typer.Argument(
+            help="attack, attribution, corruption, metric, recipe, study, check, data-format or model-format."
+        ),
     ] = None,
 ) -> None:
     """List the methods, their settings and the papers they come from.

@@ -15,7 +15,8 @@ from audit.config.flags import AUDIT_FLAGS
 
 if TYPE_CHECKING:
     from audit.config import RunConfig
-    from audit.planning import BudgetFit, CostEstimate
+    from audit.planning.cost import CostEstimate
+    from audit.planning.time_budget import BudgetFit
     from audit.runs.throughput import Throughput
 
 
@@ -45,7 +46,9 @@ def plan(
       audit plan --model net.safetensors --data folder:photos --within 20m
     """
     from audit.config import load_config
-    from audit.planning import build_plan, estimate_cost, max_passes, scale_to_budget
+    from audit.planning.build import build_plan
+    from audit.planning.cost import estimate_cost, max_passes
+    from audit.planning.time_budget import scale_to_budget
     from audit.runs.folder import RunFolder
     from audit.runs.setup import set_up
     from audit.runs.throughput import measure_throughput
@@ -76,7 +79,7 @@ def plan(
     lines, seconds = cost_lines(costs, throughput), round(throughput.seconds(costs.passes), 1)
     document: dict[str, Any] = {
         "cells": rows,
-        "at_most": {**asdict(costs.passes), "seconds": seconds, "untold_cells": costs.untold},
+        "at_most": {**asdict(costs.passes), "seconds": seconds, "untold_cells": costs.unknown},
     }
     if limit is not None:
         fit = scale_to_budget(setup.config, lambda config: throughput.seconds(missing_cost(config).passes), limit)
@@ -117,20 +120,20 @@ def cost_lines(costs: CostEstimate, throughput: Throughput) -> list[str]:
     Returns:
         Lines of text, a study with the configuration keys that make it cheaper; none where nothing costs anything.
     """
-    from audit.planning import COST_KEYS
+    from audit.planning.cost import cost_keys
 
     if not costs.by_study:
         return []
     lines = [
         f"What is missing takes at most {costs.passes.forwards:,} forwards and {costs.passes.backwards:,} gradients: "
         f"{_duration(throughput.seconds(costs.passes))} at {1000 * throughput.forward:.3g} ms a forward and "
-        f"{1000 * throughput.gradient:.3g} ms a gradient here. Not counted: {costs.untold} cells whose cost nobody can "
-        "tell, such as training."
+        f"{1000 * throughput.gradient:.3g} ms a gradient here. Not counted: {costs.unknown} cells whose cost nobody "
+        "can tell, such as training."
     ]
     dearest = sorted(costs.by_study, key=lambda study: -throughput.seconds(costs.by_study[study]))[:3]
     for study in dearest:
         seconds = throughput.seconds(costs.by_study[study])
-        lines.append(f"  {study}: {_duration(seconds)}; cheaper by {COST_KEYS[study]}")
+        lines.append(f"  {study}: {_duration(seconds)}; cheaper by {cost_keys(study)}")
     return lines
 
 

@@ -9,13 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from audit.cli.terminal import Terminal
 from audit.core.evidence import Evidence
+from audit.execution.runner import RunCallback
 from audit.planning.plan import Task
-from audit.runs.pipeline import PipelineCallback
 
 _STATUS_NOTES = {"measured": "", "not_applicable": " [dim]not applicable[/]", "failed": " [red]failed[/]"}
 
 
-class RichProgress(PipelineCallback):
+class RichProgress(RunCallback):
     """Prints how a run goes on. As a context manager it clears its bar at the end.
 
     Args:
@@ -78,7 +78,7 @@ class RichProgress(PipelineCallback):
         """
         self.bar.update(self.step, completed=done, total=total)
 
-    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
+    def finished(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
         """Print a line for a finished task, none for one that was stored already.
 
         Args:

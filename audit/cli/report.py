@@ -34,10 +34,10 @@ def report(
 
       audit report --no-images --out public/report.html
     """
+    from audit.document.locale import load_locale
     from audit.report.document import read_document
     from audit.report.formats import chosen, render
     from audit.report.gallery_size import with_gallery_of, without_images
-    from audit.report.locale import load_locale
     from audit.storage.store import write_atomically
     from audit.topics.compression.section import read_latencies
 

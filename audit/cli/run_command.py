@@ -16,7 +16,7 @@ from audit.cli.progress import RichProgress
 from audit.cli.terminal import MARKS, Terminal
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
-from audit.planning import Scope
+from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.setup import RunSetup
 

@@ -9,7 +9,7 @@ from audit.cli.options import Run, command
 from audit.cli.terminal import MARKS, Terminal, document_path
 
 if TYPE_CHECKING:
-    from audit.report.schema import AuditDocument, FindingPart
+    from audit.document.schema import AuditDocument, FindingPart
 
 
 @command()
@@ -42,7 +42,7 @@ def show(terminal: Terminal, run: Run = Path("audit-run")) -> None:
 def _print(document: AuditDocument, files: list[tuple[str, int]], terminal: Terminal) -> None:
     from rich.markup import escape
 
-    from audit.report.sanitise import visible
+    from audit.document.sanitise import visible
 
     def write(text: str) -> None:
         terminal.stdout.print(text, soft_wrap=True)

@@ -140,6 +140,8 @@ class KeyFlag:
         if self.is_repeatable:
             items = [item["path"] if isinstance(item, Mapping) else str(item) for item in value]
             return [word for item in items for word in (self.names[0], item)]
+        if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            return None
         if isinstance(value, list):
             return [self.names[0], ",".join(json.dumps(number) for number in value)]
         return [self.names[0], value if isinstance(value, str) else json.dumps(value)]

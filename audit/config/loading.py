@@ -5,51 +5,42 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from audit.config.sections import RunConfig
 from audit.core.errors import UsageError, unknown_name
+from audit.core.topic import topics
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
-    "standard": {
-        "training": {"epochs": 15},
-        "hardening": {"epochs": 20},
-        "robustness": {
-            "examples": 1000,
-            "battery": "standard",
-            "control_examples": 64,
-            "certified_examples": 100,
-            "backdoor_examples": 512,
-            "further_examples": 400,
-        },
-        "corruptions": {"examples": 1000, "names": ("all",)},
-        "explanations": {"examples": 64, "judging": True, "drift": True, "shortcut_examples": 1000},
-    },
-    "full": {
-        "training": {"epochs": 30},
-        "hardening": {"epochs": 40},
-        "robustness": {
-            "examples": 10_000,
-            "battery": "full",
-            "control_examples": 200,
-            "certified_examples": 1000,
-            "backdoor_examples": 2000,
-            "further_examples": 2000,
-        },
-        "corruptions": {"examples": 10_000, "names": ("all",)},
-        "explanations": {
-            "examples": 200,
-            "methods": ("all",),
-            "judging": True,
-            "drift": True,
-            "shortcut_examples": 5000,
-        },
-    },
+    "standard": {"training": {"epochs": 15}, "hardening": {"epochs": 20}},
+    "full": {"training": {"epochs": 30}, "hardening": {"epochs": 40}},
 }
+"""What a preset says of the tables that are no topic's; each topic declares its own values."""
+
+
+def preset_values(preset: str) -> dict[str, Any]:
+    """Every value that a preset sets, by table and key.
+
+    Args:
+        preset: One of `PRESETS`.
+    """
+    values = dict(PRESETS[preset])
+    for topic in topics():
+        if preset in topic.presets:
+            values = merge(values, {topic.name: topic.presets[preset]})
+    return values
+
+
+@cache
+def run_config_type() -> type[RunConfig]:
+    """The model of a whole configuration: `RunConfig` with a table for each topic that has one."""
+    tables: dict[str, Any] = {topic.name: (topic.config, topic.config()) for topic in topics() if topic.config}
+    return create_model("RunConfig", __base__=RunConfig, **tables)
 
 
 def load_config(
@@ -67,13 +58,13 @@ def load_config(
             nearest valid key.
     """
     text = _read(path) if path else ""
-    from_file, overrides = _parse(text, path), overrides or {}
-    name = str(preset or overrides.get("preset") or from_file.get("preset") or "quick")
+    from_file, from_flags = with_current_keys(_parse(text, path)), with_current_keys(overrides or {})
+    name = str(preset or from_flags.get("preset") or from_file.get("preset") or "quick")
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
-    merged = merge(merge(PRESETS[name], from_file), overrides) | {"preset": name}
+    merged = merge(merge(preset_values(name), from_file), from_flags) | {"preset": name}
     try:
-        return RunConfig.model_validate(merged)
+        return run_config_type().model_validate(merged)
     except ValidationError as fault:
         raise _explain(fault, path, text) from None
 
@@ -90,6 +81,23 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if tables else value
     return merged
+
+
+def with_current_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested configuration with the keys of earlier versions moved to where they stand now.
+
+    Args:
+        values: Tables and keys, such as a file holds; a key that is given both ways keeps its present one.
+    """
+    moved: dict[str, Any] = dict(values)
+    for former, current in (pair for topic in topics() for pair in topic.former_keys.items()):
+        table, key = former.split(".")
+        if isinstance(moved.get(table), Mapping) and key in moved[table]:
+            value = moved[table][key]
+            moved[table] = {name: other for name, other in moved[table].items() if name != key}
+            new_table, new_key = current.split(".")
+            moved = merge({new_table: {new_key: value}}, moved)
+    return moved
 
 
 def _read(path: Path) -> str:
@@ -124,7 +132,7 @@ def _explain(fault: ValidationError, path: Path | None, text: str) -> UsageError
 
 
 def _section(location: list[str]) -> type[BaseModel]:
-    section: type[BaseModel] = RunConfig
+    section: type[BaseModel] = run_config_type()
     for name in location:
         annotation = section.model_fields[name].annotation
         arguments = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]

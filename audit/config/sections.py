@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from audit.config.flags import Flag
-from audit.core.errors import unknown_name
+from audit.core.errors import UsageError, unknown_name
+from audit.core.threat_format import Norm, parse_eps
+from audit.core.topic import measured_sections
 
 Preset = Literal["quick", "standard", "full"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
-NormName = Literal["linf", "l2", "l1"]
 Precision = Literal["float32", "bfloat16"]
-Section = Literal["accuracy", "robustness", "corruptions", "explanations"]
 Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
+T = TypeVar("T", bound="ConfigTable")
 IMAGE_SIZES = range(8, 1025)
 """Heights and widths in pixels that images may be resized to."""
 GALLERY_SIZES: Mapping[str, int] = {"normal": 16, "high": 200}
@@ -26,8 +27,10 @@ GALLERY_SIZES: Mapping[str, int] = {"normal": 16, "high": 200}
 
 def _eps(value: Any) -> Any:
     """8/255 as a number; anything else is left to the type check."""
-    match = re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value) if isinstance(value, str) else None
-    return float(match[1]) / float(match[2]) if match and float(match[2]) else value
+    try:
+        return parse_eps(value) if isinstance(value, str) else value
+    except UsageError:
+        return value
 
 
 def _numbers(value: Any) -> Any:
@@ -62,17 +65,20 @@ Seconds = Annotated[float, BeforeValidator(seconds)]
 Normalisation = Annotated[float | tuple[float, ...] | None, BeforeValidator(_numbers)]
 
 
-class _Section(BaseModel):
+class ConfigTable(BaseModel):
+    """One table of the configuration: unknown keys are refused, values are fixed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-class DataConfig(_Section):
+class DataConfig(ConfigTable):
     """Where the images come from."""
 
     source: Annotated[str, Flag("--data")] = Field(
         "sample",
-        description="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE, "
-        "archive:FILE, webdataset:DIR, hf:DIR, image:FILE=LABEL",
+        description="sample, digits, shapes[:KEY=VALUE,...], fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, "
+        "npz:FILE, manifest:FILE, archive:FILE, webdataset:DIR, hf:DIR, image:FILE[=LABEL]; "
+        "`audit methods data-format` explains them",
     )
     image_size: Annotated[int | None, Flag("--image-size")] = Field(
         None,
@@ -105,7 +111,7 @@ class DataConfig(_Section):
     )
 
 
-class TrustConfig(_Section):
+class TrustConfig(ConfigTable):
     """A file of code the user vouches for."""
 
     path: str = Field(description="the file")
@@ -117,7 +123,7 @@ def _trusted(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-class ModelConfig(_Section):
+class ModelConfig(ConfigTable):
     """The model: trained here, or loaded."""
 
     architecture: Annotated[str, Flag("--architecture")] = Field(
@@ -145,7 +151,7 @@ class ModelConfig(_Section):
     )
 
 
-class AugmentationConfig(_Section):
+class AugmentationConfig(ConfigTable):
     """Random views of the training images."""
 
     rotation: float = Field(0.0, ge=0, le=180, description="degrees, at most, either way")
@@ -180,7 +186,7 @@ def _augmentation(value: Any) -> Any:
     return AUGMENTATIONS[value]
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(ConfigTable):
     """How a model is trained."""
 
     recipe: Annotated[str, Flag("--recipe")] = Field(
@@ -250,7 +256,7 @@ class HardeningConfig(TrainingConfig):
     from_scratch: Annotated[bool, Flag("--from-scratch/--warm-start")] = Field(
         False, description="start from new weights instead of the audited model's"
     )
-    norm: NormName | None = Field(None, description="as in [robustness] by default")
+    norm: Norm | None = Field(None, description="as in [robustness] by default")
     eps: Eps | None = Field(None, description="as in [robustness] by default")
 
 
@@ -276,22 +282,60 @@ class CompressionConfig(TrainingConfig):
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(1e-3, gt=0, description="at its peak")
 
 
-class RobustnessConfig(_Section):
+class AttackRowConfig(ConfigTable):
+    """One attack of a battery."""
+
+    attack: str = Field(description="its name; `audit methods attack` lists them")
+    settings: dict[str, Any] = Field(default_factory=dict, description="its settings")
+    title: str = Field("", description="what the report calls it; its name by default")
+    sample: int = Field(0, ge=0, description="above 0: a check at the verdict's eps, on at most this many images")
+    hardest: float = Field(1.0, gt=0, le=1, description="share of the unbroken images it runs on, nearest to breaking")
+    transferred: bool = Field(False, description="made on a surrogate and tried on the model")
+
+
+def _attack_rows(value: Any) -> Any:
+    """Tables of attacks, each checked by itself so that an error names its row; a name is left as it is."""
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+        return value
+    if not value:
+        raise ValueError("A battery needs at least one attack")
+    return tuple(_attack_row(number, row) for number, row in enumerate(value, start=1))
+
+
+def _attack_row(number: int, row: Any) -> AttackRowConfig:
+    if isinstance(row, str):
+        return AttackRowConfig(attack=row)
+    try:
+        return AttackRowConfig.model_validate(row)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = str(unknown_name("key", key, AttackRowConfig.model_fields))
+        problem = known if first["type"] == "extra_forbidden" else f"{key}: {first['msg']}"
+        raise ValueError(f"attack {number} of the battery: {problem}") from None
+
+
+class RobustnessConfig(ConfigTable):
     """Which attacks, how strong, on how many images."""
 
     examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.")] = Field(
         500, ge=1, description="images attacked, balanced over the classes"
     )
     battery: Annotated[
-        str,
+        str | tuple[AttackRowConfig, ...],
+        BeforeValidator(_attack_rows),
         Flag("--battery"),
         Flag(
             "--attacks",
             help="These attacks alone, in this order, with commas between them; see `audit methods attack`.",
             default="",
         ),
-    ] = Field("quick", description="quick, standard, autoattack or full: which attacks, in which order")
-    norm: Annotated[NormName, Flag("--norm")] = Field(
+    ] = Field(
+        "quick",
+        description="quick, standard, autoattack or full; attacks with commas between them, as apgd-ce,square; or "
+        "[[robustness.battery]] tables of attack, settings, title, sample, hardest, transferred",
+    )
+    norm: Annotated[Norm, Flag("--norm")] = Field(
         "linf", description="linf, l2 or l1: how the size of a change is measured"
     )
     eps: Annotated[
@@ -302,18 +346,9 @@ class RobustnessConfig(_Section):
         ),
     ] = Field(None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default")
     curve: tuple[Eps, ...] | None = Field(None, description="the eps of the curve; 1/8 to 2 times eps by default")
-    control_examples: int = Field(0, ge=0, le=500, description="control the attacks themselves on this many images")
-    certified_examples: int = Field(0, ge=0, description="certify this many images: a lower bound beside the attacks'")
-    backdoor_examples: int = Field(0, ge=0, description="search for a planted trigger with this many images")
-    further_examples: int = Field(
-        0, ge=0, description="try poses, one change for all images, patches and transfer on this many images"
-    )
-    rotation: float = Field(30.0, ge=0, le=180, description="degrees either way that an image may be turned")
-    translation: float = Field(0.1, ge=0, lt=1, description="share of the shorter side that it may be moved")
-    patch_area: float = Field(0.05, gt=0, lt=1, description="share of the image that a patch covers")
 
 
-class CorruptionConfig(_Section):
+class CorruptionConfig(ConfigTable):
     """Which corruptions, at which severities, on how many images."""
 
     examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.")] = Field(
@@ -327,7 +362,7 @@ class CorruptionConfig(_Section):
     )
 
 
-class ExplanationConfig(_Section):
+class ExplanationConfig(ConfigTable):
     """Which attributions, of what, on how many images."""
 
     examples: Annotated[int, Flag("--detail", words={"high": GALLERY_SIZES["high"]}, default="")] = Field(
@@ -337,10 +372,6 @@ class ExplanationConfig(_Section):
         ("saliency", "integrated-gradients", "grad-cam", "lime", "shap"), description="or all: every one there is"
     )
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings by method")
-    judging: bool = Field(False, description="infidelity, ROAD, sensitivity, randomisation, ... of every method")
-    drift: bool = Field(False, description="how maps move at constant prediction, and from model to model")
-    shortcut_examples: int = Field(0, ge=0, description="search this many images for places that decide a class")
-    calibration: bool = Field(True, description="solve problems with known answers on this device first")
     output: Literal["logit", "probability", "log-probability"] = Field(
         "logit", description="what of the predicted class is explained: logit, probability or log-probability"
     )
@@ -349,7 +380,7 @@ class ExplanationConfig(_Section):
     )
 
 
-class ReportConfig(_Section):
+class ReportConfig(ConfigTable):
     """What the report shows."""
 
     title: str = Field("Image classifier audit", description="the report's heading")
@@ -361,7 +392,7 @@ class ReportConfig(_Section):
     ] = Field(16, ge=0, description="images in the gallery")
 
 
-class CriteriaConfig(_Section):
+class CriteriaConfig(ConfigTable):
     """What passes. Each is held against the bound of the interval, not against the point."""
 
     clean_accuracy: float = Field(0.8, ge=0, le=1, description="the least share of unchanged images classified right")
@@ -370,7 +401,7 @@ class CriteriaConfig(_Section):
     corruption_drop: float = Field(0.2, ge=0, le=1, description="of mean accuracy, severities 1 to 5")
 
 
-class RunConfig(_Section):
+class RunConfig(ConfigTable):
     """A whole run."""
 
     preset: Annotated[Preset, Flag("--preset")] = Field(
@@ -382,8 +413,8 @@ class RunConfig(_Section):
     device: Annotated[str, Flag("--device")] = Field(
         "auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one"
     )
-    only: Annotated[tuple[Section, ...], Flag("--only")] = Field(
-        (), description="measure these parts alone: accuracy, robustness, corruptions, explanations"
+    only: Annotated[tuple[str, ...], Flag("--only")] = Field(
+        (), description="measure these sections of the report alone, such as robustness; all by default"
     )
     data: DataConfig = Field(DataConfig(), description="where the images come from")
     model: ModelConfig = Field(ModelConfig(), description="what is audited")
@@ -395,3 +426,22 @@ class RunConfig(_Section):
     explanations: ExplanationConfig = Field(ExplanationConfig(), description="which attributions")
     report: ReportConfig = Field(ReportConfig(), description="what the report shows")
     criteria: CriteriaConfig = Field(CriteriaConfig(), description="what passes")
+
+    @field_validator("only")
+    @classmethod
+    def _require_sections(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in measured_sections():
+                raise ValueError(str(unknown_name("section", name, measured_sections())))
+        return names
+
+    def table(self, kind: type[T]) -> T:
+        """The table of a topic, such as `config.table(BackdoorConfig)`.
+
+        Args:
+            kind: The topic's own configuration model.
+
+        Returns:
+            The table of this run; its defaults where this configuration was made without topics.
+        """
+        return next((value for _, value in self if isinstance(value, kind)), None) or kind()

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from audit.config.loading import load_config
-from audit.config.sections import RunConfig, TrainingConfig
+from audit.config.sections import TrainingConfig
 
 _COLUMN, _WIDTH = 40, 120
 _HEAD = """\
@@ -35,7 +35,7 @@ def configuration_template(preset: str = "quick", *, name: str = "audit.toml") -
         UsageError: There is no such preset.
     """
     config = load_config(preset=preset)
-    fields = RunConfig.model_fields
+    fields = type(config).model_fields
     plain = [key for key, field in fields.items() if not isinstance(getattr(config, key), BaseModel)]
     lines = [_HEAD.format(name=name), f'preset = "{preset}"'.ljust(_COLUMN) + f"# {fields['preset'].description}"]
     lines += [line for key in plain if key != "preset" for line in _entry(key, getattr(config, key), fields[key])]

@@ -14,14 +14,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from audit.core.errors import UsageError, unknown_name
+from audit.core.evidence import Better
+from audit.core.topic import topics
 
-Kind = Literal["attack", "attribution", "corruption", "metric", "recipe", "study", "check"]
+Kind = Literal[
+    "attack", "attribution", "corruption", "metric", "recipe", "study", "check", "data-format", "model-format"
+]
 F = TypeVar("F", bound=Callable[..., Any])
+PassBound = Callable[[Mapping[str, Any], tuple[int, ...]], Any]
+"""`(settings, shape of an image) -> PassCount or None`, the passes at most; `audit.core.types` would bring torch."""
+Passes: TypeAlias = Callable[[Mapping[str, Any]], tuple[int, int]]
+"""From an attack's settings to the forwards and backwards that one example costs at most."""
 
 PACKAGES: Mapping[Kind, str] = {
     "attack": "audit.attacks",
@@ -29,8 +37,8 @@ PACKAGES: Mapping[Kind, str] = {
     "corruption": "audit.corruptions",
     "metric": "audit.metrics",
     "recipe": "audit.training.recipes",
-    "study": "audit.topics",
-    "check": "audit.topics",
+    "data-format": "audit.data.formats",
+    "model-format": "audit.models.formats",
 }
 """The package whose modules are imported to find the methods of a kind."""
 
@@ -84,6 +92,27 @@ class Method:
             raise UsageError(f"Setting {where!r} of {self.kind} {self.name!r}: {first['msg']}.") from None
         return {name: getattr(checked, name) for name in type(checked).model_fields}
 
+    def max_passes(self, settings: Mapping[str, Any]) -> tuple[int, int] | None:
+        """Forwards and backwards that one example costs at most; None where the method declares no cost.
+
+        Args:
+            settings: All settings, as `settings` gives them.
+        """
+        passes: Passes | None = self.facts.get("passes")
+        return None if passes is None else passes(settings)
+
+    def doubled(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The settings of twice the effort; None where the method does not declare which are effort.
+
+        Args:
+            settings: All settings, as `settings` gives them.
+        """
+        effort = self.facts.get("effort")
+        if effort is None:
+            return None
+        harder = {name: 2 * settings[name] for name in effort}
+        return {**settings, **harder, **dict.fromkeys(self.facts.get("early_stops", ()), False)}
+
 
 def attack(
     *,
@@ -91,16 +120,30 @@ def attack(
     needs: Literal["gradients", "scores", "decisions", "nothing"],
     norms: tuple[str, ...] = ("linf", "l2"),
     minimal: bool = False,
+    passes: Passes | None = None,
+    effort: tuple[str, ...] | None = None,
+    early_stops: tuple[str, ...] = (),
     version: str = "1",
     wraps: str = "",
     **facts: Any,
 ) -> Callable[[F], F]:
     """Register `(model, batch, threat, generators, *, settings) -> Images`.
 
-    `needs` is what it asks of the model; `norms` those it can be bound by; `minimal` marks attacks that seek
-    the smallest perturbation, run once for all eps.
+    Args:
+        reference: The paper, as arXiv:NUMBER.
+        needs: What it asks of the model.
+        norms: The norms whose balls can bind it; none for a threat of its own.
+        minimal: Whether it seeks the smallest perturbation, and so is run once for all eps.
+        passes: From all settings to the (forwards, backwards) that one example costs at most. Without it the cost of a
+            run with this attack cannot be told before.
+        effort: Settings that are doubled to see whether more effort breaks more. Without it that is not asked.
+        early_stops: Settings that end an example early when true, and are false under twice the effort.
+        version: Raised when its answers change.
+        wraps: The distribution that does the work, whose version joins the cell.
+        facts: Anything else to know of it.
     """
-    return _register("attack", reference, version, wraps, {"needs": needs, "norms": norms, "minimal": minimal, **facts})
+    declared = {"needs": needs, "norms": norms, "minimal": minimal, "passes": passes, "effort": effort}
+    return _register("attack", reference, version, wraps, {**declared, "early_stops": early_stops, **facts})
 
 
 def attribution(
@@ -109,12 +152,41 @@ def attribution(
     needs: Literal["gradients", "spatial layer", "scores"],
     signed: bool,
     segment_based: bool = False,
+    references: bool = False,
+    passes: PassBound | None = None,
+    quality_units: Mapping[str, tuple[str, Better]] | None = None,
     version: str = "1",
     wraps: str = "",
     **facts: Any,
 ) -> Callable[[F], F]:
-    """Register `(model, images, explained, *, settings) -> Attributions` (see `audit.explanation.spec`)."""
-    facts = {"needs": needs, "signed": signed, "segment_based": segment_based, **facts}
+    """Register `(model, images, spec, *, settings) -> Attribution` (see `audit.explanation.spec`).
+
+    Args:
+        reference: The source, as arXiv:NUMBER or doi:NUMBER.
+        needs: What the method asks of the model: its gradient, a convolution with a spatial map, or outputs alone.
+        signed: Whether attributions may be negative.
+        segment_based: Whether the method always switches segments on and off, never single pixels.
+        references: Whether the method averages over background images.
+        passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) may cost; `settings` are
+            the method's with `references`, the number of background images (0 for none). None where it cannot be told.
+        quality_units: Unit and better direction of each entry of `Attribution.quality`.
+        version: Raised when the method's answers change.
+        wraps: The distribution that does the work.
+        facts: Further facts: `baseline`, the default reference input; `reuses_masks`, `(settings) -> bool`, whether a
+            method by segment may take masks that another one evaluated (it may where this is left out).
+
+    Returns:
+        The decorator.
+    """
+    facts = {
+        "needs": needs,
+        "signed": signed,
+        "segment_based": segment_based,
+        "references": references,
+        "passes": passes,
+        "quality_units": quality_units or {},
+        **facts,
+    }
     return _register("attribution", reference, version, wraps, facts)
 
 
@@ -129,7 +201,7 @@ def metric(*, reference: str, unit: str, better: str, version: str = "1", wraps:
 
 
 def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: Any) -> Callable[[F], F]:
-    """Register `(net, lesson, *, settings) -> Iterator[Objective]` (see `audit.training.step`)."""
+    """Register `(net, step, *, settings) -> Iterator[Objective]` (see `audit.training.step`)."""
     return _register("recipe", reference, version, "", {"adversarial": adversarial, **facts})
 
 
@@ -148,6 +220,41 @@ def check(
     """
     facts = {"title_pass": title_pass, "title_fail": title_fail, "section": section, **facts}
     return _register("check", reference, version, "", facts)
+
+
+def data_format(
+    *, argument: str = "", images: bool = False, reference: str = "", version: str = "1"
+) -> Callable[[F], F]:
+    """Register `(argument, options, *, settings) -> Dataset`, a source of data written NAME or NAME:ARGUMENT.
+
+    A function with settings is written NAME:KEY=VALUE,... and gets an empty argument. Libraries that are slow to
+    import or not always installed are imported inside the function.
+
+    Args:
+        argument: What must follow the colon, as a user reads it: "DIR", "FILE". Empty for nothing.
+        images: Whether the format decodes image files: it then crops each where it is decoded
+            (`audit.data.dataset.LoadOptions.crop`), and the loaded data set is not cropped again.
+        reference: Where the data or the format is described.
+        version: Raised when the same source gives other images.
+
+    Returns:
+        The decorator, which returns the function as it is.
+    """
+    return _register("data-format", reference, version, "", {"argument": argument, "images": images})
+
+
+def model_format(*, suffixes: tuple[str, ...], reference: str = "", version: str = "1") -> Callable[[F], F]:
+    """Register `(path, trust) -> CheckpointContent`, which reads the model files of some suffixes.
+
+    Args:
+        suffixes: The file name suffixes in lower case with their dot: (".pt", ".pth").
+        reference: Where the format is described.
+        version: Raised when the same file gives other weights.
+
+    Returns:
+        The decorator, which returns the function as it is.
+    """
+    return _register("model-format", reference, version, "", {"suffixes": suffixes})
 
 
 def find(kind: Kind, name: str) -> Method:
@@ -188,13 +295,13 @@ def _first_sentence(text: str) -> str:
 
 @cache
 def _load(kind: Kind) -> None:
-    package = importlib.import_module(PACKAGES[kind])
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        inner = importlib.import_module(module.name)
-        if module.ispkg and kind in ("study", "check"):
-            for part in pkgutil.iter_modules(inner.__path__, f"{inner.__name__}."):
-                if part.name.endswith(kind):
-                    importlib.import_module(part.name)
+    if kind in ("study", "check"):
+        for topic in topics():
+            topic.modules(kind)
+    else:
+        package = importlib.import_module(PACKAGES[kind])
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     for outside in entry_points(group="audit.methods"):
         outside.load()
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from audit.core.errors import UsageError, unknown_name
 from audit.core.seeding import Generators
+from audit.core.threat_format import NORMS, format_threat
+from audit.core.threat_format import Norm as Norm
 from audit.core.types import Images
-
-Norm = Literal["linf", "l2", "l1"]
-NORMS: tuple[Norm, ...] = get_args(Norm)
 
 TOLERANCE = 1e-6
 """Relative and absolute slack of `allows`: what float32 rounding of a sum of squares can add."""
@@ -45,7 +42,7 @@ class ThreatModel:
             )
 
     def __str__(self) -> str:
-        return f"{self.norm} {format_eps(self.eps, self.norm)}"
+        return format_threat(self.norm, self.eps)
 
     def distance(self, images: Images, origin: Images) -> Tensor:
         """The norm of each difference, float64 (N,)."""
@@ -83,37 +80,12 @@ class ThreatModel:
             delta = direction * radius.view(-1, 1, 1, 1)
         return (origin + delta.to(origin.dtype)).clamp_(0, 1)
 
-    def steepest(self, gradient: Images) -> Images:
-        """The perturbation of norm 1 along which a linear function with `gradient` rises fastest."""
-        if self.norm == "linf":
-            return gradient.sign()
-        if self.norm == "l2":
-            return gradient / norms(gradient, "l2").clamp(min=1e-30).view(-1, 1, 1, 1)
-        flat = gradient.flatten(1)
-        top = flat.abs().argmax(1, keepdim=True)
-        return torch.zeros_like(flat).scatter_(1, top, flat.gather(1, top).sign()).view_as(gradient)
-
 
 def norms(delta: Images, norm: Norm) -> Tensor:
     """The norm of each perturbation over all its pixels and channels, (N,)."""
     order = {"linf": math.inf, "l2": 2, "l1": 1}[norm]
     size: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1)
     return size
-
-
-def format_eps(eps: float, norm: Norm = "linf") -> str:
-    """8/255 where a linf eps is a whole number of grey levels and no short number; the plain number otherwise."""
-    steps, plain = eps * 255, f"{eps:g}"
-    levels = norm == "linf" and eps > 0 and abs(steps - round(steps)) < 1e-4 and len(plain) > 5
-    return f"{round(steps)}/255" if levels else plain
-
-
-def parse_eps(text: str | float) -> float:
-    """An eps written as 0.1 or as 8/255. Raises UsageError."""
-    try:
-        return float(Fraction(str(text).replace(" ", "")))
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"eps {text!r} is not a number: write 0.1 or 8/255.") from None
 
 
 def _random_direction(generators: Generators, norm: Norm, shape: torch.Size) -> Tensor:

@@ -46,7 +46,13 @@ _GAUSSIAN = Strengths(small=(0.4, 0.6, 0.7, 0.8, 1), large=(1, 2, 3, 4, 6))
 
 @corruption(reference=_PAPER, group="blur")
 def defocus_blur(images: Images, severity: int, generators: Generators) -> Images:
-    """A disk for each point of light, its rim softened."""
+    """A disk for each point of light, its rim softened.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     radius, softness = _DEFOCUS.at(images, severity)
     return convolve(images, _disk(radius * max(1.0, pixel_scale(images)), softness, images)).clamp(0, 1)
 
@@ -56,6 +62,11 @@ def glass_blur(images: Images, severity: int, generators: Generators) -> Images:
     """Each pixel replaced by one close by, between two slight blurs: frosted glass.
 
     All pixels are drawn at once, where the published code swaps one after another.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
     """
     sigma, reach, rounds = _GLASS.at(images, severity)
     scale = pixel_scale(images)
@@ -70,7 +81,13 @@ def glass_blur(images: Images, severity: int, generators: Generators) -> Images:
 
 @corruption(reference=_PAPER, group="blur")
 def motion_blur(images: Images, severity: int, generators: Generators) -> Images:
-    """A camera that moves, within 45 degrees of the horizontal."""
+    """A camera that moves, within 45 degrees of the horizontal.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     radius, sigma = _MOTION.at(images, severity)
     scale = pixel_scale(images)
     degrees = generators.uniform(1)[:, 0] * 90 - 45
@@ -79,7 +96,13 @@ def motion_blur(images: Images, severity: int, generators: Generators) -> Images
 
 @corruption(reference=_PAPER, group="blur")
 def zoom_blur(images: Images, severity: int, generators: Generators) -> Images:
-    """A camera that approaches: the mean over magnifications."""
+    """A camera that approaches: the mean over magnifications.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     end, step = _ZOOM.at(images, severity)
     factors = np.arange(1, end, step)
     total = images.clone()
@@ -90,7 +113,13 @@ def zoom_blur(images: Images, severity: int, generators: Generators) -> Images:
 
 @corruption(reference=_PAPER, group="extra")
 def gaussian_blur(images: Images, severity: int, generators: Generators) -> Images:
-    """A normal kernel."""
+    """A normal kernel.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     return smooth(images, _GAUSSIAN.at(images, severity) * pixel_scale(images)).clamp(0, 1)
 
 

@@ -15,7 +15,13 @@ _DIRECT = 81
 
 
 def smooth(images: Images, sigma: float, truncate: float = 4.0) -> Images:
-    """Gaussian blur of `sigma` pixels, the kernel cut at `truncate` sigmas."""
+    """Gaussian blur of `sigma` pixels, the kernel cut at `truncate` sigmas.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        sigma: Standard deviation in pixels.
+        truncate: Where the kernel ends, in standard deviations.
+    """
     radius = int(truncate * sigma + 0.5)
     if radius == 0:
         return images
@@ -24,14 +30,25 @@ def smooth(images: Images, sigma: float, truncate: float = 4.0) -> Images:
 
 
 def gaussian_kernel(sigma: float, radius: int, like: Tensor) -> Tensor:
-    """Normalised weights at -radius..radius, on the device of `like`."""
+    """Normalised weights at -radius..radius, on the device of `like`.
+
+    Args:
+        sigma: Standard deviation in pixels.
+        radius: Half the kernel's width, in pixels.
+        like: A tensor on the device and of the type to use.
+    """
     position = torch.arange(-radius, radius + 1, device=like.device, dtype=torch.float32)
     weights = torch.exp(-0.5 * (position / sigma) ** 2)
     return weights / weights.sum()
 
 
 def convolve(images: Images, kernel: Tensor) -> Images:
-    """Each channel filtered with a `kernel` (odd height, odd width) that is its own mirror image."""
+    """Each channel filtered with a `kernel` (odd height, odd width) that is its own mirror image.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        kernel: One for all images or one each.
+    """
     height, width = kernel.shape
     apart = images.flatten(0, 1)[:, None]
     padded = F.pad(apart, (width // 2, width // 2, height // 2, height // 2), mode="replicate")
@@ -47,7 +64,11 @@ def _by_fourier(padded: Tensor, kernel: Tensor) -> Tensor:
 
 
 def positions(images: Images) -> tuple[Tensor, Tensor]:
-    """The row (H, 1) and the column (1, W) of each pixel, float32."""
+    """The row (H, 1) and the column (1, W) of each pixel, float32.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device, dtype=torch.float32)
     columns = torch.arange(width, device=images.device, dtype=torch.float32)
@@ -55,15 +76,27 @@ def positions(images: Images) -> tuple[Tensor, Tensor]:
 
 
 def picked(images: Images, rows: Tensor, columns: Tensor) -> Images:
-    """Each pixel taken from the nearest place: `rows` and `columns` broadcast to (N, H, W)."""
+    """Each pixel taken from the nearest place: `rows` and `columns` broadcast to (N, H, W).
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        rows: Where each pixel comes from, in pixels.
+        columns: Where each pixel comes from, in pixels.
+    """
     count, channels, height, width = images.shape
-    place = rows.round().long().clamp(0, height - 1) * width + columns.round().long().clamp(0, width - 1)
-    index = place.expand(count, height, width).reshape(count, 1, -1).expand(-1, channels, -1)
+    position = rows.round().long().clamp(0, height - 1) * width + columns.round().long().clamp(0, width - 1)
+    index = position.expand(count, height, width).reshape(count, 1, -1).expand(-1, channels, -1)
     return images.flatten(2).gather(2, index).view_as(images)
 
 
 def warped(images: Images, rows: Tensor, columns: Tensor) -> Images:
-    """Each pixel taken by bilinear interpolation, mirrored beyond the edges: `rows`, `columns` (N, H, W)."""
+    """Each pixel taken by bilinear interpolation, mirrored beyond the edges: `rows`, `columns` (N, H, W).
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        rows: Where each pixel comes from, in pixels.
+        columns: Where each pixel comes from, in pixels.
+    """
     height, width = images.shape[-2:]
     unit = [p * 2 / max(1, size - 1) - 1 for p, size in ((columns, width), (rows, height))]
     grid = torch.stack(unit, dim=-1).expand(len(images), -1, -1, -1)
@@ -71,7 +104,12 @@ def warped(images: Images, rows: Tensor, columns: Tensor) -> Images:
 
 
 def zoomed(images: Images, factor: float) -> Images:
-    """Magnified about the centre, of the same size."""
+    """Magnified about the centre, of the same size.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        factor: Of the enlargement, at least 1.
+    """
     rows, columns = positions(images)
     height, width = images.shape[-2:]
     centre_row, centre_column = (height - 1) / 2, (width - 1) / 2
@@ -81,7 +119,14 @@ def zoomed(images: Images, factor: float) -> Images:
 
 
 def streaked(images: Images, radius: float, sigma: float, degrees: Tensor) -> Images:
-    """One-sided motion blur over 2 radius + 1 pixels along `degrees` (N,), weights falling with `sigma`."""
+    """One-sided motion blur over 2 radius + 1 pixels along `degrees` (N,), weights falling with `sigma`.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        radius: Half the streak's length, in pixels.
+        sigma: Standard deviation in pixels.
+        degrees: Its direction, one an image, (N,).
+    """
     rows, columns = positions(images)
     angle = torch.deg2rad(degrees).view(-1, 1, 1)
     width = 2 * math.ceil(radius) + 1

@@ -24,30 +24,54 @@ _MOST = 48
 
 @corruption(reference=_PAPER, group="noise")
 def gaussian_noise(images: Images, severity: int, generators: Generators) -> Images:
-    """Independent normal noise on each pixel and channel: low light."""
+    """Independent normal noise on each pixel and channel: low light.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     scale = _GAUSSIAN.at(images, severity)
     return (images + scale * generators.normal(*images.shape[1:])).clamp(0, 1)
 
 
 @corruption(reference=_PAPER, group="noise")
 def shot_noise(images: Images, severity: int, generators: Generators) -> Images:
-    """Poisson noise of a sensor that counts few photons."""
+    """Poisson noise of a sensor that counts few photons.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     photons = _SHOT.at(images, severity)
     return (poisson(images * photons, generators) / photons).clamp(0, 1)
 
 
 @corruption(reference=_PAPER, group="noise")
 def impulse_noise(images: Images, severity: int, generators: Generators) -> Images:
-    """Salt and pepper: values replaced by 0 or 1."""
+    """Salt and pepper: values replaced by 0 or 1.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     share = _IMPULSE.at(images, severity)
-    hit = generators.fork(0).uniform(*images.shape[1:]) < share
+    replaced = generators.fork(0).uniform(*images.shape[1:]) < share
     salt = generators.fork(1).uniform(*images.shape[1:]) < 0.5
-    return torch.where(hit, salt.to(images.dtype), images)
+    return torch.where(replaced, salt.to(images.dtype), images)
 
 
 @corruption(reference=_PAPER, group="extra")
 def speckle_noise(images: Images, severity: int, generators: Generators) -> Images:
-    """Normal noise in proportion to each value."""
+    """Normal noise in proportion to each value.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        severity: How strong, 1 to 5.
+        generators: One random generator an example.
+    """
     scale = _SPECKLE.at(images, severity)
     return (images * (1 + scale * generators.normal(*images.shape[1:]))).clamp(0, 1)
 
@@ -56,6 +80,10 @@ def poisson(rates: Images, generators: Generators) -> Images:
     """Poisson draws with mean `rates`: by inversion below 12, above by the quantile's expansion around the normal.
 
     The expansion (Cornish and Fisher 1938, to the third order) is off by less than 0.002 in probability there.
+
+    Args:
+        rates: Expected counts, (N, ...).
+        generators: One random generator an example.
     """
     normal = generators.normal(*rates.shape[1:])
     few = _inverted(rates.clamp(max=_FEW), torch.special.ndtr(normal))

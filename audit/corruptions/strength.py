@@ -19,28 +19,53 @@ _SMALL = 96
 
 @dataclass(frozen=True)
 class Strengths(Generic[T]):
-    """One constant for each severity: `small` as in CIFAR-10-C, `large` as in ImageNet-C."""
+    """One constant for each severity: `small` as in CIFAR-10-C, `large` as in ImageNet-C.
+
+    Attributes:
+        small: By severity, for images of few pixels (CIFAR-10-C).
+        large: By severity, for large images (ImageNet-C).
+    """
 
     small: Sequence[T]
     large: Sequence[T]
 
     def at(self, images: Images, severity: int) -> T:
-        """The constant for these images. Raises UsageError for a severity outside 1 to 5."""
+        """The constant for these images. Raises UsageError for a severity outside 1 to 5.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            severity: How strong, 1 to 5.
+
+        Raises:
+            UsageError: For a severity outside 1 to 5.
+        """
         if severity not in (1, 2, 3, 4, 5):
             raise UsageError(f"Severity {severity!r} does not exist: use a whole number from 1 to 5.")
         return (self.small if is_small(images) else self.large)[severity - 1]
 
 
 def is_small(images: Images) -> bool:
-    """Whether the constants for small images apply."""
+    """Whether the constants for small images apply.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
     return side(images) < _SMALL
 
 
 def side(images: Images) -> int:
-    """The shorter side in pixels."""
+    """The shorter side in pixels.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
     return min(images.shape[-2:])
 
 
 def pixel_scale(images: Images) -> float:
-    """What a length in pixels is multiplied by: 1 at the published size, 32 or 224."""
+    """What a length in pixels is multiplied by: 1 at the published size, 32 or 224.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
     return side(images) / (CIFAR_SIDE if is_small(images) else IMAGENET_SIDE)

@@ -1,4 +1,4 @@
-"""Splits of images that are already in memory, and the rules their arrays must keep."""
+"""Splits of images that are already in memory, and the checks of their arrays."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ from numpy.typing import NDArray
 from audit.core.errors import DataError
 from audit.data.dataset import Split
 
-Array = NDArray[Any]
+_Array = NDArray[Any]
 
 
-def array_split(images: Array, labels: Array, *, part: str, classes: int, where: str) -> Split:
-    """A split of `images` (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or float in [0, 1], with `labels` (N,).
+def array_split(images: _Array, labels: _Array, *, part: str, classes: int, where: str) -> Split:
+    """Make a split of arrays.
 
-    `part` begins the ids ("test/00017"); `where` names the source in errors. Raises DataError when images and
-    labels do not belong together, a label lies outside `classes`, or the pixels are in no known range.
+    Args:
+        images: (N, H, W), (N, H, W, C) or (N, C, H, W); integers in 0..255 or floats in [0, 1].
+        labels: One integer an image, (N,) or (N, 1).
+        part: "test" or "train"; begins the ids ("test/00017").
+        classes: Number of classes.
+        where: Name of the source, for errors.
+
+    Raises:
+        DataError: When there are no images, or not as many as labels, or either is no such array.
     """
     pixels = channels_first(images, where)
-    checked = check_labels(labels, classes, where)
+    checked = as_labels(labels, classes, where)
     if len(pixels) != len(checked):
         raise DataError(
             f"{where} has {len(pixels)} images but {len(checked)} labels; one label for each image was expected. "
@@ -30,7 +37,7 @@ def array_split(images: Array, labels: Array, *, part: str, classes: int, where:
         )
     if not len(pixels):
         raise DataError(f"{where} holds no images; at least one was expected. Check how the file was written.")
-    pixels = check_pixels(pixels, where)
+    pixels = as_pixels(pixels, where)
     return Split(
         labels=checked,
         ids=tuple(f"{part}/{i:05d}" for i in range(len(checked))),
@@ -39,8 +46,19 @@ def array_split(images: Array, labels: Array, *, part: str, classes: int, where:
     )
 
 
-def channels_first(images: Array, where: str) -> Array:
-    """`images` as (N, C, H, W), C being 1 or 3. Raises DataError that names the shape found."""
+def channels_first(images: _Array, where: str) -> _Array:
+    """Images with the channels before height and width.
+
+    Args:
+        images: (N, H, W), (N, H, W, C) or (N, C, H, W), C being 1 or 3.
+        where: Name of the source, for errors.
+
+    Returns:
+        The same pixels as (N, C, H, W).
+
+    Raises:
+        DataError: For another shape.
+    """
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
@@ -53,8 +71,16 @@ def channels_first(images: Array, where: str) -> Array:
     )
 
 
-def check_pixels(images: Array, where: str) -> Array:
-    """Pixels as uint8, or float32 in [0, 1]. Raises DataError naming the range found."""
+def as_pixels(images: _Array, where: str) -> _Array:
+    """Pixels as uint8, or as float32 in [0, 1].
+
+    Args:
+        images: Integers in 0..255 or floats in [0, 1], of any shape.
+        where: Name of the source, for errors.
+
+    Raises:
+        DataError: For another type or range.
+    """
     if images.dtype == np.uint8:
         return images
     if images.dtype == np.bool_ or not np.issubdtype(images.dtype, np.number):
@@ -70,8 +96,17 @@ def check_pixels(images: Array, where: str) -> Array:
     )
 
 
-def check_labels(labels: Array, classes: int, where: str) -> NDArray[np.int64]:
-    """Labels as int64 (N,) in range(classes); also from a column (N, 1). Raises DataError naming the first bad one."""
+def as_labels(labels: _Array, classes: int, where: str) -> NDArray[np.int64]:
+    """Labels as int64 (N,).
+
+    Args:
+        labels: Integers from 0, (N,) or (N, 1).
+        classes: Number of classes.
+        where: Name of the source, for errors.
+
+    Raises:
+        DataError: For another shape or type, or a label that is no class; the first such is named.
+    """
     flat = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if flat.ndim != 1 or not np.issubdtype(flat.dtype, np.integer):
         raise DataError(
@@ -87,8 +122,16 @@ def check_labels(labels: Array, classes: int, where: str) -> NDArray[np.int64]:
     return flat.astype(np.int64)
 
 
-def number_names(labels: Sequence[Array], where: str) -> tuple[str, ...]:
-    """Class names "0", "1", ... up to the highest label. Raises DataError when no integer says how many."""
+def number_names(labels: Sequence[_Array], where: str) -> tuple[str, ...]:
+    """Class names "0", "1", ... up to the highest label.
+
+    Args:
+        labels: The labels of each part.
+        where: Name of the source, for errors.
+
+    Raises:
+        DataError: When the labels are no integers, or fewer than two classes.
+    """
     highest = max(
         (int(part.max()) for part in labels if part.size and np.issubdtype(part.dtype, np.integer)), default=-1
     )
@@ -100,7 +143,7 @@ def number_names(labels: Sequence[Array], where: str) -> tuple[str, ...]:
     return tuple(str(i) for i in range(highest + 1))
 
 
-def _fingerprint(part: str, pixels: Array, labels: NDArray[np.int64]) -> str:
+def _fingerprint(part: str, pixels: _Array, labels: NDArray[np.int64]) -> str:
     digest = hashlib.sha256(repr((part, str(pixels.dtype), pixels.shape)).encode())
     digest.update(labels.astype("<i8").tobytes())
     for start in range(0, len(pixels), 4096):

@@ -1,4 +1,4 @@
-"""A data set as the suite sees it: two splits of images that are fetched when needed, with stable ids."""
+"""A data set: two splits of images that are fetched when needed, and the options that every format is loaded with."""
 
 from __future__ import annotations
 
@@ -13,17 +13,41 @@ from numpy.typing import NDArray
 from audit.core.types import Batch
 
 Fetch = Callable[[NDArray[np.int64]], NDArray[np.uint8] | NDArray[np.float32]]
-"""`fetch(positions)` gives (M, C, H, W): uint8, or float32 in [0, 1]."""
+"""`fetch(positions)` gives the images (M, C, H, W): uint8, or float32 in [0, 1]."""
 
 FetchMasks = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
-"""`masks(positions)` gives (M, H, W)."""
+"""`masks(positions)` gives the masks (M, H, W)."""
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The choices that are the same for every data format.
+
+    Attributes:
+        image_size: Height and width in pixels; None leaves the images as they are.
+        grayscale: Give one channel instead of three.
+        strict: Raise an error for an unreadable image, which is otherwise skipped, counted and listed.
+        crop: Share in (0, 1] of the largest centred rectangle of the target's proportions that is kept; None squeezes
+            the whole image into the target.
+    """
+
+    image_size: int | None = None
+    grayscale: bool = False
+    strict: bool = False
+    crop: float | None = None
 
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set. `labels` int64 (N,); `ids` one stable name an example ("test/00017",
-    "cat/0001.jpg"); `fetch` reads images by position; `fingerprint` hashes what the pixels and labels are (and the
-    masks); `masks` reads where the objects lie, None where the data does not say."""
+    """One part of a data set, its images read by position.
+
+    Attributes:
+        labels: Class of each example, int64 (N,).
+        ids: A stable name for each example: "test/00017", "cat/0001.jpg".
+        fetch: Reads images by position.
+        fingerprint: SHA-256 of the pixels, the labels and the masks.
+        masks: Reads by position where the objects are; None where the data does not say.
+    """
 
     labels: NDArray[np.int64]
     ids: tuple[str, ...]
@@ -35,7 +59,14 @@ class Split:
         return len(self.ids)
 
     def batch(self, positions: Sequence[int] | NDArray[np.int64] | slice) -> Batch:
-        """The examples at `positions`: images float32 in [0, 1] on the CPU."""
+        """Read the examples at `positions`.
+
+        Args:
+            positions: Positions in the split, (M,), or a slice of it.
+
+        Returns:
+            The examples on the CPU, their images float32 (M, C, H, W) in [0, 1].
+        """
         index = np.arange(len(self))[positions] if isinstance(positions, slice) else np.asarray(positions, np.int64)
         pixels = torch.from_numpy(np.ascontiguousarray(self.fetch(index)))
         return Batch(
@@ -46,29 +77,46 @@ class Split:
         )
 
     def subset(self, positions: NDArray[np.int64]) -> Split:
-        """Only the examples at `positions`, in that order."""
-        chosen = np.ascontiguousarray(positions, dtype=np.int64)
+        """A split of some of the examples.
+
+        Args:
+            positions: Positions to keep, int64 (M,), in the order the subset has.
+        """
+        selected = np.ascontiguousarray(positions, dtype=np.int64)
         masks = self.masks
         return Split(
-            labels=self.labels[chosen],
-            ids=tuple(self.ids[i] for i in chosen),
-            fetch=lambda index: self.fetch(chosen[index]),
+            labels=self.labels[selected],
+            ids=tuple(self.ids[i] for i in selected),
+            fetch=lambda index: self.fetch(selected[index]),
             fingerprint=derive_fingerprint(
-                self.fingerprint, "subset", hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()
+                self.fingerprint, "subset", hashlib.sha256(selected.astype("<i8").tobytes()).hexdigest()
             ),
-            masks=None if masks is None else lambda index: masks(chosen[index]),
+            masks=None if masks is None else lambda index: masks(selected[index]),
         )
 
 
 def derive_fingerprint(fingerprint: str, *parts: object) -> str:
-    """The fingerprint of what `parts` say was made of the images behind `fingerprint`."""
+    """The fingerprint of images made from others.
+
+    Args:
+        fingerprint: That of the original images.
+        parts: What was done to them; their `repr` is hashed.
+    """
     return hashlib.sha256(repr((fingerprint, *parts)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """`name` is the source without any path; `classes` in label order; `shape` (C, H, W); `train` may be
-    absent; `notes` say what was skipped, repaired or resized."""
+    """An image classification data set.
+
+    Attributes:
+        name: The source without any path.
+        classes: Class names in label order.
+        shape: (C, H, W) of every image.
+        test: The evaluation part.
+        train: The training part; None where there is none.
+        notes: Sentences that say what was skipped, repaired or resized.
+    """
 
     name: str
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Which files are which class of which part, told from their names alone: folders and archives are read alike."""
+"""The classes and parts of a folder or an archive, inferred from the names of its files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from audit.core.errors import DataError
-from audit.data.image_decoding import ENDINGS
-from audit.data.image_files import ImageFile, printable
+from audit.data.image_decoding import IMAGE_SUFFIXES
+from audit.data.image_survey import ImageFile, printable
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing")
@@ -19,8 +19,14 @@ _IGNORED = ("__MACOSX", "__pycache__")
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """Class names in label order, the files of each part, and what a reader should know. `base` is the folder that
-    the names begin below, "" or ending in a slash."""
+    """What the names of the files say.
+
+    Attributes:
+        base: The folder that the files' names are relative to; empty, or ending in a slash.
+        classes: Class names in label order.
+        parts: The files of "test" and perhaps of "train".
+        notes: Sentences about what was ignored or is missing.
+    """
 
     base: str
     classes: tuple[str, ...]
@@ -29,15 +35,22 @@ class FolderLayout:
 
 
 def infer_layout(entries: Sequence[str], where: str) -> FolderLayout:
-    """Class per folder, sorted by name as torchvision and Keras sort them; pictures at any depth below.
+    """One class per folder, sorted by name as torchvision and Keras sort them; images at any depth below it.
 
-    `entries` are relative paths with forward slashes, a folder's ending in one. With train and test folders
-    (validation, where there is no test) each gives its part; without them everything is the test part. Raises
-    DataError for an empty class, for a test class that was not trained on, and for fewer than two classes.
+    With train and test folders (validation, where there is no test) each gives its part; without them everything is
+    the test part.
+
+    Args:
+        entries: Relative paths with forward slashes; those of folders end in one.
+        where: Name of the folder or archive, for errors.
+
+    Raises:
+        DataError: For an empty class folder, a test class that the training part lacks, fewer than two classes, or a
+            training folder without a test folder.
     """
-    seen = sorted(entry for entry in entries if _counts(entry))
-    base = _below_wrappers(seen)
-    inside = [entry[len(base) :] for entry in seen if entry.startswith(base) and entry != base]
+    visible = sorted(entry for entry in entries if _is_visible(entry))
+    base = _below_wrappers(visible)
+    inside = [entry[len(base) :] for entry in visible if entry.startswith(base) and entry != base]
     folders = _parts(inside)
     if "test" not in folders:
         raise DataError(f"{where!r} has a training folder alone; a test or validation folder beside it was expected.")
@@ -47,14 +60,21 @@ def infer_layout(entries: Sequence[str], where: str) -> FolderLayout:
     notes = (
         *([f"The classes were found in {printable(base.rstrip('/'))}."] if base else []),
         *([f"No test images of {len(missing)} classes: {_list(missing)}."] if missing else []),
-        *_unused(inside, folders),
-        *_left_aside(inside),
+        *_unused_folders(inside, folders),
+        *_other_files(inside),
     )
     return FolderLayout(base, classes, parts, notes)
 
 
 def part_of(name: str) -> str | None:
-    """ "train" or "test" for a folder or a split of that meaning (a validation part tests); None for another."""
+    """The part that a folder or a split of this name belongs to.
+
+    Args:
+        name: "train", "Testing", "val", ...
+
+    Returns:
+        "train", "test" (for a validation part too), or None for a name of neither.
+    """
     word = name.strip().lower()
     return "train" if word in TRAIN else "test" if word in (*TEST, *VALIDATION) else None
 
@@ -64,8 +84,8 @@ def _below_wrappers(entries: Sequence[str]) -> str:
     base = ""
     while True:
         names = _folders(entries, base)
-        pictures = any(_is_picture(e) and "/" not in e[len(base) :] for e in entries if e.startswith(base))
-        if pictures or len(names) != 1 or part_of(names[0]) or not _folders(entries, f"{base}{names[0]}/"):
+        images = any(_is_image(e) and "/" not in e[len(base) :] for e in entries if e.startswith(base))
+        if images or len(names) != 1 or part_of(names[0]) or not _folders(entries, f"{base}{names[0]}/"):
             return base
         base = f"{base}{names[0]}/"
 
@@ -97,24 +117,24 @@ def _classes(entries: Sequence[str], folders: dict[str, str], where: str) -> tup
 
 
 def _files(entries: Sequence[str], folder: str, classes: Sequence[str]) -> list[ImageFile]:
-    """The pictures below `folder`. Raises DataError for a class folder that has none."""
+    """The images below `folder`. Raises DataError for a class folder that has none."""
     names = _folders(entries, folder)
     labels = {name: classes.index(printable(name)) for name in names}
     files = [
         ImageFile(entry, labels[entry[len(folder) :].split("/", 1)[0]])
         for entry in entries
-        if entry.startswith(folder) and _is_picture(entry) and "/" in entry[len(folder) :]
+        if entry.startswith(folder) and _is_image(entry) and "/" in entry[len(folder) :]
     ]
     empty = sorted(set(labels.values()) - {file.label for file in files})
     if empty:
         raise DataError(
             f"The class folder {printable(folder + classes[empty[0]])!r} holds no images; put "
-            f"{', '.join(sorted(ENDINGS)[:6])} ... files there or remove it."
+            f"{', '.join(sorted(IMAGE_SUFFIXES)[:6])} ... files there or remove it."
         )
     return files
 
 
-def _unused(entries: Sequence[str], folders: dict[str, str]) -> Iterator[str]:
+def _unused_folders(entries: Sequence[str], folders: dict[str, str]) -> Iterator[str]:
     if folders["test"] == "":
         yield "The folder has no train and test parts: every image is used to test."
     for name in _folders(entries, "") if folders["test"] else ():
@@ -122,9 +142,9 @@ def _unused(entries: Sequence[str], folders: dict[str, str]) -> Iterator[str]:
             yield f"The folder {printable(name)!r} is not used: the test part is {folders['test'].rstrip('/')!r}."
 
 
-def _left_aside(entries: Sequence[str]) -> Iterator[str]:
+def _other_files(entries: Sequence[str]) -> Iterator[str]:
     endings = Counter(
-        PurePosixPath(e).suffix.lower() or "no ending" for e in entries if not e.endswith("/") and not _is_picture(e)
+        PurePosixPath(e).suffix.lower() or "no ending" for e in entries if not e.endswith("/") and not _is_image(e)
     )
     if endings:
         listed = ", ".join(f"{n} {printable(ending)}" for ending, n in endings.most_common(4))
@@ -133,15 +153,15 @@ def _left_aside(entries: Sequence[str]) -> Iterator[str]:
 
 def _folders(entries: Sequence[str], base: str) -> list[str]:
     """The folders directly below `base`, sorted."""
-    found = {e[len(base) :].split("/", 1)[0] for e in entries if e.startswith(base) and "/" in e[len(base) :]}
-    return sorted(found)
+    names = {e[len(base) :].split("/", 1)[0] for e in entries if e.startswith(base) and "/" in e[len(base) :]}
+    return sorted(names)
 
 
-def _is_picture(entry: str) -> bool:
-    return entry[entry.rfind(".") :].lower() in ENDINGS if "." in entry else False
+def _is_image(entry: str) -> bool:
+    return entry[entry.rfind(".") :].lower() in IMAGE_SUFFIXES if "." in entry else False
 
 
-def _counts(entry: str) -> bool:
+def _is_visible(entry: str) -> bool:
     return not any(step.startswith(".") or step in _IGNORED for step in entry.rstrip("/").split("/"))
 
 

@@ -1,4 +1,4 @@
-"""One picture file to pixels: the formats people have, opened as if a stranger had sent them."""
+"""Decoding of image files, with limits that hold for hostile ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"})
+PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
+)
 MOST_PIXELS = 64_000_000
 """Above every camera of today; a header that announces more is an attack or a mistake."""
 MOST_BYTES = 512 << 20
@@ -25,12 +27,18 @@ _ORIENTATION = 0x0112
 
 
 class UnreadableImage(Exception):
-    """Why a file gives no picture, as the end of a sentence."""
+    """A file gives no image; the message ends a sentence that names the file."""
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """A picture before it is used: (height, width) once upright, whether it is grey, what must be repaired."""
+    """An image file before it is used.
+
+    Attributes:
+        size: (height, width) in pixels, upright.
+        grey: Whether it has no colour.
+        repairs: What is changed when it is decoded, each the end of the sentence "Images ...".
+    """
 
     size: tuple[int, int]
     grey: bool
@@ -39,8 +47,10 @@ class ImageInfo:
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Decompression bombs are errors and Pillow's remarks on odd metadata are silent. For a whole pool of threads:
-    warning filters belong to the process."""
+    """Make decompression bombs errors and silence Pillow's warnings about odd metadata.
+
+    Use it around a whole pool of threads: warning filters belong to the process.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -48,7 +58,14 @@ def strict_pillow() -> Iterator[None]:
 
 
 def inspect_image(body: bytes) -> ImageInfo:
-    """Decode `body` far enough to know that all of it is there. Raises Unreadable."""
+    """Decode an image far enough to know that all of it is there.
+
+    Args:
+        body: The file's bytes.
+
+    Raises:
+        UnreadableImage: When it is damaged, too large or of no supported format.
+    """
     with _opened(body) as picture:
         repairs = tuple(_repairs(picture))
         turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
@@ -63,10 +80,18 @@ def inspect_image(body: bytes) -> ImageInfo:
 
 
 def decode(body: bytes, size: tuple[int, int], *, grayscale: bool, crop: float | None = None) -> NDArray[np.uint8]:
-    """Upright pixels, uint8 (C, height, width), resized to `size` (height, width) by antialiased bilinear filtering.
+    """Decode an image, turn it upright, crop it and resize it by antialiased bilinear filtering.
 
-    C is 1 with `grayscale`, else 3; with `crop` only the `middle` is taken. Alpha is dropped, as torchvision and Keras
-    drop it. Raises Unreadable.
+    Alpha is dropped, as torchvision and Keras drop it. Raises UnreadableImage as `inspect_image` does.
+
+    Args:
+        body: The file's bytes.
+        size: (height, width) of the result in pixels.
+        grayscale: Give one channel instead of three.
+        crop: Share of the largest centred rectangle that is kept (see `center_crop_box`); None for the whole image.
+
+    Returns:
+        Pixels, uint8 (C, height, width).
     """
     with _opened(body) as picture:
         upright = _eight_bit(ImageOps.exif_transpose(picture)).convert("L" if grayscale else "RGB")
@@ -78,21 +103,37 @@ def decode(body: bytes, size: tuple[int, int], *, grayscale: bool, crop: float |
     return pixels[None] if grayscale else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def center_crop_box(picture: tuple[int, int], size: tuple[int, int], crop: float) -> tuple[float, float, float, float]:
-    """(left, upper, right, lower) of the middle of a `picture` of (height, width): the share `crop` of the sides of the
-    largest rectangle with the proportions of `size`. ImageNet's usual 224 of 256 pixels is 0.875."""
+def center_crop_box(image: tuple[int, int], size: tuple[int, int], crop: float) -> tuple[float, float, float, float]:
+    """The centred box of an image that has the proportions of `size`.
+
+    Args:
+        image: (height, width) of the image in pixels.
+        size: (height, width) that the box will be resized to.
+        crop: Share of the sides of the largest such box, in (0, 1]; ImageNet's usual 224 of 256 pixels is 0.875.
+
+    Returns:
+        (left, upper, right, lower) in pixels.
+    """
     height, width = size
-    scale = crop * min(picture[0] / height, picture[1] / width)
-    upper, left = (picture[0] - scale * height) / 2, (picture[1] - scale * width) / 2
+    scale = crop * min(image[0] / height, image[1] / width)
+    upper, left = (image[0] - scale * height) / 2, (image[1] - scale * width) / 2
     if abs(scale - 1) * max(size) < 0.5:  # whole pixels as they are: half a pixel beside them would blur
         scale, upper, left = 1.0, float(int(upper)), float(int(left))
     return left, upper, left + scale * width, upper + scale * height
 
 
 def decode_mask(body: bytes, size: tuple[int, int], *, crop: float | None = None) -> NDArray[np.bool_]:
-    """Where the picture is brighter than half its brightest pixel, bool (height, width): the nearest pixel's answer.
+    """Decode a mask: where an image is brighter than half its brightest pixel, resized by nearest neighbour.
 
-    A picture that is black all over marks nothing. Raises Unreadable.
+    An image that is black all over marks nothing. Raises UnreadableImage as `inspect_image` does.
+
+    Args:
+        body: The file's bytes.
+        size: (height, width) of the result in pixels.
+        crop: As for `decode`.
+
+    Returns:
+        The mask, bool (height, width).
     """
     with _opened(body) as picture:
         upright = _eight_bit(ImageOps.exif_transpose(picture)).convert("L")
@@ -108,7 +149,7 @@ def _opened(body: bytes) -> Iterator[Image.Image]:
     if len(body) > MOST_BYTES:
         raise UnreadableImage(f"it has {len(body) >> 20} MB, and at most {MOST_BYTES >> 20} are read")
     try:
-        with Image.open(io.BytesIO(body), formats=FORMATS) as picture:
+        with Image.open(io.BytesIO(body), formats=PILLOW_FORMATS) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise UnreadableImage(_bomb(f"{picture.width} x {picture.height} pixels"))
             yield picture
@@ -117,7 +158,7 @@ def _opened(body: bytes) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage(_bomb("too many pixels")) from None
     except UnidentifiedImageError:
-        raise UnreadableImage(f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
+        raise UnreadableImage(f"it is no {', '.join(PILLOW_FORMATS[:-1])} or {PILLOW_FORMATS[-1]} picture") from None
     except Exception as fault:  # parsers of hostile bytes raise whatever comes; all of it means the same
         raise UnreadableImage(f"{str(fault).strip() or type(fault).__name__}"[:200]) from fault
 

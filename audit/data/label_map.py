@@ -1,4 +1,4 @@
-"""The classes in the model's order, where the data's own order or names are others."""
+"""Class labels renumbered to the order of the model's outputs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,33 @@ from audit.data.dataset import Dataset, Split, derive_fingerprint
 
 
 def remap_labels(dataset: Dataset, map_file: str) -> Dataset:
-    """`dataset` with the labels that the file `map_file` gives its classes.
+    """Renumber the labels of a data set as a file says.
 
-    The file is text with a class name a line in the model's order; JSON, a list of such names; or a JSON object from
-    the data's class name to the model's output, or from the output to the name. Raises DataError when a class has
-    no place.
+    Args:
+        dataset: The data set.
+        map_file: A text file with a class name a line in the model's order; or JSON: a list of such names, or an
+            object from the data's class name to the model's output or from the output to the name. Raises DataError
+            when it cannot be read or has no output for a class.
     """
     name = Path(map_file).name
-    return _placed(dataset, *_places(dataset.classes, _read(Path(map_file)), name), name)
+    return _renumbered(dataset, *_outputs_of(dataset.classes, _read(Path(map_file)), name), name)
 
 
 def align_to_model(dataset: Dataset, names: tuple[str, ...], model: str) -> Dataset:
-    """`dataset` with its labels where the outputs of `model`, called `names`, have them; as it is, with a note, when
-    its classes have other names."""
+    """Renumber the labels of a data set as the model's outputs are named.
+
+    Args:
+        dataset: The data set.
+        names: The names of the model's outputs; empty when it names none.
+        model: The model's file name, for the note.
+
+    Returns:
+        The renumbered data set; as it is, with a note, when its classes have other names.
+    """
     if not names or names == dataset.classes:
         return dataset
-    if set(dataset.classes) <= set(names) or all(one.isdigit() and int(one) < len(names) for one in dataset.classes):
-        return _placed(dataset, *_places(dataset.classes, list(names), model), model)
+    if set(dataset.classes) <= set(names) or _are_numbers(dataset.classes, len(names)):
+        return _renumbered(dataset, *_outputs_of(dataset.classes, list(names), model), model)
     note = (
         f"{model} calls its outputs {', '.join(names[:3])}, ... and the data its classes "
         f"{', '.join(dataset.classes[:3])}, ...: they are taken to be in the same order. A labels map says otherwise."
@@ -40,18 +50,22 @@ def align_to_model(dataset: Dataset, names: tuple[str, ...], model: str) -> Data
 
 
 def class_names(map_file: str) -> tuple[str, ...]:
-    """The classes that the file `map_file` lists, in the model's order. Raises DataError."""
+    """The class names in the model's order that a labels map lists.
+
+    Args:
+        map_file: The file, as for `remap_labels`. Raises DataError when it cannot be read.
+    """
     return _names(_read(Path(map_file)), Path(map_file).name)
 
 
-def _placed(dataset: Dataset, places: list[int], names: tuple[str, ...], where: str) -> Dataset:
-    moved = [f"{old} {i} to {places[i]}" for i, old in enumerate(dataset.classes) if i != places[i]]
-    note = f"Labels follow {where}: {len(moved)} of {len(places)} classes moved ({', '.join(moved[:5])})."
+def _renumbered(dataset: Dataset, outputs: list[int], names: tuple[str, ...], where: str) -> Dataset:
+    moved = [f"{old} {i} to {outputs[i]}" for i, old in enumerate(dataset.classes) if i != outputs[i]]
+    note = f"Labels follow {where}: {len(moved)} of {len(outputs)} classes moved ({', '.join(moved[:5])})."
     return replace(
         dataset,
         classes=names,
-        test=_moved(dataset.test, places),
-        train=_moved(dataset.train, places) if dataset.train else None,
+        test=_with_labels(dataset.test, outputs),
+        train=_with_labels(dataset.train, outputs) if dataset.train else None,
         notes=(*dataset.notes, *([note] if moved else [])),
     )
 
@@ -70,23 +84,27 @@ def _read(path: Path) -> Any:
         raise DataError(f"{path.name} is not JSON ({str(fault)[:80]}).") from fault
 
 
-def _places(classes: tuple[str, ...], given: Any, name: str) -> tuple[list[int], tuple[str, ...]]:
+def _are_numbers(classes: tuple[str, ...], outputs: int) -> bool:
+    return all(name.isdigit() and int(name) < outputs for name in classes)
+
+
+def _outputs_of(classes: tuple[str, ...], content: Any, name: str) -> tuple[list[int], tuple[str, ...]]:
     """The model's output for each of the data's classes, and the name of every output."""
-    names = _names(given, name)
+    names = _names(content, name)
     if set(classes) <= set(names):
-        return [names.index(one) for one in classes], names
-    if all(one.isdigit() and int(one) < len(names) for one in classes):
-        return [int(one) for one in classes], names
-    lacking = sorted(set(classes) - set(names))
-    free = [one for one in names if one not in classes]
+        return [names.index(label) for label in classes], names
+    if _are_numbers(classes, len(names)):
+        return [int(label) for label in classes], names
+    missing = sorted(set(classes) - set(names))
+    unused = [label for label in names if label not in classes]
     raise DataError(
-        f"{name} has no place for the class {lacking[0]!r} ({len(lacking)} such).{nearest(lacking[0], free)} It names "
-        f"{', '.join(names[:6])}. List every class of the data in the model's order."
+        f"{name} has no place for the class {missing[0]!r} ({len(missing)} such).{nearest(missing[0], unused)} "
+        f"It names {', '.join(names[:6])}. List every class of the data in the model's order."
     )
 
 
-def _names(given: Any, name: str) -> tuple[str, ...]:
-    outputs = _outputs(given, name)
+def _names(content: Any, name: str) -> tuple[str, ...]:
+    outputs = _by_output(content, name)
     if sorted(outputs) != list(range(len(outputs))) or len(outputs) < 2:
         raise DataError(
             f"{name} numbers the model's outputs {sorted(outputs)[:6]}; 0, 1, 2, ... without a gap were expected."
@@ -94,14 +112,16 @@ def _names(given: Any, name: str) -> tuple[str, ...]:
     return tuple(outputs[i] for i in range(len(outputs)))
 
 
-def _outputs(given: Any, name: str) -> dict[int, str]:
-    if isinstance(given, list) and all(isinstance(one, str) for one in given) and len(set(given)) == len(given):
-        return dict(enumerate(given))
-    if isinstance(given, Mapping) and all(isinstance(v, str) and str(k).isdigit() for k, v in given.items()):
-        return {int(k): v for k, v in given.items()}
-    if isinstance(given, Mapping) and all(type(v) is int for v in given.values()):
-        swapped = {v: str(k) for k, v in given.items()}
-        if len(swapped) == len(given):
+def _by_output(content: Any, name: str) -> dict[int, str]:
+    """The name of each output."""
+    if isinstance(content, list) and all(isinstance(label, str) for label in content):
+        if len(set(content)) == len(content):
+            return dict(enumerate(content))
+    if isinstance(content, Mapping) and all(isinstance(v, str) and str(k).isdigit() for k, v in content.items()):
+        return {int(k): v for k, v in content.items()}
+    if isinstance(content, Mapping) and all(type(v) is int for v in content.values()):
+        swapped = {v: str(k) for k, v in content.items()}
+        if len(swapped) == len(content):
             return swapped
     raise DataError(
         f"{name} is no labels map; different class names, one a line, a JSON list of them, or a JSON object from name "
@@ -109,9 +129,9 @@ def _outputs(given: Any, name: str) -> dict[int, str]:
     )
 
 
-def _moved(split: Split, places: list[int]) -> Split:
+def _with_labels(split: Split, outputs: list[int]) -> Split:
     return replace(
         split,
-        labels=np.where(split.labels < 0, split.labels, np.array([*places, 0], dtype=np.int64)[split.labels]),
-        fingerprint=derive_fingerprint(split.fingerprint, "labels", *places),
+        labels=np.where(split.labels < 0, split.labels, np.array([*outputs, 0], dtype=np.int64)[split.labels]),
+        fingerprint=derive_fingerprint(split.fingerprint, "labels", *outputs),
     )

@@ -1,37 +1,16 @@
-"""From a source as the user writes it ("folder:pets") to a data set: one file a format."""
+"""Loading a data set from its source as a user writes it: sample, folder:DIR, npz:FILE."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 
 from audit.core.errors import DataError, unknown_name
-from audit.data.dataset import Dataset
+from audit.core.registry import Method, methods
+from audit.data.dataset import Dataset, LoadOptions
 from audit.data.label_map import remap_labels
-from audit.data.options import Loader, LoadOptions
-from audit.data.preprocessing import Flip, Preprocessing, apply_preprocessing
 from audit.data.sampling import balanced_subset
-from audit.data.transforms import resize
-
-FORMATS: Mapping[str, tuple[str, str]] = {
-    "sample": ("audit.data.formats.idx:load_sample", ""),
-    "digits": ("audit.data.formats.digits:load_digits", ""),
-    "fashion-mnist": ("audit.data.formats.idx:load_fashion_mnist", "DIR"),
-    "mnist": ("audit.data.formats.idx:load_mnist", "DIR"),
-    "cifar10": ("audit.data.formats.cifar:load_cifar10", "DIR"),
-    "folder": ("audit.data.formats.folder:load_folder", "DIR"),
-    "manifest": ("audit.data.formats.manifest:load_manifest", "FILE"),
-    "archive": ("audit.data.formats.archive:load_archive", "FILE"),
-    "webdataset": ("audit.data.formats.webdataset:load_webdataset", "DIR"),
-    "image": ("audit.data.formats.image:load_image", "FILE[=LABEL]"),
-    "hf": ("audit.data.formats.hf:load_hf", "DIR"),
-    "npz": ("audit.data.formats.npz:load_npz", "FILE"),
-}
-"""Each format: what reads it, and what must follow its colon."""
-
-PICTURES = ("folder", "manifest", "archive", "webdataset", "image", "hf")
-"""The formats whose images are picture files of any size: a crop is taken where each is decoded."""
+from audit.data.transforms import Flip, Preprocessing, apply_preprocessing, resize
 
 
 def load_dataset(
@@ -46,19 +25,29 @@ def load_dataset(
     rotate: float = 0.0,
     flip: Flip = "none",
 ) -> Dataset:
-    """The data set `source` names ("sample", "mnist:DIR", "npz:FILE", ...), in the size and colour asked for.
+    """Load the data set that `source` names, in the size and colour asked for.
 
-    `train_examples` keeps at most that many training images, balanced over the classes. Unreadable images are
-    skipped and told in `notes`; `strict` makes them an error. `labels_map` is a file that puts the classes into the
-    model's order; `crop` is the share of each picture that is kept (`LoadOptions`), `rotate` and `flip` as
-    `Preprocessing` says. Raises DataError, or UsageError for an unknown format.
+    Args:
+        source: A registered data format and what follows its colon: "sample", "mnist:DIR", "shapes:size=64".
+        image_size: Height and width in pixels; None leaves the images as they are.
+        grayscale: Give one channel instead of three.
+        train_examples: Keep at most this many training images, balanced over the classes; None keeps all.
+        strict: Raise an error for an unreadable image, which is otherwise skipped and named in `Dataset.notes`.
+        labels_map: A file that lists the classes in the model's order.
+        crop: Share in (0, 1] of each image that is kept (see `LoadOptions`); None keeps all.
+        rotate: Degrees counter-clockwise by which evaluation images are rotated.
+        flip: How evaluation images are mirrored.
+
+    Raises:
+        DataError: When the data cannot be read, or what follows the colon is missing or superfluous.
+        UsageError: For an unknown format or setting of one.
     """
-    wish = LoadOptions(image_size, grayscale, strict, crop)
-    loader, place = _resolve(source)
-    dataset = loader(place, wish)
-    if source.partition(":")[0] not in PICTURES:
+    options = LoadOptions(image_size, grayscale, strict, crop)
+    method, argument, settings = _parse(source)
+    dataset: Dataset = method.function(argument, options, **settings)
+    if not method.facts["images"]:
         dataset = apply_preprocessing(dataset, Preprocessing(crop))
-    dataset = apply_preprocessing(resize(dataset, wish), Preprocessing(None, rotate, flip))
+    dataset = apply_preprocessing(resize(dataset, options), Preprocessing(None, rotate, flip))
     if labels_map is not None:
         dataset = remap_labels(dataset, labels_map)
     if dataset.train is None or train_examples is None:
@@ -67,19 +56,35 @@ def load_dataset(
 
 
 def described_formats() -> tuple[str, ...]:
-    """Every source as a user writes it: "sample", "mnist:DIR", ..."""
-    return tuple(f"{name}:{what}" if what else name for name, (_, what) in FORMATS.items())
+    """Every registered source as a user writes it: "sample", "mnist:DIR", "shapes[:KEY=VALUE,...]"."""
+    return tuple(_described(method) for method in methods("data-format"))
 
 
-def _resolve(source: str) -> tuple[Loader, str]:
-    name, colon, place = source.partition(":")
-    if name not in FORMATS:
+def _described(method: Method) -> str:
+    if method.defaults:
+        return f"{method.name}[:KEY=VALUE,...]"
+    argument = method.facts["argument"]
+    return f"{method.name}:{argument}" if argument else method.name
+
+
+def _parse(source: str) -> tuple[Method, str, Mapping[str, object]]:
+    """The format that `source` names, what follows the colon, and the settings written there."""
+    name, colon, argument = source.partition(":")
+    method = {method.name: method for method in methods("data-format")}.get(name)
+    if method is None:
         raise unknown_name("data source", source, described_formats())
-    path, what = FORMATS[name]
-    if what and not place:
-        raise DataError(f"The data source {name!r} needs a place: write {name}:{what}.")
-    if colon and not what:
+    expected = method.facts["argument"]
+    if expected and not argument:
+        raise DataError(f"The data source {name!r} needs a place: write {name}:{expected}.")
+    if method.defaults:
+        return method, "", method.settings(_settings(argument, name)) if argument else method.defaults
+    if colon and not expected:
         raise DataError(f"The data source {name!r} takes no place after a colon, but {source!r} was given.")
-    module, function = path.split(":")
-    loader: Loader = getattr(import_module(module), function)
-    return loader, place
+    return method, argument, {}
+
+
+def _settings(text: str, name: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise DataError(f"The settings {text!r} of the data source {name!r} are not written KEY=VALUE,KEY=VALUE.")
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,4 +1,4 @@
-"""Pickles of plain arrays, as CIFAR's authors published theirs, read without running anything they name."""
+"""Pickles of plain arrays, as CIFAR-10 is published, read without running anything they name."""
 
 from __future__ import annotations
 
@@ -16,19 +16,28 @@ _KINDS = ("u1", "i1", "i2", "i4", "i8", "f4", "f8")
 
 
 def read_number_pickle(body: bytes, name: str) -> dict[str, Any]:
-    """A pickled dictionary of arrays, lists, numbers and bytes; keys as text.
+    """Read a pickled dictionary of arrays, lists, numbers and bytes.
 
-    Raises UntrustedError when the pickle names anything that could run, DataError when it is damaged.
+    Args:
+        body: The pickle.
+        name: Its file name, for errors.
+
+    Returns:
+        The dictionary, its keys as text.
+
+    Raises:
+        UntrustedError: When the pickle names anything that could run.
+        DataError: When it is damaged or holds no dictionary.
     """
     try:
-        found = _NumbersOnly(io.BytesIO(body), encoding="bytes").load()
+        content = _NumbersOnly(io.BytesIO(body), encoding="bytes").load()
     except UntrustedError as refusal:
         raise UntrustedError(f"{name} {refusal}") from None
     except Exception as fault:  # a damaged pickle raises whatever its opcodes stumble on
         raise DataError(f"{name} is cut short or damaged ({fault}); download it again.") from fault
-    if not isinstance(found, dict):
-        raise DataError(f"{name} holds {type(found).__name__}, where a dictionary was expected; download it again.")
-    return {_text(key): _array(value, name) if isinstance(value, _Array) else value for key, value in found.items()}
+    if not isinstance(content, dict):
+        raise DataError(f"{name} holds {type(content).__name__}, where a dictionary was expected; download it again.")
+    return {_text(key): _array(value, name) if isinstance(value, _Array) else value for key, value in content.items()}
 
 
 class _Kind:
@@ -43,7 +52,7 @@ class _Kind:
 
 
 class _Array:
-    """Stands for numpy.ndarray: keeps the state that numpy would have been given."""
+    """Stands for numpy.ndarray: keeps the state that numpy would get."""
 
     def __init__(self, *ignored: Any) -> None:
         self.state: Any = None
@@ -80,9 +89,9 @@ class _NumbersOnly(pickle.Unpickler):
         )
 
 
-def _array(found: _Array, name: str) -> NDArray[Any]:
+def _array(pickled: _Array, name: str) -> NDArray[Any]:
     try:
-        _, shape, kind, by_columns, raw = found.state
+        _, shape, kind, by_columns, raw = pickled.state
         if not isinstance(kind, _Kind) or kind.name.lstrip("<>|=") not in _KINDS or not isinstance(raw, bytes):
             raise UntrustedError(
                 f"{name} holds an array of objects, which could run code; plain numbers were expected."

@@ -10,10 +10,17 @@ from audit.data.dataset import Split
 
 
 def balanced_order(split: Split, seed: int) -> NDArray[np.int64]:
-    """Positions of `split`, int64 (N,), such that every prefix holds the classes as evenly as they last.
+    """An order of the examples of which every prefix is as balanced over the classes as can be.
 
-    Depends on the seed, the ids and the labels alone: a new image does not reorder the others of its class.
+    It depends on the seed, the ids and the labels alone: a new image does not reorder the others of its class.
     Round r takes each class's r-th example, in an order drawn anew each round so that no class is always last.
+
+    Args:
+        split: The examples.
+        seed: Root of the random order.
+
+    Returns:
+        Positions in `split`, int64 (N,).
     """
     keys = np.array([derive_seed(seed, "audit-order", name) for name in split.ids], dtype=np.int64)
     rounds = _rank_within_class(split.labels, keys)
@@ -25,7 +32,13 @@ def balanced_order(split: Split, seed: int) -> NDArray[np.int64]:
 
 
 def balanced_subset(split: Split, examples: int, seed: int) -> Split:
-    """At most `examples` of `split`, balanced over the classes, in their original order."""
+    """Some examples of a split, balanced over the classes, in their original order.
+
+    Args:
+        split: The examples.
+        examples: How many at most.
+        seed: Root of the random choice.
+    """
     if examples >= len(split):
         return split
     return split.subset(np.sort(balanced_order(split, seed)[:examples]))

@@ -1,0 +1,1 @@
+"""Running a plan: `runner` asks the store, `local` computes what it lacks, and studies get a `Context`."""

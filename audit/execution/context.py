@@ -1,4 +1,4 @@
-"""What a study is given besides its cell: models, examples, earlier evidence, a place for unfinished work."""
+"""What a study is given besides its cell."""
 
 from __future__ import annotations
 
@@ -18,20 +18,37 @@ from audit.storage.checkpoint import CellCheckpoint
 
 
 class ModuleFactory(Protocol):
-    """Makes modules with new weights."""
+    """Makes nets with new weights."""
 
     def __call__(self, seed: int, architecture: str | None = None) -> nn.Module:
-        """One of the architecture named, or of the run's own, drawn from `seed`."""
+        """Make a net.
+
+        Args:
+            seed: The seed of its weights.
+            architecture: A name in the zoo; the run's own architecture where None.
+
+        Returns:
+            The net, untrained.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Context:
-    """`model` and `batch` are those the task names; `fresh(seed)` is a new module of the run's architecture;
-    `evidence` reads an input by its name in `cell.inputs`;
-    `scratch` is a folder that survives a kill; `progress(done, total)` reports; `stopping()` turns true
-    when the user asked to stop: a study then writes to `scratch` and raises Interrupted;
-    `boards` is the folder for TensorBoard's event files, None where nobody wants any."""
+    """What a study is given besides its cell.
+
+    Attributes:
+        task: The task under way, which names the cell.
+        model: Gives the model that the cell names.
+        fresh: Makes untrained nets of the run's architecture or of another.
+        batch: Gives the examples that the task names.
+        evidence: Gives the evidence of an input, by its name in `cell.inputs`.
+        scratch: A folder for unfinished work, which survives a kill.
+        progress: Called with the steps done and the steps in all.
+        stopping: Becomes true when the user asked to stop: the study then saves its work and raises Interrupted.
+        device: Where to compute.
+        tensorboard: The folder for TensorBoard's event files; None where none are wanted.
+    """
 
     task: Task
     model: Callable[[], ModelUnderTest]
@@ -42,8 +59,12 @@ class Context:
     progress: Callable[[int, int], None]
     stopping: Callable[[], bool]
     device: torch.device
-    boards: Path | None = None
+    tensorboard: Path | None = None
 
-    def unfinished(self, part: str = "cell") -> CellCheckpoint:
-        """Where the cell, or a part of it with a file of its own, keeps what it has finished so far."""
+    def checkpoint(self, part: str = "cell") -> CellCheckpoint:
+        """The checkpoint of the cell's unfinished work.
+
+        Args:
+            part: A name for a part of the cell that keeps a checkpoint of its own.
+        """
         return CellCheckpoint(self.scratch / f"{part}.safetensors")

@@ -14,8 +14,8 @@ from audit.core.errors import NotApplicable
 from audit.core.evidence import Array, Evidence
 from audit.core.registry import find
 from audit.core.types import Attributions, Images, Labels, Segments
-from audit.explanation.build_spec import uses_segments
 from audit.explanation.run import AttributionResult, explain_images
+from audit.explanation.spec import uses_segments
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation, segment_images
 from audit.models.under_test import ModelUnderTest

@@ -1,4 +1,4 @@
-"""Compute cells here, one after another: models and images are made once and shared between cells."""
+"""Compute cells in this process, one after another; models are made once and shared between cells."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from audit.core.types import Batch
 from audit.data.dataset import Dataset
 from audit.data.sampling import balanced_order
 from audit.execution.context import Context, ModuleFactory
+from audit.execution.runner import RunCallback
 from audit.execution.stored_model import trained_model
 from audit.models.autotune import tune_execution
 from audit.models.under_test import ModelUnderTest
@@ -30,8 +31,19 @@ log = logging.getLogger("audit")
 
 @dataclass
 class LocalExecutor:
-    """The plain engine. `fresh` makes an untrained module of the run's architecture, `loaded` the model that came
-    as a file; `starting` and `progress` report."""
+    """Computes cells in this process.
+
+    Attributes:
+        dataset: The run's images.
+        store: Where the evidence of inputs is, and the scratch folders.
+        seed: The seed of the run.
+        device: Where to compute.
+        fresh: Makes untrained nets of the run's architecture or of another.
+        loaded: Gives the model that came as a file; None where there is none.
+        callback: Told when a task starts, and of its progress.
+        stopping: Becomes true when the user asked to stop.
+        tensorboard: The folder for TensorBoard's event files; None where none are wanted.
+    """
 
     dataset: Dataset
     store: Store
@@ -39,21 +51,32 @@ class LocalExecutor:
     device: torch.device
     fresh: ModuleFactory
     loaded: Callable[[], ModelUnderTest] | None = None
-    starting: Callable[[Task], None] = lambda task: None
-    progress: Callable[[int, int], None] = lambda done, total: None
+    callback: RunCallback = field(default_factory=RunCallback)
     stopping: Callable[[], bool] = lambda: False
-    boards: Path | None = None
+    tensorboard: Path | None = None
     _models: dict[str, ModelUnderTest] = field(default_factory=dict)
 
     def compute(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Evidence]]:
-        """Evidence for each task, in order. A model that cannot be made stops the run: nothing could follow it."""
+        """Compute tasks, one after another.
+
+        An error in a study becomes failed evidence, except in one that makes a model: nothing could follow it.
+
+        Args:
+            tasks: The tasks.
+
+        Yields:
+            Each task with its evidence, in order.
+
+        Raises:
+            Interrupted: When the user asked to stop.
+        """
         for task in tasks:
             if self.stopping():
                 raise Interrupted("Stopped as asked; what was finished is kept.")
-            self.starting(task)
-            yield task, self._one(task)
+            self.callback.starting(task)
+            yield task, self._compute(task)
 
-    def _one(self, task: Task) -> Evidence:
+    def _compute(self, task: Task) -> Evidence:
         begun = time.monotonic()
         try:
             with fork_global_rng(self.device, task.cell.key):
@@ -79,10 +102,10 @@ class LocalExecutor:
             batch=lambda: self._batch(task.examples),
             evidence=lambda name: self._input(task, name),
             scratch=self.store.scratch(task.cell.key),
-            progress=self.progress,
+            progress=self.callback.progress,
             stopping=self.stopping,
             device=self.device,
-            boards=self.boards,
+            tensorboard=self.tensorboard,
         )
 
     def _input(self, task: Task, name: str) -> Evidence:
@@ -95,7 +118,7 @@ class LocalExecutor:
 
     def _model(self, identity: str) -> ModelUnderTest:
         if identity not in self._models:
-            with fork_global_rng(self.device, identity):  # The probe asks a random model as often as time allows.
+            with fork_global_rng(self.device, identity):  # tuning asks a random model as often as time allows
                 model = self._make_model(identity)
                 tune_execution(model)
             self._models[identity] = model
@@ -112,14 +135,14 @@ class LocalExecutor:
             raise AuditError(f"No model {identity!r} was given to this run.")
         return self.loaded()
 
-    def _batch(self, part: Slice) -> Batch:
-        if part.split in ("train", CALIBRATION_SPLIT):
+    def _batch(self, examples: Slice) -> Batch:
+        if examples.split in ("train", CALIBRATION_SPLIT):
             train = self.dataset.train
             if train is None:
                 raise AuditError(f"{self.dataset.name} has no training images.")
-            order = np.arange(len(train)) if part.split == "train" else balanced_order(train, self.seed)
-            return train.batch(order[part.start : part.stop])
-        return self.dataset.test.batch(balanced_order(self.dataset.test, self.seed)[part.start : part.stop])
+            order = np.arange(len(train)) if examples.split == "train" else balanced_order(train, self.seed)
+            return train.batch(order[examples.start : examples.stop])
+        return self.dataset.test.batch(balanced_order(self.dataset.test, self.seed)[examples.start : examples.stop])
 
     def _environment(self, task: Task) -> dict[str, object]:
         model = self._models.get(task.cell.model)

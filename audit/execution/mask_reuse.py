@@ -1,4 +1,4 @@
-"""Masks that the cell of one method had answered, spent by the cell of another (see `audit.explanation.mask_reuse`)."""
+"""Mask reuse between cells: the answers that one method's evidence holds, spent by another method's cell."""
 
 from __future__ import annotations
 
@@ -16,85 +16,128 @@ from audit.core.evidence import Array, Evidence
 from audit.core.types import Images, Labels, Segments
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import load_array
-from audit.explanation.mask_reuse import MASK_SOURCE, build_shared_specs
-from audit.masking.cache import MaskCache, joined
+from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, build_shared_specs
+from audit.masking.cache import MaskCache, concatenate_caches
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation
 from audit.models.under_test import ModelUnderTest
 
-_RECALLED = "recalled"
-MASKS = "masks"
-"""The name of the lender's explanation among a cell's inputs."""
+_REUSED = "recalled"
 
 
 @dataclass(frozen=True)
 class ReusedMasks:
-    """What the lender asked of the same images: `answers` hold for these `targets` and segments alone."""
+    """The answers of `MASK_SOURCE` about the same N images.
+
+    Attributes:
+        targets: The class that was explained of each image, int64 (N,); the answers hold for it alone.
+        segmentation: The segments that the masks switch on and off.
+        answers: The outputs under the masks.
+    """
 
     targets: Labels
-    made: Segmentation
+    segmentation: Segmentation
     answers: MaskCache
 
 
 @dataclass(frozen=True)
 class MaskSharing:
-    """A cell's part in it: what it was `lent`, and what the queues of its images learn and recall.
+    """What one cell reuses of `MASK_SOURCE`, or keeps for others where it is by that method.
 
-    The lender keeps everything it learned, whoever is there to spend it: 155 KB for 24 images of 28x28, beside 302 KB
-    of maps; 9 KB an image of 29 segments under 1,000 samples; 29 KB for the 4,096 masks of 12 segments.
+    `MASK_SOURCE` keeps every answer, whether or not another cell reuses them: 155 KB for 24 images of 28x28, beside
+    302 KB of maps; 9 KB an image of 29 segments under 1,000 samples; 29 KB for the 4,096 masks of 12 segments.
+
+    Attributes:
+        cell: The cell.
+        reused: The answers it may reuse, or None.
     """
 
     cell: Cell
-    lent: ReusedMasks | None
+    reused: ReusedMasks | None
 
     def queue(
         self, model: ModelUnderTest, images: Images, targets: Labels, segments: Segments | None, part: slice
     ) -> MaskQueue | None:
-        """The queue for that part of the images; None for a method that neither lends nor was lent anything."""
-        if segments is None or (self.lent is None and self.cell.method != MASK_SOURCE):
+        """The queue for some of the cell's images; None for a method that neither keeps nor reuses answers.
+
+        Args:
+            model: The model to explain.
+            images: Float32 (n, C, H, W) in [0, 1].
+            targets: int64 (n,).
+            segments: int64 (n, H, W), or None for methods by pixel.
+            part: Their positions among the cell's images.
+        """
+        if segments is None or (self.reused is None and self.cell.method != MASK_SOURCE):
             return None
         queue = queue_of(model, self.cell, images, targets, segments)
-        if self.lent is not None:
-            queue.recall(self.lent.answers.part(part))
+        if self.reused is not None:
+            queue.preload(self.reused.answers.part(part))
         return queue
 
-    def learned(self, queue: MaskQueue | None) -> dict[str, Tensor]:
-        """What a step keeps of a queue that was asked everything."""
+    def step_tensors(self, queue: MaskQueue | None) -> dict[str, Tensor]:
+        """What a step of the cell keeps of a queue, by name.
+
+        Args:
+            queue: As `queue` gave it, after the method ran.
+        """
         if queue is None:
             return {}
         answers = queue.answers().arrays() if self.cell.method == MASK_SOURCE else {}
-        kept = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in answers.items()}
-        return kept | {_RECALLED: torch.tensor([queue.recalled], device="cpu")}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in answers.items()}
+        return tensors | {_REUSED: torch.tensor([queue.reused], device="cpu")}
 
     def arrays(self, steps: Sequence[Mapping[str, Tensor]]) -> dict[str, Array]:
-        """What the lender's evidence keeps for others."""
+        """The arrays that the evidence of `MASK_SOURCE` keeps for others.
+
+        Args:
+            steps: The tensors of each step.
+        """
         if self.cell.method != MASK_SOURCE or not steps:
             return {}
-        return joined([MaskCache.of({name: kept.numpy() for name, kept in step.items()}) for step in steps]).arrays()
+        caches = [MaskCache.of({name: tensor.numpy() for name, tensor in step.items()}) for step in steps]
+        return concatenate_caches(caches).arrays()
 
     def facts(self, steps: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
-        """For the reader: masks by the method that had asked them."""
-        return {} if self.lent is None else {"shared": {MASK_SOURCE: int(sum(step[_RECALLED] for step in steps))}}
+        """For the report, how many masks were reused, by the method that evaluated them.
+
+        Args:
+            steps: The tensors of each step.
+        """
+        return {} if self.reused is None else {"shared": {MASK_SOURCE: int(sum(step[_REUSED] for step in steps))}}
 
 
 def sharing(context: Context, cell: Cell, device: torch.device) -> MaskSharing:
-    """The part of `cell`. Where the lender failed there is nothing to spend, and the method asks for itself: as true an
-    answer, which stands when a later run mends the lender."""
+    """What a cell reuses or keeps.
+
+    Where `MASK_SOURCE` failed there is nothing to reuse, and the method evaluates its masks itself: as true an answer,
+    which stands when a later run mends the failure.
+
+    Args:
+        context: Gives the evidence of the cell's inputs.
+        cell: The cell.
+        device: Of the model.
+    """
     try:
-        found = context.evidence(MASKS) if MASKS in cell.inputs else None
+        evidence = context.evidence(MASKS) if MASKS in cell.inputs else None
     except (AuditError, NotApplicable):
-        found = None
-    return MaskSharing(cell, None if found is None else _lent(found, device))
+        evidence = None
+    return MaskSharing(cell, None if evidence is None else _reused(evidence, device))
 
 
-def _lent(found: Evidence, device: torch.device) -> ReusedMasks:
-    made = Segmentation(load_array(found, "segments", device), str(found.facts["segments"]))
-    return ReusedMasks(load_array(found, "targets", device), made, MaskCache.of(found.arrays))
+def _reused(evidence: Evidence, device: torch.device) -> ReusedMasks:
+    segmentation = Segmentation(load_array(evidence, "segments", device), str(evidence.facts["segments"]))
+    return ReusedMasks(load_array(evidence, "targets", device), segmentation, MaskCache.of(evidence.arrays))
 
 
 def same_draws(context: Context, explained: Evidence) -> MaskCache | None:
-    """What `explained` drew its masks from, where that was another's: a map that is held against it must draw from
-    there too, or sampling passes for a difference."""
+    """The masks that an explanation took from another method's; None where it drew its own.
+
+    A map that is compared with it must take the same ones, or sampling passes for a difference.
+
+    Args:
+        context: Gives the evidence of the cell's inputs.
+        explained: The explanation.
+    """
     return MaskCache.of(context.evidence(MASKS).arrays) if "shared" in explained.facts else None
 
 
@@ -106,17 +149,33 @@ def drawing_queue(
     segments: Segments | None,
     draws: MaskCache | None,
 ) -> MaskQueue | None:
-    """A queue that knows no answer, for images that were moved or for another model, and offers `draws`; None without
-    any."""
+    """A queue that knows no answer but offers masks, for images that were moved or for another model.
+
+    Args:
+        model: The model to explain.
+        cell: Says output and baseline.
+        images: Float32 (N, C, H, W) in [0, 1].
+        targets: int64 (N,).
+        segments: int64 (N, H, W), or None for methods by pixel.
+        draws: The masks to offer; without any there is no queue.
+    """
     if draws is None or segments is None:
         return None
     queue = queue_of(model, cell, images, targets, segments)
-    queue.recall(draws, outputs=False)
+    queue.preload(draws, outputs=False)
     return queue
 
 
 def queue_of(model: ModelUnderTest, cell: Cell, images: Images, targets: Labels, segments: Segments) -> MaskQueue:
-    """A queue for what the cell explains of `images`."""
+    """A queue for what the cell explains of some images.
+
+    Args:
+        model: The model to explain.
+        cell: Says output and baseline.
+        images: Float32 (N, C, H, W) in [0, 1].
+        targets: int64 (N,).
+        segments: int64 (N, H, W).
+    """
     output, baseline = cell.settings.get("output", "logit"), cell.settings.get("baseline")
-    question = build_shared_specs(model, images, targets=targets, output=output, baseline=baseline, segments=segments)
-    return question.masks(model, images)
+    spec = build_shared_specs(model, images, targets=targets, output=output, baseline=baseline, segments=segments)
+    return spec.masks(model, images)

@@ -1,4 +1,4 @@
-"""Run what the store lacks, wave after wave; everything found is kept at once."""
+"""Run the tasks of a plan that the store lacks, wave after wave; evidence is stored as soon as it is there."""
 
 from __future__ import annotations
 
@@ -12,42 +12,85 @@ from audit.results.run_results import RunResults
 from audit.storage.store import Store
 
 
+class RunCallback:
+    """What a run calls on its way; every method does nothing until a subclass overrides it."""
+
+    def begin(self, total: int, stored: int) -> None:
+        """Called once, before the first task.
+
+        Args:
+            total: The number of tasks.
+            stored: How many of them have evidence in the store.
+        """
+
+    def starting(self, task: Task) -> None:
+        """Called before a task is computed.
+
+        Args:
+            task: The task.
+        """
+
+    def progress(self, done: int, total: int) -> None:
+        """Called while a task is computed.
+
+        Args:
+            done: Its steps done.
+            total: Its steps in all.
+        """
+
+    def finished(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
+        """Called when the evidence of a task is there.
+
+        Args:
+            task: The task.
+            evidence: Its evidence.
+            stored: Whether it was in the store before the run.
+        """
+
+
 class Executor(Protocol):
     """Where cells are computed: in this process, or on other machines."""
 
     def compute(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Evidence]]:
-        """Evidence for each task, in any order, as it comes."""
+        """Compute tasks.
+
+        Args:
+            tasks: Tasks that need nothing of one another.
+
+        Yields:
+            Each task with its evidence, in any order, as it comes.
+        """
         ...
 
 
-class RunCallback(Protocol):
-    """Who watches a run."""
+def run_plan(plan: AuditPlan, store: Store, executor: Executor, callback: RunCallback) -> RunResults:
+    """Compute every task of a plan whose evidence the store lacks.
 
-    def begin(self, total: int, stored: int) -> None:
-        """A run of `total` tasks begins, `stored` of which are found in the store."""
-        ...
+    Failed evidence is returned but not stored: the next run tries again.
 
-    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
-        """A task's evidence is there; `stored` when it was before."""
-        ...
+    Args:
+        plan: The plan.
+        store: Where evidence is read and kept.
+        executor: Computes the tasks.
+        callback: What to call on the way.
 
-
-def run_plan(plan: AuditPlan, store: Store, engine: Executor, observer: RunCallback) -> RunResults:
-    """The evidence of every task of `plan`. Failed evidence is returned but not kept: the next run tries again."""
-    observer.begin(len(plan.tasks), sum(store.has(task.cell.key) for task in plan.tasks))
+    Returns:
+        The plan with the evidence of its tasks.
+    """
+    callback.begin(len(plan.tasks), sum(store.has(task.cell.key) for task in plan.tasks))
     evidence: dict[str, Evidence] = {}
     for wave in plan.waves():
         missing = []
         for task in wave:
-            known = store.get(task.cell.key)
-            if known is None:
+            stored = store.get(task.cell.key)
+            if stored is None:
                 missing.append(task)
                 continue
-            evidence[task.cell.key] = known
-            observer.found(task, known, stored=True)
-        for task, new in engine.compute(missing):
-            evidence[task.cell.key] = new if new.status == "failed" else _store_and_reload(store, new)
-            observer.found(task, new, stored=False)
+            evidence[task.cell.key] = stored
+            callback.finished(task, stored, stored=True)
+        for task, computed in executor.compute(missing):
+            evidence[task.cell.key] = computed if computed.status == "failed" else _store_and_reload(store, computed)
+            callback.finished(task, computed, stored=False)
     return RunResults(plan, evidence)
 
 
@@ -55,7 +98,7 @@ def _store_and_reload(store: Store, evidence: Evidence) -> Evidence:
     """The evidence as every later run will read it, so that a resumed run cannot differ from this one."""
     store.put(evidence)
     store.clear_scratch(evidence.cell.key)
-    kept = store.get(evidence.cell.key)
-    if kept is None:
+    stored = store.get(evidence.cell.key)
+    if stored is None:
         raise SetupError(f"Evidence just written to {store.root} cannot be read back; check the disk.")
-    return kept
+    return stored

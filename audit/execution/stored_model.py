@@ -1,4 +1,4 @@
-"""The models that training and compression studies made, read back from their evidence."""
+"""Models that training and compression studies made, rebuilt from their evidence."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest
 
 WEIGHTS = "weights/"
+"""Prefix of the arrays of a float32 state dict."""
 PACKED = "packed/"
-"""Prefixes of arrays: the float32 state dict, and what is stored instead of it where that is smaller."""
+"""Prefix of the arrays that are stored instead of the state dict where they are smaller."""
 
 
 def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.Module) -> ModelUnderTest:
-    """The model a training or a compression study made; `module`, of the run's architecture, takes its form and its
-    weights."""
+    """Rebuild the model of a training or a compression study.
+
+    Args:
+        evidence: The study's evidence.
+        device: Where the model is to be.
+        module: A net of the run's architecture, changed in place: its layers are cut to the shapes of the weights.
+
+    Returns:
+        The model.
+    """
     settings, facts = evidence.cell.settings, evidence.facts
     weights = stored_weights(evidence)
     match_state_dict(module, weights, cut=bool(facts.get("cut"))).load_state_dict(weights)
@@ -32,7 +41,14 @@ def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.
 
 
 def stored_weights(evidence: Evidence) -> dict[str, Tensor]:
-    """The state dict in a training study's evidence."""
+    """Read the state dict in a study's evidence.
+
+    Args:
+        evidence: Evidence with arrays under "weights/".
+
+    Returns:
+        Float32 tensors on the CPU, by name.
+    """
     return {
         name.removeprefix(WEIGHTS): torch.from_numpy(np.array(array))
         for name, array in evidence.arrays.items()

@@ -1,0 +1,1 @@
+"""What attribution methods share: the question and its checks, gradients, traced nets, Shapley values, mask reuse."""

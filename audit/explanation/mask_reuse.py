@@ -1,4 +1,4 @@
-"""Several methods on the same images through one queue: a mask that two of them ask for is forwarded once."""
+"""Mask reuse: methods on the same images ask one queue, which forwards a mask that two of them use once."""
 
 from __future__ import annotations
 
@@ -12,23 +12,37 @@ from torch import Tensor
 from audit.core.registry import Method, find
 from audit.core.seeding import Generators
 from audit.core.types import Images
-from audit.explanation.build_spec import Targets, baseline_for, build_spec, check_pixels, uses_segments
 from audit.explanation.run import AttributionResult, explain_images
-from audit.explanation.spec import ExplanationSpec
+from audit.explanation.shapley_exact import MAX_AUTO_SEGMENTS
+from audit.explanation.spec import (
+    ExplanationSpec,
+    TargetClasses,
+    baseline_for,
+    build_spec,
+    check_explained_images,
+    uses_segments,
+)
 from audit.masking.baselines import Fill
 from audit.masking.queue import MaskQueue
-from audit.masking.segmentation import segment_images
+from audit.masking.segmentation import max_segments, segment_images
 from audit.models.under_test import ModelUnderTest
 
 MASK_SOURCE = "shap"
-"""Whose masks the others spend: enumerated coalitions hold every one that sampling could ask for; sampled ones most."""
+"""The method whose masks the others reuse: it asks for every mask, or for more than any other."""
+MASKS = "masks"
+"""The name of the explanation by `MASK_SOURCE` among the inputs of a cell that reuses its masks."""
 _MOST_MASKS_FIRST = (MASK_SOURCE, "lime", "rise")
 
 
 @dataclass(frozen=True)
 class ExplanationBatch:
-    """`explanations` by method, and the `queue` that knows every mask they asked for: hand it to
-    `audit.metrics.deletion_insertion.segment_curves` for their insertion and deletion."""
+    """Several methods' answers about the same images.
+
+    Attributes:
+        explanations: The result by method.
+        queue: Knows the output under every mask they asked for: hand it to
+            `audit.metrics.deletion_insertion.segment_curves` for their insertion and deletion.
+    """
 
     explanations: Mapping[str, AttributionResult]
     queue: MaskQueue
@@ -42,24 +56,38 @@ def explain_many(
     images: Images,
     *,
     methods: Mapping[str, Mapping[str, Any]],
-    targets: Targets = None,
+    targets: TargetClasses = None,
     output: str = "logit",
     baseline: Fill = "segment-mean",
     segments: Tensor | None = None,
     seed: int = 0,
     ids: Sequence[str] | None = None,
 ) -> ExplanationBatch:
-    """`explain_images` for each of `methods` (name to settings), segment methods sharing one queue.
+    """Call `explain_images` for several methods, of which those by segment share one queue.
 
     RISE and occlusion work over the segments too, unless their settings say otherwise (`over`). Exact and partition
     values, occlusion and all methods on images of at most 12 segments are those each gives alone on the same baseline
     and segments. LIME and RISE above that exchange masks they would draw for ones that Shapley's sampling asked,
-    as large and as likely (see `audit.explanation.shared_samples`): the same estimator from another draw. `passes` of
-    a later method are only what it added. Raises UsageError as `explain_images` does.
+    as large and as likely (see `reuse_samples`): the same estimator from another draw. `passes` of a later method are
+    only what it added.
+
+    Args:
+        model: The model to explain.
+        images: Float32 (N, C, H, W) in [0, 1].
+        methods: Settings by the name of the method.
+        targets: The class to explain: one an image, one for all, or None for the predicted class.
+        output: `logit`, `probability` or `log-probability`.
+        baseline: The reference input of all methods, as for `explain_images`.
+        segments: Integer (H, W) or (N, H, W); made to fit the image size where None.
+        seed: Seeds the methods' random draws, together with the ids.
+        ids: One name an image, for its random draws; made from the pixels where None.
+
+    Raises:
+        UsageError: An argument or a setting has a wrong name, shape, type or range.
     """
-    images = check_pixels(model, images)
-    pieces = segment_images(images).segments if segments is None else segments
-    shared = build_shared_specs(model, images, targets=targets, output=output, baseline=baseline, segments=pieces)
+    images = check_explained_images(model, images)
+    segments = segment_images(images).segments if segments is None else segments
+    shared = build_shared_specs(model, images, targets=targets, output=output, baseline=baseline, segments=segments)
     explanations = {
         name: explain_images(
             model,
@@ -68,7 +96,7 @@ def explain_many(
             targets=shared.targets,
             output=output,
             baseline=baseline,
-            segments=pieces,
+            segments=segments,
             seed=seed,
             ids=ids,
             queue=shared.queue,
@@ -80,10 +108,28 @@ def explain_many(
 
 
 def build_shared_specs(
-    model: ModelUnderTest, images: Images, *, targets: Targets, output: str, baseline: Fill | None, segments: Tensor
+    model: ModelUnderTest,
+    images: Images,
+    *,
+    targets: TargetClasses,
+    output: str,
+    baseline: Fill | None,
+    segments: Tensor,
 ) -> ExplanationSpec:
-    """What all methods by segment are asked, with the `queue` that they share. Raises UsageError."""
-    question = build_spec(
+    """What all methods by segment are asked, with the `queue` that they share.
+
+    Args:
+        model: The model to explain.
+        images: Float32 (N, C, H, W) in [0, 1].
+        targets: The class to explain: one an image, one for all, or None for the predicted class.
+        output: `logit`, `probability` or `log-probability`.
+        baseline: The reference input; None for the default of `MASK_SOURCE`.
+        segments: Integer (H, W) or (N, H, W).
+
+    Raises:
+        UsageError: An argument has a wrong name, shape, type or range.
+    """
+    spec = build_spec(
         model,
         images,
         find("attribution", MASK_SOURCE),
@@ -95,15 +141,82 @@ def build_shared_specs(
         generators=Generators(torch.zeros(len(images), dtype=torch.int64, device=images.device)),
         by_segment=True,
     )
-    return replace(question, queue=question.masks(model, images))
+    return replace(spec, queue=spec.masks(model, images))
 
 
 def can_reuse(method: Method, settings: Mapping[str, Any], baseline: Fill | None) -> bool:
-    """Whether `method`, as set, can spend the lender's answers on the same images: by segment, over the same baseline,
-    and free to exchange what it draws."""
-    lender = find("attribution", MASK_SOURCE)
-    alike = uses_segments(method, settings) and baseline_for(method, baseline) == baseline_for(lender, baseline)
-    return alike and method.name != MASK_SOURCE and settings.get("replay") is None
+    """Whether a method can reuse the answers of `MASK_SOURCE` on the same images: by segment, over the same baseline.
+
+    Args:
+        method: A registered attribution, which may declare `reuses_masks`, `(settings) -> bool`.
+        settings: Its settings.
+        baseline: The reference input asked for; None for each method's default.
+    """
+    source = find("attribution", MASK_SOURCE)
+    alike = uses_segments(method, settings) and baseline_for(method, baseline) == baseline_for(source, baseline)
+    allowed = method.facts.get("reuses_masks")
+    return alike and method.name != MASK_SOURCE and (allowed is None or bool(allowed(settings)))
+
+
+def evaluates_every_mask(settings: Mapping[str, Any], shape: tuple[int, ...]) -> bool:
+    """Whether `MASK_SOURCE` evaluates all masks of every image, so that whoever reuses them has nothing to evaluate.
+
+    Args:
+        settings: The settings of `MASK_SOURCE`.
+        shape: Of an image, (C, H, W).
+    """
+    return settings.get("algorithm") in ("auto", "exact") and max_segments(*shape[1:]) <= MAX_AUTO_SEGMENTS
+
+
+def scores_of(queue: MaskQueue, masks: list[Tensor]) -> list[Tensor]:
+    """The output under each image's own masks, float64 (M,) each, on the CPU; all images in one call of the queue.
+
+    Args:
+        queue: Evaluates masks of N images.
+        masks: Bool (M, segments) of each image.
+    """
+    widest = max(mask.shape[1] for mask in masks)
+    padded = torch.cat([torch.nn.functional.pad(mask, (0, widest - mask.shape[1])) for mask in masks])
+    lengths = [len(mask) for mask in masks]
+    owners = torch.arange(len(masks), device="cpu").repeat_interleave(torch.tensor(lengths, device="cpu"))
+    device = queue.images.device
+    scores = queue.scores(owners.to(device), padded.to(device)).double().cpu()
+    return list(torch.split(scores, lengths))
+
+
+def reuse_samples(queue: MaskQueue, row: int, masks: Tensor, generator: Generators) -> Tensor:
+    """Exchange as many random masks as possible for ones that other methods offered for the same image.
+
+    A mask whose segments are shown independently with one probability is, given how many it shows, uniform among the
+    masks of that size; so is every offered one. Exchanging equal sizes therefore keeps the distribution of each mask,
+    and the estimator built on them, while it saves passes. Where nothing is offered, or every mask is known
+    already, the masks come back as they are. What is returned is offered in turn.
+
+    Args:
+        queue: Evaluates masks of N images.
+        row: The image.
+        masks: Bool (M, segments), each segment shown independently with one probability.
+        generator: One generator, which chooses among the offered masks.
+
+    Returns:
+        Bool (M, segments).
+    """
+    pool = queue.offered_samples(row)
+    if len(pool) and len(pool) < 2 ** queue.sizes[row]:
+        shuffled = pool[generator.permutations(len(pool))[0].cpu()]
+        masks = _exchange(masks, shuffled)
+    queue.offer_samples(row, masks)
+    return masks
+
+
+def _exchange(masks: Tensor, pool: Tensor) -> Tensor:
+    """Size by size, the first masks become the first of the pool."""
+    exchanged, shown, offered = masks.clone(), masks.sum(1), pool.sum(1)
+    for size in sorted(set(offered.tolist())):
+        wanted, available = (shown == size).nonzero().flatten(), (offered == size).nonzero().flatten()
+        count = min(len(wanted), len(available))
+        exchanged[wanted[:count]] = pool[available[:count]]
+    return exchanged
 
 
 def _turn(name: str) -> int:

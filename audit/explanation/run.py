@@ -1,4 +1,4 @@
-"""Explain images: put one question to one method, with every argument checked first."""
+"""Explain images: ask one method about them, with every argument checked first."""
 
 from __future__ import annotations
 
@@ -12,30 +12,43 @@ from audit.core.errors import NotApplicable
 from audit.core.registry import Method, find
 from audit.core.seeding import Generators
 from audit.core.types import Attributions, Images, Labels, PassCount, Segments
-from audit.explanation.build_spec import (
-    Targets,
+from audit.explanation.gradients import has_input_gradient
+from audit.explanation.spec import (
+    Attribution,
+    ExplanationSpec,
+    TargetClasses,
     as_tensor,
     baseline_for,
     build_spec,
-    check_pixels,
+    check_explained_images,
     ids_for,
     uses_segments,
 )
-from audit.explanation.captum_guard import has_input_gradient
-from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.masking.baselines import Fill, describe_fill
 from audit.masking.queue import MaskQueue
 from audit.models.under_test import ModelUnderTest
 
+_NO_GRADIENT = (
+    "The model's outputs have no gradient to the pixels (a rounding, a detach or a non-differentiable layer stands "
+    "between); methods that need only scores, such as lime, shap or rise, apply."
+)
+
 
 @dataclass(frozen=True)
 class AttributionResult:
-    """What a method says of some images.
+    """One method's answer about N images, with the arguments it stands for.
 
-    `attributions` float32 (N, C or 1, H, W), None when `status` is not_applicable, for the `reason` given;
-    `targets` int64 (N,) and `segments` int64 (N, H, W), the question; `quality` of each answer, name to (N,)
-    values; `maps` further tensors (N, C or 1, H, W); `facts` output, baseline, segments and the method's own, in
-    words; `passes` the cost.
+    Attributes:
+        method: The name of the attribution.
+        status: `not_applicable` where the method has no meaning for the model.
+        reason: Why it is not applicable, a sentence; empty where measured.
+        attributions: Float32 (N, C or 1, H, W); None where not applicable.
+        targets: The class explained of each image, int64 (N,).
+        segments: int64 (N, H, W), numbered from 0 in each image; None for methods by pixel.
+        passes: Examples forwarded and back-propagated.
+        quality: How good each image's answer is, name to (N,) values.
+        maps: Further maps (N, C or 1, H, W) by name, such as standard errors.
+        facts: Output, baseline and segments in words, and the method's own facts.
     """
 
     method: str
@@ -55,7 +68,7 @@ def explain_images(
     images: Images,
     *,
     method: str,
-    targets: Targets = None,
+    targets: TargetClasses = None,
     output: str = "logit",
     baseline: Fill | None = None,
     segments: Tensor | None = None,
@@ -65,21 +78,35 @@ def explain_images(
     queue: MaskQueue | None = None,
     **settings: Any,
 ) -> AttributionResult:
-    """What `method` says of each image, (N, C, H, W) in [0, 1].
+    """Explain each image by one method.
 
-    `targets` as in `Targets`; `output` logit, probability or log-probability; `baseline` a number, a tensor, or mean,
-    blur or segment-mean (each method's own by default); `segments` int64 (H, W) or (N, H, W), made to fit the size
-    when a method needs them and none are given; `references` (B, C, H, W) the background images of methods that
-    average over some (expected-gradients, deep-shap: without any they use the baseline alone); `ids` name the images
-    for their random draws (by default their content does); `queue` lets segment methods share
-    masks (see `explain_together`). Raises UsageError, one sentence, for anything else; a
-    method without meaning here is not an error: see `AttributionResult.status`.
+    A method that has no meaning for the model is not an error: see `AttributionResult.status`.
+
+    Args:
+        model: The model to explain.
+        images: Float32 (N, C, H, W) in [0, 1].
+        method: The name of a registered attribution.
+        targets: The class to explain: one an image, one for all, or None for the predicted class.
+        output: `logit`, `probability` or `log-probability`.
+        baseline: The reference input: a number, a tensor that broadcasts to the images, `mean`, `blur` or
+            `segment-mean`; None for the method's default.
+        segments: Integer (H, W) or (N, H, W); made to fit the image size where None and the method needs any.
+        references: Background images (B, C, H, W) in [0, 1] of methods that average over some (expected-gradients,
+            deep-shap); None for the baseline alone.
+        seed: Seeds the method's random draws, together with the ids.
+        ids: One name an image, for its random draws; made from the pixels where None.
+        queue: Lets segment methods share the answers to their masks (see `audit.explanation.mask_reuse.explain_many`).
+        settings: The method's settings.
+
+    Raises:
+        UsageError: An argument or a setting has a wrong name, shape, type or range.
+        ModelError: The images have another shape than the model's input.
     """
     chosen = find("attribution", method)
     checked = chosen.settings(settings)
-    images, baseline, segments = check_pixels(model, images), as_tensor(baseline), as_tensor(segments)
+    images, baseline, segments = check_explained_images(model, images), as_tensor(baseline), as_tensor(segments)
     with model.count() as spent:
-        question = build_spec(
+        spec = build_spec(
             model,
             images,
             chosen,
@@ -95,50 +122,55 @@ def explain_images(
             queue=queue,
         )
         try:
-            answer, reason = run_method(chosen, model, images, question, checked), ""
+            attribution, reason = run_method(chosen, model, images, spec, checked), ""
         except NotApplicable as fault:
-            answer, reason = None, str(fault)
+            attribution, reason = None, str(fault)
     return AttributionResult(
         method=method,
-        status="not_applicable" if answer is None else "measured",
+        status="not_applicable" if attribution is None else "measured",
         reason=reason,
-        attributions=None if answer is None else answer.attributions,
-        targets=question.targets,
-        segments=question.segments,
+        attributions=None if attribution is None else attribution.attributions,
+        targets=spec.targets,
+        segments=spec.segments,
         passes=spent.passes,
-        quality={} if answer is None else answer.quality,
-        maps={} if answer is None else answer.maps,
-        facts=_words(chosen, question, baseline) | ({} if answer is None else answer.facts),
+        quality={} if attribution is None else attribution.quality,
+        maps={} if attribution is None else attribution.maps,
+        facts=_describe(chosen, spec, baseline) | ({} if attribution is None else attribution.facts),
     )
 
 
 def run_method(
-    method: Method, model: ModelUnderTest, images: Images, question: ExplanationSpec, settings: Mapping[str, Any]
+    method: Method, model: ModelUnderTest, images: Images, spec: ExplanationSpec, settings: Mapping[str, Any]
 ) -> Attribution:
-    """The method's answer, checked. Raises NotApplicable, also for gradient methods on a model without gradients."""
+    """Call the method and check that a gradient method had a gradient to work with.
+
+    Args:
+        method: A registered attribution.
+        model: The model to explain.
+        images: Float32 (N, C, H, W) in [0, 1].
+        spec: What to explain.
+        settings: The method's settings, complete.
+
+    Raises:
+        NotApplicable: The method has no meaning for the model, or needs a gradient that the model does not have.
+    """
     needs_gradient = method.facts["needs"] != "scores"
     try:
-        answer = cast(Attribution, method.function(model, images, question, **settings))
+        attribution = cast(Attribution, method.function(model, images, spec, **settings))
     except RuntimeError as fault:
         if needs_gradient and not has_input_gradient(model):
             raise NotApplicable(_NO_GRADIENT) from fault
         raise
-    if needs_gradient and not bool(answer.attributions.any()) and not has_input_gradient(model):
+    if needs_gradient and not bool(attribution.attributions.any()) and not has_input_gradient(model):
         raise NotApplicable(_NO_GRADIENT)
-    return answer
+    return attribution
 
 
-_NO_GRADIENT = (
-    "The model's outputs have no gradient to the pixels (a rounding, a detach or a non-differentiable layer stands "
-    "between); methods that need only scores, such as lime, shap or rise, apply."
-)
-
-
-def _words(method: Method, question: ExplanationSpec, baseline: Fill | None) -> dict[str, Any]:
+def _describe(method: Method, spec: ExplanationSpec, baseline: Fill | None) -> dict[str, Any]:
     fill = describe_fill(baseline_for(method, baseline)) if "baseline" in method.facts else ""
-    averaged = question.references if method.facts.get("references") else None
+    background = spec.references if method.facts["references"] else None
     return {
-        "output": question.output,
-        "baseline": fill if averaged is None else f"{len(averaged)} reference images",
-        "segments": question.segmentation,
+        "output": spec.output,
+        "baseline": fill if background is None else f"{len(background)} reference images",
+        "segments": spec.segmentation,
     }

@@ -19,8 +19,15 @@ EXACT = 1e-4
 
 @dataclass(frozen=True)
 class SelfTestResult:
-    """`error` relative to the largest value of the known answer (or 1 - hit, where the answer is a place); it must not
-    pass `bound`."""
+    """One method's answer to one problem.
+
+    Attributes:
+        problem: The name of the problem.
+        method: The name of the attribution, with its algorithm where it has several.
+        error: The largest difference from the known answer, relative to that answer's largest value; where the
+            answer is a place, the share of images on which the map peaks elsewhere.
+        bound: What the error must not exceed.
+    """
 
     problem: str
     method: str
@@ -34,7 +41,11 @@ class SelfTestResult:
 
 
 def run_self_test(device: torch.device) -> tuple[SelfTestResult, ...]:
-    """Every oracle on `device`: a linear model, games wired by hand, a patch detector; about 20,000 small forwards."""
+    """Solve every problem: a linear model, games wired by hand, a patch detector; about 20,000 small forwards.
+
+    Args:
+        device: Where the models run.
+    """
     return (*_linear(device), *_games(device), *_patch(device))
 
 
@@ -50,7 +61,7 @@ def _linear(device: torch.device) -> Iterator[SelfTestResult]:
     model = _wrapped(nn.Sequential(nn.Flatten(), layer), ("a", "b", "c"), device)
     blocks = _blocks()
     moved = weight[1] * (images - 0.25)
-    by_segment = torch.stack([_sums(one, blocks) for one in moved])
+    by_segment = torch.stack([_sums(image, blocks) for image in moved])
     answers: Sequence[tuple[str, Tensor, float, dict[str, Any]]] = (
         ("saliency", weight[1].expand(2, 1, 8, 8), EXACT, {}),
         ("smooth-grad", weight[1].expand(2, 1, 8, 8), EXACT, {"samples": 8}),
@@ -64,9 +75,9 @@ def _linear(device: torch.device) -> Iterator[SelfTestResult]:
         ("lime", by_segment, 0.05, {"baseline": 0.25, "segments": blocks, "samples": 4000}),
     )
     for method, answer, bound, options in answers:
-        found = _maps(model, images, method, targets=1, **options)
+        maps = _maps(model, images, method, targets=1, **options)
         label = f"{method} ({options['algorithm']})" if "algorithm" in options else method
-        yield SelfTestResult("linear model", label, _error(found, answer), bound)
+        yield SelfTestResult("linear model", label, _error(maps, answer), bound)
 
 
 GAMES: Mapping[str, tuple[Sequence[Sequence[float]], Sequence[float], Sequence[float], Sequence[float]]] = {
@@ -90,9 +101,9 @@ def _games(device: torch.device) -> Iterator[SelfTestResult]:
         net = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), first, nn.ReLU(), last)
         model = _wrapped(net, ("off", "on"), device)
         image = torch.ones(1, 1, 8, 8, device="cpu")
-        found = _maps(model, image, "shap", targets=1, baseline=0.0, segments=segments)
+        maps = _maps(model, image, "shap", targets=1, baseline=0.0, segments=segments)
         answer = torch.tensor(values, device="cpu")[segments][None, None]
-        yield SelfTestResult(f"game: {name}", "shap (exact)", _error(found, answer), EXACT)
+        yield SelfTestResult(f"game: {name}", "shap (exact)", _error(maps, answer), EXACT)
 
 
 def _patch(device: torch.device) -> Iterator[SelfTestResult]:
@@ -104,9 +115,9 @@ def _patch(device: torch.device) -> Iterator[SelfTestResult]:
         nn.init.constant_(conv.bias, -3.0)  # type: ignore[arg-type]  # a bias was asked for
         last.weight.copy_(torch.tensor([[0.0], [1.0]], device="cpu"))
     model = _wrapped(nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(8), nn.Flatten(), last), ("off", "on"), device)
-    places = ((0, 0), (1, 4), (5, 2), (4, 5))
-    images = torch.full((len(places), 1, 8, 8), 0.3, device="cpu")
-    for image, (row, column) in zip(images, places, strict=True):
+    corners = ((0, 0), (1, 4), (5, 2), (4, 5))
+    images = torch.full((len(corners), 1, 8, 8), 0.3, device="cpu")
+    for image, (row, column) in zip(images, corners, strict=True):
         image[0, row : row + 3, column : column + 3] = pattern.clamp(min=0)
     methods: Sequence[tuple[str, dict[str, Any]]] = (
         ("grad-cam", {}),
@@ -118,25 +129,25 @@ def _patch(device: torch.device) -> Iterator[SelfTestResult]:
         ("rise", {"baseline": 0.3, "samples": 2000}),
     )
     for method, options in methods:
-        found = _maps(model, images, method, targets=1, **options)
-        tops = found.sum(1).flatten(1).argmax(1)
+        maps = _maps(model, images, method, targets=1, **options)
+        tops = maps.sum(1).flatten(1).argmax(1)
         hits = [
             row <= top // 8 <= row + 2 and column <= top % 8 <= column + 2
-            for top, (row, column) in zip(tops.tolist(), places, strict=True)
+            for top, (row, column) in zip(tops.tolist(), corners, strict=True)
         ]
         yield SelfTestResult("patch detector", method, 1 - sum(hits) / len(hits), 0.0)
 
 
 def _maps(model: ModelUnderTest, images: Tensor, method: str, **options: Any) -> Tensor:
     names = [f"oracle/{number}" for number in range(len(images))]
-    found = explain_images(model, images.to(model.device), method=method, ids=names, **options)
-    if found.attributions is None:
+    result = explain_images(model, images.to(model.device), method=method, ids=names, **options)
+    if result.attributions is None:
         return torch.full((len(images), 1, *images.shape[2:]), torch.nan, device="cpu")
-    return found.attributions.cpu()
+    return result.attributions.cpu()
 
 
-def _error(found: Tensor, answer: Tensor) -> float:
-    error = float((found - answer).abs().max() / answer.abs().max())
+def _error(maps: Tensor, answer: Tensor) -> float:
+    error = float((maps - answer).abs().max() / answer.abs().max())
     return error if error == error else float("inf")
 
 

@@ -11,52 +11,83 @@ from torch import Tensor
 from audit.core.errors import UsageError
 from audit.masking.queue import MaskQueue
 
-MOST_SEGMENTS = 12
+MAX_AUTO_SEGMENTS = 12
 """2^12 = 4096 masks an image: what `auto` still enumerates."""
-_LIMIT = 20
+MAX_EXACT_SEGMENTS = 20
+"""What can be enumerated at all."""
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Shapley values float64 (n,) on the CPU, their standard errors, and what they miss of the whole difference."""
+class ShapleyValues:
+    """The Shapley values of one image's n segments, on the CPU.
+
+    Attributes:
+        values: Float64 (n,), in units of the output.
+        standard_errors: Float64 (n,); 0 where the values are exact.
+        efficiency_residual: What the values miss of output(image) - output(baseline).
+    """
 
     values: Tensor
     standard_errors: Tensor
     efficiency_residual: float
 
 
-def exact_shapley(queue: MaskQueue, row: int) -> Shares:
-    """The Shapley values of image `row`'s segments from all 2^n masks. Raises UsageError above 20 segments."""
+def exact_shapley(queue: MaskQueue, row: int) -> ShapleyValues:
+    """Shapley values from all 2^n masks of one image's n segments.
+
+    Args:
+        queue: Evaluates masks of N images.
+        row: The image.
+
+    Raises:
+        UsageError: The image has more than 20 segments.
+    """
     size = queue.sizes[row]
-    if size > _LIMIT:
+    if size > MAX_EXACT_SEGMENTS:
         raise UsageError(
-            f"Exact Shapley values of {size} segments need 2^{size} masks; give at most {_LIMIT} segments, or "
-            "algorithm='kernel'."
+            f"Exact Shapley values of {size} segments need 2^{size} masks; give at most {MAX_EXACT_SEGMENTS} segments, "
+            "or algorithm='kernel'."
         )
     masks = every_coalition(size)
-    outputs = ask(queue, row, masks)
-    queue.offer(row, masks)
+    outputs = masked_outputs(queue, row, masks)
+    queue.offer_samples(row, masks)
     values = shapley_from_table(masks, outputs)
     gap = float(outputs[-1] - outputs[0])
-    return Shares(values, torch.zeros_like(values), abs(float(values.sum()) - gap))
+    return ShapleyValues(values, torch.zeros_like(values), abs(float(values.sum()) - gap))
 
 
 def every_coalition(size: int) -> Tensor:
-    """All masks of `size` segments, bool (2^size, size); row 0 shows nothing and the last row everything."""
+    """All masks, bool (2^n, n); row 0 shows nothing and the last row everything.
+
+    Args:
+        size: The number n of segments.
+    """
     codes = torch.arange(2**size, device="cpu")
     return (codes[:, None] >> torch.arange(size, device="cpu")).bitwise_and_(1).bool()
 
 
-def ask(queue: MaskQueue, row: int, masks: Tensor) -> Tensor:
-    """Image `row`'s output under `masks` (M, n), float64 (M,) on the CPU."""
+def masked_outputs(queue: MaskQueue, row: int, masks: Tensor) -> Tensor:
+    """One image's output under masks, float64 (M,) on the CPU.
+
+    Args:
+        queue: Evaluates masks of N images.
+        row: The image.
+        masks: Bool (M, n).
+    """
     device = queue.images.device
     owners = torch.full((len(masks),), row, dtype=torch.int64, device=device)
     return queue.scores(owners, masks.to(device)).double().cpu()
 
 
 def shapley_from_table(masks: Tensor, outputs: Tensor) -> Tensor:
-    """Shapley values float64 (n,) of a game given whole: `masks` bool (2^n, n), `outputs` float64 (2^n,)."""
+    """Shapley values of a game whose every coalition is known, float64 (n,), from their definition.
+
+    Args:
+        masks: Every coalition, bool (2^n, n).
+        outputs: What each gains, float64 (2^n,).
+    """
     size = masks.shape[1]
+    # A member's value sums |S|! (n - |S| - 1)! / n! (v(S + member) - v(S)) over coalitions S without it.
     joined = torch.tensor(
         [0.0] + [1 / (size * math.comb(size - 1, k)) for k in range(size)], dtype=torch.float64, device="cpu"
     )

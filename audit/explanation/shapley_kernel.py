@@ -10,17 +10,26 @@ from torch import Tensor
 from audit.core.errors import UsageError
 from audit.core.seeding import Generators
 from audit.explanation.shapley_control_variates import adjusted_values, nearness
-from audit.explanation.shapley_exact import Shares, ask, every_coalition
+from audit.explanation.shapley_exact import ShapleyValues, every_coalition, masked_outputs
 from audit.masking.queue import MaskQueue, first_of_each
 
 
-def kernel_shapley(queue: MaskQueue, row: int, generators: Generators, samples: int) -> Shares:
-    """Shapley values of image `row`'s segments from about `samples` different masks; exact once they are all.
+def kernel_shapley(queue: MaskQueue, row: int, generators: Generators, samples: int) -> ShapleyValues:
+    """Shapley values of one image's n segments from different random masks; exact once they are all.
 
     Masks come with their complements, every size gets an equal share of the budget (its leverage), and sizes
     that fit whole are enumerated. Where the masks suffice, third-order interactions of neighbours are taken out of
     the noise (`adjusted_values`). The regression keeps efficiency exactly. Standard errors are cautious, and zero when
-    every mask was asked.
+    every mask was evaluated.
+
+    Args:
+        queue: Evaluates masks of N images.
+        row: The image.
+        generators: One random generator an image.
+        samples: Masks to evaluate, about; at least 2n + 2.
+
+    Raises:
+        UsageError: There are fewer samples than that.
     """
     size = queue.sizes[row]
     ends = torch.stack([torch.zeros(size, device="cpu"), torch.ones(size, device="cpu")]).bool()
@@ -29,20 +38,26 @@ def kernel_shapley(queue: MaskQueue, row: int, generators: Generators, samples: 
     masks, weights = paired_masks(
         size, samples - 2, generators.select(torch.tensor([row], device=generators.keys.device))
     )
-    asked = ask(queue, row, torch.cat([ends, masks]))
-    (empty, whole), outputs = asked[:2].tolist(), asked[2:]
-    queue.offer(row, masks)
+    all_outputs = masked_outputs(queue, row, torch.cat([ends, masks]))
+    (empty, whole), outputs = all_outputs[:2].tolist(), all_outputs[2:]
+    queue.offer_samples(row, masks)
     if len(masks) == 2**size - 2 or len(masks) < 4 * size:
         values, errors = constrained_regression(masks.double(), outputs - empty, weights, whole - empty)
     else:
         values, errors = adjusted_values(masks, outputs, weights, whole - empty, nearness(queue.segments[row]))
     if len(masks) == 2**size - 2:
         errors = torch.zeros_like(errors)
-    return Shares(values, errors, abs(float(values.sum()) - (whole - empty)))
+    return ShapleyValues(values, errors, abs(float(values.sum()) - (whole - empty)))
 
 
 def paired_masks(size: int, budget: int, generator: Generators) -> tuple[Tensor, Tensor]:
-    """Different masks bool (M, n) and their regression weights (M,), float64; M is near `budget`, or 2^n - 2."""
+    """Different masks, bool (M, n), each with its complement, and their regression weights, float64 (M,).
+
+    Args:
+        size: The number n of segments.
+        budget: M, about; all 2^n - 2 masks but the empty and the whole one where it reaches them.
+        generator: One generator.
+    """
     if budget >= 2**size - 2:
         masks = every_coalition(size)[1:-1]
         return masks, kernel_weights(masks.sum(1), size)
@@ -62,13 +77,26 @@ def paired_masks(size: int, budget: int, generator: Generators) -> tuple[Tensor,
 
 
 def kernel_weights(members: Tensor, size: int) -> Tensor:
-    """The Shapley kernel of coalitions of `members` out of `size`, float64."""
+    """The Shapley kernel of coalitions, float64 (M,).
+
+    Args:
+        members: How many members each has, int64 (M,), from 1 to n - 1.
+        size: The number n of players.
+    """
+    # Theorem 2 of arXiv:1705.07874.
     ways = torch.tensor([float(math.comb(size, k)) for k in range(size + 1)], dtype=torch.float64, device="cpu")
     return (size - 1) / (ways[members] * members * (size - members))
 
 
 def constrained_regression(masks: Tensor, gains: Tensor, weights: Tensor, total: float) -> tuple[Tensor, Tensor]:
-    """Weighted least squares of `gains` on `masks` with values that sum to `total`; values and standard errors (n,)."""
+    """Weighted least squares with values that sum to a total; values and standard errors, float64 (n,) each.
+
+    Args:
+        masks: Float64 (M, n) of 0 and 1.
+        gains: The output under each mask less that under the empty one, float64 (M,).
+        weights: Of the regression, float64 (M,).
+        total: What the values sum to.
+    """
     size = masks.shape[1]
     basis = torch.linalg.qr(
         torch.cat(
@@ -100,22 +128,27 @@ def _subsets(size: int, members: int, take: int, exist: int, middle: bool, gener
     if take == exist:
         every = every_coalition_of(size, members)
         return every[every[:, 0]] if middle else every
-    found = torch.zeros(0, size, dtype=torch.bool, device="cpu")
+    subsets = torch.zeros(0, size, dtype=torch.bool, device="cpu")
     attempt = 0
-    while len(found) < take:
+    while len(subsets) < take:
         blocks = size // members
         order = generator.fork(attempt).uniform(2 * take // blocks + 1, size)[0].cpu().argsort(1)
         chosen = order[:, : blocks * members].reshape(-1, members)
         masks = torch.zeros(len(chosen), size, dtype=torch.bool, device="cpu").scatter_(1, chosen, True)
         if middle:
             masks = masks ^ ~masks[:, :1]
-        found = torch.cat([found, masks])
-        found = found[first_of_each(found).sort()[0]]
+        subsets = torch.cat([subsets, masks])
+        subsets = subsets[first_of_each(subsets).sort()[0]]
         attempt += 1
-    return found[:take]
+    return subsets[:take]
 
 
 def every_coalition_of(size: int, members: int) -> Tensor:
-    """All masks with exactly `members` of `size` segments, bool (comb, size)."""
+    """All masks that show exactly so many segments, bool (M, n).
+
+    Args:
+        size: The number n of segments.
+        members: How many each shows.
+    """
     index = torch.combinations(torch.arange(size, device="cpu"), members)
     return torch.zeros(len(index), size, dtype=torch.bool, device="cpu").scatter_(1, index, True)

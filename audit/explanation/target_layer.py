@@ -1,4 +1,4 @@
-"""Which layer a class activation map is read from."""
+"""The layers that a map is read from: the last spatial convolution, and attention whose weights can be read."""
 
 from __future__ import annotations
 
@@ -7,38 +7,60 @@ from torch import Tensor, nn
 
 from audit.core.errors import NotApplicable, unknown_name
 from audit.core.types import Images
-from audit.explanation.attention_weights import attention_layers
 from audit.explanation.captum_guard import restored
 from audit.models.under_test import ModelUnderTest
 
 _SPATIAL = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
-_ATTENDING = ("SelfAttention", "MultiheadAttention", "MultiHeadAttention", "WindowAttention")
-"""How the classes of attention among tokens end in transformers and torchvision, whose weights cannot be read."""
+_ATTENTION_SUFFIXES = ("SelfAttention", "MultiheadAttention", "MultiHeadAttention", "WindowAttention")
+"""Class names of attention in transformers and torchvision, whose weights cannot be read, end so."""
+
+
+def attention_layers(net: nn.Module) -> list[nn.Module]:
+    """The layers whose attention weights can be read: `nn.MultiheadAttention`, and timm's.
+
+    timm's are known by `fused_attn` and by the `attn_drop` that the weights go through when they are not fused.
+
+    Args:
+        net: Any net.
+    """
+    return [layer for layer in net.modules() if isinstance(layer, nn.MultiheadAttention) or _is_timm_attention(layer)]
 
 
 def spatial_layer(model: ModelUnderTest, image: Images, name: str | None = None) -> tuple[str, nn.Module]:
-    """The layer called `name`, or the last convolution that runs and gives a map of at least 2x2.
+    """The name and the module of the layer to read a class activation map from.
 
-    One forward of `image` (1, C, H, W). Raises NotApplicable where there is none, or where attention follows it
-    (its map then says nothing of what the model looked at); UsageError for an unknown name.
+    Args:
+        model: The model to explain; one forward.
+        image: Float32 (1, C, H, W).
+        name: The layer to take; None for the last convolution that runs and gives a map of at least 2x2.
+
+    Raises:
+        UsageError: The model has no layer of that name.
+        NotApplicable: There is no layer to read, or attention follows it, so that its map is not what decides.
     """
     layers = dict(model.net.named_modules())
     if name is not None and name not in layers:
         raise unknown_name("layer", name, (n for n in layers if n))
-    shapes, attends = _shapes_in_order(model, image, layers)
+    shapes, last_attention = _shapes_in_order(model, image, layers)
     if name is not None:
         if not _is_map(shapes.get(name)):
             raise NotApplicable(f"Layer {name!r} gives no (channels, height, width) map of at least 2x2.")
         return name, layers[name]
-    found = [n for n in shapes if isinstance(layers[n], _SPATIAL) and _is_map(shapes[n])]
-    if not found:
+    spatial = [n for n in shapes if isinstance(layers[n], _SPATIAL) and _is_map(shapes[n])]
+    if not spatial:
         raise NotApplicable("The model has no convolution with a spatial map of at least 2x2 to read.")
-    if attends and list(shapes).index(attends) > list(shapes).index(found[-1]):
+    if last_attention and list(shapes).index(last_attention) > list(shapes).index(spatial[-1]):
         raise NotApplicable(
-            f"Attention ({attends!r}) follows the last convolution ({found[-1]!r}), so its map is not what decides; "
-            "use attention-rollout, or a method that needs no layer."
+            f"Attention ({last_attention!r}) follows the last convolution ({spatial[-1]!r}), so its map is not what "
+            "decides; use attention-rollout, or a method that needs no layer."
         )
-    return found[-1], layers[found[-1]]
+    return spatial[-1], layers[spatial[-1]]
+
+
+def _is_timm_attention(layer: nn.Module) -> bool:
+    return isinstance(getattr(layer, "fused_attn", None), bool) and isinstance(
+        getattr(layer, "attn_drop", None), nn.Module
+    )
 
 
 def _shapes_in_order(
@@ -46,21 +68,21 @@ def _shapes_in_order(
 ) -> tuple[dict[str, tuple[int, ...]], str]:
     """The output shape of each layer in the order they last ran, and the last attention layer ("" for none)."""
     shapes: dict[str, tuple[int, ...]] = {}
-    attends = ""
+    last_attention = ""
     readable = attention_layers(model.net)
 
     def note(name: str, layer: nn.Module, output: object) -> None:
-        nonlocal attends
+        nonlocal last_attention
         shapes.pop(name, None)
         shapes[name] = tuple(output.shape) if isinstance(output, Tensor) else ()
-        if type(layer).__name__.endswith(_ATTENDING) or any(layer is one for one in readable):
-            attends = name
+        if type(layer).__name__.endswith(_ATTENTION_SUFFIXES) or any(layer is attention for attention in readable):
+            last_attention = name
 
     with restored(model), torch.no_grad():
         for name, layer in layers.items():
             layer.register_forward_hook(lambda layer, _, output, name=name: note(name, layer, output))
         model.module(image)
-    return shapes, attends
+    return shapes, last_attention
 
 
 def _is_map(shape: tuple[int, ...] | None) -> bool:

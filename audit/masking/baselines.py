@@ -1,4 +1,4 @@
-"""What stands in for the removed part of an image: the baseline of an attribution, the fill of a deletion."""
+"""Pixels in place of the removed part of an image: the baseline of an attribution, the fill of a deletion."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ FILLS = ("mean", "blur", "segment-mean")
 
 
 def fill_images(images: Images, fill: Fill, segments: Segments | None = None) -> Images:
-    """The images' stand-ins, float32 (N, C, H, W).
+    """The baseline of each image, float32 (N, C, H, W).
 
-    `mean` is each image's own mean colour; `blur` the image under a Gaussian of a tenth of its shorter side;
-    `segment-mean` every segment's mean colour (LIME's). Raises UsageError for a wrong shape, an unknown name
-    or a number that is not finite.
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
+        fill: A number in [0, 1]; a tensor that broadcasts to the images; `mean`, each image's own mean colour; `blur`,
+            the image under a Gaussian of a tenth of its shorter side; or `segment-mean`, every segment's mean colour
+            (LIME's).
+        segments: int64 (N, H, W), for `segment-mean`.
+
+    Raises:
+        UsageError: The fill has a wrong shape, an unknown name, or a number that is not finite; or segments lack.
     """
     if isinstance(fill, Tensor):
         return _broadcast(fill, images)
@@ -31,7 +37,11 @@ def fill_images(images: Images, fill: Fill, segments: Segments | None = None) ->
 
 
 def describe_fill(fill: Fill) -> str:
-    """What a reader is told of a fill."""
+    """A fill in words, for the report.
+
+    Args:
+        fill: See `fill_images`.
+    """
     if isinstance(fill, Tensor):
         return f"a given tensor of shape {tuple(fill.shape)}"
     return fill if isinstance(fill, str) else f"{float(fill):g}"
@@ -62,7 +72,12 @@ def _broadcast(fill: Tensor, images: Images) -> Images:
 
 
 def blur(images: Images, sigma: float) -> Images:
-    """The images under a Gaussian of standard deviation `sigma` pixels, edges mirrored."""
+    """Convolve images with a Gaussian, edges mirrored, (N, C, H, W).
+
+    Args:
+        images: Float (N, C, H, W).
+        sigma: Its standard deviation, in pixels.
+    """
     radius = max(1, min(round(3 * sigma), min(images.shape[2:]) - 1))
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = (-(offsets**2) / (2 * sigma**2)).exp()

@@ -1,4 +1,4 @@
-"""What a mask queue learned, in a form that evidence keeps and another queue recalls."""
+"""The answers of a mask queue as arrays, which evidence keeps and another queue preloads."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_NAMED = "asked_"
+_PREFIX = "asked_"
 """Before the names of the arrays in evidence."""
 
 
 @dataclass(frozen=True)
 class MaskCache:
-    """Masks of N images and the outputs under them, image after image.
+    """K masks of N images and the outputs under them, image after image.
 
-    `counts` int64 (N,), masks of each image; `masks` uint8 (K, bytes), rows of `np.packbits`, nothing set beyond an
-    image's segments; `outputs` float32 (K,); `offered` bool (K,), which `MaskQueue.offer` was given.
+    Attributes:
+        counts: Masks of each image, int64 (N,).
+        masks: Rows of `np.packbits`, nothing set beyond an image's segments, uint8 (K, bytes).
+        outputs: Float32 (K,).
+        offered: Which masks `MaskQueue.offer_samples` was given, bool (K,).
     """
 
     counts: NDArray[np.int64]
@@ -27,30 +30,47 @@ class MaskCache:
     offered: NDArray[np.bool_]
 
     def part(self, part: slice) -> MaskCache:
-        """Those of a stretch of the images."""
+        """The answers about consecutive images.
+
+        Args:
+            part: Their positions.
+        """
         ends = np.concatenate([[0], self.counts.cumsum()])
         start, stop, _ = part.indices(len(self.counts))
         rows = slice(int(ends[start]), int(ends[stop]))
         return MaskCache(self.counts[part], self.masks[rows], self.outputs[rows], self.offered[rows])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """As evidence keeps them."""
-        return {_NAMED + field.name: getattr(self, field.name) for field in fields(self)}
+        """The fields by the names that they have in evidence."""
+        return {_PREFIX + field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> MaskCache:
-        """What `arrays` wrote."""
-        return cls(**{field.name: arrays[_NAMED + field.name] for field in fields(cls)})
+        """The cache that `arrays` gave.
+
+        Args:
+            arrays: The arrays of evidence, among others.
+        """
+        return cls(**{field.name: arrays[_PREFIX + field.name] for field in fields(cls)})
 
 
-def joined(parts: Sequence[MaskCache]) -> MaskCache:
-    """Answers of images one after another, as one."""
+def concatenate_caches(parts: Sequence[MaskCache]) -> MaskCache:
+    """The answers about several batches of images as one cache.
+
+    Args:
+        parts: Their caches in order, at least one.
+    """
     widest = max(part.masks.shape[1] for part in parts)
-    padded = [replace(part, masks=fitted(part.masks, widest)) for part in parts]
+    padded = [replace(part, masks=fit_width(part.masks, widest)) for part in parts]
     return MaskCache(*(np.concatenate([getattr(part, field.name) for part in padded]) for field in fields(MaskCache)))
 
 
-def fitted(bits: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """Packed rows cut or padded to `width` bytes."""
-    kept = bits[:, :width]
-    return np.pad(kept, ((0, 0), (0, width - kept.shape[1])))
+def fit_width(bits: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """Packed rows cut or padded with zeros, uint8 (K, width).
+
+    Args:
+        bits: Rows of `np.packbits`, uint8 (K, bytes).
+        width: Bytes of a row.
+    """
+    cut = bits[:, :width]
+    return np.pad(cut, ((0, 0), (0, width - cut.shape[1])))

@@ -15,26 +15,49 @@ OUTPUTS: tuple[Output, ...] = get_args(Output)
 
 
 def scores(logits: Logits, output: Output) -> Tensor:
-    """`output` of every class, (N, classes)."""
+    """The quantity of every class, (N, classes).
+
+    Args:
+        logits: Float (N, classes).
+        output: Which quantity.
+    """
     if output == "probability":
         return logits.softmax(1)
     return logits.log_softmax(1) if output == "log-probability" else logits
 
 
 def score(logits: Logits, targets: Labels, output: Output) -> Tensor:
-    """`output` of each row's target class, (N,)."""
+    """The quantity of each row's target class, (N,).
+
+    Args:
+        logits: Float (N, classes).
+        targets: int64 (N,).
+        output: Which quantity.
+    """
     return scores(logits, output).gather(1, targets[:, None]).squeeze(1)
 
 
 class Scored(torch.nn.Module):
-    """The model with its output replaced by the explained quantity for every class, for libraries that pick
-    the target column themselves."""
+    """The model with its output replaced by the explained quantity of every class.
+
+    For libraries that pick the target column themselves.
+    """
 
     def __init__(self, model: ModelUnderTest, output: Output) -> None:
+        """Wrap a model.
+
+        Args:
+            model: The model to explain.
+            output: Which quantity to return.
+        """
         super().__init__()
         self.model = model.module
         self.output: Output = output
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores (N, classes)."""
+        """The quantity of every class, (N, classes).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+        """
         return scores(self.model(images), self.output)

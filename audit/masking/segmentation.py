@@ -14,7 +14,7 @@ from torch import Tensor
 from audit.core.errors import UsageError
 from audit.core.types import Images, Segments
 
-FEWEST = 5
+MIN_SEGMENTS = 5
 """Below this a segmentation says next to nothing about where: it is refined."""
 COMPACTNESS = (0.1, 1.0, 10.0)
 _TRIES = 4
@@ -22,10 +22,15 @@ _TRIES = 4
 
 @dataclass(frozen=True)
 class Segmentation:
-    """`segments` int64 (N, H, W), numbered from 0 in each image, and in `words` how they were made."""
+    """Segments of N images.
+
+    Attributes:
+        segments: int64 (N, H, W), numbered from 0 in each image.
+        description: How they were made and how many there are, in words.
+    """
 
     segments: Segments
-    words: str
+    description: str
 
 
 def segment_images(images: Images) -> Segmentation:
@@ -33,24 +38,50 @@ def segment_images(images: Images) -> Segmentation:
 
     SLIC (Achanta et al. 2012) on the pixels, with about 2 x the fourth root of the pixel count segments: 10 at
     28x28 (few enough to enumerate), 29 at 224x224. Where the image gives fewer than five, compactness rises until it
-    does, at last a grid; the words count those images.
+    does, at last a grid; the description counts those images.
+
+    Args:
+        images: Float32 (N, C, H, W) in [0, 1].
     """
-    made = [_segment(image) for image in images.detach().cpu().double().numpy()]
-    segments = torch.from_numpy(np.stack([labels for labels, _ in made])).to(images.device)
-    refined = sum(few for _, few in made)
-    told = f"; {refined} refined, which gave fewer than {FEWEST}" if refined else ""
-    return Segmentation(segments, f"slic, {_span(segments)} segments an image{told}")
+    segmented = [_segment(image) for image in images.detach().cpu().double().numpy()]
+    segments = torch.from_numpy(np.stack([labels for labels, _ in segmented])).to(images.device)
+    refined = sum(few for _, few in segmented)
+    note = f"; {refined} refined, which gave fewer than {MIN_SEGMENTS}" if refined else ""
+    return Segmentation(segments, f"slic, {_span(segments)} segments an image{note}")
 
 
 def target_count(height: int, width: int) -> tuple[int, int]:
-    """How many segments to ask for, and the most to accept."""
-    wanted = max(FEWEST, int(2 * (height * width) ** 0.25))
+    """How many segments to ask SLIC for, and the most to accept.
+
+    Args:
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+    """
+    wanted = max(MIN_SEGMENTS, int(2 * (height * width) ** 0.25))
     return wanted, wanted + max(1, wanted // 8)
 
 
+def max_segments(height: int, width: int) -> int:
+    """The most segments that `segment_images` may give an image, also by its grid.
+
+    Args:
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+    """
+    wanted, most = target_count(height, width)
+    return max(most, _grid_side(wanted) ** 2)
+
+
 def check_segments(segments: Tensor, images: Images) -> Segmentation:
-    """The user's segments, numbered from 0 in each image; fewer than five stay and are said. Raises UsageError for
-    another shape."""
+    """The user's segments, numbered from 0 in each image; the description says where there are fewer than five.
+
+    Args:
+        segments: Integer (H, W), for all images, or (N, H, W).
+        images: The images they are of, (N, C, H, W).
+
+    Raises:
+        UsageError: The segments are no integers, or of another shape.
+    """
     height, width = images.shape[2:]
     if segments.is_floating_point() or segments.dtype == torch.bool:
         raise UsageError(f"segments must be integers, one number a pixel; {segments.dtype} given.")
@@ -60,10 +91,10 @@ def check_segments(segments: Tensor, images: Images) -> Segmentation:
             f"{width}) was expected."
         )
     each = segments.detach().cpu().broadcast_to(len(images), height, width).numpy()
-    kept = torch.from_numpy(np.stack([_renumber(one) for one in each])).to(images.device)
-    few = bool((kept.flatten(1).amax(1) + 1 < FEWEST).any())
-    told = f"; fewer than {FEWEST} say little about where" if few else ""
-    return Segmentation(kept, f"given, {_span(kept)} segments an image{told}")
+    numbered = torch.from_numpy(np.stack([_renumber(labels) for labels in each])).to(images.device)
+    few = bool((numbered.flatten(1).amax(1) + 1 < MIN_SEGMENTS).any())
+    note = f"; fewer than {MIN_SEGMENTS} say little about where" if few else ""
+    return Segmentation(numbered, f"given, {_span(numbered)} segments an image{note}")
 
 
 def _span(segments: Segments) -> str:
@@ -74,7 +105,12 @@ def _span(segments: Segments) -> str:
 
 
 def segments_to_pixels(values: list[Tensor], segments: Segments) -> Tensor:
-    """Each segment's value on all its pixels, float32 (N, 1, H, W); `values` one vector an image."""
+    """Each segment's value on all its pixels, float32 (N, 1, H, W).
+
+    Args:
+        values: One vector (segments,) an image.
+        segments: int64 (N, H, W), numbered from 0 in each image.
+    """
     rows = [
         value.to(segments.device, torch.float32)[segment.flatten()].view(1, *segment.shape)
         for value, segment in zip(values, segments, strict=True)
@@ -83,23 +119,24 @@ def segments_to_pixels(values: list[Tensor], segments: Segments) -> Tensor:
 
 
 def _segment(image: NDArray[np.float64]) -> tuple[NDArray[np.int64], bool]:
-    """SLIC gives fewer pieces than asked for on plain images: ask again in proportion, then for more compact ones.
+    """The segments of one image, and whether SLIC's first answer had too few.
 
-    With it, whether the first asking gave too few."""
+    SLIC gives fewer segments than requested on plain images: request in proportion, then more compact ones.
+    """
     wanted, most = target_count(*image.shape[1:])
     best: NDArray[np.int64] | None = None
     few: bool | None = None
     for compactness in COMPACTNESS:
-        asked = wanted
+        request = wanted
         for _ in range(_TRIES):
-            found = _slic(image, asked, compactness)
-            count = int(found.max()) + 1
-            few = count < FEWEST if few is None else few
-            if FEWEST <= count <= most and (best is None or count > best.max() + 1):
-                best = found
+            labels = _slic(image, request, compactness)
+            count = int(labels.max()) + 1
+            few = count < MIN_SEGMENTS if few is None else few
+            if MIN_SEGMENTS <= count <= most and (best is None or count > best.max() + 1):
+                best = labels
             if count == wanted:
                 break
-            asked = max(FEWEST, round(asked * wanted / count), asked + 1 if count < wanted else 0)
+            request = max(MIN_SEGMENTS, round(request * wanted / count), request + 1 if count < wanted else 0)
         if best is not None:
             return best, bool(few)
     return _grid(image.shape[1], image.shape[2], wanted), bool(few)
@@ -116,10 +153,14 @@ def _slic(image: NDArray[np.float64], count: int, compactness: float) -> NDArray
 
 
 def _grid(height: int, width: int, wanted: int) -> NDArray[np.int64]:
-    side = max(3, math.isqrt(wanted))
+    side = _grid_side(wanted)
     rows = np.arange(height) * min(side, height) // height
     columns = np.arange(width) * min(side, width) // width
     return _renumber(rows[:, None] * side + columns[None])
+
+
+def _grid_side(wanted: int) -> int:
+    return max(3, math.isqrt(wanted))
 
 
 def _renumber(labels: NDArray[Any]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""How often a classifier is right, class by class, and whether its confidence can be believed."""
+"""Precision, recall, confusion and calibration of a classifier."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ BINS = 15
 
 @dataclass(frozen=True)
 class PerClass:
-    """Precision, recall and F1 as shares, and the number of examples, each (classes,). 0 where undefined."""
+    """How well each class is recognised; 0 where undefined.
+
+    Attributes:
+        precision: Share of the predictions of a class that are right, float64 (classes,).
+        recall: Share of a class's examples that are recognised, float64 (classes,).
+        f1: Their harmonic mean, float64 (classes,).
+        support: Examples of each class, int64 (classes,).
+    """
 
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
@@ -27,7 +34,14 @@ class PerClass:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Bins of confidence: `edges` (B+1,); `count`, mean `confidence` and `accuracy` in each, (B,); 0 where empty."""
+    """Confidence against accuracy in B bins of confidence; 0 where a bin is empty.
+
+    Attributes:
+        edges: Of the bins, float64 (B + 1,) in [0, 1].
+        count: Examples in each, int64 (B,).
+        confidence: Their mean confidence, float64 (B,).
+        accuracy: The share of them that are right, float64 (B,).
+    """
 
     edges: NDArray[np.float64]
     count: NDArray[np.int64]
@@ -41,14 +55,24 @@ class Reliability:
 
 
 def probabilities(logits: Array) -> NDArray[np.float64]:
-    """Softmax of logits (N, classes), in float64."""
+    """The softmax, float64 (N, classes).
+
+    Args:
+        logits: Float (N, classes).
+    """
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    grown = np.exp(shifted)
-    return np.asarray(grown / grown.sum(axis=1, keepdims=True), np.float64)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float64)
 
 
 def per_class(labels: Array, predictions: Array, classes: int) -> PerClass:
-    """Precision, recall and F1 of each of `classes` classes from int labels and predictions (N,)."""
+    """Precision, recall and F1 of each class.
+
+    Args:
+        labels: Integer (N,).
+        predictions: Integer (N,).
+        classes: How many classes there are.
+    """
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predictions, labels=np.arange(classes), zero_division=0.0
     )
@@ -56,21 +80,33 @@ def per_class(labels: Array, predictions: Array, classes: int) -> PerClass:
 
 
 def confusion(labels: Array, predictions: Array, classes: int) -> NDArray[np.int64]:
-    """Counts (classes, classes): row the label, column the prediction."""
+    """The confusion matrix, counts int64 (classes, classes): row the label, column the prediction.
+
+    Args:
+        labels: Integer (N,).
+        predictions: Integer (N,).
+        classes: How many classes there are.
+    """
     return np.asarray(confusion_matrix(labels, predictions, labels=np.arange(classes)), np.int64)
 
 
 def reliability(logits: Array, labels: Array, bins: int = BINS) -> Reliability:
-    """Confidence against accuracy in equal-width bins (low, high], from logits (N, classes) and labels (N,)."""
+    """Confidence against accuracy in equal-width bins (low, high].
+
+    Args:
+        logits: Float (N, classes).
+        labels: Integer (N,).
+        bins: How many bins.
+    """
     confidence, correct = _confidence(logits, labels)
-    place = _bin(confidence, bins)
-    count = np.bincount(place, minlength=bins)
+    bin_of = _bin(confidence, bins)
+    count = np.bincount(bin_of, minlength=bins)
     full = np.maximum(count, 1)
     return Reliability(
         np.linspace(0, 1, bins + 1),
         count,
-        np.bincount(place, confidence, minlength=bins) / full,
-        np.bincount(place, correct, minlength=bins) / full,
+        np.bincount(bin_of, confidence, minlength=bins) / full,
+        np.bincount(bin_of, correct, minlength=bins) / full,
     )
 
 
@@ -80,18 +116,25 @@ def calibration_error(
     """The expected calibration error (Guo et al. 2017, arXiv:1706.04599) with a basic bootstrap interval.
 
     The basic (reflected) interval, because resampling adds noise to every bin and so inflates the error.
+
+    Args:
+        logits: Float (N, classes).
+        labels: Integer (N,).
+        seed: Of the resampling.
+        bins: Equal-width bins of confidence.
+        resamples: Bootstrap samples.
     """
     confidence, correct = _confidence(logits, labels)
     estimate = reliability(logits, labels, bins).error
-    place, n = _bin(confidence, bins), len(labels)
+    bin_of, n = _bin(confidence, bins), len(labels)
     gap = confidence - correct
     rng = np.random.default_rng(seed)
-    drawn = np.empty(resamples)
+    errors = np.empty(resamples)
     for i in range(resamples):
         chosen = rng.integers(0, n, n)
-        drawn[i] = np.abs(np.bincount(place[chosen], gap[chosen], minlength=bins)).sum() / n
+        errors[i] = np.abs(np.bincount(bin_of[chosen], gap[chosen], minlength=bins)).sum() / n
     tail = (1 - LEVEL) / 2
-    lower, upper = np.quantile(drawn, [tail, 1 - tail])
+    lower, upper = np.quantile(errors, [tail, 1 - tail])
     low, high = (float(np.clip(2 * estimate - bound, 0, 1)) for bound in (upper, lower))
     return Interval(estimate, min(low, estimate), max(high, estimate), n, f"basic bootstrap {LEVEL:.0%}")
 
@@ -103,5 +146,5 @@ def _confidence(logits: Array, labels: Array) -> tuple[NDArray[np.float64], NDAr
 
 
 def _bin(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    place: NDArray[np.int64] = np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(np.int64)
-    return place
+    index: NDArray[np.int64] = np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(np.int64)
+    return index

@@ -1,4 +1,4 @@
-"""Deletion and insertion: what happens to the output as pixels leave, or come back, in an order."""
+"""Deletion and insertion: the output as pixels are removed, or brought back, in the order of a map."""
 
 from __future__ import annotations
 
@@ -11,22 +11,31 @@ from torch.nn import functional
 
 from audit.core.registry import metric
 from audit.core.types import Attributions, Images, Labels, Logits
+from audit.masking.evaluate import evaluate_masked
 from audit.masking.outputs import Output, score
-from audit.masking.queue import MaskQueue, evaluate_masked
+from audit.masking.queue import MaskQueue
 from audit.models.under_test import ModelUnderTest
 
-Mode = Literal["deletion", "insertion"]
+RemovalMode = Literal["deletion", "insertion"]
 
 
 @metric(reference="arXiv:1806.07421", unit="of the output", better="lower")
 def deletion_area(curves: Tensor) -> Tensor:
-    """The mean height of deletion curves (N, steps + 1), by trapezoids: low when what was ranked first decides."""
+    """The area under deletion curves, by trapezoids, (N,): low when what was ranked first decides.
+
+    Args:
+        curves: The output at equal shares of pixels removed, (N, steps + 1).
+    """
     return _area(curves)
 
 
 @metric(reference="arXiv:1806.07421", unit="of the output", better="higher")
 def insertion_area(curves: Tensor) -> Tensor:
-    """The mean height of insertion curves (N, steps + 1), by trapezoids: high when what was ranked first decides."""
+    """The area under insertion curves, by trapezoids, (N,): high when what was ranked first decides.
+
+    Args:
+        curves: The output at equal shares of pixels brought back, (N, steps + 1).
+    """
     return _area(curves)
 
 
@@ -37,14 +46,23 @@ def removal_curves(
     *,
     targets: Labels,
     fill: Images,
-    mode: Mode,
+    mode: RemovalMode,
     steps: int = 24,
     output: Output = "probability",
 ) -> dict[str, Tensor]:
-    """The target's output after 0, 1, ... `steps` equal shares of the pixels left for `fill` (deletion) or came
-    back from it (insertion), float32 (N, steps + 1) for each order.
+    """The target's output after equal shares of the pixels were changed, float32 (N, steps + 1) for each order.
 
-    `orders` int64 (N, H x W), pixels first to last. The two ends are the same for all orders and forwarded once.
+    The two ends are the same for all orders and forwarded once.
+
+    Args:
+        model: The model to evaluate.
+        images: Float32 (N, C, H, W) in [0, 1].
+        orders: Pixels from first to last, int64 (N, H x W), by name.
+        targets: The class of each image, int64 (N,).
+        fill: What stands in place of removed pixels, float32 (N, C, H, W).
+        mode: `deletion` goes from the image to the fill, `insertion` from the fill to the image.
+        steps: Equal shares of the pixels.
+        output: The quantity of the target class.
     """
     pixels = images.shape[2] * images.shape[3]
     bounds = torch.linspace(0, pixels, steps + 1, device=images.device, dtype=torch.float64).round().to(images.dtype)
@@ -59,11 +77,16 @@ def removal_curves(
     return curves
 
 
-def segment_curves(queue: MaskQueue, maps: Attributions, *, mode: Mode, steps: int = 24) -> Tensor:
-    """The queue's output after 0, 1, ... `steps` equal shares of each image's segments left for its baseline (deletion)
-    or came back from it (insertion), float32 (N, steps + 1); segments go by their mean in `maps` (N, C, H, W).
+def segment_curves(queue: MaskQueue, maps: Attributions, *, mode: RemovalMode, steps: int = 24) -> Tensor:
+    """The queue's output after equal shares of each image's segments were changed, float32 (N, steps + 1).
 
-    The same areas over segments instead of pixels: masks that explained the image already are not forwarded again.
+    The same curves over segments instead of pixels: masks that explained the image already are not forwarded again.
+
+    Args:
+        queue: Evaluates masks of N images.
+        maps: Attributions (N, C or 1, H, W), by whose mean segments are ranked.
+        mode: `deletion` goes from the image to the baseline, `insertion` from the baseline to the image.
+        steps: Equal shares of the segments.
     """
     masks = []
     for row, size in enumerate(queue.sizes):
@@ -90,7 +113,7 @@ def _heights(
     """The scores (N, bounds) after the pixels whose rank in `order` lies below each bound have changed."""
     count = len(bounds)
     owners = [row for row in range(len(start)) for _ in range(count)]
-    each = targets.repeat_interleave(count)
+    row_targets = targets.repeat_interleave(count)
     ranks = torch.zeros_like(order, dtype=bounds.dtype)
     ranks.scatter_(1, order, torch.arange(order.shape[1], device=order.device, dtype=bounds.dtype).expand_as(order))
 
@@ -99,7 +122,7 @@ def _heights(
         torch.lt(ranks[owner], changed[:, None], out=shown)
 
     def judge(logits: Logits, part: slice) -> Tensor:
-        return score(logits, each[part], output)
+        return score(logits, row_targets[part], output)
 
     return evaluate_masked(model, start, end, owners, show, judge).view(len(start), count)
 

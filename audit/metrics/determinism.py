@@ -1,4 +1,4 @@
-"""Is the model a fixed function of one image? What an evaluation assumes before its first attack.
+"""Whether the model is a fixed function of one image, which an evaluation assumes before its first attack.
 
 After the checklists of Athalye et al. 2018 (arXiv:1802.00420) and Carlini et al. 2019 (arXiv:1902.06705).
 """
@@ -13,25 +13,46 @@ from audit.models.under_test import ModelUnderTest
 
 
 def repeat_difference(model: ModelUnderTest, images: Images, repeats: int = 5) -> Tensor:
-    """How far the logits of the same images stray over `repeats` forwards, (N,), as a share of their spread."""
+    """How far the logits of the same images stray over `repeats` forwards, (N,), as a share of their spread.
+
+    Args:
+        model: The model to look at.
+        images: Float32 (N, C, H, W) in [0, 1].
+        repeats: Forwards of the same images.
+    """
     runs = torch.stack([model.logits(images) for _ in range(repeats)])
     return _strayed(runs.amax(0) - runs.amin(0), runs[0])
 
 
 def batch_difference(model: ModelUnderTest, images: Images) -> Tensor:
-    """How far the logits move when the image is alone, f(x)[i] against f(x[i]), (N,), as a share of their spread."""
+    """How far the logits move when the image is alone, f(x)[i] against f(x[i]), (N,), as a share of their spread.
+
+    Args:
+        model: The model to look at.
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
     together = model.logits(images)
     alone = torch.cat([model.logits(images[i : i + 1]) for i in range(len(images))])
     return _strayed(together - alone, together)
 
 
 def not_finite(model: ModelUnderTest, images: Images) -> Tensor:
-    """Whether some logit is NaN or infinite, bool (N,)."""
+    """Whether some logit is NaN or infinite, bool (N,).
+
+    Args:
+        model: The model to look at.
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
     return ~model.logits(images).isfinite().all(1)
 
 
 def needs_autograd(model: ModelUnderTest, images: Images) -> bool:
-    """Whether the forward pass itself takes gradients (as purifying defences do): it then fails in inference mode."""
+    """Whether the forward pass itself takes gradients (as purifying defences do): it then fails in inference mode.
+
+    Args:
+        model: The model to look at.
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
     try:
         with torch.inference_mode():
             model.module(model.check_images(images))
@@ -41,17 +62,30 @@ def needs_autograd(model: ModelUnderTest, images: Images) -> bool:
 
 
 def modules_in_training(model: ModelUnderTest) -> list[str]:
-    """Modules that put themselves back into training mode."""
+    """Modules that put themselves back into training mode.
+
+    Args:
+        model: The model to look at.
+    """
     return [name or type(part).__name__ for name, part in model.net.named_modules() if part.training]
 
 
 def state_copy(model: ModelUnderTest) -> dict[str, Tensor]:
-    """Parameters and buffers as they are now."""
+    """Parameters and buffers as they are now.
+
+    Args:
+        model: The model to look at.
+    """
     return {name: tensor.detach().clone() for name, tensor in model.net.state_dict().items()}
 
 
 def changed_state(model: ModelUnderTest, before: dict[str, Tensor]) -> list[str]:
-    """Parameters and buffers that differ from `before`: a forward pass in eval mode changes none."""
+    """Parameters and buffers that differ from `before`: a forward pass in eval mode changes none.
+
+    Args:
+        model: The model to look at.
+        before: What `state_copy` gave.
+    """
     after = model.net.state_dict()
     return sorted(
         name

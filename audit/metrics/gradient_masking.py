@@ -1,4 +1,4 @@
-"""Do the gradients tell the truth about the function? Masked gradients blind white-box attacks.
+"""Whether gradients tell the truth about the function: masked gradients blind white-box attacks.
 
 After Athalye et al. 2018 (arXiv:1802.00420). All is asked of the margin: cross-entropy has a scale of its own.
 """
@@ -25,8 +25,15 @@ ROUNDING = 2.0**-20
 
 @dataclass(frozen=True)
 class LocalMargin:
-    """The margin at interior points close to the images: values (N,), its gradient (N, C, H, W), the points, and how
-    large the logits are there, (N,)."""
+    """The margin at interior points close to the images.
+
+    Attributes:
+        points: Where it was taken, float32 (N, C, H, W).
+        goal: The predictions that count as misclassified, bool (N, classes).
+        values: The margin, (N,).
+        gradient: Of the margin, (N, C, H, W).
+        size: The largest logit there, (N,).
+    """
 
     points: Images
     goal: Tensor
@@ -36,12 +43,18 @@ class LocalMargin:
 
 
 def linearise(model: ModelUnderTest, batch: Batch, *, differentiable: bool = True) -> LocalMargin:
-    """The margin and its gradient, a zero one where autograd gives none; points are kept `STEP` off the box's faces."""
+    """The margin and its gradient, a zero one where autograd gives none; points are kept `STEP` off the box's faces.
+
+    Args:
+        model: The model to look at.
+        batch: N examples.
+        differentiable: Whether autograd gives a gradient.
+    """
     points = model.check_images(batch.images).clamp(STEP, 1 - STEP)
     goal = batch.violations(len(model.classes)).to(model.device)
     if differentiable:
-        found = model.loss_gradient(points, goal, margin)
-        return LocalMargin(points, goal, found.losses, found.gradient, found.logits.abs().amax(1))
+        output = model.loss_gradient(points, goal, margin)
+        return LocalMargin(points, goal, output.losses, output.gradient, output.logits.abs().amax(1))
     logits = model.logits(points)
     return LocalMargin(points, goal, margin(logits, goal), torch.zeros_like(points), logits.abs().amax(1))
 
@@ -49,8 +62,11 @@ def linearise(model: ModelUnderTest, batch: Batch, *, differentiable: bool = Tru
 def linear_distance(around: LocalMargin) -> Tensor:
     """How far, in linf, the boundary is by the gradient alone, (N,): |margin| over the gradient's l1 norm.
 
-    The box itself is 1 wide: a distance above 1 says that no picture at all is misclassified, and is
-    believable only of a gradient that vanishes. Infinite where the gradient is zero.
+    The box itself is 1 wide: a distance above 1 says that no picture at all is misclassified, and is believable only of
+    a gradient that vanishes. Infinite where the gradient is zero.
+
+    Args:
+        around: What `linearise` gave.
     """
     steepness = around.gradient.double().abs().flatten(1).sum(1)
     return around.values.double().abs() / steepness
@@ -61,14 +77,20 @@ def derivative_error(model: ModelUnderTest, around: LocalMargin, generators: Gen
 
     The norm of their differences, less what float32 rounding of the logits can make of it, over the sum of their norms,
     over all directions. Straight-through and detached gradients, and steps in the function, show here.
+
+    Args:
+        model: The model to look at.
+        around: What `linearise` gave.
+        generators: One random generator an example.
+        directions: Random directions that are compared.
     """
-    claimed, found = [], []
+    claimed, differences = [], []
     for k in range(directions):
         along = generators.fork(k).signs(*around.points.shape[1:])
         ahead, behind = (_margins(model, around, around.points + sign * STEP * along) for sign in (1, -1))
-        found.append((ahead - behind) / (2 * STEP))
+        differences.append((ahead - behind) / (2 * STEP))
         claimed.append((around.gradient.double() * along).flatten(1).sum(1))
-    slopes, secants = torch.stack(claimed, 1), torch.stack(found, 1)
+    slopes, secants = torch.stack(claimed, 1), torch.stack(differences, 1)
     size = slopes.norm(dim=1) + secants.norm(dim=1)
     excess = ((slopes - secants).norm(dim=1) - ROUNDING * around.size.double() * directions**0.5 / STEP).clamp(min=0)
     return torch.where(size > 0, excess / size, torch.zeros_like(size))
@@ -78,7 +100,14 @@ def noise_response(
     model: ModelUnderTest, around: LocalMargin, generators: Generators, draws: int = 5
 ) -> tuple[Tensor, Tensor]:
     """The margin under noise of `TINY`: its largest shift as a share of a typical margin, (N,); and whether nothing
-    moves at all, bool (N,): a plateau, where no gradient can exist."""
+    moves at all, bool (N,): a plateau, where no gradient can exist.
+
+    Args:
+        model: The model to look at.
+        around: What `linearise` gave.
+        generators: One random generator an example.
+        draws: Noises that are tried.
+    """
     here = model.logits(around.points)
     shift = torch.zeros_like(around.values, dtype=torch.float64)
     flat = torch.ones_like(around.values, dtype=torch.bool)

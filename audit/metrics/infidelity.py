@@ -1,4 +1,4 @@
-"""Infidelity: how badly a map, as a linear model, foretells what noise does to the output."""
+"""Infidelity: how badly a map, as a linear model, predicts what noise does to the output."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from audit.core.registry import metric
 from audit.core.seeding import Generators
 from audit.core.types import Attributions, Images, Labels, Logits
+from audit.masking.evaluate import evaluate
 from audit.masking.outputs import Output, score
-from audit.masking.queue import evaluate
 from audit.models.under_test import ModelUnderTest
 
 
@@ -25,30 +25,40 @@ def infidelity(
     noise: float = 0.2,
     output: Output = "logit",
 ) -> Tensor:
-    """The share of the output's squared change under Gaussian noise that the map, at its best scale, leaves
-    unexplained, float64 (N,): 0 foretells everything, 1 nothing.
+    """The share of the output's squared change under noise that the map leaves unexplained, float64 (N,).
 
-    Noisy images are clamped to [0, 1] and what was added is measured after it. The best scale makes methods of
-    different units comparable. 1 also where noise changes nothing.
+    Infidelity of arXiv:1901.09392 with Gaussian noise, the map at its best scale, which makes methods
+    of different units comparable: 0 predicts everything, 1 nothing. Noisy images are clamped to [0, 1] and what was
+    added is measured after it. 1 also where noise changes nothing.
+
+    Args:
+        model: The model that was explained.
+        images: Float32 (N, C, H, W) in [0, 1].
+        attributions: Float (N, C or 1, H, W).
+        targets: The class explained of each image, int64 (N,).
+        generators: One random generator an image.
+        samples: Noisy copies an image.
+        noise: Standard deviation of the noise, in the pixel range.
+        output: The quantity that was explained.
     """
     count = len(images)
     rows = torch.arange(count * samples, device=images.device)
 
     def noisy(part: slice) -> tuple[Tensor, Images]:
         owner, sample = rows[part] // samples, rows[part] % samples
-        drawn = generators.select(owner).fork(sample).normal(*images.shape[1:])
-        return owner, (images[owner] + noise * drawn.to(images.dtype)).clamp(0, 1)
+        normal = generators.select(owner).fork(sample).normal(*images.shape[1:])
+        return owner, (images[owner] + noise * normal.to(images.dtype)).clamp(0, 1)
 
     def judge(logits: Logits, part: slice) -> Tensor:
         owner, moved = noisy(part)
-        foretold = ((moved - images[owner]) * attributions[owner]).flatten(1).double().sum(1)
-        return torch.stack([score(logits, targets[owner], output).double(), foretold], 1)
+        predicted = ((moved - images[owner]) * attributions[owner]).flatten(1).double().sum(1)
+        return torch.stack([score(logits, targets[owner], output).double(), predicted], 1)
 
-    found = evaluate(model, len(rows), lambda part: noisy(part)[1], judge).view(count, samples, 2)
-    change = found[..., 0] - _clean(model, images, targets, output)[:, None]
-    foretold = found[..., 1]
+    pairs = evaluate(model, len(rows), lambda part: noisy(part)[1], judge).view(count, samples, 2)
+    change = pairs[..., 0] - _clean(model, images, targets, output)[:, None]
+    predicted = pairs[..., 1]
     total = (change**2).sum(1)
-    explained = (change * foretold).sum(1) ** 2 / (foretold**2).sum(1).clamp(min=1e-300)
+    explained = (change * predicted).sum(1) ** 2 / (predicted**2).sum(1).clamp(min=1e-300)
     return torch.where(total > 0, 1 - explained / total.clamp(min=1e-300), 1.0)
 
 

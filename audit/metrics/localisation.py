@@ -1,4 +1,4 @@
-"""Localisation: whether a map lies where the truth is known to lie."""
+"""Localisation: whether a map lies on the object, where its place is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from audit.core.types import Attributions
 
 @metric(reference="arXiv:2003.07258", unit="share", better="higher")
 def relevance_mass(attributions: Attributions, masks: Tensor) -> Tensor:
-    """The share of positive attribution inside `masks` (bool (N, H, W)), float64 (N,); NaN where none is positive."""
+    """The share of positive attribution inside the mask, float64 (N,); NaN where none is positive.
+
+    Relevance mass accuracy of arXiv:2003.07258.
+
+    Args:
+        attributions: Float (N, C or 1, H, W).
+        masks: True where the object lies, bool (N, H, W).
+    """
     positive = attributions.double().sum(1).clamp(min=0)
     total = positive.flatten(1).sum(1)
     return torch.where(total > 0, (positive * masks).flatten(1).sum(1) / total, torch.nan)
@@ -19,7 +26,14 @@ def relevance_mass(attributions: Attributions, masks: Tensor) -> Tensor:
 
 @metric(reference="arXiv:2003.07258", unit="share", better="higher")
 def relevance_rank(attributions: Attributions, masks: Tensor) -> Tensor:
-    """The share of the K highest pixels inside the mask, K its size, float64 (N,); NaN for an empty mask."""
+    """The share of the K highest pixels inside the mask, K its size, float64 (N,); NaN for an empty mask.
+
+    Relevance rank accuracy of arXiv:2003.07258.
+
+    Args:
+        attributions: Float (N, C or 1, H, W).
+        masks: True where the object lies, bool (N, H, W).
+    """
     order = attributions.double().sum(1).flatten(1).argsort(dim=1, descending=True)
     inside = masks.flatten(1).gather(1, order).double()
     size = masks.flatten(1).sum(1)
@@ -29,6 +43,13 @@ def relevance_rank(attributions: Attributions, masks: Tensor) -> Tensor:
 
 @metric(reference="arXiv:1608.00507", unit="share", better="higher")
 def pointing_game(attributions: Attributions, masks: Tensor) -> Tensor:
-    """1.0 where the highest pixel lies inside the mask, else 0.0, float64 (N,)."""
+    """1.0 where the highest pixel lies inside the mask, else 0.0, float64 (N,).
+
+    The pointing game of arXiv:1608.00507.
+
+    Args:
+        attributions: Float (N, C or 1, H, W).
+        masks: True where the object lies, bool (N, H, W).
+    """
     top = attributions.double().sum(1).flatten(1).argmax(1)
     return masks.flatten(1).gather(1, top[:, None]).squeeze(1).double()

@@ -21,22 +21,28 @@ from audit.core.seeding import Generators
 from audit.core.types import Images, Labels
 from audit.models.under_test import ModelUnderTest
 
-CONSISTENT = 1.4826
+MAD_TO_STD = 1.4826
 """Times the median absolute deviation: the standard deviation, were the areas normal."""
-WINDOW = 10
+SUCCESS_WINDOW = 10
 """Steps over which success is averaged before the price of area changes."""
-DEARER, CHEAPER = 1.5, 2.0
+PRICE_UP, PRICE_DOWN = 1.5, 2.0
 """Factors on that price where the patch works, and where it does not."""
-START = 0.1
+INITIAL_OPACITY = 0.1
 """Opacity of every pixel before the first step."""
-MOST_CLASSES = 100
+MAX_CLASSES = 100
 """Beyond which the search, whose cost grows with them, is not begun."""
 
 
 @dataclass(frozen=True)
 class Triggers:
-    """One patch a class: `masks` float32 (K, H, W), its opacity; `patterns` (K, C, H, W) its colours, in [0, 1];
-    `areas` float64 (K,), the mean opacity; `reached` bool (K,), whether it sent enough of the images it was made on."""
+    """One patch for each of K classes.
+
+    Attributes:
+        masks: Its opacity, float32 (K, H, W) in [0, 1].
+        patterns: Its colours, float32 (K, C, H, W) in [0, 1].
+        areas: The mean opacity, float64 (K,).
+        reached: Whether it sent enough of the images it was made on to the class, bool (K,).
+    """
 
     masks: Tensor
     patterns: Tensor
@@ -44,7 +50,12 @@ class Triggers:
     reached: Tensor
 
     def stamped(self, images: Images, label: int) -> Images:
-        """`images` (N, C, H, W) under the patch of one class."""
+        """Images under the patch of one class, (N, C, H, W).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            label: The class.
+        """
         return _stamp(images, self.masks[label], self.patterns[label])
 
 
@@ -62,28 +73,44 @@ def smallest_triggers(
 ) -> Triggers:
     """The smallest patch found for each class, all classes at once: Adam on cross-entropy plus `price` x area.
 
-    `draws` holds one generator a class; each step stamps `batch` of the images. The price of area rises while the
-    patch sends a share of `success` to its class and falls while it does not; the smallest patch that did is kept.
-    A class for which none did keeps its last patch, with `reached` False. The cost is steps x batch x classes forwards
-    and as many backwards. Raises NotApplicable for more than 100 classes.
+    The optimisation of Neural Cleanse (Wang et al. 2019). The price of area rises while the patch sends a share of
+    `success` to its class and falls while it does not; the smallest patch that did is kept. A class for which none did
+    keeps its last patch, with `reached` False. The cost is steps x batch x classes forwards and as many backwards.
+
+    Args:
+        model: The model to search, of K classes.
+        images: Float32 (N, C, H, W) in [0, 1].
+        draws: One random generator a class.
+        steps: Steps of Adam.
+        batch: Images that each step stamps, for each class.
+        rate: Adam's learning rate.
+        price: The first weight of the area in the loss.
+        success: The share of images that a patch must send to its class, in (0, 1].
+
+    Raises:
+        NotApplicable: The model has more than 100 classes.
     """
-    if len(model.classes) > MOST_CLASSES:
+    if len(model.classes) > MAX_CLASSES:
         raise NotApplicable(
-            f"The search for triggers is made for up to {MOST_CLASSES} classes, and this model has "
+            f"The search for triggers is made for up to {MAX_CLASSES} classes, and this model has "
             f"{len(model.classes)}: it would cost {steps * batch * len(model.classes):,} passes each way."
         )
     search = _Search(model, images, draws, batch, rate, price, success)
     for step in range(steps):
         search.step(step)
-        if (step + 1) % WINDOW == 0:
+        if (step + 1) % SUCCESS_WINDOW == 0:
             search.reprice()
-    return search.found()
+    return search.triggers()
 
 
 def anomaly_index(areas: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far each area lies below the median, in consistent median absolute deviations, (K,); 0 for those above."""
+    """How far each area lies below the median, in consistent median absolute deviations, (K,); 0 for those above.
+
+    Args:
+        areas: Of the patches, float64 (K,).
+    """
     below = np.median(areas) - areas
-    spread = CONSISTENT * np.median(np.abs(below))
+    spread = MAD_TO_STD * np.median(np.abs(below))
     return np.where(below > 0, below / max(float(spread), 1e-12), 0.0)
 
 
@@ -103,7 +130,7 @@ class _Search:
         count, shape = len(model.classes), model.input_shape
         self.model, self.images, self.draws, self.batch, self.success = model, images, draws, batch, success
         self.labels = torch.arange(count, device=model.device).repeat_interleave(batch)
-        opacity = torch.logit(torch.full((count, *shape[1:]), START, device=model.device))
+        opacity = torch.logit(torch.full((count, *shape[1:]), INITIAL_OPACITY, device=model.device))
         self.opacity = opacity.requires_grad_(True)
         self.colour = torch.zeros(count, *shape, device=model.device, requires_grad=True)
         self.adam = torch.optim.Adam([self.opacity, self.colour], lr=rate, betas=(0.5, 0.9))
@@ -125,12 +152,12 @@ class _Search:
         mask, pattern = self.opacity.sigmoid(), self.colour.sigmoid()
         which = self.draws.fork(number).integers(len(self.images), self.batch).to(self.images.device)
         stamped = _stamp(self.images[which], mask[:, None], pattern[:, None])
-        found = self.model.loss_gradient(stamped.detach().flatten(0, 1), self.labels, _cross_entropy)
-        self.window += (found.logits.argmax(1) == self.labels).view(-1, self.batch).float().mean(1) / WINDOW
+        result = self.model.loss_gradient(stamped.detach().flatten(0, 1), self.labels, _cross_entropy)
+        self.window += (result.logits.argmax(1) == self.labels).view(-1, self.batch).float().mean(1) / SUCCESS_WINDOW
         size = self.price * mask[0].numel()
         area = (size * mask.flatten(1).mean(1)).sum()
         self.adam.zero_grad()
-        torch.autograd.backward([stamped, area], [found.gradient.view_as(stamped) / self.batch, torch.ones_like(area)])
+        torch.autograd.backward([stamped, area], [result.gradient.view_as(stamped) / self.batch, torch.ones_like(area)])
         self.adam.step()
 
     def reprice(self) -> None:
@@ -141,10 +168,10 @@ class _Search:
         self.best_area = torch.where(better, area, self.best_area)
         self.best_mask = torch.where(better[:, None, None], self.masks(), self.best_mask)
         self.best_pattern = torch.where(better[:, None, None, None], self.patterns(), self.best_pattern)
-        self.price = torch.where(works, self.price * DEARER, self.price / CHEAPER)
+        self.price = torch.where(works, self.price * PRICE_UP, self.price / PRICE_DOWN)
         self.window.zero_()
 
-    def found(self) -> Triggers:
+    def triggers(self) -> Triggers:
         """The smallest that worked, the last where none did."""
         reached = self.best_area.isfinite()
         masks = torch.where(reached[:, None, None], self.best_mask, self.masks())

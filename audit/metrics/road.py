@@ -1,4 +1,4 @@
-"""ROAD: remove pixels by noisy linear imputation, so that the hole itself tells the model as little as possible."""
+"""ROAD: remove pixels by noisy linear imputation, which tells the model little of where pixels were removed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from audit.core.registry import metric
 from audit.core.seeding import Generators
 from audit.core.types import Images, Labels, Logits
+from audit.masking.evaluate import evaluate
 from audit.masking.outputs import Output, score
-from audit.masking.queue import evaluate
 from audit.models.under_test import ModelUnderTest
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
@@ -37,7 +37,18 @@ def road(
 ) -> Tensor:
     """The target's output after the first `shares` of the pixels in `order` (N, H x W) were imputed, (N, shares).
 
-    Each removed pixel becomes the weighted mean of its eight neighbours, removed ones solved for together, plus noise.
+    Each removed pixel becomes the weighted mean of its eight neighbours, removed ones solved for together, plus noise
+    (noisy linear imputation, arXiv:2202.00449).
+
+    Args:
+        model: The model to evaluate.
+        images: Float32 (N, C, H, W) in [0, 1].
+        order: Pixels from first to last, int64 (N, H x W).
+        targets: The class of each image, int64 (N,).
+        generators: One random generator an image.
+        shares: Of the pixels to remove, each in [0, 1].
+        noise: Standard deviation of the noise on removed pixels, in the pixel range.
+        output: The quantity of the target class.
     """
     pixels = order.shape[1]
     ranks = order.argsort(1)
@@ -58,7 +69,12 @@ def road(
 
 
 def impute(images: Images, removed: Tensor) -> Images:
-    """`images` with the pixels of `removed` (bool (N, H, W)) solved from their neighbours, float32 (N, C, H, W)."""
+    """Solve removed pixels from their neighbours, float32 (N, C, H, W).
+
+    Args:
+        images: Float32 (N, C, H, W).
+        removed: Bool (N, H, W).
+    """
     values = images.detach().cpu().double().numpy()
     holes = removed.cpu().numpy()
     filled = [_impute_one(image, hole) for image, hole in zip(values, holes, strict=True)]
@@ -68,16 +84,16 @@ def impute(images: Images, removed: Tensor) -> Images:
 def _impute_one(image: NDArray[np.float64], hole: NDArray[np.bool_]) -> NDArray[np.float64]:
     from scipy.sparse.linalg import spsolve
 
-    gone = np.flatnonzero(hole.ravel())
-    kept = np.flatnonzero(~hole.ravel())
+    removed = np.flatnonzero(hole.ravel())
+    remaining = np.flatnonzero(~hole.ravel())
     flat = image.reshape(len(image), -1).copy()
-    if not len(gone):
+    if not len(removed):
         return image
-    if not len(kept):
+    if not len(remaining):
         return np.broadcast_to(flat.mean(1)[:, None, None], image.shape).copy()
-    rows = _laplacian(hole.shape)[gone]
-    solved = spsolve(rows[:, gone].tocsc(), -(rows[:, kept] @ flat[:, kept].T))
-    flat[:, gone] = np.asarray(solved).reshape(len(gone), len(image)).T
+    rows = _laplacian(hole.shape)[removed]
+    solved = spsolve(rows[:, removed].tocsc(), -(rows[:, remaining] @ flat[:, remaining].T))
+    flat[:, removed] = np.asarray(solved).reshape(len(removed), len(image)).T
     return flat.reshape(image.shape)
 
 
@@ -94,5 +110,5 @@ def _laplacian(shape: tuple[int, int]) -> Any:
         rows += [here, there]
         columns += [there, here]
         weights += [np.full(2 * len(here), weight)]
-    joined = coo_matrix((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))).tocsr()
-    return (diags(np.asarray(joined.sum(1)).ravel()) - joined).tocsr()
+    adjacency = coo_matrix((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))).tocsr()
+    return (diags(np.asarray(adjacency.sum(1)).ravel()) - adjacency).tocsr()

@@ -1,9 +1,9 @@
 """Shortcuts: attribution that sits in one place over many images of a class, confirmed by exchanging that place.
 
 Clustering heatmaps is spectral relevance analysis (Lapuschkin et al. 2019, Nature Communications 10:1096). A place
-alone proves nothing (objects gather too), so the model is asked: put what the class shows there on images of other
-classes, and see whether they join it; take it away, and see whether its own leave. What is shown by less than about a
-quarter of a class is not found.
+alone proves nothing (objects gather too), so the model is tested: put what the class shows there on images of other
+classes, and see whether they join it; take it away, and see whether its own leave. A shortcut in less than about a
+quarter of a class's images is missed.
 """
 
 from __future__ import annotations
@@ -21,27 +21,33 @@ from audit.core.seeding import Generators
 from audit.core.types import Attributions, Batch, Labels
 from audit.models.under_test import ModelUnderTest
 
-HOT = 3.0
+HOT_FACTOR = 3.0
 """A pixel is hot where the mean share of the positive attribution is this many times even,"""
-STEADY = 0.7
+MIN_HOT_SHARE = 0.7
 """and above even in this share of the images."""
-LARGEST = 0.3
+MAX_REGION_SHARE = 0.3
 """A region over more of the image than this is no place."""
-CONVINCING = 0.33
-"""The effect that convicts. Measured on trained nets: planted shortcuts 0.37 to 0.87; gatherings of objects at most
-0.12 where they move, and up to 0.35 where they all stand in the middle (the trousers of Fashion-MNIST)."""
-DENSE = 6.0
+MIN_EFFECT = 0.33
+"""The effect that confirms a shortcut. Measured on trained nets: planted ones 0.37 to 0.87; gatherings of objects at
+most 0.12 where they move, and up to 0.35 where they all stand in the middle (the trousers of Fashion-MNIST)."""
+MIN_EFFECT_PER_AREA = 6.0
 """And the effect for each part of the image exchanged: a larger part of an object brings more of its class by itself.
 Measured: planted shortcuts 9 to 15, the trousers at most 4.3. So no place larger than a sixth of the image is
-convicted: that large, a shortcut cannot be told from an object that stands where it always stands."""
-FEWEST = 8
+confirmed: that large, a shortcut cannot be told from an object that stands where it always stands."""
+MIN_CLUSTER_IMAGES = 8
 """Images of a class, or of a cluster of its heatmaps, below which nothing is concluded."""
 
 
 @dataclass(frozen=True)
 class ShortcutCandidate:
-    """A place that holds attribution: `region` bool (H, W); `images` the positions in the batch that show it;
-    `share` of their positive attribution inside it."""
+    """A place that holds the attribution of many images of a class.
+
+    Attributes:
+        label: The class.
+        region: The place, bool (H, W).
+        images: Positions in the batch of the images that show it, int64.
+        share: Of their positive attribution inside it, in [0, 1].
+    """
 
     label: int
     region: Tensor
@@ -51,10 +57,18 @@ class ShortcutCandidate:
 
 @dataclass(frozen=True)
 class ShortcutTest:
-    """What the model says of a suspect. `transplanted`: the share of other classes' images that join the class once
-    their place shows what images of the class have there; `removed`: the share of the class's images that leave it
-    once theirs shows another class's. `joined_anyway` and `left_anyway` are the controls: the same exchanges with
-    donors of the other kind, so that what any foreign content does in that place is taken off.
+    """How predictions follow when a candidate's place is exchanged between images.
+
+    The controls are the same exchanges with donors of the other kind, so that what any foreign content does in that
+    place is taken off.
+
+    Attributes:
+        suspect: The candidate.
+        transplanted: Share of other classes' images that join the class once their place shows what images of the
+            class have there.
+        joined_anyway: The control: share that joins with donors of other classes.
+        removed: Share of the class's images that leave it once their place shows another class's.
+        left_anyway: The control: share that leaves with donors of the class.
     """
 
     suspect: ShortcutCandidate
@@ -72,43 +86,56 @@ class ShortcutTest:
     def confirmed(self) -> bool:
         """Whether the place alone decides, for enough images and for more than its size explains."""
         area = float(self.suspect.region.double().mean())
-        return self.effect >= max(CONVINCING, DENSE * area)
+        return self.effect >= max(MIN_EFFECT, MIN_EFFECT_PER_AREA * area)
 
 
 def shortcut_candidates(attributions: Attributions, labels: Labels, *, seed: int = 0) -> list[ShortcutCandidate]:
-    """The places worth a trial, of each class as a whole and of each cluster of its heatmaps.
+    """The places worth a test, of each class as a whole and of each cluster of its heatmaps.
 
-    `labels` int64 (N,), the class explained.
+    Args:
+        attributions: Float (N, C or 1, H, W).
+        labels: The class explained of each image, int64 (N,).
+        seed: Of the clustering.
     """
     shares = positive_shares(attributions)
-    found: list[ShortcutCandidate] = []
+    candidates: list[ShortcutCandidate] = []
     for label in sorted(set(labels.tolist())):
         mine = (labels == label).nonzero().flatten()
         for members in [mine, *(mine[group] for group in clusters(shares[mine], seed=seed))]:
-            one = _suspect(label, shares, members)
-            if one is not None:
-                found.append(one)
-    return found
+            candidate = _candidate(label, shares, members)
+            if candidate is not None:
+                candidates.append(candidate)
+    return candidates
 
 
 def confirm_shortcuts(
     model: ModelUnderTest, batch: Batch, candidates: Sequence[ShortcutCandidate], *, generators: Generators
 ) -> list[ShortcutTest]:
-    """Each class's confirmed trial, strongest first; empty where the model takes no shortcut.
+    """Each class's confirmed shortcut, strongest first; empty where the model takes none.
 
     Of several, the earlier (the whole class before its clusters) unless a later one is clearly stronger.
+
+    Args:
+        model: The model to test.
+        batch: The images explained, with labels.
+        candidates: The places to test.
+        generators: One random generator an image, for the donors.
     """
     best: dict[int, ShortcutTest] = {}
-    for suspect in candidates:
-        trial = evaluate_candidate(model, batch, suspect, generators=generators)
-        before = best[suspect.label].effect if suspect.label in best else 0.0
-        if trial.confirmed and trial.effect > 1.2 * before:
-            best[suspect.label] = trial
-    return sorted(best.values(), key=lambda trial: -trial.effect)
+    for candidate in candidates:
+        test = evaluate_candidate(model, batch, candidate, generators=generators)
+        before = best[candidate.label].effect if candidate.label in best else 0.0
+        if test.confirmed and test.effect > 1.2 * before:
+            best[candidate.label] = test
+    return sorted(best.values(), key=lambda test: -test.effect)
 
 
 def positive_shares(attributions: Attributions) -> Tensor:
-    """Each pixel's share of its map's positive part, lightly blurred, (N, H, W); even where nothing is positive."""
+    """Each pixel's share of its map's positive part, lightly blurred, (N, H, W); even where nothing is positive.
+
+    Args:
+        attributions: Float (N, C or 1, H, W).
+    """
     positive = attributions.sum(1, keepdim=True).clamp(min=0)
     smooth = functional.avg_pool2d(positive, 3, stride=1, padding=1, count_include_pad=False).squeeze(1)
     smooth = smooth + 1e-12
@@ -116,11 +143,17 @@ def positive_shares(attributions: Attributions) -> Tensor:
 
 
 def clusters(shares: Tensor, *, seed: int = 0, most: int = 4) -> list[Tensor]:
-    """Groups of like heatmaps, as positions, by spectral clustering, as many as silhouettes prefer; none if too few."""
+    """Groups of like heatmaps, as positions, by spectral clustering, as many as silhouettes prefer; none if too few.
+
+    Args:
+        shares: Of the positive attribution, (N, H, W), see `positive_shares`.
+        seed: Of the clustering.
+        most: Groups at most.
+    """
     from sklearn.cluster import SpectralClustering
     from sklearn.metrics import silhouette_score
 
-    if len(shares) < 2 * FEWEST:
+    if len(shares) < 2 * MIN_CLUSTER_IMAGES:
         return []
     side = min(8, *shares.shape[1:])
     coarse = functional.adaptive_avg_pool2d(shares[:, None], side).flatten(1).cpu().double().numpy()
@@ -141,42 +174,51 @@ def clusters(shares: Tensor, *, seed: int = 0, most: int = 4) -> list[Tensor]:
 
 
 def evaluate_candidate(
-    model: ModelUnderTest, batch: Batch, suspect: ShortcutCandidate, *, generators: Generators, most: int = 200
+    model: ModelUnderTest, batch: Batch, candidate: ShortcutCandidate, *, generators: Generators, most: int = 200
 ) -> ShortcutTest:
-    """Exchange the suspect's place among up to `most` images of its class and as many others, four ways."""
-    own = (batch.labels == suspect.label).nonzero().flatten()[:most]
-    others = (batch.labels != suspect.label).nonzero().flatten()[:most]
+    """Exchange the candidate's place among images of its class and of others, four ways.
+
+    Args:
+        model: The model to test.
+        batch: The images explained, with labels.
+        candidate: The place to test.
+        generators: One random generator an image, for the donors.
+        most: Images of the class, and of others, at most.
+    """
+    of_class = (batch.labels == candidate.label).nonzero().flatten()[:most]
+    others = (batch.labels != candidate.label).nonzero().flatten()[:most]
+    exchanges = [(others, of_class), (others, others), (of_class, others), (of_class, of_class)]
     shares = [
-        _moved(model, batch, suspect, receivers, donors, generators.fork(way))
-        for way, (receivers, donors) in enumerate([(others, own), (others, others), (own, others), (own, own)])
+        _moved(model, batch, candidate, receivers, donors, generators.fork(way))
+        for way, (receivers, donors) in enumerate(exchanges)
     ]
-    return ShortcutTest(suspect, *shares)
+    return ShortcutTest(candidate, *shares)
 
 
 def _moved(
     model: ModelUnderTest,
     batch: Batch,
-    suspect: ShortcutCandidate,
+    candidate: ShortcutCandidate,
     receivers: Tensor,
     donors: Tensor,
     generators: Generators,
 ) -> float:
-    """The share of `receivers` that enter or leave the suspect's class when their place shows a random donor's."""
-    inside = suspect.region.to(batch.images.device)
-    given = donors[generators.select(receivers).integers(len(donors), 1).flatten()]
-    mixed = torch.where(inside, batch.images[given], batch.images[receivers])
-    before = model.predictions(batch.images[receivers]) == suspect.label
-    after = model.predictions(mixed) == suspect.label
-    right = before == (batch.labels[receivers] == suspect.label)
+    """The share of `receivers` that enter or leave the candidate's class when their place shows a random donor's."""
+    inside = candidate.region.to(batch.images.device)
+    donor = donors[generators.select(receivers).integers(len(donors), 1).flatten()]
+    mixed = torch.where(inside, batch.images[donor], batch.images[receivers])
+    before = model.predictions(batch.images[receivers]) == candidate.label
+    after = model.predictions(mixed) == candidate.label
+    right = before == (batch.labels[receivers] == candidate.label)
     return float(((before != after) & right).sum() / right.sum().clamp(min=1))
 
 
-def _suspect(label: int, shares: Tensor, members: Tensor) -> ShortcutCandidate | None:
-    if len(members) < FEWEST:
+def _candidate(label: int, shares: Tensor, members: Tensor) -> ShortcutCandidate | None:
+    if len(members) < MIN_CLUSTER_IMAGES:
         return None
     mine = shares[members]
     even = 1 / mine[0].numel()
-    hot = (mine.mean(0) >= HOT * even) & ((mine >= even).double().mean(0) >= STEADY)
-    if not bool(hot.any()) or float(hot.double().mean()) > LARGEST:
+    hot = (mine.mean(0) >= HOT_FACTOR * even) & ((mine >= even).double().mean(0) >= MIN_HOT_SHARE)
+    if not bool(hot.any()) or float(hot.double().mean()) > MAX_REGION_SHARE:
         return None
     return ShortcutCandidate(int(label), hot.cpu(), members.cpu(), float((mine * hot).sum((1, 2)).mean()))

@@ -23,8 +23,13 @@ _VALUES = 1 << 22
 
 @dataclass(frozen=True)
 class Certificates:
-    """`predictions` int64 (N,), -1 where the vote is too close to certify; `radius` float64 (N,), 0 there, in the pixel
-    range; `share` the lower bound on the winner's share of the votes, (N,)."""
+    """What is certified of N images.
+
+    Attributes:
+        predictions: Of the smoothed classifier, int64 (N,); -1 where the vote is too close to certify.
+        radius: Certified l2 radius in the pixel range, float64 (N,); 0 where not certified.
+        share: Lower bound on the winner's share of the votes, float64 (N,).
+    """
 
     predictions: NDArray[np.int64]
     radius: NDArray[np.float64]
@@ -45,9 +50,21 @@ def smoothing(
     """Cohen et al.'s CERTIFY: `selection` votes choose the class, `samples` others bound its share p from below
     (Clopper and Pearson, one-sided at `alpha` an image), and the radius is sigma times the normal quantile of p.
 
-    It certifies the smoothed classifier, not the model itself. Noise is not clamped to [0, 1]. The votes of all images
-    share their batches; each noise image depends on its example and its number alone. Raises UsageError for a
-    sigma, a count or an alpha that has no meaning.
+    Theorem 1 of arXiv:1902.02918 with the second class's share bounded by 1 - p. It certifies the smoothed classifier,
+    not the model itself. Noise is not clamped to [0, 1]. The votes of all images share their batches; each noise image
+    depends on its example and its number alone.
+
+    Args:
+        model: The model to smooth.
+        images: Float32 (N, C, H, W) in [0, 1].
+        generators: One random generator an image.
+        sigma: Standard deviation of the Gaussian noise, in the pixel range.
+        selection: Votes that choose the class.
+        samples: Votes that bound its share.
+        alpha: Probability that a certificate is wrong, in (0, 0.5).
+
+    Raises:
+        UsageError: A sigma, a count or an alpha has no meaning.
     """
     if not (sigma > 0 and selection >= 1 and samples >= 1 and 0 < alpha < 0.5):
         raise UsageError("Smoothing needs sigma > 0, at least one vote, and alpha between 0 and 0.5.")

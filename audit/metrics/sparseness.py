@@ -1,4 +1,4 @@
-"""Sparseness: on how few pixels a map rests."""
+"""Sparseness and complexity of an attribution map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from audit.core.types import Attributions
 def sparseness(attributions: Attributions) -> Tensor:
     """The Gini index of the map's absolute values, channels summed, float64 (N,): 0 all alike, near 1 one pixel.
 
-    NaN where the map is all zero: it rests on nothing.
+    NaN where the map is all zero.
+
+    Args:
+        attributions: Float (N, C or 1, H, W).
     """
     values = attributions.double().abs().sum(1).flatten(1).sort(dim=1).values
     size = values.shape[1]
@@ -25,10 +28,15 @@ def sparseness(attributions: Attributions) -> Tensor:
 
 @metric(reference="arXiv:2401.06465", unit="bits", better="neither")
 def complexity(attributions: Attributions, bins: int = 100) -> Tensor:
-    """The entropy of the map's histogram between its own extremes, float64 (N,); 0 for a constant map."""
+    """The entropy of the map's histogram between its own extremes, float64 (N,); 0 for a constant map.
+
+    Args:
+        attributions: Float (N, C or 1, H, W).
+        bins: Of the histogram.
+    """
     values = attributions.double().sum(1).flatten(1)
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
-    place = ((values - low) / (high - low).clamp(min=1e-300) * bins).floor().clamp(0, bins - 1).long()
+    index = ((values - low) / (high - low).clamp(min=1e-300) * bins).floor().clamp(0, bins - 1).long()
     counts = torch.zeros(len(values), bins, dtype=torch.float64, device=values.device)
-    share = counts.scatter_add(1, place, torch.ones_like(values)) / values.shape[1]
+    share = counts.scatter_add(1, index, torch.ones_like(values)) / values.shape[1]
     return -(share * share.clamp(min=1e-300).log2()).sum(1)

@@ -1,4 +1,4 @@
-"""From an architecture's name to a module with fresh weights: the zoo, torchvision and timm."""
+"""The architectures that can be built by name: the zoo, torchvision and timm."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import nn
 
 from audit.core.errors import SetupError, unknown_name
 from audit.core.seeding import derive_seed
+from audit.models.loaded import InputShape
 from audit.models.zoo import attention, convolutional, recurrent, residual
 
-Shape = tuple[int, int, int]
-Builder = Callable[[int, Shape], nn.Module]
+Builder = Callable[[int, InputShape], nn.Module]
 
 ZOO: Mapping[str, Builder] = {
     "cnn-28": convolutional.cnn_28,
@@ -27,19 +27,31 @@ ZOO: Mapping[str, Builder] = {
 """`(classes, (C, H, W)) -> module` by name."""
 
 
-def build(name: str, *, classes: int, input_shape: Shape, seed: int) -> nn.Module:
-    """A module with weights drawn from `seed` alone, on the CPU in train mode; torch's global generators stay as
-    they were. `name` is a zoo name, `torchvision:NAME` or `timm:NAME`. Raises UsageError that lists the zoo,
-    ModelError when the images are too small for it."""
+def build(name: str, *, classes: int, input_shape: InputShape, seed: int) -> nn.Module:
+    """A module with fresh weights, on the CPU in train mode.
+
+    Weights are drawn from `seed` alone; torch's global generators stay as they were.
+
+    Args:
+        name: A zoo name, `torchvision:NAME` or `timm:NAME`. Raises UsageError that lists the zoo for another.
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images. Raises ModelError when they are too small for the net.
+        seed: Root of the random weights.
+    """
     builder = _builder(name)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(derive_seed("weights", name, seed))
         return builder(classes, input_shape).train()
 
 
-def default_for(input_shape: Shape) -> str:
-    """The classical net nearest in size to (C, H, W): cnn-28 up to 30 pixels, cnn-32 up to 64, cnn-150 above; below
-    the 10 pixels that cnn-28 needs, resnet-18-small."""
+def default_for(input_shape: InputShape) -> str:
+    """The zoo's net for images of a size: cnn-28 up to 30 pixels, cnn-32 up to 64, cnn-150 above.
+
+    Below the 10 pixels that cnn-28 needs it is resnet-18-small.
+
+    Args:
+        input_shape: (C, H, W) of the images.
+    """
     size = min(input_shape[1:])
     if size < 10:
         return "resnet-18-small"
@@ -64,7 +76,7 @@ def _torchvision(name: str) -> Builder:
     # Both warn unless told whether to draw their own weights.
     extras: dict[str, Any] = {"init_weights": True} if name in ("inception_v3", "googlenet") else {}
 
-    def builder(classes: int, input_shape: Shape) -> nn.Module:
+    def builder(classes: int, input_shape: InputShape) -> nn.Module:
         module = models.get_model(name, weights=None, num_classes=classes, **extras)
         return _with_channels(_plain_outputs(module), input_shape[0])
 

@@ -1,4 +1,4 @@
-"""Which architecture a state dict belongs to, told from the names and shapes of its tensors."""
+"""Which architecture a state dict belongs to, from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audit.core.errors import AuditError, ModelError
 from audit.models.architecture import ZOO, build, default_for
-from audit.models.loaded import Shape
+from audit.models.loaded import InputShape
 from audit.models.state_dict import mismatch
 
 _PUBLISHED_CLASSES = 1000
@@ -24,10 +24,17 @@ _SLACK_OF_TIMM = 0.002
 """timm has a hundred times as many models: closer, so that few are built."""
 
 
-def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape: Shape, checkpoint: str) -> str:
-    """The one architecture that `state` fits: of the zoo, else of torchvision, else of timm where it is installed.
+def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape: InputShape, checkpoint: str) -> str:
+    """The architecture that a state dict fits: of the zoo, else of torchvision, else of timm where it is installed.
 
-    Raises ModelError when several fit, listing them, and when none does.
+    Args:
+        state: The state dict.
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images.
+        checkpoint: The file's name, for errors.
+
+    Raises:
+        ModelError: When several fit, listing them, or none does.
     """
     fitting = list(_fitting(ZOO, state, classes, input_shape))
     fitting = fitting or list(_fitting(_torchvision(state, classes), state, classes, input_shape))
@@ -46,7 +53,7 @@ def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape
     return fitting[0]
 
 
-def _fitting(names: Iterable[str], state: Mapping[str, Tensor], classes: int, input_shape: Shape) -> Iterator[str]:
+def _fitting(names: Iterable[str], state: Mapping[str, Tensor], classes: int, input_shape: InputShape) -> Iterator[str]:
     for name in names:
         try:
             expected = build(name, classes=classes, input_shape=input_shape, seed=0).state_dict()
@@ -71,10 +78,10 @@ def _timm(state: Mapping[str, Tensor], classes: int) -> Iterator[str]:
     """As for torchvision; the sizes are in a table, because building all of timm's takes minutes."""
     if find_spec("timm") is None:
         return
-    known = set(importlib.import_module("timm").list_models())
+    available = set(importlib.import_module("timm").list_models())
     size = _published_size(state, classes)
     for name, published in timm_sizes().items():
-        if name in known and abs(size - published) <= _SLACK_OF_TIMM * published:
+        if name in available and abs(size - published) <= _SLACK_OF_TIMM * published:
             yield f"timm:{name}"
 
 

@@ -1,6 +1,6 @@
-"""Which memory layout and batch size suit this model on this machine: a short probe, remembered.
+"""The memory layout and batch size that suit a model on this machine: a short probe, whose answer is stored.
 
-Worth 2 to 4 x on a CPU, and a GPU wants the opposite. The choice moves floating-point rounding, so it is kept
+The choice is worth 2 to 4 x on a CPU, and a GPU wants the opposite. It moves floating-point rounding, so it is stored
 in the user's cache folder (`AUDIT_CACHE_DIR` overrides it): the same machine gives the same bytes again.
 """
 
@@ -33,23 +33,30 @@ _BATCHES_ELSEWHERE = (512, 1024)
 
 
 def tune_execution(model: ModelUnderTest, *, seconds: float = 1.5) -> ExecutionLayout:
-    """Set and return the model's layout: the remembered one, else the fastest of those that `seconds` suffice to try.
+    """Set the model's layout: the stored one, else the fastest of those that can be tried in time.
 
     Probe passes are not counted. A cache that cannot be read or written is no error.
+
+    Args:
+        model: The model; its `layout` and the memory format of its weights are changed.
+        seconds: Time for the probe.
+
+    Returns:
+        The layout.
     """
-    place = cache_folder() / "layouts" / f"{_signature(model)}.json"
-    layout = _recall(place)
+    path = cache_folder() / "layouts" / f"{_signature(model)}.json"
+    layout = _read_cached(path)
     if layout is None:
         layout = _fastest(model, seconds)
-        _remember(place, layout)
+        _write_cached(path, layout)
     _apply(model, layout)
     return layout
 
 
 def cache_folder() -> Path:
     """`AUDIT_CACHE_DIR`, else the platform's cache folder for this suite."""
-    chosen = os.environ.get("AUDIT_CACHE_DIR")
-    return Path(chosen) if chosen else user_cache_path("audit")
+    folder = os.environ.get("AUDIT_CACHE_DIR")
+    return Path(folder) if folder else user_cache_path("audit")
 
 
 def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
@@ -65,7 +72,7 @@ def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
 
 def _affordable(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
     """The default layout, with a smaller batch where a full one would take longer than the whole probe."""
-    default = ExecutionLayout.usual(model.device, channels_last=model.layout.channels_last)
+    default = ExecutionLayout.default(model.device, channels_last=model.layout.channels_last)
     cost = _cost(model, ExecutionLayout(default.channels_last, _SMALL), time.monotonic())
     while cost < float("inf") and default.batch_size > _SMALL and default.batch_size * cost > seconds:
         default.batch_size //= 2
@@ -100,7 +107,7 @@ def _cost(model: ModelUnderTest, layout: ExecutionLayout, deadline: float) -> fl
     goal[:, 0] = False
     best = float("inf")
     for attempt in range(4):
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             model.loss_gradient(noise, goal, margin)[2].sum().item()
         except (SetupError, RuntimeError):
@@ -108,7 +115,7 @@ def _cost(model: ModelUnderTest, layout: ExecutionLayout, deadline: float) -> fl
         if model.layout.batch_size != layout.batch_size:
             return float("inf")
         if attempt or time.monotonic() > deadline:
-            best = min(best, (time.monotonic() - begun) / layout.batch_size)
+            best = min(best, (time.monotonic() - started) / layout.batch_size)
         if time.monotonic() > deadline:
             break
     return best
@@ -128,16 +135,16 @@ def _signature(model: ModelUnderTest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _recall(place: Path) -> ExecutionLayout | None:
+def _read_cached(path: Path) -> ExecutionLayout | None:
     try:
-        layout = ExecutionLayout(**json.loads(place.read_text()))
+        layout = ExecutionLayout(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
     return layout if isinstance(layout.channels_last, bool) and isinstance(layout.batch_size, int) else None
 
 
-def _remember(place: Path, layout: ExecutionLayout) -> None:
+def _write_cached(path: Path, layout: ExecutionLayout) -> None:
     try:
-        write_atomically(place, json.dumps(asdict(layout)))
+        write_atomically(path, json.dumps(asdict(layout)))
     except (SetupError, OSError):
         return

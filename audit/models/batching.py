@@ -1,4 +1,4 @@
-"""Forwards in batches that fit the memory: on out-of-memory the batch halves, and the answer is the same."""
+"""Forwards in batches that fit the memory: on out-of-memory the batch is halved, and the answer is the same."""
 
 from __future__ import annotations
 
@@ -11,42 +11,67 @@ import torch
 
 from audit.core.errors import SetupError
 
-log = logging.getLogger("audit")
-T = TypeVar("T")
+_log = logging.getLogger("audit")
+_T = TypeVar("_T")
 
 
 @dataclass
 class ExecutionLayout:
-    """How images are handed to a model: memory format and batch size. Changes the cost, not the answer."""
+    """How images are handed to a model. It changes the cost, not the answer.
+
+    Attributes:
+        channels_last: Whether images and weights lie in memory with the channels last.
+        batch_size: Examples in a forward.
+    """
 
     channels_last: bool = True
     batch_size: int = 128
 
     @classmethod
-    def usual(cls, device: torch.device, *, channels_last: bool = True) -> ExecutionLayout:
-        """What to begin with. On a CPU 64 images for each thread, up to 128: with one thread a small net answers 64 in
-        a sixth less time each than 128, whose activations leave its cache."""
+    def default(cls, device: torch.device, *, channels_last: bool = True) -> ExecutionLayout:
+        """The layout to begin with.
+
+        On a CPU it has 64 images for each thread, up to 128: with one thread a small net answers 64 in a sixth less
+        time each than 128, whose activations leave its cache.
+
+        Args:
+            device: Where the model runs.
+            channels_last: Whether it can take channels last.
+        """
         return cls(channels_last, min(128, 64 * torch.get_num_threads()) if device.type == "cpu" else 128)
 
     def halve(self) -> None:
-        """Use half the batch from now on. Raises SetupError at one example."""
+        """Use half the batch from now on.
+
+        Raises:
+            SetupError: When the batch is a single example.
+        """
         if self.batch_size == 1:
             raise SetupError(
                 "Out of memory with a single image: use a smaller image size, a smaller model or a larger device."
             )
         self.batch_size = max(1, self.batch_size // 2)
-        log.warning("Out of memory: the batch is now %d examples; answers do not change.", self.batch_size)
+        _log.warning("Out of memory: the batch is now %d examples; answers do not change.", self.batch_size)
 
 
-def in_batches(total: int, layout: ExecutionLayout, compute: Callable[[slice], T]) -> Iterator[T]:
-    """`compute(slice)` over range(total), in slices of the layout's batch size at that moment."""
+def in_batches(total: int, layout: ExecutionLayout, compute: Callable[[slice], _T]) -> Iterator[_T]:
+    """Call a function on slices of range(total), halving the batch size when memory runs out.
+
+    Args:
+        total: Number of examples.
+        layout: Gives the batch size, and gets the smaller one.
+        compute: Gives the answer for a slice.
+
+    Yields:
+        The answers in order.
+    """
     start = 0
     while start < total:
         stop = min(total, start + layout.batch_size)
         try:
-            done = compute(slice(start, stop))
+            answer = compute(slice(start, stop))
         except (torch.OutOfMemoryError, MemoryError):
             layout.halve()
             continue
-        yield done
+        yield answer
         start = stop

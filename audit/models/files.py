@@ -1,4 +1,4 @@
-"""Model files as bytes: found, hashed, vouched for. No torch: planning a run asks for hashes alone."""
+"""Model files as bytes: checked, hashed, trusted. Without torch: planning a run needs the hashes alone."""
 
 from __future__ import annotations
 
@@ -11,26 +11,44 @@ from typing import TYPE_CHECKING
 from audit.core.errors import ModelError, UntrustedError
 
 if TYPE_CHECKING:
-    from audit.models.loaded import Vouched
+    from audit.config import TrustConfig
 
 
 def require_file(path: str | Path) -> Path:
-    """`path`, which must be a file. Raises ModelError."""
-    place = Path(path)
-    if not place.is_file():
-        what = "a folder" if place.is_dir() else "no file"
-        hint = f" Write hf:{path} for a Hugging Face folder." if (place / "config.json").is_file() else ""
+    """The path of a model file that exists.
+
+    Args:
+        path: The path.
+
+    Raises:
+        ModelError: When it is no file.
+    """
+    file = Path(path)
+    if not file.is_file():
+        what = "a folder" if file.is_dir() else "no file"
+        hint = f" Write hf:{path} for a Hugging Face folder." if (file / "config.json").is_file() else ""
         raise ModelError(f"The model file {str(path)!r} is {what}; give a checkpoint's path.{hint}")
-    return place
+    return file
 
 
 def basename(weights: str) -> str:
-    """The name of a checkpoint, or of hf:FOLDER, without the folders it lies in."""
+    """The name of a checkpoint without the folders it is in.
+
+    Args:
+        weights: A file's path, or hf:FOLDER.
+    """
     return Path(os.path.abspath(weights.removeprefix("hf:"))).name
 
 
 def read_whole(path: Path) -> bytes:
-    """The bytes of `path`. Raises ModelError when the system refuses."""
+    """The bytes of a file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ModelError: When the system refuses.
+    """
     try:
         return path.read_bytes()
     except OSError as fault:
@@ -38,7 +56,14 @@ def read_whole(path: Path) -> bytes:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
+    """SHA-256 of a file in hexadecimal, read in pieces.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ModelError: When the system refuses.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -46,19 +71,29 @@ def sha256_of(path: Path) -> str:
         raise ModelError(f"{path.name} cannot be read ({fault.strerror}); check its permissions.") from fault
 
 
-def check_trusted(path: Path, body: bytes, trust: Sequence[Vouched], *, why: str) -> str:
-    """The SHA-256 of `body`, the bytes about to run, when somebody vouches for the file `path`.
+def check_trusted(path: Path, body: bytes, trust: Sequence[TrustConfig], *, reason: str) -> str:
+    """Check that the user trusts the code that is about to run.
 
-    `why` says in what sense the file is code. Raises UntrustedError when nobody does, or when it has changed.
+    Args:
+        path: The file.
+        body: Its bytes, which are what will run.
+        trust: The files that the user trusts.
+        reason: In what sense the file is code, for a sentence that begins with its name.
+
+    Returns:
+        SHA-256 of `body` in hexadecimal.
+
+    Raises:
+        UntrustedError: When the file is not trusted, or has changed since.
     """
-    here = path.resolve()
+    resolved = path.resolve()
     sha256 = hashlib.sha256(body).hexdigest()
-    entries = [entry for entry in trust if Path(entry.path).expanduser().resolve() == here]
+    entries = [entry for entry in trust if Path(entry.path).expanduser().resolve() == resolved]
     if not entries:
-        absent = [entry.path for entry in trust if not Path(entry.path).expanduser().exists()]
+        missing = [entry.path for entry in trust if not Path(entry.path).expanduser().exists()]
         raise UntrustedError(
-            f"{path.name} {why}, and code runs with your rights; nobody has vouched for it. "
-            + (f"The file {absent[0]!r}, which was vouched for, does not exist. " if absent else "")
+            f"{path.name} {reason}, and code runs with your rights; nobody has vouched for it. "
+            + (f"The file {missing[0]!r}, which was vouched for, does not exist. " if missing else "")
             + f"If you know where it comes from, allow this file alone with --trust {path}."
         )
     changed = [entry for entry in entries if entry.sha256 not in (None, sha256)]

@@ -1,4 +1,4 @@
-"""The name of a model by what its answers depend on: hashes of its files and its settings. No torch."""
+"""The identity of a model: a hash of its files and settings, all that its answers depend on. Without torch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,26 @@ from audit.models.files import require_file, sha256_of
 from audit.models.formats.hf_config import folder_hash, is_folder
 
 if TYPE_CHECKING:
-    from audit.models.loaded import ModelChoice
+    from audit.config import ModelConfig
 
 VERSION = 1
 """Raised when the same files are read into another model."""
 
 
 def model_identity(
-    config: ModelChoice, *, classes: tuple[str, ...], input_shape: tuple[int, int, int], seed: int
+    config: ModelConfig, *, classes: tuple[str, ...], input_shape: tuple[int, int, int], seed: int
 ) -> str:
-    """SHA-256 over the bytes of the weights and of the user's code, the architecture's name, the normalisation, the
-    classes and the image shape; `seed` only where the weights are not loaded. Raises ModelError for a missing file."""
+    """Hash what the model's answers depend on. Raises ModelError for a missing file.
+
+    Args:
+        config: The [model] table: weights and the user's code by their bytes, the architecture, the normalisation.
+        classes: Names in the order of the outputs.
+        input_shape: (C, H, W) of the images.
+        seed: Root of fresh weights; hashed only where no weights are loaded.
+
+    Returns:
+        SHA-256 in hexadecimal.
+    """
     file = config.architecture.rpartition(":")[0]
     code = sha256_of(require_file(file)) if file.endswith(".py") else ""
     architecture = config.architecture.rpartition(":")[2] if code else config.architecture
@@ -33,5 +42,10 @@ def _weights_hash(weights: str) -> str:
 
 
 def with_companions(identity: str, companions: tuple[str, ...]) -> str:
-    """`identity` together with the SHA-256 of the files a model keeps beside its own."""
+    """An identity that covers the files a model keeps beside its own.
+
+    Args:
+        identity: The model's.
+        companions: SHA-256 of each further file.
+    """
     return hashlib.sha256(repr((identity, companions)).encode()).hexdigest() if companions else identity

@@ -1,48 +1,44 @@
-"""From [model] of the configuration to a module: data formats by default, code only when it is trusted."""
+"""Loading of models: weights as data by default, code only when it is trusted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from audit.config import ModelConfig, TrustConfig
 from audit.core.errors import ModelError
+from audit.core.registry import methods
 from audit.models.architecture import build, default_for
 from audit.models.architecture_detection import infer_architecture
 from audit.models.files import basename, require_file
 from audit.models.formats.hf_config import is_folder
 from audit.models.formats.user_code import build_from_code, is_code
 from audit.models.identity import model_identity, with_companions
-from audit.models.loaded import CheckpointContent, LoadedModel, ModelChoice, Shape, TrustedFile, Vouched
+from audit.models.loaded import CheckpointContent, InputShape, LoadedModel, TrustedFile
 from audit.models.resize_layers import match_state_dict
 from audit.models.state_dict import load_matching
 
-FORMATS: Mapping[str, str] = {
-    ".safetensors": "audit.models.formats.safetensors_file:read",
-    ".pt": "audit.models.formats.torch_checkpoint:read",
-    ".pth": "audit.models.formats.torch_checkpoint:read",
-    ".ckpt": "audit.models.formats.torch_checkpoint:read",
-    ".bin": "audit.models.formats.torch_checkpoint:read",
-    ".tar": "audit.models.formats.torch_checkpoint:read",
-    ".pt2": "audit.models.formats.torch_checkpoint:read_export",
-    ".onnx": "audit.models.formats.onnx_file:read",
-    ".keras": "audit.models.formats.keras_file:read",
-    ".h5": "audit.models.formats.keras_file:refuse_hdf5",
-    ".hdf5": "audit.models.formats.keras_file:refuse_hdf5",
-}
-"""What reads a checkpoint, by the ending of its name: `read(path, trust) -> Content`."""
-
 
 def load_model(
-    config: ModelChoice, *, classes: Sequence[str], input_shape: Shape, device: torch.device | str, seed: int
+    config: ModelConfig, *, classes: Sequence[str], input_shape: InputShape, device: torch.device | str, seed: int
 ) -> LoadedModel:
-    """The module `config` names, on `device`, in eval mode; without weights, a fresh one drawn from `seed`.
+    """Load the model that a configuration names.
 
-    `classes` in the model's order; `input_shape` (C, H, W). Raises UntrustedError for code nobody vouched for,
-    ModelError naming the first keys that do not fit, UsageError for an unknown architecture.
+    Raises UntrustedError for code that is not trusted, ModelError naming the first keys that do not fit, and UsageError
+    for an unknown architecture.
+
+    Args:
+        config: The [model] table; without weights, fresh ones are drawn.
+        classes: Names in the order of the outputs.
+        input_shape: (C, H, W) of the images.
+        device: Where the module is put.
+        seed: Root of fresh weights.
+
+    Returns:
+        The module in eval mode, with where it came from.
     """
     names = tuple(classes)
     content = read_weights(config.weights, config.trust) if config.weights else CheckpointContent()
@@ -61,36 +57,59 @@ def load_model(
     )
 
 
-def read_weights(weights: str, trust: Sequence[Vouched]) -> CheckpointContent:
-    """What a checkpoint file or hf:FOLDER holds. Raises ModelError, UntrustedError for code."""
+def read_weights(weights: str, trust: Sequence[TrustConfig]) -> CheckpointContent:
+    """Read a checkpoint. Raises ModelError when it cannot be read, UntrustedError when it is code.
+
+    Args:
+        weights: A file's path, or hf:FOLDER.
+        trust: The files whose code may run.
+    """
     if not is_folder(weights):
         return read_checkpoint(Path(weights), trust)
-    from audit.models.formats import hf_folder
+    from audit.models.formats.hf_folder import read_hf_folder
 
-    return hf_folder.read(weights, trust)
+    return read_hf_folder(weights)
 
 
-def read_checkpoint(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
-    """What the file `path` holds. Raises ModelError for an unknown ending, UntrustedError for code."""
+def read_checkpoint(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
+    """Read a checkpoint file with the registered format of its suffix.
+
+    Args:
+        path: The file.
+        trust: The files whose code may run. Raises UntrustedError for code in any other.
+
+    Raises:
+        ModelError: For a missing or damaged file, or an unknown suffix.
+    """
     require_file(path)
-    reader = FORMATS.get(path.suffix.lower())
+    readers = {suffix: method.function for method in methods("model-format") for suffix in method.facts["suffixes"]}
+    reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise ModelError(f"{path.name} is in no format known here; one of {', '.join(FORMATS)} was expected.")
-    module, function = reader.split(":")
-    read: Callable[[Path, Sequence[Vouched]], CheckpointContent] = getattr(import_module(module), function)
-    return read(path, trust)
+        raise ModelError(f"{path.name} is in no format known here; one of {', '.join(readers)} was expected.")
+    content: CheckpointContent = reader(path, trust)
+    return content
 
 
 def fresh_module(
-    config: ModelChoice, *, classes: int, input_shape: Shape, seed: int
+    config: ModelConfig, *, classes: int, input_shape: InputShape, seed: int
 ) -> tuple[nn.Module, tuple[TrustedFile, ...]]:
-    """The architecture with new weights drawn from `seed`, and the code that was run to make it."""
+    """The architecture with new weights.
+
+    Args:
+        config: The [model] table.
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images.
+        seed: Root of the weights.
+
+    Returns:
+        The module, and the code that was run to make it.
+    """
     name = default_for(input_shape) if config.architecture == "auto" else config.architecture
     return _built(name, config.trust, classes, input_shape, seed)
 
 
 def _built(
-    name: str, trust: Sequence[Vouched], classes: int, input_shape: Shape, seed: int
+    name: str, trust: Sequence[TrustConfig], classes: int, input_shape: InputShape, seed: int
 ) -> tuple[nn.Module, tuple[TrustedFile, ...]]:
     if is_code(name):
         module, file = build_from_code(name, trust, classes=classes, input_shape=input_shape, seed=seed)
@@ -98,7 +117,7 @@ def _built(
     return build(name, classes=classes, input_shape=input_shape, seed=seed), ()
 
 
-def _resolved(config: ModelChoice, content: CheckpointContent, classes: int, input_shape: Shape) -> str:
+def _resolved(config: ModelConfig, content: CheckpointContent, classes: int, input_shape: InputShape) -> str:
     """The architecture's name, with auto told from the checkpoint where there is one."""
     if config.architecture != "auto" or content.module is not None:
         return config.architecture
@@ -109,7 +128,7 @@ def _resolved(config: ModelChoice, content: CheckpointContent, classes: int, inp
 
 
 def _assemble(
-    config: ModelChoice, architecture: str, content: CheckpointContent, classes: int, input_shape: Shape, seed: int
+    config: ModelConfig, architecture: str, content: CheckpointContent, classes: int, input_shape: InputShape, seed: int
 ) -> tuple[nn.Module, tuple[TrustedFile, ...], tuple[str, ...]]:
     if content.module is not None:
         return content.module, (), ()

@@ -1,69 +1,45 @@
-"""What loading needs to know of the configuration's [model], and what it gives back."""
+"""What loading a model gives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor, nn
 
-Shape = tuple[int, int, int]
-
-
-class Vouched(Protocol):
-    """A file of code somebody vouches for; with `sha256`, only as long as it does not change."""
-
-    @property
-    def path(self) -> str:
-        """Where it is."""
-
-    @property
-    def sha256(self) -> str | None:
-        """What it must hash to; None accepts the file as it is now."""
-
-
-class ModelChoice(Protocol):
-    """The configuration's [model] (`audit.config.ModelConfig`): rooms on one layer do not import each other."""
-
-    @property
-    def architecture(self) -> str:
-        """A zoo name, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or auto."""
-
-    @property
-    def weights(self) -> str | None:
-        """A checkpoint."""
-
-    @property
-    def mean(self) -> float | tuple[float, ...] | None:
-        """Subtracted from images in [0, 1]."""
-
-    @property
-    def std(self) -> float | tuple[float, ...] | None:
-        """Divided by."""
-
-    @property
-    def trust(self) -> Sequence[Vouched]:
-        """Files of code that may run."""
+InputShape = tuple[int, int, int]
+"""(C, H, W) of the images of a model."""
 
 
 @dataclass(frozen=True)
 class TrustedFile:
-    """Code that was run: its file name and the SHA-256 of the bytes that ran."""
+    """Code that was run.
+
+    Attributes:
+        name: Its file name.
+        sha256: SHA-256 of the bytes that ran, in hexadecimal.
+    """
 
     name: str
     sha256: str
 
     def row(self) -> Mapping[str, str]:
-        """As the report records it."""
+        """The entry of the report: path and sha256."""
         return {"path": self.name, "sha256": self.sha256}
 
 
 @dataclass(frozen=True)
 class CheckpointContent:
-    """What a checkpoint holds: a state dict, or a whole module; `notes` say what was unwrapped or converted;
-    `companions` are the SHA-256 of further files it is made of; `cut` when the file says that its net has fewer
-    channels than its architecture."""
+    """What a checkpoint holds: a state dict or a whole module.
+
+    Attributes:
+        state: The state dict; None where there is a module.
+        module: The module; None where there is a state dict alone.
+        notes: Sentences that say what was unwrapped or converted.
+        trusted: Code that was run.
+        companions: SHA-256 of further files that the model is made of.
+        cut: Whether the net has fewer channels than its architecture.
+    """
 
     state: Mapping[str, Tensor] | None = None
     module: nn.Module | None = None
@@ -75,10 +51,18 @@ class CheckpointContent:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A module ready for `ModelUnderTest`. `identity` hashes everything its answers depend on; `origin` names files
-    without their folders; `trusted` lists the code that ran, {"path", "sha256"} each; `whole` when the file brought
-    its own architecture, so that another copy of it comes from copying the module; `architecture` the name it was
-    built by, auto resolved; `cut` when it has fewer channels than that architecture."""
+    """A module ready for `ModelUnderTest`.
+
+    Attributes:
+        module: The module, in eval mode.
+        identity: Hash of everything that its answers depend on.
+        origin: Its file and architecture, without folders.
+        notes: Sentences that say what was unwrapped, converted or inferred.
+        trusted: Code that was run, {"path", "sha256"} each.
+        whole: Whether the file brought its own architecture: another copy comes from copying the module.
+        architecture: The name it was built by, "auto" resolved.
+        cut: Whether it has fewer channels than that architecture.
+    """
 
     module: nn.Module
     identity: str

@@ -1,7 +1,7 @@
 """Losses that rise towards a violation, for any goal: untargeted, one target class, or a mask of classes.
 
-Each takes logits float (N, K) and the goal bool (N, K) (`Batch.violations`) and gives losses (N,). A class
-outside the goal is "allowed". A goal that holds no class, or every class, gives a constant, never a NaN.
+The goal is bool (N, K), the classes that count as broken (`Batch.violations`); a class outside it is "allowed". A goal
+that holds no class, or every class, gives a constant, never a NaN.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ _ABSENT = -1e30
 
 
 def loss_named(name: LossName, classes: int) -> Loss:
-    """The loss called `name` for a model of `classes`; DLR needs three and is the margin on two."""
+    """The loss of a name.
+
+    Args:
+        name: ce, margin or dlr.
+        classes: Number of classes; dlr needs three and is the margin on two.
+    """
     if name == "ce":
         return cross_entropy
     if name == "dlr" and classes >= 3:
@@ -33,48 +38,104 @@ def loss_named(name: LossName, classes: int) -> Loss:
 
 
 def is_adversarial_logits(logits: Logits, goal: ClassMask) -> Tensor:
-    """Whether each prediction is in its goal, bool (N,)."""
+    """Whether each prediction is in its goal.
+
+    Args:
+        logits: Float (N, K).
+        goal: The classes that count as broken, bool (N, K).
+
+    Returns:
+        Bool (N,).
+    """
     return goal.gather(1, logits.argmax(1, keepdim=True)).squeeze(1)
 
 
 def cross_entropy(logits: Logits, goal: ClassMask) -> Tensor:
-    """-log p(label) where one class is allowed; log p(goal) where more are."""
-    everything = logits.logsumexp(1)
+    """Cross-entropy: -log p(label) where one class is allowed; log p(goal) where more are.
+
+    Args:
+        logits: Float (N, K).
+        goal: The classes that count as broken, bool (N, K).
+
+    Returns:
+        Losses (N,).
+    """
+    total = logits.logsumexp(1)
     allowed, broken = _masked(logits, ~goal).logsumexp(1), _masked(logits, goal).logsumexp(1)
-    return torch.where((~goal).sum(1) == 1, everything - allowed, broken - everything)
+    return torch.where((~goal).sum(1) == 1, total - allowed, broken - total)
 
 
 def margin(logits: Logits, goal: ClassMask) -> Tensor:
-    """The highest logit in the goal minus the highest outside: positive means broken (Carlini and Wagner 2017)."""
+    """The highest logit in the goal minus the highest outside: positive means broken (Carlini and Wagner 2017).
+
+    Args:
+        logits: Float (N, K).
+        goal: The classes that count as broken, bool (N, K).
+
+    Returns:
+        Losses (N,).
+    """
     return _masked(logits, goal).amax(1) - _masked(logits, ~goal).amax(1)
 
 
 def dlr(logits: Logits, goal: ClassMask) -> Tensor:
     """The margin over a gap between the highest logits: free of their scale and shift (Croce and Hein 2020).
 
-    From the first to the third logit where one class is allowed; where more are, to the mean of the third and
-    fourth, since a goal that stands third would make the plain ratio constant. That needs four classes, and the
-    plain one three: below, the margin itself.
+    From the first to the third logit where one class is allowed; where more are, to the mean of the third and fourth,
+    since a goal that stands third would make the plain ratio constant. That needs four classes, and the plain one
+    three: below, it is the margin itself.
+
+    Args:
+        logits: Float (N, K).
+        goal: The classes that count as broken, bool (N, K).
+
+    Returns:
+        Losses (N,).
     """
     untargeted = (~goal).sum(1) == 1
     return margin(logits, goal) / torch.where(untargeted, _gap(logits, 3), _gap(logits, 4))
 
 
 def margin_targeted(logits: Logits, aim: Aim) -> Tensor:
-    """The target's logit minus the highest outside the goal (Gowal et al. 2019, arXiv:1910.09338)."""
+    """The target's logit minus the highest outside the goal (Gowal et al. 2019, arXiv:1910.09338).
+
+    Args:
+        logits: Float (N, K).
+        aim: The target class, then the classes to leave, bool (N, 2, K).
+
+    Returns:
+        Losses (N,).
+    """
     return _masked(logits, aim[:, 0]).amax(1) - _masked(logits, aim[:, 1]).amax(1)
 
 
 def dlr_targeted(logits: Logits, aim: Aim) -> Tensor:
-    """The targeted margin over the gap from the first logit to the mean of the third and fourth (Croce and Hein
-    2020, eq. 7). With fewer than four classes, the targeted margin."""
+    """The targeted margin over the gap from the first logit to the mean of the third and fourth.
+
+    It is equation 7 of Croce and Hein 2020 (arXiv:2003.01690). With fewer than four classes it is the targeted margin.
+
+    Args:
+        logits: Float (N, K).
+        aim: The target class, then the classes to leave, bool (N, 2, K).
+
+    Returns:
+        Losses (N,).
+    """
     return margin_targeted(logits, aim) / _gap(logits, 4)
 
 
 def one_hot_goal(targets: Tensor, goal: ClassMask) -> Aim:
-    """One class of each goal to move to, away from the classes outside it; `targets` int64 (N,)."""
-    chosen = torch.zeros_like(goal).scatter_(1, targets[:, None], True)
-    return torch.stack([chosen, ~goal], dim=1)
+    """One class of each goal to move to, away from the classes outside it.
+
+    Args:
+        targets: The class to move to, int64 (N,).
+        goal: The classes that count as broken, bool (N, K).
+
+    Returns:
+        The aim, bool (N, 2, K).
+    """
+    target = torch.zeros_like(goal).scatter_(1, targets[:, None], True)
+    return torch.stack([target, ~goal], dim=1)
 
 
 def _gap(logits: Logits, order: int) -> Tensor:

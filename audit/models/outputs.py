@@ -1,4 +1,4 @@
-"""What a model's outputs mean: logits, probabilities, or the single sigmoid of a two-class net."""
+"""What the outputs of a model mean: logits, probabilities, or the single sigmoid of a two-class net."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ _SMALLEST = 1e-30
 
 
 def detect_output_kind(outputs: Tensor, classes: int) -> OutputKind:
-    """Tell the kind from outputs (N, K) on a few images. Raises ModelError when they fit `classes` in no way."""
+    """Tell what outputs mean from a few of them.
+
+    Args:
+        outputs: Raw outputs on images, (N, K).
+        classes: Number of classes.
+
+    Raises:
+        ModelError: When K fits the number of classes in no way, or an output is not finite.
+    """
     if outputs.ndim != 2 or outputs.shape[1] not in ((1, classes) if classes == 2 else (classes,)):
         raise ModelError(
             f"The model's output has shape {tuple(outputs.shape)} for {outputs.shape[0]} images, where "
@@ -44,7 +52,15 @@ def detect_output_kind(outputs: Tensor, classes: int) -> OutputKind:
 
 
 def to_logits(outputs: Tensor, kind: OutputKind) -> Tensor:
-    """Float32 logits (N, classes) from raw outputs."""
+    """Logits from raw outputs.
+
+    Args:
+        outputs: (N, K), K being 1 where there is one output for two classes.
+        kind: What they mean.
+
+    Returns:
+        Float32 (N, classes).
+    """
     outputs = outputs.float()
     if kind == "probabilities":
         return outputs.clamp(min=_SMALLEST).log()

@@ -1,4 +1,4 @@
-"""Is the model given images as it was trained on? Its accuracy under other preparations and label orders tells."""
+"""A test of whether a model is given images as it was trained on, by its accuracy under other preparations."""
 
 from __future__ import annotations
 
@@ -21,8 +21,16 @@ _SIGNIFICANCE = 0.01
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to images in [0, 1] before the net: channels perhaps reversed, sides perhaps swapped, pixels
-    perhaps inverted, then (x - mean) / std."""
+    """What is done to images in [0, 1] before the net: channels, sides, pixels, then (x - mean) / std.
+
+    Attributes:
+        name: As the report calls it.
+        mean: Subtracted, one number or one a channel.
+        std: Divided by after that.
+        reversed_channels: Whether RGB becomes BGR.
+        swapped_sides: Whether height and width change places.
+        inverted: Whether a pixel x becomes 1 - x.
+    """
 
     name: str
     mean: tuple[float, ...] = (0.0,)
@@ -42,7 +50,13 @@ class Preparation:
 
 @dataclass(frozen=True)
 class PreprocessingTrial:
-    """How a preparation did: `correct` bool (N,); `ran` False where the net refused it."""
+    """The accuracy under a preparation.
+
+    Attributes:
+        preparation: The preparation.
+        correct: Whether each example was predicted right, bool (N,).
+        ran: False where the net did not run on such images.
+    """
 
     preparation: Preparation
     correct: NDArray[np.bool_]
@@ -56,17 +70,27 @@ class PreprocessingTrial:
 
 @dataclass(frozen=True)
 class ProbeOutcome:
-    """`given` as the configuration says, `trials` best first. `warning` is one sentence, "" when nothing fits far
-    better; `order` the class each output seems to mean when that is another order than the data's, else empty."""
+    """What the probe measured.
 
-    given: PreprocessingTrial
+    Attributes:
+        configured: The trial of the configured normalisation.
+        trials: Every trial, best first.
+        warning: One sentence; empty when no other preparation or order fits far better.
+        order: The class that each output seems to mean, where that is another order than the data's; else empty.
+    """
+
+    configured: PreprocessingTrial
     trials: tuple[PreprocessingTrial, ...]
     warning: str
     order: tuple[int, ...] = ()
 
 
 def candidates(channels: int) -> tuple[Preparation, ...]:
-    """The preparations that trainers use, for images of `channels` channels."""
+    """The preparations that trainers use.
+
+    Args:
+        channels: Channels of the images.
+    """
     plain = (
         Preparation("pixels in 0 to 1"),
         Preparation("pixels in -1 to 1", (0.5,), (0.5,)),
@@ -104,26 +128,33 @@ def probe_preprocessing(
     classes: Sequence[str] = (),
     enough: float = 2.0,
 ) -> ProbeOutcome:
-    """Accuracy of the bare `net` (no normalisation inside) on `batch`, as given and under every candidate.
+    """Accuracy of a net as configured and under every candidate.
 
-    The candidates are left out when the accuracy as given is at least `enough`. The net runs in eval mode and is left
-    in the mode it was found in. A hundred examples show any difference that matters.
+    The net runs in eval mode and is left in the mode it had. A hundred examples show any difference that matters.
+
+    Args:
+        net: The bare net, without normalisation inside.
+        batch: Labelled images in [0, 1].
+        mean: The configured normalisation.
+        std: What it divides by after that.
+        classes: Class names in label order, for the warning.
+        enough: The candidates are left out when the accuracy as configured is at least this.
     """
-    given = Preparation("as given", tuple(mean), tuple(std))
-    as_given = _outputs(net, given, batch.images)
-    first = _trial(given, as_given, batch.labels)
+    configured = Preparation("as given", tuple(mean), tuple(std))
+    as_given = _outputs(net, configured, batch.images)
+    first = _trial(configured, as_given, batch.labels)
     if first.accuracy >= enough:
         return ProbeOutcome(first, (first,), "")
-    others = {one: _outputs(net, one, batch.images) for one in candidates(batch.images.shape[1])}
-    outputs = {given: as_given, **others}
-    trials = {one: _trial(one, out, batch.labels) for one, out in outputs.items()}
+    others = {candidate: _outputs(net, candidate, batch.images) for candidate in candidates(batch.images.shape[1])}
+    outputs = {configured: as_given, **others}
+    trials = {key: _trial(key, logits, batch.labels) for key, logits in outputs.items()}
     ranked = tuple(sorted(trials.values(), key=lambda trial: (-trial.accuracy, trial.preparation.name)))
     best = ranked[0]
-    order, accuracy = _order(outputs[given], batch.labels)
+    order, accuracy = _order(outputs[configured], batch.labels)
     if order and accuracy >= best.accuracy:
-        return ProbeOutcome(trials[given], ranked, _says_order(order, classes), order)
-    better = _far_better(best.correct, trials[given].correct)
-    return ProbeOutcome(trials[given], ranked, _says(best, trials[given]) if better else "")
+        return ProbeOutcome(trials[configured], ranked, _order_warning(order, classes), order)
+    better = _far_better(best.correct, trials[configured].correct)
+    return ProbeOutcome(trials[configured], ranked, _preparation_warning(best, trials[configured]) if better else "")
 
 
 def _outputs(net: nn.Module, preparation: Preparation, images: Images) -> Tensor | None:
@@ -155,12 +186,12 @@ def _predicted(outputs: Tensor) -> Labels:
     return (outputs[:, 0] > (0.5 if in_unit else 0.0)).long()
 
 
-def _far_better(other: NDArray[np.bool_], given: NDArray[np.bool_]) -> bool:
+def _far_better(other: NDArray[np.bool_], configured: NDArray[np.bool_]) -> bool:
     """By enough, and by McNemar's exact test not by chance."""
-    won, lost = int((other & ~given).sum()), int((given & ~other).sum())
-    if not other.size or other.mean() - given.mean() < _NEEDED_GAIN:
+    wins, losses = int((other & ~configured).sum()), int((configured & ~other).sum())
+    if not other.size or other.mean() - configured.mean() < _NEEDED_GAIN:
         return False
-    return bool(binomtest(won, won + lost, alternative="greater").pvalue < _SIGNIFICANCE)
+    return bool(binomtest(wins, wins + losses, alternative="greater").pvalue < _SIGNIFICANCE)
 
 
 def _order(outputs: Tensor | None, labels: Labels) -> tuple[tuple[int, ...], float]:
@@ -180,17 +211,17 @@ def _order(outputs: Tensor | None, labels: Labels) -> tuple[tuple[int, ...], flo
     return tuple(int(label) for label in meaning), float(moved.mean())
 
 
-def _says(best: PreprocessingTrial, given: PreprocessingTrial) -> str:
+def _preparation_warning(best: PreprocessingTrial, configured: PreprocessingTrial) -> str:
     preparation = best.preparation
     numbers = f" --mean {_flag(preparation.mean)} --std {_flag(preparation.std)}"
     how = (
         "" if preparation.reversed_channels or preparation.swapped_sides or preparation.inverted else f": give{numbers}"
     )
-    now = f"The model is right on {given.accuracy:.0%} of {len(given.correct)} images as given"
+    now = f"The model is right on {configured.accuracy:.0%} of {len(configured.correct)} images as given"
     return f"{now}, and on {best.accuracy:.0%} with {preparation.name}{how}."
 
 
-def _says_order(order: tuple[int, ...], classes: Sequence[str]) -> str:
+def _order_warning(order: tuple[int, ...], classes: Sequence[str]) -> str:
     moved = [(output, label) for output, label in enumerate(order) if output != label]
     if not moved:
         return ""

@@ -1,4 +1,4 @@
-"""Nets that are not quite as their architecture says: brought to the form that a state dict was taken from."""
+"""Modules whose layers are made to fit a state dict: fewer channels, or quantised inputs."""
 
 from __future__ import annotations
 
@@ -12,26 +12,43 @@ from audit.models.compression.quantization import restore_quantizers
 
 
 def match_state_dict(module: nn.Module, state: Mapping[str, Tensor], *, cut: bool) -> nn.Module:
-    """`module`, changed in place, ready to load `state`: with fewer channels where the net was `cut`, and with layers
-    that read bytes where it has them."""
+    """Change a module so that it can load a state dict. Its numbers are not copied.
+
+    Args:
+        module: The module, changed in place.
+        state: The state dict; layers whose inputs it quantises get quantisers.
+        cut: Whether the net has fewer channels than its architecture.
+
+    Returns:
+        The module.
+    """
     return restore_quantizers(shrink_to(module, state) if cut else module, state)
 
 
 def shrink_to(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """`module`, changed in place: every tensor as large as its namesake in `state` where that one is smaller, its
-    layers told of it. The numbers are not copied; a tensor that is no smaller cut of its own stays as it is."""
+    """Make every tensor of a module as large as its namesake where that one is smaller.
+
+    The layers' own numbers (`in_features`, `groups`, ...) follow; the values are not copied.
+
+    Args:
+        module: The module, changed in place.
+        state: Tensors by name.
+
+    Returns:
+        The module.
+    """
     for name, part in module.named_modules():
-        before = {key: tuple(value.shape) for key, value in _own(part)}
-        for key, value in _own(part):
+        before = {key: tuple(value.shape) for key, value in _tensors_of(part)}
+        for key, value in _tensors_of(part):
             wanted = state.get(f"{name}.{key}" if name else key)
             if wanted is not None and _is_smaller(wanted, value):
                 value.data = value.data.new_zeros(wanted.shape)
-        if before != {key: tuple(value.shape) for key, value in _own(part)}:
-            _tell(part, before)
+        if before != {key: tuple(value.shape) for key, value in _tensors_of(part)}:
+            _update_attributes(part, before)
     return module
 
 
-def _own(part: nn.Module) -> list[tuple[str, Tensor]]:
+def _tensors_of(part: nn.Module) -> list[tuple[str, Tensor]]:
     return [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
 
 
@@ -40,14 +57,14 @@ def _is_smaller(wanted: Tensor, value: Tensor) -> bool:
     return wanted.ndim == value.ndim and wanted.shape != value.shape and all(0 < new <= old for new, old in sizes)
 
 
-def _tell(part: nn.Module, before: Mapping[str, tuple[int, ...]]) -> None:
+def _update_attributes(part: nn.Module, before: Mapping[str, tuple[int, ...]]) -> None:
     """Let the layer's own numbers say what its tensors now are; `before`, their shapes until then."""
     if isinstance(part, _ConvNd):
-        _tell_convolution(part, before["weight"])
+        _update_convolution(part, before["weight"])
     elif isinstance(part, nn.Linear):
         part.out_features, part.in_features = part.weight.shape
     elif isinstance(part, _BatchNorm):
-        part.num_features = next(len(value) for _, value in _own(part) if value.ndim == 1)
+        part.num_features = next(len(value) for _, value in _tensors_of(part) if value.ndim == 1)
     elif isinstance(part, nn.LayerNorm):
         part.normalized_shape = tuple(part.weight.shape)
     elif isinstance(part, nn.GroupNorm):
@@ -56,7 +73,7 @@ def _tell(part: nn.Module, before: Mapping[str, tuple[int, ...]]) -> None:
         part.num_parameters = len(part.weight)
 
 
-def _tell_convolution(part: _ConvNd, before: tuple[int, ...]) -> None:
+def _update_convolution(part: _ConvNd, before: tuple[int, ...]) -> None:
     first, second = part.weight.shape[:2]
     if isinstance(part, _ConvTransposeNd):
         part.in_channels, part.out_channels = first, second * part.groups

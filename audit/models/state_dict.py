@@ -1,4 +1,4 @@
-"""State dicts: found inside what trainers save around them, and fitted to an architecture or refused by name."""
+"""State dicts: unwrapped from what trainers save around them, and loaded into an architecture that they fit."""
 
 from __future__ import annotations
 
@@ -17,19 +17,27 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
 """What DataParallel, torch.compile and Lightning put before every key. Stripped only when the model asks for it."""
 
 
-def unwrapped(found: Any, name: str) -> CheckpointContent:
-    """The state dict in what file `name` holds, perhaps nested; says what was unwrapped. Raises ModelError."""
+def unwrapped(content: Any, name: str) -> CheckpointContent:
+    """The state dict in the content of a file, perhaps nested, with notes on what was unwrapped.
+
+    Args:
+        content: What the file holds.
+        name: The file's name.
+
+    Raises:
+        ModelError: When there is no state dict, or its tensors are not plain and dense.
+    """
     notes: list[str] = []
-    while isinstance(found, Mapping) and not _is_state(found):
-        nest = next((key for key in _NESTS if isinstance(found.get(key), Mapping)), None)
+    while isinstance(content, Mapping) and not _is_state(content):
+        nest = next((key for key in _NESTS if isinstance(content.get(key), Mapping)), None)
         if nest is None:
             break
         notes.append(f"{name}: the weights were taken from its entry {nest!r}.")
-        found = found[nest]
-    if isinstance(found, Mapping) and _is_state(found):
-        return CheckpointContent(state=_plain(found, name), notes=tuple(notes))
+        content = content[nest]
+    if isinstance(content, Mapping) and _is_state(content):
+        return CheckpointContent(state=_plain(content, name), notes=tuple(notes))
     raise ModelError(
-        f"{name} holds {_describe(found)}, where a state dict (names to tensors) was expected, perhaps under one of "
+        f"{name} holds {_describe(content)}, where a state dict (names to tensors) was expected, perhaps under one of "
         f"{', '.join(_NESTS)}. Save it with torch.save(model.state_dict(), ...)."
     )
 
@@ -37,9 +45,19 @@ def unwrapped(found: Any, name: str) -> CheckpointContent:
 def load_matching(
     module: nn.Module, state: Mapping[str, Tensor], *, checkpoint: str, architecture: str
 ) -> tuple[str, ...]:
-    """Load `state` into `module`, every key or none; returns notes on prefixes removed and types widened.
+    """Load a state dict into a module, every key or none.
 
-    Raises ModelError naming the first keys that are missing, unknown or of another shape.
+    Args:
+        module: The module.
+        state: The state dict; prefixes that wrappers put before every key are removed.
+        checkpoint: The file's name, for notes and errors.
+        architecture: The architecture's name, for errors.
+
+    Returns:
+        Notes on prefixes removed and types widened.
+
+    Raises:
+        ModelError: When keys are missing, unknown, or of another shape or type; the first are named.
     """
     expected = module.state_dict()
     matched, notes = without_prefix(state, expected)
@@ -61,14 +79,27 @@ def load_matching(
 
 
 def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
-    """Whether `state` fails to fit a module whose own state is `expected`, prefixes aside."""
+    """Whether a state dict fails to fit a module, prefixes aside.
+
+    Args:
+        state: The state dict.
+        expected: The module's own state dict.
+    """
     return bool(_mismatches(without_prefix(state, expected)[0], expected))
 
 
 def without_prefix(
     state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """`state` with the wrappers' prefixes gone, as far as that makes its keys the expected ones."""
+    """Remove the prefixes that wrappers put before every key, as far as that makes the keys the expected ones.
+
+    Args:
+        state: The state dict.
+        expected: The module's own state dict.
+
+    Returns:
+        The state dict, and a note on what was removed.
+    """
     current = dict(state)
     removed = ""
     while set(current) != set(expected):
@@ -108,7 +139,7 @@ def _mismatches(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 
 def _other_outputs(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[int, int] | None:
-    """(found, expected) where the last layer alone differs, and in nothing but its number of outputs."""
+    """(in the file, expected) where the last layer alone differs, and in nothing but its number of outputs."""
     if set(state) != set(expected):
         return None
     unlike = [key for key in expected if state[key].shape != expected[key].shape]
@@ -118,13 +149,13 @@ def _other_outputs(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
     return next(iter(pairs)) if alike and last and len(pairs) == 1 else None
 
 
-def _single(found: Tensor, wanted: Tensor) -> bool:
+def _single(stored: Tensor, wanted: Tensor) -> bool:
     """One number in a row where one without a shape is wanted, as older runs stored it: torch loads it so."""
-    return wanted.ndim == 0 and found.shape == (1,)
+    return wanted.ndim == 0 and stored.shape == (1,)
 
 
-def _is_state(found: Mapping[Any, Any]) -> bool:
-    return bool(found) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
+def _is_state(content: Mapping[Any, Any]) -> bool:
+    return bool(content) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
 
 
 def _plain(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -138,8 +169,8 @@ def _plain(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key: tensor.detach() for key, tensor in state.items()}
 
 
-def _describe(found: Any) -> str:
-    if isinstance(found, Mapping):
-        keys = [str(key) for key in list(found)[:5]]
-        return f"a dictionary of {len(found)} entries ({', '.join(keys) or 'none'})"
-    return f"an object of type {type(found).__name__}"
+def _describe(content: Any) -> str:
+    if isinstance(content, Mapping):
+        keys = [str(key) for key in list(content)[:5]]
+        return f"a dictionary of {len(content)} entries ({', '.join(keys) or 'none'})"
+    return f"an object of type {type(content).__name__}"

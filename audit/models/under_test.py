@@ -1,4 +1,4 @@
-"""The model under test: what every method is handed. A private, frozen copy; the user's module is never touched."""
+"""The model under test, which every method is handed: a frozen private copy; the user's module is never changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,14 +15,21 @@ from torch import Tensor, nn
 from audit.core.errors import ModelError, SetupError, UsageError
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.models.batching import ExecutionLayout, in_batches
-from audit.models.outputs import NOTES, OutputKind, detect_output_kind, to_logits
+from audit.models.normalised_model import NormalisedModel, PassCounter
+from audit.models.outputs import NOTES, OutputKind, detect_output_kind
 
 Loss = Callable[[Logits, Labels], Tensor]
 """`(logits, labels) -> losses (N,)`: one value an example, never reduced."""
 
 
 class LossGradient(NamedTuple):
-    """Logits (N, classes), losses (N,) and the gradient of each example's own loss, (N, C, H, W)."""
+    """The loss of each example and its gradient.
+
+    Attributes:
+        logits: (N, classes).
+        losses: (N,).
+        gradient: The gradient of each example's own loss with respect to its image, (N, C, H, W).
+    """
 
     logits: Logits
     losses: Tensor
@@ -31,11 +37,21 @@ class LossGradient(NamedTuple):
 
 
 class ModelUnderTest:
-    """An image classifier as the suite sees it: images in [0, 1] go in, logits come out, passes are counted.
+    """An image classifier that takes images in [0, 1], gives logits and counts its passes.
 
-    `classes` are the names in output order; `input_shape` is (C, H, W); `mean` and `std` (numbers or one a
-    channel) are the normalisation the net was trained with, applied inside. The module is copied, set to
-    eval mode and frozen. Raises ModelError when it does not run on such images or gives no finite scores.
+    The module is copied, set to eval mode and frozen.
+
+    Args:
+        module: The classifier; it gives logits, probabilities or one sigmoid output.
+        classes: Names in the order of its outputs.
+        input_shape: (C, H, W) of its images.
+        mean: The normalisation it was trained with, one number or one a channel, for images in [0, 1]; None for 0.
+        std: What it divides by after that, one number or one a channel; None for 1.
+        device: Where it runs; "auto" takes an accelerator when there is one.
+
+    Raises:
+        ModelError: When it does not run on such images or gives no finite scores.
+        UsageError: For fewer than two classes, a std that is not positive, or the wrong number of values.
     """
 
     def __init__(
@@ -59,8 +75,8 @@ class ModelUnderTest:
         if len(self.classes) < 2:
             raise UsageError(f"A classifier needs at least two classes; {len(self.classes)} given.")
         self.net = _private_copy(module).to(self.device).to(memory_format=torch.channels_last)
-        self.layout = ExecutionLayout.usual(self.device)
-        self.module = _NormalisedModel(self.net, self.mean, self.std, self.layout).to(self.device).eval()
+        self.layout = ExecutionLayout.default(self.device)
+        self.module = NormalisedModel(self.net, self.mean, self.std, self.layout).to(self.device).eval()
         self.output_kind: OutputKind = detect_output_kind(self._probe(), len(self.classes))
         self.module.output_kind = self.output_kind
         self.module.meter.reset()
@@ -77,12 +93,16 @@ class ModelUnderTest:
         return self.module.meter.passes
 
     def charge(self, passes: PassCount) -> None:
-        """Count passes that were spent elsewhere: by an earlier process, on what this one goes on from."""
+        """Count passes that an earlier process made, on what this one goes on from.
+
+        Args:
+            passes: The passes.
+        """
         self.module.meter.add(passes)
 
     @contextmanager
     def count(self) -> Iterator[PassCounter]:
-        """`with model.count() as spent:` then `spent.passes` is the cost of the block."""
+        """Measure the cost of a block: `with model.count() as spent:`, then `spent.passes`."""
         before = self.passes
         spent = PassCounter()
         try:
@@ -92,21 +112,41 @@ class ModelUnderTest:
             spent.forwards, spent.backwards = difference.forwards, difference.backwards
 
     def logits(self, images: Images) -> Logits:
-        """Float32 logits (N, classes) of images in [0, 1], in fp32 eager mode, without gradients."""
+        """Logits in float32 eager mode, without gradients.
+
+        Args:
+            images: Float (N, C, H, W) in [0, 1], on any device.
+
+        Returns:
+            Float32 (N, classes) on the model's device.
+        """
         images = self.check_images(images)
         with torch.no_grad():
             parts = list(in_batches(len(images), self.layout, lambda part: self.module(images[part])))
         return torch.cat(parts) if parts else images.new_zeros(0, len(self.classes))
 
     def predictions(self, images: Images) -> Labels:
-        """The class of the highest logit, int64 (N,)."""
+        """The class of the highest logit.
+
+        Args:
+            images: Float (N, C, H, W) in [0, 1], on any device.
+
+        Returns:
+            Int64 (N,).
+        """
         return self.logits(images).argmax(1)
 
     def loss_gradient(self, images: Images, labels: Labels, loss: Loss) -> LossGradient:
-        """Logits, losses and the gradient of each example's loss to its own image; weights get none."""
+        """Logits, losses and the gradient of each example's loss with respect to its image; weights get none.
+
+        Args:
+            images: Float (N, C, H, W) in [0, 1].
+            labels: What `loss` takes beside the logits, sliced like the images: labels (N,), or a goal (N, classes).
+            loss: Gives one value an example.
+        """
         images = self.check_images(images)
 
-        def one(part: slice) -> LossGradient:
+        def gradient_of(part: slice) -> LossGradient:
             with torch.enable_grad():
                 leaf = images[part].detach().requires_grad_(True)
                 logits = self.module(leaf)
@@ -114,13 +154,20 @@ class ModelUnderTest:
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             return LossGradient(logits.detach(), losses.detach(), gradient)
 
-        parts = list(in_batches(len(images), self.layout, one))
+        parts = list(in_batches(len(images), self.layout, gradient_of))
         if not parts:
             return LossGradient(images.new_zeros(0, len(self.classes)), images.new_zeros(0), images)
         return LossGradient(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def check_images(self, images: Images) -> Images:
-        """`images` on the model's device as float32. Raises ModelError for another shape."""
+        """Images on the model's device as float32.
+
+        Args:
+            images: Float (N, C, H, W).
+
+        Raises:
+            ModelError: For another shape.
+        """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
             raise ModelError(
                 f"Images of shape {tuple(images.shape)} were given to a model of inputs (N, "
@@ -167,69 +214,15 @@ class ModelUnderTest:
                 return self.module(noise)  # type: ignore[no-any-return]
 
 
-@dataclass
-class PassCounter:
-    """Counts examples through the model."""
-
-    forwards: int = 0
-    backwards: int = 0
-
-    @property
-    def passes(self) -> PassCount:
-        """The count so far."""
-        return PassCount(self.forwards, self.backwards)
-
-    def add(self, passes: PassCount) -> None:
-        """Count these too."""
-        self.forwards += passes.forwards
-        self.backwards += passes.backwards
-
-    def reset(self) -> None:
-        """Start again from zero."""
-        self.forwards = self.backwards = 0
-
-
-class _NormalisedModel(nn.Module):
-    """Normalise, run the net, give logits; count each example forwarded, and each back-propagated from its logits.
-
-    With `draws` above 1 the logits are the mean of so many forwards: what a net that draws random numbers expects.
-    """
-
-    output_kind: OutputKind = "logits"
-    draws: int = 1
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float], layout: ExecutionLayout) -> None:
-        super().__init__()
-        self.net = net
-        self.layout = layout
-        self.meter = PassCounter()
-        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
-
-    def forward(self, images: Images) -> Logits:
-        if self.layout.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        normal = (images - self.mean).div_(self.std)
-        outputs = self.net(normal)
-        self.meter.forwards += self.draws * len(images)
-        if not isinstance(outputs, Tensor):
-            return outputs  # type: ignore[no-any-return]  # the probe names the type
-        logits = to_logits(outputs, self.output_kind)
-        if self.draws > 1:
-            more = [to_logits(self.net(normal), self.output_kind) for _ in range(self.draws - 1)]
-            logits = torch.stack([logits, *more]).mean(0)
-        if logits.requires_grad:
-            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
-        return logits
-
-    def _count_backward(self, gradient: Tensor) -> None:
-        self.meter.backwards += self.draws * len(gradient)
-
-
 def resolve_device(name: torch.device | str = "auto") -> torch.device:
-    """`auto` is CUDA when there is one, then MPS, else the CPU. Raises SetupError for an absent device."""
+    """The torch device of a name.
+
+    Args:
+        name: "auto" for CUDA when there is one, then MPS, else the CPU; or any name that torch knows.
+
+    Raises:
+        SetupError: When the device is not usable here.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

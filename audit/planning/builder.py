@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery, require_norm
 from audit.config import RunConfig
 from audit.core.cell import Cell
 from audit.core.registry import Kind, Method, find, methods
 from audit.planning.plan import Slice, Task
-from audit.planning.run_identity import RunIdentity
+from audit.planning.run_identity import RunIdentity, headline_eps
 
 EXAMPLES_PER_CELL = 500
 """Examples a cell: what a kill can lose, small beside a run and large beside a batch."""
@@ -32,21 +34,43 @@ class ModelRef:
 
 @dataclass
 class PlanBuilder:
-    """`config` and `subject` are what is asked; `tasks` what has been planned so far."""
+    """A plan in the making.
+
+    Attributes:
+        config: What is asked.
+        identity: What is known of the data and the model.
+        tasks: What has been planned so far.
+    """
 
     config: RunConfig
-    subject: RunIdentity
+    identity: RunIdentity
     tasks: list[Task] = field(default_factory=list)
 
+    @cached_property
+    def battery(self) -> Battery:
+        """The battery of the configuration. Raises UsageError for an unknown one, or where none of it has the norm."""
+        chosen = self.config.robustness.battery
+        if isinstance(chosen, str):
+            battery = battery_named(chosen)
+        else:
+            battery = custom_battery(
+                [
+                    AttackSpec(row.attack, row.settings, row.title, row.sample, row.hardest, row.transferred)
+                    for row in chosen
+                ]
+            )
+        require_norm(battery, self.config.robustness.norm)
+        return battery
+
     @property
-    def shown(self) -> Slice:
-        """The images that are explained: the first of the audit order, within the first chunk of attacks."""
+    def explained(self) -> Slice:
+        """The images that are explained: the first of the audit order, within the first cell of attacks."""
         wanted = min(self.config.explanations.examples, self.config.robustness.examples)
-        return Slice("test", 0, min(wanted, EXAMPLES_PER_CELL, self.subject.test_examples))
+        return Slice("test", 0, min(wanted, EXAMPLES_PER_CELL, self.identity.test_examples))
 
     def chunks(self, examples: int, size: int = EXAMPLES_PER_CELL) -> list[Slice]:
         """The first `examples` of the audit order, at most `size` at a time."""
-        total = min(examples, self.subject.test_examples)
+        total = min(examples, self.identity.test_examples)
         return [Slice("test", start, min(start + size, total)) for start in range(0, total, size)]
 
     def add(
@@ -64,7 +88,7 @@ class PlanBuilder:
     ) -> Task:
         """Plan a cell; its wave is the first after its model and its inputs; `context` is what its key leaves out."""
         inputs = inputs or {}
-        fingerprint = self.subject.test if examples.split == "test" else f"{self.subject.train}{_order(examples)}"
+        fingerprint = self.identity.test if examples.split == "test" else f"{self.identity.train}{_order(examples)}"
         cell = Cell(
             study=study,
             method=method,
@@ -80,6 +104,38 @@ class PlanBuilder:
         task = Task(cell, model.role, examples, wave, context or {})
         self.tasks.append(task)
         return task
+
+    def planned(self, study: str, role: str, method: str | None = None) -> tuple[Task, ...]:
+        """The tasks of a study planned so far, in order.
+
+        Args:
+            study: Name of the study.
+            role: The model's role, such as "standard".
+            method: Only those of this method; None for all.
+        """
+        return tuple(
+            task
+            for task in self.tasks
+            if task.cell.study == study and task.role == role and method in (None, task.cell.method)
+        )
+
+    @property
+    def threat(self) -> dict[str, Any]:
+        """The threat model of the verdict, as a cell holds it: norm and eps."""
+        return {"norm": self.config.robustness.norm, "eps": headline_eps(self.config, self.identity)}
+
+    def metric_cells(self, study: str, metric: str, model: ModelRef, parts: Iterable[Slice]) -> None:
+        """Plan cells of a study that runs one registered metric at its default settings.
+
+        Args:
+            study: Name of the study.
+            metric: Name of the metric.
+            model: The model it runs on.
+            parts: The examples of each cell.
+        """
+        method = find("metric", metric)
+        for part in parts:
+            self.add(study, method.name, model, part, settings=method.settings(), version=method.full_version)
 
 
 def _order(examples: Slice) -> str:

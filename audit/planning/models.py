@@ -9,7 +9,7 @@ from audit.config import CompressionConfig, HardeningConfig, TrainingConfig
 from audit.core.errors import UsageError
 from audit.core.registry import Method, find
 from audit.models.compression.compress import amount_of, revision_of
-from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
+from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import CALIBRATION_SPLIT, Slice, Task
 from audit.planning.run_identity import headline_eps
 from audit.training.distributed import require_shareable
@@ -18,53 +18,53 @@ _NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "
 """Keys of a training section that are the plan's business: they stand in the cell elsewhere, or not at all."""
 
 
-def plan_training(draft: PlanBuilder, role: str, training: TrainingConfig, start: ModelRef | None = None) -> ModelRef:
+def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, start: ModelRef | None = None) -> ModelRef:
     """A model trained here: from new weights, from pretrained ones or from those of `start`; a recipe with a teacher
     learns from `start` instead. Raises UsageError where there is none."""
     recipe = find("recipe", training.recipe)
-    require_shareable(training, taught=bool(recipe.facts.get("teacher")))
+    require_shareable(training, has_teacher=bool(recipe.facts.get("teacher")))
     hardening = training if isinstance(training, HardeningConfig) else None
     if recipe.facts.get("teacher"):
-        return _plan_taught(draft, role, training, recipe, start)
+        return _plan_taught(builder, role, training, recipe, start)
     warm = start if hardening is None or not hardening.from_scratch else None
-    adopted = draft.subject.pretrained if warm is None else ""
-    task = draft.add(
+    adopted = builder.identity.pretrained if warm is None else ""
+    task = builder.add(
         "training",
         recipe.name,
         ModelRef(role, warm.identity if warm and not warm.task else ""),
-        _images(draft),
-        settings=_settings(draft, training, recipe) | ({"pretrained": adopted} if adopted else {}),
+        _images(builder),
+        settings=_settings(builder, training, recipe) | ({"pretrained": adopted} if adopted else {}),
         version=recipe.full_version,
-        threat=_threat(draft, hardening) if recipe.facts["adversarial"] else None,
+        threat=_threat(builder, hardening) if recipe.facts["adversarial"] else None,
         inputs={"start": warm.task} if warm and warm.task else {},
-        context={"pretrained": draft.config.model.pretrained} if adopted else {},
+        context={"pretrained": builder.config.model.pretrained} if adopted else {},
     )
     return _made(role, task)
 
 
-def plan_compression(draft: PlanBuilder, parent: ModelRef) -> ModelRef:
+def plan_compression(builder: PlanBuilder, parent: ModelRef) -> ModelRef:
     """The smaller model made of `parent`, fine-tuned after pruning and taught in distillation.
 
     Raises UsageError for an amount or a student that the method has no use for.
     """
-    config = draft.config.compression
+    config = builder.config.compression
     _require_sense(config)
     trained = config.method in TRAINED and config.epochs > 0
     recipe = find("recipe", "distill" if config.method == "distill" else config.recipe)
     training = config.model_copy(update={"recipe": recipe.name})
-    settings = _settings(draft, training, recipe) | {
-        "architecture": config.student or draft.subject.architecture,
+    settings = _settings(builder, training, recipe) | {
+        "architecture": config.student or builder.identity.architecture,
         "amount": amount_of(config.method, config.amount),
         "student": config.student,
     }
-    task = draft.add(
+    task = builder.add(
         "compression",
         config.method,
         ModelRef("compressed", parent.identity, parent.task),
-        _images(draft) if trained else _calibration(draft, config.method),
+        _images(builder) if trained else _calibration(builder, config.method),
         settings=settings if trained else settings | {"training": None},
         version=(recipe.full_version if trained else "1") + revision_of(config.method),
-        threat=_threat(draft, None) if trained and recipe.facts["adversarial"] else None,
+        threat=_threat(builder, None) if trained and recipe.facts["adversarial"] else None,
     )
     return _made("compressed", task)
 
@@ -73,15 +73,8 @@ CALIBRATED = 256
 """Training images on which int8 learns the ranges of its inputs."""
 
 
-def plan_int8_engine(draft: PlanBuilder, compressed: ModelRef) -> None:
-    """Whether the integer kernels say what the differentiable form of the model says, on every test image."""
-    if draft.config.compression.method == "int8" and draft.subject.train_examples:
-        for part in draft.chunks(draft.subject.test_examples, 10 * EXAMPLES_PER_CELL):
-            draft.add("int8-engine", "integer-kernels", compressed, part)
-
-
-def _calibration(draft: PlanBuilder, method: str) -> Slice:
-    return Slice(CALIBRATION_SPLIT, 0, min(CALIBRATED, draft.subject.train_examples) if method == "int8" else 0)
+def _calibration(builder: PlanBuilder, method: str) -> Slice:
+    return Slice(CALIBRATION_SPLIT, 0, min(CALIBRATED, builder.identity.train_examples) if method == "int8" else 0)
 
 
 TRAINED = ("magnitude", "structured", "distill")
@@ -89,7 +82,7 @@ TRAINED = ("magnitude", "structured", "distill")
 
 
 def _plan_taught(
-    draft: PlanBuilder, role: str, training: TrainingConfig, recipe: Method, teacher: ModelRef | None
+    builder: PlanBuilder, role: str, training: TrainingConfig, recipe: Method, teacher: ModelRef | None
 ) -> ModelRef:
     if teacher is None:
         raise UsageError(
@@ -97,8 +90,8 @@ def _plan_taught(
             "--model TEACHER, or the recipe under [hardening]."
         )
     model = ModelRef(role, teacher.identity, teacher.task)
-    settings = _settings(draft, training, recipe)
-    task = draft.add("training", recipe.name, model, _images(draft), settings=settings, version=recipe.full_version)
+    settings = _settings(builder, training, recipe)
+    task = builder.add("training", recipe.name, model, _images(builder), settings=settings, version=recipe.full_version)
     return _made(role, task)
 
 
@@ -117,23 +110,23 @@ def _made(role: str, task: Task) -> ModelRef:
     return ModelRef(role, f"cell:{task.cell.key}", task)
 
 
-def _images(draft: PlanBuilder) -> Slice:
-    return Slice("train", 0, draft.subject.train_examples)
+def _images(builder: PlanBuilder) -> Slice:
+    return Slice("train", 0, builder.identity.train_examples)
 
 
-def _settings(draft: PlanBuilder, training: TrainingConfig, recipe: Method) -> dict[str, Any]:
+def _settings(builder: PlanBuilder, training: TrainingConfig, recipe: Method) -> dict[str, Any]:
     return {
-        "architecture": draft.subject.architecture,
-        "classes": list(draft.subject.classes),
-        "input_shape": list(draft.subject.shape),
-        "mean": draft.config.model.mean,
-        "std": draft.config.model.std,
+        "architecture": builder.identity.architecture,
+        "classes": list(builder.identity.classes),
+        "input_shape": list(builder.identity.shape),
+        "mean": builder.config.model.mean,
+        "std": builder.config.model.std,
         "training": training.model_dump(mode="json", exclude=_NOT_TRAINING)
         | {"recipe_settings": recipe.settings(training.recipe_settings)},
     }
 
 
-def _threat(draft: PlanBuilder, hardening: HardeningConfig | None) -> Mapping[str, Any]:
-    norm = (hardening and hardening.norm) or draft.config.robustness.norm
-    eps = (hardening and hardening.eps) or headline_eps(draft.config, draft.subject)
+def _threat(builder: PlanBuilder, hardening: HardeningConfig | None) -> Mapping[str, Any]:
+    norm = (hardening and hardening.norm) or builder.config.robustness.norm
+    eps = (hardening and hardening.eps) or headline_eps(builder.config, builder.identity)
     return {"norm": norm, "eps": eps}

@@ -1,50 +1,32 @@
-"""A part of a plan: the tasks behind one section of the report, and whatever those build on."""
+"""A part of a plan: the tasks behind some sections of the report, and whatever those build on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from audit.config import Section
+from audit.core.topic import topics
 from audit.planning.plan import AuditPlan, Task
 
-STUDIES: Mapping[Section, tuple[str, ...]] = {
-    "accuracy": ("accuracy", "int8-engine"),
-    "robustness": (
-        "robustness",
-        "sanity",
-        "attack-controls",
-        "certification",
-        "backdoor",
-        "further-threats",
-        "surrogate",
-    ),
-    "corruptions": ("corruption",),
-    "explanations": (
-        "explanation",
-        "faithfulness",
-        "judging",
-        "drift",
-        "agreement",
-        "localisation",
-        "controls",
-        "shortcuts",
-        "calibration-of-the-tool",
-    ),
-}
-"""The studies whose numbers a section shows; accuracy is in every report, and the makers of models come by need."""
 
+def select_sections(plan: AuditPlan, only: Sequence[str]) -> AuditPlan:
+    """The tasks of some sections and of accuracy, which is in every report, with every task they need.
 
-def select_sections(plan: AuditPlan, only: Sequence[Section]) -> AuditPlan:
-    """The tasks of `only` and of accuracy, with every task they need, cell for cell as in `plan`; all when empty."""
+    Args:
+        plan: A whole plan.
+        only: Names of sections; none for the whole plan.
+
+    Returns:
+        The plan of those tasks, cell for cell as they were.
+    """
     if not only:
         return plan
-    wanted = {study for section in ("accuracy", *only) for study in STUDIES[section]}
+    wanted = {study for topic in topics() if topic.section in ("accuracy", *only) for study in topic.studies}
     needed: set[str] = set()
     for task in sorted(plan.tasks, key=lambda task: -task.wave):
         if task.cell.study in wanted or task.cell.key in needed:
-            needed |= {task.cell.key, *_beneath(task)}
+            needed |= {task.cell.key, *_inputs(task)}
     return AuditPlan(tuple(task for task in plan.tasks if task.cell.key in needed))
 
 
-def _beneath(task: Task) -> set[str]:
+def _inputs(task: Task) -> set[str]:
     return {*task.cell.inputs.values(), task.cell.model.removeprefix("cell:")}

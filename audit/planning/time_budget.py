@@ -6,19 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from audit.config import RunConfig
+from audit.core.topic import topics
 
-MINIMUM_EXAMPLES: Mapping[str, Mapping[str, int]] = {
-    "robustness": {
-        "examples": 20,
-        "control_examples": 10,
-        "certified_examples": 10,
-        "backdoor_examples": 10,
-        "further_examples": 20,
-    },
-    "corruptions": {"examples": 20},
-    "explanations": {"examples": 4, "shortcut_examples": 50},
-}
-"""By section, the numbers that a run's cost follows, each with the least that still says anything."""
 _PARTS = 1000
 
 
@@ -48,13 +37,17 @@ def scale_to_budget(config: RunConfig, cost: Callable[[RunConfig], float], limit
     )
 
 
+def minimum_examples() -> dict[str, int]:
+    """By dotted key, the numbers that a run's cost follows, each with the least that still says anything."""
+    return {key: least for topic in topics() for key, least in topic.minimum.items()}
+
+
 def _counts(config: RunConfig, parts: int) -> dict[str, int]:
     """Every number at `parts` of a thousand of what was asked."""
     counts = {}
-    for section, numbers in MINIMUM_EXAMPLES.items():
-        for key, least in numbers.items():
-            asked = _asked(config, f"{section}.{key}")
-            counts[f"{section}.{key}"] = max(min(asked, least), asked * parts // _PARTS)
+    for key, least in minimum_examples().items():
+        asked = _asked(config, key)
+        counts[key] = max(min(asked, least), asked * parts // _PARTS)
     return counts
 
 
@@ -64,8 +57,9 @@ def _asked(config: RunConfig, name: str) -> int:
 
 
 def _with(config: RunConfig, counts: Mapping[str, int]) -> RunConfig:
-    changed = {
-        section: getattr(config, section).model_copy(update={key: counts[f"{section}.{key}"] for key in numbers})
-        for section, numbers in MINIMUM_EXAMPLES.items()
-    }
-    return config.model_copy(update=changed)
+    changed: dict[str, dict[str, int]] = {}
+    for name, count in counts.items():
+        table, key = name.split(".")
+        changed.setdefault(table, {})[key] = count
+    tables = {table: getattr(config, table).model_copy(update=values) for table, values in changed.items()}
+    return config.model_copy(update=tables)

@@ -1,4 +1,4 @@
-"""The audit document: built from a dossier, written as bytes that depend on the answers alone."""
+"""The audit document: built from a results, written as bytes that depend on the answers alone."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from audit.config import RunConfig
-from audit.core.errors import UsageError
+from audit.core.errors import SetupError, UsageError
 from audit.core.evidence import Finding
-from audit.report import attack_evidence, further, measured
-from audit.report.gallery import gallery
-from audit.report.locale import load_locale
-from audit.report.metadata import ModelMetadata, RunMetadata
-from audit.report.sanitise import without_paths
-from audit.report.schema import (
+from audit.core.topic import topics
+from audit.document.locale import load_locale
+from audit.document.measures import measures
+from audit.document.sanitise import without_paths
+from audit.document.schema import (
     SCHEMA_VERSION,
     AuditDocument,
     AuditedModel,
@@ -27,57 +26,55 @@ from audit.report.schema import (
     FindingPart,
     GalleryItem,
     Protocol,
-    RobustnessPart,
     Summary,
+    document_type,
 )
+from audit.document.section import SectionContext
+from audit.report.gallery import gallery
+from audit.report.metadata import ModelMetadata, RunMetadata
+from audit.report.outcomes import gaps, outcome_rows, study_costs
 from audit.report.summary import by_severity, overall_verdict, sentences_of
+from audit.report.upgrade import upgrade
 from audit.results.queries import model_roles
 from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
-from audit.storage.store import write_atomically
-from audit.topics.comparison import section as paired
-from audit.topics.compression.section import compressions
-from audit.topics.other_threats import section as further_threats
 
 DIGITS = 6
 """Significant digits kept of every number: more than any interval here supports."""
 
 
-def build_document(dossier: RunResults, config: RunConfig, about: RunMetadata) -> AuditDocument:
+def build_document(results: RunResults, config: RunConfig, about: RunMetadata) -> AuditDocument:
     """Everything the run found. Pure: the same evidence gives the same document."""
-    roles = model_roles(dossier)
-    parts = [part for role in roles for part in measured.robustness(dossier, role)]
-    items = gallery(dossier, about) if config.report.images else []
-    findings = by_severity([_finding(f, items, about.subject) for f in run_checks(dossier, config.criteria)])
-    document = AuditDocument(
+    items = gallery(results, about) if config.report.images else []
+    findings = by_severity([_finding(f, items, about.subject) for f in run_checks(results, config)])
+    context = SectionContext(config, about.classes, model_roles(results), config.report.images)
+    document = document_type()(
         tool={"name": "audit", "version": about.version},
-        summary=_summary(findings, dossier, config.only),
-        subject=_subject(config, dossier, about),
-        models=[_model(facts, dossier) for facts in about.models],
+        summary=_summary(findings, results, config.only),
+        subject=_subject(config, results, about),
+        models=[_model(metadata, results) for metadata in about.models],
         findings=findings,
-        accuracy=[p for role in roles if (p := measured.accuracy(dossier, role, about.classes))],
-        robustness=parts,
-        corruptions=[row for role in roles for row in measured.corruptions(dossier, role)],
-        explanations=[part for role in roles for part in measured.explanations(dossier, role)],
-        faithfulness=[row for role in roles for row in paired.faithfulness(dossier, role)],
-        comparison=paired.comparison(dossier),
-        compression=compressions(dossier),
         gallery=items[: config.report.gallery],
-        gaps=measured.gaps(dossier),
+        measures=measures(results),
+        gaps=gaps(results),
         example_ids=list(about.ids),
-        outcomes=[row for role in roles for row in measured.outcome_rows(dossier, role)],
-        certificates=further.certificates(dossier, _curve_eps(parts)),
-        attack_controls=attack_evidence.controls(dossier),
-        distances=attack_evidence.distances(dossier),
-        triggers=attack_evidence.triggers(dossier, pictures=config.report.images),
-        further_threats=further_threats.further_threats(dossier),
-        measures=further.measures(dossier),
-        shortcuts=further.shortcuts(dossier),
-        agreements=further.agreements(dossier),
-        oracles=further.oracles(dossier),
-        protocol=_protocol(config, dossier, about),
+        outcomes=[row for role in context.roles for row in outcome_rows(results, role)],
+        protocol=_protocol(config, results, about),
+        **_topic_rows(results, context),
     )
-    return AuditDocument.model_validate(_tidy(document.model_dump()))
+    return document_type().model_validate(_tidy(document.model_dump()))
+
+
+def _topic_rows(results: RunResults, context: SectionContext) -> dict[str, Any]:
+    """The rows of every topic, by document field."""
+    rows: dict[str, Any] = {}
+    for topic in topics():
+        build = topic.function("section", "build")
+        for name, part in (build(results, context) if build else {}).items():
+            if name not in topic.document:
+                raise SetupError(f"Topic {topic.name} fills the document field {name!r}, which it does not declare.")
+            rows[name] = list(part)
+    return rows
 
 
 def to_json(document: AuditDocument) -> str:
@@ -88,26 +85,22 @@ def to_json(document: AuditDocument) -> str:
 
 def schema_json() -> str:
     """The JSON Schema (draft 2020-12) every audit.json of this version obeys."""
-    schema = AuditDocument.model_json_schema()
+    schema = document_type().model_json_schema()
     schema |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "audit.json"}
     return json.dumps(schema, sort_keys=True, indent=1) + "\n"
-
-
-def write_document(path: Path, document: AuditDocument) -> None:
-    """Write `audit.json` in one step. Raises SetupError when the disk refuses."""
-    write_atomically(path, to_json(document))
 
 
 def read_document(path: Path) -> AuditDocument:
     """Read an `audit.json`, of this version or an older one. Raises UsageError that says what is wrong with it."""
     try:
         text = path.read_text(encoding="utf-8")
-        version = json.loads(text).get("schema_version", 0)
+        raw = json.loads(text)
+        version = raw.get("schema_version", 0)
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise UsageError(
                 f"{path.name} has schema version {version}; this audit reads up to {SCHEMA_VERSION}. Upgrade audit."
             )
-        return AuditDocument.model_validate_json(text)
+        return document_type().model_validate(upgrade(raw))
     except OSError as fault:
         raise UsageError(
             f"Cannot read {path}: {fault.strerror}. Give a run folder that holds an audit.json."
@@ -118,34 +111,28 @@ def read_document(path: Path) -> AuditDocument:
         ) from fault
 
 
-def _curve_eps(parts: list[RobustnessPart]) -> dict[str, list[float]]:
-    """The eps attacked, by norm: where a certificate is worth setting beside."""
-    norms = dict.fromkeys(part.norm for part in parts)
-    return {norm: sorted({p.eps for part in parts if part.norm == norm for p in part.curve}) for norm in norms}
-
-
-def _summary(findings: list[FindingPart], dossier: RunResults, only: Sequence[str]) -> Summary:
-    roles = model_roles(dossier)
+def _summary(findings: list[FindingPart], results: RunResults, only: Sequence[str]) -> Summary:
+    roles = model_roles(results)
     return Summary(
         verdict=overall_verdict(findings, roles, only),
         sentence=" ".join(sentences_of(findings, roles, load_locale("en"), only)),
-        complete=dossier.complete,
+        complete=results.complete,
     )
 
 
-def _subject(config: RunConfig, dossier: RunResults, about: RunMetadata) -> AuditSubject:
+def _subject(config: RunConfig, results: RunResults, about: RunMetadata) -> AuditSubject:
     return AuditSubject(
         title=config.report.title,
         data=about.data,
         classes=list(about.classes),
         input_shape=about.shape,
-        examples=max((task.examples.stop for task in dossier.plan.tasks if task.cell.study == "accuracy"), default=0),
+        examples=max((task.examples.stop for task in results.plan.tasks if task.cell.study == "accuracy"), default=0),
         notes=list(about.notes),
     )
 
 
-def _model(facts: ModelMetadata, dossier: RunResults) -> AuditedModel:
-    trained = [e for e in dossier.made(role=facts.role) if e.evidence.status == "measured"]
+def _model(facts: ModelMetadata, results: RunResults) -> AuditedModel:
+    trained = [e for e in results.made(role=facts.role) if e.evidence.status == "measured"]
     learnt = trained[0] if trained else None
     return AuditedModel(
         role=facts.role,
@@ -194,14 +181,14 @@ def _witnesses(finding: FindingPart, items: list[GalleryItem], count: int = 4) -
     return chosen[:count]
 
 
-def _protocol(config: RunConfig, dossier: RunResults, about: RunMetadata) -> Protocol:
+def _protocol(config: RunConfig, results: RunResults, about: RunMetadata) -> Protocol:
     return Protocol(
         seed=config.seed,
         configuration=config.model_dump(mode="json"),
         environment=dict(about.environment),
         commands=dict(about.commands),
         trusted=[dict(one) for one in about.trusted],
-        costs=measured.study_costs(dossier),
+        costs=study_costs(results),
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from audit.core.evidence import Verdict
-from audit.report.sanitise import visible
-from audit.report.schema import AuditDocument, FindingPart
+from audit.document.sanitise import visible
+from audit.document.schema import AuditDocument, FindingPart
 from audit.results.run_checks import SEVERITY
 
 _HEAD = """\

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from audit.core.errors import unknown_name
-from audit.report.schema import AuditDocument
+from audit.document.schema import AuditDocument
 from audit.topics.compression.section import LatencyRow
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from audit.core.evidence import Array, Evidence
+from audit.document.images import heatmap, magnitude, picture, picture_of_floats
+from audit.document.model import Heatmap
+from audit.document.schema import GalleryItem, GalleryView
 from audit.metrics.classification import probabilities
-from audit.report.images import heatmap, magnitude, picture, picture_of_floats
 from audit.report.metadata import RunMetadata
-from audit.report.schema import GalleryItem, GalleryView
-from audit.results.document_model import Heatmap
 from audit.results.queries import group_by_condition, model_roles, only_measured
 from audit.results.run_results import RunResults
 
@@ -33,14 +33,14 @@ class _Attacked:
     logits: Array | None
 
 
-def gallery(dossier: RunResults, about: RunMetadata) -> list[GalleryItem]:
+def gallery(results: RunResults, about: RunMetadata) -> list[GalleryItem]:
     """One item an image of `about.gallery`; empty when clean accuracy is missing."""
-    labels = _first_chunk(dossier, "accuracy", about_role(dossier), "labels")
+    labels = _first_chunk(results, "accuracy", about_role(results), "labels")
     if labels is None:
         return []
     count = min(len(about.gallery), len(labels))
-    roles = model_roles(dossier)
-    views = {role: _views(dossier, role, about, count) for role in roles}
+    roles = model_roles(results)
+    views = {role: _views(results, role, about, count) for role in roles}
     return [
         GalleryItem(
             id=about.ids[i],
@@ -52,18 +52,18 @@ def gallery(dossier: RunResults, about: RunMetadata) -> list[GalleryItem]:
     ]
 
 
-def about_role(dossier: RunResults) -> str:
+def about_role(results: RunResults) -> str:
     """The model under test: the first one of the run."""
-    return next(iter(model_roles(dossier)), "")
+    return next(iter(model_roles(results)), "")
 
 
-def _views(dossier: RunResults, role: str, about: RunMetadata, count: int) -> list[GalleryView]:
-    logits = _first_chunk(dossier, "accuracy", role, "logits")
+def _views(results: RunResults, role: str, about: RunMetadata, count: int) -> list[GalleryView]:
+    logits = _first_chunk(results, "accuracy", role, "logits")
     if logits is None:
         return []
     shares = probabilities(logits[:count])
-    attacked = _attacked(dossier, role)
-    clean, adversarial = (_attributions(dossier, role, on) for on in ("clean", "adversarial"))
+    attacked = _attacked(results, role)
+    clean, adversarial = (_attributions(results, role, on) for on in ("clean", "adversarial"))
     maps, adversarial_maps = _drawn(clean, clean, count), _drawn(adversarial, clean, min(count, IN_FULL))
     return [
         GalleryView(
@@ -106,8 +106,8 @@ def _attack_view(attacked: _Attacked | None, i: int, about: RunMetadata) -> dict
     return view
 
 
-def _attacked(dossier: RunResults, role: str) -> _Attacked | None:
-    for at, entries in group_by_condition(dossier.entries("robustness", role=role)):
+def _attacked(results: RunResults, role: str) -> _Attacked | None:
+    for at, entries in group_by_condition(results.entries("robustness", role=role)):
         start = [e for e in only_measured(entries) if e.task.examples.start == 0]
         if start and "adversarial" in start[0].evidence.arrays:
             return _read_attack(start[0].evidence, at.eps)
@@ -126,10 +126,10 @@ def _read_attack(evidence: Evidence, eps: float) -> _Attacked:
     )
 
 
-def _attributions(dossier: RunResults, role: str, on: str) -> dict[str, Array]:
+def _attributions(results: RunResults, role: str, on: str) -> dict[str, Array]:
     """By method, the attributions (N, C or 1, H, W) of the images explained first."""
     found: dict[str, Array] = {}
-    for at, entries in group_by_condition(dossier.entries("explanation", role=role), "on"):
+    for at, entries in group_by_condition(results.entries("explanation", role=role), "on"):
         start = [e for e in only_measured(entries) if e.task.examples.start == 0]
         if start and (at.setting or "clean") == on:
             found[at.method] = start[0].evidence.arrays["attributions"]
@@ -156,8 +156,8 @@ def _full_colour(attributions: Array) -> float:
     return float(min(np.quantile(own, _UNCLIPPED, method="higher"), _TYPICAL * np.median(own[own > 0])))
 
 
-def _first_chunk(dossier: RunResults, study: str, role: str, name: str) -> Array | None:
-    for entry in only_measured(dossier.entries(study, role=role)):
+def _first_chunk(results: RunResults, study: str, role: str, name: str) -> Array | None:
+    for entry in only_measured(results.entries(study, role=role)):
         if entry.task.examples.start == 0 and name in entry.evidence.arrays:
             return entry.evidence.arrays[name]
     return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from audit.config import GALLERY_SIZES
 from audit.core.errors import UsageError
-from audit.report.schema import AuditDocument
+from audit.core.topic import topics
+from audit.document.model import DocumentModel, Picture
+from audit.document.schema import AuditDocument
 
 
 def with_gallery_of(document: AuditDocument, size: int | None) -> AuditDocument:
@@ -30,10 +32,12 @@ def with_gallery_of(document: AuditDocument, size: int | None) -> AuditDocument:
 
 
 def without_images(document: AuditDocument) -> AuditDocument:
-    """A document without any picture; its numbers, names and findings stay.
+    """The document without any picture; its numbers, names and findings stay."""
+    fields = {name: getattr(document, name) for topic in topics() for name in topic.document}
+    bare = {name: [_without_pictures(row) for row in rows] for name, rows in fields.items()}
+    return document.model_copy(update={"gallery": [], **bare})
 
-    Args:
-        document: The document of a run.
-    """
-    triggers = [row.model_copy(update={"picture": None}) for row in document.triggers]
-    return document.model_copy(update={"gallery": [], "triggers": triggers})
+
+def _without_pictures(row: DocumentModel) -> DocumentModel:
+    pictures = [name for name, value in row if isinstance(value, Picture)]
+    return row.model_copy(update=dict.fromkeys(pictures)) if pictures else row

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from audit.core.evidence import Verdict
 from audit.core.statistics import Interval
+from audit.document.schema import FindingPart
 from audit.report.policy import Policy, PolicyOutcome, line_of
-from audit.report.schema import FindingPart
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from audit.core.errors import SetupError, UsageError
 from audit.storage.store import write_atomically
 
 if TYPE_CHECKING:
-    from audit.report.schema import AuditDocument
+    from audit.topics.accuracy.section import AccuracyPart
+from audit.document.schema import AuditDocument
+from audit.topics.robustness.section import RobustnessPart
 
 log = logging.getLogger("audit")
 INDEX = ".audit-index.json"
@@ -184,14 +186,14 @@ def _summed(document: AuditDocument, path: str, begun: str) -> RunRow:
 
 
 def _levels(document: AuditDocument) -> Iterator[HistoryScore]:
-    from audit.results.queries import threat_text
+    from audit.core.threat_format import format_threat
 
-    for part in document.accuracy:
+    for part in document.rows(AccuracyPart):
         share = part.accuracy
         yield HistoryScore(part.role, "clean", "", share.estimate, share.low, share.high, share.n)
-    for robust in document.robustness:
+    for robust in document.rows(RobustnessPart):
         share = min(robust.curve, key=lambda point: abs(point.eps - robust.eps)).robust
-        threat = threat_text(robust.norm, robust.eps)
+        threat = format_threat(robust.norm, robust.eps)
         yield HistoryScore(robust.role, "robust", threat, share.estimate, share.low, share.high, share.n)
 
 

@@ -11,20 +11,20 @@ from datetime import datetime
 from functools import cache, partial
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from audit.core.resources import resource_dir
-from audit.report.charts import trend_chart
+from audit.core.threat_format import format_threat
+from audit.core.topic import topics
+from audit.document.locale import Locale, load_locale
+from audit.document.model import Proportion
+from audit.document.sanitise import visible
+from audit.document.schema import AuditDocument
 from audit.report.history import RunRow
-from audit.report.locale import Locale, load_locale
 from audit.report.run_comparison import RunComparison
-from audit.report.sanitise import visible
-from audit.report.schema import AuditDocument
-from audit.report.trends import numbered, trends
+from audit.report.trends import numbered, trend_chart, trends
 from audit.report.view import build_view
-from audit.results.document_model import Proportion
-from audit.results.queries import threat_text
 from audit.topics.compression.section import LatencyRow
 
 
@@ -92,7 +92,9 @@ def _moment(text: str, locale: Locale) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(resource_dir("templates")),
+        loader=ChoiceLoader(
+            [FileSystemLoader(resource_dir("templates")), PrefixLoader({"topics": _topic_templates()})]
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -114,9 +116,14 @@ def _environment() -> Environment:
         "history_columns": _history_columns,
         "epoch_value": lambda value, key: percent(value) if key.endswith("_accuracy") else number(value),
         "in_words": lambda identifier, locale: locale.method(identifier),
-        "threat": lambda eps, norm: threat_text(norm, eps),
+        "threat": lambda eps, norm: format_threat(norm, eps),
     }
     return environment
+
+
+def _topic_templates() -> PrefixLoader:
+    """Each topic's templates under its name."""
+    return PrefixLoader({topic.name: FileSystemLoader(topic.folder) for topic in topics()})
 
 
 def signed(text: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as xml
 
+from audit.document.sanitise import visible
+from audit.document.schema import AuditDocument, Gap
 from audit.report.gate import Gate, Gated, gate
-from audit.report.sanitise import visible
-from audit.report.schema import AuditDocument, Gap
 
 
 def render_junit(document: AuditDocument, under: Gate | None = None) -> str:

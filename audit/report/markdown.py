@@ -10,13 +10,13 @@ from itertools import groupby
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from audit.core.resources import resource_dir
+from audit.core.threat_format import format_threat
+from audit.document.locale import load_locale
+from audit.document.model import Proportion
+from audit.document.sanitise import visible
+from audit.document.schema import AuditDocument
 from audit.report.gate import Gate, gate
-from audit.report.locale import load_locale
-from audit.report.sanitise import visible
-from audit.report.schema import AuditDocument
 from audit.report.view import FindingView, build_view
-from audit.results.document_model import Proportion
-from audit.results.queries import threat_text
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _environment() -> Environment:
         "percent": lambda value: f"{value:.1%}",
         "number": lambda value: f"{value:,}",
         "share": _share,
-        "threat": lambda eps, norm: threat_text(norm, eps),
+        "threat": lambda eps, norm: format_threat(norm, eps),
     }
     return environment
 

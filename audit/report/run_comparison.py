@@ -13,15 +13,14 @@ from scipy.stats import spearmanr
 
 from audit.core.errors import UsageError
 from audit.core.evidence import Verdict
-from audit.report.schema import (
+from audit.document.model import DocumentModel, Heatmap
+from audit.document.schema import (
     AuditDocument,
-    ComparisonRow,
     FindingPart,
     GalleryItem,
     OutcomeRow,
 )
-from audit.results.document_model import DocumentModel, Heatmap
-from audit.topics.comparison.section import compare
+from audit.topics.comparison.section import ComparisonRow, compare_outcomes
 
 SCHEMA_VERSION = 1
 SIGNIFICANT = 0.05
@@ -116,7 +115,7 @@ def _changes(before: AuditDocument, after: AuditDocument) -> Iterator[Change]:
 
 
 def _change(row: OutcomeRow, names: list[str], one: Mapping[str, bool], two: Mapping[str, bool]) -> Change:
-    found = compare(row.quantity, np.array([one[n] for n in names]), np.array([two[n] for n in names]))
+    found = compare_outcomes(row.quantity, np.array([one[n] for n in names]), np.array([two[n] for n in names]))
     return Change(
         role=row.role,
         row=found,

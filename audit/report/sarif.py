@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 from audit.core.registry import methods
+from audit.document.sanitise import visible
+from audit.document.schema import AuditDocument, Gap
 from audit.report.gate import Gate, Gated, gate
 from audit.report.junit import case_name, details
-from audit.report.sanitise import visible
-from audit.report.schema import AuditDocument, Gap
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS = {"error": "error", "warn": "warning", "note": "none", "off": "none"}

@@ -9,7 +9,8 @@ from functools import cache
 from pydantic import BaseModel, ConfigDict
 
 from audit.core.resources import resource_dir
-from audit.report.schema import AuditDocument
+from audit.core.topic import topics
+from audit.document.schema import AuditDocument
 
 
 class Clause(BaseModel):
@@ -47,13 +48,8 @@ def coverage(document: AuditDocument) -> tuple[ClauseCoverage, ...]:
 
 def sections_held(document: AuditDocument) -> frozenset[str]:
     """The sections with numbers in them; protocol and limitations are always there."""
-    measured = {
-        "accuracy": document.accuracy,
-        "robustness": document.robustness,
-        "corruptions": document.corruptions,
-        "explanations": document.faithfulness,
-    }
-    return frozenset({name for name, rows in measured.items() if rows} | {"protocol", "limits"})
+    measured = {t.section for t in topics() if any(getattr(document, field, ()) for field in t.document)}
+    return frozenset({name for name in measured if name} | {"protocol", "limits"})
 
 
 @cache

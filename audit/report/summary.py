@@ -6,23 +6,29 @@ from collections.abc import Mapping, Sequence
 
 from audit.core.evidence import Verdict
 from audit.core.registry import methods
-from audit.report.locale import Locale
-from audit.report.schema import FindingPart
+from audit.core.topic import sections, topics
+from audit.document.locale import Locale
+from audit.document.schema import FindingPart
 from audit.results.run_checks import SEVERITY, fill_templates
 
+_LAST = 1000
 GOOD: tuple[Verdict, ...] = ("pass", "informative")
-_ORDER = ("robustness", "accuracy", "corruptions", "calibration", "explanations", "comparison", "protocol")
-"""What a model gets wrong comes before how sure it is of it."""
 
 
 def by_severity(findings: Sequence[FindingPart]) -> list[FindingPart]:
     """The findings from the one that matters most; equals by what they speak of, then as they were."""
 
     def weight(finding: FindingPart) -> tuple[int, int]:
-        subject = finding.check if finding.check in _ORDER else finding.section
-        return SEVERITY.index(_weighty(finding)), _ORDER.index(subject) if subject in _ORDER else len(_ORDER)
+        return SEVERITY.index(_weighty(finding)), declared.get(finding.check) or by_section.get(finding.section, _LAST)
 
+    by_section = _section_priorities()
+    declared = {m.name: int(m.facts["priority"]) for m in methods("check") if "priority" in m.facts}
     return sorted(findings, key=weight)
+
+
+def _section_priorities() -> dict[str, int]:
+    """By section, the priority of the first of its topics."""
+    return {name: min(topic.priority for topic in topics() if topic.section == name) for name in sections()}
 
 
 def top_findings(findings: Sequence[FindingPart], count: int = 3) -> list[FindingPart]:
@@ -56,7 +62,7 @@ def sentences_of(
         return [locale("headline.not_run")]
     first = _verdict(own, roles, locale)
     if only and _weighty(own[0]) in (*GOOD, "warn"):
-        first = locale("headline.partial", parts=", ".join(locale(f"{section}.title") for section in only))
+        first = locale("headline.partial", parts=", ".join(locale.title(section) for section in only))
     return [first, *(_remedy(own[0], findings, role, locale) for role in roles[1:])]
 
 
@@ -123,8 +129,3 @@ def _phrases(value: str | float, locale: Locale) -> str | float:
         return value
     whole = locale.phrase(value)
     return whole if whole != value else locale("gallery.and").join(locale.phrase(part) for part in value.split(", "))
-
-
-def untranslated(locale: Locale) -> list[str]:
-    """The registered checks that `locale` has no words for."""
-    return [m.name for m in methods("check") if not locale.has(f"check.{m.name}.title_pass")]

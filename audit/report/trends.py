@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import altair as alt
+
+from audit.document.charts import interval_band, series_colour, series_shape, share_axis, svg_chart
+from audit.document.locale import Locale
 from audit.report.history import HistoryScore, RunRow
 
 SHOWN = 200
@@ -43,3 +47,23 @@ def trends(runs: Sequence[tuple[int, RunRow]]) -> tuple[Trend, ...]:
             points.setdefault((row.data, level.quantity, level.threat), []).append(Point(number, level))
     found = [Trend(*about, tuple(own)) for about, own in points.items() if len({p.number for p in own}) > 1]
     return tuple(sorted(found, key=lambda trend: -len(trend.points))[:_CHARTS])
+
+
+def trend_chart(trend: Trend, locale: Locale) -> str:
+    """One quantity from run to run, one line a model, each point with its interval."""
+    rows = [
+        {"x": point.number, **interval_band(point.level), "series": locale.name("role", point.level.role)}
+        for point in trend.points
+    ]
+    colour = series_colour([str(row["series"]) for row in rows])
+    axis = alt.Axis(
+        grid=False, values=sorted({point.number for point in trend.points}), format="d", labelOverlap="greedy"
+    )
+    x = alt.X("x:Q", title=locale("history.axis"), axis=axis, scale=alt.Scale(zero=False, nice=False, padding=12))
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
+    spans = base.mark_rule(opacity=0.55, strokeWidth=2).encode(y=share_axis(locale), y2="high:Q", x=x)
+    line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=alt.Y("y:Q"))
+    dots = base.mark_point(filled=True, size=42, opacity=1).encode(y=alt.Y("y:Q"), shape=series_shape(colour))
+    told = "; ".join(f"{row['x']}, {row['series']}: {row['y']:.1%}" for row in rows)
+    name = locale("comparison.robust", threat=trend.threat) if trend.threat else locale("comparison.clean")
+    return svg_chart(spans + line + dots, name, told, width=560, height=200)

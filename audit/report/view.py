@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from markupsafe import Markup
-
-from audit.report import charts
-from audit.report.locale import Locale
-from audit.report.method_table import MethodTable, method_table
-from audit.report.schema import (
-    AccuracyPart,
-    AuditDocument,
-    ClassRow,
-    ComparisonRow,
-    CorruptionRow,
-    FindingPart,
-    GalleryItem,
-    GalleryView,
-    RobustnessPart,
-)
+from audit.core.threat_format import format_threat
+from audit.core.topic import Topic, sections, topics
+from audit.document.locale import Locale
+from audit.document.model import Proportion
+from audit.document.schema import AuditDocument, FindingPart, GalleryItem, GalleryView
 from audit.report.standards import ClauseCoverage, coverage
 from audit.report.summary import by_severity, localised_text, sentences_of, top_findings
-from audit.results.document_model import Proportion
-from audit.results.queries import threat_text
-from audit.topics.certification.check import THE_MODEL
-
-SECTIONS = ("accuracy", "robustness", "corruptions", "explanations", "comparison", "protocol")
+from audit.topics.accuracy.section import AccuracyPart
+from audit.topics.corruptions.section import CorruptionRow
+from audit.topics.explanations.section import ExplanationPart
+from audit.topics.robustness.section import RobustnessPart
 
 
 @dataclass(frozen=True)
@@ -69,6 +58,42 @@ class ScorecardRow:
 
 
 @dataclass(frozen=True)
+class TopicView:
+    """A topic's part of a section.
+
+    Attributes:
+        name: The topic.
+        template: Its template; empty when it has none.
+        lead: The template of what stands before the section's findings; empty when it has none.
+        studies: The studies whose measurements follow in a table.
+        view: What the topic's `view` function made for its templates.
+    """
+
+    name: str
+    template: str
+    lead: str
+    studies: tuple[str, ...]
+    view: Any
+
+
+@dataclass(frozen=True)
+class SectionView:
+    """A section of the report.
+
+    Attributes:
+        name: Its anchor.
+        title: Its heading.
+        lead: The sentence below that.
+        parts: What its topics show.
+    """
+
+    name: str
+    title: str
+    lead: str
+    parts: tuple[TopicView, ...]
+
+
+@dataclass(frozen=True)
 class ReportView:
     """Everything the templates place."""
 
@@ -77,14 +102,9 @@ class ReportView:
     scores: tuple[ScorecardRow, ...]
     first: tuple[FindingView, ...]
     by_section: dict[str, tuple[FindingView, ...]]
-    charts: dict[str, Markup]
-    recalls: tuple[tuple[str, tuple[ClassRow, ...]], ...]
-    severities: tuple[int, ...]
-    corruption_table: tuple[tuple[str, str, dict[int, Proportion]], ...]
+    sections: tuple[SectionView, ...]
     methods: tuple[str, ...]
-    quantities: tuple[tuple[str, ComparisonRow], ...]
     labels: tuple[str, ...]
-    method_table: MethodTable
     towards: tuple[ClauseCoverage, ...]
 
 
@@ -99,15 +119,10 @@ def build_view(document: AuditDocument, locale: Locale, *, draw: bool = True) ->
         roles=roles,
         scores=tuple(_score(role, document) for role in roles),
         first=tuple(next(t for t in told if t.finding is f) for f in first),
-        by_section={s: tuple(t for t in told if t.finding.section == s) for s in SECTIONS},
-        charts=_charts(document, locale) if draw else {},
-        recalls=_recalls(document.accuracy),
-        severities=tuple(sorted({row.severity for row in document.corruptions})),
-        corruption_table=_corruption_table(document.corruptions),
+        by_section={s: tuple(t for t in told if t.finding.section == s) for s in (*sections(), "protocol")},
+        sections=_sections(document, locale, [(t.anchor, t.finding) for t in told]) if draw else (),
         methods=_methods(document),
-        quantities=tuple((_quantity(row.quantity, locale), row) for row in document.comparison),
         towards=coverage(document),
-        method_table=method_table(document, ((t.anchor, t.finding) for t in told)),
         labels=tuple(dict.fromkeys(item.label for item in document.gallery)),
     )
 
@@ -115,14 +130,8 @@ def build_view(document: AuditDocument, locale: Locale, *, draw: bool = True) ->
 def _methods(document: AuditDocument) -> tuple[str, ...]:
     """The methods with a map in the gallery, as the run ordered them."""
     drawn = {method for item in document.gallery for view in item.views for method in view.maps}
-    known = dict.fromkeys(part.method for part in document.explanations)
+    known = dict.fromkeys(part.method for part in document.rows(ExplanationPart))
     return (*(m for m in known if m in drawn), *sorted(drawn - set(known)))
-
-
-def _recalls(parts: Sequence[AccuracyPart]) -> tuple[tuple[str, tuple[ClassRow, ...]], ...]:
-    """Each class that has images with its row in every model, the one the first model finds least often first."""
-    lines = zip(*([row for row in part.per_class if row.support] for part in parts), strict=True) if parts else ()
-    return tuple((rows[0].name, rows) for rows in sorted(lines, key=lambda rows: rows[0].recall))
 
 
 def _told(finding: FindingPart, document: AuditDocument, locale: Locale, index: int) -> FindingView:
@@ -156,15 +165,15 @@ def _gauge(finding: FindingPart) -> IntervalBar | None:
 
 
 def _score(role: str, document: AuditDocument) -> ScorecardRow:
-    accuracy = next((p for p in document.accuracy if p.role == role), None)
-    robust = next((p for p in document.robustness if p.role == role), None)
-    worn = [row.accuracy.estimate for row in document.corruptions if row.role == role]
+    accuracy = next((p for p in document.rows(AccuracyPart) if p.role == role), None)
+    robust = next((p for p in document.rows(RobustnessPart) if p.role == role), None)
+    worn = [row.accuracy.estimate for row in document.rows(CorruptionRow) if row.role == role]
     findings = [f for f in document.findings if f.role == role]
     return ScorecardRow(
         role=role,
         clean=accuracy.accuracy if accuracy else None,
         robust=_headline(robust) if robust else None,
-        threat=threat_text(robust.norm, robust.eps) if robust else "",
+        threat=format_threat(robust.norm, robust.eps) if robust else "",
         calibration=accuracy.calibration_error if accuracy else None,
         corrupted=sum(worn) / len(worn) if worn else None,
         passed=sum(f.verdict in ("pass", "informative") for f in findings),
@@ -176,35 +185,54 @@ def _headline(part: RobustnessPart) -> Proportion:
     return min(part.curve, key=lambda point: abs(point.eps - part.eps)).robust
 
 
-def _charts(document: AuditDocument, locale: Locale) -> dict[str, Markup]:
-    """By section; one robustness chart a norm, since eps of different norms share no axis."""
-    drawn: dict[str, str] = {}
-    if document.accuracy:
-        drawn["accuracy"] = charts.reliability_diagram(document.accuracy, locale)
-    norms = dict.fromkeys(part.norm for part in document.robustness)
-    drawn["robustness"] = "".join(_robustness(document, norm, locale) for norm in norms)
-    if any(row.measure == "deletion" for row in document.faithfulness):
-        drawn["explanations"] = charts.faithfulness_chart(document.faithfulness, locale)
-    if document.corruptions:
-        drawn["corruptions"] = charts.corruption_chart(document.corruptions, locale)
-    return {section: Markup(chart) for section, chart in drawn.items()}
-
-
-def _robustness(document: AuditDocument, norm: str, locale: Locale) -> str:
-    """The curve of every model under one norm, with what is proven of the models themselves."""
-    parts = [part for part in document.robustness if part.norm == norm]
-    proofs = [part for part in document.certificates if part.norm == norm and part.certifies == THE_MODEL]
-    return charts.robustness_curve(parts, locale, proofs)
-
-
-def _corruption_table(rows: Sequence[CorruptionRow]) -> tuple[tuple[str, str, dict[int, Proportion]], ...]:
-    lines = dict.fromkeys((row.name, row.role) for row in rows)
+def _sections(
+    document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]
+) -> tuple[SectionView, ...]:
+    """The sections that have something to show."""
+    parts = {name: _parts(name, document, locale, findings) for name in sections()}
     return tuple(
-        (name, role, {row.severity: row.accuracy for row in rows if (row.name, row.role) == (name, role)})
-        for name, role in sorted(lines, key=lambda line: line[0])
+        SectionView(
+            name,
+            locale.title(name),
+            locale.optional(f"{name}.lead"),
+            shown,
+        )
+        for name, shown in parts.items()
+        if shown
     )
 
 
-def _quantity(name: str, locale: Locale) -> str:
-    kind, _, threat = name.partition(" ")
-    return locale("comparison.robust", threat=threat) if kind == "robust" else locale(f"comparison.{kind}")
+def _parts(
+    section: str, document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]
+) -> tuple[TopicView, ...]:
+    return tuple(
+        _topic_view(topic, document, locale, findings)
+        for topic in topics()
+        if topic.section == section and _is_shown(topic, document)
+    )
+
+
+def _is_shown(topic: Topic, document: AuditDocument) -> bool:
+    """Whether a topic has rows, unless it says so itself."""
+    shown = topic.function("view", "shown")
+    if shown:
+        return bool(shown(document))
+    rows = any(getattr(document, field) for field in topic.document)
+    return rows or any(row.study in topic.studies for row in document.measures)
+
+
+def _topic_view(
+    topic: Topic, document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]
+) -> TopicView:
+    view = topic.function("view", "view")
+    templates = {
+        name: f"topics/{topic.name}/{name}.html.j2" if (topic.folder / f"{name}.html.j2").is_file() else ""
+        for name in ("section", "lead")
+    }
+    return TopicView(
+        name=topic.name,
+        template=templates["section"],
+        lead=templates["lead"],
+        studies=tuple(topic.studies) if topic.measures else (),
+        view=view(document, locale, findings) if view else None,
+    )

@@ -1,4 +1,4 @@
-"""A dossier read example by example: chunks joined, models aligned on the same examples."""
+"""A results read example by example: chunks joined, models aligned on the same examples."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class PerExample:
         return PerExample(self.positions[keep], self.values[keep])
 
 
-def model_roles(dossier: RunResults) -> tuple[str, ...]:
+def model_roles(results: RunResults) -> tuple[str, ...]:
     """The models of the run, the one under test first: whose clean accuracy was planned. Other tasks have roles too."""
-    planned = (task.role for task in dossier.plan.tasks if task.cell.study in ("accuracy", "training"))
+    planned = (task.role for task in results.plan.tasks if task.cell.study in ("accuracy", "training"))
     return tuple(dict.fromkeys(planned))
 
 
@@ -52,19 +52,19 @@ def per_example(entries: Sequence[TaskResult], measurement: str) -> PerExample:
     return PerExample(np.concatenate(places)[order], np.concatenate(values)[order])
 
 
-def clean_correct(dossier: RunResults, role: str) -> PerExample:
+def clean_correct(results: RunResults, role: str) -> PerExample:
     """Whether each clean image is classified right."""
-    return per_example(dossier.entries("accuracy", role=role), "correct")
+    return per_example(results.entries("accuracy", role=role), "correct")
 
 
-def corruption_correct(dossier: RunResults, role: str) -> PerExample:
+def corruption_correct(results: RunResults, role: str) -> PerExample:
     """The share of corruptions and severities under which each image is still classified right.
 
     Only the examples that every corruption saw at every severity.
     """
     runs = [
         per_example(group, "correct")
-        for _, group in group_by_condition(dossier.entries("corruption", role=role), "severity")
+        for _, group in group_by_condition(results.entries("corruption", role=role), "severity")
     ]
     runs = [run for run in runs if run.values.size]
     if not runs:
@@ -106,10 +106,3 @@ def _condition(entry: TaskResult, setting: str) -> Condition:
 def on_clean_images(entries: Sequence[TaskResult]) -> tuple[TaskResult, ...]:
     """Entries that explain or judge clean images, not adversarial ones."""
     return tuple(e for e in entries if e.task.cell.settings.get("on", "clean") == "clean")
-
-
-def threat_text(norm: str, eps: float) -> str:
-    """`linf 8/255` or `l2 0.5`, as `audit.core.threat` writes it: grey levels are a measure of linf alone."""
-    steps, plain = eps * 255, f"{eps:g}"
-    levels = norm == "linf" and eps > 0 and abs(steps - round(steps)) < 1e-4 and len(plain) > 5
-    return f"{norm} {round(steps)}/255" if levels else f"{norm} {plain}"

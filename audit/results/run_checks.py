@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.evidence import Finding, Verdict
 from audit.core.registry import Method, methods
 from audit.results.check_result import CheckResult
@@ -15,13 +15,13 @@ SEVERITY: tuple[Verdict, ...] = ("fail", "inconclusive", "warn", "not_run", "inf
 """Verdicts from the one that matters most."""
 
 
-def run_checks(dossier: RunResults, criteria: CriteriaConfig) -> tuple[Finding, ...]:
+def run_checks(results: RunResults, config: RunConfig) -> tuple[Finding, ...]:
     """The findings of all checks that have something to speak of, by model and then by check."""
     return tuple(
         to_finding(method, role, conclusion)
-        for role in dossier.roles
+        for role in results.roles
         for method in methods("check")
-        for conclusion in _several(method.function(dossier, role, criteria))
+        for conclusion in _several(method.function(results, role, config))
     )
 
 

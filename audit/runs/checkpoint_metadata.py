@@ -13,7 +13,7 @@ from audit.core.errors import DataError, ModelError
 from audit.data.dataset import Dataset
 from audit.data.label_map import align_to_model
 from audit.models.files import basename
-from audit.models.formats.hf_config import is_folder, preparation
+from audit.models.formats.hf_config import is_folder, read_preprocessing
 
 
 def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfig:
@@ -29,7 +29,7 @@ def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfi
         ModelError: The header names other classes.
     """
     if is_folder(model.weights) and model.mean is None and model.std is None:
-        wanted = preparation(str(model.weights))
+        wanted = read_preprocessing(str(model.weights))
         return model.model_copy(update={"mean": wanted.mean, "std": wanted.std})
     header = read_metadata(model.weights)
     if "architecture" not in header:
@@ -56,7 +56,7 @@ def apply_input_format(data: DataConfig, model: ModelConfig) -> DataConfig:
         model: The configuration of the model, whose weights may have a header or lie in a Hugging Face folder.
     """
     if is_folder(model.weights):
-        return data.model_copy(update={"image_size": data.image_size or preparation(str(model.weights)).size})
+        return data.model_copy(update={"image_size": data.image_size or read_preprocessing(str(model.weights)).size})
     header, update = read_metadata(model.weights), dict[str, object]()
     channels, height, width = json.loads(header.get("input_shape", "[0, 0, 0]"))
     if channels == 1:
@@ -85,7 +85,7 @@ def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Data
     single, name = len(dataset.classes) < 2, basename(model.weights or "")
     outputs: tuple[str, ...] = ()
     if data.labels_map is None and is_folder(model.weights):
-        outputs = preparation(str(model.weights)).classes
+        outputs = read_preprocessing(str(model.weights)).classes
     elif data.labels_map is None and single:
         outputs = tuple(json.loads(read_metadata(model.weights).get("classes", "[]")))
     dataset = align_to_model(dataset, outputs, name)

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from audit.config import DataConfig
 from audit.core.evidence import Array
-from audit.models.formats.safetensors_header import CUT, with_metadata
+from audit.models.formats.safetensors_file import CUT, with_metadata
 from audit.results.run_results import RunResults
 from audit.runs.checkpoint_metadata import preparation_header
 from audit.runs.folder import RunFolder

@@ -21,7 +21,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.runs.doctor import Diagnostic
 from audit.runs.setup import RunSetup, set_up
-from audit.topics.model_sanity.study import sanity
+from audit.topics.model_sanity.study import model_sanity
 
 _IMAGES = 100
 """Enough to tell preparations apart."""
@@ -125,7 +125,7 @@ def _data(setup: RunSetup, batch: Batch) -> Iterator[Diagnostic]:
 
 
 def _preparation(outcome: ProbeOutcome) -> Iterator[Diagnostic]:
-    present, best = outcome.given, outcome.trials[0]
+    present, best = outcome.configured, outcome.trials[0]
     as_good = best.accuracy == present.accuracy
     rivals = "no other does better" if as_good else f"{best.accuracy:.0%} with {best.preparation.name}, not far better"
     plain = f"{present.accuracy:.0%} right as given; {rivals}"
@@ -146,12 +146,12 @@ def _model(evidence: Evidence) -> Iterator[Diagnostic]:
 
 def _sanity_evidence(model: ModelUnderTest, batch: Batch, setup: RunSetup) -> Evidence:
     few = batch.select(torch.arange(min(_GRADIENT_IMAGES, len(batch)), device=batch.labels.device))
-    cell = Cell("sanity", "honest-evaluation", seed=setup.config.seed)
+    cell = Cell("model-sanity", "honest-evaluation", seed=setup.config.seed)
 
     def no_evidence(name: str) -> Evidence:
         raise AuditError(f"The doctor has no evidence {name!r}.")
 
-    return sanity(
+    return model_sanity(
         Context(
             task=Task(cell, "standard", Slice("test", 0, len(few)), 0),
             model=lambda: model,

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from audit.config import RunConfig
-from audit.core.evidence import Evidence
+from audit.document.schema import AuditDocument
 from audit.execution.local import LocalExecutor
-from audit.execution.runner import run_plan
-from audit.planning import Scope, build_plan
-from audit.planning.plan import AuditPlan, Task
+from audit.execution.runner import RunCallback, run_plan
+from audit.planning.build import Scope, build_plan
+from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
-from audit.report.schema import AuditDocument
 from audit.results.run_results import RunResults
 from audit.runs.export import export_models
 from audit.runs.folder import RunFolder, open_run
@@ -26,42 +25,6 @@ from audit.runs.setup import RunSetup, set_up
 from audit.runs.validation import wants_tensorboard
 from audit.storage.store import write_atomically
 from audit.topics.compression.section import latencies_of, read_latencies
-
-
-class PipelineCallback:
-    """What a run calls as it goes on, task by task and step by step. These do nothing; override what you need."""
-
-    def begin(self, total: int, stored: int) -> None:
-        """The run begins.
-
-        Args:
-            total: The number of tasks.
-            stored: The number of them whose evidence is stored already.
-        """
-
-    def starting(self, task: Task) -> None:
-        """A task begins to be computed.
-
-        Args:
-            task: The task.
-        """
-
-    def progress(self, done: int, total: int) -> None:
-        """The present task goes on.
-
-        Args:
-            done: Steps done.
-            total: Steps in all.
-        """
-
-    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
-        """The evidence of a task is there.
-
-        Args:
-            task: The task.
-            evidence: Its evidence.
-            stored: Whether it was there before this run.
-        """
 
 
 @dataclass(frozen=True)
@@ -84,7 +47,7 @@ def run_audit(
     out: Path,
     *,
     scope: Scope = "audit",
-    callback: PipelineCallback | None = None,
+    callback: RunCallback | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_setup: Callable[[RunSetup], None] = lambda setup: None,
 ) -> AuditRun:
@@ -105,11 +68,11 @@ def run_audit(
     plan = build_plan(setup.config, setup.subject, scope)
     on_setup(setup)
     with open_run(out) as folder:
-        return _run_in(folder, setup, plan, callback or PipelineCallback(), should_stop)
+        return _run_in(folder, setup, plan, callback or RunCallback(), should_stop)
 
 
 def _run_in(
-    folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: PipelineCallback, should_stop: Callable[[], bool]
+    folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, should_stop: Callable[[], bool]
 ) -> AuditRun:
     begun = datetime.now(UTC)
     clock = time.monotonic()
@@ -120,10 +83,9 @@ def _run_in(
         device=setup.device,
         fresh=setup.new_module,
         loaded=setup.model_factory(),
-        starting=callback.starting,
-        progress=callback.progress,
+        callback=callback,
         stopping=should_stop,
-        boards=folder.models if wants_tensorboard(setup.config) else None,
+        tensorboard=folder.models if wants_tensorboard(setup.config) else None,
     )
     results = run_plan(plan, folder.store, executor, callback)
     export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)

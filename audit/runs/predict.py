@@ -16,14 +16,14 @@ from audit.core.errors import DataError, ModelError, UsageError
 from audit.core.registry import find
 from audit.core.types import Attributions, Images
 from audit.data.image_decoding import UnreadableImage, decode, strict_pillow
-from audit.data.image_files import printable
+from audit.data.image_survey import printable
 from audit.data.label_map import class_names
-from audit.data.preprocessing import Preprocessing, transform_images
+from audit.data.transforms import Preprocessing, transform_images
 from audit.explanation.run import explain_images
 from audit.models.files import basename, require_file
-from audit.models.formats.hf_config import is_folder, preparation
+from audit.models.formats.hf_config import is_folder, read_preprocessing
 from audit.models.load import load_model
-from audit.models.loaded import Shape
+from audit.models.loaded import InputShape
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.report.overlay import overlay_png
 from audit.runs.checkpoint_metadata import apply_architecture, apply_image_preparation, read_metadata
@@ -104,7 +104,7 @@ def preparation_of(model: ModelConfig, data: DataConfig) -> Preprocessing:
     return Preprocessing(data.crop, data.rotate, data.flip)
 
 
-def read_pictures(paths: Sequence[Path], shape: Shape, preprocessing: Preprocessing = _UNCHANGED) -> Images:
+def read_pictures(paths: Sequence[Path], shape: InputShape, preprocessing: Preprocessing = _UNCHANGED) -> Images:
     """Read pictures, upright, resized and prepared.
 
     Args:
@@ -190,7 +190,7 @@ def write_explanations(predictions: Sequence[Prediction], paths: Sequence[Path],
     return tuple(written)
 
 
-def _classes_and_shape(weights: str, data: DataConfig) -> tuple[tuple[str, ...], Shape]:
+def _classes_and_shape(weights: str, data: DataConfig) -> tuple[tuple[str, ...], InputShape]:
     """Class names and (C, H, W), from the checkpoint or from the configuration."""
     names, shape = _header_of(weights)
     names = class_names(data.labels_map) if data.labels_map else names
@@ -204,9 +204,9 @@ def _classes_and_shape(weights: str, data: DataConfig) -> tuple[tuple[str, ...],
     )
 
 
-def _header_of(weights: str) -> tuple[tuple[str, ...], Shape | None]:
+def _header_of(weights: str) -> tuple[tuple[str, ...], InputShape | None]:
     if is_folder(weights):
-        expected = preparation(weights)
+        expected = read_preprocessing(weights)
         return expected.classes, (3, expected.size, expected.size) if expected.size else None
     header = read_metadata(str(require_file(weights)))
     if "input_shape" not in header:
@@ -215,7 +215,7 @@ def _header_of(weights: str) -> tuple[tuple[str, ...], Shape | None]:
     return tuple(json.loads(header["classes"])), (channels, height, width)
 
 
-def _pixels(path: Path, shape: Shape, crop: float | None) -> NDArray[np.uint8]:
+def _pixels(path: Path, shape: InputShape, crop: float | None) -> NDArray[np.uint8]:
     try:
         return decode(path.read_bytes(), shape[1:], grayscale=shape[0] == 1, crop=crop)
     except UnreadableImage as fault:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
-from audit.config import RunConfig, Section, load_config
+from audit.config import RunConfig, load_config
 from audit.config.flags import AUDIT_FLAGS, SUBJECT_FLAGS, KeyFlag, flags_of
+from audit.core.topic import measured_sections
 
 _THREAT = ("robustness.norm", "robustness.eps")
 
@@ -45,7 +46,7 @@ def section_commands(config: RunConfig) -> dict[str, str]:
     Returns:
         By "run" the command that repeats everything, by section of the report the one that measures it alone.
     """
-    sections = config.only or get_args(Section)
+    sections = config.only or measured_sections()
     alone = {name: reproduce_command(config.model_copy(update={"only": (name,)})) for name in sections}
     return {"run": reproduce_command(config), **alone}
 

@@ -24,7 +24,7 @@ from audit.models.load import fresh_module, load_model
 from audit.models.loaded import LoadedModel
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
-from audit.planning import RunIdentity
+from audit.planning.run_identity import RunIdentity
 from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format
 from audit.runs.validation import (
     check_can_reinitialise,

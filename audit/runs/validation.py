@@ -16,10 +16,10 @@ from audit.models.compression.compress import amount_of
 from audit.models.compression.structured_pruning import probe_images, prune_channels
 from audit.models.files import require_file
 from audit.models.formats.user_code import is_code
-from audit.models.loaded import LoadedModel, Shape
+from audit.models.loaded import InputShape, LoadedModel
 from audit.planning.models import TRAINED
 from audit.runs.checkpoint_metadata import read_metadata
-from audit.training.tensorboard import require_tensorboard
+from audit.training.callbacks import require_tensorboard
 from audit.training.transfer import cached_torchvision_weights, load_pretrained, pretrained_state
 
 _TORCHVISION = "torchvision"
@@ -163,7 +163,7 @@ def check_can_reinitialise(config: RunConfig, loaded: LoadedModel | None) -> Non
         )
 
 
-def check_prunable(compression: CompressionConfig, module: Callable[[], nn.Module], shape: Shape) -> None:
+def check_prunable(compression: CompressionConfig, module: Callable[[], nn.Module], shape: InputShape) -> None:
     """Structured pruning must be able to take channels from the net.
 
     Args:

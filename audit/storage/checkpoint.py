@@ -1,4 +1,4 @@
-"""What a long computation has finished so far, kept where a kill does not reach it."""
+"""Checkpoint files of unfinished work: tensors and JSON values in one file, replaced in one step."""
 
 from __future__ import annotations
 
@@ -11,43 +11,108 @@ from typing import Any
 
 from torch import Tensor
 
-from audit.storage.tensor_file import load_tensors, save_tensors
+from audit.storage.tensor_file import load_metadata, load_tensors, save_tensors
 
 log = logging.getLogger("audit")
 SAVE_INTERVAL_SECONDS = 20.0
-"""Seconds of work that a kill may cost beside the step under way; what takes less is never written."""
+"""Seconds of work that a kill may cost beside the step under way; work that takes less is never written."""
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], **values: Any) -> None:
+    """Replace the checkpoint at `path`.
+
+    Args:
+        path: The file.
+        tensors: Tensors of any shape, dtype and device, by name.
+        **values: JSON values to keep beside them, by name.
+
+    Raises:
+        SetupError: When the disk refuses.
+    """
+    save_tensors(path, tensors, {name: json.dumps(value) for name, value in values.items()})
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_checkpoint` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors, on the CPU, and the JSON values, both by name.
+
+    Raises:
+        ValueError: When the file is missing or is not as it was written; the message says how.
+    """
+    tensors, metadata = load_tensors(path)
+    return tensors, _decoded(metadata)
+
+
+def load_checkpoint_values(path: Path) -> dict[str, Any]:
+    """Read the JSON values of a checkpoint without its tensors and without testing its checksum.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The JSON values by name.
+
+    Raises:
+        ValueError: When the file is missing or is no checkpoint.
+    """
+    return _decoded(load_metadata(path))
+
+
+def _decoded(metadata: Mapping[str, str]) -> dict[str, Any]:
+    return {name: json.loads(text) for name, text in metadata.items()}
 
 
 class CellCheckpoint:
-    """One file of tensors and JSON facts at `path`, replaced as the work goes on.
+    """The checkpoint of one cell's unfinished work.
 
-    The caller names the work by the path: whatever is found there is its own.
+    The path alone names the work: a file found there belongs to it.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._kept = time.monotonic()
+        """Start the clock of `is_due`; nothing is read or written.
 
-    def read(self) -> tuple[dict[str, Tensor], Any] | None:
-        """What was kept, tensors on the CPU; None where nothing was, or what was is damaged (said, and forgotten)."""
+        Args:
+            path: The file.
+        """
+        self.path = path
+        self._saved_at = time.monotonic()
+
+    def load(self) -> tuple[dict[str, Tensor], Any] | None:
+        """Read the checkpoint.
+
+        Returns:
+            The tensors, on the CPU, and the facts; None where there is no file, or where it is damaged (a warning is
+            logged and the file removed).
+        """
         if not self.path.exists():
             return None
         try:
-            tensors, notes = load_tensors(self.path)
-            return tensors, json.loads(notes["facts"])
+            tensors, values = load_checkpoint(self.path)
+            return tensors, values["facts"]
         except (ValueError, KeyError):
-            log.warning(
-                "CellCheckpoint work in %s is damaged; that part is computed again.", self.path.parent.name[:12]
-            )
+            log.warning("Unfinished work in %s is damaged; that part is computed again.", self.path.parent.name[:12])
             self.path.unlink(missing_ok=True)
             return None
 
     @property
-    def due(self) -> bool:
-        """Whether enough work was done since the last time for `keep` to be worth its cost."""
-        return time.monotonic() - self._kept >= SAVE_INTERVAL_SECONDS
+    def is_due(self) -> bool:
+        """Whether enough time has passed since the last save for another to be worth its cost."""
+        return time.monotonic() - self._saved_at >= SAVE_INTERVAL_SECONDS
 
-    def keep(self, tensors: Mapping[str, Tensor], facts: Any) -> None:
-        """Replace what was kept. Raises SetupError when the disk refuses."""
-        save_tensors(self.path, tensors, {"facts": json.dumps(facts)})
-        self._kept = time.monotonic()
+    def save(self, tensors: Mapping[str, Tensor], facts: Any) -> None:
+        """Replace the checkpoint.
+
+        Args:
+            tensors: Tensors of any shape, dtype and device, by name.
+            facts: A JSON value to keep beside them.
+
+        Raises:
+            SetupError: When the disk refuses.
+        """
+        save_checkpoint(self.path, tensors, facts=facts)
+        self._saved_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""A content-addressed folder of evidence: one sub-folder a cell, written whole or not at all."""
+"""A content-addressed folder of evidence: one sub-folder a cell."""
 
 from __future__ import annotations
 
@@ -17,80 +17,118 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load as parse_arrays
-from safetensors.numpy import save as pack_arrays
+from safetensors.numpy import save as serialize_arrays
 
 from audit.core.cell import Cell, canonical_json
 from audit.core.errors import SetupError
 from audit.core.evidence import Evidence, Measurement
 
 log = logging.getLogger("audit")
-_HEAD = "evidence.json"
+_EVIDENCE = "evidence.json"
 _ARRAYS = "arrays.safetensors"
-_MEASURED = "measurement:"
+_MEASUREMENT = "measurement:"
 
 
 @dataclass(frozen=True)
 class Store:
-    """Evidence by cell key under `root`. Safe against kill -9: a folder appears by one rename."""
+    """Evidence by cell key. A kill leaves no half-written evidence: a folder appears by one rename.
+
+    Attributes:
+        root: The folder that holds it.
+    """
 
     root: Path
 
     def has(self, key: str) -> bool:
-        """Whether whole evidence for `key` is here (its checksums are verified by `get`)."""
-        return (self._place(key) / _HEAD).is_file()
+        """Tell whether there is evidence for `key`; its checksums are verified by `get`.
+
+        Args:
+            key: A cell's key.
+        """
+        return (self._folder(key) / _EVIDENCE).is_file()
 
     def get(self, key: str) -> Evidence | None:
-        """The evidence for `key`; None when absent, or when damaged (it is then removed, to be recomputed)."""
-        place = self._place(key)
+        """Read the evidence for `key`.
+
+        Args:
+            key: A cell's key.
+
+        Returns:
+            The evidence; None where there is none, or where it is damaged (a warning is logged and it is removed).
+        """
+        folder = self._folder(key)
         try:
-            head = (place / _HEAD).read_bytes()
-            arrays = (place / _ARRAYS).read_bytes()
-            return _unpack(head, arrays)
+            document = (folder / _EVIDENCE).read_bytes()
+            arrays = (folder / _ARRAYS).read_bytes()
+            return _deserialize(document, arrays)
         except FileNotFoundError:
             return None
-        except _Damaged:
+        except _DamagedError:
             log.warning("Stored evidence %s is damaged: its checksum is wrong. It is computed again.", key[:12])
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             return None
 
     def put(self, evidence: Evidence) -> None:
-        """Write `evidence` under its cell's key. Raises SetupError when the disk refuses."""
-        place = self._place(evidence.cell.key)
-        head, arrays = _pack(evidence)
+        """Write `evidence` under its cell's key, in place of what was there.
+
+        Args:
+            evidence: What a cell measured.
+
+        Raises:
+            SetupError: When the disk refuses.
+        """
+        folder = self._folder(evidence.cell.key)
+        document, arrays = _serialize(evidence)
         with disk_faults(self.root):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=place.parent))
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
             try:
                 _write_synced(draft / _ARRAYS, arrays)
-                _write_synced(draft / _HEAD, head)
-                shutil.rmtree(place, ignore_errors=True)
-                draft.replace(place)
+                _write_synced(draft / _EVIDENCE, document)
+                shutil.rmtree(folder, ignore_errors=True)
+                draft.replace(folder)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
 
     def scratch(self, key: str) -> Path:
-        """A folder where the cell `key` may keep unfinished work; `clear_scratch` removes it."""
+        """The folder for the unfinished work of a cell; `clear_scratch` removes it.
+
+        Args:
+            key: The cell's key.
+        """
         return self.root / "scratch" / key
 
     def clear_scratch(self, key: str) -> None:
-        """Forget unfinished work of `key`."""
+        """Remove the unfinished work of a cell.
+
+        Args:
+            key: The cell's key.
+        """
         shutil.rmtree(self.scratch(key), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what a kill left half-written. Only for the one who holds the run folder."""
+        """Remove what a kill left half-written; the caller must hold the lock of the run folder."""
         for draft in self.root.glob("*/.draft-*"):
             shutil.rmtree(draft, ignore_errors=True)
 
-    def _place(self, key: str) -> Path:
+    def _folder(self, key: str) -> Path:
         return self.root / key[:2] / key
 
 
-class _Damaged(Exception):
+class _DamagedError(Exception):
     pass
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Replace `path` by `content` in one step. Raises SetupError when the disk refuses."""
+    """Replace a file in one step: a reader, or a kill, meets the old content or the new one whole.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        content: Bytes, or text to be written as UTF-8.
+
+    Raises:
+        SetupError: When the disk refuses.
+    """
     body = content.encode() if isinstance(content, str) else content
     with disk_faults(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,25 +144,32 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 @contextmanager
-def disk_faults(place: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write under `place` into sentences."""
+def disk_faults(folder: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a SetupError that says what to do.
+
+    Args:
+        folder: The folder that the block writes to, for the message.
+
+    Raises:
+        SetupError: When the operating system refuses to write.
+    """
     try:
         yield
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SetupError(
-                f"The disk holding {place} is full; nothing half-written was left. Free some space and run the "
+                f"The disk holding {folder} is full; nothing half-written was left. Free some space and run the "
                 "same command again: finished work is kept."
             ) from fault
         raise SetupError(
-            f"Cannot write to {place} ({fault.strerror or fault}); give a folder you may write to with --out."
+            f"Cannot write to {folder} ({fault.strerror or fault}); give a folder you may write to with --out."
         ) from fault
 
 
-def _pack(evidence: Evidence) -> tuple[bytes, bytes]:
+def _serialize(evidence: Evidence) -> tuple[bytes, bytes]:
     arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in evidence.arrays.items()}
-    arrays |= {_MEASURED + m.name: np.ascontiguousarray(m.per_example) for m in evidence.measurements}
-    packed = pack_arrays(arrays)
+    arrays |= {_MEASUREMENT + m.name: np.ascontiguousarray(m.per_example) for m in evidence.measurements}
+    serialized = serialize_arrays(arrays)
     body: dict[str, Any] = {
         "cell": asdict(evidence.cell),
         "status": evidence.status,
@@ -135,25 +180,25 @@ def _pack(evidence: Evidence) -> tuple[bytes, bytes]:
         "seconds": evidence.seconds,
         "environment": dict(evidence.environment),
         "reason": evidence.reason,
-        "arrays_sha256": hashlib.sha256(packed).hexdigest(),
+        "arrays_sha256": hashlib.sha256(serialized).hexdigest(),
     }
     text = canonical_json(body)
-    return canonical_json({"body": body, "sha256": _digest(text)}).encode(), packed
+    return canonical_json({"body": body, "sha256": _digest(text)}).encode(), serialized
 
 
-def _unpack(head: bytes, packed: bytes) -> Evidence:
+def _deserialize(document: bytes, serialized: bytes) -> Evidence:
     try:
-        outer = json.loads(head)
+        outer = json.loads(document)
         body = outer["body"]
         intact = outer["sha256"] == _digest(canonical_json(body))
     except (ValueError, KeyError, TypeError) as fault:
-        raise _Damaged from fault
-    if not intact or body["arrays_sha256"] != hashlib.sha256(packed).hexdigest():
-        raise _Damaged
-    arrays = parse_arrays(packed)
-    measured = tuple(Measurement(**m, per_example=arrays.pop(_MEASURED + m["name"])) for m in body["measurements"])
-    kept = {k: body[k] for k in ("status", "facts", "forwards", "backwards", "seconds", "environment", "reason")}
-    return Evidence(cell=Cell(**body["cell"]), measurements=measured, arrays=arrays, **kept)
+        raise _DamagedError from fault
+    if not intact or body["arrays_sha256"] != hashlib.sha256(serialized).hexdigest():
+        raise _DamagedError
+    arrays = parse_arrays(serialized)
+    measured = tuple(Measurement(**m, per_example=arrays.pop(_MEASUREMENT + m["name"])) for m in body["measurements"])
+    others = {k: body[k] for k in ("status", "facts", "forwards", "backwards", "seconds", "environment", "reason")}
+    return Evidence(cell=Cell(**body["cell"]), measurements=measured, arrays=arrays, **others)
 
 
 def _digest(text: str) -> str:

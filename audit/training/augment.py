@@ -1,4 +1,4 @@
-"""Random views of the training images: one affine map an image, drawn from its own generator, on its device.
+"""Augmentation: one random affine map an image, drawn from its own generator, on its device.
 
 torchvision's v2 transforms draw one map for a whole batch, from a global generator, and fill with a constant alone.
 """
@@ -19,10 +19,15 @@ _PADDING = {"nearest": "border", "reflect": "reflection", "zero": "zeros"}
 
 
 def augment(images: Images, generators: Generators, settings: AugmentationConfig) -> Images:
-    """Each image under one random affine map (rotation, shift, shear, zoom, flips, crop), bilinear, fill as set.
+    """Move each image by one random affine map: rotation, shift, shear, zoom, flips and crop, bilinear.
 
-    The map is drawn by the image's own generator: the same image in another batch gets the same view. Images
-    come back as they are when nothing is set.
+    Args:
+        images: Images (N, C, H, W) in [0, 1].
+        generators: One generator an image: the same image gets the same map in whatever batch.
+        settings: The ranges to draw from, and the fill outside the image.
+
+    Returns:
+        Images (N, C, H, W) in [0, 1]; the same tensor when no range is set.
     """
     if not settings.active:
         return images
@@ -33,26 +38,33 @@ def augment(images: Images, generators: Generators, settings: AugmentationConfig
 
 
 def draw_maps(generators: Generators, settings: AugmentationConfig, *, height: int, width: int) -> Tensor:
-    """Affine maps from output to input positions in [-1, 1], float32 (N, 2, 3), as `affine_grid` reads them.
+    """Draw one affine map an image: zoom first, then shear, rotation and shift.
 
-    Zoom first, then shear, rotation and shift.
+    Args:
+        generators: One generator an image.
+        settings: The ranges to draw from.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+
+    Returns:
+        Maps from output to input positions in [-1, 1], float32 (N, 2, 3), as `affine_grid` reads them.
     """
-    spread = generators.uniform(8) * 2 - 1
-    angle = spread[:, 0] * math.radians(settings.rotation)
-    shear = spread[:, 1] * math.radians(settings.shear)
-    zoom = 1 + spread[:, 2:4] * settings.zoom
-    shift = spread[:, 4:6] * settings.shift * 2 + _crop(generators, settings.crop, height, width)
-    flips = _flips(spread[:, 6:8], settings)
-    turn = _rows(angle.cos(), -angle.sin(), angle.sin(), angle.cos())
-    lean = _rows(torch.ones_like(shear), -shear.sin(), torch.zeros_like(shear), shear.cos())
+    uniform = generators.uniform(8) * 2 - 1
+    angle = uniform[:, 0] * math.radians(settings.rotation)
+    shear = uniform[:, 1] * math.radians(settings.shear)
+    zoom = 1 + uniform[:, 2:4] * settings.zoom
+    shift = uniform[:, 4:6] * settings.shift * 2 + _crop(generators, settings.crop, height, width)
+    flips = _flips(uniform[:, 6:8], settings)
+    rotated = _matrices(angle.cos(), -angle.sin(), angle.sin(), angle.cos())
+    sheared = _matrices(torch.ones_like(shear), -shear.sin(), torch.zeros_like(shear), shear.cos())
     scale = torch.diag_embed(zoom * flips)
     # Positions are relative to each side, so a turn of pixels is stretched back into them.
     sides = torch.tensor([width, height], dtype=torch.float32, device=angle.device)
-    linear = (turn @ lean @ scale) * sides[None, None, :] / sides[None, :, None]
+    linear = (rotated @ sheared @ scale) * sides[None, None, :] / sides[None, :, None]
     return torch.cat([linear, shift[:, :, None]], dim=2)
 
 
-def _rows(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+def _matrices(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     return torch.stack([torch.stack([a, b], 1), torch.stack([c, d], 1)], 1)
 
 
@@ -64,6 +76,6 @@ def _flips(draws: Tensor, settings: AugmentationConfig) -> Tensor:
 
 def _crop(generators: Generators, pixels: int, height: int, width: int) -> Tensor:
     """A shift by whole pixels, up to `pixels` each way: a crop of the padded image."""
-    moved = generators.fork(1).integers(2 * pixels + 1, 2).to(torch.float32) - pixels
-    sides = torch.tensor([width, height], dtype=torch.float32, device=moved.device)
-    return moved * 2 / sides
+    pixels_moved = generators.fork(1).integers(2 * pixels + 1, 2).to(torch.float32) - pixels
+    sides = torch.tensor([width, height], dtype=torch.float32, device=pixels_moved.device)
+    return pixels_moved * 2 / sides

@@ -1,4 +1,4 @@
-"""Adversarial weight perturbation: descend the loss at the worst weights nearby (Wu et al. 2020, arXiv:2004.05884)."""
+"""Adversarial weight perturbation (Wu et al. 2020, arXiv:2004.05884)."""
 
 from __future__ import annotations
 
@@ -16,28 +16,35 @@ def adversarial_weight_perturbation(
     net: nn.Module,
     objective: Objective,
     size: float,
-    average: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
+    all_reduce_mean: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
 ) -> Iterator[None]:
-    """`net` with every weight matrix moved by `size` times its own norm along the loss gradient; bitwise the same
-    weights again after the block. Biases and norm scales stay; `size` 0 does nothing. `average` makes the
-    gradients those of all processes that train together."""
+    """Inside the block every weight matrix is moved up the gradient of the loss; after it, bitwise the same as before.
+
+    Biases and norm scales (below 2-D) stay where they are.
+
+    Args:
+        net: The net.
+        objective: The loss to ascend.
+        size: The length of a matrix's move as a share of its own norm (gamma in the paper); 0 does nothing.
+        all_reduce_mean: Replaces the gradients by their mean over all processes that train together.
+    """
     weights = [p for p in net.parameters() if p.requires_grad and p.ndim > 1] if size else []
     if not weights:
         yield
         return
     gradients = torch.autograd.grad(objective().loss, weights)
-    average(gradients)
-    own = [weight.detach().clone() for weight in weights]
+    all_reduce_mean(gradients)
+    before = [weight.detach().clone() for weight in weights]
     try:
-        _move(weights, gradients, size)
+        _perturb(weights, gradients, size)
         yield
     finally:
         with torch.no_grad():
-            for weight, value in zip(weights, own, strict=True):
+            for weight, value in zip(weights, before, strict=True):
                 weight.copy_(value)
 
 
 @torch.no_grad()
-def _move(weights: list[nn.Parameter], gradients: tuple[Tensor, ...], size: float) -> None:
+def _perturb(weights: list[nn.Parameter], gradients: tuple[Tensor, ...], size: float) -> None:
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.add_(gradient * (size * weight.norm() / (gradient.norm() + 1e-12)))

@@ -1,87 +1,177 @@
-"""How a training meets the world while it runs: progress, stopping, saving, and a loss that is no number."""
+"""What happens beside a training: progress, stopping, checkpoints, TensorBoard, an error for a loss that diverged."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from audit.core.errors import Interrupted, TrainingDiverged
+from audit.core.errors import Interrupted, SetupError, TrainingDiverged
 from audit.training.checkpoint import FILE, mismatched_checkpoints
-from audit.training.schedule import rate_factor
+from audit.training.optimisation import rate_factor
 from audit.training.setup import TrainingSetup
 from audit.training.state import TrainingState
 
 log = logging.getLogger("audit")
 
+TrainingHistory = Sequence[Mapping[str, Any]]
+"""One row an epoch, as `TrainingState.history` has them."""
+
 
 @dataclass(frozen=True)
 class TrainingCallbacks:
-    """`scratch` a folder for the checkpoint, `progress(done, total)` in steps, `stopping` true when the training
-    should save and leave, `record` given the history after each epoch; `role` of the model in its run, ""
-    for one that has none there."""
+    """What the loop calls while it trains.
+
+    Attributes:
+        scratch: The folder of the checkpoint; None for a training that keeps none.
+        progress: Called with the steps done and the steps in all.
+        stopping: Becomes true when the training should save a checkpoint and end.
+        on_epoch: Called with the history after each epoch.
+        role: The role of the model in its run; "" where it has none.
+    """
 
     scratch: Path | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
     stopping: Callable[[], bool] = lambda: False
-    record: Callable[[Sequence[Mapping[str, Any]]], None] = lambda history: None
+    on_epoch: Callable[[TrainingHistory], None] = lambda history: None
     role: str = ""
 
-    def begin_anew(self, course: TrainingSetup) -> None:
-        """Say which settings an unfinished training of the same role beside `scratch` had, where there is one: whoever
-        means to go on from it has changed something."""
+    def warn_if_settings_changed(self, setup: TrainingSetup) -> None:
+        """Log how an unfinished training of the same role beside `scratch` differs, which this one will not resume.
+
+        Args:
+            setup: The setup of the training that begins.
+        """
         if self.scratch is None or not self.role:
             return
-        for told in mismatched_checkpoints(self.scratch, course.identity(), role=self.role):
+        for difference in mismatched_checkpoints(self.scratch, setup.identity(), role=self.role):
             log.warning(
                 "An unfinished training of the %s model in this run folder had %s. It is left as it is and this one "
                 "begins anew; to go on from it, run the command as it was.",
                 self.role,
-                told,
+                difference,
             )
 
-    def look(self, course: TrainingSetup, state: TrainingState) -> None:
-        """Report and check in the midst of an epoch. Raises Interrupted, when asked to stop, and Diverged."""
-        self.progress(state.steps_done(course), state.total_steps(course))
-        self.require_finite(course, state)
-        if course.team.first(self.stopping):
-            self.save(course, state)
+    def on_step(self, setup: TrainingSetup, state: TrainingState) -> None:
+        """Report progress, and check the loss and whether to stop; all processes of the group must call this.
+
+        Args:
+            setup: The setup of the training.
+            state: Its state before a step.
+
+        Raises:
+            Interrupted: When `stopping` is true; a checkpoint has been saved.
+            TrainingDiverged: When a loss of the epoch is not finite.
+        """
+        self.progress(state.steps_done(setup), state.total_steps(setup))
+        self.require_finite(setup, state)
+        if setup.workers.from_rank0(self.stopping):
+            self.save(setup, state)
             raise Interrupted(
                 f"Training stopped as asked in epoch {state.epoch + 1} of {state.epochs}; the same command goes on "
                 "from there."
             )
 
-    def close_epoch(self, course: TrainingSetup, state: TrainingState) -> None:
-        """Save and report after an epoch."""
-        self.save(course, state)
-        self.record(state.history)
-        self.progress(state.steps_done(course), state.total_steps(course))
+    def finish_epoch(self, setup: TrainingSetup, state: TrainingState) -> None:
+        """Save a checkpoint and report; all processes of the group must call this.
 
-    def save(self, course: TrainingSetup, state: TrainingState) -> None:
-        """Replace the checkpoint."""
-        if self.scratch is None and course.team.size == 1:
+        Args:
+            setup: The setup of the training.
+            state: Its state after an epoch.
+        """
+        self.save(setup, state)
+        self.on_epoch(state.history)
+        self.progress(state.steps_done(setup), state.total_steps(setup))
+
+    def save(self, setup: TrainingSetup, state: TrainingState) -> None:
+        """Replace the checkpoint; all processes of the group must call this.
+
+        Args:
+            setup: The setup of the training.
+            state: Its present state.
+        """
+        if self.scratch is None and setup.workers.world_size == 1:
             return
-        packed = state.pack(course)
+        checkpoint = state.to_checkpoint(setup)
         if self.scratch is not None:
-            replace(packed, facts={**packed.facts, "role": self.role}).write(self.scratch)
+            replace(checkpoint, facts={**checkpoint.facts, "role": self.role}).write(self.scratch)
 
-    def require_finite(self, course: TrainingSetup, state: TrainingState) -> None:
-        """One look at all losses of the epoch so far. Raises Diverged."""
+    def require_finite(self, setup: TrainingSetup, state: TrainingState) -> None:
+        """Check the losses of the running epoch.
+
+        Args:
+            setup: The setup of the training.
+            state: Its present state.
+
+        Raises:
+            TrainingDiverged: When one is not finite; the message names the step, the rate and the last checkpoint.
+        """
         finite = torch.isfinite(torch.stack(state.losses)).tolist() if state.losses else []
         if all(finite):
             return
-        step = state.epoch * course.steps_per_epoch + finite.index(False)
-        rate = course.settings.learning_rate * rate_factor(course.settings.schedule, step / state.total_steps(course))
-        kept = "no checkpoint was reached"
+        step = state.epoch * setup.steps_per_epoch + finite.index(False)
+        rate = setup.settings.learning_rate * rate_factor(setup.settings.schedule, step / state.total_steps(setup))
+        checkpoint = "no checkpoint was reached"
         if state.epoch:
-            where = f" in {self.scratch / FILE}" if self.scratch else ""
-            kept = f"the last good checkpoint{where} is that of epoch {state.epoch}"
+            location = f" in {self.scratch / FILE}" if self.scratch else ""
+            checkpoint = f"the last good checkpoint{location} is that of epoch {state.epoch}"
         raise TrainingDiverged(
-            f"The loss was not finite at step {step + 1} of {state.total_steps(course)} (epoch {state.epoch + 1}) with "
-            f"learning rate {rate:.2g}; {kept}. Lower --learning-rate, or clip the gradient with "
+            f"The loss was not finite at step {step + 1} of {state.total_steps(setup)} (epoch {state.epoch + 1}) with "
+            f"learning rate {rate:.2g}; {checkpoint}. Lower --learning-rate, or clip the gradient with "
             "training.clip_gradient."
         )
+
+
+def require_tensorboard() -> None:
+    """Check that the package tensorboard is installed.
+
+    Raises:
+        SetupError: When it is missing.
+    """
+    if find_spec("tensorboard") is None:
+        raise SetupError(
+            "Event files for TensorBoard need the package tensorboard; install it with pip install "
+            "'audit[tensorboard]', or leave --tensorboard out."
+        )
+
+
+@contextmanager
+def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[TrainingHistory], None]]:
+    """Write a history to TensorBoard's event files.
+
+    Args:
+        folder: A folder for these files alone; those of an earlier attempt are removed, since the first history of a
+            resumed training holds their rows. None writes nothing.
+
+    Yields:
+        A function of the history that adds the rows it has not seen yet, one step an epoch.
+    """
+    if folder is None:
+        yield lambda history: None
+        return
+    require_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.rmtree(folder, ignore_errors=True)
+    writer, written = SummaryWriter(str(folder)), 0
+
+    def add_rows(history: TrainingHistory) -> None:
+        nonlocal written
+        for row in history[written:]:
+            for name, value in row.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    writer.add_scalar(name, value, row["epoch"])
+        written = len(history)
+        writer.flush()
+
+    try:
+        yield add_rows
+    finally:
+        writer.close()

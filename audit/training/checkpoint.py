@@ -1,4 +1,4 @@
-"""A training that can be killed anywhere: one file, replaced in one step, from which it goes on bit for bit."""
+"""The checkpoint of a training: one file from which a killed training goes on bit for bit."""
 
 from __future__ import annotations
 
@@ -9,74 +9,124 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
 from audit.core.errors import ModelError, UsageError
-from audit.storage.tensor_file import load_tensors, save_tensors
+from audit.storage.checkpoint import load_checkpoint, load_checkpoint_values, save_checkpoint
 
 FILE = "checkpoint.safetensors"
-_FORMAT = "3"
+_FORMAT = 3
+"""Raised when the names of tensors or facts change; checkpoints of another format are refused."""
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """`tensors` by name ("weights/...", "best/...", "optimizer/0/exp_avg"); `facts` the small values beside
-    them; `identity` what the training must agree on to go on from here."""
+class TrainingCheckpoint:
+    """All that a training needs to go on.
+
+    Attributes:
+        tensors: Tensors by name: "weights/...", "best/...", "optimizer/0/exp_avg" and so on.
+        facts: Small JSON values beside them.
+        identity: JSON values that the training must agree with to go on from here.
+    """
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
     identity: Mapping[str, Any]
 
     def group(self, name: str) -> dict[str, Tensor]:
-        """The tensors under `name/`, without it."""
+        """Select the tensors under a prefix.
+
+        Args:
+            name: The prefix, without its slash.
+
+        Returns:
+            The tensors, by their names without the prefix.
+        """
         prefix = f"{name}/"
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
 
     def write(self, folder: Path) -> None:
-        """Replace the checkpoint in `folder`. Raises SetupError when the disk refuses."""
-        notes = {"format": _FORMAT, "facts": json.dumps(self.facts), "identity": json.dumps(self.identity)}
-        save_tensors(folder / FILE, self.tensors, notes)
+        """Replace the checkpoint in `folder`.
+
+        Args:
+            folder: The folder, made where it is missing.
+
+        Raises:
+            SetupError: When the disk refuses.
+        """
+        save_checkpoint(folder / FILE, self.tensors, format=_FORMAT, facts=self.facts, identity=self.identity)
 
 
-def load_training_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """The checkpoint in `folder`, None when there is none.
+def load_training_checkpoint(folder: Path | None, identity: Mapping[str, Any]) -> TrainingCheckpoint | None:
+    """Read the checkpoint in `folder`.
 
-    Raises UsageError that names the settings in which it differs from `identity`, ModelError when it cannot
-    be read or its checksum is wrong: one flipped bit would end in other weights without a word.
+    Args:
+        folder: The folder; None for a training that keeps no checkpoint.
+        identity: The identity of the training that means to go on.
+
+    Returns:
+        The checkpoint; None where there is none.
+
+    Raises:
+        UsageError: When it differs from `identity`; the message names the settings.
+        ModelError: When it cannot be read, its checksum is wrong, or another version of audit wrote it in another
+            format: a damaged one would end in other weights without a word.
     """
     if folder is None or not (folder / FILE).exists():
         return None
     path = folder / FILE
     try:
-        tensors, notes = load_tensors(path)
-        facts, other = json.loads(notes["facts"]), json.loads(notes["identity"])
+        tensors, values = load_checkpoint(path)
+        facts, stored_identity, file_format = values["facts"], values["identity"], values["format"]
     except (KeyError, ValueError) as fault:
         raise ModelError(
             f"The training checkpoint {path} cannot be read ({fault}). Remove it to train from the start."
         ) from fault
-    _require_same(other, json.loads(json.dumps(identity)), path)
-    return Checkpoint(tensors, facts, other)
+    if file_format != _FORMAT:
+        raise ModelError(
+            f"The training checkpoint {path} has format {file_format}, and this version of audit reads {_FORMAT}. "
+            "Remove it to train from the start."
+        )
+    differences = _differences(stored_identity, identity)
+    if differences:
+        raise UsageError(
+            f"The training begun in {path.parent} had other settings: {differences}. Give the same, or another folder."
+        )
+    return TrainingCheckpoint(tensors, facts, stored_identity)
 
 
 def mismatched_checkpoints(folder: Path, identity: Mapping[str, Any], *, role: str) -> Iterator[str]:
-    """How each checkpoint of `role` in the folders beside `folder` differs from `identity`, in words; what cannot be
-    read is nobody's to resume and is passed over."""
+    """Describe the checkpoints of a role in the folders beside `folder`, which other settings have left unfinished.
+
+    Args:
+        folder: The folder of the training that begins.
+        identity: The identity of that training.
+        role: The role of its model in the run.
+
+    Yields:
+        For each checkpoint how it differs from `identity`, in words; files that cannot be read are passed over.
+    """
     for path in sorted(folder.parent.glob(f"*/{FILE}")):
         try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                notes = file.metadata() or {}
-            facts, other = json.loads(notes["facts"]), json.loads(notes["identity"])
-        except (OSError, SafetensorError, KeyError, ValueError):
+            values = load_checkpoint_values(path)
+            facts, stored_identity = values["facts"], values["identity"]
+        except (KeyError, ValueError):
             continue
         if facts.get("role") == role:
-            told = _differences(other, json.loads(json.dumps(identity)))
-            yield f"other settings: {told}" if told else "another architecture or start"
+            differences = _differences(stored_identity, identity)
+            yield f"other settings: {differences}" if differences else "another architecture or start"
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by "INDEX/NAME"."""
+    """Flatten the state of an optimiser.
+
+    Args:
+        optimizer: The optimiser.
+
+    Returns:
+        Its tensors and numbers, as tensors, by "INDEX OF THE WEIGHT/NAME".
+    """
     state = optimizer.state_dict()["state"]
     return {
         f"{index}/{name}": torch.as_tensor(value, device="cpu") if not isinstance(value, Tensor) else value
@@ -87,7 +137,14 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put `optimizer_tensors` back, each laid out in memory as its weight is: fused steps trust that it is."""
+    """Put the tensors of `optimizer_tensors` back.
+
+    Each is laid out in memory as its weight is: fused steps trust that it is.
+
+    Args:
+        optimizer: An optimiser of the same kind over the same weights.
+        tensors: What `optimizer_tensors` gave.
+    """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -98,15 +155,8 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    told = _differences(found, wanted)
-    if told:
-        raise UsageError(
-            f"The training begun in {path.parent} had other settings: {told}. Give the same, or another folder."
-        )
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def _differences(stored: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     """The keys of two identities that differ, each with both values; "" where none does."""
-    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-    return ", ".join(f"{key} ({found.get(key)!r} there, {wanted.get(key)!r} now)" for key in differing)
+    wanted = json.loads(json.dumps(identity))
+    differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
+    return ", ".join(f"{key} ({stored.get(key)!r} there, {wanted.get(key)!r} now)" for key in differing)

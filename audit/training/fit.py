@@ -14,7 +14,8 @@ from audit.core.types import Batch, Images, Logits
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.distributed import WorkerGroup, require_shareable
 from audit.training.launcher import launch_workers
-from audit.training.loop import TrainingResult, run_training
+from audit.training.loop import run_training
+from audit.training.state import TrainingResult
 
 
 def fit(
@@ -29,44 +30,74 @@ def fit(
     std: float | Sequence[float] | None = None,
     device: torch.device | str = "cpu",
     teacher: Callable[[Images], Logits] | None = None,
-    watch: TrainingCallbacks | None = None,
+    callbacks: TrainingCallbacks | None = None,
 ) -> TrainingResult:
-    """Train `module` in place on `train` (CPU, images in [0, 1]) and give the weights of its best epoch.
+    """Train a net and give the weights of its best epoch.
 
-    The best is that of highest accuracy on held-out images, under attack for adversarial recipes: the last
-    often is not (robust overfitting, arXiv:2002.11569). `teacher` gives logits on the device, for
-    distillation. `mean` and `std` are measured where None. Killed and
-    called again with the same `watch.scratch`, it ends in the same weights, bit for bit on one device. With
-    `settings.workers` above 1, other processes take their share of every batch. Raises Diverged, Interrupted,
-    DataError, UsageError, SetupError.
+    The best epoch is that of highest accuracy on held-out images, under attack for adversarial recipes: the last often
+    is not the best (robust overfitting, Rice et al. 2020, arXiv:2002.11569). Killed and called again with the same
+    `callbacks.scratch`, it ends in the same weights, bit for bit on one device.
+
+    Args:
+        module: The net, trained in place.
+        train: Images in [0, 1] with labels and ids, on the CPU.
+        settings: The configuration of the training; with `workers` above 1, other processes take their share of every
+            batch.
+        classes: The number of classes.
+        threat: The adversary, which adversarial recipes need.
+        seed: The seed of every draw.
+        mean: Mean of all channels or of each, in units of [0, 1]; measured on `train` where None.
+        std: Standard deviation likewise.
+        device: Where to train.
+        teacher: The logits (N, classes) of another model on `device`, for distillation.
+        callbacks: What to call on the way.
+
+    Returns:
+        The best weights and the history.
+
+    Raises:
+        TrainingDiverged: When the loss is not finite.
+        Interrupted: When `callbacks.stopping` asked to stop.
+        DataError: When there are too few images, or all have one label.
+        UsageError: When the settings do not go together, or a checkpoint has others.
+        ModelError: When the net's output does not fit the classes, or a checkpoint is damaged.
+        SetupError: When torch.compile fails, a worker process fails, or the disk refuses.
     """
-    place, measured = torch.device(device), channel_statistics(train.images)
-    normal = (_each(mean, measured[0]), _each(std, measured[1]))
-    given: dict[str, Any] = {
+    device, statistics = torch.device(device), channel_statistics(train.images)
+    arguments: dict[str, Any] = {
         "settings": settings,
         "classes": classes,
         "threat": threat,
         "seed": seed,
-        "normal": normal,
-        "device": place,
+        "normalisation": (_per_channel(mean, statistics[0]), _per_channel(std, statistics[1])),
+        "device": device,
     }
     if settings.workers == 1:
-        return run_training(WorkerGroup(), train=train, module=module, teacher=teacher, watch=watch, **given)
-    require_shareable(settings, taught=teacher is not None)
-    with launch_workers(settings.workers, train, module, place, given) as team:
-        return run_training(team, train=train, module=module, watch=watch, **given)
+        return run_training(
+            WorkerGroup(), train=train, module=module, teacher=teacher, callbacks=callbacks, **arguments
+        )
+    require_shareable(settings, has_teacher=teacher is not None)
+    with launch_workers(settings.workers, train, module, device, arguments) as workers:
+        return run_training(workers, train=train, module=module, callbacks=callbacks, **arguments)
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over all images, a constant channel's deviation being 1."""
+    """Measure mean and standard deviation of each channel over all images.
+
+    Args:
+        images: Images (N, C, H, W) in [0, 1].
+
+    Returns:
+        C means and C standard deviations, in units of [0, 1]; that of a constant channel is 1.
+    """
     pixels = images.double()
-    spread = pixels.std((0, 2, 3), correction=0)
-    spread = spread.where(spread > 1e-6, torch.ones_like(spread))
-    return tuple(pixels.mean((0, 2, 3)).tolist()), tuple(spread.tolist())
+    std = pixels.std((0, 2, 3), correction=0)
+    std = std.where(std > 1e-6, torch.ones_like(std))
+    return tuple(pixels.mean((0, 2, 3)).tolist()), tuple(std.tolist())
 
 
-def _each(given: float | Sequence[float] | None, measured: tuple[float, ...]) -> tuple[float, ...]:
-    if given is None:
+def _per_channel(value: float | Sequence[float] | None, measured: tuple[float, ...]) -> tuple[float, ...]:
+    if value is None:
         return measured
-    numbers = (float(given),) if isinstance(given, int | float) else tuple(float(v) for v in given)
+    numbers = (float(value),) if isinstance(value, int | float) else tuple(float(v) for v in value)
     return numbers * len(measured) if len(numbers) == 1 else numbers

@@ -1,15 +1,23 @@
-"""The adversary inside the training loop: short projected ascent on a net that is held still meanwhile."""
+"""The inner maximisation of adversarial training: projected gradient ascent, and the perturbations it starts from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from audit.core.ascent import projected_step
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Logits
+from audit.training.step import TrainingStep
+
+PerturbationStart = Literal["random", "previous"]
+
+_PERTURBATIONS = "perturbations"
+"""The key of `recipe_state` with the last perturbation of every training image, NaN where there was none."""
 
 
 def inner_pgd(
@@ -23,23 +31,45 @@ def inner_pgd(
     step_size: float,
     clip: bool = True,
 ) -> Images:
-    """`steps` of steepest ascent on `loss(logits) -> (N,)` from `start`, kept in the ball around `origin`; without
-    `clip` only in the box.
+    """Ascend a loss inside the ball around each image (Madry et al. 2018, Eq. 2.1: the inner maximisation).
 
-    `step_size` in the threat's own norm. Weights get no gradient; batch statistics and dropout are those of
-    use, not of training, as TRADES does: the example is made against the net that will be attacked.
+    The weights get no gradient, and batch statistics and dropout are those of eval mode, as in TRADES: the examples
+    are made against the net as it will be attacked.
+
+    Args:
+        net: Gives logits (N, classes) of images.
+        origin: The centres of the balls, (N, C, H, W) in [0, 1].
+        start: Where the ascent starts, (N, C, H, W) in [0, 1].
+        threat: The norm and the radius eps of the balls.
+        loss: `logits -> losses`, float (N,).
+        steps: Number of gradient steps, at least 1.
+        step_size: Length of a step in the threat's own norm.
+        clip: Whether each step is projected onto the ball; without it, only into [0, 1].
+
+    Returns:
+        The images reached, (N, C, H, W) in [0, 1].
     """
     images = start
     with frozen_eval(net):
         for _ in range(steps):
             _, gradient = gradient_of(net, images, loss)
-            moved = images + step_size * threat.steepest(gradient)
-            images = threat.project(moved, origin) if clip else moved.clamp(0, 1)
+            images = projected_step(
+                images, origin, gradient, threat, step_size, direction="unconstrained", project=clip
+            )
     return images
 
 
 def gradient_of(net: nn.Module, images: Images, loss: Callable[[Logits], Tensor]) -> tuple[Logits, Images]:
-    """Logits, and the gradient of each example's own loss with respect to its image."""
+    """Compute the gradient of each example's own loss with respect to its image.
+
+    Args:
+        net: Gives logits (N, classes) of images.
+        images: Images (N, C, H, W).
+        loss: `logits -> losses`, float (N,).
+
+    Returns:
+        The logits (N, classes), without a graph, and the gradients (N, C, H, W).
+    """
     with torch.enable_grad():
         leaf = images.detach().requires_grad_(True)
         logits = net(leaf)
@@ -49,8 +79,12 @@ def gradient_of(net: nn.Module, images: Images, loss: Callable[[Logits], Tensor]
 
 @contextmanager
 def frozen_eval(net: nn.Module) -> Iterator[None]:
-    """The net in eval mode with frozen weights; train flags and gradients come back as they were."""
-    flags = [(part, part.training) for part in net.modules()]
+    """Inside the block the net is in eval mode with frozen weights; train flags and `requires_grad` are restored.
+
+    Args:
+        net: The net.
+    """
+    flags = [(module, module.training) for module in net.modules()]
     learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
     try:
         net.eval()
@@ -58,7 +92,46 @@ def frozen_eval(net: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(False)
         yield
     finally:
-        for part, flag in flags:
-            part.training = flag
+        for module, flag in flags:
+            module.training = flag
         for parameter in learning:
             parameter.requires_grad_(True)
+
+
+def initial_perturbation(step: TrainingStep, start: PerturbationStart) -> Images:
+    """Choose where the inner maximisation starts.
+
+    Args:
+        step: The batch.
+        start: `random` for a random point of the ball; `previous` for the point that `store_perturbation` kept of the
+            same image, so that single steps add up over the epochs (Zheng et al. 2020, arXiv:1912.11969; Jia et al.
+            2022, arXiv:2207.08859), and a random one for an image not seen before.
+
+    Returns:
+        One point of the ball around each image, (N, C, H, W) in [0, 1].
+    """
+    random = step.adversary.random_start(step.images, step.generators)
+    if start == "random" or _PERTURBATIONS not in step.recipe_state:
+        return random
+    stored = step.recipe_state[_PERTURBATIONS]
+    perturbations = stored[step.indices.to(stored.device)].to(random)
+    seen = ~perturbations.isnan().flatten(1).any(1).view(-1, 1, 1, 1)
+    return torch.where(seen, step.adversary.project(step.images + perturbations, step.images), random)
+
+
+def store_perturbation(step: TrainingStep, start: PerturbationStart, adversarial: Images) -> None:
+    """Keep the perturbations in the recipe's state, float16 (total, C, H, W): half the memory of the images.
+
+    Args:
+        step: The batch.
+        start: Nothing is kept for `random`.
+        adversarial: The images reached, (N, C, H, W) in [0, 1].
+    """
+    if start == "random":
+        return
+    if _PERTURBATIONS not in step.recipe_state:
+        shape = (step.total, *step.images.shape[1:])
+        empty = torch.full(shape, torch.nan, dtype=torch.float16, device=step.images.device)
+        step.recipe_state[_PERTURBATIONS] = empty
+    stored = step.recipe_state[_PERTURBATIONS]
+    stored[step.indices.to(stored.device)] = (adversarial - step.images).to(stored)

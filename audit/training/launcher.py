@@ -1,4 +1,4 @@
-"""Starting the other processes of a team, and being rid of them."""
+"""Start the other processes of a training that several share, and end them."""
 
 from __future__ import annotations
 
@@ -22,43 +22,66 @@ from audit.core.errors import SetupError, UsageError
 from audit.core.types import Batch
 from audit.training.distributed import WorkerGroup
 
-GIVEN, IMAGES, MEETING = "given.pickle", "images.pt", "meeting"
-"""Files in the team's folder: the arguments of the training, the images, and the place where the processes meet."""
+ARGUMENTS, IMAGES, RENDEZVOUS = "arguments.pickle", "images.pt", "rendezvous"
+"""Files in the group's folder: the arguments of the training, the images, and torch's file for the group to meet."""
 
-_PATIENCE = 600.0
-"""Seconds for a process to import torch and read what it was given, on a machine that does other work."""
-_WORDLESS = "it said nothing"
+_START_TIMEOUT = 600.0
+"""Seconds for a process to import torch and read its arguments, on a machine that does other work."""
 
 
 @contextmanager
 def launch_workers(
-    size: int, train: Batch, module: nn.Module, device: torch.device, given: Mapping[str, Any]
+    world_size: int, train: Batch, module: nn.Module, device: torch.device, arguments: Mapping[str, Any]
 ) -> Iterator[WorkerGroup]:
-    """A team of `size` processes, this one the first; the others run `audit.training.worker` until the block ends.
+    """Inside the block, the other processes of a group run `audit.training.worker`; after it, they are ended.
 
-    Each has its share of the processor's threads, or a GPU of its own. Raises UsageError for a net that no other
-    process can build, SetupError when a process cannot start or ends early.
+    Each process has its share of the processor's threads, or a GPU of its own.
+
+    Args:
+        world_size: The number of processes, this one included, at least 2.
+        train: Images on the CPU with labels and ids.
+        module: The net, which is pickled.
+        device: "cpu" or "cuda".
+        arguments: The other arguments of `run_training`, which are pickled.
+
+    Yields:
+        The group, in which this process is rank 0.
+
+    Raises:
+        UsageError: When the net cannot be pickled.
+        SetupError: When a process cannot start or ends early.
     """
-    _require_room(size, device)
+    _require_devices(world_size, device)
     with tempfile.TemporaryDirectory(prefix="audit-workers-", ignore_cleanup_errors=True) as name:
-        folder, threads = Path(name), max(1, torch.get_num_threads() // size)
-        _hand_over(folder, train, module, given)
-        followers = [_start(folder, rank, size, threads) for rank in range(1, size)]
+        folder, threads = Path(name), max(1, torch.get_num_threads() // world_size)
+        _write_arguments(folder, train, module, arguments)
+        processes = [_start(folder, rank, world_size, threads) for rank in range(1, world_size)]
         try:
-            _await(folder, followers)
-            with join_group(folder, 0, size, threads, device) as team, _told_of_losses(folder, followers):
-                yield team
+            _wait_until_ready(folder, processes)
+            with join_group(folder, 0, world_size, threads, device) as workers, _report_dead(folder, processes):
+                yield workers
         finally:
-            for follower in followers:
-                follower.kill()
-                follower.wait()
+            for process in processes:
+                process.kill()
+                process.wait()
 
 
 @contextmanager
-def join_group(folder: Path, rank: int, size: int, threads: int, device: torch.device) -> Iterator[WorkerGroup]:
-    """Inside the block, this process is member `rank` of the team that meets in `folder`."""
-    before, place = torch.get_num_threads(), os.environ.get("GLOO_SOCKET_IFNAME")
-    if place is None and (loopback := _loopback()):
+def join_group(folder: Path, rank: int, world_size: int, threads: int, device: torch.device) -> Iterator[WorkerGroup]:
+    """Inside the block, this process is a member of a group of processes.
+
+    Args:
+        folder: The folder in which the processes meet.
+        rank: The number of this process, from 0.
+        world_size: The number of processes.
+        threads: CPU threads of each process.
+        device: "cpu" or "cuda".
+
+    Yields:
+        The group.
+    """
+    threads_before, interface = torch.get_num_threads(), os.environ.get("GLOO_SOCKET_IFNAME")
+    if interface is None and (loopback := _loopback()):
         os.environ["GLOO_SOCKET_IFNAME"] = loopback
     torch.set_num_threads(threads)
     if device.type == "cuda":
@@ -66,85 +89,91 @@ def join_group(folder: Path, rank: int, size: int, threads: int, device: torch.d
     try:
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            init_method=(folder / MEETING).as_uri(),
+            init_method=(folder / RENDEZVOUS).as_uri(),
             rank=rank,
-            world_size=size,
-            timeout=timedelta(days=1),  # the others wait while the first measures; a death ends the wait at once
+            world_size=world_size,
+            timeout=timedelta(days=1),  # the others wait while rank 0 validates; a death ends the wait at once
         )
-        yield WorkerGroup(rank, size, before)
+        yield WorkerGroup(rank, world_size, threads_before)
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
-        torch.set_num_threads(before)
-        if place is None:
+        torch.set_num_threads(threads_before)
+        if interface is None:
             os.environ.pop("GLOO_SOCKET_IFNAME", None)
 
 
-def _require_room(size: int, device: torch.device) -> None:
+def ready_file(folder: Path, rank: int) -> Path:
+    """The file that a process makes once it has read its arguments.
+
+    Args:
+        folder: The group's folder.
+        rank: The number of the process.
+    """
+    return folder / f"ready-{rank}"
+
+
+def _require_devices(world_size: int, device: torch.device) -> None:
     if not distributed.is_available() or distributed.is_initialized():
-        why = "was built without torch.distributed" if not distributed.is_available() else "is in a process group"
+        reason = "was built without torch.distributed" if not distributed.is_available() else "is in a process group"
         raise SetupError(
-            f"Training with {size} workers starts processes of its own, and this torch {why}. Set training.workers to "
-            "1."
+            f"Training with {world_size} workers starts processes of its own, and this torch {reason}. Set "
+            "training.workers to 1."
         )
     if device.type not in ("cpu", "cuda"):
         raise SetupError(f"Several workers train on CPUs or GPUs, not on {device.type}. Set training.workers to 1.")
-    if device.type == "cuda" and torch.cuda.device_count() < size:
+    if device.type == "cuda" and torch.cuda.device_count() < world_size:
         raise SetupError(
-            f"{size} workers need a GPU each, and this machine has {torch.cuda.device_count()}. Set training.workers "
-            "to that."
+            f"{world_size} workers need a GPU each, and this machine has {torch.cuda.device_count()}. Set "
+            "training.workers to that."
         )
 
 
-def _hand_over(folder: Path, train: Batch, module: nn.Module, given: Mapping[str, Any]) -> None:
+def _write_arguments(folder: Path, train: Batch, module: nn.Module, arguments: Mapping[str, Any]) -> None:
     torch.save({"images": train.images, "labels": train.labels, "ids": list(train.ids)}, folder / IMAGES)
-    shown = [sys.modules[name] for name in {type(part).__module__ for part in module.modules()} if _only_here(name)]
-    for code in shown:
+    names = {type(layer).__module__ for layer in module.modules()}
+    local_modules = [sys.modules[name] for name in names if _not_importable(name)]
+    for code in local_modules:
         cloudpickle.register_pickle_by_value(code)
     try:
-        (folder / GIVEN).write_bytes(cloudpickle.dumps({"module": module, **given}))
+        (folder / ARGUMENTS).write_bytes(cloudpickle.dumps({"module": module, **arguments}))
     except Exception as fault:  # whatever a class of the user's raises when it is pickled
         raise UsageError(
             f"Several workers each need the net, and {type(module).__name__} cannot be handed to another process "
             f"({fault}). Set training.workers to 1."
         ) from fault
     finally:
-        for code in shown:
+        for code in local_modules:
             cloudpickle.unregister_pickle_by_value(code)
 
 
-def _only_here(name: str) -> bool:
-    """Whether another process cannot import the module: code that was trusted by file is made here."""
+def _not_importable(name: str) -> bool:
+    """Whether another process cannot import the module, as with code that the user trusts by its file."""
     return name in sys.modules and name != "__main__" and sys.modules[name].__spec__ is None
 
 
-def _start(folder: Path, rank: int, size: int, threads: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "audit.training.worker", str(folder), str(rank), str(size), str(threads)]
+def _start(folder: Path, rank: int, world_size: int, threads: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "audit.training.worker", str(folder), str(rank), str(world_size), str(threads)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    with _words(folder, rank).open("wb") as words:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment)
+    with _log_file(folder, rank).open("wb") as output:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
 
 
-def ready(folder: Path, rank: int) -> Path:
-    """The file with which process `rank` says that it holds what it was given."""
-    return folder / f"ready-{rank}"
+def _log_file(folder: Path, rank: int) -> Path:
+    return folder / f"log-{rank}"
 
 
-def _words(folder: Path, rank: int) -> Path:
-    return folder / f"words-{rank}"
-
-
-def _await(folder: Path, followers: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait until all hold what they were given, and take the files away: a killed training leaves no images behind."""
-    until = time.monotonic() + _PATIENCE
-    while not all(ready(folder, rank).exists() for rank in range(1, len(followers) + 1)):
-        _require_alive(folder, followers)
-        if time.monotonic() > until:
+def _wait_until_ready(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until all have read their arguments, and remove the files: a killed training leaves no images behind."""
+    deadline = time.monotonic() + _START_TIMEOUT
+    while not all(ready_file(folder, rank).exists() for rank in range(1, len(processes) + 1)):
+        _require_alive(folder, processes)
+        if time.monotonic() > deadline:
             raise SetupError(
-                f"A training worker did not start within {_PATIENCE:g} s. Set training.workers to 1, or try again."
+                f"A training worker did not start within {_START_TIMEOUT:g} s. Set training.workers to 1, or try again."
             )
         time.sleep(0.05)
-    for name in (GIVEN, IMAGES):
+    for name in (ARGUMENTS, IMAGES):
         try:
             (folder / name).unlink()
         except OSError:  # Windows keeps a mapped file; the folder goes in the end
@@ -152,26 +181,26 @@ def _await(folder: Path, followers: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 @contextmanager
-def _told_of_losses(folder: Path, followers: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """A failed exchange is, where a process has gone, that process's failure."""
+def _report_dead(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Turn a failed exchange into the error of the process that ended, where one has."""
     try:
         yield
     except RuntimeError:
         time.sleep(1.0)  # a process that fails closes its connections before it ends
-        _require_alive(folder, followers)
+        _require_alive(folder, processes)
         raise
 
 
-def _require_alive(folder: Path, followers: Sequence[subprocess.Popen[bytes]]) -> None:
-    for rank, follower in enumerate(followers, start=1):
-        if follower.poll():
-            said = _words(folder, rank).read_text(errors="replace").strip().rsplit("\n", 1)[-1][:300]
+def _require_alive(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for rank, process in enumerate(processes, start=1):
+        if process.poll():
+            last_line = _log_file(folder, rank).read_text(errors="replace").strip().rsplit("\n", 1)[-1][:300]
             raise SetupError(
-                f"Training worker {rank + 1} of {len(followers) + 1} ended with code {follower.returncode} "
-                f"({said or _WORDLESS}). The same command goes on from the last checkpoint."
+                f"Training worker {rank + 1} of {len(processes) + 1} ended with code {process.returncode} "
+                f"({last_line or 'it said nothing'}). The same command goes on from the last checkpoint."
             )
 
 
 def _loopback() -> str | None:
-    """The interface of this machine alone, where the system names one: nothing of a training goes on a network."""
+    """The name of the loopback interface, where the system has one: nothing of a training goes on a network."""
     return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)

@@ -1,12 +1,11 @@
-"""The training loop: one for every recipe, resumable at any step, fast where it counts."""
+"""The training loop: the same for every recipe, and resumable at any step."""
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,48 +15,34 @@ from audit.config import TrainingConfig
 from audit.core.registry import find
 from audit.core.seeding import derive_seed
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images, Logits, PassCount
+from audit.core.types import Batch, Images, Logits
 from audit.training.awp import adversarial_weight_perturbation
-from audit.training.budget import affordable_epochs, spent, timed
 from audit.training.callbacks import TrainingCallbacks
-from audit.training.catastrophic_overfitting import recover_from_overfitting
 from audit.training.checkpoint import load_training_checkpoint
-from audit.training.compilation import compiled
 from audit.training.distributed import WorkerGroup
-from audit.training.dropout import dropped_inputs
-from audit.training.ema import ModelEma, with_weights
-from audit.training.optimizers import clip, make_optimizer, penalty, set_rate
-from audit.training.schedule import rate_factor
+from audit.training.epochs import affordable_epochs, recover_from_overfitting, seconds_of, stop_early
+from audit.training.optimisation import (
+    ModelEma,
+    clip_gradient,
+    make_optimizer,
+    rate_factor,
+    set_learning_rate,
+    weight_penalty,
+    with_weights,
+)
 from audit.training.setup import TrainingSetup, build_setup
-from audit.training.state import TrainingState
+from audit.training.state import TrainingResult, TrainingState
 from audit.training.step import StepOutput
-from audit.training.training_module import TrainingModule
+from audit.training.training_module import TrainingModule, compiled, dropout_before_head
 from audit.training.transfer import frozen_backbone, parameter_groups
 from audit.training.validation import Validator
 
-_LOOK_EVERY = 20
-"""Steps between two looks at the device: whether the loss is finite, whether to stop."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """`weights` of the kept epoch, a state dict on the CPU in float32; `history` one row an epoch (loss, accuracies
-    as shares, rate); `kept_epoch` from 1; `passes` in examples; `seconds` an epoch; `stopped` why it ended
-    before its last epoch, if it did; `notes` what the reader should know."""
-
-    weights: Mapping[str, Tensor]
-    history: tuple[Mapping[str, Any], ...]
-    kept_epoch: int
-    passes: PassCount
-    seconds: tuple[float, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    stopped: str = ""
-    notes: tuple[str, ...] = ()
+_STEPS_BETWEEN_CHECKS = 20
+"""Reading the loss from the device and asking whether to stop waits for the device, so it is done this rarely."""
 
 
 def run_training(
-    team: WorkerGroup,
+    workers: WorkerGroup,
     *,
     module: nn.Module,
     train: Batch,
@@ -65,179 +50,179 @@ def run_training(
     classes: int,
     threat: ThreatModel | None,
     seed: int,
-    normal: tuple[tuple[float, ...], tuple[float, ...]],
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]],
     device: torch.device,
     teacher: Callable[[Images], Logits] | None = None,
-    watch: TrainingCallbacks | None = None,
+    callbacks: TrainingCallbacks | None = None,
 ) -> TrainingResult:
-    """`audit.training.fit.fit` as one member of `team`, with the normalisation known; every member ends with the same
-    weights."""
-    watch = watch or TrainingCallbacks()
-    place = torch.device("cuda", team.rank) if device.type == "cuda" and team.size > 1 else device
-    course = build_setup(train, settings, threat=threat, seed=seed, device=place, teacher=teacher, team=team)
-    net = TrainingModule(module, *normal, autocast=settings.precision == "bfloat16").to(place)
+    """Train as one process of a group; all end with the same weights.
+
+    Args:
+        workers: This process among those that train together.
+        module: The net, trained in place.
+        train: Images in [0, 1] with labels and ids, on the CPU.
+        settings: The configuration of the training.
+        classes: The number of classes.
+        threat: The adversary, which adversarial recipes need.
+        seed: The seed of every draw.
+        normalisation: Mean and standard deviation of each channel, in units of [0, 1].
+        device: Where to train; with several processes on "cuda", each takes the GPU of its rank.
+        teacher: The logits (N, classes) of another model on `device`, for distillation.
+        callbacks: What to call on the way.
+
+    Returns:
+        The best weights and the history.
+
+    Raises:
+        AuditError: As `audit.training.fit.fit` says.
+    """
+    callbacks = callbacks or TrainingCallbacks()
+    own_gpu = device.type == "cuda" and workers.world_size > 1
+    device = torch.device("cuda", workers.rank) if own_gpu else device
+    setup = build_setup(train, settings, threat=threat, seed=seed, device=device, teacher=teacher, workers=workers)
+    net = TrainingModule(module, *normalisation, autocast=settings.precision == "bfloat16").to(device)
     net.to(memory_format=torch.channels_last).train()
-    net.learn_output_kind(course.held_out.images[:4], classes)
-    sample = ((course.held_out.images[:4] - net.mean) / net.std).contiguous(memory_format=torch.channels_last)
+    net.learn_output_kind(setup.held_out.images[:4], classes)
+    sample = ((setup.held_out.images[:4] - net.mean) / net.std).contiguous(memory_format=torch.channels_last)
     with (
-        _own_randomness(place),
-        dropped_inputs(module, settings.dropout),
+        _fork_rng(device),
+        dropout_before_head(module, settings.dropout),
         compiled(module, settings.compile, sample),
     ):
-        state = _begin(course, net, watch)
+        state = _start_or_resume(setup, net, callbacks)
         while not state.finished():
-            _epoch(course, state, watch)
-    return _trained(state, normal)
+            _epoch(setup, state, callbacks)
+    return state.result(*normalisation)
 
 
-def _begin(course: TrainingSetup, net: TrainingModule, watch: TrainingCallbacks) -> TrainingState:
-    state = _fresh_state(course, net)
-    saved = course.team.first(lambda: load_training_checkpoint(watch.scratch, course.identity()))
-    if saved is not None:
-        state.unpack(saved, course)
+def _start_or_resume(setup: TrainingSetup, net: TrainingModule, callbacks: TrainingCallbacks) -> TrainingState:
+    state = _initial_state(setup, net)
+    checkpoint = setup.workers.from_rank0(lambda: load_training_checkpoint(callbacks.scratch, setup.identity()))
+    if checkpoint is not None:
+        state.from_checkpoint(checkpoint, setup)
         return state
-    watch.begin_anew(course)
-    if course.settings.time_budget is not None:
-        state.epochs = _affordable(course, net, course.settings.time_budget)
+    callbacks.warn_if_settings_changed(setup)
+    if setup.settings.time_budget is not None:
+        state.epochs = _affordable_epochs(setup, net, setup.settings.time_budget)
     return state
 
 
-def _fresh_state(course: TrainingSetup, net: TrainingModule) -> TrainingState:
-    settings = course.settings
+def _initial_state(setup: TrainingSetup, net: TrainingModule) -> TrainingState:
+    settings = setup.settings
     optimizer = make_optimizer(parameter_groups(net.net, settings.backbone_rate), settings)
-    average = ModelEma(net.net, settings.averaging) if settings.averaging else None
-    return TrainingState(net, optimizer, settings.recipe, settings.epochs, average)
+    ema = ModelEma(net.net, settings.averaging) if settings.averaging else None
+    return TrainingState(net, optimizer, settings.recipe, settings.epochs, ema)
 
 
-def _affordable(course: TrainingSetup, net: TrainingModule, budget: float) -> int:
-    """Try a few steps on a copy, which leaves no trace in the training itself."""
-    trial = _fresh_state(course, copy.deepcopy(net))
-    if course.settings.compile:
+def _affordable_epochs(setup: TrainingSetup, net: TrainingModule, budget: float) -> int:
+    """Time a few steps on a copy, which leaves no trace in the training itself."""
+    trial = _initial_state(setup, copy.deepcopy(net))
+    if setup.settings.compile:
         trial.net.net.compile()  # a copy is not compiled
-    index = course.order(0)[: course.batch_share]
-    found = affordable_epochs(
+    indices = setup.epoch_order(0)[: setup.local_batch_size]
+    epochs = affordable_epochs(
         budget,
-        course.settings.epochs,
-        course.steps_per_epoch,
-        step=timed(lambda: _train_step(course, trial, index)),
-        probe=timed(lambda: course.team.first(lambda: _measure(course, trial))),
+        setup.settings.epochs,
+        setup.steps_per_epoch,
+        step=lambda: seconds_of(lambda: _train_step(setup, trial, indices)),
+        validation=lambda: seconds_of(lambda: setup.workers.from_rank0(lambda: _validate(setup, trial))),
     )
-    return course.team.first(lambda: found)
+    return setup.workers.from_rank0(lambda: epochs)
 
 
-def _epoch(course: TrainingSetup, state: TrainingState, watch: TrainingCallbacks) -> None:
+def _epoch(setup: TrainingSetup, state: TrainingState, callbacks: TrainingCallbacks) -> None:
     begun = time.monotonic()
-    order, size = course.order(state.epoch), course.batch_share
+    order, size = setup.epoch_order(state.epoch), setup.local_batch_size
     state.net.train()
-    with frozen_backbone(state.net.net, state.epoch < course.settings.frozen_epochs):
-        for number in range(state.step, course.steps_per_epoch):
-            if number % _LOOK_EVERY == 0:
-                watch.look(course, state)
-            _train_step(course, state, order[number * size : (number + 1) * size])
+    with frozen_backbone(state.net.net, state.epoch < setup.settings.frozen_epochs):
+        for number in range(state.step, setup.steps_per_epoch):
+            if number % _STEPS_BETWEEN_CHECKS == 0:
+                callbacks.on_step(setup, state)
+            _train_step(setup, state, order[number * size : (number + 1) * size])
             state.step += 1
-    watch.require_finite(course, state)
-    _close_epoch(course, state, begun)
-    watch.close_epoch(course, state)
+    callbacks.require_finite(setup, state)
+    _close_epoch(setup, state, begun)
+    callbacks.finish_epoch(setup, state)
 
 
-def _train_step(course: TrainingSetup, state: TrainingState, index: Tensor) -> None:
-    """One batch: as many optimiser steps as the recipe has objectives."""
-    settings, net, done = course.settings, state.net, state.steps_done(course)
-    net.copies = course.team.size
-    _seed_layers(course, done)
-    set_rate(state.optimizer, settings.learning_rate * rate_factor(settings.schedule, done / state.total_steps(course)))
-    lesson = course.lesson(index, state.epoch, state.memory)
+def _train_step(setup: TrainingSetup, state: TrainingState, indices: Tensor) -> None:
+    """Learn one batch, with as many optimiser steps as the recipe has objectives."""
+    settings, net, done = setup.settings, state.net, state.steps_done(setup)
+    net.processes = setup.workers.world_size
+    _seed_layers(setup, done)
+    factor = rate_factor(settings.schedule, done / state.total_steps(setup))
+    set_learning_rate(state.optimizer, settings.learning_rate * factor)
+    step = setup.training_step(indices, state.epoch, state.recipe_state)
     recipe = find("recipe", state.recipe)
-    chosen = course.recipe_settings if recipe is course.recipe else recipe.defaults
-    for objective in recipe.function(net, lesson, **chosen):
-        with adversarial_weight_perturbation(net, objective, settings.weight_perturbation, course.team.average):
-            outcome = objective()
+    recipe_settings = setup.recipe_settings if recipe is setup.recipe else recipe.defaults
+    for objective in recipe.function(net, step, **recipe_settings):
+        with adversarial_weight_perturbation(
+            net, objective, settings.weight_perturbation, setup.workers.all_reduce_mean
+        ):
+            output = objective()
             state.optimizer.zero_grad(set_to_none=True)
-            (outcome.loss + penalty(net, l1=settings.l1, l2=settings.l2)).backward()
-        loss, right = outcome.loss.detach().clone(), _batch_accuracy(outcome, lesson.labels)
-        course.team.average([*_exchanged(net.net), loss, right])
-        clip(net, settings.clip_gradient)
+            (output.loss + weight_penalty(net, l1=settings.l1, l2=settings.l2)).backward()
+        loss, correct = output.loss.detach().clone(), _batch_accuracy(output, step.labels)
+        setup.workers.all_reduce_mean([*_differing_tensors(net.net), loss, correct])
+        clip_gradient(net, settings.clip_gradient)
         state.optimizer.step()
-        if state.average is not None:
-            state.average.update(net.net)
+        if state.ema is not None:
+            state.ema.update(net.net)
     state.losses.append(loss)
-    state.right = right if state.right is None else state.right + right
+    state.correct = correct if state.correct is None else state.correct + correct
 
 
-def _exchanged(net: nn.Module) -> list[Tensor]:
-    """What differs between the processes of a team after a backward pass: gradients and batch statistics."""
+def _differing_tensors(net: nn.Module) -> list[Tensor]:
+    """What differs between processes after a backward pass: gradients and batch statistics."""
     gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
     return gradients + [buffer for buffer in net.buffers() if buffer.is_floating_point()]
 
 
-def _batch_accuracy(outcome: StepOutput, labels: Tensor) -> Tensor:
-    """The share of the batch that was classified right."""
-    return (outcome.logits.argmax(1) == labels).to(outcome.loss.dtype).mean()
+def _batch_accuracy(output: StepOutput, labels: Tensor) -> Tensor:
+    """The share of the batch that was classified right, a scalar in [0, 1]."""
+    return (output.logits.argmax(1) == labels).to(output.loss.dtype).mean()
 
 
-def _close_epoch(course: TrainingSetup, state: TrainingState, begun: float) -> None:
-    settings = course.settings
-    row = course.team.first(lambda: _measure(course, state))
+def _close_epoch(setup: TrainingSetup, state: TrainingState, begun: float) -> None:
+    row = setup.workers.from_rank0(lambda: _validate(setup, state))
     state.history.append(row)
-    state.keep_if_best(row)
-    state.seconds.append(course.team.first(lambda: time.monotonic() - begun))
-    state.epoch, state.step, state.losses, state.right = state.epoch + 1, 0, [], None
-    recover_from_overfitting(course, state)
-    if settings.early_stopping and state.epochs_without_gain() >= settings.early_stopping:
-        state.stopped = f"no better epoch in {settings.early_stopping}"
-    elif state.epoch < state.epochs and spent(settings.time_budget, state.seconds):
-        state.stopped = f"the time budget of {settings.time_budget:g} s was spent"
+    state.update_best(row)
+    state.seconds.append(setup.workers.from_rank0(lambda: time.monotonic() - begun))
+    state.epoch, state.step, state.losses, state.correct = state.epoch + 1, 0, [], None
+    recover_from_overfitting(setup, state)
+    stop_early(setup, state)
 
 
-def _measure(course: TrainingSetup, state: TrainingState) -> dict[str, Any]:
-    settings = course.settings
-    state.net.copies = 1
-    probe = Validator(
-        course.held_out, course.threat, course.loss, course.seed, settings.probe_examples, settings.probe_steps
+def _validate(setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:
+    """The history's row of the running epoch."""
+    settings = setup.settings
+    state.net.processes = 1
+    validator = Validator(
+        setup.held_out, setup.threat, setup.loss, setup.seed, settings.probe_examples, settings.probe_steps
     )
-    averaged = None if state.average is None else state.average.weights
-    with with_weights(state.net.net, averaged):
-        scores = probe(state.net)
-    assert state.right is not None
+    with with_weights(state.net.net, None if state.ema is None else state.ema.weights):
+        scores = validator(state.net)
+    assert state.correct is not None
     return {
         "epoch": state.epoch + 1,
         "recipe": state.recipe,
         "loss": float(torch.stack(state.losses).mean()),
-        "train_accuracy": float(state.right) / len(state.losses),
+        "train_accuracy": float(state.correct) / len(state.losses),
         **scores,
         "learning_rate": state.optimizer.param_groups[-1]["lr"],
     }
 
 
-def _trained(state: TrainingState, normal: tuple[tuple[float, ...], tuple[float, ...]]) -> TrainingResult:
-    return TrainingResult(
-        weights={name: _portable(value) for name, value in state.best.items()},
-        history=tuple(state.history),
-        kept_epoch=state.best_epoch,
-        passes=state.net.passes,
-        seconds=tuple(state.seconds),
-        mean=normal[0],
-        std=normal[1],
-        stopped=state.stopped,
-        notes=tuple(state.notes),
-    )
-
-
 @contextmanager
-def _own_randomness(device: torch.device) -> Iterator[None]:
-    """Layers that draw (dropout) use torch's global generators: those come back as they were."""
+def _fork_rng(device: torch.device) -> Iterator[None]:
+    """Layers that draw (dropout) use torch's global generators: those are put back after the block."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
-def _seed_layers(course: TrainingSetup, step: int) -> None:
-    member = (course.team.rank,) if course.team.rank else ()
-    seed = derive_seed(course.seed, "layers", step, *member)
+def _seed_layers(setup: TrainingSetup, step: int) -> None:
+    rank = (setup.workers.rank,) if setup.workers.rank else ()
+    seed = derive_seed(setup.seed, "layers", step, *rank)
     torch.default_generator.manual_seed(seed)
-    if course.device.type == "cuda":
+    if setup.device.type == "cuda":
         torch.cuda.manual_seed(seed)
-
-
-def _portable(weight: Tensor) -> Tensor:
-    weight = weight.detach().cpu().contiguous()
-    return weight.float() if weight.is_floating_point() else weight

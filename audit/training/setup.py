@@ -1,4 +1,4 @@
-"""What stands still while a net is trained: the examples on their device, their order, the settings, the adversary."""
+"""What does not change during a training: examples on their device, their order, settings and adversary."""
 
 from __future__ import annotations
 
@@ -18,18 +18,32 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, Labels, Logits
 from audit.training.augment import augment
 from audit.training.distributed import WorkerGroup
-from audit.training.step import Loss, TrainingStep
+from audit.training.step import PerExampleLoss, TrainingStep
 
 _RESIDENT_SHARE = 0.5
-"""Of a device's free memory that the images may take."""
-_ALONE = WorkerGroup()
+"""Share of a device's free memory that the images may take."""
+_SINGLE_PROCESS = WorkerGroup()
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """`examples` and `held_out` are disjoint; `images` those of `examples`, on the device when they fit;
-    `keys` one random key an example; `teacher` logits to learn from; `settings` and `recipe_settings` are validated;
-    `team` the processes that train together."""
+    """The examples, their order, the settings and the adversary of a training.
+
+    Attributes:
+        settings: The validated configuration.
+        recipe: The registered recipe that the settings name.
+        recipe_settings: Its validated settings, defaults included.
+        threat: The adversary; None for a recipe without one.
+        seed: The seed of every draw of the training.
+        device: Where the net is.
+        examples: The training images, none of them in `held_out`, on the CPU.
+        held_out: The images on `device` that choose the best epoch.
+        images: The images of `examples`, (N, C, H, W) in [0, 1], on `device` when they fit there.
+        labels: The labels of `examples` on `device`, int64 (N,).
+        generators: One random generator for each of `examples`.
+        teacher: The logits (N, classes) of another model, for recipes that learn from one.
+        workers: The processes that train together.
+    """
 
     settings: TrainingConfig
     recipe: Method
@@ -41,19 +55,19 @@ class TrainingSetup:
     held_out: Batch
     images: Images
     labels: Labels
-    keys: Generators
+    generators: Generators
     teacher: Callable[[Images], Logits] | None = None
-    team: WorkerGroup = _ALONE
+    workers: WorkerGroup = _SINGLE_PROCESS
 
     @property
-    def batch_share(self) -> int:
-        """Images of a batch that this process learns from."""
-        return self.settings.batch_size // self.team.size
+    def local_batch_size(self) -> int:
+        """The number of images of a batch that this process learns from."""
+        return self.settings.batch_size // self.workers.world_size
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches only: a last short one would change the weight of its examples."""
-        return len(self.examples) // self.team.size // self.batch_share
+        """The number of whole batches: a last short one would change the weight of its examples."""
+        return len(self.examples) // self.workers.world_size // self.local_batch_size
 
     @property
     def adversarial(self) -> bool:
@@ -61,37 +75,53 @@ class TrainingSetup:
         return bool(self.recipe.facts["adversarial"])
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree on before it may be resumed."""
+        """JSON values that a checkpoint must agree with before it may be resumed."""
         threat = None if self.threat is None else str(self.threat)
         examples = derive_seed(*self.examples.ids, *self.held_out.ids)
         return self.settings.model_dump(mode="json") | {"threat": threat, "seed": self.seed, "examples": examples}
 
-    def order(self, epoch: int) -> Tensor:
-        """The order of this process's examples in an epoch, int64 (N,) on the CPU."""
-        generator = torch_generator(self.seed, "training order", epoch)
-        return self.team.share(torch.randperm(len(self.examples), generator=generator, device="cpu"))
+    def epoch_order(self, epoch: int) -> Tensor:
+        """Draw the order of this process's examples in an epoch.
 
-    def lesson(self, index: Tensor, epoch: int, memory: dict[str, Tensor]) -> TrainingStep:
-        """The examples at `index` (int64, CPU), on the device, with this epoch's random draws."""
-        here = index.to(self.device, non_blocking=True)
-        images = self.images[index.to(self.images.device)].to(self.device, non_blocking=True)
-        generators = self.keys.select(here).fork(epoch)
+        Args:
+            epoch: The epoch, from 0.
+
+        Returns:
+            Indices into `examples`, int64 (N,) on the CPU.
+        """
+        generator = torch_generator(self.seed, "training order", epoch)
+        return self.workers.shard(torch.randperm(len(self.examples), generator=generator, device="cpu"))
+
+    def training_step(self, indices: Tensor, epoch: int, recipe_state: dict[str, Tensor]) -> TrainingStep:
+        """Put a batch on the device, augmented with this epoch's draws.
+
+        Args:
+            indices: Indices into `examples`, int64 (N,) on the CPU.
+            epoch: The epoch, from 0.
+            recipe_state: What the recipe keeps from one batch to the next.
+
+        Returns:
+            What the recipe is given.
+        """
+        on_device = indices.to(self.device, non_blocking=True)
+        images = self.images[indices.to(self.images.device)].to(self.device, non_blocking=True)
+        generators = self.generators.select(on_device).fork(epoch)
         images = augment(images, generators.fork(0), self.settings.augmentation)
         return TrainingStep(
             images=images,
-            labels=self.labels[here],
+            labels=self.labels[on_device],
             generators=generators.fork(1),
             loss=self.loss,
             threat=self.threat,
-            memory=memory,
-            positions=here,
+            recipe_state=recipe_state,
+            indices=on_device,
             total=len(self.examples),
             teacher=self.teacher,
         )
 
     @property
-    def loss(self) -> Loss:
-        """Cross entropy of each example, labels smoothed as the settings say."""
+    def loss(self) -> PerExampleLoss:
+        """The cross entropy of each example, labels smoothed as the settings say."""
         smoothing = self.settings.label_smoothing
 
         def smoothed(logits: Logits, labels: Labels) -> Tensor:
@@ -108,51 +138,75 @@ def build_setup(
     seed: int,
     device: torch.device,
     teacher: Callable[[Images], Logits] | None = None,
-    team: WorkerGroup = _ALONE,
+    workers: WorkerGroup = _SINGLE_PROCESS,
 ) -> TrainingSetup:
-    """Check the settings against the data and lay everything out. Raises UsageError and DataError."""
+    """Check the settings against the data, hold images out and move the others to the device.
+
+    Args:
+        train: Images on the CPU with labels and ids.
+        settings: The configuration of the training.
+        threat: The adversary, which adversarial recipes need.
+        seed: The seed of every draw.
+        device: Where the net will be.
+        teacher: The logits of another model, which recipes that learn from one need.
+        workers: The processes that train together.
+
+    Returns:
+        The setup.
+
+    Raises:
+        UsageError: When the recipe lacks its adversary or its teacher, or its settings do not go together.
+        DataError: When there are too few images, or all have one label.
+    """
     recipe = find("recipe", settings.recipe)
     adversarial = bool(recipe.facts["adversarial"])
     if adversarial and threat is None:
         raise UsageError(f"Recipe {recipe.name!r} trains against an adversary: give its norm and eps.")
     if recipe.facts.get("teacher") and teacher is None:
         raise UsageError(f"Recipe {recipe.name!r} learns from another model: give the teacher.")
-    chosen = recipe.settings(settings.recipe_settings)
-    if chosen.get("start") == "previous" and settings.augmentation.active:
+    recipe_settings = recipe.settings(settings.recipe_settings)
+    if recipe_settings.get("start") == "previous" and settings.augmentation.active:
         raise UsageError(
             "With start = 'previous' the adversary goes on where it left an image, and augmentation moves the image "
             "away from there: set augmentation to none, or start to random."
         )
-    examples, held_out = split(train, settings.held_out)
+    examples, held_out = hold_out(train, settings.held_out)
     _require_enough(examples, held_out, settings.batch_size)
     return TrainingSetup(
         settings=settings,
         recipe=recipe,
-        recipe_settings=chosen,
+        recipe_settings=recipe_settings,
         threat=threat if adversarial else None,
         seed=seed,
         device=device,
         examples=examples,
         held_out=held_out.to(device),
-        images=examples.images.to(_home(examples.images, device)),
+        images=examples.images.to(_device_for_images(examples.images, device)),
         labels=examples.labels.to(device),
-        keys=Generators.of(examples.ids, seed=seed, purpose="training", device=device),
+        generators=Generators.of(examples.ids, seed=seed, purpose="training", device=device),
         teacher=teacher,
-        team=team,
+        workers=workers,
     )
 
 
-def split(train: Batch, share: float) -> tuple[Batch, Batch]:
-    """The examples to learn from and those held out.
+def hold_out(train: Batch, share: float) -> tuple[Batch, Batch]:
+    """Split examples into those to learn from and those held out.
 
-    The choice rests on the ids alone, so that a net trained further, under whatever seed, is never judged on
-    images its start has learnt.
+    The choice rests on the ids alone, so that a net trained further, under whatever seed, is never judged on images
+    that its first training has learnt.
+
+    Args:
+        train: All examples.
+        share: The share to hold out, in [0, 1].
+
+    Returns:
+        The examples to learn from, and those held out.
     """
     count = round(share * len(train))
-    by_draw = sorted(range(len(train)), key=lambda i: derive_seed("held out", train.ids[i]))
-    chosen = torch.zeros(len(train), dtype=torch.bool, device="cpu")
-    chosen[by_draw[:count]] = True
-    return train.select(~chosen), train.select(chosen)
+    by_id = sorted(range(len(train)), key=lambda i: derive_seed("held out", train.ids[i]))
+    mask = torch.zeros(len(train), dtype=torch.bool, device="cpu")
+    mask[by_id[:count]] = True
+    return train.select(~mask), train.select(mask)
 
 
 def _require_enough(examples: Batch, held_out: Batch, batch_size: int) -> None:
@@ -168,7 +222,7 @@ def _require_enough(examples: Batch, held_out: Batch, batch_size: int) -> None:
         )
 
 
-def _home(images: Images, device: torch.device) -> torch.device:
+def _device_for_images(images: Images, device: torch.device) -> torch.device:
     """The device itself when the images fit beside the net, else the CPU."""
     if device.type != "cuda":
         return device

@@ -1,7 +1,8 @@
-"""What changes while a net is trained, all of it in a checkpoint."""
+"""What changes during a training, all of it in a checkpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,104 +11,192 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from audit.core.types import PassCount
-from audit.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
-from audit.training.ema import ModelEma
+from audit.training.checkpoint import TrainingCheckpoint, optimizer_tensors, restore_optimizer
+from audit.training.optimisation import ModelEma
 from audit.training.setup import TrainingSetup
 from audit.training.training_module import TrainingModule
 from audit.training.validation import selection_score
 
 
+@dataclass(frozen=True)
+class TrainingResult:
+    """The best weights of a training, and its history.
+
+    Attributes:
+        weights: The state dict of the best epoch, float32 on the CPU.
+        history: One row an epoch: its number from 1, recipe, loss, accuracies in [0, 1] and learning rate.
+        kept_epoch: The best epoch, from 1.
+        passes: What the training cost, in examples.
+        seconds: The time each epoch took.
+        mean: Mean of each channel that images were normalised with, in units of [0, 1].
+        std: Standard deviation of each channel likewise.
+        stopped: Why the training ended before its last epoch; "" where it did not.
+        notes: Sentences about the training for its reader.
+    """
+
+    weights: Mapping[str, Tensor]
+    history: tuple[Mapping[str, Any], ...]
+    kept_epoch: int
+    passes: PassCount
+    seconds: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    stopped: str = ""
+    notes: tuple[str, ...] = ()
+
+
 @dataclass
 class TrainingState:
-    """`epoch` and `step` are the next to take, `epochs` how many are planned; `losses` and `right` belong to the
-    running epoch; `best` are the weights of `best_epoch` (from 1; 0 before there is one); `memory` is the
-    recipe's own; `recipe` its name, which the guard may change; `stopped` why the training ended early."""
+    """How far a training has come.
+
+    Attributes:
+        net: The net.
+        optimizer: Its optimiser.
+        recipe: The name of the present recipe, which catastrophic overfitting may change.
+        epochs: The number of epochs planned.
+        ema: The average of weights, where the settings ask for one.
+        epoch: The next epoch to take, from 0.
+        step: The next step of that epoch, from 0.
+        losses: The loss of each step of the running epoch, scalars.
+        correct: The sum over those steps of the share of the batch classified right, a scalar; None before the first.
+        recipe_state: Tensors that the recipe keeps from one batch to the next.
+        history: One row an epoch: its number from 1, recipe, loss, accuracies in [0, 1] and learning rate.
+        seconds: The time each epoch took.
+        best_weights: The state dict of the best epoch.
+        best_epoch: The best epoch, from 1; 0 before there is one.
+        stopped: Why the training ended before its last epoch; "" where it did not.
+        notes: Sentences about the training for its reader.
+    """
 
     net: TrainingModule
     optimizer: Optimizer
     recipe: str
     epochs: int
-    average: ModelEma | None = None
+    ema: ModelEma | None = None
     epoch: int = 0
     step: int = 0
     losses: list[Tensor] = field(default_factory=list)
-    right: Tensor | None = None
-    memory: dict[str, Tensor] = field(default_factory=dict)
+    correct: Tensor | None = None
+    recipe_state: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     stopped: str = ""
     notes: list[str] = field(default_factory=list)
 
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether no epoch is left to take."""
         return bool(self.stopped) or self.epoch >= self.epochs
 
-    def steps_done(self, course: TrainingSetup) -> int:
-        """Batches learnt since the start."""
-        return self.epoch * course.steps_per_epoch + self.step
+    def steps_done(self, setup: TrainingSetup) -> int:
+        """Count the batches learnt since the start.
 
-    def total_steps(self, course: TrainingSetup) -> int:
-        """Batches of the whole training."""
-        return self.epochs * course.steps_per_epoch
+        Args:
+            setup: The setup of the training.
+        """
+        return self.epoch * setup.steps_per_epoch + self.step
+
+    def total_steps(self, setup: TrainingSetup) -> int:
+        """Count the batches of the whole training.
+
+        Args:
+            setup: The setup of the training.
+        """
+        return self.epochs * setup.steps_per_epoch
 
     def evaluated_weights(self) -> dict[str, Tensor]:
-        """The weights that are measured and kept: the average where there is one."""
-        source = self.net.net.state_dict() if self.average is None else self.average.weights
+        """Copy the state dict that is validated and kept: the average where there is one."""
+        source = self.net.net.state_dict() if self.ema is None else self.ema.weights
         return {name: value.detach().clone() for name, value in source.items()}
 
-    def epochs_without_gain(self) -> int:
-        """How many epochs ago the best score was first reached."""
+    def epochs_without_improvement(self) -> int:
+        """Count the epochs since the best score was first reached."""
         scores = [selection_score(row) for row in self.history]
         return len(scores) - 1 - scores.index(max(scores))
 
-    def keep_if_best(self, row: dict[str, Any]) -> None:
-        """Keep the weights when `row`, the newest of the history, is at least as good as the best before."""
+    def update_best(self, row: dict[str, Any]) -> None:
+        """Keep the present weights when the newest epoch is at least as good as the best before.
+
+        Args:
+            row: The newest row of the history.
+        """
         if not self.best_epoch or selection_score(row) >= selection_score(self.history[self.best_epoch - 1]):
             self.best_epoch = row["epoch"]
-            self.best = self.evaluated_weights()
+            self.best_weights = self.evaluated_weights()
 
-    def pack(self, course: TrainingSetup) -> Checkpoint:
-        """Everything, for the disk: complete in the first process of a team, which all must call."""
+    def to_checkpoint(self, setup: TrainingSetup) -> TrainingCheckpoint:
+        """Collect everything; all processes of the group must call this, and rank 0 gets the whole.
+
+        Args:
+            setup: The setup of the training.
+
+        Returns:
+            The checkpoint, complete in rank 0.
+        """
         tensors = {f"weights/{name}": value for name, value in self.net.net.state_dict().items()}
-        tensors |= {f"best/{name}": value for name, value in self.best.items()}
-        tensors |= self._memories(course)
+        tensors |= {f"best/{name}": value for name, value in self.best_weights.items()}
+        recipe_state = {name: value.cpu() for name, value in self.recipe_state.items()}
+        for rank, state in enumerate(setup.workers.gather(recipe_state)):
+            tensors |= {f"memory/{rank}/{name}": value for name, value in state.items()}
         tensors |= {f"optimizer/{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
-        if self.average is not None:
-            tensors |= {f"average/{name}": value for name, value in self.average.weights.items()}
-        if self.losses:
-            tensors |= {"epoch/losses": torch.stack(self.losses), "epoch/right": self._right()}
+        if self.ema is not None:
+            tensors |= {f"average/{name}": value for name, value in self.ema.weights.items()}
+        if self.correct is not None:
+            tensors |= {"epoch/losses": torch.stack(self.losses), "epoch/right": self.correct}
         facts = {name: getattr(self, name) for name in _FACTS}
         facts |= {"forwards": self.net.forwards, "backwards": self.net.backwards}
-        facts |= {"averaged_steps": self.average.steps if self.average else 0}
-        return Checkpoint(tensors, facts, course.identity())
+        facts |= {"averaged_steps": self.ema.steps if self.ema else 0}
+        return TrainingCheckpoint(tensors, facts, setup.identity())
 
-    def unpack(self, checkpoint: Checkpoint, course: TrainingSetup) -> None:
-        """Go on from `checkpoint`."""
+    def from_checkpoint(self, checkpoint: TrainingCheckpoint, setup: TrainingSetup) -> None:
+        """Replace everything by what a checkpoint holds.
+
+        Args:
+            checkpoint: A checkpoint of the same training.
+            setup: The setup of the training.
+        """
         for name in _FACTS:
             setattr(self, name, checkpoint.facts[name])
         self.net.net.load_state_dict(checkpoint.group("weights"))
         self.net.passes = PassCount(checkpoint.facts["forwards"], checkpoint.facts["backwards"])
         restore_optimizer(self.optimizer, checkpoint.group("optimizer"))
-        if self.average is not None:
-            self.average.restore(checkpoint.group("average"), checkpoint.facts["averaged_steps"])
-        self.best = {name: value.to(course.device) for name, value in checkpoint.group("best").items()}
-        memory = checkpoint.group(f"memory/{course.team.rank}")
-        self.memory = {name: value.to(course.device) for name, value in memory.items()}
+        if self.ema is not None:
+            self.ema.restore(checkpoint.group("average"), checkpoint.facts["averaged_steps"])
+        self.best_weights = {name: value.to(setup.device) for name, value in checkpoint.group("best").items()}
+        recipe_state = checkpoint.group(f"memory/{setup.workers.rank}")
+        self.recipe_state = {name: value.to(setup.device) for name, value in recipe_state.items()}
         running = checkpoint.group("epoch")
-        self.losses = list(running["losses"].to(course.device).unbind()) if running else []
-        self.right = running["right"].to(course.device) if running else None
+        self.losses = list(running["losses"].to(setup.device).unbind()) if running else []
+        self.correct = running["right"].to(setup.device) if running else None
 
-    def _memories(self, course: TrainingSetup) -> dict[str, Tensor]:
-        """What the recipe keeps in each process: about the images it learns from."""
-        own = {name: value.cpu() for name, value in self.memory.items()}
-        everyone = enumerate(course.team.gathered(own))
-        return {f"memory/{rank}/{name}": value for rank, memory in everyone for name, value in memory.items()}
+    def result(self, mean: tuple[float, ...], std: tuple[float, ...]) -> TrainingResult:
+        """Give the best weights and the history.
 
-    def _right(self) -> Tensor:
-        assert self.right is not None
-        return self.right
+        Args:
+            mean: Mean of each channel that images were normalised with, in units of [0, 1].
+            std: Standard deviation of each channel likewise.
+
+        Returns:
+            The result of the training.
+        """
+        return TrainingResult(
+            weights={name: _float32_on_cpu(value) for name, value in self.best_weights.items()},
+            history=tuple(self.history),
+            kept_epoch=self.best_epoch,
+            passes=self.net.passes,
+            seconds=tuple(self.seconds),
+            mean=mean,
+            std=std,
+            stopped=self.stopped,
+            notes=tuple(self.notes),
+        )
+
+
+def _float32_on_cpu(weight: Tensor) -> Tensor:
+    weight = weight.detach().cpu().contiguous()
+    return weight.float() if weight.is_floating_point() else weight
 
 
 _FACTS = ("recipe", "epochs", "epoch", "step", "history", "seconds", "best_epoch", "stopped", "notes")
+"""Fields that a checkpoint keeps as JSON."""

@@ -1,4 +1,4 @@
-"""What a recipe is given, and what it gives back: the objective of one optimiser step."""
+"""What the loop hands to a recipe for one batch, and what the recipe hands back."""
 
 from __future__ import annotations
 
@@ -7,57 +7,91 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from torch import Tensor, nn
+from torch.nn.functional import kl_div
 
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Labels, Logits
 
-Loss: TypeAlias = Callable[[Logits, Labels], Tensor]
-"""`(logits, labels) -> losses (N,)`: one value an example, never reduced."""
+PerExampleLoss: TypeAlias = Callable[[Logits, Labels], Tensor]
+"""`(logits, labels) -> losses`, float (N,): one value an example, not reduced."""
 
 
 class StepOutput(NamedTuple):
-    """`loss` the scalar to descend; `logits` (N, classes) those the training accuracy is read from."""
+    """The value of an objective.
+
+    Attributes:
+        loss: The loss to descend, a scalar with a graph.
+        logits: Logits (N, classes) that the training accuracy is read from, without a graph.
+    """
 
     loss: Tensor
     logits: Logits
 
 
 Objective: TypeAlias = Callable[[], StepOutput]
-"""Evaluates the loss with the net's weights of that moment: the loop may call it again with perturbed weights."""
+"""Evaluates the loss at the net's present weights; the loop may call it again with perturbed weights."""
 
 Recipe: TypeAlias = Callable[..., Iterator[Objective]]
-"""`(net, lesson, *, settings)` yields one objective for every optimiser step to take on the lesson."""
+"""`(net, step, *, settings)` yields one objective for each optimiser step to take on the batch of `step`."""
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """A training batch on the device of the net.
+    """A training batch, on the device of the net, and what a recipe may use beside it.
 
-    `images` float32 in [0, 1], augmented; `generators` one an example, fresh each epoch; `loss` the
-    classification loss; `threat` the adversary (None for the standard recipe); `memory` tensors a recipe
-    keeps from one batch to the next, saved in every checkpoint; `positions` int64 (N,) which of the `total` training
-    images these are; `teacher` the model to learn from, for distillation.
+    Attributes:
+        images: Augmented images, float32 (N, C, H, W) in [0, 1].
+        labels: Their classes, int64 (N,).
+        generators: One random generator an example, fresh in each epoch.
+        loss: The classification loss of each example.
+        threat: The adversary; None for a recipe without one.
+        recipe_state: Tensors that the recipe keeps from one batch to the next; they are part of every checkpoint.
+        indices: Which of the `total` training images these are, int64 (N,).
+        total: The number of training images.
+        teacher: For distillation, the logits (N, classes) of another model on images (N, C, H, W) in [0, 1].
     """
 
     images: Images
     labels: Labels
     generators: Generators
-    loss: Loss
+    loss: PerExampleLoss
     threat: ThreatModel | None
-    memory: dict[str, Tensor]
-    positions: Tensor
+    recipe_state: dict[str, Tensor]
+    indices: Tensor
     total: int
     teacher: Callable[[Images], Logits] | None = None
 
     @property
     def adversary(self) -> ThreatModel:
-        """The threat model, which the loop has checked to be there for adversarial recipes."""
+        """The threat model of a recipe that has one."""
         assert self.threat is not None
         return self.threat
 
 
-def classification_step(net: nn.Module, images: Images, lesson: TrainingStep) -> StepOutput:
-    """The mean classification loss of `images` under the lesson's labels."""
+def classification_step(net: nn.Module, images: Images, step: TrainingStep) -> StepOutput:
+    """Evaluate the mean classification loss of `images` under the labels of `step`.
+
+    Args:
+        net: Gives logits (N, classes) of images.
+        images: Images (N, C, H, W) in [0, 1], one for each label of `step`.
+        step: The labels and the loss.
+
+    Returns:
+        The mean loss, and the logits.
+    """
     logits = net(images)
-    return StepOutput(lesson.loss(logits, lesson.labels).mean(), logits.detach())
+    return StepOutput(step.loss(logits, step.labels).mean(), logits.detach())
+
+
+def kl_divergence(probabilities: Tensor, logits: Logits) -> Tensor:
+    """Compute KL(probabilities || softmax(logits)) of each row.
+
+    Args:
+        probabilities: Rows that sum to 1, float (N, classes).
+        logits: Logits (N, classes).
+
+    Returns:
+        Divergences in nats, float (N,).
+    """
+    return kl_div(logits.log_softmax(1), probabilities, reduction="none").sum(1)

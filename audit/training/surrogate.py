@@ -1,4 +1,4 @@
-"""A surrogate: a small net taught to answer as the model under test does, so that attacks can be made on it instead."""
+"""A surrogate: a small net trained on the predictions of the model under test, for transfer attacks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from audit.models.architecture import build, default_for
 from audit.models.under_test import ModelUnderTest
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
-from audit.training.loop import TrainingResult
+from audit.training.state import TrainingResult
 
-FEWEST = 64
-"""Images below which there is nothing to learn from."""
-EPOCHS = 8
+MIN_SURROGATE_IMAGES = 64
+"""Fewer images are refused: there is too little to learn from."""
+SURROGATE_EPOCHS = 8
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """`model` answers as the one it was taught by; `trained` holds its weights and history; `architecture` its zoo
-    name; `images` how many it learned from; `passes` what that cost, the teacher's included."""
+    """A surrogate and how it was made.
+
+    Attributes:
+        model: The surrogate.
+        trained: Its weights and history.
+        architecture: Its name in the zoo.
+        images: How many images it learnt from.
+        passes: What that cost in examples, those of the model under test included.
+    """
 
     model: ModelUnderTest
     trained: TrainingResult
@@ -33,26 +40,45 @@ class Surrogate:
 
 
 def surrogate_of(
-    model: ModelUnderTest, batch: Batch, *, seed: int, epochs: int = EPOCHS, watch: TrainingCallbacks | None = None
+    model: ModelUnderTest,
+    batch: Batch,
+    *,
+    seed: int,
+    epochs: int = SURROGATE_EPOCHS,
+    callbacks: TrainingCallbacks | None = None,
 ) -> Surrogate:
-    """The zoo's net of matching image size, trained on `batch` under the labels that `model` predicts for it.
+    """Train the zoo's net of matching image size under the labels that a model predicts.
 
-    No true label and no gradient of the model is used: what an outsider can do (Papernot et al. 2017,
-    arXiv:1602.02697, without its synthetic images). Raises NotApplicable below 64 images, or where the model predicts
-    one class for all of them; Interrupted when `watch` asks to stop.
+    No true label and no gradient of the model is used, which is what an attacker without access to it can do
+    (Papernot et al. 2017, arXiv:1602.02697, without its synthetic images).
+
+    Args:
+        model: The model under test.
+        batch: Images to learn from, on any device.
+        seed: The seed of the surrogate's weights and of its training.
+        epochs: Epochs of the training.
+        callbacks: What to call on the way.
+
+    Returns:
+        The surrogate.
+
+    Raises:
+        NotApplicable: Below 64 images, or where the model predicts one class for all of them.
+        Interrupted: When `callbacks.stopping` asked to stop.
     """
-    if len(batch) < FEWEST:
-        raise NotApplicable(f"A surrogate is taught on at least {FEWEST} images, and {len(batch)} were given.")
+    if len(batch) < MIN_SURROGATE_IMAGES:
+        raise NotApplicable(
+            f"A surrogate is taught on at least {MIN_SURROGATE_IMAGES} images, and {len(batch)} were given."
+        )
     with model.count() as spent:
         labels = model.predictions(batch.images).cpu()
     if bool((labels == labels[0]).all()):
         raise NotApplicable("The model predicts one class for every image: there is nothing to teach a surrogate.")
     architecture = default_for(model.input_shape)
     module = build(architecture, classes=len(model.classes), input_shape=model.input_shape, seed=seed)
-    taught = replace(batch.to("cpu"), labels=labels, broken_if=None, masks=None)
-    trained = fit(
-        module, taught, training(epochs), classes=len(model.classes), seed=seed, device=model.device, watch=watch
-    )
+    labelled = replace(batch.to("cpu"), labels=labels, broken_if=None, masks=None)
+    settings, classes = surrogate_settings(epochs), len(model.classes)
+    trained = fit(module, labelled, settings, classes=classes, seed=seed, device=model.device, callbacks=callbacks)
     module.load_state_dict(trained.weights)
     surrogate = ModelUnderTest(
         module,
@@ -65,11 +91,24 @@ def surrogate_of(
     return Surrogate(surrogate, trained, architecture, len(batch), trained.passes + spent.passes)
 
 
-def agreement(first: ModelUnderTest, second: ModelUnderTest, batch: Batch) -> torch.Tensor:
-    """Whether both predict the same class, bool (N,)."""
+def same_predictions(first: ModelUnderTest, second: ModelUnderTest, batch: Batch) -> torch.Tensor:
+    """Tell for each image whether two models predict the same class.
+
+    Args:
+        first: A model.
+        second: Another of the same classes.
+        batch: The images.
+
+    Returns:
+        bool (N,), on the device of `first`.
+    """
     return first.predictions(batch.images) == second.predictions(batch.images).to(first.device)
 
 
-def training(epochs: int) -> TrainingConfig:
-    """How surrogates are trained; part of what names their cells."""
+def surrogate_settings(epochs: int) -> TrainingConfig:
+    """Give the configuration that surrogates are trained with.
+
+    Args:
+        epochs: Epochs of the training.
+    """
     return TrainingConfig(epochs=epochs, batch_size=32)

@@ -1,53 +1,72 @@
-"""The net in training: normalisation inside, logits out, passes counted."""
+"""The net in training: normalisation inside, logits out, passes counted; dropout and torch.compile around any net."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 
+from audit.core.errors import SetupError, UsageError
 from audit.core.types import Images, Logits, PassCount
 from audit.models.outputs import OutputKind, detect_output_kind, to_logits
 
 
 class TrainingModule(nn.Module):
-    """`net` behind its normalisation (`mean`, `std` one a channel). Images in [0, 1] go in, float32 logits come
-    out; with `autocast` the net itself runs in bfloat16. `forwards` and `backwards` count examples, each for as
-    many processes as do the same at that time (`copies`)."""
+    """A net behind its normalisation: images in [0, 1] go in, float32 logits come out.
+
+    Attributes:
+        mean: Mean of each channel, float32 (1, C, 1, 1).
+        std: Standard deviation of each channel, float32 (1, C, 1, 1).
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float], *, autocast: bool = False) -> None:
+        """Put `net` behind the normalisation.
+
+        Args:
+            net: The net, which takes normalised images (N, C, H, W).
+            mean: Mean of each channel, in units of [0, 1].
+            std: Standard deviation of each channel, in units of [0, 1], above 0.
+            autocast: Whether the net runs in bfloat16.
+        """
         super().__init__()
         self.net = net
         self.autocast = autocast
         self.output_kind: OutputKind = "logits"
         self.forwards = 0
         self.backwards = 0
-        self.copies = 1
+        self.processes = 1
+        """How many processes make the same passes at this time: each pass counts that many times."""
         self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
 
     def forward(self, images: Images) -> Logits:
-        """Logits (N, classes) of images (N, C, H, W)."""
-        normal = (images - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
-        logits = to_logits(self._outputs(normal), self.output_kind)
-        self.forwards += self.copies * len(images)
+        """Compute logits (N, classes).
+
+        Args:
+            images: Images (N, C, H, W) in [0, 1].
+        """
+        normalised = (images - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
+        logits = to_logits(self._outputs(normalised), self.output_kind)
+        self.forwards += self.processes * len(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
 
-    def _outputs(self, normal: Images) -> Tensor:
+    def _outputs(self, normalised: Images) -> Tensor:
         if not self.autocast:  # entering it costs a small net half a percent of its time
-            return self.net(normal)  # type: ignore[no-any-return]
-        with torch.autocast(normal.device.type, torch.bfloat16):
-            return self.net(normal)  # type: ignore[no-any-return]
+            return self.net(normalised)  # type: ignore[no-any-return]
+        with torch.autocast(normalised.device.type, torch.bfloat16):
+            return self.net(normalised)  # type: ignore[no-any-return]
 
     @property
     def passes(self) -> PassCount:
-        """Examples forwarded and back-propagated so far."""
+        """Examples forwarded and back-propagated so far, those of all processes."""
         return PassCount(self.forwards, self.backwards)
 
     @passes.setter
@@ -55,7 +74,15 @@ class TrainingModule(nn.Module):
         self.forwards, self.backwards = value.forwards, value.backwards
 
     def learn_output_kind(self, images: Images, classes: int) -> None:
-        """Tell logits from probabilities on a few images. Raises ModelError for an output that does not fit."""
+        """Tell from a few images whether the net gives logits or probabilities.
+
+        Args:
+            images: Images (N, C, H, W) in [0, 1].
+            classes: The number of classes.
+
+        Raises:
+            ModelError: When the net's output does not have that many classes.
+        """
         training = self.training
         with torch.no_grad():
             outputs = self.eval().net((images - self.mean) / self.std)
@@ -63,4 +90,77 @@ class TrainingModule(nn.Module):
         self.train(training)
 
     def _count_backward(self, gradient: Tensor) -> None:
-        self.backwards += self.copies * len(gradient)
+        self.backwards += self.processes * len(gradient)
+
+
+@contextmanager
+def dropout_before_head(net: nn.Module, probability: float) -> Iterator[None]:
+    """Inside the block, dropout acts on the inputs of the last linear layer of `net` while that is in train mode.
+
+    The structure of the net and the names of its weights stay as they are.
+
+    Args:
+        net: The net.
+        probability: The share of inputs set to 0, in [0, 1).
+
+    Raises:
+        UsageError: When the net has no linear layer and `probability` is not 0.
+    """
+    if not probability:
+        yield
+        return
+    layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise UsageError(f"Dropout needs a linear layer, and {type(net).__name__} has none; set training.dropout to 0.")
+
+    def drop(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (dropout(inputs[0], probability, layer.training), *inputs[1:])
+
+    hook = layers[-1].register_forward_pre_hook(drop)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def compiled(net: nn.Module, enabled: bool, images: Images) -> Iterator[None]:
+    """Inside the block, calls of `net` go through torch.compile.
+
+    One forward and backward pass of `images` shows at once whether that works on this machine; the net's buffers and
+    gradients are put back after it.
+
+    Args:
+        net: The net, which has run on `images` before.
+        enabled: Whether to compile at all.
+        images: A few images as the net takes them: normalised, (N, C, H, W).
+
+    Raises:
+        SetupError: When torch.compile fails.
+    """
+    if not enabled:
+        yield
+        return
+    net.compile()
+    try:
+        _try_passes(net, images)
+        yield
+    finally:
+        net._compiled_call_impl = None
+
+
+def _try_passes(net: nn.Module, images: Images) -> None:
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    try:
+        with torch.enable_grad():
+            net(images).sum().backward()
+    except Exception as fault:  # a compiler's failures have no common type
+        first_line = (str(fault).strip() or type(fault).__name__).split("\n", 1)[0]
+        raise SetupError(
+            f"torch.compile does not work for this net on this machine ({first_line[:200]}). Set training.compile to "
+            "false, or install a C++ compiler that torch finds."
+        ) from fault
+    finally:
+        net.zero_grad(set_to_none=True)
+        for name, buffer in net.named_buffers():
+            buffer.copy_(buffers[name])

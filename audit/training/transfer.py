@@ -1,4 +1,4 @@
-"""Transfer learning: weights from elsewhere under a new head, the rest frozen first and slower later."""
+"""Transfer learning: pretrained weights under a new head, the backbone frozen first and slower later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,18 @@ from audit.models.state_dict import without_prefix
 
 
 def pretrained_state(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in the checkpoint `path`. Raises ModelError for a whole model, UntrustedError for code."""
+    """Read a state dict from a file.
+
+    Args:
+        path: A checkpoint in any format that holds a state dict.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        ModelError: When the file holds a whole model, or cannot be read.
+        UntrustedError: When reading it would run code.
+    """
     state = read_checkpoint(path, ()).state
     if state is None:
         raise ModelError(f"{path.name} holds a whole model, where a state dict of pretrained weights was expected.")
@@ -26,45 +37,70 @@ def pretrained_state(path: Path) -> Mapping[str, Tensor]:
 
 
 def load_pretrained(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Copy into `module` every tensor of `weights` whose name and shape fit; give the names that stayed as they were.
+    """Copy into a net every pretrained tensor whose name and shape fit.
 
-    A wrapper's prefix before every name is no part of it. What stayed is the new head, and a first convolution for
-    another number of channels. Raises ModelError when less than half of the module's weights found a counterpart: the
-    two are not the same architecture.
+    A wrapper's prefix before every name does not count. What stays as it was is the new head, and a first convolution
+    for another number of channels.
+
+    Args:
+        module: The net, changed in place.
+        weights: Pretrained tensors by name.
+
+    Returns:
+        The names of the net's tensors that stayed as they were.
+
+    Raises:
+        ModelError: When less than half of the net's numbers would be replaced: the architectures differ.
     """
-    own = module.state_dict()
-    found, _ = without_prefix(weights, own)
-    fitting = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
-    fresh = tuple(name for name in own if name not in fitting)
-    if sum(own[name].numel() for name in fresh) * 2 > sum(value.numel() for value in own.values()):
+    state = module.state_dict()
+    pretrained, _ = without_prefix(weights, state)
+    fitting = {name: value for name, value in pretrained.items() if name in state and state[name].shape == value.shape}
+    missing = tuple(name for name in state if name not in fitting)
+    if sum(state[name].numel() for name in missing) * 2 > sum(value.numel() for value in state.values()):
         raise ModelError(
-            f"The pretrained weights do not fit the architecture: {len(fitting)} of {len(own)} tensors agree in name "
-            f"and shape; the first that does not is {fresh[0]!r}. Give weights of the same architecture."
+            f"The pretrained weights do not fit the architecture: {len(fitting)} of {len(state)} tensors agree in name "
+            f"and shape; the first that does not is {missing[0]!r}. Give weights of the same architecture."
         )
-    module.load_state_dict({**own, **fitting})
-    return fresh
+    module.load_state_dict({**state, **fitting})
+    return missing
 
 
-_LISTED = 6
+_LISTED_NAMES = 6
 OWN_NORMALISATION = (
     "Mean and standard deviation were measured on the training images; --mean and --std say those that the pretrained "
     "weights were made with."
 )
 
 
-def adoption_note(module: nn.Module, fresh: Sequence[str]) -> str:
-    """Which tensors of `module` `adopt` found, and which stayed new."""
+def pretrained_note(module: nn.Module, missing: Sequence[str]) -> str:
+    """Say which tensors of a net were pretrained.
+
+    Args:
+        module: The net.
+        missing: The names of its other tensors, which `load_pretrained` gave.
+
+    Returns:
+        A sentence.
+    """
     total = len(module.state_dict())
-    if not fresh:
+    if not missing:
         return f"The pretrained weights gave all {total} tensors, those of the last layer too."
-    more = f", ... ({len(fresh)})" if len(fresh) > _LISTED else ""
-    listed = ", ".join(fresh[:_LISTED]) + more
-    return f"The pretrained weights gave {total - len(fresh)} of {total} tensors; new are {listed}."
+    more = f", ... ({len(missing)})" if len(missing) > _LISTED_NAMES else ""
+    listed = ", ".join(missing[:_LISTED_NAMES]) + more
+    return f"The pretrained weights gave {total - len(missing)} of {total} tensors; new are {listed}."
 
 
 def schedule_notes(module: nn.Module, settings: TrainingConfig) -> Iterator[str]:
-    """Which layer learns alone and for how long, and how slowly the others follow."""
-    head = next(name for name, part in module.named_modules() if part is head_of(module))
+    """Say which layer learns alone and for how long, and at what share of its rate the others learn.
+
+    Args:
+        module: The net.
+        settings: The configuration of its training.
+
+    Yields:
+        Sentences; none for a training in which all layers learn alike.
+    """
+    head = next(name for name, layer in module.named_modules() if layer is head_of(module))
     frozen, epochs = min(settings.frozen_epochs, settings.epochs), settings.epochs
     if frozen:
         yield f"The last layer, {head}, learnt alone in the first {frozen} of {epochs} epochs."
@@ -73,9 +109,14 @@ def schedule_notes(module: nn.Module, settings: TrainingConfig) -> Iterator[str]
 
 
 def parameter_groups(module: nn.Module, backbone_rate: float) -> list[dict[str, Any]]:
-    """The last layer with rate factor 1 and everything else with `backbone_rate`, for the optimiser.
+    """Make the optimiser's parameter groups: the backbone, and the head with a factor of 1 on its rate.
 
-    One group for all when `backbone_rate` is 1.
+    Args:
+        module: The net.
+        backbone_rate: The backbone's learning rate as a share of the head's; 1 gives one group for all.
+
+    Returns:
+        Groups with "params" and "factor".
     """
     if backbone_rate == 1:
         return [{"params": list(module.parameters()), "factor": 1.0}]
@@ -87,37 +128,54 @@ def parameter_groups(module: nn.Module, backbone_rate: float) -> list[dict[str, 
 
 
 def head_of(module: nn.Module) -> nn.Module:
-    """The last layer that has weights of its own: the one a new set of classes replaces."""
-    layers = [part for part in module.modules() if list(part.parameters(recurse=False))]
+    """Find the last layer that has weights of its own: the one a new set of classes replaces.
+
+    Args:
+        module: The net.
+    """
+    layers = [layer for layer in module.modules() if list(layer.parameters(recurse=False))]
     return layers[-1]
 
 
 @contextmanager
 def frozen_backbone(module: nn.Module, frozen: bool) -> Iterator[None]:
-    """Inside the block, when `frozen`, only the head learns, and the rest runs as in use: its batch statistics stay."""
+    """Inside the block only the head learns, and the backbone is in eval mode: its batch statistics stay.
+
+    Args:
+        module: The net.
+        frozen: Whether to do so; else the net stays as it is.
+    """
     if not frozen:
         yield
         return
     head = head_of(module)
-    kept = [p for p in module.parameters() if p.requires_grad and all(p is not own for own in head.parameters())]
-    flags = [(part, part.training) for part in module.modules()]
+    of_head = {id(parameter) for parameter in head.parameters()}
+    backbone = [p for p in module.parameters() if p.requires_grad and id(p) not in of_head]
+    flags = [(layer, layer.training) for layer in module.modules()]
     try:
         module.eval()
         head.train()
-        for parameter in kept:
+        for parameter in backbone:
             parameter.requires_grad_(False)
         yield
     finally:
-        for part, flag in flags:
-            part.training = flag
-        for parameter in kept:
+        for layer, flag in flags:
+            layer.training = flag
+        for parameter in backbone:
             parameter.requires_grad_(True)
 
 
 def cached_torchvision_weights(name: str) -> Path:
-    """The file of the default pretrained weights of torchvision's `name` in its download cache; nothing is fetched.
+    """Find the default pretrained weights of a torchvision model in torch's download cache; nothing is fetched.
 
-    Raises ModelError that names the file to put there.
+    Args:
+        name: The model's name in torchvision.
+
+    Returns:
+        The file.
+
+    Raises:
+        ModelError: When it is not there; the message names the file to put there.
     """
     models = importlib.import_module("torchvision.models")
     url = str(models.get_model_weights(name).DEFAULT.url)

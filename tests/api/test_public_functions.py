@@ -99,6 +99,19 @@ def test_a_curve_falls_and_agrees_with_its_minimal_eps(
         assert (curve.minimal_eps[~row] <= eps * (1 + 1e-5)).all()
 
 
+def test_attacks_by_name_take_the_place_of_a_battery(
+    model: audit.ModelUnderTest, images: Tensor, labels: Tensor
+) -> None:
+    found = audit.robustness(model, images, labels, THREAT, attacks=["fgsm", "multi-targeted"])
+    assert [row.name for row in found.attacks] == ["fgsm", "multi-targeted"]
+    assert set(found.broken_by) <= {"clean", "fgsm", "multi-targeted", None}
+    assert torch.equal(
+        found.robust, audit.robustness(model, images, labels, THREAT, battery="fgsm,multi-targeted").robust
+    )
+    with pytest.raises(UsageError, match=r"robustness\.further_examples"):
+        audit.robustness(model, images, labels, THREAT, attacks=["spatial"])
+
+
 @pytest.mark.parametrize("method", ["saliency", "integrated-gradients", "grad-cam", "lime", "shap"])
 def test_explanations_have_the_shape_of_the_images(method: str, model: audit.ModelUnderTest, images: Tensor) -> None:
     found = audit.explain(model, images[:3], method=method)

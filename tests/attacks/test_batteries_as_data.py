@@ -42,16 +42,16 @@ def test_autoattack_is_the_published_protocol() -> None:
         ("fab-t", {"steps": 100, "targets": 9}),
         ("square", {"queries": 5000}),
     ]
-    assert all(entry.closest == 1 and not entry.sample for entry in BATTERIES["autoattack"].entries)
+    assert all(entry.hardest_fraction == 1 and not entry.control_sample for entry in BATTERIES["autoattack"].entries)
 
 
 def test_the_closest_are_those_with_the_largest_margin(model: ModelUnderTest, batch: Batch) -> None:
-    ledger = WorstCase(model, batch, (ThreatModel("linf", 0.1),), ("clean",))
-    ledger.margin = torch.arange(20.0).flip(0)
+    worst_case = WorstCase(model, batch, (ThreatModel("linf", 0.1),), ("clean",))
+    worst_case.margin = torch.arange(20.0).flip(0)
     index = torch.tensor([1, 4, 8, 15])
-    assert ledger.closest(index, 0.5).tolist() == [1, 4]
-    assert ledger.closest(index, 1.0).tolist() == [1, 4, 8, 15]
-    assert ledger.closest(index[:0], 0.5).tolist() == []
+    assert worst_case.hardest(index, 0.5).tolist() == [1, 4]
+    assert worst_case.hardest(index, 1.0).tolist() == [1, 4, 8, 15]
+    assert worst_case.hardest(index[:0], 0.5).tolist() == []
 
 
 def test_a_focused_entry_and_a_control_see_only_their_share(model: ModelUnderTest, batch: Batch) -> None:
@@ -60,8 +60,8 @@ def test_a_focused_entry_and_a_control_see_only_their_share(model: ModelUnderTes
         "",
         (
             AttackSpec("fgsm"),
-            AttackSpec("pgd", {"steps": 3}, closest=0.25),
-            AttackSpec("random-noise", {"draws": 2}, sample=3),
+            AttackSpec("pgd", {"steps": 3}, hardest_fraction=0.25),
+            AttackSpec("random-noise", {"draws": 2}, control_sample=3),
         ),
     )
     rows = run_battery(model, batch, "linf", [0.005, 0.01], battery=battery).rows

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
 from audit.adversarial.result import AttackResult
 from audit.adversarial.run_battery import run_battery
-from audit.adversarial.sanity import SanityReport, weak_evidence_reasons
+from audit.adversarial.sanity import SanityReport, battery_red_flags
 from audit.core.errors import DataError, Interrupted, UsageError
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
@@ -84,7 +84,7 @@ def test_a_second_run_gives_the_same_bytes(cnn_model: ModelUnderTest, noise_batc
 
 def test_shrinking_sharpens_the_distance_and_keeps_the_success(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     plain = run_battery(cnn_model, noise_batch, "linf", EPS)
-    sharp = run_battery(cnn_model, noise_batch, "linf", EPS, battery=replace(BATTERIES["quick"], shrink=6))
+    sharp = run_battery(cnn_model, noise_batch, "linf", EPS, battery=replace(BATTERIES["quick"], refine_steps=6))
     assert (sharp.minimal_eps <= plain.minimal_eps + 1e-7).all()
     assert (sharp.minimal_eps < plain.minimal_eps - 1e-4).any()
     assert (cnn_model.predictions(sharp.nearest) != noise_batch.labels)[sharp.minimal_eps.isfinite()].all()
@@ -102,7 +102,7 @@ def test_an_attack_that_leaves_the_ball_is_reported_and_gains_nothing(
     cnn_model: ModelUnderTest, noise_batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cheat = Battery("cheat", "", (AttackSpec("fgsm"),))
-    monkeypatch.setattr("audit.attacks.fgsm.uphill", lambda norm, gradient, images: 50 * gradient.sign())
+    monkeypatch.setattr("audit.core.ascent.steepest_ascent", lambda norm, gradient, *rest: 50 * gradient.sign())
     monkeypatch.setattr(ThreatModel, "project", lambda self, images, origin: images.clamp(0, 1), raising=True)
     with monkeypatch.context() as honest:
         honest.setattr("audit.adversarial.verify._brought_back", lambda given, origin, faults, threat: origin)
@@ -201,9 +201,9 @@ def test_an_honest_model_raises_no_doubt(cnn_model: ModelUnderTest, noise_batch:
 def test_a_blind_attack_that_beats_the_guided_ones_is_a_doubt() -> None:
     guided = AttackResult("pgd", "pgd", "gradients", {}, 0.1, survivors=100, tried=100, broke=20)
     blind = AttackResult("square", "square", "scores", {}, 0.1, survivors=80, tried=40, broke=4)
-    (sentence,) = weak_evidence_reasons(SanityReport(0), [guided, blind], 100)
-    assert "square" in sentence and "8.0 points" in sentence
-    assert weak_evidence_reasons(SanityReport(0), [guided, replace(blind, broke=1)], 1000) == ()
+    (flag,) = battery_red_flags(SanityReport(0), [guided, blind], 100)
+    assert "square" in flag.sentence and "8.0 points" in flag.sentence and flag.limit < flag.value
+    assert battery_red_flags(SanityReport(0), [guided, replace(blind, broke=1)], 1000) == ()
 
 
 def test_two_classes_with_dlr_say_so(linear_model: ModelUnderTest) -> None:
@@ -220,7 +220,7 @@ def test_pieces_change_nothing_but_the_memory(
     whole = run_battery(cnn_model, noise_batch, "linf", EPS)
     monkeypatch.setattr("audit.adversarial.run_battery.WINDOWS", 1)
     monkeypatch.setattr("audit.adversarial.run_battery.PIXELS", 1)
-    monkeypatch.setattr("audit.adversarial.run_battery.choose_layout", lambda model: None)
+    monkeypatch.setattr("audit.adversarial.run_battery.tune_execution", lambda model: None)
     cnn_model.layout.batch_size = 5
     pieces = run_battery(cnn_model, noise_batch, "linf", EPS)
     assert torch.equal(pieces.survived, whole.survived)

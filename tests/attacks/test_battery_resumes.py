@@ -26,10 +26,10 @@ BATTERY = Battery(
     "",
     (
         *BATTERIES["quick"].entries,
-        AttackSpec("pgd", {"steps": 4}, "closest", closest=0.5),
+        AttackSpec("pgd", {"steps": 4}, "closest", hardest_fraction=0.5),
         AttackSpec("mi-fgsm", {"steps": 3, "to_the_end": True}, "transfer", transferred=True),
     ),
-    shrink=3,
+    refine_steps=3,
 )
 RUNS = len(EPS) * 5 + 1
 
@@ -92,7 +92,7 @@ def test_stopped_and_asked_again(
 def test_killed_and_asked_again(
     cnn_model: ModelUnderTest, batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.storage.checkpoint.EVERY", 0.0)
+    monkeypatch.setattr("audit.storage.checkpoint.SAVE_INTERVAL_SECONDS", 0.0)
     whole, place = attacked(cnn_model, batch), tmp_path / "unfinished.safetensors"
 
     def killed(done: int, total: int) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from audit.adversarial.decision_based import starting_points
 from audit.adversarial.foolbox_adapter import goal_of, run_foolbox
-from audit.adversarial.starting_points import starting_points
 from audit.attacks.carlini_wagner import carlini_wagner
 from audit.attacks.ddn import ddn
 from audit.attacks.hopskipjump import hopskipjump

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from audit.adversarial.patch_threat import PLACES, PatchThreat
 from audit.adversarial.verify import verify
-from audit.attacks.patch import patch
+from audit.attacks.patch import PATCH_POSITIONS, PatchThreat, patch
 from audit.attacks.universal import perturbed, universal
+from audit.core.ascent import steepest_ascent
 from audit.core.errors import UsageError
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
-SQUARE = PatchThreat(area=0.25, place="bottom-right")
+SQUARE = PatchThreat(area=0.25, position="bottom-right")
 BALL = ThreatModel("linf", 0.05)
 KINDS: list[Any] = [pytest.param(universal, BALL, id="universal"), pytest.param(patch, SQUARE, id="patch")]
 
@@ -48,7 +48,7 @@ def test_the_universal_perturbation_of_a_linear_model_is_the_closed_form(
     """eps x sign(w) for linf, eps x w / |w| for l2, eps on the steepest pixel for l1."""
     delta = universal(linear_model, one_side, ThreatModel(norm, eps), draws_of(one_side), steps=60, images_a_step=8)
     weight = weight_of(linear_model)
-    best = ThreatModel(norm, eps).steepest(weight) * eps
+    best = steepest_ascent(norm, weight, weight, "unconstrained") * eps
     reached, possible = float((weight * delta).sum()), float((weight * best).sum())
     assert reached == pytest.approx(possible, rel=1e-3)
     assert torch.linalg.vector_norm(delta, {"linf": torch.inf, "l2": 2, "l1": 1}[norm]) <= eps * (1 + 1e-5)
@@ -113,10 +113,10 @@ def test_order_batch_size_device_and_a_second_run_change_nothing(
     assert run(cnn_batch.select(torch.zeros(0, dtype=torch.int64))).shape == (1, 1, 12, 12)
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_patch_is_where_it_says_and_nowhere_else(place: Any) -> None:
+@pytest.mark.parametrize("position", PATCH_POSITIONS)
+def test_a_patch_is_where_it_says_and_nowhere_else(position: Any) -> None:
     images = torch.rand(3, 2, 10, 14, generator=torch.Generator().manual_seed(0))
-    threat = PatchThreat(0.2, place)
+    threat = PatchThreat(0.2, position)
     painted = threat.painted(images, torch.ones(1, 2, 10, 14))
     assert threat.allows(painted, images).all() and not threat.allows(painted.flip(2, 3), images).any()
     assert torch.allclose(threat.distance(painted, images), torch.full((3,), 25 / 140, dtype=torch.float64))

@@ -7,9 +7,8 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from audit.adversarial.spatial_threat import PosedThreat, SpatialThreat, apply_pose
 from audit.adversarial.verify import verify
-from audit.attacks.spatial import spatial
+from audit.attacks.spatial import PosedThreat, SpatialThreat, apply_pose, spatial
 from audit.core.errors import UsageError
 from audit.core.seeding import Generators
 from audit.core.types import Batch

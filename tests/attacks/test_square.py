@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from audit.adversarial.square_pyramids import pyramid, pyramid_start
 from audit.adversarial.verify import verify
-from audit.adversarial.windows import fixed_window
 from audit.attacks.random_noise import random_noise
-from audit.attacks.square import square
+from audit.attacks.square import fixed_window, pyramid, pyramid_start, square
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel, norms
 from audit.core.types import Batch

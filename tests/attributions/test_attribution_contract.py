@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.core.registry import find, methods
-from audit.core.types import Batch
+from audit.core import registry
+from audit.core.registry import attribution, find, methods
+from audit.core.types import Batch, PassCount
+from audit.explanation.passes import max_attribution_passes
 from audit.explanation.run import AttributionResult, explain_images
+from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.models.under_test import ModelUnderTest
 
 NAMES = [method.name for method in methods("attribution")]
@@ -106,6 +109,51 @@ def test_runs_where_the_default_device_is_another(name: str, cnn_model: ModelUnd
         found = maps_of(explain(cnn_model, batch, name))
     assert found.device.type == "cpu"
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_image_costs_more_than_the_method_declares(
+    name: str, count: int, cnn_model: ModelUnderTest, batch: Batch
+) -> None:
+    """With as many background images as images at most, which is what a run gives."""
+    method, images = find("attribution", name), batch.images[:count]
+    settings = method.settings(QUICK.get(name))
+    variants = [settings, *([settings | {"over": "segments"}] if "over" in settings else [])]
+    for variant in variants:
+        for references in (None, 1 - images) if method.facts["references"] else (None,):
+            cell = {"method": variant, "references": 0 if references is None else count}
+            most = max_attribution_passes(name, cell, cnn_model.input_shape)
+            spent = explain_images(cnn_model, images, method=name, references=references, **variant).passes
+            assert most is not None
+            assert spent.forwards <= count * most.forwards and spent.backwards <= count * most.backwards
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "kernel", "partition"])
+def test_no_algorithm_of_shapley_values_costs_more_than_declared(
+    algorithm: str, cnn_model: ModelUnderTest, batch: Batch
+) -> None:
+    settings = find("attribution", "shap").settings({"algorithm": algorithm, "samples": 100})
+    most = max_attribution_passes("shap", {"method": settings}, cnn_model.input_shape)
+    spent = explain_images(cnn_model, batch.images[:1], method="shap", **settings).passes
+    assert most is not None and 64 < spent.forwards <= most.forwards
+
+
+def test_every_quality_has_a_declared_unit(name: str, cnn_model: ModelUnderTest, batch: Batch) -> None:
+    assert set(explain(cnn_model, batch, name).quality) == set(find("attribution", name).facts["quality_units"])
+
+
+def test_of_a_method_that_declares_nothing_the_cost_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    @attribution(reference="none", needs="scores", signed=True)
+    def outside(model: ModelUnderTest, images: Tensor, spec: ExplanationSpec, *, samples: int = 9) -> Attribution:
+        """Zero."""
+        return Attribution(torch.zeros_like(images))
+
+    registered = registry._METHODS.pop(("attribution", "outside"))
+    monkeypatch.setitem(registry._METHODS, ("attribution", "outside"), registered)
+    settings = {"method": registered.settings()}
+    assert max_attribution_passes("outside", settings, (1, 28, 28)) is None
+    assert max_attribution_passes("outside", settings, (1, 28, 28), {"algorithm": "auto"}) == PassCount(0, 0)
+    assert max_attribution_passes("outside", settings, (3, 224, 224), {"algorithm": "auto"}) is None
 
 
 def snapshot(module: nn.Module) -> list[Any]:

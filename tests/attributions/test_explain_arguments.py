@@ -127,7 +127,7 @@ def test_images_are_segmented_once_and_described_from_that(
         return slic(*given)
 
     monkeypatch.setattr(segmentation, "_slic", counted)
-    words = segment_images(plain).words
+    words = segment_images(plain).description
     once = len(made)
     found = explain_images(linear, plain, method="shap", targets=0)
     assert len(made) == 2 * once

@@ -32,11 +32,11 @@ from audit.explanation.mask_reuse import explain_many
 from audit.explanation.run import explain_images
 from audit.masking.baselines import fill_images
 from audit.masking.segmentation import segment_images
-from audit.metrics.deletion_insertion import Mode, removal_curves, segment_curves
+from audit.metrics.deletion_insertion import RemovalMode, removal_curves, segment_curves
 from audit.models.under_test import ModelUnderTest
 
 console = Console()
-MODES: tuple[Mode, ...] = ("insertion", "deletion")
+MODES: tuple[RemovalMode, ...] = ("insertion", "deletion")
 
 
 def main() -> None:

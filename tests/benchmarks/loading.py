@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from audit.data.formats.folder import load_folder
-from audit.data.options import LoadOptions
+from audit.data.dataset import LoadOptions
+from audit.data.formats.folder import folder
 
 SIZE = 128
 
@@ -38,7 +38,7 @@ def make_folder(base: Path, pictures: int, side: tuple[int, int], kind: str) -> 
 
 
 def ours(base: Path) -> Iterator[torch.Tensor]:
-    split = load_folder(str(base), LoadOptions(image_size=SIZE)).test
+    split = folder(str(base), LoadOptions(image_size=SIZE)).test
     yield torch.empty(0)  # the survey is not part of the throughput
     for start in range(0, len(split), 128):
         yield split.batch(slice(start, start + 128)).images
@@ -81,7 +81,7 @@ def memory(pictures: int) -> None:
         base = Path(name)
         make_folder(base, pictures, (32, 32), "png")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        split = load_folder(str(base), LoadOptions()).test
+        split = folder(str(base), LoadOptions()).test
         for start in range(0, len(split), 128):
             split.batch(slice(start, start + 128))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

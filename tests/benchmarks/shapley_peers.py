@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audit.attributions.shap import partition_shapley
 from audit.core.seeding import Generators
 from audit.explanation.shapley_kernel import kernel_shapley
-from audit.explanation.shapley_partition import partition_shapley
-from audit.masking.queue import MaskQueue, evaluate
+from audit.masking.evaluate import evaluate
+from audit.masking.queue import MaskQueue
 from audit.models.under_test import ModelUnderTest
 
 Values = NDArray[np.float64]

@@ -21,7 +21,7 @@ from audit.data.sampling import balanced_order
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 from audit.training.fit import fit
-from audit.training.loop import TrainingResult
+from audit.training.state import TrainingResult
 
 PREVIOUS: dict[str, dict[str, object]] = {
     "fgsm-rs": {"start": "previous", "relative_step": 1.0},

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from audit.cli.app import app
 from audit.cli.plan import cost_lines, fit_line
 from audit.core.types import PassCount
-from audit.planning import BudgetFit, CostEstimate
+from audit.planning.cost import CostEstimate
+from audit.planning.time_budget import BudgetFit
 from audit.runs.throughput import Throughput
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from audit.core.errors import NotApplicable
 from audit.core.seeding import Generators
 from audit.corruptions import blur, digital, filters, weather
 from audit.corruptions.colour import brightened, grey, saturated
-from audit.corruptions.fractal import _refine, plasma
-from audit.corruptions.jpeg import jpeg
+from audit.corruptions.digital import jpeg
+from audit.corruptions.weather import _refine, plasma
 
 
 def generators(count: int) -> Generators:

@@ -127,7 +127,7 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize("form", WRITERS)
 def test_a_table_cut_short_gets_a_sentence(form: str, tmp_path: Path, paint: Paint) -> None:
     WRITERS[form](tmp_path / "pets", "test", table(paint, range(8)))
-    (path,) = (path for path in (tmp_path / "pets").rglob("*") if path.suffix in hf_tables.ENDINGS)
+    (path,) = (path for path in (tmp_path / "pets").rglob("*") if path.suffix in hf_tables.TABLE_SUFFIXES)
     cut(path)
     with pytest.raises(DataError, match="cut short or damaged"):
         load_dataset(f"hf:{tmp_path / 'pets'}")
@@ -156,7 +156,7 @@ BROKEN: dict[str, tuple[Callable[[Path, Paint], object], str]] = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_folder_gets_a_sentence(case: str, tmp_path: Path, paint: Paint) -> None:
-    make, said = BROKEN[case]
+    make, message = BROKEN[case]
     make(tmp_path / "pets", paint)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_dataset(f"hf:{tmp_path / 'pets'}")

@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["audit.data", "audit.models.formats.saf
     from audit.config import load_config
     from audit.core.errors import AuditError
     from audit.data.image_decoding import UnreadableImage, decode, decode_mask, inspect_image, strict_pillow
-    from audit.models.formats.safetensors_file import read
+    from audit.models.formats.safetensors_file import safetensors as read_safetensors
 
 FOLDER = Path(tempfile.mkdtemp(prefix="audit-fuzz-"))
 
@@ -41,7 +41,7 @@ def safetensors(body: bytes) -> None:
     path = FOLDER / "net.safetensors"
     path.write_bytes(len(body).to_bytes(8, "little") + body + bytes(64))
     try:
-        assert read(path, ()).state
+        assert read_safetensors(path).state
     except AuditError as fault:
         assert sentence(fault), fault
 

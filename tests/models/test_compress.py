@@ -14,7 +14,7 @@ from audit.models.compression.compress import (
     amount_of,
     clip_weights,
     footprint,
-    kept_pruned,
+    keep_pruned,
     paired_latency,
     prune_weights,
     quantize_weights,
@@ -80,7 +80,7 @@ def test_int8_weights_are_within_half_a_step_and_unpack_to_the_model() -> None:
 def test_fine_tuning_cannot_bring_a_pruned_weight_back() -> None:
     twin, masks = prune_weights(tiny_net(), 0.7)
     settings = TrainingConfig(epochs=3, batch_size=30, learning_rate=0.05, optimizer="adamw", weight_decay=0.01)
-    with kept_pruned(twin, masks):
+    with keep_pruned(twin, masks):
         trained = fit(twin, thirds(200), settings, classes=3)
     for name, mask in masks.items():
         assert bool((trained.weights[name][mask == 0] == 0).all())
@@ -123,18 +123,18 @@ def test_a_packed_model_unpacks_to_the_quantised_one_and_others_stay_as_they_are
 
 
 @pytest.mark.parametrize(
-    ("method", "given", "amount"), [("magnitude", None, 0.5), ("clip", 3.0, 3.0), ("int8", None, None)]
+    ("method", "amount", "expected"), [("magnitude", None, 0.5), ("clip", 3.0, 3.0), ("int8", None, None)]
 )
-def test_an_amount_is_the_given_one_or_the_usual(method: str, given: float | None, amount: float | None) -> None:
-    assert amount_of(method, given) == amount
+def test_an_amount_is_the_given_one_or_the_usual(method: str, amount: float | None, expected: float | None) -> None:
+    assert amount_of(method, amount) == expected
 
 
 @pytest.mark.parametrize(
-    ("method", "given", "words"), [("int8", 0.5, "takes no amount"), ("structured", 3.0, "between 0 and 1")]
+    ("method", "amount", "words"), [("int8", 0.5, "takes no amount"), ("structured", 3.0, "between 0 and 1")]
 )
-def test_an_amount_without_meaning_is_refused(method: str, given: float, words: str) -> None:
+def test_an_amount_without_meaning_is_refused(method: str, amount: float, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        amount_of(method, given)
+        amount_of(method, amount)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 50.0])

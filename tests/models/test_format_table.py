@@ -1,4 +1,4 @@
-"""What each format of a model allows, measured: `tests/models/formats.md` is this test's own output."""
+"""`samples/formats.md` is true: what each model format allows is measured, the rest is read from the registry."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,17 +14,18 @@ from torch import Tensor, nn
 
 import audit
 from audit.config import ModelConfig, TrustConfig
+from audit.core import registry
 from audit.core.errors import UntrustedError
+from audit.core.registry import find, methods
+from audit.core.resources import resource_dir
+from audit.data.load import described_formats, load_dataset
 from audit.models.architecture import build
 from audit.models.load import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
-TABLE = Path(__file__).with_name("formats.md")
+PAGE = resource_dir("samples") / "formats.md"
 CLASSES, SHAPE = ("a", "b", "c"), (3, 12, 12)
-HEAD = (
-    "| Format | Loads | With `--trust` | Attacked with gradients | Explained |",
-    "|---|---|---|---|---|",
-)
+HEAD = "| Format | Loads | With `--trust` | Attacked with gradients | Explained |"
 
 
 def net() -> nn.Module:
@@ -102,9 +104,9 @@ def row(name: str, folder: Path) -> str:
     broken = audit.robustness(model, images(), model.predictions(images()), audit.ThreatModel("linf", 0.5))
     explained = audit.explain(model, images(), method="saliency")
     attacked = bool((~broken.robust).any()) and broken.passes.backwards > 0
-    seen = explained.status == "measured" and bool(explained.attributions.abs().sum() > 0)
+    attributed = explained.status == "measured" and bool(explained.attributions.abs().sum() > 0)
     loads = "yes" if plain else "refused"
-    return f"| {name} | {loads} | {'not needed' if plain else 'yes'} | {_yes(attacked)} | {_yes(seen)} |"
+    return f"| {name} | {loads} | {'not needed' if plain else 'yes'} | {_yes(attacked)} | {_yes(attributed)} |"
 
 
 def _yes(value: bool) -> str:
@@ -128,10 +130,43 @@ def test_the_committed_table_of_formats_is_what_happens(name: str, tmp_path: Pat
     needed = FORMATS[name][2]
     if needed and find_spec(needed) is None:
         pytest.skip(f"needs {needed}")
-    assert row(name, tmp_path) in TABLE.read_text().splitlines()
+    assert row(name, tmp_path) in table(HEAD)
+
+
+def table(head: str) -> list[str]:
+    """The rows of the page's table under `head`."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    rows = lines[lines.index(head) + 2 :]
+    return rows[: rows.index("")]
 
 
 def test_the_table_has_every_format_and_no_other() -> None:
-    lines = TABLE.read_text().splitlines()
-    assert tuple(lines[:2]) == HEAD
-    assert [line.split("|")[1].strip() for line in lines[2:]] == list(FORMATS)
+    assert [line.split("|")[1].strip() for line in table(HEAD)] == list(FORMATS)
+
+
+def test_the_page_lists_the_registered_data_formats() -> None:
+    listed = zip(described_formats(), methods("data-format"), strict=True)
+    expected = [f"| `{text}` | {method.summary} | {method.reference} |" for text, method in listed]
+    assert table("| Source | What it reads | Reference |") == expected
+
+
+def test_the_page_lists_the_settings_of_drawn_shapes() -> None:
+    rows = [line.split("|")[1:3] for line in table("| Setting | Default | Meaning |")]
+    settings = find("data-format", "shapes").defaults
+    assert [(name.strip(" `"), default.strip()) for name, default in rows] == [(k, str(v)) for k, v in settings.items()]
+
+
+def test_the_page_lists_the_registered_suffixes_of_models() -> None:
+    suffixes = [", ".join(f"`{suffix}`" for suffix in m.facts["suffixes"]) for m in methods("model-format")]
+    summaries = [method.summary for method in methods("model-format")]
+    expected = [f"| {listed} | {summary} |" for listed, summary in zip(suffixes, summaries, strict=True)]
+    assert table("| Suffix | What it reads |") == expected
+
+
+def test_the_pages_example_of_a_format_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = PAGE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    exec(code, {"__name__": "outside"})
+    np.save(tmp_path / "digits.images.npy", np.zeros((10, 8, 8), np.uint8))
+    np.save(tmp_path / "digits.labels.npy", np.arange(10))
+    assert load_dataset(f"npy-pair:{tmp_path / 'digits'}", image_size=4).shape == (1, 4, 4)

@@ -43,19 +43,23 @@ class NearestMean(nn.Module):
         return -(self.dropout(images)[:, None] - self.means[None]).flatten(2).pow(2).sum(2)
 
 
-@pytest.mark.parametrize("wanted", [one for one in candidates(3) if not one.swapped_sides], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "wanted",
+    [candidate for candidate in candidates(3) if not candidate.swapped_sides],
+    ids=lambda candidate: candidate.name,
+)
 def test_the_preparation_a_colour_net_wants_is_found_or_does_no_harm(wanted: Preparation) -> None:
     batch = scenes()
     net = NearestMean(batch, wanted)
     outcome = probe_preprocessing(net, batch, classes=CLASSES)
     best = {trial.preparation.name: trial.accuracy for trial in outcome.trials}
     assert best[wanted.name] == 1.0
-    assert bool(outcome.warning) == (outcome.given.accuracy < 0.9)
+    assert bool(outcome.warning) == (outcome.configured.accuracy < 0.9)
 
 
 def test_reversed_channels_are_told_by_name() -> None:
     batch = scenes()
-    bgr = next(one for one in candidates(3) if one.name == "BGR in 0 to 1")
+    bgr = next(candidate for candidate in candidates(3) if candidate.name == "BGR in 0 to 1")
     outcome = probe_preprocessing(NearestMean(batch, bgr), batch, classes=CLASSES)
     assert "50% of 200 images as given, and on 100% with BGR in 0 to 1." in outcome.warning
 
@@ -68,16 +72,16 @@ def test_the_numbers_to_give_are_part_of_the_sentence() -> None:
 
 def test_swapped_sides_of_grey_images_are_found() -> None:
     batch = scenes(channels=1)
-    swapped = next(one for one in candidates(1) if one.swapped_sides)
+    swapped = next(candidate for candidate in candidates(1) if candidate.swapped_sides)
     outcome = probe_preprocessing(NearestMean(batch, swapped), batch, classes=CLASSES)
-    assert outcome.given.accuracy < 0.5 and "height and width swapped" in outcome.warning
+    assert outcome.configured.accuracy < 0.5 and "height and width swapped" in outcome.warning
 
 
 def test_a_net_that_gets_what_it_wants_is_left_alone_in_mode_and_word() -> None:
     batch = scenes()
     net = NearestMean(batch, Preparation("", (0.5,), (0.5,))).train()
     outcome = probe_preprocessing(net, batch, mean=(0.5,), std=(0.5,), classes=CLASSES)
-    assert outcome.warning == "" and outcome.order == () and outcome.given.accuracy == 1.0
+    assert outcome.warning == "" and outcome.order == () and outcome.configured.accuracy == 1.0
     assert net.training and net.dropout.training
 
 
@@ -99,4 +103,4 @@ def test_an_untrained_net_or_one_of_chance_gets_no_false_warning(seed: int) -> N
 
 def test_a_net_that_refuses_everything_is_told_apart_from_one_that_is_wrong() -> None:
     outcome = probe_preprocessing(nn.Conv2d(7, 2, 3), scenes(), classes=CLASSES)
-    assert not outcome.given.ran and outcome.warning == "" and not np.any(outcome.given.correct)
+    assert not outcome.configured.ran and outcome.warning == "" and not np.any(outcome.configured.correct)

@@ -53,7 +53,7 @@ def test_a_cpu_begins_with_64_images_a_thread(
     monkeypatch: pytest.MonkeyPatch, threads: int, device: str, size: int
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert ExecutionLayout.usual(torch.device(device)) == ExecutionLayout(True, size)
+    assert ExecutionLayout.default(torch.device(device)) == ExecutionLayout(True, size)
 
 
 def test_another_layout_must_be_a_quarter_faster(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from audit.config import TrainingConfig
 from audit.data.load import load_dataset
+from audit.document.locale import load_locale
 from audit.models.outputs import NOTES
-from audit.report.locale import load_locale
-from audit.training.transfer import OWN_NORMALISATION, adoption_note, schedule_notes
+from audit.training.transfer import OWN_NORMALISATION, pretrained_note, schedule_notes
 from tests.training.toy import tiny_net
 
 
@@ -57,7 +57,7 @@ def of_models() -> Iterator[str]:
     yield "Labels follow map.txt: 2 of 3 classes moved (cat 0 to 1, dog 1 to 0)."
     yield "net.pt: the weights were taken from its entry 'state_dict'."
     net = tiny_net()
-    yield from (adoption_note(net, ()), adoption_note(net, [f"{n}.weight" for n in range(7)]), OWN_NORMALISATION)
+    yield from (pretrained_note(net, ()), pretrained_note(net, [f"{n}.weight" for n in range(7)]), OWN_NORMALISATION)
     yield from schedule_notes(net, TrainingConfig(epochs=4, frozen_epochs=1, backbone_rate=0.3))
     yield "The prefix 'module.' was removed from every key."
 

@@ -5,10 +5,10 @@ from made_entries import pictures
 from made_run import made_config, made_document, made_dossier, made_facts
 
 from audit.core.errors import UsageError
+from audit.document.locale import load_locale
 from audit.report.document import build_document
 from audit.report.gallery_size import with_gallery_of, without_images
 from audit.report.html import render_html
-from audit.report.locale import load_locale
 from audit.report.summary import overall_verdict, sentences_of
 
 

@@ -9,7 +9,7 @@ import pytest
 from audit.config import load_config
 from audit.core.registry import methods
 from audit.core.resources import resource_dir
-from audit.report.locale import load_locale
+from audit.document.locale import load_locale
 
 REMAKE = (
     "samples/every-method.html is out of date. Make it anew: audit run samples/every-method.toml --out every-method, "

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from made_run import made_config, made_dossier, made_facts
 
+from audit.document.schema import AuditDocument
 from audit.report.document import build_document, read_document, to_json
 from audit.report.html import render_html
 from audit.report.junit import render_junit
 from audit.report.markdown import render_card, render_markdown
 from audit.report.sarif import render_sarif
-from audit.report.schema import AuditDocument
 
 GOLDEN = Path(__file__).parent / "golden"
 RENDERINGS: dict[str, Callable[[AuditDocument], str]] = {

@@ -6,8 +6,8 @@ import pytest
 from made_run import made_document
 
 from audit.core.evidence import Verdict
-from audit.report.locale import load_locale
-from audit.report.schema import FindingPart
+from audit.document.locale import load_locale
+from audit.document.schema import FindingPart
 from audit.report.summary import by_severity, overall_verdict, sentences_of, top_findings
 
 ROLES = ("standard", "hardened")

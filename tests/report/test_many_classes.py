@@ -9,10 +9,10 @@ from made_run import made_config, made_facts, made_page
 
 from audit.core.evidence import Evidence
 from audit.core.statistics import wilson
+from audit.document.schema import AuditDocument
 from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
-from audit.report.schema import AuditDocument
 from audit.results.run_results import RunResults
 
 NAMES = tuple(f"kind {i}" for i in range(1000))

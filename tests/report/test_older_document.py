@@ -8,10 +8,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from audit.document.schema import AuditDocument
 from audit.report.document import read_document, schema_json
 from audit.report.formats import FORMATS, render
 from audit.report.history import history
-from audit.report.schema import AuditDocument
 
 OLDER = Path(__file__).parent / "golden" / "older.json"
 

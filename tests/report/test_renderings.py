@@ -11,6 +11,7 @@ from made_entries import CLASSES, accuracy_entry, dossier_of, entry
 from made_run import made_config, made_document, made_dossier, made_facts
 
 from audit.core.errors import UsageError
+from audit.document.schema import AuditDocument
 from audit.report.document import build_document
 from audit.report.first_policy import first_policy
 from audit.report.gate import gate
@@ -20,7 +21,6 @@ from audit.report.markdown import escaped, render_card, render_markdown
 from audit.report.policy import Policy, Rule, load_policy
 from audit.report.run_comparison import compare_documents, comparison_json
 from audit.report.sarif import render_sarif
-from audit.report.schema import AuditDocument
 from audit.report.standards import coverage
 
 HOSTILE = (

@@ -9,11 +9,12 @@ import audit
 from audit.config import RunConfig
 from audit.core.errors import Interrupted, SetupError, UsageError
 from audit.core.evidence import Evidence
-from audit.planning import estimate_cost, max_passes
+from audit.execution.runner import RunCallback
+from audit.planning.cost import estimate_cost, max_passes
 from audit.planning.plan import Task
 from audit.report.document import to_json
 from audit.runs.folder import open_run
-from audit.runs.pipeline import AuditRun, PipelineCallback, run_audit
+from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.setup import set_up
 from tests.runs.conftest import SMALL
 
@@ -23,13 +24,13 @@ def finished(small_config: RunConfig, tmp_path_factory: pytest.TempPathFactory) 
     return run_audit(small_config, tmp_path_factory.mktemp("run"))
 
 
-class Computed(PipelineCallback):
+class Computed(RunCallback):
     """Remembers what was not found in the store."""
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
 
-    def found(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
+    def finished(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
         if not stored:
             self.tasks.append(task)
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 import audit
 from audit.cli.app import app
 from audit.config import DataConfig
-from audit.models.formats.safetensors_header import with_metadata
+from audit.models.formats.safetensors_file import with_metadata
 from audit.report.overlay import overlay_png
 from audit.runs.checkpoint_metadata import preparation_header
 from audit.runs.predict import predict_pictures

@@ -48,6 +48,15 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Parse:
             "data": {"labels_map": "my map.txt"},
         },
         {"explanations": {"settings": {"lime": {"samples": 50}}, "baseline": "blur"}, "report": {"title": 'A "b"'}},
+        {"robustness": {"battery": "apgd-ce,square"}},
+        {
+            "robustness": {
+                "battery": [
+                    {"attack": "apgd-ce", "settings": {"steps": 30, "give_up": True}, "title": 'a "b"'},
+                    {"attack": "square", "sample": 16, "hardest": 0.3},
+                ]
+            }
+        },
     ],
 )
 def test_the_command_says_the_whole_configuration(given: dict[str, Any], parsed: Parse) -> None:

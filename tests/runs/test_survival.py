@@ -23,7 +23,7 @@ import audit.runs.pipeline
 import audit.storage.store
 from audit.config import RunConfig, load_config
 from audit.core.errors import SetupError
-from audit.models.under_test import _NormalisedModel
+from audit.models.normalised_model import NormalisedModel
 from audit.runs.folder import open_run
 from audit.runs.pipeline import AuditRun, run_audit
 from tests.runs.conftest import TINY
@@ -87,14 +87,14 @@ def test_a_disk_too_full_for_the_last_rendering_loses_nothing(
 def test_out_of_memory_halves_the_batch_says_so_and_changes_no_answer(
     tiny: RunConfig, whole: AuditRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain = _NormalisedModel.forward
+    plain = NormalisedModel.forward
 
-    def starved(self: _NormalisedModel, images: torch.Tensor) -> torch.Tensor:
+    def starved(self: NormalisedModel, images: torch.Tensor) -> torch.Tensor:
         if len(images) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, images)
 
-    monkeypatch.setattr(_NormalisedModel, "forward", starved)
+    monkeypatch.setattr(NormalisedModel, "forward", starved)
     with caplog.at_level(logging.WARNING, logger="audit"):
         logging.getLogger("audit").addHandler(caplog.handler)
         found = run_audit(tiny, tmp_path / "run")

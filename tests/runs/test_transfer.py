@@ -130,7 +130,8 @@ def test_a_recipe_with_a_teacher_needs_one_and_takes_the_standard_model(tmp_path
     alone = merge(SMALL, {"training": {"recipe": "distill"}})
     with pytest.raises(UsageError, match="audit compress --method distill"):
         run_audit(load_config(overrides=alone), tmp_path / "run")
-    from audit.planning import RunIdentity, build_plan
+    from audit.planning.build import build_plan
+    from audit.planning.run_identity import RunIdentity
 
     subject = RunIdentity(("a", "b"), (1, 28, 28), "test", 100, "cnn-28", "train", 200)
     plan = build_plan(load_config(overrides={"hardening": {"recipe": "distill"}}), subject)
@@ -157,7 +158,7 @@ def test_event_files_hold_the_rows_of_the_history(tmp_path: Path) -> None:
 
 
 def test_without_tensorboard_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audit.training.tensorboard.find_spec", lambda name: None)
+    monkeypatch.setattr("audit.training.callbacks.find_spec", lambda name: None)
     config = load_config(overrides=merge(SMALL, {"training": {"tensorboard": True}}))
     with pytest.raises(SetupError, match=r"pip install 'audit\[tensorboard\]'"):
         run_audit(config, tmp_path / "run", scope="train")

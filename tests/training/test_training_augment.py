@@ -41,13 +41,13 @@ def test_a_crop_is_a_shift_by_whole_pixels_with_the_fill_outside() -> None:
     images = pictures(60, 10, 14)
     seen = augment(images, generators(60), AugmentationConfig(crop=2, fill="zero"))
     padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
-    found = set()
+    shifts = set()
     for picture, view in zip(padded, seen, strict=True):
         windows = {(y, x): picture[:, y : y + 10, x : x + 14] for y in range(5) for x in range(5)}
-        places = [place for place, window in windows.items() if torch.allclose(window, view, atol=1e-4)]
-        assert len(places) == 1
-        found.add(places[0])
-    assert len(found) > 15
+        matches = [shift for shift, window in windows.items() if torch.allclose(window, view, atol=1e-4)]
+        assert len(matches) == 1
+        shifts.add(matches[0])
+    assert len(shifts) > 15
 
 
 def test_a_quarter_turn_of_a_square_and_of_a_rectangle() -> None:

@@ -15,20 +15,26 @@ from audit.config import TrainingConfig
 from audit.core.errors import DataError, Interrupted, ModelError, TrainingDiverged, UsageError
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
-from audit.training import loop
+from audit.training import checkpoint, loop
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.checkpoint import FILE, load_training_checkpoint
 from audit.training.fit import channel_statistics, fit
-from audit.training.loop import TrainingResult
+from audit.training.setup import build_setup
+from audit.training.state import TrainingResult
 from tests.training.toy import same_weights, thirds, tiny_net
 
 LINF = ThreatModel("linf", 0.1)
 
 
 def learn(
-    batch: Batch, settings: TrainingConfig, *, seed: int = 0, watch: TrainingCallbacks | None = None, norm: bool = False
+    batch: Batch,
+    settings: TrainingConfig,
+    *,
+    seed: int = 0,
+    callbacks: TrainingCallbacks | None = None,
+    norm: bool = False,
 ) -> TrainingResult:
-    return fit(tiny_net(norm=norm), batch, settings, classes=3, threat=LINF, seed=seed, watch=watch)
+    return fit(tiny_net(norm=norm), batch, settings, classes=3, threat=LINF, seed=seed, callbacks=callbacks)
 
 
 class Killed(BaseException):
@@ -45,7 +51,7 @@ def killed_at(step: int) -> Any:
 
 @pytest.fixture(autouse=True)
 def look_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_LOOK_EVERY", 1)
+    monkeypatch.setattr(loop, "_STEPS_BETWEEN_CHECKS", 1)
 
 
 def test_it_learns_a_problem_a_linear_net_can_solve(examples: Batch, short: TrainingConfig) -> None:
@@ -63,8 +69,8 @@ def test_every_optimizer_learns_and_resumes(
     whole = learn(examples, settings)
     assert whole.history[-1]["clean_accuracy"] > 0.6
     with pytest.raises(Killed):
-        learn(examples, settings, watch=TrainingCallbacks(tmp_path, killed_at(12)))
-    assert same_weights(learn(examples, settings, watch=TrainingCallbacks(tmp_path)).weights, whole.weights)
+        learn(examples, settings, callbacks=TrainingCallbacks(tmp_path, killed_at(12)))
+    assert same_weights(learn(examples, settings, callbacks=TrainingCallbacks(tmp_path)).weights, whole.weights)
 
 
 EVERYTHING: Mapping[str, Any] = {
@@ -90,8 +96,8 @@ def test_killed_at_any_step_it_ends_in_the_same_bits(
     settings = short.model_copy(update=dict(changes))
     whole = learn(examples, settings, norm=True)
     with pytest.raises(Killed):
-        learn(examples, settings, watch=TrainingCallbacks(tmp_path, killed_at(step)), norm=True)
-    resumed = learn(examples, settings, watch=TrainingCallbacks(tmp_path), norm=True)
+        learn(examples, settings, callbacks=TrainingCallbacks(tmp_path, killed_at(step)), norm=True)
+    resumed = learn(examples, settings, callbacks=TrainingCallbacks(tmp_path), norm=True)
     assert same_weights(resumed.weights, whole.weights)
     assert resumed.history == whole.history
     assert resumed.kept_epoch == whole.kept_epoch
@@ -105,9 +111,9 @@ def test_asked_to_stop_it_saves_the_step_it_reached_and_goes_on_from_there(
     reached: list[int] = []
     stop = TrainingCallbacks(tmp_path, lambda done, total: reached.append(done), lambda: len(reached) > 10)
     with pytest.raises(Interrupted, match="epoch 2 of 3"):
-        learn(examples, settings, watch=stop)
+        learn(examples, settings, callbacks=stop)
     again: list[int] = []
-    resumed = learn(examples, settings, watch=TrainingCallbacks(tmp_path, lambda done, total: again.append(done)))
+    resumed = learn(examples, settings, callbacks=TrainingCallbacks(tmp_path, lambda done, total: again.append(done)))
     assert again[0] == reached[-1] > 7
     assert same_weights(resumed.weights, whole.weights)
     assert resumed.history == whole.history
@@ -115,9 +121,9 @@ def test_asked_to_stop_it_saves_the_step_it_reached_and_goes_on_from_there(
 
 
 def test_a_finished_training_is_not_repeated(examples: Batch, short: TrainingConfig, tmp_path: Path) -> None:
-    first = learn(examples, short, watch=TrainingCallbacks(tmp_path))
+    first = learn(examples, short, callbacks=TrainingCallbacks(tmp_path))
     steps: list[int] = []
-    second = learn(examples, short, watch=TrainingCallbacks(tmp_path, lambda done, total: steps.append(done)))
+    second = learn(examples, short, callbacks=TrainingCallbacks(tmp_path, lambda done, total: steps.append(done)))
     assert steps == []
     assert same_weights(first.weights, second.weights)
 
@@ -147,7 +153,7 @@ def test_the_kept_epoch_is_the_best_on_held_out_images_and_not_the_last(examples
         for parameter in net.parameters() if len(history) == 2 else ():
             parameter.data.zero_()
 
-    trained = fit(net, examples, settings, classes=3, watch=TrainingCallbacks(record=record))
+    trained = fit(net, examples, settings, classes=3, callbacks=TrainingCallbacks(on_epoch=record))
     scores = [row["clean_accuracy"] for row in trained.history]
     best = max(range(5), key=lambda i: (scores[i], i))
     assert trained.kept_epoch == best + 1
@@ -191,7 +197,7 @@ def test_a_loss_that_is_not_finite_names_the_step_the_rate_and_the_checkpoint(
             examples,
             short.model_copy(update={"schedule": "constant"}),
             classes=3,
-            watch=TrainingCallbacks(tmp_path, record=poison),
+            callbacks=TrainingCallbacks(tmp_path, on_epoch=poison),
         )
     assert FILE in str(caught.value)
 
@@ -210,25 +216,28 @@ def test_an_adversarial_recipe_without_an_adversary_is_refused(examples: Batch, 
 
 
 def test_resuming_with_other_settings_names_them(examples: Batch, short: TrainingConfig, tmp_path: Path) -> None:
-    learn(examples, short, watch=TrainingCallbacks(tmp_path))
+    learn(examples, short, callbacks=TrainingCallbacks(tmp_path))
+    changed = short.model_copy(update={"learning_rate": 0.5, "epochs": 4})
     with pytest.raises(UsageError, match=r"epochs \(3 there, 4 now\), learning_rate \(0.02 there, 0.5 now\)"):
-        learn(examples, short.model_copy(update={"learning_rate": 0.5, "epochs": 4}), watch=TrainingCallbacks(tmp_path))
+        learn(examples, changed, callbacks=TrainingCallbacks(tmp_path))
 
 
 def test_an_unfinished_training_with_other_settings_beside_it_is_named_and_left(
     examples: Batch, short: TrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Runs keep trainings by what they are: a changed configuration is another folder, and nobody would notice."""
-    learn(examples, short, watch=TrainingCallbacks(tmp_path / "a", role="standard"))
-    learn(examples, short.model_copy(update={"epochs": 1}), watch=TrainingCallbacks(tmp_path / "b", role="hardened"))
+    learn(examples, short, callbacks=TrainingCallbacks(tmp_path / "a", role="standard"))
+    learn(
+        examples, short.model_copy(update={"epochs": 1}), callbacks=TrainingCallbacks(tmp_path / "b", role="hardened")
+    )
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / FILE).write_bytes(b"not a checkpoint")
     before = (tmp_path / "a" / FILE).read_bytes()
     caplog.clear()
     changed = short.model_copy(update={"learning_rate": 0.5, "epochs": 2})
-    learn(examples, changed, watch=TrainingCallbacks(tmp_path / "d", role="standard"))
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert "the standard model" in said and "epochs (3 there, 2 now), learning_rate (0.02 there, 0.5 now)" in said
+    learn(examples, changed, callbacks=TrainingCallbacks(tmp_path / "d", role="standard"))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "the standard model" in message and "epochs (3 there, 2 now), learning_rate (0.02 there, 0.5 now)" in message
     assert (tmp_path / "a" / FILE).read_bytes() == before
 
 
@@ -236,11 +245,11 @@ def test_an_unfinished_training_with_other_settings_beside_it_is_named_and_left(
 def test_a_damaged_checkpoint_is_told_and_not_ignored(
     damage: bytes | None, examples: Batch, short: TrainingConfig, tmp_path: Path
 ) -> None:
-    learn(examples, short, watch=TrainingCallbacks(tmp_path))
+    learn(examples, short, callbacks=TrainingCallbacks(tmp_path))
     body = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(body[: len(body) // 2] if damage is None else damage)
     with pytest.raises(ModelError, match="cannot be read"):
-        learn(examples, short, watch=TrainingCallbacks(tmp_path))
+        learn(examples, short, callbacks=TrainingCallbacks(tmp_path))
 
 
 @pytest.mark.parametrize("where", ["weights/0.weight", "best/7.bias", "optimizer/0/exp_avg", '"facts"', "epoch/losses"])
@@ -250,7 +259,7 @@ def test_one_flipped_bit_of_a_checkpoint_is_told(
     with pytest.raises(Interrupted):
         steps: list[int] = []
         stop = TrainingCallbacks(tmp_path, lambda done, total: steps.append(done), lambda: len(steps) > 10)
-        learn(examples, short, watch=stop)
+        learn(examples, short, callbacks=stop)
     body = bytearray((tmp_path / FILE).read_bytes())
     header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
     if where == '"facts"':
@@ -260,14 +269,12 @@ def test_one_flipped_bit_of_a_checkpoint_is_told(
     body[at] ^= 1
     (tmp_path / FILE).write_bytes(body)
     with pytest.raises(ModelError, match=r"cannot be read \(its checksum is wrong\)\. Remove it"):
-        learn(examples, short, watch=TrainingCallbacks(tmp_path))
+        learn(examples, short, callbacks=TrainingCallbacks(tmp_path))
 
 
 def test_held_out_images_are_the_same_under_every_seed(short: TrainingConfig) -> None:
     batch = thirds(200)
-    first, second = (
-        loop.make_course(batch, short, threat=None, seed=seed, device=torch.device("cpu")) for seed in (1, 2)
-    )
+    first, second = (build_setup(batch, short, threat=None, seed=seed, device=torch.device("cpu")) for seed in (1, 2))
     assert first.held_out.ids == second.held_out.ids
     assert not set(first.held_out.ids) & set(first.examples.ids)
     assert len(first.held_out) == 20
@@ -285,10 +292,19 @@ def test_normalisation_is_measured_where_it_is_not_given(examples: Batch, short:
 def test_a_checkpoint_holds_float32_weights_and_only_tensors(
     examples: Batch, short: TrainingConfig, tmp_path: Path
 ) -> None:
-    trained = learn(examples, short.model_copy(update={"precision": "bfloat16"}), watch=TrainingCallbacks(tmp_path))
+    trained = learn(examples, short.model_copy(update={"precision": "bfloat16"}), callbacks=TrainingCallbacks(tmp_path))
     assert {value.dtype for value in trained.weights.values()} == {torch.float32}
     with pytest.raises(UsageError, match="other settings"):
         load_training_checkpoint(tmp_path, {})
+
+
+def test_a_checkpoint_of_another_format_is_refused(
+    examples: Batch, short: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn(examples, short, callbacks=TrainingCallbacks(tmp_path))
+    monkeypatch.setattr(checkpoint, "_FORMAT", 4)
+    with pytest.raises(ModelError, match=r"has format 3, and this version of audit reads 4\. Remove it"):
+        learn(examples, short, callbacks=TrainingCallbacks(tmp_path))
 
 
 def test_a_net_that_ends_in_softmax_learns_too(examples: Batch, short: TrainingConfig) -> None:

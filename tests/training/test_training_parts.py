@@ -1,4 +1,4 @@
-"""The small parts: schedules, penalties, averages, weight perturbation, the held-out probe, dropout."""
+"""The small parts: schedules, penalties, averages, weight perturbation, validation, dropout."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ from audit.core.errors import UsageError
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.training.awp import adversarial_weight_perturbation
-from audit.training.dropout import dropped_inputs
-from audit.training.ema import ModelEma, with_weights
-from audit.training.optimizers import clip, make_optimizer, penalty, set_rate
-from audit.training.schedule import WARM_UP, rate_factor
+from audit.training.optimisation import (
+    WARM_UP,
+    ModelEma,
+    clip_gradient,
+    make_optimizer,
+    rate_factor,
+    set_learning_rate,
+    weight_penalty,
+    with_weights,
+)
 from audit.training.step import StepOutput
-from audit.training.validation import robust_accuracy
+from audit.training.training_module import dropout_before_head
+from audit.training.validation import accuracy_under_pgd
 from tests.conftest import linear_net
 from tests.training.toy import same_weights, tiny_net
 
@@ -44,17 +51,17 @@ def test_penalties_weigh_matrices_and_spare_biases() -> None:
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[3.0, -4.0]]))
         net.bias.fill_(100.0)
-    assert penalty(net, l1=0.1, l2=0.0).item() == pytest.approx(0.7)
-    assert penalty(net, l1=0.0, l2=0.1).item() == pytest.approx(2.5)
-    assert penalty(net, l1=0.0, l2=0.0).item() == 0.0
+    assert weight_penalty(net, l1=0.1, l2=0.0).item() == pytest.approx(0.7)
+    assert weight_penalty(net, l1=0.0, l2=0.1).item() == pytest.approx(2.5)
+    assert weight_penalty(net, l1=0.0, l2=0.0).item() == 0.0
 
 
 def test_a_clipped_gradient_has_the_norm_it_may_have() -> None:
     net = nn.Linear(3, 1)
     net(torch.ones(1, 3)).sum().backward()
-    clip(net, None)
+    clip_gradient(net, None)
     assert net.weight.grad is not None and net.weight.grad.norm() == pytest.approx(math.sqrt(3))
-    clip(net, 0.5)
+    clip_gradient(net, 0.5)
     total = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]).norm()
     assert total == pytest.approx(0.5, rel=1e-4)
 
@@ -63,7 +70,7 @@ def test_each_group_gets_its_share_of_the_rate() -> None:
     net = tiny_net()
     groups = [{"params": net[0].parameters(), "factor": 0.1}, {"params": net[7].parameters(), "factor": 1.0}]
     optimizer = make_optimizer(groups, TrainingConfig(optimizer="sgd", momentum=0.5))
-    set_rate(optimizer, 0.2)
+    set_learning_rate(optimizer, 0.2)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.02, 0.2])
     assert {group["momentum"] for group in optimizer.param_groups} == {0.5}
 
@@ -108,7 +115,7 @@ def test_the_worst_weights_are_one_relative_step_up_the_gradient_and_undone_bitw
     assert same_weights(net.state_dict(), before)
 
 
-def test_the_probe_finds_exactly_the_linear_examples_that_can_be_crossed() -> None:
+def test_validation_finds_exactly_the_linear_examples_that_can_be_crossed() -> None:
     """On a linear net an image falls to linf eps exactly when its margin is below eps times the l1 of the weights."""
     weight = torch.randn(16, generator=torch.Generator().manual_seed(0))
     net = linear_net(torch.stack([-weight, weight]), torch.zeros(2))
@@ -118,21 +125,21 @@ def test_the_probe_finds_exactly_the_linear_examples_that_can_be_crossed() -> No
     batch = Batch(images, (margin > 0).long(), tuple(map(str, range(200))))
     eps = 0.05
     expected = float((margin.abs() > eps * weight.abs().sum()).float().mean())
-    found = robust_accuracy(
+    accuracy = accuracy_under_pgd(
         net, batch, ThreatModel("linf", eps), lambda z, y: cross_entropy(z, y, reduction="none"), seed=0, steps=12
     )
     assert 0.2 < expected < 0.9
-    assert found == pytest.approx(expected, abs=0.006)
+    assert accuracy == pytest.approx(expected, abs=0.006)
 
 
 def test_dropout_acts_in_training_only_and_leaves_no_trace() -> None:
     net = linear_net(torch.ones(1, 400), torch.zeros(1))
     images = torch.ones(1, 1, 20, 20)
-    with dropped_inputs(net, 0.5):
+    with dropout_before_head(net, 0.5):
         net.train()
         assert net(images).item() != 400
         assert net(images).item() == pytest.approx(400, abs=100)
         assert net.eval()(images).item() == pytest.approx(400)
     assert net.train()(images).item() == pytest.approx(400)
-    with pytest.raises(UsageError, match="needs a linear layer"), dropped_inputs(nn.Flatten(), 0.1):
+    with pytest.raises(UsageError, match="needs a linear layer"), dropout_before_head(nn.Flatten(), 0.1):
         pass

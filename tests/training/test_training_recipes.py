@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig
+from audit.core.ascent import projected_step
 from audit.core.errors import UsageError
 from audit.core.registry import find, methods
 from audit.core.seeding import Generators
@@ -21,9 +22,9 @@ from audit.core.types import Batch
 from audit.training import loop
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
-from audit.training.perturbation_init import initial_perturbation
+from audit.training.inner_attack import initial_perturbation
 from audit.training.step import StepOutput, TrainingStep
-from audit.training.validation import robust_accuracy
+from audit.training.validation import accuracy_under_pgd
 from tests.training.toy import thirds, tiny_net
 
 THREATS = [ThreatModel("linf", 0.08), ThreatModel("l2", 0.6), ThreatModel("l1", 3.0)]
@@ -45,7 +46,7 @@ class Watched(nn.Module):
         return logits
 
 
-def lesson_of(batch: Batch, threat: ThreatModel | None) -> TrainingStep:
+def step_of(batch: Batch, threat: ThreatModel | None) -> TrainingStep:
     generators = Generators.of(batch.ids, seed=0, purpose="test", device="cpu")
     teacher = tiny_net(seed=3).eval()
 
@@ -57,14 +58,14 @@ def lesson_of(batch: Batch, threat: ThreatModel | None) -> TrainingStep:
     )
 
 
-def outcomes(recipe: str, net: nn.Module, lesson: TrainingStep, **settings: Any) -> list[StepOutput]:
+def outcomes(recipe: str, net: nn.Module, step: TrainingStep, **settings: Any) -> list[StepOutput]:
     """What every objective of the recipe gives, back-propagated but with no step taken."""
-    found = []
-    for objective in find("recipe", recipe).function(net, lesson, **settings):
+    outputs = []
+    for objective in find("recipe", recipe).function(net, step, **settings):
         outcome = objective()
         outcome.loss.backward()
-        found.append(outcome)
-    return found
+        outputs.append(outcome)
+    return outputs
 
 
 def trained_net() -> nn.Sequential:
@@ -81,17 +82,17 @@ def test_every_image_learnt_from_lies_in_the_ball_and_the_box(recipe: str, threa
     images = batch.images.clone()
     images[:4] = images[:4].round()
     net = Watched(tiny_net())
-    outcomes(recipe, net, lesson_of(Batch(images, batch.labels, batch.ids), threat))
+    outcomes(recipe, net, step_of(Batch(images, batch.labels, batch.ids), threat))
     assert net.seen
-    for shown in net.seen:
-        for part in shown.split(12):
-            assert bool(threat.allows(part, images).all())
+    for images_seen in net.seen:
+        for chunk in images_seen.split(12):
+            assert bool(threat.allows(chunk, images).all())
 
 
 @pytest.mark.parametrize("recipe", ADVERSARIAL)
 def test_adversarial_images_are_harder_than_clean_ones(recipe: str) -> None:
     net, batch = Watched(trained_net().eval()), thirds(60, seed=5)
-    outcomes(recipe, net, lesson_of(batch, ThreatModel("linf", 0.1)))
+    outcomes(recipe, net, step_of(batch, ThreatModel("linf", 0.1)))
     hardest = net.seen[-1][-60:]
     with torch.no_grad():
         clean, attacked = (cross_entropy(net(x), batch.labels).item() for x in (batch.images, hardest))
@@ -102,7 +103,7 @@ def test_adversarial_images_are_harder_than_clean_ones(recipe: str) -> None:
 def test_making_the_examples_leaves_flags_as_they_were_and_gives_every_weight_a_gradient(recipe: str) -> None:
     net = tiny_net(norm=True).train()
     net[1].eval()
-    outcomes(recipe, net, lesson_of(thirds(12), ThreatModel("linf", 0.1)))
+    outcomes(recipe, net, step_of(thirds(12), ThreatModel("linf", 0.1)))
     assert net.training and not net[1].training and net[0].training
     assert all(p.requires_grad and p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
@@ -111,17 +112,17 @@ def test_making_the_examples_leaves_flags_as_they_were_and_gives_every_weight_a_
 def test_the_examples_of_an_image_do_not_depend_on_its_batch(recipe: str) -> None:
     batch, threat = thirds(12), ThreatModel("linf", 0.1)
     whole, alone = Watched(tiny_net()), Watched(tiny_net())
-    outcomes(recipe, whole, lesson_of(batch, threat))
-    outcomes(recipe, alone, lesson_of(batch.select(torch.arange(4, 8)), threat))
+    outcomes(recipe, whole, step_of(batch, threat))
+    outcomes(recipe, alone, step_of(batch.select(torch.arange(4, 8)), threat))
     for big, small in zip(whole.seen, alone.seen, strict=True):
         assert torch.allclose(big[4:8], small[:4], atol=1e-6)
 
 
 def test_pgd_is_its_slow_twin() -> None:
     net, batch, threat = tiny_net(), thirds(6), ThreatModel("linf", 0.1)
-    lesson = lesson_of(batch, threat)
-    (outcome,) = outcomes("pgd", net, lesson, steps=3, relative_step=0.5)
-    images = threat.random_start(batch.images, lesson.generators)
+    step = step_of(batch, threat)
+    (outcome,) = outcomes("pgd", net, step, steps=3, relative_step=0.5)
+    images = threat.random_start(batch.images, step.generators)
     for _ in range(3):
         rows = []
         for i in range(6):
@@ -140,7 +141,7 @@ def test_without_the_clip_the_step_leaves_the_ball_but_not_the_box() -> None:
     reach = []
     for clip in (True, False):
         net = Watched(tiny_net())
-        outcomes("fgsm-rs", net, lesson_of(batch, threat), clip=clip)
+        outcomes("fgsm-rs", net, step_of(batch, threat), clip=clip)
         made = net.seen[-1]
         assert made.min() >= 0 and made.max() <= 1
         reach.append(float((made - batch.images).abs().max()))
@@ -151,35 +152,37 @@ def test_without_the_clip_the_step_leaves_the_ball_but_not_the_box() -> None:
 @pytest.mark.parametrize("threat", THREATS, ids=str)
 def test_the_previous_start_is_where_the_last_step_ended_whatever_the_batch(threat: ThreatModel, recipe: str) -> None:
     batch, net = thirds(12), Watched(tiny_net())
-    lesson = lesson_of(batch, threat)
+    step = step_of(batch, threat)
     settings: dict[str, Any] = {"relative_step": 0.5, "start": "previous"} | ({"steps": 1} if recipe == "pgd" else {})
-    outcomes(recipe, net, lesson, **settings)
+    outcomes(recipe, net, step, **settings)
     first = net.seen[-1]
     order = torch.tensor([7, 2, 11, 0])
     mixed = replace(
-        lesson, images=batch.images[order], labels=batch.labels[order], positions=order,
-        generators=lesson.generators.select(order),
+        step, images=batch.images[order], labels=batch.labels[order], indices=order,
+        generators=step.generators.select(order),
     )  # fmt: skip
     outcomes(recipe, net, mixed, **settings)
     leaf = first[order].clone().requires_grad_(True)
     cross_entropy(net.net(leaf), batch.labels[order], reduction="sum").backward()
     assert leaf.grad is not None
-    expected = threat.project(first[order] + 0.5 * threat.eps * threat.steepest(leaf.grad), batch.images[order])
+    expected = projected_step(
+        first[order], batch.images[order], leaf.grad, threat, 0.5 * threat.eps, direction="unconstrained"
+    )
     assert torch.allclose(net.seen[-1], expected, atol=2e-4)  # float16 holds 0.1 to 5e-5
 
 
 def test_an_image_not_seen_before_starts_at_random() -> None:
     batch, threat = thirds(12), ThreatModel("linf", 0.1)
-    lesson = lesson_of(batch, threat)
+    step = step_of(batch, threat)
     part = torch.arange(6)
     half = replace(
-        lesson, images=batch.images[:6], labels=batch.labels[:6], positions=part,
-        generators=lesson.generators.select(part),
+        step, images=batch.images[:6], labels=batch.labels[:6], indices=part,
+        generators=step.generators.select(part),
     )  # fmt: skip
     outcomes("fgsm-rs", tiny_net(), half, start="previous")
-    points = initial_perturbation(lesson, "previous")
-    assert torch.equal(points[6:], threat.random_start(batch.images, lesson.generators)[6:])
-    assert not torch.equal(points[:6], threat.random_start(batch.images, lesson.generators)[:6])
+    points = initial_perturbation(step, "previous")
+    assert torch.equal(points[6:], threat.random_start(batch.images, step.generators)[6:])
+    assert not torch.equal(points[:6], threat.random_start(batch.images, step.generators)[:6])
 
 
 def test_a_previous_start_and_augmentation_do_not_go_together(short: TrainingConfig, examples: Batch) -> None:
@@ -193,21 +196,23 @@ def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
     monkeypatch: pytest.MonkeyPatch, short: TrainingConfig, examples: Batch
 ) -> None:
     rows = iter([0.6, 0.5, 0.4, 0.55, 0.2])
-    kept: list[Mapping[str, Tensor]] = []
+    weights: list[Mapping[str, Tensor]] = []
     net = tiny_net()
 
-    def measure(course: Any, state: Any) -> dict[str, Any]:
-        kept.append({name: value.clone() for name, value in net.state_dict().items()})
+    def validate(setup: Any, state: Any) -> dict[str, Any]:
+        weights.append({name: value.clone() for name, value in net.state_dict().items()})
         return {"epoch": state.epoch + 1, "recipe": state.recipe, "clean_accuracy": 0.7, "robust_accuracy": next(rows)}
 
     after: list[Mapping[str, Tensor]] = []
-    monkeypatch.setattr(loop, "_measure", measure)
-    watch = TrainingCallbacks(record=lambda history: after.append({n: v.clone() for n, v in net.state_dict().items()}))
+    monkeypatch.setattr(loop, "_validate", validate)
+    callbacks = TrainingCallbacks(
+        on_epoch=lambda history: after.append({n: v.clone() for n, v in net.state_dict().items()})
+    )
     settings = short.model_copy(update={"recipe": "fgsm-rs", "epochs": 5})
-    trained = fit(net, examples, settings, classes=3, threat=ThreatModel("linf", 0.1), watch=watch)
+    trained = fit(net, examples, settings, classes=3, threat=ThreatModel("linf", 0.1), callbacks=callbacks)
     assert [row["recipe"] for row in trained.history] == ["fgsm-rs"] * 3 + ["pgd"] * 2
-    assert all(torch.equal(after[2][name], kept[0][name]) for name in kept[0])
-    assert not all(torch.equal(after[1][name], kept[0][name]) for name in kept[0])
+    assert all(torch.equal(after[2][name], weights[0][name]) for name in weights[0])
+    assert not all(torch.equal(after[1][name], weights[0][name]) for name in weights[0])
     assert len(trained.notes) == 1 and "epoch 3" in trained.notes[0] and "60% to 40%" in trained.notes[0]
 
 
@@ -216,11 +221,11 @@ def test_after_a_collapse_the_average_of_weights_starts_from_the_best_ones_too(
 ) -> None:
     rows, averages = iter([0.6, 0.1]), []
 
-    def measure(course: Any, state: Any) -> dict[str, Any]:
-        averages.append(state.average)
+    def validate(setup: Any, state: Any) -> dict[str, Any]:
+        averages.append(state.ema)
         return {"epoch": state.epoch + 1, "recipe": state.recipe, "clean_accuracy": 0.7, "robust_accuracy": next(rows)}
 
-    monkeypatch.setattr(loop, "_measure", measure)
+    monkeypatch.setattr(loop, "_validate", validate)
     settings = short.model_copy(update={"recipe": "fgsm-rs", "epochs": 2, "averaging": 0.9})
     trained = fit(tiny_net(), examples, settings, classes=3, threat=ThreatModel("linf", 0.1))
     assert averages[-1].steps == 0
@@ -243,7 +248,7 @@ def robustness_of(recipe: str) -> float:
     settings = TrainingConfig(recipe=recipe, epochs=10, batch_size=30, learning_rate=0.03, probe_examples=24)
     trained = fit(net, thirds(240), settings, classes=3, threat=threat, mean=0.0, std=1.0)
     net.load_state_dict(trained.weights)
-    return robust_accuracy(net, batch, threat, lambda z, y: cross_entropy(z, y, reduction="none"), seed=1, steps=20)
+    return accuracy_under_pgd(net, batch, threat, lambda z, y: cross_entropy(z, y, reduction="none"), seed=1, steps=20)
 
 
 def log_softmax_rows(logits: Tensor) -> list[list[float]]:
@@ -252,7 +257,7 @@ def log_softmax_rows(logits: Tensor) -> list[list[float]]:
 
 def test_trades_descends_the_loss_of_its_paper() -> None:
     net, batch = Watched(tiny_net()), thirds(6)
-    (outcome,) = outcomes("trades", net, lesson_of(batch, ThreatModel("linf", 0.1)), beta=3.0)
+    (outcome,) = outcomes("trades", net, step_of(batch, ThreatModel("linf", 0.1)), beta=3.0)
     with torch.no_grad():
         clean, attacked = (log_softmax_rows(net.net(images)) for images in (batch.images, net.seen[-1]))
     expected = 0.0
@@ -263,7 +268,7 @@ def test_trades_descends_the_loss_of_its_paper() -> None:
 
 def test_mart_descends_the_loss_of_its_paper() -> None:
     net, batch = Watched(tiny_net()), thirds(6)
-    (outcome,) = outcomes("mart", net, lesson_of(batch, ThreatModel("linf", 0.1)), weight=2.0)
+    (outcome,) = outcomes("mart", net, step_of(batch, ThreatModel("linf", 0.1)), weight=2.0)
     with torch.no_grad():
         clean, attacked = (log_softmax_rows(net.net(images)) for images in (batch.images, net.seen[-1]))
     expected = 0.0
@@ -276,27 +281,27 @@ def test_mart_descends_the_loss_of_its_paper() -> None:
 
 def test_free_moves_images_by_the_gradient_of_the_step_and_carries_the_perturbation_on() -> None:
     net, batch, threat = Watched(tiny_net()), thirds(6), ThreatModel("linf", 0.1)
-    lesson = lesson_of(batch, threat)
-    assert len(outcomes("free", net, lesson, replays=3, relative_step=0.5)) == 3
+    step = step_of(batch, threat)
+    assert len(outcomes("free", net, step, replays=3, relative_step=0.5)) == 3
     for before, after in zip(net.seen[:2], net.seen[1:], strict=False):
         leaf = before.clone().requires_grad_(True)
         cross_entropy(net.net(leaf), batch.labels).backward()
         assert leaf.grad is not None
         assert torch.allclose(after, threat.project(before + 0.05 * leaf.grad.sign(), batch.images), atol=1e-6)
-    carried = lesson.memory["perturbation"]
+    carried = step.recipe_state["perturbation"]
     again = Watched(net.net)
-    outcomes("free", again, lesson, replays=1)
+    outcomes("free", again, step, replays=1)
     assert torch.allclose(again.seen[0], (batch.images + carried).clamp(0, 1), atol=1e-6)
 
 
 def test_distillation_weighs_the_softened_teacher_against_the_labels() -> None:
     net, batch = tiny_net(), thirds(6)
-    lesson = lesson_of(batch, None)
-    (outcome,) = outcomes("distill", net, lesson, temperature=2.0, weight=0.7)
-    assert lesson.teacher is not None
+    step = step_of(batch, None)
+    (outcome,) = outcomes("distill", net, step, temperature=2.0, weight=0.7)
+    assert step.teacher is not None
     with torch.no_grad():
-        student, told = net(batch.images), lesson.teacher(batch.images)
-    p, q = log_softmax_rows(told / 2), log_softmax_rows(student / 2)
+        student, taught = net(batch.images), step.teacher(batch.images)
+    p, q = log_softmax_rows(taught / 2), log_softmax_rows(student / 2)
     soft = sum(math.exp(a) * (a - b) for x, y in zip(p, q, strict=True) for a, b in zip(x, y, strict=True)) / 6
     hard = cross_entropy(student, batch.labels).item()
     assert outcome.loss.item() == pytest.approx(0.7 * 4 * soft + 0.3 * hard, rel=1e-4)

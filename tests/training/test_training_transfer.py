@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from audit.config import TrainingConfig
 from audit.core.errors import ModelError
+from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.models.architecture import build
-from audit.training import loop
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
 from audit.training.transfer import (
-    adoption_note,
     cached_torchvision_weights,
     head_of,
     load_pretrained,
     parameter_groups,
+    pretrained_note,
     schedule_notes,
 )
 from tests.training.toy import same_weights, tiny_net
@@ -31,11 +31,11 @@ from tests.training.toy import same_weights, tiny_net
 def test_all_but_the_head_is_adopted() -> None:
     source, target = tiny_net(seed=1), tiny_net(seed=2)
     target[7] = nn.Linear(24, 5)
-    drawn = target[7].weight.clone()
+    head = target[7].weight.clone()
     fresh = load_pretrained(target, source.state_dict())
     assert fresh == ("7.weight", "7.bias")
     assert torch.equal(target[4].weight, source[4].weight)
-    assert torch.equal(target[7].weight, drawn)
+    assert torch.equal(target[7].weight, head)
 
 
 def test_weights_saved_by_a_wrapper_are_adopted_too() -> None:
@@ -60,11 +60,11 @@ def test_the_head_is_the_layer_that_gives_the_logits(name: str) -> None:
 def test_what_was_adopted_and_frozen_is_told() -> None:
     net, many = tiny_net(), [f"{n}.weight" for n in range(7)]
     total = len(net.state_dict())
-    assert adoption_note(net, ("7.weight", "7.bias")) == (
+    assert pretrained_note(net, ("7.weight", "7.bias")) == (
         f"The pretrained weights gave {total - 2} of {total} tensors; new are 7.weight, 7.bias."
     )
-    assert adoption_note(net, ()) == f"The pretrained weights gave all {total} tensors, those of the last layer too."
-    assert adoption_note(net, many).endswith(", 5.weight, ... (7).")
+    assert pretrained_note(net, ()) == f"The pretrained weights gave all {total} tensors, those of the last layer too."
+    assert pretrained_note(net, many).endswith(", 5.weight, ... (7).")
     settings = TrainingConfig(epochs=4, frozen_epochs=1, backbone_rate=0.3)
     assert list(schedule_notes(net, settings)) == [
         "The last layer, 7, learnt alone in the first 1 of 4 epochs.",
@@ -94,8 +94,8 @@ def test_frozen_epochs_move_the_head_alone_and_later_ones_everything(
         seen.append({name: value.clone() for name, value in net.state_dict().items()})
 
     settings = short.model_copy(update={"recipe": recipe, "frozen_epochs": 2, "backbone_rate": 0.1})
-    threat = loop.ThreatModel("linf", 0.05)
-    fit(net, examples, settings, classes=3, threat=threat, watch=TrainingCallbacks(record=record))
+    threat = ThreatModel("linf", 0.05)
+    fit(net, examples, settings, classes=3, threat=threat, callbacks=TrainingCallbacks(on_epoch=record))
     backbone = [name for name in start if not name.startswith("7.")]
     assert all(torch.equal(seen[1][name], start[name]) for name in backbone)
     assert not torch.equal(seen[0]["7.weight"], start["7.weight"])
@@ -112,9 +112,9 @@ def test_a_transfer_resumes_bit_for_bit(examples: Batch, short: TrainingConfig, 
 
     whole = fit(tiny_net(), examples, settings, classes=3)
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_net(), examples, settings, classes=3, watch=TrainingCallbacks(tmp_path, cut))
+        fit(tiny_net(), examples, settings, classes=3, callbacks=TrainingCallbacks(tmp_path, cut))
     assert same_weights(
-        fit(tiny_net(), examples, settings, classes=3, watch=TrainingCallbacks(tmp_path)).weights, whole.weights
+        fit(tiny_net(), examples, settings, classes=3, callbacks=TrainingCallbacks(tmp_path)).weights, whole.weights
     )
 
 

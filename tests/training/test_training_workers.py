@@ -21,14 +21,14 @@ from audit.config import TrainingConfig, TrustConfig
 from audit.core.errors import Interrupted, SetupError, UsageError
 from audit.core.threat import ThreatModel
 from audit.models.formats.user_code import build_from_code
-from audit.training import launcher as crew
+from audit.training import launcher
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.checkpoint import FILE
 from audit.training.distributed import WorkerGroup, require_shareable
 from audit.training.fit import channel_statistics, fit
-from audit.training.loop import TrainingResult
-from audit.training.schedule import rate_factor
+from audit.training.optimisation import rate_factor
 from audit.training.setup import TrainingSetup, build_setup
+from audit.training.state import TrainingResult
 from tests.training.toy import same_weights, thirds, tiny_net
 
 PLAIN = TrainingConfig(epochs=2, batch_size=30, learning_rate=0.02, optimizer="sgd", workers=2)
@@ -48,7 +48,7 @@ PROGRAM = """
 import os, signal, sys, threading
 from pathlib import Path
 import torch
-from audit.training.callbacks import Watch
+from audit.training.callbacks import TrainingCallbacks
 from tests.training.test_training_workers import children, rich
 
 torch.set_num_threads(int(sys.argv[2]))
@@ -61,7 +61,7 @@ def progress(done, total):
         threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 if __name__ == "__main__":
-    rich(Watch(Path(sys.argv[1]), progress))
+    rich(TrainingCallbacks(Path(sys.argv[1]), progress))
 """
 
 
@@ -70,27 +70,27 @@ def children() -> list[int]:
     return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
-def rich(watch: TrainingCallbacks | None = None, count: int = 240) -> TrainingResult:
+def rich(callbacks: TrainingCallbacks | None = None, count: int = 240) -> TrainingResult:
     threat = ThreatModel("linf", 0.1)
-    return fit(tiny_net(norm=True), thirds(count), RICH, classes=3, threat=threat, seed=5, watch=watch)
+    return fit(tiny_net(norm=True), thirds(count), RICH, classes=3, threat=threat, seed=5, callbacks=callbacks)
 
 
-def course_of(rank: int, size: int) -> TrainingSetup:
+def setup_of(rank: int, world_size: int) -> TrainingSetup:
     return build_setup(
-        thirds(240), PLAIN, threat=None, seed=5, device=torch.device("cpu"), team=WorkerGroup(rank, size)
+        thirds(240), PLAIN, threat=None, seed=5, device=torch.device("cpu"), workers=WorkerGroup(rank, world_size)
     )
 
 
 def by_hand() -> dict[str, Tensor]:
     """Plain gradient descent on the union of what two workers are given at each step."""
-    net, courses = tiny_net(), [course_of(rank, 2) for rank in range(2)]
+    net, setups = tiny_net(), [setup_of(rank, 2) for rank in range(2)]
     normal = channel_statistics(thirds(240).images)
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0, momentum=PLAIN.momentum)
-    steps = courses[0].steps_per_epoch
+    steps = setups[0].steps_per_epoch
     for done in range(PLAIN.epochs * steps):
         epoch, step = divmod(done, steps)
-        index = torch.cat([course.order(epoch)[step * 15 : (step + 1) * 15] for course in courses])
-        batch = courses[0].examples.select(index)
+        index = torch.cat([setup.epoch_order(epoch)[step * 15 : (step + 1) * 15] for setup in setups])
+        batch = setups[0].examples.select(index)
         optimizer.param_groups[0]["lr"] = PLAIN.learning_rate * rate_factor(
             PLAIN.schedule, done / (PLAIN.epochs * steps)
         )
@@ -105,15 +105,15 @@ def test_two_workers_descend_the_gradient_of_the_whole_batch() -> None:
     trained = fit(module, thirds(240), PLAIN, classes=3, seed=5)
     for name, value in by_hand().items():
         torch.testing.assert_close(module.state_dict()[name], value, rtol=1e-4, atol=1e-5)
-    images = PLAIN.epochs * course_of(0, 2).steps_per_epoch * PLAIN.batch_size
+    images = PLAIN.epochs * setup_of(0, 2).steps_per_epoch * PLAIN.batch_size
     assert trained.passes.backwards == images, "those of all workers are counted"
 
 
 def test_a_share_is_the_same_examples_in_whatever_order() -> None:
-    shares = [{int(i) for i in course_of(rank, 3).order(epoch)} for epoch in range(2) for rank in range(3)]
+    shares = [{int(i) for i in setup_of(rank, 3).epoch_order(epoch)} for epoch in range(2) for rank in range(3)]
     assert shares[:3] == shares[3:]
     assert set.union(*shares[:3]) == set(range(216)) and sum(map(len, shares[:3])) == 216
-    assert [course_of(rank, 2).batch_share for rank in range(2)] == [15, 15]
+    assert [setup_of(rank, 2).local_batch_size for rank in range(2)] == [15, 15]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes under /proc")
@@ -134,7 +134,8 @@ def test_killed_by_the_system_it_leaves_no_process_and_goes_on_to_the_same_bits(
     left = [int(pid) for pid in (scratch / "children").read_text().split()]
     assert left, "a second process had been there"
     _await(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in left))
-    assert not [path for path in temporary.rglob("*") if path.name in (crew.IMAGES, crew.GIVEN)], "no images stay"
+    private = (launcher.IMAGES, launcher.ARGUMENTS)
+    assert not [path for path in temporary.rglob("*") if path.name in private], "no images stay"
     assert (scratch / FILE).exists()
     steps: list[int] = []
     resumed = rich(TrainingCallbacks(scratch, lambda done, total: steps.append(done)))
@@ -143,11 +144,11 @@ def test_killed_by_the_system_it_leaves_no_process_and_goes_on_to_the_same_bits(
 
 
 def test_stopped_within_an_epoch_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    asked: list[int] = []
+    calls: list[int] = []
 
     def stopping() -> bool:
-        asked.append(1)
-        return len(asked) == 2
+        calls.append(1)
+        return len(calls) == 2
 
     with pytest.raises(Interrupted, match="epoch 1 of 2; the same command goes on"):
         rich(TrainingCallbacks(tmp_path, stopping=stopping), 720)
@@ -186,7 +187,7 @@ def test_what_a_worker_says_as_it_fails_is_told() -> None:
         def __reduce__(self) -> tuple[Any, Sequence[Any]]:
             return int, ("no number",)
 
-    failing = crew.launch_workers(2, thirds(30), Hostile(), torch.device("cpu"), {})
+    failing = launcher.launch_workers(2, thirds(30), Hostile(), torch.device("cpu"), {})
     with pytest.raises(SetupError, match=r"worker 2 of 2 ended with code 1 .*ValueError.*no number"), failing:
         pytest.fail("nobody came")
 
@@ -205,15 +206,15 @@ def test_code_that_was_trusted_by_file_reaches_the_others(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "taught", "words"),
+    ("changes", "has_teacher", "words"),
     [
         ({"batch_size": 30, "workers": 4}, False, "30 images cannot be shared evenly by 4 workers"),
         ({"workers": 2}, True, "in one process: set workers to 1"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(changes: dict[str, Any], taught: bool, words: str) -> None:
+def test_what_cannot_be_shared_is_refused(changes: dict[str, Any], has_teacher: bool, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        require_shareable(PLAIN.model_copy(update=changes), taught=taught)
+        require_shareable(PLAIN.model_copy(update=changes), has_teacher=has_teacher)
 
 
 def test_a_net_that_cannot_be_handed_over_is_named() -> None:
@@ -229,4 +230,4 @@ def test_a_net_that_cannot_be_handed_over_is_named() -> None:
 def test_a_machine_without_room_is_named(monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, words: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with pytest.raises(SetupError, match=words):
-        crew._require_room(2, torch.device(device))
+        launcher._require_devices(2, torch.device(device))

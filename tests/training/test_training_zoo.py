@@ -11,7 +11,7 @@ from audit.core.threat import ThreatModel
 from audit.models.architecture import ZOO, build
 from audit.models.under_test import ModelUnderTest
 from audit.training.fit import fit
-from audit.training.loop import TrainingResult
+from audit.training.state import TrainingResult
 from tests.training.toy import same_weights, thirds
 
 SIZES = {"cnn-32": 20, "cnn-150": 24, "resnet-18-small": 8}
@@ -32,9 +32,9 @@ def test_an_epoch_against_an_adversary_lowers_the_loss_and_the_model_can_be_audi
     model, made = trained(name)
     assert made.history[1]["loss"] < made.history[0]["loss"]
     batch = thirds(9, seed=3, size=model.input_shape[1])
-    found = model.loss_gradient(batch.images, batch.labels, lambda z, y: cross_entropy(z, y, reduction="none"))
-    assert bool((found.gradient.flatten(1).abs().sum(1) > 0).all())
-    assert torch.allclose(found.logits, model.logits(batch.images), atol=1e-5)
+    output = model.loss_gradient(batch.images, batch.labels, lambda z, y: cross_entropy(z, y, reduction="none"))
+    assert bool((output.gradient.flatten(1).abs().sum(1) > 0).all())
+    assert torch.allclose(output.logits, model.logits(batch.images), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["row-lstm", "self-attention"])

@@ -1,4 +1,4 @@
-"""Zip and tar files read in place: nothing is unpacked, so nothing can land anywhere."""
+"""Image folders in zip and tar files, read without unpacking them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit.core.errors import DataError
-from audit.data.dataset import Dataset
+from audit.core.registry import data_format
+from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import infer_layout
 from audit.data.image_decoding import MOST_BYTES
-from audit.data.image_files import Read, image_file_dataset, printable
-from audit.data.options import LoadOptions
+from audit.data.image_files import image_file_dataset
+from audit.data.image_survey import Read, printable
 
 _MOST_MEMBERS = 5_000_000
 _MOST_RATIO = 200
@@ -25,26 +26,49 @@ _MOST_RATIO = 200
 
 @dataclass(frozen=True)
 class Archive:
-    """The regular files of an archive by name, and a reader of them that several threads may call."""
+    """The regular files of an archive.
+
+    Attributes:
+        name: The archive's file name.
+        members: The names of its files, with forward slashes.
+        read: Gives a file's bytes by name; several threads may call it. Raises OSError for a damaged file.
+    """
 
     name: str
     members: tuple[str, ...]
     read: Read
 
 
-def load_archive(place: str, wish: LoadOptions) -> Dataset:
-    """A folder of pictures inside a .zip or .tar file, laid out as `audit.data.folder_layout` reads it."""
-    archive = open_archive(Path(place))
-    layout = infer_layout(archive.members, archive.name)
+@data_format(argument="FILE", images=True)
+def archive(path: str, options: LoadOptions) -> Dataset:
+    """A folder of images inside a .zip or uncompressed .tar file.
+
+    Args:
+        path: The archive; its folders are read as `audit.data.folder_layout` says.
+        options: Size, colour and crop of the images.
+
+    Raises:
+        DataError: For a damaged or hostile archive, and for folders that are no data set.
+    """
+    opened = open_archive(Path(path))
+    layout = infer_layout(opened.members, opened.name)
 
     def read(name: str) -> bytes:
-        return archive.read(layout.base + name)
+        return opened.read(layout.base + name)
 
-    return image_file_dataset(read, archive.name, layout.classes, layout.parts, wish, layout.notes)
+    return image_file_dataset(read, opened.name, layout.classes, layout.parts, options, layout.notes)
 
 
 def open_archive(path: Path) -> Archive:
-    """The archive at `path`. Raises DataError for links, for names that lead out, for bombs and for damage."""
+    """Open a zip or uncompressed tar file and list its files.
+
+    Args:
+        path: The archive.
+
+    Raises:
+        DataError: When it is damaged or encrypted, holds links or paths outside itself, or unpacks to far more than
+            its size.
+    """
     if not path.is_file():
         raise DataError(f"No file {str(path)!r}; give a .zip or .tar file of pictures.")
     if zipfile.is_zipfile(path):
@@ -54,8 +78,8 @@ def open_archive(path: Path) -> Archive:
 
 def _zip(path: Path) -> Archive:
     try:
-        archive = zipfile.ZipFile(path)
-        entries = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
+        zipped = zipfile.ZipFile(path)
+        entries = {entry.filename: entry for entry in zipped.infolist() if not entry.is_dir()}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as fault:
         raise DataError(f"{path.name} is a damaged zip file ({fault}); copy or download it again.") from fault
     for name, entry in entries.items():
@@ -71,7 +95,7 @@ def _zip(path: Path) -> Archive:
 
     def read(name: str) -> bytes:
         try:
-            return archive.read(entries[name])
+            return zipped.read(entries[name])
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as fault:
             raise OSError(0, f"damaged in its archive: {fault}") from fault
 
@@ -79,21 +103,21 @@ def _zip(path: Path) -> Archive:
 
 
 def _tar(path: Path) -> Archive:
-    places = dict(_tar_places(path))
+    extents = dict(_tar_extents(path))
     file = os.open(path, os.O_RDONLY)
 
     def read(name: str) -> bytes:
-        start, size = places[name]
+        start, size = extents[name]
         return os.pread(file, size, start)
 
-    return Archive(printable(path.name), tuple(places), read)
+    return Archive(printable(path.name), tuple(extents), read)
 
 
-def _tar_places(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Where the bytes of each regular file lie."""
+def _tar_extents(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Name, offset and size of each regular file."""
     try:
-        with tarfile.open(path, "r:") as archive:
-            for count, member in enumerate(archive, start=1):
+        with tarfile.open(path, "r:") as members:
+            for count, member in enumerate(members, start=1):
                 _require_few(path.name, count)
                 if member.isdir():
                     continue
@@ -109,13 +133,15 @@ def _tar_places(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
         ) from fault
 
 
-def _require_plain(archive: str, name: str, *, regular: bool) -> None:
+def _require_plain(container: str, name: str, *, regular: bool) -> None:
     steps = name.replace("\\", "/").split("/")
     if not regular or ".." in steps or name.startswith(("/", "\\")) or ":" in steps[0] or "\0" in name:
         what = "leads out of the archive" if regular else "is a link or a device"
-        raise DataError(f"{archive} holds {printable(name)!r}, which {what}; it is not read. Ask where it comes from.")
+        raise DataError(
+            f"{container} holds {printable(name)!r}, which {what}; it is not read. Ask where it comes from."
+        )
 
 
-def _require_few(archive: str, count: int) -> None:
+def _require_few(container: str, count: int) -> None:
     if count > _MOST_MEMBERS:
-        raise DataError(f"{archive} holds over {_MOST_MEMBERS:,} files; split it, or unpack it and use folder:DIR.")
+        raise DataError(f"{container} holds over {_MOST_MEMBERS:,} files; split it, or unpack it and use folder:DIR.")

@@ -1,7 +1,4 @@
-"""CIFAR-10 as torchvision unpacks it (pickles, read without running them) and in its binary form.
-
-Krizhevsky 2009, "Learning multiple layers of features from tiny images".
-"""
+"""CIFAR-10 as torchvision unpacks it (pickles, read without running them) and in its binary form."""
 
 from __future__ import annotations
 
@@ -11,23 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.registry import data_format
 from audit.data.arrays import array_split
-from audit.data.dataset import Dataset, Split
-from audit.data.options import LoadOptions
+from audit.data.dataset import Dataset, LoadOptions, Split
 from audit.data.safe_pickle import read_number_pickle
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _SIDE = 32
 _RECORD = 1 + 3 * _SIDE * _SIDE
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def load_cifar10(place: str, wish: LoadOptions) -> Dataset:
-    """CIFAR-10 from a folder that holds cifar-10-batches-py or cifar-10-batches-bin, or is one of them."""
-    root = Path(place)
+@data_format(argument="DIR", reference='Krizhevsky 2009, "Learning multiple layers of features from tiny images"')
+def cifar10(path: str, _options: LoadOptions) -> Dataset:
+    """CIFAR-10 from a folder: 60,000 colour images of 32x32 pixels in 10 classes.
+
+    Args:
+        path: A folder that holds cifar-10-batches-py or cifar-10-batches-bin, or is one of them.
+
+    Raises:
+        DataError: When the files are missing, damaged or not CIFAR-10.
+    """
+    root = Path(path)
     if not root.is_dir():
-        raise DataError(f"No folder {place!r} for CIFAR-10; give the one that holds cifar-10-batches-py.")
+        raise DataError(f"No folder {path!r} for CIFAR-10; give the one that holds cifar-10-batches-py.")
     base, binary = _base(root)
     ending = ".bin" if binary else ""
     read = _read_binary if binary else _read_pickle
@@ -36,7 +41,7 @@ def load_cifar10(place: str, wish: LoadOptions) -> Dataset:
     present = [path for path in names if path.is_file()]
     train = _split([read(path) for path in present], "train") if present else None
     notes = () if len(present) == 5 else (f"CIFAR-10: {len(present)} of 5 training files are there.",)
-    return Dataset("CIFAR-10", CLASSES, (3, _SIDE, _SIDE), test, train, notes)
+    return Dataset("CIFAR-10", CIFAR10_CLASSES, (3, _SIDE, _SIDE), test, train, notes)
 
 
 def _base(root: Path) -> tuple[Path, bool]:
@@ -53,7 +58,7 @@ def _base(root: Path) -> tuple[Path, bool]:
 def _split(parts: list[Part], name: str) -> Split:
     images = np.concatenate([images for images, _ in parts]).reshape(-1, 3, _SIDE, _SIDE)
     labels = np.concatenate([labels for _, labels in parts])
-    return array_split(images, labels, part=name, classes=len(CLASSES), where=f"CIFAR-10 ({name})")
+    return array_split(images, labels, part=name, classes=len(CIFAR10_CLASSES), where=f"CIFAR-10 ({name})")
 
 
 def _read_binary(path: Path) -> Part:
@@ -65,8 +70,8 @@ def _read_binary(path: Path) -> Part:
 
 
 def _read_pickle(path: Path) -> Part:
-    found = read_number_pickle(_content(path), path.name)
-    data, labels = found.get("data"), found.get("labels")
+    batch = read_number_pickle(_content(path), path.name)
+    data, labels = batch.get("data"), batch.get("labels")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (_RECORD - 1,):
         raise DataError(f"{path.name} holds no `data` of {_RECORD - 1} bytes an image; download CIFAR-10 again.")
     if not isinstance(labels, list) or not all(type(label) is int and abs(label) < 1 << 31 for label in labels):

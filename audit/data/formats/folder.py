@@ -1,4 +1,4 @@
-"""A folder of pictures on disk, laid out as `audit.data.folder_layout` reads it."""
+"""A folder of images on disk."""
 
 from __future__ import annotations
 
@@ -7,35 +7,47 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audit.core.errors import DataError
-from audit.data.dataset import Dataset
+from audit.core.registry import data_format
+from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import infer_layout
-from audit.data.image_files import image_file_dataset, printable, reader_below
-from audit.data.options import LoadOptions
+from audit.data.image_files import image_file_dataset, reader_below
+from audit.data.image_survey import printable
 
 
-def load_folder(place: str, wish: LoadOptions) -> Dataset:
-    """The data set in a folder: class per folder, perhaps inside train and test (or validation) folders."""
-    root = Path(place)
+@data_format(argument="DIR", images=True)
+def folder(path: str, options: LoadOptions) -> Dataset:
+    """A folder with a folder of images for each class, perhaps inside train and test (or validation) folders.
+
+    Args:
+        path: The folder, read as `audit.data.folder_layout` says.
+        options: Size, colour and crop of the images.
+
+    Raises:
+        DataError: When the folder cannot be read or is no data set.
+    """
+    root = Path(path)
     if not root.is_dir():
-        raise DataError(f"No folder {place!r}; give the one that holds a folder of images for each class.")
+        raise DataError(f"No folder {path!r}; give the one that holds a folder of images for each class.")
     name = printable(root.resolve().name)
     layout = infer_layout(list(_entries(root, "", frozenset())), name)
-    return image_file_dataset(reader_below(root / layout.base), name, layout.classes, layout.parts, wish, layout.notes)
+    return image_file_dataset(
+        reader_below(root / layout.base), name, layout.classes, layout.parts, options, layout.notes
+    )
 
 
-def _entries(root: Path, folder: str, above: frozenset[str]) -> Iterator[str]:
+def _entries(root: Path, inside: str, above: frozenset[str]) -> Iterator[str]:
     """Regular files and folders below `root`, relative; links are followed, but never in a circle."""
-    here = os.path.realpath(root / folder)
-    if here in above:
+    real = os.path.realpath(root / inside)
+    if real in above:
         return
     try:
-        found = sorted(os.scandir(root / folder), key=lambda entry: os.fsencode(entry.name))
+        entries = sorted(os.scandir(root / inside), key=lambda entry: os.fsencode(entry.name))
     except OSError as fault:
-        raise DataError(f"The folder {printable(folder) or '.'!r} cannot be read ({fault.strerror}).") from fault
-    for entry in found:
-        path = f"{folder}{entry.name}"
+        raise DataError(f"The folder {printable(inside) or '.'!r} cannot be read ({fault.strerror}).") from fault
+    for entry in entries:
+        path = f"{inside}{entry.name}"
         if entry.is_dir():
             yield f"{path}/"
-            yield from _entries(root, f"{path}/", above | {here})
+            yield from _entries(root, f"{path}/", above | {real})
         elif entry.is_file():
             yield path

@@ -1,4 +1,4 @@
-"""A local Hugging Face data set: Parquet files as the Hub stores them, or Arrow files as save_to_disk writes them."""
+"""A Hugging Face data set on disk: Parquet files as the Hub stores them, or Arrow files as save_to_disk writes them."""
 
 from __future__ import annotations
 
@@ -8,89 +8,98 @@ from pathlib import Path
 from typing import Any
 
 from audit.core.errors import DataError
-from audit.data.dataset import Dataset
+from audit.core.registry import data_format
+from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import TEST, TRAIN, VALIDATION
-from audit.data.formats.hf_tables import ENDINGS, Cache, Table
-from audit.data.image_files import ImageFile, image_file_dataset, printable
-from audit.data.options import LoadOptions
+from audit.data.formats.hf_tables import TABLE_SUFFIXES, Cache, Table
+from audit.data.image_files import image_file_dataset
+from audit.data.image_survey import ImageFile, printable
 
 _MOST_FILES = 100_000
 
 
-def load_hf(place: str, wish: LoadOptions) -> Dataset:
-    """The pictures in a folder's .parquet or .arrow files; read in place, nothing is downloaded and no script run.
+@data_format(argument="DIR", images=True)
+def hf(path: str, options: LoadOptions) -> Dataset:
+    """A Hugging Face data set on disk: .parquet or .arrow files; nothing is downloaded and no script is run.
 
     A file's split is its name up to the first dash, or its folder's: train, test, else validation. The columns are
-    `image` (bytes) and `label` (a ClassLabel, a whole number or a name). Raises DataError naming the file.
+    `image` (bytes) and `label` (a ClassLabel, a whole number or a name).
+
+    Args:
+        path: The folder of the files.
+        options: Size, colour and crop of the images.
+
+    Raises:
+        DataError: For a folder without such files, a damaged file, or labels that are no classes.
     """
-    root = Path(place)
+    root = Path(path)
     if not root.is_dir():
-        raise DataError(f"No folder {place!r}; give a local Hugging Face data set, with .parquet or .arrow files.")
-    files, notes = _chosen(_by_split(root), root)
+        raise DataError(f"No folder {path!r}; give a local Hugging Face data set, with .parquet or .arrow files.")
+    files, notes = _parts(_by_split(root), root)
     cache = Cache()
-    tables = {str(path.relative_to(root)): Table(path, cache) for paths in files.values() for path in paths}
-    written = {name: table.labels() for name, table in tables.items()}
-    classes = _classes(tables, written)
+    tables = {str(file.relative_to(root)): Table(file, cache) for paths in files.values() for file in paths}
+    labels = {name: table.labels() for name, table in tables.items()}
+    classes = _classes(tables, labels)
     if len(classes) < 2:
         raise DataError(f"The data has the single label {classes[0]!r}; at least two classes were expected.")
     parts = {
-        part: [one for path in paths for one in _files(str(path.relative_to(root)), written, classes)]
+        part: [image for file in paths for image in _image_files(str(file.relative_to(root)), labels, classes)]
         for part, paths in files.items()
     }
 
     def read(name: str) -> bytes:
         file, _, row = name.rpartition("/")
-        return tables[file].picture(int(row))
+        return tables[file].image_bytes(int(row))
 
-    return image_file_dataset(read, printable(root.resolve().name), classes, parts, wish, notes)
+    return image_file_dataset(read, printable(root.resolve().name), classes, parts, options, notes)
 
 
 def _by_split(root: Path) -> dict[str, list[Path]]:
     """The table files by the word for their split. Raises DataError when two folders hold the same split."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(path for ending in ENDINGS for path in root.rglob(f"*{ending}")):
+    splits: dict[str, list[Path]] = {}
+    for path in sorted(path for suffix in TABLE_SUFFIXES for path in root.rglob(f"*{suffix}")):
         if not path.name.startswith(("cache-", ".")) and path.is_file():
-            found.setdefault(_word(path, root), []).append(path)
-    if not found or sum(map(len, found.values())) > _MOST_FILES:
+            splits.setdefault(_word(path, root), []).append(path)
+    if not splits or sum(map(len, splits.values())) > _MOST_FILES:
         raise DataError(
             f"{printable(root.name)!r} holds no .parquet or .arrow files; give a data set as the Hub stores it or as "
             "save_to_disk writes it. A folder of pictures is folder:DIR."
         )
-    for word, paths in found.items():
+    for word, paths in splits.items():
         folders = sorted({path.parent.name for path in paths})
         if len({path.parent for path in paths}) > 1:
             raise DataError(
                 f"The {word} split of {printable(root.name)!r} lies in several folders ({', '.join(folders[:4])}); "
                 "give one of these configurations alone."
             )
-    return found
+    return splits
 
 
 def _word(path: Path, root: Path) -> str:
     """The split a file belongs to, by its name or its folder's; "test" when neither says."""
     words = [re.split(r"[-_.]", path.name)[0], *(folder.name for folder in path.relative_to(root).parents)]
-    known = (*TRAIN, *TEST, *VALIDATION)
-    return next((word.lower() for word in words if word.lower() in known), "test")
+    splits = (*TRAIN, *TEST, *VALIDATION)
+    return next((word.lower() for word in words if word.lower() in splits), "test")
 
 
-def _chosen(splits: Mapping[str, list[Path]], root: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+def _parts(splits: Mapping[str, list[Path]], root: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     """The files to train on and to test on. Raises DataError where all of them are of the training split."""
     train = next((splits[word] for word in TRAIN if word in splits), None)
     word = next((word for word in (*TEST, *VALIDATION) if word in splits), None)
     if word is None:
         raise DataError(f"{printable(root.name)!r} holds a train split alone; a test or validation split too.")
-    left = sorted(set(splits) - {word, *TRAIN})
-    notes = tuple(f"The split {name!r} is not used: the test part is {word!r}." for name in left)
+    unused = sorted(set(splits) - {word, *TRAIN})
+    notes = tuple(f"The split {name!r} is not used: the test part is {word!r}." for name in unused)
     return {"test": splits[word], **({"train": train} if train else {})}, notes
 
 
-def _classes(tables: Mapping[str, Table], written: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+def _classes(tables: Mapping[str, Table], labels: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
     """Class names in label order. Raises DataError when files disagree or labels are of no class."""
-    said = {table.names for table in tables.values()}
-    if len(said) > 1:
+    listed = {table.names for table in tables.values()}
+    if len(listed) > 1:
         raise DataError("The files name different classes; one list of classes in all of them was expected.")
-    names = said.pop()
-    values = [value for labels in written.values() for value in labels]
+    names = listed.pop()
+    values = [value for column in labels.values() for value in column]
     if not values:
         raise DataError("The tables hold no rows; one a picture was expected.")
     if all(type(value) is int for value in values):
@@ -101,15 +110,15 @@ def _classes(tables: Mapping[str, Table], written: Mapping[str, Sequence[Any]]) 
     raise DataError(f"A label is {str(odd)[:40]!r}; whole numbers from 0, or names throughout, were expected.")
 
 
-def _files(file: str, written: Mapping[str, Sequence[Any]], classes: tuple[str, ...]) -> list[ImageFile]:
-    places = {name: place for place, name in enumerate(classes)}
-    found = []
-    for row, value in enumerate(written[file]):
-        label = value if isinstance(value, int) else places[printable(value)]
+def _image_files(file: str, labels: Mapping[str, Sequence[Any]], classes: tuple[str, ...]) -> list[ImageFile]:
+    numbers = {name: number for number, name in enumerate(classes)}
+    files = []
+    for row, value in enumerate(labels[file]):
+        label = value if isinstance(value, int) else numbers[printable(value)]
         if not 0 <= label < len(classes):
             hint = " A test split without labels cannot be audited: keep the validation split alone." * (label == -1)
             raise DataError(
                 f"{printable(file)}, row {row}: the label is {label}; 0 to {len(classes) - 1} was expected.{hint}"
             )
-        found.append(ImageFile(f"{file}/{row}", label))
-    return found
+        files.append(ImageFile(f"{file}/{row}", label))
+    return files

@@ -1,4 +1,4 @@
-"""The files of a Hugging Face data set, Parquet and Arrow, read row by row with pyarrow: a picture and a label each."""
+"""The Parquet and Arrow files of a Hugging Face data set, read row by row with pyarrow: an image and a label each."""
 
 from __future__ import annotations
 
@@ -15,18 +15,26 @@ from typing import Any
 import numpy as np
 
 from audit.core.errors import DataError, SetupError
-from audit.data.image_files import printable
+from audit.data.image_survey import printable
 
-ENDINGS = (".parquet", ".arrow")
+TABLE_SUFFIXES = (".parquet", ".arrow")
 _IMAGES = ("image", "img", "picture")
 _LABELS = ("label", "labels", "class", "target")
 _CACHE = 256 << 20
-"""Bytes of decoded Parquet row groups that are kept."""
+"""Most bytes of decoded row groups held in memory."""
 
 
 @dataclass
 class Table:
-    """One file: `rows` in number, `labels` as they are written, `names` of the classes in label order or empty."""
+    """One Parquet or Arrow file.
+
+    Attributes:
+        path: The file; ".parquet" is read as Parquet, anything else as Arrow.
+        cache: Holds the row groups decoded last, shared by the files of a data set.
+        image: The column of images.
+        label: The column of labels.
+        names: Class names in label order; empty where the file has none.
+    """
 
     path: Path
     cache: Cache
@@ -37,13 +45,13 @@ class Table:
     def __post_init__(self) -> None:
         schema = self._guarded(lambda: self.source.schema)
         features = _features(schema)
-        self.image = _picked("images", features.get("Image", ()), _IMAGES, schema.names, self.path.name)
-        self.label = _picked("labels", features.get("ClassLabel", ()), _LABELS, schema.names, self.path.name)
+        self.image = _column("images", features.get("Image", ()), _IMAGES, schema.names, self.path.name)
+        self.label = _column("labels", features.get("ClassLabel", ()), _LABELS, schema.names, self.path.name)
         self.names = features.get("names", {}).get(self.label, ())
 
     @cached_property
     def source(self) -> Any:
-        """The open file: `schema`, `groups`, `rows(group)` and `read(group, columns)`."""
+        """The open file: `schema`, `groups`, `rows(group)` and `read(group, column)`."""
         return _Parquet(self.path) if self.path.suffix == ".parquet" else _Arrow(self.path)
 
     def labels(self) -> list[Any]:
@@ -53,8 +61,15 @@ class Table:
         )
         return [value for column in columns for value in column]
 
-    def picture(self, row: int) -> bytes:
-        """The bytes of the picture in `row`. Raises OSError where the table has none."""
+    def image_bytes(self, row: int) -> bytes:
+        """The encoded image of a row.
+
+        Args:
+            row: The row's number in the file, from 0.
+
+        Raises:
+            OSError: When the row group is damaged or the cell holds no bytes.
+        """
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
         cell = self.cache.column(self, group)[row - int(self._starts[group])].as_py()
         body = cell.get("bytes") if isinstance(cell, Mapping) else cell
@@ -80,22 +95,30 @@ class Table:
 
 
 class Cache:
-    """Columns of pictures decoded last, at most `_CACHE` bytes of them; several threads may ask."""
+    """The image columns decoded last, at most `_CACHE` bytes of them; several threads may call it."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Path, int], Any] = OrderedDict()
+        self._columns: OrderedDict[tuple[Path, int], Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def column(self, table: Table, group: int) -> Any:
-        """The picture column of a row group. Raises OSError where it is damaged."""
+        """The image column of a row group, decoded when it is not held.
+
+        Args:
+            table: The file.
+            group: Number of the row group.
+
+        Raises:
+            OSError: When the row group is damaged.
+        """
         key = (table.path, group)
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = self._read(table, group)
-            self._kept.move_to_end(key)
-            while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > _CACHE:
-                self._kept.popitem(last=False)
-            return self._kept[key]
+            if key not in self._columns:
+                self._columns[key] = self._read(table, group)
+            self._columns.move_to_end(key)
+            while len(self._columns) > 1 and sum(column.nbytes for column in self._columns.values()) > _CACHE:
+                self._columns.popitem(last=False)
+            return self._columns[key]
 
     @staticmethod
     def _read(table: Table, group: int) -> Any:
@@ -155,8 +178,8 @@ def _pyarrow(name: str) -> Any:
 def _features(schema: Any) -> dict[str, Any]:
     """Columns by their Hugging Face type, and the class names of each label column; empty without that metadata."""
     try:
-        said = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        kinds = {column: kind for column, kind in said.items() if isinstance(kind, dict) and column in schema.names}
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        kinds = {column: kind for column, kind in features.items() if isinstance(kind, dict) and column in schema.names}
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
     named = {column: tuple(map(str, kind["names"])) for column, kind in kinds.items() if _lists_names(kind)}
@@ -171,10 +194,10 @@ def _lists_names(kind: Mapping[str, Any]) -> bool:
     return kind.get("_type") == "ClassLabel" and isinstance(kind.get("names"), list)
 
 
-def _picked(what: str, typed: Sequence[str], usual: Sequence[str], columns: Sequence[str], name: str) -> str:
+def _column(what: str, typed: Sequence[str], usual: Sequence[str], columns: Sequence[str], name: str) -> str:
     """The column of a usual name, else the only one of the type. Raises DataError that lists the columns."""
-    for found in (*_first(usual, columns), *(typed if len(typed) == 1 else ())):
-        return found
+    for column in (*_first(usual, columns), *(typed if len(typed) == 1 else ())):
+        return column
     raise DataError(
         f"{printable(name)} has no one column of {what}; the columns are "
         f"{', '.join(printable(column) for column in columns[:8]) or 'none'}. Name it {usual[0]!r}."

@@ -16,36 +16,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
-from audit.core.resources import resource_dir as shipped
+from audit.core.registry import data_format
+from audit.core.resources import resource_dir
 from audit.data.arrays import array_split
-from audit.data.dataset import Dataset, Split
-from audit.data.options import LoadOptions
+from audit.data.dataset import Dataset, LoadOptions, Split
 
-DIGITS = tuple("0123456789")
-GARMENTS = (
+DIGIT_NAMES = tuple("0123456789")
+GARMENT_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 _UNSIGNED_BYTE = 8
 _LARGEST = 1 << 31
 
 
-def load_sample(place: str, wish: LoadOptions) -> Dataset:
+_FASHION_MNIST = "Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747"
+
+
+@data_format(reference=_FASHION_MNIST)
+def sample(_argument: str, _options: LoadOptions) -> Dataset:
     """The Fashion-MNIST subset that ships with the package: 6,000 training and 1,000 test images, 28x28 grey."""
-    return _load(shipped("samples") / "fashion-mnist", ("",), GARMENTS, "Fashion-MNIST sample")
+    return _load(resource_dir("samples") / "fashion-mnist", ("",), GARMENT_NAMES, "Fashion-MNIST sample")
 
 
-def load_fashion_mnist(place: str, wish: LoadOptions) -> Dataset:
-    """The full Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747) from a folder."""
-    return _load(Path(place), ("", "FashionMNIST/raw", "raw"), GARMENTS, "Fashion-MNIST")
+@data_format(argument="DIR", reference=_FASHION_MNIST)
+def fashion_mnist(path: str, _options: LoadOptions) -> Dataset:
+    """Fashion-MNIST from a folder of its IDX files: 70,000 grey images of 28x28 pixels in 10 classes.
+
+    Args:
+        path: The folder of the files, or torchvision's root folder above it.
+    """
+    return _load(Path(path), ("", "FashionMNIST/raw", "raw"), GARMENT_NAMES, "Fashion-MNIST")
 
 
-def load_mnist(place: str, wish: LoadOptions) -> Dataset:
-    """MNIST (LeCun, Cortes, Burges 1998) from a folder."""
-    return _load(Path(place), ("", "MNIST/raw", "raw"), DIGITS, "MNIST")
+@data_format(argument="DIR", reference="LeCun, Cortes, Burges 1998, http://yann.lecun.com/exdb/mnist")
+def mnist(path: str, _options: LoadOptions) -> Dataset:
+    """MNIST from a folder of its IDX files: 70,000 grey images of 28x28 pixels in 10 classes.
+
+    Args:
+        path: The folder of the files, or torchvision's root folder above it.
+    """
+    return _load(Path(path), ("", "MNIST/raw", "raw"), DIGIT_NAMES, "MNIST")
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of one IDX file, gzipped or not. Raises DataError when it is no whole IDX file of bytes."""
+    """Read one IDX file, gzipped or not.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The array, uint8, of the shape that the header says.
+
+    Raises:
+        DataError: When it is no whole IDX file of unsigned bytes.
+    """
     body = _content(path)
     if len(body) < 4 or body[:2] != b"\0\0" or body[2] != _UNSIGNED_BYTE or not 1 <= body[3] <= 4:
         raise DataError(
@@ -91,10 +115,10 @@ def _split(base: Path, prefix: str, part: str, classes: tuple[str, ...]) -> Spli
 
 
 def _need(base: Path, stem: str) -> Path:
-    found = _find(base, stem)
-    if found is None:
+    path = _find(base, stem)
+    if path is None:
         raise DataError(f"{stem}(.gz) is missing in {str(base)!r}; images and labels come in pairs. Copy both files.")
-    return found
+    return path
 
 
 def _find(base: Path, stem: str) -> Path | None:

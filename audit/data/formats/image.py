@@ -1,4 +1,4 @@
-"""Single pictures: one file, or a text file that lists some, perhaps with the one label they share."""
+"""Single images: one file, or a text file that lists some, perhaps with a label that all of them have."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
-from audit.data.dataset import Dataset, derive_fingerprint
-from audit.data.image_decoding import ENDINGS
-from audit.data.image_files import ImageFile, image_file_dataset, printable, reader_below
-from audit.data.options import LoadOptions
+from audit.core.registry import data_format
+from audit.data.dataset import Dataset, LoadOptions, derive_fingerprint
+from audit.data.image_decoding import IMAGE_SUFFIXES
+from audit.data.image_files import image_file_dataset, reader_below
+from audit.data.image_survey import ImageFile, printable
 
 UNKNOWN = -1
-"""The label of a picture of which nobody says what it shows."""
+"""The label of an image whose class is not said."""
 _LISTS = (".txt", ".lst")
 
 
-def load_image(place: str, wish: LoadOptions) -> Dataset:
-    """FILE or FILE=LABEL; FILE is a picture, or a .txt file of paths, one a line, relative to its own folder.
+@data_format(argument="FILE[=LABEL]", images=True)
+def image(source: str, options: LoadOptions) -> Dataset:
+    """One image, or those that a .txt file lists, perhaps with their label.
 
     There is only a test part. The data names no classes but LABEL: the others come from a labels map or from the
-    model. Without LABEL every label is `UNKNOWN`, until `labelled_as` says what the model predicts. Raises DataError.
+    model. Without LABEL every label is `UNKNOWN`, until `labelled_as` sets what the model predicts.
+
+    Args:
+        source: FILE or FILE=LABEL; FILE is an image, or a .txt file of paths, one a line, relative to its own folder.
+        options: Size, colour and crop of the images; an unreadable one is always an error.
+
+    Raises:
+        DataError: When a file is missing or unreadable, or a listed path leads outside the list's folder.
     """
-    path, label = _split(place)
+    path, label = _split(source)
     names = _listed(path) if path.suffix.lower() in _LISTS else [path.name]
     files = [ImageFile(name, 0) for name in names]
     dataset = image_file_dataset(
@@ -33,7 +42,7 @@ def load_image(place: str, wish: LoadOptions) -> Dataset:
         printable(path.name),
         (label or "unknown",),
         {"test": files},
-        replace(wish, strict=True),
+        replace(options, strict=True),
     )
     if label:
         return dataset
@@ -42,7 +51,12 @@ def load_image(place: str, wish: LoadOptions) -> Dataset:
 
 
 def labelled_as(dataset: Dataset, predictions: NDArray[np.int64]) -> Dataset:
-    """`dataset` with its test images labelled as the model predicts them, int64 (N,), and a note that says so."""
+    """Label the test images as the model predicts them, with a note that says so.
+
+    Args:
+        dataset: A data set without labels.
+        predictions: The predicted class of each test image, int64 (N,).
+    """
     named = ", ".join(dict.fromkeys(dataset.classes[label] for label in predictions[:5].tolist()))
     note = (
         f"{dataset.name} has no label: what the model predicts ({named}) is taken for it, so nothing is said of "
@@ -53,13 +67,13 @@ def labelled_as(dataset: Dataset, predictions: NDArray[np.int64]) -> Dataset:
     return replace(dataset, test=test, notes=(*dataset.notes, note))
 
 
-def _split(place: str) -> tuple[Path, str]:
+def _split(source: str) -> tuple[Path, str]:
     """The file and its label, "" without one; a file whose name has an equals sign is itself."""
-    before, equals, after = place.rpartition("=")
-    path, label = (Path(before), after.strip()) if equals and not Path(place).exists() else (Path(place), "")
+    before, equals, after = source.rpartition("=")
+    path, label = (Path(before), after.strip()) if equals and not Path(source).exists() else (Path(source), "")
     if not path.is_file():
         raise DataError(f"No file {str(path)!r}; give a picture, or a .txt file of their paths: image:FILE=LABEL.")
-    if path.suffix.lower() not in (*ENDINGS, *_LISTS):
+    if path.suffix.lower() not in (*IMAGE_SUFFIXES, *_LISTS):
         raise DataError(f"{printable(path.name)} is no picture and no .txt list by its ending; give image:FILE=LABEL.")
     return path, label
 

@@ -1,4 +1,4 @@
-"""A manifest of pictures, CSV or JSON Lines: a path and a label each, perhaps a split and a mask."""
+"""A manifest of images, CSV or JSON Lines: a path and a label each, perhaps a split and a mask."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from audit.core.errors import DataError
-from audit.data.dataset import Dataset
+from audit.core.registry import data_format
+from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import part_of
-from audit.data.image_files import ImageFile, image_file_dataset, printable, reader_below
-from audit.data.options import LoadOptions
+from audit.data.image_files import image_file_dataset, reader_below
+from audit.data.image_survey import ImageFile, printable
 
 _PATH = ("path", "file", "filename", "file_name", "image", "image_path")
 _LABEL = ("label", "class", "target", "category", "class_name")
@@ -34,14 +35,22 @@ class _Line:
     mask: str
 
 
-def load_manifest(place: str, wish: LoadOptions) -> Dataset:
-    """The pictures a .csv, .tsv, .jsonl or .ndjson file names, relative to its own folder.
+@data_format(argument="FILE", images=True)
+def manifest(source: str, options: LoadOptions) -> Dataset:
+    """The images that a .csv, .tsv, .jsonl or .ndjson file lists, perhaps with splits and masks.
 
     Columns `path` and `label` (a name, or a whole number from 0), optionally `split` (train, test, validation;
-    without it everything is the test part) and `mask` (a picture that is bright where the object lies; explanations
-    are then held against it). Raises DataError naming the line.
+    without it everything is the test part) and `mask` (an image that is bright where the object is; attributions are
+    then compared with it). Paths are relative to the manifest's folder.
+
+    Args:
+        source: The manifest's path.
+        options: Size, colour and crop of the images.
+
+    Raises:
+        DataError: When the manifest is no such file, naming the line, or the images cannot be used.
     """
-    path = Path(place)
+    path = Path(source)
     text = _text(path)
     rows = _json_rows(text, path.name) if path.suffix.lower() in (".jsonl", ".ndjson") else _csv_rows(text, path.name)
     lines = [_line(row, number, path.name) for number, row in rows]
@@ -57,7 +66,7 @@ def load_manifest(place: str, wish: LoadOptions) -> Dataset:
     if "test" not in parts:
         raise DataError(f"Every line of {path.name} is of the train split; lines of a test or validation split too.")
     notes = () if any(line.split for line in lines) else ("The manifest names no splits: every image is used to test.",)
-    return image_file_dataset(reader_below(path.parent), printable(path.name), names, parts, wish, notes)
+    return image_file_dataset(reader_below(path.parent), printable(path.name), names, parts, options, notes)
 
 
 def _text(path: Path) -> str:
@@ -101,15 +110,15 @@ def _json_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _line(row: dict[str, Any], number: int, name: str) -> _Line:
-    known = {str(key).strip().lower(): value for key, value in row.items()}
-    path = _inside(_cell(known, _PATH, "path", number, name), number, name)
-    label = _cell(known, _LABEL, "label", number, name)
+    cells = {str(key).strip().lower(): value for key, value in row.items()}
+    path = _inside(_cell(cells, _PATH, "path", number, name), number, name)
+    label = _cell(cells, _LABEL, "label", number, name)
     if re.fullmatch(r"-[0-9]+", label):
         raise DataError(
             f"{name}, line {number}: the label {label} is negative; whole numbers from 0, or names, were expected."
         )
-    split = next((str(known[key] or "") for key in _SPLIT if key in known), "")
-    mask = next((str(known[key] or "").strip() for key in _MASK if key in known), "")
+    split = next((str(cells[key] or "") for key in _SPLIT if key in cells), "")
+    mask = next((str(cells[key] or "").strip() for key in _MASK if key in cells), "")
     return _Line(number, path, label, split, _inside(mask, number, name) if mask else "")
 
 
@@ -127,40 +136,40 @@ def _inside(path: str, number: int, name: str) -> str:
 
 
 def _cell(row: dict[str, Any], columns: Sequence[str], what: str, number: int, name: str) -> str:
-    found = next((row[column] for column in columns if column in row), None)
-    if isinstance(found, bool) or not isinstance(found, str | int) or not str(found).strip():
+    value = next((row[column] for column in columns if column in row), None)
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise DataError(
             f"{name}, line {number}: no {what}; a column {what!r} with a value on every line was expected, and the "
             f"columns are {', '.join(printable(key) for key in list(row)[:8]) or 'none'}."
         )
-    text = str(found).strip()
+    text = str(value).strip()
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise DataError(f"{name}, line {number}: the {what} holds half a character; save the manifest as UTF-8.")
     return text
 
 
 def _require_once(lines: Sequence[_Line], name: str) -> None:
-    seen: dict[str, int] = {}
+    first_line: dict[str, int] = {}
     for line in lines:
-        if line.path in seen:
+        if line.path in first_line:
             raise DataError(
-                f"{name}, line {line.number}: {printable(line.path)!r} is named on line {seen[line.path]} already; "
-                "name each image once."
+                f"{name}, line {line.number}: {printable(line.path)!r} is named on line {first_line[line.path]} "
+                "already; name each image once."
             )
-        seen[line.path] = line.number
+        first_line[line.path] = line.number
 
 
 def _class_names(labels: Sequence[str], name: str) -> tuple[str, ...]:
     """Sorted names; whole numbers in the order of counting, with those in between that no image has."""
-    found = set(labels)
-    if all(label.isascii() and label.isdigit() and len(label) < 7 for label in found):
-        names = tuple(str(number) for number in range(max(map(int, found)) + 1))
-        if not found <= set(names):
+    distinct = set(labels)
+    if all(label.isascii() and label.isdigit() and len(label) < 7 for label in distinct):
+        names = tuple(str(number) for number in range(max(map(int, distinct)) + 1))
+        if not distinct <= set(names):
             raise DataError(
-                f"{name} writes the label {min(found - set(names))!r} with leading zeros; write plain numbers."
+                f"{name} writes the label {min(distinct - set(names))!r} with leading zeros; write plain numbers."
             )
     else:
-        names = tuple(sorted(found))
+        names = tuple(sorted(distinct))
     if len(names) < 2:
         raise DataError(f"{name} holds the single label {names[0]!r}; at least two classes were expected.")
     return names

@@ -12,23 +12,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.registry import data_format
 from audit.data.arrays import array_split, number_names
-from audit.data.dataset import Dataset
-from audit.data.options import LoadOptions
+from audit.data.dataset import Dataset, LoadOptions
 
-LARGEST = 16 << 30
+LARGEST_ARCHIVE = 16 << 30
 """Bytes an archive may unpack to: these arrays live in memory; a larger set belongs in a folder."""
 
 _TEST = (("x_test", "y_test"), ("images", "labels"), ("test_images", "test_labels"))
 _TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"))
 
 
-def load_npz(place: str, wish: LoadOptions) -> Dataset:
-    """A data set from one .npz file; an optional array `classes` names the classes in label order.
+@data_format(argument="FILE")
+def npz(source: str, _options: LoadOptions) -> Dataset:
+    """A NumPy archive with arrays x_test and y_test, perhaps x_train and y_train, or images and labels.
 
-    Arrays of Python objects are pickles, which are code, and are refused.
+    An optional array `classes` names the classes in label order.
+
+    Args:
+        source: The path of the .npz file.
+
+    Raises:
+        DataError: When the file is damaged, its arrays are no images and labels, or they hold Python objects: those
+            are pickles, which can run code.
     """
-    path = Path(place)
+    path = Path(source)
     arrays = _read(path)
     test = _pair(arrays, _TEST)
     if test is None:
@@ -59,10 +67,10 @@ def _read(path: Path) -> Mapping[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > LARGEST:
+        if size > LARGEST_ARCHIVE:
             raise DataError(
                 f"{path.name} unpacks to {size / 2**30:.0f} GB, and its arrays would live in memory; at most "
-                f"{LARGEST >> 30} GB is read. Save the images as files and use folder:DIR."
+                f"{LARGEST_ARCHIVE >> 30} GB is read. Save the images as files and use folder:DIR."
             )
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

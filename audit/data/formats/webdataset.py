@@ -1,4 +1,4 @@
-"""WebDataset shards: tar files whose members come in groups, a picture (.jpg) and its label (.cls) of one name."""
+"""WebDataset shards: tar files in which an image (.jpg) and its label (.cls) have the same name."""
 
 from __future__ import annotations
 
@@ -6,29 +6,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from audit.core.errors import DataError
-from audit.data.dataset import Dataset
+from audit.core.registry import data_format
+from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import part_of
 from audit.data.formats.archive import Archive, open_archive
-from audit.data.image_decoding import ENDINGS
-from audit.data.image_files import ImageFile, image_file_dataset, printable
-from audit.data.options import LoadOptions
+from audit.data.image_decoding import IMAGE_SUFFIXES
+from audit.data.image_files import image_file_dataset
+from audit.data.image_survey import ImageFile, printable
 
 
-def load_webdataset(place: str, wish: LoadOptions) -> Dataset:
-    """The shards *.tar of a folder, or one shard. Labels are whole numbers in .cls; names come by a labels map.
+@data_format(argument="DIR", images=True)
+def webdataset(path: str, options: LoadOptions) -> Dataset:
+    """WebDataset shards: the .tar files of a folder, or one of them; labels are whole numbers in .cls files.
 
-    A shard whose name begins with train is to train on, any other to test. Raises DataError for a sample without a
-    label.
+    Shards whose names begin with train are the training part, all others the test part. Class names come from a
+    labels map.
+
+    Args:
+        path: The folder of the shards, or one shard.
+        options: Size, colour and crop of the images.
+
+    Raises:
+        DataError: When there are no shards, a sample has no label, or a shard is damaged.
     """
-    root = Path(place)
+    root = Path(path)
     shards = sorted(root.glob("*.tar")) if root.is_dir() else [root]
     if not shards:
         raise DataError(f"{str(root)!r} holds no .tar shards; give their folder, or one of them.")
-    archives = {path.name: open_archive(path) for path in shards}
+    archives = {shard.name: open_archive(shard) for shard in shards}
     parts: dict[str, list[ImageFile]] = {}
     for name, archive in archives.items():
         part = part_of(name.split(".")[0].rstrip("0123456789").rstrip("-_")) or "test"
-        parts.setdefault(part, []).extend(_files(name, archive))
+        parts.setdefault(part, []).extend(_image_files(name, archive))
     if "test" not in parts:
         raise DataError("Every shard's name begins with train; a test shard was expected beside them.")
     highest = max(file.label for files in parts.values() for file in files)
@@ -40,33 +49,33 @@ def load_webdataset(place: str, wish: LoadOptions) -> Dataset:
         return archives[shard].read(member)
 
     classes = tuple(str(label) for label in range(highest + 1))
-    return image_file_dataset(read, printable(root.name), classes, parts, wish)
+    return image_file_dataset(read, printable(root.name), classes, parts, options)
 
 
-def _files(shard: str, archive: Archive) -> Sequence[ImageFile]:
-    found = []
+def _image_files(shard: str, archive: Archive) -> Sequence[ImageFile]:
+    files = []
     for key, kinds in _samples(archive.members).items():
-        pictures = [member for kind, member in kinds.items() if f".{kind}" in ENDINGS]
-        if not pictures:
+        images = [member for kind, member in kinds.items() if f".{kind}" in IMAGE_SUFFIXES]
+        if not images:
             continue
         if "cls" not in kinds:
             raise DataError(
                 f"{shard}: the sample {printable(key)!r} has no label; a .cls beside the picture was expected."
             )
-        found.append(ImageFile(f"{shard}/{pictures[0]}", _label(archive.read(kinds["cls"]), shard, key)))
-    if not found:
+        files.append(ImageFile(f"{shard}/{images[0]}", _label(archive.read(kinds["cls"]), shard, key)))
+    if not files:
         raise DataError(f"{shard} holds no pictures with labels; NAME.jpg and NAME.cls were expected.")
-    return found
+    return files
 
 
 def _samples(members: Sequence[str]) -> dict[str, dict[str, str]]:
     """Members by sample and kind: before and after the first dot of the file name, by WebDataset's rule."""
-    found: dict[str, dict[str, str]] = {}
+    samples: dict[str, dict[str, str]] = {}
     for name in members:
         folder, _, last = name.rpartition("/")
         key, _, kind = last.partition(".")
-        found.setdefault(f"{folder}/{key}" if folder else key, {})[kind.lower()] = name
-    return found
+        samples.setdefault(f"{folder}/{key}" if folder else key, {})[kind.lower()] = name
+    return samples
 
 
 def _label(body: bytes, shard: str, key: str) -> int:

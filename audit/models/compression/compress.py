@@ -1,5 +1,4 @@
-"""Smaller models from a trained one: pruned, clipped or in int8 weights. The original is never touched. What takes
-whole channels out of a net is in `cutting`.
+"""Smaller models from a trained one: weights pruned, clipped or rounded to int8. The original is never changed.
 
 Each gives a plain float32 module, so that every attack and every attribution applies to it as to its parent.
 """
@@ -21,8 +20,8 @@ from torch import Tensor, nn
 
 from audit.core.errors import UsageError
 
-Masks = Mapping[str, Tensor]
-"""By parameter name, 1.0 where a weight is kept and 0.0 where it is pruned."""
+WeightMasks = Mapping[str, Tensor]
+"""By parameter name, 0.0 where a weight is pruned and 1.0 elsewhere."""
 
 _LEVELS = 127
 _RUNS = 15
@@ -33,11 +32,15 @@ AMOUNTS: Mapping[str, float] = {"magnitude": 0.5, "structured": 0.3, "clip": 2.5
 
 
 _REVISIONS: Mapping[str, tuple[str, str]] = {"structured": ("cut-1", "torch-pruning"), "int8": ("static-1", "")}
-"""What joins the version of a cell where a method does otherwise than it once did: its own, and its library's name."""
+"""For methods whose results have changed: the revision that joins the version of their cells, and the library used."""
 
 
 def revision_of(method: str) -> str:
-    """What a compression adds to the version of its cell: its revision and the version of the library that works."""
+    """What a compression adds to the version of its cells: its revision and the version of the library it uses.
+
+    Args:
+        method: magnitude, structured, clip, int8 or distill.
+    """
     if method not in _REVISIONS:
         return ""
     revision, library = _REVISIONS[method]
@@ -49,16 +52,24 @@ def revision_of(method: str) -> str:
         return f"/{revision}+{library}-missing"
 
 
-def amount_of(method: str, given: float | None) -> float | None:
-    """The amount of a compression, its usual one where none is given.
+def amount_of(method: str, amount: float | None) -> float | None:
+    """The amount of a compression.
 
-    Raises UsageError for a method that takes none, a share outside (0, 1) or a distance not above 0.
+    Args:
+        method: magnitude, structured, clip, int8 or distill.
+        amount: Share of weights or channels to prune, or standard deviations to clip at; None for the usual one.
+
+    Returns:
+        The amount; None for a method that has none.
+
+    Raises:
+        UsageError: For a method that takes no amount, a share outside (0, 1) or a distance not above 0.
     """
     if method not in AMOUNTS:
-        if given is not None:
-            raise UsageError(f"{method} takes no amount, and {given:g} was given; leave --amount out.")
+        if amount is not None:
+            raise UsageError(f"{method} takes no amount, and {amount:g} was given; leave --amount out.")
         return None
-    amount = AMOUNTS[method] if given is None else given
+    amount = AMOUNTS[method] if amount is None else amount
     if method == "clip":
         _require_distance(amount)
     else:
@@ -66,10 +77,17 @@ def amount_of(method: str, given: float | None) -> float | None:
     return amount
 
 
-def prune_weights(module: nn.Module, share: float) -> tuple[nn.Module, Masks]:
-    """A copy without the `share` of weights smallest in magnitude over all layers together (arXiv:1506.02626).
+def prune_weights(module: nn.Module, share: float) -> tuple[nn.Module, WeightMasks]:
+    """Set the weights of least magnitude over all layers together to zero (arXiv:1506.02626).
 
-    Biases and norm scales are spared. Raises UsageError for a share outside (0, 1).
+    Biases and norm scales are left. Raises UsageError for a share outside (0, 1).
+
+    Args:
+        module: The trained module.
+        share: Share of the weights to prune.
+
+    Returns:
+        A pruned copy, and the masks of its weights.
     """
     require_share(share)
     twin = copy.deepcopy(module)
@@ -82,7 +100,12 @@ def prune_weights(module: nn.Module, share: float) -> tuple[nn.Module, Masks]:
 
 
 def clip_weights(module: nn.Module, deviations: float) -> nn.Module:
-    """A copy with the weights of every matrix clamped to its mean plus or minus `deviations` standard deviations."""
+    """A copy with the weights of every matrix clamped around its mean. Raises UsageError for a distance not above 0.
+
+    Args:
+        module: The trained module.
+        deviations: Largest distance from the mean, in standard deviations of the matrix.
+    """
     _require_distance(deviations)
     twin = copy.deepcopy(module)
     with torch.no_grad():
@@ -93,10 +116,16 @@ def clip_weights(module: nn.Module, deviations: float) -> nn.Module:
 
 
 def quantize_weights(module: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A copy whose matrices hold only what int8 can say, and its packed form.
+    """Round the matrices to symmetric int8 with one scale an output channel: weight = scale x integer in -127..127.
 
-    Symmetric, one scale an output channel: weight = scale x integer in -127..127 (arXiv:1806.08342). The packed
-    tensors are int8 with float32 scales under "NAME.scale"; what the inputs are rounded to is the affair of `int8`.
+    This is the weight quantisation of Krishnamoorthi 2018 (arXiv:1806.08342); inputs are rounded by
+    `audit.models.compression.quantization`.
+
+    Args:
+        module: The trained module.
+
+    Returns:
+        A copy that holds the rounded weights in float32, and its packed tensors: int8, with scales under "NAME.scale".
     """
     twin = copy.deepcopy(module)
     matrices = _matrices(twin)
@@ -112,7 +141,11 @@ def quantize_weights(module: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
 
 
 def unpack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The float32 state dict that `quantise` packed; any other as it is."""
+    """The float32 state dict of one that `quantize_weights` packed; any other as it is.
+
+    Args:
+        state: The state dict.
+    """
     packed = {name for name, value in state.items() if value.dtype == torch.int8 and f"{name}{_SCALE}" in state}
     scales = {f"{name}{_SCALE}" for name in packed}
     plain = {name: value for name, value in state.items() if name not in packed | scales}
@@ -122,8 +155,13 @@ def unpack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def kept_pruned(module: nn.Module, masks: Masks) -> Iterator[None]:
-    """Inside the block no gradient reaches a pruned weight: fine-tuning cannot bring it back."""
+def keep_pruned(module: nn.Module, masks: WeightMasks) -> Iterator[None]:
+    """Inside the block no gradient reaches a pruned weight, so that fine-tuning leaves it at zero.
+
+    Args:
+        module: The pruned module.
+        masks: The masks of its weights.
+    """
     parameters = dict(module.named_parameters())
 
     handles = [
@@ -143,8 +181,14 @@ def _times(mask: Tensor, gradient: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Footprint:
-    """`parameters` in number, `nonzero` of them not 0; `bytes` of the weights as stored and `compressed_bytes`
-    after zlib; the same for a model whatever the machine."""
+    """The size of a model, the same on every machine.
+
+    Attributes:
+        parameters: Number of parameters.
+        nonzero: Number of parameters that are not 0.
+        bytes: Size of the stored weights.
+        compressed_bytes: Size after zlib.
+    """
 
     parameters: int
     nonzero: int
@@ -153,7 +197,12 @@ class Footprint:
 
 
 def footprint(module: nn.Module, packed: Mapping[str, Tensor] | None = None) -> Footprint:
-    """The size of a module; `packed` is what would be stored instead of its float32 weights."""
+    """The size of a module.
+
+    Args:
+        module: The module.
+        packed: What is stored instead of its float32 weights.
+    """
     parameters = [parameter.detach() for parameter in module.parameters()]
     stored = {name: value.detach().cpu().contiguous() for name, value in (packed or module.state_dict()).items()}
     body = pack(stored)
@@ -166,8 +215,18 @@ def footprint(module: nn.Module, packed: Mapping[str, Tensor] | None = None) -> 
 
 
 def paired_latency(first: nn.Module, second: nn.Module, images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Seconds for one forward of `images` by each of two modules, in turn, run by run: what slows the machine for a
-    moment slows both. A first run of each is not counted."""
+    """Time one forward of each of two modules in turn, so that what slows the machine slows both.
+
+    A first run of each is not counted.
+
+    Args:
+        first: A module.
+        second: Another.
+        images: The images of a forward, (N, C, H, W).
+
+    Returns:
+        Seconds of each run of the first, and of the second.
+    """
     modes = first.training, second.training
     first.eval(), second.eval()
     try:
@@ -180,9 +239,9 @@ def paired_latency(first: nn.Module, second: nn.Module, images: Tensor) -> tuple
 
 
 def _seconds(module: nn.Module, images: Tensor) -> float:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     module(images).sum().item()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def _matrices(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -190,7 +249,7 @@ def _matrices(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 @torch.no_grad()
-def _apply(module: nn.Module, masks: Masks) -> None:
+def _apply(module: nn.Module, masks: WeightMasks) -> None:
     for name, parameter in module.named_parameters():
         if name in masks:
             parameter.mul_(masks[name])
@@ -202,6 +261,13 @@ def _require_distance(deviations: float) -> None:
 
 
 def require_share(share: float) -> None:
-    """Raises UsageError for a share outside (0, 1)."""
+    """Refuse a share that is none.
+
+    Args:
+        share: The share to prune.
+
+    Raises:
+        UsageError: When it is outside (0, 1).
+    """
     if not 0 < share < 1:
         raise UsageError(f"The share of weights to prune must lie between 0 and 1, and {share:g} does not; try 0.5.")

@@ -1,9 +1,10 @@
-"""Int8 that computes in int8: layers that read their input as bytes, once differentiable and once in integers.
+"""Int8 inference: layers that round their input to bytes, once differentiable and once in integers.
 
-Static quantisation after training (arXiv:1806.08342): symmetric weights with a scale an output channel, inputs with
-one scale and zero point a layer, from the range seen on calibration images. `Int8Conv2d` and `Int8Linear` are the
-same arithmetic in float32, with straight-through gradients, for whatever attacks and explains; `integer_engine` runs
-it in the integer kernels of the CPU. Products of two bytes are summed exactly, so both agree to float rounding.
+Static quantisation after training (Krishnamoorthi 2018, arXiv:1806.08342): symmetric weights with a scale an output
+channel, inputs with one scale and zero point a layer, from the range seen on calibration images. `Int8Conv2d` and
+`Int8Linear` are the same arithmetic in float32, with straight-through gradients, for attacks and attributions;
+`to_integer_kernels` runs it in the integer kernels of the CPU. Products of two bytes are summed exactly, so both agree
+to float rounding.
 """
 
 from __future__ import annotations
@@ -21,23 +22,24 @@ _TOP = 127
 _SCALE, _ZERO = "input_scale", "input_zero"
 ENGINE = "oneDNN"
 
-Range = tuple[float, float]
+InputRange = tuple[float, float]
+"""The least and the greatest input of a layer."""
 
 
 class _Int8(nn.Module):
-    """What both kinds of layer share: the grid on which the input is read."""
+    """What both kinds of layer share: the scale and zero point of the input."""
 
     input_scale: Tensor
     input_zero: Tensor
 
-    def put_grid(self, scale: float = 1.0, zero: int = 0) -> None:
-        """Read inputs as `scale` x (byte - `zero`)."""
-        place = next(self.parameters()).device
-        self.register_buffer(_SCALE, torch.tensor(scale, dtype=torch.float32, device=place))
-        self.register_buffer(_ZERO, torch.tensor(zero, dtype=torch.int32, device=place))
+    def set_qparams(self, scale: float = 1.0, zero: int = 0) -> None:
+        """Round inputs to `scale` x (byte - `zero`)."""
+        device = next(self.parameters()).device
+        self.register_buffer(_SCALE, torch.tensor(scale, dtype=torch.float32, device=device))
+        self.register_buffer(_ZERO, torch.tensor(zero, dtype=torch.int32, device=device))
 
-    def on_grid(self, features: Tensor) -> Tensor:
-        """`features` at the nearest points of the grid; gradients pass as they are inside its range, not outside."""
+    def fake_quantize(self, features: Tensor) -> Tensor:
+        """`features` rounded; gradients pass unchanged inside the range and not outside."""
         rounded: Tensor = torch.fake_quantize_per_tensor_affine(features, self.input_scale, self.input_zero, 0, _TOP)
         return rounded
 
@@ -46,30 +48,47 @@ class Int8Conv2d(nn.Conv2d, _Int8):
     """A convolution whose input is rounded to bytes first."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The convolution of the rounded input."""
-        return super().forward(self.on_grid(input))
+        """The convolution of the rounded input.
+
+        Args:
+            input: (N, C, H, W).
+        """
+        return super().forward(self.fake_quantize(input))
 
 
 class Int8Linear(nn.Linear, _Int8):
     """A linear layer whose input is rounded to bytes first."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The linear map of the rounded input."""
-        return super().forward(self.on_grid(input))
+        """The linear map of the rounded input.
+
+        Args:
+            input: (..., in_features).
+        """
+        return super().forward(self.fake_quantize(input))
 
 
-def input_ranges(module: nn.Module, run: Callable[[], object]) -> dict[str, Range]:
-    """The least and the greatest input of each convolution and linear layer while `run` runs `module`, 0 always among
-    them. A layer whose weights another reads by itself, as attention does, is not there."""
-    seen: dict[str, Range] = {}
+def input_ranges(module: nn.Module, run: Callable[[], object]) -> dict[str, InputRange]:
+    """The range of the inputs of each convolution and linear layer, widened to hold 0.
 
-    def look(name: str, part: nn.Module, inputs: tuple[Any, ...]) -> None:
-        low, high = seen.get(name, (0.0, 0.0))
+    A layer whose weights another reads directly, as attention does, is left out.
+
+    Args:
+        module: The module.
+        run: Runs it on the calibration images.
+
+    Returns:
+        The ranges by layer name.
+    """
+    ranges: dict[str, InputRange] = {}
+
+    def observe(name: str, part: nn.Module, inputs: tuple[Any, ...]) -> None:
+        low, high = ranges.get(name, (0.0, 0.0))
         smallest, largest = inputs[0].detach().aminmax()
-        seen[name] = (min(low, smallest.item()), max(high, largest.item()))
+        ranges[name] = (min(low, smallest.item()), max(high, largest.item()))
 
     hooks = [
-        part.register_forward_pre_hook(partial(look, name))
+        part.register_forward_pre_hook(partial(observe, name))
         for name, part in module.named_modules()
         if _fits(name, part)
     ]
@@ -78,35 +97,61 @@ def input_ranges(module: nn.Module, run: Callable[[], object]) -> dict[str, Rang
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
+    return ranges
 
 
-def insert_input_quantizers(module: nn.Module, ranges: Mapping[str, Range]) -> nn.Module:
-    """`module`, changed in place: the layers that `ranges` names read their inputs on a grid over their range."""
+def insert_input_quantizers(module: nn.Module, ranges: Mapping[str, InputRange]) -> nn.Module:
+    """Make layers round their inputs to bytes over their range.
+
+    Args:
+        module: The module, changed in place.
+        ranges: The ranges by layer name.
+
+    Returns:
+        The module.
+    """
     for name, (low, high) in ranges.items():
         scale = max(high - low, 1e-8) / _TOP
-        _swap(module, name).put_grid(scale, round(-low / scale))
+        _swap(module, name).set_qparams(scale, round(-low / scale))
     return module
 
 
 def restore_quantizers(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """`module`, changed in place: a layer reads bytes where `state` holds a grid for its input. Numbers stay behind."""
+    """Make a module round inputs where a state dict says so; its numbers are not copied.
+
+    Args:
+        module: The module, changed in place.
+        state: A state dict; a layer with a scale for its input gets a quantiser.
+
+    Returns:
+        The module.
+    """
     layers = {key.removesuffix(f".{_SCALE}") for key in state if key.endswith(f".{_SCALE}")}
-    known = {name: part for name, part in module.named_modules() if name in layers and _fits(name, part)}
-    for name in known:
-        _swap(module, name).put_grid()
+    replaced = [name for name, part in module.named_modules() if name in layers and _fits(name, part)]
+    for name in replaced:
+        _swap(module, name).set_qparams()
     return module
 
 
 def float_layers(module: nn.Module) -> tuple[str, ...]:
-    """The names of layers with weights that do not compute in int8."""
+    """The names of layers with weights that do not compute in int8.
+
+    Args:
+        module: The module.
+    """
     holders = {name.rpartition(".")[0] for name, value in module.named_parameters() if value.ndim > 1}
     return tuple(n for n, part in module.named_modules() if n and n in holders and not isinstance(part, _Int8))
 
 
 def to_integer_kernels(module: nn.Module) -> nn.Module | None:
-    """A copy whose byte-reading layers run in the integer kernels of the CPU, without gradients; None where there is
-    no such layer or no such kernel."""
+    """A copy whose quantised layers run in the integer kernels of the CPU, without gradients.
+
+    Args:
+        module: The module.
+
+    Returns:
+        The copy; None where there is no such layer or no such kernel.
+    """
     twin = copy.deepcopy(module).eval()
     layers = [(name, part) for name, part in twin.named_modules() if isinstance(part, Int8Conv2d | Int8Linear)]
     if not layers or any(value.device.type != "cpu" for value in twin.parameters()):
@@ -156,11 +201,11 @@ class _Convolved(_Kernel):
         """The convolution (N, C, H, W)."""
         levels = self.bytes_of(features).contiguous(memory_format=torch.channels_last)
         kernels: Any = torch.ops.onednn
-        found: Tensor = kernels.qconv2d_pointwise(
+        outputs: Tensor = kernels.qconv2d_pointwise(
             levels, *self.grid, self.packed, self.scales, self.zeros, self.bias, *self.steps, self.groups,
             1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
-        return found
+        return outputs
 
     def example(self) -> Tensor:
         """Grey pixels, enough for any kernel."""
@@ -177,11 +222,11 @@ class _Mapped(_Kernel):
     def forward(self, features: Tensor) -> Tensor:
         """The linear map (..., out)."""
         kernels: Any = torch.ops.onednn
-        found: Tensor = kernels.qlinear_pointwise(
+        outputs: Tensor = kernels.qlinear_pointwise(
             self.bytes_of(features).contiguous(), *self.grid, self.packed, self.scales, self.zeros, self.bias,
             1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
-        return found
+        return outputs
 
     def example(self) -> Tensor:
         """One row."""

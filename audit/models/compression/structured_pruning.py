@@ -1,7 +1,7 @@
-"""Structured pruning that removes: the weakest channels leave the net, with everything that reads them.
+"""Structured pruning: the weakest channels are removed with everything that reads them.
 
-Which tensors a channel runs through is Torch-Pruning's finding (DepGraph, arXiv:2301.12900); that the smaller net
-computes what the net with those numbers at zero computes is measured here, and what fails that is left whole.
+Torch-Pruning (DepGraph, Fang et al. 2023, arXiv:2301.12900) says which tensors a channel runs through. That the smaller
+net computes what the net with those numbers at zero computes is measured here; layers that fail that are left whole.
 """
 
 from __future__ import annotations
@@ -19,77 +19,104 @@ from audit.core.errors import SetupError, UsageError
 from audit.models.compression.compress import require_share
 from audit.models.resize_layers import shrink_to
 
-LIBRARY = "torch-pruning"
-_PARTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_LIBRARY = "torch-pruning"
+_LAYER_TYPES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _ROUNDING = 1e-6
 """The largest difference, as a share of the largest logit, that float64 could leave between two equal nets."""
 
-Choice = tuple[str, tuple[int, ...]]
-"""The layer that names a group of tied channels, and which of them go."""
-Kept = Mapping[str, Tensor]
-"""By tensor name, the places in the flattened parent's tensor that are kept, int64 in the shape of the cut one."""
+_Choice = tuple[str, tuple[int, ...]]
+"""The layer that names a group of tied channels, and which of them are removed."""
+KeptIndices = Mapping[str, Tensor]
+"""By tensor name, the positions in the parent's flattened tensor that remain, int64 in the shape of the pruned one."""
 
 
 @dataclass(frozen=True)
 class PrunedModel:
-    """The smaller `module`; `kept`, which of the parent's numbers it holds; `spared`, the hidden layers that lost no
-    output channel."""
+    """A net without some of its channels.
+
+    Attributes:
+        module: The smaller net.
+        kept_indices: Which of the parent's numbers it holds.
+        unpruned_layers: Names of the hidden layers that lost no output channel.
+    """
 
     module: nn.Module
-    kept: Kept
-    spared: tuple[str, ...]
+    kept_indices: KeptIndices
+    unpruned_layers: tuple[str, ...]
 
 
 def prune_channels(module: nn.Module, share: float, images: Tensor) -> PrunedModel:
-    """A copy on the CPU without the `share` of output channels of least l2 norm in each hidden layer
-    (arXiv:1608.08710), layers tied by a sum or by depth-wise reading together. `images` (N, C, H, W) are what the net
-    is traced and compared on.
+    """Remove the output channels of least l2 norm in each hidden layer (arXiv:1608.08710 takes l1).
 
-    Raises UsageError where no channel can go or for a share outside (0, 1), SetupError without torch-pruning.
+    Layers tied by a sum or by depth-wise reading lose the same channels. Raises SetupError without torch-pruning.
+
+    Args:
+        module: The trained module.
+        share: Share of the channels of each layer to remove.
+        images: What the net is traced and compared on, (N, C, H, W).
+
+    Returns:
+        A copy on the CPU without the channels.
+
+    Raises:
+        UsageError: When no channel can be removed, or for a share outside (0, 1).
     """
     require_share(share)
     parent, images = copy.deepcopy(module).cpu().eval(), images.cpu().contiguous()
     choices, heads = _choices(parent, share, images)
-    kept = _verified(parent, choices, images)
-    if kept is None:
-        kept = _verified(parent, [one for one in choices if _verified(parent, [one], images) is not None], images)
-    if kept is None:
+    indices = _verified(parent, choices, images)
+    if indices is None:
+        harmless = [choice for choice in choices if _verified(parent, [choice], images) is not None]
+        indices = _verified(parent, harmless, images)
+    if indices is None:
         raise UsageError(
             f"Structured pruning takes whole channels out, and none of {type(module).__name__}'s layers can lose any "
             "without changing what the others compute; use magnitude or int8."
         )
-    cut = _cut(parent, kept)
+    cut = _cut(parent, indices)
     narrow = dict(cut.named_modules())
     whole = [name for name, part in _layers(parent) if len(part.weight) == len(narrow[name].weight)]
-    return PrunedModel(_with_flags_of(module, cut), kept, tuple(name for name in whole if name not in heads))
+    return PrunedModel(_with_flags_of(module, cut), indices, tuple(name for name in whole if name not in heads))
 
 
 def probe_images(shape: tuple[int, int, int]) -> Tensor:
-    """Two images of noise (2, C, H, W), the same every time, to trace a net on."""
+    """Two images of noise, the same every time, to trace a net on.
+
+    Args:
+        shape: (C, H, W).
+
+    Returns:
+        Float32 (2, C, H, W) in [0, 1].
+    """
     return torch.rand(2, *shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
 
 
-def masked_parent(module: nn.Module, kept: Kept) -> nn.Module:
-    """A copy of the parent, in its own shape, with every number at zero that the cut net lacks."""
+def masked_parent(module: nn.Module, indices: KeptIndices) -> nn.Module:
+    """A copy of the parent, in its own shape, with every number at zero that the pruned net lacks.
+
+    Args:
+        module: The parent.
+        indices: Which of its numbers the pruned net holds.
+    """
     twin = copy.deepcopy(module)
     with torch.no_grad():
         for name, value in twin.named_parameters():
             mask = torch.zeros(value.numel(), dtype=value.dtype, device=value.device)
-            mask[kept[name].flatten().to(mask.device)] = 1
+            mask[indices[name].flatten().to(mask.device)] = 1
             value.mul_(mask.view_as(value))
     return twin
 
 
-def _choices(module: nn.Module, share: float, images: Tensor) -> tuple[list[Choice], set[str]]:
+def _choices(module: nn.Module, share: float, images: Tensor) -> tuple[list[_Choice], set[str]]:
     """For each group of tied channels the weakest; and the layers that the classes are read from, which are spared."""
     twin, graph = _traced(module, images)
     names = {part: name for name, part in twin.named_modules()}
-    choices: list[Choice] = []
+    choices: list[_Choice] = []
     heads: set[str] = set()
-    for group in graph.get_all_groups(root_module_types=list(_PARTED)):
-        writers = [one for one in group.items if graph.is_out_channel_pruning_fn(one.dep.handler)]
-        if any(not one.dep.target.outputs for one in writers):
-            heads |= {names.get(one.dep.target.module, "") for one in writers}
+    for group in graph.get_all_groups(root_module_types=list(_LAYER_TYPES)):
+        writers = [member for member in group.items if graph.is_out_channel_pruning_fn(member.dep.handler)]
+        if any(not member.dep.target.outputs for member in writers):
+            heads |= {names.get(member.dep.target.module, "") for member in writers}
             continue
         dropped = _weakest(_strengths(len(group[0].idxs), writers), share, _blocks(group.items))
         if dropped:
@@ -100,17 +127,17 @@ def _choices(module: nn.Module, share: float, images: Tensor) -> tuple[list[Choi
 def _strengths(channels: int, writers: Iterable[Any]) -> Tensor:
     """The squared l2 norm of all filters that write to each channel of a group."""
     total = torch.zeros(channels, dtype=torch.float64, device="cpu")
-    for one in writers:
-        part = one.dep.target.module
-        if isinstance(part, _PARTED):
+    for member in writers:
+        part = member.dep.target.module
+        if isinstance(part, _LAYER_TYPES):
             norms = part.weight.detach().double().flatten(1).square().sum(1)
-            total.index_add_(0, torch.tensor(one.root_idxs, device="cpu"), norms[one.idxs])
+            total.index_add_(0, torch.tensor(member.root_idxs, device="cpu"), norms[member.idxs])
     return total
 
 
 def _blocks(members: Iterable[Any]) -> int:
     """Into how many equal blocks a grouped convolution parts the channels; each must lose the same places."""
-    parts = [one.dep.target.module for one in members]
+    parts = [member.dep.target.module for member in members]
     return max((part.groups for part in parts if isinstance(part, nn.Conv2d) and not _each_alone(part)), default=1)
 
 
@@ -122,13 +149,13 @@ def _weakest(strengths: Tensor, share: float, blocks: int) -> tuple[int, ...]:
     if len(strengths) % blocks:
         return ()
     size = len(strengths) // blocks
-    places = strengths.view(blocks, size).sum(0).argsort(stable=True)[: min(round(share * size), size - 1)]
-    return tuple(sorted(block * size + int(place) for block in range(blocks) for place in places))
+    order = strengths.view(blocks, size).sum(0).argsort(stable=True)[: min(round(share * size), size - 1)]
+    return tuple(sorted(block * size + channel for block in range(blocks) for channel in order.tolist()))
 
 
 def _traced(module: nn.Module, images: Tensor) -> tuple[nn.Module, Any]:
     """A copy, and the library's graph of what is tied to what in it. Raises UsageError where it finds none."""
-    library = _library()
+    library = _torch_pruning()
     twin = copy.deepcopy(module).eval().requires_grad_(True)
     try:
         with torch.enable_grad():
@@ -146,7 +173,7 @@ def _traced(module: nn.Module, images: Tensor) -> tuple[nn.Module, Any]:
     return twin, graph
 
 
-def _kept(module: nn.Module, choices: Iterable[Choice], images: Tensor) -> Kept:
+def _kept_indices(module: nn.Module, choices: Iterable[_Choice], images: Tensor) -> KeptIndices:
     """What the library keeps, told by numbering every entry of every tensor and looking which numbers remain."""
     twin, graph = _traced(module, images)
     for value in _tensors(twin).values():
@@ -159,12 +186,12 @@ def _kept(module: nn.Module, choices: Iterable[Choice], images: Tensor) -> Kept:
     return {name: value.detach().long() for name, value in _tensors(twin).items()}
 
 
-def _cut(module: nn.Module, kept: Kept) -> nn.Module:
-    twin = shrink_to(copy.deepcopy(module), kept)
+def _cut(module: nn.Module, indices: KeptIndices) -> nn.Module:
+    twin = shrink_to(copy.deepcopy(module), indices)
     parent = _tensors(module)
     with torch.no_grad():
         for name, value in _tensors(twin).items():
-            value.copy_(parent[name].detach().flatten()[kept[name].flatten()].view(kept[name].shape))
+            value.copy_(parent[name].detach().flatten()[indices[name].flatten()].view(indices[name].shape))
     return twin
 
 
@@ -174,26 +201,26 @@ def _with_flags_of(module: nn.Module, cut: nn.Module) -> nn.Module:
     return cut
 
 
-def _verified(module: nn.Module, choices: list[Choice], images: Tensor) -> Kept | None:
-    """What is kept, where the net without the chosen channels computes in float64 what it does with them at zero."""
+def _verified(module: nn.Module, choices: list[_Choice], images: Tensor) -> KeptIndices | None:
+    """The indices that remain, if the net without the channels computes in float64 what it does with them at zero."""
     if not choices:
         return None
     try:
-        kept = _kept(module, choices, images)
+        indices = _kept_indices(module, choices, images)
         with torch.no_grad():
-            expected = masked_parent(module, kept).double()(images.double())
-            found = _cut(module, kept).double()(images.double())
+            expected = masked_parent(module, indices).double()(images.double())
+            answer = _cut(module, indices).double()(images.double())
     except Exception:  # a net cut where it must not be fails in ways of its own
         return None
-    same = found.shape == expected.shape and (found - expected).abs().max() <= _ROUNDING * expected.abs().max()
-    return kept if same else None
+    same = answer.shape == expected.shape and (answer - expected).abs().max() <= _ROUNDING * expected.abs().max()
+    return indices if same else None
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """The convolutions and linear layers; not those inside attention, which reads their weights by itself."""
     closed = [name for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
     for name, part in module.named_modules():
-        if isinstance(part, _PARTED) and not any(name.startswith(f"{outer}.") for outer in closed):
+        if isinstance(part, _LAYER_TYPES) and not any(name.startswith(f"{outer}.") for outer in closed):
             yield name, part
 
 
@@ -202,10 +229,10 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **buffers}
 
 
-def _library() -> Any:
+def _torch_pruning() -> Any:
     try:
         return importlib.import_module("torch_pruning")
     except ImportError as fault:
         raise SetupError(
-            f"Structured pruning needs {LIBRARY}; install it with pip install 'audit[compress]', or use magnitude."
+            f"Structured pruning needs {_LIBRARY}; install it with pip install 'audit[compress]', or use magnitude."
         ) from fault

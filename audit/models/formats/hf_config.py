@@ -1,6 +1,6 @@
-"""What a Hugging Face model folder says in its JSON files, read as data: architecture, classes, preparation of images.
+"""The JSON files of a Hugging Face model folder, read as data: architecture, classes, preprocessing.
 
-The folder's own loader would follow some of those words: fetch remote code, attention kernels or a backbone, or
+The folder's own loader would follow some of their entries: fetch remote code, attention kernels or a backbone, or
 unpack quantised weights. A configuration that asks for any of these is refused here, before transformers sees it.
 """
 
@@ -26,10 +26,17 @@ _MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """How a folder's images are prepared: `mean` and `std` (one a channel) of images in [0, 1], `size` the height and
-    width in pixels, None where nothing says it; `bgr` where the channels are reversed; `classes` in the model's
-    order, empty where they have no names of their own; `notes` what a reader should know."""
+class HfPreprocessing:
+    """How a folder's images are prepared.
+
+    Attributes:
+        mean: Subtracted from images in [0, 1], one number a channel; None where nothing says it.
+        std: Divided by after that.
+        size: Height and width in pixels; None where nothing says it or they differ.
+        bgr: Whether the channels are reversed.
+        classes: Names in the model's order; empty where they have no names of their own.
+        notes: Sentences that a reader should know.
+    """
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -40,12 +47,23 @@ class Preparation:
 
 
 def is_folder(weights: str | None) -> bool:
-    """Whether `weights` means hf:FOLDER."""
+    """Whether weights are a Hugging Face folder.
+
+    Args:
+        weights: A file's path, hf:FOLDER, or None.
+    """
     return weights is not None and weights.startswith(PREFIX)
 
 
 def folder_of(weights: str) -> Path:
-    """The folder of hf:FOLDER. Raises ModelError when it is none, or has no config.json."""
+    """The folder of hf:FOLDER.
+
+    Args:
+        weights: hf:FOLDER.
+
+    Raises:
+        ModelError: When it is no folder, or has no config.json.
+    """
     folder = Path(os.path.abspath(weights.removeprefix(PREFIX)))
     if not folder.is_dir() or not (folder / "config.json").is_file():
         raise ModelError(
@@ -56,7 +74,15 @@ def folder_of(weights: str) -> Path:
 
 
 def configuration(folder: Path) -> dict[str, Any]:
-    """The checked config.json. Raises UntrustedError where it asks for code, ModelError where for other files."""
+    """The checked config.json.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UntrustedError: When it asks for code.
+        ModelError: When it asks for other files, or is no JSON object.
+    """
     config = _json(folder / "config.json")
     for key in _keys(config):
         if key in _CODE:
@@ -73,8 +99,15 @@ def configuration(folder: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The .safetensors files of the folder. Raises UntrustedError where there are pickles alone, ModelError for an
-    absent shard or one outside the folder."""
+    """The .safetensors files of a folder.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UntrustedError: When there are pickles alone, or the index names a file outside the folder.
+        ModelError: When there are no weights, or a shard is missing.
+    """
     if (folder / _WHOLE).is_file():
         return (folder / _WHOLE,)
     if (folder / _INDEX).is_file():
@@ -89,36 +122,49 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def folder_hash(weights: str) -> str:
-    """What identifies hf:FOLDER: the SHA-256 of every file that is read of it."""
+    """The SHA-256 of every file that is read of hf:FOLDER, as text.
+
+    Args:
+        weights: hf:FOLDER.
+    """
     folder = folder_of(weights)
     files = [folder / "config.json", *weight_files(folder)]
     prepared = folder / "preprocessor_config.json"
     return repr([(file.name, sha256_of(file)) for file in [*files, *([prepared] if prepared.is_file() else [])]])
 
 
-def preparation(weights: str) -> Preparation:
-    """How hf:FOLDER wants its images, from preprocessor_config.json, else config.json. Raises ModelError."""
+def read_preprocessing(weights: str) -> HfPreprocessing:
+    """How hf:FOLDER wants its images, from preprocessor_config.json, else config.json.
+
+    Args:
+        weights: hf:FOLDER. Raises ModelError when its files are damaged.
+    """
     folder = folder_of(weights)
     config = configuration(folder)
     classes = _class_names(config)
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         note = f"{folder.name} has no preprocessor_config.json: pixels are given in [0, 1] unless --mean and --std say."
-        return Preparation(size=_side(config.get("image_size")), classes=classes, notes=(note,))
-    given = _json(path)
-    mean, std = _normalisation(given, path)
-    return Preparation(
-        mean, std, _size(given), bool(given.get("do_flip_channel_order")), classes, tuple(_notes(given, folder.name))
+        return HfPreprocessing(size=_side(config.get("image_size")), classes=classes, notes=(note,))
+    settings = _json(path)
+    mean, std = _normalisation(settings, path)
+    return HfPreprocessing(
+        mean,
+        std,
+        _size(settings),
+        bool(settings.get("do_flip_channel_order")),
+        classes,
+        tuple(_notes(settings, folder.name)),
     )
 
 
-def _normalisation(given: Mapping[str, Any], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(settings: Mapping[str, Any], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """For images in [0, 1]: (255 r x - m) / s is (x - m / 255 r) / (s / 255 r), r the rescaling of pixels 0..255."""
     try:
-        full = 255 * float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 255.0
-        plain = not given.get("do_normalize", True)
-        mean = [0.0] if plain else [float(m) for m in given.get("image_mean", [0.5])]
-        std = [1.0] if plain else [float(s) for s in given.get("image_std", [0.5])]
+        full = 255 * float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 255.0
+        plain = not settings.get("do_normalize", True)
+        mean = [0.0] if plain else [float(m) for m in settings.get("image_mean", [0.5])]
+        std = [1.0] if plain else [float(s) for s in settings.get("image_std", [0.5])]
         return tuple(m / full for m in mean), tuple(s / full for s in std)
     except (TypeError, ValueError, ZeroDivisionError) as fault:
         raise ModelError(
@@ -127,18 +173,18 @@ def _normalisation(given: Mapping[str, Any], path: Path) -> tuple[tuple[float, .
         ) from fault
 
 
-def _size(given: Mapping[str, Any]) -> int | None:
+def _size(settings: Mapping[str, Any]) -> int | None:
     """What reaches the net: the crop where there is one, else the size. None where it is not square."""
-    if given.get("do_center_crop") and given.get("crop_size") is not None:
-        return _side(given["crop_size"])
-    return _side(given.get("size")) if given.get("do_resize", True) else None
+    if settings.get("do_center_crop") and settings.get("crop_size") is not None:
+        return _side(settings["crop_size"])
+    return _side(settings.get("size")) if settings.get("do_resize", True) else None
 
 
-def _kept(given: Mapping[str, Any]) -> float | None:
+def _crop_share(settings: Mapping[str, Any]) -> float | None:
     """The share of the shorter side that the centre crop leaves; None where the numbers do not say."""
-    if isinstance(given.get("crop_pct"), float) and 0 < given["crop_pct"] <= 1:
-        return float(given["crop_pct"])
-    cut, whole = _side(given.get("crop_size")), _side(given.get("size"))
+    if isinstance(settings.get("crop_pct"), float) and 0 < settings["crop_pct"] <= 1:
+        return float(settings["crop_pct"])
+    cut, whole = _side(settings.get("crop_size")), _side(settings.get("size"))
     return cut / whole if cut and whole and cut <= whole else None
 
 
@@ -151,20 +197,20 @@ def _side(size: Any) -> int | None:
     return size if type(size) is int else None
 
 
-def _notes(given: Mapping[str, Any], name: str) -> Iterator[str]:
-    if given.get("do_center_crop") or given.get("crop_pct"):
-        share = _kept(given)
+def _notes(settings: Mapping[str, Any], name: str) -> Iterator[str]:
+    if settings.get("do_center_crop") or settings.get("crop_pct"):
+        share = _crop_share(settings)
         flag = f"--crop {share:.3g}" if share else "--crop"
         yield f"{name} was made for the middle of each image: {flag} cuts it out, else the whole image is resized."
-    if given.get("do_flip_channel_order"):
+    if settings.get("do_flip_channel_order"):
         yield f"{name} takes BGR: channels are reversed for it."
 
 
 def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    named = config.get("id2label")
-    if not isinstance(named, Mapping) or set(named) != {str(i) for i in range(len(named))}:
+    labels = config.get("id2label")
+    if not isinstance(labels, Mapping) or set(labels) != {str(i) for i in range(len(labels))}:
         return ()
-    names = tuple(str(named[str(i)]) for i in range(len(named)))
+    names = tuple(str(labels[str(i)]) for i in range(len(labels)))
     made_up = all(name == f"LABEL_{i}" for i, name in enumerate(names))
     return () if made_up or len(set(names)) != len(names) else names
 
@@ -186,21 +232,21 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ModelError(f"{path.parent.name}/{path.name} is larger than any configuration; it is not read.")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as fault:
         raise ModelError(
             f"{path.parent.name}/{path.name} is not JSON ({str(fault)[:80]}); copy the folder again."
         ) from fault
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ModelError(f"{path.parent.name}/{path.name} holds no JSON object; copy the folder again.")
-    return found
+    return content
 
 
 def _keys(part: Any) -> Iterator[str]:
     """Every key whose value is set, at any depth."""
     if isinstance(part, list):
-        for one in part:
-            yield from _keys(one)
+        for entry in part:
+            yield from _keys(entry)
     elif isinstance(part, dict):
         for key, value in part.items():
             if value not in (None, False, {}, []):

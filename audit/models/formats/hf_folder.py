@@ -16,21 +16,27 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import ModelError, SetupError
-from audit.models.formats.hf_config import configuration, folder_of, preparation, weight_files
-from audit.models.formats.safetensors_file import read as read_safetensors
-from audit.models.loaded import CheckpointContent, Vouched
+from audit.models.formats.hf_config import configuration, folder_of, read_preprocessing, weight_files
+from audit.models.formats.safetensors_file import safetensors
+from audit.models.loaded import CheckpointContent
 
 _NOT_PLAIN = frozenset({"timm_wrapper", "perceiver", "imagegpt", "shieldgemma2"})
 """Built by another library, or not from an image's pixels."""
 
 
-def read(weights: str, trust: Sequence[Vouched]) -> CheckpointContent:
-    """The model of hf:FOLDER. Raises UntrustedError for pickles and code of its own, SetupError without the
-    extra `hf`, ModelError when the files are damaged or do not belong together."""
+def read_hf_folder(weights: str) -> CheckpointContent:
+    """The model of hf:FOLDER, its weights in safetensors.
+
+    Raises UntrustedError for pickles and code of its own, SetupError without the extra `hf`, and ModelError when the
+    files are damaged or do not belong together.
+
+    Args:
+        weights: hf:FOLDER.
+    """
     folder = folder_of(weights)
     config = configuration(folder)
-    state = _state(weight_files(folder), trust)
-    wanted = preparation(weights)
+    state = _state(weight_files(folder))
+    wanted = read_preprocessing(weights)
     transformers = _transformers(folder.name)
     with _quiet(transformers):
         module = HfModule(_built(transformers, folder.name, config, state), bgr=wanted.bgr)
@@ -47,15 +53,22 @@ class HfModule(nn.Module):
         self.bgr = bgr
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of normalised images."""
+        """Logits of normalised images.
+
+        Args:
+            images: Float32 (N, C, H, W).
+
+        Returns:
+            (N, classes).
+        """
         outputs = self.model(pixel_values=images.flip(1) if self.bgr else images)
         return outputs.logits  # type: ignore[no-any-return]
 
 
-def _state(files: Sequence[Path], trust: Sequence[Vouched]) -> dict[str, Tensor]:
+def _state(files: Sequence[Path]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for file in files:
-        state |= read_safetensors(file, trust).state or {}
+        state |= safetensors(file).state or {}
     return state
 
 
@@ -90,18 +103,19 @@ def _built(transformers: Any, name: str, config: dict[str, Any], state: dict[str
 
 def _classifier(transformers: Any, name: str, config: dict[str, Any]) -> tuple[Any, Any]:
     """The class that makes the model, and its configuration."""
-    known = import_module("transformers.models.auto.modeling_auto").MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    classifiers = import_module("transformers.models.auto.modeling_auto").MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
     model_type = str(config.get("model_type"))
-    if model_type not in known or model_type in _NOT_PLAIN:
-        kinds = ", ".join(sorted(set(known) - _NOT_PLAIN))
+    if model_type not in classifiers or model_type in _NOT_PLAIN:
+        kinds = ", ".join(sorted(set(classifiers) - _NOT_PLAIN))
         raise ModelError(f"{name} is of model_type {model_type!r}; an image classifier was expected: one of {kinds}.")
-    names = known[model_type] if isinstance(known[model_type], tuple) else (known[model_type],)
-    asked = [one for one in config.get("architectures") or () if one in names]
+    names = classifiers[model_type]
+    names = names if isinstance(names, tuple) else (names,)
+    named = [name for name in config.get("architectures") or () if name in names]
     try:
         settings = transformers.CONFIG_MAPPING[model_type].from_dict(config)
     except Exception as fault:  # validators of every field
         raise ModelError(f"{name}/config.json is no {model_type} configuration ({_line(fault)}).") from fault
-    return getattr(transformers, (asked or names)[0]), settings
+    return getattr(transformers, (named or names)[0]), settings
 
 
 @contextmanager

@@ -32,8 +32,16 @@ _MOST = 4 << 30
 _MEMBERS = 10_000
 
 
-def wanted_code(body: bytes, name: str) -> list[str]:
-    """What the archive asks for beyond known layers; empty when it is data. Raises ModelError for a damaged one."""
+def code_in(body: bytes, name: str) -> list[str]:
+    """What a .keras archive asks for beyond known layers. Raises ModelError for a damaged one.
+
+    Args:
+        body: The archive's bytes.
+        name: Its file name, for errors.
+
+    Returns:
+        The names of what could run or read other files; empty when the archive is data.
+    """
     config = _config(body, name)
     return sorted(set(_unknown(config)) | set(_hidden_files(body, name)))
 
@@ -54,20 +62,20 @@ def _config(body: bytes, name: str) -> Any:
 def _unknown(part: Any) -> Iterator[str]:
     """Every class that a configuration names and that is no known layer, initialiser, regulariser or constraint."""
     if isinstance(part, list):
-        for one in part:
-            yield from _unknown(one)
+        for entry in part:
+            yield from _unknown(entry)
     if not isinstance(part, dict):
         return
     if "class_name" in part:
         module, kind = str(part.get("module")), str(part["class_name"])
-        if not _known(module, kind, part.get("registered_name")):
+        if not _is_data(module, kind, part.get("registered_name")):
             yield f"{module}.{kind}"
-    for key, one in part.items():
+    for key, entry in part.items():
         if key not in _TRAINING:
-            yield from _unknown(one)
+            yield from _unknown(entry)
 
 
-def _known(module: str, kind: str, registered: Any) -> bool:
+def _is_data(module: str, kind: str, registered: Any) -> bool:
     if kind == "DTypePolicy":
         return module in ("keras", "keras.dtype_policies")
     if kind == "__keras_tensor__":
@@ -101,10 +109,10 @@ def _links(group: Any, h5py: Any) -> Iterator[str]:
         if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
             yield "weights linked from elsewhere"
             continue
-        found = group[key]
-        if isinstance(found, h5py.Group):
-            yield from _links(found, h5py)
-        elif found.external or found.is_virtual:
+        member = group[key]
+        if isinstance(member, h5py.Group):
+            yield from _links(member, h5py)
+        elif member.external or member.is_virtual:
             yield "weights stored in another file"
-        elif found.nbytes > _MOST:
+        elif member.nbytes > _MOST:
             raise ModelError("The archive holds a tensor of over 4 GB; it is not opened.")

@@ -1,4 +1,4 @@
-"""Keras 3 .keras archives, run by Keras on torch: the classical tutorials' models audited as they are."""
+"""Keras 3 .keras archives, run by Keras on torch."""
 
 from __future__ import annotations
 
@@ -12,29 +12,47 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from audit.config import TrustConfig
 from audit.core.errors import ModelError, SetupError, UntrustedError
+from audit.core.registry import model_format
 from audit.models.files import check_trusted, read_whole
-from audit.models.formats.keras_config import wanted_code
-from audit.models.loaded import CheckpointContent, TrustedFile, Vouched
+from audit.models.formats.keras_config import code_in
+from audit.models.loaded import CheckpointContent, TrustedFile
 
 
-def read(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
-    """The model of a .keras archive, channels turned for it. Raises UntrustedError when it asks for more than known
-    layers, SetupError without the extra `keras`, ModelError for a damaged archive."""
+@model_format(suffixes=(".keras",), reference="https://keras.io/guides/serialization_and_saving")
+def keras(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
+    """The model of a .keras archive, run by Keras on torch; code in it needs trust.
+
+    Raises UntrustedError when it asks for more than known layers and is not trusted, SetupError without the extra
+    `keras`, and ModelError when it is damaged.
+
+    Args:
+        path: The file.
+        trust: The files whose code may run.
+    """
     body = read_whole(path)
-    keras = _keras(path.name)
-    wanted = wanted_code(body, path.name)
+    library = _keras_on_torch(path.name)
+    wanted = code_in(body, path.name)
     trusted: tuple[TrustedFile, ...] = ()
     if wanted:
-        why = f"asks Keras for more than known layers ({', '.join(wanted[:6])})"
-        trusted = (TrustedFile(path.name, check_trusted(path, body, trust, why=why)),)
-    model = _load(keras, body, path.name, safe=not wanted)
+        reason = f"asks Keras for more than known layers ({', '.join(wanted[:6])})"
+        trusted = (TrustedFile(path.name, check_trusted(path, body, trust, reason=reason)),)
+    model = _load(library, body, path.name, safe=not wanted)
     module = KerasModule(model)
     return CheckpointContent(module=module, notes=tuple(_notes(module, path.name)), trusted=trusted)
 
 
-def refuse_hdf5(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
-    """Old Keras .h5 files hold pickled lambdas and paths. Raises UntrustedError; there is no way to load one."""
+@model_format(suffixes=(".h5", ".hdf5"))
+def keras_hdf5(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
+    """Keras' old HDF5 files, which can hold code: always refused.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UntrustedError: Always; the message says how to convert the file.
+    """
     raise UntrustedError(
         f"{path.name} is in Keras' old HDF5 format, which can hold code and is not loaded. Open it where you "
         "trust it and save it again: keras.models.load_model(...).save('model.keras')."
@@ -52,22 +70,29 @@ class KerasModule(nn.Module):
         self.scale = 255.0 if _rescales(model) else 1.0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores of images in [0, 1]."""
+        """Scores of images.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+
+        Returns:
+            (N, classes).
+        """
         turned = images.permute(0, 2, 3, 1) if self.channels_last else images
         return self.model(turned * self.scale, training=False)  # type: ignore[no-any-return]
 
 
-def _keras(name: str) -> Any:
+def _keras_on_torch(name: str) -> Any:
     try:
-        keras = sys.modules.get("keras") or _imported()
+        library = sys.modules.get("keras") or _imported()
     except ImportError as fault:
         raise SetupError(f"{name} needs Keras 3; install it with pip install 'audit[keras]'.") from fault
-    if keras.backend.backend() != "torch":
+    if library.backend.backend() != "torch":
         raise SetupError(
-            f"{name} needs Keras on torch, and Keras was imported on {keras.backend.backend()}; set "
+            f"{name} needs Keras on torch, and Keras was imported on {library.backend.backend()}; set "
             "KERAS_BACKEND=torch."
         )
-    return keras
+    return library
 
 
 def _imported() -> Any:
@@ -83,19 +108,19 @@ def _imported() -> Any:
                 os.environ["KERAS_HOME"] = before
 
 
-def _load(keras: Any, body: bytes, name: str, *, safe: bool) -> Any:
+def _load(library: Any, body: bytes, name: str, *, safe: bool) -> Any:
     """From exactly the bytes that were inspected; then again without randomness, so that weights are named alike in
     every copy."""
     with tempfile.TemporaryDirectory(prefix="audit-keras-") as folder:
         inspected, plain = Path(folder) / "inspected.keras", Path(folder) / "plain.keras"
         inspected.write_bytes(body)
         try:
-            model = keras.models.load_model(inspected, compile=False, safe_mode=safe)
+            model = library.models.load_model(inspected, compile=False, safe_mode=safe)
             _require_image_input(model, name)
             if not safe:
                 return model  # code has layers that only its own file can make again
-            _without_randomness(keras, model).save(plain)
-            return keras.models.load_model(plain, compile=False, safe_mode=safe)
+            _without_randomness(library, model).save(plain)
+            return library.models.load_model(plain, compile=False, safe_mode=safe)
         except ModelError:
             raise
         except Exception as fault:  # each layer raises its own
@@ -111,18 +136,18 @@ def _require_image_input(model: Any, name: str) -> None:
         )
 
 
-def _without_randomness(keras: Any, model: Any) -> Any:
+def _without_randomness(library: Any, model: Any) -> Any:
     """The same function of an image: dropout and augmentation do nothing in inference, but they carry seeds that
     differ from one loading to the next."""
 
     def plain(layer: Any) -> Any:
         config = layer.get_config()
         if type(layer).__name__.startswith(("Random", "Gaussian")) or type(layer).__name__.endswith("Dropout"):
-            return keras.layers.Identity(name=config["name"])
+            return library.layers.Identity(name=config["name"])
         off = {key: 0.0 for key in ("dropout", "recurrent_dropout") if config.get(key)}
         return type(layer).from_config(config | off)
 
-    twin = keras.models.clone_model(model, clone_function=plain, recursive=True)
+    twin = library.models.clone_model(model, clone_function=plain, recursive=True)
     twin.set_weights(model.get_weights())
     return twin
 

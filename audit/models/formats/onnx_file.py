@@ -1,4 +1,4 @@
-"""ONNX files: checked, kept inside their folder, stripped of every name they bring, then converted to torch.
+"""ONNX files: checked, confined to their folder, stripped of every name they bring, then converted to torch.
 
 The converter writes Python from the graph, and a name with a quote in it would become code: every node and tensor is
 renamed first. Gradients are those of the converted torch modules.
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from audit.config import TrustConfig
 from audit.core.errors import ModelError, SetupError, UntrustedError
+from audit.core.registry import model_format
 from audit.models.formats.onnx_graph import at_known_opset, companion_hashes, rename, require_plain, simplify
-from audit.models.loaded import CheckpointContent, Vouched
+from audit.models.loaded import CheckpointContent
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -26,21 +28,29 @@ _FLOATS = {1: torch.float32, 10: torch.float16, 11: torch.float64}
 """TensorProto's codes of the input types that have gradients."""
 
 
-def read(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
-    """The module an .onnx file describes. Raises SetupError without the extra `onnx`, UntrustedError for data
-    kept outside the file's folder, ModelError for damaged files and for operators that have no conversion."""
+@model_format(suffixes=(".onnx",), reference="https://onnx.ai/onnx/repo-docs/IR.html")
+def onnx(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
+    """The module that an .onnx file describes, converted to torch and compared with ONNX's reference.
+
+    Args:
+        path: The file. Raises UntrustedError when its weights are outside its folder.
+
+    Raises:
+        SetupError: Without the extra `onnx`.
+        ModelError: For damaged files and for operators that have no conversion.
+    """
     try:
-        onnx = import_module("onnx")
+        library = import_module("onnx")
         import_module("onnx2torch")
     except ImportError as fault:
         raise SetupError(
             f"{path.name} needs onnx and onnx2torch; install them with pip install 'audit[onnx]'."
         ) from fault
     try:
-        proto = onnx.load(str(path), load_external_data=False)
+        proto = library.load(str(path), load_external_data=False)
         companions = companion_hashes(proto, path)
-        onnx.checker.check_model(str(path), full_check=True)
-        onnx.load_external_data_for_model(proto, str(path.parent))
+        library.checker.check_model(str(path), full_check=True)
+        library.load_external_data_for_model(proto, str(path.parent))
     except UntrustedError:
         raise
     except Exception as fault:  # the parser and the checker raise types of their own
@@ -105,8 +115,8 @@ def _require_same_answer(
     except Exception as fault:  # pure numpy: whatever a graph that no runtime accepts makes it raise
         raise ModelError(f"{name} does not run in ONNX's reference ({_line(fault)}); export it again.") from fault
     with torch.no_grad():
-        found = _first_of(converted(image))
-    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-2, atol=1e-3, equal_nan=True):
+        answer = _first_of(converted(image))
+    if answer.shape != expected.shape or not torch.allclose(answer, expected, rtol=1e-2, atol=1e-3, equal_nan=True):
         raise ModelError(f"{name} answers otherwise after its conversion to torch; export it with opset 17.")
 
 

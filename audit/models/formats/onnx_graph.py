@@ -1,4 +1,4 @@
-"""An ONNX graph made harmless before it is converted: files beside it alone, names of ours, an opset that is known."""
+"""An ONNX graph made harmless before it is converted: confined, renamed, simplified, in a known opset."""
 
 from __future__ import annotations
 
@@ -18,21 +18,32 @@ _OPSET = 18
 
 
 def companion_hashes(proto: ModelProto, path: Path) -> tuple[str, ...]:
-    """SHA-256 of each file of weights beside the model. Raises UntrustedError for one that is not beside it."""
+    """SHA-256 of each file of weights beside the model.
+
+    Args:
+        proto: The model, its outside data not loaded.
+        path: The model's file.
+
+    Returns:
+        The hashes in the order of the file names.
+
+    Raises:
+        UntrustedError: For a file that is not inside the model's folder, or a link.
+    """
     folder = path.resolve().parent
-    found = {}
+    hashes = {}
     for tensor in _tensors(proto.graph):
-        place = next((entry.value for entry in tensor.external_data if entry.key == "location"), None)
-        if place is None:
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), None)
+        if location is None:
             continue
-        target = (folder / place).resolve()
-        if not target.is_relative_to(folder) or (folder / place).is_symlink():
+        target = (folder / location).resolve()
+        if not target.is_relative_to(folder) or (folder / location).is_symlink():
             raise UntrustedError(
-                f"{path.name} keeps weights in {place!r}, outside its own folder; such a file could read anything. "
+                f"{path.name} keeps weights in {location!r}, outside its own folder; such a file could read anything. "
                 "Export it with its data beside it."
             )
-        found[place] = sha256_of(target)
-    return tuple(found[place] for place in sorted(found))
+        hashes[location] = sha256_of(target)
+    return tuple(hashes[location] for location in sorted(hashes))
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
@@ -46,7 +57,15 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def require_plain(proto: ModelProto, name: str) -> None:
-    """Raises ModelError for control flow, functions and sparse weights."""
+    """Refuse what is not converted.
+
+    Args:
+        proto: The model.
+        name: Its file name, for errors.
+
+    Raises:
+        ModelError: For control flow, functions and sparse weights.
+    """
     inner = any(a.g.ByteSize() or a.graphs for node in proto.graph.node for a in node.attribute)
     if inner or proto.functions or proto.graph.sparse_initializer:
         raise ModelError(
@@ -56,28 +75,37 @@ def require_plain(proto: ModelProto, name: str) -> None:
 
 
 def rename(graph: GraphProto) -> None:
-    """Names of our own for every tensor and node, so that none of the file's reaches the converter's code."""
+    """Give every tensor and node a new name, so that none of the file's reaches the converter's code.
+
+    Args:
+        graph: The graph, changed in place.
+    """
     names: dict[str, str] = {"": ""}
 
-    def own(name: str) -> str:
+    def renamed(name: str) -> str:
         return names.setdefault(name, f"t{len(names)}")
 
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = own(value.name)
+        value.name = renamed(value.name)
     for i, node in enumerate(graph.node):
         node.name = f"n{i}"
-        node.input[:] = [own(name) for name in node.input]
-        node.output[:] = [own(name) for name in node.output]
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
     graph.name = "graph"
 
 
 def simplify(graph: GraphProto) -> None:
-    """Without what the converter stumbles on and no answer depends on: identities, and a `Reshape` that would keep
-    zeros where its shape has none."""
+    """Remove what the converter cannot read and no answer depends on.
+
+    That is identities, and the `allowzero` of a `Reshape` whose shape has no zeros.
+
+    Args:
+        graph: The graph, changed in place.
+    """
     sizes = {tensor.name: import_module("onnx.numpy_helper").to_array(tensor) for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
     same: dict[str, str] = {}
-    kept = []
+    nodes = []
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
         if node.op_type == "Identity" and node.output[0] not in outputs:
@@ -86,14 +114,20 @@ def simplify(graph: GraphProto) -> None:
         if node.op_type == "Reshape" and node.input[1] in sizes and (sizes[node.input[1]] != 0).all():
             for attribute in [a for a in node.attribute if a.name == "allowzero"]:
                 node.attribute.remove(attribute)
-        kept.append(node)
+        nodes.append(node)
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(nodes)
 
 
 def at_known_opset(proto: ModelProto) -> ModelProto:
-    """`proto` in an opset the converter knows: rewritten where ONNX can, else only relabelled, which the checker and
-    the comparison with the reference must then agree to."""
+    """The model in an opset that the converter knows.
+
+    It is rewritten where ONNX can, else only relabelled, which the checker and the comparison with the reference must
+    then agree to.
+
+    Args:
+        proto: The model.
+    """
     newest = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=_OPSET)
     if newest <= _OPSET:
         return proto

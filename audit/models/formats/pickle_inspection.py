@@ -1,4 +1,4 @@
-"""What a torch.save file is, read from its bytes: nothing in it runs while it is looked at."""
+"""What a torch.save file is, from its bytes: nothing in it runs while it is inspected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,19 @@ _INFLATION = 8
 
 
 def executable_reason(body: bytes, name: str) -> str:
-    """In what sense the file is code, for a sentence that begins with its name; "" when it is data."""
+    """In what sense a file is code, for a sentence that begins with its name.
+
+    Args:
+        body: The file's bytes.
+        name: Its name, for errors.
+
+    Returns:
+        The end of the sentence; empty when the file is data.
+
+    Raises:
+        UntrustedError: For a torch.package archive, which is never loaded.
+        ModelError: When it is no torch.save file, or damaged.
+    """
     members = members_of(body, name)
     if any("/.data/extern_modules" in f"/{member}" for member in members):
         raise UntrustedError(
@@ -33,13 +45,24 @@ def executable_reason(body: bytes, name: str) -> str:
         )
     wanted = _unsafe_globals(body, members, name)
     if wanted:
-        shown = ", ".join(wanted[:6]) + (f" and {len(wanted) - 6} more" if len(wanted) > 6 else "")
-        return f"is a pickle that needs code (it asks for {shown})"
+        listed = ", ".join(wanted[:6]) + (f" and {len(wanted) - 6} more" if len(wanted) > 6 else "")
+        return f"is a pickle that needs code (it asks for {listed})"
     return ""
 
 
 def members_of(body: bytes, name: str) -> list[str]:
-    """The names inside a zip, none for another file. Raises ModelError for a damaged zip, or one that is a bomb."""
+    """The names inside a zip file.
+
+    Args:
+        body: The file's bytes.
+        name: Its name, for errors.
+
+    Returns:
+        The names; empty for a file that is no zip.
+
+    Raises:
+        ModelError: For a damaged zip, or one that unpacks to far more than its size.
+    """
     if not body.startswith(b"PK"):
         return []
     try:
@@ -71,7 +94,7 @@ def _unsafe_globals(body: bytes, members: list[str], name: str) -> list[str]:
     """The globals torch does not hold for data, in the order met. Read from the pickle's opcodes; nothing runs."""
     if not members:
         allowed = set(_allowed())
-        return [found for found in _globals_of(body) if found not in allowed]
+        return [name for name in _globals_of(body) if name not in allowed]
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(body)))
     except Exception as fault:  # a reader of hostile bytes raises whatever it stumbles on
@@ -88,25 +111,29 @@ def _allowed() -> list[str]:
 
 def _globals_of(body: bytes) -> list[str]:
     """Every global named by the pickles that stand one after another at the start of `body`."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     stream = io.BytesIO(body)
     try:
         while stream.tell() < len(body):
             strings: list[str] = []
             for opcode, argument, _ in pickletools.genops(stream):
                 if opcode.name in ("GLOBAL", "INST"):
-                    found[str(argument).replace(" ", ".")] = None
+                    names[str(argument).replace(" ", ".")] = None
                 elif opcode.name == "STACK_GLOBAL":
-                    found[".".join(strings[-2:]) or "?"] = None
+                    names[".".join(strings[-2:]) or "?"] = None
                 elif isinstance(argument, str):
                     strings.append(argument)
     except Exception:  # behind the last pickle stand the raw numbers, which are no opcodes
-        return list(found)
-    return list(found)
+        return list(names)
+    return list(names)
 
 
 def is_whole(body: bytes) -> bool:
-    """Whether the file's own structure is intact, so that a refusal is about what it asks for."""
+    """Whether a file's own structure is intact, so that a refusal is about what it asks for.
+
+    Args:
+        body: The file's bytes.
+    """
     if not body.startswith(b"PK"):
         return b"." in body[-64:] or len(_globals_of(body)) > 0
     try:
@@ -117,6 +144,10 @@ def is_whole(body: bytes) -> bool:
 
 
 def first_line(fault: BaseException) -> str:
-    """The first line of a library's message, without its own advice to load unsafely."""
+    """The first line of a library's message, without its advice to load unsafely.
+
+    Args:
+        fault: The error.
+    """
     text = str(fault).strip().split("\n", 1)[0]
     return text.split("(1)", 1)[0].strip().rstrip(".:") or type(fault).__name__

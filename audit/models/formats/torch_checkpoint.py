@@ -17,39 +17,55 @@ from typing import Any
 import torch
 from torch import nn
 
+from audit.config import TrustConfig
 from audit.core.errors import ModelError, UntrustedError
+from audit.core.registry import model_format
 from audit.models.files import check_trusted, read_whole
 from audit.models.formats.pickle_inspection import executable_reason, first_line, is_whole, members_of
-from audit.models.loaded import CheckpointContent, TrustedFile, Vouched
+from audit.models.loaded import CheckpointContent, TrustedFile
 from audit.models.state_dict import unwrapped
 
 
-def read(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
-    """The state dict (or, trusted, the module) in a torch.save file, on the CPU.
+@model_format(suffixes=(".pt", ".pth", ".ckpt", ".bin", ".tar"))
+def torch_save(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
+    """The state dict in a torch.save file; a pickled module or TorchScript needs trust.
 
-    Raises UntrustedError for files that need code, listing the globals they ask for; ModelError for damaged ones.
+    Raises UntrustedError for files that need code, listing the globals they ask for, and ModelError for damaged ones.
+
+    Args:
+        path: The file.
+        trust: The files whose code may run.
     """
     body = read_whole(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        why = executable_reason(body, path.name)
-        if not why:
+        reason = executable_reason(body, path.name)
+        if not reason:
             return unwrapped(_as_data(body, path.name), path.name)
-    sha256 = check_trusted(path, body, trust, why=why)
+    sha256 = check_trusted(path, body, trust, reason=reason)
     trusted = (TrustedFile(path.name, sha256),)
-    found = _as_code(body, path.name)
-    note = f"{path.name} {why}; it was run because it is trusted (SHA-256 {sha256[:12]}...)."
-    if isinstance(found, nn.Module):
-        return CheckpointContent(module=found, notes=(note,), trusted=trusted)
-    inner = unwrapped(found, path.name)
+    content = _as_code(body, path.name)
+    note = f"{path.name} {reason}; it was run because it is trusted (SHA-256 {sha256[:12]}...)."
+    if isinstance(content, nn.Module):
+        return CheckpointContent(module=content, notes=(note,), trusted=trusted)
+    inner = unwrapped(content, path.name)
     return CheckpointContent(state=inner.state, notes=(note, *inner.notes), trusted=trusted)
 
 
-def read_export(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
-    """The module of a torch.export archive (.pt2), whose loader unpickles: code, whatever it holds."""
+@model_format(suffixes=(".pt2",))
+def torch_export(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
+    """The module of a torch.export archive, whose loader unpickles: code, whatever it holds.
+
+    Args:
+        path: The file. Raises UntrustedError when it is not trusted.
+        trust: The files whose code may run.
+
+    Raises:
+        ModelError: When it is trusted and does not load.
+    """
     body = read_whole(path)
-    why = "is a torch.export archive, whose loader runs what it holds"
-    sha256 = check_trusted(path, body, trust, why=why)
+    reason = "is a torch.export archive, whose loader runs what it holds"
+    sha256 = check_trusted(path, body, trust, reason=reason)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -57,7 +73,7 @@ def read_export(path: Path, trust: Sequence[Vouched]) -> CheckpointContent:
             module = copy.deepcopy(torch.export.load(io.BytesIO(body)).module())
     except Exception as fault:
         raise ModelError(f"{path.name} is trusted but does not load ({first_line(fault)}); export it again.") from fault
-    note = f"{path.name} {why}; it was run because it is trusted (SHA-256 {sha256[:12]}...)."
+    note = f"{path.name} {reason}; it was run because it is trusted (SHA-256 {sha256[:12]}...)."
     return CheckpointContent(module=module, notes=(note,), trusted=(TrustedFile(path.name, sha256),))
 
 

@@ -1,4 +1,4 @@
-"""An architecture from the user's own file, FILE.py:FUNCTION: code, run only when that file is trusted."""
+"""Architectures in the user's own file, FILE.py:FUNCTION: code, run only when that file is trusted."""
 
 from __future__ import annotations
 
@@ -13,19 +13,31 @@ from typing import Any
 import torch
 from torch import nn
 
+from audit.config import TrustConfig
 from audit.core.errors import ModelError, unknown_name
 from audit.core.seeding import derive_seed
 from audit.models.files import check_trusted, read_whole, require_file
-from audit.models.loaded import Shape, TrustedFile, Vouched
+from audit.models.loaded import InputShape, TrustedFile
 
 
 def is_code(architecture: str) -> bool:
-    """Whether the name means FILE.py:FUNCTION."""
+    """Whether an architecture's name means FILE.py:FUNCTION.
+
+    Args:
+        architecture: The name.
+    """
     return architecture.rpartition(":")[0].endswith(".py") or architecture.endswith(".py")
 
 
 def split_name(architecture: str) -> tuple[Path, str]:
-    """The file and the function. Raises ModelError when either is missing."""
+    """The file and the function of FILE.py:FUNCTION.
+
+    Args:
+        architecture: The name.
+
+    Raises:
+        ModelError: When there is no such file, or no function is named.
+    """
     file, _, function = architecture.rpartition(":")
     if not file.endswith(".py") or not function.isidentifier():
         raise ModelError(f"The architecture {architecture!r} names no function; write FILE.py:FUNCTION.")
@@ -33,16 +45,29 @@ def split_name(architecture: str) -> tuple[Path, str]:
 
 
 def build_from_code(
-    architecture: str, trust: Sequence[Vouched], *, classes: int, input_shape: Shape, seed: int
+    architecture: str, trust: Sequence[TrustConfig], *, classes: int, input_shape: InputShape, seed: int
 ) -> tuple[nn.Module, TrustedFile]:
-    """Run FILE.py and call FUNCTION, which gets `classes` and `input_shape` if it has parameters of these names.
+    """Run FILE.py and call FUNCTION, with `classes` and `input_shape` if it has parameters of these names.
 
-    The file must stand alone: what lies beside it was not vouched for. Draws come from `seed` alone; torch's global
-    generator stays as it was. Raises UntrustedError before anything runs, ModelError when the code fails.
+    The file must stand alone: what is beside it is not trusted. Draws come from `seed` alone; torch's global generator
+    stays as it was. Raises UntrustedError before anything runs.
+
+    Args:
+        architecture: FILE.py:FUNCTION.
+        trust: The files whose code may run.
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images.
+        seed: Root of the random weights.
+
+    Returns:
+        The module, and the file that was run.
+
+    Raises:
+        ModelError: When the code fails or returns no module.
     """
     path, function = split_name(architecture)
     body = read_whole(path)
-    sha256 = check_trusted(path, body, trust, why="is Python")
+    sha256 = check_trusted(path, body, trust, reason="is Python")
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(derive_seed("weights", sha256, seed))
         module = _run(path, body, sha256)
@@ -84,17 +109,17 @@ def _failure(path: Path, fault: BaseException) -> str:
 
 
 def _pick(module: ModuleType, function: str, path: Path) -> Callable[..., Any]:
-    found = getattr(module, function, None)
-    if not callable(found):
-        own = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise unknown_name(f"function of {path.name}", function, own)
-    return found  # type: ignore[no-any-return]
+    value = getattr(module, function, None)
+    if not callable(value):
+        functions = [name for name, member in vars(module).items() if callable(member) and not name.startswith("_")]
+        raise unknown_name(f"function of {path.name}", function, functions)
+    return value  # type: ignore[no-any-return]
 
 
-def _call(function: Callable[..., Any], path: Path, offered: dict[str, Any]) -> Any:
+def _call(function: Callable[..., Any], path: Path, arguments: dict[str, Any]) -> Any:
     try:
         wanted = inspect.signature(function).parameters
-        return function(**{name: value for name, value in offered.items() if name in wanted})
+        return function(**{name: value for name, value in arguments.items() if name in wanted})
     except Exception as fault:
         name = getattr(function, "__name__", "the function")
         raise ModelError(

@@ -6,12 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import ModelError
+from audit.models.loaded import InputShape
 
-Shape = tuple[int, int, int]
 
+def self_attention(classes: int, input_shape: InputShape) -> nn.Module:
+    """Four blocks of four heads, 64 wide, over about 7 x 7 patches; the mean of the patches is classified.
 
-def self_attention(classes: int, input_shape: Shape) -> nn.Module:
-    """Four blocks of four heads, 64 wide, over about 7 x 7 patches; the mean of the patches is classified."""
+    Args:
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images.
+
+    Raises:
+        ModelError: For images below 4 pixels.
+    """
     size = min(input_shape[1:])
     patch = max(1, size // 7)
     if size < 4:
@@ -22,7 +29,7 @@ def self_attention(classes: int, input_shape: Shape) -> nn.Module:
 class PatchTransformer(nn.Module):
     """Patches of `patch` x `patch` pixels as tokens `wide` numbers long, through `depth` attention blocks."""
 
-    def __init__(self, classes: int, input_shape: Shape, *, patch: int, wide: int, depth: int, heads: int) -> None:
+    def __init__(self, classes: int, input_shape: InputShape, *, patch: int, wide: int, depth: int, heads: int) -> None:
         super().__init__()
         channels, height, width = input_shape
         self.embed = nn.Conv2d(channels, wide, patch, stride=patch)
@@ -33,7 +40,14 @@ class PatchTransformer(nn.Module):
         self.head = nn.Linear(wide, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of images (N, C, H, W)."""
+        """Logits of images.
+
+        Args:
+            images: (N, C, H, W).
+
+        Returns:
+            (N, classes).
+        """
         tokens = self.embed(images).flatten(2).transpose(1, 2) + self.position
         logits: Tensor = self.head(self.norm(self.blocks(tokens)).mean(1))
         return logits
@@ -54,9 +68,13 @@ class Block(nn.Module):
         self.mixing = nn.Sequential(nn.Linear(wide, 2 * wide), nn.GELU(), nn.Linear(2 * wide, wide))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, T, wide) to the same shape."""
-        normal = self.attention_norm(tokens)
-        seen, _ = self.attention(normal, normal, normal, need_weights=False)
-        tokens = tokens + seen
+        """Tokens after attention and mixing, in the same shape.
+
+        Args:
+            tokens: (N, T, width).
+        """
+        normalised = self.attention_norm(tokens)
+        attended, _ = self.attention(normalised, normalised, normalised, need_weights=False)
+        tokens = tokens + attended
         mixed: Tensor = self.mixing(self.mixing_norm(tokens))
         return tokens + mixed

@@ -1,4 +1,4 @@
-"""The classical convolutional nets of the image tutorials: modules throughout, so that any hook can find its layer."""
+"""The convolutional nets of the Keras tutorials: modules throughout, so that any hook can find its layer."""
 
 from __future__ import annotations
 
@@ -8,27 +8,41 @@ from collections.abc import Sequence
 from torch import nn
 
 from audit.core.errors import ModelError
+from audit.models.loaded import InputShape
 
-Shape = tuple[int, int, int]
 
+def cnn_28(classes: int, input_shape: InputShape) -> nn.Module:
+    """Two 3x3 convolutions (32, 64) with pooling, dense 64: the Keras MNIST net, 121,930 weights on 28x28 grey.
 
-def cnn_28(classes: int, input_shape: Shape) -> nn.Module:
-    """Two 3x3 convolutions (32, 64) with pooling, dense 64: the Keras MNIST net, 121,930 weights on 28x28 grey."""
+    Args:
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images. Raises ModelError when they are too small.
+    """
     return _stack("cnn-28", classes, input_shape, widths=(32, 64), pooled=(True, True), dense=64)
 
 
-def cnn_32(classes: int, input_shape: Shape) -> nn.Module:
-    """Three 3x3 convolutions (32, 64, 64), two pooled, dense 64: the Keras CIFAR-10 net, 122,570 weights."""
+def cnn_32(classes: int, input_shape: InputShape) -> nn.Module:
+    """Three 3x3 convolutions (32, 64, 64), two pooled, dense 64: the Keras CIFAR-10 net, 122,570 weights.
+
+    Args:
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images. Raises ModelError when they are too small.
+    """
     return _stack("cnn-32", classes, input_shape, widths=(32, 64, 64), pooled=(True, True, False), dense=64)
 
 
-def cnn_150(classes: int, input_shape: Shape) -> nn.Module:
-    """Three pooled 3x3 convolutions (32, 64, 128), dense 1024: the Keras net for 150x150 photographs."""
+def cnn_150(classes: int, input_shape: InputShape) -> nn.Module:
+    """Three pooled 3x3 convolutions (32, 64, 128), dense 1024: the Keras net for 150x150 photographs.
+
+    Args:
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images. Raises ModelError when they are too small.
+    """
     return _stack("cnn-150", classes, input_shape, widths=(32, 64, 128), pooled=(True, True, True), dense=1024)
 
 
 def _stack(
-    name: str, classes: int, input_shape: Shape, *, widths: Sequence[int], pooled: Sequence[bool], dense: int
+    name: str, classes: int, input_shape: InputShape, *, widths: Sequence[int], pooled: Sequence[bool], dense: int
 ) -> nn.Sequential:
     channels, height, width = input_shape
     layers: list[tuple[str, nn.Module]] = []

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
-Shape = tuple[int, int, int]
+from audit.models.loaded import InputShape
 
 
-def resnet_18_small(classes: int, input_shape: Shape) -> nn.Module:
-    """ResNet-18 with a 3x3 first convolution of stride 1 and no first pooling: for images of 28 to 64 pixels."""
+def resnet_18_small(classes: int, input_shape: InputShape) -> nn.Module:
+    """ResNet-18 with a 3x3 first convolution of stride 1 and no first pooling: for images of 28 to 64 pixels.
+
+    Args:
+        classes: Number of outputs.
+        input_shape: (C, H, W) of the images.
+    """
     # torchvision takes seconds to import, and most runs never ask for a net of its.
     from torchvision.models.resnet import BasicBlock, ResNet
 

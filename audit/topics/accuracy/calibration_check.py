@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.registry import check
 from audit.metrics.classification import calibration_error
 from audit.results.check_result import CheckResult, at_most, template_values
@@ -15,6 +15,7 @@ FEWEST = 100
 
 @check(
     section="accuracy",
+    priority=40,
     title_pass="The {role} model's confidence can be believed: it is off by {estimate:.1%} on average",
     title_fail="The {role} model's confidence is off by {estimate:.1%} on average",
     title_inconclusive="{n} images are too few to say whether the {role} model's confidence can be believed",
@@ -25,17 +26,17 @@ FEWEST = 100
     command_inconclusive="audit run --preset standard",
     reference="arXiv:1706.04599",
 )
-def calibration(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+def calibration(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The expected calibration error, against `calibration_error`."""
-    logits = dossier.array("accuracy", "logits", role=role)
-    labels = dossier.array("accuracy", "labels", role=role)
-    if logits is None or labels is None or not len(labels) or not dossier.labelled:
+    logits = results.array("accuracy", "logits", role=role)
+    labels = results.array("accuracy", "labels", role=role)
+    if logits is None or labels is None or not len(labels) or not results.labelled:
         return None
     error = calibration_error(logits, labels)
-    verdict = at_most(error, criteria.calibration_error) if len(labels) >= FEWEST else "inconclusive"
+    verdict = at_most(error, config.criteria.calibration_error) if len(labels) >= FEWEST else "inconclusive"
     return CheckResult(
         verdict,
         error,
-        cell_keys(dossier.entries("accuracy", role=role)),
-        template_values(error, threshold=criteria.calibration_error),
+        cell_keys(results.entries("accuracy", role=role)),
+        template_values(error, threshold=config.criteria.calibration_error),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.registry import check
 from audit.core.statistics import share_of
 from audit.results.check_result import CheckResult, at_least, template_values
@@ -20,15 +20,15 @@ from audit.results.run_results import RunResults
     advice="Train longer, on more images, or with a larger architecture, then look at the classes that are confused.",
     command="audit run --preset standard",
 )
-def clean_accuracy(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+def clean_accuracy(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The share of clean images classified right, against `clean_accuracy`."""
-    correct = clean_correct(dossier, role).values
-    if not correct.size or not dossier.labelled:
+    correct = clean_correct(results, role).values
+    if not correct.size or not results.labelled:
         return None
     share = share_of(correct)
     return CheckResult(
-        at_least(share, criteria.clean_accuracy),
+        at_least(share, config.criteria.clean_accuracy),
         share,
-        cell_keys(dossier.entries("accuracy", role=role)),
-        template_values(share, threshold=criteria.clean_accuracy),
+        cell_keys(results.entries("accuracy", role=role)),
+        template_values(share, threshold=config.criteria.clean_accuracy),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
@@ -25,9 +25,9 @@ from audit.topics.model_sanity.check import sentences
     command="audit run --preset full",
     reference="arXiv:1902.06705",
 )
-def attack_controls(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+def attack_controls(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The controls of the battery itself; any that fails taints the robust accuracy."""
-    entries = only_measured(dossier.entries("attack-controls", role=role))
+    entries = only_measured(results.entries("attack-controls", role=role))
     if not entries:
         return None
     reasons = sentences(entries)

@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.adversarial.batteries import AttackSpec, Battery, battery_named
+from audit.adversarial.batteries import AttackSpec, Battery, battery_of_cell
 from audit.adversarial.eot import eot_if_stochastic
+from audit.adversarial.red_flags import over_threshold, rows_of
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.run_battery import run_battery
+from audit.adversarial.sanity import full_box_threat
 from audit.adversarial.verify import verify
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import find, study
 from audit.core.seeding import Generators
-from audit.core.threat import Norm, ThreatModel
+from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.execution.context import Context
 from audit.execution.resumable import ResumableSteps
-from audit.metrics.red_flags import Threshold, over_threshold
 from audit.models.under_test import ModelUnderTest
 
 PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
@@ -35,27 +36,8 @@ PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
 WEAKER = ("noise_only", "fgsm_only")
 """Controls that break nothing which that attack leaves unbroken."""
 
-DOUBLED = ("steps", "restarts", "queries", "draws")
-"""Settings that are effort."""
-
-LIMITS: Mapping[str, Threshold] = {
-    "noise_only": Threshold(
-        0, 0.01, "Random noise broke {count} of {n} images that PGD left unbroken: the gradient attack fails.", 2
-    ),
-    "fgsm_only": Threshold(
-        0, 0.01, "One step broke {count} of {n} images that forty steps left unbroken: the steps mislead.", 2
-    ),
-    "shrinking": Threshold(
-        0, 0.01, "PGD broke {count} of {n} images at an eps and not at a larger one: success must grow with eps.", 2
-    ),
-    "doubled": Threshold(
-        0, 0.005, "Twice the effort broke {count} of {n} images more: the battery has not run to its end.", 2
-    ),
-    "unbroken_in_box": Threshold(
-        0, 0.05, "PGD free to paint any image leaves {share:.0%} unbroken: the attack fails, not the model resists.", 2
-    ),
-}
-"""By measurement, after Carlini et al. 2019 (arXiv:1902.06705): each ought to be 0 for a model that hides nothing."""
+MEASUREMENTS = rows_of("attack controls")
+"""After Carlini et al. 2019 (arXiv:1902.06705): each ought to be 0 for a model that hides nothing."""
 
 
 @study()
@@ -67,23 +49,33 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     the battery's evidence on examples that begin with these. Facts: `suspicions`, as in the sanity study.
     """
     model, batch = context.model(), context.batch()
+    battery = battery_of_cell(cell.method, cell.settings.get("protocol"))
     threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
     survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
     with model.count() as spent, eot_if_stochastic(model, batch.images, cell.seed):
         controls = _controls(model, batch, threat, cell)
-        controls["doubled"] = partial(_doubled, context, model, batch, torch.from_numpy(survived), threat, cell)
+        controls["doubled"] = partial(
+            _doubled, context, model, batch, torch.from_numpy(survived), threat, battery, cell.seed
+        )
         steps = ResumableSteps(context, model, len(controls), "measuring the controls of the attacks")
         broken = {name: steps.run(name, partial(_told, control))["broken"] for name, control in controls.items()}
-    measured = {name: broken[name] & ~broken["pgd"] if name in WEAKER else broken[name] for name in LIMITS}
-    values = {name: measured[name].double().numpy().astype(np.float64) for name in LIMITS}
+    measured = {name: broken[name] & ~broken["pgd"] if name in WEAKER else broken[name] for name in MEASUREMENTS}
+    values = {name: measured[name].double().numpy().astype(np.float64) for name in MEASUREMENTS}
     return Evidence(
         cell,
         "measured",
         tuple(Measurement(name, "share", "lower", broken) for name, broken in values.items()),
-        facts={"suspicions": [asdict(doubt) for doubt in over_threshold(values, LIMITS)], "pgd": dict(PGD)},
+        facts={"suspicions": [asdict(doubt) for doubt in over_threshold(values, MEASUREMENTS)], "pgd": dict(PGD)}
+        | _undeclared(battery),
         forwards=spent.forwards,
         backwards=spent.backwards,
     )
+
+
+def _undeclared(battery: Battery) -> dict[str, list[str]]:
+    """The attacks that were not given twice the effort, for none of their settings is declared to be effort."""
+    names = [entry.title for entry in battery.entries if entry.method.facts.get("effort") is None]
+    return {"effort_not_declared": names} if names else {}
 
 
 def _told(control: Callable[[], Tensor]) -> dict[str, Tensor]:
@@ -93,7 +85,7 @@ def _told(control: Callable[[], Tensor]) -> dict[str, Tensor]:
 def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Cell) -> dict[str, Callable[[], Tensor]]:
     """What each control asks for, bool (N,): PGD itself first, which those in `WEAKER` ought not to outdo."""
     broken = partial(_broken, model, batch, seed=cell.seed)
-    whole = box(threat.norm, math.prod(model.input_shape))
+    whole = full_box_threat(threat.norm, math.prod(model.input_shape))
 
     def shrinking() -> Tensor:
         sizes: Sequence[float] = sorted(cell.settings.get("eps", ()))
@@ -122,41 +114,43 @@ def _broken(
 
 
 def _doubled(
-    context: Context, model: ModelUnderTest, batch: Batch, survived: Tensor, threat: ThreatModel, cell: Cell
+    context: Context,
+    model: ModelUnderTest,
+    batch: Batch,
+    survived: Tensor,
+    threat: ThreatModel,
+    battery: Battery,
+    seed: int,
 ) -> Tensor:
     """Whether twice the effort breaks what the battery did not, bool (N,)."""
     gained = torch.zeros(len(batch), dtype=torch.bool, device="cpu")
     index = survived.nonzero().flatten()
     if len(index):
-        battery = twice(battery_named(cell.method))
         part = batch.select(index.to(batch.labels.device))
-        found = run_battery(
+        outcome = run_battery(
             model,
             part,
             threat.norm,
             [threat.eps],
-            battery=battery,
-            seed=cell.seed,
+            battery=twice(battery),
+            seed=seed,
             stopping=context.stopping,
-            unfinished=context.unfinished("doubled"),
+            unfinished=context.checkpoint("doubled"),
         )
-        gained[index] = ~found.robust.cpu()
+        gained[index] = ~outcome.robust.cpu()
     return gained
 
 
-def box(norm: Norm, size: int) -> ThreatModel:
-    """A threat model within which any image can become any other; `size` is the number of pixel values."""
-    return ThreatModel(norm, {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[norm])
-
-
 def twice(battery: Battery) -> Battery:
-    """The battery with every effort doubled, nothing given up early and no sampling."""
+    """The battery with twice the effort that each attack declares, nothing given up early and no sampling.
+
+    Args:
+        battery: The battery; an attack that does not declare its effort stays as it is.
+    """
     return replace(battery, name=f"{battery.name}, twice", entries=tuple(_twice(entry) for entry in battery.entries))
 
 
 def _twice(entry: AttackSpec) -> AttackSpec:
-    method = find("attack", entry.attack)
-    known = method.settings(entry.settings)
-    harder = {name: 2 * known[name] for name in DOUBLED if name in known}
-    patient = {"give_up": False} if "give_up" in known else {}
-    return replace(entry, settings={**entry.settings, **harder, **patient}, sample=0, closest=1.0)
+    settings = entry.method.settings(entry.settings)
+    doubled = entry.method.doubled(settings)
+    return replace(entry, settings=settings if doubled is None else doubled, control_sample=0, hardest_fraction=1.0)

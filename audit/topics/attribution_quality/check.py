@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.evidence import Array, Verdict
 from audit.core.registry import check
 from audit.core.statistics import LEVEL, Interval, bootstrap_mean
+from audit.document.display_names import display_name
 from audit.results.check_result import (
     ADVICE_MORE_IMAGES,
     CheckResult,
@@ -19,7 +20,6 @@ from audit.results.check_result import (
     cap_at_warning,
     template_values,
 )
-from audit.results.display_names import display_name
 from audit.results.queries import cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 
@@ -45,9 +45,9 @@ BLIND = ("random", "edges")
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:1810.03292",
 )
-def randomised_weights(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+def randomised_weights(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The agreement of each method's map with that of the model randomised in full; one conclusion a method."""
-    return tuple(_held(dossier, role, "randomisation_similarity", at_most, MOST_SIMILAR, "rank correlation"))
+    return tuple(_held(results, role, "randomisation_similarity", at_most, MOST_SIMILAR, "rank correlation"))
 
 
 @check(
@@ -63,9 +63,9 @@ def randomised_weights(dossier: RunResults, role: str, criteria: CriteriaConfig)
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:1901.09392",
 )
-def sensitive_explanations(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+def sensitive_explanations(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The max-sensitivity of each method; one conclusion a method."""
-    return tuple(_held(dossier, role, "max_sensitivity", at_most, MOST_SENSITIVE, "share"))
+    return tuple(_held(results, role, "max_sensitivity", at_most, MOST_SENSITIVE, "share"))
 
 
 @check(
@@ -80,9 +80,9 @@ def sensitive_explanations(dossier: RunResults, role: str, criteria: CriteriaCon
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:1910.07856",
 )
-def seeded_explanations(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+def seeded_explanations(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The agreement between seeds of each method that draws; one conclusion a method."""
-    return tuple(_held(dossier, role, "seed_stability", at_least, LEAST_STABLE, "rank correlation"))
+    return tuple(_held(results, role, "seed_stability", at_least, LEAST_STABLE, "rank correlation"))
 
 
 @check(
@@ -99,20 +99,20 @@ def seeded_explanations(dossier: RunResults, role: str, criteria: CriteriaConfig
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:2202.00449",
 )
-def better_than_blind(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+def better_than_blind(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The ROAD advantage of each method over the blind map that does best (Bonferroni); one conclusion a method."""
-    return tuple(_beside(method, entries) for method, entries in _judged(dossier, role, "road_area"))
+    return tuple(_beside(method, entries) for method, entries in _judged(results, role, "road_area"))
 
 
-def _judged(dossier: RunResults, role: str, measurement: str) -> Iterator[tuple[str, tuple[TaskResult, ...]]]:
-    for at, entries in group_by_condition(only_measured(dossier.entries("judging", role=role))):
+def _judged(results: RunResults, role: str, measurement: str) -> Iterator[tuple[str, tuple[TaskResult, ...]]]:
+    for at, entries in group_by_condition(only_measured(results.entries("attribution-quality", role=role))):
         having = tuple(e for e in entries if any(m.name == measurement for m in e.evidence.measurements))
         if having:
             yield at.method, having
 
 
 def _held(
-    dossier: RunResults,
+    results: RunResults,
     role: str,
     measurement: str,
     rule: Callable[[Interval, float], Verdict],
@@ -120,7 +120,7 @@ def _held(
     unit: str,
 ) -> Iterator[CheckResult]:
     """Each method's mean of `measurement` held against `threshold`, images without a value left out."""
-    for method, entries in _judged(dossier, role, measurement):
+    for method, entries in _judged(results, role, measurement):
         values = per_example(entries, measurement).values
         values = values[np.isfinite(values)]
         if not values.size:

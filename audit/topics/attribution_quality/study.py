@@ -63,7 +63,7 @@ class _Case:
 
 
 @study()
-def judging(context: Context, cell: Cell) -> Evidence:
+def attribution_quality(context: Context, cell: Cell) -> Evidence:
     """Everything but deletion and insertion that speaks for or against the maps of `cell.inputs["explanation"]`.
 
     `cell.settings`: those of that explanation (`method`, `output`, `baseline`), and any of `DEFAULTS`. Measurements,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.evidence import Verdict
 from audit.core.registry import check
 from audit.core.statistics import Interval, clopper_pearson
@@ -43,9 +43,9 @@ FEWEST = 5
     "mark that goes with the label, and retrain from data you trust.",
     reference="doi:10.1109/SP.2019.00031",
 )
-def backdoor(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+def backdoor(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The class whose patch stands out most, by Neural Cleanse."""
-    entries = only_measured(dossier.entries("backdoor", role=role))
+    entries = only_measured(results.entries("backdoor", role=role))
     if not entries:
         return None
     facts = entries[0].evidence.facts

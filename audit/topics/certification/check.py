@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.evidence import Array
 from audit.core.registry import check
 from audit.results.check_result import CheckResult
@@ -28,10 +28,10 @@ THE_MODEL = "the model itself"
     "verifier is wrong.",
     reference="arXiv:1810.12715",
 )
-def certified_not_broken(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+def certified_not_broken(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """Certified implies not broken, on every image that has both in one norm."""
-    proofs = [e for e in only_measured(dossier.entries("certification", role=role)) if _of_the_model(e)]
-    attacks = [e for e in only_measured(dossier.entries("robustness", role=role)) if _threat(e) in map(_norm, proofs)]
+    proofs = [e for e in only_measured(results.entries("certification", role=role)) if _of_the_model(e)]
+    attacks = [e for e in only_measured(results.entries("robustness", role=role)) if _threat(e) in map(_norm, proofs)]
     if not proofs or not attacks:
         return None
     radius, distance = _both(per_example(proofs, "certified_radius"), _distances(attacks))

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import Field
 
 from audit.core.statistics import Interval, bootstrap_mean, share_of
-from audit.results.document_model import DocumentModel, Proportion
+from audit.document.model import DocumentModel, Proportion, proportion
+from audit.document.section import Rows, SectionContext
 from audit.results.queries import only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 
@@ -70,15 +71,15 @@ class LatencyRow:
     ratio: Interval
 
 
-def compressions(dossier: RunResults) -> list[CompressionPart]:
+def build(results: RunResults, context: SectionContext) -> Rows:
     """A part for each model made smaller here."""
-    return [_part(dossier, entry) for entry in only_measured(dossier.entries("compression"))]
+    return {"compression": [_part(results, entry) for entry in only_measured(results.entries("compression"))]}
 
 
-def latencies_of(dossier: RunResults) -> list[dict[str, Any]]:
+def latencies_of(results: RunResults) -> list[dict[str, Any]]:
     """The seconds of each run, for the run's timing: they are another's on the next run."""
     return [
-        row for e in only_measured(dossier.entries("compression")) for row in e.evidence.environment.get("latency", ())
+        row for e in only_measured(results.entries("compression")) for row in e.evidence.environment.get("latency", ())
     ]
 
 
@@ -97,9 +98,9 @@ def _latency(row: Mapping[str, Any]) -> LatencyRow:
     return LatencyRow(int(row["images"]), parent, variant, bootstrap_mean(ratios))
 
 
-def _part(dossier: RunResults, entry: TaskResult) -> CompressionPart:
+def _part(results: RunResults, entry: TaskResult) -> CompressionPart:
     cell, facts = entry.task.cell, entry.evidence.facts
-    maps = [e.evidence.facts for e in only_measured(dossier.entries("drift", role=entry.task.role))]
+    maps = [e.evidence.facts for e in only_measured(results.entries("drift", role=entry.task.role))]
     compared = next((one for one in maps if one.get("kind") == BETWEEN), {})
     return CompressionPart(
         role=entry.task.role,
@@ -113,21 +114,17 @@ def _part(dossier: RunResults, entry: TaskResult) -> CompressionPart:
         same_prediction=int(compared.get("same_prediction", 0)),
         cut=bool(facts.get("cut", False)),
         spared=list(facts.get("spared", ())),
-        int8=_int8(dossier, entry.task.role, facts["int8"]) if "int8" in facts else None,
+        int8=_int8(results, entry.task.role, facts["int8"]) if "int8" in facts else None,
     )
 
 
-def _share(found: Interval) -> Proportion:
-    return Proportion(estimate=found.estimate, low=found.low, high=found.high, n=found.n, method=found.method)
-
-
-def _int8(dossier: RunResults, role: str, facts: Mapping[str, Any]) -> Int8Part:
-    compared = dossier.entries("int8-engine", role=role)
+def _int8(results: RunResults, role: str, facts: Mapping[str, Any]) -> Int8Part:
+    compared = results.entries("int8-engine", role=role)
     agrees, apart = (per_example(compared, name).values for name in ("agrees", "logit_difference"))
     return Int8Part(
         engine=facts["engine"],
         calibrated=facts["calibrated"],
         in_float=facts["in_float"],
-        agreement=_share(share_of(agrees)) if len(agrees) else None,
+        agreement=proportion(share_of(agrees)) if len(agrees) else None,
         logit_difference=float(apart.max()) if len(apart) else None,
     )

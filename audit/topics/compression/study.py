@@ -19,10 +19,10 @@ from audit.core.threat import ThreatModel
 from audit.execution.context import Context
 from audit.execution.stored_model import PACKED, WEIGHTS
 from audit.models.compression.compress import (
-    Masks,
+    WeightMasks,
     clip_weights,
     footprint,
-    kept_pruned,
+    keep_pruned,
     paired_latency,
     prune_weights,
     quantize_weights,
@@ -38,7 +38,7 @@ from audit.models.compression.structured_pruning import probe_images, prune_chan
 from audit.models.under_test import ModelUnderTest
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
-from audit.training.loop import TrainingResult
+from audit.training.state import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Variant:
     `facts` that only this method has; `engine`, what answers faster in its place and has no gradients."""
 
     module: nn.Module
-    masks: Masks = field(default_factory=dict)
+    masks: WeightMasks = field(default_factory=dict)
     packed: Mapping[str, Tensor] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     engine: nn.Module | None = None
@@ -109,7 +109,7 @@ def _amount(cell: Cell) -> float:
 
 def _cut(parent: ModelUnderTest, share: float) -> Variant:
     cut = prune_channels(parent.net, share, probe_images(parent.input_shape))
-    return Variant(cut.module.to(parent.device), facts={"cut": True, "spared": list(cut.spared)})
+    return Variant(cut.module.to(parent.device), facts={"cut": True, "spared": list(cut.unpruned_layers)})
 
 
 def _quantised(context: Context) -> Variant:
@@ -131,7 +131,7 @@ def _fine_tuned(context: Context, cell: Cell, parent: ModelUnderTest, made: Vari
     for parameter in made.module.parameters():
         parameter.requires_grad_(True)
     threat: Mapping[str, Any] | None = cell.threat
-    with kept_pruned(made.module, made.masks):
+    with keep_pruned(made.module, made.masks):
         return fit(
             made.module,
             context.batch(),
@@ -143,7 +143,7 @@ def _fine_tuned(context: Context, cell: Cell, parent: ModelUnderTest, made: Vari
             std=parent.std,
             device=context.device,
             teacher=parent.module if cell.method == DISTILL else None,
-            watch=TrainingCallbacks(context.scratch, context.progress, context.stopping, role=context.task.role),
+            callbacks=TrainingCallbacks(context.scratch, context.progress, context.stopping, role=context.task.role),
         )
 
 

@@ -1,0 +1,24 @@
+"""Drift: whether a map stays while the prediction does, and how it moves from model to model."""
+
+from pydantic import Field
+
+from audit.config import ConfigTable
+from audit.core.topic import Topic
+
+
+class DriftConfig(ConfigTable):
+    """How maps move."""
+
+    enabled: bool = Field(False, description="how maps move at constant prediction, and from model to model")
+
+
+TOPIC = Topic(
+    name="drift",
+    section="explanations",
+    order=440,
+    studies={"drift": "explanations.examples, explanations.methods"},
+    config=DriftConfig,
+    presets={"standard": {"enabled": True}, "full": {"enabled": True}},
+    measures=True,
+    former_keys={"explanations.drift": "drift.enabled"},
+)

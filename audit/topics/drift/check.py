@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.registry import check
 from audit.core.statistics import bootstrap_mean
+from audit.core.threat_format import format_threat
+from audit.document.display_names import display_name
 from audit.results.check_result import ADVICE_MORE_IMAGES, CheckResult, at_most, cap_at_warning, template_values
-from audit.results.display_names import display_name
-from audit.results.queries import cell_keys, group_by_condition, only_measured, per_example, threat_text
+from audit.results.queries import cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 
 MARGIN = 0.1
@@ -33,9 +34,9 @@ MARGIN = 0.1
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:1710.10547",
 )
-def drift_at_constant_label(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+def drift_at_constant_label(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The rank correlation with the clean map lost beyond noise, under PGD at constant label; one a method."""
-    return tuple(_conclusions(dossier, role, "constant-label"))
+    return tuple(_conclusions(results, role, "constant-label"))
 
 
 @check(
@@ -51,14 +52,14 @@ def drift_at_constant_label(dossier: RunResults, role: str, criteria: CriteriaCo
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:1906.07983",
 )
-def steered_explanations(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+def steered_explanations(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The rank correlation with the clean map lost beyond noise, under manipulation; one conclusion a method."""
-    return tuple(_conclusions(dossier, role, "manipulation"))
+    return tuple(_conclusions(results, role, "manipulation"))
 
 
-def _conclusions(dossier: RunResults, role: str, kind: str) -> Iterator[CheckResult]:
-    for at, entries in group_by_condition(only_measured(dossier.entries("drift", role=role)), "kind"):
-        if at.setting == kind and (judged := _judge(at.method, threat_text(at.norm, at.eps), entries)):
+def _conclusions(results: RunResults, role: str, kind: str) -> Iterator[CheckResult]:
+    for at, entries in group_by_condition(only_measured(results.entries("drift", role=role)), "kind"):
+        if at.setting == kind and (judged := _judge(at.method, format_threat(at.norm, at.eps), entries)):
             yield judged
 
 

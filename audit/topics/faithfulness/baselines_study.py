@@ -10,7 +10,7 @@ from audit.topics.faithfulness.curves import DEFAULTS, all_curves, arrays, contr
 
 
 @study()
-def controls(context: Context, cell: Cell) -> Evidence:
+def faithfulness_baselines(context: Context, cell: Cell) -> Evidence:
     """Deletion and insertion of each image's predicted class by random, centre and edge-detector orders.
 
     `cell.settings` as in the faithfulness study; measurements and arrays carry the same names there.

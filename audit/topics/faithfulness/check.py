@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.registry import check
 from audit.core.statistics import bootstrap_mean
+from audit.document.display_names import display_name
 from audit.results.check_result import CheckResult, above_zero, cap_at_warning, template_values
-from audit.results.display_names import display_name
 from audit.results.queries import cell_keys, group_by_condition, on_clean_images, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 
@@ -27,9 +27,9 @@ from audit.results.run_results import RunResults, TaskResult
     command_inconclusive="audit run --preset standard",
     reference="arXiv:1806.07421",
 )
-def deletion_against_random(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+def deletion_against_random(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The advantage of each method's deletion over a random order; one conclusion a method."""
-    entries = on_clean_images(dossier.entries("faithfulness", role=role))
+    entries = on_clean_images(results.entries("faithfulness", role=role))
     return tuple(
         _judge(at.method, only_measured(group)) for at, group in group_by_condition(entries) if only_measured(group)
     )

@@ -15,20 +15,20 @@ from audit.core.types import Batch
 from audit.execution.context import Context
 from audit.execution.resumable import ResumableSteps
 from audit.masking.baselines import fill_images
-from audit.metrics.deletion_insertion import Mode, deletion_area, removal_curves
-from audit.metrics.pixel_ranking import CONTROLS, control_order
+from audit.metrics.deletion_insertion import RemovalMode, deletion_area, removal_curves
+from audit.metrics.pixel_ranking import CONTROL_RANKINGS, control_order
 from audit.models.under_test import ModelUnderTest
 
 DEFAULTS: Mapping[str, Any] = {"steps": 24, "fills": ["mean", "blur"], "output": "probability", "random_orders": 2}
 ORDERS_OF_A_MAP = 2
 """Its own, and that of the map blurred."""
-_BETTER: Mapping[Mode, Better] = {"deletion": "lower", "insertion": "higher"}
+_BETTER: Mapping[RemovalMode, Better] = {"deletion": "lower", "insertion": "higher"}
 
 
 def control_orders(batch: Batch, seed: int, random_orders: int) -> dict[str, Tensor]:
     """Orders that know nothing of the model, int64 (N, H x W) each; repeats of one control end in #0, #1, ..."""
     orders = {}
-    for control in CONTROLS:
+    for control in CONTROL_RANKINGS:
         for repeat in range(random_orders if control == "random" else 1):
             draws = generators(batch, seed, control).fork(repeat)
             orders[f"{control}#{repeat}"] = control_order(control, batch.images, draws)
@@ -37,7 +37,7 @@ def control_orders(batch: Batch, seed: int, random_orders: int) -> dict[str, Ten
 
 def control_count(random_orders: int) -> int:
     """How many orders `control_orders` makes."""
-    return len(CONTROLS) - 1 + random_orders
+    return len(CONTROL_RANKINGS) - 1 + random_orders
 
 
 def generators(batch: Batch, seed: int, purpose: str) -> Generators:
@@ -55,11 +55,11 @@ def all_curves(
 ) -> dict[str, Tensor]:
     """Curves (N, steps + 1) by name, "deletion_area_random" and so on; repeats of a control are averaged."""
     found: dict[str, Tensor] = {}
-    modes: tuple[Mode, ...] = ("deletion", "insertion")
+    modes: tuple[RemovalMode, ...] = ("deletion", "insertion")
     fills = list(settings["fills"])
     steps = ResumableSteps(context, model, len(fills) * len(modes), "measuring faithfulness")
 
-    def curves(fill: str, mode: Mode) -> dict[str, Tensor]:
+    def curves(fill: str, mode: RemovalMode) -> dict[str, Tensor]:
         return removal_curves(
             model,
             batch.images,
@@ -102,7 +102,7 @@ def from_arrays(stored: Mapping[str, Array]) -> dict[str, Tensor]:
 
 
 def _measure(name: str, curves: Tensor) -> Measurement:
-    better = _BETTER[cast(Mode, name.split("_")[0])]
+    better = _BETTER[cast(RemovalMode, name.split("_")[0])]
     return Measurement(name, "mean output", better, deletion_area(curves).double().cpu().numpy())
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.registry import check
 from audit.core.statistics import bootstrap_mean
+from audit.document.display_names import display_name
 from audit.results.check_result import CheckResult, above_zero, cap_at_warning, template_values
-from audit.results.display_names import display_name
 from audit.results.queries import cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 
@@ -25,9 +25,9 @@ from audit.results.run_results import RunResults, TaskResult
     "deletion tells which.",
     reference="arXiv:2003.07258",
 )
-def localisation(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+def localisation(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The share of each method's positive attribution inside the masks, over chance; one conclusion a method."""
-    entries = dossier.entries("localisation", role=role)
+    entries = results.entries("localisation", role=role)
     return tuple(
         _judge(at.method, only_measured(group)) for at, group in group_by_condition(entries) if only_measured(group)
     )

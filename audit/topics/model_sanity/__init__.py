@@ -1,0 +1,11 @@
+"""Whether the model can be evaluated at all: deterministic, independent of the batch, with gradients that lead."""
+
+from audit.core.topic import Topic
+
+TOPIC = Topic(
+    name="model_sanity",
+    section="robustness",
+    order=200,
+    studies={"model-sanity": "robustness.examples"},
+    former_names={"sanity": "model-sanity", "honest-evaluation": "gradient-masking"},
+)

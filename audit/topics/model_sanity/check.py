@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
@@ -25,9 +25,9 @@ from audit.results.run_results import RunResults, TaskResult
     command="audit run --battery full",
     reference="arXiv:1802.00420",
 )
-def honest_evaluation(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+def gradient_masking(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """What an honest evaluation checks before it believes an attack that fails."""
-    entries = only_measured(dossier.entries("sanity", role=role))
+    entries = only_measured(results.entries("model-sanity", role=role))
     if not entries:
         return None
     reasons = sentences(entries)
@@ -36,10 +36,10 @@ def honest_evaluation(dossier: RunResults, role: str, criteria: CriteriaConfig) 
     return CheckResult("inconclusive" if reasons else "pass", None, cell_keys(entries), values)
 
 
-def suspicious_reasons(dossier: RunResults, role: str) -> tuple[str, ...]:
+def suspicious_reasons(results: RunResults, role: str) -> tuple[str, ...]:
     """Each reason to doubt attacks on this model, once: of the model, and of the attacks themselves."""
-    studies = ("sanity", "attack-controls")
-    entries = [entry for study in studies for entry in only_measured(dossier.entries(study, role=role))]
+    studies = ("model-sanity", "attack-controls")
+    entries = [entry for study in studies for entry in only_measured(results.entries(study, role=role))]
     return sentences(entries)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from audit.adversarial.gradient_diagnostics import GradientHealth, gradient_health
+from audit.adversarial.red_flags import red_flags
 from audit.core.cell import Cell
 from audit.core.evidence import Array, Evidence, Measurement
 from audit.core.registry import study
@@ -25,7 +26,6 @@ from audit.metrics.determinism import (
     state_copy,
 )
 from audit.metrics.gradient_masking import derivative_error, linear_distance, linearise, noise_response
-from audit.metrics.red_flags import red_flags
 from audit.models.under_test import ModelUnderTest
 
 UNITS = {
@@ -38,7 +38,7 @@ UNITS = {
 
 
 @study()
-def sanity(context: Context, cell: Cell) -> Evidence:
+def model_sanity(context: Context, cell: Cell) -> Evidence:
     """What an honest evaluation checks of a model and its gradients, per example (about 35 forwards an image).
 
     Measurements, all better low: not_finite, repeat_difference, batch_difference, ce_zero, ce_nan, margin_zero,
@@ -69,7 +69,7 @@ def sanity(context: Context, cell: Cell) -> Evidence:
 def _facts(model: ModelUnderTest, batch: Batch, health: GradientHealth, before: dict[str, Tensor]) -> dict[str, Any]:
     return {
         "output_kind": model.output_kind,
-        "missing_gradient": health.missing,
+        "missing_gradient": health.no_gradient_reason,
         "needs_autograd": needs_autograd(model, batch.images[:2]),
         "in_training": modules_in_training(model),
         "changed_state": changed_state(model, before),
@@ -86,10 +86,10 @@ def _of_model(model: ModelUnderTest, batch: Batch) -> dict[str, Array]:
 
 
 def _of_gradients(model: ModelUnderTest, batch: Batch, health: GradientHealth, seed: int) -> dict[str, Array]:
-    around = linearise(model, batch, differentiable=not health.missing)
+    around = linearise(model, batch, differentiable=not health.no_gradient_reason)
     draws = Generators.of(batch.ids, seed=seed, purpose="sanity", device=model.device)
     shift, plateau = noise_response(model, around, draws.fork(0))
-    found = {
+    measured = {
         "ce_zero": health.ce_zero,
         "ce_nan": health.ce_nan,
         "margin_zero": health.margin_zero,
@@ -99,7 +99,7 @@ def _of_gradients(model: ModelUnderTest, batch: Batch, health: GradientHealth, s
         "noise_shift": shift,
         "plateau": plateau,
     }
-    return {name: _array(values) for name, values in found.items()}
+    return {name: _array(values) for name, values in measured.items()}
 
 
 def _array(values: Tensor) -> Array:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from audit.core.statistics import share_of
-from audit.results.document_model import Cost, DocumentModel, Proportion
+from audit.document.model import Cost, DocumentModel, Proportion, cost_of, proportion
+from audit.document.section import Rows, SectionContext
 from audit.results.queries import only_measured
 from audit.results.run_results import RunResults, TaskResult
 
 
 class ThreatRow(DocumentModel):
-    """How many images withstood one further threat.
+    """How many images withstood one threat beside the norm ball.
 
     `kind` is spatial, universal, patch or transfer, `threat` its limits in words, and the numbers behind them, None
     where they have no meaning: `rotation` in degrees, `translation` in pixels, `area` a share of the image, `norm` and
@@ -40,18 +41,16 @@ class ThreatRow(DocumentModel):
     cost: Cost
 
 
-def further_threats(dossier: RunResults) -> list[ThreatRow]:
-    """Every further threat to every model, in plan order; those that scored no image are left out."""
-    entries = (
-        entry for role in dossier.roles for entry in only_measured(dossier.entries("further-threats", role=role))
-    )
-    return [_row(entry) for entry in entries if entry.evidence.facts["scored"]]
+def build(results: RunResults, context: SectionContext) -> Rows:
+    """Every such threat to every model, in plan order; those that scored no image are left out."""
+    entries = (entry for role in results.roles for entry in only_measured(results.entries("other-threats", role=role)))
+    return {"other_threats": [_row(entry) for entry in entries if entry.evidence.facts["scored"]]}
 
 
 def _row(entry: TaskResult) -> ThreatRow:
     cell, facts = entry.task.cell, entry.evidence.facts
     values = np.asarray(entry.evidence.measurement("withstood").per_example, np.float64)
-    found = share_of(values[np.isfinite(values)] > 0)
+    withstood = share_of(values[np.isfinite(values)] > 0)
     ball = cell.threat or {}
     return ThreatRow(
         role=entry.task.role,
@@ -63,12 +62,12 @@ def _row(entry: TaskResult) -> ThreatRow:
         area=cell.settings.get("area"),
         norm=str(ball.get("norm", "")),
         eps=ball.get("eps"),
-        withstood=Proportion(estimate=found.estimate, low=found.low, high=found.high, n=found.n, method=found.method),
+        withstood=proportion(withstood),
         right=facts["right"] / facts["scored"],
         control=facts["control"] / facts["scored"],
         made_on=int(facts["made_on"]),
         made_by=str(facts["made_by"]),
         agreement=facts["agreement"],
         faults=int(facts["faults"]),
-        cost=Cost(forwards=entry.evidence.forwards, backwards=entry.evidence.backwards),
+        cost=cost_of([entry]),
     )

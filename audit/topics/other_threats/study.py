@@ -14,14 +14,12 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.eot import eot_if_stochastic
-from audit.adversarial.patch_threat import PatchThreat
 from audit.adversarial.restarts import is_adversarial
-from audit.adversarial.spatial_threat import PosedThreat, SpatialThreat, apply_pose
 from audit.adversarial.verify import Threat, verify
 from audit.attacks.mi_fgsm import mi_fgsm
-from audit.attacks.patch import patch
+from audit.attacks.patch import PatchThreat, patch
 from audit.attacks.random_noise import noisy
-from audit.attacks.spatial import spatial
+from audit.attacks.spatial import PosedThreat, SpatialThreat, apply_pose, spatial
 from audit.attacks.universal import perturbed, universal
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted, NotApplicable, unknown_name
@@ -32,7 +30,7 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, PassCount
 from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
-from audit.topics.other_threats.surrogate_study import surrogate_model
+from audit.topics.surrogate.study import surrogate_model
 
 FEWEST = 8
 """Images below which a change made on half of them says nothing of the other half."""
@@ -94,7 +92,7 @@ class ThreatProposal:
 
 
 @study()
-def further_threats(context: Context, cell: Cell) -> Evidence:
+def other_threats(context: Context, cell: Cell) -> Evidence:
     """How many images withstand `cell.method`: spatial, universal, patch or transfer.
 
     Settings: "attack", the method's own; "rotation" (degrees) and "translation" (pixels) for spatial; "area" (a share)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.evidence import Verdict
 from audit.core.registry import check
 from audit.core.statistics import share_of
+from audit.core.threat_format import format_threat
 from audit.results.check_result import CheckResult, at_least, template_values
-from audit.results.queries import Condition, cell_keys, group_by_condition, only_measured, per_example, threat_text
+from audit.results.queries import Condition, cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.model_sanity.check import suspicious_reasons
 
@@ -26,21 +27,17 @@ from audit.topics.model_sanity.check import suspicious_reasons
     command="audit harden --preset standard",
     command_inconclusive="audit run --preset full",
 )
-def robust_accuracy(dossier: RunResults, role: str, criteria: CriteriaConfig) -> tuple[CheckResult, ...]:
+def robust_accuracy(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The share still right under every attack, against `robust_accuracy`; one conclusion a threat model."""
-    groups = group_by_condition(dossier.entries("robustness", role=role))
-    hidden = suspicious_reasons(dossier, role)
-    return tuple(
-        _judge(at, only_measured(entries), criteria, hidden) for at, entries in groups if only_measured(entries)
-    )
+    groups = group_by_condition(results.entries("robustness", role=role))
+    hidden = suspicious_reasons(results, role)
+    return tuple(_judge(at, only_measured(entries), config, hidden) for at, entries in groups if only_measured(entries))
 
 
-def _judge(
-    at: Condition, entries: tuple[TaskResult, ...], criteria: CriteriaConfig, hidden: tuple[str, ...]
-) -> CheckResult:
+def _judge(at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, hidden: tuple[str, ...]) -> CheckResult:
     share = share_of(per_example(entries, "robust").values)
     reasons = tuple(dict.fromkeys((*inconclusive_reasons(entries), *hidden)))
-    verdict: Verdict = at_least(share, criteria.robust_accuracy)
+    verdict: Verdict = at_least(share, config.criteria.robust_accuracy)
     doubted = reasons
     if doubted and verdict == "pass":
         verdict = "inconclusive"
@@ -48,8 +45,8 @@ def _judge(
         reasons = (f"The 95% interval {share.low:.1%} to {share.high:.1%} holds the threshold: too few images.",)
     values = template_values(
         share,
-        threshold=criteria.robust_accuracy,
-        threat=threat_text(at.norm, at.eps),
+        threshold=config.criteria.robust_accuracy,
+        threat=format_threat(at.norm, at.eps),
         battery=at.method,
         reasons=" ".join(reasons),
         doubts=len(doubted),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audit.adversarial.batteries import battery_of_cell
 from audit.adversarial.eot import expectation_over_transformation
 from audit.adversarial.result import AttackResult, BatteryResult
 from audit.adversarial.run_battery import run_battery
@@ -19,7 +20,7 @@ from audit.core.evidence import Array, Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
-from audit.topics.other_threats.surrogate_study import surrogate_model
+from audit.topics.surrogate.study import surrogate_model
 
 KEPT = 64
 """Adversarial images kept in the evidence unless the settings say otherwise."""
@@ -39,13 +40,13 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         context.batch(),
         norm,
         eps,
-        battery=cell.method,
+        battery=battery_of_cell(cell.method, cell.settings.get("protocol")),
         seed=cell.seed,
         headline=headline,
         surrogate=_surrogate(context, cell),
         progress=context.progress,
         stopping=context.stopping,
-        unfinished=context.unfinished(),
+        unfinished=context.checkpoint(),
     )
     adversarial = outcome.adversarial[: int(cell.settings.get("kept", KEPT))]
     with model.count() as spent, expectation_over_transformation(model, outcome.draws, cell.seed):

@@ -1,0 +1,25 @@
+"""The self-test: problems with known answers, solved again by the installed tool on this device."""
+
+from pydantic import Field
+
+from audit.config import ConfigTable
+from audit.core.topic import Topic
+from audit.topics.self_test.section import OracleRow
+
+
+class SelfTestConfig(ConfigTable):
+    """Problems with known answers."""
+
+    enabled: bool = Field(True, description="solve problems with known answers on this device first")
+
+
+TOPIC = Topic(
+    name="self_test",
+    section="explanations",
+    order=470,
+    studies={"self-test": "self_test.enabled"},
+    config=SelfTestConfig,
+    document={"oracles": OracleRow},
+    former_keys={"explanations.calibration": "self_test.enabled"},
+    former_names={"calibration-of-the-tool": "self-test"},
+)

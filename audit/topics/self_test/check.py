@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
@@ -19,9 +19,9 @@ from audit.results.run_results import RunResults
     "ones do not in the protocol section.",
     command="audit doctor",
 )
-def calibration_of_the_tool(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+def self_test(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The exact oracles, re-solved in this run."""
-    entries = only_measured(dossier.entries("calibration-of-the-tool", role=role))
+    entries = only_measured(results.entries("self-test", role=role))
     rows = [row for entry in entries for row in entry.evidence.facts["oracles"]]
     if not rows:
         return None

@@ -13,7 +13,7 @@ from audit.explanation.self_test import run_self_test
 
 
 @study()
-def calibration_of_the_tool(context: Context, cell: Cell) -> Evidence:
+def self_test(context: Context, cell: Cell) -> Evidence:
     """Re-solves the exact oracles of the attributions on the run's device; needs no model and no data.
 
     Measurements, one value an oracle: `error` (relative; 1 - hits where the answer is a place) and `bound`. Facts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit.config import CriteriaConfig
+from audit.config import RunConfig
 from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
@@ -19,9 +19,9 @@ from audit.results.run_results import RunResults
     advice="Look at the training images of these classes at this place: a mark, border or watermark that goes with the "
     "label must be removed or spread over all classes.",
 )
-def shortcuts(dossier: RunResults, role: str, criteria: CriteriaConfig) -> CheckResult | None:
+def shortcuts(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """Places that the shortcut search convicted; a search that finds none proves no absence."""
-    entries = only_measured(dossier.entries("shortcuts", role=role))
+    entries = only_measured(results.entries("shortcuts", role=role))
     if not entries:
         return None
     found = [row for entry in entries for row in entry.evidence.facts["shortcuts"]]

@@ -1,0 +1,5 @@
+"""Models trained in the run: the standard one where no weights were given, and the hardened one."""
+
+from audit.core.topic import Topic
+
+TOPIC = Topic(name="training", section="", order=500, studies={"training": "training.epochs, hardening.epochs"})

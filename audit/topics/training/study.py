@@ -22,11 +22,16 @@ from audit.execution.context import Context
 from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.files import sha256_of
 from audit.storage.store import write_atomically
-from audit.training.callbacks import TrainingCallbacks
+from audit.training.callbacks import TrainingCallbacks, TrainingHistory, tensorboard_writer
 from audit.training.fit import fit
-from audit.training.loop import TrainingResult
-from audit.training.tensorboard import History, tensorboard_writer
-from audit.training.transfer import OWN_NORMALISATION, adoption_note, load_pretrained, pretrained_state, schedule_notes
+from audit.training.state import TrainingResult
+from audit.training.transfer import (
+    OWN_NORMALISATION,
+    load_pretrained,
+    pretrained_note,
+    pretrained_state,
+    schedule_notes,
+)
 
 HISTORY_FILE = "history.jsonl"
 
@@ -57,21 +62,21 @@ def training(context: Context, cell: Cell) -> Evidence:
             std=normal[1],
             device=context.device,
             teacher=teacher.module if teacher else None,
-            watch=TrainingCallbacks(context.scratch, context.progress, context.stopping, record, context.task.role),
+            callbacks=TrainingCallbacks(context.scratch, context.progress, context.stopping, record, context.task.role),
         )
     taught = teacher.passes.forwards - before if teacher else 0
     return _evidence(cell, trained, module, taught, (*adopted, *schedule_notes(module, chosen)))
 
 
 @contextmanager
-def _recorder(context: Context) -> Iterator[Callable[[History], None]]:
+def _recorder(context: Context) -> Iterator[Callable[[TrainingHistory], None]]:
     """What keeps the history as it grows: rows of JSON, and event files where they are wanted."""
-    boards = context.boards
-    with tensorboard_writer(boards / f"{context.task.role}.tensorboard" if boards else None) as show:
+    folder = context.tensorboard / f"{context.task.role}.tensorboard" if context.tensorboard else None
+    with tensorboard_writer(folder) as write_rows:
 
-        def record(history: History) -> None:
+        def record(history: TrainingHistory) -> None:
             write_atomically(context.scratch / HISTORY_FILE, "".join(json.dumps(row) + "\n" for row in history))
-            show(history)
+            write_rows(history)
 
         yield record
 
@@ -92,7 +97,7 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tu
     module, normal = context.fresh(cell.seed), (cell.settings.get("mean"), cell.settings.get("std"))
     if not cell.settings.get("pretrained"):
         return module, normal, ()
-    adopted = adoption_note(module, load_pretrained(module, _pretrained(context, cell)))
+    adopted = pretrained_note(module, load_pretrained(module, _pretrained(context, cell)))
     return module, normal, (adopted,) if normal[0] is not None else (adopted, OWN_NORMALISATION)
 
 

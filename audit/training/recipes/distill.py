@@ -1,4 +1,4 @@
-"""Knowledge distillation: a small net learns what a large one thinks of every class."""
+"""Knowledge distillation (Hinton et al. 2015)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,35 @@ import torch
 from torch import nn
 
 from audit.core.registry import recipe
-from audit.training.divergence import kl_divergence
-from audit.training.step import Objective, StepOutput, TrainingStep
+from audit.training.step import Objective, StepOutput, TrainingStep, kl_divergence
 
 
 @recipe(reference="arXiv:1503.02531", adversarial=False, teacher=True)
 def distill(
-    net: nn.Module, lesson: TrainingStep, *, temperature: float = 4.0, weight: float = 0.9
+    net: nn.Module, step: TrainingStep, *, temperature: float = 4.0, weight: float = 0.9
 ) -> Iterator[Objective]:
-    """Descend `weight` times the divergence from the teacher's softened predictions plus the rest of the
-    classification loss (Hinton et al. 2015). Both logits are divided by `temperature`; its square keeps the scale."""
-    assert lesson.teacher is not None
+    """Descend the divergence from a teacher's softened predictions together with the classification loss.
+
+    Hinton, Vinyals & Dean 2015, section 2 (arXiv:1503.02531).
+
+    Args:
+        net: Gives logits (N, classes) of images in [0, 1].
+        step: The batch and the teacher.
+        temperature: Divides the logits of both nets, above 0.
+        weight: The weight of the divergence, in [0, 1]; that of the classification loss is 1 minus it.
+
+    Yields:
+        One objective.
+    """
+    assert step.teacher is not None
     with torch.no_grad():
-        told = (lesson.teacher(lesson.images) / temperature).softmax(1)
+        soft_targets = (step.teacher(step.images) / temperature).softmax(1)
 
     def objective() -> StepOutput:
-        logits = net(lesson.images)
-        soft = temperature**2 * kl_divergence(told, logits / temperature)
-        return StepOutput((weight * soft + (1 - weight) * lesson.loss(logits, lesson.labels)).mean(), logits.detach())
+        logits = net(step.images)
+        # Gradients of the soft loss scale with 1 / temperature**2 (section 2 of the paper).
+        soft_loss = temperature**2 * kl_divergence(soft_targets, logits / temperature)
+        loss = weight * soft_loss + (1 - weight) * step.loss(logits, step.labels)
+        return StepOutput(loss.mean(), logits.detach())
 
     yield objective

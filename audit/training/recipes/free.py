@@ -1,4 +1,4 @@
-"""Free adversarial training: one backward pass serves the weights and the adversary."""
+"""Free adversarial training (Shafahi et al. 2019)."""
 
 from __future__ import annotations
 
@@ -6,39 +6,50 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from audit.core.ascent import projected_step
 from audit.core.registry import recipe
 from audit.core.types import Images
 from audit.training.step import Objective, StepOutput, TrainingStep
 
 
 @recipe(reference="arXiv:1904.12843", adversarial=True)
-def free(net: nn.Module, lesson: TrainingStep, *, replays: int = 4, relative_step: float = 1.0) -> Iterator[Objective]:
-    """Learn each batch `replays` times, moving the images by the same gradient that moves the weights (Shafahi et al.
-    2019). The perturbation lives on into the next batch. An epoch takes `replays` optimiser steps a batch, so
-    give it that many fewer epochs.
+def free(net: nn.Module, step: TrainingStep, *, replays: int = 4, relative_step: float = 1.0) -> Iterator[Objective]:
+    """Learn each batch several times, with one backward pass for both the weights and the perturbation.
+
+    Shafahi et al. 2019, Algorithm 1 (arXiv:1904.12843). An epoch takes `replays` optimiser steps a batch, so give it
+    that many fewer epochs.
+
+    Args:
+        net: Gives logits (N, classes) of images in [0, 1].
+        step: The batch and the adversary.
+        replays: How often each batch is learnt (m in the paper), at least 1.
+        relative_step: Length of the perturbation's step in units of eps.
+
+    Yields:
+        One objective a replay; its images must have got their gradient before the next is asked for.
     """
-    threat = lesson.adversary
-    images = _carried(lesson)
+    threat = step.adversary
+    images = _perturbed(step)
     for _ in range(replays):
         leaf = images.detach().requires_grad_(True)
-        yield _objective(net, leaf, lesson)
+        yield _objective(net, leaf, step)
         assert leaf.grad is not None
-        step = relative_step * threat.eps * threat.steepest(leaf.grad)
-        images = threat.project(leaf.detach() + step, lesson.images)
-        lesson.memory["perturbation"] = images - lesson.images
+        size = relative_step * threat.eps
+        images = projected_step(leaf.detach(), step.images, leaf.grad, threat, size, direction="unconstrained")
+        step.recipe_state["perturbation"] = images - step.images
 
 
-def _carried(lesson: TrainingStep) -> Images:
-    """This batch under the perturbation the last one ended with; a random one at the start."""
-    last: Tensor | None = lesson.memory.get("perturbation")
-    if last is None or last.shape != lesson.images.shape:
-        return lesson.adversary.random_start(lesson.images, lesson.generators)
-    return lesson.adversary.project(lesson.images + last, lesson.images)
+def _perturbed(step: TrainingStep) -> Images:
+    """The batch under the perturbation that the last batch ended with; a random one at the start."""
+    perturbation: Tensor | None = step.recipe_state.get("perturbation")
+    if perturbation is None or perturbation.shape != step.images.shape:
+        return step.adversary.random_start(step.images, step.generators)
+    return step.adversary.project(step.images + perturbation, step.images)
 
 
-def _objective(net: nn.Module, leaf: Images, lesson: TrainingStep) -> Objective:
+def _objective(net: nn.Module, leaf: Images, step: TrainingStep) -> Objective:
     def objective() -> StepOutput:
         logits = net(leaf)
-        return StepOutput(lesson.loss(logits, lesson.labels).mean(), logits.detach())
+        return StepOutput(step.loss(logits, step.labels).mean(), logits.detach())
 
     return objective

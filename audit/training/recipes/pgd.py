@@ -1,4 +1,4 @@
-"""Adversarial training with projected gradient ascent."""
+"""Adversarial training with projected gradient ascent (Madry et al. 2018)."""
 
 from __future__ import annotations
 
@@ -7,29 +7,43 @@ from collections.abc import Iterator
 from torch import nn
 
 from audit.core.registry import recipe
-from audit.training.inner_attack import inner_pgd
-from audit.training.perturbation_init import Start, initial_perturbation, store_perturbation
+from audit.training.inner_attack import PerturbationStart, initial_perturbation, inner_pgd, store_perturbation
 from audit.training.step import Objective, TrainingStep, classification_step
 
 
 @recipe(reference="arXiv:1706.06083", adversarial=True)
 def pgd(
-    net: nn.Module, lesson: TrainingStep, *, steps: int = 3, relative_step: float = 0.5, start: Start = "random"
+    net: nn.Module,
+    step: TrainingStep,
+    *,
+    steps: int = 3,
+    relative_step: float = 0.5,
+    start: PerturbationStart = "random",
 ) -> Iterator[Objective]:
-    """Descend the loss of the worst images a few steps of projected ascent find (Madry et al. 2018).
+    """Descend the loss of images that a few steps of projected gradient ascent reach.
 
-    `relative_step` is the step size in units of eps. With `start = "previous"` the ascent goes on from where it left
-    the image in the epoch before (see `fgsm-rs`), and two steps do more than three from a random point.
+    Madry et al. 2018, Eq. 2.1 (arXiv:1706.06083).
+
+    Args:
+        net: Gives logits (N, classes) of images in [0, 1].
+        step: The batch and the adversary.
+        steps: Gradient steps of the inner attack.
+        relative_step: Length of a step in units of eps.
+        start: `previous` goes on from where the attack left the same image in the epoch before (see `fgsm-rs`); two
+            steps then do more than three from a random point.
+
+    Yields:
+        One objective.
     """
-    threat = lesson.adversary
+    threat = step.adversary
     adversarial = inner_pgd(
         net,
-        lesson.images,
-        initial_perturbation(lesson, start),
+        step.images,
+        initial_perturbation(step, start),
         threat,
-        lambda logits: lesson.loss(logits, lesson.labels),
+        lambda logits: step.loss(logits, step.labels),
         steps=steps,
         step_size=relative_step * threat.eps,
     )
-    store_perturbation(lesson, start, adversarial)
-    yield lambda: classification_step(net, adversarial, lesson)
+    store_perturbation(step, start, adversarial)
+    yield lambda: classification_step(net, adversarial, step)

@@ -1,4 +1,4 @@
-"""Training on the images as they are."""
+"""Training on clean images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from audit.training.step import Objective, TrainingStep, classification_step
 
 
 @recipe(reference="", adversarial=False)
-def standard(net: nn.Module, lesson: TrainingStep) -> Iterator[Objective]:
-    """Descend the classification loss of clean images."""
-    yield lambda: classification_step(net, lesson.images, lesson)
+def standard(net: nn.Module, step: TrainingStep) -> Iterator[Objective]:
+    """Descend the classification loss of clean images.
+
+    Args:
+        net: Gives logits (N, classes) of images in [0, 1].
+        step: The batch.
+
+    Yields:
+        One objective.
+    """
+    yield lambda: classification_step(net, step.images, step)

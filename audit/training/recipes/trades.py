@@ -1,4 +1,4 @@
-"""TRADES: accuracy on clean images and agreement around them, weighed against each other."""
+"""TRADES: clean accuracy weighed against stable predictions in the ball (Zhang et al. 2019)."""
 
 from __future__ import annotations
 
@@ -9,39 +9,57 @@ from torch import nn
 
 from audit.core.registry import recipe
 from audit.core.types import Images
-from audit.training.divergence import kl_divergence
 from audit.training.inner_attack import frozen_eval, inner_pgd
-from audit.training.step import Objective, StepOutput, TrainingStep
+from audit.training.step import Objective, StepOutput, TrainingStep, kl_divergence
 
 
 @recipe(reference="arXiv:1901.08573", adversarial=True)
 def trades(
-    net: nn.Module, lesson: TrainingStep, *, beta: float = 6.0, steps: int = 3, relative_step: float = 0.5
+    net: nn.Module, step: TrainingStep, *, beta: float = 6.0, steps: int = 3, relative_step: float = 0.5
 ) -> Iterator[Objective]:
-    """Descend the clean loss plus beta times the divergence of attacked from clean predictions (Zhang et al. 2019).
+    """Descend the clean loss plus beta times the divergence of attacked from clean predictions.
 
-    `beta` 6 favours robustness, 1 clean accuracy; `relative_step` is in units of eps. The clean predictions
-    the adversary moves away from are computed once.
+    Zhang et al. 2019, Eq. 5 (arXiv:1901.08573), with the KL divergence as in the authors' code.
+
+    Args:
+        net: Gives logits (N, classes) of images in [0, 1].
+        step: The batch and the adversary.
+        beta: The factor on the divergence (1/lambda in the paper): 6 favours robustness, 1 clean accuracy.
+        steps: Gradient steps of the inner attack.
+        relative_step: Length of a step in units of eps.
+
+    Yields:
+        One objective.
     """
-    adversarial = furthest_predictions(net, lesson, steps=steps, relative_step=relative_step)
+    adversarial = furthest_predictions(net, step, steps=steps, relative_step=relative_step)
 
     def objective() -> StepOutput:
-        clean, attacked = net(lesson.images), net(adversarial)
+        clean, attacked = net(step.images), net(adversarial)
         divergence = kl_divergence(clean.softmax(1), attacked)
-        return StepOutput((lesson.loss(clean, lesson.labels) + beta * divergence).mean(), attacked.detach())
+        return StepOutput((step.loss(clean, step.labels) + beta * divergence).mean(), attacked.detach())
 
     yield objective
 
 
-def furthest_predictions(net: nn.Module, lesson: TrainingStep, *, steps: int, relative_step: float) -> Images:
-    """Images of the ball whose predictions diverge most from the clean ones."""
-    threat = lesson.adversary
+def furthest_predictions(net: nn.Module, step: TrainingStep, *, steps: int, relative_step: float) -> Images:
+    """Ascend the divergence of predictions from the clean ones, which are computed once.
+
+    Args:
+        net: Gives logits (N, classes) of images in [0, 1].
+        step: The batch and the adversary.
+        steps: Gradient steps.
+        relative_step: Length of a step in units of eps.
+
+    Returns:
+        The images reached, (N, C, H, W) in [0, 1].
+    """
+    threat = step.adversary
     with frozen_eval(net), torch.no_grad():
-        clean = net(lesson.images).softmax(1)
+        clean = net(step.images).softmax(1)
     return inner_pgd(
         net,
-        lesson.images,
-        threat.random_start(lesson.images, lesson.generators),
+        step.images,
+        threat.random_start(step.images, step.generators),
         threat,
         lambda logits: kl_divergence(clean, logits),
         steps=steps,

@@ -1,0 +1,178 @@
+"""Topics: what a run asks about a model, each a folder of its own, and how the rest of the package finds them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+
+from audit.core.errors import SetupError, UsageError
+
+PACKAGE = "audit.topics"
+"""Where the topics that ship lie, one package each."""
+ENTRY_POINTS = "audit.topics"
+"""The entry-point group by which another distribution brings a topic: the value names a package that holds `TOPIC`."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One question of an audit: what it measures, where the report tells of it and which keys it answers to.
+
+    A topic is a package whose `__init__` holds one value `TOPIC`, and which imports no torch. Beside it stand, each
+    where the topic has one:
+
+    - `plan.py`: `plan(builder, model)` adds the cells of one model, `plan_pair(builder, first, second)` those that
+      compare two, `plan_run(builder)` those of no model; `max_passes(task, identity)` says what a cell costs at most.
+    - modules whose names end in `study` hold functions under `@study`; in `check`, functions under `@check`.
+    - `section.py`: `build(results, context)` gives the rows of each document field; `view(document, locale)`
+      whatever the template needs besides.
+    - `section.html.j2`: its part of the report. `strings.en.toml`, `strings.zh.toml`: its words.
+
+    Attributes:
+        name: Words of lower case joined by underscores, as the package is called.
+        section: Anchor of the report's section it belongs to, which `--only` names too.
+        order: Place among the topics, in the plan and in the report; lower comes first.
+        priority: Where the findings of its section stand among those of equal gravity: lower is told first.
+        studies: By name of a study of this topic, the configuration keys that its cost follows, for a reader.
+        config: Model of its own table `[name]` of the configuration; None when it has none.
+        presets: By preset, values of that table that differ from its defaults.
+        minimum: By dotted key, the least number of examples that still says anything; `audit plan --within` scales
+            these keys and no others.
+        document: By field of the audit document, the model of its rows.
+        former_keys: By dotted configuration key of an earlier version, the key that took its place.
+        former_names: By study, check or document field of an earlier version, the name that took its place.
+        measures: Whether its measurements also stand in the document's general table of measurements.
+        package: Name of the Python package, filled in by `topics`.
+    """
+
+    name: str
+    section: str
+    order: int
+    priority: int = 100
+    studies: Mapping[str, str] = field(default_factory=dict)
+    config: type[BaseModel] | None = None
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    minimum: Mapping[str, int] = field(default_factory=dict)
+    document: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    former_keys: Mapping[str, str] = field(default_factory=dict)
+    former_names: Mapping[str, str] = field(default_factory=dict)
+    measures: bool = False
+    package: str = ""
+
+    def part(self, name: str) -> ModuleType | None:
+        """The topic's module `name`, imported.
+
+        Args:
+            name: Such as "plan" or "section".
+
+        Returns:
+            The module, or None when the topic has none of that name.
+        """
+        return importlib.import_module(f"{self.package}.{name}") if self.has(name) else None
+
+    def has(self, name: str) -> bool:
+        """Whether the topic has a module.
+
+        Args:
+            name: Such as "plan" or "section".
+        """
+        return importlib.util.find_spec(f"{self.package}.{name}") is not None
+
+    def function(self, part: str, name: str) -> Callable[..., Any] | None:
+        """A function of one of the topic's modules.
+
+        Args:
+            part: The module, such as "plan".
+            name: The function, such as "plan_pair".
+
+        Returns:
+            The function, or None when the module or the function is not there.
+        """
+        module = self.part(part)
+        return getattr(module, name, None) if module else None
+
+    def modules(self, ending: str) -> tuple[ModuleType, ...]:
+        """The topic's modules whose names end in a word, imported.
+
+        Args:
+            ending: "study" or "check".
+        """
+        names = (module.name for module in iter_modules([str(self.folder)]))
+        return tuple(importlib.import_module(f"{self.package}.{name}") for name in names if name.endswith(ending))
+
+    @property
+    def folder(self) -> Path:
+        """Where the topic's files lie."""
+        return Path(str(importlib.import_module(self.package).__file__)).parent
+
+
+@cache
+def topics() -> tuple[Topic, ...]:
+    """Every topic there is, those that ship and those of other distributions, in order.
+
+    Raises:
+        SetupError: An entry point names something that is no topic.
+        UsageError: Two topics share a name, or two a field of the document.
+    """
+    shipped = [module.name for module in iter_modules(importlib.import_module(PACKAGE).__path__) if module.ispkg]
+    packages = [f"{PACKAGE}.{name}" for name in shipped]
+    packages += [point.value for point in entry_points(group=ENTRY_POINTS)]
+    known = [_declared(package) for package in dict.fromkeys(packages)]
+    _require_unique([(topic.name, topic.package) for topic in known], "name")
+    _require_unique([(name, topic.package) for topic in known for name in topic.document], "document field")
+    return tuple(sorted(known, key=lambda topic: (topic.order, topic.name)))
+
+
+def sections() -> tuple[str, ...]:
+    """The sections of the report that topics fill, in the order of the first topic of each."""
+    return tuple(dict.fromkeys(topic.section for topic in topics() if topic.section))
+
+
+def measured_sections() -> tuple[str, ...]:
+    """The sections that a run can be restricted to: those whose topics plan something for a model."""
+    return tuple(name for name in sections() if any(t.section == name and t.has("plan") for t in topics()))
+
+
+def current_name(name: str) -> str:
+    """What a study, a check or a document field is called now.
+
+    Args:
+        name: The name in this version or an earlier one.
+    """
+    return next((topic.former_names[name] for topic in topics() if name in topic.former_names), name)
+
+
+def topic_of(study: str) -> Topic | None:
+    """The topic that a study belongs to.
+
+    Args:
+        study: Name of a study, such as "attack-controls".
+
+    Returns:
+        The topic, or None where no topic names the study.
+    """
+    return next((topic for topic in topics() if study in topic.studies), None)
+
+
+def _declared(package: str) -> Topic:
+    topic = getattr(importlib.import_module(package), "TOPIC", None)
+    if not isinstance(topic, Topic):
+        raise SetupError(f"{package} is registered as a topic and holds no TOPIC; uninstall it or mend its __init__.")
+    return replace(topic, package=package)
+
+
+def _require_unique(names: list[tuple[str, str]], what: str) -> None:
+    first: dict[str, str] = {}
+    for name, package in names:
+        if name in first:
+            raise UsageError(f"Two topics have the {what} {name!r}: {first[name]} and {package}. Rename one.")
+        first[name] = package

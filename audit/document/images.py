@@ -1,0 +1,62 @@
+"""Arrays as small pictures: images as they are, attributions as grey sprites that the page colours."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from audit.core.evidence import Array
+from audit.document.model import Heatmap, Picture
+
+LARGEST = 112
+"""Pixels a side above which a thumbnail is made."""
+_LOSSLESS_UP_TO = 64
+_STEP = 8
+"""Grey levels a step of a heatmap: 32 shades, as many as an eye tells apart, in half the bytes."""
+
+
+def picture(image: NDArray[np.uint8]) -> Picture:
+    """A thumbnail of an image uint8 (C, H, W) with one or three channels. Built from pixels alone: no metadata."""
+    pixels = image[0] if image.shape[0] == 1 else np.moveaxis(image[:3], 0, -1)
+    return _encode(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def picture_of_floats(image: Array) -> Picture:
+    """A thumbnail of a float image (C, H, W) in [0, 1], rounded to 256 levels."""
+    return picture(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
+
+
+def heatmap(attribution: Array, *, signed: bool, scale: float | None = None) -> Heatmap:
+    """A grey sprite of an attribution (C or 1, H, W), summed over channels and scaled to its own largest value, or to
+    the `scale` it shares with others."""
+    values = np.asarray(attribution, np.float64).sum(axis=0)
+    largest = magnitude(attribution)
+    full = largest if scale is None else scale
+    unit = np.clip(values / full, -1, 1) if full > 0 else np.zeros_like(values)
+    level = 127.5 + 127.5 * unit if signed else 255 * np.clip(unit, 0, 1)
+    grey = np.clip(np.rint(np.nan_to_num(level) / _STEP) * _STEP, 0, 255).astype(np.uint8)
+    sprite = _encode(Image.fromarray(grey))
+    return Heatmap(picture=sprite, signed=signed, scale=full, largest=None if scale is None else largest)
+
+
+def magnitude(attribution: Array) -> float:
+    """The largest absolute value of an attribution (C or 1, H, W) summed over channels."""
+    return float(np.abs(np.asarray(attribution, np.float64).sum(axis=0)).max())
+
+
+def _encode(image: Image.Image) -> Picture:
+    if max(image.size) > LARGEST:
+        image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    lossless = max(image.size) <= _LOSSLESS_UP_TO
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=lossless, quality=50 if lossless else 80, method=4)
+    return Picture(
+        media_type="image/webp",
+        height=image.height,
+        width=image.width,
+        data=base64.b64encode(buffer.getvalue()).decode("ascii"),
+    )

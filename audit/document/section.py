@@ -1,0 +1,30 @@
+"""What a topic's part of the document is built with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from audit.config import RunConfig
+from audit.document.model import DocumentModel
+
+Rows: TypeAlias = Mapping[str, Sequence[DocumentModel]]
+"""By document field, its rows."""
+
+
+@dataclass(frozen=True)
+class SectionContext:
+    """What a section may know beside the evidence.
+
+    Attributes:
+        config: The configuration of the run.
+        classes: Names of the classes, in the model's order.
+        roles: The models of the run, the one under test first.
+        pictures: Whether the document may hold pictures.
+    """
+
+    config: RunConfig
+    classes: tuple[str, ...]
+    roles: tuple[str, ...]
+    pictures: bool

@@ -1,0 +1,95 @@
+"""A net with its normalisation, its outputs read as logits and its passes counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from audit.core.types import Images, Logits, PassCount
+from audit.models.batching import ExecutionLayout
+from audit.models.outputs import OutputKind, to_logits
+
+
+@dataclass
+class PassCounter:
+    """Counts the examples that go through a model.
+
+    Attributes:
+        forwards: Examples forwarded.
+        backwards: Examples back-propagated.
+    """
+
+    forwards: int = 0
+    backwards: int = 0
+
+    @property
+    def passes(self) -> PassCount:
+        """The count so far."""
+        return PassCount(self.forwards, self.backwards)
+
+    def add(self, passes: PassCount) -> None:
+        """Add to the count.
+
+        Args:
+            passes: Passes that were made elsewhere.
+        """
+        self.forwards += passes.forwards
+        self.backwards += passes.backwards
+
+    def reset(self) -> None:
+        """Start again from zero."""
+        self.forwards = self.backwards = 0
+
+
+class NormalisedModel(nn.Module):
+    """Normalise images, run the net and give logits; count each example forwarded and each back-propagated.
+
+    Attributes:
+        output_kind: What the net's outputs mean.
+        draws: Forwards of which the logits are the mean; above 1 for a net that draws random numbers.
+        mean: Subtracted from images in [0, 1], (1, C, 1, 1).
+        std: Divided by after that, (1, C, 1, 1).
+    """
+
+    output_kind: OutputKind = "logits"
+    draws: int = 1
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float], layout: ExecutionLayout) -> None:
+        super().__init__()
+        self.net = net
+        self.layout = layout
+        self.meter = PassCounter()
+        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
+
+    def forward(self, images: Images) -> Logits:
+        """Logits of images.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+
+        Returns:
+            Float32 (N, classes).
+        """
+        if self.layout.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        normalised = (images - self.mean).div_(self.std)
+        outputs = self.net(normalised)
+        self.meter.forwards += self.draws * len(images)
+        if not isinstance(outputs, Tensor):
+            return outputs  # type: ignore[no-any-return]  # the probe names the type
+        logits = to_logits(outputs, self.output_kind)
+        if self.draws > 1:
+            more = [to_logits(self.net(normalised), self.output_kind) for _ in range(self.draws - 1)]
+            logits = torch.stack([logits, *more]).mean(0)
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
+        return logits
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.meter.backwards += self.draws * len(gradient)

@@ -1,0 +1,51 @@
+"""What of a run stands in no topic: outcomes by example, what gave no number, and costs."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.core.evidence import Array
+from audit.core.threat_format import format_threat
+from audit.document.model import cost_of
+from audit.document.schema import Gap, OutcomeRow, StudyCost
+from audit.results.queries import (
+    clean_correct,
+    group_by_condition,
+    per_example,
+)
+from audit.results.run_results import RunResults
+
+
+def outcome_rows(results: RunResults, role: str) -> list[OutcomeRow]:
+    """What became of each example, for comparing this run with another one."""
+    rows = [_outcome_row(role, "clean", clean_correct(results, role).positions, clean_correct(results, role).values)]
+    for at, entries in group_by_condition(results.entries("robustness", role=role)):
+        found = per_example(entries, "robust")
+        rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", found.positions, found.values))
+    return [row for row in rows if row.outcomes]
+
+
+def _outcome_row(role: str, quantity: str, positions: NDArray[np.int64], values: Array) -> OutcomeRow:
+    bits = "".join("1" if value else "0" for value in values)
+    return OutcomeRow(role=role, quantity=quantity, start=int(positions[0]) if bits else 0, outcomes=bits)
+
+
+def gaps(results: RunResults) -> list[Gap]:
+    """Everything planned that gave no number, with the reason."""
+    present = [
+        (task, results.evidence[task.cell.key]) for task in results.plan.tasks if task.cell.key in results.evidence
+    ]
+    found = dict.fromkeys(
+        (task.cell.study, task.cell.method, task.role, evidence.status, evidence.reason)
+        for task, evidence in present
+        if evidence.status != "measured"
+    )
+    return [Gap(study=s, method=m, role=r, status=status, reason=why) for s, m, r, status, why in found]
+
+
+def study_costs(results: RunResults) -> list[StudyCost]:
+    """What each study of each model cost, in plan order."""
+    studies = dict.fromkeys((task.cell.study, task.role) for task in results.plan.tasks)
+    rows = [(study, role, results.entries(study, role=role)) for study, role in studies]
+    return [StudyCost(study=s, role=r, cells=len(found), cost=cost_of(found)) for s, r, found in rows if found]

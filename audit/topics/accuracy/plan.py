@@ -1,0 +1,20 @@
+"""The cells that measure clean accuracy."""
+
+from __future__ import annotations
+
+from audit.core.types import PassCount
+from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
+from audit.planning.plan import PREDICTED_LABELS, Task
+from audit.planning.run_identity import RunIdentity
+
+
+def plan(builder: PlanBuilder, model: ModelRef) -> None:
+    """Clean accuracy on every test image."""
+    context = {} if builder.identity.labelled else {PREDICTED_LABELS: True}
+    for part in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):
+        builder.add("accuracy", "clean", model, part, context=context)
+
+
+def max_passes(task: Task, identity: RunIdentity) -> PassCount:
+    """One forward an image."""
+    return PassCount(1, 0)

@@ -1,0 +1,138 @@
+"""Clean accuracy, by class, and calibration, as the document holds them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from audit.core.evidence import Array
+from audit.core.statistics import share_of, wilson
+from audit.document.model import Cost, DocumentModel, Proportion, cost_of, proportion
+from audit.document.section import Rows, SectionContext
+from audit.metrics.classification import confusion, per_class, reliability
+from audit.results.run_results import RunResults
+
+MATRIX_CLASSES = 40
+"""More, and nobody reads a confusion matrix: at 1,000 classes it was 3 MB of zeros and 20 MB of page."""
+MAX_MISTAKES = 100
+
+
+class ClassRow(DocumentModel):
+    """One class: precision, recall, F1, the number of its examples and how often it was predicted.
+
+    The 95% intervals are Wilson's; no precision is measured of a class never predicted, and its interval is None.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    predicted: int | None = None
+    precision_interval: tuple[float, float] | None = None
+    recall_interval: tuple[float, float] | None = None
+
+
+class Mistake(DocumentModel):
+    """How many of the images of one class were taken for another."""
+
+    label: str
+    prediction: str
+    count: int
+
+
+class ReliabilityBin(DocumentModel):
+    """Predictions whose confidence lies in (low, high]: how many, how confident, how often right."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+class AccuracyPart(DocumentModel):
+    """Clean accuracy, by class, and calibration of one model: the classes that have images, and the confusion matrix,
+    empty for many classes. `mistakes` then lists the commonest, `mistaken` counts the images they stand for."""
+
+    role: str
+    accuracy: Proportion
+    per_class: list[ClassRow]
+    confusion: list[list[int]]
+    mistakes: list[Mistake] = Field(default_factory=list)
+    mistaken: int = 0
+    calibration_error: float
+    reliability: list[ReliabilityBin]
+    cost: Cost
+
+
+def build(results: RunResults, context: SectionContext) -> Rows:
+    """Clean accuracy of each model."""
+    parts = (_accuracy(results, role, context.classes) for role in context.roles)
+    return {"accuracy": [part for part in parts if part]}
+
+
+def _accuracy(results: RunResults, role: str, classes: Sequence[str]) -> AccuracyPart | None:
+    """Clean accuracy by class with its calibration; None where it was not measured, or labels are predictions."""
+    logits = results.array("accuracy", "logits", role=role)
+    labels = results.array("accuracy", "labels", role=role)
+    if logits is None or labels is None or not len(labels) or not results.labelled:
+        return None
+    predictions = logits.argmax(axis=1)
+    bins = reliability(logits, labels)
+    return AccuracyPart(
+        role=role,
+        accuracy=proportion(share_of(predictions == labels)),
+        per_class=_class_rows(labels, predictions, classes),
+        confusion=confusion(labels, predictions, len(classes)).tolist() if len(classes) <= MATRIX_CLASSES else [],
+        mistakes=_mistakes(labels, predictions, classes) if len(classes) > MATRIX_CLASSES else [],
+        mistaken=int((predictions != labels).sum()),
+        calibration_error=bins.error,
+        reliability=[
+            ReliabilityBin(low=lo, high=hi, count=c, confidence=conf, accuracy=acc)
+            for lo, hi, c, conf, acc in zip(
+                bins.edges, bins.edges[1:], bins.count, bins.confidence, bins.accuracy, strict=False
+            )
+        ],
+        cost=cost_of(results.entries("accuracy", role=role)),
+    )
+
+
+def _class_rows(labels: Array, predictions: Array, classes: Sequence[str]) -> list[ClassRow]:
+    """A row a class with images; no recall is measured of one without: it is absent, not zero."""
+    rows = per_class(labels, predictions, len(classes))
+    predicted = np.bincount(predictions, minlength=len(classes)).tolist()
+    right = np.bincount(labels[predictions == labels], minlength=len(classes)).tolist()
+    return [
+        ClassRow(
+            name=name,
+            precision=rows.precision[i],
+            recall=rows.recall[i],
+            f1=rows.f1[i],
+            support=rows.support[i],
+            predicted=predicted[i],
+            precision_interval=_range(right[i], predicted[i]),
+            recall_interval=_range(right[i], int(rows.support[i])),
+        )
+        for i, name in enumerate(classes)
+        if rows.support[i]
+    ]
+
+
+def _range(count: int, whole: int) -> tuple[float, float] | None:
+    """Wilson's interval of `count` in `whole`; None of nothing."""
+    if not whole:
+        return None
+    found = wilson(count, whole)
+    return found.low, found.high
+
+
+def _mistakes(labels: Array, predictions: Array, classes: Sequence[str]) -> list[Mistake]:
+    """The commonest pairs of a label and another prediction, by count and then in the order of the classes."""
+    wrong = predictions != labels
+    pairs = Counter(zip(labels[wrong].tolist(), predictions[wrong].tolist(), strict=True))
+    commonest = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_MISTAKES]
+    return [Mistake(label=classes[a], prediction=classes[b], count=count) for (a, b), count in commonest]

@@ -1,0 +1,14 @@
+"""The cell that compares the maps of every two methods."""
+
+from __future__ import annotations
+
+from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.explanations import explained_methods, explanation_of
+
+
+def plan(builder: PlanBuilder, model: ModelRef) -> None:
+    """One cell over the maps of the clean images, where there are two methods or more."""
+    methods = explained_methods(builder)
+    if len(methods) > 1:
+        inputs = {method.name: explanation_of(builder, method.name, model.role) for method in methods}
+        builder.add("agreement", "rank-correlation", model, builder.explained, inputs=inputs)

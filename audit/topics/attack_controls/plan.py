@@ -1,0 +1,28 @@
+"""The cells that control the attacks."""
+
+from __future__ import annotations
+
+from audit.core.registry import find
+from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
+from audit.planning.run_identity import curve_eps
+from audit.topics.attack_controls import AttackControlsConfig
+
+
+def plan(builder: PlanBuilder, model: ModelRef) -> None:
+    """Controls on the first of the examples that were attacked."""
+    attacked = builder.planned("robustness", model.role)[0]
+    examples = min(builder.config.table(AttackControlsConfig).examples, len(attacked.examples))
+    for part in builder.chunks(examples, EXAMPLES_PER_CELL):
+        builder.add(
+            "attack-controls",
+            builder.battery.name,
+            model,
+            part,
+            settings={
+                "eps": list(curve_eps(builder.config, builder.identity)),
+                "pgd": find("attack", "pgd").full_version,
+                "protocol": builder.battery.describe(),
+            },
+            threat=attacked.cell.threat,
+            inputs={"robustness": attacked},
+        )

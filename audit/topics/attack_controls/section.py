@@ -1,0 +1,50 @@
+"""The controls of a battery, as the document holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from audit.document.model import DocumentModel
+from audit.document.section import Rows, SectionContext
+from audit.results.queries import (
+    group_by_condition,
+    only_measured,
+    per_example,
+)
+from audit.results.run_results import RunResults, TaskResult
+
+
+class ControlRow(DocumentModel):
+    """One control of a battery: how many of `n` images went against it; `doubted` where that was too many."""
+
+    role: str
+    battery: str
+    name: str
+    count: int
+    n: int
+    doubted: bool
+
+
+def build(results: RunResults, context: SectionContext) -> Rows:
+    """Every control of every battery, by model."""
+    rows = [
+        row
+        for role in results.roles
+        for at, entries in group_by_condition(only_measured(results.entries("attack-controls", role=role)))
+        for row in _controls(role, at.method, entries)
+    ]
+    return {"attack_controls": rows}
+
+
+def _controls(role: str, battery: str, entries: Sequence[TaskResult]) -> Iterator[ControlRow]:
+    doubted = {doubt["name"] for entry in entries for doubt in entry.evidence.facts["suspicions"]}
+    for measurement in entries[0].evidence.measurements:
+        values = per_example(entries, measurement.name).values
+        yield ControlRow(
+            role=role,
+            battery=battery,
+            name=measurement.name,
+            count=int((values > 0).sum()),
+            n=values.size,
+            doubted=measurement.name in doubted,
+        )

@@ -1,0 +1,15 @@
+"""The cells of certificates."""
+
+from __future__ import annotations
+
+from audit.planning.builder import ModelRef, PlanBuilder
+from audit.topics.certification import CertificationConfig
+
+CERTIFICATES = ("interval-bounds", "smoothing")
+
+
+def plan(builder: PlanBuilder, model: ModelRef) -> None:
+    """Radii within which nothing can break an image: of the model itself, and of its smoothed version."""
+    examples = builder.config.table(CertificationConfig).examples
+    for metric in CERTIFICATES:
+        builder.metric_cells("certification", metric, model, builder.chunks(examples))

@@ -1,0 +1,18 @@
+"""Accuracy on images worn by noise, blur, weather or compression."""
+
+from audit.core.topic import Topic
+from audit.topics.corruptions.section import CorruptionRow
+
+TOPIC = Topic(
+    name="corruptions",
+    section="corruptions",
+    order=300,
+    priority=30,
+    studies={"corruption": "corruptions.examples, corruptions.severities"},
+    presets={
+        "standard": {"examples": 1000, "names": ("all",)},
+        "full": {"examples": 10_000, "names": ("all",)},
+    },
+    minimum={"corruptions.examples": 20},
+    document={"corruptions": CorruptionRow},
+)

@@ -1,0 +1,15 @@
+"""Attributions: where each method says the model looks, on clean and on adversarial images."""
+
+from audit.core.topic import Topic
+from audit.topics.explanations.section import ExplanationPart
+
+TOPIC = Topic(
+    name="explanations",
+    section="explanations",
+    order=400,
+    priority=50,
+    studies={"explanation": "explanations.examples, explanations.settings.METHOD.samples"},
+    presets={"standard": {"examples": 64}, "full": {"examples": 200, "methods": ("all",)}},
+    minimum={"explanations.examples": 4},
+    document={"explanations": ExplanationPart},
+)

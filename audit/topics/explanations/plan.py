@@ -1,0 +1,42 @@
+"""The cells of attributions, of clean and of adversarial images."""
+
+from __future__ import annotations
+
+from audit.core.registry import Method
+from audit.core.types import PassCount
+from audit.explanation.mask_reuse import MASK_SOURCE, MASKS
+from audit.explanation.passes import max_attribution_passes
+from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.explanations import explained_methods, explanation_settings, mask_inputs
+from audit.planning.plan import Task
+from audit.planning.run_identity import RunIdentity
+
+
+def plan(builder: PlanBuilder, model: ModelRef) -> None:
+    """Maps of the clean and of the adversarial images by every method; the mask source is planned first."""
+    methods, begun = explained_methods(builder), len(builder.tasks)
+    attacked = builder.planned("robustness", model.role)[0]
+    for method in sorted(methods, key=lambda method: method.name != MASK_SOURCE):
+        _explain(builder, method, model, "clean", {})
+        _explain(builder, method, model, "adversarial", {"robustness": attacked})
+    order = [method.name for method in methods]
+    builder.tasks[begun:] = sorted(builder.tasks[begun:], key=lambda task: order.index(task.cell.method))
+
+
+def _explain(builder: PlanBuilder, method: Method, model: ModelRef, on: str, inputs: dict[str, Task]) -> None:
+    inputs = inputs | mask_inputs(builder, method, model.role, on)
+    builder.add(
+        "explanation",
+        method.name,
+        model,
+        builder.explained,
+        settings=explanation_settings(builder, method) | {"on": on},
+        version=method.full_version,
+        inputs=inputs,
+        context={MASKS: inputs[MASKS].cell.settings["method"]} if MASKS in inputs else {},
+    )
+
+
+def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
+    """What the method declares; nothing where it reuses the masks of one that evaluates all, unless that one fails."""
+    return max_attribution_passes(task.cell.method, task.cell.settings, identity.shape, task.context.get(MASKS))

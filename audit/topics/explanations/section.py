@@ -1,0 +1,69 @@
+"""What each method explains, as the document holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from audit.core.evidence import Status
+from audit.document.model import Cost, DocumentModel, cost_of
+from audit.document.section import Rows, SectionContext
+from audit.results.queries import (
+    group_by_condition,
+    on_clean_images,
+    per_example,
+)
+from audit.results.run_results import RunResults, TaskResult
+
+
+class ExplanationPart(DocumentModel):
+    """One method on one model: what it explains, or why it does not apply.
+
+    `cost` is what it added; `shared` counts the masks that it needed and another method, named, had asked already.
+    """
+
+    role: str
+    method: str
+    status: Status
+    reason: str
+    output: str
+    baseline: str
+    segments: str
+    settings: dict[str, Any]
+    quality: dict[str, float]
+    cost: Cost
+    shared: dict[str, int] = Field(default_factory=dict)
+
+
+def build(results: RunResults, context: SectionContext) -> Rows:
+    """A row a model and method on clean images."""
+    return {"explanations": [row for role in context.roles for row in _explanations(results, role)]}
+
+
+def _explanations(results: RunResults, role: str) -> list[ExplanationPart]:
+    """One row a method on clean images, with the reason where it does not apply."""
+    entries = on_clean_images(results.entries("explanation", role=role))
+    return [_explanation(role, at.method, group) for at, group in group_by_condition(entries)]
+
+
+def _explanation(role: str, method: str, entries: tuple[TaskResult, ...]) -> ExplanationPart:
+    first = entries[0].evidence
+    names = [m.name for m in first.measurements]
+    return ExplanationPart(
+        role=role,
+        method=method,
+        status=first.status,
+        reason=first.reason,
+        output=str(first.facts.get("output", "")),
+        baseline=_said(first.facts.get("baseline")),
+        segments=_said(first.facts.get("segments")),
+        settings=dict(first.cell.settings.get("method") or {}),
+        quality={name: float(per_example(entries, name).values.mean()) for name in names},
+        cost=cost_of(entries),
+        shared=dict(first.facts.get("shared", {})),
+    )
+
+
+def _said(fact: object) -> str:
+    return "" if fact is None else str(fact)

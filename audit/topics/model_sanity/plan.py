@@ -1,0 +1,14 @@
+"""The cell that looks whether a model can be evaluated at all."""
+
+from __future__ import annotations
+
+from audit.planning.builder import ModelRef, PlanBuilder
+
+EXAMPLES = 64
+"""Examples on which the model is looked at before an attack on it is believed."""
+
+
+def plan(builder: PlanBuilder, model: ModelRef) -> None:
+    """One cell on the first examples that are attacked."""
+    (part,) = builder.chunks(min(EXAMPLES, builder.config.robustness.examples), EXAMPLES)
+    builder.add("model-sanity", "honest-evaluation", model, part)

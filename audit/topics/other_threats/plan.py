@@ -1,0 +1,34 @@
+"""The cells of threats beside the norm ball."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from audit.core.registry import find
+from audit.planning.builder import ModelRef, PlanBuilder
+from audit.topics.other_threats import OtherThreatsConfig
+
+MAX_TARGETS = 10
+"""Classes towards which a patch is tried, at most."""
+
+
+def plan(builder: PlanBuilder, model: ModelRef) -> None:
+    """Poses, one perturbation and one patch for all images, transfer: each in one cell, whose halves are disjoint."""
+    config = builder.config.table(OtherThreatsConfig)
+    surrogates = builder.planned("surrogate", model.role)
+    if not config.examples or not surrogates:
+        return
+    (part,) = builder.chunks(config.examples, config.examples)
+    shift = round(config.translation * min(builder.identity.shape[1:]))
+
+    def add(name: str, attack: str, settings: Mapping[str, Any], **rest: Any) -> None:
+        method = find("attack", attack)
+        all_settings = {**settings, "attack": method.settings()} if attack == name else settings
+        builder.add("other-threats", name, model, part, settings=all_settings, version=method.full_version, **rest)
+
+    add("spatial", "spatial", {"rotation": config.rotation, "translation": shift})
+    add("universal", "universal", {}, threat=builder.threat)
+    for targets in (0, MAX_TARGETS):
+        add("patch", "patch", {"area": config.patch_area, "targets": targets})
+    add("transfer", "mi-fgsm", {}, threat=builder.threat, inputs={"surrogate": surrogates[0]})

@@ -1,0 +1,64 @@
+"""The cells of the battery over the curve of eps."""
+
+from __future__ import annotations
+
+import math
+
+from audit.adversarial.batteries import battery_of_cell
+from audit.adversarial.sanity import SAMPLE
+from audit.core.types import PassCount
+from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.plan import Task
+from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
+
+VERIFIER_FORWARDS = 2
+"""Forwards an attack's answer is verified with, at each eps: as it is, and with 256 levels."""
+FORWARDS_AN_IMAGE = 6
+"""Forwards an image before and after the attacks: clean predictions, verified distances, the images that are kept."""
+SANITY_CHECKS = PassCount(50, 44)
+"""Passes of the controls beside a battery, on each of the first images: gradients, noise, PGD in the grey box."""
+
+
+def plan(builder: PlanBuilder, model: ModelRef) -> None:
+    """The battery in cells of examples; each keeps the adversarial images of those that are explained.
+
+    A battery that transfers attacks is given the surrogate.
+    """
+    config = builder.config.robustness
+    surrogates = builder.planned("surrogate", model.role) if builder.battery.wants_surrogate else ()
+    for part in builder.chunks(config.examples):
+        builder.add(
+            "robustness",
+            builder.battery.name,
+            model,
+            part,
+            settings={
+                "eps": list(curve_eps(builder.config, builder.identity)),
+                "headline": headline_eps(builder.config, builder.identity),
+                "kept": max(0, min(part.stop, builder.explained.stop) - part.start),
+                "protocol": builder.battery.describe(),
+            },
+            threat=builder.threat,
+            inputs={"surrogate": surrogates[0]} if surrogates else {},
+        )
+
+
+def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
+    """What one image costs at most: as if it were not broken before the last step of the last attack.
+
+    None where an attack declares no cost.
+    """
+    settings = task.cell.settings
+    battery, curve = battery_of_cell(task.cell.method, settings.get("protocol")), len(settings["eps"])
+    checked = min(1.0, SAMPLE / max(1, len(task.examples)))
+    most = PassCount(
+        FORWARDS_AN_IMAGE + math.ceil(checked * SANITY_CHECKS.forwards), math.ceil(checked * SANITY_CHECKS.backwards)
+    )
+    for entry in battery.entries:
+        method = entry.method
+        passes = method.max_passes(method.settings(entry.settings))
+        if passes is None:
+            return None
+        times = 1 if entry.control_sample or method.facts["minimal"] else curve
+        most += PassCount(times * (passes[0] + VERIFIER_FORWARDS), times * passes[1])
+    return most + PassCount(battery.refine_steps, 0)

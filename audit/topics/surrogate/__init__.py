@@ -1,0 +1,10 @@
+"""A second model taught to answer as the audited one, from which attacks are transferred."""
+
+from audit.core.topic import Topic
+
+TOPIC = Topic(
+    name="surrogate",
+    section="robustness",
+    order=210,
+    studies={"surrogate": "other_threats.examples, robustness.battery"},
+)

@@ -1,0 +1,27 @@
+"""The cell that teaches a surrogate."""
+
+from __future__ import annotations
+
+import math
+
+from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.plan import Slice
+from audit.topics.other_threats import OtherThreatsConfig
+
+MAX_TRAINING_EXAMPLES = 4000
+"""Images a surrogate is taught on, at most."""
+EPOCHS = 8
+
+
+def plan(builder: PlanBuilder, model: ModelRef) -> None:
+    """A surrogate taught on training images, or on half of those of the other threats; none where none is wanted."""
+    config, identity = builder.config.robustness, builder.identity
+    other = builder.config.table(OtherThreatsConfig).examples
+    if not other and not builder.battery.wants_surrogate:
+        return
+    elsewhere = identity.train_examples > 0
+    images = min(other or config.examples, identity.test_examples)
+    part = Slice("train", 0, identity.train_examples) if elsewhere else Slice("test", 0, images)
+    every = max(2, math.ceil(len(part) / MAX_TRAINING_EXAMPLES))
+    settings = {"every": every, "epochs": EPOCHS, "elsewhere": elsewhere}
+    builder.add("surrogate", "imitation", model, part, settings=settings)

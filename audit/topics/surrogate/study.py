@@ -1,0 +1,65 @@
+"""The surrogate as evidence: taught once for each model, and attacked by every study that transfers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence, Measurement
+from audit.core.registry import study
+from audit.execution.context import Context
+from audit.execution.stored_model import WEIGHTS, stored_weights
+from audit.models.architecture import build
+from audit.models.under_test import ModelUnderTest
+from audit.training.callbacks import TrainingCallbacks
+from audit.training.surrogate import Surrogate, same_predictions, surrogate_of
+
+
+@study()
+def surrogate(context: Context, cell: Cell) -> Evidence:
+    """A small net taught to answer as `cell.model` does, on one in `cell.settings["every"]` of its examples.
+
+    Measurement agrees: whether both predict the same class, on the example after each it was taught on, NaN elsewhere.
+    Arrays: the weights, under "weights/". Facts: architecture, taught_on, agreement (the mean of agrees), elsewhere
+    (whether its examples are none of those to be attacked), mean, std, classes, input_shape.
+    """
+    model, batch, every = context.model(), context.batch(), int(cell.settings["every"])
+    taught_on, others = (batch.select(torch.arange(first, len(batch), every)) for first in (0, 1))
+    role = f"surrogate of the {context.task.role}"
+    callbacks = TrainingCallbacks(context.scratch, context.progress, context.stopping, role=role)
+    found = surrogate_of(model, taught_on, seed=cell.seed, epochs=int(cell.settings["epochs"]), callbacks=callbacks)
+    agrees = np.full(len(batch), np.nan)
+    with model.count() as spent, found.model.count() as aside:
+        agrees[1::every] = same_predictions(model, found.model, others).double().cpu().numpy()
+    return Evidence(
+        cell,
+        "measured",
+        (Measurement("agrees", "share", "higher", agrees),),
+        arrays={WEIGHTS + name: weight.numpy() for name, weight in found.trained.weights.items()},
+        facts=_facts(found) | {"agreement": float(np.nanmean(agrees)), "elsewhere": bool(cell.settings["elsewhere"])},
+        forwards=found.passes.forwards + spent.forwards + aside.forwards,
+        backwards=found.passes.backwards,
+    )
+
+
+def surrogate_model(evidence: Evidence, device: torch.device | str) -> ModelUnderTest:
+    """The surrogate that a study taught."""
+    facts = evidence.facts
+    classes, shape = tuple(facts["classes"]), tuple(facts["input_shape"])
+    module = build(facts["architecture"], classes=len(classes), input_shape=shape, seed=evidence.cell.seed)
+    module.load_state_dict(stored_weights(evidence))
+    return ModelUnderTest(
+        module, classes=classes, input_shape=shape, mean=facts["mean"], std=facts["std"], device=device
+    )
+
+
+def _facts(found: Surrogate) -> dict[str, object]:
+    return {
+        "architecture": found.architecture,
+        "taught_on": found.images,
+        "classes": list(found.model.classes),
+        "input_shape": list(found.model.input_shape),
+        "mean": list(found.trained.mean),
+        "std": list(found.trained.std),
+    }
