@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from audit.config.loading import load_config
-from audit.config.sections import TrainingConfig
+from audit.config.training import TrainingConfig
 
 _COLUMN, _WIDTH = 40, 120
 _HEAD = """\
