@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from audit.config.flags import Flag
 from audit.config.training import CompressionConfig, HardeningConfig, TrainingConfig
@@ -215,6 +215,12 @@ class CriteriaConfig(ConfigTable):
     corruption_drop: float = Field(0.2, ge=0, le=1, description="of mean accuracy, severities 1 to 5")
 
 
+def _measured_section(name: str) -> str:
+    if name not in measured_sections():
+        raise ValueError(str(unknown_name("section", name, measured_sections())))
+    return name
+
+
 class RunConfig(ConfigTable):
     """A whole run."""
 
@@ -227,7 +233,7 @@ class RunConfig(ConfigTable):
     device: Annotated[str, Flag("--device")] = Field(
         "auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one"
     )
-    only: Annotated[tuple[str, ...], Flag("--only")] = Field(
+    only: Annotated[tuple[Annotated[str, AfterValidator(_measured_section)], ...], Flag("--only")] = Field(
         (), description="measure these sections of the report alone, such as robustness; all by default"
     )
     data: DataConfig = Field(DataConfig(), description="where the images come from")
@@ -240,14 +246,6 @@ class RunConfig(ConfigTable):
     explanations: ExplanationConfig = Field(ExplanationConfig(), description="which attributions")
     report: ReportConfig = Field(ReportConfig(), description="what the report shows")
     criteria: CriteriaConfig = Field(CriteriaConfig(), description="what passes")
-
-    @field_validator("only")
-    @classmethod
-    def _require_sections(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in measured_sections():
-                raise ValueError(str(unknown_name("section", name, measured_sections())))
-        return names
 
     def table(self, kind: type[_Table]) -> _Table:
         """The table of a topic, such as `config.table(BackdoorConfig)`.
