@@ -28,7 +28,6 @@ from audit.planning.plan import Task
 from audit.report.document import build_document
 from audit.report.html import render_html
 from audit.report.metadata import ModelMetadata, RunMetadata
-from audit.results.queries import model_roles
 from audit.results.run_results import RunResults
 
 
@@ -82,7 +81,7 @@ def built_rows(field: str, results: RunResults) -> list[Any]:
     (topic,) = [topic for topic in topics() if field in topic.document]
     build = topic.function("section", "build")
     assert build is not None
-    return list(build(results, SectionContext(made_config(), CLASSES, model_roles(results), True))[field])
+    return list(build(results, SectionContext(made_config(), CLASSES, tuple(results.roles), True))[field])
 
 
 @cache

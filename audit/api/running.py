@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from audit.config import RunConfig, load_config
-from audit.document.schema import AuditDocument, FindingPart
+from audit.core.evidence import Finding
+from audit.document.schema import AuditDocument
 from audit.report.document import to_json
 from audit.report.html import render_html
 from audit.runs.pipeline import run_audit
@@ -28,8 +29,8 @@ class AuditResult:
     folder: Path
 
     @property
-    def findings(self) -> list[FindingPart]:
-        """The conclusions of the checks, the worst first."""
+    def findings(self) -> list[Finding]:
+        """What the checks conclude."""
         return self.document.findings
 
     def to_json(self) -> str:

@@ -9,7 +9,8 @@ from audit.cli.options import Run, command
 from audit.cli.terminal import MARKS, Terminal, document_path
 
 if TYPE_CHECKING:
-    from audit.document.schema import AuditDocument, FindingPart
+    from audit.core.evidence import Finding
+    from audit.document.schema import AuditDocument
 
 
 @command()
@@ -67,7 +68,7 @@ def _print(document: AuditDocument, files: list[tuple[str, int]], terminal: Term
         write(f"  {size:>12,}  {escape(visible(name))}")
 
 
-def _sentence(finding: FindingPart) -> str:
+def _sentence(finding: Finding) -> str:
     if finding.interval is None:
         counted = f" (n = {finding.n:,})" if finding.n else ""
         return f"{finding.role}: {finding.title}{counted}"

@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
 
 FORMAT = 1
 """Raised when the meaning of a stored cell changes; older stores are then recomputed."""
@@ -37,6 +39,32 @@ class Cell:
     def key(self) -> str:
         """The SHA-256 of the canonical JSON of every field, 64 hexadecimal digits."""
         return hashlib.sha256(canonical_json([FORMAT, asdict(self)]).encode()).hexdigest()
+
+
+class StudySettings(BaseModel):
+    """Settings that a plan gives to the cells of a study; each study has a model of its own.
+
+    A cell holds those that were set. A study that runs another's method reads the settings of both from one cell, so
+    names that a model does not have are left to the other.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+    @classmethod
+    def of(cls, cell: Cell) -> Self:
+        """The settings of a cell.
+
+        Args:
+            cell: A cell of this study.
+
+        Raises:
+            ValidationError: A setting is missing or has another type.
+        """
+        return cls.model_validate(dict(cell.settings))
+
+    def dump(self) -> dict[str, Any]:
+        """The settings that were set, for `Cell.settings`."""
+        return self.model_dump(exclude_unset=True)
 
 
 def canonical_json(value: Any) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from audit.core.cell import Cell
 
@@ -16,11 +17,31 @@ Better = Literal["higher", "lower", "neither"]
 Array = NDArray[Any]
 
 
+class Facts(BaseModel):
+    """What a study measured besides arrays: small values that evidence stores as JSON.
+
+    Each study has a model of its own. A field that the study leaves unset is not stored.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+
+    def dump(self) -> dict[str, Any]:
+        """The fields that were set, as JSON values: what `Evidence.facts` holds."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+F = TypeVar("F", bound=Facts)
+
+
 @dataclass(frozen=True)
 class Measurement:
-    """One quantity, an example at a time: `per_example` is 1-D; aggregates are made from it later.
+    """One quantity with one value an example.
 
-    `unit` is for the reader ("share", "logit", "pixel range"); `better` says which direction is good.
+    Attributes:
+        name: Name of the quantity, such as "robust".
+        unit: Its unit for the reader: "share", "logit", "pixel range".
+        better: Which direction is good.
+        per_example: Its values, (N,).
     """
 
     name: str
@@ -36,10 +57,19 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The stored outcome of a cell. "Not applicable" and "failed" carry a reason and never look like zero.
+    """The stored outcome of a cell.
 
-    `arrays` hold what is not one number an example (images, curves, weights); `facts` small JSON values;
-    `forwards` and `backwards` are the cost in examples; `seconds` and `environment` the circumstances.
+    Attributes:
+        cell: The computation.
+        status: Whether there are numbers; "not_applicable" and "failed" carry a reason and never look like zero.
+        measurements: Quantities with one value an example.
+        arrays: What is not one number an example, by name: images, curves, weights.
+        facts: Small JSON values; `facts_as` gives them as the study's own model.
+        forwards: Examples forwarded.
+        backwards: Examples back-propagated.
+        seconds: Wall-clock time.
+        environment: Device, thread count, batch size and versions it ran with.
+        reason: Why there are no numbers, where there are none.
     """
 
     cell: Cell
@@ -54,21 +84,57 @@ class Evidence:
     reason: str = ""
 
     def measurement(self, name: str) -> Measurement:
-        """The measurement of that name. Raises KeyError that lists those present."""
-        for one in self.measurements:
-            if one.name == name:
-                return one
+        """The measurement of a name.
+
+        Args:
+            name: Such as "correct".
+
+        Raises:
+            KeyError: There is none of that name; the message lists those present.
+        """
+        for measurement in self.measurements:
+            if measurement.name == name:
+                return measurement
         raise KeyError(f"No measurement {name!r}; present: {[m.name for m in self.measurements]}")
+
+    def facts_as(self, model: type[F]) -> F:
+        """The facts as the model of the study that stored them.
+
+        Args:
+            model: Such as `RobustnessFacts`.
+
+        Raises:
+            ValidationError: They are those of another study.
+        """
+        return model.model_validate(dict(self.facts))
 
 
 Verdict = Literal["pass", "warn", "fail", "inconclusive", "informative", "not_run"]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a check concludes. `estimate` and `interval` in the unit of `criterion`'s sentence; `n` examples;
-    `evidence` the keys of the cells it rests on; `advice` what to do, `command` what to run; `values` what the
-    sentences were filled with, for another language."""
+class Finding(BaseModel):
+    """What a check concludes about one model, in words, with the number it rests on.
+
+    Attributes:
+        check: Name of the check.
+        role: The model it speaks of, such as "standard".
+        verdict: The outcome.
+        title: One sentence with the outcome.
+        explanation: What was measured, and how.
+        criterion: The condition to pass.
+        section: Section of the report.
+        estimate: The number the verdict rests on, in `unit`; None where it rests on none.
+        interval: Its 95% bounds, in `unit`.
+        n: Examples it was measured on.
+        unit: Unit of `estimate`.
+        evidence: Keys of the cells it rests on.
+        advice: What to do; empty when the check passed.
+        command: What to run next; empty when the check passed.
+        examples: Names of images that show it.
+        values: What the templates of the sentences were filled with, for another language.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     check: str
     role: str
@@ -76,13 +142,13 @@ class Finding:
     title: str
     explanation: str
     criterion: str
-    estimate: float | None = None
-    interval: tuple[float, float] | None = None
-    n: int = 0
-    unit: str = "share"
-    evidence: tuple[str, ...] = ()
-    advice: str = ""
-    command: str = ""
-    examples: tuple[str, ...] = ()
-    section: str = ""
-    values: Mapping[str, str | float] = field(default_factory=dict)
+    section: str
+    estimate: float | None
+    interval: tuple[float, float] | None
+    n: int
+    unit: str
+    evidence: tuple[str, ...]
+    advice: str
+    command: str
+    examples: tuple[str, ...]
+    values: dict[str, str | int | float] = Field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, create_model
 
-from audit.core.evidence import Status, Verdict
+from audit.core.evidence import Finding, Status, Verdict
 from audit.core.topic import topics
 from audit.document.measures import MeasuredRow
 from audit.document.model import Cost, DocumentModel, Heatmap, Picture
@@ -39,27 +39,6 @@ class AuditedModel(DocumentModel):
     history: list[dict[str, float]] = Field(default_factory=list)
     settings: dict[str, Any] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
-
-
-class FindingPart(DocumentModel):
-    """A check's conclusion (see `audit.core.evidence.Finding`)."""
-
-    check: str
-    role: str
-    verdict: Verdict
-    title: str
-    explanation: str
-    criterion: str
-    section: str
-    estimate: float | None
-    interval: tuple[float, float] | None
-    n: int
-    unit: str
-    evidence: list[str]
-    advice: str
-    command: str
-    examples: list[str]
-    values: dict[str, str | int | float] = Field(default_factory=dict)
 
 
 class GalleryView(DocumentModel):
@@ -155,13 +134,14 @@ class AuditDocument(DocumentModel):
     """
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+    __pydantic_extra__: dict[str, list[dict[str, Any]]]
 
     schema_version: int = SCHEMA_VERSION
     tool: dict[str, str]
     summary: Summary
     subject: AuditSubject
     models: list[AuditedModel]
-    findings: list[FindingPart]
+    findings: list[Finding]
     gallery: list[GalleryItem]
     measures: list[MeasuredRow] = Field(default_factory=list)
     gaps: list[Gap] = Field(default_factory=list)

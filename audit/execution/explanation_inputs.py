@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from audit.explanation.spec import uses_segments
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation, segment_images
 from audit.models.under_test import ModelUnderTest
+from audit.planning.settings import ExplanationSettings
 
 
 def run_cell_method(
@@ -34,20 +34,20 @@ def run_cell_method(
     queue: MaskQueue | None = None,
 ) -> AttributionResult:
     """The cell's method on `images`, with the settings, output and baseline the cell names."""
-    settings: Mapping[str, Any] = cell.settings
+    settings = ExplanationSettings.of(cell)
     return explain_images(
         model,
         images,
         method=cell.method,
         targets=targets,
-        output=settings.get("output", "logit"),
-        baseline=settings.get("baseline"),
+        output=settings.output,
+        baseline=settings.baseline,
         segments=segments,
         references=references,
         seed=cell.seed if seed is None else seed,
         ids=ids,
         queue=queue,
-        **dict(settings.get("method", {})),
+        **settings.method,
     )
 
 
@@ -61,7 +61,7 @@ def attributions_or_raise(found: AttributionResult) -> Attributions:
 def references_for(cell: Cell, clean: Images) -> Images | None:
     """The background of a method that averages over images: the first of the clean ones, as many as the cell's
     settings say; None, and the baseline stands alone, where it says none or there are fewer."""
-    count = int(cell.settings.get("references", 0))
+    count = ExplanationSettings.of(cell).references
     return clean[:count] if 0 < count <= len(clean) else None
 
 
@@ -73,10 +73,9 @@ def segments_for(cell: Cell, clean: Images) -> Segments | None:
 
 def segmentation_for(cell: Cell, clean: Images) -> Segmentation | None:
     """`segments_for` with how they were made."""
-    method = find("attribution", cell.method)
-    baseline = cell.settings.get("baseline")
-    fill = method.facts.get("baseline") if baseline is None else baseline
-    by_segment = uses_segments(method, cell.settings.get("method", {}))
+    method, settings = find("attribution", cell.method), ExplanationSettings.of(cell)
+    fill = method.facts.get("baseline") if settings.baseline is None else settings.baseline
+    by_segment = uses_segments(method, settings.method)
     return segment_images(clean) if by_segment or fill == "segment-mean" else None
 
 

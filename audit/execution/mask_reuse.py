@@ -21,6 +21,8 @@ from audit.masking.cache import MaskCache, concatenate_caches
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation
 from audit.models.under_test import ModelUnderTest
+from audit.planning.settings import ExplanationSettings
+from audit.results.facts import ExplanationFacts
 
 _REUSED = "recalled"
 
@@ -125,7 +127,9 @@ def sharing(context: Context, cell: Cell, device: torch.device) -> MaskSharing:
 
 
 def _reused(evidence: Evidence, device: torch.device) -> ReusedMasks:
-    segmentation = Segmentation(load_array(evidence, "segments", device), str(evidence.facts["segments"]))
+    segmentation = Segmentation(
+        load_array(evidence, "segments", device), str(evidence.facts_as(ExplanationFacts).segments)
+    )
     return ReusedMasks(load_array(evidence, "targets", device), segmentation, MaskCache.of(evidence.arrays))
 
 
@@ -138,7 +142,7 @@ def same_draws(context: Context, explained: Evidence) -> MaskCache | None:
         context: Gives the evidence of the cell's inputs.
         explained: The explanation.
     """
-    return MaskCache.of(context.evidence(MASKS).arrays) if "shared" in explained.facts else None
+    return MaskCache.of(context.evidence(MASKS).arrays) if explained.facts_as(ExplanationFacts).shared else None
 
 
 def drawing_queue(
@@ -176,6 +180,8 @@ def queue_of(model: ModelUnderTest, cell: Cell, images: Images, targets: Labels,
         targets: int64 (N,).
         segments: int64 (N, H, W).
     """
-    output, baseline = cell.settings.get("output", "logit"), cell.settings.get("baseline")
-    spec = build_shared_specs(model, images, targets=targets, output=output, baseline=baseline, segments=segments)
+    settings = ExplanationSettings.of(cell)
+    spec = build_shared_specs(
+        model, images, targets=targets, output=settings.output, baseline=settings.baseline, segments=segments
+    )
     return spec.masks(model, images)

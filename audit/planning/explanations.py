@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from audit.core.registry import Method
 from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, can_reuse
 from audit.planning.builder import PlanBuilder, select_methods
 from audit.planning.plan import Task
+from audit.planning.settings import ExplanationSettings
 
 BACKGROUND = 16
 """Images that methods which average over references are given: the first of those explained."""
@@ -18,7 +17,7 @@ def explained_methods(builder: PlanBuilder) -> tuple[Method, ...]:
     return select_methods("attribution", builder.config.explanations.methods)
 
 
-def explanation_settings(builder: PlanBuilder, method: Method) -> dict[str, Any]:
+def explanation_settings(builder: PlanBuilder, method: Method) -> ExplanationSettings:
     """The settings of a cell that explains with a method.
 
     Args:
@@ -26,13 +25,11 @@ def explanation_settings(builder: PlanBuilder, method: Method) -> dict[str, Any]
         method: An attribution method.
     """
     config = builder.config.explanations
-    settings = {
-        "method": method.settings(config.settings.get(method.name)),
-        "output": config.output,
-        "baseline": config.baseline,
-    }
+    settings = ExplanationSettings(
+        method=method.settings(config.settings.get(method.name)), output=config.output, baseline=config.baseline
+    )
     averages = method.facts["references"] and config.baseline is None
-    return settings | ({"references": BACKGROUND} if averages else {})
+    return settings.model_copy(update={"references": BACKGROUND} if averages else {})
 
 
 def explanation_of(builder: PlanBuilder, method: str, role: str, on: str = "clean") -> Task:
@@ -48,7 +45,7 @@ def explanation_of(builder: PlanBuilder, method: str, role: str, on: str = "clea
         LookupError: None is planned.
     """
     for task in builder.planned("explanation", role, method):
-        if task.cell.settings["on"] == on:
+        if ExplanationSettings.of(task.cell).on == on:
             return task
     raise LookupError(f"no explanation by {method} of the {role} model on {on} images is planned")
 
@@ -63,9 +60,9 @@ def mask_inputs(builder: PlanBuilder, method: Method, role: str, on: str = "clea
         on: "clean" or "adversarial" images.
     """
     settings = explanation_settings(builder, method)
-    if not can_reuse(method, settings["method"], settings["baseline"]):
+    if not can_reuse(method, settings.method, settings.baseline):
         return {}
     for task in builder.planned("explanation", role, MASK_SOURCE):
-        if task.cell.settings["on"] == on:
+        if ExplanationSettings.of(task.cell).on == on:
             return {MASKS: task}
     return {}

@@ -12,6 +12,7 @@ from audit.models.compression.compress import amount_of, revision_of
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import CALIBRATION_SPLIT, Slice, Task
 from audit.planning.run_identity import headline_eps
+from audit.planning.settings import ModelSettings
 from audit.training.distributed import require_shareable
 
 _NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student", "tensorboard"}
@@ -28,12 +29,13 @@ def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, sta
         return _plan_taught(builder, role, training, recipe, start)
     warm = start if hardening is None or not hardening.from_scratch else None
     adopted = builder.identity.pretrained if warm is None else ""
+    settings = _settings(builder, training, recipe).model_copy(update={"pretrained": adopted} if adopted else {})
     task = builder.add(
         "training",
         recipe.name,
         ModelRef(role, warm.identity if warm and not warm.task else ""),
         _images(builder),
-        settings=_settings(builder, training, recipe) | ({"pretrained": adopted} if adopted else {}),
+        settings=settings.dump(),
         version=recipe.full_version,
         threat=_threat(builder, hardening) if recipe.facts["adversarial"] else None,
         inputs={"start": warm.task} if warm and warm.task else {},
@@ -52,17 +54,20 @@ def plan_compression(builder: PlanBuilder, parent: ModelRef) -> ModelRef:
     trained = config.method in TRAINED and config.epochs > 0
     recipe = find("recipe", "distill" if config.method == "distill" else config.recipe)
     training = config.model_copy(update={"recipe": recipe.name})
-    settings = _settings(builder, training, recipe) | {
+    changes: dict[str, Any] = {
         "architecture": config.student or builder.identity.architecture,
         "amount": amount_of(config.method, config.amount),
         "student": config.student,
     }
+    settings = _settings(builder, training, recipe).model_copy(
+        update=changes if trained else changes | {"training": None}
+    )
     task = builder.add(
         "compression",
         config.method,
         ModelRef("compressed", parent.identity, parent.task),
         _images(builder) if trained else _calibration(builder, config.method),
-        settings=settings if trained else settings | {"training": None},
+        settings=settings.dump(),
         version=(recipe.full_version if trained else "1") + revision_of(config.method),
         threat=_threat(builder, None) if trained and recipe.facts["adversarial"] else None,
     )
@@ -90,7 +95,7 @@ def _plan_taught(
             "--model TEACHER, or the recipe under [hardening]."
         )
     model = ModelRef(role, teacher.identity, teacher.task)
-    settings = _settings(builder, training, recipe)
+    settings = _settings(builder, training, recipe).dump()
     task = builder.add("training", recipe.name, model, _images(builder), settings=settings, version=recipe.full_version)
     return _made(role, task)
 
@@ -114,16 +119,16 @@ def _images(builder: PlanBuilder) -> Slice:
     return Slice("train", 0, builder.identity.train_examples)
 
 
-def _settings(builder: PlanBuilder, training: TrainingConfig, recipe: Method) -> dict[str, Any]:
-    return {
-        "architecture": builder.identity.architecture,
-        "classes": list(builder.identity.classes),
-        "input_shape": list(builder.identity.shape),
-        "mean": builder.config.model.mean,
-        "std": builder.config.model.std,
-        "training": training.model_dump(mode="json", exclude=_NOT_TRAINING)
+def _settings(builder: PlanBuilder, training: TrainingConfig, recipe: Method) -> ModelSettings:
+    return ModelSettings(
+        architecture=builder.identity.architecture,
+        classes=builder.identity.classes,
+        input_shape=builder.identity.shape,
+        mean=builder.config.model.mean,
+        std=builder.config.model.std,
+        training=training.model_dump(mode="json", exclude=_NOT_TRAINING)
         | {"recipe_settings": recipe.settings(training.recipe_settings)},
-    }
+    )
 
 
 def _threat(builder: PlanBuilder, hardening: HardeningConfig | None) -> Mapping[str, Any]:

@@ -23,7 +23,6 @@ from audit.document.schema import (
     AuditDocument,
     AuditedModel,
     AuditSubject,
-    FindingPart,
     GalleryItem,
     Protocol,
     Summary,
@@ -35,6 +34,7 @@ from audit.report.metadata import ModelMetadata, RunMetadata
 from audit.report.outcomes import gaps, outcome_rows, study_costs
 from audit.report.summary import by_severity, overall_verdict, sentences_of
 from audit.report.upgrade import upgrade
+from audit.results.facts import ModelFacts
 from audit.results.queries import model_roles
 from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
@@ -46,7 +46,7 @@ DIGITS = 6
 def build_document(results: RunResults, config: RunConfig, about: RunMetadata) -> AuditDocument:
     """Everything the run found. Pure: the same evidence gives the same document."""
     items = gallery(results, about) if config.report.images else []
-    findings = by_severity([_finding(f, items, about.subject) for f in run_checks(results, config)])
+    findings = by_severity([_in_document(f, items, about.subject) for f in run_checks(results, config)])
     context = SectionContext(config, about.classes, model_roles(results), config.report.images)
     document = document_type()(
         tool={"name": "audit", "version": about.version},
@@ -105,13 +105,13 @@ def read_document(path: Path) -> AuditDocument:
         raise UsageError(
             f"Cannot read {path}: {fault.strerror}. Give a run folder that holds an audit.json."
         ) from fault
-    except (ValidationError, ValueError, AttributeError) as fault:
+    except (ValidationError, ValueError, AttributeError, TypeError) as fault:
         raise UsageError(
             f"{path} is not an audit document: {str(fault).splitlines()[0]}. Run the audit again."
         ) from fault
 
 
-def _summary(findings: list[FindingPart], results: RunResults, only: Sequence[str]) -> Summary:
+def _summary(findings: list[Finding], results: RunResults, only: Sequence[str]) -> Summary:
     roles = model_roles(results)
     return Summary(
         verdict=overall_verdict(findings, roles, only),
@@ -141,7 +141,7 @@ def _model(facts: ModelMetadata, results: RunResults) -> AuditedModel:
         identity=facts.identity,
         parameters=facts.parameters,
         recipe=facts.recipe,
-        history=[_numbers(row) for row in learnt.evidence.facts.get("history", ())] if learnt else [],
+        history=[_numbers(row) for row in learnt.evidence.facts_as(ModelFacts).history] if learnt else [],
         settings=dict(learnt.task.cell.settings) if learnt else {},
         notes=list(facts.notes),
     )
@@ -155,19 +155,16 @@ _OF_A_MODEL = ("audit run", "audit harden")
 """Commands that speak of a model: what to do next is done to the model of this run, not to the sample."""
 
 
-def _finding(found: Finding, items: list[GalleryItem], subject: str) -> FindingPart:
-    part = FindingPart(
-        **{k: getattr(found, k) for k in FindingPart.model_fields if k not in ("evidence", "examples", "values")},
-        evidence=list(found.evidence),
-        examples=list(found.examples),
-        values=dict(found.values),
-    )
-    if part.command.startswith(_OF_A_MODEL):
-        part = part.model_copy(update={"command": f"{part.command} {subject}".strip()})
-    return part if part.examples else part.model_copy(update={"examples": _witnesses(part, items)})
+def _in_document(finding: Finding, items: list[GalleryItem], subject: str) -> Finding:
+    changes: dict[str, Any] = {}
+    if finding.command.startswith(_OF_A_MODEL):
+        changes["command"] = f"{finding.command} {subject}".strip()
+    if not finding.examples:
+        changes["examples"] = _witnesses(finding, items)
+    return finding.model_copy(update=changes)
 
 
-def _witnesses(finding: FindingPart, items: list[GalleryItem], count: int = 4) -> list[str]:
+def _witnesses(finding: Finding, items: list[GalleryItem], count: int = 4) -> tuple[str, ...]:
     """Gallery images that show what the finding is about."""
     method = str(finding.values.get("identifier", ""))
     seen = [(item, view) for item in items for view in item.views if view.role == finding.role]
@@ -178,7 +175,7 @@ def _witnesses(finding: FindingPart, items: list[GalleryItem], count: int = 4) -
         chosen = [name for _, name in sorted(wrong, key=lambda pair: (-pair[0], pair[1]))]
     else:
         chosen = [item.id for item, view in seen if method in view.maps]
-    return chosen[:count]
+    return tuple(chosen[:count])
 
 
 def _protocol(config: RunConfig, results: RunResults, about: RunMetadata) -> Protocol:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from audit.core.evidence import Verdict
+from audit.core.evidence import Finding, Verdict
 from audit.document.sanitise import visible
-from audit.document.schema import AuditDocument, FindingPart
+from audit.document.schema import AuditDocument
 from audit.results.run_checks import SEVERITY
 
 _HEAD = """\
@@ -35,20 +35,20 @@ def first_policy(document: AuditDocument) -> str:
     return "\n".join([_HEAD, *(_rule(name, [f for f in document.findings if f.check == name]) for name in checks)])
 
 
-def _rule(name: str, findings: list[FindingPart]) -> str:
+def _rule(name: str, findings: list[Finding]) -> str:
     worst: Verdict = min((f.verdict for f in findings), key=SEVERITY.index)
     lines = [f"# {f.role}: {_today(f)}" for f in findings]
     lines += [f"[checks.{name}]", f'level = "{"warn" if worst == "fail" else "error"}"', *_threshold(name, findings)]
     return "\n".join(lines) + "\n"
 
 
-def _today(finding: FindingPart) -> str:
+def _today(finding: Finding) -> str:
     bounds = f", 95% interval {finding.interval[0]:.3f} to {finding.interval[1]:.3f}" if finding.interval else ""
     about = visible(str(finding.values.get("identifier", "")))
     return " ".join(f"{about} {finding.verdict}{bounds}, n = {finding.n}".split())
 
 
-def _threshold(name: str, findings: list[FindingPart]) -> list[str]:
+def _threshold(name: str, findings: list[Finding]) -> list[str]:
     """Rounded to the lenient side, so that the run it was written from passes."""
     bounds = [finding.interval for finding in findings if finding.interval]
     if bounds and name in _HIGHER_IS_BETTER:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audit.core.evidence import Verdict
+from audit.core.evidence import Finding, Verdict
 from audit.core.statistics import Interval
-from audit.document.schema import FindingPart
 from audit.report.policy import Policy, PolicyOutcome, line_of
 
 
@@ -15,7 +14,7 @@ from audit.report.policy import Policy, PolicyOutcome, line_of
 class Gated:
     """A finding under a policy: its verdict there, what follows, and the line of the policy that says so."""
 
-    finding: FindingPart
+    finding: Finding
     verdict: Verdict
     outcome: PolicyOutcome
     line: int
@@ -34,7 +33,7 @@ class Gate:
         return all(row.outcome != "error" for row in self.rows)
 
 
-def gate(findings: Sequence[FindingPart], policy: Policy | None = None, *, text: str = "", source: str = "") -> Gate:
+def gate(findings: Sequence[Finding], policy: Policy | None = None, *, text: str = "", source: str = "") -> Gate:
     """`findings` under `policy`; by default failures are errors, and what cannot be told is a warning.
 
     `text` is the policy file's, to point at its lines; `source` its name.
@@ -43,13 +42,13 @@ def gate(findings: Sequence[FindingPart], policy: Policy | None = None, *, text:
     return Gate(tuple(_gated(finding, policy, text) for finding in findings), source)
 
 
-def _gated(finding: FindingPart, policy: Policy, text: str) -> Gated:
+def _gated(finding: Finding, policy: Policy, text: str) -> Gated:
     rule = policy.rule(finding.check)
     verdict = rule.verdict(finding.verdict, _interval(finding), doubted=bool(finding.values.get("doubts")))
     return Gated(finding, verdict, rule.outcome(verdict, finding.role), line_of(text, finding.check))
 
 
-def _interval(finding: FindingPart) -> Interval | None:
+def _interval(finding: Finding) -> Interval | None:
     if finding.interval is None or finding.estimate is None:
         return None
     return Interval(finding.estimate, finding.interval[0], finding.interval[1], finding.n, "")

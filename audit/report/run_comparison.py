@@ -12,11 +12,10 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from audit.core.errors import UsageError
-from audit.core.evidence import Verdict
+from audit.core.evidence import Finding, Verdict
 from audit.document.model import DocumentModel, Heatmap
 from audit.document.schema import (
     AuditDocument,
-    FindingPart,
     GalleryItem,
     OutcomeRow,
 )
@@ -161,7 +160,7 @@ def _verdicts(before: AuditDocument, after: AuditDocument) -> Iterator[VerdictCh
             )
 
 
-def _by_subject(findings: list[FindingPart]) -> dict[tuple[str, str, str], FindingPart]:
+def _by_subject(findings: list[Finding]) -> dict[tuple[str, str, str], Finding]:
     return {(f.role, f.check, str(f.values.get("identifier") or f.values.get("threat") or "")): f for f in findings}
 
 

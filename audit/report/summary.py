@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from audit.core.evidence import Verdict
+from audit.core.evidence import Finding, Verdict
 from audit.core.registry import methods
 from audit.core.topic import sections, topics
 from audit.document.locale import Locale
-from audit.document.schema import FindingPart
 from audit.results.run_checks import SEVERITY, fill_templates
 
 _LAST = 1000
 GOOD: tuple[Verdict, ...] = ("pass", "informative")
 
 
-def by_severity(findings: Sequence[FindingPart]) -> list[FindingPart]:
+def by_severity(findings: Sequence[Finding]) -> list[Finding]:
     """The findings from the one that matters most; equals by what they speak of, then as they were."""
 
-    def weight(finding: FindingPart) -> tuple[int, int]:
+    def weight(finding: Finding) -> tuple[int, int]:
         return SEVERITY.index(_weighty(finding)), declared.get(finding.check) or by_section.get(finding.section, _LAST)
 
     by_section = _section_priorities()
@@ -31,7 +30,7 @@ def _section_priorities() -> dict[str, int]:
     return {name: min(topic.priority for topic in topics() if topic.section == name) for name in sections()}
 
 
-def top_findings(findings: Sequence[FindingPart], count: int = 3) -> list[FindingPart]:
+def top_findings(findings: Sequence[Finding], count: int = 3) -> list[Finding]:
     """The `count` findings to read first, none that passed, one a check while there are others."""
     bad = [f for f in by_severity(findings) if f.verdict in ("fail", "inconclusive", "warn")]
     firsts = list({f.check: f for f in reversed(bad)}.values())
@@ -39,7 +38,7 @@ def top_findings(findings: Sequence[FindingPart], count: int = 3) -> list[Findin
     return (firsts + [f for f in bad if f not in firsts])[:count]
 
 
-def overall_verdict(findings: Sequence[FindingPart], roles: Sequence[str], only: Sequence[str] = ()) -> Verdict:
+def overall_verdict(findings: Sequence[Finding], roles: Sequence[str], only: Sequence[str] = ()) -> Verdict:
     """The worst verdict on the model under test, the first of `roles`, or on the tool itself. Nothing good is said of
     a model of which `only` some sections were measured."""
     verdicts = [_weighty(f) for f in _deciding(findings, roles)]
@@ -47,14 +46,14 @@ def overall_verdict(findings: Sequence[FindingPart], roles: Sequence[str], only:
     return "inconclusive" if only and worst in (*GOOD, "warn") else worst
 
 
-def _weighty(finding: FindingPart) -> Verdict:
+def _weighty(finding: Finding) -> Verdict:
     """A map that could not be judged is a warning about the map: it says nothing against the model."""
     unsure = finding.section == "explanations" and finding.verdict == "inconclusive"
     return "warn" if unsure else finding.verdict
 
 
 def sentences_of(
-    findings: Sequence[FindingPart], roles: Sequence[str], locale: Locale, only: Sequence[str] = ()
+    findings: Sequence[Finding], roles: Sequence[str], locale: Locale, only: Sequence[str] = ()
 ) -> list[str]:
     """May the model ship and why not; then, a sentence for each other model, whether that one mends it."""
     own = _deciding(by_severity(findings), roles)
@@ -66,19 +65,19 @@ def sentences_of(
     return [first, *(_remedy(own[0], findings, role, locale) for role in roles[1:])]
 
 
-def _deciding(findings: Sequence[FindingPart], roles: Sequence[str]) -> list[FindingPart]:
+def _deciding(findings: Sequence[Finding], roles: Sequence[str]) -> list[Finding]:
     """Findings on the first model, and on no model at all where there is one: a tool that errs judges nothing."""
     own = [f for f in findings if f.role in roles[:1]]
     return [f for f in findings if f in own or f.role not in roles] if own else []
 
 
-def _verdict(own: Sequence[FindingPart], roles: Sequence[str], locale: Locale) -> str:
+def _verdict(own: Sequence[Finding], roles: Sequence[str], locale: Locale) -> str:
     verdict = "pass" if own[0].verdict in GOOD else _weighty(own[0])
     role = locale.name("role", roles[0])
     return locale(f"headline.{verdict}", why=_inside(own[0], locale), role=role, **_counts(own))
 
 
-def _remedy(worst: FindingPart, findings: Sequence[FindingPart], role: str, locale: Locale) -> str:
+def _remedy(worst: Finding, findings: Sequence[Finding], role: str, locale: Locale) -> str:
     """What became, in another model, of the finding the verdict rests on."""
     own = [f for f in by_severity(findings) if f.role == role]
     name = locale.name("role", role)
@@ -92,18 +91,18 @@ def _remedy(worst: FindingPart, findings: Sequence[FindingPart], role: str, loca
     return locale("headline.other_mends" if mends else "headline.other_short", why=_inside(same, locale), **said)
 
 
-def _inside(finding: FindingPart, locale: Locale) -> str:
+def _inside(finding: Finding, locale: Locale) -> str:
     """The finding's title as part of a sentence: its first letter small, unless it begins a name."""
     title = localised_text(finding, locale)["title"]
     return f"{title[0].lower()}{title[1:]}" if title.split(" ", 1)[0].istitle() else title
 
 
-def _counts(findings: Sequence[FindingPart]) -> dict[str, int]:
+def _counts(findings: Sequence[Finding]) -> dict[str, int]:
     passed = sum(f.verdict in GOOD for f in findings)
     return {"passed": passed, "total": len(findings), "failed": sum(f.verdict == "fail" for f in findings)}
 
 
-def localised_text(finding: FindingPart, locale: Locale) -> dict[str, str]:
+def localised_text(finding: Finding, locale: Locale) -> dict[str, str]:
     """The finding's sentences in the locale's language; as they were written where it has no words for the check."""
     own = {"title": finding.title, "explanation": finding.explanation}
     own |= {"criterion": finding.criterion, "advice": finding.advice}

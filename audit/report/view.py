@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from audit.core.evidence import Finding
 from audit.core.threat_format import format_threat
 from audit.core.topic import Topic, sections, topics
 from audit.document.locale import Locale
 from audit.document.model import Proportion
-from audit.document.schema import AuditDocument, FindingPart, GalleryItem, GalleryView
+from audit.document.schema import AuditDocument, GalleryItem, GalleryView
 from audit.report.standards import ClauseCoverage, coverage
 from audit.report.summary import by_severity, localised_text, sentences_of, top_findings
 from audit.topics.accuracy.section import AccuracyPart
@@ -23,7 +24,7 @@ from audit.topics.robustness.section import RobustnessPart
 class FindingView:
     """A finding in the reader's language with what shows it; `gauge` where a share is held to a bound."""
 
-    finding: FindingPart
+    finding: Finding
     title: str
     explanation: str
     criterion: str
@@ -134,7 +135,7 @@ def _methods(document: AuditDocument) -> tuple[str, ...]:
     return (*(m for m in known if m in drawn), *sorted(drawn - set(known)))
 
 
-def _told(finding: FindingPart, document: AuditDocument, locale: Locale, index: int) -> FindingView:
+def _told(finding: Finding, document: AuditDocument, locale: Locale, index: int) -> FindingView:
     words = localised_text(finding, locale)
     return FindingView(
         finding=finding,
@@ -148,7 +149,7 @@ def _told(finding: FindingPart, document: AuditDocument, locale: Locale, index: 
     )
 
 
-def _witnesses(finding: FindingPart, document: AuditDocument) -> tuple[tuple[GalleryItem, GalleryView], ...]:
+def _witnesses(finding: Finding, document: AuditDocument) -> tuple[tuple[GalleryItem, GalleryView], ...]:
     return tuple(
         (item, view)
         for item in document.gallery
@@ -157,7 +158,7 @@ def _witnesses(finding: FindingPart, document: AuditDocument) -> tuple[tuple[Gal
     )
 
 
-def _gauge(finding: FindingPart) -> IntervalBar | None:
+def _gauge(finding: Finding) -> IntervalBar | None:
     threshold = finding.values.get("threshold")
     if not isinstance(threshold, float) or finding.interval is None or finding.estimate is None:
         return None
@@ -186,7 +187,7 @@ def _headline(part: RobustnessPart) -> Proportion:
 
 
 def _sections(
-    document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]
+    document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]
 ) -> tuple[SectionView, ...]:
     """The sections that have something to show."""
     parts = {name: _parts(name, document, locale, findings) for name in sections()}
@@ -203,7 +204,7 @@ def _sections(
 
 
 def _parts(
-    section: str, document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]
+    section: str, document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]
 ) -> tuple[TopicView, ...]:
     return tuple(
         _topic_view(topic, document, locale, findings)
@@ -222,7 +223,7 @@ def _is_shown(topic: Topic, document: AuditDocument) -> bool:
 
 
 def _topic_view(
-    topic: Topic, document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]
+    topic: Topic, document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]
 ) -> TopicView:
     view = topic.function("view", "view")
     templates = {

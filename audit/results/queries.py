@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.evidence import Array
+from audit.planning.settings import ExplanationSettings
 from audit.results.run_results import RunResults, TaskResult
 
 
@@ -105,4 +106,4 @@ def _condition(entry: TaskResult, setting: str) -> Condition:
 
 def on_clean_images(entries: Sequence[TaskResult]) -> tuple[TaskResult, ...]:
     """Entries that explain or judge clean images, not adversarial ones."""
-    return tuple(e for e in entries if e.task.cell.settings.get("on", "clean") == "clean")
+    return tuple(e for e in entries if ExplanationSettings.of(e.task.cell).on == "clean")

@@ -45,7 +45,8 @@ def to_finding(method: Method, role: str, conclusion: CheckResult) -> Finding:
         evidence=conclusion.evidence,
         command="" if conclusion.verdict == "pass" else _template(method.facts, "command", conclusion.verdict),
         section=str(method.facts["section"]),
-        values=conclusion.values,
+        values=dict(conclusion.values),
+        examples=(),
     )
 
 

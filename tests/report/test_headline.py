@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 from made_run import made_document
 
-from audit.core.evidence import Verdict
+from audit.core.evidence import Finding, Verdict
 from audit.document.locale import load_locale
-from audit.document.schema import FindingPart
 from audit.report.summary import by_severity, overall_verdict, sentences_of, top_findings
 
 ROLES = ("standard", "hardened")
 
 
-def judged(**verdicts: Verdict) -> list[FindingPart]:
+def judged(**verdicts: Verdict) -> list[Finding]:
     """The findings of the made run, every one passing but those named as role__check."""
     firsts = {(f.role, f.check): f for f in made_document().findings if f.section in ("accuracy", "robustness")}
     given = {name.replace("__", "/").replace("_", "-"): verdict for name, verdict in verdicts.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.studies.bare_context import bare_context
+from bare_context import bare_context
 
 from audit.config import TrainingConfig
 from audit.core.cell import Cell

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import altair as alt
 from markupsafe import Markup
 
+from audit.core.evidence import Finding
 from audit.document.charts import FAINT, series_colour, series_shape, share_axis, share_x_axis, svg_chart
 from audit.document.locale import Locale
-from audit.document.schema import AuditDocument, FindingPart
+from audit.document.schema import AuditDocument
 from audit.topics.accuracy.section import AccuracyPart, ClassRow
 
 
@@ -27,7 +28,7 @@ class AccuracyView:
     recalls: tuple[tuple[str, tuple[ClassRow, ...]], ...]
 
 
-def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]) -> AccuracyView:
+def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]) -> AccuracyView:
     """The reliability diagram and the classes.
 
     Args:

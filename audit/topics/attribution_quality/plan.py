@@ -18,6 +18,6 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
             method.name,
             model,
             builder.explained,
-            settings=explanation_settings(builder, method),
+            settings=explanation_settings(builder, method).dump(),
             inputs=inputs | mask_inputs(builder, method, model.role),
         )

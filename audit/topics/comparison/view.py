@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audit.core.evidence import Finding
 from audit.document.locale import Locale
-from audit.document.schema import AuditDocument, FindingPart
+from audit.document.schema import AuditDocument
 from audit.topics.comparison.section import ComparisonRow
 from audit.topics.compression.section import CompressionPart
 
@@ -20,7 +21,7 @@ def shown(document: AuditDocument) -> bool:
 
 
 def view(
-    document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]
+    document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]
 ) -> tuple[tuple[str, ComparisonRow], ...]:
     """Each quantity with its title.
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import altair as alt
 from markupsafe import Markup
 
+from audit.core.evidence import Finding
 from audit.document.charts import series_colour, series_shape, share_axis, svg_chart
 from audit.document.locale import Locale
 from audit.document.model import Proportion
-from audit.document.schema import AuditDocument, FindingPart
+from audit.document.schema import AuditDocument
 from audit.topics.corruptions.section import CorruptionRow
 
 
@@ -30,7 +31,7 @@ class CorruptionView:
     table: tuple[tuple[str, str, dict[int, Proportion]], ...]
 
 
-def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]) -> CorruptionView:
+def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]) -> CorruptionView:
     """The chart and the table of severities.
 
     Args:

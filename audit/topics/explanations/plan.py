@@ -10,6 +10,7 @@ from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.explanations import explained_methods, explanation_settings, mask_inputs
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
+from audit.planning.settings import ExplanationSettings
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
@@ -30,10 +31,10 @@ def _explain(builder: PlanBuilder, method: Method, model: ModelRef, on: str, inp
         method.name,
         model,
         builder.explained,
-        settings=explanation_settings(builder, method) | {"on": on},
+        settings=explanation_settings(builder, method).model_copy(update={"on": on}).dump(),
         version=method.full_version,
         inputs=inputs,
-        context={MASKS: inputs[MASKS].cell.settings["method"]} if MASKS in inputs else {},
+        context={MASKS: ExplanationSettings.of(inputs[MASKS].cell).method} if MASKS in inputs else {},
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from audit.core.evidence import Finding
 from audit.document.locale import Locale
-from audit.document.schema import AuditDocument, FindingPart
+from audit.document.schema import AuditDocument
 from audit.topics.explanations.section import ExplanationPart
 
 
@@ -17,7 +18,7 @@ class MethodLine:
     method: str
     role: str
     part: ExplanationPart | None
-    told: tuple[tuple[str, FindingPart] | None, ...]
+    told: tuple[tuple[str, Finding] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class MethodTable:
     lines: tuple[MethodLine, ...]
 
 
-def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]) -> MethodTable:
+def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]) -> MethodTable:
     """Every method beside every check that judged it (see `method_table`).
 
     Args:
@@ -39,7 +40,7 @@ def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, 
     return method_table(document, findings)
 
 
-def method_table(document: AuditDocument, anchored: Iterable[tuple[str, FindingPart]]) -> MethodTable:
+def method_table(document: AuditDocument, anchored: Iterable[tuple[str, Finding]]) -> MethodTable:
     """The findings about methods, each with its anchor on the page, pivoted. Empty where no check judged any."""
     about = {_key(found): (anchor, found) for anchor, found in anchored if "identifier" in found.values}
     judged = {check for check, _, _ in about}
@@ -55,7 +56,7 @@ def method_table(document: AuditDocument, anchored: Iterable[tuple[str, FindingP
     return MethodTable(checks, tuple(sorted(lines, key=lambda line: not any(line.told))))
 
 
-def _key(finding: FindingPart) -> tuple[str, str, str]:
+def _key(finding: Finding) -> tuple[str, str, str]:
     return finding.check, str(finding.values["identifier"]), finding.role
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import altair as alt
 from markupsafe import Markup
 
+from audit.core.evidence import Finding
 from audit.document.charts import FAINT, few_ticks, series_colour, series_shape, svg_chart
 from audit.document.locale import Locale
-from audit.document.schema import AuditDocument, FindingPart
+from audit.document.schema import AuditDocument
 from audit.topics.faithfulness.section import FaithfulnessRow
 
 
-def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]) -> Markup:
+def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]) -> Markup:
     """The advantage of each method over a random order; empty without deletion.
 
     Args:

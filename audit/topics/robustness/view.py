@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import altair as alt
 from markupsafe import Markup
 
+from audit.core.evidence import Finding
 from audit.document.charts import FAINT, interval_band, series_colour, series_shape, share_axis, svg_chart
 from audit.document.locale import Locale
-from audit.document.schema import AuditDocument, FindingPart
+from audit.document.schema import AuditDocument
 from audit.topics.certification.check import THE_MODEL
 from audit.topics.certification.section import CertificatePart
 from audit.topics.robustness.section import RobustnessPart
 
 
-def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, FindingPart]]) -> Markup:
+def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]) -> Markup:
     """The curve of every model, one chart a norm, since eps of different norms share no axis.
 
     Args:

@@ -1,4 +1,4 @@
-"""Which presets try further threats, and what their cells know."""
+"""Which presets try other threats, and what their cells know."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ def test_only_a_battery_that_transfers_waits_for_the_surrogate() -> None:
 def test_limits_follow_the_image_and_change_the_keys() -> None:
     settings = of("other-threats", plan())[0].cell.settings
     assert (settings["rotation"], settings["translation"]) == (30.0, 3)
-    wider = plan(robustness={"rotation": 45.0, "patch_area": 0.1})
+    wider = plan(other_threats={"rotation": 45.0, "patch_area": 0.1})
     changed = {t.cell.key for t in of("other-threats", plan())} - {t.cell.key for t in of("other-threats", wider)}
     assert len(changed) == 3

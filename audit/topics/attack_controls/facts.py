@@ -1,0 +1,24 @@
+"""What the control of attacks measures besides its counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from audit.topics.model_sanity.facts import SuspicionFacts
+
+
+class AttackControlsFacts(SuspicionFacts):
+    """What the attacks failed, and the attack they were held against.
+
+    Attributes:
+        pgd: Settings of that attack.
+        effort_not_declared: Attacks that were not given twice the effort, for none of their settings is declared to
+            be effort.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    pgd: dict[str, Any] = Field(default_factory=dict)
+    effort_not_declared: tuple[str, ...] = ()

@@ -1,0 +1,42 @@
+"""What the faithfulness studies are given, and what they measure besides the curves."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from audit.core.cell import StudySettings
+from audit.core.evidence import Facts
+
+
+class FaithfulnessSettings(StudySettings):
+    """Settings of deletion and insertion.
+
+    Attributes:
+        steps: Equal steps over all pixels.
+        fills: What stands where pixels are missing, each in turn.
+        output: The output that is followed: logit, probability or log-probability.
+        random_orders: Random orders that the control averages.
+    """
+
+    steps: int = 24
+    fills: tuple[str, ...] = ("mean", "blur")
+    output: Literal["logit", "probability", "log-probability"] = "probability"
+    random_orders: int = 2
+
+
+class FaithfulnessFacts(Facts):
+    """How the curves were measured: areas of different protocols may not be compared.
+
+    Attributes:
+        protocol: The protocol in words.
+        steps: Equal steps over all pixels.
+        fills: What stood where pixels were missing, each in turn; empty names where evidence does not say.
+        output: The output that was followed.
+        random_orders: Random orders that the control averages.
+    """
+
+    protocol: str = ""
+    steps: int = 0
+    fills: tuple[str, ...] = ("",)
+    output: str = ""
+    random_orders: int = 0

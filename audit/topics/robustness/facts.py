@@ -1,0 +1,99 @@
+"""What the robustness study is given, and what it measures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from audit.core.cell import StudySettings
+from audit.core.evidence import Facts
+
+ADVERSARIAL_POSITIONS = "adversarial_positions"
+"""The array that says which examples the arrays `adversarial` and `adversarial_logits` hold: places in the audit
+order, int64 (M,)."""
+CLEAN = "clean"
+"""The name, among the attacks, of images that were wrong before any attack."""
+
+
+class RobustnessSettings(StudySettings):
+    """Settings of a cell of attacks.
+
+    Attributes:
+        eps: Sizes of the ball; empty for that of the threat model alone.
+        headline: The eps of the verdict, one of them; None for that of the threat model.
+        kept: Adversarial images to store, of the first examples of the cell.
+        protocol: What `Battery.describe` gives: its attacks with all their settings and versions; None where only
+            the name of the battery is known.
+    """
+
+    eps: tuple[float, ...] = ()
+    headline: float | None = None
+    kept: int = 64
+    protocol: list[Any] | None = None
+
+
+class AttackFacts(Facts):
+    """What one attack of a battery did at one eps.
+
+    Attributes:
+        name: What the report calls it.
+        attack: Its name in the registry.
+        needs: What it asks of the model, such as "gradients" or "scores".
+        settings: All of its settings.
+        eps: The eps whose unbroken images it was given; None in evidence of a single eps.
+        survivors: Images unbroken at that eps when it began.
+        tried: Those of them that it ran on.
+        broke: Those that it broke.
+        faults: Proposals that left the ball or the box, or were not finite.
+        reason: Why it did not run; empty where it did.
+        forwards: Examples forwarded.
+        backwards: Examples back-propagated.
+    """
+
+    name: str
+    attack: str = ""
+    needs: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    eps: float | None = None
+    survivors: int = 0
+    tried: int
+    broke: int = 0
+    faults: int = 0
+    reason: str = ""
+    forwards: int = 0
+    backwards: int = 0
+
+
+class RobustnessFacts(Facts):
+    """What a battery did to the examples of a cell.
+
+    Attributes:
+        norm: Norm of the ball.
+        eps: Sizes of the ball, ascending: the rows of the arrays `robust` and `broken_by`.
+        headline: The eps of the verdict.
+        battery: Name of the battery.
+        protocol: The battery in words.
+        attacks: Names of its attacks, "clean" first: what the array `broken_by` counts.
+        rows: What each attack did at each eps.
+        inconclusive: Why this evidence is weak, in sentences; empty when it holds.
+        notes: What a reader should know besides.
+        gradient_health: Shares of gradients without information, by name.
+        draws: Forwards that each logit is the mean of: above 1 for a model that is not deterministic.
+        broken: Examples broken at the headline eps.
+        survive_rounding: Those of them that are still broken once stored with 256 levels.
+    """
+
+    norm: str = ""
+    eps: tuple[float, ...]
+    headline: float = 0.0
+    battery: str = ""
+    protocol: str = ""
+    attacks: tuple[str, ...] = ()
+    rows: tuple[AttackFacts, ...] = ()
+    inconclusive: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    gradient_health: dict[str, float] = Field(default_factory=dict)
+    draws: int = 1
+    broken: int = 0
+    survive_rounding: int = 0
