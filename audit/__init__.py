@@ -1,9 +1,9 @@
 """`audit`: what does an image classifier look at, how easily is it fooled, can it be made harder to fool?
 
     model = audit.wrap(module, classes=names, input_shape=(3, 32, 32), mean=..., std=...)
-    evidence = audit.robustness(model, images, labels, audit.ThreatModel("linf", 8 / 255))
+    robustness = audit.robustness(model, images, labels, audit.ThreatModel("linf", 8 / 255))
     maps = audit.explain(model, images, method="integrated-gradients")
-    outcome = audit.run("audit.toml")
+    result = audit.run("audit.toml")
 
 Everything heavy is imported when it is first used.
 """
@@ -14,64 +14,48 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from audit.api.explaining import explain
-    from audit.api.inputs import wrap
-    from audit.api.robustness import Robustness, RobustnessCurve, robustness, robustness_curve
-    from audit.api.running import AuditResult, run
-    from audit.api.training import TrainedModel, harden, train
-    from audit.config import RunConfig
-    from audit.core.errors import AuditError
-    from audit.core.threat import ThreatModel
-    from audit.core.types import PassCount
-    from audit.explanation.run import AttributionResult
-    from audit.models.under_test import ModelUnderTest
+    from audit.api.inputs import wrap as wrap
+    from audit.api.robustness import Robustness as Robustness
+    from audit.api.robustness import RobustnessCurve as RobustnessCurve
+    from audit.api.robustness import robustness as robustness
+    from audit.api.robustness import robustness_curve as robustness_curve
+    from audit.api.running import AuditResult as AuditResult
+    from audit.api.running import run as run
+    from audit.api.training import TrainedModel as TrainedModel
+    from audit.api.training import harden as harden
+    from audit.api.training import train as train
+    from audit.config import RunConfig as RunConfig
+    from audit.core.errors import AuditError as AuditError
+    from audit.core.threat import ThreatModel as ThreatModel
+    from audit.core.types import PassCount as PassCount
+    from audit.explanation.run import AttributionResult as AttributionResult
+    from audit.explanation.run import explain_images
+    from audit.models.under_test import ModelUnderTest as ModelUnderTest
 
-_HOMES = {
-    "AuditError": "audit.core.errors",
-    "AuditResult": "audit.api.running",
-    "AttributionResult": "audit.explanation.run",
-    "ModelUnderTest": "audit.models.under_test",
-    "PassCount": "audit.core.types",
-    "Robustness": "audit.api.robustness",
-    "RobustnessCurve": "audit.api.robustness",
-    "RunConfig": "audit.config",
-    "ThreatModel": "audit.core.threat",
-    "TrainedModel": "audit.api.training",
-    "explain": "audit.api.explaining",
-    "harden": "audit.api.training",
-    "robustness": "audit.api.robustness",
-    "robustness_curve": "audit.api.robustness",
-    "run": "audit.api.running",
-    "train": "audit.api.training",
-    "wrap": "audit.api.inputs",
+    explain = explain_images
+
+_SOURCES = {
+    "audit.api.inputs": ("wrap",),
+    "audit.api.robustness": ("Robustness", "RobustnessCurve", "robustness", "robustness_curve"),
+    "audit.api.running": ("AuditResult", "run"),
+    "audit.api.training": ("TrainedModel", "harden", "train"),
+    "audit.config": ("RunConfig",),
+    "audit.core.errors": ("AuditError",),
+    "audit.core.threat": ("ThreatModel",),
+    "audit.core.types": ("PassCount",),
+    "audit.explanation.run": ("AttributionResult", "explain_images as explain"),
+    "audit.models.under_test": ("ModelUnderTest",),
 }
+_EXPORTS = {name.split()[-1]: (source, name.split()[0]) for source, names in _SOURCES.items() for name in names}
 
-__all__ = [
-    "AttributionResult",
-    "AuditError",
-    "AuditResult",
-    "ModelUnderTest",
-    "PassCount",
-    "Robustness",
-    "RobustnessCurve",
-    "RunConfig",
-    "ThreatModel",
-    "TrainedModel",
-    "explain",
-    "harden",
-    "robustness",
-    "robustness_curve",
-    "run",
-    "train",
-    "wrap",
-]
+__all__ = sorted(_EXPORTS)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _EXPORTS:
         raise AttributeError(f"module 'audit' has no attribute {name!r}; it has {', '.join(__all__)}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
+    source, attribute = _EXPORTS[name]
+    value = globals()[name] = getattr(importlib.import_module(source), attribute)
     return value
 
 

@@ -18,12 +18,12 @@ def further_entries(role: str, count: int = 24) -> list[tuple[Task, Evidence]]:
     convicted = [place | {"box": [0, 0, 4, 4]}] if role == "standard" else []
     return [
         entry(
-            "judging",
+            "attribution-quality",
             role,
             {"infidelity": rng.random(count), "infidelity_random": rng.random(count) + 1},
             method="shap",
         ),
-        entry("judging", role, {"randomisation_similarity": similarity}, method="lime"),
+        entry("attribution-quality", role, {"randomisation_similarity": similarity}, method="lime"),
         *explanation_evidence_entries(role, count),
         entry(
             "shortcuts",
@@ -55,7 +55,9 @@ def explanation_evidence_entries(role: str, count: int = 24) -> list[tuple[Task,
         )
     ]
     controls = {"road_area": 0.4, "road_area_random": 0.6, "road_area_edges": 0.41, "max_sensitivity": 1.3}
-    held = entry("judging", role, {k: rng.normal(v, 0.05, count) for k, v in controls.items()}, method="saliency")
+    held = entry(
+        "attribution-quality", role, {k: rng.normal(v, 0.05, count) for k, v in controls.items()}, method="saliency"
+    )
     matrix = np.clip(np.add.outer(np.linspace(0.9, -0.6, 6), np.linspace(0, 0.3, 6)), -1, 1)
     matrix = (matrix + matrix.T) / 2
     np.fill_diagonal(matrix, 1.0)
@@ -93,7 +95,7 @@ def further_threat_entries(role: str, count: int = 80) -> list[tuple[Task, Evide
         told = known | facts | {"faults": 0} | (whole if method == "spatial" else {})
         values = {"withstood": np.arange(count) % 20 > 4 if method == "spatial" else withstood}
         made.append(
-            entry("further-threats", role, values, method=method, settings=settings, facts=told, forwards=900, **rest)
+            entry("other-threats", role, values, method=method, settings=settings, facts=told, forwards=900, **rest)
         )
     return made
 
@@ -120,7 +122,7 @@ def attack_evidence_entries(role: str) -> list[tuple[Task, Evidence]]:
 def oracle_entry(holds: bool = True) -> tuple[Task, Evidence]:
     row = {"problem": "linear game", "method": "shap", "error": 1e-7, "bound": 1e-4, "holds": True}
     rows = [row, row | {"problem": "ridge", "method": "lime", "error": 1e-7 if holds else 0.5, "holds": holds}]
-    return entry("calibration-of-the-tool", "tool", {"error": np.array([1e-7, 1e-7])}, facts={"oracles": rows})
+    return entry("self-test", "tool", {"error": np.array([1e-7, 1e-7])}, facts={"oracles": rows})
 
 
 def training_entry(role: str) -> tuple[Task, Evidence]:

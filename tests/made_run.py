@@ -19,9 +19,11 @@ from made_entries import (
 from made_evidence import attack_evidence_entries, certification_entry, further_entries, oracle_entry, training_entry
 from numpy.typing import NDArray
 
-from audit.config import RunConfig
+from audit.config import RunConfig, load_config
 from audit.core.evidence import Evidence
+from audit.core.topic import topics
 from audit.document.schema import AuditDocument
+from audit.document.section import SectionContext
 from audit.planning.plan import Task
 from audit.report.document import build_document
 from audit.report.html import render_html
@@ -71,7 +73,15 @@ def made_facts(images: NDArray[np.uint8] | None = None, classes: tuple[str, ...]
 
 
 def made_config(**changes: Any) -> RunConfig:
-    return RunConfig.model_validate(changes)
+    return load_config(overrides=changes)
+
+
+def built_rows(field: str, results: RunResults) -> list[Any]:
+    """The rows of one document field, as its topic builds them."""
+    (topic,) = [topic for topic in topics() if field in topic.document]
+    build = topic.function("section", "build")
+    assert build is not None
+    return list(build(results, SectionContext(made_config(), CLASSES, tuple(results.roles), True))[field])
 
 
 @cache

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.config import AttackRowConfig, RunConfig, load_config
+from audit.config import AttackRowConfig, load_config, run_config_type
 from audit.core.errors import UsageError
 
 
@@ -21,7 +21,7 @@ def test_flags_go_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> 
 
 
 def test_no_configuration_is_the_quick_preset() -> None:
-    assert load_config() == RunConfig()
+    assert load_config() == run_config_type()()
 
 
 @pytest.mark.parametrize(

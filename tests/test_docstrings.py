@@ -11,6 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "audit"
 CHECKED: tuple[str, ...] = (
+    "execution",
     "storage",
     "training",
     "data",
@@ -18,9 +19,14 @@ CHECKED: tuple[str, ...] = (
     "attributions",
     "explanation",
     "masking",
+    "metrics",
     "adversarial",
     "attacks",
     "corruptions",
+    "api",
+    "cli",
+    "config",
+    "runs",
 )
 """The packages held to it."""
 

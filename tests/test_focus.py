@@ -1,19 +1,25 @@
-from typing import get_args
-
 import pytest
 from test_planning import SUBJECT
 
-from audit.config import Section, load_config
+from audit.config import load_config
 from audit.core.errors import UsageError
 from audit.core.registry import methods
+from audit.core.topic import measured_sections, sections, topics
 from audit.planning.build import build_plan
 from audit.planning.plan import MODEL_STUDIES, AuditPlan
-from audit.planning.sections import STUDIES
 
 EVERYTHING = {
-    "robustness": {"control_examples": 8, "certified_examples": 8, "backdoor_examples": 8},
-    "explanations": {"judging": True, "drift": True, "shortcut_examples": 8},
+    "attack_controls": {"examples": 8},
+    "certification": {"examples": 8},
+    "backdoor": {"examples": 8},
+    "attribution_quality": {"enabled": True},
+    "drift": {"enabled": True},
+    "shortcuts": {"examples": 8},
 }
+
+
+def studies_of(section: str) -> set[str]:
+    return {study for topic in topics() if topic.section == section for study in topic.studies}
 
 
 def plan(*only: str) -> AuditPlan:
@@ -24,11 +30,11 @@ def keys(of: AuditPlan) -> set[str]:
     return {task.cell.key for task in of.tasks}
 
 
-@pytest.mark.parametrize("section", get_args(Section))
-def test_a_section_alone_has_the_cells_of_the_whole_run_and_what_they_need(section: Section) -> None:
+@pytest.mark.parametrize("section", measured_sections())
+def test_a_section_alone_has_the_cells_of_the_whole_run_and_what_they_need(section: str) -> None:
     whole, part = plan(), plan(section)
     assert keys(part) < keys(whole)
-    shown = {t.cell.key for t in whole.tasks if t.cell.study in STUDIES[section]}
+    shown = {t.cell.key for t in whole.tasks if t.cell.study in studies_of(section)}
     assert shown and shown <= keys(part)
     for task in part.tasks:
         assert set(task.cell.inputs.values()) <= keys(part), task.label
@@ -41,15 +47,20 @@ def test_accuracy_alone_leaves_the_attacks_out() -> None:
 
 
 def test_all_sections_together_are_the_whole_run() -> None:
-    assert keys(plan(*get_args(Section))) == keys(plan())
+    assert keys(plan(*measured_sections())) == keys(plan())
 
 
 def test_every_study_belongs_to_one_section() -> None:
-    named = [study for studies in STUDIES.values() for study in studies]
+    named = [study for section in measured_sections() for study in studies_of(section)]
     assert len(named) == len(set(named))
     assert {method.name for method in methods("study")} == {*named, *MODEL_STUDIES}
 
 
+def test_sections_that_can_be_asked_for_are_those_whose_topics_plan_something() -> None:
+    assert measured_sections() == ("accuracy", "robustness", "corruptions", "explanations")
+    assert set(sections()) - set(measured_sections()) == {"compression", "comparison"}
+
+
 def test_an_unknown_section_is_a_sentence() -> None:
-    with pytest.raises(UsageError, match=r"only.*'accuracy', 'robustness'"):
+    with pytest.raises(UsageError, match=r"only.*Known: accuracy, corruptions, explanations, robustness"):
         plan("attacks")

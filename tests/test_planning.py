@@ -22,6 +22,9 @@ SUBJECT = RunIdentity(
 )
 
 
+EVERY_TOPIC: dict[str, object] = {"attribution_quality": {"enabled": True}, "drift": {"enabled": True}}
+
+
 def plan(subject: RunIdentity = SUBJECT, **overrides: object) -> AuditPlan:
     return build_plan(load_config(overrides=overrides), subject)
 
@@ -31,7 +34,7 @@ def studies(of: AuditPlan, role: str) -> set[str]:
 
 
 def test_every_input_comes_in_an_earlier_wave_and_no_cell_twice() -> None:
-    tasks = plan(explanations={"drift": True, "judging": True, "shortcut_examples": 500}).tasks
+    tasks = plan(**EVERY_TOPIC, shortcuts={"examples": 500}).tasks
     wave = {task.cell.key: task.wave for task in tasks}
     assert len(wave) == len(tasks)
     for task in tasks:
@@ -43,17 +46,17 @@ def test_every_input_comes_in_an_earlier_wave_and_no_cell_twice() -> None:
 
 def test_both_models_are_audited_alike() -> None:
     whole = plan()
-    assert studies(whole, "standard") - {"calibration-of-the-tool"} == studies(whole, "hardened")
-    assert {"accuracy", "sanity", "robustness", "corruption", "explanation", "faithfulness"} < studies(
+    assert studies(whole, "standard") - {"self-test"} == studies(whole, "hardened")
+    assert {"accuracy", "model-sanity", "robustness", "corruption", "explanation", "faithfulness"} < studies(
         whole, "hardened"
     )
 
 
 def test_methods_that_average_get_a_background_unless_a_baseline_is_asked_for() -> None:
-    asked = {"methods": ["deep-lift", "deep-shap", "expected-gradients"], "judging": True, "drift": True}
+    asked = {"methods": ["deep-lift", "deep-shap", "expected-gradients"]}
     for baseline, given in ((None, BACKGROUND), ("mean", None)):
-        tasks = plan(explanations=asked | {"baseline": baseline}).tasks
-        for study in ("explanation", "judging"):
+        tasks = plan(**EVERY_TOPIC, explanations=asked | {"baseline": baseline}).tasks
+        for study in ("explanation", "attribution-quality"):
             found = {t.cell.method: t.cell.settings.get("references") for t in tasks if t.cell.study == study}
             assert found == {"deep-lift": None, "deep-shap": given, "expected-gradients": given}
 
@@ -64,15 +67,15 @@ def explained(of: AuditPlan, method: str, study: str = "explanation") -> list[Ta
 
 @pytest.mark.parametrize("order", [["shap", "saliency", "lime"], ["lime", "saliency", "shap"], ["all"]])
 def test_lime_builds_on_shap_whatever_the_order_and_the_report_keeps_the_order(order: list[str]) -> None:
-    whole = plan(explanations={"methods": order, "judging": True, "drift": True})
+    whole = plan(**EVERY_TOPIC, explanations={"methods": order})
     for lime, shap in zip(explained(whole, "lime"), explained(whole, "shap"), strict=True):
         assert lime.cell.settings["on"] == shap.cell.settings["on"]
         assert lime.cell.inputs["masks"] == shap.cell.key and lime.wave > shap.wave
     assert {tuple(sorted(t.cell.inputs)) for t in explained(whole, "lime")} == {("masks",), ("masks", "robustness")}
-    for study in ("judging", "drift"):
+    for study in ("attribution-quality", "drift"):
         inputs = explained(whole, "lime")[0].cell.inputs
         assert all(t.cell.inputs["masks"] == inputs["masks"] for t in explained(whole, "lime", study))
-    for study in ("explanation", "faithfulness", "judging", "drift"):
+    for study in ("explanation", "faithfulness", "attribution-quality", "drift"):
         told = list(dict.fromkeys(t.cell.method for t in whole.tasks if t.cell.study == study))
         assert told == (sorted(told) if order == ["all"] else order), study
     assert {t.cell.method for t in whole.tasks if "masks" in t.cell.inputs} == {"lime"}

@@ -13,7 +13,7 @@ from audit.config import RunConfig, load_config
 from audit.planning.build import build_plan
 from audit.planning.cost import estimate_cost
 from audit.planning.run_identity import RunIdentity
-from audit.planning.time_budget import MINIMUM_EXAMPLES, scale_to_budget
+from audit.planning.time_budget import minimum_examples, scale_to_budget
 
 SUBJECT = RunIdentity(
     classes=("a", "b"), shape=(3, 224, 224), test="t", test_examples=1200, architecture="r", loaded="m"
@@ -59,7 +59,7 @@ def test_its_flags_give_a_plan_of_that_cost(preset: str) -> None:
     assert 0.9 * limit < found.seconds <= limit
     for name, number in found.counts.items():
         section, key = name.split(".")
-        assert MINIMUM_EXAMPLES[section][key] <= number < getattr(getattr(whole, section), key)
+        assert minimum_examples()[name] <= number < getattr(getattr(whole, section), key)
 
 
 @pytest.mark.parametrize(("limit", "enough"), [(1e18, True), (0.0, False)])
@@ -69,5 +69,5 @@ def test_what_fits_is_left_alone_and_nothing_falls_below_its_least(limit: float,
     assert scale_to_budget(configured(**small), every, limit).counts == {}
     found = scale_to_budget(configured(), every, limit)
     assert found.enough == enough
-    least = {f"{section}.examples": MINIMUM_EXAMPLES[section]["examples"] for section in small}
+    least = {f"{section}.examples": minimum_examples()[f"{section}.examples"] for section in small}
     assert found.counts == ({} if enough else least), "what is not asked for stays at nothing"

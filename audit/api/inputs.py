@@ -1,4 +1,4 @@
-"""Arguments of the public functions: checked once, here, with a sentence for each way to be wrong."""
+"""Checks the arguments of the public functions, with a sentence for each way to be wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from audit.core.seeding import content_ids
 from audit.core.types import Batch, ClassMask, Images, Labels
 from audit.models.under_test import ModelUnderTest
 
-Targets = Tensor | None
+AttackTargets = Tensor | None
+"""None for untargeted attacks, int64 (N,) a class an image, bool (N, classes) a mask of adversarial predictions."""
 
 
 def wrap(
@@ -26,29 +27,57 @@ def wrap(
     std: float | Sequence[float] | None = None,
     device: torch.device | str = "auto",
 ) -> ModelUnderTest:
-    """A model as the suite sees it; the module itself is copied and never changed.
+    """Wrap a module for every function of this package; the module is copied and never changed.
 
-    `classes` are names in output order, or their number; `input_shape` is (channels, height, width); `mean`
-    and `std` are the normalisation the module expects of images in [0, 1]. Raises ModelError, UsageError.
+    Args:
+        module: Maps normalised images (N, C, H, W) to logits (N, classes).
+        classes: Names in the order of the outputs, or their number.
+        input_shape: Of an image, (C, H, W).
+        mean: What the module expects subtracted from images in [0, 1], one number or one a channel; None for nothing.
+        std: What it expects them divided by after that; None for nothing.
+        device: auto, cpu, cuda, cuda:1, mps or a torch device.
+
+    Raises:
+        ModelError: The module does not run on such images, or has another number of outputs.
+        UsageError: The normalisation or the device is wrong.
     """
     names = [str(index) for index in range(classes)] if isinstance(classes, int) else list(classes)
     return ModelUnderTest(module, classes=names, input_shape=input_shape, mean=mean, std=std, device=device)
 
 
-def make_batch(model: ModelUnderTest, images: Any, labels: Any, targets: Targets = None) -> Batch:
-    """Images, labels and goal as a batch on the model's device; ids come from the images' bytes.
+def make_batch(model: ModelUnderTest, images: Any, labels: Any, targets: AttackTargets = None) -> Batch:
+    """A batch on the model's device; the ids of its images come from their bytes.
 
-    `targets`: None is untargeted, int64 (N,) one class an image, bool (N, classes) a mask of predictions
-    that count as broken. Raises DataError and UsageError.
+    Args:
+        model: The model.
+        images: Floats (N, C, H, W) in [0, 1].
+        labels: Whole numbers (N,).
+        targets: None, classes (N,) or a mask (N, classes); see `AttackTargets`.
+
+    Raises:
+        DataError: Images or labels are of the wrong type, shape or range.
+        UsageError: A target is its image's label.
     """
-    checked = check_images(model, images)
-    named = check_labels(labels, len(checked), len(model.classes)).to(model.device)
-    goal = None if targets is None else _mask(targets, named, len(model.classes))
-    return Batch(checked, named, content_ids(checked), goal)
+    pixels = as_image_tensor(model, images)
+    classes = as_label_tensor(labels, len(pixels), len(model.classes)).to(model.device)
+    goal = None if targets is None else _mask(targets, classes, len(model.classes))
+    return Batch(pixels, classes, content_ids(pixels), goal)
 
 
-def check_images(model: ModelUnderTest, images: Any) -> Images:
-    """Float32 images on the model's device. Raises DataError outside [0, 1], ModelError for another shape."""
+def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
+    """Check images and move them to the model's device.
+
+    Args:
+        model: The model.
+        images: Floats (N, C, H, W) in [0, 1].
+
+    Returns:
+        Float32 images.
+
+    Raises:
+        DataError: They are no floats, outside [0, 1], or none.
+        ModelError: They have another shape than the model's.
+    """
     tensor = _tensor(images, "images")
     if not tensor.is_floating_point():
         raise DataError(f"Images are {tensor.dtype}, where floats in [0, 1] were expected: divide bytes by 255.")
@@ -63,8 +92,20 @@ def check_images(model: ModelUnderTest, images: Any) -> Images:
     return model.check_images(tensor)
 
 
-def check_labels(labels: Any, images: int, classes: int) -> Labels:
-    """int64 labels in range, one an image. Raises DataError."""
+def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
+    """Check labels.
+
+    Args:
+        labels: Whole numbers (N,).
+        images: The number of images, N.
+        classes: The number of classes.
+
+    Returns:
+        Int64 labels in [0, classes).
+
+    Raises:
+        DataError: They are no whole numbers, of another number, or out of range.
+    """
     tensor = _tensor(labels, "labels")
     if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.ndim != 1 or len(tensor) != images:
         raise DataError(
@@ -87,7 +128,7 @@ def _mask(targets: Tensor, labels: Labels, classes: int) -> ClassMask:
         if bool(targets.gather(1, labels[:, None]).any()):
             raise UsageError("The target mask counts an image's own label as broken; leave each label out of its mask.")
         return targets
-    goals = check_labels(targets, len(labels), classes)
+    goals = as_label_tensor(targets, len(labels), classes)
     same = (goals == labels).nonzero().flatten()
     if len(same):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""How easily is it fooled: the worst case over a battery of attacks, for one eps or a curve."""
+"""Robust accuracy under a battery of attacks, for one eps or for several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery
 from audit.adversarial.result import AttackResult, BatteryResult
 from audit.adversarial.run_battery import check_examples, run_battery
-from audit.api.inputs import Targets, make_batch
+from audit.api.inputs import AttackTargets, make_batch
 from audit.core.errors import NotApplicable
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, Images, PassCount
@@ -21,13 +21,17 @@ from audit.training.surrogate import Surrogate, surrogate_of
 
 @dataclass(frozen=True)
 class Robustness:
-    """What a battery found under one threat model.
+    """The outcome of a battery of attacks under one threat model.
 
-    `robust` bool (N,), False where the clean image counts as broken already; `adversarial` (N, C, H, W), the
-    clean image where none was found; `broken_by` the attack that broke each first ("clean" where none was
-    needed), None where none did; `inconclusive` why the evidence is weak, empty when it holds; `attacks` what
-    each attack was given, broke and cost; `passes` the whole cost in examples; `notes` how the model was read where
-    that is not plain: a random one by its mean, probabilities as logits.
+    Attributes:
+        threat: The threat model.
+        robust: Bool (N,), False where an attack broke the image or it is misclassified unchanged.
+        adversarial: Float32 (N, C, H, W); the unchanged image where no attack broke it.
+        broken_by: By image the first attack that broke it; "clean" where none was needed, None where none did.
+        inconclusive: Why the evidence is weak; empty when it is not.
+        attacks: By attack how many images it attacked and broke, and its cost.
+        passes: The cost of all, in images.
+        notes: How the model was read where that is not plain: a random one by its mean, probabilities as logits.
     """
 
     threat: ThreatModel
@@ -41,16 +45,23 @@ class Robustness:
 
     @property
     def robust_accuracy(self) -> float:
-        """The share unbroken by every attack: an upper bound on the truth."""
+        """The share of images that no attack broke: an upper bound on the robust accuracy."""
         return float(self.robust.double().mean())
 
 
 @dataclass(frozen=True)
 class RobustnessCurve:
-    """What a battery found over several eps of one norm.
+    """The outcome of a battery of attacks for several eps of one norm.
 
-    `eps` ascending; `robust` bool (E, N); `minimal_eps` float64 (N,), the distance of the nearest adversarial
-    example found (0 where the clean image is broken, inf where none was); the rest as in `Robustness`.
+    Attributes:
+        norm: The norm.
+        eps: Ascending, E of them.
+        robust: Bool (E, N).
+        minimal_eps: Float64 (N,), the distance of the nearest adversarial image; 0 where the unchanged image is
+            misclassified, infinite where no attack broke it.
+        inconclusive: Why the evidence is weak; empty when it is not.
+        attacks: By attack how many images it attacked and broke, and its cost.
+        passes: The cost of all, in images.
     """
 
     norm: Norm
@@ -70,28 +81,37 @@ def robustness(
     *,
     battery: str = "quick",
     attacks: Sequence[str] | None = None,
-    targets: Targets = None,
+    targets: AttackTargets = None,
     seed: int = 0,
 ) -> Robustness:
-    """Attack every image under `threat`; success is judged by an independent verifier.
+    """Attack every image under a threat model; an independent check decides whether an image is broken.
 
-    `images` float (N, C, H, W) in [0, 1], `labels` whole numbers (N,). `targets`: None is untargeted; int64
-    (N,) one class an image; bool (N, classes) a mask: an image is broken when the predicted class is in its
-    mask. `battery` is quick, standard, autoattack or full; `attacks`, names such as ["apgd-ce", "square"], run with
-    their default settings in its place. Draws follow the seed and each image's bytes, never the batch. Raises
-    DataError, UsageError.
+    Args:
+        model: The model, from `wrap`.
+        images: Floats (N, C, H, W) in [0, 1].
+        labels: Whole numbers (N,).
+        threat: The norm and the eps.
+        battery: quick, standard, autoattack or full.
+        attacks: Names such as ["apgd-ce", "square"], run with their default settings in place of a battery.
+        targets: None for untargeted attacks; int64 (N,) a class an image; bool (N, classes) a mask: an image is broken
+            when the predicted class is in its mask.
+        seed: Of all draws, which also follow the bytes of each image, never the batch.
+
+    Raises:
+        DataError: Images or labels are of the wrong type, shape or range.
+        UsageError: There is no such battery or attack, or a target is its image's label.
     """
     batch = make_batch(model, images, labels, targets)
-    found = _attacked(model, batch, threat.norm, (threat.eps,), _chosen(battery, attacks), seed)
+    outcome = _attacked(model, batch, threat.norm, (threat.eps,), _chosen(battery, attacks), seed)
     return Robustness(
         threat,
-        found.robust,
-        found.adversarial,
-        found.broken_by,
-        found.inconclusive,
-        found.rows,
-        found.passes,
-        found.notes,
+        outcome.robust,
+        outcome.adversarial,
+        outcome.broken_by,
+        outcome.inconclusive,
+        outcome.rows,
+        outcome.passes,
+        outcome.notes,
     )
 
 
@@ -104,14 +124,30 @@ def robustness_curve(
     *,
     battery: str = "standard",
     attacks: Sequence[str] | None = None,
-    targets: Targets = None,
+    targets: AttackTargets = None,
     seed: int = 0,
 ) -> RobustnessCurve:
-    """Attack every image at every eps of `norm`, swept upward over the survivors. Arguments as in `robustness`."""
+    """Attack every image at several eps, from the smallest on; an image that breaks is broken at every larger one.
+
+    Args:
+        model: The model, from `wrap`.
+        images: Floats (N, C, H, W) in [0, 1].
+        labels: Whole numbers (N,).
+        norm: The norm.
+        eps: The eps.
+        battery: quick, standard, autoattack or full.
+        attacks: Names such as ["apgd-ce", "square"], run with their default settings in place of a battery.
+        targets: As in `robustness`.
+        seed: As in `robustness`.
+
+    Raises:
+        DataError: Images or labels are of the wrong type, shape or range.
+        UsageError: There is no such battery or attack, or a target is its image's label.
+    """
     batch = make_batch(model, images, labels, targets)
-    found = _attacked(model, batch, norm, tuple(eps), _chosen(battery, attacks), seed)
+    outcome = _attacked(model, batch, norm, tuple(eps), _chosen(battery, attacks), seed)
     return RobustnessCurve(
-        norm, found.eps, found.survived, found.minimal_eps, found.inconclusive, found.rows, found.passes
+        norm, outcome.eps, outcome.survived, outcome.minimal_eps, outcome.inconclusive, outcome.rows, outcome.passes
     )
 
 
@@ -125,12 +161,13 @@ def _chosen(battery: str, attacks: Sequence[str] | None) -> Battery:
 def _attacked(
     model: ModelUnderTest, batch: Batch, norm: Norm, eps: Sequence[float], battery: Battery, seed: int
 ) -> BatteryResult:
-    """The battery, with a surrogate taught on these images where it wants one: any image of the ball that breaks the
+    """The battery, with a surrogate trained on these images where it wants one: any image of the ball that breaks the
     model counts, whatever it was made from."""
     check_examples(model, batch)
-    taught = _surrogate(model, batch, seed) if battery.wants_surrogate else None
-    found = run_battery(model, batch, norm, eps, battery=battery, seed=seed, surrogate=taught.model if taught else None)
-    return replace(found, passes=found.passes + taught.passes) if taught else found
+    surrogate = _surrogate(model, batch, seed) if battery.wants_surrogate else None
+    substitute = surrogate.model if surrogate else None
+    outcome = run_battery(model, batch, norm, eps, battery=battery, seed=seed, surrogate=substitute)
+    return replace(outcome, passes=outcome.passes + surrogate.passes) if surrogate else outcome
 
 
 def _surrogate(model: ModelUnderTest, batch: Batch, seed: int) -> Surrogate | None:

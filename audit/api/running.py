@@ -1,4 +1,4 @@
-"""The main job from Python: what `audit run` does, with the result in hand."""
+"""What `audit run` does, from Python."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from audit.topics.compression.section import read_latencies
 
 @dataclass(frozen=True)
 class AuditResult:
-    """A finished run: its document and what is made of it. A notebook shows it as the report."""
+    """A finished run. A notebook displays it as the report.
+
+    Attributes:
+        document: Its audit.json.
+        folder: The run folder.
+    """
 
     document: AuditDocument
     folder: Path
@@ -29,11 +34,15 @@ class AuditResult:
         return self.document.findings
 
     def to_json(self) -> str:
-        """The document, as `audit.json` holds it."""
+        """The text of audit.json."""
         return to_json(self.document)
 
     def to_html(self, *, language: str = "en") -> str:
-        """The report, one self-contained page."""
+        """The report as a self-contained page.
+
+        Args:
+            language: en or zh.
+        """
         return render_html(self.document, language=language, latencies=read_latencies(self.folder / "timing.json"))
 
     def _repr_html_(self) -> str:
@@ -46,18 +55,22 @@ class AuditResult:
 def run(
     config: RunConfig | Mapping[str, Any] | str | Path | None = None, *, out: str | Path = "audit-run"
 ) -> AuditResult:
-    """Train or load a model, audit it, harden it, audit that too; everything lands in the folder `out`.
+    """Train or load a model, audit it, harden it, audit that too.
 
-    `config` is an audit.toml, a nested mapping of its keys, or None for the sample. What `out` holds already is
-    not computed again. Raises the errors of `audit.core.errors`.
+    Args:
+        config: A configuration, an audit.toml, a nested mapping of its keys, or None for the sample.
+        out: The run folder. What it holds already is not computed again.
+
+    Raises:
+        AuditError: Any of `audit.core.errors`.
     """
-    outcome = run_audit(_as_config(config), Path(out))
-    return AuditResult(outcome.document, outcome.folder.root)
+    finished = run_audit(_as_config(config), Path(out))
+    return AuditResult(finished.document, finished.folder.root)
 
 
 def _as_config(config: RunConfig | Mapping[str, Any] | str | Path | None) -> RunConfig:
     if isinstance(config, RunConfig):
         return config
     if isinstance(config, Mapping):
-        return load_config(preset=config.get("preset"), overrides=config)
+        return load_config(overrides=config)
     return load_config(None if config is None else Path(config))

@@ -1,4 +1,4 @@
-"""Can it be made harder to fool: training and adversarial training on tensors."""
+"""Training and adversarial training on tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from audit.api.inputs import check_images, check_labels
+from audit.api.inputs import as_image_tensor, as_label_tensor
 from audit.config import HardeningConfig, TrainingConfig
 from audit.core.errors import DataError, UsageError
 from audit.core.seeding import content_ids
@@ -30,7 +30,15 @@ from audit.training.transfer import load_pretrained, pretrained_state
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with how it came about: `history` one row an epoch, `kept_epoch` from 1, `passes` in examples."""
+    """A trained model.
+
+    Attributes:
+        model: The model.
+        architecture: Its name.
+        history: A row an epoch.
+        kept_epoch: The epoch whose weights these are, from 1.
+        passes: The cost of the training, in images.
+    """
 
     model: ModelUnderTest
     architecture: str
@@ -39,7 +47,11 @@ class TrainedModel:
     passes: PassCount
 
     def save(self, path: str | Path) -> None:
-        """Write the weights as safetensors, with what `audit run --model` needs in the header."""
+        """Write the weights as safetensors, with what `audit run --model` needs in the header.
+
+        Args:
+            path: The file.
+        """
         model = self.model
         header = {
             "architecture": self.architecture,
@@ -64,12 +76,22 @@ def train(
     device: torch.device | str = "auto",
     **settings: Any,
 ) -> TrainedModel:
-    """Train a new model on `images` (N, C, H, W) in [0, 1] and `labels` (N,).
+    """Train a new model.
 
-    `architecture` is a zoo name, torchvision:NAME or timm:NAME (auto: the classical net for the size); `pretrained` a
-    checkpoint of the same architecture, perhaps for other classes, from whose weights training starts; `settings`
-    are those of [training]: recipe, epochs, optimizer, ... Adversarial recipes need `threat`. Raises DataError,
-    UsageError.
+    Args:
+        images: Floats (N, C, H, W) in [0, 1].
+        labels: Whole numbers (N,).
+        classes: The names of the classes, or their number.
+        architecture: A zoo name, torchvision:NAME or timm:NAME; auto for the classical net of the images' size.
+        pretrained: A checkpoint of the same architecture, perhaps for other classes, to start from.
+        threat: The threat model, which adversarial recipes need.
+        seed: Of all draws.
+        device: auto, cpu, cuda, cuda:1, mps or a torch device.
+        **settings: Keys of [training]: recipe, epochs, optimizer, ...
+
+    Raises:
+        DataError: Images or labels are of the wrong type, shape or range.
+        UsageError: A setting is unknown or wrong, or there is no such architecture.
     """
     tensor = torch.as_tensor(images)
     if tensor.ndim != 4:
@@ -81,8 +103,8 @@ def train(
     if pretrained is not None:
         load_pretrained(module, pretrained_state(require_file(pretrained)))
     untrained = ModelUnderTest(module, classes=names, input_shape=shape, device=device)
-    chosen = _settings(TrainingConfig, settings)
-    return _fit(module, _batch(untrained, tensor, labels), chosen, untrained, name, None, None, threat, seed)
+    config = _settings(TrainingConfig, settings)
+    return _fit(module, _batch(untrained, tensor, labels), config, untrained, name, None, None, threat, seed)
 
 
 def harden(
@@ -94,24 +116,34 @@ def harden(
     seed: int = 0,
     **settings: Any,
 ) -> TrainedModel:
-    """Train a copy of `model` against `threat`, from its weights; `model` itself is left as it is.
+    """Adversarially train a copy of a model, from its weights.
 
-    `settings` are those of [hardening]: recipe ("pgd", "fgsm-rs", ...), epochs, ... Raises DataError, UsageError.
+    Args:
+        model: The model, from `wrap`; it is left as it is.
+        images: Floats (N, C, H, W) in [0, 1].
+        labels: Whole numbers (N,).
+        threat: The norm and the eps to train against.
+        seed: Of all draws.
+        **settings: Keys of [hardening]: recipe ("pgd", "fgsm-rs", ...), epochs, ...
+
+    Raises:
+        DataError: Images or labels are of the wrong type, shape or range.
+        UsageError: A setting is unknown or wrong.
     """
     import copy
 
     module = copy.deepcopy(model.net)
     for parameter in module.parameters():
         parameter.requires_grad_(True)
-    chosen = _settings(HardeningConfig, settings)
+    config = _settings(HardeningConfig, settings)
     batch = _batch(model, images, labels)
-    return _fit(module, batch, chosen, model, type(model.net).__name__, model.mean, model.std, threat, seed)
+    return _fit(module, batch, config, model, type(model.net).__name__, model.mean, model.std, threat, seed)
 
 
 def _batch(model: ModelUnderTest, images: Any, labels: Any) -> Batch:
-    checked = check_images(model, images)
-    named = check_labels(labels, len(checked), len(model.classes))
-    return Batch(checked, named, content_ids(checked)).to("cpu")
+    pixels = as_image_tensor(model, images)
+    classes = as_label_tensor(labels, len(pixels), len(model.classes))
+    return Batch(pixels, classes, content_ids(pixels)).to("cpu")
 
 
 def _settings(kind: type[TrainingConfig], settings: Mapping[str, Any]) -> TrainingConfig:

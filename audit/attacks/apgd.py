@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState, State, StepResult, run_search
-from audit.adversarial.gradient_step import (
+from audit.adversarial.restarts import with_restarts
+from audit.adversarial.targets import (
     PositiveInt,
     TargetFn,
     any_goal_class,
     ranked_targets,
     single_target,
 )
-from audit.adversarial.restarts import with_restarts
 from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
@@ -265,6 +265,7 @@ def _review(state: dict[str, Tensor], age: Tensor, marks: list[int]) -> dict[str
     """At a checkpoint: halve the step and go back to the best point, where the loss rises too rarely or not at all."""
     length = _lengths(marks, age)
     due = length > 0
+    # Conditions 1 and 2 of section 3.1.
     seldom = state["rises"] < RISING_SHARE * length
     stuck = ~state["halved"] & (state["best_at_review"] >= state["best_loss"])
     halve = due & (seldom | stuck)

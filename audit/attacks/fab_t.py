@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState, State, Step, StepResult, run_search
-from audit.adversarial.gradient_step import PositiveInt, ranked_targets, single_target
 from audit.adversarial.restarts import with_restarts
+from audit.adversarial.targets import PositiveInt, ranked_targets, single_target
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel, norms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from audit.adversarial.active_set import SearchState, State, StepResult, run_search
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
+from audit.adversarial.targets import PositiveFloat, PositiveInt
 from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from audit.adversarial.active_set import run_search
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, ranked_targets, single_target
 from audit.adversarial.restarts import with_restarts
+from audit.adversarial.targets import PositiveFloat, PositiveInt, ranked_targets, single_target
 from audit.attacks.pgd import initial_point, pgd_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from audit.adversarial.active_set import SearchState, Start, State, Step, StepResult, run_search
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, TargetFn, any_goal_class
+from audit.adversarial.active_set import SearchStart, SearchState, State, Step, StepResult, run_search
 from audit.adversarial.restarts import with_restarts
+from audit.adversarial.targets import PositiveFloat, PositiveInt, TargetFn, any_goal_class
 from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
@@ -60,7 +60,7 @@ def pgd(
     return with_restarts(model, batch, generators, attempt, attempts=restarts)
 
 
-def initial_point(threat: ThreatModel, *, at_random: bool) -> Start:
+def initial_point(threat: ThreatModel, *, at_random: bool) -> SearchStart:
     """Where a search begins: at a random point of the ball, or at the image itself.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audit.adversarial.active_set import SearchState, State, StepResult, run_search
-from audit.adversarial.gradient_step import PositiveInt
+from audit.adversarial.targets import PositiveInt
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel, norms

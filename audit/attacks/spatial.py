@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from audit.adversarial.gradient_step import PositiveInt
+from audit.adversarial.targets import PositiveInt
 from audit.core.errors import UsageError
 from audit.core.registry import attack
 from audit.core.seeding import Generators

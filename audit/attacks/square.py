@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState, State, StepResult, run_search
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
+from audit.adversarial.targets import PositiveFloat, PositiveInt
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel, norms

@@ -6,7 +6,7 @@ from __future__ import annotations
 def main() -> None:
     """Run the command line."""
     from audit.cli.app import app
-    from audit.cli.memory import tune_malloc
+    from audit.cli.startup import tune_malloc
 
     tune_malloc()
     app(prog_name="audit")

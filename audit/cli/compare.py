@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from audit.cli import options as flag
-from audit.cli.terminal import command_context
+from audit.cli.options import command
+from audit.cli.terminal import Terminal, document_path
 
 
+@command()
 def compare(
+    terminal: Terminal,
     before: Annotated[Path, typer.Argument(help="A run folder, or its audit.json.")],
     after: Annotated[Path, typer.Argument(help="The run that came later, on the same data and seed.")],
     fail_on_regression: Annotated[
@@ -19,10 +21,6 @@ def compare(
     ] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Also write the comparison as a page here.")] = None,
     language: Annotated[str, typer.Option("--lang", help="en or zh, for the page.")] = "en",
-    as_json: flag.AsJson = False,
-    quiet: flag.Quiet = False,
-    verbose: flag.Verbose = False,
-    no_color: flag.NoColor = False,
 ) -> None:
     """Compare two finished runs on the same examples: paired tests, regressions first.
 
@@ -32,44 +30,42 @@ def compare(
 
       audit compare main branch --fail-on-regression --json
     """
-    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from rich.markup import escape
-        from rich.table import Table
+    from rich.markup import escape
+    from rich.table import Table
 
-        from audit.cli.documents import document_path
-        from audit.report.document import read_document
-        from audit.report.html import render_comparison
-        from audit.report.run_comparison import compare_documents
-        from audit.storage.store import write_atomically
+    from audit.report.document import read_document
+    from audit.report.html import render_comparison
+    from audit.report.run_comparison import compare_documents
+    from audit.storage.store import write_atomically
 
-        first, second = (read_document(document_path(run)) for run in (before, after))
-        found = compare_documents(first, second, names=(before.name, after.name))
-        if html:
-            write_atomically(html, render_comparison(found, language=language))
+    first, second = (read_document(document_path(run)) for run in (before, after))
+    comparison = compare_documents(first, second, names=(before.name, after.name))
+    if html:
+        write_atomically(html, render_comparison(comparison, language=language))
 
-        def show() -> None:
-            table = Table(
-                "", "model", "quantity", before.name, after.name, "points", "broke", "mended", "p (Holm)", box=None
+    def show() -> None:
+        table = Table(
+            "", "model", "quantity", before.name, after.name, "points", "broke", "mended", "p (Holm)", box=None
+        )
+        for change in comparison.changes:
+            row = change.row
+            table.add_row(
+                "[red]worse[/]" if change.regressed else "",
+                change.role,
+                escape(row.quantity),
+                f"{row.before.estimate:.1%}",
+                f"{row.after.estimate:.1%}",
+                f"{100 * row.difference:+.1f}",
+                str(row.newly_wrong),
+                str(row.newly_right),
+                f"{change.adjusted_p:.2g}",
             )
-            for change in found.changes:
-                row = change.row
-                table.add_row(
-                    "[red]worse[/]" if change.regressed else "",
-                    change.role,
-                    escape(row.quantity),
-                    f"{row.before.estimate:.1%}",
-                    f"{row.after.estimate:.1%}",
-                    f"{100 * row.difference:+.1f}",
-                    str(row.newly_wrong),
-                    str(row.newly_right),
-                    f"{change.adjusted_p:.2g}",
-                )
-            voice.out.print(table)
-            for verdict in found.verdicts:
-                about = f" ({escape(verdict.about)})" if verdict.about else ""
-                was, is_now = (one or "not run" for one in (verdict.before, verdict.after))
-                voice.out.print(f"{verdict.role}: {verdict.check}{about}: {was} -> {is_now}", soft_wrap=True)
+        terminal.stdout.print(table)
+        for verdict in comparison.verdicts:
+            about = f" ({escape(verdict.about)})" if verdict.about else ""
+            was, is_now = (value or "not run" for value in (verdict.before, verdict.after))
+            terminal.stdout.print(f"{verdict.role}: {verdict.check}{about}: {was} -> {is_now}", soft_wrap=True)
 
-        voice.give(found.model_dump(mode="json"), show)
-        if fail_on_regression and any(change.regressed for change in found.changes):
-            raise typer.Exit(1)
+    terminal.emit(comparison.model_dump(mode="json"), show)
+    if fail_on_regression and any(change.regressed for change in comparison.changes):
+        raise typer.Exit(1)

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from audit.cli import options as flag
-from audit.cli.terminal import Terminal, command_context
+import typer
+
+from audit.cli.options import ConfigFile, Out, command
+from audit.cli.terminal import Terminal
+from audit.config.flags import SUBJECT_FLAGS
 
 if TYPE_CHECKING:
     from audit.runs.doctor import Diagnostic
     from audit.runs.model_diagnostics import ModelDiagnostics
 
-MARKS = {True: "[green]ok[/]     ", False: "[red]{bad}[/]", None: "[dim]{so_so}[/] "}
+_MARKS = {True: "[green]ok[/]     ", False: "[red]{bad}[/]", None: "[dim]{optional}[/] "}
 
 
+@command(*SUBJECT_FLAGS)
 def doctor(
-    config: flag.ConfigFile = None,
-    data: flag.Data = None,
-    model: flag.Model = None,
-    architecture: flag.Architecture = None,
-    mean: flag.Mean = None,
-    std: flag.Std = None,
-    trust: flag.Trust = None,
-    image_size: flag.ImageSize = None,
-    crop: flag.Crop = None,
-    grayscale: flag.Grayscale = None,
-    labels_map: flag.LabelsMap = None,
-    strict: flag.Strict = None,
-    seed: flag.Seed = None,
-    device: flag.Device = None,
-    out: flag.Out = Path("audit-run"),
-    as_json: flag.AsJson = False,
-    quiet: flag.Quiet = False,
-    verbose: flag.Verbose = False,
-    no_color: flag.NoColor = False,
+    terminal: Terminal, overrides: dict[str, Any], config: ConfigFile = None, out: Out = Path("audit-run")
 ) -> None:
     """Look at Python, packages, device and disk; exit 5 when something an audit needs is missing.
 
@@ -50,64 +37,50 @@ def doctor(
 
       audit doctor --model net.pt --architecture cnn-28 --data folder:photos
     """
-    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        import typer
+    if config is None and not overrides.keys() & {"data", "model"}:
+        from audit.runs.doctor import diagnose_machine
 
-        if model is None and data is None and config is None:
-            from audit.runs.doctor import diagnose_machine
+        machine = diagnose_machine(overrides.get("device", "auto"), out)
+        terminal.emit({"examined": _rows(machine)}, lambda: _show(machine, terminal, "missing", "absent"))
+        if any(item.fine is False for item in machine):
+            raise typer.Exit(5)
+        return
 
-            machine = diagnose_machine(device or "auto", out)
-            voice.give({"examined": [vars(one) for one in machine]}, lambda: _show(machine, voice, "missing", "absent"))
-            if any(one.fine is False for one in machine):
-                raise typer.Exit(5)
-            return
+    from audit.config import load_config
+    from audit.runs.model_diagnostics import diagnose_model
 
-        from audit.config import load_config
-        from audit.runs.model_diagnostics import diagnose_model
-
-        flags = flag.data_and_model_overrides(
-            data=data,
-            model=model,
-            architecture=architecture,
-            mean=mean,
-            std=std,
-            trust=trust,
-            image_size=image_size,
-            crop=crop,
-            grayscale=grayscale,
-            labels_map=labels_map,
-            strict=strict,
-            seed=seed,
-            device=device,
-        )
-        found = diagnose_model(load_config(config, overrides=flag.overrides(flags)))
-        voice.give(_as_document(found), lambda: _show_model(found, voice))
-        if any(one.fine is False for one in found.examined):
-            raise typer.Exit(1)
+    diagnostics = diagnose_model(load_config(config, overrides=overrides))
+    terminal.emit(_as_document(diagnostics), lambda: _show_model(diagnostics, terminal))
+    if any(item.fine is False for item in diagnostics.examined):
+        raise typer.Exit(1)
 
 
-def _show(examined: tuple[Diagnostic, ...], voice: Terminal, bad: str, so_so: str) -> None:
+def _rows(examined: Sequence[Diagnostic]) -> list[dict[str, object]]:
+    return [{"what": item.what, "found": item.observed, "fine": item.fine} for item in examined]
+
+
+def _show(examined: Sequence[Diagnostic], terminal: Terminal, bad: str, optional: str) -> None:
     from rich.markup import escape
 
-    for one in examined:
-        mark = MARKS[one.fine].format(bad=bad, so_so=so_so)
-        voice.out.print(f"{mark}  [bold]{one.what}[/]  {escape(one.found)}", soft_wrap=True)
+    for item in examined:
+        mark = _MARKS[item.fine].format(bad=bad, optional=optional)
+        terminal.stdout.print(f"{mark}  [bold]{item.what}[/]  {escape(item.observed)}", soft_wrap=True)
 
 
-def _show_model(found: ModelDiagnostics, voice: Terminal) -> None:
+def _show_model(diagnostics: ModelDiagnostics, terminal: Terminal) -> None:
     from rich.markup import escape
 
-    _show(found.examined, voice, "doubt  ", "note  ")
-    voice.out.print(f"\nRight on {found.n} test images:")
-    for fit in found.fits:
+    _show(diagnostics.examined, terminal, "doubt  ", "note  ")
+    terminal.stdout.print(f"\nRight on {diagnostics.n} test images:")
+    for fit in diagnostics.fits:
         share = "refused" if fit.accuracy is None else f"{fit.accuracy:7.0%}"
-        voice.out.print(f"  {share}  {escape(fit.preparation)}", soft_wrap=True)
+        terminal.stdout.print(f"  {share}  {escape(fit.preparation)}", soft_wrap=True)
 
 
-def _as_document(found: ModelDiagnostics) -> dict[str, object]:
+def _as_document(diagnostics: ModelDiagnostics) -> dict[str, object]:
     return {
-        "examined": [vars(one) for one in found.examined],
-        "images": found.n,
-        "preparations": [vars(fit) for fit in found.fits],
-        "advice": found.advice,
+        "examined": _rows(diagnostics.examined),
+        "images": diagnostics.n,
+        "preparations": [vars(fit) for fit in diagnostics.fits],
+        "advice": diagnostics.advice,
     }

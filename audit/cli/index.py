@@ -7,20 +7,18 @@ from typing import Annotated
 
 import typer
 
-from audit.cli import options as flag
-from audit.cli.terminal import command_context
+from audit.cli.options import Runs, command
+from audit.cli.terminal import Terminal
 
 
+@command()
 def index(
-    folder: flag.Runs = Path(),
+    terminal: Terminal,
+    folder: Runs = Path(),
     html: Annotated[
         Path | None, typer.Option("--html", help="Where the page goes.", show_default="FOLDER/index.html")
     ] = None,
     language: Annotated[str, typer.Option("--lang", help="en or zh.")] = "en",
-    as_json: flag.AsJson = False,
-    quiet: flag.Quiet = False,
-    verbose: flag.Verbose = False,
-    no_color: flag.NoColor = False,
 ) -> None:
     """Write the runs under a folder as one static page: trends with intervals, then every run with its verdict.
 
@@ -33,19 +31,18 @@ def index(
 
       audit index runs --html public/index.html --lang zh
     """
-    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from importlib.metadata import version
+    from importlib.metadata import version
 
-        from audit.document.locale import load_locale
-        from audit.report.history import history, links
-        from audit.report.html import render_history
-        from audit.storage.store import write_atomically
+    from audit.document.locale import load_locale
+    from audit.report.history import history, links
+    from audit.report.html import render_history
+    from audit.storage.store import write_atomically
 
-        load_locale(language)
-        found, target = history(folder), html or folder / "index.html"
-        page = render_history(
-            found.rows, links=links(folder, found.rows, target.parent), language=language, version=version("audit")
-        )
-        write_atomically(target, page)
-        written = {"written": {"html": str(target)}, "total": len(found.rows), "read": found.read}
-        voice.give(written, lambda: voice.out.print(str(target), soft_wrap=True, markup=False))
+    load_locale(language)
+    runs, target = history(folder), html or folder / "index.html"
+    page = render_history(
+        runs.rows, links=links(folder, runs.rows, target.parent), language=language, version=version("audit")
+    )
+    write_atomically(target, page)
+    written = {"written": {"html": str(target)}, "total": len(runs.rows), "read": runs.read}
+    terminal.emit(written, lambda: terminal.stdout.print(str(target), soft_wrap=True, markup=False))

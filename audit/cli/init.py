@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from audit.cli import options as flag
-from audit.cli.terminal import command_context
+from audit.cli.options import command
+from audit.cli.terminal import Terminal, document_path
 
 
+@command("preset")
 def init(
+    terminal: Terminal,
+    overrides: dict[str, Any],
     run: Annotated[
         Path | None,
         typer.Argument(help="A finished run folder, or its audit.json: policy.toml is written from its numbers."),
     ] = None,
-    preset: flag.Preset = None,
     out: Annotated[Path, typer.Option("--out", help="The folder the files go to.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
-    as_json: flag.AsJson = False,
-    quiet: flag.Quiet = False,
-    verbose: flag.Verbose = False,
-    no_color: flag.NoColor = False,
 ) -> None:
     """Write an audit.toml that lists every key with its default and meaning; after a first run, a policy.toml.
 
@@ -35,29 +33,27 @@ def init(
 
       audit init audit-run --out .
     """
-    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.config.template import configuration_template
-        from audit.core.errors import UsageError
-        from audit.storage.store import write_atomically
+    from audit.config.template import configuration_template
+    from audit.core.errors import UsageError
+    from audit.storage.store import write_atomically
 
-        texts: dict[Path, str] = {}
-        if run is None or not (out / "audit.toml").exists():
-            texts[out / "audit.toml"] = configuration_template(preset or "quick")
-        if run is not None:
-            from audit.cli.documents import document_path
-            from audit.report.document import read_document
-            from audit.report.first_policy import first_policy
+    texts: dict[Path, str] = {}
+    if run is None or not (out / "audit.toml").exists():
+        texts[out / "audit.toml"] = configuration_template(overrides.get("preset", "quick"))
+    if run is not None:
+        from audit.report.document import read_document
+        from audit.report.first_policy import first_policy
 
-            texts[out / "policy.toml"] = first_policy(read_document(document_path(run)))
-        there = [str(path) for path in texts if path.exists()]
-        if there and not force:
-            raise UsageError(
-                f"{' and '.join(there)} exists already, and nothing was written. "
-                "Give --force to write over it, or another folder with --out."
-            )
-        for path, text in texts.items():
-            write_atomically(path, text)
-        written = [str(path) for path in texts]
-        voice.give({"written": written}, lambda: voice.out.print("\n".join(written), soft_wrap=True, markup=False))
-        if run is None:
-            voice.say("Next: audit run audit.toml, then audit init RUN writes policy.toml from what it found.")
+        texts[out / "policy.toml"] = first_policy(read_document(document_path(run)))
+    existing = [str(path) for path in texts if path.exists()]
+    if existing and not force:
+        raise UsageError(
+            f"{' and '.join(existing)} exists already, and nothing was written. "
+            "Give --force to write over it, or another folder with --out."
+        )
+    for path, text in texts.items():
+        write_atomically(path, text)
+    written = [str(path) for path in texts]
+    terminal.emit({"written": written}, lambda: terminal.stdout.print("\n".join(written), soft_wrap=True, markup=False))
+    if run is None:
+        terminal.info("Next: audit run audit.toml, then audit init RUN writes policy.toml from what it found.")

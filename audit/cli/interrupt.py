@@ -11,20 +11,27 @@ from audit.cli.terminal import Terminal
 
 
 @contextmanager
-def graceful_interrupts(voice: Terminal) -> Iterator[Callable[[], bool]]:
-    """Yields `stopping()`, true after the first SIGINT or SIGTERM; the second raises KeyboardInterrupt."""
-    asked = False
+def graceful_interrupts(terminal: Terminal) -> Iterator[Callable[[], bool]]:
+    """Catch SIGINT and SIGTERM inside the block: the first is noted, the second raises KeyboardInterrupt.
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    Args:
+        terminal: Where the first is acknowledged.
+
+    Yields:
+        A function that says whether the first has come.
+    """
+    interrupted = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        asked = True
-        voice.say("[yellow]Stopping after this batch; press Ctrl-C again to abort at once.[/]")
+        interrupted = True
+        terminal.info("[yellow]Stopping after this batch; press Ctrl-C again to abort at once.[/]")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: interrupted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audit.cli import options as flag
-from audit.cli.terminal import command_context
+from audit.cli.options import Runs, command
+from audit.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from audit.report.history import RunRow
@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 _HEAD = ("begun (UTC)", "verdict", "failed", "clean", "robust", "model", "data", "run")
 
 
+@command()
 def list_runs(
-    folder: flag.Runs = Path(),
+    terminal: Terminal,
+    folder: Runs = Path(),
     last: Annotated[int | None, typer.Option("--last", min=1, help="Only this many, the newest.")] = None,
-    as_json: flag.AsJson = False,
-    quiet: flag.Quiet = False,
-    verbose: flag.Verbose = False,
-    no_color: flag.NoColor = False,
 ) -> None:
     """List the runs under a folder, the newest last: verdict, accuracy and robust accuracy of the audited model.
 
@@ -35,22 +33,21 @@ def list_runs(
 
       audit list runs --last 20 --json
     """
-    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from dataclasses import asdict
+    from dataclasses import asdict
 
-        from audit.report.history import history
+    from audit.report.history import history
 
-        found = history(folder)
-        rows = found.rows[-last:] if last else found.rows
+    recorded = history(folder)
+    rows = recorded.rows[-last:] if last else recorded.rows
 
-        def show() -> None:
-            for line in _lines(rows):
-                print(line)
-            if not rows:
-                voice.say(f"No runs under {folder}. `audit run` makes one.")
+    def show() -> None:
+        for line in _lines(rows):
+            print(line)
+        if not rows:
+            terminal.info(f"No runs under {folder}. `audit run` makes one.")
 
-        runs = [asdict(row) for row in rows] if as_json else []
-        voice.give({"runs": runs, "total": len(found.rows), "read": found.read}, show)
+    runs = [asdict(row) for row in rows] if terminal.as_json else []
+    terminal.emit({"runs": runs, "total": len(recorded.rows), "read": recorded.read}, show)
 
 
 def _lines(rows: Sequence[RunRow]) -> list[str]:
@@ -66,8 +63,8 @@ def _cells(row: RunRow) -> tuple[str, ...]:
     if row.problem:
         return (row.begun[:16], "unreadable", "", "", "", "", "", visible(row.path))
     counted = f"{row.failed} of {row.findings}" if row.complete else "incomplete"
-    shown = (row.begun[:16].replace("T", " "), row.verdict, counted, _share(row, "clean"), _share(row, "robust"))
-    return (*shown, *(visible(text) for text in (row.architecture, row.data, row.path)))
+    cells = (row.begun[:16].replace("T", " "), row.verdict, counted, _share(row, "clean"), _share(row, "robust"))
+    return (*cells, *(visible(text) for text in (row.architecture, row.data, row.path)))
 
 
 def _share(row: RunRow, quantity: str) -> str:

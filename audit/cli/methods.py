@@ -6,21 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from audit.cli import options as flag
-from audit.cli.terminal import command_context
+from audit.cli.options import command
+from audit.cli.terminal import Terminal
 
 
+@command()
 def methods(
+    terminal: Terminal,
     kind: Annotated[
         str | None,
         typer.Argument(
             help="attack, attribution, corruption, metric, recipe, study, check, data-format or model-format."
         ),
     ] = None,
-    as_json: flag.AsJson = False,
-    quiet: flag.Quiet = False,
-    verbose: flag.Verbose = False,
-    no_color: flag.NoColor = False,
 ) -> None:
     """List the methods, their settings and the papers they come from.
 
@@ -30,36 +28,33 @@ def methods(
 
       audit methods attack --json
     """
-    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from rich.markup import escape
-        from rich.table import Table
+    from rich.markup import escape
+    from rich.table import Table
 
-        from audit.core.errors import unknown_name
-        from audit.core.registry import PACKAGES, Method
-        from audit.core.registry import methods as registered
+    from audit.core.errors import unknown_name
+    from audit.core.registry import KINDS, Method
+    from audit.core.registry import methods as registered
 
-        if kind is not None and kind not in PACKAGES:
-            raise unknown_name("kind of method", kind, PACKAGES)
-        found: list[Method] = [one for room in PACKAGES if kind in (None, room) for one in registered(room)]
-        rows: list[dict[str, Any]] = [
-            {
-                "kind": one.kind,
-                "name": one.name,
-                "summary": one.summary,
-                "settings": {name: repr(value) for name, value in one.defaults.items()},
-                "reference": one.reference,
-                "version": one.full_version,
-            }
-            for one in found
-        ]
+    if kind is not None and kind not in KINDS:
+        raise unknown_name("kind of method", kind, KINDS)
+    listed: list[Method] = [m for name in KINDS if kind in (None, name) for m in registered(name)]
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": method.kind,
+            "name": method.name,
+            "summary": method.summary,
+            "settings": {name: repr(value) for name, value in method.defaults.items()},
+            "reference": method.reference,
+            "version": method.full_version,
+        }
+        for method in listed
+    ]
 
-        def show() -> None:
-            table = Table("kind", "name", "what", "settings", "source", box=None, header_style="bold")
-            for row in rows:
-                settings = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
-                table.add_row(
-                    row["kind"], row["name"], escape(row["summary"]), escape(settings), escape(row["reference"])
-                )
-            voice.out.print(table)
+    def show() -> None:
+        table = Table("kind", "name", "what", "settings", "source", box=None, header_style="bold")
+        for row in rows:
+            settings = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
+            table.add_row(row["kind"], row["name"], escape(row["summary"]), escape(settings), escape(row["reference"]))
+        terminal.stdout.print(table)
 
-        voice.give({"methods": rows}, show)
+    terminal.emit({"methods": rows}, show)

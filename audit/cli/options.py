@@ -1,136 +1,122 @@
-"""The flags that several commands share, and how they become a configuration."""
+"""The parameters of commands: flags read from the configuration's fields, and the few that stand for no key."""
 
 from __future__ import annotations
 
-import json
-import re
+import inspect
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
+from rich.markup import escape
+from typer.models import OptionInfo
 
-from audit.core.errors import UsageError
+from audit.cli.terminal import command_context
+from audit.config import PRESETS, RunConfig
+from audit.config.flags import KeyFlag, flags_of
+from audit.config.values import seconds
+from audit.core.errors import UsageError, unknown_name
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel="Output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.", rich_help_panel="Output")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More detail; tracebacks.", rich_help_panel="Output")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Plain text.", rich_help_panel="Output")]
+OUTPUT: Mapping[str, Any] = {"as_json": AsJson, "quiet": Quiet, "verbose": Verbose, "no_color": NoColor}
+"""Parameters of every command, by the argument of `command_context` that each is."""
 
 ConfigFile = Annotated[
     Path | None, typer.Argument(help="An audit.toml; flags go over it, a preset under it.", show_default=False)
 ]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        help="sample, digits, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, npz:FILE, manifest:FILE, "
-        "archive:FILE, webdataset:DIR, hf:DIR, image:FILE=LABEL.",
-        show_default="sample",
-    ),
-]
-ImageSize = Annotated[
-    int | None,
-    typer.Option("--image-size", help="Resize images to this height and width; a checkpoint made here says its own."),
-]
-Crop = Annotated[
-    float | None,
-    typer.Option(
-        "--crop",
-        help="Keep the middle square of each picture, this share of its shorter side: .875 is ImageNet's 224 of 256.",
-        show_default="the whole, squeezed",
-    ),
-]
-Grayscale = Annotated[bool | None, typer.Option("--grayscale", help="One channel instead of three.")]
-LabelsMap = Annotated[
-    str | None, typer.Option("--labels-map", help="A file that lists the classes in the model's order.")
-]
-Strict = Annotated[
-    bool | None, typer.Option("--strict", help="An unreadable image is an error, not skipped and listed.")
-]
-Architecture = Annotated[
-    str | None,
-    typer.Option(
-        "--architecture", help="A zoo name, torchvision:NAME, timm:NAME, or FILE.py:FUNCTION (needs --trust)."
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option("--model", help="A .safetensors, .pt, .onnx or .keras file, or hf:FOLDER; trained here when absent."),
-]
-Mean = Annotated[
-    str | None,
-    typer.Option("--mean", help="The mean the model expects subtracted, one value or one a channel: .5,.5,.5"),
-]
-Std = Annotated[str | None, typer.Option("--std", help="The standard deviation it expects divided by.")]
-Trust = Annotated[
-    list[Path] | None, typer.Option("--trust", help="Run this file's code; its SHA-256 is recorded. Repeatable.")
-]
-Preset = Annotated[str | None, typer.Option("--preset", help="quick, standard or full.", show_default="quick")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Root of every random draw.", show_default="0")]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", show_default="auto")]
 Run = Annotated[Path, typer.Argument(help="A run folder, or its audit.json.")]
-Detail = Annotated[
-    str | None,
-    typer.Option("--detail", help="normal: 16 images in the gallery; high: 200, all explained.", show_default=False),
-]
-Images = Annotated[
-    bool | None, typer.Option("--images/--no-images", help="Pictures in the report, or none.", show_default="images")
-]
-Only = Annotated[
-    list[str] | None,
-    typer.Option("--only", help="Measure accuracy, robustness, corruptions or explanations alone. Repeatable."),
-]
 Runs = Annotated[Path, typer.Argument(help="A folder that holds run folders, at most four levels down.")]
 Out = Annotated[Path, typer.Option("--out", help="The run folder: document, report, models, store.")]
-NormFlag = Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.", show_default="linf")]
-EpsFlag = Annotated[
-    str | None, typer.Option("--eps", help="The verdict's eps in pixel range, as 0.1 or 8/255.", show_default=False)
-]
-Battery = Annotated[str | None, typer.Option("--battery", help="quick, standard, autoattack or full.")]
-Examples = Annotated[int | None, typer.Option("--examples", min=1, help="Attack and corrupt this many test images.")]
-Harden = Annotated[
-    bool | None,
-    typer.Option("--harden/--no-harden", help="Train a hardened model and audit it too.", show_default="harden"),
-]
-Pretrained = Annotated[
-    str | None,
-    typer.Option(
-        "--pretrained",
-        help="Start from these weights, all but the last layer: a file, or torchvision for those of torchvision:NAME "
-        "in torch's cache.",
-        show_default=False,
-    ),
-]
-TensorBoard = Annotated[
-    bool | None,
-    typer.Option("--tensorboard", help="Event files in OUT/models while training (extra tensorboard)."),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", min=1, help="Processes that share every batch: parts of the CPU, or a GPU each.", show_default="1"
-    ),
-]
-TimeBudget = Annotated[
-    str | None,
-    typer.Option(
-        "--time-budget", help="As 90s, 12m or 1.5h: fewer epochs when the first steps show they will not fit."
-    ),
-]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any configuration key: --set explanations.examples=8. Repeatable."),
 ]
 
+Command = Callable[..., None]
 
-def overrides(flags: Mapping[str, Any], settings: Sequence[str] | None = None) -> dict[str, Any]:
-    """A nested configuration from flags named by dotted key (None is left out) and `--set key=value`s."""
+
+def command(
+    *keys: str, without: Sequence[str] = (), any_key: bool = False, model: type[BaseModel] = RunConfig
+) -> Callable[[Command], Command]:
+    """A decorator that makes a command of a function: it adds flags, and opens a terminal to print to.
+
+    The function has a parameter `terminal` (a `Terminal`) and, with `keys`, a parameter `overrides`: the keys that the
+    flags set, as the nested mapping that `load_config` takes. Its other parameters are the command's as they stand.
+    Errors of the package that it raises end the command with a sentence and their exit code.
+
+    Args:
+        *keys: Keys and tables of the configuration whose flags the command takes, as "data" or "robustness.norm".
+        without: Keys among them whose flags it does not take.
+        any_key: Whether it also takes `--set KEY=VALUE`.
+        model: The configuration.
+    """
+    flags = [item for item in flags_of(model, keys) if item.key not in without] if keys else []
+    by_parameter: dict[str, KeyFlag] = {}
+    for item in flags:
+        if item.parameter not in by_parameter or (item.flag.help and not by_parameter[item.parameter].flag.help):
+            by_parameter[item.parameter] = item
+    added = [_parameter(item) for item in by_parameter.values()]
+    added += [_optional("settings", Set)] if any_key else []
+    output = [inspect.Parameter(name, _KEYWORD, default=False, annotation=kind) for name, kind in OUTPUT.items()]
+
+    def decorate(function: Command) -> Command:
+        signature = inspect.signature(function, eval_str=True)
+        stated = [item for item in signature.parameters.values() if item.name not in ("terminal", "overrides")]
+        arguments = [item.replace(kind=_KEYWORD) for item in stated if not _is_option(item)]
+        options = [item.replace(kind=_KEYWORD) for item in stated if _is_option(item)]
+
+        def run_command(**values: Any) -> None:
+            with command_context(**{name: values[name] for name in OUTPUT}) as terminal:
+                passed = {item.name: values[item.name] for item in stated}
+                if keys:
+                    passed["overrides"] = overrides(flags, values, values.get("settings"))
+                function(terminal=terminal, **passed)
+
+        signature = inspect.Signature([*arguments, *added, *options, *output])
+        run_command.__name__, run_command.__doc__ = function.__name__, function.__doc__
+        run_command.__module__, run_command.__annotations__ = function.__module__, {}
+        run_command.__signature__ = signature  # type: ignore[attr-defined]
+        return run_command
+
+    return decorate
+
+
+def overrides(
+    flags: Iterable[KeyFlag], values: Mapping[str, Any], settings: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The configuration keys that a command line sets.
+
+    Args:
+        flags: The flags that the command takes.
+        values: What the command line holds for each, by name of parameter; None or nothing where it was not given.
+        settings: The texts after `--set`, each KEY=VALUE with the value in TOML. They go over the flags.
+
+    Returns:
+        A nested mapping.
+
+    Raises:
+        UsageError: A value is refused, two flags set one key, or a text after `--set` is not KEY=VALUE.
+    """
     nested: dict[str, Any] = {}
-    for key, value in flags.items():
-        if value is not None:
-            _put(nested, key, value)
+    setters: dict[str, KeyFlag] = {}
+    present = [item for item in flags if values.get(item.parameter) not in (None, [], ())]
+    for item in present:
+        value = values[item.parameter]
+        words = {word for other in present if other.parameter == item.parameter for word in other.flag.words or ()}
+        if words and value not in words:
+            raise unknown_name(item.parameter, value, words)
+        if words and value not in (item.flag.words or ()):
+            continue
+        if item.key in setters:
+            both = f"{setters[item.key].names[0]} and {item.names[0]}"
+            raise UsageError(f"{both} set the same key, {item.key}: give one of the two.")
+        setters[item.key] = item
+        _put(nested, item.key, item.parse(value))
     for setting in settings or ():
         key, equals, text = setting.partition("=")
         if not equals:
@@ -139,85 +125,71 @@ def overrides(flags: Mapping[str, Any], settings: Sequence[str] | None = None) -
     return nested
 
 
-def data_and_model_overrides(
-    *,
-    data: str | None,
-    model: str | None = None,
-    architecture: str | None,
-    mean: str | None = None,
-    std: str | None = None,
-    trust: Sequence[Path] | None,
-    image_size: int | None = None,
-    crop: float | None = None,
-    grayscale: bool | None = None,
-    labels_map: str | None = None,
-    strict: bool | None = None,
-    seed: int | None,
-    device: str | None = None,
-) -> dict[str, Any]:
-    """The flags that say what is worked on, by configuration key."""
-    return {
-        "data.source": data,
-        "data.image_size": image_size,
-        "data.crop": crop,
-        "data.grayscale": grayscale,
-        "data.labels_map": labels_map,
-        "data.strict": strict,
-        "model.weights": model,
-        "model.architecture": architecture,
-        "model.mean": parse_floats(mean, "--mean"),
-        "model.std": parse_floats(std, "--std"),
-        "model.trust": [{"path": str(path)} for path in trust] if trust else None,
-        "seed": seed,
-        "device": device,
-    }
-
-
-def evaluation_overrides(
-    *,
-    norm: str | None,
-    eps: str | None,
-    battery: str | None,
-    examples: int | None,
-    harden: bool | None,
-    only: Sequence[str] | None,
-    detail: str | None,
-    images: bool | None,
-) -> dict[str, Any]:
-    """The flags that say what is measured, by configuration key. Raises UsageError for an unknown detail."""
-    from audit.report.gallery_size import settings_of
-
-    return {
-        "robustness.norm": norm,
-        "robustness.eps": eps,
-        "robustness.battery": battery,
-        "robustness.examples": examples,
-        "corruptions.examples": examples,
-        "hardening.enabled": harden,
-        "only": only or None,
-        "report.images": images,
-        **settings_of(detail),
-    }
-
-
-def parse_floats(text: str | None, flag: str) -> tuple[float, ...] | None:
-    """Comma-separated numbers. Raises UsageError."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{flag} {text!r} is not a number or numbers with commas, as in {flag} 0.5,0.5,0.5.") from None
-
-
 def parse_duration(text: str | None, flag: str) -> float | None:
-    """A duration written as 90, 90s, 12m or 1.5h, in seconds. Raises UsageError."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
-    if not match or float(match[1]) == 0:
-        raise UsageError(f"{flag} {text!r} is not a duration: write 90s, 12m or 1.5h.")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    """The seconds of a duration written as 90, 90s, 12m or 1.5h.
+
+    Args:
+        text: The duration; None where the flag was not given.
+        flag: The flag, for the error.
+
+    Raises:
+        UsageError: The text is no duration.
+    """
+    try:
+        return None if text is None else float(seconds(text))
+    except ValueError as fault:
+        raise UsageError(f"{flag} {text!r}: {fault}.") from None
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def _is_option(parameter: inspect.Parameter) -> bool:
+    return any(isinstance(item, OptionInfo) for item in getattr(parameter.annotation, "__metadata__", ()))
+
+
+def _optional(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, _KEYWORD, default=None, annotation=annotation)
+
+
+def _parameter(item: KeyFlag) -> inspect.Parameter:
+    """The parameter of a command that a flag is: its value stays text, which the field of its key validates."""
+    table = item.key.rpartition(".")[0]
+    option = typer.Option(
+        item.flag.name,
+        help=escape(_help(item)),
+        metavar=item.metavar,
+        show_default=_default(item) or False,
+        rich_help_panel=table.capitalize() if table else "Run",
+    )
+    kind = bool if item.is_switch else list[str] if item.is_repeatable else str
+    return _optional(item.parameter, Annotated[kind | None, option])
+
+
+def _help(item: KeyFlag) -> str:
+    """The sentence of the flag, with the bounds of its field."""
+    text = item.flag.help or item.field.description or ""
+    if not item.flag.help and text.split(",")[0] not in (str(item.field.default), item.flag.default):
+        text = text[:1].upper() + text[1:]
+    constraints = [(word, getattr(part, name, None)) for part in item.field.metadata for name, word in _BOUNDS.items()]
+    bounds = [f"{word} {bound}" for word, bound in constraints if bound is not None and not item.flag.words]
+    return f"{text.rstrip('.')}{'; ' if bounds else ''}{', '.join(bounds)}."
+
+
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def _default(item: KeyFlag) -> str:
+    """The default for `--help`; "" where a preset changes it, or where there is none to speak of."""
+    if item.flag.default is not None:
+        return item.flag.default
+    value = item.field.default
+    table, _, name = item.key.rpartition(".")
+    if any(name in preset.get(table, {}) for preset in PRESETS.values()):
+        return ""
+    if isinstance(value, bool):
+        return item.names[0 if value else -1].strip("-") if len(item.names) > 1 else ""
+    return str(value) if isinstance(value, str | int | float) else ""
 
 
 def _put(nested: dict[str, Any], key: str, value: Any) -> None:
@@ -233,4 +205,4 @@ def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return json.loads(json.dumps(text))
+        return text

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audit.cli import options as flag
-from audit.cli.terminal import command_context
+from audit.cli.options import ConfigFile, Out, command, parse_duration
+from audit.cli.terminal import Terminal
+from audit.config.flags import AUDIT_FLAGS
 
 if TYPE_CHECKING:
     from audit.config import RunConfig
@@ -18,40 +20,16 @@ if TYPE_CHECKING:
     from audit.runs.throughput import Throughput
 
 
+@command(*AUDIT_FLAGS, any_key=True)
 def plan(
-    config: flag.ConfigFile = None,
-    data: flag.Data = None,
-    model: flag.Model = None,
-    architecture: flag.Architecture = None,
-    mean: flag.Mean = None,
-    std: flag.Std = None,
-    trust: flag.Trust = None,
-    image_size: flag.ImageSize = None,
-    crop: flag.Crop = None,
-    grayscale: flag.Grayscale = None,
-    labels_map: flag.LabelsMap = None,
-    strict: flag.Strict = None,
-    preset: flag.Preset = None,
-    norm: flag.NormFlag = None,
-    eps: flag.EpsFlag = None,
-    battery: flag.Battery = None,
-    examples: flag.Examples = None,
-    harden: flag.Harden = None,
-    only: flag.Only = None,
-    detail: flag.Detail = None,
-    images: flag.Images = None,
-    settings: flag.Set = None,
-    seed: flag.Seed = None,
-    device: flag.Device = None,
+    terminal: Terminal,
+    overrides: dict[str, Any],
+    config: ConfigFile = None,
     within: Annotated[
         str | None,
         typer.Option("--within", help="Say with how many examples the run takes this long at most: 90s, 10m, 2h."),
     ] = None,
-    out: flag.Out = Path("audit-run"),
-    as_json: flag.AsJson = False,
-    quiet: flag.Quiet = False,
-    verbose: flag.Verbose = False,
-    no_color: flag.NoColor = False,
+    out: Out = Path("audit-run"),
 ) -> None:
     """List the cells of a run without running them: study, method, model, examples, passes at most, stored or not.
 
@@ -67,124 +45,113 @@ def plan(
 
       audit plan --model net.safetensors --data folder:photos --within 20m
     """
-    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from rich.markup import escape
-        from rich.table import Table
+    from audit.config import load_config
+    from audit.planning.build import build_plan
+    from audit.planning.cost import estimate_cost, max_passes
+    from audit.planning.time_budget import scale_to_budget
+    from audit.runs.folder import RunFolder
+    from audit.runs.setup import set_up
+    from audit.runs.throughput import measure_throughput
 
-        from audit.config import load_config
-        from audit.planning.build import build_plan
-        from audit.planning.cost import estimate_cost, max_passes
-        from audit.planning.time_budget import scale_to_budget
-        from audit.runs.folder import RunFolder
-        from audit.runs.setup import set_up
-        from audit.runs.throughput import measure_throughput
+    limit = parse_duration(within, "--within")
+    setup, store = set_up(load_config(config, overrides=overrides)), RunFolder(out).store
+    rows: list[dict[str, Any]] = [
+        {
+            "wave": task.wave,
+            "study": task.cell.study,
+            "method": task.cell.method,
+            "model": task.role,
+            "split": task.examples.split,
+            "examples": len(task.examples),
+            "passes": None if (most := max_passes(task, setup.subject)) is None else asdict(most),
+            "stored": store.has(task.cell.key),
+            "key": task.cell.key,
+        }
+        for task in build_plan(setup.config, setup.subject).tasks
+    ]
+    throughput = measure_throughput(setup)
 
-        limit = flag.parse_duration(within, "--within")
+    def missing_cost(config: RunConfig) -> CostEstimate:
+        tasks = build_plan(config, setup.subject).tasks
+        return estimate_cost([task for task in tasks if not store.has(task.cell.key)], setup.subject)
 
-        flags = flag.data_and_model_overrides(
-            data=data,
-            model=model,
-            architecture=architecture,
-            mean=mean,
-            std=std,
-            trust=trust,
-            image_size=image_size,
-            crop=crop,
-            grayscale=grayscale,
-            labels_map=labels_map,
-            strict=strict,
-            seed=seed,
-            device=device,
-        ) | flag.evaluation_overrides(
-            norm=norm,
-            eps=eps,
-            battery=battery,
-            examples=examples,
-            harden=harden,
-            only=only,
-            detail=detail,
-            images=images,
+    costs = missing_cost(setup.config)
+    lines, seconds = cost_lines(costs, throughput), round(throughput.seconds(costs.passes), 1)
+    document: dict[str, Any] = {
+        "cells": rows,
+        "at_most": {**asdict(costs.passes), "seconds": seconds, "untold_cells": costs.unknown},
+    }
+    if limit is not None:
+        fit = scale_to_budget(setup.config, lambda config: throughput.seconds(missing_cost(config).passes), limit)
+        document["within"] = {**asdict(fit), "seconds": round(fit.seconds, 1)}
+        lines.append(fit_line(fit, within or ""))
+    terminal.emit(document, lambda: _show(rows, out, lines, terminal))
+
+
+def _show(rows: Sequence[Mapping[str, Any]], out: Path, lines: Sequence[str], terminal: Terminal) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("wave", "study", "method", "model", "examples", "passes", "stored", "key", box=None)
+    for row in rows:
+        table.add_row(
+            str(row["wave"]),
+            row["study"],
+            escape(row["method"]),
+            row["model"],
+            f"{row['examples']} {row['split']}",
+            f"{sum(row['passes'].values()):,}" if row["passes"] else "–",
+            "yes" if row["stored"] else "no",
+            row["key"][:8],
         )
-        chosen = load_config(config, preset=preset, overrides=flag.overrides(flags, settings))
-        prepared, store = set_up(chosen), RunFolder(out).store
-        tasks = build_plan(prepared.config, prepared.subject).tasks
-        rows: list[dict[str, Any]] = [
-            {
-                "wave": task.wave,
-                "study": task.cell.study,
-                "method": task.cell.method,
-                "model": task.role,
-                "split": task.examples.split,
-                "examples": len(task.examples),
-                "passes": None if (most := max_passes(task, prepared.subject)) is None else asdict(most),
-                "stored": store.has(task.cell.key),
-                "key": task.cell.key,
-            }
-            for task in tasks
-        ]
-        pace = measure_throughput(prepared)
-
-        def missing(config: RunConfig) -> CostEstimate:
-            planned = build_plan(config, prepared.subject).tasks
-            return estimate_cost([task for task in planned if not store.has(task.cell.key)], prepared.subject)
-
-        costs = missing(prepared.config)
-        fitted = None
-        if limit is not None:
-            fitted = scale_to_budget(prepared.config, lambda config: pace.seconds(missing(config).passes), limit)
-
-        def show() -> None:
-            table = Table("wave", "study", "method", "model", "examples", "passes", "stored", "key", box=None)
-            for row in rows:
-                examples = f"{row['examples']} {row['split']}"
-                stored = "yes" if row["stored"] else "no"
-                table.add_row(
-                    str(row["wave"]),
-                    row["study"],
-                    escape(row["method"]),
-                    row["model"],
-                    examples,
-                    f"{sum(row['passes'].values()):,}" if row["passes"] else "–",
-                    stored,
-                    row["key"][:8],
-                )
-            voice.out.print(table)
-            voice.out.print(f"{len(rows)} cells, {sum(row['stored'] for row in rows)} of them in the store of {out}.")
-            for line in [*cost_lines(costs, pace), *([] if fitted is None else [fit_line(fitted, within or "")])]:
-                voice.out.print(line, soft_wrap=True)
-
-        cost = {**asdict(costs.passes), "seconds": round(pace.seconds(costs.passes), 1), "untold_cells": costs.unknown}
-        found: dict[str, Any] = {"cells": rows, "at_most": cost}
-        if fitted is not None:
-            found["within"] = {**asdict(fitted), "seconds": round(fitted.seconds, 1)}
-        voice.give(found, show)
+    terminal.stdout.print(table)
+    terminal.stdout.print(f"{len(rows)} cells, {sum(row['stored'] for row in rows)} of them in the store of {out}.")
+    for line in lines:
+        terminal.stdout.print(line, soft_wrap=True)
 
 
-def cost_lines(costs: CostEstimate, pace: Throughput) -> list[str]:
-    """What the cells that are not stored cost at most, then the dearest studies with the keys they follow."""
+def cost_lines(costs: CostEstimate, throughput: Throughput) -> list[str]:
+    """What the cells that are not stored cost at most, then the three dearest studies.
+
+    Args:
+        costs: The passes, by study too.
+        throughput: How long a pass takes here.
+
+    Returns:
+        Lines of text, a study with the configuration keys that make it cheaper; none where nothing costs anything.
+    """
     from audit.planning.cost import cost_keys
 
     if not costs.by_study:
         return []
     lines = [
         f"What is missing takes at most {costs.passes.forwards:,} forwards and {costs.passes.backwards:,} gradients: "
-        f"{_duration(pace.seconds(costs.passes))} at {1000 * pace.forward:.3g} ms a forward and "
-        f"{1000 * pace.gradient:.3g} ms a gradient here. Not counted: {costs.unknown} cells whose cost nobody can "
-        "tell, such as training."
+        f"{_duration(throughput.seconds(costs.passes))} at {1000 * throughput.forward:.3g} ms a forward and "
+        f"{1000 * throughput.gradient:.3g} ms a gradient here. Not counted: {costs.unknown} cells whose cost nobody "
+        "can tell, such as training."
     ]
-    dearest = sorted(costs.by_study, key=lambda study: -pace.seconds(costs.by_study[study]))[:3]
+    dearest = sorted(costs.by_study, key=lambda study: -throughput.seconds(costs.by_study[study]))[:3]
     for study in dearest:
-        lines.append(f"  {study}: {_duration(pace.seconds(costs.by_study[study]))}; cheaper by {cost_keys(study)}")
+        seconds = throughput.seconds(costs.by_study[study])
+        lines.append(f"  {study}: {_duration(seconds)}; cheaper by {cost_keys(study)}")
     return lines
 
 
-def fit_line(fitted: BudgetFit, asked: str) -> str:
-    """The flags that keep a run within the time asked for, or that none do."""
-    flags = " ".join(f"--set {name}={number}" for name, number in fitted.counts.items())
-    most = _duration(fitted.seconds)
-    if not fitted.enough:
-        return f"No number of examples makes it {asked}: with {flags} it takes {most} at most. Choose fewer methods."
-    return f"Within {asked}: {flags} ({most} at most)." if flags else f"It stays within {asked} as it is."
+def fit_line(fit: BudgetFit, limit: str) -> str:
+    """The flags that keep a run within a time.
+
+    Args:
+        fit: The numbers of examples, and how long the run takes with them.
+        limit: The time as the user wrote it.
+
+    Returns:
+        A sentence, which says so when no flags do.
+    """
+    flags = " ".join(f"--set {name}={number}" for name, number in fit.counts.items())
+    most = _duration(fit.seconds)
+    if not fit.enough:
+        return f"No number of examples makes it {limit}: with {flags} it takes {most} at most. Choose fewer methods."
+    return f"Within {limit}: {flags} ({most} at most)." if flags else f"It stays within {limit} as it is."
 
 
 def _duration(seconds: float) -> str:

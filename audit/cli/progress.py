@@ -1,4 +1,4 @@
-"""What a person sees of long work: a bar with the time left on a terminal, plain lines elsewhere."""
+"""The progress of a run: a bar with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from audit.core.evidence import Evidence
 from audit.execution.runner import RunCallback
 from audit.planning.plan import Task
 
+_STATUS_NOTES = {"measured": "", "not_applicable": " [dim]not applicable[/]", "failed": " [red]failed[/]"}
+
 
 class RichProgress(RunCallback):
-    """Observes a run for a person. A context manager: the bar is cleared at the end."""
+    """Prints how a run goes on. As a context manager it clears its bar at the end.
 
-    def __init__(self, voice: Terminal) -> None:
-        self.voice = voice
+    Args:
+        terminal: Where to print.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
         self.total = 0
         self.done = 0
         self.bar = Progress(
@@ -27,9 +33,9 @@ class RichProgress(RunCallback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=voice.aside,
+            console=terminal.stderr,
             transient=True,
-            disable=voice.quiet or not voice.aside.is_terminal,
+            disable=terminal.quiet or not terminal.stderr.is_terminal,
         )
         self.run = self.bar.add_task("audit", total=None)
         self.step = self.bar.add_task("", total=None, visible=False)
@@ -44,29 +50,47 @@ class RichProgress(RunCallback):
         self.bar.stop()
 
     def begin(self, total: int, stored: int) -> None:
-        """A run of `total` tasks begins."""
+        """Print how much there is to do.
+
+        Args:
+            total: The number of tasks.
+            stored: The number of them whose evidence is stored already.
+        """
         self.total = total
         self.bar.update(self.run, total=total)
-        kept = f", {stored} of them already in the store" if stored else ""
-        self.voice.say(f"{total} cells to know{kept}.")
+        already = f", {stored} of them already in the store" if stored else ""
+        self.terminal.info(f"{total} cells to know{already}.")
 
     def starting(self, task: Task) -> None:
-        """A task begins to be computed."""
+        """Show a task in the bar.
+
+        Args:
+            task: The task that begins.
+        """
         self.bar.update(self.step, description=escape(task.label), completed=0, total=None, visible=True)
 
     def progress(self, done: int, total: int) -> None:
-        """The present task is at `done` of `total`."""
+        """Show in the bar how far the present task is.
+
+        Args:
+            done: Steps done.
+            total: Steps in all.
+        """
         self.bar.update(self.step, completed=done, total=total)
 
     def finished(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
-        """A task's evidence is there."""
+        """Print a line for a finished task, none for one that was stored already.
+
+        Args:
+            task: The task.
+            evidence: Its evidence.
+            stored: Whether it was there before this run.
+        """
         self.done += 1
         self.bar.update(self.run, completed=self.done)
         if stored:
             return
-        note = {"measured": "", "not_applicable": " [dim]not applicable[/]", "failed": " [red]failed[/]"}[
-            evidence.status
-        ]
         reason = f" [dim]{escape(evidence.reason)}[/]" if evidence.reason else ""
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
-        self.voice.say(f"[dim]{count}[/] {escape(task.label)} [dim]{evidence.seconds:.1f} s[/]{note}{reason}")
+        seconds = f"[dim]{evidence.seconds:.1f} s[/]{_STATUS_NOTES[evidence.status]}{reason}"
+        self.terminal.info(f"[dim]{count}[/] {escape(task.label)} {seconds}")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from audit.cli import options as flag
-from audit.cli.terminal import command_context
+from audit.cli.options import Run, command
+from audit.cli.terminal import Terminal, document_path
 
 
+@command("report.images", "report.gallery")
 def report(
-    run: flag.Run = Path("audit-run"),
+    terminal: Terminal,
+    overrides: dict[str, Any],
+    run: Run = Path("audit-run"),
     formats: Annotated[
         str, typer.Option("--format", help="Of html, junit, sarif, md, card; several with commas.")
     ] = "html",
@@ -20,12 +23,6 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="A folder, or the file of one format; the run folder by default.")
     ] = None,
-    detail: flag.Detail = None,
-    images: flag.Images = None,
-    as_json: flag.AsJson = False,
-    quiet: flag.Quiet = False,
-    verbose: flag.Verbose = False,
-    no_color: flag.NoColor = False,
 ) -> None:
     """Render a finished run again from its audit.json: no model, no images, no torch.
 
@@ -37,28 +34,27 @@ def report(
 
       audit report --no-images --out public/report.html
     """
-    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.cli.documents import document_path
-        from audit.document.locale import load_locale
-        from audit.report.document import read_document
-        from audit.report.formats import chosen, render
-        from audit.report.gallery_size import at_detail, without_images
-        from audit.storage.store import write_atomically
-        from audit.topics.compression.section import read_latencies
+    from audit.document.locale import load_locale
+    from audit.report.document import read_document
+    from audit.report.formats import chosen, render
+    from audit.report.gallery_size import with_gallery_of, without_images
+    from audit.storage.store import write_atomically
+    from audit.topics.compression.section import read_latencies
 
-        load_locale(language)
-        wanted = chosen(formats)
-        source = document_path(run)
-        document = at_detail(read_document(source), detail)
-        if images is False:
-            document = without_images(document)
-        latencies = read_latencies(source.with_name("timing.json"))
-        written = {}
-        for form in wanted:
-            single = out is not None and len(wanted) == 1 and out.suffix != ""
-            target = out if single and out is not None else (out or source.parent) / form.file
-            write_atomically(target, render(document, form, language=language, latencies=latencies))
-            written[form.name] = str(target)
-        voice.give(
-            {"written": written}, lambda: voice.out.print("\n".join(written.values()), soft_wrap=True, markup=False)
-        )
+    load_locale(language)
+    forms = chosen(formats)
+    source = document_path(run)
+    settings = overrides.get("report", {})
+    document = with_gallery_of(read_document(source), settings.get("gallery"))
+    if settings.get("images") is False:
+        document = without_images(document)
+    latencies = read_latencies(source.with_name("timing.json"))
+    written = {}
+    for form in forms:
+        single = out is not None and len(forms) == 1 and out.suffix != ""
+        target = out if single and out is not None else (out or source.parent) / form.file
+        write_atomically(target, render(document, form, language=language, latencies=latencies))
+        written[form.name] = str(target)
+    terminal.emit(
+        {"written": written}, lambda: terminal.stdout.print("\n".join(written.values()), soft_wrap=True, markup=False)
+    )

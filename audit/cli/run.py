@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from audit.cli import options as flag
-from audit.cli.terminal import command_context
+from audit.cli.options import ConfigFile, Out, command
+from audit.cli.terminal import Terminal
+from audit.config.flags import AUDIT_FLAGS
 
 
+@command(*AUDIT_FLAGS, any_key=True)
 def run(
-    config: flag.ConfigFile = None,
-    data: flag.Data = None,
-    model: flag.Model = None,
-    architecture: flag.Architecture = None,
-    mean: flag.Mean = None,
-    std: flag.Std = None,
-    trust: flag.Trust = None,
-    image_size: flag.ImageSize = None,
-    crop: flag.Crop = None,
-    grayscale: flag.Grayscale = None,
-    labels_map: flag.LabelsMap = None,
-    strict: flag.Strict = None,
-    preset: flag.Preset = None,
-    norm: flag.NormFlag = None,
-    eps: flag.EpsFlag = None,
-    battery: flag.Battery = None,
-    examples: flag.Examples = None,
-    harden: flag.Harden = None,
-    only: flag.Only = None,
-    detail: flag.Detail = None,
-    images: flag.Images = None,
-    settings: flag.Set = None,
-    seed: flag.Seed = None,
-    device: flag.Device = None,
-    out: flag.Out = Path("audit-run"),
+    terminal: Terminal,
+    overrides: dict[str, Any],
+    config: ConfigFile = None,
+    out: Out = Path("audit-run"),
     gate: Annotated[bool, typer.Option("--gate", help="Exit 1 when the verdict is fail or inconclusive.")] = False,
-    as_json: flag.AsJson = False,
-    quiet: flag.Quiet = False,
-    verbose: flag.Verbose = False,
-    no_color: flag.NoColor = False,
 ) -> None:
     """Train or load a model, audit it, harden it, audit that too, and write the report.
 
@@ -59,37 +36,11 @@ def run(
 
       audit run --only robustness --battery standard
 
+      audit run --only robustness --attacks pgd,square
+
       audit run audit.toml --set explanations.examples=8 --gate
     """
-    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.cli.run_command import RunRequest, run_and_report
-        from audit.config import load_config
+    from audit.cli.run_command import RunRequest, run_and_report
+    from audit.config import load_config
 
-        flags = flag.data_and_model_overrides(
-            data=data,
-            model=model,
-            architecture=architecture,
-            mean=mean,
-            std=std,
-            trust=trust,
-            image_size=image_size,
-            crop=crop,
-            grayscale=grayscale,
-            labels_map=labels_map,
-            strict=strict,
-            seed=seed,
-            device=device,
-        ) | flag.evaluation_overrides(
-            norm=norm,
-            eps=eps,
-            battery=battery,
-            examples=examples,
-            harden=harden,
-            only=only,
-            detail=detail,
-            images=images,
-        )
-        run_and_report(
-            RunRequest(load_config(config, preset=preset, overrides=flag.overrides(flags, settings)), out, gate=gate),
-            voice,
-        )
+    run_and_report(RunRequest(load_config(config, overrides=overrides), out, gate=gate), terminal)

@@ -1,4 +1,4 @@
-"""What `run`, `train` and `harden` share: a configuration is carried out under the eyes of a person."""
+"""What `run`, `train`, `harden` and `compress` share: they run a configuration and print what came of it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from rich.markup import escape
 
 from audit.cli.interrupt import graceful_interrupts
 from audit.cli.progress import RichProgress
-from audit.cli.terminal import Terminal
-from audit.cli.verdicts import MARKS
+from audit.cli.terminal import MARKS, Terminal
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
-from audit.core.evidence import Finding
 from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.setup import RunSetup
@@ -25,7 +23,14 @@ from audit.runs.setup import RunSetup
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A configuration, where it goes, and how much of it is wanted."""
+    """A configuration to run.
+
+    Attributes:
+        config: The configuration.
+        out: The run folder.
+        scope: How much of it to run.
+        gate: Whether a verdict of fail or inconclusive ends the command with exit code 1.
+    """
 
     config: RunConfig
     out: Path
@@ -33,78 +38,94 @@ class RunRequest:
     gate: bool = False
 
 
-def run_and_report(job: RunRequest, voice: Terminal) -> AuditRun:
-    """Run the job, show the verdict, and exit as it deserves. Returns only on exit code 0."""
-    with graceful_interrupts(voice) as stopping, RichProgress(voice) as watcher:
+def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
+    """Run a configuration and print its verdict.
+
+    Args:
+        request: What to run.
+        terminal: Where to print.
+
+    Returns:
+        The finished run, when the exit code is 0.
+
+    Raises:
+        Exit: The exit code is another.
+        Interrupted: The user stopped the run; the sentence names the command that goes on.
+    """
+    with graceful_interrupts(terminal) as should_stop, RichProgress(terminal) as progress:
         try:
-            outcome = run_audit(
-                job.config,
-                job.out,
-                scope=job.scope,
-                watcher=watcher,
-                stopping=stopping,
-                told=lambda prepared: _introduce(prepared, voice),
+            finished = run_audit(
+                request.config,
+                request.out,
+                scope=request.scope,
+                callback=progress,
+                should_stop=should_stop,
+                on_setup=lambda setup: _introduce(setup, terminal),
             )
         except Interrupted as fault:
             raise Interrupted(f"{fault} Go on with: {current_command()}") from None
-    voice.give(_as_document(outcome), lambda: _show(outcome, voice))
-    code = exit_code(outcome, gate=job.gate)
+    terminal.emit(_as_document(finished), lambda: _show(finished, terminal))
+    code = exit_code(finished, gate=request.gate)
     if code:
         raise typer.Exit(code)
-    return outcome
+    return finished
 
 
-def exit_code(outcome: AuditRun, *, gate: bool) -> int:
-    """3 for an incomplete run, 1 for a failed gate, else 0."""
-    if not outcome.dossier.complete:
+def exit_code(finished: AuditRun, *, gate: bool) -> int:
+    """The exit code of a run: 3 when it is incomplete, 1 when it fails the gate, else 0.
+
+    Args:
+        finished: The run.
+        gate: Whether a verdict of fail or inconclusive fails it.
+    """
+    if not finished.results.complete:
         return 3
-    return 1 if gate and outcome.document.summary.verdict in ("fail", "inconclusive") else 0
+    return 1 if gate and finished.document.summary.verdict in ("fail", "inconclusive") else 0
 
 
-def _introduce(prepared: RunSetup, voice: Terminal) -> None:
-    subject = prepared.subject
+def current_command() -> str:
+    """The command line of this process, as a shell runs it again."""
+    program = Path(sys.argv[0]).name
+    return shlex.join([*(["python", "-m", "audit"] if program == "__main__.py" else [program]), *sys.argv[1:]])
+
+
+def _introduce(setup: RunSetup, terminal: Terminal) -> None:
+    subject = setup.subject
     size = "x".join(str(side) for side in subject.shape)
-    chosen = " (chosen by auto)" if prepared.config.device == "auto" else ""
-    voice.say(
-        f"{escape(prepared.dataset.name)}: {len(subject.classes)} classes of {size} images, "
+    automatic = " (chosen by auto)" if setup.config.device == "auto" else ""
+    terminal.info(
+        f"{escape(setup.dataset.name)}: {len(subject.classes)} classes of {size} images, "
         f"{subject.train_examples} to train and {subject.test_examples} to test · "
-        f"architecture {escape(subject.architecture)} · device {prepared.device}{chosen}"
+        f"architecture {escape(subject.architecture)} · device {setup.device}{automatic}"
     )
-    for note in (*prepared.dataset.notes, *(prepared.loaded.notes if prepared.loaded else ())):
-        voice.say(f"[yellow]note:[/] {escape(note)}")
+    for note in (*setup.dataset.notes, *(setup.loaded.notes if setup.loaded else ())):
+        terminal.info(f"[yellow]note:[/] {escape(note)}")
 
 
-def _show(outcome: AuditRun, voice: Terminal) -> None:
-    summary = outcome.document.summary
-    voice.out.print(f"\n{MARKS[summary.verdict]}  [bold]{escape(summary.sentence)}[/]\n", soft_wrap=True)
-    for finding in outcome.document.findings:
-        if not voice.quiet or finding.verdict in ("fail", "inconclusive"):
-            voice.out.print(f"  {MARKS[finding.verdict]}  {escape(_line(finding))}", soft_wrap=True)
-    for task in outcome.dossier.plan.tasks:
-        evidence = outcome.dossier.evidence.get(task.cell.key)
+def _show(finished: AuditRun, terminal: Terminal) -> None:
+    def write(text: str) -> None:
+        terminal.stdout.print(text, soft_wrap=True)
+
+    summary = finished.document.summary
+    write(f"\n{MARKS[summary.verdict]}  [bold]{escape(summary.sentence)}[/]\n")
+    for finding in finished.document.findings:
+        if not terminal.quiet or finding.verdict in ("fail", "inconclusive"):
+            write(f"  {MARKS[finding.verdict]}  {escape(f'{finding.role}: {finding.title}')}")
+    for task in finished.results.plan.tasks:
+        evidence = finished.results.evidence.get(task.cell.key)
         if evidence is not None and evidence.status == "failed":
-            voice.out.print(f"  [red]failed[/]  {escape(task.label)}: {escape(evidence.reason)}", soft_wrap=True)
-    voice.out.print(f"\nReport: [bold]{escape(str(outcome.folder.report))}[/]", soft_wrap=True)
+            write(f"  [red]failed[/]  {escape(task.label)}: {escape(evidence.reason)}")
+    write(f"\nReport: [bold]{escape(str(finished.folder.report))}[/]")
 
 
-def _line(finding: Finding) -> str:
-    return f"{finding.role}: {finding.title}"
-
-
-def _as_document(outcome: AuditRun) -> dict[str, Any]:
-    document = outcome.document
+def _as_document(finished: AuditRun) -> dict[str, Any]:
+    document = finished.document
     return {
-        "run": str(outcome.folder.root),
-        "document": str(outcome.folder.document),
-        "report": str(outcome.folder.report),
+        "run": str(finished.folder.root),
+        "document": str(finished.folder.document),
+        "report": str(finished.folder.report),
         "verdict": document.summary.verdict,
         "sentence": document.summary.sentence,
         "complete": document.summary.complete,
         "findings": [finding.model_dump(mode="json") for finding in document.findings],
     }
-
-
-def current_command() -> str:
-    """What a shell runs again, word for word."""
-    called = Path(sys.argv[0]).name
-    return shlex.join([*(["python", "-m", "audit"] if called == "__main__.py" else [called]), *sys.argv[1:]])

@@ -5,21 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audit.cli import options as flag
-from audit.cli.terminal import Terminal, command_context
+from audit.cli.options import Run, command
+from audit.cli.terminal import MARKS, Terminal, document_path
 
 if TYPE_CHECKING:
     from audit.core.evidence import Finding
     from audit.document.schema import AuditDocument
 
 
-def show(
-    run: flag.Run = Path("audit-run"),
-    as_json: flag.AsJson = False,
-    quiet: flag.Quiet = False,
-    verbose: flag.Verbose = False,
-    no_color: flag.NoColor = False,
-) -> None:
+@command()
+def show(terminal: Terminal, run: Run = Path("audit-run")) -> None:
     """Print a finished run: the verdict, the findings from the worst on, what to run next, the files.
 
     With --quiet only what failed or is inconclusive is listed.
@@ -30,53 +25,50 @@ def show(
 
       audit show fashion --json
     """
-    with command_context(as_json=as_json, quiet=quiet, verbose=verbose, no_color=no_color) as voice:
-        from audit.cli.documents import document_path
-        from audit.report.document import read_document
-        from audit.report.history import run_files
+    from audit.report.document import read_document
+    from audit.report.history import run_files
 
-        source = document_path(run)
-        document = read_document(source)
-        files = run_files(source)
-        given: dict[str, Any] = {
-            "run": str(run),
-            **document.summary.model_dump(mode="json"),
-            "findings": [finding.model_dump(mode="json") for finding in document.findings],
-            "files": [{"file": name, "bytes": size} for name, size in files],
-        }
-        voice.give(given, lambda: _print(document, files, voice))
+    source = document_path(run)
+    document = read_document(source)
+    files = run_files(source)
+    contents: dict[str, Any] = {
+        "run": str(run),
+        **document.summary.model_dump(mode="json"),
+        "findings": [finding.model_dump(mode="json") for finding in document.findings],
+        "files": [{"file": name, "bytes": size} for name, size in files],
+    }
+    terminal.emit(contents, lambda: _print(document, files, terminal))
 
 
-def _print(document: AuditDocument, files: list[tuple[str, int]], voice: Terminal) -> None:
+def _print(document: AuditDocument, files: list[tuple[str, int]], terminal: Terminal) -> None:
     from rich.markup import escape
 
-    from audit.cli.verdicts import MARKS
     from audit.document.sanitise import visible
 
-    def say(text: str) -> None:
-        voice.out.print(text, soft_wrap=True)
+    def write(text: str) -> None:
+        terminal.stdout.print(text, soft_wrap=True)
 
     summary = document.summary
-    say(f"{MARKS[summary.verdict]}  [bold]{escape(visible(summary.sentence))}[/]")
+    write(f"{MARKS[summary.verdict]}  [bold]{escape(visible(summary.sentence))}[/]")
     if not summary.complete:
-        say("The run is incomplete: some of its studies failed or are missing.")
-    say("")
+        write("The run is incomplete: some of its studies failed or are missing.")
+    write("")
     for finding in document.findings:
-        if not voice.quiet or finding.verdict in ("fail", "inconclusive"):
-            say(f"  {MARKS[finding.verdict]}  {escape(visible(_told(finding)))}")
+        if not terminal.quiet or finding.verdict in ("fail", "inconclusive"):
+            write(f"  {MARKS[finding.verdict]}  {escape(visible(_sentence(finding)))}")
     commands = dict.fromkeys(
         f.command for f in document.findings if f.command and f.verdict in ("fail", "inconclusive")
     )
     if commands:
-        say("\nNext:")
-    for command in commands:
-        say(f"  {escape(visible(command))}")
-    say("\nFiles:")
+        write("\nNext:")
+    for line in commands:
+        write(f"  {escape(visible(line))}")
+    write("\nFiles:")
     for name, size in files:
-        say(f"  {size:>12,}  {escape(visible(name))}")
+        write(f"  {size:>12,}  {escape(visible(name))}")
 
 
-def _told(finding: Finding) -> str:
+def _sentence(finding: Finding) -> str:
     if finding.interval is None:
         counted = f" (n = {finding.n:,})" if finding.n else ""
         return f"{finding.role}: {finding.title}{counted}"

@@ -2,32 +2,38 @@
 
 from audit.config.loading import PRESETS, load_config, merge, run_config_type
 from audit.config.sections import (
-    AUGMENTATIONS,
-    IMAGE_SIZES,
     AttackRowConfig,
-    AugmentationConfig,
-    Compression,
-    CompressionConfig,
-    ConfigTable,
     CorruptionConfig,
     CriteriaConfig,
     DataConfig,
     ExplanationConfig,
-    HardeningConfig,
     ModelConfig,
-    Optimizer,
-    Precision,
-    Preset,
     ReportConfig,
     RobustnessConfig,
     RunConfig,
-    Schedule,
-    TrainingConfig,
     TrustConfig,
+)
+from audit.config.training import (
+    AUGMENTATIONS,
+    AugmentationConfig,
+    CompressionConfig,
+    HardeningConfig,
+    TrainingConfig,
+)
+from audit.config.values import (
+    GALLERY_SIZES,
+    IMAGE_SIZES,
+    Compression,
+    ConfigTable,
+    Optimizer,
+    Precision,
+    Preset,
+    Schedule,
 )
 
 __all__ = [
     "AUGMENTATIONS",
+    "GALLERY_SIZES",
     "IMAGE_SIZES",
     "PRESETS",
     "AttackRowConfig",

@@ -1,7 +1,4 @@
-"""From a file, a preset and the command line to a configuration.
-
-Command line over file over preset. An unknown or wrong key names the file, the line and the nearest key.
-"""
+"""Reads a configuration from a file, a preset and the command line."""
 
 from __future__ import annotations
 
@@ -49,16 +46,23 @@ def run_config_type() -> type[RunConfig]:
 def load_config(
     path: Path | None = None, *, preset: str | None = None, overrides: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    """The configuration of a run: `overrides` (nested, from the command line) over `path` over the preset.
+    """The configuration of a run: the command line over a file over a preset.
 
-    Raises UsageError that names the file, the line, the key and the nearest valid one.
+    Args:
+        path: A TOML file; None for none.
+        preset: The name of the preset; by default that of `overrides`, of the file, or quick.
+        overrides: Keys from the command line, tables as nested mappings.
+
+    Raises:
+        UsageError: A key is unknown or its value is wrong; the sentence names the file, the line, the key and the
+            nearest valid key.
     """
     text = _read(path) if path else ""
-    from_file = with_current_keys(_parse(text, path))
-    name = str(preset or from_file.get("preset") or "quick")
+    from_file, from_flags = with_current_keys(_parse(text, path)), with_current_keys(overrides or {})
+    name = str(preset or from_flags.get("preset") or from_file.get("preset") or "quick")
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
-    merged = merge(merge(preset_values(name), from_file), with_current_keys(overrides or {})) | {"preset": name}
+    merged = merge(merge(preset_values(name), from_file), from_flags) | {"preset": name}
     try:
         return run_config_type().model_validate(merged)
     except ValidationError as fault:
@@ -66,11 +70,16 @@ def load_config(
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `under`, table by table."""
+    """Two nested mappings as one, table by table.
+
+    Args:
+        under: The mapping that gives way.
+        over: The mapping whose values win.
+    """
     merged = dict(under)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
+        tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if tables else value
     return merged
 
 

@@ -2,210 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from audit.core.errors import UsageError, unknown_name
-from audit.core.threat_format import Norm, parse_eps
+from audit.config.flags import Flag
+from audit.config.training import CompressionConfig, HardeningConfig, TrainingConfig
+from audit.config.values import GALLERY_SIZES, IMAGE_SIZES, ConfigTable, Eps, Normalisation, Preset
+from audit.core.errors import unknown_name
+from audit.core.threat_format import Norm
 from audit.core.topic import measured_sections
 
-Preset = Literal["quick", "standard", "full"]
-Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
-Schedule = Literal["one-cycle", "cosine", "step", "constant"]
-Precision = Literal["float32", "bfloat16"]
-Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
-T = TypeVar("T", bound="ConfigTable")
-IMAGE_SIZES = range(8, 1025)
-"""Heights and widths in pixels that images may be resized to."""
-
-
-def _eps(value: Any) -> Any:
-    """8/255 as a number; anything else is left to the type check."""
-    try:
-        return parse_eps(value) if isinstance(value, str) else value
-    except UsageError:
-        return value
-
-
-Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]
-
-
-class ConfigTable(BaseModel):
-    """One table of the configuration: unknown keys are refused, values are fixed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+_Table = TypeVar("_Table", bound=ConfigTable)
 
 
 class DataConfig(ConfigTable):
     """Where the images come from."""
 
-    source: str = Field(
+    source: Annotated[str, Flag("--data")] = Field(
         "sample",
         description="sample, digits, shapes[:KEY=VALUE,...], fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, "
         "npz:FILE, manifest:FILE, archive:FILE, webdataset:DIR, hf:DIR, image:FILE[=LABEL]; "
         "`audit methods data-format` explains them",
     )
-    image_size: int | None = Field(
+    image_size: Annotated[int | None, Flag("--image-size")] = Field(
         None,
         ge=IMAGE_SIZES[0],
         le=IMAGE_SIZES[-1],
         description="resize to this height and width; as the checkpoint says, or as they are, by default",
     )
-    crop: float | None = Field(
+    crop: Annotated[float | None, Flag("--crop")] = Field(
         None,
         gt=0,
         le=1,
         description="keep the middle square alone, this share of the shorter side (0.875 is ImageNet's 224 of 256); "
         "as the checkpoint says, or the whole image squeezed, by default",
     )
-    grayscale: bool = Field(False, description="one channel instead of three (folder data)")
-    rotate: float = Field(0.0, ge=-180, le=180, description="turn the evaluation images, degrees counter-clockwise")
-    flip: Literal["none", "horizontal", "vertical"] = Field(
+    grayscale: Annotated[bool, Flag("--grayscale")] = Field(
+        False, description="one channel instead of three (folder data)"
+    )
+    rotate: Annotated[float, Flag("--rotate", default="")] = Field(
+        0.0, ge=-180, le=180, description="turn the evaluation images, degrees counter-clockwise"
+    )
+    flip: Annotated[Literal["none", "horizontal", "vertical"], Flag("--flip", default="")] = Field(
         "none", description="mirror the evaluation images: none, horizontal, vertical"
     )
     train_examples: int | None = Field(None, ge=1, description="train on this many at most; all by default")
-    labels_map: str | None = Field(None, description="a file that lists the classes in the model's order")
-    strict: bool = Field(False, description="an unreadable image is an error; skipped and listed by default")
+    labels_map: Annotated[str | None, Flag("--labels-map")] = Field(
+        None, description="a file that lists the classes in the model's order"
+    )
+    strict: Annotated[bool, Flag("--strict")] = Field(
+        False, description="an unreadable image is an error; skipped and listed by default"
+    )
 
 
 class TrustConfig(ConfigTable):
     """A file of code the user vouches for."""
 
-    path: str
+    path: str = Field(description="the file")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="refuse the file when it has changed")
+
+
+def _trusted(value: Any) -> Any:
+    """A path alone as the table that holds it."""
+    return {"path": value} if isinstance(value, str) else value
 
 
 class ModelConfig(ConfigTable):
     """The model: trained here, or loaded."""
 
-    architecture: str = Field(
+    architecture: Annotated[str, Flag("--architecture")] = Field(
         "auto", description="a zoo name, torchvision:NAME, timm:NAME, FILE.py:FUNCTION; auto fits the image size"
     )
-    weights: str | None = Field(
+    weights: Annotated[str | None, Flag("--model")] = Field(
         None, description="a .safetensors, .pt, .onnx or .keras file, or hf:FOLDER; trained here when absent"
     )
-    pretrained: str | None = Field(
+    pretrained: Annotated[str | None, Flag("--pretrained")] = Field(
         None,
         description="weights that training starts from, all but the last layer: a file, or torchvision for those of "
         "torchvision:NAME in torch's cache",
     )
-    mean: float | tuple[float, ...] | None = Field(
+    mean: Annotated[Normalisation, Flag("--mean")] = Field(
         None, description="the normalisation the model expects, images in [0, 1]"
     )
-    std: float | tuple[float, ...] | None = Field(None, description="what it divides by after that, one or a channel")
-    trust: tuple[TrustConfig, ...] = Field(
+    std: Annotated[Normalisation, Flag("--std")] = Field(
+        None, description="what it divides by after that, one or a channel"
+    )
+    trust: Annotated[
+        tuple[Annotated[TrustConfig, BeforeValidator(_trusted)], ...],
+        Flag("--trust", help="Run this file's code; its SHA-256 is recorded. Repeatable."),
+    ] = Field(
         (), description="files of code you have read: [{ path = 'net.py', sha256 = '...' }]; a changed one is refused"
     )
-
-
-class AugmentationConfig(ConfigTable):
-    """Random views of the training images."""
-
-    rotation: float = Field(0.0, ge=0, le=180, description="degrees, at most, either way")
-    shift: float = Field(0.0, ge=0, lt=1, description="share of the height and of the width, at most")
-    shear: float = Field(0.0, ge=0, lt=90, description="degrees, at most, as Keras reads its shear_range")
-    zoom: float = Field(0.0, ge=0, lt=1, description="0.2 is between 0.8 and 1.2, each axis by itself")
-    crop: int = Field(0, ge=0, description="pixels of padding of which a random window is cut")
-    horizontal_flip: bool = Field(False, description="left and right change places, for half of the images")
-    vertical_flip: bool = Field(False, description="top and bottom change places, for half of the images")
-    fill: Literal["nearest", "reflect", "zero"] = Field("nearest", description="what lies outside the image")
-
-    @property
-    def active(self) -> bool:
-        """Whether any view differs from the image."""
-        return self != AugmentationConfig(fill=self.fill)
-
-
-AUGMENTATIONS: Mapping[str, Mapping[str, Any]] = {
-    "none": {},
-    "keras": {"rotation": 40, "shift": 0.2, "shear": 0.2, "zoom": 0.2, "horizontal_flip": True},
-    "crop-flip": {"crop": 4, "horizontal_flip": True, "fill": "zero"},
-    "jitter": {"crop": 2},
-}
-"""Presets: `keras` is the setting of the Keras tutorial on small data, `crop-flip` the usual one for CIFAR-10."""
-
-
-def _augmentation(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value not in AUGMENTATIONS:
-        raise ValueError(str(unknown_name("augmentation", value, AUGMENTATIONS)))
-    return AUGMENTATIONS[value]
-
-
-class TrainingConfig(ConfigTable):
-    """How a model is trained."""
-
-    recipe: str = Field("standard", description="the objective; `audit methods recipe` lists them")
-    recipe_settings: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
-    epochs: int = Field(8, ge=1, description="passes over the training images")
-    batch_size: int = Field(64, ge=2, description="images a step")
-    optimizer: Optimizer = Field("adam", description="adam, adamw, sgd, rmsprop, adagrad")
-    learning_rate: float = Field(2e-3, gt=0, description="at its peak")
-    schedule: Schedule = Field("one-cycle", description="of the learning rate: one-cycle, cosine, step, constant")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
-    weight_decay: float = Field(0.0, ge=0, description="the optimiser's own; decoupled for adamw")
-    l1: float = Field(0.0, ge=0, description="factor of the sum of absolute weights in the loss")
-    l2: float = Field(0.0, ge=0, description="factor of the sum of squared weights in the loss")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of inputs of the last layer dropped in training")
-    clip_gradient: float | None = Field(None, gt=0, description="largest l2 norm of the weight gradient")
-    weight_perturbation: float = Field(
-        0.0, ge=0, lt=1, description="size, relative to each weight, of adversarial weight perturbation (AWP)"
-    )
-    averaging: float = Field(0.0, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
-    early_stopping: int | None = Field(None, ge=1, description="stop after this many epochs without a better one")
-    held_out: float = Field(0.1, gt=0, lt=1, description="share of the training images kept to choose the checkpoint")
-    probe_examples: int = Field(300, ge=1, description="held-out images attacked after each epoch")
-    probe_steps: int = Field(10, ge=1, description="steps of that attack")
-    augmentation: Annotated[AugmentationConfig, BeforeValidator(_augmentation)] = Field(
-        AugmentationConfig(), description="none, keras, crop-flip, jitter, or a table of settings"
-    )
-    frozen_epochs: int = Field(0, ge=0, description="first epochs in which only the last layer learns (transfer)")
-    backbone_rate: float = Field(1.0, gt=0, description="factor on the learning rate of all but the last layer")
-    time_budget: float | None = Field(
-        None, gt=0, description="seconds; fewer epochs when the first steps show that all will not fit"
-    )
-    precision: Precision = Field("float32", description="bfloat16: mixed precision; the kept weights are float32")
-    compile: bool = Field(False, description="torch.compile the net while it is trained")
-    workers: int = Field(
-        1, ge=1, description="processes that share every batch: each has its part of the CPU's threads, or a GPU"
-    )
-    tensorboard: bool = Field(False, description="event files beside the weights (needs the extra tensorboard)")
-
-
-class HardeningConfig(TrainingConfig):
-    """Adversarial training of the model under test, from its weights or from scratch."""
-
-    enabled: bool = Field(True, description="train a hardened model and audit it too")
-    recipe: str = Field("pgd", description="adversarial training; `audit methods recipe` lists them")
-    epochs: int = Field(6, ge=1, description="passes over the training images")
-    learning_rate: float = Field(
-        4e-3, gt=0, description="at its peak; by default 0.001 for a net that is not of the zoo"
-    )
-    from_scratch: bool = Field(False, description="start from new weights instead of the audited model's")
-    norm: Norm | None = Field(None, description="as in [robustness] by default")
-    eps: Eps | None = Field(None, description="as in [robustness] by default")
-
-
-class CompressionConfig(TrainingConfig):
-    """A smaller model made from the model under test, and the training that follows (distill: that makes it)."""
-
-    enabled: bool = Field(False, description="make a smaller model and audit it too")
-    method: Compression = Field("magnitude", description="magnitude, structured, clip, int8, distill")
-    amount: float | None = Field(
-        None,
-        gt=0,
-        description="magnitude: share of weights to prune (0.5 by default); structured: of channels (0.3); clip: the "
-        "standard deviations to clip at (2.5)",
-    )
-    student: str | None = Field(
-        None, description="the architecture distill trains: zoo, torchvision:NAME or timm:NAME; by default the parent's"
-    )
-    epochs: int = Field(3, ge=0, description="of fine-tuning after pruning or of distillation; 0 for no fine-tuning")
-    learning_rate: float = Field(1e-3, gt=0, description="at its peak")
 
 
 class AttackRowConfig(ConfigTable):
@@ -244,23 +132,42 @@ def _attack_row(number: int, row: Any) -> AttackRowConfig:
 class RobustnessConfig(ConfigTable):
     """Which attacks, how strong, on how many images."""
 
-    examples: int = Field(500, ge=1, description="images attacked, balanced over the classes")
-    battery: Annotated[str | tuple[AttackRowConfig, ...], BeforeValidator(_attack_rows)] = Field(
+    examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.", default="")] = Field(
+        500, ge=1, description="images attacked, balanced over the classes"
+    )
+    battery: Annotated[
+        str | tuple[AttackRowConfig, ...],
+        BeforeValidator(_attack_rows),
+        Flag("--battery", default=""),
+        Flag(
+            "--attacks",
+            help="These attacks alone, in this order, with commas between them; see `audit methods attack`.",
+            default="",
+        ),
+    ] = Field(
         "quick",
         description="quick, standard, autoattack or full; attacks with commas between them, as apgd-ce,square; or "
         "[[robustness.battery]] tables of attack, settings, title, sample, hardest, transferred",
     )
-    norm: Norm = Field("linf", description="linf, l2 or l1: how the size of a change is measured")
-    eps: Eps | None = Field(
-        None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default"
+    norm: Annotated[Norm, Flag("--norm")] = Field(
+        "linf", description="linf, l2 or l1: how the size of a change is measured"
     )
+    eps: Annotated[
+        Eps | None,
+        Flag(
+            "--eps",
+            help="The eps of the verdict, as 0.1 or 8/255; 0.1 on grey images and 8/255 on colour by default.",
+        ),
+    ] = Field(None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default")
     curve: tuple[Eps, ...] | None = Field(None, description="the eps of the curve; 1/8 to 2 times eps by default")
 
 
 class CorruptionConfig(ConfigTable):
     """Which corruptions, at which severities, on how many images."""
 
-    examples: int = Field(500, ge=1, description="images corrupted, balanced over the classes")
+    examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.", default="")] = Field(
+        500, ge=1, description="images corrupted, balanced over the classes"
+    )
     names: tuple[str, ...] = Field(
         ("gaussian-noise", "defocus-blur", "fog", "jpeg-compression"), description="or all: every one there is"
     )
@@ -272,7 +179,9 @@ class CorruptionConfig(ConfigTable):
 class ExplanationConfig(ConfigTable):
     """Which attributions, of what, on how many images."""
 
-    examples: int = Field(24, ge=1, description="images explained by each method")
+    examples: Annotated[int, Flag("--detail", words={"high": GALLERY_SIZES["high"]}, default="")] = Field(
+        24, ge=1, description="images explained by each method"
+    )
     methods: tuple[str, ...] = Field(
         ("saliency", "integrated-gradients", "grad-cam", "lime", "shap"), description="or all: every one there is"
     )
@@ -289,8 +198,12 @@ class ReportConfig(ConfigTable):
     """What the report shows."""
 
     title: str = Field("Image classifier audit", description="the report's heading")
-    images: bool = Field(True, description="false leaves every picture out")
-    gallery: int = Field(16, ge=0, description="images in the gallery")
+    images: Annotated[bool, Flag("--images/--no-images", help="Pictures in the report, or none.")] = Field(
+        True, description="false leaves every picture out"
+    )
+    gallery: Annotated[
+        int, Flag("--detail", help="16 images in the gallery, or 200, all explained.", words=GALLERY_SIZES, default="")
+    ] = Field(16, ge=0, description="images in the gallery")
 
 
 class CriteriaConfig(ConfigTable):
@@ -302,35 +215,39 @@ class CriteriaConfig(ConfigTable):
     corruption_drop: float = Field(0.2, ge=0, le=1, description="of mean accuracy, severities 1 to 5")
 
 
+def _measured_section(name: str) -> str:
+    if name not in measured_sections():
+        raise ValueError(str(unknown_name("section", name, measured_sections())))
+    return name
+
+
 class RunConfig(ConfigTable):
     """A whole run."""
 
-    preset: Preset = Field("quick", description="quick, standard or full: how much is measured")
-    seed: int = Field(0, ge=0, description="root of every random draw: the same seed gives the same bytes")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one")
-    only: tuple[str, ...] = Field(
+    preset: Annotated[Preset, Flag("--preset")] = Field(
+        "quick", description="quick, standard or full: how much is measured"
+    )
+    seed: Annotated[int, Flag("--seed")] = Field(
+        0, ge=0, description="root of every random draw: the same seed gives the same bytes"
+    )
+    device: Annotated[str, Flag("--device")] = Field(
+        "auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one"
+    )
+    only: Annotated[tuple[Annotated[str, AfterValidator(_measured_section)], ...], Flag("--only")] = Field(
         (), description="measure these sections of the report alone, such as robustness; all by default"
     )
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig()
-    hardening: HardeningConfig = HardeningConfig()
-    compression: CompressionConfig = CompressionConfig()
-    robustness: RobustnessConfig = RobustnessConfig()
-    corruptions: CorruptionConfig = CorruptionConfig()
-    explanations: ExplanationConfig = ExplanationConfig()
-    report: ReportConfig = ReportConfig()
-    criteria: CriteriaConfig = CriteriaConfig()
+    data: DataConfig = Field(DataConfig(), description="where the images come from")
+    model: ModelConfig = Field(ModelConfig(), description="what is audited")
+    training: TrainingConfig = Field(TrainingConfig(), description="how the model is trained where none is loaded")
+    hardening: HardeningConfig = Field(HardeningConfig(), description="how the model is made harder to fool")
+    compression: CompressionConfig = Field(CompressionConfig(), description="how the model is made smaller")
+    robustness: RobustnessConfig = Field(RobustnessConfig(), description="which attacks")
+    corruptions: CorruptionConfig = Field(CorruptionConfig(), description="which corruptions")
+    explanations: ExplanationConfig = Field(ExplanationConfig(), description="which attributions")
+    report: ReportConfig = Field(ReportConfig(), description="what the report shows")
+    criteria: CriteriaConfig = Field(CriteriaConfig(), description="what passes")
 
-    @field_validator("only")
-    @classmethod
-    def _require_sections(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in measured_sections():
-                raise ValueError(str(unknown_name("section", name, measured_sections())))
-        return names
-
-    def table(self, kind: type[T]) -> T:
+    def table(self, kind: type[_Table]) -> _Table:
         """The table of a topic, such as `config.table(BackdoorConfig)`.
 
         Args:

@@ -1,4 +1,4 @@
-"""An `audit.toml` to begin with: every key, the value it has, and what it means, read from the models themselves."""
+"""Writes an `audit.toml` that lists every key with its value and its meaning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from audit.config.loading import load_config
-from audit.config.sections import TrainingConfig
+from audit.config.training import TrainingConfig
 
 _COLUMN, _WIDTH = 40, 120
 _HEAD = """\
@@ -23,10 +23,16 @@ _HEAD = """\
 
 
 def configuration_template(preset: str = "quick", *, name: str = "audit.toml") -> str:
-    """Commented TOML that loads to `preset` as it is, and to the same with every `key = value` uncommented.
+    """Commented TOML that loads to a preset as it is, and to the same with every `key = value` uncommented.
 
     Keys without a value show `...`. Sections that repeat the keys of [training] list them without their meaning.
-    Raises UsageError for an unknown preset.
+
+    Args:
+        preset: The name of the preset.
+        name: The file's, for the command in its head.
+
+    Raises:
+        UsageError: There is no such preset.
     """
     config = load_config(preset=preset)
     fields = type(config).model_fields
@@ -39,14 +45,31 @@ def configuration_template(preset: str = "quick", *, name: str = "audit.toml") -
     return "\n".join(lines) + "\n"
 
 
+def to_toml(value: Any) -> str:
+    """A value of the configuration as TOML writes it on one line.
+
+    Args:
+        value: Text, a number, a truth value, a table of them, a list of any; None is written `...`.
+    """
+    if value is None:
+        return "..."
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {to_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(to_toml(item) for item in value)}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _section(name: str, section: BaseModel) -> Iterator[str]:
     yield ""
     yield f"# {type(section).__doc__}"
     yield f"[{name}]"
     inherits = isinstance(section, TrainingConfig) and type(section) is not TrainingConfig
-    own = type(section).__annotations__ if inherits else type(section).model_fields
+    named = type(section).__annotations__ if inherits else type(section).model_fields
     tables = []
-    for key in own:
+    for key in named:
         value = getattr(section, key)
         if isinstance(value, BaseModel):
             tables.append(key)
@@ -55,14 +78,14 @@ def _section(name: str, section: BaseModel) -> Iterator[str]:
         yield from _table(f"{name}.{key}", getattr(section, key))
     if inherits:
         yield "# The rest as in [training], each with a value of its own:"
-        yield from _inherited(section, own)
+        yield from _inherited(section, named)
 
 
-def _inherited(section: BaseModel, own: Mapping[str, Any]) -> Iterator[str]:
+def _inherited(section: BaseModel, named: Mapping[str, Any]) -> Iterator[str]:
     for key in type(section).model_fields:
         value = getattr(section, key)
-        if key not in own and not isinstance(value, BaseModel):
-            yield f"# {key} = {_toml(value)}"
+        if key not in named and not isinstance(value, BaseModel):
+            yield f"# {key} = {to_toml(value)}"
 
 
 def _table(name: str, table: BaseModel) -> Iterator[str]:
@@ -74,17 +97,9 @@ def _table(name: str, table: BaseModel) -> Iterator[str]:
 def _entry(key: str, value: Any, field: FieldInfo) -> Iterator[str]:
     """`# key = value   # meaning`, the meaning going on in its own column."""
     meaning = textwrap.wrap(field.description or "", _WIDTH - _COLUMN - 2, break_on_hyphens=False)
-    start = f"# {key}: a table" if isinstance(value, BaseModel) else f"# {key} = {_toml(value)}"
+    start = f"# {key}: a table" if isinstance(value, BaseModel) else f"# {key} = {to_toml(value)}"
     if len(start) >= _COLUMN:
         yield start
         start = "#"
     for number, line in enumerate(meaning):
         yield (start if number == 0 else "#").ljust(_COLUMN) + f"# {line}"
-
-
-def _toml(value: Any) -> str:
-    if value is None:
-        return "..."
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

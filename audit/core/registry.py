@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -25,12 +25,14 @@ from audit.core.topic import topics
 Kind = Literal[
     "attack", "attribution", "corruption", "metric", "recipe", "study", "check", "data-format", "model-format"
 ]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 F = TypeVar("F", bound=Callable[..., Any])
 PassBound = Callable[[Mapping[str, Any], tuple[int, ...]], Any]
 """`(settings, shape of an image) -> PassCount or None`, the passes at most; `audit.core.types` would bring torch."""
 Passes: TypeAlias = Callable[[Mapping[str, Any]], tuple[int, int]]
 """From an attack's settings to the forwards and backwards that one example costs at most."""
 
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PACKAGES: Mapping[Kind, str] = {
     "attack": "audit.attacks",
     "attribution": "audit.attributions",

@@ -134,6 +134,7 @@ class AuditDocument(DocumentModel):
     """
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+    __pydantic_extra__: dict[str, list[dict[str, Any]]]
 
     schema_version: int = SCHEMA_VERSION
     tool: dict[str, str]

@@ -105,7 +105,7 @@ def read_document(path: Path) -> AuditDocument:
         raise UsageError(
             f"Cannot read {path}: {fault.strerror}. Give a run folder that holds an audit.json."
         ) from fault
-    except (ValidationError, ValueError, AttributeError) as fault:
+    except (ValidationError, ValueError, AttributeError, TypeError) as fault:
         raise UsageError(
             f"{path} is not an audit document: {str(fault).splitlines()[0]}. Run the audit again."
         ) from fault

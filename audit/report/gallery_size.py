@@ -1,42 +1,34 @@
-"""How many pictures a rendering shows: never more than its document holds."""
+"""How many pictures a rendering holds: never more than its document."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from audit.core.errors import UsageError, unknown_name
+from audit.config import GALLERY_SIZES
+from audit.core.errors import UsageError
 from audit.core.topic import topics
 from audit.document.model import DocumentModel, Picture
 from audit.document.schema import AuditDocument
 
-DETAILS: Mapping[str, int] = {"normal": 16, "high": 200}
-"""Images in the gallery, each with the maps of every method."""
 
+def with_gallery_of(document: AuditDocument, size: int | None) -> AuditDocument:
+    """A document cut to some of the images of its gallery.
 
-def settings_of(detail: str | None) -> dict[str, int]:
-    """The configuration keys behind `--detail`, none when it is not given. Raises UsageError that lists the levels."""
-    if detail is None:
-        return {}
-    if detail not in DETAILS:
-        raise unknown_name("detail", detail, DETAILS)
-    return {"report.gallery": DETAILS[detail]} | (
-        {"explanations.examples": DETAILS[detail]} if detail == "high" else {}
-    )
+    Args:
+        document: The document of a run.
+        size: How many images; None for all.
 
-
-def at_detail(document: AuditDocument, detail: str | None) -> AuditDocument:
-    """The document with as many images as `detail` shows; as it is when None. Raises UsageError where the run kept
-    fewer than that."""
-    if detail is None:
+    Raises:
+        UsageError: The run kept fewer images.
+    """
+    if size is None:
         return document
-    wanted = settings_of(detail)["report.gallery"]
-    kept = document.protocol.configuration.get("report", {}).get("gallery", len(document.gallery))
-    if kept < wanted:
+    stored = document.protocol.configuration.get("report", {}).get("gallery", len(document.gallery))
+    if stored < size:
+        detail = next((word for word, images in GALLERY_SIZES.items() if images == size), "high")
         raise UsageError(
-            f"This run kept {len(document.gallery)} images, and --detail {detail} shows {wanted}. "
+            f"This run kept {len(document.gallery)} images, and --detail {detail} shows {size}. "
             f"Run the audit again with --detail {detail}."
         )
-    return document.model_copy(update={"gallery": document.gallery[:wanted]})
+    return document.model_copy(update={"gallery": document.gallery[:size]})
 
 
 def without_images(document: AuditDocument) -> AuditDocument:

@@ -16,9 +16,7 @@ from audit.core.errors import SetupError, UsageError
 from audit.storage.store import write_atomically
 
 if TYPE_CHECKING:
-    from audit.topics.accuracy.section import AccuracyPart
-from audit.document.schema import AuditDocument
-from audit.topics.robustness.section import RobustnessPart
+    from audit.document.schema import AuditDocument
 
 log = logging.getLogger("audit")
 INDEX = ".audit-index.json"
@@ -187,6 +185,8 @@ def _summed(document: AuditDocument, path: str, begun: str) -> RunRow:
 
 def _levels(document: AuditDocument) -> Iterator[HistoryScore]:
     from audit.core.threat_format import format_threat
+    from audit.topics.accuracy.section import AccuracyPart
+    from audit.topics.robustness.section import RobustnessPart
 
     for part in document.rows(AccuracyPart):
         share = part.accuracy

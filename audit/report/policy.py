@@ -7,12 +7,13 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from audit.core.errors import UsageError, unknown_name
 from audit.core.evidence import Verdict
 from audit.core.registry import methods
 from audit.core.statistics import Interval
+from audit.core.topic import current_name
 from audit.results.check_result import at_least, at_most
 
 Level = Literal["off", "warn", "error"]
@@ -54,12 +55,18 @@ class Rule(BaseModel):
 
 
 class Policy(BaseModel):
-    """A rule by check, and one for all others."""
+    """A rule by check, and one for all others; checks may go by former names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     default: Rule = Rule()
     checks: dict[str, Rule] = Field(default_factory=dict)
+
+    @field_validator("checks")
+    @classmethod
+    def _current_names(cls, checks: dict[str, Rule]) -> dict[str, Rule]:
+        former = {current_name(name): rule for name, rule in checks.items()}
+        return former | {name: rule for name, rule in checks.items() if name in former}
 
     def rule(self, check: str) -> Rule:
         """The rule that speaks of `check`."""
@@ -85,10 +92,17 @@ def load_policy(path: Path) -> tuple[Policy, str]:
 
 
 def line_of(text: str, check: str) -> int:
-    """The line of a policy's text that speaks of `check`, else of the default, else 1."""
-    for wanted in (rf"checks\s*\.\s*[\"']?{re.escape(check)}[\"']?", "default"):
-        for number, line in enumerate(text.splitlines(), start=1):
-            if re.match(rf"\s*\[\s*{wanted}\s*\]", line):
+    """The line of a policy's text that speaks of `check`, by its present or a former name; else of the default, else 1.
+
+    Args:
+        text: The policy file's text.
+        check: Present name of a check.
+    """
+    lines = text.splitlines()
+    headers = [re.match(r"\s*\[\s*(?:checks\s*\.\s*[\"']?([\w-]+)[\"']?|default)\s*\]", line) for line in lines]
+    for wanted in (check, None):
+        for number, header in enumerate(headers, start=1):
+            if header and (current_name(header[1]) if header[1] else None) == wanted:
                 return number
     return 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from audit.core.topic import current_name
+from audit.document.schema import SCHEMA_VERSION
 
 
 def upgrade(raw: dict[str, Any]) -> dict[str, Any]:
@@ -15,9 +16,13 @@ def upgrade(raw: dict[str, Any]) -> dict[str, Any]:
     Args:
         raw: The parsed `audit.json`.
     """
-    document = {current_name(field): value for field, value in raw.items()}
+    document = {current_name(field): value for field, value in raw.items()} | {"schema_version": SCHEMA_VERSION}
     for finding in document.get("findings", ()):
-        finding["check"] = current_name(finding["check"])
-    for row in (*document.get("measures", ()), *document.get("gaps", ()), *document["protocol"]["costs"]):
-        row["study"] = current_name(row["study"])
+        finding["check"] = current_name(finding.get("check"))
+    for row in (*document.get("measures", ()), *document.get("gaps", ()), *_costs(document)):
+        row["study"] = current_name(row.get("study"))
     return document
+
+
+def _costs(document: dict[str, Any]) -> Any:
+    return document.get("protocol", {}).get("costs", ())

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: one written here in its header, a Hugging Face folder in its JSON files."""
+"""Completes a configuration by what a checkpoint says of itself, in its header or in the files of its folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ from audit.models.formats.hf_config import is_folder, read_preprocessing
 
 
 def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfig:
-    """`model` with the header's architecture, mean and std where it names none itself.
+    """The configuration with the header's architecture, mean and std where it names none.
 
-    Raises ModelError when the header names other classes than the data has. A file without such a header, or
-    of another format, changes nothing.
+    A file without such a header, or of another format, changes nothing.
+
+    Args:
+        model: The configuration of the model.
+        classes: The classes of the data, in order.
+
+    Raises:
+        ModelError: The header names other classes.
     """
     if is_folder(model.weights) and model.mean is None and model.std is None:
         wanted = read_preprocessing(str(model.weights))
@@ -28,77 +34,109 @@ def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfi
     header = read_metadata(model.weights)
     if "architecture" not in header:
         return model
-    theirs = json.loads(header["classes"])
-    if list(theirs) != list(classes):
+    trained_on = json.loads(header["classes"])
+    if list(trained_on) != list(classes):
         raise ModelError(
-            f"{Path(str(model.weights)).name} was trained on the classes {', '.join(theirs)}, where the data has "
+            f"{Path(str(model.weights)).name} was trained on the classes {', '.join(trained_on)}, where the data has "
             f"{', '.join(classes)}. Give the data it was trained for."
         )
-    found: dict[str, object] = {}
+    update: dict[str, object] = {}
     if model.architecture == "auto":
-        found["architecture"] = header["architecture"]
+        update["architecture"] = header["architecture"]
     if model.mean is None and model.std is None:
-        found |= {name: tuple(json.loads(header[name])) for name in ("mean", "std")}
-    return model.model_copy(update=found)
+        update |= {name: tuple(json.loads(header[name])) for name in ("mean", "std")}
+    return model.model_copy(update=update)
 
 
-def apply_preprocessing(data: DataConfig, model: ModelConfig) -> DataConfig:
-    """`data` in the size, the colour and the crop the checkpoint's header, or a Hugging Face folder, names, where it
-    names none itself."""
+def apply_input_format(data: DataConfig, model: ModelConfig) -> DataConfig:
+    """The configuration with the size, the colour and the crop that the checkpoint names, where it names none.
+
+    Args:
+        data: The configuration of the data.
+        model: The configuration of the model, whose weights may have a header or lie in a Hugging Face folder.
+    """
     if is_folder(model.weights):
         return data.model_copy(update={"image_size": data.image_size or read_preprocessing(str(model.weights)).size})
-    header, found = read_metadata(model.weights), dict[str, object]()
+    header, update = read_metadata(model.weights), dict[str, object]()
     channels, height, width = json.loads(header.get("input_shape", "[0, 0, 0]"))
     if channels == 1:
-        found["grayscale"] = True
+        update["grayscale"] = True
     if data.image_size is None and height == width and height in IMAGE_SIZES:
-        found["image_size"] = height
+        update["image_size"] = height
     if data.crop is None and "crop" in header:
-        found["crop"] = json.loads(header["crop"])
-    return data.model_copy(update=found)
+        update["crop"] = json.loads(header["crop"])
+    return data.model_copy(update=update)
 
 
 def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Dataset:
-    """`dataset` with its labels in the order of the outputs that a Hugging Face folder names, unless a map says it.
+    """The dataset with its labels in the order of the model's outputs.
 
-    Single images, which name no classes, take them from a header too. Raises DataError where nobody names them.
+    A Hugging Face folder names that order, unless the configuration has a map of labels. Single images, which name no
+    classes, take them from a header too.
+
+    Args:
+        dataset: The images.
+        data: The configuration of the data.
+        model: The configuration of the model.
+
+    Raises:
+        DataError: Nothing names the classes of single images.
     """
     single, name = len(dataset.classes) < 2, basename(model.weights or "")
-    known: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     if data.labels_map is None and is_folder(model.weights):
-        known = read_preprocessing(str(model.weights)).classes
+        outputs = read_preprocessing(str(model.weights)).classes
     elif data.labels_map is None and single:
-        known = tuple(json.loads(read_metadata(model.weights).get("classes", "[]")))
-    dataset = align_to_model(dataset, known, name)
+        outputs = tuple(json.loads(read_metadata(model.weights).get("classes", "[]")))
+    dataset = align_to_model(dataset, outputs, name)
     if len(dataset.classes) >= 2:
         return dataset
-    if known:
-        raise DataError(f"{name} knows no class {dataset.classes[0]!r}; one of {', '.join(known)} was expected.")
+    if outputs:
+        raise DataError(f"{name} knows no class {dataset.classes[0]!r}; one of {', '.join(outputs)} was expected.")
     raise DataError(
-        f"{dataset.name} names no classes, and the model's outputs have no names of their own: list them in the "
+        f"{dataset.name} names no classes, and the model's outputs have no names: list them in the "
         "model's order in a file and give it with --labels-map."
     )
 
 
-PREPARED = ("crop", "rotate", "flip")
+_PREPARATION = ("crop", "rotate", "flip")
 """Keys of [data] that a checkpoint written here carries: how the pictures it was audited on were prepared."""
 
 
-def prepared_header(data: DataConfig) -> dict[str, str]:
-    """Those of `PREPARED` that `data` sets, as JSON, for a checkpoint's header."""
-    given = {name: getattr(data, name) for name in PREPARED}
-    return {name: json.dumps(value) for name, value in given.items() if value != getattr(DataConfig(), name)}
+def preparation_header(data: DataConfig) -> dict[str, str]:
+    """How images were prepared, as entries of a checkpoint's header.
+
+    Args:
+        data: The configuration of the data.
+
+    Returns:
+        JSON by name of the key, for the keys that differ from their default.
+    """
+    values = {name: getattr(data, name) for name in _PREPARATION}
+    return {name: json.dumps(value) for name, value in values.items() if value != getattr(DataConfig(), name)}
 
 
 def apply_image_preparation(data: DataConfig, weights: str | None) -> DataConfig:
-    """`data` with the preparation that the checkpoint's header names where `data` sets none of that key itself."""
+    """The configuration with the crop, rotation and flip of a checkpoint's header where it sets none.
+
+    Args:
+        data: The configuration of the data.
+        weights: The checkpoint; None for none.
+    """
     header = read_metadata(weights)
-    silent = [name for name in PREPARED if name in header and name not in data.model_fields_set]
-    return DataConfig.model_validate(data.model_dump() | {name: json.loads(header[name]) for name in silent})
+    unset = [name for name in _PREPARATION if name in header and name not in data.model_fields_set]
+    return DataConfig.model_validate(data.model_dump() | {name: json.loads(header[name]) for name in unset})
 
 
 def read_metadata(weights: str | None) -> dict[str, str]:
-    """What a checkpoint written here says of itself; empty for any other file."""
+    """The header of a checkpoint written by this package.
+
+    Args:
+        weights: The checkpoint; None for none.
+
+    Returns:
+        JSON by name of the key; empty for any other file.
+    """
     if weights is None or Path(weights).suffix != ".safetensors":
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What an audit needs of a machine, and what it finds."""
+"""Looks at the machine: does it have what an audit needs?"""
 
 from __future__ import annotations
 
@@ -14,22 +14,34 @@ from pathlib import Path
 
 from audit.core.errors import AuditError
 
-REQUIRED = ("torch", "torchvision", "captum", "foolbox", "lime", "shap", "altair", "vl-convert-python", "scikit-learn")
-OPTIONAL = ("timm", "onnx", "onnx2torch", "keras", "transformers", "pyarrow")
-NEEDED_DISK = 500_000_000
+_REQUIRED = ("torch", "torchvision", "captum", "foolbox", "lime", "shap", "altair", "vl-convert-python", "scikit-learn")
+_OPTIONAL = ("timm", "onnx", "onnx2torch", "keras", "transformers", "pyarrow")
+_NEEDED_DISK = 500_000_000
+"""Bytes."""
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One thing looked at; `fine` is None where it is optional and absent."""
+    """A property of the machine or of a model, and whether it is fine.
+
+    Attributes:
+        what: The property.
+        observed: Its value, or a sentence.
+        fine: Whether an audit can do with it; None for what is optional and absent.
+    """
 
     what: str
-    found: str
+    observed: str
     fine: bool | None
 
 
 def diagnose_machine(device: str, out: Path) -> tuple[Diagnostic, ...]:
-    """Everything, in the order a person would ask."""
+    """Python, processors, packages, the device and the disk.
+
+    Args:
+        device: As in the configuration: auto, cpu, cuda, ...
+        out: The run folder that is to be written.
+    """
     return (*_python(), *_packages(), *_devices(device), *_disk(out))
 
 
@@ -39,30 +51,30 @@ def _python() -> Iterator[Diagnostic]:
 
 
 def _packages() -> Iterator[Diagnostic]:
-    for name in (*REQUIRED, *OPTIONAL):
+    for name in (*_REQUIRED, *_OPTIONAL):
         try:
             yield Diagnostic(name, version(name), True)
         except PackageNotFoundError:
-            yield Diagnostic(name, "not installed", False if name in REQUIRED else None)
+            yield Diagnostic(name, "not installed", False if name in _REQUIRED else None)
 
 
 def _devices(name: str) -> Iterator[Diagnostic]:
     from audit.models.under_test import resolve_device
 
     try:
-        chosen = resolve_device(name)
-        yield Diagnostic("device", f"{chosen} ({name})" if name == "auto" else str(chosen), True)
+        device = resolve_device(name)
+        yield Diagnostic("device", f"{device} ({name})" if name == "auto" else str(device), True)
     except AuditError as fault:
         yield Diagnostic("device", str(fault), False)
 
 
 def _disk(out: Path) -> Iterator[Diagnostic]:
-    place = next(parent for parent in (out.resolve(), *out.resolve().parents) if parent.is_dir())
+    folder = next(parent for parent in (out.resolve(), *out.resolve().parents) if parent.is_dir())
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=folder):
             writable = True
     except OSError:
         writable = False
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(folder).free
     yield Diagnostic("run folder", f"{out}: {'writable' if writable else 'not writable'}", writable)
-    yield Diagnostic("free disk", f"{free / 1e9:.1f} GB", free > NEEDED_DISK)
+    yield Diagnostic("free disk", f"{free / 1e9:.1f} GB", free > _NEEDED_DISK)

@@ -1,4 +1,4 @@
-"""Write the models a run trained as safetensors, with what loading them needs in the header, and their history."""
+"""Writes the models that a run trained, with what loading them needs in the header, and their training history."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ from audit.models.formats.safetensors_file import CUT, with_metadata
 from audit.planning.settings import ModelSettings
 from audit.results.facts import ModelFacts
 from audit.results.run_results import RunResults
-from audit.runs.checkpoint_metadata import prepared_header
+from audit.runs.checkpoint_metadata import preparation_header
 from audit.runs.folder import RunFolder
 from audit.storage.store import write_atomically
 
-WEIGHTS, PACKED = "weights/", "packed/"
+_WEIGHTS, _PACKED = "weights/", "packed/"
 
 
-def export_models(folder: RunFolder, dossier: RunResults, data: DataConfig, *, cut: bool) -> None:
-    """`models/ROLE.safetensors` and `models/ROLE.history.jsonl`, one row an epoch, for each model made
-    here; weights that were packed to int8 as they were packed. `data` says how its pictures were
-    prepared. `cut` when the run's own model has fewer channels than its architecture."""
-    for entry in dossier.made():
+def export_models(folder: RunFolder, results: RunResults, data: DataConfig, *, cut: bool) -> None:
+    """Write `models/ROLE.safetensors` and `models/ROLE.history.jsonl`, a row an epoch, for each model of the run.
+
+    Weights that were packed to int8 are written packed.
+
+    Args:
+        folder: The run folder.
+        results: The evidence of the run, which holds the weights.
+        data: How the images were prepared, for the header.
+        cut: Whether the loaded model has fewer channels than its architecture.
+    """
+    for entry in results.made():
         arrays = entry.evidence.arrays
-        weights = _below(PACKED, arrays) or _below(WEIGHTS, arrays)
+        weights = _below(_PACKED, arrays) or _below(_WEIGHTS, arrays)
         settings, facts = ModelSettings.of(entry.task.cell), entry.evidence.facts_as(ModelFacts)
         header = {
             "architecture": settings.architecture,
@@ -36,7 +43,7 @@ def export_models(folder: RunFolder, dossier: RunResults, data: DataConfig, *, c
             "input_shape": json.dumps(settings.input_shape),
             "mean": json.dumps(facts.mean),
             "std": json.dumps(facts.std),
-            **prepared_header(data),
+            **preparation_header(data),
         }
         if facts.cut or (cut and not settings.student):
             header[CUT] = "channels"

@@ -1,4 +1,4 @@
-"""The run folder: one owner at a time, one format, everything in it replaceable but the store."""
+"""The run folder: what lies where, who may write in it, and which version of its format it has."""
 
 from __future__ import annotations
 
@@ -14,64 +14,87 @@ from filelock import FileLock, Timeout
 from audit.core.errors import SetupError, UsageError
 from audit.storage.store import Store, disk_faults, write_atomically
 
-FORMAT = 1
+RUN_FORMAT = 1
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run lives: `audit.json`, `report.html`, `timing.json`, `models/`, `store/`."""
+    """The files of a run: `audit.json`, `report.html`, `timing.json`, `models/`, `store/`.
+
+    Attributes:
+        root: The folder.
+    """
 
     root: Path
 
     @property
     def store(self) -> Store:
-        """The evidence."""
+        """The store of evidence."""
         return Store(self.root / "store")
 
     @property
     def document(self) -> Path:
-        """The one document of the run."""
+        """The document of the run, as JSON."""
         return self.root / "audit.json"
 
     @property
     def report(self) -> Path:
-        """The report."""
+        """The report, as HTML."""
         return self.root / "report.html"
 
     @property
     def timing(self) -> Path:
-        """When and how long, on this machine: what differs between equal runs, with what the report shows of it."""
+        """When the run was and how long its parts took, as JSON: whatever differs between equal runs."""
         return self.root / "timing.json"
 
     @property
     def models(self) -> Path:
-        """What belongs to the models made here."""
+        """The folder of the models trained in the run."""
         return self.root / "models"
 
     def model(self, role: str) -> Path:
-        """The weights of a model trained here."""
+        """The weights of a model trained in the run.
+
+        Args:
+            role: Of the model, as "standard" or "hardened".
+        """
         return self.models / f"{role}.safetensors"
 
     def history(self, role: str) -> Path:
-        """How its training went, one JSON row an epoch."""
+        """How its training went, a row of JSON an epoch.
+
+        Args:
+            role: Of the model.
+        """
         return self.models / f"{role}.history.jsonl"
 
     @property
-    def published(self) -> Path:
-        """Where a hardening or a compressing job leaves the model it was asked for."""
+    def released_model(self) -> Path:
+        """The weights that `audit harden` and `audit compress` are run for."""
         return self.root / "model.safetensors"
 
-    def publish(self, role: str) -> None:
-        """Copy the weights of the model `role` to where the job promises them."""
-        write_atomically(self.published, self.model(role).read_bytes())
+    def release(self, role: str) -> None:
+        """Copy the weights of a model to `released_model`.
+
+        Args:
+            role: Of the model.
+        """
+        write_atomically(self.released_model, self.model(role).read_bytes())
 
 
 @contextmanager
 def open_run(root: Path) -> Iterator[RunFolder]:
-    """The run folder `root`, made if absent, ours alone while open.
+    """Lock a run folder inside the block, made where it is absent.
 
-    Raises UsageError for a folder of another format, SetupError when another run holds it or it
-    cannot be written.
+    Args:
+        root: The folder.
+
+    Yields:
+        The run folder.
+
+    Raises:
+        UsageError: The folder is of another format, or a file.
+        SetupError: Another run holds it, or it cannot be written.
     """
     with disk_faults(root):
         _check_format(root)
@@ -91,7 +114,7 @@ def open_run(root: Path) -> Iterator[RunFolder]:
     try:
         with disk_faults(root):
             owner.write_text(str(os.getpid()))
-        write_atomically(root / "run.json", json.dumps({"tool": "audit", "format": FORMAT}) + "\n")
+        write_atomically(root / "run.json", json.dumps({"tool": "audit", "format": RUN_FORMAT}) + "\n")
         folder = RunFolder(root)
         for draft in (*root.glob(".draft-*"), *root.glob("models/.draft-*")):
             draft.unlink()
@@ -110,11 +133,11 @@ def _check_format(root: Path) -> None:
     if not marker.exists():
         return
     try:
-        found = json.loads(marker.read_text())["format"]
+        written = json.loads(marker.read_text())["format"]
     except (ValueError, KeyError, TypeError, OSError):
-        found = "unreadable"
-    if found != FORMAT:
+        written = "unreadable"
+    if written != RUN_FORMAT:
         raise UsageError(
-            f"{root} was written by another version of audit (run format {found}, this one writes {FORMAT}). "
+            f"{root} was written by another version of audit (run format {written}, this one writes {RUN_FORMAT}). "
             "Give another folder with --out, or delete this one."
         )

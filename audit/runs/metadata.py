@@ -1,4 +1,4 @@
-"""What the report says of a run beside its evidence: names, origins, pictures, the commands that repeat it."""
+"""Collects what the report says of a run beside its evidence: names, origins, pictures, commands."""
 
 from __future__ import annotations
 
@@ -24,38 +24,43 @@ from audit.runs.setup import RunSetup
 LIBRARIES = ("torch", "torchvision", "captum", "foolbox", "lime", "shap", "numpy", "scikit-learn", "scikit-image")
 
 
-def collect_metadata(prepared: RunSetup, dossier: RunResults) -> RunMetadata:
-    """The facts of a run; nothing in them depends on when or where it ran, only on what and on which machine."""
-    dataset, config = prepared.dataset, prepared.config
+def collect_metadata(setup: RunSetup, results: RunResults) -> RunMetadata:
+    """What the report says of a run beside its evidence. Nothing of it depends on when or in which folder it ran.
+
+    Args:
+        setup: The data, the model and the configuration.
+        results: The evidence of the run.
+    """
+    dataset, config = setup.dataset, setup.config
     order = balanced_order(dataset.test, config.seed)
     return RunMetadata(
         version=version("audit"),
         data=dataset.name,
         classes=dataset.classes,
         shape=dataset.shape,
-        models=_models(prepared, dossier),
-        gallery=_pixels(prepared, order[: min(config.report.gallery, len(explained_examples(config, len(order))))]),
+        models=_models(setup, results),
+        gallery=_pixels(setup, order[: min(config.report.gallery, len(explained_examples(config, len(order))))]),
         ids=tuple(dataset.test.ids[i] for i in order),
         notes=dataset.notes,
-        environment=_environment(prepared),
-        trusted=prepared.trusted,
+        environment=_environment(setup),
+        trusted=setup.trusted,
         commands=section_commands(config),
         subject=subject_flags(config),
     )
 
 
-def _pixels(prepared: RunSetup, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-    if len(positions) == 0 or not prepared.config.report.images:
-        return np.zeros((0, *prepared.dataset.shape), dtype=np.uint8)
-    images = prepared.dataset.test.batch(positions).images.numpy()
+def _pixels(setup: RunSetup, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    if len(positions) == 0 or not setup.config.report.images:
+        return np.zeros((0, *setup.dataset.shape), dtype=np.uint8)
+    images = setup.dataset.test.batch(positions).images.numpy()
     pixels: NDArray[np.uint8] = np.rint(images * 255).astype(np.uint8)
     return pixels
 
 
-def _models(prepared: RunSetup, dossier: RunResults) -> tuple[ModelMetadata, ...]:
-    trained = {entry.task.role: _trained(entry) for entry in dossier.made()}
-    wrapped = prepared.wrapped()
-    standard = {} if wrapped is None else {"standard": _loaded(prepared, wrapped())}
+def _models(setup: RunSetup, results: RunResults) -> tuple[ModelMetadata, ...]:
+    trained = {entry.task.role: _trained(entry) for entry in results.made()}
+    wrapped = setup.model_factory()
+    standard = {} if wrapped is None else {"standard": _loaded(setup, wrapped())}
     return tuple((standard | trained).values())
 
 
@@ -79,21 +84,21 @@ def _origin(entry: TaskResult) -> str:
     return f"trained here from {Path(pretrained).name}" if pretrained else "trained here"
 
 
-def _loaded(prepared: RunSetup, model: ModelUnderTest) -> ModelMetadata:
-    assert prepared.loaded is not None
+def _loaded(setup: RunSetup, model: ModelUnderTest) -> ModelMetadata:
+    assert setup.loaded is not None
     return ModelMetadata(
         role="standard",
-        architecture=prepared.subject.architecture,
-        origin=prepared.loaded.origin,
-        identity=prepared.loaded.identity,
+        architecture=setup.subject.architecture,
+        origin=setup.loaded.origin,
+        identity=setup.loaded.identity,
         parameters=sum(p.numel() for p in model.net.parameters()),
-        notes=(*prepared.loaded.notes, *model.notes),
+        notes=(*setup.loaded.notes, *model.notes),
     )
 
 
-def _environment(prepared: RunSetup) -> Mapping[str, Any]:
+def _environment(setup: RunSetup) -> Mapping[str, Any]:
     return {
-        "device": prepared.device.type,
+        "device": setup.device.type,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         **{name: version(name) for name in LIBRARIES},

@@ -1,4 +1,4 @@
-"""Does this model fit this data, and can it be audited: its preparation, labels, outputs and gradients."""
+"""Looks at a model beside its data: do preparation and labels fit, and can its outputs and gradients be trusted?"""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from audit.runs.setup import RunSetup, set_up
 from audit.topics.model_sanity.facts import ModelSanityFacts
 from audit.topics.model_sanity.study import model_sanity
 
-IMAGES = 100
+_IMAGES = 100
 """Enough to tell preparations apart."""
-_FOR_GRADIENTS = 16
+_GRADIENT_IMAGES = 16
 _LINES = {
     "eval mode": ("in_training", "changed_state"),
     "finite outputs": ("not_finite", "output_kind"),
@@ -36,7 +36,7 @@ _LINES = {
         *("linear_distance", "derivative_error", "needs_autograd", "noise_shift", "plateau"),
     ),
 }
-"""The sanity study's quantities by what a person asks about."""
+"""The quantities of the model-sanity study, by line of the diagnosis."""
 _GOOD = {
     "eval mode": "every module keeps it, and a forward pass changes nothing",
     "finite outputs": "on every image",
@@ -47,7 +47,12 @@ _GOOD = {
 
 @dataclass(frozen=True)
 class PreprocessingFit:
-    """A preparation of the images and the share of them that the model gets right with it; None where it refuses."""
+    """How well a preparation of the images fits the model.
+
+    Attributes:
+        preparation: What it does.
+        accuracy: The share of the images that the model classifies right with it; None where the model fails.
+    """
 
     preparation: str
     accuracy: float | None
@@ -55,7 +60,14 @@ class PreprocessingFit:
 
 @dataclass(frozen=True)
 class ModelDiagnostics:
-    """`examined` line by line; `fits` best first, over `n` images; `advice` is what to change, "" when nothing is."""
+    """What was seen of a model beside its data.
+
+    Attributes:
+        examined: The properties of the model, in order.
+        fits: The preparations of the images that were tried, the best first.
+        n: The number of images.
+        advice: What to change, in a sentence; "" for nothing.
+    """
 
     examined: tuple[Diagnostic, ...]
     fits: tuple[PreprocessingFit, ...]
@@ -64,84 +76,93 @@ class ModelDiagnostics:
 
 
 def diagnose_model(config: RunConfig) -> ModelDiagnostics:
-    """The model and the data of `config` held against each other. Raises UsageError without a model, and the errors
-    of loading either."""
+    """Try the model of a configuration on its data.
+
+    Args:
+        config: The configuration, with weights.
+
+    Raises:
+        UsageError: It has none.
+        AuditError: Data or model cannot be loaded.
+    """
     if config.model.weights is None:
         raise UsageError("audit doctor looks at a model that exists: give a checkpoint with --model.")
-    off = config.hardening.model_copy(update={"enabled": False})
-    prepared = set_up(config.model_copy(update={"hardening": off}))
-    maker = prepared.wrapped()
-    assert prepared.loaded is not None and maker is not None
-    model, order = maker(), balanced_order(prepared.dataset.test, config.seed)
-    batch = prepared.dataset.test.batch(order[:IMAGES]).to(prepared.device)
+    without_hardening = config.hardening.model_copy(update={"enabled": False})
+    setup = set_up(config.model_copy(update={"hardening": without_hardening}))
+    build = setup.model_factory()
+    assert setup.loaded is not None and build is not None
+    model, order = build(), balanced_order(setup.dataset.test, config.seed)
+    batch = setup.dataset.test.batch(order[:_IMAGES]).to(setup.device)
     outcome = probe_preprocessing(
-        prepared.loaded.module,
+        setup.loaded.module,
         batch,
         mean=model.mean,
         std=model.std,
-        classes=prepared.dataset.classes,
+        classes=setup.dataset.classes,
     )
-    notes = [note for note in prepared.loaded.notes if note != outcome.warning]
+    notes = [note for note in setup.loaded.notes if note != outcome.warning]
     examined = (
-        Diagnostic("model", f"{prepared.loaded.origin}: {' '.join(notes) or 'nothing was changed to load it'}", True),
-        *_data(prepared, batch),
+        Diagnostic("model", f"{setup.loaded.origin}: {' '.join(notes) or 'nothing was changed to load it'}", True),
+        *_data(setup, batch),
         *_preparation(outcome),
-        *_honesty(_sane(model, batch, prepared)),
+        *_model(_sanity_evidence(model, batch, setup)),
     )
-    fits = tuple(PreprocessingFit(one.preparation.name, one.accuracy if one.ran else None) for one in outcome.trials)
+    fits = tuple(
+        PreprocessingFit(trial.preparation.name, trial.accuracy if trial.ran else None) for trial in outcome.trials
+    )
     return ModelDiagnostics(examined, fits, len(batch), outcome.warning)
 
 
-def _data(prepared: RunSetup, batch: Batch) -> Iterator[Diagnostic]:
-    dataset = prepared.dataset
+def _data(setup: RunSetup, batch: Batch) -> Iterator[Diagnostic]:
+    dataset = setup.dataset
     shape = "x".join(map(str, dataset.shape))
     yield Diagnostic("data", f"{dataset.name}: {len(dataset.test)} test images of {shape}", True)
     for note in dataset.notes:
         yield Diagnostic("data", note, None)
     present = len(np.unique(dataset.test.labels))
     total = len(dataset.classes)
-    found = f"{total} outputs for {total} classes" + (f", {present} of them in the test images" * (present < total))
-    yield Diagnostic("classes", found, True if present == total else None)
+    counts = f"{total} outputs for {total} classes" + (f", {present} of them in the test images" * (present < total))
+    yield Diagnostic("classes", counts, True if present == total else None)
 
 
 def _preparation(outcome: ProbeOutcome) -> Iterator[Diagnostic]:
-    given, best = outcome.configured, outcome.trials[0]
-    as_good = best.accuracy == given.accuracy
+    present, best = outcome.configured, outcome.trials[0]
+    as_good = best.accuracy == present.accuracy
     rivals = "no other does better" if as_good else f"{best.accuracy:.0%} with {best.preparation.name}, not far better"
-    plain = f"{given.accuracy:.0%} right as given; {rivals}"
+    plain = f"{present.accuracy:.0%} right as given; {rivals}"
     if outcome.order:
-        yield Diagnostic("preparation", f"{given.accuracy:.0%} right as given", True)
+        yield Diagnostic("preparation", f"{present.accuracy:.0%} right as given", True)
         yield Diagnostic("label order", outcome.warning, False)
         return
     yield Diagnostic("preparation", outcome.warning or plain, not outcome.warning)
     yield Diagnostic("label order", "no other fits far better than the data's own", True)
 
 
-def _honesty(evidence: Evidence) -> Iterator[Diagnostic]:
+def _model(evidence: Evidence) -> Iterator[Diagnostic]:
     doubts = {doubt.name: doubt.sentence for doubt in evidence.facts_as(ModelSanityFacts).suspicions}
     for line, names in _LINES.items():
-        said = [doubts[name] for name in names if name in doubts]
-        yield Diagnostic(line, " ".join(said) or _GOOD[line], not said)
+        sentences = [doubts[name] for name in names if name in doubts]
+        yield Diagnostic(line, " ".join(sentences) or _GOOD[line], not sentences)
 
 
-def _sane(model: ModelUnderTest, batch: Batch, prepared: RunSetup) -> Evidence:
-    some = batch.select(torch.arange(min(_FOR_GRADIENTS, len(batch)), device=batch.labels.device))
-    cell = Cell("model-sanity", "honest-evaluation", seed=prepared.config.seed)
+def _sanity_evidence(model: ModelUnderTest, batch: Batch, setup: RunSetup) -> Evidence:
+    few = batch.select(torch.arange(min(_GRADIENT_IMAGES, len(batch)), device=batch.labels.device))
+    cell = Cell("model-sanity", "honest-evaluation", seed=setup.config.seed)
 
-    def nothing(name: str) -> Evidence:
+    def no_evidence(name: str) -> Evidence:
         raise AuditError(f"The doctor has no evidence {name!r}.")
 
     return model_sanity(
         Context(
-            task=Task(cell, "standard", Slice("test", 0, len(some)), 0),
+            task=Task(cell, "standard", Slice("test", 0, len(few)), 0),
             model=lambda: model,
-            fresh=prepared.fresh,
-            batch=lambda: some,
-            evidence=nothing,
+            fresh=setup.new_module,
+            batch=lambda: few,
+            evidence=no_evidence,
             scratch=Path(),
             progress=lambda done, total: None,
             stopping=lambda: False,
-            device=prepared.device,
+            device=setup.device,
         ),
         cell,
     )

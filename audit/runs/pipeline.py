@@ -1,4 +1,4 @@
-"""The main job: prepare, plan, run what is missing, judge, write the document and its renderings."""
+"""The audit of a configuration, from its data to the report in a run folder."""
 
 from __future__ import annotations
 
@@ -29,11 +29,17 @@ from audit.topics.compression.section import latencies_of, read_latencies
 
 @dataclass(frozen=True)
 class AuditRun:
-    """What a run leaves: its folder, its document, and every cell's evidence."""
+    """A finished run.
+
+    Attributes:
+        folder: Where its files are.
+        document: Its audit.json.
+        results: The plan, and the evidence of every cell.
+    """
 
     folder: RunFolder
     document: AuditDocument
-    dossier: RunResults
+    results: RunResults
 
 
 def run_audit(
@@ -41,56 +47,65 @@ def run_audit(
     out: Path,
     *,
     scope: Scope = "audit",
-    watcher: RunCallback | None = None,
-    stopping: Callable[[], bool] = lambda: False,
-    told: Callable[[RunSetup], None] = lambda prepared: None,
+    callback: RunCallback | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_setup: Callable[[RunSetup], None] = lambda setup: None,
 ) -> AuditRun:
-    """Run `config` into the folder `out`; whatever its store holds already is not computed again.
+    """Run a configuration into a folder; what its store holds already is not computed again.
 
-    Raises the errors of `audit.core.errors`; after any of them the same call goes on from what was finished.
+    Args:
+        config: The configuration.
+        out: The run folder, made where it is absent.
+        scope: How much of the plan to run.
+        callback: Called as the run goes on.
+        should_stop: Asked after every batch; True ends the run with `Interrupted`.
+        on_setup: Called once data and model are read, before anything is written.
+
+    Raises:
+        AuditError: Any of `audit.core.errors`; the same call goes on from what was finished.
     """
-    prepared = set_up(config)
-    plan = build_plan(prepared.config, prepared.subject, scope)
-    told(prepared)
+    setup = set_up(config)
+    plan = build_plan(setup.config, setup.subject, scope)
+    on_setup(setup)
     with open_run(out) as folder:
-        return _run_in(folder, prepared, plan, watcher or RunCallback(), stopping)
+        return _run_in(folder, setup, plan, callback or RunCallback(), should_stop)
 
 
 def _run_in(
-    folder: RunFolder, prepared: RunSetup, plan: AuditPlan, watcher: RunCallback, stopping: Callable[[], bool]
+    folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, should_stop: Callable[[], bool]
 ) -> AuditRun:
     begun = datetime.now(UTC)
     clock = time.monotonic()
-    engine = LocalExecutor(
-        dataset=prepared.dataset,
+    executor = LocalExecutor(
+        dataset=setup.dataset,
         store=folder.store,
-        seed=prepared.config.seed,
-        device=prepared.device,
-        fresh=prepared.fresh,
-        loaded=prepared.wrapped(),
-        callback=watcher,
-        stopping=stopping,
-        tensorboard=folder.models if wants_tensorboard(prepared.config) else None,
+        seed=setup.config.seed,
+        device=setup.device,
+        fresh=setup.new_module,
+        loaded=setup.model_factory(),
+        callback=callback,
+        stopping=should_stop,
+        tensorboard=folder.models if wants_tensorboard(setup.config) else None,
     )
-    dossier = run_plan(plan, folder.store, engine, watcher)
-    export_models(folder, dossier, prepared.config.data, cut=prepared.loaded is not None and prepared.loaded.cut)
-    document = build_document(dossier, prepared.config, collect_metadata(prepared, dossier))
+    results = run_plan(plan, folder.store, executor, callback)
+    export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)
+    document = build_document(results, setup.config, collect_metadata(setup, results))
     write_atomically(folder.document, to_json(document))
-    write_atomically(folder.timing, _timing(begun, time.monotonic() - clock, dossier))
+    write_atomically(folder.timing, _timing(begun, time.monotonic() - clock, results))
     write_atomically(folder.report, render_html(document, latencies=read_latencies(folder.timing)))
-    return AuditRun(folder, document, dossier)
+    return AuditRun(folder, document, results)
 
 
-def _timing(begun: datetime, seconds: float, dossier: RunResults) -> str:
+def _timing(begun: datetime, seconds: float, results: RunResults) -> str:
     cells = {
-        f"{task.label} · {task.cell.key[:12]}": round(dossier.evidence[task.cell.key].seconds, 3)
-        for task in dossier.plan.tasks
-        if task.cell.key in dossier.evidence
+        f"{task.label} · {task.cell.key[:12]}": round(results.evidence[task.cell.key].seconds, 3)
+        for task in results.plan.tasks
+        if task.cell.key in results.evidence
     }
     body = {
         "begun": begun.isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "cell_seconds": cells,
-        "latency": latencies_of(dossier),
+        "latency": latencies_of(results),
     }
     return json.dumps(body, indent=2) + "\n"

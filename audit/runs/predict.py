@@ -1,4 +1,4 @@
-"""Single pictures under a model that was trained before: what it sees in them, how surely, and where it looked."""
+"""Predicts the class of single pictures with a trained model, and explains the prediction."""
 
 from __future__ import annotations
 
@@ -23,23 +23,29 @@ from audit.explanation.run import explain_images
 from audit.models.files import basename, require_file
 from audit.models.formats.hf_config import is_folder, read_preprocessing
 from audit.models.load import load_model
+from audit.models.loaded import InputShape
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.report.overlay import overlay_png
 from audit.runs.checkpoint_metadata import apply_architecture, apply_image_preparation, read_metadata
 from audit.storage.store import disk_faults, write_atomically
 
-AUTO = ("grad-cam", "integrated-gradients", "occlusion")
+_AUTO = ("grad-cam", "integrated-gradients", "occlusion")
 """What `auto` explains with: the first of these that applies to the model and finds a place in the picture."""
 _MOST = 5
 _ALIKE = 0.75
-AS_THEY_ARE = Preprocessing()
-
-Shape = tuple[int, int, int]
+_UNCHANGED = Preprocessing()
+_EMPTY = "The map is zero everywhere: by this method nothing in the picture speaks for the class."
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A class with its place among the model's outputs and its probability."""
+    """A class that a picture may show.
+
+    Attributes:
+        name: The class.
+        index: Its index among the model's outputs.
+        probability: Its softmax probability, in [0, 1].
+    """
 
     name: str
     index: int
@@ -48,8 +54,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of the picture `name`: at most five classes, the likeliest first; `method` and `explanation`,
-    the map of the first class drawn over the picture, as a PNG; `reason` why there is none."""
+    """What a model says of a picture.
+
+    Attributes:
+        name: The name of its file.
+        top: At most five classes, the likeliest first.
+        method: The attribution method that explains the first; "" when none was asked for.
+        explanation: Its map drawn over the picture, as a PNG; None where there is none.
+        reason: Why there is none.
+    """
 
     name: str
     top: tuple[Candidate, ...]
@@ -59,50 +72,85 @@ class Prediction:
 
 
 def load_for_prediction(model: ModelConfig, data: DataConfig, *, device: str, seed: int) -> ModelUnderTest:
-    """The model of `model.weights`, with the classes, size and normalisation that its file or folder names.
+    """Load a model with the classes, size and normalisation that its file or folder names.
 
-    What it does not name, `data` does: `labels_map` lists the classes, `image_size` and `grayscale` say the shape.
-    Raises ModelError, UntrustedError.
+    Args:
+        model: The configuration of the model, with weights.
+        data: What names the rest: `labels_map` the classes, `image_size` and `grayscale` the shape.
+        device: As in the configuration: auto, cpu, cuda, ...
+        seed: Of the configuration.
+
+    Raises:
+        ModelError: Neither names the classes or the size, or the weights cannot be loaded.
+        UntrustedError: Loading runs code that nobody vouched for.
     """
-    classes, shape = _described(str(model.weights), data)
-    known = apply_architecture(model, classes)
-    place = resolve_device(device)
-    loaded = load_model(known, classes=classes, input_shape=shape, device=place, seed=seed)
+    classes, shape = _classes_and_shape(str(model.weights), data)
+    model = apply_architecture(model, classes)
+    target = resolve_device(device)
+    loaded = load_model(model, classes=classes, input_shape=shape, device=target, seed=seed)
     return ModelUnderTest(
-        loaded.module, classes=classes, input_shape=shape, mean=known.mean, std=known.std, device=place
+        loaded.module, classes=classes, input_shape=shape, mean=model.mean, std=model.std, device=target
     )
 
 
 def preparation_of(model: ModelConfig, data: DataConfig) -> Preprocessing:
-    """How pictures are prepared: as `data` says, and where it is silent as the checkpoint's header does."""
-    known = apply_image_preparation(data, model.weights)
-    return Preprocessing(known.crop, known.rotate, known.flip)
+    """How pictures are prepared: as the configuration says, and where it is silent as the checkpoint's header does.
+
+    Args:
+        model: The configuration of the model.
+        data: The configuration of the data.
+    """
+    data = apply_image_preparation(data, model.weights)
+    return Preprocessing(data.crop, data.rotate, data.flip)
 
 
-def read_pictures(paths: Sequence[Path], shape: Shape, wish: Preprocessing = AS_THEY_ARE) -> Images:
-    """The pictures at `paths`, upright and resized, perhaps their middle alone, turned and mirrored, float32
-    (N, C, H, W) in [0, 1]. Raises DataError for the first that cannot be read."""
+def read_pictures(paths: Sequence[Path], shape: InputShape, preprocessing: Preprocessing = _UNCHANGED) -> Images:
+    """Read pictures, upright, resized and prepared.
+
+    Args:
+        paths: Picture files, N of them.
+        shape: Of an image, (C, H, W).
+        preprocessing: Which part of each picture to keep, and how to turn and mirror it.
+
+    Returns:
+        Float32 images (N, C, H, W) in [0, 1].
+
+    Raises:
+        DataError: A picture cannot be read; the first of them is named.
+    """
     with strict_pillow():
-        pixels = [torch.from_numpy(_pixels(path, shape, wish.crop)) for path in paths]
-    turned = transform_images(torch.stack(pixels).to(torch.float32), replace(wish, crop=None))
+        pixels = [torch.from_numpy(_pixels(path, shape, preprocessing.crop)) for path in paths]
+    turned = transform_images(torch.stack(pixels).to(torch.float32), replace(preprocessing, crop=None))
     return turned.round().clamp(0, 255) / 255
 
 
-def predict(
+def predict_pictures(
     model: ModelUnderTest,
     paths: Sequence[Path],
     *,
     explain: str = "auto",
     seed: int = 0,
-    wish: Preprocessing = AS_THEY_ARE,
+    preprocessing: Preprocessing = _UNCHANGED,
 ) -> tuple[Prediction, ...]:
-    """What `model` says of each picture, prepared as `wish` says, explained by the method `explain` ("auto": see
-    `AUTO`; "none").
+    """Predict and explain pictures.
 
-    Raises DataError for an unreadable picture, UsageError for an unknown method.
+    Args:
+        model: The model.
+        paths: Picture files.
+        explain: The name of an attribution method, "none", or "auto" for the first of Grad-CAM, integrated gradients
+            and occlusion that applies to the model and points at a part of the picture.
+        seed: Of the method's draws.
+        preprocessing: How the pictures are prepared.
+
+    Returns:
+        A prediction for each picture.
+
+    Raises:
+        DataError: A picture cannot be read.
+        UsageError: There is no such method.
     """
-    methods = AUTO if explain == "auto" else () if explain == "none" else (find("attribution", explain).name,)
-    images = read_pictures(paths, model.input_shape, wish).to(model.device)
+    methods = _AUTO if explain == "auto" else () if explain == "none" else (find("attribution", explain).name,)
+    images = read_pictures(paths, model.input_shape, preprocessing).to(model.device)
     probabilities = model.logits(images).softmax(1).tolist()
     return tuple(
         _prediction(model, printable(path.name), images[i : i + 1], probabilities[i], methods, seed)
@@ -111,30 +159,40 @@ def predict(
 
 
 def write_explanations(predictions: Sequence[Prediction], paths: Sequence[Path], out: Path) -> tuple[Path | None, ...]:
-    """Write each explanation to `out`/PICTURE.METHOD.png and give its place; None where there is none.
+    """Write each explanation to `out`/PICTURE.METHOD.png.
 
-    Raises UsageError when two pictures would share a name, SetupError when the disk refuses.
+    Args:
+        predictions: Of the pictures.
+        paths: The picture files, in the same order.
+        out: The folder, made where it is absent.
+
+    Returns:
+        The file of each explanation; None where there is none.
+
+    Raises:
+        UsageError: Two explanations would have the same file.
+        SetupError: The disk refuses.
     """
-    places = [out / f"{path.name}.{one.method}.png" for path, one in zip(paths, predictions, strict=True)]
-    twice = [place for place in places if places.count(place) > 1]
-    if twice and any(one.explanation is not None for one in predictions):
+    files = [out / f"{path.name}.{item.method}.png" for path, item in zip(paths, predictions, strict=True)]
+    twice = [file for file in files if files.count(file) > 1]
+    if twice and any(item.explanation is not None for item in predictions):
         raise UsageError(
             f"Two pictures are called alike, and both explanations would be {twice[0].name}; predict them one by one, "
             "with another --out."
         )
-    written = []
-    for one, place in zip(predictions, places, strict=True):
-        if one.explanation is not None:
+    written: list[Path | None] = []
+    for item, file in zip(predictions, files, strict=True):
+        if item.explanation is not None:
             with disk_faults(out):
                 out.mkdir(parents=True, exist_ok=True)
-            write_atomically(place, one.explanation)
-        written.append(place if one.explanation is not None else None)
+            write_atomically(file, item.explanation)
+        written.append(file if item.explanation is not None else None)
     return tuple(written)
 
 
-def _described(weights: str, data: DataConfig) -> tuple[tuple[str, ...], Shape]:
-    """Class names and (C, H, W), from the checkpoint's own words or from the configuration."""
-    names, shape = _named(weights)
+def _classes_and_shape(weights: str, data: DataConfig) -> tuple[tuple[str, ...], InputShape]:
+    """Class names and (C, H, W), from the checkpoint or from the configuration."""
+    names, shape = _header_of(weights)
     names = class_names(data.labels_map) if data.labels_map else names
     if data.image_size:
         shape = (1 if data.grayscale else shape[0] if shape else 3, data.image_size, data.image_size)
@@ -146,10 +204,10 @@ def _described(weights: str, data: DataConfig) -> tuple[tuple[str, ...], Shape]:
     )
 
 
-def _named(weights: str) -> tuple[tuple[str, ...], Shape | None]:
+def _header_of(weights: str) -> tuple[tuple[str, ...], InputShape | None]:
     if is_folder(weights):
-        wanted = read_preprocessing(weights)
-        return wanted.classes, (3, wanted.size, wanted.size) if wanted.size else None
+        expected = read_preprocessing(weights)
+        return expected.classes, (3, expected.size, expected.size) if expected.size else None
     header = read_metadata(str(require_file(weights)))
     if "input_shape" not in header:
         return (), None
@@ -157,7 +215,7 @@ def _named(weights: str) -> tuple[tuple[str, ...], Shape | None]:
     return tuple(json.loads(header["classes"])), (channels, height, width)
 
 
-def _pixels(path: Path, shape: Shape, crop: float | None) -> NDArray[np.uint8]:
+def _pixels(path: Path, shape: InputShape, crop: float | None) -> NDArray[np.uint8]:
     try:
         return decode(path.read_bytes(), shape[1:], grayscale=shape[0] == 1, crop=crop)
     except UnreadableImage as fault:
@@ -176,16 +234,16 @@ def _prediction(
 ) -> Prediction:
     top, reason = _top(probabilities, model.classes), ""
     for method in methods:
-        found = explain_images(model, image, method=method, seed=seed)
-        if found.attributions is None:
-            reason = found.reason
-        elif not bool(found.attributions.any()):
+        result = explain_images(model, image, method=method, seed=seed)
+        if result.attributions is None:
+            reason = result.reason
+        elif not bool(result.attributions.any()):
             reason = _EMPTY
-        elif method != methods[-1] and _flat(found.attributions):
+        elif method != methods[-1] and _flat(result.attributions):
             continue  # a map of a few cells, all alike, points nowhere; the next method may
         else:
-            drawn = overlay_png(image[0].cpu().numpy(), found.attributions[0].detach().cpu().numpy())
-            return Prediction(name, top, method, drawn)
+            overlay = overlay_png(image[0].cpu().numpy(), result.attributions[0].detach().cpu().numpy())
+            return Prediction(name, top, method, overlay)
     return Prediction(name, top, methods[-1] if methods else "", reason=reason)
 
 
@@ -193,6 +251,3 @@ def _flat(attributions: Attributions) -> bool:
     """Whether all pixels have nearly the same share: Grad-CAM's map of a small picture may be of four cells."""
     low, high = sorted(abs(float(bound)) for bound in attributions.aminmax())
     return low > _ALIKE * high and bool((attributions > 0).all() or (attributions < 0).all())
-
-
-_EMPTY = "The map is zero everywhere: by this method nothing in the picture speaks for the class."

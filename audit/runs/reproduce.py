@@ -1,82 +1,82 @@
-"""The command that repeats a run: whatever its configuration says that its preset does not."""
+"""The command that repeats a run: a flag or `--set` for whatever its configuration says and its preset does not."""
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from audit.config import RunConfig, load_config
+from audit.config.flags import AUDIT_FLAGS, SUBJECT_FLAGS, KeyFlag, flags_of
+from audit.config.template import to_toml
 from audit.core.topic import measured_sections
 
-_FLAGS = {
-    "seed": "--seed",
-    "device": "--device",
-    "data.source": "--data",
-    "data.image_size": "--image-size",
-    "data.crop": "--crop",
-    "data.labels_map": "--labels-map",
-    "model.weights": "--model",
-    "model.architecture": "--architecture",
-    "model.mean": "--mean",
-    "model.std": "--std",
-    "robustness.norm": "--norm",
-    "robustness.eps": "--eps",
-    "robustness.battery": "--battery",
-}
-
-
-_SUBJECT = ("seed", "data.", "model.", "robustness.norm", "robustness.eps")
+_THREAT = ("robustness.norm", "robustness.eps")
 
 
 def reproduce_command(config: RunConfig) -> str:
-    """`audit run` with the preset, a flag for each key that has one, and `--set` for every other that differs."""
+    """The `audit run` that repeats a run: with its preset, and whatever differs from that.
+
+    Args:
+        config: The configuration of the run.
+    """
     words = ["audit", "run", "--preset", config.preset, "--seed", str(config.seed)]
-    for part in config.only:
-        words += ["--only", part]
-    if not config.hardening.enabled:
-        words.append("--no-harden")
-    return shlex.join([*words, *_words(config, except_for=("preset", "seed", "hardening.enabled", "only"))])
+    keys = {key for key in _changed(config) if key not in ("preset", "seed")}
+    return shlex.join([*words, *_words(config, keys, flags_of(RunConfig, AUDIT_FLAGS))])
 
 
 def subject_flags(config: RunConfig) -> str:
-    """What any other command needs to speak of the same model, data and threat; empty for the sample as it ships."""
-    trained = ("training.",) if config.model.weights is None else ()
-    return shlex.join(_words(config, among=(*_SUBJECT, *trained)))
+    """The flags by which another command finds the same model, data and threat; empty for the sample as it ships.
 
-
-def _words(config: RunConfig, *, among: tuple[str, ...] = ("",), except_for: tuple[str, ...] = ()) -> list[str]:
-    words = [word for trust in config.model.trust for word in ("--trust", trust.path)]
-    usual = dict(_leaves(load_config(preset=config.preset).model_dump(mode="json")))
-    for key, value in _leaves(config.model_dump(mode="json")):
-        if value is None or value == usual.get(key) or key in ("model.trust", *except_for) or not key.startswith(among):
-            continue
-        flag = None if isinstance(value, list) and value and isinstance(value[0], Mapping) else _FLAGS.get(key)
-        words += [flag, _as_flag(value)] if flag else ["--set", f"{key}={_as_toml(value)}"]
-    return words
-
-
-def _as_toml(value: Any) -> str:
-    """A value as TOML reads it: JSON, but for tables."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(name)} = {_as_toml(part)}" for name, part in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_as_toml(part) for part in value) + "]"
-    return json.dumps(value)
-
-
-def _as_flag(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(json.dumps(one) for one in value)
-    return value if isinstance(value, str) else json.dumps(value)
+    Args:
+        config: The configuration of the run.
+    """
+    training = ("training",) if config.model.weights is None else ()
+    tables = (*SUBJECT_FLAGS, *_THREAT, *training)
+    keys = {key for key in _changed(config) if key.startswith(tuple(f"{table}." for table in tables)) or key in tables}
+    return shlex.join(_words(config, keys, flags_of(RunConfig, (*SUBJECT_FLAGS, *_THREAT))))
 
 
 def section_commands(config: RunConfig) -> dict[str, str]:
-    """By section of the report, the command that measures it alone, and by "run" the one that repeats everything."""
+    """The commands that repeat a run, whole and by section.
+
+    Args:
+        config: The configuration of the run.
+
+    Returns:
+        By "run" the command that repeats everything, by section of the report the one that measures it alone.
+    """
     sections = config.only or measured_sections()
-    alone = {part: reproduce_command(config.model_copy(update={"only": (part,)})) for part in sections}
+    alone = {name: reproduce_command(config.model_copy(update={"only": (name,)})) for name in sections}
     return {"run": reproduce_command(config), **alone}
+
+
+def _words(config: RunConfig, keys: set[str], flags: Sequence[KeyFlag]) -> list[str]:
+    """The words that set `keys`: by the first flag that can say the value of all the keys it sets, else by `--set`."""
+    values = dict(_leaves(config.model_dump(mode="json")))
+    words: list[str] = []
+    settings: list[str] = []
+    covered: set[str] = set()
+    for key in (key for key in values if key in keys):
+        if key in covered:
+            continue
+        for flag in (item for item in flags if item.key == key):
+            together = [item for item in flags if item.parameter == flag.parameter]
+            spelled = [item.spell(values[item.key]) if item.key in keys else None for item in together]
+            if spelled[0] is not None and all(other == spelled[0] for other in spelled):
+                words += spelled[0]
+                covered |= {item.key for item in together}
+                break
+        else:
+            settings += ["--set", f"{key}={to_toml(values[key])}"]
+    return words + settings
+
+
+def _changed(config: RunConfig) -> list[str]:
+    """The keys that have another value than in the preset of the configuration."""
+    usual = dict(_leaves(load_config(preset=config.preset).model_dump(mode="json")))
+    leaves = _leaves(config.model_dump(mode="json"))
+    return [key for key, value in leaves if value is not None and value != usual.get(key)]
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Read what a run needs before anything is written: data, model, device."""
+"""Reads what a run needs before anything is written: data, model, device."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from audit.config import ModelConfig, RunConfig
-from audit.core.errors import UsageError
+from audit.config import DataConfig, ModelConfig, RunConfig
 from audit.data.dataset import Dataset
 from audit.data.formats.image import labelled_as
 from audit.data.load import load_dataset
@@ -26,13 +25,13 @@ from audit.models.loaded import LoadedModel
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning.run_identity import RunIdentity
-from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_preprocessing
+from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format
 from audit.runs.validation import (
     check_can_reinitialise,
     check_frozen_epochs,
     check_pretrained_fits,
     check_prunable,
-    needs_training_data,
+    check_training_images,
     wants_tensorboard,
     with_default_learning_rate,
     with_pretrained,
@@ -40,12 +39,21 @@ from audit.runs.validation import (
 
 _PROBED = 100
 _WELL_PREPARED = 0.85
-"""The accuracy on `_PROBED` images above which nobody suspects the preparation."""
+"""The accuracy on `_PROBED` images above which other preparations are not tried."""
 
 
 @dataclass(frozen=True)
 class RunSetup:
-    """Everything a plan and an engine are made from."""
+    """What a run is planned and computed from.
+
+    Attributes:
+        config: The configuration, completed by what the checkpoint's header and the data say.
+        dataset: The images.
+        subject: The identities of data and model.
+        device: Where the model computes.
+        loaded: The model of a checkpoint; None where it is trained in the run.
+        trusted: The files of code that the run executes, each with "path" and "sha256".
+    """
 
     config: RunConfig
     dataset: Dataset
@@ -54,20 +62,34 @@ class RunSetup:
     loaded: LoadedModel | None
     trusted: tuple[Mapping[str, str], ...] = ()
 
-    def fresh(self, seed: int, architecture: str | None = None) -> nn.Module:
-        """A module of `architecture`, the run's own by default, its weights drawn from `seed`; a copy of a model that
-        came whole, and of the form of one that was compressed."""
+    def new_module(self, seed: int, architecture: str | None = None) -> nn.Module:
+        """A module with new weights; a copy of a loaded model that came whole, and in the form of a compressed one.
+
+        Args:
+            seed: Of the weights.
+            architecture: Its architecture; that of the run by default.
+        """
         if self.loaded is not None and self.loaded.whole and architecture is None:
             return copy.deepcopy(self.loaded.module)
         model = self.config.model
-        chosen = model if architecture is None else model.model_copy(update={"architecture": architecture})
-        module, _ = fresh_module(chosen, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed)
+        if architecture is not None:
+            model = model.model_copy(update={"architecture": architecture})
+        module, _ = fresh_module(model, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed)
         if self.loaded is not None and architecture is None:
             match_state_dict(module, self.loaded.module.state_dict(), cut=self.loaded.cut)
         return module
 
-    def wrapped(self) -> Callable[[], ModelUnderTest] | None:
-        """A maker of the loaded model as the suite sees it; None where the model is trained here."""
+    def new_model(self, architecture: str | None = None) -> ModelUnderTest:
+        """A model with new weights, drawn from the seed of the run, without normalisation.
+
+        Args:
+            architecture: Its architecture; that of the run by default.
+        """
+        module = self.new_module(self.config.seed, architecture)
+        return ModelUnderTest(module, classes=self.dataset.classes, input_shape=self.dataset.shape, device=self.device)
+
+    def model_factory(self) -> Callable[[], ModelUnderTest] | None:
+        """A function that wraps the loaded model with its normalisation; None where the model is trained in the run."""
         loaded = self.loaded
         if loaded is None:
             return None
@@ -75,13 +97,40 @@ class RunSetup:
 
 
 def set_up(config: RunConfig) -> RunSetup:
-    """Load the data and, if the configuration names one, the model. Raises the sentences a user reads."""
+    """Read the data and, where the configuration names one, the model, before anything is written.
+
+    Args:
+        config: The configuration of the run.
+
+    Returns:
+        The setup, its configuration completed by what the checkpoint's header and the data say.
+
+    Raises:
+        AuditError: The data, the model, the device or a library is missing, wrong, or does not fit the rest.
+    """
     device = resolve_device(config.device)
     wants_tensorboard(config)
     check_frozen_epochs(config)
-    data = apply_preprocessing(config.data, config.model)
-    config = config.model_copy(update={"data": data})
-    dataset = load_dataset(
+    data = apply_input_format(config.data, config.model)
+    dataset = align_labels(_load_images(data), data, config.model)
+    check_training_images(config, dataset)
+    model = with_pretrained(_with_architecture(config.model, dataset), dataset.shape[0])
+    loaded = None
+    if model.weights is not None:
+        loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
+        model = model.model_copy(update={"architecture": loaded.architecture})
+    config = with_default_learning_rate(config.model_copy(update={"data": data, "model": model}))
+    check_can_reinitialise(config, loaded)
+    labelled = bool((dataset.test.labels >= 0).all())
+    if loaded is not None and not labelled:
+        dataset = _with_predicted_labels(config, dataset, loaded, device)
+    setup = RunSetup(config, dataset, _identity(config, dataset, loaded, labelled=labelled), device, loaded)
+    _check_models_run(setup)
+    return replace(setup, trusted=_trusted_files(setup), loaded=_with_preprocessing_warning(setup))
+
+
+def _load_images(data: DataConfig) -> Dataset:
+    return load_dataset(
         data.source,
         image_size=data.image_size,
         grayscale=data.grayscale,
@@ -92,27 +141,19 @@ def set_up(config: RunConfig) -> RunSetup:
         rotate=data.rotate,
         flip=data.flip,
     )
-    dataset = align_labels(dataset, data, config.model)
-    _require_training_images(config, dataset)
-    model = with_pretrained(_resolved(config.model, dataset), dataset.shape[0])
-    config = config.model_copy(update={"model": model})
-    loaded = None
-    if model.weights is not None:
-        loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
-        config = config.model_copy(update={"model": model.model_copy(update={"architecture": loaded.architecture})})
-    config = with_default_learning_rate(config)
-    check_can_reinitialise(config, loaded)
-    labelled = bool((dataset.test.labels >= 0).all())
-    if loaded is not None and not labelled:
-        dataset = _labelled(config, dataset, loaded)
-    prepared = RunSetup(config, dataset, _subject(config, dataset, loaded, labelled=labelled), device, loaded)
-    _require_running(prepared)
-    return _warn_on_preprocessing_mismatch(replace(prepared, trusted=_trusted(prepared)))
 
 
-def _labelled(config: RunConfig, dataset: Dataset, loaded: LoadedModel) -> Dataset:
+def _with_architecture(model: ModelConfig, dataset: Dataset) -> ModelConfig:
+    """With what the checkpoint's header says where the configuration is silent, and auto made a name."""
+    model = apply_architecture(model, dataset.classes)
+    if model.architecture == "auto" and model.weights is None:
+        return model.model_copy(update={"architecture": default_for(dataset.shape)})
+    return model
+
+
+def _with_predicted_labels(config: RunConfig, dataset: Dataset, loaded: LoadedModel, device: torch.device) -> Dataset:
     """`dataset` with what the model predicts as the labels, where the images have none."""
-    model = _wrap(config, dataset, loaded, resolve_device(config.device))
+    model = _wrap(config, dataset, loaded, device)
     return labelled_as(dataset, model.predictions(dataset.test.batch(slice(None)).images).cpu().numpy())
 
 
@@ -127,80 +168,7 @@ def _wrap(config: RunConfig, dataset: Dataset, loaded: LoadedModel, device: torc
     )
 
 
-def _trusted(prepared: RunSetup) -> tuple[Mapping[str, str], ...]:
-    """The files of code this run executes, with their hashes."""
-    if prepared.loaded is not None:
-        return prepared.loaded.trusted
-    _, files = fresh_module(
-        prepared.config.model, classes=len(prepared.dataset.classes), input_shape=prepared.dataset.shape, seed=0
-    )
-    return tuple(file.row() for file in files)
-
-
-def _resolved(model: ModelConfig, dataset: Dataset) -> ModelConfig:
-    """With what the checkpoint's own header says where the configuration is silent, and auto made a name."""
-    known = apply_architecture(model, dataset.classes)
-    if known.architecture == "auto" and known.weights is None:
-        known = known.model_copy(update={"architecture": default_for(dataset.shape)})
-    return known
-
-
-def _require_training_images(config: RunConfig, dataset: Dataset) -> None:
-    """Asked before a model is read, which may take long."""
-    trains, given = (
-        config.hardening.enabled or needs_training_data(config.compression),
-        config.model.weights is not None,
-    )
-    if dataset.train is not None or (given and not trains):
-        return
-    lacking = "hardening and fine-tuning need some" if given else "no --model was given"
-    remedy = "or --no-harden" if given else "or a checkpoint with --model"
-    raise UsageError(f"{dataset.name} has no training images, and {lacking}: give data with a train folder, {remedy}.")
-
-
-def _require_running(prepared: RunSetup) -> None:
-    """A model that cannot take these images, or code nobody vouched for, is refused before anything is written."""
-    maker = prepared.wrapped()
-    if maker is not None:
-        maker()
-    else:
-        _run_fresh(prepared, None)
-        check_pretrained_fits(prepared.config.model, lambda: prepared.fresh(prepared.config.seed))
-    if prepared.config.compression.enabled and prepared.config.compression.student is not None:
-        _run_fresh(prepared, prepared.config.compression.student)
-    check_prunable(
-        prepared.config.compression,
-        lambda: prepared.loaded.module if prepared.loaded else prepared.fresh(prepared.config.seed),
-        prepared.dataset.shape,
-    )
-
-
-def _run_fresh(prepared: RunSetup, architecture: str | None) -> None:
-    dataset, module = prepared.dataset, prepared.fresh(prepared.config.seed, architecture)
-    ModelUnderTest(module, classes=dataset.classes, input_shape=dataset.shape, device=prepared.device)
-
-
-def _warn_on_preprocessing_mismatch(prepared: RunSetup) -> RunSetup:
-    """With a note when the loaded model does far better on images prepared another way, or with labels moved."""
-    if prepared.loaded is None:
-        return prepared
-    from audit.models.preprocessing_probe import probe_preprocessing
-
-    test, model = prepared.dataset.test, prepared.config.model
-    outcome = probe_preprocessing(
-        prepared.loaded.module,
-        test.batch(balanced_order(test, prepared.config.seed)[:_PROBED]).to(prepared.device),
-        mean=np.atleast_1d(0.0 if model.mean is None else model.mean).tolist(),
-        std=np.atleast_1d(1.0 if model.std is None else model.std).tolist(),
-        classes=prepared.dataset.classes,
-        enough=_WELL_PREPARED,
-    )
-    if not outcome.warning:
-        return prepared
-    return replace(prepared, loaded=replace(prepared.loaded, notes=(*prepared.loaded.notes, outcome.warning)))
-
-
-def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *, labelled: bool) -> RunIdentity:
+def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *, labelled: bool) -> RunIdentity:
     train = dataset.train
     return RunIdentity(
         classes=dataset.classes,
@@ -218,10 +186,56 @@ def _subject(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *,
 
 
 def _architecture_identity(config: RunConfig, dataset: Dataset) -> str:
-    """The name, or for a user's own file FUNCTION with a hash of its code: a changed file is another model."""
+    """The name, or for a user's file FUNCTION with a hash of its code: a changed file is another model."""
     name = config.model.architecture
     if not is_code(name):
         return name
-    bare = config.model.model_copy(update={"weights": None})
-    identity = model_identity(bare, classes=dataset.classes, input_shape=dataset.shape, seed=config.seed)
+    unweighted = config.model.model_copy(update={"weights": None})
+    identity = model_identity(unweighted, classes=dataset.classes, input_shape=dataset.shape, seed=config.seed)
     return f"{Path(name).name}@{identity[:16]}"
+
+
+def _check_models_run(setup: RunSetup) -> None:
+    """A model that cannot take these images, or code nobody vouched for, is refused before anything is written."""
+    build, compression = setup.model_factory(), setup.config.compression
+    if build is not None:
+        build()
+    else:
+        setup.new_model()
+        check_pretrained_fits(setup.config.model, lambda: setup.new_module(setup.config.seed))
+    if compression.enabled and compression.student is not None:
+        setup.new_model(compression.student)
+    check_prunable(
+        compression,
+        lambda: setup.loaded.module if setup.loaded else setup.new_module(setup.config.seed),
+        setup.dataset.shape,
+    )
+
+
+def _trusted_files(setup: RunSetup) -> tuple[Mapping[str, str], ...]:
+    """The files of code this run executes, with their hashes."""
+    if setup.loaded is not None:
+        return setup.loaded.trusted
+    dataset = setup.dataset
+    _, files = fresh_module(setup.config.model, classes=len(dataset.classes), input_shape=dataset.shape, seed=0)
+    return tuple(file.row() for file in files)
+
+
+def _with_preprocessing_warning(setup: RunSetup) -> LoadedModel | None:
+    """The loaded model, with a note when it does far better on images prepared another way, or with labels moved."""
+    if setup.loaded is None:
+        return None
+    from audit.models.preprocessing_probe import probe_preprocessing
+
+    test, model = setup.dataset.test, setup.config.model
+    outcome = probe_preprocessing(
+        setup.loaded.module,
+        test.batch(balanced_order(test, setup.config.seed)[:_PROBED]).to(setup.device),
+        mean=np.atleast_1d(0.0 if model.mean is None else model.mean).tolist(),
+        std=np.atleast_1d(1.0 if model.std is None else model.std).tolist(),
+        classes=setup.dataset.classes,
+        enough=_WELL_PREPARED,
+    )
+    if not outcome.warning:
+        return setup.loaded
+    return replace(setup.loaded, notes=(*setup.loaded.notes, outcome.warning))

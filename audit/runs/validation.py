@@ -1,4 +1,4 @@
-"""Where the weights of a training come from: drawn anew, or pretrained elsewhere; checked before a run begins."""
+"""Checks of a configuration before its run begins: training data, pretrained weights, what can be compressed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from audit.config import CompressionConfig, ModelConfig, RunConfig
 from audit.core.errors import UsageError
+from audit.data.dataset import Dataset
 from audit.models.architecture import ZOO
 from audit.models.compression.compress import amount_of
 from audit.models.compression.structured_pruning import probe_images, prune_channels
@@ -22,16 +23,27 @@ from audit.training.callbacks import require_tensorboard
 from audit.training.transfer import cached_torchvision_weights, load_pretrained, pretrained_state
 
 _TORCHVISION = "torchvision"
-_RATE = 1e-3
+_LARGE_NET_RATE = 1e-3
 
 
 def needs_training_data(compression: CompressionConfig) -> bool:
-    """Whether compressing takes training images."""
+    """Whether compressing takes training images.
+
+    Args:
+        compression: How the model is compressed.
+    """
     return compression.enabled and compression.method in TRAINED and compression.epochs > 0
 
 
 def wants_tensorboard(config: RunConfig) -> bool:
-    """Whether event files are wanted. Raises SetupError where their package is missing."""
+    """Whether a training writes TensorBoard's event files.
+
+    Args:
+        config: The configuration of the run.
+
+    Raises:
+        SetupError: It does, and the package is missing.
+    """
     if config.training.tensorboard or config.hardening.tensorboard:
         require_tensorboard()
         return True
@@ -39,7 +51,14 @@ def wants_tensorboard(config: RunConfig) -> bool:
 
 
 def check_frozen_epochs(config: RunConfig) -> None:
-    """Layers that stay frozen must have learnt something. Raises UsageError."""
+    """Layers that stay frozen at first must not begin random.
+
+    Args:
+        config: The configuration of the run.
+
+    Raises:
+        UsageError: No weights are named to begin from.
+    """
     if config.training.frozen_epochs and config.model.pretrained is None and config.model.weights is None:
         raise UsageError(
             "--frozen-epochs keeps all layers but the last as they begin, and without --pretrained they begin random: "
@@ -48,10 +67,15 @@ def check_frozen_epochs(config: RunConfig) -> None:
 
 
 def with_pretrained(model: ModelConfig, channels: int) -> ModelConfig:
-    """`model` with the path of its pretrained weights written out, and the normalisation they were trained with where
-    the file names it and the configuration does not.
+    """The configuration with the path of its pretrained weights, and with their normalisation where it names none.
 
-    Raises ModelError for a file that is absent, UsageError beside a loaded model.
+    Args:
+        model: The configuration of the model.
+        channels: Of the images.
+
+    Raises:
+        ModelError: The file is absent.
+        UsageError: The configuration also loads a finished model.
     """
     if model.pretrained is None:
         return model
@@ -64,28 +88,63 @@ def with_pretrained(model: ModelConfig, channels: int) -> ModelConfig:
     return model.model_copy(update={"pretrained": str(path), **_normalisation(model, path, channels)})
 
 
+def check_training_images(config: RunConfig, dataset: Dataset) -> None:
+    """A run that trains needs training images; asked before a model is read, which may take long.
+
+    Args:
+        config: The configuration of the run.
+        dataset: Its images.
+
+    Raises:
+        UsageError: It has none.
+    """
+    trains = config.hardening.enabled or needs_training_data(config.compression)
+    loads = config.model.weights is not None
+    if dataset.train is not None or (loads and not trains):
+        return
+    lacking = "hardening and fine-tuning need some" if loads else "no --model was given"
+    remedy = "or --no-harden" if loads else "or a checkpoint with --model"
+    raise UsageError(f"{dataset.name} has no training images, and {lacking}: give data with a train folder, {remedy}.")
+
+
 def check_pretrained_fits(model: ModelConfig, module: Callable[[], nn.Module]) -> None:
-    """Pretrained weights of another architecture are refused before anything is written. Raises ModelError."""
+    """Pretrained weights must fit the architecture that they begin.
+
+    Args:
+        model: The configuration of the model.
+        module: Makes a module of that architecture.
+
+    Raises:
+        ModelError: They do not fit.
+    """
     if model.pretrained is not None:
         load_pretrained(module(), pretrained_state(Path(model.pretrained)))
 
 
 def with_default_learning_rate(config: RunConfig) -> RunConfig:
-    """With a lower learning rate of hardening where none was given and the net is not the zoo's.
+    """The configuration with a lower learning rate of hardening, where it names none and the net is not the zoo's.
 
     The zoo's small nets harden best at 0.004. A briefly trained resnet18 (four classes of CIFAR-10 at 96x96, three
     epochs of PGD) kept 42% of images right at that rate, and 56% with the same 25% under attack at this one.
+
+    Args:
+        config: The configuration of the run.
     """
     hardening = config.hardening
     if "learning_rate" in hardening.model_fields_set or config.model.architecture in ZOO:
         return config
-    return config.model_copy(update={"hardening": hardening.model_copy(update={"learning_rate": _RATE})})
+    return config.model_copy(update={"hardening": hardening.model_copy(update={"learning_rate": _LARGE_NET_RATE})})
 
 
 def check_can_reinitialise(config: RunConfig, loaded: LoadedModel | None) -> None:
     """A model that came whole, without an architecture to build again, cannot be trained from new weights.
 
-    Raises UsageError, also for a student that is code.
+    Args:
+        config: The configuration of the run.
+        loaded: The loaded model, if any.
+
+    Raises:
+        UsageError: The configuration asks for that, or names a student that is code.
     """
     student = config.compression.student
     if student is not None and is_code(student):
@@ -94,20 +153,27 @@ def check_can_reinitialise(config: RunConfig, loaded: LoadedModel | None) -> Non
         return
     if config.hardening.enabled and config.hardening.from_scratch:
         raise UsageError(
-            f"{loaded.origin} brings its own architecture, which cannot be built again with new weights; leave "
+            f"{loaded.origin} brings its architecture, which cannot be built again with new weights; leave "
             "--from-scratch out, or give a state dict with --architecture."
         )
     if config.compression.enabled and config.compression.method == "distill" and student is None:
         raise UsageError(
-            f"{loaded.origin} brings its own architecture, which cannot be built again with new weights; name the "
+            f"{loaded.origin} brings its architecture, which cannot be built again with new weights; name the "
             "student's with --student."
         )
 
 
 def check_prunable(compression: CompressionConfig, module: Callable[[], nn.Module], shape: InputShape) -> None:
-    """A net that structured pruning can take no channel from is refused before anything is measured.
+    """Structured pruning must be able to take channels from the net.
 
-    Raises UsageError, SetupError where the library is missing.
+    Args:
+        compression: How the model is compressed.
+        module: Makes the module to prune.
+        shape: Of an image, (C, H, W).
+
+    Raises:
+        UsageError: It can take none.
+        SetupError: The library is missing.
     """
     if compression.enabled and compression.method == "structured":
         share = amount_of(compression.method, compression.amount) or 0.0
@@ -128,5 +194,5 @@ def _normalisation(model: ModelConfig, path: Path, channels: int) -> dict[str, t
     header = read_metadata(str(path))
     if "mean" not in header or model.mean is not None or model.std is not None:
         return {}
-    found = {name: tuple(json.loads(header[name])) for name in ("mean", "std")}
-    return found if len(found["mean"]) == channels else {}
+    values = {name: tuple(json.loads(header[name])) for name in ("mean", "std")}
+    return values if len(values["mean"]) == channels else {}

@@ -128,7 +128,8 @@ def test_a_battery_does_not_mix_with_attacks() -> None:
         ([AttackSpec("fgsm", name="a"), AttackSpec("pgd", name="a")], r"same names \(a\)"),
         ([AttackSpec("fgsm", name="clean")], r"same names \(clean\)"),
         ([AttackSpec("pgd", {"stpes": 3})], "stpes"),
-        ([AttackSpec("fgsm", hardest_fraction=0.0)], "hardest"),
+        ([AttackSpec("fgsm"), AttackSpec("pgd", hardest_fraction=0.0)], r"in \(0, 1\]"),
+        ([AttackSpec("fgsm", hardest_fraction=0.5)], "no attack before it"),
     ],
 )
 def test_rows_that_make_no_battery_are_a_sentence(rows: list[AttackSpec], sentence: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 from torch import Tensor, nn
 
 from audit.attributions.integrated_gradients import IntegrationPath
@@ -77,6 +78,6 @@ def test_the_mean_gradient_is_the_trapezoid_rule_over_places_in_any_order() -> N
         line.add(places[part], places[part], places[part], values[part])
     rising = np.argsort(places)
     assert float(line.mean_gradient()) == pytest.approx(
-        np.trapezoid(values.numpy().ravel()[rising], places[rising]), abs=1e-6
+        trapezoid(values.numpy().ravel()[rising], places[rising]), abs=1e-6
     )
     assert line.positions.tolist() == sorted(places.tolist())

@@ -54,7 +54,7 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
 
 
 @pytest.mark.parametrize(
-    ("member", "said"),
+    ("member", "message"),
     [
         (tarfile.TarInfo("test/cat/../../../x.png"), "leads out of the archive"),
         (tarfile.TarInfo("/etc/x.png"), "leads out of the archive"),
@@ -63,23 +63,23 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
         (link("test/cat/x.png", "", tarfile.CHRTYPE), "is a link or a device"),
     ],
 )
-def test_tar_members_that_lead_out_are_refused(member: tarfile.TarInfo, said: str, tmp_path: Path) -> None:
+def test_tar_members_that_lead_out_are_refused(member: tarfile.TarInfo, message: str, tmp_path: Path) -> None:
     hostile_tar(tmp_path / "x.tar", member)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_dataset(f"archive:{tmp_path / 'x.tar'}")
 
 
 def test_zip_links_bombs_and_paths_are_refused(tmp_path: Path) -> None:
     linked = zipfile.ZipInfo("test/cat/x.png")
     linked.external_attr = (stat.S_IFLNK | 0o777) << 16
-    for name, member, body, said in (
+    for name, member, body, message in (
         ("link.zip", linked, b"/etc/hostname", "is a link"),
         ("out.zip", zipfile.ZipInfo("../x.png"), b"", "leads out"),
         ("bomb.zip", zipfile.ZipInfo("test/cat/x.png"), b"\0" * (64 << 20), "a bomb"),
     ):
         with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(member, body, zipfile.ZIP_DEFLATED)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             load_dataset(f"archive:{tmp_path / name}")
 
 
@@ -127,7 +127,7 @@ def test_webdataset_shards_give_pictures_and_labels(pets: Pets, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "message"),
     [
         ({"0.png": b"x"}, "has no label"),
         ({"0.png": b"x", "0.cls": b"cat"}, "a whole number from 0"),
@@ -135,7 +135,7 @@ def test_webdataset_shards_give_pictures_and_labels(pets: Pets, tmp_path: Path) 
         ({"0.png": b"x", "0.cls": b"0"}, "Every label of the shards is 0"),
     ],
 )
-def test_a_broken_shard_gets_a_sentence(members: dict[str, bytes], said: str, tmp_path: Path) -> None:
+def test_a_broken_shard_gets_a_sentence(members: dict[str, bytes], message: str, tmp_path: Path) -> None:
     shard(tmp_path / "test.tar", members)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_dataset(f"webdataset:{tmp_path / 'test.tar'}")

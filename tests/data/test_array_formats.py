@@ -158,9 +158,9 @@ def test_npz_in_any_layout_and_type_gives_the_same_images(layout: str, kind: str
     array = pixels.transpose(0, 3, 1, 2) if layout == "NCHW" else pixels
     typed = array / 255 if kind == "float64" else array.astype(kind)
     data = load_dataset(npz(tmp_path / "d.npz", images=typed, labels=np.arange(4)))
-    found = data.test.batch(slice(None)).images
-    assert data.shape == (3, 6, 7) and found.dtype == torch.float32
-    assert torch.allclose(found, torch.from_numpy(pixels.transpose(0, 3, 1, 2)) / 255, atol=1e-6)
+    images_read = data.test.batch(slice(None)).images
+    assert data.shape == (3, 6, 7) and images_read.dtype == torch.float32
+    assert torch.allclose(images_read, torch.from_numpy(pixels.transpose(0, 3, 1, 2)) / 255, atol=1e-6)
 
 
 BROKEN_NPZ: Mapping[str, tuple[dict[str, Any], str]] = {
@@ -188,8 +188,8 @@ BROKEN_NPZ: Mapping[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", BROKEN_NPZ)
 def test_a_broken_npz_gets_a_sentence(case: str, tmp_path: Path) -> None:
-    arrays, said = BROKEN_NPZ[case]
-    with pytest.raises(DataError, match=said):
+    arrays, message = BROKEN_NPZ[case]
+    with pytest.raises(DataError, match=message):
         load_dataset(npz(tmp_path / "d.npz", **arrays))
 
 
@@ -201,7 +201,7 @@ def test_a_damaged_npz_gets_a_sentence(body: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "kind", "said"),
+    ("source", "kind", "message"),
     [
         ("fashion_mnist:x", UsageError, "Did you mean 'fashion-mnist:DIR'"),
         ("", UsageError, "Known: "),
@@ -211,8 +211,8 @@ def test_a_damaged_npz_gets_a_sentence(body: bytes, tmp_path: Path) -> None:
         ("npz:/nowhere.npz", DataError, "No file"),
     ],
 )
-def test_a_wrong_source_is_a_sentence(source: str, kind: type[AuditError], said: str) -> None:
-    with pytest.raises(kind, match=said):
+def test_a_wrong_source_is_a_sentence(source: str, kind: type[AuditError], message: str) -> None:
+    with pytest.raises(kind, match=message):
         load_dataset(source)
 
 

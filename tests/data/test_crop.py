@@ -31,7 +31,7 @@ def test_a_crop_that_fits_is_the_middle_pixel_for_pixel(height: int, width: int)
 def test_a_crop_keeps_proportions_where_the_whole_is_squeezed() -> None:
     disc = (np.hypot(*(np.indices((40, 80)) - np.array([20, 40])[:, None, None] + 0.5)) < 12).astype(np.uint8) * 255
     whole, cut = (decode(png(disc), (40, 40), grayscale=True, crop=crop)[0] > 127 for crop in (None, 1.0))
-    sides = [(int(seen.any(1).sum()), int(seen.any(0).sum())) for seen in (whole, cut)]
+    sides = [(int(bright.any(1).sum()), int(bright.any(0).sum())) for bright in (whole, cut)]
     assert sides == [(24, 12), (24, 24)]
 
 
@@ -43,8 +43,8 @@ def test_the_middle_has_the_proportions_of_the_size() -> None:
 def test_a_mask_is_cut_as_its_picture_is() -> None:
     mask = np.zeros((40, 60), np.uint8)
     mask[18:22, 28:32] = 255
-    found = decode_mask(png(mask), (20, 20), crop=0.5)
-    assert found.sum() == 16 and found[8:12, 8:12].all()
+    decoded = decode_mask(png(mask), (20, 20), crop=0.5)
+    assert decoded.sum() == 16 and decoded[8:12, 8:12].all()
 
 
 def test_a_data_set_says_that_it_was_cut_and_is_another_one(tmp_path: Path, paint: Callable[..., np.ndarray]) -> None:

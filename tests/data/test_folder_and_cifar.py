@@ -216,8 +216,8 @@ def test_cifar_gives_the_same_images_in_both_forms(form: str, tmp_path: Path) ->
     pixels, labels = cifar(tmp_path, form)
     data = load_dataset(f"cifar10:{tmp_path}")
     assert data.train is not None and data.shape == (3, 32, 32) and data.classes[3] == "cat" and data.notes == ()
-    everything = torch.cat([data.test.batch(slice(None)).images, data.train.batch(slice(None)).images])
-    assert torch.equal(everything, torch.from_numpy(pixels.reshape(12, 3, 32, 32)) / 255)
+    all_images = torch.cat([data.test.batch(slice(None)).images, data.train.batch(slice(None)).images])
+    assert torch.equal(all_images, torch.from_numpy(pixels.reshape(12, 3, 32, 32)) / 255)
     assert np.array_equal(np.concatenate([data.test.labels, data.train.labels]), labels)
 
 

@@ -156,7 +156,7 @@ BROKEN: dict[str, tuple[Callable[[Path, Paint], object], str]] = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_folder_gets_a_sentence(case: str, tmp_path: Path, paint: Paint) -> None:
-    make, said = BROKEN[case]
+    make, message = BROKEN[case]
     make(tmp_path / "pets", paint)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_dataset(f"hf:{tmp_path / 'pets'}")

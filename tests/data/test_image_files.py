@@ -167,14 +167,14 @@ def test_pictures_asked_for_in_any_order_are_read_as_they_are_stored(
     for i in range(20):
         Image.new("L", (4, 4), 10 * i).save(tmp_path / f"{i:02}.png")
         files.append(ImageFile(f"{i:02}.png", i % 2))
-    seen: list[str] = []
+    names_read: list[str] = []
 
     def read(name: str) -> bytes:
-        seen.append(name)
+        names_read.append(name)
         return (tmp_path / name).read_bytes()
 
     data = image_file_dataset(read, "d", ("a", "b"), {"test": files}, LoadOptions(grayscale=True))
-    seen.clear()
+    names_read.clear()
     order = np.array([17, 3, 9, 3, 0])
-    assert [int(one[0, 0, 0]) for one in data.test.fetch(order)] == [10 * i for i in order]
-    assert seen == ["00.png", "03.png", "03.png", "09.png", "17.png"]
+    assert [int(image[0, 0, 0]) for image in data.test.fetch(order)] == [10 * i for i in order]
+    assert names_read == ["00.png", "03.png", "03.png", "09.png", "17.png"]

@@ -101,8 +101,8 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_manifest_gets_a_sentence(case: str, shelf: Path) -> None:
-    name, text, said = BROKEN[case]
-    with pytest.raises(DataError, match=said):
+    name, text, message = BROKEN[case]
+    with pytest.raises(DataError, match=message):
         load_dataset(write(shelf, name, text))
 
 
@@ -159,7 +159,7 @@ def test_numbers_get_names_from_a_labels_map(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ('["dog"]', "without a gap"),
         ('["dog", "fox"]', "no place for the class 'cat'"),
@@ -171,7 +171,7 @@ def test_numbers_get_names_from_a_labels_map(tmp_path: Path) -> None:
         ("{", "not JSON"),
     ],
 )
-def test_a_broken_labels_map_gets_a_sentence(body: str, said: str, shelf: Path) -> None:
+def test_a_broken_labels_map_gets_a_sentence(body: str, message: str, shelf: Path) -> None:
     (shelf / "map.json").write_text(body)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_dataset(write(shelf, "m.csv", csv_of(ROWS)), labels_map=str(shelf / "map.json"))

@@ -32,9 +32,9 @@ def shelf(tmp_path: Path, paint: Callable[..., np.ndarray]) -> Path:
 ROWS = ["0.png,a,left.png", "1.png,b,top.jpg", "2.png,a,right.png", "3.png,b,"]
 
 
-def load(shelf: Path, rows: list[str] = ROWS, **wish: object) -> Dataset:
+def load(shelf: Path, rows: list[str] = ROWS, **options: object) -> Dataset:
     (shelf / "m.csv").write_text("\n".join(["path,label,mask", *rows]) + "\n")
-    return load_dataset(f"manifest:{shelf / 'm.csv'}", **wish)  # type: ignore[arg-type]
+    return load_dataset(f"manifest:{shelf / 'm.csv'}", **options)  # type: ignore[arg-type]
 
 
 def masks_of(data: Dataset, size: tuple[int, int] = (12, 16)) -> torch.Tensor:
@@ -54,9 +54,9 @@ def test_masks_follow_their_images_size_order_and_subset(shelf: Path) -> None:
     data = load(shelf, image_size=8)
     masks = masks_of(data, (8, 8))
     assert masks[0, :, :4].all() and not masks[0, :, 4:].any()
-    chosen = data.test.subset(np.array([2, 0])).batch([1, 0])
-    assert chosen.masks is not None and torch.equal(chosen.masks, masks[[0, 2]])
-    assert concatenate([chosen, chosen.select(torch.tensor([1]))]).masks is not None
+    reordered = data.test.subset(np.array([2, 0])).batch([1, 0])
+    assert reordered.masks is not None and torch.equal(reordered.masks, masks[[0, 2]])
+    assert concatenate([reordered, reordered.select(torch.tensor([1]))]).masks is not None
 
 
 def test_masks_belong_to_the_datas_identity(shelf: Path) -> None:

@@ -92,5 +92,5 @@ def test_grey_is_the_weighted_sum_of_the_colours(kind: str) -> None:
     grey = resize(Dataset("d", ("a", "b", "c"), (3, 4, 4), split), LoadOptions(grayscale=True))
     expected = (pixels * np.array([0.299, 0.587, 0.114])[None, :, None, None]).sum(1) / 255
     assert grey.shape == (1, 4, 4) and grey.notes == ("Colour turned into grey.",)
-    found = grey.test.batch(slice(None)).images[:, 0].numpy()
-    assert np.allclose(found, expected, atol=0.5 / 255 + 1e-6)
+    pixels = grey.test.batch(slice(None)).images[:, 0].numpy()
+    assert np.allclose(pixels, expected, atol=0.5 / 255 + 1e-6)

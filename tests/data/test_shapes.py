@@ -62,10 +62,10 @@ def test_the_data_format_gives_parts_and_masks_that_the_seed_alone_decides() -> 
     assert (data.classes, data.shape) == (SHAPE_NAMES, (3, 32, 32))
     for part, count in (("train", 12), ("test", 8)):
         images = everything(getattr(data, part))
-        drawn = make_shapes(count, split=part, seed=3)
-        assert torch.equal(images.images, drawn.batch.images) and torch.equal(images.labels, drawn.batch.labels)
-        assert images.masks is not None and torch.equal(images.masks, drawn.masks)
-        assert images.ids == drawn.batch.ids
+        generated = make_shapes(count, split=part, seed=3)
+        assert torch.equal(images.images, generated.batch.images) and torch.equal(images.labels, generated.batch.labels)
+        assert images.masks is not None and torch.equal(images.masks, generated.masks)
+        assert images.ids == generated.batch.ids
         assert getattr(again, part).fingerprint == getattr(data, part).fingerprint
         assert getattr(other, part).fingerprint != getattr(data, part).fingerprint
 

@@ -35,14 +35,14 @@ def pixels_of(dataset: Dataset, part: str = "test") -> NDArray[np.uint8]:
 
 def test_the_middle_is_cut_out_of_both_parts() -> None:
     pixels = RNG.integers(0, 256, (4, 3, 9, 12), dtype=np.uint8)
-    found = apply_preprocessing(made(pixels), Preprocessing(crop=2 / 3))
-    assert found.shape == (3, 6, 6) and "middle 6x6" in found.notes[0]
+    after = apply_preprocessing(made(pixels), Preprocessing(crop=2 / 3))
+    assert after.shape == (3, 6, 6) and "middle 6x6" in after.notes[0]
     for part in ("test", "train"):
-        assert np.array_equal(pixels_of(found, part), pixels[:, :, 1:7, 3:9])
+        assert np.array_equal(pixels_of(after, part), pixels[:, :, 1:7, 3:9])
 
 
 @pytest.mark.parametrize(
-    ("wish", "same"),
+    ("preprocessing", "same"),
     [
         (Preprocessing(flip="horizontal"), lambda p: p[..., ::-1]),
         (Preprocessing(flip="vertical"), lambda p: p[..., ::-1, :]),
@@ -52,17 +52,17 @@ def test_the_middle_is_cut_out_of_both_parts() -> None:
         (Preprocessing(rotate=90, flip="horizontal"), lambda p: np.rot90(p, 1, (-2, -1))[..., ::-1]),
     ],
 )
-def test_turns_and_mirrors_are_exact_take_the_masks_along_and_spare_what_is_learnt_from(wish, same) -> None:  # type: ignore[no-untyped-def]
+def test_turns_and_mirrors_are_exact_take_the_masks_along_and_spare_what_is_learnt_from(preprocessing, same) -> None:  # type: ignore[no-untyped-def]
     pixels = RNG.integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
     before = made(pixels)
-    found = apply_preprocessing(before, wish)
-    assert np.array_equal(pixels_of(found), same(pixels))
-    masks = found.test.batch(slice(None)).masks
+    after = apply_preprocessing(before, preprocessing)
+    assert np.array_equal(pixels_of(after), same(pixels))
+    masks = after.test.batch(slice(None)).masks
     assert masks is not None and np.array_equal(masks.numpy(), same(pixels[:, 0] > 127))
-    assert np.array_equal(pixels_of(found, "train"), pixels)
-    assert before.train is not None and found.train is not None
-    assert found.train.fingerprint == before.train.fingerprint and found.test.fingerprint != before.test.fingerprint
-    assert all(note.startswith("Evaluation images are") for note in found.notes)
+    assert np.array_equal(pixels_of(after, "train"), pixels)
+    assert before.train is not None and after.train is not None
+    assert after.train.fingerprint == before.train.fingerprint and after.test.fingerprint != before.test.fingerprint
+    assert all(note.startswith("Evaluation images are") for note in after.notes)
 
 
 @pytest.mark.parametrize("size", [(21, 21), (21, 33)])

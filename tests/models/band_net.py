@@ -23,12 +23,12 @@ def band_net(folder: Path, order: Sequence[int] = (0, 1, 2, 3)) -> tuple[Path, P
     np.savez(folder / "d.npz", images=images.astype(np.uint8), labels=labels)
     net = build("cnn-28", classes=4, input_shape=(1, 28, 28), seed=0).eval()
     head = [part for part in net.modules() if isinstance(part, torch.nn.Linear)][-1]
-    found: list[torch.Tensor] = []
-    head.register_forward_pre_hook(lambda module, inputs: found.append(inputs[0]))
+    features_seen: list[torch.Tensor] = []
+    head.register_forward_pre_hook(lambda module, inputs: features_seen.append(inputs[0]))
     pixels = torch.from_numpy(images.astype(np.float32))[:, None]
     with torch.no_grad():
         net(pixels)
-        features = torch.cat([found[0], torch.full((160, 1), 255.0)], dim=1).double()
+        features = torch.cat([features_seen[0], torch.full((160, 1), 255.0)], dim=1).double()
         targets = one_hot(torch.from_numpy(labels), 4).double()
         solved = torch.linalg.solve(features.T @ features + 1e-3 * torch.eye(features.shape[1]), features.T @ targets)
         head.weight.copy_(solved[:-1].T[list(order)])

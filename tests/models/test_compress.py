@@ -13,13 +13,12 @@ from audit.core.errors import UsageError
 from audit.models.compression.compress import (
     amount_of,
     clip_weights,
-    footprint,
     keep_pruned,
-    paired_latency,
     prune_weights,
     quantize_weights,
     unpack,
 )
+from audit.models.compression.cost import footprint, paired_latency
 from audit.training.fit import fit
 from tests.training.toy import same_weights, thirds, tiny_net
 
@@ -123,18 +122,18 @@ def test_a_packed_model_unpacks_to_the_quantised_one_and_others_stay_as_they_are
 
 
 @pytest.mark.parametrize(
-    ("method", "given", "amount"), [("magnitude", None, 0.5), ("clip", 3.0, 3.0), ("int8", None, None)]
+    ("method", "amount", "expected"), [("magnitude", None, 0.5), ("clip", 3.0, 3.0), ("int8", None, None)]
 )
-def test_an_amount_is_the_given_one_or_the_usual(method: str, given: float | None, amount: float | None) -> None:
-    assert amount_of(method, given) == amount
+def test_an_amount_is_the_given_one_or_the_usual(method: str, amount: float | None, expected: float | None) -> None:
+    assert amount_of(method, amount) == expected
 
 
 @pytest.mark.parametrize(
-    ("method", "given", "words"), [("int8", 0.5, "takes no amount"), ("structured", 3.0, "between 0 and 1")]
+    ("method", "amount", "words"), [("int8", 0.5, "takes no amount"), ("structured", 3.0, "between 0 and 1")]
 )
-def test_an_amount_without_meaning_is_refused(method: str, given: float, words: str) -> None:
+def test_an_amount_without_meaning_is_refused(method: str, amount: float, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        amount_of(method, given)
+        amount_of(method, amount)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 50.0])

@@ -104,9 +104,9 @@ def row(name: str, folder: Path) -> str:
     broken = audit.robustness(model, images(), model.predictions(images()), audit.ThreatModel("linf", 0.5))
     explained = audit.explain(model, images(), method="saliency")
     attacked = bool((~broken.robust).any()) and broken.passes.backwards > 0
-    seen = explained.status == "measured" and bool(explained.attributions.abs().sum() > 0)
+    attributed = explained.status == "measured" and bool(explained.attributions.abs().sum() > 0)
     loads = "yes" if plain else "refused"
-    return f"| {name} | {loads} | {'not needed' if plain else 'yes'} | {_yes(attacked)} | {_yes(seen)} |"
+    return f"| {name} | {loads} | {'not needed' if plain else 'yes'} | {_yes(attacked)} | {_yes(attributed)} |"
 
 
 def _yes(value: bool) -> str:

@@ -106,7 +106,7 @@ def test_the_audited_model_answers_as_transformers_does(kind: str, options: str,
     original = saved(tmp_path / "net", kind)
     processor = prepared_by(tmp_path / "net", **OPTIONS[options])
     prepared = ready(tmp_path / "net", pets)
-    maker, test = prepared.wrapped(), prepared.dataset.test
+    maker, test = prepared.model_factory(), prepared.dataset.test
     assert maker is not None
     pictures = [Image.open(pets / name) for name in test.ids]
     with torch.no_grad():
@@ -140,15 +140,15 @@ def test_what_the_configuration_says_goes_before_the_folder(folder: Path, pets: 
 
 
 def test_gradients_and_copies_are_the_models_own(folder: Path, pets: Path) -> None:
-    maker = ready(folder, pets).wrapped()
+    maker = ready(folder, pets).model_factory()
     assert maker is not None
-    one, two = maker(), maker()
+    first, second = maker(), maker()
     images = torch.rand(2, 3, SIDE, SIDE)
-    found = one.loss_gradient(
+    answer = first.loss_gradient(
         images, torch.tensor([0, 1]), lambda logits, labels: logits.gather(1, labels[:, None])[:, 0]
     )
-    assert found.gradient.abs().sum() > 0
-    assert one.fingerprint() == two.fingerprint()
+    assert answer.gradient.abs().sum() > 0
+    assert first.fingerprint() == second.fingerprint()
 
 
 def load(folder: Path) -> Any:
@@ -215,12 +215,12 @@ BAD: dict[str, tuple[Callable[[Path], object], type[AuditError], str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_folder_gets_a_sentence_and_its_exit_code(case: str, folder: Path, pets: Path, tmp_path: Path) -> None:
-    change, kind, said = BAD[case]
+    change, kind, message = BAD[case]
     change(folder)
     command = ["run", "--model", f"hf:{folder}", "--data", f"folder:{pets}", "--no-harden", "--no-color"]
     ended = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
-    assert ended.exit_code == kind.exit_code and said in line and line.endswith("."), ended.stderr
+    assert ended.exit_code == kind.exit_code and message in line and line.endswith("."), ended.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -230,7 +230,7 @@ def test_a_bare_folder_is_told_how_to_be_written(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "size"),
+    ("settings", "size"),
     [
         ({"size": 24}, 24),
         ({"size": {"height": 24, "width": 24}}, 24),
@@ -240,21 +240,21 @@ def test_a_bare_folder_is_told_how_to_be_written(folder: Path) -> None:
         ({"size": {"shortest_edge": 256}, "do_resize": False}, None),
     ],
 )
-def test_the_size_is_what_reaches_the_net(given: dict[str, Any], size: int | None, folder: Path) -> None:
-    (folder / "preprocessor_config.json").write_text(json.dumps(given))
+def test_the_size_is_what_reaches_the_net(settings: dict[str, Any], size: int | None, folder: Path) -> None:
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     assert read_preprocessing(f"hf:{folder}").size == size
 
 
 @pytest.mark.parametrize(
-    ("given", "flag"),
+    ("settings", "flag"),
     [
         ({"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 224}, "--crop 0.875 cuts"),
         ({"size": {"shortest_edge": 224}, "crop_pct": 0.9}, "--crop 0.9 cuts"),
         ({"do_center_crop": True}, ": --crop cuts"),
     ],
 )
-def test_a_centre_crop_is_told_with_the_flag_that_does_it(given: dict[str, Any], flag: str, folder: Path) -> None:
-    (folder / "preprocessor_config.json").write_text(json.dumps(given))
+def test_a_centre_crop_is_told_with_the_flag_that_does_it(settings: dict[str, Any], flag: str, folder: Path) -> None:
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     assert any(flag in note for note in read_preprocessing(f"hf:{folder}").notes)
 
 

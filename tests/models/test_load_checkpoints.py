@@ -35,8 +35,8 @@ def load(path: Path, **fields: Any) -> LoadedModel:
     return load_model(config, classes=CLASSES, input_shape=SHAPE, device="cpu", seed=0)
 
 
-def same_weights(found: nn.Module, wanted: Mapping[str, Tensor]) -> bool:
-    state = found.state_dict()
+def same_weights(module: nn.Module, wanted: Mapping[str, Tensor]) -> bool:
+    state = module.state_dict()
     return set(state) == set(wanted) and all(torch.equal(state[key], wanted[key]) for key in wanted)
 
 
@@ -86,7 +86,7 @@ def test_half_precision_weights_are_widened_and_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda s: {k: v for k, v in s.items() if "bias" not in k}, "missing"),
         (lambda s: {**s, "extra.weight": torch.zeros(1)}, "unknown: extra.weight"),
@@ -94,9 +94,9 @@ def test_half_precision_weights_are_widened_and_said(tmp_path: Path) -> None:
         (lambda s: {k: v.long() for k, v in s.items()}, "of another type"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_names_the_first_keys(spoil: Any, said: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_does_not_fit_names_the_first_keys(spoil: Any, message: str, tmp_path: Path) -> None:
     torch.save(spoil(dict(net().state_dict())), tmp_path / "net.pt")
-    with pytest.raises(ModelError, match=said) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         load(tmp_path / "net.pt")
     assert "cnn-28" in str(caught.value) and any(
         flag in str(caught.value) for flag in ("--architecture", "--labels-map")
@@ -226,8 +226,8 @@ def test_identity_follows_the_bytes_and_settings_but_not_the_place(tmp_path: Pat
         return model_identity(config, classes=CLASSES, input_shape=SHAPE, seed=0)
 
     (tmp_path / "far").mkdir()
-    for place in (tmp_path / "a.pt", tmp_path / "far" / "b.pt"):
-        place.write_bytes(b"one")
+    for path in (tmp_path / "a.pt", tmp_path / "far" / "b.pt"):
+        path.write_bytes(b"one")
     (tmp_path / "c.pt").write_bytes(b"two")
     first = identity(tmp_path / "a.pt")
     assert first == identity(tmp_path / "far" / "b.pt")

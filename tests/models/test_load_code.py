@@ -116,7 +116,7 @@ def test_the_fingerprint_follows_the_code_of_the_layers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "kind", "said"),
+    ("function", "kind", "message"),
     [
         ("mak", UsageError, "Did you mean 'make'"),
         ("number", ModelError, "returned int"),
@@ -124,19 +124,19 @@ def test_the_fingerprint_follows_the_code_of_the_layers(tmp_path: Path) -> None:
         ("not a name", ModelError, "FILE.py:FUNCTION"),
     ],
 )
-def test_a_wrong_function_is_a_sentence(source: Path, function: str, kind: type[AuditError], said: str) -> None:
-    with pytest.raises(kind, match=said):
+def test_a_wrong_function_is_a_sentence(source: Path, function: str, kind: type[AuditError], message: str) -> None:
+    with pytest.raises(kind, match=message):
         load(source, function)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [("def make(:\n", "SyntaxError"), ("import sibling\n", "not vouched for"), ("1/0\n", "ZeroDivisionError")],
 )
-def test_a_file_that_does_not_run_is_a_sentence(text: str, said: str, tmp_path: Path) -> None:
+def test_a_file_that_does_not_run_is_a_sentence(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "sibling.py").write_text("")
     (tmp_path / "net.py").write_text(text)
     before: Any = set(sys.modules)
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         load(tmp_path / "net.py", "make")
     assert set(sys.modules) == before

@@ -64,9 +64,9 @@ def exported(path: Path, module: nn.Module | None = None, **options: Any) -> Pat
 def test_onnx_answers_and_gradients_are_the_originals(opset: int, batch: str, onnx: Any, tmp_path: Path) -> None:
     free = {"dynamic_axes": {"x": {0: "n"}}} if batch == "free" else {}
     loaded = load(exported(tmp_path / "net.onnx", input_names=["x"], opset_version=opset, **free))
-    original, found, labels = wrapped(net()), wrapped(loaded.module), torch.tensor([0, 4, 2])
-    assert torch.allclose(found.logits(images()), original.logits(images()), atol=1e-5)
-    ours, theirs = (m.loss_gradient(images(), labels, first_logit_sum).gradient for m in (found, original))
+    original, converted, labels = wrapped(net()), wrapped(loaded.module), torch.tensor([0, 4, 2])
+    assert torch.allclose(converted.logits(images()), original.logits(images()), atol=1e-5)
+    ours, theirs = (m.loss_gradient(images(), labels, first_logit_sum).gradient for m in (converted, original))
     assert torch.allclose(ours, theirs, atol=1e-5) and ours.abs().sum() > 0
     assert loaded.whole and loaded.origin == "net.onnx" and loaded.trusted == ()
 
@@ -79,8 +79,8 @@ class TurnedNet(nn.Module):
         self.net = net()
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.net(x.permute(0, 3, 1, 2))
-        return found
+        outputs: Tensor = self.net(x.permute(0, 3, 1, 2))
+        return outputs
 
 
 def test_an_onnx_file_of_channels_last_is_turned_and_said(onnx: Any, tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def tutorial(keras: Any, *extra: Any, scale: float | None = None) -> Any:
 @pytest.fixture
 def state_of_randomness() -> Any:
     """keras.utils.set_random_seed draws from every global generator there is."""
-    kept = torch.get_rng_state(), np.random.get_state()
+    states = torch.get_rng_state(), np.random.get_state()
     yield
-    torch.set_rng_state(kept[0])
-    np.random.set_state(kept[1])
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])
 
 
 @pytest.mark.usefixtures("state_of_randomness")
@@ -197,12 +197,12 @@ def test_the_tutorials_keras_net_is_audited_as_it_is(scale: float | None, keras:
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.save(tmp_path / "net.keras")
     loaded = load(tmp_path / "net.keras")
-    found = wrapped(loaded.module)
+    audited = wrapped(loaded.module)
     pixels = images().permute(0, 2, 3, 1) * (255 if scale else 1)
     expected = model(pixels, training=False).detach()
-    assert found.output_kind == "probabilities"
-    assert torch.allclose(found.logits(images()).exp(), expected, atol=1e-5)
-    assert found.loss_gradient(images(), torch.tensor([0, 1, 2]), first_logit_sum).gradient.abs().sum() > 0
+    assert audited.output_kind == "probabilities"
+    assert torch.allclose(audited.logits(images()).exp(), expected, atol=1e-5)
+    assert audited.loss_gradient(images(), torch.tensor([0, 1, 2]), first_logit_sum).gradient.abs().sum() > 0
     assert any("0 to 255" in note for note in loaded.notes) == bool(scale)
 
 
@@ -267,10 +267,10 @@ CODE: Mapping[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 @pytest.mark.usefixtures("state_of_randomness")
 @pytest.mark.parametrize("case", CODE)
 def test_a_keras_file_that_asks_for_code_is_refused(case: str, keras: Any, tmp_path: Path) -> None:
-    change, said = CODE[case]
+    change, message = CODE[case]
     tutorial(keras).save(tmp_path / "net.keras")
     rewritten(tmp_path / "net.keras", change)
-    with pytest.raises(UntrustedError, match=said):
+    with pytest.raises(UntrustedError, match=message):
         load(tmp_path / "net.keras")
 
 

@@ -43,7 +43,11 @@ class NearestMean(nn.Module):
         return -(self.dropout(images)[:, None] - self.means[None]).flatten(2).pow(2).sum(2)
 
 
-@pytest.mark.parametrize("wanted", [one for one in candidates(3) if not one.swapped_sides], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "wanted",
+    [candidate for candidate in candidates(3) if not candidate.swapped_sides],
+    ids=lambda candidate: candidate.name,
+)
 def test_the_preparation_a_colour_net_wants_is_found_or_does_no_harm(wanted: Preparation) -> None:
     batch = scenes()
     net = NearestMean(batch, wanted)
@@ -55,7 +59,7 @@ def test_the_preparation_a_colour_net_wants_is_found_or_does_no_harm(wanted: Pre
 
 def test_reversed_channels_are_told_by_name() -> None:
     batch = scenes()
-    bgr = next(one for one in candidates(3) if one.name == "BGR in 0 to 1")
+    bgr = next(candidate for candidate in candidates(3) if candidate.name == "BGR in 0 to 1")
     outcome = probe_preprocessing(NearestMean(batch, bgr), batch, classes=CLASSES)
     assert "50% of 200 images as given, and on 100% with BGR in 0 to 1." in outcome.warning
 
@@ -68,7 +72,7 @@ def test_the_numbers_to_give_are_part_of_the_sentence() -> None:
 
 def test_swapped_sides_of_grey_images_are_found() -> None:
     batch = scenes(channels=1)
-    swapped = next(one for one in candidates(1) if one.swapped_sides)
+    swapped = next(candidate for candidate in candidates(1) if candidate.swapped_sides)
     outcome = probe_preprocessing(NearestMean(batch, swapped), batch, classes=CLASSES)
     assert outcome.configured.accuracy < 0.5 and "height and width swapped" in outcome.warning
 

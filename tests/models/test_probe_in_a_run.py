@@ -12,15 +12,15 @@ from tests.models.band_net import band_net
 
 
 @pytest.fixture
-def given(tmp_path: Path) -> tuple[Path, Path]:
+def weights_and_data(tmp_path: Path) -> tuple[Path, Path]:
     return band_net(tmp_path)
 
 
 @pytest.mark.parametrize("std", [None, 1 / 255])
 def test_the_note_comes_with_the_wrong_range_and_not_with_the_right(
-    std: float | None, given: tuple[Path, Path]
+    std: float | None, weights_and_data: tuple[Path, Path]
 ) -> None:
-    weights, data = given
+    weights, data = weights_and_data
     model = {"weights": str(weights), "architecture": "cnn-28", "std": std}
     overrides = {"model": model, "data": {"source": f"npz:{data}"}, "hardening": {"enabled": False}, "device": "cpu"}
     prepared = set_up(load_config(overrides=overrides))

@@ -18,9 +18,9 @@ NOTES = {"z": "1", "classes": '["猫", "dog"]', "a": "x" * 99}
 @pytest.mark.parametrize("notes", [{}, NOTES, dict(reversed(NOTES.items()))])
 def test_the_library_reads_back_what_was_written(notes: dict[str, str], tmp_path: Path) -> None:
     body = with_metadata(save(WEIGHTS), notes)
-    found = load(body)
+    tensors = load(body)
     assert all(
-        np.array_equal(found[name], value) and found[name].dtype == value.dtype for name, value in WEIGHTS.items()
+        np.array_equal(tensors[name], value) and tensors[name].dtype == value.dtype for name, value in WEIGHTS.items()
     )
     (tmp_path / "net.safetensors").write_bytes(body)
     with safe_open(tmp_path / "net.safetensors", framework="np") as file:

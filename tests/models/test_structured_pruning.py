@@ -54,14 +54,14 @@ def size(net: nn.Module) -> int:
 
 def assert_equal_outputs(net: nn.Module, cut: PrunedModel, images: Tensor) -> None:
     with torch.no_grad():
-        expected, found = masked_parent(net, cut.kept_indices)(images), cut.module(images)
-        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+        expected, logits = masked_parent(net, cut.kept_indices)(images), cut.module(images)
+        assert torch.allclose(logits, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
         assert not torch.allclose(net(images), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [*SMALL.items(), *(pytest.param(*one, marks=pytest.mark.slow, id=one[0]) for one in LARGE.items())],
+    [*SMALL.items(), *(pytest.param(*item, marks=pytest.mark.slow, id=item[0]) for item in LARGE.items())],
 )
 def test_a_cut_net_computes_what_the_zeroed_one_does(name: str, shape: tuple[int, int, int]) -> None:
     net = lived_in(build(name, classes=10, input_shape=shape, seed=0))
@@ -76,10 +76,10 @@ def test_the_weakest_channels_go_and_the_original_stays() -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
     cut = prune_channels(net, 0.5, probe_images((1, 9, 9)))
     strongest = net[4].weight.detach().flatten(1).norm(dim=1).argsort(descending=True)[:3].sort().values
-    kept = net[0].weight.detach().flatten(1).norm(dim=1).argsort(descending=True)[:2].sort().values
-    assert torch.equal(cut.module[4].weight, net[4].weight[strongest][:, kept])
+    kernels = net[0].weight.detach().flatten(1).norm(dim=1).argsort(descending=True)[:2].sort().values
+    assert torch.equal(cut.module[4].weight, net[4].weight[strongest][:, kernels])
     assert torch.equal(cut.module[4].bias, net[4].bias[strongest])
-    assert torch.equal(cut.module[1].running_var, net[1].running_var[kept])
+    assert torch.equal(cut.module[1].running_var, net[1].running_var[kernels])
     columns = torch.cat([torch.arange(4) + 4 * channel for channel in strongest])
     assert torch.equal(cut.module[7].weight, net[7].weight[:, columns])
     assert same_weights(net.state_dict(), before)

@@ -14,8 +14,8 @@ NAMES = ("a", "b", "c", "d")
 
 
 def wrap(module: nn.Module, **kwargs: object) -> ModelUnderTest:
-    given = {"classes": NAMES, "input_shape": SHAPE, "device": "cpu"} | kwargs
-    return ModelUnderTest(module, **given)  # type: ignore[arg-type]
+    arguments = {"classes": NAMES, "input_shape": SHAPE, "device": "cpu"} | kwargs
+    return ModelUnderTest(module, **arguments)  # type: ignore[arg-type]
 
 
 def images(count: int = 5) -> Tensor:
@@ -44,13 +44,13 @@ def test_the_gradient_is_that_of_each_examples_own_loss() -> None:
     net = small_cnn()
     model = wrap(net)
     labels = torch.tensor([0, 1, 2, 3, 0])
-    found = model.loss_gradient(images(), labels, cross_entropy)
+    answer = model.loss_gradient(images(), labels, cross_entropy)
     leaf = images().requires_grad_(True)
     losses = cross_entropy(net(leaf), labels)
     losses.sum().backward()  # type: ignore[no-untyped-call]
     assert leaf.grad is not None
-    assert torch.allclose(found.gradient, leaf.grad, atol=1e-6)
-    assert torch.allclose(found.losses, losses.detach(), atol=1e-5)
+    assert torch.allclose(answer.gradient, leaf.grad, atol=1e-6)
+    assert torch.allclose(answer.losses, losses.detach(), atol=1e-5)
 
 
 def test_passes_count_examples_forwarded_and_back_propagated() -> None:
@@ -186,6 +186,6 @@ def test_an_absent_device_is_an_environment_fault() -> None:
 
 
 def test_nothing_depends_on_the_default_device() -> None:
-    net, given = small_cnn(), images()
+    net, batch = small_cnn(), images()
     with torch.device("meta"):
-        assert wrap(net).logits(given).device.type == "cpu"
+        assert wrap(net).logits(batch).device.type == "cpu"

@@ -7,29 +7,22 @@ from made_run import made_config, made_document, made_dossier, made_facts
 from audit.core.errors import UsageError
 from audit.document.locale import load_locale
 from audit.report.document import build_document
-from audit.report.gallery_size import at_detail, settings_of, without_images
+from audit.report.gallery_size import with_gallery_of, without_images
 from audit.report.html import render_html
 from audit.report.summary import overall_verdict, sentences_of
-
-
-def test_high_detail_asks_for_two_hundred_explained_images() -> None:
-    assert settings_of("high") == {"report.gallery": 200, "explanations.examples": 200}
-    assert settings_of("normal") == {"report.gallery": 16} and settings_of(None) == {}
-    with pytest.raises(UsageError, match="high, normal"):
-        settings_of("hihg")
 
 
 def test_a_detailed_run_can_be_shown_short() -> None:
     images = pictures(40)
     document = build_document(made_dossier(images), made_config(report={"gallery": 200}), made_facts(images))
-    assert len(document.gallery) == 40 == len(at_detail(document, "high").gallery)
-    assert [item.id for item in at_detail(document, "normal").gallery] == [i.id for i in document.gallery[:16]]
-    assert at_detail(document, None) is document
+    assert len(document.gallery) == 40 == len(with_gallery_of(document, 200).gallery)
+    assert [item.id for item in with_gallery_of(document, 16).gallery] == [i.id for i in document.gallery[:16]]
+    assert with_gallery_of(document, None) is document
 
 
 def test_a_short_run_cannot_be_shown_in_detail() -> None:
     with pytest.raises(UsageError, match=r"kept 16 images.*--detail high"):
-        at_detail(made_document(), "high")
+        with_gallery_of(made_document(), 200)
 
 
 def test_without_images_the_page_holds_none_and_every_number() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from audit.topics.robustness.attack_rows import attack_rows
 from made_entries import CLASSES, accuracy_entry, dossier_of, entry, pictures, robustness_entry
 from made_run import made_config, made_document, made_dossier, made_facts
 from PIL import Image
@@ -19,8 +18,9 @@ from audit.document.images import heatmap, picture
 from audit.document.model import Picture
 from audit.document.sanitise import visible, without_paths
 from audit.document.schema import AuditDocument
-from audit.report.document import build_document, read_document, schema_json, to_json, write_document
+from audit.report.document import build_document, read_document, schema_json, to_json
 from audit.results.run_results import RunResults
+from audit.topics.robustness.section import attack_rows
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_a_document_obeys_its_published_schema(document: AuditDocument) -> None:
 
 
 def test_a_document_survives_the_disk(document: AuditDocument, tmp_path: Path) -> None:
-    write_document(tmp_path / "audit.json", document)
+    (tmp_path / "audit.json").write_text(to_json(document), encoding="utf-8")
     assert read_document(tmp_path / "audit.json") == document
 
 
@@ -217,10 +217,10 @@ def test_large_images_become_thumbnails() -> None:
 
 def test_other_studies_show_their_measurements_beside_their_controls(document: AuditDocument) -> None:
     rows = {(row.study, row.role, row.name): row for row in document.measures}
-    infidelity = rows["judging", "standard", "infidelity"]
+    infidelity = rows["attribution-quality", "standard", "infidelity"]
     assert infidelity.low <= infidelity.mean <= infidelity.high < infidelity.controls["random"]
     assert not any(name.endswith("_random") for _, _, name in rows)
-    assert rows["judging", "hardened", "randomisation_similarity"].n == 23
+    assert rows["attribution-quality", "hardened", "randomisation_similarity"].n == 23
     moved = {(row.method, row.condition) for row in document.measures if row.study == "drift"}
     assert ("lime", "manipulation") in moved and ("integrated-gradients", "constant-label") in moved
 

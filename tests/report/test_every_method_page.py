@@ -10,6 +10,10 @@ from audit.config import load_config
 from audit.core.registry import methods
 from audit.core.resources import resource_dir
 from audit.document.locale import load_locale
+from audit.topics.attribution_quality import AttributionQualityConfig
+from audit.topics.drift import DriftConfig
+from audit.topics.self_test import SelfTestConfig
+from audit.topics.shortcuts import ShortcutsConfig
 
 REMAKE = (
     "samples/every-method.html is out of date. Make it anew: audit run samples/every-method.toml --out every-method, "
@@ -34,9 +38,10 @@ def rows(table: str) -> list[str]:
 
 
 def test_the_configuration_asks_for_every_method_and_everything_about_it() -> None:
-    asked = load_config(resource_dir("samples") / "every-method.toml").explanations
-    assert asked.methods == ("all",) and asked.judging and asked.drift and asked.calibration
-    assert asked.shortcut_examples > 0
+    config = load_config(resource_dir("samples") / "every-method.toml")
+    assert config.explanations.methods == ("all",)
+    assert all(config.table(table).enabled for table in (AttributionQualityConfig, DriftConfig, SelfTestConfig))
+    assert config.table(ShortcutsConfig).examples > 0
 
 
 def test_every_method_stands_in_the_table_with_verdicts_or_the_reason_for_none(page: str) -> None:

@@ -14,11 +14,10 @@ from audit.adversarial.batteries import BATTERIES
 from audit.core.errors import UsageError
 from audit.core.registry import methods
 from audit.document.locale import languages, load_locale
-from audit.document.schema import AuditDocument
+from audit.document.schema import AuditDocument, document_type
 from audit.explanation.self_test import GAMES
 from audit.masking.segmentation import check_segments, segment_images
 from audit.report.markdown import render_card, render_markdown
-from audit.report.summary import untranslated
 from audit.topics.faithfulness.curves import DEFAULTS, protocol
 
 OTHERS = [language for language in languages() if language != "en"]
@@ -48,7 +47,7 @@ def test_every_language_says_everything_with_the_same_values(language: str) -> N
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_check_is_translated_with_values_it_has(language: str) -> None:
     locale = load_locale(language)
-    assert untranslated(locale) == []
+    assert [m.name for m in methods("check") if not locale.has(f"check.{m.name}.title_pass")] == []
     for method in methods("check"):
         for part, template in method.facts.items():
             text = locale.texts.get(f"check.{method.name}.{part}")
@@ -76,7 +75,7 @@ def test_the_chinese_page_reads_as_chinese(document: AuditDocument) -> None:
 
 def test_a_document_from_disk_reads_like_the_one_in_memory(document: AuditDocument) -> None:
     """Counts stay counts: 24, not 24.0."""
-    reread = AuditDocument.model_validate_json(document.model_dump_json())
+    reread = document_type().model_validate_json(document.model_dump_json())
     assert render_markdown(reread, language="zh") == render_markdown(document, language="zh")
     assert "24.0" not in render_markdown(reread, language="zh")
 

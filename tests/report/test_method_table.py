@@ -7,14 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from audit.report.method_table import method_table
 from made_entries import METHODS, dossier_of, entry
-from made_run import made_document, made_page
+from made_run import built_rows, made_document, made_page
 
-from audit.document.charts import faithfulness_chart
 from audit.document.locale import load_locale
 from audit.report.html import render_html
-from audit.topics.comparison.section import faithfulness
+from audit.topics.explanations.view import method_table
+from audit.topics.faithfulness.view import faithfulness_chart
 
 
 def lines() -> dict[tuple[str, str], dict[str, str]]:
@@ -123,7 +122,7 @@ def test_removal_under_every_fill_stands_in_the_table_and_the_first_alone_is_dra
     }
     facts = {"protocol": "", "fills": ["mean", "blur"]}
     dossier = dossier_of(entry("faithfulness", "standard", values, method="saliency", facts=facts))
-    rows = faithfulness(dossier, "standard")
+    rows = built_rows("faithfulness", dossier)
     found = [(row.measure, row.fill, round(row.advantage, 3)) for row in rows]
     assert found == [("deletion", "mean", 0.3), ("insertion", "mean", 0.2), ("deletion", "blur", 0.1)]
     drawn = faithfulness_chart(rows, load_locale())

@@ -41,9 +41,10 @@ def build(results: RunResults, context: SectionContext) -> Rows:
 def _attacked_eps(results: RunResults) -> dict[str, list[float]]:
     """The eps attacked, by norm: where a certificate is worth setting beside."""
     attacked: dict[str, set[float]] = {}
-    for entry in only_measured(results.entries("robustness")):
-        facts = entry.evidence.facts_as(RobustnessFacts)
-        attacked.setdefault(facts.norm, set()).update(facts.eps)
+    for at, entries in group_by_condition(only_measured(results.entries("robustness"))):
+        attacked.setdefault(at.norm, set()).update(
+            float(eps) for eps in entries[0].evidence.facts_as(RobustnessFacts).eps
+        )
     return {norm: sorted(sizes) for norm, sizes in attacked.items()}
 
 
