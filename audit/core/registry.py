@@ -25,7 +25,6 @@ from audit.core.topic import topics
 Kind = Literal[
     "attack", "attribution", "corruption", "metric", "recipe", "study", "check", "data-format", "model-format"
 ]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 F = TypeVar("F", bound=Callable[..., Any])
 PassBound = Callable[[Mapping[str, Any], tuple[int, ...]], Any]
 """`(settings, shape of an image) -> PassCount or None`, the passes at most; `audit.core.types` would bring torch."""
