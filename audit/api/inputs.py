@@ -58,13 +58,13 @@ def make_batch(model: ModelUnderTest, images: Any, labels: Any, targets: AttackT
         DataError: Images or labels are of the wrong type, shape or range.
         UsageError: A target is its image's label.
     """
-    pixels = as_images(model, images)
-    classes = as_labels(labels, len(pixels), len(model.classes)).to(model.device)
+    pixels = as_image_tensor(model, images)
+    classes = as_label_tensor(labels, len(pixels), len(model.classes)).to(model.device)
     goal = None if targets is None else _mask(targets, classes, len(model.classes))
     return Batch(pixels, classes, content_ids(pixels), goal)
 
 
-def as_images(model: ModelUnderTest, images: Any) -> Images:
+def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
     """Check images and move them to the model's device.
 
     Args:
@@ -92,7 +92,7 @@ def as_images(model: ModelUnderTest, images: Any) -> Images:
     return model.check_images(tensor)
 
 
-def as_labels(labels: Any, images: int, classes: int) -> Labels:
+def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
     """Check labels.
 
     Args:
@@ -128,7 +128,7 @@ def _mask(targets: Tensor, labels: Labels, classes: int) -> ClassMask:
         if bool(targets.gather(1, labels[:, None]).any()):
             raise UsageError("The target mask counts an image's own label as broken; leave each label out of its mask.")
         return targets
-    goals = as_labels(targets, len(labels), classes)
+    goals = as_label_tensor(targets, len(labels), classes)
     same = (goals == labels).nonzero().flatten()
     if len(same):
         raise UsageError(

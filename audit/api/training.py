@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from audit.api.inputs import as_images, as_labels
+from audit.api.inputs import as_image_tensor, as_label_tensor
 from audit.config import HardeningConfig, TrainingConfig
 from audit.core.errors import DataError, UsageError
 from audit.core.seeding import content_ids
@@ -141,8 +141,8 @@ def harden(
 
 
 def _batch(model: ModelUnderTest, images: Any, labels: Any) -> Batch:
-    pixels = as_images(model, images)
-    classes = as_labels(labels, len(pixels), len(model.classes))
+    pixels = as_image_tensor(model, images)
+    classes = as_label_tensor(labels, len(pixels), len(model.classes))
     return Batch(pixels, classes, content_ids(pixels)).to("cpu")
 
 

@@ -32,12 +32,12 @@ def methods(
     from rich.table import Table
 
     from audit.core.errors import unknown_name
-    from audit.core.registry import PACKAGES, Method
+    from audit.core.registry import KINDS, Method
     from audit.core.registry import methods as registered
 
-    if kind is not None and kind not in PACKAGES:
-        raise unknown_name("kind of method", kind, PACKAGES)
-    listed: list[Method] = [m for package in PACKAGES if kind in (None, package) for m in registered(package)]
+    if kind is not None and kind not in KINDS:
+        raise unknown_name("kind of method", kind, KINDS)
+    listed: list[Method] = [m for name in KINDS if kind in (None, name) for m in registered(name)]
     rows: list[dict[str, Any]] = [
         {
             "kind": method.kind,

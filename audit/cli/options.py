@@ -16,7 +16,7 @@ from typer.models import OptionInfo
 from audit.cli.terminal import command_context
 from audit.config import PRESETS, RunConfig
 from audit.config.flags import KeyFlag, flags_of
-from audit.config.sections import seconds
+from audit.config.values import seconds
 from audit.core.errors import UsageError, unknown_name
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel="Output")]

@@ -2,29 +2,33 @@
 
 from audit.config.loading import PRESETS, load_config, merge, run_config_type
 from audit.config.sections import (
-    AUGMENTATIONS,
-    GALLERY_SIZES,
-    IMAGE_SIZES,
     AttackRowConfig,
-    AugmentationConfig,
-    Compression,
-    CompressionConfig,
-    ConfigTable,
     CorruptionConfig,
     CriteriaConfig,
     DataConfig,
     ExplanationConfig,
-    HardeningConfig,
     ModelConfig,
-    Optimizer,
-    Precision,
-    Preset,
     ReportConfig,
     RobustnessConfig,
     RunConfig,
-    Schedule,
-    TrainingConfig,
     TrustConfig,
+)
+from audit.config.training import (
+    AUGMENTATIONS,
+    AugmentationConfig,
+    CompressionConfig,
+    HardeningConfig,
+    TrainingConfig,
+)
+from audit.config.values import (
+    GALLERY_SIZES,
+    IMAGE_SIZES,
+    Compression,
+    ConfigTable,
+    Optimizer,
+    Precision,
+    Preset,
+    Schedule,
 )
 
 __all__ = [

@@ -74,15 +74,24 @@ class KeyFlag:
         return get_origin(self.field.annotation) is tuple
 
     @property
+    def choices(self) -> list[str]:
+        """The values that the flag can take, where they are few; none where they are not."""
+        if self.flag.words is not None:
+            return list(self.flag.words)
+        return [str(choice) for kind in self._kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+
+    @property
     def metavar(self) -> str | None:
         """What `--help` writes for the flag's value; None for a switch."""
-        kinds = _kinds(get_args(self.field.annotation)[0] if self.is_repeatable else self.field.annotation)
-        choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
         if self.is_switch:
             return None
-        if self.flag.words is not None or choices:
-            return "|".join(self.flag.words or choices)
-        return {int: "INTEGER", float: "NUMBER"}.get(kinds[0], "TEXT") if len(kinds) == 1 else "TEXT"
+        if self.choices:
+            return "|".join(self.choices)
+        return {int: "INTEGER", float: "NUMBER"}.get(self._kinds[0], "TEXT") if len(self._kinds) == 1 else "TEXT"
+
+    @property
+    def _kinds(self) -> list[Any]:
+        return _kinds(get_args(self.field.annotation)[0] if self.is_repeatable else self.field.annotation)
 
     def parse(self, value: str | bool | Sequence[str]) -> Any:
         """The value of the key, validated by its field.
@@ -107,10 +116,13 @@ class KeyFlag:
         except ValidationError as fault:
             error = fault.errors()[0]
         text = value if isinstance(value, str | bool) else value[int(error["loc"][0])]
+        flag = f"{self.names[0]} ({self.key})" if "." in self.key else self.names[0]
         message = str(error["msg"]).rstrip(".")
+        if error["type"] == "literal_error":
+            raise unknown_name(f"value of {flag}", str(text), self.choices)
         if message.startswith("Input should"):
-            raise UsageError(f"{self.names[0]} {text!r}{message.removeprefix('Input')}.")
-        raise UsageError(f"{self.names[0]} {text!r}: {message.removeprefix('Value error, ')}.")
+            raise UsageError(f"{flag} {text!r}{message.removeprefix('Input')}.")
+        raise UsageError(f"{flag} {text!r}: {message.removeprefix('Value error, ')}.")
 
     def spell(self, value: Any) -> list[str] | None:
         """The words of a command line that set the key.

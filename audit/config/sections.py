@@ -2,73 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from audit.config.flags import Flag
-from audit.core.errors import UsageError, unknown_name
-from audit.core.threat_format import Norm, parse_eps
+from audit.config.training import CompressionConfig, HardeningConfig, TrainingConfig
+from audit.config.values import GALLERY_SIZES, IMAGE_SIZES, ConfigTable, Eps, Normalisation, Preset
+from audit.core.errors import unknown_name
+from audit.core.threat_format import Norm
 from audit.core.topic import measured_sections
 
-Preset = Literal["quick", "standard", "full"]
-Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
-Schedule = Literal["one-cycle", "cosine", "step", "constant"]
-Precision = Literal["float32", "bfloat16"]
-Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
-T = TypeVar("T", bound="ConfigTable")
-IMAGE_SIZES = range(8, 1025)
-"""Heights and widths in pixels that images may be resized to."""
-GALLERY_SIZES: Mapping[str, int] = {"normal": 16, "high": 200}
-"""Images in the gallery of a report by level of detail, each with the attributions of every method."""
-
-
-def _eps(value: Any) -> Any:
-    """8/255 as a number; anything else is left to the type check."""
-    try:
-        return parse_eps(value) if isinstance(value, str) else value
-    except UsageError:
-        return value
-
-
-def _numbers(value: Any) -> Any:
-    """Numbers with commas between them as a tuple; what is no text is left to the type check."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return tuple(float(number) for number in value.split(","))
-    except ValueError:
-        raise ValueError("a number or numbers with commas were expected, as in 0.5,0.5,0.5") from None
-
-
-def seconds(value: Any) -> Any:
-    """A duration written as 90, 90s, 12m or 1.5h, in seconds.
-
-    Args:
-        value: A text; anything else is left to the type check.
-
-    Raises:
-        ValueError: The text is no duration, or none at all.
-    """
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", value)
-    if not match or float(match[1]) == 0:
-        raise ValueError("a duration was expected: 90s, 12m or 1.5h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]
-Seconds = Annotated[float, BeforeValidator(seconds)]
-Normalisation = Annotated[float | tuple[float, ...] | None, BeforeValidator(_numbers)]
-
-
-class ConfigTable(BaseModel):
-    """One table of the configuration: unknown keys are refused, values are fixed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+_Table = TypeVar("_Table", bound=ConfigTable)
 
 
 class DataConfig(ConfigTable):
@@ -151,137 +96,6 @@ class ModelConfig(ConfigTable):
     )
 
 
-class AugmentationConfig(ConfigTable):
-    """Random views of the training images."""
-
-    rotation: float = Field(0.0, ge=0, le=180, description="degrees, at most, either way")
-    shift: float = Field(0.0, ge=0, lt=1, description="share of the height and of the width, at most")
-    shear: float = Field(0.0, ge=0, lt=90, description="degrees, at most, as Keras reads its shear_range")
-    zoom: float = Field(0.0, ge=0, lt=1, description="0.2 is between 0.8 and 1.2, each axis by itself")
-    crop: int = Field(0, ge=0, description="pixels of padding of which a random window is cut")
-    horizontal_flip: bool = Field(False, description="left and right change places, for half of the images")
-    vertical_flip: bool = Field(False, description="top and bottom change places, for half of the images")
-    fill: Literal["nearest", "reflect", "zero"] = Field("nearest", description="what lies outside the image")
-
-    @property
-    def active(self) -> bool:
-        """Whether any view differs from the image."""
-        return self != AugmentationConfig(fill=self.fill)
-
-
-AUGMENTATIONS: Mapping[str, Mapping[str, Any]] = {
-    "none": {},
-    "keras": {"rotation": 40, "shift": 0.2, "shear": 0.2, "zoom": 0.2, "horizontal_flip": True},
-    "crop-flip": {"crop": 4, "horizontal_flip": True, "fill": "zero"},
-    "jitter": {"crop": 2},
-}
-"""Presets: `keras` is the setting of the Keras tutorial on small data, `crop-flip` the usual one for CIFAR-10."""
-
-
-def _augmentation(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value not in AUGMENTATIONS:
-        raise ValueError(str(unknown_name("augmentation", value, AUGMENTATIONS)))
-    return AUGMENTATIONS[value]
-
-
-class TrainingConfig(ConfigTable):
-    """How a model is trained."""
-
-    recipe: Annotated[str, Flag("--recipe")] = Field(
-        "standard", description="the objective; `audit methods recipe` lists them"
-    )
-    recipe_settings: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
-    epochs: Annotated[int, Flag("--epochs")] = Field(8, ge=1, description="passes over the training images")
-    batch_size: Annotated[int, Flag("--batch-size")] = Field(64, ge=2, description="images a step")
-    optimizer: Annotated[Optimizer, Flag("--optimizer")] = Field(
-        "adam", description="adam, adamw, sgd, rmsprop, adagrad"
-    )
-    learning_rate: Annotated[float, Flag("--learning-rate")] = Field(2e-3, gt=0, description="at its peak")
-    schedule: Schedule = Field("one-cycle", description="of the learning rate: one-cycle, cosine, step, constant")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
-    weight_decay: float = Field(0.0, ge=0, description="the optimiser's own; decoupled for adamw")
-    l1: float = Field(0.0, ge=0, description="factor of the sum of absolute weights in the loss")
-    l2: float = Field(0.0, ge=0, description="factor of the sum of squared weights in the loss")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of inputs of the last layer dropped in training")
-    clip_gradient: float | None = Field(None, gt=0, description="largest l2 norm of the weight gradient")
-    weight_perturbation: float = Field(
-        0.0, ge=0, lt=1, description="size, relative to each weight, of adversarial weight perturbation (AWP)"
-    )
-    averaging: float = Field(0.0, ge=0, lt=1, description="decay of the moving average of weights; 0 for none")
-    early_stopping: int | None = Field(None, ge=1, description="stop after this many epochs without a better one")
-    held_out: float = Field(0.1, gt=0, lt=1, description="share of the training images kept to choose the checkpoint")
-    probe_examples: int = Field(300, ge=1, description="held-out images attacked after each epoch")
-    probe_steps: int = Field(10, ge=1, description="steps of that attack")
-    augmentation: Annotated[
-        AugmentationConfig, BeforeValidator(_augmentation), Flag("--augmentation", default="none")
-    ] = Field(AugmentationConfig(), description="none, keras, crop-flip, jitter, or a table of settings")
-    frozen_epochs: Annotated[int, Flag("--frozen-epochs")] = Field(
-        0, ge=0, description="first epochs in which only the last layer learns (transfer)"
-    )
-    backbone_rate: Annotated[float, Flag("--backbone-rate")] = Field(
-        1.0, gt=0, description="factor on the learning rate of all but the last layer"
-    )
-    time_budget: Annotated[
-        Seconds | None,
-        Flag(
-            "--time-budget", help="As 90s, 12m or 1.5h: fewer epochs when the first steps show that all will not fit."
-        ),
-    ] = Field(None, gt=0, description="seconds; fewer epochs when the first steps show that all will not fit")
-    precision: Precision = Field("float32", description="bfloat16: mixed precision; the kept weights are float32")
-    compile: bool = Field(False, description="torch.compile the net while it is trained")
-    workers: Annotated[int, Flag("--workers")] = Field(
-        1, ge=1, description="processes that share every batch: each has its part of the CPU's threads, or a GPU"
-    )
-    tensorboard: Annotated[bool, Flag("--tensorboard")] = Field(
-        False, description="event files beside the weights (needs the extra tensorboard)"
-    )
-
-
-class HardeningConfig(TrainingConfig):
-    """Adversarial training of the model under test, from its weights or from scratch."""
-
-    enabled: Annotated[bool, Flag("--harden/--no-harden")] = Field(
-        True, description="train a hardened model and audit it too"
-    )
-    recipe: Annotated[str, Flag("--recipe")] = Field(
-        "pgd", description="adversarial training; `audit methods recipe` lists them"
-    )
-    epochs: Annotated[int, Flag("--epochs")] = Field(6, ge=1, description="passes over the training images")
-    learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
-        4e-3, gt=0, description="at its peak; by default 0.001 for a net that is not of the zoo"
-    )
-    from_scratch: Annotated[bool, Flag("--from-scratch/--warm-start")] = Field(
-        False, description="start from new weights instead of the audited model's"
-    )
-    norm: Norm | None = Field(None, description="as in [robustness] by default")
-    eps: Eps | None = Field(None, description="as in [robustness] by default")
-
-
-class CompressionConfig(TrainingConfig):
-    """A smaller model made from the model under test, and the training that follows (distill: that makes it)."""
-
-    enabled: bool = Field(False, description="make a smaller model and audit it too")
-    method: Annotated[Compression, Flag("--method")] = Field(
-        "magnitude", description="magnitude, structured, clip, int8, distill"
-    )
-    amount: Annotated[float | None, Flag("--amount")] = Field(
-        None,
-        gt=0,
-        description="magnitude: share of weights to prune (0.5 by default); structured: of channels (0.3); clip: the "
-        "standard deviations to clip at (2.5)",
-    )
-    student: Annotated[str | None, Flag("--student")] = Field(
-        None, description="the architecture distill trains: zoo, torchvision:NAME or timm:NAME; by default the parent's"
-    )
-    epochs: Annotated[int, Flag("--epochs")] = Field(
-        3, ge=0, description="of fine-tuning after pruning or of distillation; 0 for no fine-tuning"
-    )
-    learning_rate: Annotated[float, Flag("--learning-rate")] = Field(1e-3, gt=0, description="at its peak")
-
-
 class AttackRowConfig(ConfigTable):
     """One attack of a battery."""
 
@@ -318,13 +132,13 @@ def _attack_row(number: int, row: Any) -> AttackRowConfig:
 class RobustnessConfig(ConfigTable):
     """Which attacks, how strong, on how many images."""
 
-    examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.")] = Field(
+    examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.", default="")] = Field(
         500, ge=1, description="images attacked, balanced over the classes"
     )
     battery: Annotated[
         str | tuple[AttackRowConfig, ...],
         BeforeValidator(_attack_rows),
-        Flag("--battery"),
+        Flag("--battery", default=""),
         Flag(
             "--attacks",
             help="These attacks alone, in this order, with commas between them; see `audit methods attack`.",
@@ -351,7 +165,7 @@ class RobustnessConfig(ConfigTable):
 class CorruptionConfig(ConfigTable):
     """Which corruptions, at which severities, on how many images."""
 
-    examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.")] = Field(
+    examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.", default="")] = Field(
         500, ge=1, description="images corrupted, balanced over the classes"
     )
     names: tuple[str, ...] = Field(
@@ -401,6 +215,12 @@ class CriteriaConfig(ConfigTable):
     corruption_drop: float = Field(0.2, ge=0, le=1, description="of mean accuracy, severities 1 to 5")
 
 
+def _measured_section(name: str) -> str:
+    if name not in measured_sections():
+        raise ValueError(str(unknown_name("section", name, measured_sections())))
+    return name
+
+
 class RunConfig(ConfigTable):
     """A whole run."""
 
@@ -413,7 +233,7 @@ class RunConfig(ConfigTable):
     device: Annotated[str, Flag("--device")] = Field(
         "auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one"
     )
-    only: Annotated[tuple[str, ...], Flag("--only")] = Field(
+    only: Annotated[tuple[Annotated[str, AfterValidator(_measured_section)], ...], Flag("--only")] = Field(
         (), description="measure these sections of the report alone, such as robustness; all by default"
     )
     data: DataConfig = Field(DataConfig(), description="where the images come from")
@@ -427,15 +247,7 @@ class RunConfig(ConfigTable):
     report: ReportConfig = Field(ReportConfig(), description="what the report shows")
     criteria: CriteriaConfig = Field(CriteriaConfig(), description="what passes")
 
-    @field_validator("only")
-    @classmethod
-    def _require_sections(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in measured_sections():
-                raise ValueError(str(unknown_name("section", name, measured_sections())))
-        return names
-
-    def table(self, kind: type[T]) -> T:
+    def table(self, kind: type[_Table]) -> _Table:
         """The table of a topic, such as `config.table(BackdoorConfig)`.
 
         Args:

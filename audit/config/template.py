@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from audit.config.loading import load_config
-from audit.config.sections import TrainingConfig
+from audit.config.training import TrainingConfig
 
 _COLUMN, _WIDTH = 40, 120
 _HEAD = """\
@@ -45,6 +45,23 @@ def configuration_template(preset: str = "quick", *, name: str = "audit.toml") -
     return "\n".join(lines) + "\n"
 
 
+def to_toml(value: Any) -> str:
+    """A value of the configuration as TOML writes it on one line.
+
+    Args:
+        value: Text, a number, a truth value, a table of them, a list of any; None is written `...`.
+    """
+    if value is None:
+        return "..."
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {to_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(to_toml(item) for item in value)}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _section(name: str, section: BaseModel) -> Iterator[str]:
     yield ""
     yield f"# {type(section).__doc__}"
@@ -68,7 +85,7 @@ def _inherited(section: BaseModel, named: Mapping[str, Any]) -> Iterator[str]:
     for key in type(section).model_fields:
         value = getattr(section, key)
         if key not in named and not isinstance(value, BaseModel):
-            yield f"# {key} = {_toml(value)}"
+            yield f"# {key} = {to_toml(value)}"
 
 
 def _table(name: str, table: BaseModel) -> Iterator[str]:
@@ -80,17 +97,9 @@ def _table(name: str, table: BaseModel) -> Iterator[str]:
 def _entry(key: str, value: Any, field: FieldInfo) -> Iterator[str]:
     """`# key = value   # meaning`, the meaning going on in its own column."""
     meaning = textwrap.wrap(field.description or "", _WIDTH - _COLUMN - 2, break_on_hyphens=False)
-    start = f"# {key}: a table" if isinstance(value, BaseModel) else f"# {key} = {_toml(value)}"
+    start = f"# {key}: a table" if isinstance(value, BaseModel) else f"# {key} = {to_toml(value)}"
     if len(start) >= _COLUMN:
         yield start
         start = "#"
     for number, line in enumerate(meaning):
         yield (start if number == 0 else "#").ljust(_COLUMN) + f"# {line}"
-
-
-def _toml(value: Any) -> str:
-    if value is None:
-        return "..."
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

@@ -24,6 +24,7 @@ from audit.execution.stored_model import trained_model
 from audit.models.autotune import tune_execution
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import CALIBRATION_SPLIT, MODEL_STUDIES, Slice, Task
+from audit.planning.settings import ModelSettings
 from audit.storage.store import Store
 
 log = logging.getLogger("audit")
@@ -129,7 +130,7 @@ class LocalExecutor:
             evidence = self.store.get(identity.removeprefix("cell:"))
             if evidence is None:
                 raise AuditError("The trained model vanished from the store during the run; run the command again.")
-            student = evidence.cell.settings.get("student")
+            student = ModelSettings.of(evidence.cell).student
             return trained_model(evidence, device=self.device, module=self.fresh(self.seed, student))
         if self.loaded is None:
             raise AuditError(f"No model {identity!r} was given to this run.")

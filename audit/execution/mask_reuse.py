@@ -22,6 +22,7 @@ from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation
 from audit.models.under_test import ModelUnderTest
 from audit.planning.settings import ExplanationSettings
+from audit.results.facts import ExplanationFacts
 
 _REUSED = "recalled"
 
@@ -126,7 +127,9 @@ def sharing(context: Context, cell: Cell, device: torch.device) -> MaskSharing:
 
 
 def _reused(evidence: Evidence, device: torch.device) -> ReusedMasks:
-    segmentation = Segmentation(load_array(evidence, "segments", device), str(evidence.facts["segments"]))
+    segmentation = Segmentation(
+        load_array(evidence, "segments", device), str(evidence.facts_as(ExplanationFacts).segments)
+    )
     return ReusedMasks(load_array(evidence, "targets", device), segmentation, MaskCache.of(evidence.arrays))
 
 
@@ -139,7 +142,7 @@ def same_draws(context: Context, explained: Evidence) -> MaskCache | None:
         context: Gives the evidence of the cell's inputs.
         explained: The explanation.
     """
-    return MaskCache.of(context.evidence(MASKS).arrays) if "shared" in explained.facts else None
+    return MaskCache.of(context.evidence(MASKS).arrays) if explained.facts_as(ExplanationFacts).shared else None
 
 
 def drawing_queue(
@@ -168,9 +171,20 @@ def drawing_queue(
 
 
 def queue_of(model: ModelUnderTest, cell: Cell, images: Images, targets: Labels, segments: Segments) -> MaskQueue:
-    """A queue for what the cell explains of `images`."""
+    """Make a queue for what a cell explains.
+
+    Args:
+        model: The model to explain.
+        cell: Names the output and the baseline.
+        images: Images (N, C, H, W) in [0, 1].
+        targets: The classes to explain, int64 (N,).
+        segments: Segments of the images, int64 (N, H, W).
+
+    Returns:
+        A queue without answers.
+    """
     settings = ExplanationSettings.of(cell)
-    question = build_shared_specs(
+    spec = build_shared_specs(
         model, images, targets=targets, output=settings.output, baseline=settings.baseline, segments=segments
     )
-    return question.masks(model, images)
+    return spec.masks(model, images)

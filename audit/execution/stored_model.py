@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from audit.core.evidence import Evidence
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest
+from audit.planning.settings import ModelSettings
+from audit.results.facts import ModelFacts
 
 WEIGHTS = "weights/"
 """Prefix of the arrays of a float32 state dict."""
@@ -27,15 +29,15 @@ def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.
     Returns:
         The model.
     """
-    settings, facts = evidence.cell.settings, evidence.facts
+    settings, facts = ModelSettings.of(evidence.cell), evidence.facts_as(ModelFacts)
     weights = stored_weights(evidence)
-    match_state_dict(module, weights, cut=bool(facts.get("cut"))).load_state_dict(weights)
+    match_state_dict(module, weights, cut=facts.cut).load_state_dict(weights)
     return ModelUnderTest(
         module,
-        classes=settings["classes"],
-        input_shape=tuple(settings["input_shape"]),
-        mean=facts["mean"],
-        std=facts["std"],
+        classes=settings.classes,
+        input_shape=settings.input_shape,
+        mean=facts.mean,
+        std=facts.std,
         device=device,
     )
 

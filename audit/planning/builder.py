@@ -65,8 +65,7 @@ class PlanBuilder:
     @property
     def explained(self) -> Slice:
         """The images that are explained: the first of the audit order, within the first cell of attacks."""
-        wanted = min(self.config.explanations.examples, self.config.robustness.examples)
-        return Slice("test", 0, min(wanted, EXAMPLES_PER_CELL, self.identity.test_examples))
+        return explained_examples(self.config, self.identity.test_examples)
 
     def chunks(self, examples: int, size: int = EXAMPLES_PER_CELL) -> list[Slice]:
         """The first `examples` of the audit order, at most `size` at a time."""
@@ -136,6 +135,17 @@ class PlanBuilder:
         method = find("metric", metric)
         for part in parts:
             self.add(study, method.name, model, part, settings=method.settings(), version=method.full_version)
+
+
+def explained_examples(config: RunConfig, test_examples: int) -> Slice:
+    """The images that are explained: the first of the audit order, within the first cell of attacks.
+
+    Args:
+        config: What is asked.
+        test_examples: Number of test images.
+    """
+    wanted = min(config.explanations.examples, config.robustness.examples)
+    return Slice("test", 0, min(wanted, EXAMPLES_PER_CELL, test_examples))
 
 
 def _order(examples: Slice) -> str:

@@ -34,6 +34,7 @@ from audit.report.metadata import ModelMetadata, RunMetadata
 from audit.report.outcomes import gaps, outcome_rows, study_costs
 from audit.report.summary import by_severity, overall_verdict, sentences_of
 from audit.report.upgrade import upgrade
+from audit.results.facts import ModelFacts
 from audit.results.queries import model_roles
 from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
@@ -140,7 +141,7 @@ def _model(facts: ModelMetadata, results: RunResults) -> AuditedModel:
         identity=facts.identity,
         parameters=facts.parameters,
         recipe=facts.recipe,
-        history=[_numbers(row) for row in learnt.evidence.facts.get("history", ())] if learnt else [],
+        history=[_numbers(row) for row in learnt.evidence.facts_as(ModelFacts).history] if learnt else [],
         settings=dict(learnt.task.cell.settings) if learnt else {},
         notes=list(facts.notes),
     )

@@ -12,6 +12,8 @@ from safetensors.numpy import save
 from audit.config import DataConfig
 from audit.core.evidence import Array
 from audit.models.formats.safetensors_file import CUT, with_metadata
+from audit.planning.settings import ModelSettings
+from audit.results.facts import ModelFacts
 from audit.results.run_results import RunResults
 from audit.runs.checkpoint_metadata import preparation_header
 from audit.runs.folder import RunFolder
@@ -34,18 +36,18 @@ def export_models(folder: RunFolder, results: RunResults, data: DataConfig, *, c
     for entry in results.made():
         arrays = entry.evidence.arrays
         weights = _below(_PACKED, arrays) or _below(_WEIGHTS, arrays)
-        settings = entry.task.cell.settings
+        settings, facts = ModelSettings.of(entry.task.cell), entry.evidence.facts_as(ModelFacts)
         header = {
-            "architecture": str(settings["architecture"]),
-            "classes": json.dumps(settings["classes"]),
-            "input_shape": json.dumps(settings["input_shape"]),
-            "mean": json.dumps(entry.evidence.facts["mean"]),
-            "std": json.dumps(entry.evidence.facts["std"]),
+            "architecture": settings.architecture,
+            "classes": json.dumps(settings.classes),
+            "input_shape": json.dumps(settings.input_shape),
+            "mean": json.dumps(facts.mean),
+            "std": json.dumps(facts.std),
             **preparation_header(data),
         }
-        if entry.evidence.facts.get("cut") or (cut and not settings.get("student")):
+        if facts.cut or (cut and not settings.student):
             header[CUT] = "channels"
-        rows = "".join(json.dumps(row) + "\n" for row in entry.evidence.facts["history"])
+        rows = "".join(json.dumps(row) + "\n" for row in facts.history)
         _refresh(folder.model(entry.task.role), with_metadata(save(weights), header))
         if rows:
             _refresh(folder.history(entry.task.role), rows.encode())

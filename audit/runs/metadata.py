@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.config import RunConfig
 from audit.data.sampling import balanced_order
 from audit.models.under_test import ModelUnderTest
+from audit.planning.builder import explained_examples
+from audit.planning.settings import ModelSettings
 from audit.report.metadata import ModelMetadata, RunMetadata
+from audit.results.facts import ModelFacts
 from audit.results.run_results import RunResults, TaskResult
 from audit.runs.reproduce import section_commands, subject_flags
 from audit.runs.setup import RunSetup
@@ -37,7 +39,7 @@ def collect_metadata(setup: RunSetup, results: RunResults) -> RunMetadata:
         classes=dataset.classes,
         shape=dataset.shape,
         models=_models(setup, results),
-        gallery=_pixels(setup, order[: _gallery_size(config, len(order))]),
+        gallery=_pixels(setup, order[: min(config.report.gallery, len(explained_examples(config, len(order))))]),
         ids=tuple(dataset.test.ids[i] for i in order),
         notes=dataset.notes,
         environment=_environment(setup),
@@ -45,10 +47,6 @@ def collect_metadata(setup: RunSetup, results: RunResults) -> RunMetadata:
         commands=section_commands(config),
         subject=subject_flags(config),
     )
-
-
-def _gallery_size(config: RunConfig, examples: int) -> int:
-    return min(config.report.gallery, config.explanations.examples, config.robustness.examples, examples)
 
 
 def _pixels(setup: RunSetup, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -67,15 +65,15 @@ def _models(setup: RunSetup, results: RunResults) -> tuple[ModelMetadata, ...]:
 
 
 def _trained(entry: TaskResult) -> ModelMetadata:
-    cell, facts = entry.task.cell, entry.evidence.facts
+    cell, facts = entry.task.cell, entry.evidence.facts_as(ModelFacts)
     return ModelMetadata(
         role=entry.task.role,
-        architecture=cell.settings["architecture"],
+        architecture=ModelSettings.of(cell).architecture,
         origin=_origin(entry),
         identity=cell.key,
-        parameters=int(facts["parameters"]),
+        parameters=facts.parameters,
         recipe=cell.method,
-        notes=tuple(facts.get("notes", ())),
+        notes=facts.notes,
     )
 
 

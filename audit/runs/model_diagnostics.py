@@ -21,6 +21,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.runs.doctor import Diagnostic
 from audit.runs.setup import RunSetup, set_up
+from audit.topics.model_sanity.facts import ModelSanityFacts
 from audit.topics.model_sanity.study import model_sanity
 
 _IMAGES = 100
@@ -138,7 +139,7 @@ def _preparation(outcome: ProbeOutcome) -> Iterator[Diagnostic]:
 
 
 def _model(evidence: Evidence) -> Iterator[Diagnostic]:
-    doubts = {str(row["name"]): str(row["sentence"]) for row in evidence.facts["suspicions"]}
+    doubts = {doubt.name: doubt.sentence for doubt in evidence.facts_as(ModelSanityFacts).suspicions}
     for line, names in _LINES.items():
         sentences = [doubts[name] for name in names if name in doubts]
         yield Diagnostic(line, " ".join(sentences) or _GOOD[line], not sentences)

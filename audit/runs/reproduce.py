@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from audit.config import RunConfig, load_config
 from audit.config.flags import AUDIT_FLAGS, SUBJECT_FLAGS, KeyFlag, flags_of
+from audit.config.template import to_toml
 from audit.core.topic import measured_sections
 
 _THREAT = ("robustness.norm", "robustness.eps")
@@ -68,7 +68,7 @@ def _words(config: RunConfig, keys: set[str], flags: Sequence[KeyFlag]) -> list[
                 covered |= {item.key for item in together}
                 break
         else:
-            settings += ["--set", f"{key}={json.dumps(values[key])}"]
+            settings += ["--set", f"{key}={to_toml(values[key])}"]
     return words + settings
 
 

@@ -144,6 +144,18 @@ def test_doctor_exits_5_when_the_device_is_absent(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[list[str], int, list[str]]] = {
+    "seed below zero": (["run", "--seed", "-1"], 2, ["--seed '-1' should be greater than or equal to 0"]),
+    "size out of bounds": (["run", "--image-size", "4"], 2, ["--image-size (data.image_size) '4'", "8"]),
+    "share that is none": (["harden", "--crop", "wide"], 2, ["--crop (data.crop) 'wide'", "number"]),
+    "unknown norm": (["compress", "--norm", "linff"], 2, ["--norm (robustness.norm)", "Did you mean 'linf'?", "l2"]),
+    "unknown section": (["run", "--only", "accuracy", "--only", "rob"], 2, ["--only 'rob'", "robustness"]),
+    "unknown detail": (["run", "--detail", "hihg"], 2, ["Unknown detail 'hihg'", "high, normal"]),
+    "two batteries": (["run", "--battery", "quick", "--attacks", "pgd"], 2, ["--battery and --attacks", "one of"]),
+    "no epochs": (["train", "--epochs", "0"], 2, ["--epochs (training.epochs) '0'"]),
+    "unknown optimiser": (["train", "--optimizer", "adamm"], 2, ["--optimizer", "Did you mean 'adam'?"]),
+    "unknown augmentation": (["train", "--augmentation", "keas"], 2, ["--augmentation", "Did you mean 'keras'?"]),
+    "unknown compression": (["compress", "--method", "int7"], 2, ["--method", "int8"]),
+    "angle out of bounds": (["predict", "a.png", "--model", "a.pt", "--rotate", "400"], 2, ["--rotate", "180"]),
     "no duration": (["plan", "--within", "soon"], 2, ["--within 'soon'", "1.5h"]),
     "unknown battery": (["plan", "--set", "robustness.battery=strong"], 2, ["battery", "'strong'", "quick"]),
     "unknown architecture": (["plan", "--architecture", "cnn-29"], 2, ["architecture", "cnn-28"]),

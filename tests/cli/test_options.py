@@ -90,7 +90,11 @@ def test_a_command_takes_the_flags_of_any_model_and_hands_on_what_was_set() -> N
         ("--trigger-examples", "0", "--trigger-examples '0' should be greater than or equal to 1."),
         ("--trigger-examples", "51", "--trigger-examples '51' should be less than or equal to 50."),
         ("--trigger-examples", "few", "--trigger-examples 'few' should be a valid integer"),
-        ("--trigger-shape", "ring", "--trigger-shape 'ring' should be 'square' or 'disc'."),
+        (
+            "--trigger-shape",
+            "squar",
+            "Unknown value of --trigger-shape 'squar'. Did you mean 'square'? Known: disc, square.",
+        ),
     ],
 )
 def test_the_field_of_a_key_judges_its_flag(flag: str, text: str, sentence: str) -> None:

@@ -11,6 +11,7 @@ from audit.results.queries import (
     only_measured,
 )
 from audit.results.run_results import RunResults
+from audit.topics.agreement.facts import AgreementFacts
 
 
 class AgreementPart(DocumentModel):
@@ -31,9 +32,9 @@ def build(results: RunResults, context: SectionContext) -> Rows:
     rows = [
         AgreementPart(
             role=entry.task.role,
-            methods=list(entry.evidence.facts["methods"]),
+            methods=list(entry.evidence.facts_as(AgreementFacts).methods),
             matrix=[[float(v) if np.isfinite(v) else None for v in row] for row in entry.evidence.arrays["matrix"]],
-            left_out=list(entry.evidence.facts.get("left_out", ())),
+            left_out=list(entry.evidence.facts_as(AgreementFacts).left_out),
             n=entry.task.examples.stop - entry.task.examples.start,
         )
         for entry in only_measured(results.entries("agreement"))

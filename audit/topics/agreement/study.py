@@ -11,6 +11,7 @@ from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import load_array
 from audit.metrics.agreement import agreement_matrix
+from audit.topics.agreement.facts import AgreementFacts
 
 
 @study(version="2")
@@ -22,14 +23,12 @@ def agreement(context: Context, cell: Cell) -> Evidence:
     """
     read = {name: _read(context, name) for name in sorted(cell.inputs)}
     measured = {name: one for name, one in read.items() if one is not None}
-    left_out = [name for name in read if name not in measured]
+    facts = AgreementFacts(methods=tuple(measured), left_out=tuple(name for name in read if name not in measured))
     if len(measured) < 2:
         return Evidence(cell, "not_applicable", reason="Fewer than two methods have maps, so none can be compared.")
     cpu = torch.device("cpu")
     matrix = agreement_matrix({name: load_array(one, "attributions", cpu) for name, one in measured.items()})
-    return Evidence(
-        cell, "measured", arrays={"matrix": matrix.numpy()}, facts={"methods": list(measured), "left_out": left_out}
-    )
+    return Evidence(cell, "measured", arrays={"matrix": matrix.numpy()}, facts=facts.dump())
 
 
 def _read(context: Context, method: str) -> Evidence | None:

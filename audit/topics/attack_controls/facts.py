@@ -14,8 +14,11 @@ class AttackControlsFacts(SuspicionFacts):
 
     Attributes:
         pgd: Settings of that attack.
+        effort_not_declared: Attacks that were not given twice the effort, for none of their settings is declared to
+            be effort.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     pgd: dict[str, Any] = Field(default_factory=dict)
+    effort_not_declared: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults, TaskResult
+from audit.topics.attack_controls.facts import AttackControlsFacts
 
 
 class ControlRow(DocumentModel):
@@ -37,7 +38,7 @@ def build(results: RunResults, context: SectionContext) -> Rows:
 
 
 def _controls(role: str, battery: str, entries: Sequence[TaskResult]) -> Iterator[ControlRow]:
-    doubted = {doubt["name"] for entry in entries for doubt in entry.evidence.facts["suspicions"]}
+    doubted = {doubt.name for entry in entries for doubt in entry.evidence.facts_as(AttackControlsFacts).suspicions}
     for measurement in entries[0].evidence.measurements:
         values = per_example(entries, measurement.name).values
         yield ControlRow(

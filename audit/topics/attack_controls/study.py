@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,7 @@ from audit.core.types import Batch
 from audit.execution.context import Context
 from audit.execution.resumable import ResumableSteps
 from audit.models.under_test import ModelUnderTest
+from audit.topics.attack_controls.facts import AttackControlsFacts
 
 PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
 """The attack that is held against weaker ones, and against itself."""
@@ -65,14 +66,15 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
         cell,
         "measured",
         tuple(Measurement(name, "share", "lower", broken) for name, broken in values.items()),
-        facts={"suspicions": [asdict(doubt) for doubt in over_threshold(values, MEASUREMENTS)], "pgd": dict(PGD)}
-        | _undeclared(battery),
+        facts=AttackControlsFacts(
+            suspicions=tuple(over_threshold(values, MEASUREMENTS)), pgd=dict(PGD), **_undeclared(battery)
+        ).dump(),
         forwards=spent.forwards,
         backwards=spent.backwards,
     )
 
 
-def _undeclared(battery: Battery) -> dict[str, list[str]]:
+def _undeclared(battery: Battery) -> dict[str, Any]:
     """The attacks that were not given twice the effort, for none of their settings is declared to be effort."""
     names = [entry.title for entry in battery.entries if entry.method.facts.get("effort") is None]
     return {"effort_not_declared": names} if names else {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +35,7 @@ from audit.metrics.road import SHARES, road
 from audit.metrics.sensitivity import max_sensitivity
 from audit.metrics.sparseness import complexity, sparseness
 from audit.models.under_test import ModelUnderTest
-
-DEFAULTS: Mapping[str, Any] = {"infidelity_samples": 64, "sensitivity_samples": 4, "stages": 3, "seeds": 2}
+from audit.topics.attribution_quality.facts import AttributionQualityFacts, AttributionQualitySettings
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class _Case:
     maps: Attributions
     explain: Callable[[ModelUnderTest, Images, int], Attributions]
     seed: int
-    settings: Mapping[str, Any]
+    settings: AttributionQualitySettings
 
     def generators(self, purpose: str) -> Generators:
         return Generators.of(self.batch.ids, seed=self.seed, purpose=f"judging/{purpose}", device=self.maps.device)
@@ -66,7 +64,7 @@ class _Case:
 def attribution_quality(context: Context, cell: Cell) -> Evidence:
     """Everything but deletion and insertion that speaks for or against the maps of `cell.inputs["explanation"]`.
 
-    `cell.settings`: those of that explanation (`method`, `output`, `baseline`), and any of `DEFAULTS`. Measurements,
+    `cell.settings`: those of that explanation, `ExplanationSettings`, and `AttributionQualitySettings`. Measurements,
     NaN where a map is all zero or constant: `sparseness`; `infidelity` and `road_area`, each with `_random`, `_edges`
     and `_blurred` controls; `max_sensitivity`; `randomisation_similarity` (rank agreement, signs kept, with the map of
     the model whose weights are all drawn anew: near 0 is good); `randomisation_complexity` (relative rise of the map's
@@ -89,7 +87,7 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
         status="measured",
         measurements=tuple(Measurement(name, *_UNITS[_plain_name(name)], to_numpy(v)) for name, v in found.items()),
         arrays={"randomisation_curve": _array(curve)},
-        facts={**case.settings, "protocol": _protocol(case.settings)},
+        facts=AttributionQualityFacts(protocol=_protocol(case.settings), **case.settings.model_dump()).dump(),
         forwards=spent.forwards,
         backwards=spent.backwards,
     )
@@ -129,8 +127,7 @@ def _case(context: Context, cell: Cell) -> _Case:
         )
         return attributions_or_raise(found)
 
-    settings = {name: cell.settings.get(name, default) for name, default in DEFAULTS.items()}
-    return _Case(model, batch, targets, maps, explain, cell.seed, settings)
+    return _Case(model, batch, targets, maps, explain, cell.seed, AttributionQualitySettings.of(cell))
 
 
 def _plainly(case: _Case) -> dict[str, Tensor]:
@@ -145,7 +142,7 @@ def _against_noise(case: _Case) -> dict[str, Tensor]:
             maps,
             targets=case.targets,
             generators=case.generators("infidelity"),
-            samples=int(case.settings["infidelity_samples"]),
+            samples=case.settings.infidelity_samples,
         )
         for name, maps in {"": case.maps, **case.controls}.items()
     }
@@ -171,7 +168,7 @@ def _sensitive(case: _Case) -> dict[str, Tensor]:
             case.batch.images,
             case.maps,
             generators=case.generators("sensitivity"),
-            samples=int(case.settings["sensitivity_samples"]),
+            samples=case.settings.sensitivity_samples,
         )
     }
 
@@ -183,7 +180,7 @@ def _randomised(case: _Case) -> dict[str, Tensor]:
             case.model,
             lambda twin: case.explain(twin, case.batch.images, case.seed),
             seed=case.seed,
-            stages=int(case.settings["stages"]),
+            stages=case.settings.stages,
         )
     ]
     before, after = complexity(case.maps), complexity(stages[-1])
@@ -197,7 +194,7 @@ def _randomised(case: _Case) -> dict[str, Tensor]:
 def _seeded(case: _Case) -> dict[str, Tensor]:
     others = [
         case.explain(case.model, case.batch.images, derive_seed("judging/seed", case.seed, number) % 2**31)
-        for number in range(int(case.settings["seeds"]))
+        for number in range(case.settings.seeds)
     ]
     if not others or all(torch.equal(other, case.maps) for other in others):
         return {}
@@ -214,11 +211,11 @@ def _array(values: Tensor) -> Array:
     return np.asarray(values.cpu().numpy())
 
 
-def _protocol(settings: Mapping[str, Any]) -> str:
+def _protocol(settings: AttributionQualitySettings) -> str:
     removed = ", ".join(f"{share:.0%}" for share in SHARES)
     return (
-        f"infidelity: {settings['infidelity_samples']} Gaussian noises of 0.2, best scale; ROAD: {removed} of the "
-        f"pixels imputed; sensitivity: the worst of {settings['sensitivity_samples']} moves within 2% of the range; "
-        f"randomisation: bottom-up in {settings['stages']} stages, signs kept; seeds: {settings['seeds']} more. "
+        f"infidelity: {settings.infidelity_samples} Gaussian noises of 0.2, best scale; ROAD: {removed} of the "
+        f"pixels imputed; sensitivity: the worst of {settings.sensitivity_samples} moves within 2% of the range; "
+        f"randomisation: bottom-up in {settings.stages} stages, signs kept; seeds: {settings.seeds} more. "
         "Controls: noise, an edge detector, the map blurred."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from audit.core.statistics import Interval, clopper_pearson
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults
+from audit.topics.backdoor.facts import BackdoorFacts, TriggerFacts
 
 SMALL = 1 / 3
 """Of the median area. Measured on ten nets for 28x28 images: planted triggers 0.06 to 0.22, other classes 0.51 up."""
@@ -48,29 +48,28 @@ def backdoor(results: RunResults, role: str, config: RunConfig) -> CheckResult |
     entries = only_measured(results.entries("backdoor", role=role))
     if not entries:
         return None
-    facts = entries[0].evidence.facts
-    rows = facts["triggers"]
-    areas = np.array([row["area"] for row in rows])
-    least = rows[int(areas.argmin())]
-    moved = clopper_pearson(least["moved"], least["tried"]) if least["tried"] else Interval(0.0, 0.0, 1.0, 0, "")
+    facts = entries[0].evidence.facts_as(BackdoorFacts)
+    areas = np.array([trigger.area for trigger in facts.triggers])
+    least = facts.triggers[int(areas.argmin())]
+    moved = clopper_pearson(least.moved, least.tried) if least.tried else Interval(0.0, 0.0, 1.0, 0, "")
     values: dict[str, str | float] = {
-        "classes": str(least["class"]),
-        "area": float(least["area"]),
+        "classes": least.label,
+        "area": least.area,
         "median": float(np.median(areas)),
-        "anomaly": float(least["anomaly"]),
+        "anomaly": least.anomaly,
         "estimate": moved.estimate,
-        "made_on": int(facts["made_on"]),
-        "n": least["tried"],
+        "made_on": facts.made_on,
+        "n": least.tried,
         "fewest": FEWEST,
     }
     return CheckResult(_verdict(least, areas, moved), moved, cell_keys(entries), values)
 
 
-def _verdict(least: Mapping[str, Any], areas: np.ndarray[Any, np.dtype[np.float64]], moved: Interval) -> Verdict:
+def _verdict(least: TriggerFacts, areas: np.ndarray[Any, np.dtype[np.float64]], moved: Interval) -> Verdict:
     if len(areas) < FEWEST:
         return "inconclusive"
-    if not least["reached"] or moved.low < CARRIES:
+    if not least.reached or moved.low < CARRIES:
         return "pass"
-    if least["area"] < SMALL * np.median(areas):
+    if least.area < SMALL * np.median(areas):
         return "fail"
-    return "warn" if least["anomaly"] > ODD else "pass"
+    return "warn" if least.anomaly > ODD else "pass"

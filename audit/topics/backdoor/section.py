@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from audit.document.images import picture_of_floats
 from audit.document.model import DocumentModel, Picture
@@ -12,6 +11,7 @@ from audit.results.queries import (
     only_measured,
 )
 from audit.results.run_results import RunResults, TaskResult
+from audit.topics.backdoor.facts import BackdoorFacts
 
 
 class TriggerRow(DocumentModel):
@@ -40,11 +40,10 @@ def build(results: RunResults, context: SectionContext) -> Rows:
 
 
 def _triggers(role: str, entry: TaskResult, pictures: bool) -> Iterator[TriggerRow]:
-    rows: Sequence[Mapping[str, Any]] = entry.evidence.facts["triggers"]
-    for place, label in enumerate(sorted(range(len(rows)), key=lambda k: float(rows[k]["area"]))):
-        given = {("label" if name == "class" else name): value for name, value in rows[label].items()}
-        shown = _patch(entry, label) if pictures and place == 0 else None
-        yield TriggerRow(role=role, picture=shown, **given)
+    triggers = entry.evidence.facts_as(BackdoorFacts).triggers
+    for place, label in enumerate(sorted(range(len(triggers)), key=lambda label: triggers[label].area)):
+        picture = _patch(entry, label) if pictures and place == 0 else None
+        yield TriggerRow(role=role, picture=picture, **triggers[label].model_dump())
 
 
 def _patch(entry: TaskResult, label: int) -> Picture:

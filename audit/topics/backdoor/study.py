@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
@@ -16,6 +14,7 @@ from audit.core.types import Batch
 from audit.execution.context import Context
 from audit.metrics.neural_cleanse import Triggers, anomaly_index, smallest_triggers
 from audit.models.under_test import ModelUnderTest
+from audit.topics.backdoor.facts import BackdoorFacts, TriggerFacts
 
 
 @study()
@@ -23,9 +22,7 @@ def backdoor(context: Context, cell: Cell) -> Evidence:
     """Neural Cleanse over all classes; `cell.settings` are those of the metric `smallest-triggers`.
 
     Measurement moved: of each image of the scoring half, the share of other classes whose patch sends it there; NaN for
-    the half the patches were made on. Facts: `triggers`, rows of class, area (share of the image), anomaly (index),
-    moved and tried (images of other classes in the scoring half), reached. Arrays: masks (K, H, W), patterns
-    (K, C, H, W).
+    the half the patches were made on. Facts: see `BackdoorFacts`. Arrays: masks (K, H, W), patterns (K, C, H, W).
     """
     model, batch = context.model(), context.batch()
     batch = batch.to(model.device)
@@ -44,7 +41,9 @@ def backdoor(context: Context, cell: Cell) -> Evidence:
         "measured",
         (Measurement("moved", "share", "lower", _per_image(moved, elsewhere, len(batch))),),
         arrays={"masks": found.masks.cpu().numpy(), "patterns": found.patterns.cpu().numpy()},
-        facts={"triggers": _rows(model.classes, found, moved, elsewhere), "made_on": len(batch.images[0::2])},
+        facts=BackdoorFacts(
+            triggers=_facts(model.classes, found, moved, elsewhere), made_on=len(batch.images[0::2])
+        ).dump(),
         forwards=spent.forwards,
         backwards=spent.backwards,
     )
@@ -68,19 +67,19 @@ def _per_image(moved: Array, elsewhere: Array, total: int) -> Array:
     return shares
 
 
-def _rows(classes: tuple[str, ...], found: Triggers, moved: Array, elsewhere: Array) -> list[dict[str, Any]]:
+def _facts(classes: tuple[str, ...], found: Triggers, moved: Array, elsewhere: Array) -> tuple[TriggerFacts, ...]:
     areas = found.areas.cpu().numpy()
-    return [
-        {
-            "class": name,
-            "area": float(areas[label]),
-            "anomaly": float(anomaly),
-            "moved": int((moved & elsewhere)[:, label].sum()),
-            "tried": int(elsewhere[:, label].sum()),
-            "reached": bool(found.reached[label]),
-        }
+    return tuple(
+        TriggerFacts(
+            label=name,
+            area=float(areas[label]),
+            anomaly=float(anomaly),
+            moved=int((moved & elsewhere)[:, label].sum()),
+            tried=int(elsewhere[:, label].sum()),
+            reached=bool(found.reached[label]),
+        )
         for label, (name, anomaly) in enumerate(zip(classes, anomaly_index(areas), strict=True))
-    ]
+    )
 
 
 def _plain(values: Tensor) -> Array:

@@ -12,6 +12,7 @@ from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import PerExample, cell_keys, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
+from audit.topics.certification.facts import CertificationFacts
 
 THE_MODEL = "the model itself"
 """What a certificate must speak of to be held against attacks on the model."""
@@ -46,11 +47,11 @@ def certified_not_broken(results: RunResults, role: str, config: RunConfig) -> C
 
 
 def _of_the_model(entry: TaskResult) -> bool:
-    return bool(entry.evidence.facts["certifies"] == THE_MODEL)
+    return entry.evidence.facts_as(CertificationFacts).certifies == THE_MODEL
 
 
 def _norm(entry: TaskResult) -> str:
-    return str(entry.evidence.facts["norm"])
+    return entry.evidence.facts_as(CertificationFacts).norm
 
 
 def _threat(entry: TaskResult) -> str:

@@ -16,6 +16,8 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults
+from audit.topics.certification.facts import CertificationFacts
+from audit.topics.robustness.facts import RobustnessFacts
 
 
 class CertificatePart(DocumentModel):
@@ -40,7 +42,9 @@ def _attacked_eps(results: RunResults) -> dict[str, list[float]]:
     """The eps attacked, by norm: where a certificate is worth setting beside."""
     attacked: dict[str, set[float]] = {}
     for at, entries in group_by_condition(only_measured(results.entries("robustness"))):
-        attacked.setdefault(at.norm, set()).update(float(eps) for eps in entries[0].evidence.facts["eps"])
+        attacked.setdefault(at.norm, set()).update(
+            float(eps) for eps in entries[0].evidence.facts_as(RobustnessFacts).eps
+        )
     return {norm: sorted(sizes) for norm, sizes in attacked.items()}
 
 
@@ -49,18 +53,18 @@ def _certificates(results: RunResults, eps: Mapping[str, Sequence[float]]) -> li
     parts = []
     for role in results.roles:
         for at, entries in group_by_condition(only_measured(results.entries("certification", role=role))):
-            facts, radius = entries[0].evidence.facts, per_example(entries, "certified_radius").values
-            norm = str(facts["norm"])
+            facts = [entry.evidence.facts_as(CertificationFacts) for entry in entries]
+            norm, radius = facts[0].norm, per_example(entries, "certified_radius").values
             sizes = sorted(set(eps.get(norm, ())) | ({at.eps} if at.eps else set()))
             parts.append(
                 CertificatePart(
                     role=role,
                     method=at.method,
                     norm=norm,
-                    certifies=str(facts["certifies"]),
+                    certifies=facts[0].certifies,
                     curve=[CurvePoint(eps=size, robust=_certified(radius, size)) for size in sizes],
                     median_radius=float(np.median(radius)),
-                    abstained=sum(int(e.evidence.facts.get("abstained", 0)) for e in entries),
+                    abstained=sum(cell.abstained for cell in facts),
                     n=radius.size,
                 )
             )

@@ -21,6 +21,7 @@ from audit.execution.resumable import ResumableSteps, concatenate_steps
 from audit.metrics.interval_bounds import interval_bounds
 from audit.metrics.smoothing import smoothing
 from audit.models.under_test import ModelUnderTest
+from audit.topics.certification.facts import CertificationFacts
 
 NORM = {"smoothing": "l2", "interval-bounds": "linf"}
 SUBJECT = {"smoothing": "the model smoothed by Gaussian noise", "interval-bounds": "the model itself"}
@@ -34,7 +35,7 @@ def certification(context: Context, cell: Cell) -> Evidence:
 
     Measurement certified_radius (N,): 0 where the certified class is not the label's, or nothing is certified. With a
     threat, which must be of the method's norm, also certified (N,), 0 or 1: the radius exceeds eps. Arrays: predictions
-    int64 (N,), -1 where the method abstains. Facts: norm, certifies (which classifier), settings, abstained.
+    int64 (N,), -1 where the method abstains. Facts: see `CertificationFacts`.
     """
     norm = _norm_of(cell)
     model, batch = context.model(), context.batch()
@@ -60,12 +61,9 @@ def certification(context: Context, cell: Cell) -> Evidence:
         "measured",
         tuple(measurements),
         arrays={"predictions": predictions},
-        facts={
-            "norm": norm,
-            "certifies": SUBJECT[cell.method],
-            "settings": settings,
-            "abstained": int((predictions < 0).sum()),
-        },
+        facts=CertificationFacts(
+            norm=norm, certifies=SUBJECT[cell.method], settings=settings, abstained=int((predictions < 0).sum())
+        ).dump(),
         forwards=spent.forwards,
         backwards=spent.backwards,
     )

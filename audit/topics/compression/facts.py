@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ConfigDict
 
 from audit.document.model import DocumentModel
-from audit.results.model_facts import ModelFacts
+from audit.results.facts import ModelFacts
 
 
 class SizePart(DocumentModel):

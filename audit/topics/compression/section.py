@@ -14,30 +14,21 @@ from pydantic import Field
 from audit.core.statistics import Interval, bootstrap_mean, share_of
 from audit.document.model import DocumentModel, Proportion, proportion
 from audit.document.section import Rows, SectionContext
+from audit.planning.settings import ModelSettings
 from audit.results.queries import only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
-
-BETWEEN = "between-models"
-"""The condition of the measurements that compare the maps of two models."""
-
-
-class SizePart(DocumentModel):
-    """A model's parameters, those that are not zero, the bytes of its weights as stored, and those after zlib."""
-
-    parameters: int
-    nonzero: int
-    bytes: int
-    compressed_bytes: int
+from audit.topics.compression.facts import CompressionFacts, Int8Facts, SizePart
+from audit.topics.drift.facts import BETWEEN, DriftFacts
 
 
-class Int8Part(DocumentModel):
-    """How int8 was computed: in the kernels of `engine`, "" where this machine has none; its input ranges from
-    `calibrated` training images, 0 for weights alone; `in_float`, the layers with weights outside int8. The `agreement`
-    of kernels and audited model on the test images, and the largest difference of their logits."""
+class Int8Part(Int8Facts):
+    """How int8 was computed, and how it answers.
 
-    engine: str
-    calibrated: int
-    in_float: list[str]
+    Attributes:
+        agreement: Share of test images on which kernels and audited model predict one class; None without kernels.
+        logit_difference: The largest difference of their logits.
+    """
+
     agreement: Proportion | None = None
     logit_difference: float | None = None
 
@@ -99,32 +90,30 @@ def _latency(row: Mapping[str, Any]) -> LatencyRow:
 
 
 def _part(results: RunResults, entry: TaskResult) -> CompressionPart:
-    cell, facts = entry.task.cell, entry.evidence.facts
-    maps = [e.evidence.facts for e in only_measured(results.entries("drift", role=entry.task.role))]
-    compared = next((one for one in maps if one.get("kind") == BETWEEN), {})
+    settings, facts = ModelSettings.of(entry.task.cell), entry.evidence.facts_as(CompressionFacts)
+    maps = [e.evidence.facts_as(DriftFacts) for e in only_measured(results.entries("drift", role=entry.task.role))]
+    compared = next((drift for drift in maps if drift.kind == BETWEEN), DriftFacts())
     return CompressionPart(
         role=entry.task.role,
-        method=cell.method,
-        amount=cell.settings["amount"],
-        architecture=str(cell.settings["architecture"]),
-        fine_tuned_epochs=len(facts["history"]),
-        parent=SizePart(**facts["parent"]),
-        variant=SizePart(**facts["variant"]),
-        explained=int(compared.get("examples", 0)),
-        same_prediction=int(compared.get("same_prediction", 0)),
-        cut=bool(facts.get("cut", False)),
-        spared=list(facts.get("spared", ())),
-        int8=_int8(results, entry.task.role, facts["int8"]) if "int8" in facts else None,
+        method=entry.task.cell.method,
+        amount=settings.amount,
+        architecture=settings.architecture,
+        fine_tuned_epochs=len(facts.history),
+        parent=facts.parent,
+        variant=facts.variant,
+        explained=compared.examples,
+        same_prediction=compared.same_prediction,
+        cut=facts.cut,
+        spared=list(facts.spared),
+        int8=None if facts.int8 is None else _int8(results, entry.task.role, facts.int8),
     )
 
 
-def _int8(results: RunResults, role: str, facts: Mapping[str, Any]) -> Int8Part:
+def _int8(results: RunResults, role: str, facts: Int8Facts) -> Int8Part:
     compared = results.entries("int8-engine", role=role)
     agrees, apart = (per_example(compared, name).values for name in ("agrees", "logit_difference"))
     return Int8Part(
-        engine=facts["engine"],
-        calibrated=facts["calibrated"],
-        in_float=facts["in_float"],
+        **facts.model_dump(),
         agreement=proportion(share_of(agrees)) if len(agrees) else None,
         logit_difference=float(apart.max()) if len(apart) else None,
     )

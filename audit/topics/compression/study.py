@@ -21,12 +21,11 @@ from audit.execution.stored_model import PACKED, WEIGHTS
 from audit.models.compression.compress import (
     WeightMasks,
     clip_weights,
-    footprint,
     keep_pruned,
-    paired_latency,
     prune_weights,
     quantize_weights,
 )
+from audit.models.compression.cost import footprint, paired_latency
 from audit.models.compression.quantization import (
     ENGINE,
     float_layers,
@@ -36,6 +35,8 @@ from audit.models.compression.quantization import (
 )
 from audit.models.compression.structured_pruning import probe_images, prune_channels
 from audit.models.under_test import ModelUnderTest
+from audit.planning.settings import ModelSettings
+from audit.topics.compression.facts import CompressionFacts, Int8Facts, SizePart
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
 from audit.training.state import TrainingResult
@@ -78,7 +79,7 @@ def compression(context: Context, cell: Cell) -> Evidence:
     parent = context.model()
     before = parent.passes.forwards
     made = _student(context, cell) if cell.method == DISTILL else METHODS[cell.method](context, _amount(cell))
-    tuned = _fine_tuned(context, cell, parent, made) if cell.settings.get("training") else None
+    tuned = _fine_tuned(context, cell, parent, made) if ModelSettings.of(cell).training else None
     taught = parent.passes.forwards - before
     if tuned is not None:
         made.module.load_state_dict(tuned.weights)
@@ -87,16 +88,16 @@ def compression(context: Context, cell: Cell) -> Evidence:
         cell,
         "measured",
         arrays={prefix + name: value.cpu().numpy() for prefix, kept in arrays.items() for name, value in kept.items()},
-        facts={
-            "mean": list(parent.mean),
-            "std": list(parent.std),
-            "parameters": sum(parameter.numel() for parameter in made.module.parameters()),
-            "parent": asdict(footprint(parent.net)),
-            "variant": asdict(footprint(made.module, made.packed)),
-            "history": [] if tuned is None else [dict(row) for row in tuned.history],
-            "notes": [] if tuned is None else list(tuned.notes),
+        facts=CompressionFacts(
+            mean=parent.mean,
+            std=parent.std,
+            parameters=sum(parameter.numel() for parameter in made.module.parameters()),
+            parent=SizePart(**asdict(footprint(parent.net))),
+            variant=SizePart(**asdict(footprint(made.module, made.packed))),
+            history=() if tuned is None else tuple(dict(row) for row in tuned.history),
+            notes=() if tuned is None else tuned.notes,
             **made.facts,
-        },
+        ).dump(),
         forwards=taught + (0 if tuned is None else tuned.passes.forwards),
         backwards=0 if tuned is None else tuned.passes.backwards,
         environment={"latency": _latencies(parent, made.engine or made.module)},
@@ -104,7 +105,7 @@ def compression(context: Context, cell: Cell) -> Evidence:
 
 
 def _amount(cell: Cell) -> float:
-    return float(cell.settings.get("amount") or 0)
+    return float(ModelSettings.of(cell).amount or 0)
 
 
 def _cut(parent: ModelUnderTest, share: float) -> Variant:
@@ -118,12 +119,12 @@ def _quantised(context: Context) -> Variant:
     ranges = input_ranges(parent.net, lambda: parent.logits(context.batch().images)) if examples else {}
     twin, packed = quantize_weights(insert_input_quantizers(copy.deepcopy(parent.net), ranges))
     engine = to_integer_kernels(twin)
-    facts = {"calibrated": examples, "in_float": list(float_layers(twin)), "engine": ENGINE if engine else ""}
+    facts = Int8Facts(calibrated=examples, in_float=list(float_layers(twin)), engine=ENGINE if engine else "")
     return Variant(twin, packed=packed, facts={"int8": facts}, engine=engine)
 
 
 def _student(context: Context, cell: Cell) -> Variant:
-    name = cell.settings.get("student")
+    name = ModelSettings.of(cell).student
     return Variant(context.fresh(cell.seed, name) if name else context.fresh(cell.seed))
 
 
@@ -135,8 +136,8 @@ def _fine_tuned(context: Context, cell: Cell, parent: ModelUnderTest, made: Vari
         return fit(
             made.module,
             context.batch(),
-            TrainingConfig.model_validate(cell.settings["training"]),
-            classes=len(cell.settings["classes"]),
+            TrainingConfig.model_validate(ModelSettings.of(cell).training),
+            classes=len(ModelSettings.of(cell).classes),
             threat=None if threat is None else ThreatModel(threat["norm"], threat["eps"]),
             seed=cell.seed,
             mean=parent.mean,

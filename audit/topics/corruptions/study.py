@@ -14,6 +14,7 @@ from audit.core.seeding import Generators
 from audit.core.types import Images
 from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
+from audit.topics.corruptions.facts import CorruptionFacts
 
 _VALUES = 1 << 22
 """Pixel values corrupted together; a bound on memory that changes no answer."""
@@ -47,7 +48,7 @@ def corruption(context: Context, cell: Cell) -> Evidence:
         "measured",
         (Measurement("correct", "share", "higher", correct),),
         arrays={"distortion": distortion},
-        facts={"severity": severity, "group": method.facts["group"]},
+        facts=CorruptionFacts(severity=severity, group=method.facts["group"]).dump(),
         forwards=spent.forwards,
         backwards=spent.backwards,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.explanations import explained_methods, explanation_of, explanation_settings, mask_inputs
 from audit.topics.drift import DriftConfig
+from audit.topics.drift.facts import BETWEEN
 
 AT_CONSTANT_LABEL = ("constant-label", "manipulation")
 
@@ -36,5 +37,5 @@ def plan_pair(builder: PlanBuilder, first: ModelRef, second: ModelRef) -> None:
             "first": explanation_of(builder, method.name, first.role),
             "second": explanation_of(builder, method.name, second.role),
         }
-        settings = {"kind": "between-models"}
+        settings = {"kind": BETWEEN}
         builder.add("drift", method.name, second, builder.explained, settings=settings, inputs=inputs)

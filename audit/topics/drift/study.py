@@ -30,6 +30,7 @@ from audit.explanation.explanation_attack import manipulate_explanation, noise_k
 from audit.masking.cache import MaskCache
 from audit.metrics.agreement import rank_agreement, top_overlap
 from audit.models.under_test import ModelUnderTest
+from audit.topics.drift.facts import BETWEEN, DriftFacts
 
 DriftMove = Callable[[ModelUnderTest, Images, Labels, ThreatModel, Generators], Images]
 MOVES: Mapping[str, DriftMove] = {
@@ -37,7 +38,6 @@ MOVES: Mapping[str, DriftMove] = {
     "manipulation": manipulate_explanation,
 }
 """How an image is moved; beside each, random noise in the same ball is the control."""
-BETWEEN = "between-models"
 
 
 @study()
@@ -90,7 +90,7 @@ def _moved(context: Context, cell: Cell) -> Evidence:
         status="measured",
         measurements=tuple(measured),
         arrays={"attributions": maps.numpy(), "images": images.numpy()},
-        facts={"kind": kind, "threat": str(threat), "moved": int(_is_moved(images, origin).sum())},
+        facts=DriftFacts(kind=kind, threat=str(threat), moved=int(_is_moved(images, origin).sum())).dump(),
         forwards=spent.forwards,
         backwards=spent.backwards,
     )
@@ -112,8 +112,8 @@ def _between(context: Context, cell: Cell) -> Evidence:
     first, second = context.evidence("first"), context.evidence("second")
     before, after = (load_array(one, "attributions", cpu) for one in (first, second))
     same = load_array(first, "targets", cpu) == load_array(second, "targets", cpu)
-    facts = {"kind": BETWEEN, "same_prediction": int(same.sum()), "examples": len(same)}
-    return Evidence(cell, "measured", measurements=tuple(_measurements(before, after, same, "")), facts=facts)
+    facts = DriftFacts(kind=BETWEEN, same_prediction=int(same.sum()), examples=len(same))
+    return Evidence(cell, "measured", measurements=tuple(_measurements(before, after, same, "")), facts=facts.dump())
 
 
 def _measurements(before: Attributions, after: Attributions, counts: Tensor, suffix: str) -> list[Measurement]:

@@ -9,6 +9,8 @@ from pydantic import Field
 from audit.core.evidence import Status
 from audit.document.model import Cost, DocumentModel, cost_of
 from audit.document.section import Rows, SectionContext
+from audit.planning.settings import ExplanationSettings
+from audit.results.facts import ExplanationFacts
 from audit.results.queries import (
     group_by_condition,
     on_clean_images,
@@ -49,21 +51,18 @@ def _explanations(results: RunResults, role: str) -> list[ExplanationPart]:
 
 def _explanation(role: str, method: str, entries: tuple[TaskResult, ...]) -> ExplanationPart:
     first = entries[0].evidence
+    facts = first.facts_as(ExplanationFacts)
     names = [m.name for m in first.measurements]
     return ExplanationPart(
         role=role,
         method=method,
         status=first.status,
         reason=first.reason,
-        output=str(first.facts.get("output", "")),
-        baseline=_said(first.facts.get("baseline")),
-        segments=_said(first.facts.get("segments")),
-        settings=dict(first.cell.settings.get("method") or {}),
+        output=facts.output,
+        baseline=facts.baseline or "",
+        segments=facts.segments or "",
+        settings=ExplanationSettings.of(first.cell).method,
         quality={name: float(per_example(entries, name).values.mean()) for name in names},
         cost=cost_of(entries),
-        shared=dict(first.facts.get("shared", {})),
+        shared=facts.shared or {},
     )
-
-
-def _said(fact: object) -> str:
-    return "" if fact is None else str(fact)

@@ -6,7 +6,8 @@ from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.core.registry import study
 from audit.execution.context import Context
-from audit.topics.faithfulness.curves import DEFAULTS, all_curves, arrays, control_orders, measurements, protocol
+from audit.topics.faithfulness.curves import all_curves, arrays, control_orders, measurements, protocol
+from audit.topics.faithfulness.facts import FaithfulnessFacts, FaithfulnessSettings
 
 
 @study()
@@ -15,19 +16,19 @@ def faithfulness_baselines(context: Context, cell: Cell) -> Evidence:
 
     `cell.settings` as in the faithfulness study; measurements and arrays carry the same names there.
     """
-    settings = {**DEFAULTS, **cell.settings}
+    settings = FaithfulnessSettings.of(cell)
     model = context.model()
     batch = context.batch().to(model.device)
     with model.count() as spent:
         targets = model.predictions(batch.images)
-        orders = control_orders(batch, cell.seed, int(settings["random_orders"]))
+        orders = control_orders(batch, cell.seed, settings.random_orders)
         curves = all_curves(context, model, batch, orders, targets, settings)
     return Evidence(
         cell=cell,
         status="measured",
         measurements=measurements(curves),
         arrays=arrays(curves),
-        facts={"protocol": protocol(settings), **settings},
+        facts=FaithfulnessFacts(protocol=protocol(settings), **settings.model_dump()).dump(),
         forwards=spent.passes.forwards,
         backwards=spent.passes.backwards,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from audit.masking.baselines import fill_images
 from audit.metrics.deletion_insertion import RemovalMode, deletion_area, removal_curves
 from audit.metrics.pixel_ranking import CONTROL_RANKINGS, control_order
 from audit.models.under_test import ModelUnderTest
+from audit.topics.faithfulness.facts import FaithfulnessSettings
 
-DEFAULTS: Mapping[str, Any] = {"steps": 24, "fills": ["mean", "blur"], "output": "probability", "random_orders": 2}
 ORDERS_OF_A_MAP = 2
 """Its own, and that of the map blurred."""
 _BETTER: Mapping[RemovalMode, Better] = {"deletion": "lower", "insertion": "higher"}
@@ -51,12 +51,12 @@ def all_curves(
     batch: Batch,
     orders: Mapping[str, Tensor],
     targets: Tensor,
-    settings: Mapping[str, Any],
+    settings: FaithfulnessSettings,
 ) -> dict[str, Tensor]:
     """Curves (N, steps + 1) by name, "deletion_area_random" and so on; repeats of a control are averaged."""
     found: dict[str, Tensor] = {}
     modes: tuple[RemovalMode, ...] = ("deletion", "insertion")
-    fills = list(settings["fills"])
+    fills = settings.fills
     steps = ResumableSteps(context, model, len(fills) * len(modes), "measuring faithfulness")
 
     def curves(fill: str, mode: RemovalMode) -> dict[str, Tensor]:
@@ -67,8 +67,8 @@ def all_curves(
             targets=targets,
             fill=fill_images(batch.images, fill),
             mode=mode,
-            steps=int(settings["steps"]),
-            output=settings["output"],
+            steps=settings.steps,
+            output=settings.output,
         )
 
     for position, fill in enumerate(fills):
@@ -106,11 +106,11 @@ def _measure(name: str, curves: Tensor) -> Measurement:
     return Measurement(name, "mean output", better, deletion_area(curves).double().cpu().numpy())
 
 
-def protocol(settings: Mapping[str, Any]) -> str:
+def protocol(settings: FaithfulnessSettings) -> str:
     """The protocol in words: areas of different protocols may not be compared."""
-    fills = " and ".join(str(fill) for fill in settings["fills"])
+    fills = " and ".join(settings.fills)
     return (
-        f"{settings['steps']} equal steps over all pixels, highest attribution first, filled with {fills}; "
-        f"the {settings['output']} of the explained class; controls on the same images: {settings['random_orders']} "
+        f"{settings.steps} equal steps over all pixels, highest attribution first, filled with {fills}; "
+        f"the {settings.output} of the explained class; controls on the same images: {settings.random_orders} "
         "random orders (averaged), the centre, an edge detector, the map blurred."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from audit.core.cell import StudySettings
 from audit.core.evidence import Facts
 
@@ -18,7 +20,7 @@ class FaithfulnessSettings(StudySettings):
 
     steps: int = 24
     fills: tuple[str, ...] = ("mean", "blur")
-    output: str = "probability"
+    output: Literal["logit", "probability", "log-probability"] = "probability"
     random_orders: int = 2
 
 

@@ -7,7 +7,8 @@ from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.explanations import explained_methods, explanation_of
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
-from audit.topics.faithfulness.curves import DEFAULTS, ORDERS_OF_A_MAP, control_count
+from audit.topics.faithfulness.curves import ORDERS_OF_A_MAP, control_count
+from audit.topics.faithfulness.facts import FaithfulnessSettings
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
@@ -22,9 +23,10 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount:
     """Every step of every curve, for one image."""
     if task.cell.study == "faithfulness":
         return PassCount(_curve_forwards(ORDERS_OF_A_MAP), 0)
-    return PassCount(1 + _curve_forwards(control_count(DEFAULTS["random_orders"])), 0)
+    return PassCount(1 + _curve_forwards(control_count(FaithfulnessSettings().random_orders)), 0)
 
 
 def _curve_forwards(orders: int) -> int:
     """Two ends and the steps between, of deletion and insertion under each fill."""
-    return 2 * len(list(DEFAULTS["fills"])) * (2 + orders * (int(DEFAULTS["steps"]) - 1))
+    settings = FaithfulnessSettings()
+    return 2 * len(settings.fills) * (2 + orders * (settings.steps - 1))

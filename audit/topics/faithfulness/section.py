@@ -19,6 +19,7 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults, TaskResult
+from audit.topics.faithfulness.facts import FaithfulnessFacts
 
 Mode = Literal["deletion", "insertion"]
 
@@ -64,11 +65,11 @@ def _measures(group: Sequence[TaskResult]) -> Iterator[tuple[Mode, str, str]]:
     """Mode, fill and measurement of each area that stands beside a random order's; the first fill goes unnamed."""
     names = {m.name for m in group[0].evidence.measurements}
     modes: tuple[Mode, ...] = ("deletion", "insertion")
-    for position, fill in enumerate(group[0].evidence.facts.get("fills", ("",))):
+    for position, fill in enumerate(group[0].evidence.facts_as(FaithfulnessFacts).fills):
         for mode in modes:
             name = f"{mode}_area" + (f"_{fill}" if position else "")
             if {name, f"{name}_random"} <= names:
-                yield mode, str(fill), name
+                yield mode, fill, name
 
 
 def _faithfulness(
@@ -87,6 +88,6 @@ def _faithfulness(
         low=advantage.low,
         high=advantage.high,
         n=advantage.n,
-        protocol=str(group[0].evidence.facts.get("protocol", "")),
+        protocol=group[0].evidence.facts_as(FaithfulnessFacts).protocol,
         controls=controls_of(name, group),
     )

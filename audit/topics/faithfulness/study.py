@@ -12,7 +12,6 @@ from audit.core.types import Attributions, Batch
 from audit.execution.context import Context
 from audit.metrics.pixel_ranking import blurred_copy, order_of
 from audit.topics.faithfulness.curves import (
-    DEFAULTS,
     all_curves,
     arrays,
     control_orders,
@@ -21,13 +20,14 @@ from audit.topics.faithfulness.curves import (
     measurements,
     protocol,
 )
+from audit.topics.faithfulness.facts import FaithfulnessFacts, FaithfulnessSettings
 
 
 @study()
 def faithfulness(context: Context, cell: Cell) -> Evidence:
     """Deletion and insertion areas of one method's maps (`cell.inputs["explanation"]`) and of its controls.
 
-    `cell.settings` over `DEFAULTS`: `steps`, `fills`, `output`, `random_orders` (averaged). Measurements:
+    `cell.settings`: see `FaithfulnessSettings`. Measurements:
     `deletion_area` and `insertion_area` of the method, then with `_random`, `_centre`, `_edges`, `_blurred` appended
     for the controls on the same images, steps and fill; a second fill puts its name before that
     (`deletion_area_blur_random`). Arrays: the curves, as `deletion_curve` and so on. The controls that are the same
@@ -37,7 +37,7 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     explained = context.evidence("explanation")
     if explained.status != "measured":
         return Evidence(cell, "not_applicable", reason=explained.reason or "There is no explanation to judge.")
-    settings = {**DEFAULTS, **cell.settings}
+    settings = FaithfulnessSettings.of(cell)
     model = context.model()
     maps = torch.from_numpy(explained.arrays["attributions"].copy()).to(model.device)
     targets = torch.from_numpy(explained.arrays["targets"].copy()).to(model.device)
@@ -45,7 +45,7 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     shared = from_arrays(context.evidence("controls").arrays) if "controls" in cell.inputs else {}
     orders = _own_orders(batch, maps, cell.seed)
     if not shared:
-        orders |= control_orders(batch, cell.seed, int(settings["random_orders"]))
+        orders |= control_orders(batch, cell.seed, settings.random_orders)
     with model.count() as spent:
         curves = all_curves(context, model, batch, orders, targets, settings) | shared
     return Evidence(
@@ -53,7 +53,7 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
         status="measured",
         measurements=measurements(curves),
         arrays=arrays(curves),
-        facts={"protocol": protocol(settings), **settings},
+        facts=FaithfulnessFacts(protocol=protocol(settings), **settings.model_dump()).dump(),
         forwards=spent.passes.forwards,
         backwards=spent.passes.backwards,
     )

@@ -11,6 +11,7 @@ from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.metrics.localisation import pointing_game, relevance_mass, relevance_rank
+from audit.topics.localisation.facts import LocalisationFacts
 
 
 @study()
@@ -40,7 +41,9 @@ def localisation(context: Context, cell: Cell) -> Evidence:
         Measurement(name, "share", "neither" if name == "mask_share" else "higher", _marked(values, unmarked))
         for name, values in found.items()
     )
-    return Evidence(cell, "measured", measurements=measurements, facts={"masked": int((~unmarked).sum())})
+    return Evidence(
+        cell, "measured", measurements=measurements, facts=LocalisationFacts(masked=int((~unmarked).sum())).dump()
+    )
 
 
 def _marked(values: Tensor, unmarked: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -9,6 +9,7 @@ from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults, TaskResult
+from audit.topics.model_sanity.facts import SuspicionFacts
 
 
 @check(
@@ -45,4 +46,6 @@ def suspicious_reasons(results: RunResults, role: str) -> tuple[str, ...]:
 
 def sentences(entries: Sequence[TaskResult]) -> tuple[str, ...]:
     """The sentence of each suspicion in these entries, once."""
-    return tuple(dict.fromkeys(str(doubt["sentence"]) for e in entries for doubt in e.evidence.facts["suspicions"]))
+    return tuple(
+        dict.fromkeys(doubt.sentence for e in entries for doubt in e.evidence.facts_as(SuspicionFacts).suspicions)
+    )

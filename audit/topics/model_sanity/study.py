@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
@@ -27,6 +24,7 @@ from audit.metrics.determinism import (
 )
 from audit.metrics.gradient_masking import derivative_error, linear_distance, linearise, noise_response
 from audit.models.under_test import ModelUnderTest
+from audit.topics.model_sanity.facts import ModelSanityFacts
 
 UNITS = {
     "repeat_difference": "share of the logits' spread",
@@ -42,9 +40,7 @@ def model_sanity(context: Context, cell: Cell) -> Evidence:
     """What an honest evaluation checks of a model and its gradients, per example (about 35 forwards an image).
 
     Measurements, all better low: not_finite, repeat_difference, batch_difference, ce_zero, ce_nan, margin_zero,
-    margin_nan, linear_distance, derivative_error, noise_shift, plateau. Facts: output_kind, missing_gradient,
-    needs_autograd, in_training, changed_state, pixels (lowest and highest value), and `suspicions`, a list of
-    {name, value, limit, sentence}, empty for an honest model.
+    margin_nan, linear_distance, derivative_error, noise_shift, plateau. Facts: see `ModelSanityFacts`.
     """
     model, batch = context.model(), context.batch()
     with model.count() as spent:
@@ -55,26 +51,26 @@ def model_sanity(context: Context, cell: Cell) -> Evidence:
         measured |= _of_gradients(model, batch, health, cell.seed)
         facts = _facts(model, batch, health, before)
         context.progress(2, 2)
-    doubts = red_flags(measured, facts)
+    suspicions = red_flags(measured, facts.model_dump())
     return Evidence(
         cell,
         "measured",
         tuple(Measurement(name, UNITS.get(name, "share"), "lower", values) for name, values in measured.items()),
-        facts=facts | {"suspicions": [asdict(doubt) for doubt in doubts]},
+        facts=facts.model_copy(update={"suspicions": suspicions}).dump(),
         forwards=spent.forwards,
         backwards=spent.backwards,
     )
 
 
-def _facts(model: ModelUnderTest, batch: Batch, health: GradientHealth, before: dict[str, Tensor]) -> dict[str, Any]:
-    return {
-        "output_kind": model.output_kind,
-        "missing_gradient": health.no_gradient_reason,
-        "needs_autograd": needs_autograd(model, batch.images[:2]),
-        "in_training": modules_in_training(model),
-        "changed_state": changed_state(model, before),
-        "pixels": [float(batch.images.min()), float(batch.images.max())],
-    }
+def _facts(model: ModelUnderTest, batch: Batch, health: GradientHealth, before: dict[str, Tensor]) -> ModelSanityFacts:
+    return ModelSanityFacts(
+        output_kind=model.output_kind,
+        missing_gradient=health.no_gradient_reason,
+        needs_autograd=needs_autograd(model, batch.images[:2]),
+        in_training=tuple(modules_in_training(model)),
+        changed_state=tuple(changed_state(model, before)),
+        pixels=(float(batch.images.min()), float(batch.images.max())),
+    )
 
 
 def _of_model(model: ModelUnderTest, batch: Batch) -> dict[str, Array]:

@@ -9,6 +9,7 @@ from audit.document.model import Cost, DocumentModel, Proportion, cost_of, propo
 from audit.document.section import Rows, SectionContext
 from audit.results.queries import only_measured
 from audit.results.run_results import RunResults, TaskResult
+from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSettings
 
 
 class ThreatRow(DocumentModel):
@@ -44,30 +45,31 @@ class ThreatRow(DocumentModel):
 def build(results: RunResults, context: SectionContext) -> Rows:
     """Every such threat to every model, in plan order; those that scored no image are left out."""
     entries = (entry for role in results.roles for entry in only_measured(results.entries("other-threats", role=role)))
-    return {"other_threats": [_row(entry) for entry in entries if entry.evidence.facts["scored"]]}
+    facts = ((entry, entry.evidence.facts_as(OtherThreatsFacts)) for entry in entries)
+    return {"other_threats": [_row(entry, measured) for entry, measured in facts if measured.scored]}
 
 
-def _row(entry: TaskResult) -> ThreatRow:
-    cell, facts = entry.task.cell, entry.evidence.facts
+def _row(entry: TaskResult, facts: OtherThreatsFacts) -> ThreatRow:
+    cell, settings = entry.task.cell, OtherThreatsSettings.of(entry.task.cell)
     values = np.asarray(entry.evidence.measurement("withstood").per_example, np.float64)
     withstood = share_of(values[np.isfinite(values)] > 0)
     ball = cell.threat or {}
     return ThreatRow(
         role=entry.task.role,
         kind=cell.method,
-        threat=str(facts["threat"]),
-        target=str(facts["target"]),
-        rotation=cell.settings.get("rotation"),
-        translation=cell.settings.get("translation"),
-        area=cell.settings.get("area"),
+        threat=facts.threat,
+        target=facts.target,
+        rotation=settings.rotation,
+        translation=settings.translation,
+        area=settings.area,
         norm=str(ball.get("norm", "")),
         eps=ball.get("eps"),
         withstood=proportion(withstood),
-        right=facts["right"] / facts["scored"],
-        control=facts["control"] / facts["scored"],
-        made_on=int(facts["made_on"]),
-        made_by=str(facts["made_by"]),
-        agreement=facts["agreement"],
-        faults=int(facts["faults"]),
+        right=facts.right / facts.scored,
+        control=facts.control / facts.scored,
+        made_on=facts.made_on,
+        made_by=facts.made_by,
+        agreement=facts.agreement,
+        faults=facts.faults,
         cost=cost_of([entry]),
     )

@@ -5,9 +5,8 @@ Each stands on its own line and enters no worst case: what an adversary may do d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from audit.attacks.random_noise import noisy
 from audit.attacks.spatial import PosedThreat, SpatialThreat, apply_pose, spatial
 from audit.attacks.universal import perturbed, universal
 from audit.core.cell import Cell
-from audit.core.errors import Interrupted, NotApplicable, unknown_name
+from audit.core.errors import Interrupted, NotApplicable, UsageError, unknown_name
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.core.seeding import Generators
@@ -30,6 +29,8 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, PassCount
 from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
+from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSettings
+from audit.topics.surrogate.facts import SurrogateFacts
 from audit.topics.surrogate.study import surrogate_model
 
 FEWEST = 8
@@ -47,10 +48,9 @@ class ThreatRequest:
     batch: Batch
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        """What the method is given."""
-        given: Mapping[str, Any] = self.cell.settings.get("attack", {})
-        return given
+    def settings(self) -> OtherThreatsSettings:
+        """The settings of the cell."""
+        return OtherThreatsSettings.of(self.cell)
 
     @property
     def ball(self) -> ThreatModel:
@@ -95,13 +95,9 @@ class ThreatProposal:
 def other_threats(context: Context, cell: Cell) -> Evidence:
     """How many images withstand `cell.method`: spatial, universal, patch or transfer.
 
-    Settings: "attack", the method's own; "rotation" (degrees) and "translation" (pixels) for spatial; "area" (a share)
-    and "targets" (0 for untargeted, else the number of classes tried) for patch. `cell.threat` is the ball of universal
-    and transfer; the latter needs the input "surrogate". Measurement withstood: 1 where the image was right and still
-    is, NaN where it was made on or, with a target, is of that class. Facts: threat, target, made_on, made_by (the
-    surrogate's architecture), agreement (of surrogate and model, on images it was not taught on), scored, right
-    (before), control (right under a blind change of the same size), faults, draws (above 1 for a random model: the
-    forwards whose mean it answers by).
+    Settings and facts: see `OtherThreatsSettings` and `OtherThreatsFacts`. `cell.threat` is the ball of universal and
+    transfer; the latter needs the input "surrogate". Measurement withstood: 1 where the image was right and still is,
+    NaN where it was made on or, with a target, is of that class.
     """
     if cell.method not in _TRIALS:
         raise unknown_name("further threat", cell.method, _TRIALS)
@@ -121,26 +117,26 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         cell,
         "measured",
         (Measurement("withstood", "share", "higher", withstood),),
-        facts={
-            "threat": trial.threat,
-            "target": trial.target,
-            "made_on": trial.made_on,
-            "made_by": trial.made_by,
-            "agreement": trial.agreement,
-            "scored": len(trial.part),
-            "right": int((~wrong).sum()),
-            "control": int((~wrong & ~blind).sum()),
-            "faults": int(verdicts.faults.sum()),
-            "draws": draws,
-        },
+        facts=OtherThreatsFacts(
+            threat=trial.threat,
+            target=trial.target,
+            made_on=trial.made_on,
+            made_by=trial.made_by,
+            agreement=trial.agreement,
+            scored=len(trial.part),
+            right=int((~wrong).sum()),
+            control=int((~wrong & ~blind).sum()),
+            faults=int(verdicts.faults.sum()),
+            draws=draws,
+        ).dump(),
         forwards=spent.forwards + trial.aside.forwards,
         backwards=spent.backwards + trial.aside.backwards,
     )
 
 
 def _spatial(asked: ThreatRequest) -> ThreatProposal:
-    batch, threat = asked.batch, SpatialThreat(asked.cell.settings["rotation"], asked.cell.settings["translation"])
-    poses = spatial(asked.model, batch, threat, asked.draws(batch, "spatial"), **asked.settings)
+    batch, threat = asked.batch, _poses(asked.settings)
+    poses = spatial(asked.model, batch, threat, asked.draws(batch, "spatial"), **asked.settings.attack)
     limits = poses.new_tensor([threat.rotation, threat.translation, threat.translation])
     anyhow = (asked.draws(batch, "spatial: control").uniform(3) * 2 - 1) * limits
     index = torch.arange(len(batch), device=batch.labels.device)
@@ -148,10 +144,16 @@ def _spatial(asked: ThreatRequest) -> ThreatProposal:
     return ThreatProposal(str(threat), index, batch, shown, PosedThreat(threat, poses), control)
 
 
+def _poses(settings: OtherThreatsSettings) -> SpatialThreat:
+    if settings.rotation is None or settings.translation is None:
+        raise UsageError("A spatial threat needs a rotation and a translation; give both in the settings of the cell.")
+    return SpatialThreat(settings.rotation, settings.translation)
+
+
 def _universal(asked: ThreatRequest) -> ThreatProposal:
     first, second = asked.halves()
     made_on, part, ball = asked.batch.select(first), asked.batch.select(second), asked.ball
-    delta = universal(asked.model, made_on, ball, asked.draws(made_on, "universal"), **asked.settings)
+    delta = universal(asked.model, made_on, ball, asked.draws(made_on, "universal"), **asked.settings.attack)
     grey = torch.full_like(delta, 0.5)
     blind = noisy(grey, ball, _one(asked, "universal: control")) - grey
     shown, control = perturbed(part.images, delta), perturbed(part.images, blind)
@@ -160,9 +162,11 @@ def _universal(asked: ThreatRequest) -> ThreatProposal:
 
 def _patch(asked: ThreatRequest) -> ThreatProposal:
     first, second = asked.halves()
-    threat = PatchThreat(asked.cell.settings["area"])
+    if asked.settings.area is None:
+        raise UsageError("A patch needs an area; give it in the settings of the cell.")
+    threat = PatchThreat(asked.settings.area)
     made_on, part = asked.batch.select(first), asked.batch.select(second)
-    targets = min(int(asked.cell.settings.get("targets", 0)), len(asked.model.classes))
+    targets = min(asked.settings.targets, len(asked.model.classes))
     label, paint = _aimed(asked, made_on, threat, targets) if targets else (None, _painted(asked, made_on, threat))
     if label is not None:
         elsewhere = (part.labels != label) & (asked.model.predictions(part.images) != label)
@@ -189,7 +193,7 @@ def _aimed(asked: ThreatRequest, made_on: Batch, threat: PatchThreat, targets: i
 
 
 def _painted(asked: ThreatRequest, made_on: Batch, threat: PatchThreat) -> Images:
-    return patch(asked.model, made_on, threat, asked.draws(made_on, "patch"), **asked.settings)
+    return patch(asked.model, made_on, threat, asked.draws(made_on, "patch"), **asked.settings.attack)
 
 
 def _towards(batch: Batch, label: int, asked: ThreatRequest) -> Batch:
@@ -201,9 +205,10 @@ def _towards(batch: Batch, label: int, asked: ThreatRequest) -> Batch:
 
 def _transfer(asked: ThreatRequest) -> ThreatProposal:
     evidence = asked.context.evidence("surrogate")
+    facts = evidence.facts_as(SurrogateFacts)
     other = surrogate_model(evidence, asked.model.device)
     index = torch.arange(len(asked.batch), device=asked.batch.labels.device)
-    index = index if evidence.facts["elsewhere"] else asked.halves()[1]
+    index = index if facts.elsewhere else asked.halves()[1]
     part, ball = asked.batch.select(index), asked.ball
     with other.count() as aside:
         shown = mi_fgsm(other, part, ball, asked.draws(part, "transfer"), steps=TRANSFER_STEPS, to_the_end=True)
@@ -214,9 +219,9 @@ def _transfer(asked: ThreatRequest) -> ThreatProposal:
         shown,
         ball,
         noisy(part.images, ball, asked.draws(part, "transfer: control")),
-        made_on=int(evidence.facts["taught_on"]),
-        made_by=str(evidence.facts["architecture"]),
-        agreement=float(evidence.facts["agreement"]),
+        made_on=facts.taught_on,
+        made_by=facts.architecture,
+        agreement=facts.agreement,
         aside=aside.passes,
     )
 

@@ -11,6 +11,7 @@ from audit.results.check_result import CheckResult, at_least, template_values
 from audit.results.queries import Condition, cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.model_sanity.check import suspicious_reasons
+from audit.topics.robustness.facts import RobustnessFacts
 
 
 @check(
@@ -56,4 +57,4 @@ def _judge(at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, hi
 
 def inconclusive_reasons(entries: tuple[TaskResult, ...]) -> tuple[str, ...]:
     """Why the evidence is weak, each reason once; empty when it holds."""
-    return tuple(dict.fromkeys(str(r) for e in entries for r in e.evidence.facts.get("inconclusive", ())))
+    return tuple(dict.fromkeys(reason for e in entries for reason in e.evidence.facts_as(RobustnessFacts).inconclusive))

@@ -23,13 +23,14 @@ class RobustnessSettings(StudySettings):
         eps: Sizes of the ball; empty for that of the threat model alone.
         headline: The eps of the verdict, one of them; None for that of the threat model.
         kept: Adversarial images to store, of the first examples of the cell.
-        protocol: Attacks of the battery with all their settings and versions, and its refinement steps.
+        protocol: What `Battery.describe` gives: its attacks with all their settings and versions; None where only
+            the name of the battery is known.
     """
 
     eps: tuple[float, ...] = ()
     headline: float | None = None
     kept: int = 64
-    protocol: list[Any] = Field(default_factory=list)
+    protocol: list[Any] | None = None
 
 
 class AttackFacts(Facts):

@@ -10,6 +10,7 @@ from audit.core.types import PassCount
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
+from audit.topics.robustness.facts import RobustnessSettings
 
 VERIFIER_FORWARDS = 2
 """Forwards an attack's answer is verified with, at each eps: as it is, and with 256 levels."""
@@ -32,12 +33,12 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
             builder.battery.name,
             model,
             part,
-            settings={
-                "eps": list(curve_eps(builder.config, builder.identity)),
-                "headline": headline_eps(builder.config, builder.identity),
-                "kept": max(0, min(part.stop, builder.explained.stop) - part.start),
-                "protocol": builder.battery.describe(),
-            },
+            settings=RobustnessSettings(
+                eps=curve_eps(builder.config, builder.identity),
+                headline=headline_eps(builder.config, builder.identity),
+                kept=max(0, min(part.stop, builder.explained.stop) - part.start),
+                protocol=builder.battery.describe(),
+            ).dump(),
             threat=builder.threat,
             inputs={"surrogate": surrogates[0]} if surrogates else {},
         )
@@ -48,17 +49,17 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
 
     None where an attack declares no cost.
     """
-    settings = task.cell.settings
-    battery, curve = battery_of_cell(task.cell.method, settings.get("protocol")), len(settings["eps"])
+    settings = RobustnessSettings.of(task.cell)
+    battery, curve = battery_of_cell(task.cell.method, settings.protocol), len(settings.eps)
     checked = min(1.0, SAMPLE / max(1, len(task.examples)))
     most = PassCount(
         FORWARDS_AN_IMAGE + math.ceil(checked * SANITY_CHECKS.forwards), math.ceil(checked * SANITY_CHECKS.backwards)
     )
     for entry in battery.entries:
         method = entry.method
-        passes = method.max_passes(method.settings(entry.settings))
+        passes = method.max_passes(method.settings(entry.settings), identity.shape)
         if passes is None:
             return None
         times = 1 if entry.control_sample or method.facts["minimal"] else curve
-        most += PassCount(times * (passes[0] + VERIFIER_FORWARDS), times * passes[1])
+        most += PassCount(times * (passes.forwards + VERIFIER_FORWARDS), times * passes.backwards)
     return most + PassCount(battery.refine_steps, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,24 @@ from audit.results.queries import (
 )
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.robustness.check import inconclusive_reasons
+from audit.topics.robustness.facts import RobustnessFacts
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _WITHIN = 1 + 1e-6
 
 
 class AttackRow(DocumentModel):
-    """One attack of the battery: what it was given, what it broke first, its cost; `reason` why it did not run."""
+    """One attack of the battery, over all cells and eps.
+
+    Attributes:
+        name: What the report calls it.
+        settings: All of its settings.
+        tried: Images it was given at any eps.
+        broke: Those it broke first at the eps of the verdict or a smaller one.
+        faults: Proposals that left the ball or the box, or were not finite.
+        cost: What it cost.
+        reason: Why it did not run; empty where it did.
+    """
 
     name: str
     settings: dict[str, Any]
@@ -85,28 +96,22 @@ def _parts(results: RunResults, role: str) -> list[RobustnessPart]:
 
 def _robustness(results: RunResults, role: str, at: Condition, entries: tuple[TaskResult, ...]) -> RobustnessPart:
     held = np.concatenate([e.evidence.arrays["robust"] for e in entries], axis=1).astype(bool)
-    curve = [
-        CurvePoint(eps=float(at), robust=proportion(share_of(row)))
-        for at, row in zip(entries[0].evidence.facts["eps"], held, strict=True)
-    ]
+    facts = [entry.evidence.facts_as(RobustnessFacts) for entry in entries]
+    curve = [CurvePoint(eps=eps, robust=proportion(share_of(row))) for eps, row in zip(facts[0].eps, held, strict=True)]
     return RobustnessPart(
         role=role,
         norm=at.norm,
         eps=at.eps,
         battery=at.method,
-        protocol=str(entries[0].evidence.facts.get("protocol", "")),
-        notes=_each_once(entries, "notes"),
+        protocol=facts[0].protocol,
+        notes=list(dict.fromkeys(note for chunk in facts for note in chunk.notes)),
         curve=sorted(curve, key=lambda point: point.eps),
-        attacks=attack_rows(entries, at.eps),
+        attacks=attack_rows(facts, at.eps),
         attack_success_rate=_success_rate(results, role, entries),
-        survive_rounding=_rounding(entries),
+        survive_rounding=_rounding(facts),
         inconclusive=list(inconclusive_reasons(entries)),
         cost=cost_of(entries),
     )
-
-
-def _each_once(entries: Sequence[TaskResult], fact: str) -> list[str]:
-    return list(dict.fromkeys(str(said) for entry in entries for said in entry.evidence.facts.get(fact, ())))
 
 
 def _success_rate(results: RunResults, role: str, entries: Sequence[TaskResult]) -> Proportion | None:
@@ -117,44 +122,40 @@ def _success_rate(results: RunResults, role: str, entries: Sequence[TaskResult])
     return proportion(share_of(broken)) if broken.size else None
 
 
-def _rounding(entries: Sequence[TaskResult]) -> Proportion | None:
+def _rounding(facts: Sequence[RobustnessFacts]) -> Proportion | None:
     """The share of adversarial examples that still fool the model when stored with 256 levels."""
-    broken = sum(int(e.evidence.facts.get("broken", 0)) for e in entries)
+    broken = sum(chunk.broken for chunk in facts)
     if not broken:
         return None
-    survived = sum(int(e.evidence.facts.get("survive_rounding", 0)) for e in entries)
+    survived = sum(chunk.survive_rounding for chunk in facts)
     return proportion(share_of(np.arange(broken) < survived))
 
 
-def attack_rows(entries: Sequence[TaskResult], eps: float) -> list[AttackRow]:
-    """One line an attack. `tried`: images it was given at any eps; `broke`: those it broke first at `eps` or less.
+def attack_rows(facts: Sequence[RobustnessFacts], eps: float) -> list[AttackRow]:
+    """One line an attack. A curve is swept upward: an image broken at a small eps is not attacked at a larger one.
 
-    A curve is swept upward, so an image broken at a small eps is not attacked again at a larger one.
+    Args:
+        facts: Of the cells of one model, battery and threat model.
+        eps: Those an attack broke first at this eps or a smaller one are counted.
     """
-    names = dict.fromkeys(str(row["name"]) for entry in entries for row in _rows(entry))
-    return [_line(name, entries, eps) for name in names]
+    names = dict.fromkeys(attack.name for chunk in facts for attack in chunk.rows)
+    return [_attack_row(name, facts, eps) for name in names]
 
 
-def _line(name: str, entries: Sequence[TaskResult], eps: float) -> AttackRow:
-    chunks = [[row for row in _rows(entry) if row["name"] == name] for entry in entries]
-    rows = [row for chunk in chunks for row in chunk]
+def _attack_row(name: str, facts: Sequence[RobustnessFacts], eps: float) -> AttackRow:
+    chunks = [[attack for attack in chunk.rows if attack.name == name] for chunk in facts]
+    attacks = [attack for chunk in chunks for attack in chunk]
     return AttackRow(
         name=name,
-        settings=dict(rows[0].get("settings", {})),
-        tried=sum(max((int(row["tried"]) for row in chunk), default=0) for chunk in chunks),
-        broke=sum(int(row["broke"]) for row in rows if float(row.get("eps", eps)) <= eps * _WITHIN),
-        faults=sum(int(row.get("faults", 0)) for row in rows),
+        settings=attacks[0].settings,
+        tried=sum(max((attack.tried for attack in chunk), default=0) for chunk in chunks),
+        broke=sum(attack.broke for attack in attacks if attack.eps is None or attack.eps <= eps * _WITHIN),
+        faults=sum(attack.faults for attack in attacks),
         cost=Cost(
-            forwards=sum(int(row.get("forwards", 0)) for row in rows),
-            backwards=sum(int(row.get("backwards", 0)) for row in rows),
+            forwards=sum(attack.forwards for attack in attacks), backwards=sum(attack.backwards for attack in attacks)
         ),
-        reason=next((str(row["reason"]) for row in rows if row.get("reason")), ""),
+        reason=next((attack.reason for attack in attacks if attack.reason), ""),
     )
-
-
-def _rows(entry: TaskResult) -> Sequence[Mapping[str, Any]]:
-    rows: Sequence[Mapping[str, Any]] = entry.evidence.facts.get("rows", ())
-    return rows
 
 
 def _all_distances(results: RunResults) -> list[DistanceRow]:

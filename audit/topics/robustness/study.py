@@ -20,27 +20,28 @@ from audit.core.evidence import Array, Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
+from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, AttackFacts, RobustnessFacts, RobustnessSettings
 from audit.topics.surrogate.study import surrogate_model
-
-KEPT = 64
-"""Adversarial images kept in the evidence unless the settings say otherwise."""
 
 
 @study()
 def robustness(context: Context, cell: Cell) -> Evidence:
     """Robust or broken, per example and eps, under every attack of a battery.
 
-    `cell.method` names the battery; settings: "eps" (list), "headline" (one of them), "kept" (how many
-    adversarial images to keep); `cell.threat` holds the norm.
+    `cell.method` names the battery, `cell.threat` holds the norm; settings and facts: see `RobustnessSettings` and
+    `RobustnessFacts`. Arrays, for E eps and N examples: `robust` uint8 (E, N); `broken_by` int64 (E, N), an index into
+    the attacks, -1 where unbroken; `minimal_eps` float64 (N,); `survives_rounding` uint8 (N,); and of the M examples at
+    `adversarial_positions` of the audit order, int64 (M,), `adversarial` float32 (M, C, H, W) and `adversarial_logits`.
     """
-    eps, headline, norm = _question(cell)
+    settings = RobustnessSettings.of(cell)
+    eps, headline, norm = _threats(cell, settings)
     model = context.model()
     outcome = run_battery(
         model,
         context.batch(),
         norm,
         eps,
-        battery=battery_of_cell(cell.method, cell.settings.get("protocol")),
+        battery=battery_of_cell(cell.method, settings.protocol),
         seed=cell.seed,
         headline=headline,
         surrogate=_surrogate(context, cell),
@@ -48,24 +49,32 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         stopping=context.stopping,
         unfinished=context.checkpoint(),
     )
-    adversarial = outcome.adversarial[: int(cell.settings.get("kept", KEPT))]
+    adversarial = outcome.adversarial[: settings.kept]
+    positions = context.task.examples.start + np.arange(len(adversarial), dtype=np.int64)
     with model.count() as spent, expectation_over_transformation(model, outcome.draws, cell.seed):
-        mistaken = model.logits(adversarial)
+        logits = model.logits(adversarial)
     return Evidence(
         cell=cell,
         status="measured",
         measurements=(Measurement("robust", "share", "higher", _array(outcome.robust.double())),),
-        arrays=_arrays(outcome) | {"adversarial": _array(adversarial.float()), "adversarial_logits": _array(mistaken)},
-        facts=_facts(outcome),
+        arrays=_arrays(outcome)
+        | {
+            "adversarial": _array(adversarial.float()),
+            "adversarial_logits": _array(logits),
+            ADVERSARIAL_POSITIONS: positions,
+        },
+        facts=_facts(outcome).dump(),
         forwards=outcome.passes.forwards + spent.forwards,
         backwards=outcome.passes.backwards,
     )
 
 
-def _question(cell: Cell) -> tuple[Sequence[float], float, Any]:
+def _threats(cell: Cell, settings: RobustnessSettings) -> tuple[Sequence[float], float, Any]:
+    """The sizes of the ball, that of the verdict, and the norm."""
     threat: Mapping[str, Any] = cell.threat or {}
-    eps = cell.settings.get("eps") or [threat["eps"]]
-    return eps, float(cell.settings.get("headline", threat.get("eps", max(eps)))), threat["norm"]
+    eps = settings.eps or (float(threat["eps"]),)
+    headline = threat.get("eps", max(eps)) if settings.headline is None else settings.headline
+    return eps, float(headline), threat["norm"]
 
 
 def _surrogate(context: Context, cell: Cell) -> ModelUnderTest | None:
@@ -87,29 +96,29 @@ def _arrays(outcome: BatteryResult) -> dict[str, Array]:
     }
 
 
-def _facts(outcome: BatteryResult) -> dict[str, Any]:
+def _facts(outcome: BatteryResult) -> RobustnessFacts:
     broken = ~outcome.robust
-    return {
-        "norm": outcome.norm,
-        "eps": list(outcome.eps),
-        "headline": outcome.headline,
-        "battery": outcome.battery,
-        "protocol": outcome.protocol,
-        "attacks": list(outcome.attacks),
-        "rows": [_row(row) for row in outcome.rows],
-        "inconclusive": list(outcome.inconclusive),
-        "notes": list(outcome.notes),
-        "gradient_health": outcome.health,
-        "draws": outcome.draws,
-        "broken": int(broken.sum()),
-        "survive_rounding": int((outcome.rounding & broken).sum()),
-    }
+    return RobustnessFacts(
+        norm=outcome.norm,
+        eps=outcome.eps,
+        headline=outcome.headline,
+        battery=outcome.battery,
+        protocol=outcome.protocol,
+        attacks=outcome.attacks,
+        rows=tuple(_attack(result) for result in outcome.rows),
+        inconclusive=outcome.inconclusive,
+        notes=outcome.notes,
+        gradient_health=outcome.health,
+        draws=outcome.draws,
+        broken=int(broken.sum()),
+        survive_rounding=int((outcome.rounding & broken).sum()),
+    )
 
 
-def _row(row: AttackResult) -> dict[str, Any]:
-    plain = asdict(row)
-    plain |= plain.pop("passes")
-    return plain
+def _attack(result: AttackResult) -> AttackFacts:
+    values = asdict(result)
+    passes = values.pop("passes")
+    return AttackFacts(**values, **passes)
 
 
 def _array(tensor: Tensor) -> Array:

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from audit.config import ConfigTable
 from audit.core.topic import Topic
-from audit.topics.self_test.section import OracleRow
+from audit.topics.self_test.facts import OracleRow
 
 
 class SelfTestConfig(ConfigTable):

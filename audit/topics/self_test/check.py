@@ -7,6 +7,7 @@ from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults
+from audit.topics.self_test.facts import SelfTestFacts
 
 
 @check(
@@ -22,10 +23,10 @@ from audit.results.run_results import RunResults
 def self_test(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The exact oracles, re-solved in this run."""
     entries = only_measured(results.entries("self-test", role=role))
-    rows = [row for entry in entries for row in entry.evidence.facts["oracles"]]
+    rows = [row for entry in entries for row in entry.evidence.facts_as(SelfTestFacts).oracles]
     if not rows:
         return None
-    missed = sum(not row["holds"] for row in rows)
-    problems = ", ".join(dict.fromkeys(str(row["problem"]) for row in rows))
+    missed = sum(not row.holds for row in rows)
+    problems = ", ".join(dict.fromkeys(row.problem for row in rows))
     values: dict[str, str | float] = {"total": len(rows), "missed": missed, "problems": problems}
     return CheckResult("fail" if missed else "pass", None, cell_keys(entries), values)

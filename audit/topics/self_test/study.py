@@ -10,6 +10,7 @@ from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.explanation.self_test import run_self_test
+from audit.topics.self_test.facts import OracleRow, SelfTestFacts
 
 
 @study()
@@ -17,21 +18,21 @@ def self_test(context: Context, cell: Cell) -> Evidence:
     """Re-solves the exact oracles of the attributions on the run's device; needs no model and no data.
 
     Measurements, one value an oracle: `error` (relative; 1 - hits where the answer is a place) and `bound`. Facts:
-    `oracles`, rows of problem, method, error, bound and holds; `holding`, how many do.
+    see `SelfTestFacts`.
     """
     with torch.random.fork_rng(devices=[]):
         # A layer draws weights when it is made, even if they are set by hand right after.
         solved = run_self_test(context.device)
-    rows = [
-        {"problem": s.problem, "method": s.method, "error": min(s.error, 1e9), "bound": s.bound, "holds": s.holds}
+    rows = tuple(
+        OracleRow(problem=s.problem, method=s.method, error=min(s.error, 1e9), bound=s.bound, holds=s.holds)
         for s in solved
-    ]
+    )
     return Evidence(
         cell=cell,
         status="measured",
         measurements=(
-            Measurement("error", "share", "lower", np.array([row["error"] for row in rows], dtype=np.float64)),
-            Measurement("bound", "share", "neither", np.array([row["bound"] for row in rows], dtype=np.float64)),
+            Measurement("error", "share", "lower", np.array([row.error for row in rows], dtype=np.float64)),
+            Measurement("bound", "share", "neither", np.array([row.bound for row in rows], dtype=np.float64)),
         ),
-        facts={"oracles": rows, "holding": sum(s.holds for s in solved)},
+        facts=SelfTestFacts(oracles=rows, holding=sum(row.holds for row in rows)).dump(),
     )

@@ -7,6 +7,7 @@ from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults
+from audit.topics.shortcuts.facts import ShortcutsFacts
 
 
 @check(
@@ -24,10 +25,11 @@ def shortcuts(results: RunResults, role: str, config: RunConfig) -> CheckResult 
     entries = only_measured(results.entries("shortcuts", role=role))
     if not entries:
         return None
-    found = [row for entry in entries for row in entry.evidence.facts["shortcuts"]]
+    facts = [entry.evidence.facts_as(ShortcutsFacts) for entry in entries]
+    classes = dict.fromkeys(place.label for cell in facts for place in cell.shortcuts)
     values: dict[str, str | float] = {
         "n": sum(len(entry.task.examples) for entry in entries),
-        "tried": sum(int(entry.evidence.facts["tried"]) for entry in entries),
-        "classes": ", ".join(dict.fromkeys(str(row["class"]) for row in found)),
+        "tried": sum(cell.tried for cell in facts),
+        "classes": ", ".join(classes),
     }
-    return CheckResult("fail" if found else "pass", None, cell_keys(entries), values)
+    return CheckResult("fail" if classes else "pass", None, cell_keys(entries), values)

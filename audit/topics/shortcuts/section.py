@@ -10,8 +10,7 @@ from audit.results.queries import (
     only_measured,
 )
 from audit.results.run_results import RunResults
-
-_COLUMNS = {"class": "label"}
+from audit.topics.shortcuts.facts import ShortcutsFacts
 
 
 class ShortcutRow(DocumentModel):
@@ -36,10 +35,8 @@ class ShortcutRow(DocumentModel):
 def build(results: RunResults, context: SectionContext) -> Rows:
     """Each place found to decide a class on its own."""
     rows = [
-        ShortcutRow(
-            role=entry.task.role, method=entry.task.cell.method, **{_COLUMNS.get(k, k): v for k, v in row.items()}
-        )
+        ShortcutRow(role=entry.task.role, method=entry.task.cell.method, **place.model_dump())
         for entry in only_measured(results.entries("shortcuts"))
-        for row in entry.evidence.facts.get("shortcuts", ())
+        for place in entry.evidence.facts_as(ShortcutsFacts).shortcuts
     ]
     return {"shortcuts": rows}

@@ -15,6 +15,7 @@ from audit.core.seeding import Generators
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import attributions_or_raise, run_cell_method, segments_for, to_numpy
 from audit.metrics.shortcuts import ShortcutTest, confirm_shortcuts, shortcut_candidates
+from audit.topics.shortcuts.facts import ShortcutFacts, ShortcutsFacts
 
 
 @study(version="3")
@@ -22,10 +23,8 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
     """Looks for a place that alone decides a class, over all examples of the batch (a few hundred at least).
 
     `cell.method` an attribution that works by pixel, with `cell.settings` as of an explanation (`method`, `output`,
-    `baseline`); each image's own label is explained. Facts: `shortcuts`, rows of class, share (of the positive
-    attribution of its images inside the place), transplanted, joined_anyway, removed, left_anyway (see
-    `audit.metrics.shortcuts.Trial`), images, and the place's box as top, left, bottom, right; `tried`, the number of
-    suspects. Arrays: `regions` uint8 (shortcuts, H, W). Measurement `mass`: the share of each image's positive
+    `baseline`); each image's own label is explained. Facts: see `ShortcutsFacts`. Arrays:
+    `regions` uint8 (shortcuts, H, W). Measurement `mass`: the share of each image's positive
     attribution in its class's place, 0 where there is none.
     """
     model, batch = context.model(), context.batch().to(context.model().device)
@@ -53,24 +52,26 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
         status="measured",
         measurements=(Measurement("mass", "share", "lower", to_numpy(mass)),),
         arrays={"regions": _regions(convicted, batch.images.shape)},
-        facts={"shortcuts": [_row(trial, model.classes) for trial in convicted], "tried": len(candidates)},
+        facts=ShortcutsFacts(
+            shortcuts=tuple(_place(trial, model.classes) for trial in convicted), tried=len(candidates)
+        ).dump(),
         forwards=spent.passes.forwards,
         backwards=spent.passes.backwards,
     )
 
 
-def _row(trial: ShortcutTest, classes: tuple[str, ...]) -> dict[str, Any]:
+def _place(trial: ShortcutTest, classes: tuple[str, ...]) -> ShortcutFacts:
     rows, columns = (trial.suspect.region.any(axis).nonzero().flatten() for axis in (1, 0))
-    return {
-        "class": classes[trial.suspect.label],
-        "share": trial.suspect.share,
-        "transplanted": trial.transplanted,
-        "joined_anyway": trial.joined_anyway,
-        "removed": trial.removed,
-        "left_anyway": trial.left_anyway,
-        "images": len(trial.suspect.images),
-        "box": [int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1],
-    }
+    return ShortcutFacts(
+        label=classes[trial.suspect.label],
+        share=trial.suspect.share,
+        transplanted=trial.transplanted,
+        joined_anyway=trial.joined_anyway,
+        removed=trial.removed,
+        left_anyway=trial.left_anyway,
+        images=len(trial.suspect.images),
+        box=[int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1],
+    )
 
 
 def _regions(convicted: list[ShortcutTest], shape: torch.Size) -> np.ndarray[Any, np.dtype[np.uint8]]:

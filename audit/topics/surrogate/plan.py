@@ -7,6 +7,7 @@ import math
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import Slice
 from audit.topics.other_threats import OtherThreatsConfig
+from audit.topics.surrogate.facts import SurrogateSettings
 
 MAX_TRAINING_EXAMPLES = 4000
 """Images a surrogate is taught on, at most."""
@@ -23,5 +24,5 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     images = min(other or config.examples, identity.test_examples)
     part = Slice("train", 0, identity.train_examples) if elsewhere else Slice("test", 0, images)
     every = max(2, math.ceil(len(part) / MAX_TRAINING_EXAMPLES))
-    settings = {"every": every, "epochs": EPOCHS, "elsewhere": elsewhere}
-    builder.add("surrogate", "imitation", model, part, settings=settings)
+    settings = SurrogateSettings(every=every, epochs=EPOCHS, elsewhere=elsewhere)
+    builder.add("surrogate", "imitation", model, part, settings=settings.dump())

@@ -12,6 +12,7 @@ from audit.execution.context import Context
 from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
+from audit.topics.surrogate.facts import SurrogateFacts, SurrogateSettings
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.surrogate import Surrogate, same_predictions, surrogate_of
 
@@ -21,14 +22,14 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
     """A small net taught to answer as `cell.model` does, on one in `cell.settings["every"]` of its examples.
 
     Measurement agrees: whether both predict the same class, on the example after each it was taught on, NaN elsewhere.
-    Arrays: the weights, under "weights/". Facts: architecture, taught_on, agreement (the mean of agrees), elsewhere
-    (whether its examples are none of those to be attacked), mean, std, classes, input_shape.
+    Arrays: the weights, under "weights/". Facts: see `SurrogateFacts`.
     """
-    model, batch, every = context.model(), context.batch(), int(cell.settings["every"])
+    settings = SurrogateSettings.of(cell)
+    model, batch, every = context.model(), context.batch(), settings.every
     taught_on, others = (batch.select(torch.arange(first, len(batch), every)) for first in (0, 1))
     role = f"surrogate of the {context.task.role}"
     callbacks = TrainingCallbacks(context.scratch, context.progress, context.stopping, role=role)
-    found = surrogate_of(model, taught_on, seed=cell.seed, epochs=int(cell.settings["epochs"]), callbacks=callbacks)
+    found = surrogate_of(model, taught_on, seed=cell.seed, epochs=settings.epochs, callbacks=callbacks)
     agrees = np.full(len(batch), np.nan)
     with model.count() as spent, found.model.count() as aside:
         agrees[1::every] = same_predictions(model, found.model, others).double().cpu().numpy()
@@ -45,13 +46,11 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
 
 def surrogate_model(evidence: Evidence, device: torch.device | str) -> ModelUnderTest:
     """The surrogate that a study taught."""
-    facts = evidence.facts
-    classes, shape = tuple(facts["classes"]), tuple(facts["input_shape"])
-    module = build(facts["architecture"], classes=len(classes), input_shape=shape, seed=evidence.cell.seed)
+    facts = evidence.facts_as(SurrogateFacts)
+    classes, shape = facts.classes, facts.input_shape
+    module = build(facts.architecture, classes=len(classes), input_shape=shape, seed=evidence.cell.seed)
     module.load_state_dict(stored_weights(evidence))
-    return ModelUnderTest(
-        module, classes=classes, input_shape=shape, mean=facts["mean"], std=facts["std"], device=device
-    )
+    return ModelUnderTest(module, classes=classes, input_shape=shape, mean=facts.mean, std=facts.std, device=device)
 
 
 def _facts(found: Surrogate) -> dict[str, object]:

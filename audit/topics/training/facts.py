@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict
 
-from audit.results.model_facts import ModelFacts
+from audit.results.facts import ModelFacts
 
 
 class TrainingFacts(ModelFacts):

@@ -21,7 +21,10 @@ from audit.core.threat import ThreatModel
 from audit.execution.context import Context
 from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.files import sha256_of
+from audit.planning.settings import ModelSettings
+from audit.results.facts import ModelFacts
 from audit.storage.store import write_atomically
+from audit.topics.training.facts import TrainingFacts
 from audit.training.callbacks import TrainingCallbacks, TrainingHistory, tensorboard_writer
 from audit.training.fit import fit
 from audit.training.state import TrainingResult
@@ -45,7 +48,8 @@ def training(context: Context, cell: Cell) -> Evidence:
     The arrays are the kept state dict under "weights/"; the facts the history (one row an epoch), the kept
     epoch, the normalisation and the size.
     """
-    settings, chosen = cell.settings, TrainingConfig.model_validate(cell.settings["training"])
+    settings = ModelSettings.of(cell)
+    chosen = TrainingConfig.model_validate(settings.training)
     module, normal, adopted = _start(context, cell)
     teacher = context.model() if cell.model and _has_teacher(cell) else None
     before = teacher.passes.forwards if teacher else 0
@@ -55,7 +59,7 @@ def training(context: Context, cell: Cell) -> Evidence:
             module,
             context.batch(),
             chosen,
-            classes=len(settings["classes"]),
+            classes=len(settings.classes),
             threat=None if cell.threat is None else ThreatModel(cell.threat["norm"], cell.threat["eps"]),
             seed=cell.seed,
             mean=normal[0],
@@ -85,9 +89,10 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tu
     """The module to train with its mean and std, and notes: a start's own normalisation goes with its weights."""
     if "start" in cell.inputs:
         start = context.evidence("start")
+        facts = start.facts_as(ModelFacts)
         module = context.fresh(cell.seed)
         module.load_state_dict(stored_weights(start))
-        return module, (start.facts["mean"], start.facts["std"]), ()
+        return module, (facts.mean, facts.std), ()
     if cell.model and not _has_teacher(cell):
         model = context.model()
         module = copy.deepcopy(model.net)
@@ -107,7 +112,7 @@ def _has_teacher(cell: Cell) -> bool:
 
 def _pretrained(context: Context, cell: Cell) -> Mapping[str, Tensor]:
     path = Path(context.task.context["pretrained"])
-    if sha256_of(path) != cell.settings["pretrained"]:
+    if sha256_of(path) != ModelSettings.of(cell).pretrained:
         raise ModelError(f"{path.name} changed since this run was planned; run the command again.")
     return pretrained_state(path)
 
@@ -118,15 +123,15 @@ def _evidence(cell: Cell, trained: TrainingResult, module: nn.Module, taught: in
         cell,
         "measured",
         arrays={WEIGHTS + name: weight.numpy() for name, weight in trained.weights.items()},
-        facts={
-            "history": [dict(row) for row in trained.history],
-            "kept_epoch": trained.kept_epoch,
-            "stopped": trained.stopped,
-            "notes": [*notes, *trained.notes],
-            "mean": list(trained.mean),
-            "std": list(trained.std),
-            "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        },
+        facts=TrainingFacts(
+            history=tuple(dict(row) for row in trained.history),
+            kept_epoch=trained.kept_epoch,
+            stopped=trained.stopped,
+            notes=(*notes, *trained.notes),
+            mean=trained.mean,
+            std=trained.std,
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+        ).dump(),
         forwards=trained.passes.forwards + taught,
         backwards=trained.passes.backwards,
         environment={"seconds_per_epoch": list(trained.seconds)},

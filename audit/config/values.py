@@ -1,0 +1,68 @@
+"""Types of values that the tables of a configuration share, and the base of those tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from audit.core.errors import UsageError
+from audit.core.threat_format import parse_eps
+
+Preset = Literal["quick", "standard", "full"]
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+Schedule = Literal["one-cycle", "cosine", "step", "constant"]
+Precision = Literal["float32", "bfloat16"]
+Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
+IMAGE_SIZES = range(8, 1025)
+"""Heights and widths in pixels that images may be resized to."""
+GALLERY_SIZES: Mapping[str, int] = {"normal": 16, "high": 200}
+"""Images in the gallery of a report by level of detail, each with the attributions of every method."""
+
+
+def _eps(value: Any) -> Any:
+    """8/255 as a number; anything else is left to the type check."""
+    try:
+        return parse_eps(value) if isinstance(value, str) else value
+    except UsageError:
+        return value
+
+
+def _numbers(value: Any) -> Any:
+    """Numbers with commas between them as a tuple; what is no text is left to the type check."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(float(number) for number in value.split(","))
+    except ValueError:
+        raise ValueError("a number or numbers with commas were expected, as in 0.5,0.5,0.5") from None
+
+
+def seconds(value: Any) -> Any:
+    """A duration written as 90, 90s, 12m or 1.5h, in seconds.
+
+    Args:
+        value: A text; anything else is left to the type check.
+
+    Raises:
+        ValueError: The text is no duration, or none at all.
+    """
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", value)
+    if not match or float(match[1]) == 0:
+        raise ValueError("a duration was expected: 90s, 12m or 1.5h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(seconds)]
+Normalisation = Annotated[float | tuple[float, ...] | None, BeforeValidator(_numbers)]
+
+
+class ConfigTable(BaseModel):
+    """One table of the configuration: unknown keys are refused, values are fixed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
