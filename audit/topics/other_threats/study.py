@@ -33,7 +33,7 @@ from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSett
 from audit.topics.surrogate.facts import SurrogateFacts
 from audit.topics.surrogate.study import surrogate_model
 
-FEWEST = 8
+MIN_OTHER_THREAT_IMAGES = 8
 """Images below which a change made on half of them says nothing of the other half."""
 TRANSFER_STEPS = 20
 
@@ -64,10 +64,10 @@ class ThreatRequest:
 
     def halves(self) -> tuple[Tensor, Tensor]:
         """Positions to make a change on, and to score it on: disjoint. Raises NotApplicable for too few."""
-        if len(self.batch) < FEWEST:
+        if len(self.batch) < MIN_OTHER_THREAT_IMAGES:
             raise NotApplicable(
                 f"A change for all images is made on one half and scored on the other; {len(self.batch)} images are "
-                f"fewer than the {FEWEST} that takes."
+                f"fewer than the {MIN_OTHER_THREAT_IMAGES} that takes."
             )
         index = torch.arange(len(self.batch), device=self.batch.labels.device)
         return index[0::2], index[1::2]
