@@ -51,7 +51,7 @@ def test_every_method_is_judged_drifts_and_is_compared_on_less(tmp_path: Path) -
     assert {part.method: part.status for part in found.document.explanations} == {
         name: "not_applicable" if name == "attention-rollout" else "measured" for name in names
     }
-    for study in ("judging", "drift"):
+    for study in ("attribution-quality", "drift"):
         assert {row.method for row in found.document.measures if row.study == study} == set(compared.methods)
 
 
