@@ -11,6 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "audit"
 CHECKED: tuple[str, ...] = (
+    "execution",
     "storage",
     "training",
     "data",

@@ -83,7 +83,7 @@ class StepResult(NamedTuple):
     hopeless: Tensor | None = None
 
 
-Start: TypeAlias = Callable[[Images, ClassMask, Generators], State]
+SearchStart: TypeAlias = Callable[[Images, ClassMask, Generators], State]
 Step: TypeAlias = Callable[[SearchState], StepResult]
 
 
@@ -92,7 +92,7 @@ def run_search(
     batch: Batch,
     generators: Generators,
     *,
-    start: Start,
+    start: SearchStart,
     step: Step,
     steps: int,
     initial_state: State | None = None,
@@ -126,7 +126,7 @@ def run_search(
 
 class _Window:
     def __init__(
-        self, model: ModelUnderTest, batch: Batch, generators: Generators, start: Start, initial_state: State
+        self, model: ModelUnderTest, batch: Batch, generators: Generators, start: SearchStart, initial_state: State
     ) -> None:
         self.model, self.batch, self.generators = model, batch, generators
         self.start, self.initial_state = start, initial_state

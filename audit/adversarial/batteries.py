@@ -196,10 +196,12 @@ def custom_battery(entries: Sequence[AttackSpec]) -> Battery:
         if not entry.method.facts["norms"]:
             raise UsageError(
                 f"Attack {entry.attack!r} cannot join a battery: its threat is its own "
-                f"({entry.method.facts['threat']}), not the ball of a norm. Set robustness.further_examples to run it."
+                f"({entry.method.facts['threat']}), not the ball of a norm. Set other_threats.examples to run it."
             )
         if not 0 < entry.hardest_fraction <= 1 or entry.control_sample < 0:
             raise UsageError(f"Attack {entry.title!r}: `hardest` must be in (0, 1] and `sample` at least 0.")
+    if numbered[0].hardest_fraction < 1:
+        raise UsageError("The first attack of a battery cannot have `hardest`: no attack before it tells which are.")
     _require_unique([entry.title for entry in numbered], "names", "Give each a title of its own.")
     _require_unique([entry.seed_stream for entry in numbered], "settings", "Change a setting, or leave one out.")
     protocol = "; ".join(_in_words(entry) for entry in numbered)

@@ -86,15 +86,15 @@ def run_battery(
         averaged.enter_context(expectation_over_transformation(model, draws, seed))
         report = run_sanity_checks(model, batch, norm, seed, noise)
         worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
-        battery_run = _BatteryRun(model, batch, chosen, worst_case, at, seed, report.blind, surrogate)
+        battery_run = _BatteryRun(model, batch, chosen, worst_case, at, seed, report.no_gradient_reason, surrogate)
         checkpoint = BatteryCheckpoint(worst_case, battery_run.spent, unfinished if draws == 1 else None)
         battery_run.run(checkpoint, progress, stopping)
         rows = tuple(checkpoint.rows)
         if draws == 1:
             worst_case.refine(chosen.refine_steps)
         else:  # On the boundary, where shrinking ends, a random model decides by a coin.
-            flipped = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
-            report = replace(report, fragile=flipped)
+            turned = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
+            report = replace(report, flip_rate=turned)
     return BatteryResult(
         norm=norm,
         eps=tuple(threat.eps for threat in threats),
@@ -174,7 +174,7 @@ class _BatteryRun:
     worst_case: WorstCase
     headline: ThreatModel
     seed: int
-    blind: str
+    no_gradient_reason: str
     surrogate: ModelUnderTest | None = None
 
     def spent(self) -> PassCount:
@@ -183,16 +183,16 @@ class _BatteryRun:
 
     def run(self, checkpoint: BatteryCheckpoint, progress: Progress | None, stopping: Stopping | None) -> None:
         """One row of the record for each attack at each eps, in order, after those it holds."""
-        agenda = list(self.agenda())
-        for entry, threat, at in agenda[len(checkpoint.rows) :]:
+        schedule = list(self.schedule())
+        for entry, threat, at in schedule[len(checkpoint.rows) :]:
             if stopping is not None and stopping():
                 checkpoint.keep()
                 raise Interrupted("The attacks were stopped; the same command resumes with what is stored.")
             checkpoint.add(self.row(entry, threat, at))
             if progress is not None:
-                progress(len(checkpoint.rows), len(agenda))
+                progress(len(checkpoint.rows), len(schedule))
 
-    def agenda(self) -> Iterator[tuple[AttackSpec, ThreatModel, ThreatModel]]:
+    def schedule(self) -> Iterator[tuple[AttackSpec, ThreatModel, ThreatModel]]:
         """Each run: the entry, what binds the attack, and the eps whose survivors it sees."""
         threats = self.worst_case.threats
         for at in threats:
@@ -210,7 +210,7 @@ class _BatteryRun:
         row = AttackResult(
             entry.title, method.name, _needs(entry, method), method.settings(entry.settings), at.eps, len(survivors), 0
         )
-        reason = self.unfit(entry, method, threat)
+        reason = self.refusal(entry, method, threat)
         index = (
             self.sample(survivors, entry.control_sample)
             if entry.control_sample
@@ -223,10 +223,10 @@ class _BatteryRun:
         except NotApplicable as fault:
             return replace(row, reason=str(fault))
 
-    def unfit(self, entry: AttackSpec, method: Method, threat: ThreatModel) -> str:
+    def refusal(self, entry: AttackSpec, method: Method, threat: ThreatModel) -> str:
         """Why an attack cannot run, empty where it can."""
         if not entry.transferred:
-            return _unfit(method, threat, self.blind)
+            return _unfit(method, threat, self.no_gradient_reason)
         if self.surrogate is None:
             return "There is no surrogate to transfer from: one is taught on at least 64 images of two classes or more."
         return _unfit(method, threat, "")
@@ -237,7 +237,7 @@ class _BatteryRun:
         other = surrogate or self.model
         with self.model.count() as spent, other.count() as surrogate_spent:
             counts = [
-                self.piece(entry, row, piece, threat, other) for piece in torch.split(index, self.examples_at_a_time())
+                self.chunk(entry, row, chunk, threat, other) for chunk in torch.split(index, self.examples_at_a_time())
             ]
         broke, faults = (sum(column) for column in zip(*counts, strict=True))
         passes = spent.passes + surrogate_spent.passes if surrogate else spent.passes
@@ -247,7 +247,7 @@ class _BatteryRun:
         """Examples that an attack gets at a time."""
         return max(WINDOWS * self.model.layout.batch_size, PIXELS // math.prod(self.model.input_shape))
 
-    def piece(
+    def chunk(
         self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest
     ) -> tuple[int, int]:
         """Proposals, verdicts, books: how many broke, and how many proposals left the ball."""
@@ -272,12 +272,12 @@ def _needs(entry: AttackSpec, method: Method) -> str:
     return "surrogate" if entry.transferred else str(method.facts["needs"])
 
 
-def _unfit(method: Method, threat: ThreatModel, blind: str) -> str:
-    if method.facts["needs"] == "gradients" and blind:
-        return blind
+def _unfit(method: Method, threat: ThreatModel, no_gradient_reason: str) -> str:
+    if method.facts["needs"] == "gradients" and no_gradient_reason:
+        return no_gradient_reason
     norms = method.facts["norms"]
     if not norms:
-        return f"This attack is of a threat of its own ({method.facts['threat']}): the study further-threats runs it."
+        return f"This attack is of a threat of its own ({method.facts['threat']}): the topic other_threats runs it."
     return "" if threat.norm in norms else f"This attack exists for {', '.join(norms)}, not for {threat.norm}."
 
 

@@ -30,19 +30,19 @@ class SanityReport:
     Attributes:
         size: Examples in the sample.
         health: Shares of gradients without information, by name (see `GradientHealth.shares`).
-        blind: Why there is no gradient at all, empty where there is one.
-        wobble: Largest change of a logit on a second forward, over the logits' spread.
-        fragile: Share of verdicts, by the mean of many forwards, that turn when the model is asked again.
-        unbreakable: Share that a perturbation large enough to paint any image grey did not break.
+        no_gradient_reason: Why there is no gradient at all, empty where there is one.
+        logit_noise: Largest change of a logit on a second forward, over the logits' spread.
+        flip_rate: Share of verdicts, by the mean of many forwards, that turn when the model is asked again.
+        unbroken: Share that a perturbation large enough to paint any image grey did not break.
         chance: The largest such share that a constant prediction explains.
     """
 
     size: int
     health: dict[str, float] = field(default_factory=dict)
-    blind: str = ""
-    wobble: float = 0.0
-    fragile: float = 0.0
-    unbreakable: float = 0.0
+    no_gradient_reason: str = ""
+    logit_noise: float = 0.0
+    flip_rate: float = 0.0
+    unbroken: float = 0.0
     chance: float = 0.0
 
 
@@ -61,15 +61,15 @@ def run_sanity_checks(
     sample = batch.select(torch.arange(min(len(batch), 4 * SAMPLE), device=batch.labels.device))
     sample = sample.select((~is_adversarial(model, sample, sample.images)).nonzero().flatten()[:SAMPLE])
     if len(sample) == 0:
-        return SanityReport(0, wobble=logit_noise)
+        return SanityReport(0, logit_noise=logit_noise)
     health = gradient_health(model, sample)
-    unbreakable = 0.0 if health.no_gradient_reason else _unbreakable(model, sample, norm, seed)
+    unbroken = 0.0 if health.no_gradient_reason else _unbroken_in_grey_box(model, sample, norm, seed)
     return SanityReport(
         len(sample),
         health.shares(),
         health.no_gradient_reason,
         logit_noise,
-        unbreakable=unbreakable,
+        unbroken=unbroken,
         chance=_chance(model, sample),
     )
 
@@ -83,9 +83,9 @@ def battery_red_flags(report: SanityReport, rows: Sequence[AttackResult], total:
         total: Examples given to the battery.
     """
     flags = [
-        RedFlag("missing_gradient", 1, 0, report.blind) if report.blind else None,
+        RedFlag("missing_gradient", 1, 0, report.no_gradient_reason) if report.no_gradient_reason else None,
         *_blindness(report.health),
-        flag_if_above("turned_verdicts", report.fragile, wobble=report.wobble, draws=EOT_SAMPLES),
+        flag_if_above("turned_verdicts", report.flip_rate, wobble=report.logit_noise, draws=EOT_SAMPLES),
         _too_robust(report),
         *_beaten(rows, total),
         _none_ran(rows),
@@ -104,7 +104,7 @@ def full_box_threat(norm: Norm, size: int, reach: float = 1.0) -> ThreatModel:
     return ThreatModel(norm, {"linf": reach, "l2": reach * math.sqrt(size), "l1": reach * size}[norm])
 
 
-def _unbreakable(model: ModelUnderTest, sample: Batch, norm: Norm, seed: int) -> float:
+def _unbroken_in_grey_box(model: ModelUnderTest, sample: Batch, norm: Norm, seed: int) -> float:
     threat = full_box_threat(norm, math.prod(model.input_shape), reach=0.5)
     draws = Generators.of(sample.ids, seed=seed, purpose="control: the whole box", device="cpu")
     pgd = find("attack", "pgd").function
@@ -130,7 +130,7 @@ def _too_robust(report: SanityReport) -> RedFlag | None:
     if report.size == 0:
         return None
     chance = report.chance
-    return flag_if_above("unbroken_in_grey_box", report.unbreakable, limit=chance, chance=chance)
+    return flag_if_above("unbroken_in_grey_box", report.unbroken, limit=chance, chance=chance)
 
 
 def _beaten(rows: Sequence[AttackResult], total: int) -> Iterator[RedFlag | None]:

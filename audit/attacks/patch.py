@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
+from audit.adversarial.targets import PositiveFloat, PositiveInt
 from audit.adversarial.universal_ascent import AscentSettings, mean_gradient_ascent
 from audit.core.errors import UsageError, unknown_name
 from audit.core.registry import attack

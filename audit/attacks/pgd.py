@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from audit.adversarial.active_set import SearchState, Start, State, Step, StepResult, run_search
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt, TargetFn, any_goal_class
+from audit.adversarial.active_set import SearchStart, SearchState, State, Step, StepResult, run_search
 from audit.adversarial.restarts import with_restarts
+from audit.adversarial.targets import PositiveFloat, PositiveInt, TargetFn, any_goal_class
 from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, ClassMask, Images
+from audit.core.types import Batch, ClassMask, Images, PassCount
 from audit.models.losses import LossName, is_adversarial_logits, loss_named
 from audit.models.under_test import Loss, ModelUnderTest
 
@@ -20,7 +20,9 @@ from audit.models.under_test import Loss, ModelUnderTest
     reference="arXiv:1706.06083",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (s["restarts"] * (s["steps"] + 1), s["restarts"] * s["steps"]),
+    passes=lambda settings, shape: PassCount(
+        settings["restarts"] * (settings["steps"] + 1), settings["restarts"] * settings["steps"]
+    ),
     effort=("steps", "restarts"),
 )
 def pgd(
@@ -60,7 +62,7 @@ def pgd(
     return with_restarts(model, batch, generators, attempt, attempts=restarts)
 
 
-def initial_point(threat: ThreatModel, *, at_random: bool) -> Start:
+def initial_point(threat: ThreatModel, *, at_random: bool) -> SearchStart:
     """Where a search begins: at a random point of the ball, or at the image itself.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from audit.adversarial.gradient_step import PositiveFloat, PositiveInt
+from audit.adversarial.targets import PositiveFloat, PositiveInt
 from audit.adversarial.universal_ascent import AscentSettings, mean_gradient_ascent
 from audit.core.ascent import steepest_ascent
 from audit.core.registry import attack

@@ -47,7 +47,7 @@ def convolve(images: Images, kernel: Tensor) -> Images:
 
     Args:
         images: Float32 (N, C, H, W) in [0, 1].
-        kernel: One for all images or one each.
+        kernel: Weights, (odd height, odd width), their own mirror image.
     """
     height, width = kernel.shape
     apart = images.flatten(0, 1)[:, None]

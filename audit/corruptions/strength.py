@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from audit.core.errors import UsageError
 from audit.core.types import Images
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 IMAGENET_SIDE = 224
 CIFAR_SIDE = 32
@@ -18,7 +18,7 @@ _SMALL = 96
 
 
 @dataclass(frozen=True)
-class Strengths(Generic[T]):
+class Strengths(Generic[_T]):
     """One constant for each severity: `small` as in CIFAR-10-C, `large` as in ImageNet-C.
 
     Attributes:
@@ -26,10 +26,10 @@ class Strengths(Generic[T]):
         large: By severity, for large images (ImageNet-C).
     """
 
-    small: Sequence[T]
-    large: Sequence[T]
+    small: Sequence[_T]
+    large: Sequence[_T]
 
-    def at(self, images: Images, severity: int) -> T:
+    def at(self, images: Images, severity: int) -> _T:
         """The constant for these images. Raises UsageError for a severity outside 1 to 5.
 
         Args:

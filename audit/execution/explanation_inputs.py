@@ -1,4 +1,4 @@
-"""What the studies of explanations share: asking a cell's method about images, with the cell's own settings."""
+"""What the studies of explanations share: a cell's method on images, and the inputs that it needs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,22 @@ def run_cell_method(
     seed: int | None = None,
     queue: MaskQueue | None = None,
 ) -> AttributionResult:
-    """The cell's method on `images`, with the settings, output and baseline the cell names."""
+    """Explain images by the cell's method, with the settings, output and baseline that the cell names.
+
+    Args:
+        model: The model to explain.
+        cell: Names the method, its settings and the seed.
+        images: Images (N, C, H, W) in [0, 1].
+        targets: The classes to explain, int64 (N,).
+        segments: Segments of the images, int64 (N, H, W), for methods that need them.
+        ids: The ids of the images, which seed their draws.
+        references: Images (M, C, H, W) in [0, 1] for methods that average over a background.
+        seed: In place of the cell's seed.
+        queue: Answers masked images, for methods that ask them.
+
+    Returns:
+        The maps, or the reason why there are none.
+    """
     settings = ExplanationSettings.of(cell)
     return explain_images(
         model,
@@ -51,28 +66,62 @@ def run_cell_method(
     )
 
 
-def attributions_or_raise(found: AttributionResult) -> Attributions:
-    """The maps. Raises NotApplicable with the method's reason where there are none."""
-    if found.attributions is None:
-        raise NotApplicable(found.reason)
-    return found.attributions
+def attributions_or_raise(result: AttributionResult) -> Attributions:
+    """Give the maps of a result.
+
+    Args:
+        result: What a method gave.
+
+    Returns:
+        Maps (N, C or 1, H, W).
+
+    Raises:
+        NotApplicable: When there are none, with the method's reason.
+    """
+    if result.attributions is None:
+        raise NotApplicable(result.reason)
+    return result.attributions
 
 
 def references_for(cell: Cell, clean: Images) -> Images | None:
-    """The background of a method that averages over images: the first of the clean ones, as many as the cell's
-    settings say; None, and the baseline stands alone, where it says none or there are fewer."""
+    """Select the background of a method that averages over images: the first of the clean ones.
+
+    Args:
+        cell: Says how many.
+        clean: Clean images (N, C, H, W).
+
+    Returns:
+        Images (M, C, H, W); None where the cell wants none or there are fewer than it wants: the method then takes its
+        baseline alone.
+    """
     count = ExplanationSettings.of(cell).references
     return clean[:count] if 0 < count <= len(clean) else None
 
 
 def segments_for(cell: Cell, clean: Images) -> Segments | None:
-    """The clean image's own segments where the cell's method needs any, so that maps of moved images compare."""
-    made = segmentation_for(cell, clean)
-    return None if made is None else made.segments
+    """Segment the clean images, whose segments also hold for perturbed copies, so that their maps compare.
+
+    Args:
+        cell: Names the method and its baseline.
+        clean: Clean images (N, C, H, W) in [0, 1].
+
+    Returns:
+        Segments, int64 (N, H, W); None where the cell's method needs none.
+    """
+    segmentation = segmentation_for(cell, clean)
+    return None if segmentation is None else segmentation.segments
 
 
 def segmentation_for(cell: Cell, clean: Images) -> Segmentation | None:
-    """`segments_for` with how they were made."""
+    """Segment the clean images as `segments_for` does.
+
+    Args:
+        cell: Names the method and its baseline.
+        clean: Clean images (N, C, H, W) in [0, 1].
+
+    Returns:
+        The segments and how they were made; None where the cell's method needs none.
+    """
     method, settings = find("attribution", cell.method), ExplanationSettings.of(cell)
     fill = method.facts.get("baseline") if settings.baseline is None else settings.baseline
     by_segment = uses_segments(method, settings.method)
@@ -80,12 +129,31 @@ def segmentation_for(cell: Cell, clean: Images) -> Segmentation | None:
 
 
 def load_array(evidence: Evidence, name: str, device: torch.device) -> Tensor:
-    """An array of earlier evidence as a tensor. Raises NotApplicable where the evidence was not measured."""
+    """Read an array of earlier evidence.
+
+    Args:
+        evidence: The evidence.
+        name: The name of the array.
+        device: Where the tensor is to be.
+
+    Returns:
+        A copy of the array as a tensor.
+
+    Raises:
+        NotApplicable: Where the evidence was not measured.
+    """
     if evidence.status != "measured":
         raise NotApplicable(evidence.reason or f"There is no {evidence.cell.study} of {evidence.cell.method} to read.")
     return torch.from_numpy(evidence.arrays[name].copy()).to(device)
 
 
 def to_numpy(values: Tensor) -> Array:
-    """One float64 number an example."""
+    """Convert one number an example to NumPy.
+
+    Args:
+        values: Numbers (N,), on any device.
+
+    Returns:
+        float64 (N,).
+    """
     return np.asarray(values.detach().double().cpu().numpy())

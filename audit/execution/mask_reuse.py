@@ -171,14 +171,17 @@ def drawing_queue(
 
 
 def queue_of(model: ModelUnderTest, cell: Cell, images: Images, targets: Labels, segments: Segments) -> MaskQueue:
-    """A queue for what the cell explains of some images.
+    """Make a queue for what a cell explains.
 
     Args:
         model: The model to explain.
-        cell: Says output and baseline.
-        images: Float32 (N, C, H, W) in [0, 1].
-        targets: int64 (N,).
-        segments: int64 (N, H, W).
+        cell: Names the output and the baseline.
+        images: Images (N, C, H, W) in [0, 1].
+        targets: The classes to explain, int64 (N,).
+        segments: Segments of the images, int64 (N, H, W).
+
+    Returns:
+        A queue without answers.
     """
     settings = ExplanationSettings.of(cell)
     spec = build_shared_specs(

@@ -13,13 +13,12 @@ from audit.core.errors import UsageError
 from audit.models.compression.compress import (
     amount_of,
     clip_weights,
-    footprint,
     keep_pruned,
-    paired_latency,
     prune_weights,
     quantize_weights,
     unpack,
 )
+from audit.models.compression.cost import footprint, paired_latency
 from audit.training.fit import fit
 from tests.training.toy import same_weights, thirds, tiny_net
 

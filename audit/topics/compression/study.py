@@ -21,12 +21,11 @@ from audit.execution.stored_model import PACKED, WEIGHTS
 from audit.models.compression.compress import (
     WeightMasks,
     clip_weights,
-    footprint,
     keep_pruned,
-    paired_latency,
     prune_weights,
     quantize_weights,
 )
+from audit.models.compression.cost import footprint, paired_latency
 from audit.models.compression.quantization import (
     ENGINE,
     float_layers,
