@@ -105,7 +105,7 @@ def test_where_no_attack_could_run_the_evidence_is_weak(cnn_model: ModelUnderTes
 
 @pytest.mark.parametrize("name", ["spatial", "universal", "patch"])
 def test_an_attack_with_a_threat_of_its_own_is_told_where_it_runs(name: str) -> None:
-    with pytest.raises(UsageError, match=r"robustness\.further_examples"):
+    with pytest.raises(UsageError, match=r"other_threats\.examples"):
         battery_named(f"fgsm,{name}")
 
 
