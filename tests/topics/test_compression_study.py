@@ -32,7 +32,8 @@ def parent() -> ModelUnderTest:
 
 
 def cell_of(method: str, amount: float | None, training: dict[str, Any] | None = None) -> Cell:
-    settings = {"amount": amount, "classes": ["a", "b", "c"], "input_shape": [1, 9, 9], "training": training}
+    made = {"architecture": "tiny", "classes": ["a", "b", "c"], "input_shape": [1, 9, 9], "training": training}
+    settings = {"amount": amount, **made}
     return Cell("compression", method, settings=settings, model="file:parent")
 
 
