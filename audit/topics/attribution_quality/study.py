@@ -108,7 +108,7 @@ def _case(context: Context, cell: Cell) -> _Case:
     model, explained = context.model(), context.evidence("explanation")
     maps = load_array(explained, "attributions", model.device)
     targets = load_array(explained, "targets", model.device)
-    batch = context.batch().select(torch.arange(len(maps), device="cpu")).to(model.device)
+    batch = context.batch().to(model.device)
     segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
     draws = same_draws(context, explained)
 

@@ -66,7 +66,7 @@ def _moved(context: Context, cell: Cell) -> Evidence:
     model, explained = context.model(), context.evidence("explanation")
     clean = load_array(explained, "attributions", model.device)
     targets = load_array(explained, "targets", model.device)
-    batch = context.batch().select(torch.arange(len(clean), device="cpu")).to(model.device)
+    batch = context.batch().to(model.device)
     threat, draws = ThreatModel(**(cell.threat or {})), same_draws(context, explained)
     with model.count() as spent:
         steps = ResumableSteps(context, model, 2, "measuring how explanations drift")

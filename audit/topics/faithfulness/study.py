@@ -41,7 +41,7 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     model = context.model()
     maps = torch.from_numpy(explained.arrays["attributions"].copy()).to(model.device)
     targets = torch.from_numpy(explained.arrays["targets"].copy()).to(model.device)
-    batch = context.batch().select(torch.arange(len(maps), device="cpu")).to(model.device)
+    batch = context.batch().to(model.device)
     shared = from_arrays(context.evidence("controls").arrays) if "controls" in cell.inputs else {}
     orders = _own_orders(batch, maps, cell.seed)
     if not shared:

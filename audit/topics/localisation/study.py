@@ -27,9 +27,8 @@ def localisation(context: Context, cell: Cell) -> Evidence:
         return Evidence(cell, "not_applicable", reason=explained.reason or "There is no explanation to judge.")
     maps = torch.from_numpy(explained.arrays["attributions"].copy())
     masks = context.batch().masks
-    if masks is None or not masks[: len(maps)].any():
+    if masks is None or not masks.any():
         return Evidence(cell, "not_applicable", reason="None of the explained images has a mask.")
-    masks = masks[: len(maps)]
     found = {
         "relevance_mass": relevance_mass(maps, masks),
         "relevance_rank": relevance_rank(maps, masks),
