@@ -27,6 +27,7 @@ from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps
 from audit.models.under_test import ModelUnderTest
 from audit.topics.attack_controls.facts import AttackControlsFacts, AttackControlsSettings
@@ -62,15 +63,13 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
         broken = {name: steps.run(name, partial(_told, control))["broken"] for name, control in controls.items()}
     measured = {name: broken[name] & ~broken["pgd"] if name in WEAKER else broken[name] for name in MEASUREMENTS}
     values = {name: measured[name].double().numpy().astype(np.float64) for name in MEASUREMENTS}
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         tuple(Measurement(name, "share", "lower", broken) for name, broken in values.items()),
         facts=AttackControlsFacts(
             suspicions=tuple(over_threshold(values, MEASUREMENTS)), pgd=dict(PGD), **_undeclared(battery)
-        ).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        ),
+        passes=spent.passes,
     )
 
 

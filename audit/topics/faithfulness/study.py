@@ -10,6 +10,7 @@ from audit.core.evidence import Evidence
 from audit.core.registry import study
 from audit.core.types import Attributions, Batch
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.metrics.pixel_ranking import blurred_copy, order_of
 from audit.topics.faithfulness.curves import (
     all_curves,
@@ -48,14 +49,12 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
         orders |= control_orders(batch, cell.seed, settings.random_orders)
     with model.count() as spent:
         curves = all_curves(context, model, batch, orders, targets, settings) | shared
-    return Evidence(
-        cell=cell,
-        status="measured",
-        measurements=measurements(curves),
+    return measured_evidence(
+        cell,
+        measurements(curves),
         arrays=arrays(curves),
-        facts=FaithfulnessFacts(protocol=protocol(settings), **settings.model_dump()).dump(),
-        forwards=spent.passes.forwards,
-        backwards=spent.passes.backwards,
+        facts=FaithfulnessFacts(protocol=protocol(settings), **settings.model_dump()),
+        passes=spent.passes,
     )
 
 

@@ -10,6 +10,7 @@ from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.metrics.localisation import pointing_game, relevance_mass, relevance_rank
 from audit.topics.localisation.facts import LocalisationFacts
 
@@ -40,9 +41,7 @@ def localisation(context: Context, cell: Cell) -> Evidence:
         Measurement(name, "share", "neither" if name == "mask_share" else "higher", _marked(values, unmarked))
         for name, values in found.items()
     )
-    return Evidence(
-        cell, "measured", measurements=measurements, facts=LocalisationFacts(masked=int((~unmarked).sum())).dump()
-    )
+    return measured_evidence(cell, measurements, facts=LocalisationFacts(masked=int((~unmarked).sum())))
 
 
 def _marked(values: Tensor, unmarked: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -9,6 +9,7 @@ from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
@@ -33,9 +34,8 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
     agrees = np.full(len(batch), np.nan)
     with model.count() as spent, found.model.count() as aside:
         agrees[1::every] = same_predictions(model, found.model, others).double().cpu().numpy()
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         (Measurement("agrees", "share", "higher", agrees),),
         arrays={WEIGHTS + name: weight.numpy() for name, weight in found.trained.weights.items()},
         facts=SurrogateFacts(
@@ -47,9 +47,8 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
             std=found.trained.std,
             agreement=float(np.nanmean(agrees)),
             elsewhere=settings.elsewhere,
-        ).dump(),
-        forwards=found.passes.forwards + spent.forwards + aside.forwards,
-        backwards=found.passes.backwards,
+        ),
+        passes=found.passes + spent.passes + aside.passes,
     )
 
 
