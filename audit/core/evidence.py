@@ -30,7 +30,7 @@ class Facts(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-F = TypeVar("F", bound=Facts)
+FactsType = TypeVar("FactsType", bound=Facts)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Evidence:
                 return measurement
         raise KeyError(f"No measurement {name!r}; present: {[m.name for m in self.measurements]}")
 
-    def facts_as(self, model: type[F]) -> F:
+    def facts_as(self, model: type[FactsType]) -> FactsType:
         """The facts as the model of the study that stored them.
 
         Args:

@@ -10,6 +10,7 @@ from audit.core.evidence import Evidence
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import load_array
+from audit.execution.measured import measured_evidence
 from audit.metrics.agreement import agreement_matrix
 from audit.topics.agreement.facts import AgreementFacts
 
@@ -28,7 +29,7 @@ def agreement(context: Context, cell: Cell) -> Evidence:
         return Evidence(cell, "not_applicable", reason="Fewer than two methods have maps, so none can be compared.")
     cpu = torch.device("cpu")
     matrix = agreement_matrix({name: load_array(one, "attributions", cpu) for name, one in measured.items()})
-    return Evidence(cell, "measured", arrays={"matrix": matrix.numpy()}, facts=facts.dump())
+    return measured_evidence(cell, arrays={"matrix": matrix.numpy()}, facts=facts)
 
 
 def _read(context: Context, method: str) -> Evidence | None:

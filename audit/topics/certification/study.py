@@ -17,6 +17,7 @@ from audit.core.registry import find, study
 from audit.core.seeding import Generators
 from audit.core.types import Batch
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps, concatenate_steps
 from audit.metrics.interval_bounds import interval_bounds
 from audit.metrics.smoothing import smoothing
@@ -56,16 +57,14 @@ def certification(context: Context, cell: Cell) -> Evidence:
     if cell.threat is not None:
         within = (radius > float(cell.threat["eps"])).astype(np.float64)
         measurements.append(Measurement("certified", "share", "higher", within))
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
-        tuple(measurements),
+        measurements,
         arrays={"predictions": predictions},
         facts=CertificationFacts(
             norm=norm, certifies=SUBJECT[cell.method], settings=settings, abstained=int((predictions < 0).sum())
-        ).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        ),
+        passes=spent.passes,
     )
 
 

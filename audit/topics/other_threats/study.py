@@ -28,6 +28,7 @@ from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, PassCount
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.models.under_test import ModelUnderTest
 from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSettings
 from audit.topics.surrogate.facts import SurrogateFacts
@@ -113,9 +114,8 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         blind = is_adversarial(model, trial.part, trial.control)
     withstood = np.full(len(asked.batch), np.nan)
     withstood[trial.index.cpu().numpy()] = (~verdicts.broken & ~wrong).double().cpu().numpy()
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         (Measurement("withstood", "share", "higher", withstood),),
         facts=OtherThreatsFacts(
             threat=trial.threat,
@@ -128,9 +128,8 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
             control=int((~wrong & ~blind).sum()),
             faults=int(verdicts.faults.sum()),
             draws=draws,
-        ).dump(),
-        forwards=spent.forwards + trial.aside.forwards,
-        backwards=spent.backwards + trial.aside.backwards,
+        ),
+        passes=spent.passes + trial.aside,
     )
 
 
