@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 NoteValue: TypeAlias = "str | int | float | Note | list[str]"
 """A text or a number as it stands in the sentence; a note within the note; or words, which each language joins with its
@@ -13,7 +22,9 @@ own "and" and translates one by one."""
 
 
 class Note(BaseModel):
-    """A sentence, or a part of one. A plain text is accepted wherever a note is: it has no key and is not translated.
+    """A sentence, or a part of one.
+
+    A plain text is accepted wherever a note is; it has no key, is shown as it is, and is a plain text in JSON.
 
     Attributes:
         key: What languages know it by: the text at `note.<key>` of a locale.
@@ -32,6 +43,15 @@ class Note(BaseModel):
     def _from_text(cls, value: Any) -> Any:
         return {"key": "", "text": value} if isinstance(value, str) else value
 
+    @model_serializer(mode="wrap")
+    def _as_json(self, whole: SerializerFunctionWrapHandler) -> Any:
+        return whole(self) if self.key else self.text
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Either of the two."""
+        return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(schema))]}
+
     def __str__(self) -> str:
         return self.text
 
@@ -47,7 +67,7 @@ class Note(BaseModel):
         Args:
             values: One for each placeholder.
         """
-        return note(self.key, self.text, **values)
+        return _filled(self.key, self.text, values)
 
 
 def note(key: str, text: str, /, **values: NoteValue) -> Note:
@@ -58,8 +78,7 @@ def note(key: str, text: str, /, **values: NoteValue) -> Note:
         text: The English template, a placeholder {name} for each value; as it is where there are no values.
         values: What fills the template; numbers that need a format, such as shares, are given as formatted texts.
     """
-    filled = text.format(**{name: _english(value) for name, value in values.items()}) if values else text
-    return Note(key=key, text=filled, values=values)
+    return _filled(key, text, values) if values else Note(key=key, text=text)
 
 
 def listed_with_more(names: Sequence[str], most: int) -> Note | str:
@@ -75,6 +94,11 @@ def listed_with_more(names: Sequence[str], most: int) -> Note | str:
 
 NO_NOTE = Note(key="", text="")
 """Where there is nothing to say."""
+
+
+def _filled(key: str, template: str, values: dict[str, NoteValue]) -> Note:
+    text = template.format(**{name: _english(value) for name, value in values.items()})
+    return Note(key=key, text=text, values=values)
 
 
 def _english(value: NoteValue) -> str | int | float | Note:
