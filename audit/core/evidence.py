@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from audit.core.cell import Cell
+from audit.core.note import Note
 
 Status = Literal["measured", "not_applicable", "failed"]
 Better = Literal["higher", "lower", "neither"]
@@ -81,7 +82,7 @@ class Evidence:
     backwards: int = 0
     seconds: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
+    reason: Note | str = ""
 
     def measurement(self, name: str) -> Measurement:
         """The measurement of a name.
@@ -109,6 +110,8 @@ class Evidence:
         return model.model_validate(dict(self.facts))
 
 
+CheckValue: TypeAlias = str | int | float | Note | list[Note]
+"""What fills the templates of a check; notes, and lists of them, are told in the reader's language."""
 Verdict = Literal["pass", "warn", "fail", "inconclusive", "informative", "not_run"]
 
 
@@ -151,4 +154,4 @@ class Finding(BaseModel):
     advice: str
     command: str
     examples: tuple[str, ...]
-    values: dict[str, str | int | float] = Field(default_factory=dict)
+    values: dict[str, CheckValue] = Field(default_factory=dict)

@@ -81,7 +81,7 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
             for part in parts:
                 found |= steps.run(part.__name__, partial(part, case))
     except NotApplicable as fault:
-        return Evidence(cell, "not_applicable", reason=str(fault))
+        return Evidence(cell, "not_applicable", reason=fault.reason)
     curve = found.pop("randomisation_curve")
     return measured_evidence(
         cell,

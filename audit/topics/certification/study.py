@@ -13,6 +13,7 @@ from torch import Tensor
 from audit.core.cell import Cell
 from audit.core.errors import NotApplicable, unknown_name
 from audit.core.evidence import Array, Evidence, Measurement
+from audit.core.note import note
 from audit.core.registry import find, study
 from audit.core.seeding import Generators
 from audit.core.types import Batch
@@ -73,7 +74,15 @@ def _norm_of(cell: Cell) -> str:
         raise unknown_name("certificate", cell.method, NORM)
     norm = NORM[cell.method]
     if cell.threat is not None and cell.threat["norm"] != norm:
-        raise NotApplicable(f"The certificate of {cell.method} is for {norm}, not for {cell.threat['norm']}.")
+        raise NotApplicable(
+            note(
+                "certificate_norm",
+                "The certificate of {method} is for {norm}, not for {other}.",
+                method=cell.method,
+                norm=norm,
+                other=cell.threat["norm"],
+            )
+        )
     return norm
 
 

@@ -57,7 +57,7 @@ def drift(context: Context, cell: Cell) -> Evidence:
             return _between(context, cell)
         return _moved(context, cell)
     except NotApplicable as fault:
-        return Evidence(cell, "not_applicable", reason=str(fault))
+        return Evidence(cell, "not_applicable", reason=fault.reason)
 
 
 def _moved(context: Context, cell: Cell) -> Evidence:

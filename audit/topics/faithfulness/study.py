@@ -10,6 +10,7 @@ from audit.core.evidence import Evidence
 from audit.core.registry import study
 from audit.core.types import Attributions, Batch
 from audit.execution.context import Context
+from audit.execution.explanation_inputs import NOTHING_TO_JUDGE
 from audit.execution.measured import measured_evidence
 from audit.metrics.pixel_ranking import blurred_copy, order_of
 from audit.topics.faithfulness.curves import (
@@ -37,7 +38,7 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     """
     explained = context.evidence("explanation")
     if explained.status != "measured":
-        return Evidence(cell, "not_applicable", reason=explained.reason or "There is no explanation to judge.")
+        return Evidence(cell, "not_applicable", reason=explained.reason or NOTHING_TO_JUDGE)
     settings = FaithfulnessSettings.of(cell)
     model = context.model()
     maps = torch.from_numpy(explained.arrays["attributions"].copy()).to(model.device)

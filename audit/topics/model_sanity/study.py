@@ -52,7 +52,7 @@ def model_sanity(context: Context, cell: Cell) -> Evidence:
         measured |= _of_gradients(model, batch, health, cell.seed)
         facts = _facts(model, batch, health, before)
         context.progress(2, 2)
-    suspicions = red_flags(measured, facts.model_dump())
+    suspicions = red_flags(measured, dict(facts))
     return measured_evidence(
         cell,
         tuple(Measurement(name, UNITS.get(name, "share"), "lower", values) for name, values in measured.items()),

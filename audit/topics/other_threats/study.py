@@ -23,6 +23,7 @@ from audit.attacks.universal import perturbed, universal
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted, NotApplicable, UsageError, unknown_name
 from audit.core.evidence import Evidence, Measurement
+from audit.core.note import note
 from audit.core.registry import study
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -67,8 +68,13 @@ class ThreatRequest:
         """Positions to make a change on, and to score it on: disjoint. Raises NotApplicable for too few."""
         if len(self.batch) < MIN_OTHER_THREAT_IMAGES:
             raise NotApplicable(
-                f"A change for all images is made on one half and scored on the other; {len(self.batch)} images are "
-                f"fewer than the {MIN_OTHER_THREAT_IMAGES} that takes."
+                note(
+                    "universal_few",
+                    "A change for all images is made on one half and scored on the other; {given} images are fewer "
+                    "than the {fewest} that takes.",
+                    given=len(self.batch),
+                    fewest=MIN_OTHER_THREAT_IMAGES,
+                )
             )
         index = torch.arange(len(self.batch), device=self.batch.labels.device)
         return index[0::2], index[1::2]

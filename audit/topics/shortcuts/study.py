@@ -37,7 +37,7 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
             found = run_cell_method(model, cell, batch.images, targets=batch.labels, segments=segments, ids=batch.ids)
             maps = attributions_or_raise(found)
         except NotApplicable as fault:
-            return Evidence(cell, "not_applicable", reason=str(fault))
+            return Evidence(cell, "not_applicable", reason=fault.reason)
         candidates = shortcut_candidates(maps, batch.labels, seed=cell.seed)
         generators = Generators.of(batch.ids, seed=cell.seed, purpose="shortcuts", device=model.device)
         convicted = confirm_shortcuts(model, batch, candidates, generators=generators)
