@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -22,14 +22,15 @@ from audit.core.errors import UsageError, unknown_name
 from audit.core.evidence import Better
 from audit.core.topic import topics
 
+if TYPE_CHECKING:  # it brings torch, and a finished run is read without
+    from audit.core.types import PassCount
+
 Kind = Literal[
     "attack", "attribution", "corruption", "metric", "recipe", "study", "check", "data-format", "model-format"
 ]
 F = TypeVar("F", bound=Callable[..., Any])
-PassBound = Callable[[Mapping[str, Any], tuple[int, ...]], Any]
-"""`(settings, shape of an image) -> PassCount or None`, the passes at most; `audit.core.types` would bring torch."""
-Passes: TypeAlias = Callable[[Mapping[str, Any]], tuple[int, int]]
-"""From an attack's settings to the forwards and backwards that one example costs at most."""
+PassBound: TypeAlias = "Callable[[Mapping[str, Any], tuple[int, ...]], PassCount | None]"
+"""From a method's settings and the shape (C, H, W) of an image to the passes that one image costs at most."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PACKAGES: Mapping[Kind, str] = {
@@ -93,14 +94,15 @@ class Method:
             raise UsageError(f"Setting {where!r} of {self.kind} {self.name!r}: {first['msg']}.") from None
         return {name: getattr(checked, name) for name in type(checked).model_fields}
 
-    def max_passes(self, settings: Mapping[str, Any]) -> tuple[int, int] | None:
-        """Forwards and backwards that one example costs at most; None where the method declares no cost.
+    def max_passes(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount | None:
+        """What one example costs at most; None where the method declares no cost.
 
         Args:
             settings: All settings, as `settings` gives them.
+            shape: Of an image, (C, H, W).
         """
-        passes: Passes | None = self.facts.get("passes")
-        return None if passes is None else passes(settings)
+        passes: PassBound | None = self.facts.get("passes")
+        return None if passes is None else passes(settings, shape)
 
     def doubled(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """The settings of twice the effort; None where the method does not declare which are effort.
@@ -121,7 +123,7 @@ def attack(
     needs: Literal["gradients", "scores", "decisions", "nothing"],
     norms: tuple[str, ...] = ("linf", "l2"),
     minimal: bool = False,
-    passes: Passes | None = None,
+    passes: PassBound | None = None,
     effort: tuple[str, ...] | None = None,
     early_stops: tuple[str, ...] = (),
     version: str = "1",
@@ -135,8 +137,8 @@ def attack(
         needs: What it asks of the model.
         norms: The norms whose balls can bind it; none for a threat of its own.
         minimal: Whether it seeks the smallest perturbation, and so is run once for all eps.
-        passes: From all settings to the (forwards, backwards) that one example costs at most. Without it the cost of a
-            run with this attack cannot be told before.
+        passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) costs. Without it the
+            cost of a run with this attack cannot be told before.
         effort: Settings that are doubled to see whether more effort breaks more. Without it that is not asked.
         early_stops: Settings that end an example early when true, and are false under twice the effort.
         version: Raised when its answers change.
