@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from audit.config import RunConfig
 from audit.core.errors import SetupError, UsageError
 from audit.core.evidence import Finding
+from audit.core.note import Note
 from audit.core.topic import topics
 from audit.document.locale import load_locale
 from audit.document.measures import measures
@@ -123,7 +124,7 @@ def _summary(findings: list[Finding], results: RunResults, only: Sequence[str]) 
 def _subject(config: RunConfig, results: RunResults, about: RunMetadata) -> AuditSubject:
     return AuditSubject(
         title=config.report.title,
-        data=about.data,
+        data=Note.model_validate(about.data),
         classes=list(about.classes),
         input_shape=about.shape,
         examples=max((task.examples.stop for task in results.plan.tasks if task.cell.study == "accuracy"), default=0),
@@ -137,7 +138,7 @@ def _model(facts: ModelMetadata, results: RunResults) -> AuditedModel:
     return AuditedModel(
         role=facts.role,
         architecture=facts.architecture,
-        origin=facts.origin,
+        origin=Note.model_validate(facts.origin),
         identity=facts.identity,
         parameters=facts.parameters,
         recipe=facts.recipe,

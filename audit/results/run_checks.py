@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from audit.config import RunConfig
-from audit.core.evidence import Finding, Verdict
+from audit.core.evidence import CheckValue, Finding, Verdict
 from audit.core.registry import Method, methods
 from audit.results.check_result import CheckResult
 from audit.results.run_results import RunResults
@@ -40,7 +40,7 @@ def to_finding(method: Method, role: str, conclusion: CheckResult) -> Finding:
         advice=said["advice"],
         estimate=interval.estimate if interval else None,
         interval=(interval.low, interval.high) if interval else None,
-        n=interval.n if interval else int(conclusion.values.get("n", 0)),
+        n=interval.n if interval else _examples(conclusion),
         unit=conclusion.unit,
         evidence=conclusion.evidence,
         command="" if conclusion.verdict == "pass" else _template(method.facts, "command", conclusion.verdict),
@@ -50,10 +50,16 @@ def to_finding(method: Method, role: str, conclusion: CheckResult) -> Finding:
     )
 
 
-def fill_templates(templates: Mapping[str, Any], verdict: Verdict, values: Mapping[str, str | float]) -> dict[str, str]:
+def _examples(conclusion: CheckResult) -> int:
+    n = conclusion.values.get("n", 0)
+    return int(n) if isinstance(n, int | float) else 0
+
+
+def fill_templates(templates: Mapping[str, Any], verdict: Verdict, values: Mapping[str, CheckValue]) -> dict[str, str]:
     """Title, explanation, criterion and advice for `verdict`; no advice where there is nothing to mend."""
+    words = {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in values.items()}
     said = {
-        part: _template(templates, part, verdict).format_map(values)
+        part: _template(templates, part, verdict).format_map(words)
         for part in ("title", "explanation", "criterion", "advice")
     }
     return said | ({"advice": ""} if verdict == "pass" else {})

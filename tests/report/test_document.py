@@ -129,7 +129,9 @@ def test_what_failed_is_listed_and_leaves_the_run_incomplete() -> None:
     broken = entry("explanation", "standard", {}, method="lime", status="failed", reason="Out of memory.")
     document = build_document(dossier_of(accuracy_entry("standard", 0.9), broken), made_config(), made_facts())
     assert not document.summary.complete
-    assert [(gap.method, gap.status, gap.reason) for gap in document.gaps] == [("lime", "failed", "Out of memory.")]
+    assert [(gap.method, gap.status, str(gap.reason)) for gap in document.gaps] == [
+        ("lime", "failed", "Out of memory.")
+    ]
 
 
 def test_paths_of_this_machine_do_not_leave_it() -> None:

@@ -23,11 +23,13 @@ from audit.attacks.universal import perturbed, universal
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted, NotApplicable, UsageError, unknown_name
 from audit.core.evidence import Evidence, Measurement
+from audit.core.note import note
 from audit.core.registry import study
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, PassCount
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.models.under_test import ModelUnderTest
 from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSettings
 from audit.topics.surrogate.facts import SurrogateFacts
@@ -66,8 +68,13 @@ class ThreatRequest:
         """Positions to make a change on, and to score it on: disjoint. Raises NotApplicable for too few."""
         if len(self.batch) < MIN_OTHER_THREAT_IMAGES:
             raise NotApplicable(
-                f"A change for all images is made on one half and scored on the other; {len(self.batch)} images are "
-                f"fewer than the {MIN_OTHER_THREAT_IMAGES} that takes."
+                note(
+                    "universal_few",
+                    "A change for all images is made on one half and scored on the other; {given} images are fewer "
+                    "than the {fewest} that takes.",
+                    given=len(self.batch),
+                    fewest=MIN_OTHER_THREAT_IMAGES,
+                )
             )
         index = torch.arange(len(self.batch), device=self.batch.labels.device)
         return index[0::2], index[1::2]
@@ -113,9 +120,8 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         blind = is_adversarial(model, trial.part, trial.control)
     withstood = np.full(len(asked.batch), np.nan)
     withstood[trial.index.cpu().numpy()] = (~verdicts.broken & ~wrong).double().cpu().numpy()
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         (Measurement("withstood", "share", "higher", withstood),),
         facts=OtherThreatsFacts(
             threat=trial.threat,
@@ -128,9 +134,8 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
             control=int((~wrong & ~blind).sum()),
             faults=int(verdicts.faults.sum()),
             draws=draws,
-        ).dump(),
-        forwards=spent.forwards + trial.aside.forwards,
-        backwards=spent.backwards + trial.aside.backwards,
+        ),
+        passes=spent.passes + trial.aside,
     )
 
 

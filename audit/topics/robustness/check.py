@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from audit.config import RunConfig
 from audit.core.evidence import Verdict
+from audit.core.note import Note, note
 from audit.core.registry import check
 from audit.core.statistics import share_of
 from audit.core.threat_format import format_threat
@@ -35,7 +36,7 @@ def robust_accuracy(results: RunResults, role: str, config: RunConfig) -> tuple[
     return tuple(_judge(at, only_measured(entries), config, hidden) for at, entries in groups if only_measured(entries))
 
 
-def _judge(at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, hidden: tuple[str, ...]) -> CheckResult:
+def _judge(at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, hidden: tuple[Note, ...]) -> CheckResult:
     share = share_of(per_example(entries, "robust").values)
     reasons = tuple(dict.fromkeys((*inconclusive_reasons(entries), *hidden)))
     verdict: Verdict = at_least(share, config.criteria.robust_accuracy)
@@ -43,18 +44,25 @@ def _judge(at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, hi
     if doubted and verdict == "pass":
         verdict = "inconclusive"
     if not doubted and verdict == "inconclusive":
-        reasons = (f"The 95% interval {share.low:.1%} to {share.high:.1%} holds the threshold: too few images.",)
+        few = note(
+            "interval_holds",
+            "The {level} interval {low} to {high} holds the threshold: too few images.",
+            level="95%",
+            low=f"{share.low:.1%}",
+            high=f"{share.high:.1%}",
+        )
+        reasons = (few,)
     values = template_values(
         share,
         threshold=config.criteria.robust_accuracy,
         threat=format_threat(at.norm, at.eps),
         battery=at.method,
-        reasons=" ".join(reasons),
+        reasons=list(reasons),
         doubts=len(doubted),
     )
     return CheckResult(verdict, share, cell_keys(entries), values)
 
 
-def inconclusive_reasons(entries: tuple[TaskResult, ...]) -> tuple[str, ...]:
+def inconclusive_reasons(entries: tuple[TaskResult, ...]) -> tuple[Note, ...]:
     """Why the evidence is weak, each reason once; empty when it holds."""
     return tuple(dict.fromkeys(reason for e in entries for reason in e.evidence.facts_as(RobustnessFacts).inconclusive))
