@@ -70,7 +70,7 @@ def run_foolbox(
     if threat.norm not in attacks:
         raise NotApplicable(f"This attack exists for {', '.join(attacks)}, not for {threat.norm}.")
     check_range(batch.images)
-    mask = batch.violations(len(model.classes))
+    mask = batch.target_mask(len(model.classes))
     goal = goal_of(mask, batch.labels)
     if goal not in goals:
         raise NotApplicable(f"This attack seeks {' or '.join(goals)} misclassification; a {goal} goal was given.")

@@ -79,18 +79,18 @@ class Method:
         """Each setting with its default."""
         return {p.name: p.default for p in _settings_of(self.function)}
 
-    def settings(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def settings(self, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """`given` over the defaults, type-checked. Raises UsageError that names the setting and lists them."""
-        given = dict(given or {})
-        for name in given:
+        overrides = dict(overrides or {})
+        for name in overrides:
             if name not in self.defaults:
                 raise unknown_name(f"setting of {self.kind} {self.name}", name, self.defaults)
         try:
-            checked = _schema(self.kind, self.name).model_validate(given)
+            checked = _schema(self.kind, self.name).model_validate(overrides)
         except ValidationError as fault:
             first = fault.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise UsageError(f"Setting {where!r} of {self.kind} {self.name!r}: {first['msg']}.") from None
+            key = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"Setting {key!r} of {self.kind} {self.name!r}: {first['msg']}.") from None
         return {name: getattr(checked, name) for name in type(checked).model_fields}
 
     def max_passes(self, settings: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -274,19 +274,19 @@ def methods(kind: Kind) -> tuple[Method, ...]:
 
 
 def _register(kind: Kind, reference: str, version: str, wraps: str, facts: Mapping[str, Any]) -> Callable[[F], F]:
-    def enrol(function: F) -> F:
+    def decorate(function: F) -> F:
         name = function.__name__.replace("_", "-")
         summary = _first_sentence(inspect.getdoc(function) or "")
-        present = _METHODS.get((kind, name))
-        if present is not None and present.function.__module__ != function.__module__:
+        registered = _METHODS.get((kind, name))
+        if registered is not None and registered.function.__module__ != function.__module__:
             raise UsageError(
-                f"Two {kind}s are called {name!r}: in {present.function.__module__} and "
+                f"Two {kind}s are called {name!r}: in {registered.function.__module__} and "
                 f"{function.__module__}. Rename one."
             )
         _METHODS[kind, name] = Method(kind, name, function, summary, reference, version, wraps, facts)
         return function
 
-    return enrol
+    return decorate
 
 
 def _first_sentence(text: str) -> str:
@@ -303,8 +303,8 @@ def _load(kind: Kind) -> None:
         package = importlib.import_module(PACKAGES[kind])
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    for outside in entry_points(group="audit.methods"):
-        outside.load()
+    for entry_point in entry_points(group="audit.methods"):
+        entry_point.load()
 
 
 def _settings_of(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -10,7 +10,7 @@ from audit.core.errors import SetupError
 def resource_dir(name: str) -> Path:
     """The shipped folder `name`: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parent.parent
-    for place in (package / name, package.parent / name):
-        if place.is_dir():
-            return place
+    for folder in (package / name, package.parent / name):
+        if folder.is_dir():
+            return folder
     raise SetupError(f"The package's {name!r} folder is missing; reinstall audit.")

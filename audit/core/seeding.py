@@ -72,7 +72,7 @@ class Generators:
         """int64 in [0, high), shape (N, *shape); `high` an int or a tensor that broadcasts."""
         return (self._bits(shape, 53) % high).to(torch.int64)
 
-    def chances(self, probability: float, *shape: int) -> Tensor:
+    def bernoulli(self, probability: float, *shape: int) -> Tensor:
         """bool, shape (N, *shape), each True with `probability`, exact to 24 binary digits: 64 draws a hash and digit.
 
         From the last digit to the first, a random bit or-ed where the digit is 1 and and-ed where it is 0 halves the
@@ -89,7 +89,7 @@ class Generators:
         bits = words[..., None] >> torch.arange(64, device=words.device)
         return bits.bitwise_and_(1).bool().flatten(1)[:, :size].view(len(self), *shape)
 
-    def signs(self, *shape: int) -> Tensor:
+    def rademacher(self, *shape: int) -> Tensor:
         """-1.0 or 1.0, float32, shape (N, *shape)."""
         return self._bits(shape, 1).to(torch.float32) * 2 - 1
 

@@ -73,7 +73,7 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, *, level: float = LEVEL, re
     if sample.size == 1 or np.ptp(sample) <= 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, mean, mean, sample.size, name)
     with np.errstate(all="ignore"):
-        found = stats.bootstrap(
+        interval = stats.bootstrap(
             (sample,),
             np.mean,
             n_resamples=resamples,
@@ -82,7 +82,7 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, *, level: float = LEVEL, re
             method="BCa",
             rng=np.random.default_rng(seed),
         ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high), sample.size, name)
+    return Interval(mean, float(interval.low), float(interval.high), sample.size, name)
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> PairedTest:
@@ -90,9 +90,9 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> PairedTest:
 
     `first` and `second` are yes-or-no values (N,), paired by position. Raises UsageError on unequal lengths.
     """
-    one, two = _paired(first, second)
-    only_first = int(np.count_nonzero(one & ~two))
-    only_second = int(np.count_nonzero(two & ~one))
+    in_first, in_second = _paired(first, second)
+    only_first = int(np.count_nonzero(in_first & ~in_second))
+    only_second = int(np.count_nonzero(in_second & ~in_first))
     differing = only_first + only_second
     p_value = float(stats.binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
     return PairedTest(only_first, only_second, p_value)
@@ -104,9 +104,9 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
     Bounds by Agresti and Min 2005 ("Simple improved confidence intervals for comparing matched
     proportions"): Wald's, after half a count is added to each of the four cells.
     """
-    one, two = _paired(first, second)
-    n = one.size
-    gained, lost = int(np.count_nonzero(two & ~one)), int(np.count_nonzero(one & ~two))
+    before, after = _paired(first, second)
+    n = before.size
+    gained, lost = int(np.count_nonzero(after & ~before)), int(np.count_nonzero(before & ~after))
     b, c, m = gained + 0.5, lost + 0.5, n + 2
     middle = (b - c) / m
     half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((b + c) - (b - c) ** 2 / m) / m
@@ -127,7 +127,7 @@ def _finite(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    one, two = np.asarray(first).astype(bool).ravel(), np.asarray(second).astype(bool).ravel()
-    if one.size != two.size or not one.size:
-        raise UsageError(f"A paired test needs the same examples twice; {one.size} and {two.size} were given.")
-    return one, two
+    left, right = np.asarray(first).astype(bool).ravel(), np.asarray(second).astype(bool).ravel()
+    if left.size != right.size or not left.size:
+        raise UsageError(f"A paired test needs the same examples twice; {left.size} and {right.size} were given.")
+    return left, right

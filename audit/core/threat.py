@@ -51,9 +51,9 @@ class ThreatModel:
 
     def allows(self, images: Images, origin: Images) -> Tensor:
         """Whether each image lies in the ball around its origin and in the box, bool (N,)."""
-        inside = self.distance(images, origin) <= self.eps * (1 + TOLERANCE) + TOLERANCE
+        in_ball = self.distance(images, origin) <= self.eps * (1 + TOLERANCE) + TOLERANCE
         flat = images.flatten(1)
-        return inside & (flat >= 0).all(1) & (flat <= 1).all(1)
+        return in_ball & (flat >= 0).all(1) & (flat <= 1).all(1)
 
     def project(self, images: Images, origin: Images) -> Images:
         """The nearest images in the ball; and in the box: exactly for linf, by clamping after it else."""
@@ -92,7 +92,7 @@ def _random_direction(generators: Generators, norm: Norm, shape: torch.Size) -> 
     if norm == "l2":
         sample = generators.normal(*shape)
     else:
-        sample = -(1 - generators.fork(0).uniform(*shape)).log() * generators.fork(1).signs(*shape)
+        sample = -(1 - generators.fork(0).uniform(*shape)).log() * generators.fork(1).rademacher(*shape)
     return sample / norms(sample, norm).clamp(min=1e-12).view(-1, 1, 1, 1)
 
 

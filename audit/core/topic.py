@@ -126,10 +126,10 @@ def topics() -> tuple[Topic, ...]:
     shipped = [module.name for module in iter_modules(importlib.import_module(PACKAGE).__path__) if module.ispkg]
     packages = [f"{PACKAGE}.{name}" for name in shipped]
     packages += [point.value for point in entry_points(group=ENTRY_POINTS)]
-    known = [_declared(package) for package in dict.fromkeys(packages)]
-    _require_unique([(topic.name, topic.package) for topic in known], "name")
-    _require_unique([(name, topic.package) for topic in known for name in topic.document], "document field")
-    return tuple(sorted(known, key=lambda topic: (topic.order, topic.name)))
+    declared = [_declared(package) for package in dict.fromkeys(packages)]
+    _require_unique([(topic.name, topic.package) for topic in declared], "name")
+    _require_unique([(name, topic.package) for topic in declared for name in topic.document], "document field")
+    return tuple(sorted(declared, key=lambda topic: (topic.order, topic.name)))
 
 
 def sections() -> tuple[str, ...]:

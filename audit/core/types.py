@@ -27,7 +27,7 @@ class Batch:
     """Examples that travel together.
 
     `images` float32 (N, C, H, W) in [0, 1]; `labels` int64 (N,); `ids` one stable name an example, the
-    root of its random draws; `broken_if` bool (N, classes), the predictions that count as broken (None:
+    root of its random draws; `adversarial_classes` bool (N, classes), the predictions that count as broken (None:
     any class but the label); `masks` bool (N, H, W), where the object is known to lie (None: nobody said;
     an image of no mask has it nowhere).
     """
@@ -35,7 +35,7 @@ class Batch:
     images: Images
     labels: Labels
     ids: tuple[str, ...]
-    broken_if: ClassMask | None = None
+    adversarial_classes: ClassMask | None = None
     masks: Masks | None = None
 
     def __len__(self) -> int:
@@ -50,7 +50,7 @@ class Batch:
             images=self.images[index],
             labels=self.labels[index],
             ids=tuple(self.ids[i] for i in index.tolist()),
-            broken_if=None if self.broken_if is None else self.broken_if[index],
+            adversarial_classes=None if self.adversarial_classes is None else self.adversarial_classes[index],
             masks=None if self.masks is None else self.masks[index],
         )
 
@@ -60,16 +60,16 @@ class Batch:
             self,
             images=self.images.to(device),
             labels=self.labels.to(device),
-            broken_if=None if self.broken_if is None else self.broken_if.to(device),
+            adversarial_classes=None if self.adversarial_classes is None else self.adversarial_classes.to(device),
             masks=None if self.masks is None else self.masks.to(device),
         )
 
-    def violations(self, classes: int) -> ClassMask:
+    def target_mask(self, classes: int) -> ClassMask:
         """The predictions that count as broken, bool (N, classes), written out."""
-        if self.broken_if is not None:
-            return self.broken_if
-        every = torch.ones(len(self), classes, dtype=torch.bool, device=self.labels.device)
-        return every.scatter_(1, self.labels[:, None], False)
+        if self.adversarial_classes is not None:
+            return self.adversarial_classes
+        mask = torch.ones(len(self), classes, dtype=torch.bool, device=self.labels.device)
+        return mask.scatter_(1, self.labels[:, None], False)
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
         images=torch.cat([b.images for b in batches]),
         labels=torch.cat([b.labels for b in batches]),
         ids=tuple(name for b in batches for name in b.ids),
-        broken_if=None if first.broken_if is None else torch.cat([b.violations(0) for b in batches]),
+        adversarial_classes=None
+        if first.adversarial_classes is None
+        else torch.cat([b.target_mask(0) for b in batches]),
         masks=torch.cat(masks) if len(masks) == len(batches) else None,
     )

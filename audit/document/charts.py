@@ -118,10 +118,10 @@ def svg_chart(
         )
         .configure_legend(labelColor=INK, labelFontSize=12, symbolStrokeWidth=0, symbolOpacity=1, columnPadding=22)
     )
-    drawn: str = vl_convert.vegalite_to_svg(styled.to_dict())
-    drawn = re.sub(r' (?:aria-label|aria-roledescription|role)="[^"]*"', "", drawn)
-    body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg {} \1 role="img">', drawn, count=1)
-    box = re.search(r'viewBox="0 0 ([\d.]+) ', drawn)
+    svg: str = vl_convert.vegalite_to_svg(styled.to_dict())
+    svg = re.sub(r' (?:aria-label|aria-roledescription|role)="[^"]*"', "", svg)
+    body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg {} \1 role="img">', svg, count=1)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ', svg)
     label = f'class="chart" data-width="{float(box[1]):.0f}"' if box else 'class="chart"'
-    told = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
-    return body.replace("<svg {}", f"<svg {label}", 1).replace('role="img">', f'role="img">{told}', 1)
+    alternative = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+    return body.replace("<svg {}", f"<svg {label}", 1).replace('role="img">', f'role="img">{alternative}', 1)

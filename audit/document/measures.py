@@ -46,8 +46,8 @@ class MeasuredRow(DocumentModel):
 
 def measures(results: RunResults) -> list[MeasuredRow]:
     """Every measurement of the topics that declare `measures`, cells joined, by study and model."""
-    told = {study for topic in topics() if topic.measures for study in topic.studies}
-    studies = dict.fromkeys(task.cell.study for task in results.plan.tasks if task.cell.study in told)
+    general = {study for topic in topics() if topic.measures for study in topic.studies}
+    studies = dict.fromkeys(task.cell.study for task in results.plan.tasks if task.cell.study in general)
     return [
         row
         for study in studies
@@ -59,8 +59,10 @@ def measures(results: RunResults) -> list[MeasuredRow]:
 
 def controls_of(name: str, entries: Sequence[TaskResult]) -> dict[str, float]:
     """The mean of each control of the measurement `name`."""
-    found = {control: _finite(per_example(entries, f"{name}_{control}").values) for control in _present(name, entries)}
-    return {control: float(values.mean()) for control, values in found.items() if values.size}
+    values_of = {
+        control: _finite(per_example(entries, f"{name}_{control}").values) for control in _present(name, entries)
+    }
+    return {control: float(values.mean()) for control, values in values_of.items() if values.size}
 
 
 def _rows(study: str, role: str, at: Condition, entries: Sequence[TaskResult]) -> Iterator[MeasuredRow]:
@@ -87,13 +89,13 @@ def _rows(study: str, role: str, at: Condition, entries: Sequence[TaskResult]) -
 
 def _bases(entries: Sequence[TaskResult]) -> list[Measurement]:
     """The measurements that are no control of another one."""
-    known = {m.name: m for m in entries[0].evidence.measurements}
-    return [m for name, m in known.items() if not any(name == f"{n}_{c}" for n in known for c in CONTROLS)]
+    by_name = {m.name: m for m in entries[0].evidence.measurements}
+    return [m for name, m in by_name.items() if not any(name == f"{n}_{c}" for n in by_name for c in CONTROLS)]
 
 
 def _present(name: str, entries: Sequence[TaskResult]) -> list[str]:
-    known = {m.name for m in entries[0].evidence.measurements}
-    return [control for control in CONTROLS if f"{name}_{control}" in known]
+    names = {m.name for m in entries[0].evidence.measurements}
+    return [control for control in CONTROLS if f"{name}_{control}" in names]
 
 
 def _finite(values: Array) -> Array:

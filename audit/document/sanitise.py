@@ -16,7 +16,7 @@ _ABSOLUTE = re.compile(
 
 def without_paths(text: str) -> str:
     """`text` with each absolute path cut to its last part: a report tells nothing of the machine it was made on."""
-    return _ABSOLUTE.sub(lambda found: found[1], text)
+    return _ABSOLUTE.sub(lambda match: match[1], text)
 
 
 def visible(text: str) -> str:

@@ -49,14 +49,14 @@ class PlanBuilder:
     @cached_property
     def battery(self) -> Battery:
         """The battery of the configuration. Raises UsageError for an unknown one, or where none of it has the norm."""
-        chosen = self.config.robustness.battery
-        if isinstance(chosen, str):
-            battery = battery_named(chosen)
+        configured = self.config.robustness.battery
+        if isinstance(configured, str):
+            battery = battery_named(configured)
         else:
             battery = custom_battery(
                 [
                     AttackSpec(row.attack, row.settings, row.title, row.sample, row.hardest, row.transferred)
-                    for row in chosen
+                    for row in configured
                 ]
             )
         require_norm(battery, self.config.robustness.norm)
@@ -144,8 +144,8 @@ def explained_examples(config: RunConfig, test_examples: int) -> Slice:
         config: What is asked.
         test_examples: Number of test images.
     """
-    wanted = min(config.explanations.examples, config.robustness.examples)
-    return Slice("test", 0, min(wanted, EXAMPLES_PER_CELL, test_examples))
+    count = min(config.explanations.examples, config.robustness.examples)
+    return Slice("test", 0, min(count, EXAMPLES_PER_CELL, test_examples))
 
 
 def _order(examples: Slice) -> str:

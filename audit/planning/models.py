@@ -26,10 +26,10 @@ def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, sta
     require_shareable(training, has_teacher=bool(recipe.facts.get("teacher")))
     hardening = training if isinstance(training, HardeningConfig) else None
     if recipe.facts.get("teacher"):
-        return _plan_taught(builder, role, training, recipe, start)
+        return _plan_distillation(builder, role, training, recipe, start)
     warm = start if hardening is None or not hardening.from_scratch else None
-    adopted = builder.identity.pretrained if warm is None else ""
-    settings = _settings(builder, training, recipe).model_copy(update={"pretrained": adopted} if adopted else {})
+    pretrained = builder.identity.pretrained if warm is None else ""
+    settings = _settings(builder, training, recipe).model_copy(update={"pretrained": pretrained} if pretrained else {})
     task = builder.add(
         "training",
         recipe.name,
@@ -39,9 +39,9 @@ def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, sta
         version=recipe.full_version,
         threat=_threat(builder, hardening) if recipe.facts["adversarial"] else None,
         inputs={"start": warm.task} if warm and warm.task else {},
-        context={"pretrained": builder.config.model.pretrained} if adopted else {},
+        context={"pretrained": builder.config.model.pretrained} if pretrained else {},
     )
-    return _made(role, task)
+    return _model_ref(role, task)
 
 
 def plan_compression(builder: PlanBuilder, parent: ModelRef) -> ModelRef:
@@ -50,7 +50,7 @@ def plan_compression(builder: PlanBuilder, parent: ModelRef) -> ModelRef:
     Raises UsageError for an amount or a student that the method has no use for.
     """
     config = builder.config.compression
-    _require_sense(config)
+    _check_compression(config)
     trained = config.method in TRAINED and config.epochs > 0
     recipe = find("recipe", "distill" if config.method == "distill" else config.recipe)
     training = config.model_copy(update={"recipe": recipe.name})
@@ -71,7 +71,7 @@ def plan_compression(builder: PlanBuilder, parent: ModelRef) -> ModelRef:
         version=(recipe.full_version if trained else "1") + revision_of(config.method),
         threat=_threat(builder, None) if trained and recipe.facts["adversarial"] else None,
     )
-    return _made("compressed", task)
+    return _model_ref("compressed", task)
 
 
 CALIBRATED = 256
@@ -86,7 +86,7 @@ TRAINED = ("magnitude", "structured", "distill")
 """The compressions that are followed by training, or consist of it."""
 
 
-def _plan_taught(
+def _plan_distillation(
     builder: PlanBuilder, role: str, training: TrainingConfig, recipe: Method, teacher: ModelRef | None
 ) -> ModelRef:
     if teacher is None:
@@ -97,10 +97,10 @@ def _plan_taught(
     model = ModelRef(role, teacher.identity, teacher.task)
     settings = _settings(builder, training, recipe).dump()
     task = builder.add("training", recipe.name, model, _images(builder), settings=settings, version=recipe.full_version)
-    return _made(role, task)
+    return _model_ref(role, task)
 
 
-def _require_sense(config: CompressionConfig) -> None:
+def _check_compression(config: CompressionConfig) -> None:
     amount_of(config.method, config.amount)
     if config.method == "distill" and config.epochs == 0:
         raise UsageError("Distillation is training: give --epochs of at least 1.")
@@ -111,7 +111,7 @@ def _require_sense(config: CompressionConfig) -> None:
         )
 
 
-def _made(role: str, task: Task) -> ModelRef:
+def _model_ref(role: str, task: Task) -> ModelRef:
     return ModelRef(role, f"cell:{task.cell.key}", task)
 
 

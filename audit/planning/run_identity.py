@@ -32,13 +32,13 @@ class RunIdentity:
         return 0.1 if self.shape[0] == 1 else 8 / 255
 
 
-def headline_eps(config: RunConfig, subject: RunIdentity) -> float:
+def headline_eps(config: RunConfig, identity: RunIdentity) -> float:
     """The eps of the verdict."""
-    return config.robustness.eps or subject.default_eps
+    return config.robustness.eps or identity.default_eps
 
 
-def curve_eps(config: RunConfig, subject: RunIdentity) -> tuple[float, ...]:
+def curve_eps(config: RunConfig, identity: RunIdentity) -> tuple[float, ...]:
     """The eps of the curve, rising, the headline's among them."""
-    headline = headline_eps(config, subject)
+    headline = headline_eps(config, identity)
     spread = tuple(headline * factor for factor in (0.125, 0.25, 0.5, 2.0) if headline * factor <= 1)
     return tuple(sorted({*(config.robustness.curve or spread), headline}))

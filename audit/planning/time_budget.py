@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from audit.config import RunConfig
 from audit.core.topic import topics
 
-_PARTS = 1000
+_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class BudgetFit:
 
     counts: Mapping[str, int]
     seconds: float
-    enough: bool
+    within_limit: bool
 
 
 def scale_to_budget(config: RunConfig, cost: Callable[[RunConfig], float], limit: float) -> BudgetFit:
@@ -26,14 +26,16 @@ def scale_to_budget(config: RunConfig, cost: Callable[[RunConfig], float], limit
     No number rises, falls below its own `LEAST`, or is named when it stays. Where nothing is within the limit, the
     least of each.
     """
-    low, high = 0, _PARTS + 1
+    low, high = 0, _STEPS + 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(_with(config, _counts(config, middle))) <= limit else (low, middle)
     counts = _counts(config, low)
     seconds = cost(_with(config, counts))
     return BudgetFit(
-        {name: number for name, number in counts.items() if number != _asked(config, name)}, seconds, seconds <= limit
+        {name: number for name, number in counts.items() if number != _configured(config, name)},
+        seconds,
+        seconds <= limit,
     )
 
 
@@ -42,16 +44,16 @@ def minimum_examples() -> dict[str, int]:
     return {key: least for topic in topics() for key, least in topic.minimum.items()}
 
 
-def _counts(config: RunConfig, parts: int) -> dict[str, int]:
+def _counts(config: RunConfig, share: int) -> dict[str, int]:
     """Every number at `parts` of a thousand of what was asked."""
     counts = {}
     for key, least in minimum_examples().items():
-        asked = _asked(config, key)
-        counts[key] = max(min(asked, least), asked * parts // _PARTS)
+        configured = _configured(config, key)
+        counts[key] = max(min(configured, least), configured * share // _STEPS)
     return counts
 
 
-def _asked(config: RunConfig, name: str) -> int:
+def _configured(config: RunConfig, name: str) -> int:
     section, key = name.split(".")
     return int(getattr(getattr(config, section), key))
 

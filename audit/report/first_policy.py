@@ -44,8 +44,8 @@ def _rule(name: str, findings: list[Finding]) -> str:
 
 def _today(finding: Finding) -> str:
     bounds = f", 95% interval {finding.interval[0]:.3f} to {finding.interval[1]:.3f}" if finding.interval else ""
-    about = visible(str(finding.values.get("identifier", "")))
-    return " ".join(f"{about} {finding.verdict}{bounds}, n = {finding.n}".split())
+    subject = visible(str(finding.values.get("identifier", "")))
+    return " ".join(f"{subject} {finding.verdict}{bounds}, n = {finding.n}".split())
 
 
 def _threshold(name: str, findings: list[Finding]) -> list[str]:

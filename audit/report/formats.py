@@ -34,21 +34,21 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
-def chosen(names: str) -> tuple[Format, ...]:
+def parse_formats(names: str) -> tuple[Format, ...]:
     """The formats named, with commas between. Raises UsageError that lists them."""
-    found = []
+    formats = []
     for name in dict.fromkeys(part.strip() for part in names.split(",")):
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
-        found.append(FORMATS[name])
-    return tuple(found)
+        formats.append(FORMATS[name])
+    return tuple(formats)
 
 
 def render(document: AuditDocument, form: Format, *, language: str = "en", latencies: Sequence[LatencyRow] = ()) -> str:
     """The document in that format; `language` for those that are translated, `latencies` for those that show them."""
     module, name = form.function.split(":")
     function = getattr(import_module(module), name)
-    asked = {"language": language} if form.translated else {}
-    timed = {"latencies": latencies} if form.timed else {}
-    rendered: str = function(document, **asked, **timed)
+    translation = {"language": language} if form.translated else {}
+    timing = {"latencies": latencies} if form.timed else {}
+    rendered: str = function(document, **translation, **timing)
     return rendered

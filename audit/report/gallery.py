@@ -25,7 +25,7 @@ IN_FULL = 24
 
 
 @dataclass(frozen=True)
-class _Attacked:
+class _AttackedImages:
     """The headline robustness of one model on the gallery: images, who broke each, logits where kept."""
 
     images: Array
@@ -33,80 +33,80 @@ class _Attacked:
     logits: Array | None
 
 
-def gallery(results: RunResults, about: RunMetadata) -> list[GalleryItem]:
-    """One item an image of `about.gallery`; empty when clean accuracy is missing."""
-    labels = _first_chunk(results, "accuracy", about_role(results), "labels")
+def gallery(results: RunResults, metadata: RunMetadata) -> list[GalleryItem]:
+    """One item an image of `metadata.gallery`; empty when clean accuracy is missing."""
+    labels = _first_chunk(results, "accuracy", audited_role(results), "labels")
     if labels is None:
         return []
-    count = min(len(about.gallery), len(labels))
+    count = min(len(metadata.gallery), len(labels))
     roles = model_roles(results)
-    views = {role: _views(results, role, about, count) for role in roles}
+    views = {role: _views(results, role, metadata, count) for role in roles}
     return [
         GalleryItem(
-            id=about.ids[i],
-            label=about.classes[int(labels[i])],
-            image=picture(about.gallery[i]),
+            id=metadata.ids[i],
+            label=metadata.classes[int(labels[i])],
+            image=picture(metadata.gallery[i]),
             views=[views[role][i] for role in roles if views[role]],
         )
         for i in range(count)
     ]
 
 
-def about_role(results: RunResults) -> str:
+def audited_role(results: RunResults) -> str:
     """The model under test: the first one of the run."""
     return next(iter(model_roles(results)), "")
 
 
-def _views(results: RunResults, role: str, about: RunMetadata, count: int) -> list[GalleryView]:
+def _views(results: RunResults, role: str, metadata: RunMetadata, count: int) -> list[GalleryView]:
     logits = _first_chunk(results, "accuracy", role, "logits")
     if logits is None:
         return []
     shares = probabilities(logits[:count])
     attacked = _attacked(results, role)
     clean, adversarial = (_attributions(results, role, on) for on in ("clean", "adversarial"))
-    maps, adversarial_maps = _drawn(clean, clean, count), _drawn(adversarial, clean, min(count, IN_FULL))
+    maps, adversarial_maps = _heatmaps(clean, clean, count), _heatmaps(adversarial, clean, min(count, IN_FULL))
     return [
         GalleryView(
             role=role,
-            prediction=about.classes[int(shares[i].argmax())],
+            prediction=metadata.classes[int(shares[i].argmax())],
             confidence=float(shares[i].max()),
-            **_attack_view(attacked, i, about),
-            maps={name: drawn[i] for name, drawn in maps.items() if i < len(drawn)},
-            adversarial_maps=_only_where_broken(adversarial_maps, attacked, i),
+            **_attack_view(attacked, i, metadata),
+            maps={name: heatmaps[i] for name, heatmaps in maps.items() if i < len(heatmaps)},
+            adversarial_maps=_maps_of_broken(adversarial_maps, attacked, i),
         )
         for i in range(count)
     ]
 
 
-def _only_where_broken(maps: dict[str, list[Heatmap]], attacked: _Attacked | None, i: int) -> dict[str, Heatmap]:
+def _maps_of_broken(maps: dict[str, list[Heatmap]], attacked: _AttackedImages | None, i: int) -> dict[str, Heatmap]:
     """An explanation of an adversarial example has a meaning only where there is one."""
     broken = attacked is not None and i < len(attacked.broken_by) and attacked.broken_by[i] not in (None, CLEAN)
-    return {name: drawn[i] for name, drawn in maps.items() if broken and i < min(IN_FULL, len(drawn))}
+    return {name: heatmaps[i] for name, heatmaps in maps.items() if broken and i < min(IN_FULL, len(heatmaps))}
 
 
-def _attack_view(attacked: _Attacked | None, i: int, about: RunMetadata) -> dict[str, object]:
-    nothing = dict.fromkeys(
+def _attack_view(attacked: _AttackedImages | None, i: int, metadata: RunMetadata) -> dict[str, object]:
+    empty = dict.fromkeys(
         ("broken_by", "adversarial", "perturbation", "adversarial_prediction", "adversarial_confidence")
     )
     if attacked is None or i >= len(attacked.images) or attacked.broken_by[i] is None:
-        return dict(nothing)
+        return dict(empty)
     if attacked.broken_by[i] == CLEAN:
-        return {**nothing, "broken_by": CLEAN}
+        return {**empty, "broken_by": CLEAN}
     image = attacked.images[i]
     view: dict[str, object] = {
-        **nothing,
+        **empty,
         "broken_by": attacked.broken_by[i],
         "adversarial": picture_of_floats(image),
-        "perturbation": heatmap((image - about.gallery[i] / 255) / len(image), signed=True),
+        "perturbation": heatmap((image - metadata.gallery[i] / 255) / len(image), signed=True),
     }
     if attacked.logits is not None:
         shares = probabilities(attacked.logits[i : i + 1])[0]
-        view["adversarial_prediction"] = about.classes[int(shares.argmax())]
+        view["adversarial_prediction"] = metadata.classes[int(shares.argmax())]
         view["adversarial_confidence"] = float(shares.max())
     return view
 
 
-def _attacked(results: RunResults, role: str) -> _Attacked | None:
+def _attacked(results: RunResults, role: str) -> _AttackedImages | None:
     for at, entries in group_by_condition(results.entries("robustness", role=role)):
         start = [e for e in only_measured(entries) if e.task.examples.start == 0]
         if start and "adversarial" in start[0].evidence.arrays:
@@ -114,12 +114,12 @@ def _attacked(results: RunResults, role: str) -> _Attacked | None:
     return None
 
 
-def _read_attack(evidence: Evidence, eps: float) -> _Attacked:
+def _read_attack(evidence: Evidence, eps: float) -> _AttackedImages:
     images = evidence.arrays["adversarial"]
     names = evidence.facts.get("attacks", [])
     at = int(np.argmin(np.abs(np.asarray(evidence.facts["eps"], np.float64) - eps)))
     broken = evidence.arrays["broken_by"][at][: len(images)]
-    return _Attacked(
+    return _AttackedImages(
         images,
         [names[int(index)] if index >= 0 else None for index in broken],
         evidence.arrays.get("adversarial_logits"),
@@ -128,32 +128,34 @@ def _read_attack(evidence: Evidence, eps: float) -> _Attacked:
 
 def _attributions(results: RunResults, role: str, on: str) -> dict[str, Array]:
     """By method, the attributions (N, C or 1, H, W) of the images explained first."""
-    found: dict[str, Array] = {}
+    attributions: dict[str, Array] = {}
     for at, entries in group_by_condition(results.entries("explanation", role=role), "on"):
         start = [e for e in only_measured(entries) if e.task.examples.start == 0]
         if start and (at.setting or "clean") == on:
-            found[at.method] = start[0].evidence.arrays["attributions"]
-    return found
+            attributions[at.method] = start[0].evidence.arrays["attributions"]
+    return attributions
 
 
-def _drawn(attributions: dict[str, Array], clean: dict[str, Array], count: int) -> dict[str, list[Heatmap]]:
+def _heatmaps(attributions: dict[str, Array], clean: dict[str, Array], count: int) -> dict[str, list[Heatmap]]:
     """By method, the first `count` maps on the colour scale of all `clean` ones, so that a faint map looks faint and
     a small gallery is coloured as a large one; a method counts as signed when any of its values is negative."""
-    drawn = {}
+    heatmaps = {}
     for method, values in attributions.items():
-        alike = clean.get(method, values)
-        signed, scale = bool((values < 0).any() or (alike < 0).any()), _full_colour(alike)
-        drawn[method] = [heatmap(one, signed=signed, scale=scale) for one in values[:count]]
-    return drawn
+        clean_values = clean.get(method, values)
+        signed, scale = bool((values < 0).any() or (clean_values < 0).any()), _colour_scale(clean_values)
+        heatmaps[method] = [heatmap(image, signed=signed, scale=scale) for image in values[:count]]
+    return heatmaps
 
 
-def _full_colour(attributions: Array) -> float:
+def _colour_scale(attributions: Array) -> float:
     """The value drawn in full colour: `_UNCLIPPED` of the maps stay below it, unless that is more than `_TYPICAL`
     times what a map that is not empty reaches: outliers pale no others."""
-    own = np.array([magnitude(one) for one in attributions])
-    if not own.any():
+    magnitudes = np.array([magnitude(attribution) for attribution in attributions])
+    if not magnitudes.any():
         return 0.0
-    return float(min(np.quantile(own, _UNCLIPPED, method="higher"), _TYPICAL * np.median(own[own > 0])))
+    return float(
+        min(np.quantile(magnitudes, _UNCLIPPED, method="higher"), _TYPICAL * np.median(magnitudes[magnitudes > 0]))
+    )
 
 
 def _first_chunk(results: RunResults, study: str, role: str, name: str) -> Array | None:

@@ -9,7 +9,7 @@ from audit.document.model import DocumentModel, Picture
 from audit.document.schema import AuditDocument
 
 
-def with_gallery_of(document: AuditDocument, size: int | None) -> AuditDocument:
+def limit_gallery(document: AuditDocument, size: int | None) -> AuditDocument:
     """A document cut to some of the images of its gallery.
 
     Args:

@@ -11,7 +11,7 @@ from audit.report.policy import Policy, PolicyOutcome, line_of
 
 
 @dataclass(frozen=True)
-class Gated:
+class GatedFinding:
     """A finding under a policy: its verdict there, what follows, and the line of the policy that says so."""
 
     finding: Finding
@@ -24,7 +24,7 @@ class Gated:
 class Gate:
     """Every finding under a policy; `source` is the policy file's name, empty for the built-in one."""
 
-    rows: tuple[Gated, ...]
+    rows: tuple[GatedFinding, ...]
     source: str = ""
 
     @property
@@ -39,13 +39,13 @@ def gate(findings: Sequence[Finding], policy: Policy | None = None, *, text: str
     `text` is the policy file's, to point at its lines; `source` its name.
     """
     policy = policy or Policy()
-    return Gate(tuple(_gated(finding, policy, text) for finding in findings), source)
+    return Gate(tuple(_apply(finding, policy, text) for finding in findings), source)
 
 
-def _gated(finding: Finding, policy: Policy, text: str) -> Gated:
+def _apply(finding: Finding, policy: Policy, text: str) -> GatedFinding:
     rule = policy.rule(finding.check)
-    verdict = rule.verdict(finding.verdict, _interval(finding), doubted=bool(finding.values.get("doubts")))
-    return Gated(finding, verdict, rule.outcome(verdict, finding.role), line_of(text, finding.check))
+    verdict = rule.verdict(finding.verdict, _interval(finding), weak_evidence=bool(finding.values.get("doubts")))
+    return GatedFinding(finding, verdict, rule.outcome(verdict, finding.role), line_of(text, finding.check))
 
 
 def _interval(finding: Finding) -> Interval | None:

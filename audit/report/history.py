@@ -75,15 +75,15 @@ def history(root: Path) -> History:
     """
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder. Give one that holds run folders.")
-    known, entries, read = _load(root / INDEX), {}, 0
-    for path, stamp in _found(root):
-        kept = known.get(path)
-        if kept is None or kept[0] != stamp:
-            kept = (stamp, _row(root, path))
+    indexed, entries, read = _read_index(root / INDEX), {}, 0
+    for path, stamp in _run_folders(root):
+        entry = indexed.get(path)
+        if entry is None or entry[0] != stamp:
+            entry = (stamp, _row(root, path))
             read += 1
-        entries[path] = kept
-    if entries != known:
-        _keep(root / INDEX, entries)
+        entries[path] = entry
+    if entries != indexed:
+        _write_index(root / INDEX, entries)
     rows = sorted((row for _, row in entries.values()), key=lambda row: (row.begun, row.path))
     return History(tuple(rows), read)
 
@@ -98,40 +98,40 @@ def run_files(document: Path) -> list[tuple[str, int]]:
         return [(document.name, document.stat().st_size)]
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     sizes = [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in paths]
-    kept = [size for name, size in sizes if name.startswith("store/")]
-    shown = [(name, size) for name, size in sizes if not name.startswith(("store/", "."))]
-    return [*shown, (f"store ({len(kept)} files)", sum(kept))] if kept else shown
+    stored = [size for name, size in sizes if name.startswith("store/")]
+    others = [(name, size) for name, size in sizes if not name.startswith(("store/", "."))]
+    return [*others, (f"store ({len(stored)} files)", sum(stored))] if stored else others
 
 
-def links(root: Path, rows: Sequence[RunRow], page: Path) -> dict[str, str]:
+def report_links(root: Path, rows: Sequence[RunRow], page: Path) -> dict[str, str]:
     """Where the report of each run lies as seen from a page in the folder `page`, for those that have one."""
     reports = ((row.path, root / row.path / "report.html") for row in rows)
     return {path: quote(Path(os.path.relpath(to, page)).as_posix()) for path, to in reports if to.is_file()}
 
 
-def _found(root: Path) -> Iterator[tuple[str, list[int]]]:
+def _run_folders(root: Path) -> Iterator[tuple[str, list[int]]]:
     """Each run folder below `root` as a relative path, with what tells whether it changed."""
-    waiting = [("", 0)]
-    while waiting:
-        place, depth = waiting.pop()
-        stamp = _stamp(root, place)
+    pending = [("", 0)]
+    while pending:
+        path, depth = pending.pop()
+        stamp = _stamp(root, path)
         if stamp:
-            yield place or ".", stamp
+            yield path or ".", stamp
         elif depth < DEPTH:
-            waiting += [(os.path.join(place, name), depth + 1) for name in _folders(root / place)]
+            pending += [(os.path.join(path, name), depth + 1) for name in _folders(root / path)]
 
 
-def _folders(place: Path) -> list[str]:
+def _folders(parent: Path) -> list[str]:
     try:
-        with os.scandir(place) as entries:
+        with os.scandir(parent) as entries:
             return [e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False)]
     except OSError as fault:
-        log.warning("Cannot look into %s (%s); runs in it are not listed.", place, fault.strerror)
+        log.warning("Cannot look into %s (%s); runs in it are not listed.", parent, fault.strerror)
         return []
 
 
-def _stamp(root: Path, place: str) -> list[int]:
-    folder = os.path.join(root, place)
+def _stamp(root: Path, path: str) -> list[int]:
+    folder = os.path.join(root, path)
     try:
         document = os.stat(os.path.join(folder, "audit.json"))
     except OSError:
@@ -149,7 +149,7 @@ def _row(root: Path, path: str) -> RunRow:
     document = root / path / "audit.json"
     begun = _begun(document)
     try:
-        return _summed(read_document(document), path, begun)
+        return _summarise(read_document(document), path, begun)
     except UsageError as fault:
         return RunRow(path=path, begun=begun, problem=str(fault))
 
@@ -162,7 +162,7 @@ def _begun(document: Path) -> str:
         return datetime.fromtimestamp(document.stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
-def _summed(document: AuditDocument, path: str, begun: str) -> RunRow:
+def _summarise(document: AuditDocument, path: str, begun: str) -> RunRow:
     model = document.models[0] if document.models else None
     verdicts = [finding.verdict for finding in document.findings]
     return RunRow(
@@ -201,7 +201,7 @@ def _restored(row: Mapping[str, Any]) -> RunRow:
     return RunRow(**{**row, "levels": tuple(HistoryScore(**level) for level in row["levels"])})
 
 
-def _load(index: Path) -> dict[str, tuple[list[int], RunRow]]:
+def _read_index(index: Path) -> dict[str, tuple[list[int], RunRow]]:
     """What the index holds; nothing where there is none, or one of another format."""
     try:
         body = json.loads(index.read_text("utf-8"))
@@ -214,7 +214,7 @@ def _load(index: Path) -> dict[str, tuple[list[int], RunRow]]:
         return {}
 
 
-def _keep(index: Path, entries: Mapping[str, tuple[list[int], RunRow]]) -> None:
+def _write_index(index: Path, entries: Mapping[str, tuple[list[int], RunRow]]) -> None:
     runs = {path: {"stamp": stamp, "row": asdict(row)} for path, (stamp, row) in entries.items()}
     try:
         write_atomically(index, json.dumps({"format": _FORMAT, "runs": runs}) + "\n")

@@ -61,17 +61,17 @@ def render_history(
 ) -> str:
     """Runs, oldest first, as a page of their own without script: trends, then a table. `links` lead from a run's path
     to its report, relative to the page."""
-    style, locale, shown = _asset("report.css"), load_locale(language), numbered(rows)
+    style, locale, runs = _asset("report.css"), load_locale(language), numbered(rows)
     return (
         _environment()
         .get_template("index.html.j2")
         .render(
-            runs=shown,
+            runs=runs,
             total=len(rows),
             failing=sum(row.verdict == "fail" for row in rows),
-            drawn=[(trend, Markup(trend_chart(trend, locale))) for trend in trends(shown)],
+            charts=[(trend, Markup(trend_chart(trend, locale))) for trend in trends(runs)],
             moment=partial(_moment, locale=locale),
-            linked=dict(links or {}),
+            links=dict(links or {}),
             t=locale,
             version=version,
             style=Markup(style),
@@ -178,9 +178,9 @@ def visible_lines(text: str) -> str:
     return "\n".join(visible(line) for line in text.split("\n"))
 
 
-def _settings(given: dict[str, Any]) -> Markup:
-    shown = (f"{key} {_short(value)}" for key, value in sorted(given.items()) if value is not None)
-    return Markup(", ").join(escape(visible(one)) for one in shown)
+def _settings(settings: dict[str, Any]) -> Markup:
+    texts = (f"{key} {_short(value)}" for key, value in sorted(settings.items()) if value is not None)
+    return Markup(", ").join(escape(visible(text)) for text in texts)
 
 
 def _short(value: Any) -> str:

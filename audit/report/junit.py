@@ -6,18 +6,18 @@ from xml.etree import ElementTree as xml
 
 from audit.document.sanitise import visible
 from audit.document.schema import AuditDocument, Gap
-from audit.report.gate import Gate, Gated, gate
+from audit.report.gate import Gate, GatedFinding, gate
 
 
-def render_junit(document: AuditDocument, under: Gate | None = None) -> str:
+def render_junit(document: AuditDocument, gated: Gate | None = None) -> str:
     """One suite a model, one case a finding. Under the gate, errors are failures and warnings stand in the output.
 
     What was planned and failed is an error; what is switched off or was not run is skipped.
     """
-    under = under or gate(document.findings)
+    gated = gated or gate(document.findings)
     root = xml.Element("testsuites", name="audit")
     for role in _roles(document):
-        rows = [row for row in under.rows if row.finding.role == role]
+        rows = [row for row in gated.rows if row.finding.role == role]
         gaps = [gap for gap in document.gaps if gap.role == role and gap.status == "failed"]
         _suite(root, role, rows, gaps)
     xml.indent(root)
@@ -30,7 +30,7 @@ def _roles(document: AuditDocument) -> list[str]:
     return list(dict.fromkeys(roles + [gap.role for gap in document.gaps]))
 
 
-def _suite(root: xml.Element, role: str, rows: list[Gated], gaps: list[Gap]) -> None:
+def _suite(root: xml.Element, role: str, rows: list[GatedFinding], gaps: list[Gap]) -> None:
     suite = xml.SubElement(
         root,
         "testsuite",
@@ -48,7 +48,7 @@ def _suite(root: xml.Element, role: str, rows: list[Gated], gaps: list[Gap]) -> 
         xml.SubElement(case, "error", message=visible(gap.reason), type=gap.status)
 
 
-def _case(suite: xml.Element, row: Gated) -> None:
+def _case(suite: xml.Element, row: GatedFinding) -> None:
     finding = row.finding
     case = xml.SubElement(suite, "testcase", classname=f"audit.{finding.section}", name=case_name(row))
     if _skipped(row):
@@ -60,13 +60,13 @@ def _case(suite: xml.Element, row: Gated) -> None:
         xml.SubElement(case, "system-out").text = f"{row.verdict}: {visible(finding.title)}\n{details(row)}"
 
 
-def case_name(row: Gated) -> str:
+def case_name(row: GatedFinding) -> str:
     """The check, with what it was about where it speaks of several things."""
-    about = row.finding.values.get("identifier") or row.finding.values.get("threat") or ""
-    return visible(f"{row.finding.check} {about}".strip())
+    subject = row.finding.values.get("identifier") or row.finding.values.get("threat") or ""
+    return visible(f"{row.finding.check} {subject}".strip())
 
 
-def details(row: Gated) -> str:
+def details(row: GatedFinding) -> str:
     """Explanation, criterion, numbers, advice and command, a line each."""
     finding = row.finding
     bounds = f"{finding.interval[0]:.4g} to {finding.interval[1]:.4g}" if finding.interval else "none"
@@ -81,5 +81,5 @@ def details(row: Gated) -> str:
     return "\n".join(visible(line) for line in lines if line)
 
 
-def _skipped(row: Gated) -> bool:
+def _skipped(row: GatedFinding) -> bool:
     return row.outcome == "off" or row.verdict == "not_run"

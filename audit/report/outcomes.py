@@ -21,8 +21,8 @@ def outcome_rows(results: RunResults, role: str) -> list[OutcomeRow]:
     """What became of each example, for comparing this run with another one."""
     rows = [_outcome_row(role, "clean", clean_correct(results, role).positions, clean_correct(results, role).values)]
     for at, entries in group_by_condition(results.entries("robustness", role=role)):
-        found = per_example(entries, "robust")
-        rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", found.positions, found.values))
+        robust = per_example(entries, "robust")
+        rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", robust.positions, robust.values))
     return [row for row in rows if row.outcomes]
 
 
@@ -36,16 +36,16 @@ def gaps(results: RunResults) -> list[Gap]:
     present = [
         (task, results.evidence[task.cell.key]) for task in results.plan.tasks if task.cell.key in results.evidence
     ]
-    found = dict.fromkeys(
+    unmeasured = dict.fromkeys(
         (task.cell.study, task.cell.method, task.role, evidence.status, evidence.reason)
         for task, evidence in present
         if evidence.status != "measured"
     )
-    return [Gap(study=s, method=m, role=r, status=status, reason=why) for s, m, r, status, why in found]
+    return [Gap(study=s, method=m, role=r, status=status, reason=why) for s, m, r, status, why in unmeasured]
 
 
 def study_costs(results: RunResults) -> list[StudyCost]:
     """What each study of each model cost, in plan order."""
     studies = dict.fromkeys((task.cell.study, task.role) for task in results.plan.tasks)
     rows = [(study, role, results.entries(study, role=role)) for study, role in studies]
-    return [StudyCost(study=s, role=r, cells=len(found), cost=cost_of(found)) for s, r, found in rows if found]
+    return [StudyCost(study=s, role=r, cells=len(cells), cost=cost_of(cells)) for s, r, cells in rows if cells]

@@ -31,15 +31,15 @@ class Rule(BaseModel):
     maximum: float | None = Field(None, description="the most the upper bound may be, in place of the run's")
     roles: tuple[str, ...] = Field((), description="the models it speaks of; all when empty")
 
-    def verdict(self, given: Verdict, interval: Interval | None, *, doubted: bool) -> Verdict:
-        """`given`, or what this rule's thresholds make of `interval`; doubted evidence never passes."""
+    def verdict(self, run_verdict: Verdict, interval: Interval | None, *, weak_evidence: bool) -> Verdict:
+        """`given`, or what this rule's thresholds make of `interval`; weak_evidence evidence never passes."""
         if interval is None or (self.minimum is None and self.maximum is None):
-            return given
-        found = [at_least(interval, self.minimum)] if self.minimum is not None else []
-        found += [at_most(interval, self.maximum)] if self.maximum is not None else []
-        if "fail" in found:
+            return run_verdict
+        verdicts = [at_least(interval, self.minimum)] if self.minimum is not None else []
+        verdicts += [at_most(interval, self.maximum)] if self.maximum is not None else []
+        if "fail" in verdicts:
             return "fail"
-        return "inconclusive" if doubted or "inconclusive" in found else "pass"
+        return "inconclusive" if weak_evidence or "inconclusive" in verdicts else "pass"
 
     def outcome(self, verdict: Verdict, role: str) -> PolicyOutcome:
         """What a finding of this verdict on this model does to the gate."""
@@ -84,10 +84,10 @@ def load_policy(path: Path) -> tuple[Policy, str]:
         raise UsageError(f"The policy {path} is not valid TOML: {fault}.") from None
     except ValidationError as fault:
         raise _explain(path, fault) from None
-    known = [method.name for method in methods("check")]
+    checks = [method.name for method in methods("check")]
     for name in policy.checks:
-        if name not in known:
-            raise UsageError(f"{path}, line {line_of(text, name)}: {unknown_name('check', name, known)}")
+        if name not in checks:
+            raise UsageError(f"{path}, line {line_of(text, name)}: {unknown_name('check', name, checks)}")
     return policy, text
 
 
@@ -100,15 +100,15 @@ def line_of(text: str, check: str) -> int:
     """
     lines = text.splitlines()
     headers = [re.match(r"\s*\[\s*(?:checks\s*\.\s*[\"']?([\w-]+)[\"']?|default)\s*\]", line) for line in lines]
-    for wanted in (check, None):
+    for name in (check, None):
         for number, header in enumerate(headers, start=1):
-            if header and (current_name(header[1]) if header[1] else None) == wanted:
+            if header and (current_name(header[1]) if header[1] else None) == name:
                 return number
     return 1
 
 
 def _explain(path: Path, fault: ValidationError) -> UsageError:
     first = fault.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    known = ", ".join(Rule.model_fields)
-    return UsageError(f"The policy {path}: {where}: {first['msg']}. A rule may hold: {known}.")
+    key = ".".join(str(part) for part in first["loc"])
+    keys = ", ".join(Rule.model_fields)
+    return UsageError(f"The policy {path}: {key}: {first['msg']}. A rule may hold: {keys}.")

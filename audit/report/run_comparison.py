@@ -104,30 +104,32 @@ def comparison_json(comparison: RunComparison) -> str:
 def _changes(before: AuditDocument, after: AuditDocument) -> Iterator[Change]:
     later = {(row.role, row.quantity): row for row in after.outcomes}
     for row in before.outcomes:
-        twin = later.get((row.role, row.quantity))
-        if twin is None:
+        counterpart = later.get((row.role, row.quantity))
+        if counterpart is None:
             continue
-        one, two = _by_example(row, before.example_ids), _by_example(twin, after.example_ids)
-        names = [name for name in one if name in two]
+        first, second = _by_example(row, before.example_ids), _by_example(counterpart, after.example_ids)
+        names = [name for name in first if name in second]
         if names:
-            yield _change(row, names, one, two)
+            yield _change(row, names, first, second)
 
 
-def _change(row: OutcomeRow, names: list[str], one: Mapping[str, bool], two: Mapping[str, bool]) -> Change:
-    found = compare_outcomes(row.quantity, np.array([one[n] for n in names]), np.array([two[n] for n in names]))
+def _change(row: OutcomeRow, names: list[str], before: Mapping[str, bool], after: Mapping[str, bool]) -> Change:
+    comparison = compare_outcomes(
+        row.quantity, np.array([before[n] for n in names]), np.array([after[n] for n in names])
+    )
     return Change(
         role=row.role,
-        row=found,
-        adjusted_p=found.p_value,
+        row=comparison,
+        adjusted_p=comparison.p_value,
         regressed=False,
-        newly_wrong=[n for n in names if one[n] and not two[n]],
-        newly_right=[n for n in names if two[n] and not one[n]],
+        newly_wrong=[n for n in names if before[n] and not after[n]],
+        newly_right=[n for n in names if after[n] and not before[n]],
     )
 
 
 def _by_example(row: OutcomeRow, ids: list[str]) -> dict[str, bool]:
-    named = ids[row.start : row.start + len(row.outcomes)]
-    return {name: bit == "1" for name, bit in zip(named, row.outcomes, strict=True)}
+    names = ids[row.start : row.start + len(row.outcomes)]
+    return {name: bit == "1" for name, bit in zip(names, row.outcomes, strict=True)}
 
 
 def _holm(changes: list[Change]) -> list[Change]:
@@ -147,16 +149,16 @@ def _holm(changes: list[Change]) -> list[Change]:
 
 
 def _verdicts(before: AuditDocument, after: AuditDocument) -> Iterator[VerdictChange]:
-    one, two = _by_subject(before.findings), _by_subject(after.findings)
-    for subject in dict.fromkeys([*one, *two]):
-        was, now = one.get(subject), two.get(subject)
+    earlier, later = _by_subject(before.findings), _by_subject(after.findings)
+    for subject in dict.fromkeys([*earlier, *later]):
+        was, now = earlier.get(subject), later.get(subject)
         first, second = was.verdict if was else None, now.verdict if now else None
-        shown = now or was
-        if first != second and shown is not None:
+        finding = now or was
+        if first != second and finding is not None:
             role, check, about = subject
             worse = first == "pass" and second in ("fail", "inconclusive")
             yield VerdictChange(
-                role=role, check=check, about=about, before=first, after=second, title=shown.title, regressed=worse
+                role=role, check=check, about=about, before=first, after=second, title=finding.title, regressed=worse
             )
 
 
@@ -167,25 +169,25 @@ def _by_subject(findings: list[Finding]) -> dict[tuple[str, str, str], Finding]:
 def _agreement(before: AuditDocument, after: AuditDocument) -> Iterator[Agreement]:
     later = {item.id: item for item in after.gallery}
     pairs = [(item, later[item.id]) for item in before.gallery if item.id in later]
-    found: dict[tuple[str, str], list[float]] = {}
-    for one, two in pairs:
-        for role, method, correlation in _map_correlations(one, two):
-            found.setdefault((role, method), []).append(correlation)
-    for (role, method), values in found.items():
+    correlations: dict[tuple[str, str], list[float]] = {}
+    for first, second in pairs:
+        for role, method, correlation in _map_correlations(first, second):
+            correlations.setdefault((role, method), []).append(correlation)
+    for (role, method), values in correlations.items():
         yield Agreement(role=role, method=method, correlation=float(f"{np.mean(values):.6g}"), n=len(values))
 
 
-def _map_correlations(one: GalleryItem, two: GalleryItem) -> Iterator[tuple[str, str, float]]:
-    later = {view.role: view for view in two.views}
-    for view in one.views:
-        for method, drawn in view.maps.items():
-            twin = later[view.role].maps.get(method) if view.role in later else None
-            if twin is not None:
-                first, second = _pixels(drawn), _pixels(twin)
+def _map_correlations(before: GalleryItem, after: GalleryItem) -> Iterator[tuple[str, str, float]]:
+    later = {view.role: view for view in after.views}
+    for view in before.views:
+        for method, heatmap in view.maps.items():
+            counterpart = later[view.role].maps.get(method) if view.role in later else None
+            if counterpart is not None:
+                first, second = _pixels(heatmap), _pixels(counterpart)
                 if first.std() > 0 and second.std() > 0 and first.size == second.size:
                     yield view.role, method, float(spearmanr(first, second).statistic)
 
 
-def _pixels(drawn: Heatmap) -> np.ndarray:
-    image = Image.open(io.BytesIO(base64.b64decode(drawn.picture.data)))
+def _pixels(heatmap: Heatmap) -> np.ndarray:
+    image = Image.open(io.BytesIO(base64.b64decode(heatmap.picture.data)))
     return np.asarray(image.convert("L"), np.float64).ravel()

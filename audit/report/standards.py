@@ -35,18 +35,18 @@ class ClauseCoverage:
 
 def coverage(document: AuditDocument) -> tuple[ClauseCoverage, ...]:
     """Every clause of `templates/standards.toml` against what the run measured."""
-    held = sections_held(document)
+    present = present_sections(document)
     return tuple(
         ClauseCoverage(
             clause,
-            tuple(name for name in clause.sections if name in held),
-            tuple(name for name in clause.sections if name not in held),
+            tuple(name for name in clause.sections if name in present),
+            tuple(name for name in clause.sections if name not in present),
         )
         for clause in clauses()
     )
 
 
-def sections_held(document: AuditDocument) -> frozenset[str]:
+def present_sections(document: AuditDocument) -> frozenset[str]:
     """The sections with numbers in them; protocol and limitations are always there."""
     measured = {t.section for t in topics() if any(getattr(document, field, ()) for field in t.document)}
     return frozenset({name for name in measured if name} | {"protocol", "limits"})

@@ -11,14 +11,16 @@ from audit.document.locale import Locale
 from audit.results.run_checks import SEVERITY, fill_templates
 
 _LAST = 1000
-GOOD: tuple[Verdict, ...] = ("pass", "informative")
+PASSING: tuple[Verdict, ...] = ("pass", "informative")
 
 
 def by_severity(findings: Sequence[Finding]) -> list[Finding]:
     """The findings from the one that matters most; equals by what they speak of, then as they were."""
 
     def weight(finding: Finding) -> tuple[int, int]:
-        return SEVERITY.index(_weighty(finding)), declared.get(finding.check) or by_section.get(finding.section, _LAST)
+        return SEVERITY.index(_effective_verdict(finding)), declared.get(finding.check) or by_section.get(
+            finding.section, _LAST
+        )
 
     by_section = _section_priorities()
     declared = {m.name: int(m.facts["priority"]) for m in methods("check") if "priority" in m.facts}
@@ -41,85 +43,87 @@ def top_findings(findings: Sequence[Finding], count: int = 3) -> list[Finding]:
 def overall_verdict(findings: Sequence[Finding], roles: Sequence[str], only: Sequence[str] = ()) -> Verdict:
     """The worst verdict on the model under test, the first of `roles`, or on the tool itself. Nothing good is said of
     a model of which `only` some sections were measured."""
-    verdicts = [_weighty(f) for f in _deciding(findings, roles)]
+    verdicts = [_effective_verdict(f) for f in _deciding(findings, roles)]
     worst = min(verdicts, key=SEVERITY.index) if verdicts else "not_run"
-    return "inconclusive" if only and worst in (*GOOD, "warn") else worst
+    return "inconclusive" if only and worst in (*PASSING, "warn") else worst
 
 
-def _weighty(finding: Finding) -> Verdict:
+def _effective_verdict(finding: Finding) -> Verdict:
     """A map that could not be judged is a warning about the map: it says nothing against the model."""
     unsure = finding.section == "explanations" and finding.verdict == "inconclusive"
     return "warn" if unsure else finding.verdict
 
 
-def sentences_of(
+def verdict_sentences(
     findings: Sequence[Finding], roles: Sequence[str], locale: Locale, only: Sequence[str] = ()
 ) -> list[str]:
     """May the model ship and why not; then, a sentence for each other model, whether that one mends it."""
-    own = _deciding(by_severity(findings), roles)
-    if not own:
+    deciding = _deciding(by_severity(findings), roles)
+    if not deciding:
         return [locale("headline.not_run")]
-    first = _verdict(own, roles, locale)
-    if only and _weighty(own[0]) in (*GOOD, "warn"):
+    first = _verdict_sentence(deciding, roles, locale)
+    if only and _effective_verdict(deciding[0]) in (*PASSING, "warn"):
         first = locale("headline.partial", parts=", ".join(locale.title(section) for section in only))
-    return [first, *(_remedy(own[0], findings, role, locale) for role in roles[1:])]
+    return [first, *(_other_model_sentence(deciding[0], findings, role, locale) for role in roles[1:])]
 
 
 def _deciding(findings: Sequence[Finding], roles: Sequence[str]) -> list[Finding]:
     """Findings on the first model, and on no model at all where there is one: a tool that errs judges nothing."""
-    own = [f for f in findings if f.role in roles[:1]]
-    return [f for f in findings if f in own or f.role not in roles] if own else []
+    audited = [f for f in findings if f.role in roles[:1]]
+    return [f for f in findings if f in audited or f.role not in roles] if audited else []
 
 
-def _verdict(own: Sequence[Finding], roles: Sequence[str], locale: Locale) -> str:
-    verdict = "pass" if own[0].verdict in GOOD else _weighty(own[0])
+def _verdict_sentence(deciding: Sequence[Finding], roles: Sequence[str], locale: Locale) -> str:
+    verdict = "pass" if deciding[0].verdict in PASSING else _effective_verdict(deciding[0])
     role = locale.name("role", roles[0])
-    return locale(f"headline.{verdict}", why=_inside(own[0], locale), role=role, **_counts(own))
+    return locale(f"headline.{verdict}", why=_lowercase_title(deciding[0], locale), role=role, **_counts(deciding))
 
 
-def _remedy(worst: Finding, findings: Sequence[Finding], role: str, locale: Locale) -> str:
+def _other_model_sentence(worst: Finding, findings: Sequence[Finding], role: str, locale: Locale) -> str:
     """What became, in another model, of the finding the verdict rests on."""
-    own = [f for f in by_severity(findings) if f.role == role]
+    of_role = [f for f in by_severity(findings) if f.role == role]
     name = locale.name("role", role)
-    if not own:
+    if not of_role:
         return locale("headline.other_not_run", role=name)
-    if own[0].verdict in GOOD:
-        return locale("headline.other_pass", role=name, **_counts(own))
-    same = next((f for f in own if f.check == worst.check), own[0])
-    mends = same.verdict in GOOD and worst.verdict not in GOOD
-    said = {"role": name, "open": _inside(own[0], locale), **_counts(own)}
-    return locale("headline.other_mends" if mends else "headline.other_short", why=_inside(same, locale), **said)
+    if of_role[0].verdict in PASSING:
+        return locale("headline.other_pass", role=name, **_counts(of_role))
+    same = next((f for f in of_role if f.check == worst.check), of_role[0])
+    mends = same.verdict in PASSING and worst.verdict not in PASSING
+    values = {"role": name, "open": _lowercase_title(of_role[0], locale), **_counts(of_role)}
+    return locale(
+        "headline.other_mends" if mends else "headline.other_short", why=_lowercase_title(same, locale), **values
+    )
 
 
-def _inside(finding: Finding, locale: Locale) -> str:
+def _lowercase_title(finding: Finding, locale: Locale) -> str:
     """The finding's title as part of a sentence: its first letter small, unless it begins a name."""
     title = localised_text(finding, locale)["title"]
     return f"{title[0].lower()}{title[1:]}" if title.split(" ", 1)[0].istitle() else title
 
 
 def _counts(findings: Sequence[Finding]) -> dict[str, int]:
-    passed = sum(f.verdict in GOOD for f in findings)
+    passed = sum(f.verdict in PASSING for f in findings)
     return {"passed": passed, "total": len(findings), "failed": sum(f.verdict == "fail" for f in findings)}
 
 
 def localised_text(finding: Finding, locale: Locale) -> dict[str, str]:
     """The finding's sentences in the locale's language; as they were written where it has no words for the check."""
-    own = {"title": finding.title, "explanation": finding.explanation}
-    own |= {"criterion": finding.criterion, "advice": finding.advice}
+    english = {"title": finding.title, "explanation": finding.explanation}
+    english |= {"criterion": finding.criterion, "advice": finding.advice}
     prefix = f"check.{finding.check}."
     if not locale.has(f"{prefix}title_pass"):
-        return own
+        return english
     templates = {key.removeprefix(prefix): text for key, text in locale.texts.items() if key.startswith(prefix)}
     values: Mapping[str, str | float] = {
         **finding.values,
-        **{name: _phrases(finding.values[name], locale) for name in _WRITTEN if name in finding.values},
+        **{name: _phrases(finding.values[name], locale) for name in _SENTENCE_VALUES if name in finding.values},
         **({"method": locale.method(str(finding.values["identifier"]))} if "identifier" in finding.values else {}),
         "role": locale.name("role", finding.role),
     }
     return fill_templates(templates, finding.verdict, values)
 
 
-_WRITTEN = ("reasons", "problems")
+_SENTENCE_VALUES = ("reasons", "problems")
 """Values that hold sentences of a study, or a list of its problems."""
 
 

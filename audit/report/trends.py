@@ -11,9 +11,9 @@ from audit.document.charts import interval_band, series_colour, series_shape, sh
 from audit.document.locale import Locale
 from audit.report.history import HistoryScore, RunRow
 
-SHOWN = 200
+MAX_RUNS = 200
 """The newest runs a page shows: more are neither read by a person nor light."""
-_CHARTS = 8
+_MAX_CHARTS = 8
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Trend:
 
 
 def numbered(rows: Sequence[RunRow]) -> tuple[tuple[int, RunRow], ...]:
-    """The newest `SHOWN` of `rows`, oldest first, each with its number among all."""
-    return tuple(enumerate(rows, start=1))[-SHOWN:]
+    """The newest `MAX_RUNS` of `rows`, oldest first, each with its number among all."""
+    return tuple(enumerate(rows, start=1))[-MAX_RUNS:]
 
 
 def trends(runs: Sequence[tuple[int, RunRow]]) -> tuple[Trend, ...]:
@@ -45,8 +45,8 @@ def trends(runs: Sequence[tuple[int, RunRow]]) -> tuple[Trend, ...]:
     for number, row in runs:
         for level in row.levels:
             points.setdefault((row.data, level.quantity, level.threat), []).append(Point(number, level))
-    found = [Trend(*about, tuple(own)) for about, own in points.items() if len({p.number for p in own}) > 1]
-    return tuple(sorted(found, key=lambda trend: -len(trend.points))[:_CHARTS])
+    repeated = [Trend(*key, tuple(group)) for key, group in points.items() if len({p.number for p in group}) > 1]
+    return tuple(sorted(repeated, key=lambda trend: -len(trend.points))[:_MAX_CHARTS])
 
 
 def trend_chart(trend: Trend, locale: Locale) -> str:
@@ -64,6 +64,6 @@ def trend_chart(trend: Trend, locale: Locale) -> str:
     spans = base.mark_rule(opacity=0.55, strokeWidth=2).encode(y=share_axis(locale), y2="high:Q", x=x)
     line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=alt.Y("y:Q"))
     dots = base.mark_point(filled=True, size=42, opacity=1).encode(y=alt.Y("y:Q"), shape=series_shape(colour))
-    told = "; ".join(f"{row['x']}, {row['series']}: {row['y']:.1%}" for row in rows)
+    description = "; ".join(f"{row['x']}, {row['series']}: {row['y']:.1%}" for row in rows)
     name = locale("comparison.robust", threat=trend.threat) if trend.threat else locale("comparison.clean")
-    return svg_chart(spans + line + dots, name, told, width=560, height=200)
+    return svg_chart(spans + line + dots, name, description, width=560, height=200)
