@@ -41,7 +41,7 @@ def test_a_trend_is_one_quantity_of_one_data_set_measured_more_than_once() -> No
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_page_shows_every_number_with_its_interval_and_no_script(language: str) -> None:
-    page = render_history([run(1), run(2)], report_links={"runs/1": "1/report.html"}, language=language, version="1")
+    page = render_history([run(1), run(2)], links={"runs/1": "1/report.html"}, language=language, version="1")
     assert "<script" not in page and "default-src &#39;none&#39;" in page
     assert page.count('<svg class="chart"') == 2
     assert "88.0–92.0%" in page and "30.0–50.0%" in page and "linf 0.1" in page
