@@ -196,7 +196,7 @@ def custom_battery(entries: Sequence[AttackSpec]) -> Battery:
         if not entry.method.facts["norms"]:
             raise UsageError(
                 f"Attack {entry.attack!r} cannot join a battery: its threat is its own "
-                f"({entry.method.facts['threat']}), not the ball of a norm. Set robustness.further_examples to run it."
+                f"({entry.method.facts['threat']}), not the ball of a norm. Set other_threats.examples to run it."
             )
         if not 0 < entry.hardest_fraction <= 1 or entry.control_sample < 0:
             raise UsageError(f"Attack {entry.title!r}: `hardest` must be in (0, 1] and `sample` at least 0.")

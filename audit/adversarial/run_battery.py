@@ -277,7 +277,7 @@ def _unfit(method: Method, threat: ThreatModel, no_gradient_reason: str) -> str:
         return no_gradient_reason
     norms = method.facts["norms"]
     if not norms:
-        return f"This attack is of a threat of its own ({method.facts['threat']}): the study further-threats runs it."
+        return f"This attack is of a threat of its own ({method.facts['threat']}): the topic other_threats runs it."
     return "" if threat.norm in norms else f"This attack exists for {', '.join(norms)}, not for {threat.norm}."
 
 

@@ -6,7 +6,7 @@ from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.losses import LossName, loss_named
 from audit.models.under_test import ModelUnderTest
 
@@ -15,7 +15,7 @@ from audit.models.under_test import ModelUnderTest
     reference="arXiv:1412.6572",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (1, 1),
+    passes=lambda s, shape: PassCount(1, 1),
     effort=(),
 )
 def fgsm(

@@ -15,7 +15,7 @@ from audit.adversarial.targets import PositiveFloat, PositiveInt
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel, norms
-from audit.core.types import Batch, ClassMask, Images
+from audit.core.types import Batch, ClassMask, Images, PassCount
 from audit.models.losses import is_adversarial_logits, margin
 from audit.models.under_test import ModelUnderTest
 
@@ -27,7 +27,7 @@ SHRINK_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
     reference="arXiv:1912.00049",
     needs="scores",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (s["queries"], 0),
+    passes=lambda s, shape: PassCount(s["queries"], 0),
     effort=("queries",),
 )
 def square(

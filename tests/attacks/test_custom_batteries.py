@@ -59,10 +59,10 @@ def test_no_attack_takes_more_passes_than_it_declares(
     draws = Generators.of(cnn_batch.ids, seed=0, purpose="cost", device="cpu")
     with cnn_model.count() as spent:
         method.function(cnn_model, cnn_batch, ThreatModel(norm, TINY[norm]), draws, **settings)
-    declared = method.max_passes(settings)
+    declared = method.max_passes(settings, cnn_model.input_shape)
     assert declared is not None
-    assert spent.passes.forwards <= declared[0] * len(cnn_batch)
-    assert spent.passes.backwards <= declared[1] * len(cnn_batch)
+    assert spent.passes.forwards <= declared.forwards * len(cnn_batch)
+    assert spent.passes.backwards <= declared.backwards * len(cnn_batch)
 
 
 @pytest.mark.parametrize("method", methods("attack"), ids=lambda method: method.name)
@@ -105,7 +105,7 @@ def test_where_no_attack_could_run_the_evidence_is_weak(cnn_model: ModelUnderTes
 
 @pytest.mark.parametrize("name", ["spatial", "universal", "patch"])
 def test_an_attack_with_a_threat_of_its_own_is_told_where_it_runs(name: str) -> None:
-    with pytest.raises(UsageError, match=r"robustness\.further_examples"):
+    with pytest.raises(UsageError, match=r"other_threats\.examples"):
         battery_named(f"fgsm,{name}")
 
 

@@ -100,7 +100,7 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
     NaN where it was made on or, with a target, is of that class.
     """
     if cell.method not in _TRIALS:
-        raise unknown_name("further threat", cell.method, _TRIALS)
+        raise unknown_name("threat", cell.method, _TRIALS)
     if context.stopping():
         raise Interrupted(f"Stopped before {cell.method}; the same command resumes.")
     model = context.model()
