@@ -39,7 +39,8 @@ class SetupError(AuditError):
 
 
 class TrainingDiverged(AuditError):
-    """Training left the finite numbers; the sentence names the step, the rate and the last good checkpoint."""
+    """The loss or the weights became NaN or infinite; the message names the step, the learning rate and the last
+    checkpoint."""
 
 
 class Interrupted(AuditError):
@@ -49,7 +50,7 @@ class Interrupted(AuditError):
 
 
 class NotApplicable(Exception):
-    """A method has no meaning for this model or data; the reason is shown, never an empty picture."""
+    """A method does not apply to this model or this data; the message says why."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

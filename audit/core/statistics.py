@@ -50,8 +50,9 @@ class PairedTest:
 
 
 def wilson(k: int, n: int, *, level: float = LEVEL) -> Interval:
-    """The score interval of a binomial share (Wilson 1927, "Probable inference, the law of succession, and statistical
-    inference").
+    """Wilson's score interval of a binomial share.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
 
     Args:
         k: Number of successes, 0 to n.

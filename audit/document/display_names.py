@@ -1,4 +1,4 @@
-"""Identifiers as a reader writes them."""
+"""Display names of methods."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ _CAPITALS = frozenset("ce ddn dlr ead fgsm fmn jpeg lime lrp mart pgd rise road 
 
 
 def display_name(identifier: str) -> str:
-    """`integrated-gradients` as "Integrated gradients", `apgd-t-closest` as "APGD-T closest"; other text as it is."""
+    """The display name of an identifier: "Integrated gradients" for `integrated-gradients`, "APGD-T closest" for
+    `apgd-t-closest`.
+
+    Args:
+        identifier: Name of a method, with dashes or underscores. Other text stays as it is, its first letter in upper
+            case.
+    """
     text = identifier.replace("_", "-")
     proper = max((name for name in _PROPER if f"{text}-".startswith(f"{name}-")), key=len, default="")
     rest = [word.upper() if word in _CAPITALS else word for word in text[len(proper) :].split("-") if word]

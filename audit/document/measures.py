@@ -1,4 +1,4 @@
-"""Every measurement of a study beside its controls: the general table of the document."""
+"""The general table of the document: every measurement of a study beside its controls."""
 
 from __future__ import annotations
 
@@ -25,9 +25,21 @@ CONTROLS = ("random", "centre", "edges", "blurred")
 
 
 class MeasuredRow(DocumentModel):
-    """The mean of one measurement with its 95% bounds, beside the means of its controls.
+    """The mean of one measurement with its 95% interval, beside the means of its controls.
 
-    `n` counts the examples that have a value; `condition` says under what, where a study has several.
+    Attributes:
+        study: Name of the study.
+        role: Role of the model.
+        method: Name of the method.
+        condition: The setting or the threat model it was measured under, where the study has several; else empty.
+        name: Name of the measurement.
+        unit: Its unit.
+        better: Which direction is good.
+        mean: Mean over the examples that have a value, in `unit`.
+        low: Lower bound of its 95% bootstrap interval.
+        high: Upper bound.
+        n: Number of examples that have a value.
+        controls: By control, its mean.
     """
 
     study: str
@@ -45,7 +57,11 @@ class MeasuredRow(DocumentModel):
 
 
 def measures(results: RunResults) -> list[MeasuredRow]:
-    """Every measurement of the topics that declare `measures`, cells joined, by study and model."""
+    """Every measurement of the topics that declare `Topic.measures`, by study and model, over all cells.
+
+    Args:
+        results: The run.
+    """
     general = {study for topic in topics() if topic.measures for study in topic.studies}
     studies = dict.fromkeys(task.cell.study for task in results.plan.tasks if task.cell.study in general)
     return [
@@ -58,7 +74,15 @@ def measures(results: RunResults) -> list[MeasuredRow]:
 
 
 def controls_of(name: str, entries: Sequence[TaskResult]) -> dict[str, float]:
-    """The mean of each control of the measurement `name`."""
+    """The mean of each control of a measurement.
+
+    Args:
+        name: Name of the measurement.
+        entries: Measured cells of one study, model and condition.
+
+    Returns:
+        By control, its mean over the examples that have a value.
+    """
     values_of = {
         control: _finite(per_example(entries, f"{name}_{control}").values) for control in _present(name, entries)
     }

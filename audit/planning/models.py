@@ -1,4 +1,4 @@
-"""The cells that make models."""
+"""Planning the cells that make models: training and compression."""
 
 from __future__ import annotations
 
@@ -20,8 +20,23 @@ _NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "
 
 
 def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, start: ModelRef | None = None) -> ModelRef:
-    """A model trained here: from new weights, from pretrained ones or from those of `start`; a recipe with a teacher
-    learns from `start` instead. Raises UsageError where there is none."""
+    """Plan the training of a model.
+
+    It starts from new weights, from the pretrained ones of the configuration or from those of another model; a recipe
+    with a teacher starts anew and learns from that model.
+
+    Args:
+        builder: The plan so far.
+        role: Role of the trained model.
+        training: The training, or the hardening, of the configuration.
+        start: The model to start from or to learn from; None for none.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        UsageError: The recipe needs a teacher and `start` is None, or a setting of the recipe is invalid.
+    """
     recipe = find("recipe", training.recipe)
     require_shareable(training, has_teacher=bool(recipe.facts.get("teacher")))
     hardening = training if isinstance(training, HardeningConfig) else None
@@ -45,9 +60,17 @@ def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, sta
 
 
 def plan_compression(builder: PlanBuilder, parent: ModelRef) -> ModelRef:
-    """The smaller model made of `parent`, fine-tuned after pruning and taught in distillation.
+    """Plan a smaller model: fine-tuned after pruning, trained by its parent in distillation.
 
-    Raises UsageError for an amount or a student that the method has no use for.
+    Args:
+        builder: The plan so far.
+        parent: The model to compress.
+
+    Returns:
+        The smaller model.
+
+    Raises:
+        UsageError: The method has no use for the amount, the student or the number of epochs.
     """
     config = builder.config.compression
     _check_compression(config)
