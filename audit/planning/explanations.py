@@ -55,7 +55,7 @@ def explanation_of(builder: PlanBuilder, method: str, role: str, on: str = "clea
 
 
 def mask_inputs(builder: PlanBuilder, method: Method, role: str, on: str = "clean") -> dict[str, Task]:
-    """The input whose masks a method reuses: the explanation by the mask source of the same images, where one is planned.
+    """The input whose masks a method reuses: the mask source's explanation of the same images, where one is planned.
 
     Args:
         builder: The plan so far.

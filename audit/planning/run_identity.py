@@ -1,4 +1,4 @@
-"""Identities and sizes of the data and the model, which are all that planning needs of them; and the eps that follow."""
+"""Identities and sizes of the data and the model: all that planning needs of them; and the eps that follow."""
 
 from __future__ import annotations
 

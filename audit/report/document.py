@@ -1,4 +1,4 @@
-"""The audit document: built from the results of a run, written as bytes that depend on the answers alone."""
+"""Building the audit document from the results of a run, and its JSON, whose bytes depend on the answers alone."""
 
 from __future__ import annotations
 
@@ -44,7 +44,16 @@ DIGITS = 6
 
 
 def build_document(results: RunResults, config: RunConfig, metadata: RunMetadata) -> AuditDocument:
-    """Everything the run found. Pure: the same evidence gives the same document."""
+    """The audit document of a run; the same results give the same document.
+
+    Args:
+        results: The plan with its evidence.
+        config: The configuration of the run.
+        metadata: Names, origins, images and commands.
+
+    Raises:
+        SetupError: A topic fills a document field that it does not declare.
+    """
     items = gallery(results, metadata) if config.report.images else []
     findings = by_severity([_completed(f, items, metadata.subject) for f in run_checks(results, config)])
     context = SectionContext(config, metadata.classes, model_roles(results), config.report.images)
@@ -78,20 +87,32 @@ def _topic_rows(results: RunResults, context: SectionContext) -> dict[str, Any]:
 
 
 def to_json(document: AuditDocument) -> str:
-    """The document as text: sorted keys, one trailing newline, safe to stand inside a page."""
+    """The JSON of a document: sorted keys, one trailing newline, and `<`, `>` and `&` escaped so that it may stand in
+    HTML.
+
+    Args:
+        document: The document.
+    """
     text = json.dumps(document.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def schema_json() -> str:
-    """The JSON Schema (draft 2020-12) every audit.json of this version obeys."""
+    """The JSON Schema (draft 2020-12) of `audit.json`."""
     schema = document_type().model_json_schema()
     schema |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "audit.json"}
     return json.dumps(schema, sort_keys=True, indent=1) + "\n"
 
 
 def read_document(path: Path) -> AuditDocument:
-    """Read an `audit.json`, of this version or an older one. Raises UsageError that says what is wrong with it."""
+    """Read an `audit.json` of this version or an older one.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UsageError: The file cannot be read, is no audit document, or is of a later version.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         raw = json.loads(text)
@@ -165,7 +186,7 @@ def _completed(finding: Finding, items: list[GalleryItem], subject: str) -> Find
 
 
 def _example_images(finding: Finding, items: list[GalleryItem], count: int = 4) -> tuple[str, ...]:
-    """Gallery images that show what the finding is about."""
+    """Ids of gallery images that illustrate a finding."""
     method = str(finding.values.get("identifier", ""))
     seen = [(item, view) for item in items for view in item.views if view.role == finding.role]
     if finding.section == "robustness":
@@ -190,7 +211,7 @@ def _protocol(config: RunConfig, results: RunResults, metadata: RunMetadata) -> 
 
 
 def _tidy(value: Any) -> Any:
-    """Numbers to six significant digits, absolute paths to their last part, all through nested values."""
+    """Round numbers to `DIGITS` significant digits and cut absolute paths to their last part, in nested values."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, str):

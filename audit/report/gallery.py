@@ -68,7 +68,7 @@ def gallery(results: RunResults, metadata: RunMetadata) -> list[GalleryItem]:
         metadata: Holds the pixels of the first images of the audit order.
 
     Returns:
-        One item an image of `metadata.gallery` that was classified; empty when clean accuracy is missing.
+        One item per image of `metadata.gallery` that was classified; empty when clean accuracy is missing.
     """
     roles = model_roles(results)
     if not roles:

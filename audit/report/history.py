@@ -1,4 +1,4 @@
-"""The runs under a folder, from an index that is brought up to date by reading only what changed."""
+"""The runs below a folder, from an index that is updated by reading only the documents that changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,17 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class HistoryScore:
-    """A share of images one model of a run got right: `quantity` is "clean", or "robust" with its threat."""
+    """The share of images that one model of a run classified right.
+
+    Attributes:
+        role: Role of the model.
+        quantity: "clean" or "robust".
+        threat: The threat model in words, such as "linf 8/255"; empty for clean accuracy.
+        estimate: The share, in [0, 1].
+        low: Lower bound of its 95% interval.
+        high: Upper bound.
+        n: Number of images.
+    """
 
     role: str
     quantity: str
@@ -40,7 +50,25 @@ class HistoryScore:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run: `path` below the folder, `begun` ISO 8601 in UTC. `problem` says why a document could not be read."""
+    """One run in the history.
+
+    Attributes:
+        path: The run's folder, relative to the root of the history.
+        begun: When it began, ISO 8601 in UTC.
+        verdict: Its overall verdict.
+        sentence: Its verdict in words.
+        title: Title of its report.
+        data: Description of its data.
+        architecture: Architecture of the model under test.
+        preset: Name of its preset.
+        seed: Its seed.
+        complete: Whether every planned task was run and none failed.
+        failed: Number of findings that failed.
+        inconclusive: Number of inconclusive findings.
+        findings: Number of findings.
+        levels: Clean and robust accuracy of its models.
+        problem: Why its document could not be read; empty where it could.
+    """
 
     path: str
     begun: str
@@ -61,17 +89,27 @@ class RunRow:
 
 @dataclass(frozen=True)
 class History:
-    """The runs from the oldest on; `read` is how many documents had to be opened for it."""
+    """The runs below a folder.
+
+    Attributes:
+        rows: The runs, the oldest first.
+        read: Number of documents that had to be read.
+    """
 
     rows: tuple[RunRow, ...]
     read: int
 
 
 def history(root: Path) -> History:
-    """Every run at most `DEPTH` folders below `root`, and the index `root/.audit-index.json` brought up to date.
+    """Every run at most `DEPTH` folders below a root; updates the index in `root/.audit-index.json`.
 
-    A document is read again when its size or time, or those of its timing.json, changed. Raises UsageError where
-    `root` is no folder.
+    A document is read again when its size or time, or the time of its timing.json, changed.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        UsageError: It is not a folder.
     """
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder. Give one that holds run folders.")
@@ -89,9 +127,13 @@ def history(root: Path) -> History:
 
 
 def run_files(document: Path) -> list[tuple[str, int]]:
-    """The files beside a run's `document`, by relative path, with their bytes; the store as one line.
+    """The files of a run with their sizes, those of the store in one line.
 
-    A document that lies outside a run folder stands alone.
+    Args:
+        document: The run's audit.json; outside a run folder it is listed alone.
+
+    Returns:
+        Paths relative to the run folder with their bytes.
     """
     folder = document.parent
     if not (folder / "run.json").is_file():
@@ -104,13 +146,22 @@ def run_files(document: Path) -> list[tuple[str, int]]:
 
 
 def report_links(root: Path, rows: Sequence[RunRow], page: Path) -> dict[str, str]:
-    """Where the report of each run lies as seen from a page in the folder `page`, for those that have one."""
+    """Links to the reports of runs, relative to a page.
+
+    Args:
+        root: The folder of the history.
+        rows: The runs.
+        page: The folder of the page.
+
+    Returns:
+        By path of a run, the link; runs without a report are left out.
+    """
     reports = ((row.path, root / row.path / "report.html") for row in rows)
     return {path: quote(Path(os.path.relpath(to, page)).as_posix()) for path, to in reports if to.is_file()}
 
 
 def _run_folders(root: Path) -> Iterator[tuple[str, list[int]]]:
-    """Each run folder below `root` as a relative path, with what tells whether it changed."""
+    """Each run folder below `root` as a relative path, with the stamp that changes when its document does."""
     pending = [("", 0)]
     while pending:
         path, depth = pending.pop()

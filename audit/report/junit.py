@@ -1,4 +1,4 @@
-"""The findings as JUnit XML, for the test panel of a pipeline."""
+"""Findings as JUnit XML, for the test panel of a pipeline."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from audit.report.gate import Gate, GatedFinding, gate
 
 
 def render_junit(document: AuditDocument, gated: Gate | None = None) -> str:
-    """One suite a model, one case a finding. Under the gate, errors are failures and warnings stand in the output.
+    """JUnit XML with one suite per model and one case per finding.
 
-    What was planned and failed is an error; what is switched off or was not run is skipped.
+    Errors under the gate are failures; other findings are cases whose output tells the verdict. Planned measurements
+    that failed are errors; findings that are switched off or were not run are skipped.
+
+    Args:
+        document: The document.
+        gated: The findings under a policy; None for the built-in one.
     """
     gated = gated or gate(document.findings)
     root = xml.Element("testsuites", name="audit")
@@ -61,13 +66,21 @@ def _case(suite: xml.Element, row: GatedFinding) -> None:
 
 
 def case_name(row: GatedFinding) -> str:
-    """The check, with what it was about where it speaks of several things."""
+    """The check, with the method or threat model it is about where it has several findings.
+
+    Args:
+        row: The finding under a policy.
+    """
     subject = row.finding.values.get("identifier") or row.finding.values.get("threat") or ""
     return visible(f"{row.finding.check} {subject}".strip())
 
 
 def details(row: GatedFinding) -> str:
-    """Explanation, criterion, numbers, advice and command, a line each."""
+    """Explanation, criterion, numbers, advice and command, one line each.
+
+    Args:
+        row: The finding under a policy.
+    """
     finding = row.finding
     bounds = f"{finding.interval[0]:.4g} to {finding.interval[1]:.4g}" if finding.interval else "none"
     estimate = "none" if finding.estimate is None else f"{finding.estimate:.4g}"

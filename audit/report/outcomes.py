@@ -1,4 +1,4 @@
-"""What of a run stands in no topic: outcomes by example, what gave no number, and costs."""
+"""Rows of the document that belong to no topic: outcomes by example, measurements without numbers, and costs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from audit.results.run_results import RunResults
 
 
 def outcome_rows(results: RunResults, role: str) -> list[OutcomeRow]:
-    """What became of each example, for comparing this run with another one."""
+    """The outcome of each example, from which two runs are compared.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+    """
     rows = [_outcome_row(role, "clean", clean_correct(results, role).positions, clean_correct(results, role).values)]
     for at, entries in group_by_condition(results.entries("robustness", role=role)):
         robust = per_example(entries, "robust")
@@ -32,7 +37,11 @@ def _outcome_row(role: str, quantity: str, positions: NDArray[np.int64], values:
 
 
 def gaps(results: RunResults) -> list[Gap]:
-    """Everything planned that gave no number, with the reason."""
+    """Every planned measurement that gave no number, with the reason.
+
+    Args:
+        results: The run.
+    """
     present = [
         (task, results.evidence[task.cell.key]) for task in results.plan.tasks if task.cell.key in results.evidence
     ]
@@ -45,7 +54,11 @@ def gaps(results: RunResults) -> list[Gap]:
 
 
 def study_costs(results: RunResults) -> list[StudyCost]:
-    """What each study of each model cost, in plan order."""
+    """What each study of each model cost, in plan order.
+
+    Args:
+        results: The run.
+    """
     studies = dict.fromkeys((task.cell.study, task.role) for task in results.plan.tasks)
     rows = [(study, role, results.entries(study, role=role)) for study, role in studies]
     return [StudyCost(study=s, role=r, cells=len(cells), cost=cost_of(cells)) for s, r, cells in rows if cells]

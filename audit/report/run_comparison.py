@@ -1,4 +1,4 @@
-"""Two runs against each other, example by example: what newly breaks, what was mended, and whether it is chance."""
+"""Comparing two runs example by example: what newly broke, what was repaired, and whether it is chance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ SIGNIFICANT = 0.05
 
 
 class Change(DocumentModel):
-    """One quantity of one model on the examples both runs saw, with the names of those that changed."""
+    """One quantity of one model on the examples of both runs.
+
+    Attributes:
+        role: Role of the model.
+        row: Its shares in both runs and their difference.
+        adjusted_p: p-value of McNemar's test, adjusted for the number of quantities by Holm's method.
+        regressed: Whether it fell and `adjusted_p` is below `SIGNIFICANT`.
+        newly_wrong: Names of examples that were right before and are wrong now.
+        newly_right: Names of examples that were wrong before and are right now.
+    """
 
     role: str
     row: ComparisonRow
@@ -38,7 +47,17 @@ class Change(DocumentModel):
 
 
 class VerdictChange(DocumentModel):
-    """A finding whose verdict is no longer what it was; None where one run does not have it."""
+    """A finding whose verdict differs between the runs.
+
+    Attributes:
+        role: Role of the model.
+        check: Name of the check.
+        about: The method or threat model it is about; empty where the check has one finding.
+        before: Verdict in the first run; None where it has no such finding.
+        after: Verdict in the second run; None where it has no such finding.
+        title: The finding's title.
+        regressed: Whether it passed before and now fails or is inconclusive.
+    """
 
     role: str
     check: str
@@ -50,7 +69,14 @@ class VerdictChange(DocumentModel):
 
 
 class Agreement(DocumentModel):
-    """Spearman's rank correlation between the maps of both runs, mean over the pictures both galleries show."""
+    """How far the maps of both runs agree.
+
+    Attributes:
+        role: Role of the model.
+        method: Name of the attribution method.
+        correlation: Mean over images of Spearman's rank correlation of the two maps, in [-1, 1].
+        n: Number of images in both galleries.
+    """
 
     role: str
     method: str
@@ -59,7 +85,17 @@ class Agreement(DocumentModel):
 
 
 class RunComparison(DocumentModel):
-    """Everything that changed from one run to another, regressions first."""
+    """What changed from one run to another.
+
+    Attributes:
+        schema_version: Version of this model.
+        before: Name of the first run.
+        after: Name of the second run.
+        shared_examples: Number of examples in both.
+        changes: Each quantity of each model, regressions first.
+        verdicts: Findings whose verdicts differ, regressions first.
+        agreement: Agreement of the maps, by model and method.
+    """
 
     schema_version: int = SCHEMA_VERSION
     before: str
@@ -71,14 +107,23 @@ class RunComparison(DocumentModel):
 
     @property
     def regressed(self) -> bool:
-        """Whether anything got worse beyond chance, or a verdict did."""
+        """Whether a quantity fell beyond chance, or a verdict got worse."""
         return any(change.regressed for change in self.changes) or any(change.regressed for change in self.verdicts)
 
 
 def compare_documents(
     before: AuditDocument, after: AuditDocument, *, names: tuple[str, str] = ("before", "after")
 ) -> RunComparison:
-    """What changed between two runs on the same data. Raises UsageError when they share no example."""
+    """Compare two runs on the same data.
+
+    Args:
+        before: Document of the first run.
+        after: Document of the second run.
+        names: Names of both runs.
+
+    Raises:
+        UsageError: They share no example, or have different classes.
+    """
     shared = set(before.example_ids) & set(after.example_ids)
     if not shared or before.subject.classes != after.subject.classes:
         raise UsageError(
@@ -97,7 +142,11 @@ def compare_documents(
 
 
 def comparison_json(comparison: RunComparison) -> str:
-    """The comparison as text with sorted keys."""
+    """The comparison as JSON with sorted keys.
+
+    Args:
+        comparison: The comparison.
+    """
     return json.dumps(comparison.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -133,7 +182,7 @@ def _by_example(row: OutcomeRow, ids: list[str]) -> dict[str, bool]:
 
 
 def _holm(changes: list[Change]) -> list[Change]:
-    """Holm 1979's step-down adjustment; a regression is a fall that stays significant under it."""
+    """Adjust the p-values by the step-down method of Holm 1979, and mark significant falls as regressions."""
     adjusted: dict[int, float] = {}
     floor = 0.0
     order = sorted(range(len(changes)), key=lambda i: changes[i].row.p_value)

@@ -1,4 +1,4 @@
-"""The findings as SARIF 2.1.0: stable rule ids, pointing at the lines of the policy they answer to."""
+"""Findings as SARIF 2.1.0, with stable rule ids and locations in the policy file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ _KINDS = {"fail": "fail", "warn": "fail", "inconclusive": "review", "not_run": "
 
 
 def render_sarif(document: AuditDocument, gated: Gate | None = None) -> str:
-    """One run with a rule a check and a result a finding; findings switched off are suppressed, not hidden.
+    """A SARIF log of one run, with one rule per check and one result per finding.
 
-    Results point at the policy file of the gate, at audit.json where there is none.
+    Findings that are switched off are suppressed results. Results are located in the policy file of the gate, or in
+    audit.json where there is none.
+
+    Args:
+        document: The document.
+        gated: The findings under a policy; None for the built-in one.
     """
     gated = gated or gate(document.findings)
     rules = [_rule(name) for name in sorted({row.finding.check for row in gated.rows})]
@@ -41,7 +46,11 @@ def render_sarif(document: AuditDocument, gated: Gate | None = None) -> str:
 
 
 def rule_id(check: str) -> str:
-    """The identifier a pipeline may mute or track."""
+    """The stable rule id of a check.
+
+    Args:
+        check: Name of the check.
+    """
     return f"audit/{check}"
 
 
@@ -80,7 +89,7 @@ def _location(source: str, line: int) -> dict[str, Any]:
 
 
 def _fingerprint(row: GatedFinding) -> str:
-    """The same for the same check of the same thing, whatever its numbers are today."""
+    """The same for the same check of the same model, method or threat model, whatever its numbers."""
     return hashlib.sha256(f"{row.finding.role}\x1f{case_name(row)}".encode()).hexdigest()[:32]
 
 

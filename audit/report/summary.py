@@ -1,4 +1,4 @@
-"""The verdict in one sentence, and which findings come first."""
+"""The verdict in words, and the order of findings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ PASSING: tuple[Verdict, ...] = ("pass", "informative")
 
 
 def by_severity(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings from the one that matters most; equals by what they speak of, then as they were."""
+    """Findings sorted by severity, then by the priority of their check or section, then as they were.
+
+    Args:
+        findings: The findings.
+    """
 
     def weight(finding: Finding) -> tuple[int, int]:
         return SEVERITY.index(_effective_verdict(finding)), declared.get(finding.check) or by_section.get(
@@ -33,7 +37,12 @@ def _section_priorities() -> dict[str, int]:
 
 
 def top_findings(findings: Sequence[Finding], count: int = 3) -> list[Finding]:
-    """The `count` findings to read first, none that passed, one a check while there are others."""
+    """The findings to read first: none that passed, and one per check before a second of the same check.
+
+    Args:
+        findings: The findings.
+        count: How many, at most.
+    """
     bad = [f for f in by_severity(findings) if f.verdict in ("fail", "inconclusive", "warn")]
     firsts = list({f.check: f for f in reversed(bad)}.values())
     firsts = [f for f in bad if f in firsts]
@@ -41,15 +50,21 @@ def top_findings(findings: Sequence[Finding], count: int = 3) -> list[Finding]:
 
 
 def overall_verdict(findings: Sequence[Finding], roles: Sequence[str], only: Sequence[str] = ()) -> Verdict:
-    """The worst verdict on the model under test, the first of `roles`, or on the tool itself. Nothing good is said of
-    a model of which `only` some sections were measured."""
+    """The most severe verdict on the model under test or on the tool itself.
+
+    Args:
+        findings: The findings of the run.
+        roles: Roles of the models, the one under test first.
+        only: The sections the run was restricted to; it is then inconclusive where it would pass.
+    """
     verdicts = [_effective_verdict(f) for f in _deciding(findings, roles)]
     worst = min(verdicts, key=SEVERITY.index) if verdicts else "not_run"
     return "inconclusive" if only and worst in (*PASSING, "warn") else worst
 
 
 def _effective_verdict(finding: Finding) -> Verdict:
-    """A map that could not be judged is a warning about the map: it says nothing against the model."""
+    """The verdict as it counts for the model: an inconclusive finding about a map says nothing against it, so it
+    warns."""
     unsure = finding.section == "explanations" and finding.verdict == "inconclusive"
     return "warn" if unsure else finding.verdict
 
@@ -57,7 +72,14 @@ def _effective_verdict(finding: Finding) -> Verdict:
 def verdict_sentences(
     findings: Sequence[Finding], roles: Sequence[str], locale: Locale, only: Sequence[str] = ()
 ) -> list[str]:
-    """May the model ship and why not; then, a sentence for each other model, whether that one mends it."""
+    """The verdict in words: a sentence on the model under test, then one on each other model and whether it does better.
+
+    Args:
+        findings: The findings of the run.
+        roles: Roles of the models, the one under test first.
+        locale: The reader's language.
+        only: The sections the run was restricted to.
+    """
     deciding = _deciding(by_severity(findings), roles)
     if not deciding:
         return [locale("headline.not_run")]
@@ -68,7 +90,7 @@ def verdict_sentences(
 
 
 def _deciding(findings: Sequence[Finding], roles: Sequence[str]) -> list[Finding]:
-    """Findings on the first model, and on no model at all where there is one: a tool that errs judges nothing."""
+    """Findings on the first model, and on the tool itself where the first model has any."""
     audited = [f for f in findings if f.role in roles[:1]]
     return [f for f in findings if f in audited or f.role not in roles] if audited else []
 
@@ -80,7 +102,7 @@ def _verdict_sentence(deciding: Sequence[Finding], roles: Sequence[str], locale:
 
 
 def _other_model_sentence(worst: Finding, findings: Sequence[Finding], role: str, locale: Locale) -> str:
-    """What became, in another model, of the finding the verdict rests on."""
+    """What became, in another model, of the finding that the verdict rests on."""
     of_role = [f for f in by_severity(findings) if f.role == role]
     name = locale.name("role", role)
     if not of_role:
@@ -96,7 +118,7 @@ def _other_model_sentence(worst: Finding, findings: Sequence[Finding], role: str
 
 
 def _lowercase_title(finding: Finding, locale: Locale) -> str:
-    """The finding's title as part of a sentence: its first letter small, unless it begins a name."""
+    """The finding's title as part of a sentence: its first letter in lower case, unless it begins a name."""
     title = localised_text(finding, locale)["title"]
     return f"{title[0].lower()}{title[1:]}" if title.split(" ", 1)[0].istitle() else title
 
@@ -107,7 +129,15 @@ def _counts(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def localised_text(finding: Finding, locale: Locale) -> dict[str, str]:
-    """The finding's sentences in the locale's language; as they were written where it has no words for the check."""
+    """The sentences of a finding in the reader's language; in English where the language has none for its check.
+
+    Args:
+        finding: The finding.
+        locale: The reader's language.
+
+    Returns:
+        "title", "explanation", "criterion" and "advice".
+    """
     english = {"title": finding.title, "explanation": finding.explanation}
     english |= {"criterion": finding.criterion, "advice": finding.advice}
     prefix = f"check.{finding.check}."

@@ -1,4 +1,4 @@
-"""How accuracy and robust accuracy went from run to run: runs of the same data under the same threat model."""
+"""Clean and robust accuracy from run to run, for runs on the same data under the same threat model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ _MAX_CHARTS = 8
 
 @dataclass(frozen=True)
 class Point:
-    """One model of the run with this number, counted from the oldest, 1."""
+    """One model of one run in a trend.
+
+    Attributes:
+        number: Number of the run, the oldest being 1.
+        level: Its accuracy.
+    """
 
     number: int
     level: HistoryScore
@@ -26,7 +31,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Trend:
-    """One quantity of one data set: `threat` is empty for clean accuracy."""
+    """One quantity over runs on one data set.
+
+    Attributes:
+        data: Description of the data.
+        quantity: "clean" or "robust".
+        threat: The threat model in words; empty for clean accuracy.
+        points: One per run and model, the oldest first.
+    """
 
     data: str
     quantity: str
@@ -35,12 +47,20 @@ class Trend:
 
 
 def numbered(rows: Sequence[RunRow]) -> tuple[tuple[int, RunRow], ...]:
-    """The newest `MAX_RUNS` of `rows`, oldest first, each with its number among all."""
+    """The newest `MAX_RUNS` runs, the oldest first, each with its number among all.
+
+    Args:
+        rows: All runs, the oldest first.
+    """
     return tuple(enumerate(rows, start=1))[-MAX_RUNS:]
 
 
 def trends(runs: Sequence[tuple[int, RunRow]]) -> tuple[Trend, ...]:
-    """What at least two of `runs` measured, the most often measured first; eight at most."""
+    """The quantities that at least two runs measured, the most often measured first; at most `_MAX_CHARTS`.
+
+    Args:
+        runs: Runs with their numbers.
+    """
     points: dict[tuple[str, str, str], list[Point]] = {}
     for number, row in runs:
         for level in row.levels:
@@ -50,7 +70,12 @@ def trends(runs: Sequence[tuple[int, RunRow]]) -> tuple[Trend, ...]:
 
 
 def trend_chart(trend: Trend, locale: Locale) -> str:
-    """One quantity from run to run, one line a model, each point with its interval."""
+    """An SVG chart of one quantity from run to run: one line per model, each point with its interval.
+
+    Args:
+        trend: The quantity.
+        locale: The reader's language.
+    """
     rows = [
         {"x": point.number, **interval_band(point.level), "series": locale.name("role", point.level.role)}
         for point in trend.points

@@ -1,4 +1,4 @@
-"""What the page shows, gathered from the document: the templates only place it."""
+"""The view model of the HTML and Markdown templates: what they show, in the reader's language."""
 
 from __future__ import annotations
 
@@ -22,7 +22,18 @@ from audit.topics.robustness.section import RobustnessPart
 
 @dataclass(frozen=True)
 class FindingView:
-    """A finding in the reader's language with what shows it; `gauge` where a share is held to a bound."""
+    """A finding in the reader's language.
+
+    Attributes:
+        finding: The finding.
+        title: One sentence with the outcome.
+        explanation: What was measured, and how.
+        criterion: The condition to pass.
+        advice: What to do; empty when the check passed.
+        anchor: Its id in the page.
+        example_images: Gallery images that illustrate it, as the model it is about sees them.
+        interval_bar: Its interval beside its threshold; None where it has no threshold.
+    """
 
     finding: Finding
     title: str
@@ -36,7 +47,14 @@ class FindingView:
 
 @dataclass(frozen=True)
 class IntervalBar:
-    """An interval on a scale from 0 to 1 with the threshold it is held against."""
+    """An interval beside the threshold it is compared with, drawn on a scale from 0 to 1.
+
+    Attributes:
+        low: Lower bound.
+        high: Upper bound.
+        estimate: The estimate.
+        threshold: The threshold.
+    """
 
     low: float
     high: float
@@ -46,7 +64,18 @@ class IntervalBar:
 
 @dataclass(frozen=True)
 class ScorecardRow:
-    """One model's line at a glance; None where not measured."""
+    """One model's row of the scorecard; None for what was not measured.
+
+    Attributes:
+        role: Role of the model.
+        clean: Clean accuracy.
+        robust: Robust accuracy at the eps of the verdict.
+        threat: That threat model in words; empty where robustness was not measured.
+        calibration: Expected calibration error, in [0, 1].
+        corrupted: Mean accuracy over corruptions and severities, in [0, 1].
+        passed: Number of findings that passed or inform.
+        total: Number of findings.
+    """
 
     role: str
     clean: Proportion | None
@@ -63,11 +92,11 @@ class TopicView:
     """A topic's part of a section.
 
     Attributes:
-        name: The topic.
+        name: Name of the topic.
         template: Its template; empty when it has none.
-        lead: The template of what stands before the section's findings; empty when it has none.
+        lead: The template of what stands above the section's findings; empty when it has none.
         studies: The studies whose measurements follow in a table.
-        view: What the topic's `view` function made for its templates.
+        view: What the topic's `view` function returned for its templates.
     """
 
     name: str
@@ -84,7 +113,7 @@ class SectionView:
     Attributes:
         name: Its anchor.
         title: Its heading.
-        lead: The sentence below that.
+        lead: The sentence below the heading.
         parts: What its topics show.
     """
 
@@ -96,7 +125,19 @@ class SectionView:
 
 @dataclass(frozen=True)
 class ReportView:
-    """Everything the templates place."""
+    """Everything the templates show.
+
+    Attributes:
+        sentences: The verdict in words, one sentence per model.
+        roles: Roles of the models, the one under test first.
+        scorecard: One row per model.
+        top_findings: The findings to read first.
+        by_section: By section, its findings.
+        sections: The sections that have something to show.
+        methods: The methods with maps in the gallery.
+        labels: The classes of the images in the gallery.
+        coverage: Clauses of standards, and what the report has for each.
+    """
 
     sentences: tuple[str, ...]
     roles: tuple[str, ...]
@@ -110,7 +151,13 @@ class ReportView:
 
 
 def build_view(document: AuditDocument, locale: Locale, *, draw: bool = True) -> ReportView:
-    """The document as the page tells it in the locale's language; without its charts unless `draw`."""
+    """The view of a document.
+
+    Args:
+        document: The document.
+        locale: The reader's language.
+        draw: Whether to draw the charts; without them there are no sections.
+    """
     roles = tuple(model.role for model in document.models)
     only = document.protocol.configuration.get("only", ())
     views = [_finding_view(f, document, locale, i) for i, f in enumerate(by_severity(document.findings))]
