@@ -27,9 +27,10 @@ _LOWER_IS_BETTER = frozenset({"calibration", "corruption"})
 
 
 def first_policy(document: AuditDocument) -> str:
-    """A policy as commented TOML: one rule per check, its threshold the bound that the weakest model of the run reaches.
+    """A policy as commented TOML: one rule per check.
 
-    A check that fails in this run gets the level "warn", so that the gate passes on the run it was written from.
+    Each threshold is the bound that the weakest model of the run reaches. A check that fails in this run gets the level
+    "warn", so that the gate passes on the run it was written from.
 
     Args:
         document: The document of the run.

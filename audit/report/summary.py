@@ -72,13 +72,16 @@ def _effective_verdict(finding: Finding) -> Verdict:
 def verdict_sentences(
     findings: Sequence[Finding], roles: Sequence[str], locale: Locale, only: Sequence[str] = ()
 ) -> list[str]:
-    """The verdict in words: a sentence on the model under test, then one on each other model and whether it does better.
+    """The verdict in words.
 
     Args:
         findings: The findings of the run.
         roles: Roles of the models, the one under test first.
         locale: The reader's language.
         only: The sections the run was restricted to.
+
+    Returns:
+        A sentence on the model under test, then one on each other model and whether it does better.
     """
     deciding = _deciding(by_severity(findings), roles)
     if not deciding:
