@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -139,15 +138,6 @@ def compare_documents(
         verdicts=sorted(_verdicts(before, after), key=lambda change: not change.regressed),
         agreement=list(_agreement(before, after)),
     )
-
-
-def comparison_json(comparison: RunComparison) -> str:
-    """The comparison as JSON with sorted keys.
-
-    Args:
-        comparison: The comparison.
-    """
-    return json.dumps(comparison.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
 def _changes(before: AuditDocument, after: AuditDocument) -> Iterator[Change]:

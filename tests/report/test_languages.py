@@ -18,7 +18,8 @@ from audit.document.schema import AuditDocument, document_type
 from audit.explanation.self_test import GAMES
 from audit.masking.segmentation import check_segments, segment_images
 from audit.report.markdown import render_card, render_markdown
-from audit.topics.faithfulness.curves import DEFAULTS, protocol
+from audit.topics.faithfulness.curves import protocol
+from audit.topics.faithfulness.facts import FaithfulnessSettings
 
 OTHERS = [language for language in languages() if language != "en"]
 
@@ -126,7 +127,7 @@ def test_what_studies_write_is_read_in_chinese() -> None:
     chinese = load_locale("zh")
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     blank, pieces = torch.zeros(2, 1, 28, 28), torch.arange(28)[:, None].expand(28, 28) // 10
-    said = [protocol(DEFAULTS), *(f"game: {name}" for name in GAMES)]
+    said = [protocol(FaithfulnessSettings()), *(f"game: {name}" for name in GAMES)]
     said += [segment_images(some).description for some in (images, blank)]
     said += [check_segments(one, blank).description for one in (pieces, pieces * 10 + pieces.T // 2)]
     said += [

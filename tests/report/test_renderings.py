@@ -19,7 +19,7 @@ from audit.report.html import render_comparison
 from audit.report.junit import render_junit
 from audit.report.markdown import escaped, render_card, render_markdown
 from audit.report.policy import Policy, Rule, load_policy
-from audit.report.run_comparison import compare_documents, comparison_json
+from audit.report.run_comparison import compare_documents
 from audit.report.sarif import render_sarif
 from audit.report.standards import coverage
 
@@ -194,7 +194,7 @@ def test_a_regression_is_named_image_by_image(document: AuditDocument) -> None:
     assert found.regressed and first.regressed and first.row.quantity == "clean"
     assert first.newly_wrong == [document.example_ids[i] for i in range(40) if row.outcomes[i] == "1"]
     assert not any(change.regressed for change in found.changes[1:])
-    json.loads(comparison_json(found))
+    assert json.loads(found.model_dump_json())["changes"][0]["row"]["quantity"] == "clean"
     assert "Something got worse" in render_comparison(found)
 
 

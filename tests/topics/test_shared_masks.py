@@ -159,9 +159,9 @@ class TestHeldAgainst:
             asked.append((named.get("seed"), queue is not None, answer))
             return answer
 
-        asking = judged.ask
+        asking = judged.run_cell_method
         for room in (judged, drifting):
-            monkeypatch.setattr(room, "ask", listening)
+            monkeypatch.setattr(room, "run_cell_method", listening)
         return asked
 
     def shared(self, model: ModelUnderTest, batch: Batch) -> dict[str, Evidence]:
