@@ -115,7 +115,7 @@ def _unbroken_in_grey_box(model: ModelUnderTest, sample: Batch, norm: Norm, seed
 
 def _chance(model: ModelUnderTest, sample: Batch) -> float:
     """The share a constant prediction would leave unbroken, and three standard errors more."""
-    share = float((~sample.violations(len(model.classes))).double().mean())
+    share = float((~sample.target_mask(len(model.classes))).double().mean())
     return share + 3 * math.sqrt(share * (1 - share) / len(sample))
 
 

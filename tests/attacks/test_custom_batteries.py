@@ -99,7 +99,7 @@ def test_a_battery_of_which_nothing_has_the_norm_is_refused(cnn_model: ModelUnde
 def test_where_no_attack_could_run_the_evidence_is_weak(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
     """DeepFool has no targeted form."""
     goal = torch.zeros(10, 4, dtype=torch.bool).scatter_(1, ((cnn_batch.labels + 1) % 4)[:, None], True)
-    outcome = run_battery(cnn_model, replace(cnn_batch, broken_if=goal), "l2", [0.3], battery="deepfool")
+    outcome = run_battery(cnn_model, replace(cnn_batch, adversarial_classes=goal), "l2", [0.3], battery="deepfool")
     assert outcome.rows[0].tried == 0 and any("No attack of the battery ran" in str(s) for s in outcome.inconclusive)
 
 
