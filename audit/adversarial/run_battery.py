@@ -110,7 +110,9 @@ def run_battery(
         nearest=worst_case.nearest,
         rounding=worst_case.rounding,
         rows=rows,
-        inconclusive=tuple(flag.sentence for flag in battery_red_flags(report, rows, len(batch))),
+        inconclusive=tuple(
+            flag.sentence for flag in battery_red_flags(report, rows, len(batch), iterative=chosen.iterative)
+        ),
         notes=_notes(model, rows, draws),
         health=report.health,
         draws=draws,

@@ -173,3 +173,18 @@ def test_a_stored_cell_brings_its_battery_back() -> None:
         "broken, as a check; mi-fgsm transferred from a surrogate"
     )
     assert battery_of_cell("quick", None) is BATTERIES["quick"]
+
+
+@pytest.mark.parametrize(
+    ("attacks", "weak"),
+    [("fgsm", True), ("square", True), ("random-noise,fgsm", True), ("apgd-ce", False), ("fgsm,ddn", False)],
+)
+def test_a_battery_without_an_iterative_gradient_attack_is_weak_evidence(
+    attacks: str, weak: bool, cnn_model: ModelUnderTest, cnn_batch: Batch
+) -> None:
+    outcome = run_battery(cnn_model, cnn_batch, "l2", [0.1], battery=attacks)
+    assert weak == any(reason.key == "battery_not_iterative" for reason in outcome.inconclusive)
+
+
+def test_no_battery_that_ships_is_weak_evidence_by_itself() -> None:
+    assert all(battery.iterative for battery in BATTERIES.values())
