@@ -36,5 +36,5 @@ def fgsm(
     classes = len(model.classes)
     chosen = loss_named(loss, classes)
     origin = model.check_images(batch.images)
-    gradient = model.loss_gradient(origin, batch.violations(classes).to(model.device), chosen).gradient
+    gradient = model.loss_gradient(origin, batch.target_mask(classes).to(model.device), chosen).gradient
     return projected_step(origin, origin, gradient, threat, threat.eps)

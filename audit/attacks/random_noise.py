@@ -57,7 +57,7 @@ def noisy(origin: Images, threat: ThreatModel, generators: Generators) -> Images
     """
     shape = origin.shape[1:]
     if threat.norm == "linf":
-        return (origin + threat.eps * generators.signs(*shape)).clamp(0, 1)
+        return (origin + threat.eps * generators.rademacher(*shape)).clamp(0, 1)
     noise = generators.normal(*shape)
     size = norms(noise, threat.norm).clamp(min=1e-12).view(-1, 1, 1, 1)
     return (origin + noise * (threat.eps / size)).clamp(0, 1)

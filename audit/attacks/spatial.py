@@ -182,7 +182,7 @@ def spatial(
         Poses, float32 (N, 3): the first that broke each image, farthest first, else no change at all.
     """
     images = model.check_images(batch.images)
-    goal = batch.violations(len(model.classes)).to(model.device)
+    goal = batch.target_mask(len(model.classes)).to(model.device)
     poses = threat.grid(angles, shifts, model.device)
     worst_poses = torch.zeros(len(batch), 3, device=model.device)
     alive = torch.arange(len(batch), device=model.device)

@@ -1,4 +1,4 @@
-"""What a study found: per-example numbers and arrays, with their cost and their circumstances."""
+"""What a study measured: per-example numbers and arrays, with their cost and the environment they were computed in."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ IN_FULL = 24
 """Images shown with everything; later ones come without the maps of their adversarial examples: a smaller file."""
 
 Maps = Mapping[str, Mapping[int, Array]]
-"""By method and by place in the audit order, attributions (C or 1, H, W)."""
+"""By method and by position in the audit order, attributions (C or 1, H, W)."""
 Heatmaps = Mapping[str, Mapping[int, Heatmap]]
-"""By method and by place in the audit order, attributions as they are drawn."""
+"""By method and by position in the audit order, attributions as they are drawn."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Attack:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What one model has to show, each by place in the audit order.
+    """What one model has to show, each by position in the audit order.
 
     Attributes:
         logits: Of clean images, (classes,) each.
@@ -60,28 +60,30 @@ class _Evidence:
     adversarial_maps: Heatmaps = field(default_factory=dict)
 
 
-def gallery(results: RunResults, about: RunMetadata) -> list[GalleryItem]:
+def gallery(results: RunResults, metadata: RunMetadata) -> list[GalleryItem]:
     """Images with the predictions, adversarial images and attributions of every model.
 
     Args:
         results: The run.
-        about: Holds the pixels of the first images of the audit order.
+        metadata: Holds the pixels of the first images of the audit order.
 
     Returns:
-        One item an image of `about.gallery` that was classified; empty when clean accuracy is missing.
+        One item per image of `metadata.gallery` that was classified; empty when clean accuracy is missing.
     """
     roles = model_roles(results)
     if not roles:
         return []
     labels = by_example(results.entries("accuracy", role=roles[0]), "labels")
-    positions = [position for position in range(len(about.gallery)) if position in labels]
+    positions = [position for position in range(len(metadata.gallery)) if position in labels]
     evidence = {role: _read(results, role, positions) for role in roles}
     return [
         GalleryItem(
-            id=about.ids[position],
-            label=about.classes[int(labels[position])],
-            image=picture(about.gallery[position]),
-            views=[_view(role, evidence[role], position, about) for role in roles if position in evidence[role].logits],
+            id=metadata.ids[position],
+            label=metadata.classes[int(labels[position])],
+            image=picture(metadata.gallery[position]),
+            views=[
+                _view(role, evidence[role], position, metadata) for role in roles if position in evidence[role].logits
+            ],
         )
         for position in positions
     ]
@@ -97,16 +99,16 @@ def _read(results: RunResults, role: str, positions: Sequence[int]) -> _Evidence
     )
 
 
-def _view(role: str, evidence: _Evidence, position: int, about: RunMetadata) -> GalleryView:
+def _view(role: str, evidence: _Evidence, position: int, metadata: RunMetadata) -> GalleryView:
     shares = probabilities(evidence.logits[position][None])[0]
     attack = evidence.attacks.get(position)
     # An attribution of an adversarial image has a meaning only where there is one.
     broken = attack is not None and attack.broken_by not in (None, CLEAN)
     return GalleryView(
         role=role,
-        prediction=about.classes[int(shares.argmax())],
+        prediction=metadata.classes[int(shares.argmax())],
         confidence=float(shares.max()),
-        **_attack_view(attack, about.gallery[position], about.classes),
+        **_attack_view(attack, metadata.gallery[position], metadata.classes),
         maps=_of_image(evidence.maps, position),
         adversarial_maps=_of_image(evidence.adversarial_maps, position) if broken else {},
     )
@@ -135,7 +137,7 @@ def _attack_view(attack: _Attack | None, pixels: Array, classes: Sequence[str]) 
 
 
 def _attacks(results: RunResults, role: str) -> dict[int, _Attack]:
-    """By place in the audit order, the images of the first threat model whose adversarial images were stored."""
+    """By position in the audit order, the images of the first threat model whose adversarial images were stored."""
     for at, entries in group_by_condition(only_measured(results.entries("robustness", role=role))):
         images = by_example(entries, "adversarial", positions=ADVERSARIAL_POSITIONS)
         if images:
@@ -146,7 +148,7 @@ def _attacks(results: RunResults, role: str) -> dict[int, _Attack]:
 
 
 def _broken_by(entries: Iterable[TaskResult], eps: float) -> dict[int, str | None]:
-    """By place in the audit order, the attack that broke the image first at an eps."""
+    """By position in the audit order, the attack that broke the image first at an eps."""
     names: dict[int, str | None] = {}
     for entry in entries:
         facts = entry.evidence.facts_as(RobustnessFacts)
@@ -168,16 +170,16 @@ def _attributions(results: RunResults, role: str, on: str) -> Maps:
 def _heatmaps(attributions: Maps, clean: Maps, positions: Iterable[int]) -> Heatmaps:
     """The maps at `positions` on the colour scale of all `clean` ones, so that a faint map looks faint and a small
     gallery is coloured as a large one; a method counts as signed when any of its values is negative."""
-    drawn: dict[str, dict[int, Heatmap]] = {}
+    heatmaps: dict[str, dict[int, Heatmap]] = {}
     for method, maps in attributions.items():
-        alike = clean.get(method, maps)
-        signed = any(bool((values < 0).any()) for values in (*maps.values(), *alike.values()))
-        scale = _full_colour(alike.values())
-        drawn[method] = {at: heatmap(maps[at], signed=signed, scale=scale) for at in positions if at in maps}
-    return drawn
+        clean_maps = clean.get(method, maps)
+        signed = any(bool((values < 0).any()) for values in (*maps.values(), *clean_maps.values()))
+        scale = _colour_scale(clean_maps.values())
+        heatmaps[method] = {at: heatmap(maps[at], signed=signed, scale=scale) for at in positions if at in maps}
+    return heatmaps
 
 
-def _full_colour(attributions: Iterable[Array]) -> float:
+def _colour_scale(attributions: Iterable[Array]) -> float:
     """The value drawn in full colour: `_UNCLIPPED` of the maps stay below it, unless that is more than `_TYPICAL`
     times what a map that is not empty reaches: outliers pale no others."""
     largest = np.array([magnitude(values) for values in attributions])

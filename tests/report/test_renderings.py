@@ -76,9 +76,9 @@ def test_doubted_evidence_passes_no_threshold() -> None:
     assert interval == ()
     from audit.core.statistics import wilson
 
-    assert Rule(minimum=0.0).verdict("inconclusive", wilson(90, 100), doubted=True) == "inconclusive"
-    assert Rule(minimum=0.0).verdict("inconclusive", wilson(90, 100), doubted=False) == "pass"
-    assert Rule(minimum=0.99).verdict("inconclusive", wilson(90, 100), doubted=True) == "fail"
+    assert Rule(minimum=0.0).verdict("inconclusive", wilson(90, 100), weak_evidence=True) == "inconclusive"
+    assert Rule(minimum=0.0).verdict("inconclusive", wilson(90, 100), weak_evidence=False) == "pass"
+    assert Rule(minimum=0.99).verdict("inconclusive", wilson(90, 100), weak_evidence=True) == "fail"
 
 
 def test_a_policy_is_read_with_its_lines(document: AuditDocument, tmp_path: Path) -> None:

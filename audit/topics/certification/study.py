@@ -89,7 +89,7 @@ def _norm_of(cell: Cell) -> str:
 def _by_smoothing(model: ModelUnderTest, batch: Batch, seed: int, settings: dict[str, Any]) -> tuple[Array, Array]:
     draws = Generators.of(batch.ids, seed=seed, purpose="smoothing", device=model.device)
     found = smoothing(model, batch.images, draws, **settings)
-    allowed = ~batch.violations(len(model.classes)).cpu().numpy()
+    allowed = ~batch.target_mask(len(model.classes)).cpu().numpy()
     right = (found.predictions >= 0) & np.take_along_axis(allowed, found.predictions.clip(0)[:, None], 1)[:, 0]
     return np.where(right, found.radius, 0.0), found.predictions
 

@@ -205,7 +205,7 @@ def _towards(batch: Batch, label: int, asked: ThreatRequest) -> Batch:
     """The same examples, broken by one class alone."""
     goal = torch.zeros(len(batch), len(asked.model.classes), dtype=torch.bool, device=batch.labels.device)
     goal[:, label] = True
-    return replace(batch, broken_if=goal)
+    return replace(batch, adversarial_classes=goal)
 
 
 def _transfer(asked: ThreatRequest) -> ThreatProposal:
