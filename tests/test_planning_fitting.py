@@ -42,7 +42,7 @@ def test_the_largest_share_within_the_limit(attacked: int, explained: int, limit
         return sum(max(min(asked, least), asked * parts // 1000) * each for asked, least, each in sizes)
 
     within = [cost(parts) for parts in range(1001) if cost(parts) <= limit]
-    assert found.enough == bool(within) and found.seconds == pytest.approx(max(within, default=cost(0)))
+    assert found.within_limit == bool(within) and found.seconds == pytest.approx(max(within, default=cost(0)))
 
 
 @pytest.mark.parametrize("preset", ["quick", "standard", "full"])
@@ -55,7 +55,7 @@ def test_its_flags_give_a_plan_of_that_cost(preset: str) -> None:
     for name, number in found.counts.items():
         section, key = name.split(".")
         nested.setdefault(section, {})[key] = number
-    assert not least.enough and found.enough and forwards(configured(**nested)) == found.seconds
+    assert not least.within_limit and found.within_limit and forwards(configured(**nested)) == found.seconds
     assert 0.9 * limit < found.seconds <= limit
     for name, number in found.counts.items():
         section, key = name.split(".")
@@ -68,6 +68,6 @@ def test_what_fits_is_left_alone_and_nothing_falls_below_its_least(limit: float,
     every: Callable[[RunConfig], float] = linear
     assert scale_to_budget(configured(**small), every, limit).counts == {}
     found = scale_to_budget(configured(), every, limit)
-    assert found.enough == enough
+    assert found.within_limit == enough
     least = {f"{section}.examples": minimum_examples()[f"{section}.examples"] for section in small}
     assert found.counts == ({} if enough else least), "what is not asked for stays at nothing"

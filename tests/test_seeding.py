@@ -59,7 +59,7 @@ def test_draws_of_neighbouring_examples_and_streams_are_uncorrelated() -> None:
 def test_integers_signs_and_permutations_stay_in_range() -> None:
     whole = generators().integers(7, 500)
     assert set(whole.unique().tolist()) == set(range(7))
-    assert set(generators().signs(500).unique().tolist()) == {-1.0, 1.0}
+    assert set(generators().rademacher(500).unique().tolist()) == {-1.0, 1.0}
     orders = generators().permutations(20)
     assert torch.equal(orders.sort(1).values, torch.arange(20).expand(len(IDS), 20))
 
@@ -94,7 +94,7 @@ def test_global_draws_repeat_within_and_are_as_they_were_after() -> None:
 
 @pytest.mark.parametrize("probability", [0.5, 0.25, 0.3, 0.9, 1 / 3, 0.04])
 def test_chances_are_as_frequent_as_asked_and_apart(probability: float) -> None:
-    hits = generators(IDS[:3]).chances(probability, 7, 3001)
+    hits = generators(IDS[:3]).bernoulli(probability, 7, 3001)
     assert hits.dtype == torch.bool and hits.shape == (3, 7, 3001)
     assert all(stats.binomtest(int(own.sum()), own.numel(), probability).pvalue > 1e-4 for own in hits)
     apart = torch.corrcoef(hits.flatten(0, 1).float()) - torch.eye(21)
@@ -102,4 +102,4 @@ def test_chances_are_as_frequent_as_asked_and_apart(probability: float) -> None:
 
 
 def test_chances_of_nothing_and_of_everything_are_certain() -> None:
-    assert not generators().chances(0.0, 200).any() and generators().chances(1.0, 200).all()
+    assert not generators().bernoulli(0.0, 200).any() and generators().bernoulli(1.0, 200).all()

@@ -130,7 +130,7 @@ class _Window:
     ) -> None:
         self.model, self.batch, self.generators = model, batch, generators
         self.start, self.initial_state = start, initial_state
-        self.goal = batch.violations(len(model.classes))
+        self.goal = batch.target_mask(len(model.classes))
         self.answers = batch.images.detach().clone()
         self.next = 0
         self.slots: SearchState | None = None

@@ -80,6 +80,19 @@ class Battery:
     refine_steps: int = 0
 
     @property
+    def iterative(self) -> bool:
+        """Whether some attack follows gradients over several steps, on more than a sample of the images.
+
+        One that does not declare its effort is taken to.
+        """
+        return any(
+            entry.method.facts["needs"] == "gradients"
+            and entry.method.facts["effort"] != ()
+            and not entry.control_sample
+            for entry in self.entries
+        )
+
+    @property
     def wants_surrogate(self) -> bool:
         """Whether some attack is to be made on a surrogate."""
         return any(entry.transferred for entry in self.entries)
@@ -196,7 +209,7 @@ def custom_battery(entries: Sequence[AttackSpec]) -> Battery:
         if not entry.method.facts["norms"]:
             raise UsageError(
                 f"Attack {entry.attack!r} cannot join a battery: its threat is its own "
-                f"({entry.method.facts['threat']}), not the ball of a norm. Set robustness.further_examples to run it."
+                f"({entry.method.facts['threat']}), not the ball of a norm. Set other_threats.examples to run it."
             )
         if not 0 < entry.hardest_fraction <= 1 or entry.control_sample < 0:
             raise UsageError(f"Attack {entry.title!r}: `hardest` must be in (0, 1] and `sample` at least 0.")

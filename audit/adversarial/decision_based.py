@@ -104,7 +104,7 @@ def starting_points(
         The images, and whether one was found, bool (N,).
     """
     origin = model.check_images(batch.images)
-    goal = batch.violations(len(model.classes)).to(model.device)
+    goal = batch.target_mask(len(model.classes)).to(model.device)
     draws = Generators(generators.keys.to(model.device))
     points, has_start = origin.clone(), _broken(model, origin, goal)
     if hints is not None:

@@ -72,7 +72,7 @@ def run_foolbox(
     if threat.norm not in attacks:
         raise NotApplicable(unfit_norm(list(attacks), threat.norm))
     check_range(batch.images)
-    mask = batch.violations(len(model.classes))
+    mask = batch.target_mask(len(model.classes))
     goal = goal_of(mask, batch.labels)
     if goal not in goals:
         raise NotApplicable(

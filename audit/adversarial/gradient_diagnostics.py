@@ -73,7 +73,7 @@ def differentiable(model: ModelUnderTest, batch: Batch) -> bool:
 
 
 def _flags(model: ModelUnderTest, batch: Batch, loss: Loss) -> tuple[Tensor, Tensor]:
-    goal = batch.violations(len(model.classes)).to(model.device)
+    goal = batch.target_mask(len(model.classes)).to(model.device)
     flat = model.loss_gradient(batch.images, goal, loss).gradient.flatten(1)
     finite = flat.isfinite().all(1)
     return finite & (flat == 0).all(1), ~finite

@@ -251,6 +251,15 @@ THRESHOLDS: Mapping[str, Threshold] = {
         share=0.002,
         fewest=2,
     ),
+    "no_iterative_gradient_attack": Threshold(
+        "battery",
+        "No attack of the battery follows gradients over several steps: only a custom battery can be so weak.",
+        note(
+            "battery_not_iterative",
+            "No attack of the battery follows gradients over several steps, so what it leaves unbroken says little: "
+            "add apgd-ce or apgd-t.",
+        ),
+    ),
     "no_attack_ran": Threshold(
         "battery",
         "No attack of the battery could run, so its robust accuracy is the clean one.",

@@ -53,7 +53,7 @@ def is_adversarial(model: ModelUnderTest, batch: Batch, images: Images) -> Tenso
         batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
         images: Float32 (N, C, H, W) in [0, 1].
     """
-    goal = batch.violations(len(model.classes))
+    goal = batch.target_mask(len(model.classes))
     return is_adversarial_logits(model.logits(images).to(goal.device), goal)
 
 

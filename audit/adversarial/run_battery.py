@@ -110,7 +110,9 @@ def run_battery(
         nearest=worst_case.nearest,
         rounding=worst_case.rounding,
         rows=rows,
-        inconclusive=tuple(flag.sentence for flag in battery_red_flags(report, rows, len(batch))),
+        inconclusive=tuple(
+            flag.sentence for flag in battery_red_flags(report, rows, len(batch), iterative=chosen.iterative)
+        ),
         notes=_notes(model, rows, draws),
         health=report.health,
         draws=draws,
@@ -147,7 +149,7 @@ def check_examples(model: ModelUnderTest, batch: Batch) -> None:
         raise DataError("Images outside [0, 1] were given to an attack: divide 8-bit images by 255 first.")
     if bool(((batch.labels < 0) | (batch.labels >= classes)).any()):
         raise DataError(f"Labels must be between 0 and {classes - 1}, as the model has {classes} classes.")
-    goal = batch.violations(classes)
+    goal = batch.target_mask(classes)
     if goal.shape != (len(batch), classes):
         raise DataError(f"The target mask has shape {tuple(goal.shape)}; ({len(batch)}, {classes}) was expected.")
     if bool(goal.gather(1, batch.labels[:, None]).any()):
@@ -283,7 +285,7 @@ def _unfit(method: Method, threat: ThreatModel, no_gradient_reason: Note) -> Not
     if not norms:
         return note(
             "attack_of_other_threat",
-            "This attack is of a threat of its own ({threat}): the study other-threats runs it.",
+            "This attack is of a threat of its own ({threat}): the topic other_threats runs it.",
             threat=str(method.facts["threat"]),
         )
     return NO_NOTE if threat.norm in norms else unfit_norm(norms, threat.norm)

@@ -75,13 +75,16 @@ def run_sanity_checks(
     )
 
 
-def battery_red_flags(report: SanityReport, rows: Sequence[AttackResult], total: int) -> tuple[RedFlag, ...]:
+def battery_red_flags(
+    report: SanityReport, rows: Sequence[AttackResult], total: int, *, iterative: bool = True
+) -> tuple[RedFlag, ...]:
     """Why the robustness that a battery reports would be weak evidence; empty when it holds.
 
     Args:
         report: What the controls measured.
         rows: What each attack did.
         total: Examples given to the battery.
+        iterative: Whether an attack of the battery follows gradients over several steps.
     """
     flags = [
         RedFlag("missing_gradient", 1, 0, report.no_gradient_reason) if report.no_gradient_reason else None,
@@ -90,6 +93,7 @@ def battery_red_flags(report: SanityReport, rows: Sequence[AttackResult], total:
         _too_robust(report),
         *_beaten(rows, total),
         _none_ran(rows),
+        flag_if_above("no_iterative_gradient_attack", float(not iterative)),
     ]
     return tuple(flag for flag in flags if flag is not None)
 
@@ -115,7 +119,7 @@ def _unbroken_in_grey_box(model: ModelUnderTest, sample: Batch, norm: Norm, seed
 
 def _chance(model: ModelUnderTest, sample: Batch) -> float:
     """The share a constant prediction would leave unbroken, and three standard errors more."""
-    share = float((~sample.violations(len(model.classes))).double().mean())
+    share = float((~sample.target_mask(len(model.classes))).double().mean())
     return share + 3 * math.sqrt(share * (1 - share) / len(sample))
 
 

@@ -51,7 +51,7 @@ def ranked_targets(model: ModelUnderTest, batch: Batch, count: int) -> Tensor:
     Returns:
         int64 (N, at most count).
     """
-    goal = batch.violations(len(model.classes)).to(model.device)
+    goal = batch.target_mask(len(model.classes)).to(model.device)
     order = model.logits(batch.images).masked_fill(~goal, -torch.inf).argsort(dim=1, descending=True, stable=True)
     sizes = goal.sum(1)
     width = min(count, int(sizes.max())) if len(batch) else 1

@@ -68,7 +68,7 @@ def mean_gradient_ascent(
     def capped(logits: Logits, goal: ClassMask) -> Tensor:
         return ascent.loss(logits, goal).clamp(max=CAP)
 
-    images, goal = model.check_images(made_on.images), made_on.violations(len(model.classes)).to(model.device)
+    images, goal = model.check_images(made_on.images), made_on.target_mask(len(model.classes)).to(model.device)
     for step in range(ascent.steps):
         part = _turn(draws, step, min(ascent.images_a_step, len(made_on))).to(model.device)
         output = model.loss_gradient(apply(images[part], change), goal[part], capped)

@@ -96,7 +96,7 @@ def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: Threa
     proposed = proposals.detach().to(origin.device, torch.float32)
     faults = ~threat.allows(proposed, origin)
     images = proposed if not bool(faults.any()) else _brought_back(proposed, origin, faults, threat)
-    goal = batch.violations(len(model.classes)).to(model.device)
+    goal = batch.target_mask(len(model.classes)).to(model.device)
     logits = model.logits(images)
     broken, margins = is_adversarial_logits(logits, goal).to(origin.device), margin(logits, goal).to(origin.device)
     rounded = _breaks_rounded(model, batch, images, broken)

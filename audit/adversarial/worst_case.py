@@ -32,12 +32,16 @@ _STORED = {
 
 
 class WorstCase:
-    """The nearest adversarial example of each image so far; only verdicts enter.
+    """The nearest adversarial example of each image so far, opened with the clean predictions; only verdicts enter.
 
-    Opened with the clean predictions. `distance` float64 (N,) is inf where there is none; `nearest` the images at that
-    distance; `rounding` bool (N,) whether they still break as 8-bit pictures; `margin` (N,) the largest so far, a
-    measure of how near an image is to breaking; `best_attack` int64 (N,) whose example is the nearest, an index into
-    `attacks`; `first_broken_by` int64 (E, N).
+    Attributes:
+        clean_broken: Whether the clean prediction counts as broken, bool (N,).
+        distance: Of the nearest adversarial example, float64 (N,): 0 where the clean image is broken, inf where none.
+        nearest: The images at that distance, clean where there is none, (N, C, H, W).
+        rounding: Whether they still break as 8-bit pictures, bool (N,).
+        margin: The largest margin of any proposal, (N,): how near an image is to breaking.
+        best_attack: Whose example is the nearest, an index into `attacks`, -1 for none, int64 (N,).
+        first_broken_by: Which attack broke it first at each eps, as above, int64 (E, N).
     """
 
     def __init__(
@@ -152,8 +156,13 @@ def radius(threat: ThreatModel) -> float:
 class BatteryCheckpoint:
     """How far a battery has come, kept so that a kill loses one attack run at most.
 
-    `rows` begin with those that `unfinished` holds: the worst case that they led to is then put back into `worst_case`,
-    and its model is charged with their cost. `spent()` is what the models have cost so far.
+    Where `unfinished` holds an earlier state, the worst case is set to it and the model is charged with its cost.
+
+    Attributes:
+        worst_case: What the attack runs so far led to.
+        spent: What the models have cost so far, when called.
+        unfinished: Where everything is kept; None keeps nothing.
+        rows: What each attack run did, those of `unfinished` first.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Attacks, one file each, and the batteries that run them. An attack proposes; the verifier judges."""
+"""Attacks, one file each: an attack proposes images, and `audit.adversarial.verify` judges them."""

@@ -23,7 +23,7 @@ from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, ClassMask, Images
+from audit.core.types import Batch, ClassMask, Images, PassCount
 from audit.models.losses import dlr_targeted, is_adversarial_logits, loss_named, margin
 from audit.models.under_test import Loss, ModelUnderTest
 
@@ -32,7 +32,9 @@ from audit.models.under_test import Loss, ModelUnderTest
     reference="arXiv:2003.01690",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (s["restarts"] * (s["steps"] + 1), s["restarts"] * s["steps"]),
+    passes=lambda settings, shape: PassCount(
+        settings["restarts"] * (settings["steps"] + 1), settings["restarts"] * settings["steps"]
+    ),
     effort=("steps", "restarts"),
     early_stops=("give_up",),
 )
@@ -68,7 +70,9 @@ def apgd_ce(
     reference="arXiv:2003.01690",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (s["restarts"] * (s["steps"] + 1), s["restarts"] * s["steps"]),
+    passes=lambda settings, shape: PassCount(
+        settings["restarts"] * (settings["steps"] + 1), settings["restarts"] * settings["steps"]
+    ),
     effort=("steps", "restarts"),
     early_stops=("give_up",),
 )
@@ -104,7 +108,9 @@ def apgd_dlr(
     reference="arXiv:2003.01690",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (s["targets"] * (s["steps"] + 1) + 1, s["targets"] * s["steps"]),
+    passes=lambda settings, shape: PassCount(
+        settings["targets"] * (settings["steps"] + 1) + 1, settings["targets"] * settings["steps"]
+    ),
     effort=("steps",),
     early_stops=("give_up",),
 )

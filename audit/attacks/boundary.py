@@ -6,7 +6,7 @@ from audit.adversarial.decision_based import MAX_START_QUERIES, run_from_starts
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.under_test import ModelUnderTest
 
 
@@ -16,7 +16,7 @@ from audit.models.under_test import ModelUnderTest
     norms=("l2",),
     minimal=True,
     wraps="foolbox",
-    passes=lambda s: (int(1.2 * s["steps"]) + MAX_START_QUERIES + 8, 0),
+    passes=lambda s, shape: PassCount(int(1.2 * s["steps"]) + MAX_START_QUERIES + 8, 0),
     effort=("steps",),
 )
 def boundary(

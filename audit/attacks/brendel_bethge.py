@@ -9,7 +9,7 @@ from audit.attacks.ddn import ddn
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.under_test import ModelUnderTest
 
 _BY_NORM = {
@@ -29,7 +29,9 @@ _DDN_STEPS = 100
     minimal=True,
     wraps="foolbox",
     compiles=True,
-    passes=lambda s: (s["steps"] + _DDN_STEPS + MAX_START_QUERIES + 40, s["steps"] + _DDN_STEPS + 1),
+    passes=lambda settings, shape: PassCount(
+        settings["steps"] + _DDN_STEPS + MAX_START_QUERIES + 40, settings["steps"] + _DDN_STEPS + 1
+    ),
     effort=("steps",),
 )
 def brendel_bethge(

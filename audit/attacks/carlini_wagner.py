@@ -6,7 +6,7 @@ from audit.adversarial.foolbox_adapter import run_foolbox
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.under_test import ModelUnderTest
 
 
@@ -16,7 +16,9 @@ from audit.models.under_test import ModelUnderTest
     norms=("l2",),
     minimal=True,
     wraps="foolbox",
-    passes=lambda s: (s["binary_search_steps"] * s["steps"] + 4, s["binary_search_steps"] * s["steps"]),
+    passes=lambda settings, shape: PassCount(
+        settings["binary_search_steps"] * settings["steps"] + 4, settings["binary_search_steps"] * settings["steps"]
+    ),
     effort=("steps",),
 )
 def carlini_wagner(

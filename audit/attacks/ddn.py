@@ -6,7 +6,7 @@ from audit.adversarial.foolbox_adapter import run_foolbox
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.under_test import ModelUnderTest
 
 
@@ -16,7 +16,7 @@ from audit.models.under_test import ModelUnderTest
     norms=("l2",),
     minimal=True,
     wraps="foolbox",
-    passes=lambda s: (s["steps"] + 4, s["steps"]),
+    passes=lambda s, shape: PassCount(s["steps"] + 4, s["steps"]),
     effort=("steps",),
 )
 def ddn(

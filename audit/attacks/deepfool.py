@@ -6,7 +6,7 @@ from audit.adversarial.foolbox_adapter import run_foolbox
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.under_test import ModelUnderTest
 
 
@@ -16,7 +16,9 @@ from audit.models.under_test import ModelUnderTest
     norms=("l2", "linf"),
     minimal=True,
     wraps="foolbox",
-    passes=lambda s: (s["steps"] * (s["candidates"] + 1) + 5, s["steps"] * (s["candidates"] + 1)),
+    passes=lambda settings, shape: PassCount(
+        settings["steps"] * (settings["candidates"] + 1) + 5, settings["steps"] * (settings["candidates"] + 1)
+    ),
     effort=("steps",),
 )
 def deepfool(

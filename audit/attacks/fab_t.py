@@ -13,7 +13,7 @@ from audit.adversarial.targets import PositiveInt, ranked_targets, single_target
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel, norms
-from audit.core.types import Batch, ClassMask, Images
+from audit.core.types import Batch, ClassMask, Images, PassCount
 from audit.models.losses import is_adversarial_logits, margin_targeted
 from audit.models.under_test import ModelUnderTest
 
@@ -29,7 +29,9 @@ BACKWARD = 0.9
     reference="arXiv:1907.02044",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (s["targets"] * (s["steps"] + 1) + 1, s["targets"] * s["steps"]),
+    passes=lambda settings, shape: PassCount(
+        settings["targets"] * (settings["steps"] + 1) + 1, settings["targets"] * settings["steps"]
+    ),
     effort=("steps",),
 )
 def fab_t(

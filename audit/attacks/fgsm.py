@@ -6,7 +6,7 @@ from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.losses import LossName, loss_named
 from audit.models.under_test import ModelUnderTest
 
@@ -15,7 +15,7 @@ from audit.models.under_test import ModelUnderTest
     reference="arXiv:1412.6572",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (1, 1),
+    passes=lambda s, shape: PassCount(1, 1),
     effort=(),
 )
 def fgsm(
@@ -36,5 +36,5 @@ def fgsm(
     classes = len(model.classes)
     chosen = loss_named(loss, classes)
     origin = model.check_images(batch.images)
-    gradient = model.loss_gradient(origin, batch.violations(classes).to(model.device), chosen).gradient
+    gradient = model.loss_gradient(origin, batch.target_mask(classes).to(model.device), chosen).gradient
     return projected_step(origin, origin, gradient, threat, threat.eps)

@@ -10,7 +10,7 @@ from audit.adversarial.decision_based import MAX_START_QUERIES, run_from_starts
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.under_test import ModelUnderTest
 
 
@@ -26,7 +26,7 @@ def _queries(steps: int, first_queries: int, most_queries: int) -> int:
     norms=("l2", "linf"),
     minimal=True,
     wraps="foolbox",
-    passes=lambda s: (_queries(**s), 0),
+    passes=lambda s, shape: PassCount(_queries(**s), 0),
     effort=("steps",),
 )
 def hopskipjump(

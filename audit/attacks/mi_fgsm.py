@@ -10,7 +10,7 @@ from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel, norms
-from audit.core.types import Batch, ClassMask, Images
+from audit.core.types import Batch, ClassMask, Images, PassCount
 from audit.models.losses import LossName, is_adversarial_logits, loss_named
 from audit.models.under_test import ModelUnderTest
 
@@ -19,7 +19,7 @@ from audit.models.under_test import ModelUnderTest
     reference="arXiv:1710.06081",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (s["steps"], s["steps"]),
+    passes=lambda s, shape: PassCount(s["steps"], s["steps"]),
     effort=("steps",),
 )
 def mi_fgsm(

@@ -11,7 +11,7 @@ from audit.attacks.pgd import initial_point, pgd_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.losses import margin_targeted
 from audit.models.under_test import ModelUnderTest
 
@@ -20,7 +20,9 @@ from audit.models.under_test import ModelUnderTest
     reference="arXiv:1910.09338",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (s["targets"] * (s["steps"] + 1) + 1, s["targets"] * s["steps"]),
+    passes=lambda settings, shape: PassCount(
+        settings["targets"] * (settings["steps"] + 1) + 1, settings["targets"] * settings["steps"]
+    ),
     effort=("steps",),
 )
 def multi_targeted(

@@ -11,7 +11,7 @@ from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, ClassMask, Images
+from audit.core.types import Batch, ClassMask, Images, PassCount
 from audit.models.losses import LossName, is_adversarial_logits, loss_named
 from audit.models.under_test import Loss, ModelUnderTest
 
@@ -20,7 +20,9 @@ from audit.models.under_test import Loss, ModelUnderTest
     reference="arXiv:1706.06083",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (s["restarts"] * (s["steps"] + 1), s["restarts"] * s["steps"]),
+    passes=lambda settings, shape: PassCount(
+        settings["restarts"] * (settings["steps"] + 1), settings["restarts"] * settings["steps"]
+    ),
     effort=("steps", "restarts"),
 )
 def pgd(

@@ -7,7 +7,7 @@ from audit.adversarial.targets import PositiveInt
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel, norms
-from audit.core.types import Batch, ClassMask, Images
+from audit.core.types import Batch, ClassMask, Images, PassCount
 from audit.models.losses import is_adversarial_logits
 from audit.models.under_test import ModelUnderTest
 
@@ -17,7 +17,7 @@ from audit.models.under_test import ModelUnderTest
     needs="decisions",
     norms=("linf", "l2", "l1"),
     control=True,
-    passes=lambda s: (s["draws"], 0),
+    passes=lambda s, shape: PassCount(s["draws"], 0),
     effort=("draws",),
 )
 def random_noise(
@@ -57,7 +57,7 @@ def noisy(origin: Images, threat: ThreatModel, generators: Generators) -> Images
     """
     shape = origin.shape[1:]
     if threat.norm == "linf":
-        return (origin + threat.eps * generators.signs(*shape)).clamp(0, 1)
+        return (origin + threat.eps * generators.rademacher(*shape)).clamp(0, 1)
     noise = generators.normal(*shape)
     size = norms(noise, threat.norm).clamp(min=1e-12).view(-1, 1, 1, 1)
     return (origin + noise * (threat.eps / size)).clamp(0, 1)

@@ -13,7 +13,7 @@ from audit.adversarial.targets import PositiveInt
 from audit.core.errors import UsageError
 from audit.core.registry import attack
 from audit.core.seeding import Generators
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.losses import is_adversarial_logits
 from audit.models.under_test import ModelUnderTest
 
@@ -153,7 +153,7 @@ def _spread(limit: float, count: int, device: torch.device) -> Tensor:
     needs="decisions",
     norms=(),
     threat="rotations and translations",
-    passes=lambda s: (s["angles"] * s["shifts"] ** 2, 0),
+    passes=lambda s, shape: PassCount(s["angles"] * s["shifts"] ** 2, 0),
     effort=(),
 )
 def spatial(
@@ -182,7 +182,7 @@ def spatial(
         Poses, float32 (N, 3): the first that broke each image, farthest first, else no change at all.
     """
     images = model.check_images(batch.images)
-    goal = batch.violations(len(model.classes)).to(model.device)
+    goal = batch.target_mask(len(model.classes)).to(model.device)
     poses = threat.grid(angles, shifts, model.device)
     worst_poses = torch.zeros(len(batch), 3, device=model.device)
     alive = torch.arange(len(batch), device=model.device)

@@ -15,7 +15,7 @@ from audit.adversarial.targets import PositiveFloat, PositiveInt
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel, norms
-from audit.core.types import Batch, ClassMask, Images
+from audit.core.types import Batch, ClassMask, Images, PassCount
 from audit.models.losses import is_adversarial_logits, margin
 from audit.models.under_test import ModelUnderTest
 
@@ -27,7 +27,7 @@ SHRINK_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
     reference="arXiv:1912.00049",
     needs="scores",
     norms=("linf", "l2", "l1"),
-    passes=lambda s: (s["queries"], 0),
+    passes=lambda s, shape: PassCount(s["queries"], 0),
     effort=("queries",),
 )
 def square(
@@ -101,7 +101,7 @@ def stripes(origin: Images, threat: ThreatModel, draws: Generators) -> Images:
         threat: The norm and eps of the ball that proposals stay in.
         draws: One random generator an example.
     """
-    signs = draws.signs(origin.shape[1], 1, origin.shape[3])
+    signs = draws.rademacher(origin.shape[1], 1, origin.shape[3])
     return (origin + threat.eps * signs).clamp(0, 1)
 
 
@@ -118,7 +118,7 @@ def patched(best: Images, origin: Images, threat: ThreatModel, draws: Generators
     height, width = origin.shape[2:]
     side = (area * height * width).sqrt().round().long().clamp(1, min(height, width) - 1)
     window = random_window(side, draws, height, width)
-    signs = draws.fork(2).signs(origin.shape[1], 1, 1)
+    signs = draws.fork(2).rademacher(origin.shape[1], 1, 1)
     return torch.where(window.inside, (origin + threat.eps * signs).clamp(0, 1), best)
 
 
@@ -145,7 +145,7 @@ def pyramid_start(origin: Images, threat: ThreatModel, draws: Generators) -> Ima
     for tile, (top, left) in enumerate(_grid(height, width, side)):
         window = fixed_window(slice(top, top + side), slice(left, left + side), count, height, width, origin.device)
         tile_draws = draws.fork(tile)
-        delta = delta + pyramid(window, tile_draws.fork(0), threat.norm) * tile_draws.fork(1).signs(channels, 1, 1)
+        delta = delta + pyramid(window, tile_draws.fork(0), threat.norm) * tile_draws.fork(1).rademacher(channels, 1, 1)
     return _scaled(delta, origin, threat)
 
 
@@ -166,7 +166,7 @@ def pyramid_proposal(best: Images, origin: Images, threat: ThreatModel, draws: G
     target = random_window(side, draws.fork(0), height, width)
     source = random_window(side, draws.fork(1), height, width)
     delta = best - origin
-    new = pyramid(target, draws.fork(2), norm) * draws.fork(3).signs(channels, 1, 1)
+    new = pyramid(target, draws.fork(2), norm) * draws.fork(3).rademacher(channels, 1, 1)
     new = new + delta * target.inside / (_TINY + _size(delta * target.inside, norm))
     unused = (threat.eps**power - norms(delta, norm) ** power).clamp(min=0).view(-1, 1, 1, 1) / channels
     budget = (unused + _size(delta * (target.inside | source.inside), norm) ** power) ** (1 / power)
@@ -183,7 +183,7 @@ def pyramid(window: Window, draws: Generators, norm: Norm) -> Tensor:
         draws: One random generator an example.
         norm: l2 or l1.
     """
-    horizontal = (draws.signs(1, 1) > 0).view(-1, 1, 1)
+    horizontal = (draws.rademacher(1, 1) > 0).view(-1, 1, 1)
     across, down = window.columns[:, None, :], window.rows[:, :, None]
     along, beside = torch.where(horizontal, across, down), torch.where(horizontal, down, across)
     half = (window.side // 2).view(-1, 1, 1)

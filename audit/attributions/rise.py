@@ -140,7 +140,7 @@ def _one_image(
 
 def _draw(generators: Generators, count: int, size: tuple[int, int], cells: int, shown: float) -> _SoftMasks:
     """Grids are drawn apart from shifts, so shifts may stand in order: one product enlarges all of a shift."""
-    grids = generators.fork(0).chances(shown, count, cells + 1, cells + 1)[0].float()
+    grids = generators.fork(0).bernoulli(shown, count, cells + 1, cells + 1)[0].float()
     rows, columns = (_enlarging(length, cells, grids.device) for length in size)
     down = generators.fork(1).integers(len(rows), count)[0]
     across = generators.fork(2).integers(len(columns), count)[0].sort().values

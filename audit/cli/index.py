@@ -34,14 +34,17 @@ def index(
     from importlib.metadata import version
 
     from audit.document.locale import load_locale
-    from audit.report.history import history, links
+    from audit.report.history import history, report_links
     from audit.report.html import render_history
     from audit.storage.store import write_atomically
 
     load_locale(language)
     runs, target = history(folder), html or folder / "index.html"
     page = render_history(
-        runs.rows, links=links(folder, runs.rows, target.parent), language=language, version=version("audit")
+        runs.rows,
+        links=report_links(folder, runs.rows, target.parent),
+        language=language,
+        version=version("audit"),
     )
     write_atomically(target, page)
     written = {"written": {"html": str(target)}, "total": len(runs.rows), "read": runs.read}

@@ -149,7 +149,7 @@ def fit_line(fit: BudgetFit, limit: str) -> str:
     """
     flags = " ".join(f"--set {name}={number}" for name, number in fit.counts.items())
     most = _duration(fit.seconds)
-    if not fit.enough:
+    if not fit.within_limit:
         return f"No number of examples makes it {limit}: with {flags} it takes {most} at most. Choose fewer methods."
     return f"Within {limit}: {flags} ({most} at most)." if flags else f"It stays within {limit} as it is."
 

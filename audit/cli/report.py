@@ -36,16 +36,16 @@ def report(
     """
     from audit.document.locale import load_locale
     from audit.report.document import read_document
-    from audit.report.formats import chosen, render
-    from audit.report.gallery_size import with_gallery_of, without_images
+    from audit.report.formats import parse_formats, render
+    from audit.report.gallery_size import limit_gallery, without_images
     from audit.storage.store import write_atomically
     from audit.topics.compression.section import read_latencies
 
     load_locale(language)
-    forms = chosen(formats)
+    forms = parse_formats(formats)
     source = document_path(run)
     settings = overrides.get("report", {})
-    document = with_gallery_of(read_document(source), settings.get("gallery"))
+    document = limit_gallery(read_document(source), settings.get("gallery"))
     if settings.get("images") is False:
         document = without_images(document)
     latencies = read_latencies(source.with_name("timing.json"))

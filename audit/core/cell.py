@@ -1,4 +1,4 @@
-"""A computation's full name and its hash: everything that changes the answer, nothing else."""
+"""The name of a computation and its hash: everything that changes its answer, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,12 +17,21 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Cell:
-    """One computation, named by content.
+    """One computation, identified by what it computes.
 
-    `study` and `method` say what; `version` is the method's own with the wrapped library's; `settings` the
-    method's; `model` and `examples` identify what it runs on; `threat` is {"norm", "eps"}; `inputs` name the
-    keys of the cells it builds on. Device, batch size, workers and engine are left out on purpose: they
-    change the cost, not the answer, and stand in `Evidence.environment`.
+    Device, batch size, workers and executor are left out: they change what a cell costs, not its answer, and are
+    recorded in `Evidence.environment`.
+
+    Attributes:
+        study: Name of the study that computes it.
+        method: Name of the attack, attribution, metric or recipe that the study runs.
+        version: Version of the study and of the method, with that of a library the method wraps.
+        settings: Settings of the study and of the method, as JSON values.
+        model: Identity of the model it runs on; "cell:KEY" for a model that another cell makes; empty for none.
+        examples: Fingerprint of the data, seed of their order and range of the examples it runs on; empty for none.
+        seed: The seed of its random draws.
+        threat: The threat model as {"norm", "eps"}; None without one.
+        inputs: By name, the keys of the cells whose evidence it reads.
     """
 
     study: str
@@ -68,7 +77,14 @@ class StudySettings(BaseModel):
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text. Raises on NaN."""
+    """JSON with sorted keys and no spaces, so that equal values give equal text.
+
+    Args:
+        value: Nested mappings, sequences, strings, numbers, booleans, None and pydantic models.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False, default=plain_json
     )

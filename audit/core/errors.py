@@ -1,4 +1,4 @@
-"""What can go wrong, as sentences: what failed, what was expected, what to do. One type a situation."""
+"""The errors of the package: each message says what failed, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class SetupError(AuditError):
 
 
 class TrainingDiverged(AuditError):
-    """Training left the finite numbers; the sentence names the step, the rate and the last good checkpoint."""
+    """The loss or the weights became NaN or infinite; the message names the step, the learning rate and the last
+    checkpoint."""
 
 
 class Interrupted(AuditError):
@@ -51,7 +52,7 @@ class Interrupted(AuditError):
 
 
 class NotApplicable(Exception):
-    """A method has no meaning for this model or data; the reason is shown, never an empty picture."""
+    """A method does not apply to this model or this data; the message says why."""
 
     def __init__(self, reason: Note | str) -> None:
         """Say why.
@@ -64,12 +65,29 @@ class NotApplicable(Exception):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """A look-up error that lists what exists, the nearest name first."""
+    """The error for a name that does not exist: it lists those that do, and suggests the most similar one.
+
+    Args:
+        kind: What is named, such as "attack".
+        name: The name that was asked for.
+        known: The names there are.
+
+    Returns:
+        The error, for the caller to raise.
+    """
     names = sorted(known)
     return UsageError(f"Unknown {kind} {name!r}.{nearest(name, names)} Known: {', '.join(names) or 'none'}.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ " Did you mean 'x'?" for the known name most like `name`; "" where none is."""
+    """A suggestion, " Did you mean 'x'?", for a misspelt name.
+
+    Args:
+        name: The name that was asked for.
+        known: The names there are.
+
+    Returns:
+        The suggestion with a leading space; empty when no name is similar.
+    """
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""

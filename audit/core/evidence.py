@@ -1,4 +1,4 @@
-"""What a study found: per-example numbers and arrays, with their cost and their circumstances."""
+"""What a study measured: per-example numbers and arrays, with their cost and the environment they were computed in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Facts(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-F = TypeVar("F", bound=Facts)
+FactsType = TypeVar("FactsType", bound=Facts)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Evidence:
                 return measurement
         raise KeyError(f"No measurement {name!r}; present: {[m.name for m in self.measurements]}")
 
-    def facts_as(self, model: type[F]) -> F:
+    def facts_as(self, model: type[FactsType]) -> FactsType:
         """The facts as the model of the study that stored them.
 
         Args:

@@ -1,7 +1,8 @@
-"""Where methods announce themselves: one decorated function is one method, and nothing else needs to know.
+"""The registry of methods: a decorated function is registered under its name.
 
-A method's keyword-only parameters are its settings: validated from the configuration, hashed into the cell.
-Packages outside join through the entry-point group `audit.methods`, naming a module to import.
+The keyword-only parameters of a method are its settings: they are validated from the configuration and hashed into the
+cell. Other distributions register methods through the entry-point group `audit.methods`, whose values name modules to
+import.
 """
 
 from __future__ import annotations
@@ -11,27 +12,19 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
-
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from importlib.metadata import entry_points
+from typing import Any, Literal, TypeVar
 
 from audit.core.errors import UsageError, unknown_name
 from audit.core.evidence import Better
+from audit.core.method import KINDS as KINDS
+from audit.core.method import Kind as Kind
+from audit.core.method import Method as Method
+from audit.core.method import PassBound as PassBound
 from audit.core.topic import topics
 
-Kind = Literal[
-    "attack", "attribution", "corruption", "metric", "recipe", "study", "check", "data-format", "model-format"
-]
 F = TypeVar("F", bound=Callable[..., Any])
-PassBound = Callable[[Mapping[str, Any], tuple[int, ...]], Any]
-"""`(settings, shape of an image) -> PassCount or None`, the passes at most; `audit.core.types` would bring torch."""
-Passes: TypeAlias = Callable[[Mapping[str, Any]], tuple[int, int]]
-"""From an attack's settings to the forwards and backwards that one example costs at most."""
-
-KINDS: tuple[Kind, ...] = get_args(Kind)
 PACKAGES: Mapping[Kind, str] = {
     "attack": "audit.attacks",
     "attribution": "audit.attributions",
@@ -46,82 +39,13 @@ PACKAGES: Mapping[Kind, str] = {
 _METHODS: dict[tuple[Kind, str], Method] = {}
 
 
-@dataclass(frozen=True)
-class Method:
-    """A registered function with what is known of it.
-
-    `name` is the function's with dashes; `version` is raised when its answers change; `wraps` names the
-    distribution that does the work, whose version joins the cell; `facts` are the kind's own
-    (an attack's `norms` and `needs`, a check's titles).
-    """
-
-    kind: Kind
-    name: str
-    function: Callable[..., Any]
-    summary: str
-    reference: str = ""
-    version: str = "1"
-    wraps: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def full_version(self) -> str:
-        """The method's version, with that of the library it wraps: both change answers."""
-        if not self.wraps:
-            return self.version
-        try:
-            return f"{self.version}+{self.wraps}-{version(self.wraps)}"
-        except PackageNotFoundError:
-            return f"{self.version}+{self.wraps}-missing"
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """Each setting with its default."""
-        return {p.name: p.default for p in _settings_of(self.function)}
-
-    def settings(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """`given` over the defaults, type-checked. Raises UsageError that names the setting and lists them."""
-        given = dict(given or {})
-        for name in given:
-            if name not in self.defaults:
-                raise unknown_name(f"setting of {self.kind} {self.name}", name, self.defaults)
-        try:
-            checked = _schema(self.kind, self.name).model_validate(given)
-        except ValidationError as fault:
-            first = fault.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise UsageError(f"Setting {where!r} of {self.kind} {self.name!r}: {first['msg']}.") from None
-        return {name: getattr(checked, name) for name in type(checked).model_fields}
-
-    def max_passes(self, settings: Mapping[str, Any]) -> tuple[int, int] | None:
-        """Forwards and backwards that one example costs at most; None where the method declares no cost.
-
-        Args:
-            settings: All settings, as `settings` gives them.
-        """
-        passes: Passes | None = self.facts.get("passes")
-        return None if passes is None else passes(settings)
-
-    def doubled(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The settings of twice the effort; None where the method does not declare which are effort.
-
-        Args:
-            settings: All settings, as `settings` gives them.
-        """
-        effort = self.facts.get("effort")
-        if effort is None:
-            return None
-        harder = {name: 2 * settings[name] for name in effort}
-        return {**settings, **harder, **dict.fromkeys(self.facts.get("early_stops", ()), False)}
-
-
 def attack(
     *,
     reference: str,
     needs: Literal["gradients", "scores", "decisions", "nothing"],
     norms: tuple[str, ...] = ("linf", "l2"),
     minimal: bool = False,
-    passes: Passes | None = None,
+    passes: PassBound | None = None,
     effort: tuple[str, ...] | None = None,
     early_stops: tuple[str, ...] = (),
     version: str = "1",
@@ -135,8 +59,8 @@ def attack(
         needs: What it asks of the model.
         norms: The norms whose balls can bind it; none for a threat of its own.
         minimal: Whether it seeks the smallest perturbation, and so is run once for all eps.
-        passes: From all settings to the (forwards, backwards) that one example costs at most. Without it the cost of a
-            run with this attack cannot be told before.
+        passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) costs. Without it the
+            cost of a run with this attack cannot be told before.
         effort: Settings that are doubled to see whether more effort breaks more. Without it that is not asked.
         early_stops: Settings that end an example early when true, and are false under twice the effort.
         version: Raised when its answers change.
@@ -192,32 +116,82 @@ def attribution(
 
 
 def corruption(*, reference: str, group: str, version: str = "1", **facts: Any) -> Callable[[F], F]:
-    """Register `(images, severity, generators) -> Images`, severity 1 to 5."""
+    """Register `(images, severity, generators) -> Images`, with severity 1 to 5.
+
+    Args:
+        reference: The source, as arXiv:NUMBER or doi:NUMBER.
+        group: The family it belongs to: "noise", "blur", "weather" or "digital".
+        version: Raised when its answers change.
+        facts: Further facts about it.
+
+    Returns:
+        The decorator, which returns the function as it is.
+    """
     return _register("corruption", reference, version, "", {"group": group, **facts})
 
 
 def metric(*, reference: str, unit: str, better: str, version: str = "1", wraps: str = "") -> Callable[[F], F]:
-    """Register a quality measure; its family's module says of what."""
+    """Register a metric, whose signature depends on what it measures.
+
+    Args:
+        reference: The source, as arXiv:NUMBER or doi:NUMBER.
+        unit: The unit of its values, such as "share".
+        better: Which direction is good: "higher", "lower" or "neither".
+        version: Raised when its answers change.
+        wraps: The distribution that does the work.
+
+    Returns:
+        The decorator, which returns the function as it is.
+    """
     return _register("metric", reference, version, wraps, {"unit": unit, "better": better})
 
 
 def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: Any) -> Callable[[F], F]:
-    """Register `(net, step, *, settings) -> Iterator[Objective]` (see `audit.training.step`)."""
+    """Register `(net, step, *, settings) -> Iterator[Objective]` (see `audit.training.step`).
+
+    Args:
+        reference: The source, as arXiv:NUMBER or doi:NUMBER.
+        adversarial: Whether it trains within a threat model.
+        version: Raised when its answers change.
+        facts: Further facts: `teacher`, whether it learns from another model.
+
+    Returns:
+        The decorator, which returns the function as it is.
+    """
     return _register("recipe", reference, version, "", {"adversarial": adversarial, **facts})
 
 
 def study(*, version: str = "1") -> Callable[[F], F]:
-    """Register `(context, cell) -> Evidence`."""
+    """Register `(context, cell) -> Evidence`.
+
+    Args:
+        version: Raised when its answers change.
+
+    Returns:
+        The decorator, which returns the function as it is.
+    """
     return _register("study", "", version, "", {})
 
 
 def check(
     *, title_pass: str, title_fail: str, section: str, reference: str = "", version: str = "1", **facts: Any
 ) -> Callable[[F], F]:
-    """Register `(dossier, role, criteria) -> Conclusion`, several, or None when the run holds nothing it speaks of.
+    """Register `(results, role, config) -> CheckResult`, several of them, or None where there is no evidence.
 
-    The titles, and `facts` explanation, criterion, advice and command, are templates its values fill; a name
-    with a verdict behind it (`advice_inconclusive`) is used for that verdict (see `audit.results.run_checks`).
+    The titles, and the facts `explanation`, `criterion`, `advice` and `command`, are templates that
+    `CheckResult.values` fill in. A template with a verdict behind its name, such as `advice_inconclusive`, is used for
+    that verdict (see `audit.results.run_checks`).
+
+    Args:
+        title_pass: Title of a finding that passes.
+        title_fail: Title of a finding that does not.
+        section: Section of the report where its findings are.
+        reference: The source, as arXiv:NUMBER or doi:NUMBER; empty without one.
+        version: Raised when its answers change.
+        facts: The other templates; `priority`, an int that orders findings of equal severity, lower first.
+
+    Returns:
+        The decorator, which returns the function as it is.
     """
     facts = {"title_pass": title_pass, "title_fail": title_fail, "section": section, **facts}
     return _register("check", reference, version, "", facts)
@@ -259,7 +233,15 @@ def model_format(*, suffixes: tuple[str, ...], reference: str = "", version: str
 
 
 def find(kind: Kind, name: str) -> Method:
-    """The method called `name`. Raises UsageError that lists what exists."""
+    """The method of a name.
+
+    Args:
+        kind: The kind of method.
+        name: Its name, with dashes.
+
+    Raises:
+        UsageError: There is none; the message lists those there are.
+    """
     _load(kind)
     try:
         return _METHODS[kind, name]
@@ -268,25 +250,29 @@ def find(kind: Kind, name: str) -> Method:
 
 
 def methods(kind: Kind) -> tuple[Method, ...]:
-    """Every method of a kind, by name."""
+    """Every method of a kind, sorted by name.
+
+    Args:
+        kind: The kind of method.
+    """
     _load(kind)
     return tuple(_METHODS[key] for key in sorted(_METHODS) if key[0] == kind)
 
 
 def _register(kind: Kind, reference: str, version: str, wraps: str, facts: Mapping[str, Any]) -> Callable[[F], F]:
-    def enrol(function: F) -> F:
+    def decorate(function: F) -> F:
         name = function.__name__.replace("_", "-")
         summary = _first_sentence(inspect.getdoc(function) or "")
-        present = _METHODS.get((kind, name))
-        if present is not None and present.function.__module__ != function.__module__:
+        registered = _METHODS.get((kind, name))
+        if registered is not None and registered.function.__module__ != function.__module__:
             raise UsageError(
-                f"Two {kind}s are called {name!r}: in {present.function.__module__} and "
+                f"Two {kind}s are called {name!r}: in {registered.function.__module__} and "
                 f"{function.__module__}. Rename one."
             )
         _METHODS[kind, name] = Method(kind, name, function, summary, reference, version, wraps, facts)
         return function
 
-    return enrol
+    return decorate
 
 
 def _first_sentence(text: str) -> str:
@@ -303,18 +289,5 @@ def _load(kind: Kind) -> None:
         package = importlib.import_module(PACKAGES[kind])
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    for outside in entry_points(group="audit.methods"):
-        outside.load()
-
-
-def _settings_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    parameters = inspect.signature(function, eval_str=True).parameters.values()
-    return [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-
-
-@cache
-def _schema(kind: Kind, name: str) -> type[BaseModel]:
-    function = _METHODS[kind, name].function
-    fields: dict[str, Any] = {p.name: (p.annotation, p.default) for p in _settings_of(function)}
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
-    return create_model(f"{kind}_{name}_settings", __config__=config, **fields)
+    for entry_point in entry_points(group="audit.methods"):
+        entry_point.load()

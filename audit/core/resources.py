@@ -1,4 +1,4 @@
-"""Where the files that ship with the package are: `templates/` and `samples/`."""
+"""Where the files that ship with the package are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from audit.core.errors import SetupError
 
 
 def resource_dir(name: str) -> Path:
-    """The shipped folder `name`: inside the installed package, or beside it in a checkout."""
+    """A folder that ships: inside the installed package, or beside it in a checkout.
+
+    Args:
+        name: "templates" or "samples".
+
+    Raises:
+        SetupError: The folder is missing.
+    """
     package = Path(__file__).parent.parent
-    for place in (package / name, package.parent / name):
-        if place.is_dir():
-            return place
+    for folder in (package / name, package.parent / name):
+        if folder.is_dir():
+            return folder
     raise SetupError(f"The package's {name!r} folder is missing; reinstall audit.")

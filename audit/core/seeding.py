@@ -1,8 +1,8 @@
 """Random draws that depend on the seed and the example alone: never on batch size, order or device.
 
-A counter-based generator: every number is a hash of (example key, stream, position), so nothing is
-stateful and a draw on a GPU has the bits it has on a CPU. The mixing function is SplitMix64's finaliser
-(Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", OOPSLA).
+A counter-based generator: every number is a hash of (example key, stream, position), so nothing is stateful and a draw
+on a GPU has the bits it has on a CPU. The hash is the finaliser of SplitMix64, mix64variant13 (Steele, Lea and Flood
+2014, "Fast splittable pseudorandom number generators", OOPSLA).
 """
 
 from __future__ import annotations
@@ -22,26 +22,50 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from any printable parts, the same on every machine."""
+    """A 63-bit seed from values, the same on every machine: the start of the SHA-256 of their texts.
+
+    Args:
+        parts: Values whose `str` is the same on every machine.
+    """
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def content_ids(images: Tensor) -> tuple[str, ...]:
-    """A name for each image from its bytes, so that draws follow the image wherever it stands."""
+    """An id for each image from its pixels, so that random draws follow the image wherever it stands in a batch.
+
+    Args:
+        images: Float (N, C, H, W), hashed as float32.
+
+    Returns:
+        The first 16 hexadecimal digits of the SHA-256 of each image.
+    """
     array = images.detach().to("cpu", torch.float32).contiguous().numpy()
     return tuple(hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in array)
 
 
 @dataclass(frozen=True)
 class Generators:
-    """One random generator an example; `keys` int64 (N,). Drawing twice gives the same numbers: `fork` first."""
+    """One stateless random generator per example.
+
+    Drawing twice gives the same numbers: `fork` first.
+
+    Attributes:
+        keys: Key of each generator, int64 (N,).
+    """
 
     keys: Tensor
 
     @classmethod
     def of(cls, ids: Iterable[str], *, seed: int, purpose: str, device: torch.device | str) -> Generators:
-        """Generators for the examples named `ids`; `purpose` keeps methods apart."""
+        """Generators for examples.
+
+        Args:
+            ids: Id of each example.
+            seed: The seed of the run.
+            purpose: What the draws are for; different purposes draw independently.
+            device: Where to draw.
+        """
         keys = [derive_seed(seed, purpose, name) for name in ids]
         return cls(torch.tensor(keys, dtype=torch.int64, device=device))
 
@@ -49,34 +73,72 @@ class Generators:
         return self.keys.shape[0]
 
     def select(self, index: Tensor) -> Generators:
-        """The generators at `index` (int64 or bool)."""
+        """Some of the generators.
+
+        Args:
+            index: Their positions, int64 (M,), or a mask, bool (N,).
+        """
         return Generators(self.keys[index])
 
     def fork(self, stream: int | Tensor) -> Generators:
-        """Independent generators for a step, a restart or a part; `stream` an int, or int64 (N,) one each."""
+        """Independent generators for a step, a restart or a part of a method.
+
+        Args:
+            stream: Number of the stream: an int for all examples, or int64 (N,) with one per example.
+        """
         if isinstance(stream, int):
             return Generators(_mix(self.keys + _signed((stream + 1) * _MIX_2)))
         return Generators(_mix(self.keys + (stream + 1) * _signed(_MIX_2)))
 
     def uniform(self, *shape: int) -> Tensor:
-        """Float32 in [0, 1), shape (N, *shape), 24 random bits each."""
+        """Uniform numbers in [0, 1), of 24 random bits each.
+
+        Args:
+            shape: Shape of the draw of one example.
+
+        Returns:
+            Float32 (N, *shape).
+        """
         return self._bits(shape, 24).to(torch.float32).div_(1 << 24)
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal float32, shape (N, *shape), by Box and Muller."""
+        """Standard normal numbers by the Box-Muller transform (Box and Muller 1958).
+
+        Args:
+            shape: Shape of the draw of one example.
+
+        Returns:
+            Float32 (N, *shape).
+        """
         first = (self.fork(0)._bits(shape, 24).to(torch.float32) + 1) / (1 << 24)
         angle = self.fork(1).uniform(*shape) * (2 * math.pi)
         return (-2 * first.log()).sqrt() * angle.cos()
 
     def integers(self, high: int | Tensor, *shape: int) -> Tensor:
-        """int64 in [0, high), shape (N, *shape); `high` an int or a tensor that broadcasts."""
+        """Uniform integers in [0, high), by the remainder of 53 random bits.
+
+        Args:
+            high: The exclusive upper bound, at least 1: an int, or an int64 tensor that broadcasts to (N, *shape).
+            shape: Shape of the draw of one example.
+
+        Returns:
+            int64 (N, *shape).
+        """
         return (self._bits(shape, 53) % high).to(torch.int64)
 
-    def chances(self, probability: float, *shape: int) -> Tensor:
-        """bool, shape (N, *shape), each True with `probability`, exact to 24 binary digits: 64 draws a hash and digit.
+    def bernoulli(self, probability: float, *shape: int) -> Tensor:
+        """Booleans that are True with a probability, which is rounded to 24 binary digits.
 
-        From the last digit to the first, a random bit or-ed where the digit is 1 and and-ed where it is 0 halves the
+        Each hash gives a random bit to 64 draws at once, for one binary digit of the probability. From the last digit
+        to the first, a random bit is or-ed in where the digit is 1 and and-ed in where it is 0: that halves the
         probability so far and adds half of the digit.
+
+        Args:
+            probability: In [0, 1].
+            shape: Shape of the draw of one example.
+
+        Returns:
+            bool (N, *shape).
         """
         count = round(probability * (1 << 24))
         if not 0 < count < 1 << 24:
@@ -89,12 +151,26 @@ class Generators:
         bits = words[..., None] >> torch.arange(64, device=words.device)
         return bits.bitwise_and_(1).bool().flatten(1)[:, :size].view(len(self), *shape)
 
-    def signs(self, *shape: int) -> Tensor:
-        """-1.0 or 1.0, float32, shape (N, *shape)."""
+    def rademacher(self, *shape: int) -> Tensor:
+        """Random signs: -1 or 1 with equal probability.
+
+        Args:
+            shape: Shape of the draw of one example.
+
+        Returns:
+            Float32 (N, *shape).
+        """
         return self._bits(shape, 1).to(torch.float32) * 2 - 1
 
     def permutations(self, size: int) -> Tensor:
-        """A random order of range(size) for each example, int64 (N, size)."""
+        """A random permutation of range(size) for each example.
+
+        Args:
+            size: Number of elements.
+
+        Returns:
+            int64 (N, size).
+        """
         return self._bits((size,), 53).argsort(dim=1)
 
     def _bits(self, shape: tuple[int, ...], count: int) -> Tensor:
@@ -108,9 +184,13 @@ class Generators:
 
 @contextmanager
 def fork_global_rng(device: torch.device, *parts: object) -> Iterator[None]:
-    """torch's own generators seeded from `parts` within the block, and as they were after it.
+    """Seed torch's global generators within a block, and restore their state after it.
 
-    For code of others that draws from them: a user's random model answers the same at every run.
+    For code that draws from them: a user's model with random layers then answers the same in every run.
+
+    Args:
+        device: The generator of this device is seeded besides that of the CPU.
+        parts: Values that the seed is derived from, see `derive_seed`.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seed = derive_seed(*parts)
@@ -121,7 +201,11 @@ def fork_global_rng(device: torch.device, *parts: object) -> Iterator[None]:
 
 
 def torch_generator(*parts: object) -> torch.Generator:
-    """A CPU torch generator seeded from `parts`, for draws that belong to a run and not to an example."""
+    """A seeded torch generator on the CPU, for draws that belong to a run and not to an example.
+
+    Args:
+        parts: Values that the seed is derived from, see `derive_seed`.
+    """
     return torch.Generator(device="cpu").manual_seed(derive_seed(*parts))
 
 

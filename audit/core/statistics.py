@@ -1,4 +1,4 @@
-"""Intervals and paired tests over per-example values. A number appears with its n and its interval."""
+"""Confidence intervals and paired tests over per-example values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate between its bounds, from `n` examples, with the name of the method that gave them."""
+    """An estimate with its confidence interval.
+
+    Attributes:
+        estimate: The estimate.
+        low: Lower bound.
+        high: Upper bound.
+        n: Number of examples.
+        method: Name of the method with its confidence level, such as "Wilson 95%".
+    """
 
     estimate: float
     low: float
@@ -28,7 +36,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two yes-or-no outcomes on the same examples: `only_first` and `only_second` count the disagreements."""
+    """The outcome of a test of two yes-or-no outcomes on the same examples.
+
+    Attributes:
+        only_first: Examples on which only the first outcome is yes.
+        only_second: Examples on which only the second outcome is yes.
+        p_value: Two-sided p-value that both are equally frequent, in [0, 1].
+    """
 
     only_first: int
     only_second: int
@@ -36,7 +50,18 @@ class PairedTest:
 
 
 def wilson(k: int, n: int, *, level: float = LEVEL) -> Interval:
-    """The score interval of a share of `k` in `n` (Wilson 1927). Raises UsageError when n is 0 or k not in 0..n."""
+    """Wilson's score interval of a binomial share.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+
+    Args:
+        k: Number of successes, 0 to n.
+        n: Number of examples, at least 1.
+        level: Confidence level, in (0, 1).
+
+    Raises:
+        UsageError: When n is 0 or k is not within 0 and n.
+    """
     _check_counts(k, n)
     z = float(stats.norm.ppf((1 + level) / 2))
     share = k / n
@@ -48,7 +73,18 @@ def wilson(k: int, n: int, *, level: float = LEVEL) -> Interval:
 
 
 def clopper_pearson(k: int, n: int, *, level: float = LEVEL) -> Interval:
-    """The exact interval of a share of `k` in `n` (Clopper and Pearson 1934): never too narrow, for certificates."""
+    """The exact interval of a binomial share (Clopper and Pearson 1934), from quantiles of the beta distribution.
+
+    Its coverage is never below `level`, which certificates need.
+
+    Args:
+        k: Number of successes, 0 to n.
+        n: Number of examples, at least 1.
+        level: Confidence level, in (0, 1).
+
+    Raises:
+        UsageError: When n is 0 or k is not within 0 and n.
+    """
     _check_counts(k, n)
     tail = (1 - level) / 2
     low = 0.0 if k == 0 else float(stats.beta.ppf(tail, k, n - k + 1))
@@ -57,15 +93,32 @@ def clopper_pearson(k: int, n: int, *, level: float = LEVEL) -> Interval:
 
 
 def share_of(outcomes: ArrayLike) -> Interval:
-    """Wilson's interval for the share of true values in `outcomes` (N,)."""
+    """Wilson's interval for the share of true values.
+
+    Args:
+        outcomes: Yes-or-no values, bool or numbers (N,).
+
+    Raises:
+        UsageError: When there is no value.
+    """
     values = np.asarray(outcomes)
     return wilson(int(np.count_nonzero(values)), values.size)
 
 
 def bootstrap_mean(values: ArrayLike, seed: int = 0, *, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:
-    """The mean of `values` (N,) with its BCa bootstrap interval (Efron 1987); a point when all values agree.
+    """The mean with its bias-corrected and accelerated bootstrap interval (BCa, Efron 1987).
 
-    `seed` makes the resampling repeatable. Raises UsageError on no values or on NaN.
+    Args:
+        values: Finite numbers (N,).
+        seed: The seed of the resampling.
+        level: Confidence level, in (0, 1).
+        resamples: Number of bootstrap resamples.
+
+    Returns:
+        The interval; its bounds are the mean where all values are equal or there is only one.
+
+    Raises:
+        UsageError: When there is no value, or one is not finite.
     """
     sample = _finite(values)
     mean = float(sample.mean())
@@ -73,7 +126,7 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, *, level: float = LEVEL, re
     if sample.size == 1 or np.ptp(sample) <= 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, mean, mean, sample.size, name)
     with np.errstate(all="ignore"):
-        found = stats.bootstrap(
+        interval = stats.bootstrap(
             (sample,),
             np.mean,
             n_resamples=resamples,
@@ -82,31 +135,50 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, *, level: float = LEVEL, re
             method="BCa",
             rng=np.random.default_rng(seed),
         ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high), sample.size, name)
+    return Interval(mean, float(interval.low), float(interval.high), sample.size, name)
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> PairedTest:
     """The exact two-sided test that two outcomes on the same examples are equally frequent (McNemar 1947).
 
-    `first` and `second` are yes-or-no values (N,), paired by position. Raises UsageError on unequal lengths.
+    It is the binomial test that discordant pairs fall either way with probability 1/2.
+
+    Args:
+        first: Yes-or-no values (N,).
+        second: Yes-or-no values of the same examples, (N,).
+
+    Raises:
+        UsageError: When the lengths differ or are 0.
     """
-    one, two = _paired(first, second)
-    only_first = int(np.count_nonzero(one & ~two))
-    only_second = int(np.count_nonzero(two & ~one))
+    in_first, in_second = _paired(first, second)
+    only_first = int(np.count_nonzero(in_first & ~in_second))
+    only_second = int(np.count_nonzero(in_second & ~in_first))
     differing = only_first + only_second
     p_value = float(stats.binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
     return PairedTest(only_first, only_second, p_value)
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """The change in a share from `first` to `second`, yes-or-no values (N,) on the same examples.
+    """The change of a share between two yes-or-no outcomes on the same examples.
 
-    Bounds by Agresti and Min 2005 ("Simple improved confidence intervals for comparing matched
-    proportions"): Wald's, after half a count is added to each of the four cells.
+    The bounds are those of Agresti and Min 2005, "Simple improved confidence intervals for comparing matched
+    proportions": Wald's interval after half an observation is added to each of the four cells. The estimate is that of
+    the data as they are.
+
+    Args:
+        first: Yes-or-no values before, (N,).
+        second: Yes-or-no values after, of the same examples, (N,).
+        level: Confidence level, in (0, 1).
+
+    Returns:
+        The share of `second` minus that of `first`, in [-1, 1].
+
+    Raises:
+        UsageError: When the lengths differ or are 0.
     """
-    one, two = _paired(first, second)
-    n = one.size
-    gained, lost = int(np.count_nonzero(two & ~one)), int(np.count_nonzero(one & ~two))
+    before, after = _paired(first, second)
+    n = before.size
+    gained, lost = int(np.count_nonzero(after & ~before)), int(np.count_nonzero(before & ~after))
     b, c, m = gained + 0.5, lost + 0.5, n + 2
     middle = (b - c) / m
     half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((b + c) - (b - c) ** 2 / m) / m
@@ -127,7 +199,7 @@ def _finite(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    one, two = np.asarray(first).astype(bool).ravel(), np.asarray(second).astype(bool).ravel()
-    if one.size != two.size or not one.size:
-        raise UsageError(f"A paired test needs the same examples twice; {one.size} and {two.size} were given.")
-    return one, two
+    left, right = np.asarray(first).astype(bool).ravel(), np.asarray(second).astype(bool).ravel()
+    if left.size != right.size or not left.size:
+        raise UsageError(f"A paired test needs the same examples twice; {left.size} and {right.size} were given.")
+    return left, right

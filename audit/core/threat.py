@@ -1,4 +1,4 @@
-"""Threat models: a norm with its eps, which never travel apart."""
+"""Threat models: a norm with its eps."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ _ROWS = 256
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """What an adversary may do: any change of norm at most `eps`, the image staying in [0, 1].
+    """A norm ball around each image, within the box [0, 1].
 
-    `norm` is linf, l2 or l1, over all pixels and channels of one image; `eps` >= 0 in units of the pixel
-    range [0, 1], and at most 1 for linf. Raises UsageError for anything else.
+    The norm is taken over all pixels and channels of one image.
+
+    Attributes:
+        norm: "linf", "l2" or "l1".
+        eps: The radius, in units of the pixel range [0, 1]; at least 0, and at most 1 for linf.
+
+    Raises:
+        UsageError: When the norm is unknown or eps out of its range.
     """
 
     norm: Norm
@@ -45,22 +51,56 @@ class ThreatModel:
         return format_threat(self.norm, self.eps)
 
     def distance(self, images: Images, origin: Images) -> Tensor:
-        """The norm of each difference, float64 (N,)."""
+        """The norm of the difference between each image and its origin.
+
+        Args:
+            images: Float (N, C, H, W).
+            origin: The clean images, as `images`.
+
+        Returns:
+            float64 (N,), in units of the pixel range.
+        """
         parts = zip(torch.split(images, _ROWS), torch.split(origin, _ROWS), strict=True)
         return torch.cat([norms(image.double() - clean.double(), self.norm) for image, clean in parts])
 
     def allows(self, images: Images, origin: Images) -> Tensor:
-        """Whether each image lies in the ball around its origin and in the box, bool (N,)."""
-        inside = self.distance(images, origin) <= self.eps * (1 + TOLERANCE) + TOLERANCE
+        """Whether each image lies in the ball around its origin, up to `TOLERANCE`, and in [0, 1].
+
+        Args:
+            images: Float (N, C, H, W).
+            origin: The clean images, as `images`.
+
+        Returns:
+            bool (N,).
+        """
+        in_ball = self.distance(images, origin) <= self.eps * (1 + TOLERANCE) + TOLERANCE
         flat = images.flatten(1)
-        return inside & (flat >= 0).all(1) & (flat <= 1).all(1)
+        return in_ball & (flat >= 0).all(1) & (flat <= 1).all(1)
 
     def project(self, images: Images, origin: Images) -> Images:
-        """The nearest images in the ball; and in the box: exactly for linf, by clamping after it else."""
+        """Project images onto the ball, then clamp them to [0, 1].
+
+        For linf that is the exact projection onto their intersection; for l2 and l1 it lies in both but need not be the
+        nearest point.
+
+        Args:
+            images: Float32 (N, C, H, W).
+            origin: The clean images, as `images`, in [0, 1].
+
+        Returns:
+            The images, float32 (N, C, H, W) in [0, 1].
+        """
         return self.project_perturbation(images - origin).add_(origin).clamp_(0, 1)
 
     def project_perturbation(self, delta: Images) -> Images:
-        """The nearest perturbations of norm at most eps."""
+        """Project perturbations onto the ball of radius eps around 0, exactly.
+
+        Args:
+            delta: Float32 (N, C, H, W).
+
+        Returns:
+            Perturbations as `delta`.
+        """
         if self.norm == "linf":
             return delta.clamp(-self.eps, self.eps)
         if self.norm == "l2":
@@ -69,7 +109,15 @@ class ThreatModel:
         return _project_l1(delta, self.eps)
 
     def random_start(self, origin: Images, generators: Generators) -> Images:
-        """A point uniform in the ball around each origin, then clamped to the box."""
+        """A point drawn uniformly from the ball around each origin, then clamped to [0, 1].
+
+        Args:
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+            generators: One generator per image.
+
+        Returns:
+            Images, float32 (N, C, H, W) in [0, 1].
+        """
         shape = origin.shape[1:]
         if self.norm == "linf":
             delta = generators.uniform(*shape).mul_(2).sub_(1).mul_(self.eps)
@@ -82,7 +130,15 @@ class ThreatModel:
 
 
 def norms(delta: Images, norm: Norm) -> Tensor:
-    """The norm of each perturbation over all its pixels and channels, (N,)."""
+    """The norm of each perturbation over all its pixels and channels.
+
+    Args:
+        delta: Float (N, C, H, W).
+        norm: "linf", "l2" or "l1".
+
+    Returns:
+        The norms, (N,), of the dtype of `delta`.
+    """
     order = {"linf": math.inf, "l2": 2, "l1": 1}[norm]
     size: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1)
     return size
@@ -92,12 +148,16 @@ def _random_direction(generators: Generators, norm: Norm, shape: torch.Size) -> 
     if norm == "l2":
         sample = generators.normal(*shape)
     else:
-        sample = -(1 - generators.fork(0).uniform(*shape)).log() * generators.fork(1).signs(*shape)
+        sample = -(1 - generators.fork(0).uniform(*shape)).log() * generators.fork(1).rademacher(*shape)
     return sample / norms(sample, norm).clamp(min=1e-12).view(-1, 1, 1, 1)
 
 
 def _project_l1(delta: Images, eps: float) -> Images:
-    """Soft-threshold each row (Duchi et al. 2008, "Efficient projections onto the l1-ball")."""
+    """Project each row onto the l1 ball by soft thresholding.
+
+    The sort-based algorithm of Duchi et al. 2008, "Efficient projections onto the l1-ball for learning in high
+    dimensions".
+    """
     flat = delta.flatten(1)
     descending = flat.abs().sort(dim=1, descending=True).values
     count = torch.arange(1, flat.shape[1] + 1, device=flat.device, dtype=flat.dtype)

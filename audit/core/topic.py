@@ -1,4 +1,4 @@
-"""Topics: what a run asks about a model, each a folder of its own, and how the rest of the package finds them."""
+"""Topics: the questions that a run asks about a model, each in a folder of its own, and how they are discovered."""
 
 from __future__ import annotations
 
@@ -25,32 +25,35 @@ ENTRY_POINTS = "audit.topics"
 
 @dataclass(frozen=True)
 class Topic:
-    """One question of an audit: what it measures, where the report tells of it and which keys it answers to.
+    """One question of an audit: what it measures, where the report shows it and which configuration it has.
 
-    A topic is a package whose `__init__` holds one value `TOPIC`, and which imports no torch. Beside it stand, each
-    where the topic has one:
+    A topic is a package whose `__init__` defines one value `TOPIC` and imports no torch. Its other files, each
+    optional:
 
     - `plan.py`: `plan(builder, model)` adds the cells of one model, `plan_pair(builder, first, second)` those that
-      compare two, `plan_run(builder)` those of no model; `max_passes(task, identity)` says what a cell costs at most.
+      compare two models, `plan_run(builder)` those without a model; `max_passes(task, identity)` is what a cell costs
+      at most.
     - modules whose names end in `study` hold functions under `@study`; in `check`, functions under `@check`.
-    - `section.py`: `build(results, context)` gives the rows of each document field; `view(document, locale)`
-      whatever the template needs besides.
-    - `section.html.j2`: its part of the report. `strings.en.toml`, `strings.zh.toml`: its words.
+    - `section.py`: `build(results, context)` gives the rows of each document field.
+    - `view.py`: `view(document, locale, findings)` gives what the template needs besides, `shown(document)` whether the
+      topic is in the report at all.
+    - `section.html.j2` and `lead.html.j2`: its part of the report, below and above the findings. `strings.en.toml`,
+      `strings.zh.toml`: its texts.
 
     Attributes:
-        name: Words of lower case joined by underscores, as the package is called.
-        section: Anchor of the report's section it belongs to, which `--only` names too.
-        order: Place among the topics, in the plan and in the report; lower comes first.
-        priority: Where the findings of its section stand among those of equal gravity: lower is told first.
-        studies: By name of a study of this topic, the configuration keys that its cost follows, for a reader.
-        config: Model of its own table `[name]` of the configuration; None when it has none.
+        name: Lower-case words joined by underscores, as the package is called.
+        section: Anchor of the report section it belongs to, which `--only` takes too.
+        order: Position among the topics, in the plan and in the report; lower comes first.
+        priority: Position of the findings of its section among those of equal severity; lower comes first.
+        studies: By name of a study of this topic, the configuration keys that its cost depends on, for a reader.
+        config: Model of its table `[name]` of the configuration; None when it has none.
         presets: By preset, values of that table that differ from its defaults.
-        minimum: By dotted key, the least number of examples that still says anything; `audit plan --within` scales
-            these keys and no others.
+        minimum: By dotted key, the least number of examples that still gives a meaningful result; `audit plan --within`
+            reduces these keys and no others.
         document: By field of the audit document, the model of its rows.
-        former_keys: By dotted configuration key of an earlier version, the key that took its place.
-        former_names: By study, check or document field of an earlier version, the name that took its place.
-        measures: Whether its measurements also stand in the document's general table of measurements.
+        former_keys: By dotted configuration key of an earlier version, the key that replaced it.
+        former_names: By study, check or document field of an earlier version, the name that replaced it.
+        measures: Whether its measurements are also listed in the document's general table of measurements.
         package: Name of the Python package, filled in by `topics`.
     """
 
@@ -117,19 +120,19 @@ class Topic:
 
 @cache
 def topics() -> tuple[Topic, ...]:
-    """Every topic there is, those that ship and those of other distributions, in order.
+    """Every topic, those that ship and those of other distributions, in order.
 
     Raises:
-        SetupError: An entry point names something that is no topic.
-        UsageError: Two topics share a name, or two a field of the document.
+        SetupError: An entry point names a package that defines no `TOPIC`.
+        UsageError: Two topics share a name or a document field.
     """
     shipped = [module.name for module in iter_modules(importlib.import_module(PACKAGE).__path__) if module.ispkg]
     packages = [f"{PACKAGE}.{name}" for name in shipped]
     packages += [point.value for point in entry_points(group=ENTRY_POINTS)]
-    known = [_declared(package) for package in dict.fromkeys(packages)]
-    _require_unique([(topic.name, topic.package) for topic in known], "name")
-    _require_unique([(name, topic.package) for topic in known for name in topic.document], "document field")
-    return tuple(sorted(known, key=lambda topic: (topic.order, topic.name)))
+    declared = [_declared(package) for package in dict.fromkeys(packages)]
+    _require_unique([(topic.name, topic.package) for topic in declared], "name")
+    _require_unique([(name, topic.package) for topic in declared for name in topic.document], "document field")
+    return tuple(sorted(declared, key=lambda topic: (topic.order, topic.name)))
 
 
 def sections() -> tuple[str, ...]:

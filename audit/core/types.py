@@ -1,4 +1,4 @@
-"""The tensors and small values that travel between rooms."""
+"""Tensor types and the values that methods exchange."""
 
 from __future__ import annotations
 
@@ -24,25 +24,33 @@ Masks: TypeAlias = Bool[Tensor, "n height width"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples that travel together.
+    """Examples with their labels.
 
-    `images` float32 (N, C, H, W) in [0, 1]; `labels` int64 (N,); `ids` one stable name an example, the
-    root of its random draws; `broken_if` bool (N, classes), the predictions that count as broken (None:
-    any class but the label); `masks` bool (N, H, W), where the object is known to lie (None: nobody said;
-    an image of no mask has it nowhere).
+    Attributes:
+        images: Float32 (N, C, H, W) in [0, 1].
+        labels: True classes, int64 (N,).
+        ids: A stable id per example, which seeds its random draws.
+        adversarial_classes: The predictions that count as adversarial, bool (N, classes); None for every class but the
+            label.
+        masks: Where the object is, bool (N, H, W); None where the data has no masks; all False for an image without
+            one.
     """
 
     images: Images
     labels: Labels
     ids: tuple[str, ...]
-    broken_if: ClassMask | None = None
+    adversarial_classes: ClassMask | None = None
     masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def select(self, index: Tensor) -> Batch:
-        """The examples at `index`, an int64 or bool tensor of shape (M,) or (N,)."""
+        """Some of the examples.
+
+        Args:
+            index: Their positions, int64 (M,), or a mask, bool (N,).
+        """
         if index.dtype == torch.bool:
             index = index.nonzero().flatten()
         return replace(
@@ -50,31 +58,47 @@ class Batch:
             images=self.images[index],
             labels=self.labels[index],
             ids=tuple(self.ids[i] for i in index.tolist()),
-            broken_if=None if self.broken_if is None else self.broken_if[index],
+            adversarial_classes=None if self.adversarial_classes is None else self.adversarial_classes[index],
             masks=None if self.masks is None else self.masks[index],
         )
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on `device`."""
+        """The batch on a device.
+
+        Args:
+            device: Where the tensors are to be; ids stay.
+        """
         return replace(
             self,
             images=self.images.to(device),
             labels=self.labels.to(device),
-            broken_if=None if self.broken_if is None else self.broken_if.to(device),
+            adversarial_classes=None if self.adversarial_classes is None else self.adversarial_classes.to(device),
             masks=None if self.masks is None else self.masks.to(device),
         )
 
-    def violations(self, classes: int) -> ClassMask:
-        """The predictions that count as broken, bool (N, classes), written out."""
-        if self.broken_if is not None:
-            return self.broken_if
-        every = torch.ones(len(self), classes, dtype=torch.bool, device=self.labels.device)
-        return every.scatter_(1, self.labels[:, None], False)
+    def target_mask(self, classes: int) -> ClassMask:
+        """The predictions that count as adversarial.
+
+        Args:
+            classes: Number of classes, K; not used where `adversarial_classes` is set.
+
+        Returns:
+            bool (N, K).
+        """
+        if self.adversarial_classes is not None:
+            return self.adversarial_classes
+        mask = torch.ones(len(self), classes, dtype=torch.bool, device=self.labels.device)
+        return mask.scatter_(1, self.labels[:, None], False)
 
 
 @dataclass(frozen=True)
 class PassCount:
-    """A cost: examples forwarded and examples back-propagated."""
+    """What a computation costs in passes through a model.
+
+    Attributes:
+        forwards: Examples forwarded.
+        backwards: Examples back-propagated.
+    """
 
     forwards: int = 0
     backwards: int = 0
@@ -87,13 +111,20 @@ class PassCount:
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
-    """Batches one after another as one."""
+    """Concatenate batches.
+
+    Args:
+        batches: At least one batch; either all or none have `adversarial_classes`. Masks are dropped unless all have
+            them.
+    """
     first = batches[0]
     masks = [b.masks for b in batches if b.masks is not None]
     return Batch(
         images=torch.cat([b.images for b in batches]),
         labels=torch.cat([b.labels for b in batches]),
         ids=tuple(name for b in batches for name in b.ids),
-        broken_if=None if first.broken_if is None else torch.cat([b.violations(0) for b in batches]),
+        adversarial_classes=None
+        if first.adversarial_classes is None
+        else torch.cat([b.target_mask(0) for b in batches]),
         masks=torch.cat(masks) if len(masks) == len(batches) else None,
     )

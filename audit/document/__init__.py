@@ -1,1 +1,1 @@
-"""What the audit document and every part of it are made of: rows, pictures, charts, words."""
+"""The parts of the audit document: rows, pictures, charts, texts."""

@@ -1,4 +1,4 @@
-"""What every chart is drawn with: Altair describes, vl-convert draws inline SVG, the page's style colours."""
+"""Charts: Altair describes them, vl-convert draws inline SVG, the style sheet of the page sets the colours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down
 
 
 class HasInterval(Protocol):
-    """Anything with an estimate between two bounds."""
+    """An estimate between two bounds, such as `Interval` or `Proportion`."""
 
     @property
     def estimate(self) -> float:
@@ -39,7 +39,7 @@ def interval_band(share: HasInterval) -> dict[str, float]:
     """An estimate and its bounds as the columns y, low and high of a chart.
 
     Args:
-        share: What is drawn.
+        share: The estimate with its bounds.
     """
     return {"y": share.estimate, "low": share.low, "high": share.high}
 
@@ -49,7 +49,7 @@ def share_axis(locale: Locale, field: str = "low:Q", title: str = "charts.share_
 
     Args:
         locale: The reader's language.
-        field: The column drawn.
+        field: The column on the axis.
         title: Key of its title.
     """
     axis = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
@@ -67,15 +67,15 @@ def share_x_axis(title: str) -> alt.X:
 
 
 def few_ticks() -> alt.Axis:
-    """At most eight numbers with a sign and two decimals beside each other, which the width holds."""
+    """An axis of at most about five ticks, whose labels fit beside each other."""
     return alt.Axis(grid=False, labelFlush=False, tickCount=5)
 
 
 def series_colour(names: list[str]) -> alt.Color:
-    """A colour of the page for each series.
+    """A colour for each series, from the style sheet of the page.
 
     Args:
-        names: The series, in order.
+        names: Name of the series of each point; repeats count once.
     """
     colours = [f"var(--series-{i % 6 + 1})" for i in range(len(dict.fromkeys(names)))]
     scale = alt.Scale(domain=list(dict.fromkeys(names)), range=colours)
@@ -83,7 +83,7 @@ def series_colour(names: list[str]) -> alt.Color:
 
 
 def series_shape(colour: alt.Color) -> alt.Shape:
-    """A shape for each series in the order of the colours, so that no reader depends on colour.
+    """A point shape for each series in the order of the colours, so that a chart can be read without colour.
 
     Args:
         colour: The colours, as `series_colour` gives them.
@@ -100,8 +100,22 @@ def _padding(left: int) -> dict[str, int]:
 def svg_chart(
     chart: Any, title: str, description: str, *, width: int = _WIDTH, height: int = _HEIGHT, left: int = 6
 ) -> str:
-    """The chart as one <svg> with its text alternative; sizes are left to the page. The parts of an image are not read
-    out, so their own labels, always English, go."""
+    """Draw a chart as one <svg> element with a text alternative.
+
+    The labels that Vega gives the parts are removed: they are always English, and the parts of an image are not read
+    out.
+
+    Args:
+        chart: An Altair chart.
+        title: The title, for screen readers.
+        description: The data in words, for screen readers.
+        width: Width of the plot in pixels; the page may scale it.
+        height: Height of the plot in pixels.
+        left: Padding on the left in pixels.
+
+    Returns:
+        The element, safe to stand in HTML.
+    """
     styled = (
         chart.properties(width=width, height=height, background="transparent", padding=_padding(left))
         .configure_view(strokeWidth=0)
@@ -118,10 +132,10 @@ def svg_chart(
         )
         .configure_legend(labelColor=INK, labelFontSize=12, symbolStrokeWidth=0, symbolOpacity=1, columnPadding=22)
     )
-    drawn: str = vl_convert.vegalite_to_svg(styled.to_dict())
-    drawn = re.sub(r' (?:aria-label|aria-roledescription|role)="[^"]*"', "", drawn)
-    body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg {} \1 role="img">', drawn, count=1)
-    box = re.search(r'viewBox="0 0 ([\d.]+) ', drawn)
+    svg: str = vl_convert.vegalite_to_svg(styled.to_dict())
+    svg = re.sub(r' (?:aria-label|aria-roledescription|role)="[^"]*"', "", svg)
+    body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg {} \1 role="img">', svg, count=1)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ', svg)
     label = f'class="chart" data-width="{float(box[1]):.0f}"' if box else 'class="chart"'
-    told = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
-    return body.replace("<svg {}", f"<svg {label}", 1).replace('role="img">', f'role="img">{told}', 1)
+    alternative = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+    return body.replace("<svg {}", f"<svg {label}", 1).replace('role="img">', f'role="img">{alternative}', 1)

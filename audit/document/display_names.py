@@ -1,10 +1,10 @@
-"""Identifiers as a reader writes them."""
+"""Display names of methods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-_KNOWN: Mapping[str, str] = {
+_PROPER: Mapping[str, str] = {
     "apgd-ce": "APGD-CE",
     "apgd-dlr": "APGD-DLR",
     "apgd-t": "APGD-T",
@@ -28,9 +28,15 @@ _CAPITALS = frozenset("ce ddn dlr ead fgsm fmn jpeg lime lrp mart pgd rise road 
 
 
 def display_name(identifier: str) -> str:
-    """`integrated-gradients` as "Integrated gradients", `apgd-t-closest` as "APGD-T closest"; other text as it is."""
+    """The display name of an identifier: "Integrated gradients" for `integrated-gradients`, "APGD-T closest" for
+    `apgd-t-closest`.
+
+    Args:
+        identifier: Name of a method, with dashes or underscores. Other text stays as it is, its first letter in upper
+            case.
+    """
     text = identifier.replace("_", "-")
-    known = max((name for name in _KNOWN if f"{text}-".startswith(f"{name}-")), key=len, default="")
-    rest = [word.upper() if word in _CAPITALS else word for word in text[len(known) :].split("-") if word]
-    said = " ".join([_KNOWN[known], *rest] if known else rest)
-    return said[:1].upper() + said[1:]
+    proper = max((name for name in _PROPER if f"{text}-".startswith(f"{name}-")), key=len, default="")
+    rest = [word.upper() if word in _CAPITALS else word for word in text[len(proper) :].split("-") if word]
+    words = " ".join([_PROPER[proper], *rest] if proper else rest)
+    return words[:1].upper() + words[1:]

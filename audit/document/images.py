@@ -20,19 +20,33 @@ _STEP = 8
 
 
 def picture(image: NDArray[np.uint8]) -> Picture:
-    """A thumbnail of an image uint8 (C, H, W) with one or three channels. Built from pixels alone: no metadata."""
+    """A thumbnail of an image, made from pixels alone: it carries no metadata.
+
+    Args:
+        image: uint8 (C, H, W) with one or three channels; of more, the first three are shown.
+    """
     pixels = image[0] if image.shape[0] == 1 else np.moveaxis(image[:3], 0, -1)
     return _encode(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
 def picture_of_floats(image: Array) -> Picture:
-    """A thumbnail of a float image (C, H, W) in [0, 1], rounded to 256 levels."""
+    """A thumbnail of an image, rounded to 256 levels.
+
+    Args:
+        image: Float (C, H, W), clipped to [0, 1].
+    """
     return picture(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
 
 
 def heatmap(attribution: Array, *, signed: bool, scale: float | None = None) -> Heatmap:
-    """A grey sprite of an attribution (C or 1, H, W), summed over channels and scaled to its own largest value, or to
-    the `scale` it shares with others."""
+    """A grey sprite of an attribution, summed over its channels.
+
+    Args:
+        attribution: Float (C or 1, H, W).
+        signed: Whether grey is zero, black negative and white positive; else black is zero, and negative values are
+            black.
+        scale: The absolute value drawn in full colour, which several maps may share; None for the map's largest.
+    """
     values = np.asarray(attribution, np.float64).sum(axis=0)
     largest = magnitude(attribution)
     full = largest if scale is None else scale
@@ -44,7 +58,11 @@ def heatmap(attribution: Array, *, signed: bool, scale: float | None = None) -> 
 
 
 def magnitude(attribution: Array) -> float:
-    """The largest absolute value of an attribution (C or 1, H, W) summed over channels."""
+    """The largest absolute value of an attribution summed over its channels.
+
+    Args:
+        attribution: Float (C or 1, H, W).
+    """
     return float(np.abs(np.asarray(attribution, np.float64).sum(axis=0)).max())
 
 

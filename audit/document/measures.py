@@ -1,4 +1,4 @@
-"""Every measurement of a study beside its controls: the general table of the document."""
+"""The general table of the document: every measurement of a study beside its controls."""
 
 from __future__ import annotations
 
@@ -25,9 +25,21 @@ CONTROLS = ("random", "centre", "edges", "blurred")
 
 
 class MeasuredRow(DocumentModel):
-    """The mean of one measurement with its 95% bounds, beside the means of its controls.
+    """The mean of one measurement with its 95% interval, beside the means of its controls.
 
-    `n` counts the examples that have a value; `condition` says under what, where a study has several.
+    Attributes:
+        study: Name of the study.
+        role: Role of the model.
+        method: Name of the method.
+        condition: The setting or the threat model it was measured under, where the study has several; else empty.
+        name: Name of the measurement.
+        unit: Its unit.
+        better: Which direction is good.
+        mean: Mean over the examples that have a value, in `unit`.
+        low: Lower bound of its 95% bootstrap interval.
+        high: Upper bound.
+        n: Number of examples that have a value.
+        controls: By control, its mean.
     """
 
     study: str
@@ -45,9 +57,13 @@ class MeasuredRow(DocumentModel):
 
 
 def measures(results: RunResults) -> list[MeasuredRow]:
-    """Every measurement of the topics that declare `measures`, cells joined, by study and model."""
-    told = {study for topic in topics() if topic.measures for study in topic.studies}
-    studies = dict.fromkeys(task.cell.study for task in results.plan.tasks if task.cell.study in told)
+    """Every measurement of the topics that declare `Topic.measures`, by study and model, over all cells.
+
+    Args:
+        results: The run.
+    """
+    general = {study for topic in topics() if topic.measures for study in topic.studies}
+    studies = dict.fromkeys(task.cell.study for task in results.plan.tasks if task.cell.study in general)
     return [
         row
         for study in studies
@@ -58,9 +74,19 @@ def measures(results: RunResults) -> list[MeasuredRow]:
 
 
 def controls_of(name: str, entries: Sequence[TaskResult]) -> dict[str, float]:
-    """The mean of each control of the measurement `name`."""
-    found = {control: _finite(per_example(entries, f"{name}_{control}").values) for control in _present(name, entries)}
-    return {control: float(values.mean()) for control, values in found.items() if values.size}
+    """The mean of each control of a measurement.
+
+    Args:
+        name: Name of the measurement.
+        entries: Measured cells of one study, model and condition.
+
+    Returns:
+        By control, its mean over the examples that have a value.
+    """
+    values_of = {
+        control: _finite(per_example(entries, f"{name}_{control}").values) for control in _present(name, entries)
+    }
+    return {control: float(values.mean()) for control, values in values_of.items() if values.size}
 
 
 def _rows(study: str, role: str, at: Condition, entries: Sequence[TaskResult]) -> Iterator[MeasuredRow]:
@@ -87,13 +113,13 @@ def _rows(study: str, role: str, at: Condition, entries: Sequence[TaskResult]) -
 
 def _bases(entries: Sequence[TaskResult]) -> list[Measurement]:
     """The measurements that are no control of another one."""
-    known = {m.name: m for m in entries[0].evidence.measurements}
-    return [m for name, m in known.items() if not any(name == f"{n}_{c}" for n in known for c in CONTROLS)]
+    by_name = {m.name: m for m in entries[0].evidence.measurements}
+    return [m for name, m in by_name.items() if not any(name == f"{n}_{c}" for n in by_name for c in CONTROLS)]
 
 
 def _present(name: str, entries: Sequence[TaskResult]) -> list[str]:
-    known = {m.name for m in entries[0].evidence.measurements}
-    return [control for control in CONTROLS if f"{name}_{control}" in known]
+    names = {m.name for m in entries[0].evidence.measurements}
+    return [control for control in CONTROLS if f"{name}_{control}" in names]
 
 
 def _finite(values: Array) -> Array:

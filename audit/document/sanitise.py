@@ -1,4 +1,4 @@
-"""Text from outside made safe to read: invisible characters shown, absolute paths cut."""
+"""Making text from outside safe to read: invisible characters become visible, absolute paths are cut."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ _ABSOLUTE = re.compile(
 
 
 def without_paths(text: str) -> str:
-    """`text` with each absolute path cut to its last part: a report tells nothing of the machine it was made on."""
-    return _ABSOLUTE.sub(lambda found: found[1], text)
+    """A text with each absolute path cut to its last part, so that a report does not show the folders of a machine.
+
+    Args:
+        text: Any text.
+    """
+    return _ABSOLUTE.sub(lambda match: match[1], text)
 
 
 def visible(text: str) -> str:
-    """`text` with control, bidirectional and other unseen characters written as <U+202E>."""
+    """A text with control, bidirectional and other invisible characters written as <U+202E>.
+
+    Args:
+        text: Any text.
+    """
     return "".join(f"<U+{ord(c):04X}>" if _unseen(c) else c for c in text)
 
 

@@ -1,4 +1,4 @@
-"""The audit document: the one product of a run. Every rendering is a pure function of it."""
+"""The audit document, the product of a run, from which every rendering is made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ SCHEMA_VERSION = 2
 
 
 class AuditSubject(DocumentModel):
-    """What was audited, on what."""
+    """What was audited, on which data.
+
+    Attributes:
+        title: Title of the report.
+        data: Description of the data set.
+        classes: Names of the classes, in the model's order.
+        input_shape: Channels, height and width of an image.
+        examples: Number of test images that were classified.
+        notes: What the reader should know of the data.
+    """
 
     title: str
     data: Note
@@ -29,7 +38,19 @@ class AuditSubject(DocumentModel):
 
 
 class AuditedModel(DocumentModel):
-    """One model of the run. `history` is one row an epoch where it was trained here."""
+    """One model of the run.
+
+    Attributes:
+        role: Its role, such as "standard".
+        architecture: Name of its architecture.
+        origin: Where it comes from: a file, a package, or training in this run.
+        identity: Fingerprint of its weights and preprocessing.
+        parameters: Number of weights.
+        recipe: The recipe it was trained by here; None where it was not.
+        history: One row per epoch where it was trained here: losses, accuracies as shares, learning rate.
+        settings: Settings of the cell that made it; empty where it was loaded.
+        notes: What the reader should know of it.
+    """
 
     role: str
     architecture: str
@@ -43,7 +64,20 @@ class AuditedModel(DocumentModel):
 
 
 class GalleryView(DocumentModel):
-    """One image as one model sees it. `maps` and `adversarial_maps` are by method."""
+    """One image as one model classifies and explains it.
+
+    Attributes:
+        role: Role of the model.
+        prediction: The predicted class.
+        confidence: Its probability, in [0, 1].
+        broken_by: The attack that broke the image first; "clean" where it was wrong before; None where none did.
+        adversarial: The adversarial image; None where there is none.
+        perturbation: The adversarial image minus the clean one, mean over channels.
+        adversarial_prediction: The class predicted on the adversarial image.
+        adversarial_confidence: Its probability.
+        maps: By method, the attribution of the clean image.
+        adversarial_maps: By method, the attribution of the adversarial image.
+    """
 
     role: str
     prediction: str
@@ -58,7 +92,14 @@ class GalleryView(DocumentModel):
 
 
 class GalleryItem(DocumentModel):
-    """One image with its label, and how each model sees it."""
+    """One image with its label, and how each model classifies it.
+
+    Attributes:
+        id: Name of the image.
+        label: Its class.
+        image: A thumbnail.
+        views: One per model.
+    """
 
     id: str
     label: str
@@ -67,7 +108,14 @@ class GalleryItem(DocumentModel):
 
 
 class OutcomeRow(DocumentModel):
-    """Yes or no for each example from place `start` of the audit order on, as a text of 1 and 0."""
+    """Yes or no for consecutive examples of the audit order.
+
+    Attributes:
+        role: Role of the model.
+        quantity: "clean", or "robust" with the threat model: "robust linf 8/255".
+        start: Position of the first example in the audit order.
+        outcomes: "1" or "0" for each example.
+    """
 
     role: str
     quantity: str
@@ -76,7 +124,15 @@ class OutcomeRow(DocumentModel):
 
 
 class Gap(DocumentModel):
-    """What was planned and gives no number: failed, or without meaning here."""
+    """A planned measurement that gives no number.
+
+    Attributes:
+        study: Name of the study.
+        method: Name of the method.
+        role: Role of the model.
+        status: "failed" or "not_applicable".
+        reason: Why.
+    """
 
     study: str
     method: str
@@ -86,7 +142,14 @@ class Gap(DocumentModel):
 
 
 class StudyCost(DocumentModel):
-    """What one study of one model cost."""
+    """What one study of one model cost.
+
+    Attributes:
+        study: Name of the study.
+        role: Role of the model.
+        cells: Number of cells.
+        cost: Their cost together.
+    """
 
     study: str
     role: str
@@ -95,7 +158,16 @@ class StudyCost(DocumentModel):
 
 
 class Protocol(DocumentModel):
-    """How the numbers came about, and the commands that give them again."""
+    """How the numbers were made, and the commands that reproduce them.
+
+    Attributes:
+        seed: The seed of the run.
+        configuration: The configuration of the run.
+        environment: Versions, device and platform.
+        commands: By section or "run", the command that reproduces its numbers.
+        trusted: Files of code that the user trusted, as {"path", "sha256"}.
+        costs: What each study of each model cost.
+    """
 
     seed: int
     configuration: dict[str, Any]
@@ -106,7 +178,13 @@ class Protocol(DocumentModel):
 
 
 class Summary(DocumentModel):
-    """The verdict in one sentence."""
+    """The verdict in words.
+
+    Attributes:
+        verdict: The overall verdict.
+        sentence: One sentence per model, joined.
+        complete: Whether every planned task was run and none failed.
+    """
 
     verdict: Verdict
     sentence: str
@@ -114,24 +192,24 @@ class Summary(DocumentModel):
 
 
 class AuditDocument(DocumentModel):
-    """Everything a run measured and concluded: what every rendering is made of.
+    """Everything a run measured and concluded.
 
-    The rows of a topic stand in the field that the topic declares; `document_type` is the model with all of them.
-    Rows of a topic that is not installed here are kept as they are.
+    The rows of a topic are in the field that the topic declares; `document_type` is the model with all of them. Rows of
+    a topic that is not installed here are kept as they are.
 
     Attributes:
         schema_version: Version of this model.
         tool: Name and version of the program.
-        summary: The verdict in one sentence.
+        summary: The verdict in words.
         subject: What was audited.
         models: The models of the run, the one under test first.
-        findings: What the checks concluded, the gravest first.
+        findings: What the checks concluded, the most severe first.
         gallery: The first images of the audit order.
         measures: Measurements beside their controls.
-        gaps: What was planned and gives no number.
+        gaps: Planned measurements that give no number.
         example_ids: Name of each evaluation image, in the audit order.
-        outcomes: What became of each example.
-        protocol: How the numbers came about.
+        outcomes: Yes or no for each example, by model and quantity.
+        protocol: How the numbers were made.
     """
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())

@@ -1,4 +1,4 @@
-"""What a topic's part of the document is built with."""
+"""What a topic's rows of the document are built with."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Rows: TypeAlias = Mapping[str, Sequence[DocumentModel]]
 
 @dataclass(frozen=True)
 class SectionContext:
-    """What a section may know beside the evidence.
+    """What a topic's `build` gets besides the evidence.
 
     Attributes:
         config: The configuration of the run.
         classes: Names of the classes, in the model's order.
-        roles: The models of the run, the one under test first.
+        roles: Roles of the models of the run, the one under test first.
         pictures: Whether the document may hold pictures.
     """
 

@@ -51,7 +51,7 @@ def linearise(model: ModelUnderTest, batch: Batch, *, differentiable: bool = Tru
         differentiable: Whether autograd gives a gradient.
     """
     points = model.check_images(batch.images).clamp(STEP, 1 - STEP)
-    goal = batch.violations(len(model.classes)).to(model.device)
+    goal = batch.target_mask(len(model.classes)).to(model.device)
     if differentiable:
         output = model.loss_gradient(points, goal, margin)
         return LocalMargin(points, goal, output.losses, output.gradient, output.logits.abs().amax(1))
@@ -86,7 +86,7 @@ def derivative_error(model: ModelUnderTest, around: LocalMargin, generators: Gen
     """
     claimed, differences = [], []
     for k in range(directions):
-        along = generators.fork(k).signs(*around.points.shape[1:])
+        along = generators.fork(k).rademacher(*around.points.shape[1:])
         ahead, behind = (_margins(model, around, around.points + sign * STEP * along) for sign in (1, -1))
         differences.append((ahead - behind) / (2 * STEP))
         claimed.append((around.gradient.double() * along).flatten(1).sum(1))
@@ -112,7 +112,7 @@ def noise_response(
     shift = torch.zeros_like(around.values, dtype=torch.float64)
     flat = torch.ones_like(around.values, dtype=torch.bool)
     for k in range(draws):
-        noise = TINY * generators.fork(k).signs(*around.points.shape[1:])
+        noise = TINY * generators.fork(k).rademacher(*around.points.shape[1:])
         there = model.logits(around.points + noise)
         shift = torch.maximum(shift, (margin(there, around.goal) - margin(here, around.goal)).double().abs())
         flat &= (there == here).all(1)

@@ -51,7 +51,7 @@ def interval_bounds(model: ModelUnderTest, batch: Batch, *, largest: float = 1.0
         raise NotApplicable(note("interval_logits", "Interval bounds need a model whose outputs are logits."))
     layers = tuple(layers_of(model.net))
     images = model.check_images(batch.images)
-    goal = batch.violations(len(model.classes)).to(model.device)
+    goal = batch.target_mask(len(model.classes)).to(model.device)
     predicted = model.predictions(images)
     low = torch.zeros(len(images), dtype=torch.float64, device=model.device)
     high = torch.full_like(low, largest)

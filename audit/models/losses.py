@@ -1,6 +1,6 @@
 """Losses that rise towards a violation, for any goal: untargeted, one target class, or a mask of classes.
 
-The goal is bool (N, K), the classes that count as broken (`Batch.violations`); a class outside it is "allowed". A goal
+The goal is bool (N, K), the classes that count as broken (`Batch.target_mask`); a class outside it is "allowed". A goal
 that holds no class, or every class, gives a constant, never a NaN.
 """
 

@@ -21,12 +21,12 @@ def build_plan(config: RunConfig, identity: RunIdentity, scope: Scope = "audit")
     """Every task of a run, or of the sections that `config.only` names.
 
     Args:
-        config: What is asked.
-        identity: What is known of the data and the model.
+        config: The configuration of the run.
+        identity: Identities and sizes of the data and the model.
         scope: "audit" for everything, "train" for the training and the clean accuracy of one model.
 
     Raises:
-        UsageError: A method is unknown, a setting or an eps wrong, or two second models are asked for.
+        UsageError: A method is unknown, a setting or an eps invalid, or two second models are asked for.
     """
     for eps in curve_eps(config, identity):
         ThreatModel(config.robustness.norm, eps)

@@ -1,4 +1,4 @@
-"""A plan in the making: tasks are added one by one, each after what it builds on."""
+"""Building a plan: tasks are added one by one, each after those it depends on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ EXAMPLES_PER_CELL = 500
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A model of the run: a role, an identity, and the task that makes it, if one does."""
+    """A model of the run.
+
+    Attributes:
+        role: Its role, such as "standard", "hardened" or "compressed".
+        identity: Its identity, as `Cell.model` holds it.
+        task: The task that makes it; None for a model that was loaded.
+    """
 
     role: str
     identity: str
@@ -28,18 +34,18 @@ class ModelRef:
 
     @property
     def wave(self) -> int:
-        """The first wave in which it is there."""
+        """The first wave in which the model is available."""
         return self.task.wave + 1 if self.task else 0
 
 
 @dataclass
 class PlanBuilder:
-    """A plan in the making.
+    """Collects the tasks of a plan.
 
     Attributes:
-        config: What is asked.
-        identity: What is known of the data and the model.
-        tasks: What has been planned so far.
+        config: The configuration of the run.
+        identity: Identities and sizes of the data and the model.
+        tasks: The tasks planned so far.
     """
 
     config: RunConfig
@@ -48,15 +54,19 @@ class PlanBuilder:
 
     @cached_property
     def battery(self) -> Battery:
-        """The battery of the configuration. Raises UsageError for an unknown one, or where none of it has the norm."""
-        chosen = self.config.robustness.battery
-        if isinstance(chosen, str):
-            battery = battery_named(chosen)
+        """The battery of the configuration.
+
+        Raises:
+            UsageError: It is unknown, or none of its attacks applies to the norm.
+        """
+        configured = self.config.robustness.battery
+        if isinstance(configured, str):
+            battery = battery_named(configured)
         else:
             battery = custom_battery(
                 [
                     AttackSpec(row.attack, row.settings, row.title, row.sample, row.hardest, row.transferred)
-                    for row in chosen
+                    for row in configured
                 ]
             )
         require_norm(battery, self.config.robustness.norm)
@@ -68,7 +78,12 @@ class PlanBuilder:
         return explained_examples(self.config, self.identity.test_examples)
 
     def chunks(self, examples: int, size: int = EXAMPLES_PER_CELL) -> list[Slice]:
-        """The first `examples` of the audit order, at most `size` at a time."""
+        """Split the first examples of the audit order into cells.
+
+        Args:
+            examples: How many, at most; fewer where the test set is smaller.
+            size: Most examples in a cell.
+        """
         total = min(examples, self.identity.test_examples)
         return [Slice("test", start, min(start + size, total)) for start in range(0, total, size)]
 
@@ -85,7 +100,22 @@ class PlanBuilder:
         inputs: Mapping[str, Task] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> Task:
-        """Plan a cell; its wave is the first after its model and its inputs; `context` is what its key leaves out."""
+        """Plan a cell, in the first wave after its model and its inputs.
+
+        Args:
+            study: Name of the study.
+            method: Name of the method.
+            model: The model it runs on.
+            examples: The examples it runs on.
+            settings: Settings, as JSON values.
+            version: Version of the method; that of the study is added.
+            threat: The threat model as {"norm", "eps"}; None without one.
+            inputs: By name, the tasks whose evidence it reads.
+            context: What the study needs besides and the key leaves out, see `Task.context`.
+
+        Returns:
+            The task.
+        """
         inputs = inputs or {}
         fingerprint = self.identity.test if examples.split == "test" else f"{self.identity.train}{_order(examples)}"
         cell = Cell(
@@ -141,11 +171,11 @@ def explained_examples(config: RunConfig, test_examples: int) -> Slice:
     """The images that are explained: the first of the audit order, within the first cell of attacks.
 
     Args:
-        config: What is asked.
+        config: The configuration of the run.
         test_examples: Number of test images.
     """
-    wanted = min(config.explanations.examples, config.robustness.examples)
-    return Slice("test", 0, min(wanted, EXAMPLES_PER_CELL, test_examples))
+    count = min(config.explanations.examples, config.robustness.examples)
+    return Slice("test", 0, min(count, EXAMPLES_PER_CELL, test_examples))
 
 
 def _order(examples: Slice) -> str:
@@ -154,5 +184,13 @@ def _order(examples: Slice) -> str:
 
 
 def select_methods(kind: Kind, names: tuple[str, ...]) -> tuple[Method, ...]:
-    """The methods named, or every one of the kind for "all"."""
+    """The methods of some names, or every method of the kind.
+
+    Args:
+        kind: The kind of method.
+        names: Names of methods; "all" among them selects every method.
+
+    Raises:
+        UsageError: A name is unknown.
+    """
     return methods(kind) if "all" in names else tuple(find(kind, name) for name in dict.fromkeys(names))

@@ -13,12 +13,12 @@ from audit.planning.run_identity import RunIdentity
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """An upper bound on what some cells cost.
+    """An upper bound on the cost of some cells.
 
     Attributes:
-        passes: Examples forwarded and back-propagated at most, by the cells whose cost is known.
+        passes: The most examples forwarded and back-propagated, by the cells whose cost is known.
         by_study: The same by study.
-        unknown: How many cells cannot be told before: their cost depends on what they find, or is training.
+        unknown: Number of cells whose cost is not known before: it depends on what they measure, or they train a model.
     """
 
     passes: PassCount
@@ -27,11 +27,11 @@ class CostEstimate:
 
 
 def estimate_cost(tasks: Iterable[Task], identity: RunIdentity) -> CostEstimate:
-    """What tasks cost at most.
+    """The most that tasks cost.
 
     Args:
         tasks: Tasks of a plan.
-        identity: What is known of the data and the model.
+        identity: Identities and sizes of the data and the model.
     """
     by_study: dict[str, PassCount] = {}
     unknown = 0
@@ -45,14 +45,14 @@ def estimate_cost(tasks: Iterable[Task], identity: RunIdentity) -> CostEstimate:
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
-    """What one cell costs at most, as its topic declares.
+    """The most that one cell costs, as its topic declares.
 
     Args:
         task: A task of a plan.
-        identity: What is known of the data and the model.
+        identity: Identities and sizes of the data and the model.
 
     Returns:
-        The passes of the whole cell; None where nobody can tell before.
+        The passes of the whole cell; None where they are not known before.
     """
     topic = topic_of(task.cell.study)
     declared = topic.function("plan", "max_passes") if topic else None
@@ -61,7 +61,7 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
 
 
 def cost_keys(study: str) -> str:
-    """The configuration keys that the cost of a study follows; empty where none is declared.
+    """The configuration keys that the cost of a study depends on; empty where none is declared.
 
     Args:
         study: Name of the study.

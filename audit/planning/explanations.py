@@ -1,4 +1,4 @@
-"""What every topic about attributions plans with: the methods, their settings, and masks that one lends another."""
+"""What the topics about attributions plan with: the methods, their settings, and the reuse of masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ BACKGROUND = 16
 
 
 def explained_methods(builder: PlanBuilder) -> tuple[Method, ...]:
-    """The attribution methods that the configuration names, in its order."""
+    """The attribution methods that the configuration names, in its order.
+
+    Args:
+        builder: The plan so far.
+    """
     return select_methods("attribution", builder.config.explanations.methods)
 
 
@@ -21,7 +25,7 @@ def explanation_settings(builder: PlanBuilder, method: Method) -> ExplanationSet
     """The settings of a cell that explains with a method.
 
     Args:
-        builder: The plan in the making.
+        builder: The plan so far.
         method: An attribution method.
     """
     config = builder.config.explanations
@@ -36,7 +40,7 @@ def explanation_of(builder: PlanBuilder, method: str, role: str, on: str = "clea
     """The planned explanation of a model by a method.
 
     Args:
-        builder: The plan in the making.
+        builder: The plan so far.
         method: Name of the attribution method.
         role: The model's role.
         on: "clean" or "adversarial" images.
@@ -51,13 +55,16 @@ def explanation_of(builder: PlanBuilder, method: str, role: str, on: str = "clea
 
 
 def mask_inputs(builder: PlanBuilder, method: Method, role: str, on: str = "clean") -> dict[str, Task]:
-    """The input whose masks a method reuses: that of the mask source on the same images, where one is planned.
+    """The input whose masks a method reuses: the mask source's explanation of the same images, where one is planned.
 
     Args:
-        builder: The plan in the making.
+        builder: The plan so far.
         method: An attribution method.
         role: The model's role.
         on: "clean" or "adversarial" images.
+
+    Returns:
+        The task by the name of the input; empty where nothing is reused.
     """
     settings = explanation_settings(builder, method)
     if not can_reuse(method, settings.method, settings.baseline):

@@ -1,4 +1,4 @@
-"""The cells that make models."""
+"""Planning the cells that make models: training and compression."""
 
 from __future__ import annotations
 
@@ -20,16 +20,31 @@ _NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "
 
 
 def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, start: ModelRef | None = None) -> ModelRef:
-    """A model trained here: from new weights, from pretrained ones or from those of `start`; a recipe with a teacher
-    learns from `start` instead. Raises UsageError where there is none."""
+    """Plan the training of a model.
+
+    It starts from new weights, from the pretrained ones of the configuration or from those of another model; a recipe
+    with a teacher starts anew and learns from that model.
+
+    Args:
+        builder: The plan so far.
+        role: Role of the trained model.
+        training: The training, or the hardening, of the configuration.
+        start: The model to start from or to learn from; None for none.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        UsageError: The recipe needs a teacher and `start` is None, or a setting of the recipe is invalid.
+    """
     recipe = find("recipe", training.recipe)
     require_shareable(training, has_teacher=bool(recipe.facts.get("teacher")))
     hardening = training if isinstance(training, HardeningConfig) else None
     if recipe.facts.get("teacher"):
-        return _plan_taught(builder, role, training, recipe, start)
+        return _plan_distillation(builder, role, training, recipe, start)
     warm = start if hardening is None or not hardening.from_scratch else None
-    adopted = builder.identity.pretrained if warm is None else ""
-    settings = _settings(builder, training, recipe).model_copy(update={"pretrained": adopted} if adopted else {})
+    pretrained = builder.identity.pretrained if warm is None else ""
+    settings = _settings(builder, training, recipe).model_copy(update={"pretrained": pretrained} if pretrained else {})
     task = builder.add(
         "training",
         recipe.name,
@@ -39,18 +54,26 @@ def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, sta
         version=recipe.full_version,
         threat=_threat(builder, hardening) if recipe.facts["adversarial"] else None,
         inputs={"start": warm.task} if warm and warm.task else {},
-        context={"pretrained": builder.config.model.pretrained} if adopted else {},
+        context={"pretrained": builder.config.model.pretrained} if pretrained else {},
     )
-    return _made(role, task)
+    return _model_ref(role, task)
 
 
 def plan_compression(builder: PlanBuilder, parent: ModelRef) -> ModelRef:
-    """The smaller model made of `parent`, fine-tuned after pruning and taught in distillation.
+    """Plan a smaller model: fine-tuned after pruning, trained by its parent in distillation.
 
-    Raises UsageError for an amount or a student that the method has no use for.
+    Args:
+        builder: The plan so far.
+        parent: The model to compress.
+
+    Returns:
+        The smaller model.
+
+    Raises:
+        UsageError: The method has no use for the amount, the student or the number of epochs.
     """
     config = builder.config.compression
-    _require_sense(config)
+    _check_compression(config)
     trained = config.method in TRAINED and config.epochs > 0
     recipe = find("recipe", "distill" if config.method == "distill" else config.recipe)
     training = config.model_copy(update={"recipe": recipe.name})
@@ -71,7 +94,7 @@ def plan_compression(builder: PlanBuilder, parent: ModelRef) -> ModelRef:
         version=(recipe.full_version if trained else "1") + revision_of(config.method),
         threat=_threat(builder, None) if trained and recipe.facts["adversarial"] else None,
     )
-    return _made("compressed", task)
+    return _model_ref("compressed", task)
 
 
 CALIBRATED = 256
@@ -86,7 +109,7 @@ TRAINED = ("magnitude", "structured", "distill")
 """The compressions that are followed by training, or consist of it."""
 
 
-def _plan_taught(
+def _plan_distillation(
     builder: PlanBuilder, role: str, training: TrainingConfig, recipe: Method, teacher: ModelRef | None
 ) -> ModelRef:
     if teacher is None:
@@ -97,10 +120,10 @@ def _plan_taught(
     model = ModelRef(role, teacher.identity, teacher.task)
     settings = _settings(builder, training, recipe).dump()
     task = builder.add("training", recipe.name, model, _images(builder), settings=settings, version=recipe.full_version)
-    return _made(role, task)
+    return _model_ref(role, task)
 
 
-def _require_sense(config: CompressionConfig) -> None:
+def _check_compression(config: CompressionConfig) -> None:
     amount_of(config.method, config.amount)
     if config.method == "distill" and config.epochs == 0:
         raise UsageError("Distillation is training: give --epochs of at least 1.")
@@ -111,7 +134,7 @@ def _require_sense(config: CompressionConfig) -> None:
         )
 
 
-def _made(role: str, task: Task) -> ModelRef:
+def _model_ref(role: str, task: Task) -> ModelRef:
     return ModelRef(role, f"cell:{task.cell.key}", task)
 
 

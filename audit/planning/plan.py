@@ -1,7 +1,4 @@
-"""From a configuration to the cells of a run: what will be computed, in which order, on which examples.
-
-Pure: nothing is read, nothing is run. The data and the model come in as identities.
-"""
+"""The plan of a run: what is computed, in which order, on which examples."""
 
 from __future__ import annotations
 
@@ -21,7 +18,13 @@ CALIBRATION_SPLIT = "calibration"
 
 @dataclass(frozen=True)
 class Slice:
-    """Examples `start` to `stop` of a split's audit order (see `audit.data.sampling`)."""
+    """A range of a split's audit order (see `audit.data.sampling`).
+
+    Attributes:
+        split: "test", "train" (training images as they lie in the file) or "calibration".
+        start: First position, from 0.
+        stop: Position after the last.
+    """
 
     split: str
     start: int
@@ -33,7 +36,15 @@ class Slice:
 
 @dataclass(frozen=True)
 class Task:
-    """A cell to compute, with what the key does not hold: whose it is, where its examples lie, its wave."""
+    """A cell to compute, with what its key does not hold.
+
+    Attributes:
+        cell: The cell.
+        role: The role of the model it is about, such as "standard".
+        examples: The examples it runs on.
+        wave: Its position in the order of computation, from 0: after the waves of its model and its inputs.
+        context: What the study needs besides and the answer does not depend on, such as the path of a weights file.
+    """
 
     cell: Cell
     role: str
@@ -43,17 +54,21 @@ class Task:
 
     @property
     def label(self) -> str:
-        """What a progress line calls it."""
+        """Study, method and role, for a progress line."""
         return f"{self.cell.study} · {self.cell.method} · {self.role}"
 
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """Tasks in the order in which a report tells of them; every input lies in an earlier wave than its use."""
+    """The tasks of a run.
+
+    Attributes:
+        tasks: In the order of the report; the inputs of a task are in earlier waves.
+    """
 
     tasks: tuple[Task, ...]
 
     def waves(self) -> Iterator[tuple[Task, ...]]:
-        """Groups of tasks that do not depend on each other, one after another."""
+        """The tasks grouped by wave, in order of computation; those of one wave do not depend on each other."""
         for wave in sorted({task.wave for task in self.tasks}):
             yield tuple(task for task in self.tasks if task.wave == wave)

@@ -1,4 +1,4 @@
-"""What a plan must know of the data and the model, all of it identities and sizes; and the eps that follow."""
+"""Identities and sizes of the data and the model: all that planning needs of them; and the eps that follow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ from audit.config import RunConfig
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """`train` and `test` are fingerprints, with `train_examples` and `test_examples` behind them; `loaded` is the
-    identity of a model that came as a file, None where one is trained; `pretrained` the SHA-256 of the weights that
-    training starts from, "" for none; `masked` whether the test images say where their objects lie;
-    `labelled` false where their labels are what the loaded model predicts."""
+    """Identities and sizes of the data and the model of a run.
+
+    Attributes:
+        classes: Names of the classes, in the model's order.
+        shape: Channels, height and width of an image.
+        test: Fingerprint of the test split.
+        test_examples: Number of test images.
+        architecture: Name of the model's architecture.
+        train: Fingerprint of the training split; empty without one.
+        train_examples: Number of training images.
+        loaded: Identity of the model that was loaded; None where one is trained.
+        pretrained: SHA-256 of the weights that training starts from; empty for new weights.
+        masked: Whether the test images have object masks.
+        labelled: Whether the labels are true ones; False where they are the loaded model's predictions.
+    """
 
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
@@ -32,13 +43,29 @@ class RunIdentity:
         return 0.1 if self.shape[0] == 1 else 8 / 255
 
 
-def headline_eps(config: RunConfig, subject: RunIdentity) -> float:
-    """The eps of the verdict."""
-    return config.robustness.eps or subject.default_eps
+def headline_eps(config: RunConfig, identity: RunIdentity) -> float:
+    """The eps of the verdict: that of the configuration, or the default for the image type.
+
+    Args:
+        config: The configuration of the run.
+        identity: Gives the number of channels.
+
+    Returns:
+        In units of the pixel range [0, 1].
+    """
+    return config.robustness.eps or identity.default_eps
 
 
-def curve_eps(config: RunConfig, subject: RunIdentity) -> tuple[float, ...]:
-    """The eps of the curve, rising, the headline's among them."""
-    headline = headline_eps(config, subject)
+def curve_eps(config: RunConfig, identity: RunIdentity) -> tuple[float, ...]:
+    """The eps of the curve, ascending, with that of the verdict among them.
+
+    Args:
+        config: The configuration of the run.
+        identity: Gives the number of channels.
+
+    Returns:
+        In units of the pixel range [0, 1].
+    """
+    headline = headline_eps(config, identity)
     spread = tuple(headline * factor for factor in (0.125, 0.25, 0.5, 2.0) if headline * factor <= 1)
     return tuple(sorted({*(config.robustness.curve or spread), headline}))

@@ -1,4 +1,4 @@
-"""A part of a plan: the tasks behind some sections of the report, and whatever those build on."""
+"""The part of a plan behind some sections of the report, with whatever that depends on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from audit.planning.plan import AuditPlan, Task
 
 
 def select_sections(plan: AuditPlan, only: Sequence[str]) -> AuditPlan:
-    """The tasks of some sections and of accuracy, which is in every report, with every task they need.
+    """The tasks of some sections and of accuracy, which is in every report, with every task they depend on.
 
     Args:
         plan: A whole plan.
         only: Names of sections; none for the whole plan.
 
     Returns:
-        The plan of those tasks, cell for cell as they were.
+        The plan of those tasks; their cells are unchanged.
     """
     if not only:
         return plan

@@ -1,4 +1,4 @@
-"""What a plan tells the cells that make models and those that explain images."""
+"""Settings of the cells that make models and of those that explain images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class ModelSettings(StudySettings):
     """Settings of a cell that makes a model: a training or a compression.
 
     Attributes:
-        architecture: Name of its net.
+        architecture: Name of its architecture.
         classes: Names of its classes, in the order of its outputs.
         input_shape: Channels, height and width of an image.
-        mean: What is subtracted from the pixels before the net, one or a channel; None to measure it.
-        std: What they are divided by after that; None to measure it.
-        training: How it is trained, as a `TrainingConfig` holds it; None where it is not.
-        pretrained: SHA-256 of the file of weights it starts from, empty for new weights.
-        amount: The one number of a compression: the share to prune or the standard deviations to clip at; None where
-            the method has none.
+        mean: Subtracted from the pixels before the net, one or one per channel; None to measure it.
+        std: The pixels are divided by it after that; None to measure it.
+        training: The fields of a `TrainingConfig`; None where the model is not trained.
+        pretrained: SHA-256 of the file of weights it starts from; empty for new weights.
+        amount: The parameter of a compression: the share of weights to prune, or the standard deviations to clip at;
+            None where the method has none.
         student: The architecture that distillation trains; None for the run's own.
     """
 
@@ -37,14 +37,14 @@ class ModelSettings(StudySettings):
 
 
 class ExplanationSettings(StudySettings):
-    """Settings of a cell that explains images, or looks at explanations.
+    """Settings of a cell that explains images, or measures explanations.
 
     Attributes:
-        method: The attribution method's own settings.
-        output: What is explained: logit, probability or log-probability.
-        baseline: A number, mean, blur or segment-mean; None for the method's own.
-        references: Clean images that a method averages over as its background; 0 for the baseline alone.
-        on: Which images are explained.
+        method: Settings of the attribution method.
+        output: The output that is explained: "logit", "probability" or "log-probability".
+        baseline: A number, "mean", "blur" or "segment-mean"; None for the method's default.
+        references: Number of clean images that a method averages over as its background; 0 for the baseline alone.
+        on: The images that are explained.
     """
 
     method: dict[str, Any] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The numbers of examples with which a run's cost stays within a limit."""
+"""Numbers of examples with which the cost of a run stays within a time limit."""
 
 from __future__ import annotations
 
@@ -8,50 +8,63 @@ from dataclasses import dataclass
 from audit.config import RunConfig
 from audit.core.topic import topics
 
-_PARTS = 1000
+_STEPS = 1000
 
 
 @dataclass(frozen=True)
 class BudgetFit:
-    """`counts`, by key, under which the run takes `seconds` at most; `enough` whether that is within the limit."""
+    """The numbers of examples that were chosen for a time limit.
+
+    Attributes:
+        counts: By dotted configuration key, each number of examples that was reduced.
+        seconds: What the run then costs at most.
+        within_limit: Whether that is within the limit.
+    """
 
     counts: Mapping[str, int]
     seconds: float
-    enough: bool
+    within_limit: bool
 
 
 def scale_to_budget(config: RunConfig, cost: Callable[[RunConfig], float], limit: float) -> BudgetFit:
-    """The largest common share of every number of examples in `config` whose `cost`, in seconds, is `limit` at most.
+    """Reduce all numbers of examples by one common factor, the largest with which the cost is within a limit.
 
-    No number rises, falls below its own `LEAST`, or is named when it stays. Where nothing is within the limit, the
-    least of each.
+    No number rises or falls below its `Topic.minimum`. Where nothing is within the limit, every number is at its
+    minimum.
+
+    Args:
+        config: The configuration of the run.
+        cost: Gives the cost of a configuration, in seconds; it must not fall as a number of examples rises.
+        limit: The limit, in seconds.
     """
-    low, high = 0, _PARTS + 1
+    low, high = 0, _STEPS + 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(_with(config, _counts(config, middle))) <= limit else (low, middle)
     counts = _counts(config, low)
     seconds = cost(_with(config, counts))
     return BudgetFit(
-        {name: number for name, number in counts.items() if number != _asked(config, name)}, seconds, seconds <= limit
+        {name: number for name, number in counts.items() if number != _configured(config, name)},
+        seconds,
+        seconds <= limit,
     )
 
 
 def minimum_examples() -> dict[str, int]:
-    """By dotted key, the numbers that a run's cost follows, each with the least that still says anything."""
+    """By dotted configuration key, the least number of examples that still gives a meaningful result."""
     return {key: least for topic in topics() for key, least in topic.minimum.items()}
 
 
-def _counts(config: RunConfig, parts: int) -> dict[str, int]:
-    """Every number at `parts` of a thousand of what was asked."""
+def _counts(config: RunConfig, share: int) -> dict[str, int]:
+    """Every number of examples at `share` thousandths of what is configured."""
     counts = {}
     for key, least in minimum_examples().items():
-        asked = _asked(config, key)
-        counts[key] = max(min(asked, least), asked * parts // _PARTS)
+        configured = _configured(config, key)
+        counts[key] = max(min(configured, least), configured * share // _STEPS)
     return counts
 
 
-def _asked(config: RunConfig, name: str) -> int:
+def _configured(config: RunConfig, name: str) -> int:
     section, key = name.split(".")
     return int(getattr(getattr(config, section), key))
 

@@ -1,4 +1,4 @@
-"""The audit document: built from a results, written as bytes that depend on the answers alone."""
+"""Building the audit document from the results of a run, and its JSON, whose bytes depend on the answers alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from audit.document.section import SectionContext
 from audit.report.gallery import gallery
 from audit.report.metadata import ModelMetadata, RunMetadata
 from audit.report.outcomes import gaps, outcome_rows, study_costs
-from audit.report.summary import by_severity, overall_verdict, sentences_of
+from audit.report.summary import by_severity, overall_verdict, verdict_sentences
 from audit.report.upgrade import upgrade
 from audit.results.facts import ModelFacts
 from audit.results.queries import model_roles
@@ -44,23 +44,32 @@ DIGITS = 6
 """Significant digits kept of every number: more than any interval here supports."""
 
 
-def build_document(results: RunResults, config: RunConfig, about: RunMetadata) -> AuditDocument:
-    """Everything the run found. Pure: the same evidence gives the same document."""
-    items = gallery(results, about) if config.report.images else []
-    findings = by_severity([_in_document(f, items, about.subject) for f in run_checks(results, config)])
-    context = SectionContext(config, about.classes, model_roles(results), config.report.images)
+def build_document(results: RunResults, config: RunConfig, metadata: RunMetadata) -> AuditDocument:
+    """The audit document of a run; the same results give the same document.
+
+    Args:
+        results: The plan with its evidence.
+        config: The configuration of the run.
+        metadata: Names, origins, images and commands.
+
+    Raises:
+        SetupError: A topic fills a document field that it does not declare.
+    """
+    items = gallery(results, metadata) if config.report.images else []
+    findings = by_severity([_completed(f, items, metadata.subject) for f in run_checks(results, config)])
+    context = SectionContext(config, metadata.classes, model_roles(results), config.report.images)
     document = document_type()(
-        tool={"name": "audit", "version": about.version},
+        tool={"name": "audit", "version": metadata.version},
         summary=_summary(findings, results, config.only),
-        subject=_subject(config, results, about),
-        models=[_model(metadata, results) for metadata in about.models],
+        subject=_subject(config, results, metadata),
+        models=[_model(model, results) for model in metadata.models],
         findings=findings,
         gallery=items[: config.report.gallery],
         measures=measures(results),
         gaps=gaps(results),
-        example_ids=list(about.ids),
+        example_ids=list(metadata.ids),
         outcomes=[row for role in context.roles for row in outcome_rows(results, role)],
-        protocol=_protocol(config, results, about),
+        protocol=_protocol(config, results, metadata),
         **_topic_rows(results, context),
     )
     return document_type().model_validate(_tidy(document.model_dump()))
@@ -79,20 +88,32 @@ def _topic_rows(results: RunResults, context: SectionContext) -> dict[str, Any]:
 
 
 def to_json(document: AuditDocument) -> str:
-    """The document as text: sorted keys, one trailing newline, safe to stand inside a page."""
+    """The JSON of a document: sorted keys, one trailing newline, and `<`, `>` and `&` escaped so that it may stand in
+    HTML.
+
+    Args:
+        document: The document.
+    """
     text = json.dumps(document.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-    return re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+    return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def schema_json() -> str:
-    """The JSON Schema (draft 2020-12) every audit.json of this version obeys."""
+    """The JSON Schema (draft 2020-12) of `audit.json`."""
     schema = document_type().model_json_schema()
     schema |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "audit.json"}
     return json.dumps(schema, sort_keys=True, indent=1) + "\n"
 
 
 def read_document(path: Path) -> AuditDocument:
-    """Read an `audit.json`, of this version or an older one. Raises UsageError that says what is wrong with it."""
+    """Read an `audit.json` of this version or an older one.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UsageError: The file cannot be read, is no audit document, or is of a later version.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         raw = json.loads(text)
@@ -116,35 +137,35 @@ def _summary(findings: list[Finding], results: RunResults, only: Sequence[str]) 
     roles = model_roles(results)
     return Summary(
         verdict=overall_verdict(findings, roles, only),
-        sentence=" ".join(sentences_of(findings, roles, load_locale("en"), only)),
+        sentence=" ".join(verdict_sentences(findings, roles, load_locale("en"), only)),
         complete=results.complete,
     )
 
 
-def _subject(config: RunConfig, results: RunResults, about: RunMetadata) -> AuditSubject:
+def _subject(config: RunConfig, results: RunResults, metadata: RunMetadata) -> AuditSubject:
     return AuditSubject(
         title=config.report.title,
-        data=Note.model_validate(about.data),
-        classes=list(about.classes),
-        input_shape=about.shape,
+        data=Note.model_validate(metadata.data),
+        classes=list(metadata.classes),
+        input_shape=metadata.shape,
         examples=max((task.examples.stop for task in results.plan.tasks if task.cell.study == "accuracy"), default=0),
-        notes=list(about.notes),
+        notes=list(metadata.notes),
     )
 
 
-def _model(facts: ModelMetadata, results: RunResults) -> AuditedModel:
-    trained = [e for e in results.made(role=facts.role) if e.evidence.status == "measured"]
-    learnt = trained[0] if trained else None
+def _model(metadata: ModelMetadata, results: RunResults) -> AuditedModel:
+    trained = [e for e in results.made(role=metadata.role) if e.evidence.status == "measured"]
+    made = trained[0] if trained else None
     return AuditedModel(
-        role=facts.role,
-        architecture=facts.architecture,
-        origin=Note.model_validate(facts.origin),
-        identity=facts.identity,
-        parameters=facts.parameters,
-        recipe=facts.recipe,
-        history=[_numbers(row) for row in learnt.evidence.facts_as(ModelFacts).history] if learnt else [],
-        settings=dict(learnt.task.cell.settings) if learnt else {},
-        notes=list(facts.notes),
+        role=metadata.role,
+        architecture=metadata.architecture,
+        origin=Note.model_validate(metadata.origin),
+        identity=metadata.identity,
+        parameters=metadata.parameters,
+        recipe=metadata.recipe,
+        history=[_numbers(row) for row in made.evidence.facts_as(ModelFacts).history] if made else [],
+        settings=dict(made.task.cell.settings) if made else {},
+        notes=list(metadata.notes),
     )
 
 
@@ -156,42 +177,42 @@ _OF_A_MODEL = ("audit run", "audit harden")
 """Commands that speak of a model: what to do next is done to the model of this run, not to the sample."""
 
 
-def _in_document(finding: Finding, items: list[GalleryItem], subject: str) -> Finding:
+def _completed(finding: Finding, items: list[GalleryItem], subject: str) -> Finding:
     changes: dict[str, Any] = {}
     if finding.command.startswith(_OF_A_MODEL):
         changes["command"] = f"{finding.command} {subject}".strip()
     if not finding.examples:
-        changes["examples"] = _witnesses(finding, items)
+        changes["examples"] = _example_images(finding, items)
     return finding.model_copy(update=changes)
 
 
-def _witnesses(finding: Finding, items: list[GalleryItem], count: int = 4) -> tuple[str, ...]:
-    """Gallery images that show what the finding is about."""
+def _example_images(finding: Finding, items: list[GalleryItem], count: int = 4) -> tuple[str, ...]:
+    """Ids of gallery images that illustrate a finding."""
     method = str(finding.values.get("identifier", ""))
     seen = [(item, view) for item in items for view in item.views if view.role == finding.role]
     if finding.section == "robustness":
-        chosen = [item.id for item, view in seen if view.adversarial is not None]
+        ids = [item.id for item, view in seen if view.adversarial is not None]
     elif finding.section == "accuracy":
         wrong = [(view.confidence, item.id) for item, view in seen if view.prediction != item.label]
-        chosen = [name for _, name in sorted(wrong, key=lambda pair: (-pair[0], pair[1]))]
+        ids = [name for _, name in sorted(wrong, key=lambda pair: (-pair[0], pair[1]))]
     else:
-        chosen = [item.id for item, view in seen if method in view.maps]
-    return tuple(chosen[:count])
+        ids = [item.id for item, view in seen if method in view.maps]
+    return tuple(ids[:count])
 
 
-def _protocol(config: RunConfig, results: RunResults, about: RunMetadata) -> Protocol:
+def _protocol(config: RunConfig, results: RunResults, metadata: RunMetadata) -> Protocol:
     return Protocol(
         seed=config.seed,
         configuration=config.model_dump(mode="json"),
-        environment=dict(about.environment),
-        commands=dict(about.commands),
-        trusted=[dict(one) for one in about.trusted],
+        environment=dict(metadata.environment),
+        commands=dict(metadata.commands),
+        trusted=[dict(file) for file in metadata.trusted],
         costs=study_costs(results),
     )
 
 
 def _tidy(value: Any) -> Any:
-    """Numbers to six significant digits, absolute paths to their last part, all through nested values."""
+    """Round numbers to `DIGITS` significant digits and cut absolute paths to their last part, in nested values."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""A policy to begin with, written from the numbers of a first run: what holds today may not get worse."""
+"""A first policy, written from the numbers of a run: what holds in it must not get worse."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ _LOWER_IS_BETTER = frozenset({"calibration", "corruption"})
 
 
 def first_policy(document: AuditDocument) -> str:
-    """Commented TOML: a rule a check, its threshold the bound that the weakest model of this run reaches.
+    """A policy as commented TOML: one rule per check.
 
-    A check that fails today starts as a warning, so that the gate can be switched on at once.
+    Each threshold is the bound that the weakest model of the run reaches. A check that fails in this run gets the level
+    "warn", so that the gate passes on the run it was written from.
+
+    Args:
+        document: The document of the run.
     """
     checks = dict.fromkeys(finding.check for finding in document.findings)
     return "\n".join([_HEAD, *(_rule(name, [f for f in document.findings if f.check == name]) for name in checks)])
@@ -44,12 +48,12 @@ def _rule(name: str, findings: list[Finding]) -> str:
 
 def _today(finding: Finding) -> str:
     bounds = f", 95% interval {finding.interval[0]:.3f} to {finding.interval[1]:.3f}" if finding.interval else ""
-    about = visible(str(finding.values.get("identifier", "")))
-    return " ".join(f"{about} {finding.verdict}{bounds}, n = {finding.n}".split())
+    subject = visible(str(finding.values.get("identifier", "")))
+    return " ".join(f"{subject} {finding.verdict}{bounds}, n = {finding.n}".split())
 
 
 def _threshold(name: str, findings: list[Finding]) -> list[str]:
-    """Rounded to the lenient side, so that the run it was written from passes."""
+    """The threshold, rounded to the lenient side so that the run it was written from passes."""
     bounds = [finding.interval for finding in findings if finding.interval]
     if bounds and name in _HIGHER_IS_BETTER:
         return [f"minimum = {math.floor(100 * min(low for low, _ in bounds)) / 100}"]

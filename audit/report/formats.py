@@ -1,4 +1,4 @@
-"""The renderings of a document by name: each a pure function of it."""
+"""The formats a document is rendered in, by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from audit.topics.compression.section import LatencyRow
 
 @dataclass(frozen=True)
 class Format:
-    """A rendering: its name, the file it goes to, and the function that makes it."""
+    """A format that a document can be rendered in.
+
+    Attributes:
+        name: Its name on the command line.
+        file: Name of the file it is written to.
+        function: The function that renders it, as module:name.
+        translated: Whether the function takes `language`.
+        timed: Whether the function takes `latencies`.
+    """
 
     name: str
     file: str
@@ -34,21 +42,38 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
-def chosen(names: str) -> tuple[Format, ...]:
-    """The formats named, with commas between. Raises UsageError that lists them."""
-    found = []
+def parse_formats(names: str) -> tuple[Format, ...]:
+    """The formats of some names.
+
+    Args:
+        names: Names separated by commas.
+
+    Raises:
+        UsageError: A name is unknown; the message lists those there are.
+    """
+    formats = []
     for name in dict.fromkeys(part.strip() for part in names.split(",")):
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
-        found.append(FORMATS[name])
-    return tuple(found)
+        formats.append(FORMATS[name])
+    return tuple(formats)
 
 
 def render(document: AuditDocument, form: Format, *, language: str = "en", latencies: Sequence[LatencyRow] = ()) -> str:
-    """The document in that format; `language` for those that are translated, `latencies` for those that show them."""
+    """Render a document.
+
+    Args:
+        document: The document.
+        form: The format.
+        language: Code of the language, for formats that are translated.
+        latencies: Latencies of a compressed model, for formats that show them.
+
+    Returns:
+        The text of the file.
+    """
     module, name = form.function.split(":")
     function = getattr(import_module(module), name)
-    asked = {"language": language} if form.translated else {}
-    timed = {"latencies": latencies} if form.timed else {}
-    rendered: str = function(document, **asked, **timed)
+    translation = {"language": language} if form.translated else {}
+    timing = {"latencies": latencies} if form.timed else {}
+    rendered: str = function(document, **translation, **timing)
     return rendered

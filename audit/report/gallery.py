@@ -2,162 +2,187 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from audit.core.evidence import Array, Evidence
+from audit.core.evidence import Array
 from audit.document.images import heatmap, magnitude, picture, picture_of_floats
 from audit.document.model import Heatmap
 from audit.document.schema import GalleryItem, GalleryView
 from audit.metrics.classification import probabilities
 from audit.report.metadata import RunMetadata
-from audit.results.queries import group_by_condition, model_roles, only_measured
-from audit.results.run_results import RunResults
+from audit.results.queries import by_example, group_by_condition, model_roles, only_measured
+from audit.results.run_results import RunResults, TaskResult
+from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, CLEAN, RobustnessFacts
 
-CLEAN = "clean"
-"""The name under which a battery books images that were wrong before any attack."""
 _UNCLIPPED = 0.9
 _TYPICAL = 3.0
 IN_FULL = 24
 """Images shown with everything; later ones come without the maps of their adversarial examples: a smaller file."""
 
+Maps = Mapping[str, Mapping[int, Array]]
+"""By method and by position in the audit order, attributions (C or 1, H, W)."""
+Heatmaps = Mapping[str, Mapping[int, Heatmap]]
+"""By method and by position in the audit order, attributions as they are drawn."""
+
 
 @dataclass(frozen=True)
-class _Attacked:
-    """The headline robustness of one model on the gallery: images, who broke each, logits where kept."""
+class _Attack:
+    """What the headline attack made of one image.
 
-    images: Array
-    broken_by: Sequence[str | None]
+    Attributes:
+        image: The adversarial image, float32 (C, H, W); the clean one where none was found.
+        broken_by: The attack that broke it first; None where none did.
+        logits: Of the adversarial image, (classes,); None where they were not stored.
+    """
+
+    image: Array
+    broken_by: str | None
     logits: Array | None
 
 
-def gallery(results: RunResults, about: RunMetadata) -> list[GalleryItem]:
-    """One item an image of `about.gallery`; empty when clean accuracy is missing."""
-    labels = _first_chunk(results, "accuracy", about_role(results), "labels")
-    if labels is None:
-        return []
-    count = min(len(about.gallery), len(labels))
+@dataclass(frozen=True)
+class _Evidence:
+    """What one model has to show, each by position in the audit order.
+
+    Attributes:
+        logits: Of clean images, (classes,) each.
+        attacks: What became of the attacked images.
+        maps: Attributions of clean images.
+        adversarial_maps: Attributions of adversarial images.
+    """
+
+    logits: Mapping[int, Array]
+    attacks: Mapping[int, _Attack] = field(default_factory=dict)
+    maps: Heatmaps = field(default_factory=dict)
+    adversarial_maps: Heatmaps = field(default_factory=dict)
+
+
+def gallery(results: RunResults, metadata: RunMetadata) -> list[GalleryItem]:
+    """Images with the predictions, adversarial images and attributions of every model.
+
+    Args:
+        results: The run.
+        metadata: Holds the pixels of the first images of the audit order.
+
+    Returns:
+        One item per image of `metadata.gallery` that was classified; empty when clean accuracy is missing.
+    """
     roles = model_roles(results)
-    views = {role: _views(results, role, about, count) for role in roles}
+    if not roles:
+        return []
+    labels = by_example(results.entries("accuracy", role=roles[0]), "labels")
+    positions = [position for position in range(len(metadata.gallery)) if position in labels]
+    evidence = {role: _read(results, role, positions) for role in roles}
     return [
         GalleryItem(
-            id=about.ids[i],
-            label=about.classes[int(labels[i])],
-            image=picture(about.gallery[i]),
-            views=[views[role][i] for role in roles if views[role]],
+            id=metadata.ids[position],
+            label=metadata.classes[int(labels[position])],
+            image=picture(metadata.gallery[position]),
+            views=[
+                _view(role, evidence[role], position, metadata) for role in roles if position in evidence[role].logits
+            ],
         )
-        for i in range(count)
+        for position in positions
     ]
 
 
-def about_role(results: RunResults) -> str:
-    """The model under test: the first one of the run."""
-    return next(iter(model_roles(results)), "")
-
-
-def _views(results: RunResults, role: str, about: RunMetadata, count: int) -> list[GalleryView]:
-    logits = _first_chunk(results, "accuracy", role, "logits")
-    if logits is None:
-        return []
-    shares = probabilities(logits[:count])
-    attacked = _attacked(results, role)
+def _read(results: RunResults, role: str, positions: Sequence[int]) -> _Evidence:
     clean, adversarial = (_attributions(results, role, on) for on in ("clean", "adversarial"))
-    maps, adversarial_maps = _drawn(clean, clean, count), _drawn(adversarial, clean, min(count, IN_FULL))
-    return [
-        GalleryView(
-            role=role,
-            prediction=about.classes[int(shares[i].argmax())],
-            confidence=float(shares[i].max()),
-            **_attack_view(attacked, i, about),
-            maps={name: drawn[i] for name, drawn in maps.items() if i < len(drawn)},
-            adversarial_maps=_only_where_broken(adversarial_maps, attacked, i),
-        )
-        for i in range(count)
-    ]
+    return _Evidence(
+        logits=by_example(results.entries("accuracy", role=role), "logits"),
+        attacks=_attacks(results, role),
+        maps=_heatmaps(clean, clean, positions),
+        adversarial_maps=_heatmaps(adversarial, clean, positions[:IN_FULL]),
+    )
 
 
-def _only_where_broken(maps: dict[str, list[Heatmap]], attacked: _Attacked | None, i: int) -> dict[str, Heatmap]:
-    """An explanation of an adversarial example has a meaning only where there is one."""
-    broken = attacked is not None and i < len(attacked.broken_by) and attacked.broken_by[i] not in (None, CLEAN)
-    return {name: drawn[i] for name, drawn in maps.items() if broken and i < min(IN_FULL, len(drawn))}
+def _view(role: str, evidence: _Evidence, position: int, metadata: RunMetadata) -> GalleryView:
+    shares = probabilities(evidence.logits[position][None])[0]
+    attack = evidence.attacks.get(position)
+    # An attribution of an adversarial image has a meaning only where there is one.
+    broken = attack is not None and attack.broken_by not in (None, CLEAN)
+    return GalleryView(
+        role=role,
+        prediction=metadata.classes[int(shares.argmax())],
+        confidence=float(shares.max()),
+        **_attack_view(attack, metadata.gallery[position], metadata.classes),
+        maps=_of_image(evidence.maps, position),
+        adversarial_maps=_of_image(evidence.adversarial_maps, position) if broken else {},
+    )
 
 
-def _attack_view(attacked: _Attacked | None, i: int, about: RunMetadata) -> dict[str, object]:
-    nothing = dict.fromkeys(
+def _of_image(heatmaps: Heatmaps, position: int) -> dict[str, Heatmap]:
+    return {method: maps[position] for method, maps in heatmaps.items() if position in maps}
+
+
+def _attack_view(attack: _Attack | None, pixels: Array, classes: Sequence[str]) -> dict[str, object]:
+    view: dict[str, object] = dict.fromkeys(
         ("broken_by", "adversarial", "perturbation", "adversarial_prediction", "adversarial_confidence")
     )
-    if attacked is None or i >= len(attacked.images) or attacked.broken_by[i] is None:
-        return dict(nothing)
-    if attacked.broken_by[i] == CLEAN:
-        return {**nothing, "broken_by": CLEAN}
-    image = attacked.images[i]
-    view: dict[str, object] = {
-        **nothing,
-        "broken_by": attacked.broken_by[i],
-        "adversarial": picture_of_floats(image),
-        "perturbation": heatmap((image - about.gallery[i] / 255) / len(image), signed=True),
-    }
-    if attacked.logits is not None:
-        shares = probabilities(attacked.logits[i : i + 1])[0]
-        view["adversarial_prediction"] = about.classes[int(shares.argmax())]
+    if attack is None or attack.broken_by is None:
+        return view
+    view["broken_by"] = attack.broken_by
+    if attack.broken_by == CLEAN:
+        return view
+    view["adversarial"] = picture_of_floats(attack.image)
+    view["perturbation"] = heatmap((attack.image - pixels / 255) / len(attack.image), signed=True)
+    if attack.logits is not None:
+        shares = probabilities(attack.logits[None])[0]
+        view["adversarial_prediction"] = classes[int(shares.argmax())]
         view["adversarial_confidence"] = float(shares.max())
     return view
 
 
-def _attacked(results: RunResults, role: str) -> _Attacked | None:
-    for at, entries in group_by_condition(results.entries("robustness", role=role)):
-        start = [e for e in only_measured(entries) if e.task.examples.start == 0]
-        if start and "adversarial" in start[0].evidence.arrays:
-            return _read_attack(start[0].evidence, at.eps)
-    return None
+def _attacks(results: RunResults, role: str) -> dict[int, _Attack]:
+    """By position in the audit order, the images of the first threat model whose adversarial images were stored."""
+    for at, entries in group_by_condition(only_measured(results.entries("robustness", role=role))):
+        images = by_example(entries, "adversarial", positions=ADVERSARIAL_POSITIONS)
+        if images:
+            logits = by_example(entries, "adversarial_logits", positions=ADVERSARIAL_POSITIONS)
+            broken_by = _broken_by(entries, at.eps)
+            return {at: _Attack(image, broken_by[at], logits.get(at)) for at, image in images.items()}
+    return {}
 
 
-def _read_attack(evidence: Evidence, eps: float) -> _Attacked:
-    images = evidence.arrays["adversarial"]
-    names = evidence.facts.get("attacks", [])
-    at = int(np.argmin(np.abs(np.asarray(evidence.facts["eps"], np.float64) - eps)))
-    broken = evidence.arrays["broken_by"][at][: len(images)]
-    return _Attacked(
-        images,
-        [names[int(index)] if index >= 0 else None for index in broken],
-        evidence.arrays.get("adversarial_logits"),
-    )
+def _broken_by(entries: Iterable[TaskResult], eps: float) -> dict[int, str | None]:
+    """By position in the audit order, the attack that broke the image first at an eps."""
+    names: dict[int, str | None] = {}
+    for entry in entries:
+        facts = entry.evidence.facts_as(RobustnessFacts)
+        row = int(np.argmin(np.abs(np.asarray(facts.eps, np.float64) - eps)))
+        for position, breakers in by_example([entry], "broken_by", axis=1).items():
+            index = int(breakers[row])
+            names[position] = facts.attacks[index] if index >= 0 else None
+    return names
 
 
-def _attributions(results: RunResults, role: str, on: str) -> dict[str, Array]:
-    """By method, the attributions (N, C or 1, H, W) of the images explained first."""
-    found: dict[str, Array] = {}
-    for at, entries in group_by_condition(results.entries("explanation", role=role), "on"):
-        start = [e for e in only_measured(entries) if e.task.examples.start == 0]
-        if start and (at.setting or "clean") == on:
-            found[at.method] = start[0].evidence.arrays["attributions"]
-    return found
+def _attributions(results: RunResults, role: str, on: str) -> Maps:
+    return {
+        at.method: maps
+        for at, entries in group_by_condition(results.entries("explanation", role=role), "on")
+        if (at.setting or "clean") == on and (maps := by_example(entries, "attributions"))
+    }
 
 
-def _drawn(attributions: dict[str, Array], clean: dict[str, Array], count: int) -> dict[str, list[Heatmap]]:
-    """By method, the first `count` maps on the colour scale of all `clean` ones, so that a faint map looks faint and
-    a small gallery is coloured as a large one; a method counts as signed when any of its values is negative."""
-    drawn = {}
-    for method, values in attributions.items():
-        alike = clean.get(method, values)
-        signed, scale = bool((values < 0).any() or (alike < 0).any()), _full_colour(alike)
-        drawn[method] = [heatmap(one, signed=signed, scale=scale) for one in values[:count]]
-    return drawn
+def _heatmaps(attributions: Maps, clean: Maps, positions: Iterable[int]) -> Heatmaps:
+    """The maps at `positions` on the colour scale of all `clean` ones, so that a faint map looks faint and a small
+    gallery is coloured as a large one; a method counts as signed when any of its values is negative."""
+    heatmaps: dict[str, dict[int, Heatmap]] = {}
+    for method, maps in attributions.items():
+        clean_maps = clean.get(method, maps)
+        signed = any(bool((values < 0).any()) for values in (*maps.values(), *clean_maps.values()))
+        scale = _colour_scale(clean_maps.values())
+        heatmaps[method] = {at: heatmap(maps[at], signed=signed, scale=scale) for at in positions if at in maps}
+    return heatmaps
 
 
-def _full_colour(attributions: Array) -> float:
+def _colour_scale(attributions: Iterable[Array]) -> float:
     """The value drawn in full colour: `_UNCLIPPED` of the maps stay below it, unless that is more than `_TYPICAL`
     times what a map that is not empty reaches: outliers pale no others."""
-    own = np.array([magnitude(one) for one in attributions])
-    if not own.any():
+    largest = np.array([magnitude(values) for values in attributions])
+    if not largest.any():
         return 0.0
-    return float(min(np.quantile(own, _UNCLIPPED, method="higher"), _TYPICAL * np.median(own[own > 0])))
-
-
-def _first_chunk(results: RunResults, study: str, role: str, name: str) -> Array | None:
-    for entry in only_measured(results.entries(study, role=role)):
-        if entry.task.examples.start == 0 and name in entry.evidence.arrays:
-            return entry.evidence.arrays[name]
-    return None
+    return float(min(np.quantile(largest, _UNCLIPPED, method="higher"), _TYPICAL * np.median(largest[largest > 0])))

@@ -1,4 +1,4 @@
-"""How many pictures a rendering holds: never more than its document."""
+"""Reducing the pictures of a document."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from audit.document.model import DocumentModel, Picture
 from audit.document.schema import AuditDocument
 
 
-def with_gallery_of(document: AuditDocument, size: int | None) -> AuditDocument:
-    """A document cut to some of the images of its gallery.
+def limit_gallery(document: AuditDocument, size: int | None) -> AuditDocument:
+    """A document with the first images of its gallery.
 
     Args:
         document: The document of a run.
-        size: How many images; None for all.
+        size: Number of images; None for all.
 
     Raises:
-        UsageError: The run kept fewer images.
+        UsageError: The run stored fewer images.
     """
     if size is None:
         return document
@@ -32,7 +32,11 @@ def with_gallery_of(document: AuditDocument, size: int | None) -> AuditDocument:
 
 
 def without_images(document: AuditDocument) -> AuditDocument:
-    """The document without any picture; its numbers, names and findings stay."""
+    """A document without pictures; its numbers, names and findings stay.
+
+    Args:
+        document: The document of a run.
+    """
     fields = {name: getattr(document, name) for topic in topics() for name in topic.document}
     bare = {name: [_without_pictures(row) for row in rows] for name, rows in fields.items()}
     return document.model_copy(update={"gallery": [], **bare})

@@ -1,4 +1,4 @@
-"""Findings under a policy: what stops a pipeline, without running anything again."""
+"""Applying a policy to findings: what stops a pipeline."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from audit.report.policy import Policy, PolicyOutcome, line_of
 
 
 @dataclass(frozen=True)
-class Gated:
-    """A finding under a policy: its verdict there, what follows, and the line of the policy that says so."""
+class GatedFinding:
+    """A finding under a policy.
+
+    Attributes:
+        finding: The finding.
+        verdict: Its verdict under the thresholds of the policy.
+        outcome: What it does to the pipeline.
+        line: Line of the policy file that says so, from 1.
+    """
 
     finding: Finding
     verdict: Verdict
@@ -22,9 +29,14 @@ class Gated:
 
 @dataclass(frozen=True)
 class Gate:
-    """Every finding under a policy; `source` is the policy file's name, empty for the built-in one."""
+    """Every finding under a policy.
 
-    rows: tuple[Gated, ...]
+    Attributes:
+        rows: The findings, in the order of the document.
+        source: Name of the policy file; empty for the built-in policy.
+    """
+
+    rows: tuple[GatedFinding, ...]
     source: str = ""
 
     @property
@@ -34,18 +46,22 @@ class Gate:
 
 
 def gate(findings: Sequence[Finding], policy: Policy | None = None, *, text: str = "", source: str = "") -> Gate:
-    """`findings` under `policy`; by default failures are errors, and what cannot be told is a warning.
+    """Apply a policy to findings.
 
-    `text` is the policy file's, to point at its lines; `source` its name.
+    Args:
+        findings: The findings of a run.
+        policy: The policy; None for the built-in one: failures are errors, and inconclusive findings warnings.
+        text: Text of the policy file, for line numbers.
+        source: Name of the policy file.
     """
     policy = policy or Policy()
-    return Gate(tuple(_gated(finding, policy, text) for finding in findings), source)
+    return Gate(tuple(_apply(finding, policy, text) for finding in findings), source)
 
 
-def _gated(finding: Finding, policy: Policy, text: str) -> Gated:
+def _apply(finding: Finding, policy: Policy, text: str) -> GatedFinding:
     rule = policy.rule(finding.check)
-    verdict = rule.verdict(finding.verdict, _interval(finding), doubted=bool(finding.values.get("doubts")))
-    return Gated(finding, verdict, rule.outcome(verdict, finding.role), line_of(text, finding.check))
+    verdict = rule.verdict(finding.verdict, _interval(finding), weak_evidence=bool(finding.values.get("doubts")))
+    return GatedFinding(finding, verdict, rule.outcome(verdict, finding.role), line_of(text, finding.check))
 
 
 def _interval(finding: Finding) -> Interval | None:

@@ -1,4 +1,4 @@
-"""The runs under a folder, from an index that is brought up to date by reading only what changed."""
+"""The runs below a folder, from an index that is updated by reading only the documents that changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,17 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class HistoryScore:
-    """A share of images one model of a run got right: `quantity` is "clean", or "robust" with its threat."""
+    """The share of images that one model of a run classified right.
+
+    Attributes:
+        role: Role of the model.
+        quantity: "clean" or "robust".
+        threat: The threat model in words, such as "linf 8/255"; empty for clean accuracy.
+        estimate: The share, in [0, 1].
+        low: Lower bound of its 95% interval.
+        high: Upper bound.
+        n: Number of images.
+    """
 
     role: str
     quantity: str
@@ -40,7 +50,25 @@ class HistoryScore:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run: `path` below the folder, `begun` ISO 8601 in UTC. `problem` says why a document could not be read."""
+    """One run in the history.
+
+    Attributes:
+        path: The run's folder, relative to the root of the history.
+        begun: When it began, ISO 8601 in UTC.
+        verdict: Its overall verdict.
+        sentence: Its verdict in words.
+        title: Title of its report.
+        data: Description of its data.
+        architecture: Architecture of the model under test.
+        preset: Name of its preset.
+        seed: Its seed.
+        complete: Whether every planned task was run and none failed.
+        failed: Number of findings that failed.
+        inconclusive: Number of inconclusive findings.
+        findings: Number of findings.
+        levels: Clean and robust accuracy of its models.
+        problem: Why its document could not be read; empty where it could.
+    """
 
     path: str
     begun: str
@@ -61,77 +89,100 @@ class RunRow:
 
 @dataclass(frozen=True)
 class History:
-    """The runs from the oldest on; `read` is how many documents had to be opened for it."""
+    """The runs below a folder.
+
+    Attributes:
+        rows: The runs, the oldest first.
+        read: Number of documents that had to be read.
+    """
 
     rows: tuple[RunRow, ...]
     read: int
 
 
 def history(root: Path) -> History:
-    """Every run at most `DEPTH` folders below `root`, and the index `root/.audit-index.json` brought up to date.
+    """Every run at most `DEPTH` folders below a root; updates the index in `root/.audit-index.json`.
 
-    A document is read again when its size or time, or those of its timing.json, changed. Raises UsageError where
-    `root` is no folder.
+    A document is read again when its size or time, or the time of its timing.json, changed.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        UsageError: It is not a folder.
     """
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder. Give one that holds run folders.")
-    known, entries, read = _load(root / INDEX), {}, 0
-    for path, stamp in _found(root):
-        kept = known.get(path)
-        if kept is None or kept[0] != stamp:
-            kept = (stamp, _row(root, path))
+    indexed, entries, read = _read_index(root / INDEX), {}, 0
+    for path, stamp in _run_folders(root):
+        entry = indexed.get(path)
+        if entry is None or entry[0] != stamp:
+            entry = (stamp, _row(root, path))
             read += 1
-        entries[path] = kept
-    if entries != known:
-        _keep(root / INDEX, entries)
+        entries[path] = entry
+    if entries != indexed:
+        _write_index(root / INDEX, entries)
     rows = sorted((row for _, row in entries.values()), key=lambda row: (row.begun, row.path))
     return History(tuple(rows), read)
 
 
 def run_files(document: Path) -> list[tuple[str, int]]:
-    """The files beside a run's `document`, by relative path, with their bytes; the store as one line.
+    """The files of a run with their sizes, those of the store in one line.
 
-    A document that lies outside a run folder stands alone.
+    Args:
+        document: The run's audit.json; outside a run folder it is listed alone.
+
+    Returns:
+        Paths relative to the run folder with their bytes.
     """
     folder = document.parent
     if not (folder / "run.json").is_file():
         return [(document.name, document.stat().st_size)]
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     sizes = [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in paths]
-    kept = [size for name, size in sizes if name.startswith("store/")]
-    shown = [(name, size) for name, size in sizes if not name.startswith(("store/", "."))]
-    return [*shown, (f"store ({len(kept)} files)", sum(kept))] if kept else shown
+    stored = [size for name, size in sizes if name.startswith("store/")]
+    others = [(name, size) for name, size in sizes if not name.startswith(("store/", "."))]
+    return [*others, (f"store ({len(stored)} files)", sum(stored))] if stored else others
 
 
-def links(root: Path, rows: Sequence[RunRow], page: Path) -> dict[str, str]:
-    """Where the report of each run lies as seen from a page in the folder `page`, for those that have one."""
+def report_links(root: Path, rows: Sequence[RunRow], page: Path) -> dict[str, str]:
+    """Links to the reports of runs, relative to a page.
+
+    Args:
+        root: The folder of the history.
+        rows: The runs.
+        page: The folder of the page.
+
+    Returns:
+        By path of a run, the link; runs without a report are left out.
+    """
     reports = ((row.path, root / row.path / "report.html") for row in rows)
     return {path: quote(Path(os.path.relpath(to, page)).as_posix()) for path, to in reports if to.is_file()}
 
 
-def _found(root: Path) -> Iterator[tuple[str, list[int]]]:
-    """Each run folder below `root` as a relative path, with what tells whether it changed."""
-    waiting = [("", 0)]
-    while waiting:
-        place, depth = waiting.pop()
-        stamp = _stamp(root, place)
+def _run_folders(root: Path) -> Iterator[tuple[str, list[int]]]:
+    """Each run folder below `root` as a relative path, with the stamp that changes when its document does."""
+    pending = [("", 0)]
+    while pending:
+        path, depth = pending.pop()
+        stamp = _stamp(root, path)
         if stamp:
-            yield place or ".", stamp
+            yield path or ".", stamp
         elif depth < DEPTH:
-            waiting += [(os.path.join(place, name), depth + 1) for name in _folders(root / place)]
+            pending += [(os.path.join(path, name), depth + 1) for name in _folders(root / path)]
 
 
-def _folders(place: Path) -> list[str]:
+def _folders(parent: Path) -> list[str]:
     try:
-        with os.scandir(place) as entries:
+        with os.scandir(parent) as entries:
             return [e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False)]
     except OSError as fault:
-        log.warning("Cannot look into %s (%s); runs in it are not listed.", place, fault.strerror)
+        log.warning("Cannot look into %s (%s); runs in it are not listed.", parent, fault.strerror)
         return []
 
 
-def _stamp(root: Path, place: str) -> list[int]:
-    folder = os.path.join(root, place)
+def _stamp(root: Path, path: str) -> list[int]:
+    folder = os.path.join(root, path)
     try:
         document = os.stat(os.path.join(folder, "audit.json"))
     except OSError:
@@ -149,7 +200,7 @@ def _row(root: Path, path: str) -> RunRow:
     document = root / path / "audit.json"
     begun = _begun(document)
     try:
-        return _summed(read_document(document), path, begun)
+        return _summarise(read_document(document), path, begun)
     except UsageError as fault:
         return RunRow(path=path, begun=begun, problem=str(fault))
 
@@ -162,7 +213,7 @@ def _begun(document: Path) -> str:
         return datetime.fromtimestamp(document.stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
-def _summed(document: AuditDocument, path: str, begun: str) -> RunRow:
+def _summarise(document: AuditDocument, path: str, begun: str) -> RunRow:
     model = document.models[0] if document.models else None
     verdicts = [finding.verdict for finding in document.findings]
     return RunRow(
@@ -201,7 +252,7 @@ def _restored(row: Mapping[str, Any]) -> RunRow:
     return RunRow(**{**row, "levels": tuple(HistoryScore(**level) for level in row["levels"])})
 
 
-def _load(index: Path) -> dict[str, tuple[list[int], RunRow]]:
+def _read_index(index: Path) -> dict[str, tuple[list[int], RunRow]]:
     """What the index holds; nothing where there is none, or one of another format."""
     try:
         body = json.loads(index.read_text("utf-8"))
@@ -214,7 +265,7 @@ def _load(index: Path) -> dict[str, tuple[list[int], RunRow]]:
         return {}
 
 
-def _keep(index: Path, entries: Mapping[str, tuple[list[int], RunRow]]) -> None:
+def _write_index(index: Path, entries: Mapping[str, tuple[list[int], RunRow]]) -> None:
     runs = {path: {"stamp": stamp, "row": asdict(row)} for path, (stamp, row) in entries.items()}
     try:
         write_atomically(index, json.dumps({"format": _FORMAT, "runs": runs}) + "\n")

@@ -1,4 +1,4 @@
-"""The audit document as one self-contained page: no script needed to read it, no request to any network."""
+"""Rendering a document as one self-contained HTML page, readable without script and without any network request."""
 
 from __future__ import annotations
 
@@ -29,9 +29,15 @@ from audit.topics.compression.section import LatencyRow
 
 
 def render_html(document: AuditDocument, *, language: str = "en", latencies: Sequence[LatencyRow] = ()) -> str:
-    """The page in `language`, with the `latencies` of a compressed model where its run kept them.
+    """The page of a document; the same document gives the same text.
 
-    Pure: the same document gives the same text. Raises UsageError for a language unknown.
+    Args:
+        document: The document.
+        language: Code of the language.
+        latencies: Latencies of a compressed model, where the run measured them.
+
+    Raises:
+        UsageError: The language is unknown.
     """
     style, script = _asset("report.css"), _asset("report.js")
     return (
@@ -50,7 +56,15 @@ def render_html(document: AuditDocument, *, language: str = "en", latencies: Seq
 
 
 def render_comparison(comparison: RunComparison, *, language: str = "en") -> str:
-    """The comparison of two runs as a page of its own, without script."""
+    """The page of a comparison of two runs, without script.
+
+    Args:
+        comparison: The comparison.
+        language: Code of the language.
+
+    Raises:
+        UsageError: The language is unknown.
+    """
     style = _asset("report.css")
     template = _environment().get_template("compare.html.j2")
     return template.render(c=comparison, t=load_locale(language), style=Markup(style), policy=_policy(style, ""))
@@ -59,19 +73,28 @@ def render_comparison(comparison: RunComparison, *, language: str = "en") -> str
 def render_history(
     rows: Sequence[RunRow], *, links: Mapping[str, str] | None = None, language: str = "en", version: str = ""
 ) -> str:
-    """Runs, oldest first, as a page of their own without script: trends, then a table. `links` lead from a run's path
-    to its report, relative to the page."""
-    style, locale, shown = _asset("report.css"), load_locale(language), numbered(rows)
+    """The page of a history, without script: trends, then a table of runs.
+
+    Args:
+        rows: The runs, the oldest first.
+        links: By path of a run, the link to its report, relative to the page.
+        language: Code of the language.
+        version: Version of the program, for the footer.
+
+    Raises:
+        UsageError: The language is unknown.
+    """
+    style, locale, runs = _asset("report.css"), load_locale(language), numbered(rows)
     return (
         _environment()
         .get_template("index.html.j2")
         .render(
-            runs=shown,
+            runs=runs,
             total=len(rows),
             failing=sum(row.verdict == "fail" for row in rows),
-            drawn=[(trend, Markup(trend_chart(trend, locale))) for trend in trends(shown)],
+            charts=[(trend, Markup(trend_chart(trend, locale))) for trend in trends(runs)],
             moment=partial(_moment, locale=locale),
-            linked=dict(links or {}),
+            links=dict(links or {}),
             t=locale,
             version=version,
             style=Markup(style),
@@ -127,37 +150,61 @@ def _topic_templates() -> PrefixLoader:
 
 
 def signed(text: str) -> str:
-    """`text` with a minus before each negative number, where a keyboard has a hyphen."""
+    """A text with a minus sign, U+2212, in place of the hyphen before each negative number.
+
+    Args:
+        text: Any text.
+    """
     return re.sub(r"(?<![\w.-])-(?=\d)", "\u2212", text)
 
 
 def percent(value: float) -> str:
-    """A share as a percentage with one decimal."""
+    """A share as a percentage with one decimal.
+
+    Args:
+        value: The share, 0.5 for 50%.
+    """
     return f"{value:.1%}"
 
 
 def number(value: float) -> str:
-    """A count in full, a measured number to four digits; a whole one has no point."""
+    """A count in full with thousands separators, any other number with four significant digits.
+
+    Args:
+        value: An int for a count, a float otherwise.
+    """
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def bounds(share: Proportion) -> str:
-    """The interval of a share, `96.1 - 98.2%` with a dash between."""
+    """The interval of a share in percent, such as 96.1–98.2%.
+
+    Args:
+        share: The share.
+    """
     return between((share.low, share.high))
 
 
 def between(interval: tuple[float, float]) -> str:
-    """Two shares, `96.1 - 98.2%` with a dash between."""
+    """Two shares as a range in percent, such as 96.1–98.2%.
+
+    Args:
+        interval: Lower and upper bound.
+    """
     return f"{100 * interval[0]:.1f}\u2013{100 * interval[1]:.1f}%"
 
 
 def decimals(value: float) -> str:
-    """A number with two decimals and a minus sign; what rounds to zero has none."""
+    """A number with two decimals and a minus sign, U+2212; without it where it rounds to zero.
+
+    Args:
+        value: The number.
+    """
     return f"{value:z.2f}".replace("-", "\u2212")
 
 
 def _coded(text: object) -> Markup:
-    """A sentence whose `quoted` parts are code."""
+    """A sentence whose parts between backticks are code."""
     parts = visible(str(text)).split("`")
     if len(parts) % 2 == 0:
         return escape(visible(str(text)))
@@ -165,7 +212,7 @@ def _coded(text: object) -> Markup:
 
 
 def _name(text: object) -> Markup:
-    """A word from outside: isolated from the direction of its surroundings, nothing in it unseen."""
+    """A word from outside, isolated from the text direction around it, with invisible characters written out."""
     return Markup("<bdi>{}</bdi>").format(visible(str(text)))
 
 
@@ -174,13 +221,17 @@ def _pretty(value: Any) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """`text` with its unseen characters shown and its line breaks kept."""
+    """A text with its invisible characters written out and its line breaks kept.
+
+    Args:
+        text: Any text.
+    """
     return "\n".join(visible(line) for line in text.split("\n"))
 
 
-def _settings(given: dict[str, Any]) -> Markup:
-    shown = (f"{key} {_short(value)}" for key, value in sorted(given.items()) if value is not None)
-    return Markup(", ").join(escape(visible(one)) for one in shown)
+def _settings(settings: dict[str, Any]) -> Markup:
+    texts = (f"{key} {_short(value)}" for key, value in sorted(settings.items()) if value is not None)
+    return Markup(", ").join(escape(visible(text)) for text in texts)
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The findings as JUnit XML, for the test panel of a pipeline."""
+"""Findings as JUnit XML, for the test panel of a pipeline."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from xml.etree import ElementTree as xml
 
 from audit.document.sanitise import visible
 from audit.document.schema import AuditDocument, Gap
-from audit.report.gate import Gate, Gated, gate
+from audit.report.gate import Gate, GatedFinding, gate
 
 
-def render_junit(document: AuditDocument, under: Gate | None = None) -> str:
-    """One suite a model, one case a finding. Under the gate, errors are failures and warnings stand in the output.
+def render_junit(document: AuditDocument, gated: Gate | None = None) -> str:
+    """JUnit XML with one suite per model and one case per finding.
 
-    What was planned and failed is an error; what is switched off or was not run is skipped.
+    Errors under the gate are failures; other findings are cases whose output tells the verdict. Planned measurements
+    that failed are errors; findings that are switched off or were not run are skipped.
+
+    Args:
+        document: The document.
+        gated: The findings under a policy; None for the built-in one.
     """
-    under = under or gate(document.findings)
+    gated = gated or gate(document.findings)
     root = xml.Element("testsuites", name="audit")
     for role in _roles(document):
-        rows = [row for row in under.rows if row.finding.role == role]
+        rows = [row for row in gated.rows if row.finding.role == role]
         gaps = [gap for gap in document.gaps if gap.role == role and gap.status == "failed"]
         _suite(root, role, rows, gaps)
     xml.indent(root)
@@ -30,7 +35,7 @@ def _roles(document: AuditDocument) -> list[str]:
     return list(dict.fromkeys(roles + [gap.role for gap in document.gaps]))
 
 
-def _suite(root: xml.Element, role: str, rows: list[Gated], gaps: list[Gap]) -> None:
+def _suite(root: xml.Element, role: str, rows: list[GatedFinding], gaps: list[Gap]) -> None:
     suite = xml.SubElement(
         root,
         "testsuite",
@@ -48,7 +53,7 @@ def _suite(root: xml.Element, role: str, rows: list[Gated], gaps: list[Gap]) -> 
         xml.SubElement(case, "error", message=visible(gap.reason.text), type=gap.status)
 
 
-def _case(suite: xml.Element, row: Gated) -> None:
+def _case(suite: xml.Element, row: GatedFinding) -> None:
     finding = row.finding
     case = xml.SubElement(suite, "testcase", classname=f"audit.{finding.section}", name=case_name(row))
     if _skipped(row):
@@ -60,14 +65,22 @@ def _case(suite: xml.Element, row: Gated) -> None:
         xml.SubElement(case, "system-out").text = f"{row.verdict}: {visible(finding.title)}\n{details(row)}"
 
 
-def case_name(row: Gated) -> str:
-    """The check, with what it was about where it speaks of several things."""
-    about = row.finding.values.get("identifier") or row.finding.values.get("threat") or ""
-    return visible(f"{row.finding.check} {about}".strip())
+def case_name(row: GatedFinding) -> str:
+    """The check, with the method or threat model it is about where it has several findings.
+
+    Args:
+        row: The finding under a policy.
+    """
+    subject = row.finding.values.get("identifier") or row.finding.values.get("threat") or ""
+    return visible(f"{row.finding.check} {subject}".strip())
 
 
-def details(row: Gated) -> str:
-    """Explanation, criterion, numbers, advice and command, a line each."""
+def details(row: GatedFinding) -> str:
+    """Explanation, criterion, numbers, advice and command, one line each.
+
+    Args:
+        row: The finding under a policy.
+    """
     finding = row.finding
     bounds = f"{finding.interval[0]:.4g} to {finding.interval[1]:.4g}" if finding.interval else "none"
     estimate = "none" if finding.estimate is None else f"{finding.estimate:.4g}"
@@ -81,5 +94,5 @@ def details(row: Gated) -> str:
     return "\n".join(visible(line) for line in lines if line)
 
 
-def _skipped(row: Gated) -> bool:
+def _skipped(row: GatedFinding) -> bool:
     return row.outcome == "off" or row.verdict == "not_run"

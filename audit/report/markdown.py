@@ -1,4 +1,4 @@
-"""The document as Markdown: a summary for a merge request, and a model card."""
+"""Rendering a document as Markdown: a summary for a merge request, and a model card."""
 
 from __future__ import annotations
 
@@ -20,34 +20,52 @@ from audit.report.view import FindingView, build_view
 
 
 @dataclass(frozen=True)
-class Line:
-    """A finding in the reader's language, with what the gate makes of it."""
+class MarkdownFinding:
+    """A finding as the Markdown templates show it.
 
-    told: FindingView
+    Attributes:
+        view: The finding in the reader's language.
+        verdict: Its verdict under the policy.
+        outcome: What it does to the pipeline.
+    """
+
+    view: FindingView
     verdict: str
     outcome: str
 
 
-def render_markdown(document: AuditDocument, under: Gate | None = None, *, language: str = "en") -> str:
-    """The verdict, the numbers at a glance and what stops or warns: for a merge request."""
-    return _render("summary.md.j2", document, under, language)
+def render_markdown(document: AuditDocument, gated: Gate | None = None, *, language: str = "en") -> str:
+    """A summary for a merge request: the verdict, the scorecard and the findings that stop or warn.
+
+    Args:
+        document: The document.
+        gated: The findings under a policy; None for the built-in one.
+        language: Code of the language.
+    """
+    return _render("summary.md.j2", document, gated, language)
 
 
-def render_card(document: AuditDocument, under: Gate | None = None, *, language: str = "en") -> str:
-    """A model card (Mitchell et al. 2019, arXiv:1810.03993) of what was measured, and of what was not."""
-    return _render("card.md.j2", document, under, language)
+def render_card(document: AuditDocument, gated: Gate | None = None, *, language: str = "en") -> str:
+    """A model card (Mitchell et al. 2019, arXiv:1810.03993) of what was measured and what was not.
+
+    Args:
+        document: The document.
+        gated: The findings under a policy; None for the built-in one.
+        language: Code of the language.
+    """
+    return _render("card.md.j2", document, gated, language)
 
 
-def _render(template: str, document: AuditDocument, under: Gate | None, language: str) -> str:
+def _render(template: str, document: AuditDocument, gated: Gate | None, language: str) -> str:
     locale = load_locale(language)
-    shown = build_view(document, locale, draw=False)
-    told = {id(one.finding): one for ones in shown.by_section.values() for one in ones}
+    page = build_view(document, locale, draw=False)
+    views = {id(view.finding): view for section in page.by_section.values() for view in section}
     rows = [
-        Line(told[id(row.finding)], row.verdict, row.outcome)
-        for row in (under or gate(document.findings)).rows
-        if id(row.finding) in told
+        MarkdownFinding(views[id(row.finding)], row.verdict, row.outcome)
+        for row in (gated or gate(document.findings)).rows
+        if id(row.finding) in views
     ]
-    text = _environment().get_template(template).render(d=document, t=locale, page=shown, rows=rows)
+    text = _environment().get_template(template).render(d=document, t=locale, page=page, rows=rows)
     return _single_blank_lines(text)
 
 
@@ -72,7 +90,11 @@ def _environment() -> Environment:
 
 
 def escaped(text: object) -> str:
-    """`text` with everything Markdown, HTML or a mention could make of it taken literally."""
+    """A text in which nothing is Markdown, HTML or a mention.
+
+    Args:
+        text: Anything; its `str` is used.
+    """
     plain = visible(str(text)).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]{}#|~!>])", r"\\\1", plain).replace("@", "&#64;")
 

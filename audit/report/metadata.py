@@ -1,4 +1,4 @@
-"""What a run knows beside its evidence: names, origins, pictures, commands. The runner fills it in."""
+"""What a run knows besides its evidence: names, origins, images and commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from audit.core.note import Note
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """One model: what it is and where it came from. `identity` is its fingerprint, `recipe` how it was trained here."""
+    """One model of the run.
+
+    Attributes:
+        role: Its role, such as "standard".
+        architecture: Name of its architecture.
+        origin: Where it comes from: a file, a package, or training in this run.
+        identity: Fingerprint of its weights and preprocessing.
+        parameters: Number of weights.
+        recipe: The recipe it was trained by here; None where it was not.
+        notes: What the reader should know of it.
+    """
 
     role: str
     architecture: str
@@ -27,11 +37,21 @@ class ModelMetadata:
 
 @dataclass(frozen=True)
 class RunMetadata:
-    """`gallery` uint8 (G, C, H, W) holds the first G examples of the audit order, `ids` the names of all of it.
+    """A run besides its evidence. Absolute paths are cut when the document is built.
 
-    `trusted` are files of code as {"path", "sha256"}; `commands` give, by section name or "run", the command
-    that repeats its numbers; `subject` the flags by which another command speaks of the same model and data.
-    Paths are shortened to their last part when the document is built.
+    Attributes:
+        version: Version of the program.
+        data: Description of the data set.
+        classes: Names of the classes, in the model's order.
+        shape: Channels, height and width of an image.
+        models: The models of the run, the one under test first.
+        gallery: The first G images of the audit order, uint8 (G, C, H, W).
+        ids: Name of each evaluation image, in the audit order.
+        notes: What the reader should know of the data.
+        environment: Versions, device and platform.
+        trusted: Files of code that the user trusted, as {"path", "sha256"}.
+        commands: By section or "run", the command that reproduces its numbers.
+        subject: Command line flags that name the same model and data.
     """
 
     version: str

@@ -1,4 +1,4 @@
-"""What of a run stands in no topic: outcomes by example, what gave no number, and costs."""
+"""Rows of the document that belong to no topic: outcomes by example, measurements without numbers, and costs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ from audit.results.run_results import RunResults
 
 
 def outcome_rows(results: RunResults, role: str) -> list[OutcomeRow]:
-    """What became of each example, for comparing this run with another one."""
+    """The outcome of each example, from which two runs are compared.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+    """
     rows = [_outcome_row(role, "clean", clean_correct(results, role).positions, clean_correct(results, role).values)]
     for at, entries in group_by_condition(results.entries("robustness", role=role)):
-        found = per_example(entries, "robust")
-        rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", found.positions, found.values))
+        robust = per_example(entries, "robust")
+        rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", robust.positions, robust.values))
     return [row for row in rows if row.outcomes]
 
 
@@ -33,20 +38,28 @@ def _outcome_row(role: str, quantity: str, positions: NDArray[np.int64], values:
 
 
 def gaps(results: RunResults) -> list[Gap]:
-    """Everything planned that gave no number, with the reason."""
+    """Every planned measurement that gave no number, with the reason.
+
+    Args:
+        results: The run.
+    """
     present = [
         (task, results.evidence[task.cell.key]) for task in results.plan.tasks if task.cell.key in results.evidence
     ]
-    found = dict.fromkeys(
+    unmeasured = dict.fromkeys(
         (task.cell.study, task.cell.method, task.role, evidence.status, Note.model_validate(evidence.reason))
         for task, evidence in present
         if evidence.status != "measured"
     )
-    return [Gap(study=s, method=m, role=r, status=status, reason=why) for s, m, r, status, why in found]
+    return [Gap(study=s, method=m, role=r, status=status, reason=why) for s, m, r, status, why in unmeasured]
 
 
 def study_costs(results: RunResults) -> list[StudyCost]:
-    """What each study of each model cost, in plan order."""
+    """What each study of each model cost, in plan order.
+
+    Args:
+        results: The run.
+    """
     studies = dict.fromkeys((task.cell.study, task.role) for task in results.plan.tasks)
     rows = [(study, role, results.entries(study, role=role)) for study, role in studies]
-    return [StudyCost(study=s, role=r, cells=len(found), cost=cost_of(found)) for s, r, found in rows if found]
+    return [StudyCost(study=s, role=r, cells=len(cells), cost=cost_of(cells)) for s, r, cells in rows if cells]

@@ -1,4 +1,4 @@
-"""An attribution drawn over its image, as a picture file for a person."""
+"""An attribution drawn over its image, as a PNG file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ _OPAQUE = 0.85
 
 
 def overlay_png(image: Array, attribution: Array) -> bytes:
-    """A PNG of `image`, float (C, H, W) in [0, 1] with one or three channels, greyed under its `attribution`.
+    """A PNG of an attribution over its grey image.
 
-    `attribution` (C or 1, H, W) is summed over channels: red raises the explained class, blue lowers it, and the
-    stronger the less of the image shows through; its largest absolute value is the full colour.
+    The attribution is summed over channels: red raises the explained class, blue lowers it. The larger its absolute
+    value, the less of the image shows through; the largest is in full colour.
+
+    Args:
+        image: Float (C, H, W) in [0, 1] with one or three channels.
+        attribution: Float (C or 1, H, W).
     """
     grey = np.asarray(image, np.float64).mean(axis=0)[..., None] * 255
     values = np.nan_to_num(np.asarray(attribution, np.float64).sum(axis=0))

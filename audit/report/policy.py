@@ -1,4 +1,4 @@
-"""The policy of a gate: what each check is worth to a pipeline, and its thresholds, on bounds."""
+"""The policy of a gate: the severity of each check in a pipeline, and thresholds on the bounds of its interval."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ PolicyOutcome = Literal["off", "note", "warn", "error"]
 
 
 class Rule(BaseModel):
-    """What one check is worth. `minimum` is held against the lower bound, `maximum` against the upper one."""
+    """What the findings of one check do to a pipeline. `minimum` applies to the lower bound, `maximum` to the upper
+    one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,18 +32,29 @@ class Rule(BaseModel):
     maximum: float | None = Field(None, description="the most the upper bound may be, in place of the run's")
     roles: tuple[str, ...] = Field((), description="the models it speaks of; all when empty")
 
-    def verdict(self, given: Verdict, interval: Interval | None, *, doubted: bool) -> Verdict:
-        """`given`, or what this rule's thresholds make of `interval`; doubted evidence never passes."""
+    def verdict(self, run_verdict: Verdict, interval: Interval | None, *, weak_evidence: bool) -> Verdict:
+        """The verdict under the thresholds of this rule.
+
+        Args:
+            run_verdict: The verdict of the run, which stands where the rule has no threshold.
+            interval: The interval of the finding; None where it has none.
+            weak_evidence: Whether the run doubts its own evidence; the finding then never passes a threshold.
+        """
         if interval is None or (self.minimum is None and self.maximum is None):
-            return given
-        found = [at_least(interval, self.minimum)] if self.minimum is not None else []
-        found += [at_most(interval, self.maximum)] if self.maximum is not None else []
-        if "fail" in found:
+            return run_verdict
+        verdicts = [at_least(interval, self.minimum)] if self.minimum is not None else []
+        verdicts += [at_most(interval, self.maximum)] if self.maximum is not None else []
+        if "fail" in verdicts:
             return "fail"
-        return "inconclusive" if doubted or "inconclusive" in found else "pass"
+        return "inconclusive" if weak_evidence or "inconclusive" in verdicts else "pass"
 
     def outcome(self, verdict: Verdict, role: str) -> PolicyOutcome:
-        """What a finding of this verdict on this model does to the gate."""
+        """What a finding does to the gate.
+
+        Args:
+            verdict: Its verdict under this rule.
+            role: Role of the model it is about.
+        """
         if self.roles and role not in self.roles:
             return "off"
         if verdict == "fail":
@@ -55,7 +67,12 @@ class Rule(BaseModel):
 
 
 class Policy(BaseModel):
-    """A rule by check, and one for all others; checks may go by former names."""
+    """A rule per check, and one for all others.
+
+    Attributes:
+        default: The rule of checks without one.
+        checks: By check, its rule; former names of checks are replaced by present ones.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,12 +86,26 @@ class Policy(BaseModel):
         return former | {name: rule for name, rule in checks.items() if name in former}
 
     def rule(self, check: str) -> Rule:
-        """The rule that speaks of `check`."""
+        """The rule of a check.
+
+        Args:
+            check: Present name of the check.
+        """
         return self.checks.get(check, self.default)
 
 
 def load_policy(path: Path) -> tuple[Policy, str]:
-    """The policy at `path` with its text. Raises UsageError that names the file, the line and what is known."""
+    """Read a policy.
+
+    Args:
+        path: A TOML file.
+
+    Returns:
+        The policy with the text of its file.
+
+    Raises:
+        UsageError: The file cannot be read, is no TOML, or names an unknown check or key; the message says which.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         policy = Policy.model_validate(tomllib.loads(text))
@@ -84,31 +115,34 @@ def load_policy(path: Path) -> tuple[Policy, str]:
         raise UsageError(f"The policy {path} is not valid TOML: {fault}.") from None
     except ValidationError as fault:
         raise _explain(path, fault) from None
-    known = [method.name for method in methods("check")]
+    checks = [method.name for method in methods("check")]
     for name in policy.checks:
-        if name not in known:
-            raise UsageError(f"{path}, line {line_of(text, name)}: {unknown_name('check', name, known)}")
+        if name not in checks:
+            raise UsageError(f"{path}, line {line_of(text, name)}: {unknown_name('check', name, checks)}")
     return policy, text
 
 
 def line_of(text: str, check: str) -> int:
-    """The line of a policy's text that speaks of `check`, by its present or a former name; else of the default, else 1.
+    """The line of a policy file that holds the rule of a check, under its present or a former name.
 
     Args:
         text: The policy file's text.
         check: Present name of a check.
+
+    Returns:
+        The line, from 1; that of the default rule where the check has none, else 1.
     """
     lines = text.splitlines()
     headers = [re.match(r"\s*\[\s*(?:checks\s*\.\s*[\"']?([\w-]+)[\"']?|default)\s*\]", line) for line in lines]
-    for wanted in (check, None):
+    for name in (check, None):
         for number, header in enumerate(headers, start=1):
-            if header and (current_name(header[1]) if header[1] else None) == wanted:
+            if header and (current_name(header[1]) if header[1] else None) == name:
                 return number
     return 1
 
 
 def _explain(path: Path, fault: ValidationError) -> UsageError:
     first = fault.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    known = ", ".join(Rule.model_fields)
-    return UsageError(f"The policy {path}: {where}: {first['msg']}. A rule may hold: {known}.")
+    key = ".".join(str(part) for part in first["loc"])
+    keys = ", ".join(Rule.model_fields)
+    return UsageError(f"The policy {path}: {key}: {first['msg']}. A rule may hold: {keys}.")

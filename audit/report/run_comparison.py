@@ -1,10 +1,9 @@
-"""Two runs against each other, example by example: what newly breaks, what was mended, and whether it is chance."""
+"""Comparing two runs example by example: what newly broke, what was repaired, and whether it is chance."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -21,13 +20,22 @@ from audit.document.schema import (
 )
 from audit.topics.comparison.section import ComparisonRow, compare_outcomes
 
-SCHEMA_VERSION = 1
+COMPARISON_SCHEMA_VERSION = 1
 SIGNIFICANT = 0.05
 """Held against Holm's adjusted p-values, so that many quantities do not raise a false alarm."""
 
 
 class Change(DocumentModel):
-    """One quantity of one model on the examples both runs saw, with the names of those that changed."""
+    """One quantity of one model on the examples of both runs.
+
+    Attributes:
+        role: Role of the model.
+        row: Its shares in both runs and their difference.
+        adjusted_p: p-value of McNemar's test, adjusted for the number of quantities by Holm's method.
+        regressed: Whether it fell and `adjusted_p` is below `SIGNIFICANT`.
+        newly_wrong: Names of examples that were right before and are wrong now.
+        newly_right: Names of examples that were wrong before and are right now.
+    """
 
     role: str
     row: ComparisonRow
@@ -38,7 +46,17 @@ class Change(DocumentModel):
 
 
 class VerdictChange(DocumentModel):
-    """A finding whose verdict is no longer what it was; None where one run does not have it."""
+    """A finding whose verdict differs between the runs.
+
+    Attributes:
+        role: Role of the model.
+        check: Name of the check.
+        about: The method or threat model it is about; empty where the check has one finding.
+        before: Verdict in the first run; None where it has no such finding.
+        after: Verdict in the second run; None where it has no such finding.
+        title: The finding's title.
+        regressed: Whether it passed before and now fails or is inconclusive.
+    """
 
     role: str
     check: str
@@ -50,7 +68,14 @@ class VerdictChange(DocumentModel):
 
 
 class Agreement(DocumentModel):
-    """Spearman's rank correlation between the maps of both runs, mean over the pictures both galleries show."""
+    """How far the maps of both runs agree.
+
+    Attributes:
+        role: Role of the model.
+        method: Name of the attribution method.
+        correlation: Mean over images of Spearman's rank correlation of the two maps, in [-1, 1].
+        n: Number of images in both galleries.
+    """
 
     role: str
     method: str
@@ -59,9 +84,19 @@ class Agreement(DocumentModel):
 
 
 class RunComparison(DocumentModel):
-    """Everything that changed from one run to another, regressions first."""
+    """What changed from one run to another.
 
-    schema_version: int = SCHEMA_VERSION
+    Attributes:
+        schema_version: Version of this model.
+        before: Name of the first run.
+        after: Name of the second run.
+        shared_examples: Number of examples in both.
+        changes: Each quantity of each model, regressions first.
+        verdicts: Findings whose verdicts differ, regressions first.
+        agreement: Agreement of the maps, by model and method.
+    """
+
+    schema_version: int = COMPARISON_SCHEMA_VERSION
     before: str
     after: str
     shared_examples: int
@@ -71,14 +106,23 @@ class RunComparison(DocumentModel):
 
     @property
     def regressed(self) -> bool:
-        """Whether anything got worse beyond chance, or a verdict did."""
+        """Whether a quantity fell beyond chance, or a verdict got worse."""
         return any(change.regressed for change in self.changes) or any(change.regressed for change in self.verdicts)
 
 
 def compare_documents(
     before: AuditDocument, after: AuditDocument, *, names: tuple[str, str] = ("before", "after")
 ) -> RunComparison:
-    """What changed between two runs on the same data. Raises UsageError when they share no example."""
+    """Compare two runs on the same data.
+
+    Args:
+        before: Document of the first run.
+        after: Document of the second run.
+        names: Names of both runs.
+
+    Raises:
+        UsageError: They share no example, or have different classes.
+    """
     shared = set(before.example_ids) & set(after.example_ids)
     if not shared or before.subject.classes != after.subject.classes:
         raise UsageError(
@@ -96,42 +140,39 @@ def compare_documents(
     )
 
 
-def comparison_json(comparison: RunComparison) -> str:
-    """The comparison as text with sorted keys."""
-    return json.dumps(comparison.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
-
-
 def _changes(before: AuditDocument, after: AuditDocument) -> Iterator[Change]:
     later = {(row.role, row.quantity): row for row in after.outcomes}
     for row in before.outcomes:
-        twin = later.get((row.role, row.quantity))
-        if twin is None:
+        counterpart = later.get((row.role, row.quantity))
+        if counterpart is None:
             continue
-        one, two = _by_example(row, before.example_ids), _by_example(twin, after.example_ids)
-        names = [name for name in one if name in two]
+        first, second = _by_example(row, before.example_ids), _by_example(counterpart, after.example_ids)
+        names = [name for name in first if name in second]
         if names:
-            yield _change(row, names, one, two)
+            yield _change(row, names, first, second)
 
 
-def _change(row: OutcomeRow, names: list[str], one: Mapping[str, bool], two: Mapping[str, bool]) -> Change:
-    found = compare_outcomes(row.quantity, np.array([one[n] for n in names]), np.array([two[n] for n in names]))
+def _change(row: OutcomeRow, names: list[str], before: Mapping[str, bool], after: Mapping[str, bool]) -> Change:
+    comparison = compare_outcomes(
+        row.quantity, np.array([before[n] for n in names]), np.array([after[n] for n in names])
+    )
     return Change(
         role=row.role,
-        row=found,
-        adjusted_p=found.p_value,
+        row=comparison,
+        adjusted_p=comparison.p_value,
         regressed=False,
-        newly_wrong=[n for n in names if one[n] and not two[n]],
-        newly_right=[n for n in names if two[n] and not one[n]],
+        newly_wrong=[n for n in names if before[n] and not after[n]],
+        newly_right=[n for n in names if after[n] and not before[n]],
     )
 
 
 def _by_example(row: OutcomeRow, ids: list[str]) -> dict[str, bool]:
-    named = ids[row.start : row.start + len(row.outcomes)]
-    return {name: bit == "1" for name, bit in zip(named, row.outcomes, strict=True)}
+    names = ids[row.start : row.start + len(row.outcomes)]
+    return {name: bit == "1" for name, bit in zip(names, row.outcomes, strict=True)}
 
 
 def _holm(changes: list[Change]) -> list[Change]:
-    """Holm 1979's step-down adjustment; a regression is a fall that stays significant under it."""
+    """Adjust the p-values by the step-down method of Holm 1979, and mark significant falls as regressions."""
     adjusted: dict[int, float] = {}
     floor = 0.0
     order = sorted(range(len(changes)), key=lambda i: changes[i].row.p_value)
@@ -147,16 +188,16 @@ def _holm(changes: list[Change]) -> list[Change]:
 
 
 def _verdicts(before: AuditDocument, after: AuditDocument) -> Iterator[VerdictChange]:
-    one, two = _by_subject(before.findings), _by_subject(after.findings)
-    for subject in dict.fromkeys([*one, *two]):
-        was, now = one.get(subject), two.get(subject)
+    earlier, later = _by_subject(before.findings), _by_subject(after.findings)
+    for subject in dict.fromkeys([*earlier, *later]):
+        was, now = earlier.get(subject), later.get(subject)
         first, second = was.verdict if was else None, now.verdict if now else None
-        shown = now or was
-        if first != second and shown is not None:
+        finding = now or was
+        if first != second and finding is not None:
             role, check, about = subject
             worse = first == "pass" and second in ("fail", "inconclusive")
             yield VerdictChange(
-                role=role, check=check, about=about, before=first, after=second, title=shown.title, regressed=worse
+                role=role, check=check, about=about, before=first, after=second, title=finding.title, regressed=worse
             )
 
 
@@ -167,25 +208,25 @@ def _by_subject(findings: list[Finding]) -> dict[tuple[str, str, str], Finding]:
 def _agreement(before: AuditDocument, after: AuditDocument) -> Iterator[Agreement]:
     later = {item.id: item for item in after.gallery}
     pairs = [(item, later[item.id]) for item in before.gallery if item.id in later]
-    found: dict[tuple[str, str], list[float]] = {}
-    for one, two in pairs:
-        for role, method, correlation in _map_correlations(one, two):
-            found.setdefault((role, method), []).append(correlation)
-    for (role, method), values in found.items():
+    correlations: dict[tuple[str, str], list[float]] = {}
+    for first, second in pairs:
+        for role, method, correlation in _map_correlations(first, second):
+            correlations.setdefault((role, method), []).append(correlation)
+    for (role, method), values in correlations.items():
         yield Agreement(role=role, method=method, correlation=float(f"{np.mean(values):.6g}"), n=len(values))
 
 
-def _map_correlations(one: GalleryItem, two: GalleryItem) -> Iterator[tuple[str, str, float]]:
-    later = {view.role: view for view in two.views}
-    for view in one.views:
-        for method, drawn in view.maps.items():
-            twin = later[view.role].maps.get(method) if view.role in later else None
-            if twin is not None:
-                first, second = _pixels(drawn), _pixels(twin)
+def _map_correlations(before: GalleryItem, after: GalleryItem) -> Iterator[tuple[str, str, float]]:
+    later = {view.role: view for view in after.views}
+    for view in before.views:
+        for method, heatmap in view.maps.items():
+            counterpart = later[view.role].maps.get(method) if view.role in later else None
+            if counterpart is not None:
+                first, second = _pixels(heatmap), _pixels(counterpart)
                 if first.std() > 0 and second.std() > 0 and first.size == second.size:
                     yield view.role, method, float(spearmanr(first, second).statistic)
 
 
-def _pixels(drawn: Heatmap) -> np.ndarray:
-    image = Image.open(io.BytesIO(base64.b64decode(drawn.picture.data)))
+def _pixels(heatmap: Heatmap) -> np.ndarray:
+    image = Image.open(io.BytesIO(base64.b64decode(heatmap.picture.data)))
     return np.asarray(image.convert("L"), np.float64).ravel()

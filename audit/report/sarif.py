@@ -1,4 +1,4 @@
-"""The findings as SARIF 2.1.0: stable rule ids, pointing at the lines of the policy they answer to."""
+"""Findings as SARIF 2.1.0, with stable rule ids and locations in the policy file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from audit.core.registry import methods
 from audit.document.sanitise import visible
 from audit.document.schema import AuditDocument, Gap
-from audit.report.gate import Gate, Gated, gate
+from audit.report.gate import Gate, GatedFinding, gate
 from audit.report.junit import case_name, details
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -17,18 +17,23 @@ _LEVELS = {"error": "error", "warn": "warning", "note": "none", "off": "none"}
 _KINDS = {"fail": "fail", "warn": "fail", "inconclusive": "review", "not_run": "notApplicable"}
 
 
-def render_sarif(document: AuditDocument, under: Gate | None = None) -> str:
-    """One run with a rule a check and a result a finding; findings switched off are suppressed, not hidden.
+def render_sarif(document: AuditDocument, gated: Gate | None = None) -> str:
+    """A SARIF log of one run, with one rule per check and one result per finding.
 
-    Results point at the policy file of the gate, at audit.json where there is none.
+    Findings that are switched off are suppressed results. Results are located in the policy file of the gate, or in
+    audit.json where there is none.
+
+    Args:
+        document: The document.
+        gated: The findings under a policy; None for the built-in one.
     """
-    under = under or gate(document.findings)
-    rules = [_rule(name) for name in sorted({row.finding.check for row in under.rows})]
+    gated = gated or gate(document.findings)
+    rules = [_rule(name) for name in sorted({row.finding.check for row in gated.rows})]
     gaps = [gap for gap in document.gaps if gap.status == "failed"]
     run: dict[str, Any] = {
         "tool": {"driver": {"name": "audit", "version": document.tool["version"], "rules": rules}},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(row, under.source) for row in under.rows],
+        "results": [_result(row, gated.source) for row in gated.rows],
         "invocations": [
             {
                 "executionSuccessful": document.summary.complete,
@@ -41,20 +46,24 @@ def render_sarif(document: AuditDocument, under: Gate | None = None) -> str:
 
 
 def rule_id(check: str) -> str:
-    """The identifier a pipeline may mute or track."""
+    """The stable rule id of a check.
+
+    Args:
+        check: Name of the check.
+    """
     return f"audit/{check}"
 
 
 def _rule(name: str) -> dict[str, Any]:
     rule: dict[str, Any] = {"id": rule_id(name), "name": name.title().replace("-", "")}
-    known = {method.name: method for method in methods("check")}
-    if name in known:
-        text = known[name].summary or name
-        rule |= {"shortDescription": {"text": text}, "properties": {"tags": [str(known[name].facts["section"])]}}
+    checks = {method.name: method for method in methods("check")}
+    if name in checks:
+        text = checks[name].summary or name
+        rule |= {"shortDescription": {"text": text}, "properties": {"tags": [str(checks[name].facts["section"])]}}
     return rule
 
 
-def _result(row: Gated, source: str) -> dict[str, Any]:
+def _result(row: GatedFinding, source: str) -> dict[str, Any]:
     finding = row.finding
     level = _LEVELS[row.outcome]
     kind = _KINDS.get(row.verdict, "pass")
@@ -75,12 +84,12 @@ def _result(row: Gated, source: str) -> dict[str, Any]:
 
 
 def _location(source: str, line: int) -> dict[str, Any]:
-    place: dict[str, Any] = {"artifactLocation": {"uri": source or "audit.json"}}
-    return {"physicalLocation": place | {"region": {"startLine": line}}}
+    physical: dict[str, Any] = {"artifactLocation": {"uri": source or "audit.json"}}
+    return {"physicalLocation": physical | {"region": {"startLine": line}}}
 
 
-def _fingerprint(row: Gated) -> str:
-    """The same for the same check of the same thing, whatever its numbers are today."""
+def _fingerprint(row: GatedFinding) -> str:
+    """The same for the same check of the same model, method or threat model, whatever its numbers."""
     return hashlib.sha256(f"{row.finding.role}\x1f{case_name(row)}".encode()).hexdigest()[:32]
 
 

@@ -1,4 +1,4 @@
-"""Evidence towards standards: which clauses a report bears on, and what it has for each. No claim of conformity."""
+"""Which clauses of standards a report has evidence for; it claims no conformity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from audit.document.schema import AuditDocument
 
 
 class Clause(BaseModel):
-    """A clause with its source, and the sections of a report that bear on it."""
+    """A clause of a standard, and the sections of a report that bear on it.
+
+    Attributes:
+        standard: Name of the standard.
+        source: Where it is published.
+        clause: Number and title of the clause.
+        sections: Names of the sections.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,7 +33,13 @@ class Clause(BaseModel):
 
 @dataclass(frozen=True)
 class ClauseCoverage:
-    """A clause with the sections this report has for it, and those it lacks."""
+    """A clause against one report.
+
+    Attributes:
+        clause: The clause.
+        present: The sections that the report has.
+        missing: The sections that it lacks.
+    """
 
     clause: Clause
     present: tuple[str, ...]
@@ -34,26 +47,34 @@ class ClauseCoverage:
 
 
 def coverage(document: AuditDocument) -> tuple[ClauseCoverage, ...]:
-    """Every clause of `templates/standards.toml` against what the run measured."""
-    held = sections_held(document)
+    """Every clause of `templates/standards.toml` against a report.
+
+    Args:
+        document: The document of the report.
+    """
+    present = present_sections(document)
     return tuple(
         ClauseCoverage(
             clause,
-            tuple(name for name in clause.sections if name in held),
-            tuple(name for name in clause.sections if name not in held),
+            tuple(name for name in clause.sections if name in present),
+            tuple(name for name in clause.sections if name not in present),
         )
         for clause in clauses()
     )
 
 
-def sections_held(document: AuditDocument) -> frozenset[str]:
-    """The sections with numbers in them; protocol and limitations are always there."""
+def present_sections(document: AuditDocument) -> frozenset[str]:
+    """The sections with numbers in them; protocol and limitations are always among them.
+
+    Args:
+        document: The document of the report.
+    """
     measured = {t.section for t in topics() if any(getattr(document, field, ()) for field in t.document)}
     return frozenset({name for name in measured if name} | {"protocol", "limits"})
 
 
 @cache
 def clauses() -> tuple[Clause, ...]:
-    """The mapping that ships, in its order."""
+    """The clauses of `templates/standards.toml`, in its order."""
     table = tomllib.loads((resource_dir("templates") / "standards.toml").read_text("utf-8"))
     return tuple(Clause.model_validate(row) for row in table["clause"])

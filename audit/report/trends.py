@@ -1,4 +1,4 @@
-"""How accuracy and robust accuracy went from run to run: runs of the same data under the same threat model."""
+"""Clean and robust accuracy from run to run, for runs on the same data under the same threat model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from audit.document.charts import interval_band, series_colour, series_shape, sh
 from audit.document.locale import Locale
 from audit.report.history import HistoryScore, RunRow
 
-SHOWN = 200
+MAX_RUNS = 200
 """The newest runs a page shows: more are neither read by a person nor light."""
-_CHARTS = 8
+_MAX_CHARTS = 8
 
 
 @dataclass(frozen=True)
 class Point:
-    """One model of the run with this number, counted from the oldest, 1."""
+    """One model of one run in a trend.
+
+    Attributes:
+        number: Number of the run, the oldest being 1.
+        level: Its accuracy.
+    """
 
     number: int
     level: HistoryScore
@@ -26,7 +31,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Trend:
-    """One quantity of one data set: `threat` is empty for clean accuracy."""
+    """One quantity over runs on one data set.
+
+    Attributes:
+        data: Description of the data.
+        quantity: "clean" or "robust".
+        threat: The threat model in words; empty for clean accuracy.
+        points: One per run and model, the oldest first.
+    """
 
     data: str
     quantity: str
@@ -35,22 +47,35 @@ class Trend:
 
 
 def numbered(rows: Sequence[RunRow]) -> tuple[tuple[int, RunRow], ...]:
-    """The newest `SHOWN` of `rows`, oldest first, each with its number among all."""
-    return tuple(enumerate(rows, start=1))[-SHOWN:]
+    """The newest `MAX_RUNS` runs, the oldest first, each with its number among all.
+
+    Args:
+        rows: All runs, the oldest first.
+    """
+    return tuple(enumerate(rows, start=1))[-MAX_RUNS:]
 
 
 def trends(runs: Sequence[tuple[int, RunRow]]) -> tuple[Trend, ...]:
-    """What at least two of `runs` measured, the most often measured first; eight at most."""
+    """The quantities that at least two runs measured, the most often measured first; at most `_MAX_CHARTS`.
+
+    Args:
+        runs: Runs with their numbers.
+    """
     points: dict[tuple[str, str, str], list[Point]] = {}
     for number, row in runs:
         for level in row.levels:
             points.setdefault((row.data, level.quantity, level.threat), []).append(Point(number, level))
-    found = [Trend(*about, tuple(own)) for about, own in points.items() if len({p.number for p in own}) > 1]
-    return tuple(sorted(found, key=lambda trend: -len(trend.points))[:_CHARTS])
+    repeated = [Trend(*key, tuple(group)) for key, group in points.items() if len({p.number for p in group}) > 1]
+    return tuple(sorted(repeated, key=lambda trend: -len(trend.points))[:_MAX_CHARTS])
 
 
 def trend_chart(trend: Trend, locale: Locale) -> str:
-    """One quantity from run to run, one line a model, each point with its interval."""
+    """An SVG chart of one quantity from run to run: one line per model, each point with its interval.
+
+    Args:
+        trend: The quantity.
+        locale: The reader's language.
+    """
     rows = [
         {"x": point.number, **interval_band(point.level), "series": locale.name("role", point.level.role)}
         for point in trend.points
@@ -64,6 +89,6 @@ def trend_chart(trend: Trend, locale: Locale) -> str:
     spans = base.mark_rule(opacity=0.55, strokeWidth=2).encode(y=share_axis(locale), y2="high:Q", x=x)
     line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=alt.Y("y:Q"))
     dots = base.mark_point(filled=True, size=42, opacity=1).encode(y=alt.Y("y:Q"), shape=series_shape(colour))
-    told = "; ".join(f"{row['x']}, {row['series']}: {row['y']:.1%}" for row in rows)
+    description = "; ".join(f"{row['x']}, {row['series']}: {row['y']:.1%}" for row in rows)
     name = locale("comparison.robust", threat=trend.threat) if trend.threat else locale("comparison.clean")
-    return svg_chart(spans + line + dots, name, told, width=560, height=200)
+    return svg_chart(spans + line + dots, name, description, width=560, height=200)

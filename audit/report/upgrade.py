@@ -1,4 +1,4 @@
-"""Documents of earlier versions, brought to the names of this one."""
+"""Documents of earlier versions, converted to the names of this one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from audit.document.schema import SCHEMA_VERSION
 def upgrade(raw: dict[str, Any]) -> dict[str, Any]:
     """An audit document of any earlier version with the fields, studies and checks of this version.
 
-    Version 1 (0.1.0) called some of them otherwise; topics declare what took the place of what (`Topic.former_names`).
+    Version 1 (0.1.0) used other names for some of them; topics declare what replaced them (`Topic.former_names`).
 
     Args:
-        raw: The parsed `audit.json`.
+        raw: The parsed `audit.json`, whose rows are changed in place.
     """
     document = {current_name(field): value for field, value in raw.items()} | {"schema_version": SCHEMA_VERSION}
     for finding in document.get("findings", ()):

@@ -1,4 +1,4 @@
-"""What the page shows, gathered from the document: the templates only place it."""
+"""The view model of the HTML and Markdown templates: what they show, in the reader's language."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from audit.document.locale import Locale
 from audit.document.model import Proportion
 from audit.document.schema import AuditDocument, GalleryItem, GalleryView
 from audit.report.standards import ClauseCoverage, coverage
-from audit.report.summary import by_severity, localised_text, sentences_of, top_findings
+from audit.report.summary import by_severity, localised_text, top_findings, verdict_sentences
 from audit.topics.accuracy.section import AccuracyPart
 from audit.topics.corruptions.section import CorruptionRow
 from audit.topics.explanations.section import ExplanationPart
@@ -22,7 +22,18 @@ from audit.topics.robustness.section import RobustnessPart
 
 @dataclass(frozen=True)
 class FindingView:
-    """A finding in the reader's language with what shows it; `gauge` where a share is held to a bound."""
+    """A finding in the reader's language.
+
+    Attributes:
+        finding: The finding.
+        title: One sentence with the outcome.
+        explanation: What was measured, and how.
+        criterion: The condition to pass.
+        advice: What to do; empty when the check passed.
+        anchor: Its id in the page.
+        example_images: Gallery images that illustrate it, as the model it is about sees them.
+        interval_bar: Its interval beside its threshold; None where it has no threshold.
+    """
 
     finding: Finding
     title: str
@@ -30,13 +41,20 @@ class FindingView:
     criterion: str
     advice: str
     anchor: str
-    witnesses: tuple[tuple[GalleryItem, GalleryView], ...]
-    gauge: IntervalBar | None
+    example_images: tuple[tuple[GalleryItem, GalleryView], ...]
+    interval_bar: IntervalBar | None
 
 
 @dataclass(frozen=True)
 class IntervalBar:
-    """An interval on a scale from 0 to 1 with the threshold it is held against."""
+    """An interval beside the threshold it is compared with, drawn on a scale from 0 to 1.
+
+    Attributes:
+        low: Lower bound.
+        high: Upper bound.
+        estimate: The estimate.
+        threshold: The threshold.
+    """
 
     low: float
     high: float
@@ -46,7 +64,18 @@ class IntervalBar:
 
 @dataclass(frozen=True)
 class ScorecardRow:
-    """One model's line at a glance; None where not measured."""
+    """One model's row of the scorecard; None for what was not measured.
+
+    Attributes:
+        role: Role of the model.
+        clean: Clean accuracy.
+        robust: Robust accuracy at the eps of the verdict.
+        threat: That threat model in words; empty where robustness was not measured.
+        calibration: Expected calibration error, in [0, 1].
+        corrupted: Mean accuracy over corruptions and severities, in [0, 1].
+        passed: Number of findings that passed or inform.
+        total: Number of findings.
+    """
 
     role: str
     clean: Proportion | None
@@ -63,11 +92,11 @@ class TopicView:
     """A topic's part of a section.
 
     Attributes:
-        name: The topic.
+        name: Name of the topic.
         template: Its template; empty when it has none.
-        lead: The template of what stands before the section's findings; empty when it has none.
+        lead: The template of what stands above the section's findings; empty when it has none.
         studies: The studies whose measurements follow in a table.
-        view: What the topic's `view` function made for its templates.
+        view: What the topic's `view` function returned for its templates.
     """
 
     name: str
@@ -84,7 +113,7 @@ class SectionView:
     Attributes:
         name: Its anchor.
         title: Its heading.
-        lead: The sentence below that.
+        lead: The sentence below the heading.
         parts: What its topics show.
     """
 
@@ -96,46 +125,64 @@ class SectionView:
 
 @dataclass(frozen=True)
 class ReportView:
-    """Everything the templates place."""
+    """Everything the templates show.
+
+    Attributes:
+        sentences: The verdict in words, one sentence per model.
+        roles: Roles of the models, the one under test first.
+        scorecard: One row per model.
+        top_findings: The findings to read first.
+        by_section: By section, its findings.
+        sections: The sections that have something to show.
+        methods: The methods with maps in the gallery.
+        labels: The classes of the images in the gallery.
+        coverage: Clauses of standards, and what the report has for each.
+    """
 
     sentences: tuple[str, ...]
     roles: tuple[str, ...]
-    scores: tuple[ScorecardRow, ...]
-    first: tuple[FindingView, ...]
+    scorecard: tuple[ScorecardRow, ...]
+    top_findings: tuple[FindingView, ...]
     by_section: dict[str, tuple[FindingView, ...]]
     sections: tuple[SectionView, ...]
     methods: tuple[str, ...]
     labels: tuple[str, ...]
-    towards: tuple[ClauseCoverage, ...]
+    coverage: tuple[ClauseCoverage, ...]
 
 
 def build_view(document: AuditDocument, locale: Locale, *, draw: bool = True) -> ReportView:
-    """The document as the page tells it in the locale's language; without its charts unless `draw`."""
+    """The view of a document.
+
+    Args:
+        document: The document.
+        locale: The reader's language.
+        draw: Whether to draw the charts; without them there are no sections.
+    """
     roles = tuple(model.role for model in document.models)
     only = document.protocol.configuration.get("only", ())
-    told = [_told(f, document, locale, i) for i, f in enumerate(by_severity(document.findings))]
-    first = top_findings(document.findings)
+    views = [_finding_view(f, document, locale, i) for i, f in enumerate(by_severity(document.findings))]
+    top = top_findings(document.findings)
     return ReportView(
-        sentences=tuple(sentences_of(document.findings, roles, locale, only)),
+        sentences=tuple(verdict_sentences(document.findings, roles, locale, only)),
         roles=roles,
-        scores=tuple(_score(role, document) for role in roles),
-        first=tuple(next(t for t in told if t.finding is f) for f in first),
-        by_section={s: tuple(t for t in told if t.finding.section == s) for s in (*sections(), "protocol")},
-        sections=_sections(document, locale, [(t.anchor, t.finding) for t in told]) if draw else (),
+        scorecard=tuple(_scorecard_row(role, document) for role in roles),
+        top_findings=tuple(next(v for v in views if v.finding is f) for f in top),
+        by_section={s: tuple(v for v in views if v.finding.section == s) for s in (*sections(), "protocol")},
+        sections=_sections(document, locale, [(v.anchor, v.finding) for v in views]) if draw else (),
         methods=_methods(document),
-        towards=coverage(document),
+        coverage=coverage(document),
         labels=tuple(dict.fromkeys(item.label for item in document.gallery)),
     )
 
 
 def _methods(document: AuditDocument) -> tuple[str, ...]:
     """The methods with a map in the gallery, as the run ordered them."""
-    drawn = {method for item in document.gallery for view in item.views for method in view.maps}
-    known = dict.fromkeys(part.method for part in document.rows(ExplanationPart))
-    return (*(m for m in known if m in drawn), *sorted(drawn - set(known)))
+    with_maps = {method for item in document.gallery for view in item.views for method in view.maps}
+    explained = dict.fromkeys(part.method for part in document.rows(ExplanationPart))
+    return (*(m for m in explained if m in with_maps), *sorted(with_maps - set(explained)))
 
 
-def _told(finding: Finding, document: AuditDocument, locale: Locale, index: int) -> FindingView:
+def _finding_view(finding: Finding, document: AuditDocument, locale: Locale, index: int) -> FindingView:
     words = localised_text(finding, locale)
     return FindingView(
         finding=finding,
@@ -144,12 +191,12 @@ def _told(finding: Finding, document: AuditDocument, locale: Locale, index: int)
         criterion=words["criterion"],
         advice=words["advice"],
         anchor=f"finding-{index + 1}",
-        witnesses=_witnesses(finding, document),
-        gauge=_gauge(finding),
+        example_images=_example_images(finding, document),
+        interval_bar=_interval_bar(finding),
     )
 
 
-def _witnesses(finding: Finding, document: AuditDocument) -> tuple[tuple[GalleryItem, GalleryView], ...]:
+def _example_images(finding: Finding, document: AuditDocument) -> tuple[tuple[GalleryItem, GalleryView], ...]:
     return tuple(
         (item, view)
         for item in document.gallery
@@ -158,17 +205,17 @@ def _witnesses(finding: Finding, document: AuditDocument) -> tuple[tuple[Gallery
     )
 
 
-def _gauge(finding: Finding) -> IntervalBar | None:
+def _interval_bar(finding: Finding) -> IntervalBar | None:
     threshold = finding.values.get("threshold")
     if not isinstance(threshold, float) or finding.interval is None or finding.estimate is None:
         return None
     return IntervalBar(finding.interval[0], finding.interval[1], finding.estimate, threshold)
 
 
-def _score(role: str, document: AuditDocument) -> ScorecardRow:
+def _scorecard_row(role: str, document: AuditDocument) -> ScorecardRow:
     accuracy = next((p for p in document.rows(AccuracyPart) if p.role == role), None)
     robust = next((p for p in document.rows(RobustnessPart) if p.role == role), None)
-    worn = [row.accuracy.estimate for row in document.rows(CorruptionRow) if row.role == role]
+    corrupted = [row.accuracy.estimate for row in document.rows(CorruptionRow) if row.role == role]
     findings = [f for f in document.findings if f.role == role]
     return ScorecardRow(
         role=role,
@@ -176,7 +223,7 @@ def _score(role: str, document: AuditDocument) -> ScorecardRow:
         robust=_headline(robust) if robust else None,
         threat=format_threat(robust.norm, robust.eps) if robust else "",
         calibration=accuracy.calibration_error if accuracy else None,
-        corrupted=sum(worn) / len(worn) if worn else None,
+        corrupted=sum(corrupted) / len(corrupted) if corrupted else None,
         passed=sum(f.verdict in ("pass", "informative") for f in findings),
         total=len(findings),
     )
@@ -196,10 +243,10 @@ def _sections(
             name,
             locale.title(name),
             locale.optional(f"{name}.lead"),
-            shown,
+            topic_views,
         )
-        for name, shown in parts.items()
-        if shown
+        for name, topic_views in parts.items()
+        if topic_views
     )
 
 

@@ -49,7 +49,7 @@ ADVICE_MORE_IMAGES = "Explain more images (`explanations.examples`): these do no
 
 
 def cap_at_warning(interval: Interval, verdict: Verdict) -> Verdict:
-    """`verdict` on a method's maps: undecided under `FEWEST` images, and a warning at most.
+    """`verdict` on a method's maps: undecided under `MIN_IMAGES` images, and a warning at most.
 
     A map that cannot be trusted says nothing against the model.
     """

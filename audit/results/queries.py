@@ -53,6 +53,30 @@ def per_example(entries: Sequence[TaskResult], measurement: str) -> PerExample:
     return PerExample(np.concatenate(places)[order], np.concatenate(values)[order])
 
 
+def by_example(entries: Sequence[TaskResult], array: str, *, positions: str = "", axis: int = 0) -> dict[int, Array]:
+    """One array over the examples of several cells.
+
+    Args:
+        entries: Cells of one study, model and condition; those that were not measured hold nothing.
+        array: Name of the array.
+        positions: Name of the array that says which examples it holds, int64, places in the audit order. Without it,
+            as in evidence of earlier versions, they are the first of the cell.
+        axis: Its axis of examples.
+
+    Returns:
+        By place in the audit order, the part of the array that belongs to the example.
+    """
+    parts: dict[int, Array] = {}
+    for entry in only_measured(entries):
+        arrays = entry.evidence.arrays
+        if array in arrays:
+            rows = np.moveaxis(arrays[array], axis, 0)
+            first = entry.task.examples.start
+            places = arrays.get(positions, np.arange(first, first + len(rows)))
+            parts.update(zip(places.tolist(), rows, strict=True))
+    return parts
+
+
 def clean_correct(results: RunResults, role: str) -> PerExample:
     """Whether each clean image is classified right."""
     return per_example(results.entries("accuracy", role=role), "correct")

@@ -86,7 +86,7 @@ def surrogate_of(
         )
     architecture = default_for(model.input_shape)
     module = build(architecture, classes=len(model.classes), input_shape=model.input_shape, seed=seed)
-    labelled = replace(batch.to("cpu"), labels=labels, broken_if=None, masks=None)
+    labelled = replace(batch.to("cpu"), labels=labels, adversarial_classes=None, masks=None)
     settings, classes = surrogate_settings(epochs), len(model.classes)
     trained = fit(module, labelled, settings, classes=classes, seed=seed, device=model.device, callbacks=callbacks)
     module.load_state_dict(trained.weights)

@@ -108,7 +108,7 @@ def test_attacks_by_name_take_the_place_of_a_battery(
     assert torch.equal(
         found.robust, audit.robustness(model, images, labels, THREAT, battery="fgsm,multi-targeted").robust
     )
-    with pytest.raises(UsageError, match=r"robustness\.further_examples"):
+    with pytest.raises(UsageError, match=r"other_threats\.examples"):
         audit.robustness(model, images, labels, THREAT, attacks=["spatial"])
 
 

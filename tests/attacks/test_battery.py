@@ -92,7 +92,7 @@ def test_shrinking_sharpens_the_distance_and_keeps_the_success(cnn_model: ModelU
 
 def test_a_target_mask_counts_only_its_classes(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     only = torch.zeros(24, 4, dtype=torch.bool).scatter_(1, ((noise_batch.labels + 2) % 4)[:, None], True)
-    outcome = run_battery(cnn_model, replace(noise_batch, broken_if=only), "linf", EPS)
+    outcome = run_battery(cnn_model, replace(noise_batch, adversarial_classes=only), "linf", EPS)
     reached = cnn_model.predictions(outcome.adversarial)
     assert torch.equal((reached == (noise_batch.labels + 2) % 4), ~outcome.robust)
     assert outcome.robust.sum() > run_battery(cnn_model, noise_batch, "linf", EPS).robust.sum()
@@ -130,8 +130,8 @@ def test_stopping_interrupts_between_attacks(cnn_model: ModelUnderTest, noise_ba
     [
         ({"images": torch.rand(24, 1, 12, 12) * 255}, r"outside \[0, 1\]"),
         ({"labels": torch.full((24,), 4)}, "Labels must be between 0 and 3"),
-        ({"broken_if": torch.ones(24, 4, dtype=torch.bool)}, "equals the image's own label"),
-        ({"broken_if": torch.ones(24, 3, dtype=torch.bool)}, "shape"),
+        ({"adversarial_classes": torch.ones(24, 4, dtype=torch.bool)}, "equals the image's own label"),
+        ({"adversarial_classes": torch.ones(24, 3, dtype=torch.bool)}, "shape"),
     ],
 )
 def test_bad_input_is_a_sentence(

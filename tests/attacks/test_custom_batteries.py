@@ -59,10 +59,10 @@ def test_no_attack_takes_more_passes_than_it_declares(
     draws = Generators.of(cnn_batch.ids, seed=0, purpose="cost", device="cpu")
     with cnn_model.count() as spent:
         method.function(cnn_model, cnn_batch, ThreatModel(norm, TINY[norm]), draws, **settings)
-    declared = method.max_passes(settings)
+    declared = method.max_passes(settings, cnn_model.input_shape)
     assert declared is not None
-    assert spent.passes.forwards <= declared[0] * len(cnn_batch)
-    assert spent.passes.backwards <= declared[1] * len(cnn_batch)
+    assert spent.passes.forwards <= declared.forwards * len(cnn_batch)
+    assert spent.passes.backwards <= declared.backwards * len(cnn_batch)
 
 
 @pytest.mark.parametrize("method", methods("attack"), ids=lambda method: method.name)
@@ -99,13 +99,13 @@ def test_a_battery_of_which_nothing_has_the_norm_is_refused(cnn_model: ModelUnde
 def test_where_no_attack_could_run_the_evidence_is_weak(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
     """DeepFool has no targeted form."""
     goal = torch.zeros(10, 4, dtype=torch.bool).scatter_(1, ((cnn_batch.labels + 1) % 4)[:, None], True)
-    outcome = run_battery(cnn_model, replace(cnn_batch, broken_if=goal), "l2", [0.3], battery="deepfool")
+    outcome = run_battery(cnn_model, replace(cnn_batch, adversarial_classes=goal), "l2", [0.3], battery="deepfool")
     assert outcome.rows[0].tried == 0 and any("No attack of the battery ran" in str(s) for s in outcome.inconclusive)
 
 
 @pytest.mark.parametrize("name", ["spatial", "universal", "patch"])
 def test_an_attack_with_a_threat_of_its_own_is_told_where_it_runs(name: str) -> None:
-    with pytest.raises(UsageError, match=r"robustness\.further_examples"):
+    with pytest.raises(UsageError, match=r"other_threats\.examples"):
         battery_named(f"fgsm,{name}")
 
 
@@ -173,3 +173,18 @@ def test_a_stored_cell_brings_its_battery_back() -> None:
         "broken, as a check; mi-fgsm transferred from a surrogate"
     )
     assert battery_of_cell("quick", None) is BATTERIES["quick"]
+
+
+@pytest.mark.parametrize(
+    ("attacks", "weak"),
+    [("fgsm", True), ("square", True), ("random-noise,fgsm", True), ("apgd-ce", False), ("fgsm,ddn", False)],
+)
+def test_a_battery_without_an_iterative_gradient_attack_is_weak_evidence(
+    attacks: str, weak: bool, cnn_model: ModelUnderTest, cnn_batch: Batch
+) -> None:
+    outcome = run_battery(cnn_model, cnn_batch, "l2", [0.1], battery=attacks)
+    assert weak == any(reason.key == "battery_not_iterative" for reason in outcome.inconclusive)
+
+
+def test_no_battery_that_ships_is_weak_evidence_by_itself() -> None:
+    assert all(battery.iterative for battery in BATTERIES.values())

@@ -7,22 +7,22 @@ from made_run import made_config, made_document, made_dossier, made_facts
 from audit.core.errors import UsageError
 from audit.document.locale import load_locale
 from audit.report.document import build_document
-from audit.report.gallery_size import with_gallery_of, without_images
+from audit.report.gallery_size import limit_gallery, without_images
 from audit.report.html import render_html
-from audit.report.summary import overall_verdict, sentences_of
+from audit.report.summary import overall_verdict, verdict_sentences
 
 
 def test_a_detailed_run_can_be_shown_short() -> None:
     images = pictures(40)
     document = build_document(made_dossier(images), made_config(report={"gallery": 200}), made_facts(images))
-    assert len(document.gallery) == 40 == len(with_gallery_of(document, 200).gallery)
-    assert [item.id for item in with_gallery_of(document, 16).gallery] == [i.id for i in document.gallery[:16]]
-    assert with_gallery_of(document, None) is document
+    assert len(document.gallery) == 40 == len(limit_gallery(document, 200).gallery)
+    assert [item.id for item in limit_gallery(document, 16).gallery] == [i.id for i in document.gallery[:16]]
+    assert limit_gallery(document, None) is document
 
 
 def test_a_short_run_cannot_be_shown_in_detail() -> None:
     with pytest.raises(UsageError, match=r"kept 16 images.*--detail high"):
-        with_gallery_of(made_document(), 200)
+        limit_gallery(made_document(), 200)
 
 
 def test_without_images_the_page_holds_none_and_every_number() -> None:
@@ -40,6 +40,6 @@ def test_a_part_of_a_run_is_no_verdict_unless_it_fails() -> None:
     passed = [finding for finding in made_document().findings if finding.verdict == "pass"]
     roles, en = ("standard", "hardened"), load_locale("en")
     assert (overall_verdict(passed, roles), overall_verdict(passed, roles, ["accuracy"])) == ("pass", "inconclusive")
-    assert "only a part was measured" in sentences_of(passed, roles, en, ["accuracy"])[0]
-    assert "只测量了一部分" in sentences_of(passed, roles, load_locale("zh"), ["accuracy"])[0]
-    assert sentences_of(passed, roles, en)[0].startswith("Every check passes")
+    assert "only a part was measured" in verdict_sentences(passed, roles, en, ["accuracy"])[0]
+    assert "只测量了一部分" in verdict_sentences(passed, roles, load_locale("zh"), ["accuracy"])[0]
+    assert verdict_sentences(passed, roles, en)[0].startswith("Every check passes")

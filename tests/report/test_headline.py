@@ -7,7 +7,7 @@ from made_run import made_document
 
 from audit.core.evidence import Finding, Verdict
 from audit.document.locale import load_locale
-from audit.report.summary import by_severity, overall_verdict, sentences_of, top_findings
+from audit.report.summary import by_severity, overall_verdict, top_findings, verdict_sentences
 
 ROLES = ("standard", "hardened")
 
@@ -25,7 +25,7 @@ def judged(**verdicts: Verdict) -> list[Finding]:
 def test_a_hardened_models_failure_is_its_own() -> None:
     """The audited model passes, so the headline says so; the other model's failure has its own sentence."""
     findings = judged(hardened__calibration="fail")
-    first, second = sentences_of(findings, ROLES, load_locale())
+    first, second = verdict_sentences(findings, ROLES, load_locale())
     assert overall_verdict(findings, ROLES) == "pass"
     assert first.startswith("Every check passes") and "hardened" not in first
     assert "hardened model's confidence is off" in second
@@ -33,7 +33,7 @@ def test_a_hardened_models_failure_is_its_own() -> None:
 
 def test_a_model_that_mends_one_thing_says_what_it_leaves_open() -> None:
     findings = judged(standard__robust_accuracy="fail", hardened__calibration="fail")
-    first, second = sentences_of(findings, ROLES, load_locale())
+    first, second = verdict_sentences(findings, ROLES, load_locale())
     assert first.startswith("Not ready to ship: under attack")
     assert second.startswith("The hardened model mends that") and "confidence is off" in second
 
@@ -48,4 +48,4 @@ def test_what_a_model_gets_wrong_comes_before_how_sure_it_is(graver: str) -> Non
 def test_what_cannot_be_told_is_no_pass() -> None:
     findings = judged(standard__robust_accuracy="inconclusive")
     assert overall_verdict(findings, ROLES) == "inconclusive"
-    assert sentences_of(findings, ROLES, load_locale())[0].startswith("No verdict yet")
+    assert verdict_sentences(findings, ROLES, load_locale())[0].startswith("No verdict yet")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from audit.report.history import HistoryScore, RunRow, links
+from audit.report.history import HistoryScore, RunRow, report_links
 from audit.report.html import render_history
-from audit.report.trends import SHOWN, numbered, trends
+from audit.report.trends import MAX_RUNS, numbered, trends
 
 
 def run(number: int, *, data: str = "photos", threat: str = "linf 0.1", problem: str = "") -> RunRow:
@@ -52,7 +52,7 @@ def test_the_page_shows_every_number_with_its_interval_and_no_script(language: s
 
 def test_the_page_stays_small_however_many_runs_there_are() -> None:
     page = render_history([run(number) for number in range(3000)], version="1")
-    assert page.count("<tr><td") - 2 * SHOWN == SHOWN and "3,000 runs" in page
+    assert page.count("<tr><td") - 2 * MAX_RUNS == MAX_RUNS and "3,000 runs" in page
     assert "The newest 200" in page and len(page.encode()) < 1_000_000
 
 
@@ -70,4 +70,4 @@ def test_links_lead_to_reports_that_are_there_relative_to_the_page(tmp_path: Pat
     there = tmp_path / "runs" / "1"
     there.mkdir(parents=True)
     (there / "report.html").touch()
-    assert links(tmp_path, [run(1), run(2)], tmp_path / "public") == {"runs/1": "../runs/1/report.html"}
+    assert report_links(tmp_path, [run(1), run(2)], tmp_path / "public") == {"runs/1": "../runs/1/report.html"}

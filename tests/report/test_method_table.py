@@ -21,7 +21,7 @@ def lines() -> dict[tuple[str, str], dict[str, str]]:
     table = method_table(document, ((str(i), found) for i, found in enumerate(document.findings)))
     return {
         (line.method, line.role): {
-            check: told[1].verdict for check, told in zip(table.checks, line.told, strict=True) if told
+            check: told[1].verdict for check, told in zip(table.checks, line.findings, strict=True) if told
         }
         for line in table.lines
     }

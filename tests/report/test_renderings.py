@@ -19,7 +19,7 @@ from audit.report.html import render_comparison
 from audit.report.junit import render_junit
 from audit.report.markdown import escaped, render_card, render_markdown
 from audit.report.policy import Policy, Rule, load_policy
-from audit.report.run_comparison import compare_documents, comparison_json
+from audit.report.run_comparison import compare_documents
 from audit.report.sarif import render_sarif
 from audit.report.standards import coverage
 
@@ -76,9 +76,9 @@ def test_doubted_evidence_passes_no_threshold() -> None:
     assert interval == ()
     from audit.core.statistics import wilson
 
-    assert Rule(minimum=0.0).verdict("inconclusive", wilson(90, 100), doubted=True) == "inconclusive"
-    assert Rule(minimum=0.0).verdict("inconclusive", wilson(90, 100), doubted=False) == "pass"
-    assert Rule(minimum=0.99).verdict("inconclusive", wilson(90, 100), doubted=True) == "fail"
+    assert Rule(minimum=0.0).verdict("inconclusive", wilson(90, 100), weak_evidence=True) == "inconclusive"
+    assert Rule(minimum=0.0).verdict("inconclusive", wilson(90, 100), weak_evidence=False) == "pass"
+    assert Rule(minimum=0.99).verdict("inconclusive", wilson(90, 100), weak_evidence=True) == "fail"
 
 
 def test_a_policy_is_read_with_its_lines(document: AuditDocument, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_regression_is_named_image_by_image(document: AuditDocument) -> None:
     assert found.regressed and first.regressed and first.row.quantity == "clean"
     assert first.newly_wrong == [document.example_ids[i] for i in range(40) if row.outcomes[i] == "1"]
     assert not any(change.regressed for change in found.changes[1:])
-    json.loads(comparison_json(found))
+    assert json.loads(found.model_dump_json())["changes"][0]["row"]["quantity"] == "clean"
     assert "Something got worse" in render_comparison(found)
 
 

@@ -58,7 +58,7 @@ def test_no_cell_takes_more_passes_than_the_plan_foretells(finished: AuditRun, s
     assert {("robustness", "quick"), ("explanation", "lime"), ("faithfulness", "lime"), ("corruption", "fog")} <= told
     whole = estimate_cost(finished.results.plan.tasks, subject)
     assert whole.passes.forwards == sum(part.forwards for part in whole.by_study.values())
-    assert whole.untold == sum(max_passes(task, subject) is None for task in finished.results.plan.tasks)
+    assert whole.unknown == sum(max_passes(task, subject) is None for task in finished.results.plan.tasks)
 
 
 def test_a_second_run_computes_nothing_and_writes_the_same_bytes(finished: AuditRun, small_config: RunConfig) -> None:

@@ -13,7 +13,11 @@ from audit.runs.pipeline import run_audit
 from tests.runs.conftest import SMALL
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-LESS = {"corruptions": {"names": ["gaussian-noise"]}, "explanations": {"methods": ["saliency"], "judging": False}}
+LESS = {
+    "corruptions": {"names": ["gaussian-noise"]},
+    "explanations": {"methods": ["saliency"]},
+    "attribution_quality": {"enabled": False},
+}
 
 
 def photographs(root: Path) -> Path:
@@ -40,10 +44,11 @@ def test_the_defaults_and_the_folder_of_pictures_run(tmp_path: Path) -> None:
 
 def test_every_method_is_judged_drifts_and_is_compared_on_less(tmp_path: Path) -> None:
     """One that does not apply to the net has its reason and takes nothing from the others."""
-    fewer = {"examples": 2, "shortcut_examples": 100, "calibration": False, "settings": {"rise": {"samples": 100}}}
+    fewer = {"examples": 2, "settings": {"rise": {"samples": 100}}}
     less = {"training": SMALL["training"], "hardening": {"enabled": False}, "only": ["explanations"]}
     asked = merge({"data": SMALL["data"], "robustness": {"examples": 8}, "report": {"gallery": 2}}, less)
-    overrides = merge(asked, {"explanations": fewer})
+    topics = {"shortcuts": {"examples": 100}, "self_test": {"enabled": False}}
+    overrides = merge(asked, {"explanations": fewer} | topics)
     found = run_audit(load_config(resource_dir("samples") / "every-method.toml", overrides=overrides), tmp_path / "run")
     names = {method.name for method in methods("attribution")}
     (compared,) = found.document.agreements
@@ -51,14 +56,15 @@ def test_every_method_is_judged_drifts_and_is_compared_on_less(tmp_path: Path) -
     assert {part.method: part.status for part in found.document.explanations} == {
         name: "not_applicable" if name == "attention-rollout" else "measured" for name in names
     }
-    for study in ("judging", "drift"):
+    for study in ("attribution-quality", "drift"):
         assert {row.method for row in found.document.measures if row.study == study} == set(compared.methods)
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_the_whole_fashion_mnist_runs(tmp_path: Path) -> None:
-    fewer = {"control_examples": 8, "certified_examples": 4, "backdoor_examples": 0, "further_examples": 0}
-    changes = {"robustness": {"battery": "quick"} | fewer, "explanations": {"drift": False, "shortcut_examples": 0}}
+    few = {"attack_controls": 8, "certification": 4, "backdoor": 0, "other_threats": 0, "shortcuts": 0}
+    changes = {name: {"examples": count} for name, count in few.items()}
+    changes |= {"robustness": {"battery": "quick"}, "drift": {"enabled": False}}
     overrides = merge(merge(SMALL, LESS), changes)
     config = load_config(resource_dir("samples") / "full-fashion-mnist.toml", overrides=overrides)
     outcome = run_audit(config, tmp_path / "run")

@@ -64,7 +64,7 @@ def test_a_map_that_ignores_the_weights_fails_the_randomisation_check(
     edges = edge_map(cnn_batch.images)
     blind = explained(cnn_model, cnn_batch, "saliency")
     blind = replace(blind, arrays={**blind.arrays, "attributions": edges.numpy()})
-    monkeypatch.setattr(room, "maps_of", lambda found: edges)
+    monkeypatch.setattr(room, "attributions_or_raise", lambda found: edges)
     ignorant = judged(cnn_model, cnn_batch, blind)
     assert np.allclose(ignorant.measurement("randomisation_similarity").per_example, 1)
     assert honest.measurement("randomisation_similarity").mean < 0.5

@@ -12,9 +12,10 @@ import torch
 from bare_context import bare_context
 
 from audit.core.cell import Cell
-from audit.core.errors import Interrupted
+from audit.core.errors import Interrupted, NotApplicable
 from audit.core.evidence import Evidence
-from audit.core.types import Batch
+from audit.core.types import Batch, Images
+from audit.execution.context import Context
 from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
 from audit.storage.store import Store
@@ -66,16 +67,49 @@ def test_methods_that_average_over_references_are_given_the_first_clean_images(
 def test_adversarial_maps_explain_the_clean_prediction_on_clean_segments(
     cnn_model: ModelUnderTest, cnn_batch: Batch
 ) -> None:
-    moved = 1 - cnn_batch.images[:6]
-    cell = Cell("explanation", "lime", settings={"method": {"samples": 40}, "on": "adversarial"})
-    robustness = Evidence(Cell("robustness", "quick"), "measured", arrays={"adversarial": moved.numpy()})
-    context = replace(bare_context(cnn_model, cnn_batch, cell), evidence=lambda name: {"robustness": robustness}[name])
-    found = explanation(context, cell)
-    clean = run(cnn_model, cnn_batch, "lime", method={"samples": 40})
+    """Images are found by their place in the audit order, whatever order they are stored in."""
+    part, moved = cnn_batch.select(torch.arange(6)), 1 - cnn_batch.images
+    stored = [7, 5, 3, 1, 0, 2, 4, 6]
+    context = adversarial_context(cnn_model, part, moved[stored], np.array(stored))
+    found = explanation(context, context.task.cell)
+    clean = run(cnn_model, part, "lime", method={"samples": 40})
+    direct = explain_images(
+        cnn_model,
+        moved[:6],
+        method="lime",
+        samples=40,
+        ids=part.ids,
+        targets=torch.from_numpy(clean.arrays["targets"]),
+        segments=torch.from_numpy(clean.arrays["segments"]),
+    )
     assert len(found.arrays["attributions"]) == found.facts["examples"] == 6
-    assert np.array_equal(found.arrays["targets"], clean.arrays["targets"][:6])
-    assert np.array_equal(found.arrays["segments"], clean.arrays["segments"][:6])
-    assert not np.allclose(found.arrays["attributions"], clean.arrays["attributions"][:6])
+    assert np.array_equal(found.arrays["targets"], clean.arrays["targets"])
+    assert np.array_equal(found.arrays["segments"], clean.arrays["segments"])
+    assert direct.attributions is not None
+    assert np.array_equal(found.arrays["attributions"], direct.attributions.numpy())
+    assert not np.allclose(found.arrays["attributions"], clean.arrays["attributions"])
+
+
+def test_images_without_an_adversarial_one_are_not_explained_as_others(
+    cnn_model: ModelUnderTest, cnn_batch: Batch
+) -> None:
+    context = adversarial_context(cnn_model, cnn_batch, cnn_batch.images[:6], np.arange(2, 8))
+    with pytest.raises(NotApplicable, match=r"no adversarial image of 4 of these 10 examples .* number 0 of"):
+        explanation(context, context.task.cell)
+
+
+def test_earlier_evidence_of_attacks_holds_the_first_images(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
+    part, moved = cnn_batch.select(torch.arange(4)), 1 - cnn_batch.images
+    new, old = (adversarial_context(cnn_model, part, moved[:6], positions) for positions in (np.arange(6), None))
+    assert np.array_equal(*(explanation(context, context.task.cell).arrays["attributions"] for context in (new, old)))
+
+
+def adversarial_context(model: ModelUnderTest, batch: Batch, images: Images, positions: np.ndarray | None) -> Context:
+    """A cell that explains the adversarial images of a batch which begins the audit order."""
+    arrays = {"adversarial": images.numpy()} | ({} if positions is None else {"adversarial_positions": positions})
+    robustness = Evidence(Cell("robustness", "quick"), "measured", arrays=arrays)
+    cell = Cell("explanation", "lime", settings={"method": {"samples": 40}, "on": "adversarial"})
+    return replace(bare_context(model, batch, cell), evidence=lambda name: {"robustness": robustness}[name])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from bare_context import bare_context
 from torch import Tensor
 
-from audit.config import CriteriaConfig
+from audit.config import load_config
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
@@ -75,7 +75,7 @@ def test_the_verdict_compares_with_the_masks_area(
     masks[1:, rows] = True
     evidence = measured(cnn_model, maps, masks)
     task = Task(CELL, "standard", Slice("test", 0, images), 0)
-    (found,) = check(RunResults(AuditPlan((task,)), {CELL.key: evidence}), "standard", CriteriaConfig())
+    (found,) = check(RunResults(AuditPlan((task,)), {CELL.key: evidence}), "standard", load_config())
     assert found.verdict == verdict and found.values["n"] == images - 1
     assert found.interval is not None and found.interval.estimate == pytest.approx(
         0.25 if rows.start == 0 else -0.25, abs=0.03

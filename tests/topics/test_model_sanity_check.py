@@ -10,7 +10,7 @@ SUSPICION = {"name": "ce_zero", "value": 0.9, "limit": 0.05, "sentence": "The gr
 
 def run(*suspicions: dict[str, object]) -> RunResults:
     robust = np.ones(400)
-    facts = {"eps": [0.1], "attacks": ["clean"], "rows": [], "inconclusive": [], "survive_rounding": {}}
+    facts = {"eps": [0.1], "attacks": ["clean"], "rows": [], "inconclusive": [], "survive_rounding": 0}
     return dossier_of(
         entry("robustness", "standard", {"robust": robust}, threat={"norm": "linf", "eps": 0.1}, facts=facts),
         entry("model-sanity", "standard", {"ce_zero": np.zeros(64)}, facts={"suspicions": list(suspicions)}),

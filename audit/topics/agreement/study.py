@@ -11,6 +11,7 @@ from audit.core.note import note
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import load_array
+from audit.execution.measured import measured_evidence
 from audit.metrics.agreement import agreement_matrix
 from audit.topics.agreement.facts import AgreementFacts
 
@@ -30,7 +31,7 @@ def agreement(context: Context, cell: Cell) -> Evidence:
         return Evidence(cell, "not_applicable", reason=reason)
     cpu = torch.device("cpu")
     matrix = agreement_matrix({name: load_array(one, "attributions", cpu) for name, one in measured.items()})
-    return Evidence(cell, "measured", arrays={"matrix": matrix.numpy()}, facts=facts.dump())
+    return measured_evidence(cell, arrays={"matrix": matrix.numpy()}, facts=facts)
 
 
 def _read(context: Context, method: str) -> Evidence | None:

@@ -18,6 +18,7 @@ from audit.core.registry import find, study
 from audit.core.seeding import Generators
 from audit.core.types import Batch
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps, concatenate_steps
 from audit.metrics.interval_bounds import interval_bounds
 from audit.metrics.smoothing import smoothing
@@ -57,16 +58,14 @@ def certification(context: Context, cell: Cell) -> Evidence:
     if cell.threat is not None:
         within = (radius > float(cell.threat["eps"])).astype(np.float64)
         measurements.append(Measurement("certified", "share", "higher", within))
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
-        tuple(measurements),
+        measurements,
         arrays={"predictions": predictions},
         facts=CertificationFacts(
             norm=norm, certifies=SUBJECT[cell.method], settings=settings, abstained=int((predictions < 0).sum())
-        ).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        ),
+        passes=spent.passes,
     )
 
 
@@ -90,7 +89,7 @@ def _norm_of(cell: Cell) -> str:
 def _by_smoothing(model: ModelUnderTest, batch: Batch, seed: int, settings: dict[str, Any]) -> tuple[Array, Array]:
     draws = Generators.of(batch.ids, seed=seed, purpose="smoothing", device=model.device)
     found = smoothing(model, batch.images, draws, **settings)
-    allowed = ~batch.violations(len(model.classes)).cpu().numpy()
+    allowed = ~batch.target_mask(len(model.classes)).cpu().numpy()
     right = (found.predictions >= 0) & np.take_along_axis(allowed, found.predictions.clip(0)[:, None], 1)[:, 0]
     return np.where(right, found.radius, 0.0), found.predictions
 

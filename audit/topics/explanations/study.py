@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,9 @@ from audit.execution.explanation_inputs import (
 from audit.execution.mask_reuse import sharing
 from audit.execution.resumable import ResumableSteps, concatenate_steps
 from audit.explanation.run import AttributionResult
+from audit.planning.settings import ExplanationSettings
+from audit.results.facts import ExplanationFacts
+from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS
 
 _LOOKED_UP = 1 << 18
 """Pixels explained at a stretch: 334 images of 28x28, five of 224x224."""
@@ -38,18 +42,16 @@ _UNDECLARED: tuple[str, Better] = ("unknown", "neither")
 def explanation(context: Context, cell: Cell) -> Evidence:
     """Attributions of each example's clean prediction.
 
-    `cell.settings`: `method` (its settings), `output`, `baseline`, `references` (how many of the clean images are the
-    background of a method that averages over some), `on` (clean or adversarial: the images kept by the
-    robustness evidence named in `cell.inputs`). Segments are those of the clean image in both, so that maps compare.
-    `cell.inputs["masks"]` names the explanation whose answers are spent before the model is asked, if any is.
-    Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used, other maps by name;
-    those of `MaskCache` where others may spend them.
+    Settings and facts: see `ExplanationSettings` and `ExplanationFacts`. Adversarial images are those of the same
+    examples in the evidence that `cell.inputs["robustness"]` names. Segments are those of the clean image in both, so
+    that maps compare. `cell.inputs["masks"]` names the explanation whose answers are spent before the model is asked,
+    if any is. Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used, other maps
+    by name; those of `MaskCache` where others may spend them.
     """
     model, batch = context.model(), context.batch()
     clean = batch.images.to(model.device)
-    images = _adversarial(context, clean) if cell.settings.get("on", "clean") == "adversarial" else clean
-    references = references_for(cell, clean)
-    clean, ids = clean[: len(images)], batch.ids[: len(images)]
+    settings, references = ExplanationSettings.of(cell), references_for(cell, clean)
+    images = _adversarial(context, clean) if settings.on == "adversarial" else clean
     masks = sharing(context, cell, model.device)
     size = together(cell.method, images)
     stretches = [slice(start, start + size) for start in range(0, len(images), size)]
@@ -68,7 +70,7 @@ def explanation(context: Context, cell: Cell) -> Evidence:
                 images[part],
                 targets=targets[part],
                 segments=those,
-                ids=ids[part],
+                ids=batch.ids[part],
                 references=references,
                 queue=queue,
             )
@@ -79,7 +81,7 @@ def explanation(context: Context, cell: Cell) -> Evidence:
             parts, reason = [steps.run(str(part.start), partial(explained, part)) for part in stretches], NO_NOTE
         except NotApplicable as fault:  # What is not applicable to some images is to none.
             parts, reason = [], fault.reason
-    facts = steps.facts | {"on": cell.settings.get("on", "clean"), "examples": len(images)} | masks.facts(parts)
+    facts = steps.facts | masks.facts(parts)
     if made is not None:
         facts["segments"] = made.description
     if references is not None:
@@ -90,7 +92,7 @@ def explanation(context: Context, cell: Cell) -> Evidence:
         status="not_applicable" if reason else "measured",
         measurements=_measurements(parts, cell.method),
         arrays={name: tensor.cpu().numpy() for name, tensor in asked.items()} | _maps(parts) | masks.arrays(parts),
-        facts=facts,
+        facts=ExplanationFacts(**facts, on=settings.on, examples=len(images)).dump(),
         forwards=spent.forwards,
         backwards=spent.backwards,
         reason=reason,
@@ -114,9 +116,19 @@ def _tensors(found: AttributionResult) -> dict[str, Tensor]:
 
 
 def _adversarial(context: Context, clean: Images) -> Images:
-    kept = context.evidence("robustness").arrays["adversarial"]
-    count = min(len(kept), len(clean))
-    return torch.from_numpy(kept[:count].copy()).to(clean.device, clean.dtype)
+    """The adversarial images of the task's examples. Raises NotApplicable where some were not stored."""
+    arrays, examples = context.evidence("robustness").arrays, context.task.examples
+    stored = arrays["adversarial"]
+    places = arrays.get(ADVERSARIAL_POSITIONS, np.arange(len(stored)))  # earlier evidence holds the first images
+    rows = {place: row for row, place in enumerate(places.tolist())}
+    wanted = range(examples.start, examples.stop)
+    if missing := [place for place in wanted if place not in rows]:
+        raise NotApplicable(
+            f"The attacks stored no adversarial image of {len(missing)} of these {len(wanted)} examples (the first is "
+            f"number {missing[0]} of the audit order); run the attacks on them too."
+        )
+    images = stored[[rows[place] for place in wanted]]
+    return torch.from_numpy(images).to(clean.device, clean.dtype)
 
 
 def _measurements(parts: Sequence[Mapping[str, Tensor]], method: str) -> tuple[Measurement, ...]:

@@ -18,7 +18,7 @@ class MethodLine:
     method: str
     role: str
     part: ExplanationPart | None
-    told: tuple[tuple[str, Finding] | None, ...]
+    findings: tuple[tuple[str, Finding] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, 
 
 def method_table(document: AuditDocument, anchored: Iterable[tuple[str, Finding]]) -> MethodTable:
     """The findings about methods, each with its anchor on the page, pivoted. Empty where no check judged any."""
-    about = {_key(found): (anchor, found) for anchor, found in anchored if "identifier" in found.values}
-    judged = {check for check, _, _ in about}
+    by_key = {_key(finding): (anchor, finding) for anchor, finding in anchored if "identifier" in finding.values}
+    judged = {check for check, _, _ in by_key}
     checks = tuple(check for check in ORDER if check in judged) + tuple(sorted(judged - set(ORDER)))
     if not checks:
         return MethodTable((), ())
     parts = {(part.method, part.role): part for part in document.rows(ExplanationPart)}
-    named = dict.fromkeys([*parts, *((method, role) for _, method, role in about)])
+    pairs = dict.fromkeys([*parts, *((method, role) for _, method, role in by_key)])
     lines = (
-        MethodLine(method, role, parts.get((method, role)), tuple(about.get((c, method, role)) for c in checks))
-        for method, role in named
+        MethodLine(method, role, parts.get((method, role)), tuple(by_key.get((c, method, role)) for c in checks))
+        for method, role in pairs
     )
-    return MethodTable(checks, tuple(sorted(lines, key=lambda line: not any(line.told))))
+    return MethodTable(checks, tuple(sorted(lines, key=lambda line: not any(line.findings))))
 
 
 def _key(finding: Finding) -> tuple[str, str, str]:

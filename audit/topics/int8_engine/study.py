@@ -8,6 +8,7 @@ from audit.core.evidence import Evidence, Measurement
 from audit.core.note import note
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.explanation.traced_net import swapped_net
 from audit.models.compression.quantization import to_integer_kernels
 
@@ -35,4 +36,4 @@ def int8_engine(context: Context, cell: Cell) -> Evidence:
         Measurement("logit_difference", "logits", "lower", (ours - theirs).abs().amax(1).double().numpy()),
         Measurement("correct", "share", "higher", right.double().numpy()),
     )
-    return Evidence(cell, "measured", measurements, forwards=spent.forwards, backwards=spent.backwards)
+    return measured_evidence(cell, measurements, passes=spent.passes)

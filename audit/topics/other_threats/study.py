@@ -29,12 +29,13 @@ from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, PassCount
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.models.under_test import ModelUnderTest
 from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSettings
 from audit.topics.surrogate.facts import SurrogateFacts
 from audit.topics.surrogate.study import surrogate_model
 
-FEWEST = 8
+MIN_OTHER_THREAT_IMAGES = 8
 """Images below which a change made on half of them says nothing of the other half."""
 TRANSFER_STEPS = 20
 
@@ -65,14 +66,14 @@ class ThreatRequest:
 
     def halves(self) -> tuple[Tensor, Tensor]:
         """Positions to make a change on, and to score it on: disjoint. Raises NotApplicable for too few."""
-        if len(self.batch) < FEWEST:
+        if len(self.batch) < MIN_OTHER_THREAT_IMAGES:
             raise NotApplicable(
                 note(
                     "universal_few",
                     "A change for all images is made on one half and scored on the other; {given} images are fewer "
                     "than the {fewest} that takes.",
                     given=len(self.batch),
-                    fewest=FEWEST,
+                    fewest=MIN_OTHER_THREAT_IMAGES,
                 )
             )
         index = torch.arange(len(self.batch), device=self.batch.labels.device)
@@ -106,7 +107,7 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
     NaN where it was made on or, with a target, is of that class.
     """
     if cell.method not in _TRIALS:
-        raise unknown_name("further threat", cell.method, _TRIALS)
+        raise unknown_name("threat", cell.method, _TRIALS)
     if context.stopping():
         raise Interrupted(f"Stopped before {cell.method}; the same command resumes.")
     model = context.model()
@@ -119,9 +120,8 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         blind = is_adversarial(model, trial.part, trial.control)
     withstood = np.full(len(asked.batch), np.nan)
     withstood[trial.index.cpu().numpy()] = (~verdicts.broken & ~wrong).double().cpu().numpy()
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         (Measurement("withstood", "share", "higher", withstood),),
         facts=OtherThreatsFacts(
             threat=trial.threat,
@@ -134,9 +134,8 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
             control=int((~wrong & ~blind).sum()),
             faults=int(verdicts.faults.sum()),
             draws=draws,
-        ).dump(),
-        forwards=spent.forwards + trial.aside.forwards,
-        backwards=spent.backwards + trial.aside.backwards,
+        ),
+        passes=spent.passes + trial.aside,
     )
 
 
@@ -206,7 +205,7 @@ def _towards(batch: Batch, label: int, asked: ThreatRequest) -> Batch:
     """The same examples, broken by one class alone."""
     goal = torch.zeros(len(batch), len(asked.model.classes), dtype=torch.bool, device=batch.labels.device)
     goal[:, label] = True
-    return replace(batch, broken_if=goal)
+    return replace(batch, adversarial_classes=goal)
 
 
 def _transfer(asked: ThreatRequest) -> ThreatProposal:

@@ -57,9 +57,9 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     )
     for entry in battery.entries:
         method = entry.method
-        passes = method.max_passes(method.settings(entry.settings))
+        passes = method.max_passes(method.settings(entry.settings), identity.shape)
         if passes is None:
             return None
         times = 1 if entry.control_sample or method.facts["minimal"] else curve
-        most += PassCount(times * (passes[0] + VERIFIER_FORWARDS), times * passes[1])
+        most += PassCount(times * (passes.forwards + VERIFIER_FORWARDS), times * passes.backwards)
     return most + PassCount(battery.refine_steps, 0)

@@ -32,10 +32,10 @@ def _chart(document: AuditDocument, norm: str, locale: Locale) -> str:
     """The curve of every model under one norm, with what is proven of the models themselves."""
     parts = [part for part in document.rows(RobustnessPart) if part.norm == norm]
     proofs = [p for p in document.rows(CertificatePart) if p.norm == norm and p.certifies == THE_MODEL]
-    return robustness_curve(parts, locale, proofs)
+    return robustness_chart(parts, locale, proofs)
 
 
-def robustness_curve(parts: Sequence[RobustnessPart], locale: Locale, proofs: Sequence[CertificatePart] = ()) -> str:
+def robustness_chart(parts: Sequence[RobustnessPart], locale: Locale, proofs: Sequence[CertificatePart] = ()) -> str:
     """Robust accuracy against eps, one line a model with its Wilson band; the headline eps marked. What is proven of
     the same models is a dotted line: the truth lies between."""
     rows = [

@@ -14,6 +14,7 @@ from audit.core.registry import study
 from audit.core.seeding import Generators
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import attributions_or_raise, run_cell_method, segments_for, to_numpy
+from audit.execution.measured import measured_evidence
 from audit.metrics.shortcuts import ShortcutTest, confirm_shortcuts, shortcut_candidates
 from audit.topics.shortcuts.facts import ShortcutFacts, ShortcutsFacts
 
@@ -47,16 +48,14 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
     for trial in convicted:
         inside = (positive * trial.suspect.region.to(model.device)).flatten(1).sum(1) / total
         mass = torch.where(batch.labels == trial.suspect.label, inside, mass)
-    return Evidence(
-        cell=cell,
-        status="measured",
-        measurements=(Measurement("mass", "share", "lower", to_numpy(mass)),),
+    return measured_evidence(
+        cell,
+        (Measurement("mass", "share", "lower", to_numpy(mass)),),
         arrays={"regions": _regions(convicted, batch.images.shape)},
         facts=ShortcutsFacts(
             shortcuts=tuple(_place(trial, model.classes) for trial in convicted), tried=len(candidates)
-        ).dump(),
-        forwards=spent.passes.forwards,
-        backwards=spent.passes.backwards,
+        ),
+        passes=spent.passes,
     )
 
 

@@ -9,17 +9,18 @@ from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 from audit.topics.surrogate.facts import SurrogateFacts, SurrogateSettings
 from audit.training.callbacks import TrainingCallbacks
-from audit.training.surrogate import Surrogate, same_predictions, surrogate_of
+from audit.training.surrogate import same_predictions, surrogate_of
 
 
 @study()
 def surrogate(context: Context, cell: Cell) -> Evidence:
-    """A small net taught to answer as `cell.model` does, on one in `cell.settings["every"]` of its examples.
+    """A small net taught to answer as `cell.model` does, on one in `SurrogateSettings.every` of its examples.
 
     Measurement agrees: whether both predict the same class, on the example after each it was taught on, NaN elsewhere.
     Arrays: the weights, under "weights/". Facts: see `SurrogateFacts`.
@@ -33,14 +34,21 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
     agrees = np.full(len(batch), np.nan)
     with model.count() as spent, found.model.count() as aside:
         agrees[1::every] = same_predictions(model, found.model, others).double().cpu().numpy()
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         (Measurement("agrees", "share", "higher", agrees),),
         arrays={WEIGHTS + name: weight.numpy() for name, weight in found.trained.weights.items()},
-        facts=_facts(found) | {"agreement": float(np.nanmean(agrees)), "elsewhere": bool(cell.settings["elsewhere"])},
-        forwards=found.passes.forwards + spent.forwards + aside.forwards,
-        backwards=found.passes.backwards,
+        facts=SurrogateFacts(
+            architecture=found.architecture,
+            taught_on=found.images,
+            classes=found.model.classes,
+            input_shape=found.model.input_shape,
+            mean=found.trained.mean,
+            std=found.trained.std,
+            agreement=float(np.nanmean(agrees)),
+            elsewhere=settings.elsewhere,
+        ),
+        passes=found.passes + spent.passes + aside.passes,
     )
 
 
@@ -51,14 +59,3 @@ def surrogate_model(evidence: Evidence, device: torch.device | str) -> ModelUnde
     module = build(facts.architecture, classes=len(classes), input_shape=shape, seed=evidence.cell.seed)
     module.load_state_dict(stored_weights(evidence))
     return ModelUnderTest(module, classes=classes, input_shape=shape, mean=facts.mean, std=facts.std, device=device)
-
-
-def _facts(found: Surrogate) -> dict[str, object]:
-    return {
-        "architecture": found.architecture,
-        "taught_on": found.images,
-        "classes": list(found.model.classes),
-        "input_shape": list(found.model.input_shape),
-        "mean": list(found.trained.mean),
-        "std": list(found.trained.std),
-    }

@@ -100,8 +100,9 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tu
         for parameter in module.parameters():
             parameter.requires_grad_(True)
         return module, (model.mean, model.std), ()
-    module, normal = context.fresh(cell.seed), (cell.settings.get("mean"), cell.settings.get("std"))
-    if not cell.settings.get("pretrained"):
+    settings, module = ModelSettings.of(cell), context.fresh(cell.seed)
+    normal = settings.mean, settings.std
+    if not settings.pretrained:
         return module, normal, ()
     adopted = pretrained_note(module, load_pretrained(module, _pretrained(context, cell)))
     return module, normal, (adopted,) if normal[0] is not None else (adopted, OWN_NORMALISATION)

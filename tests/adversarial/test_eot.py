@@ -69,7 +69,7 @@ def test_the_noise_of_a_mean_falls_with_the_root_of_the_draws() -> None:
 def test_the_gradient_of_the_mean_is_the_mean_gradient() -> None:
     """The input loses half of its pixels each time; the expected gradient of the margin is the weight."""
     model, batch = model_of(front=halved), batch_at(1.0)
-    goal = batch.violations(2)
+    goal = batch.target_mask(2)
 
     def error() -> float:
         found = model.loss_gradient(batch.images, goal, margin).gradient.flatten(1)

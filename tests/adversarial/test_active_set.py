@@ -60,7 +60,7 @@ def slow(model: ModelUnderTest, batch: Batch) -> Images:
     answers = []
     for i in range(len(batch)):
         origin = batch.images[i : i + 1]
-        goal = batch.violations(3)[i : i + 1]
+        goal = batch.target_mask(3)[i : i + 1]
         image = origin.clone()
         for _ in range(STEPS):
             leaf = image.clone().requires_grad_(True)
@@ -86,7 +86,7 @@ def test_the_window_gives_the_bits_of_a_loop_over_examples(
 
 def test_some_examples_break_early_and_some_never(exact_model: ModelUnderTest, exact_batch: Batch) -> None:
     """Else the twin would compare only one kind of ending."""
-    broken = is_adversarial_logits(exact_model.logits(slow(exact_model, exact_batch)), exact_batch.violations(3))
+    broken = is_adversarial_logits(exact_model.logits(slow(exact_model, exact_batch)), exact_batch.target_mask(3))
     assert 0 < int(broken.sum()) < len(exact_batch)
 
 
