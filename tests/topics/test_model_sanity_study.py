@@ -11,7 +11,7 @@ from bare_context import bare_context
 from broken_models import BROKEN, held_out, trained, wrap
 from torch import nn
 
-from audit.adversarial.red_flags import rows_of
+from audit.adversarial.thresholds import rows_of
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.core.seeding import Generators
