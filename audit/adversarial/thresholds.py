@@ -1,4 +1,4 @@
-"""The thresholds of every red flag: one table, with what each row measures."""
+"""The thresholds of red flags: when a model's gradients, an attack or a battery are doubted, and what is said then."""
 
 from __future__ import annotations
 
@@ -38,10 +38,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
     "not_finite": Threshold(
         "model sanity",
         "Some logit is NaN or infinite.",
-        note(
-            "sanity_finite",
-            "The model gives NaN or infinity on {share} of the images.",
-        ),
+        note("sanity_finite", "The model gives NaN or infinity on {share} of the images."),
     ),
     "repeat_difference": Threshold(
         "model sanity",
@@ -55,10 +52,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
     "batch_difference": Threshold(
         "model sanity",
         "Change of the logits when the image is alone; float32 kernels differ by batch size, hence more than above.",
-        note(
-            "sanity_batch",
-            "On {share} of the images the answer depends on the other images in the batch.",
-        ),
+        note("sanity_batch", "On {share} of the images the answer depends on the other images in the batch."),
         above=1e-3,
     ),
     "ce_zero": Threshold(
@@ -73,10 +67,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
     "ce_nan": Threshold(
         "model sanity",
         "The gradient of cross-entropy is NaN; one is a fault of the model, so the limit is 0.",
-        note(
-            "sanity_ce_nan",
-            "The gradient of cross-entropy is NaN on {share} of the images.",
-        ),
+        note("sanity_ce_nan", "The gradient of cross-entropy is NaN on {share} of the images."),
     ),
     "margin_zero": Threshold(
         "model sanity",
@@ -90,10 +81,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
     "margin_nan": Threshold(
         "model sanity",
         "The gradient of the margin is NaN; the limit is 0 as for cross-entropy.",
-        note(
-            "sanity_margin_nan",
-            "The gradient of the margin is NaN on {share} of the images.",
-        ),
+        note("sanity_margin_nan", "The gradient of the margin is NaN on {share} of the images."),
     ),
     "linear_distance": Threshold(
         "model sanity",
@@ -118,10 +106,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
     "noise_shift": Threshold(
         "model sanity",
         "Shift of the margin under noise of 1e-4, as a share of a typical margin.",
-        note(
-            "sanity_noise",
-            "Noise too small to record moves the margin on {share} of the images.",
-        ),
+        note("sanity_noise", "Noise too small to record moves the margin on {share} of the images."),
         above=0.2,
         share=0.05,
     ),
@@ -148,8 +133,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
         "attack controls",
         "One step breaks an image that forty steps do not.",
         note(
-            "controls_fgsm",
-            "One step broke {count} of {n} images that forty steps left unbroken: the steps mislead.",
+            "controls_fgsm", "One step broke {count} of {n} images that forty steps left unbroken: the steps mislead."
         ),
         share=0.01,
         fewest=2,
@@ -168,8 +152,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
         "attack controls",
         "Twice the effort breaks an image that the battery does not.",
         note(
-            "controls_doubled",
-            "Twice the effort broke {count} of {n} images more: the battery has not run to its end.",
+            "controls_doubled", "Twice the effort broke {count} of {n} images more: the battery has not run to its end."
         ),
         share=0.005,
         fewest=2,
@@ -243,10 +226,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
     "no_attack_ran": Threshold(
         "battery",
         "No attack of the battery could run, so its robust accuracy is the clean one.",
-        note(
-            "battery_none_ran",
-            "No attack of the battery ran, so nothing was put to the test: {reason}",
-        ),
+        note("battery_none_ran", "No attack of the battery ran, so nothing was put to the test: {reason}"),
     ),
 }
 """Every threshold, by quantity. An example whose value is NaN counts as above."""
