@@ -20,7 +20,7 @@ from made_evidence import attack_evidence_entries, certification_entry, further_
 from numpy.typing import NDArray
 
 from audit.config import RunConfig, load_config
-from audit.core.evidence import Evidence
+from audit.core.evidence import Evidence, Finding
 from audit.core.topic import topics
 from audit.document.schema import AuditDocument
 from audit.document.section import SectionContext
@@ -28,6 +28,7 @@ from audit.planning.plan import Task
 from audit.report.document import build_document
 from audit.report.html import render_html
 from audit.report.metadata import ModelMetadata, RunMetadata
+from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
 
 
@@ -82,6 +83,12 @@ def built_rows(field: str, results: RunResults) -> list[Any]:
     build = topic.function("section", "build")
     assert build is not None
     return list(build(results, SectionContext(made_config(), CLASSES, tuple(results.roles), True))[field])
+
+
+def finding_of(results: RunResults, check: str) -> Finding:
+    """The one finding of a check, under the thresholds of a plain configuration."""
+    (finding,) = [finding for finding in run_checks(results, load_config()) if finding.check == check]
+    return finding
 
 
 @cache

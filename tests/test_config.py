@@ -1,9 +1,11 @@
+from functools import reduce
 from pathlib import Path
 
 import pytest
 
 from audit.config import AttackRowConfig, load_config, run_config_type
 from audit.core.errors import UsageError
+from audit.core.topic import Topic, topics
 
 
 def write(folder: Path, text: str) -> Path:
@@ -91,3 +93,70 @@ def test_a_wrong_row_of_a_battery_is_named(row: dict[str, object], words: list[s
 def test_a_battery_without_attacks_is_refused() -> None:
     with pytest.raises(UsageError, match="at least one attack"):
         load_config(overrides={"robustness": {"battery": []}})
+
+
+FORMER = [(topic, former, current) for topic in topics() for former, current in topic.former_keys.items()]
+
+
+def nested(key: str, value: object) -> dict[str, object]:
+    table, name = key.split(".")
+    return {table: {name: value}}
+
+
+def other_value(key: str) -> object:
+    """A value that is allowed at a key and not the one it has."""
+    value = reduce(getattr, key.split("."), load_config())
+    return not value if isinstance(value, bool) else value + 3 if isinstance(value, int) else value / 2
+
+
+@pytest.mark.parametrize(("topic", "former", "current"), FORMER, ids=[former for _, former, _ in FORMER])
+def test_a_former_key_is_the_present_one(topic: Topic, former: str, current: str, tmp_path: Path) -> None:
+    value = other_value(current)
+    wanted = load_config(preset="standard", overrides=nested(current, value))
+    assert wanted != load_config(preset="standard") or topic.presets["standard"][current.split(".")[1]] == value
+    table, name = former.split(".")
+    path = write(tmp_path, f'preset = "standard"\n[{table}]\n{name} = {str(value).lower()}\n')
+    assert load_config(path) == wanted
+    assert load_config(preset="standard", overrides=nested(former, value)) == wanted
+
+
+def test_every_key_that_moved_is_still_read() -> None:
+    """Those of 0.1.0: none may be dropped."""
+    assert {former for _, former, _ in FORMER} >= {
+        "explanations.calibration",
+        "explanations.drift",
+        "explanations.judging",
+        "explanations.shortcut_examples",
+        "robustness.backdoor_examples",
+        "robustness.certified_examples",
+        "robustness.control_examples",
+        "robustness.further_examples",
+        "robustness.patch_area",
+        "robustness.rotation",
+        "robustness.translation",
+    }
+
+
+def test_a_present_key_goes_over_a_former_one_and_a_flag_over_both(tmp_path: Path) -> None:
+    path = write(tmp_path, "[robustness]\nbackdoor_examples = 5\n[backdoor]\nexamples = 7\n")
+    assert load_config(path).backdoor.examples == 7  # type: ignore[attr-defined]
+    flag = {"robustness": {"backdoor_examples": 9}}
+    assert load_config(path, overrides=flag).backdoor.examples == 9  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[backdoor]\nexampels = 3\n", ["line 2", "backdoor.exampels", "'examples'"]),
+        ("[bakdoor]\nexamples = 3\n", ["bakdoor", "'backdoor'"]),
+        ("[robustness]\nbackdoor_exampels = 3\n", ["line 2", "robustness.backdoor_exampels", "Known: "]),
+        ("[other_threats]\npatch_aera = 0.1\n", ["line 2", "other_threats.patch_aera", "'patch_area'"]),
+        ("\n[robustness]\nbackdoor_examples = -1\n", ["line 3", "backdoor.examples", "greater than or equal to 0"]),
+    ],
+)
+def test_a_wrong_key_of_a_topic_names_file_line_key_and_remedy(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UsageError) as caught:
+        load_config(path)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)

@@ -5,6 +5,7 @@ import pytest
 from audit.config import load_config
 from audit.core import registry
 from audit.core.errors import UsageError
+from audit.core.registry import find
 from audit.planning.build import build_plan
 from audit.planning.cost import max_passes
 from audit.planning.explanations import BACKGROUND

@@ -80,6 +80,19 @@ class Battery:
     refine_steps: int = 0
 
     @property
+    def iterative(self) -> bool:
+        """Whether some attack follows gradients over several steps, on more than a sample of the images.
+
+        One that does not declare its effort is taken to.
+        """
+        return any(
+            entry.method.facts["needs"] == "gradients"
+            and entry.method.facts["effort"] != ()
+            and not entry.control_sample
+            for entry in self.entries
+        )
+
+    @property
     def wants_surrogate(self) -> bool:
         """Whether some attack is to be made on a surrogate."""
         return any(entry.transferred for entry in self.entries)

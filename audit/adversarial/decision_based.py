@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.foolbox_adapter import Goal, check_range, run_foolbox
+from audit.adversarial.result import unfit_norm
 from audit.core.errors import NotApplicable
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -56,7 +57,7 @@ def run_from_starts(
         DataError: For images outside [0, 1].
     """
     if threat.norm not in attacks:
-        raise NotApplicable(f"This attack exists for {', '.join(attacks)}, not for {threat.norm}.")
+        raise NotApplicable(unfit_norm(list(attacks), threat.norm))
     check_range(batch.images)
     starts, has_start = starting_points(model, batch, generators.fork(0), hints=hints)
     proposals = model.check_images(batch.images).clone()

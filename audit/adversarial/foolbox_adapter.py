@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audit.adversarial.result import unfit_norm
 from audit.core.errors import AuditError, DataError, NotApplicable
+from audit.core.note import note
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, ClassMask, Images
@@ -68,12 +70,19 @@ def run_foolbox(
         AuditError: When foolbox fails on every image.
     """
     if threat.norm not in attacks:
-        raise NotApplicable(f"This attack exists for {', '.join(attacks)}, not for {threat.norm}.")
+        raise NotApplicable(unfit_norm(list(attacks), threat.norm))
     check_range(batch.images)
     mask = batch.target_mask(len(model.classes))
     goal = goal_of(mask, batch.labels)
     if goal not in goals:
-        raise NotApplicable(f"This attack seeks {' or '.join(goals)} misclassification; a {goal} goal was given.")
+        raise NotApplicable(
+            note(
+                "attack_goal",
+                "This attack seeks {goals} misclassification; a {goal} goal was given.",
+                goals=" or ".join(goals),
+                goal=[goal],
+            )
+        )
     with _isolated(model.device):
         attack = _class_of(attacks[threat.norm])(**arguments)
     run = _Run(model, attack, mask, "mask" if "mask" in goals else goal, batch, generators)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audit.core.note import NO_NOTE, Note, note
 from audit.core.types import Batch
 from audit.models.losses import cross_entropy, margin
 from audit.models.under_test import Loss, ModelUnderTest
@@ -28,7 +29,7 @@ class GradientHealth:
     ce_nan: Tensor
     margin_zero: Tensor
     margin_nan: Tensor
-    no_gradient_reason: str = ""
+    no_gradient_reason: Note = NO_NOTE
 
     def shares(self) -> dict[str, float]:
         """Each as a share of the examples."""
@@ -46,7 +47,10 @@ def gradient_health(model: ModelUnderTest, batch: Batch) -> GradientHealth:
     """
     none = torch.ones(len(batch), dtype=torch.bool, device=model.device)
     if not differentiable(model, batch):
-        reason = "The model's output does not depend on its input through autograd: there is no gradient to follow."
+        reason = note(
+            "no_gradient_to_follow",
+            "The model's output does not depend on its input through autograd: there is no gradient to follow.",
+        )
         return GradientHealth(none, ~none, none, ~none, reason)
     ce_zero, ce_nan = _flags(model, batch, cross_entropy)
     margin_zero, margin_nan = _flags(model, batch, margin)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from audit.core.evidence import Array
+from audit.core.note import NO_NOTE, Note, NoteValue, listed_with_more, note
 
 UsedBy = Literal["model sanity", "attack controls", "battery"]
 
@@ -27,7 +28,7 @@ class RedFlag:
     name: str
     value: float
     limit: float
-    sentence: str
+    sentence: Note
 
 
 @dataclass(frozen=True)
@@ -45,113 +46,161 @@ class Threshold:
 
     used_by: UsedBy
     meaning: str
-    sentence: str
+    sentence: Note
     above: float = 0.0
     share: float = 0.0
     fewest: int = 1
 
 
-_BLIND = "{share:.0%} of the gradients of {title} are {word}: attacks that follow them see nothing."
+_BLIND = note("battery_blind", "{share} of the gradients of {title} are {word}: attacks that follow them see nothing.")
 
 THRESHOLDS: Mapping[str, Threshold] = {
     "not_finite": Threshold(
         "model sanity",
         "Some logit is NaN or infinite.",
-        "The model gives NaN or infinity on {share:.0%} of the images.",
+        note(
+            "sanity_finite",
+            "The model gives NaN or infinity on {share} of the images.",
+        ),
     ),
     "repeat_difference": Threshold(
         "model sanity",
         "Spread of the logits over repeated forwards; any randomness is worth telling, unlike `logit_noise`.",
-        "The model answers differently each time on {share:.0%} of the images: attack its expectation instead.",
+        note(
+            "sanity_repeat",
+            "The model answers differently each time on {share} of the images: attack its expectation instead.",
+        ),
         above=1e-4,
     ),
     "batch_difference": Threshold(
         "model sanity",
         "Change of the logits when the image is alone; float32 kernels differ by batch size, hence more than above.",
-        "On {share:.0%} of the images the answer depends on the other images in the batch.",
+        note(
+            "sanity_batch",
+            "On {share} of the images the answer depends on the other images in the batch.",
+        ),
         above=1e-3,
     ),
     "ce_zero": Threshold(
         "model sanity",
         "The gradient of cross-entropy is zero; a few saturated images are usual.",
-        "The gradient of cross-entropy is zero on {share:.0%} of the images: attacks on that loss are blind.",
+        note(
+            "sanity_ce_zero",
+            "The gradient of cross-entropy is zero on {share} of the images: attacks on that loss are blind.",
+        ),
         share=0.05,
     ),
     "ce_nan": Threshold(
         "model sanity",
         "The gradient of cross-entropy is NaN; one is a fault of the model, so the limit is 0.",
-        "The gradient of cross-entropy is NaN on {share:.0%} of the images.",
+        note(
+            "sanity_ce_nan",
+            "The gradient of cross-entropy is NaN on {share} of the images.",
+        ),
     ),
     "margin_zero": Threshold(
         "model sanity",
         "The gradient of the margin is zero.",
-        "The gradient of the margin is zero on {share:.0%} of the images: white-box attacks are blind there.",
+        note(
+            "sanity_margin_zero",
+            "The gradient of the margin is zero on {share} of the images: white-box attacks are blind there.",
+        ),
         share=0.05,
     ),
     "margin_nan": Threshold(
         "model sanity",
         "The gradient of the margin is NaN; the limit is 0 as for cross-entropy.",
-        "The gradient of the margin is NaN on {share:.0%} of the images.",
+        note(
+            "sanity_margin_nan",
+            "The gradient of the margin is NaN on {share} of the images.",
+        ),
     ),
     "linear_distance": Threshold(
         "model sanity",
         "Distance of the linearised boundary in linf; the box is 1 wide.",
-        "On {share:.0%} of the images the gradient is so small that it puts the boundary outside the box.",
+        note(
+            "sanity_linear",
+            "On {share} of the images the gradient is so small that it puts the boundary outside the box.",
+        ),
         above=1.0,
         share=0.1,
     ),
     "derivative_error": Threshold(
         "model sanity",
         "Autograd against finite differences, 0 where they agree and 1 where unrelated.",
-        "On {share:.0%} of the images autograd's gradient is not the slope that finite differences find.",
+        note(
+            "sanity_derivative",
+            "On {share} of the images autograd's gradient is not the slope that finite differences find.",
+        ),
         above=0.5,
         share=0.1,
     ),
     "noise_shift": Threshold(
         "model sanity",
         "Shift of the margin under noise of 1e-4, as a share of a typical margin.",
-        "Noise too small to record moves the margin on {share:.0%} of the images.",
+        note(
+            "sanity_noise",
+            "Noise too small to record moves the margin on {share} of the images.",
+        ),
         above=0.2,
         share=0.05,
     ),
     "plateau": Threshold(
         "model sanity",
         "Noise of 1e-4 changes no logit at all.",
-        "On {share:.0%} of the images tiny changes move nothing at all: the input is rounded on its way in.",
+        note(
+            "sanity_plateau",
+            "On {share} of the images tiny changes move nothing at all: the input is rounded on its way in.",
+        ),
         share=0.05,
     ),
     "noise_only": Threshold(
         "attack controls",
         "Random noise breaks an image that PGD does not.",
-        "Random noise broke {count} of {n} images that PGD left unbroken: the gradient attack fails.",
+        note(
+            "controls_noise",
+            "Random noise broke {count} of {n} images that PGD left unbroken: the gradient attack fails.",
+        ),
         share=0.01,
         fewest=2,
     ),
     "fgsm_only": Threshold(
         "attack controls",
         "One step breaks an image that forty steps do not.",
-        "One step broke {count} of {n} images that forty steps left unbroken: the steps mislead.",
+        note(
+            "controls_fgsm",
+            "One step broke {count} of {n} images that forty steps left unbroken: the steps mislead.",
+        ),
         share=0.01,
         fewest=2,
     ),
     "shrinking": Threshold(
         "attack controls",
         "PGD breaks an image at an eps and not at a larger one.",
-        "PGD broke {count} of {n} images at an eps and not at a larger one: success must grow with eps.",
+        note(
+            "controls_shrinking",
+            "PGD broke {count} of {n} images at an eps and not at a larger one: success must grow with eps.",
+        ),
         share=0.01,
         fewest=2,
     ),
     "doubled": Threshold(
         "attack controls",
         "Twice the effort breaks an image that the battery does not.",
-        "Twice the effort broke {count} of {n} images more: the battery has not run to its end.",
+        note(
+            "controls_doubled",
+            "Twice the effort broke {count} of {n} images more: the battery has not run to its end.",
+        ),
         share=0.005,
         fewest=2,
     ),
     "unbroken_in_box": Threshold(
         "attack controls",
         "PGD that may turn any image into any other leaves an image unbroken; up to 5% may be bad luck of a start.",
-        "PGD free to paint any image leaves {share:.0%} unbroken: the attack fails, not the model resists.",
+        note(
+            "controls_box",
+            "PGD free to paint any image leaves {share} unbroken: the attack fails, not the model resists.",
+        ),
         share=0.05,
         fewest=2,
     ),
@@ -159,14 +208,17 @@ THRESHOLDS: Mapping[str, Threshold] = {
         "battery",
         "Change of a logit on a second forward over the logits' spread from which a model is attacked by its mean; "
         "above the 1e-4 of `repeat_difference`, for the mean costs 20 forwards and less noise turns no verdict.",
-        "",
+        NO_NOTE,
         above=1e-3,
     ),
     "turned_verdicts": Threshold(
         "battery",
         "Verdicts on a random model, by the mean of its forwards, that turn when it is asked again.",
-        "The model gives different logits for the same image (by {wobble:.1%} of their spread), and even the mean of "
-        "{draws} forwards decides otherwise when asked again on {share:.0%} of the images.",
+        note(
+            "battery_random",
+            "The model gives different logits for the same image (by {wobble} of their spread), and even the mean of "
+            "{draws} forwards decides otherwise when asked again on {share} of the images.",
+        ),
         share=0.01,
     ),
     "battery_ce_zero": Threshold("battery", "As `ce_zero`, on the battery's own images.", _BLIND, share=0.05),
@@ -182,21 +234,39 @@ THRESHOLDS: Mapping[str, Threshold] = {
         "battery",
         "PGD that may paint any image grey leaves more than a constant prediction would; that share depends on the "
         "classes, so the limit comes with the measurement (`unbroken_in_box` reaches further and bears 5%).",
-        "PGD allowed to paint any image grey leaves {share:.0%} unbroken, where a constant prediction would leave at "
-        "most {chance:.0%}: the attack is failing, not the model resisting.",
+        note(
+            "battery_tough",
+            "PGD allowed to paint any image grey leaves {share} unbroken, where a constant prediction would leave at "
+            "most {chance}: the attack is failing, not the model resisting.",
+        ),
     ),
     "gradient_free_breaks": Threshold(
         "battery",
         "Points of accuracy, as a share, that an attack without gradients takes from what gradient attacks left.",
-        "{attack}, which sees no gradient, broke {broke} of {tried} images that the gradient attacks had left (about "
-        "{points:.1f} points of accuracy): the gradients mislead.",
+        note(
+            "battery_beaten",
+            "{attack}, which sees no gradient, broke {broke} of {tried} images that the gradient attacks had left "
+            "(about {points} points of accuracy): the gradients mislead.",
+        ),
         share=0.002,
         fewest=2,
+    ),
+    "no_iterative_gradient_attack": Threshold(
+        "battery",
+        "No attack of the battery follows gradients over several steps: only a custom battery can be so weak.",
+        note(
+            "battery_not_iterative",
+            "No attack of the battery follows gradients over several steps, so what it leaves unbroken says little: "
+            "add apgd-ce or apgd-t.",
+        ),
     ),
     "no_attack_ran": Threshold(
         "battery",
         "No attack of the battery could run, so its robust accuracy is the clean one.",
-        "No attack of the battery ran, so nothing was put to the test: {reason}",
+        note(
+            "battery_none_ran",
+            "No attack of the battery ran, so nothing was put to the test: {reason}",
+        ),
     ),
 }
 """Every threshold, by quantity. An example whose value is NaN counts as above."""
@@ -211,7 +281,7 @@ def rows_of(used_by: UsedBy) -> tuple[str, ...]:
     return tuple(name for name, row in THRESHOLDS.items() if row.used_by == used_by)
 
 
-def flag_if_above(name: str, value: float, *, limit: float | None = None, **words: Any) -> RedFlag | None:
+def flag_if_above(name: str, value: float, *, limit: float | None = None, **words: NoteValue) -> RedFlag | None:
     """The flag of a row of `THRESHOLDS` where `value` is above its limit, else None.
 
     Args:
@@ -222,7 +292,11 @@ def flag_if_above(name: str, value: float, *, limit: float | None = None, **word
     """
     row = THRESHOLDS[name]
     threshold = row.share if limit is None else limit
-    return RedFlag(name, value, threshold, row.sentence.format(share=value, **words)) if value > threshold else None
+    return (
+        RedFlag(name, value, threshold, row.sentence.filled(share=f"{value:.0%}", **words))
+        if value > threshold
+        else None
+    )
 
 
 def over_threshold(measured: Mapping[str, Array], names: Iterable[str]) -> Iterator[RedFlag]:
@@ -253,23 +327,23 @@ def red_flags(measured: Mapping[str, Array], facts: Mapping[str, Any]) -> tuple[
 
 def _of_model(facts: Mapping[str, Any]) -> Iterator[RedFlag]:
     if facts["output_kind"] in ("probabilities", "one probability"):
-        yield RedFlag("output_kind", 1, 0, "The model gives probabilities, which round to 0 and 1 where it is sure.")
+        sentence = note(
+            "sanity_probabilities", "The model gives probabilities, which round to 0 and 1 where it is sure."
+        )
+        yield RedFlag("output_kind", 1, 0, sentence)
     if facts["missing_gradient"]:
         yield RedFlag("missing_gradient", 1, 0, facts["missing_gradient"])
     if facts["needs_autograd"]:
-        sentence = "The forward pass takes gradients itself: attacks must see through that step."
+        sentence = note(
+            "sanity_autograd", "The forward pass takes gradients itself: attacks must see through that step."
+        )
         yield RedFlag("needs_autograd", 1, 0, sentence)
     for name, sentence in _STATE.items():
         if facts[name]:
-            yield RedFlag(name, len(facts[name]), 0, sentence.format(names=_first_three(facts[name])))
+            yield RedFlag(name, len(facts[name]), 0, sentence.filled(names=listed_with_more(facts[name], 3)))
 
 
 _STATE = {
-    "in_training": "Modules stay in training mode: {names}.",
-    "changed_state": "A forward pass changes the model's state: {names}.",
+    "in_training": note("sanity_training", "Modules stay in training mode: {names}."),
+    "changed_state": note("sanity_state", "A forward pass changes the model's state: {names}."),
 }
-
-
-def _first_three(names: Sequence[str]) -> str:
-    listed = ", ".join(names[:3])
-    return listed if len(names) <= 3 else f"{listed} and {len(names) - 3} more"

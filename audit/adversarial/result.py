@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from audit.core.note import NO_NOTE, Note, note
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Images, PassCount
+
+
+def unfit_norm(norms: Sequence[str], norm: str) -> Note:
+    """Why an attack cannot run: it has no version for the norm.
+
+    Args:
+        norms: Those it exists for.
+        norm: The norm that was asked for.
+    """
+    return note("attack_norm", "This attack exists for {norms}, not for {norm}.", norms=", ".join(norms), norm=norm)
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class AttackResult:
     broke: int = 0
     faults: int = 0
     passes: PassCount = field(default_factory=PassCount)
-    reason: str = ""
+    reason: Note = NO_NOTE
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,8 @@ class BatteryResult:
     nearest: Images
     rounding: Tensor
     rows: tuple[AttackResult, ...]
-    inconclusive: tuple[str, ...]
-    notes: tuple[str, ...]
+    inconclusive: tuple[Note, ...]
+    notes: tuple[Note, ...]
     health: dict[str, float]
     passes: PassCount
     draws: int = 1

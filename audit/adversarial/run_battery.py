@@ -16,11 +16,12 @@ from torch import Tensor
 
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
-from audit.adversarial.result import AttackResult, BatteryResult
+from audit.adversarial.result import AttackResult, BatteryResult, unfit_norm
 from audit.adversarial.sanity import SAMPLE, battery_red_flags, run_sanity_checks
 from audit.adversarial.verify import verify
 from audit.adversarial.worst_case import BatteryCheckpoint, WorstCase
 from audit.core.errors import DataError, Interrupted, NotApplicable, UsageError
+from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import Method
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel
@@ -109,7 +110,9 @@ def run_battery(
         nearest=worst_case.nearest,
         rounding=worst_case.rounding,
         rows=rows,
-        inconclusive=tuple(flag.sentence for flag in battery_red_flags(report, rows, len(batch))),
+        inconclusive=tuple(
+            flag.sentence for flag in battery_red_flags(report, rows, len(batch), iterative=chosen.iterative)
+        ),
         notes=_notes(model, rows, draws),
         health=report.health,
         draws=draws,
@@ -174,7 +177,7 @@ class _BatteryRun:
     worst_case: WorstCase
     headline: ThreatModel
     seed: int
-    no_gradient_reason: str
+    no_gradient_reason: Note
     surrogate: ModelUnderTest | None = None
 
     def spent(self) -> PassCount:
@@ -221,15 +224,18 @@ class _BatteryRun:
         try:
             return self.attack(entry, row, index, threat)
         except NotApplicable as fault:
-            return replace(row, reason=str(fault))
+            return replace(row, reason=fault.reason)
 
-    def refusal(self, entry: AttackSpec, method: Method, threat: ThreatModel) -> str:
+    def refusal(self, entry: AttackSpec, method: Method, threat: ThreatModel) -> Note:
         """Why an attack cannot run, empty where it can."""
         if not entry.transferred:
             return _unfit(method, threat, self.no_gradient_reason)
         if self.surrogate is None:
-            return "There is no surrogate to transfer from: one is taught on at least 64 images of two classes or more."
-        return _unfit(method, threat, "")
+            return note(
+                "no_surrogate",
+                "There is no surrogate to transfer from: one is taught on at least 64 images of two classes or more.",
+            )
+        return _unfit(method, threat, NO_NOTE)
 
     def attack(self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel) -> AttackResult:
         """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
@@ -272,22 +278,30 @@ def _needs(entry: AttackSpec, method: Method) -> str:
     return "surrogate" if entry.transferred else str(method.facts["needs"])
 
 
-def _unfit(method: Method, threat: ThreatModel, no_gradient_reason: str) -> str:
+def _unfit(method: Method, threat: ThreatModel, no_gradient_reason: Note) -> Note:
     if method.facts["needs"] == "gradients" and no_gradient_reason:
         return no_gradient_reason
     norms = method.facts["norms"]
     if not norms:
-        return f"This attack is of a threat of its own ({method.facts['threat']}): the topic other_threats runs it."
-    return "" if threat.norm in norms else f"This attack exists for {', '.join(norms)}, not for {threat.norm}."
+        return note(
+            "attack_of_other_threat",
+            "This attack is of a threat of its own ({threat}): the topic other_threats runs it.",
+            threat=str(method.facts["threat"]),
+        )
+    return NO_NOTE if threat.norm in norms else unfit_norm(norms, threat.norm)
 
 
-def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> tuple[str, ...]:
+def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> tuple[Note, ...]:
     notes = list(model.notes)
     if draws > 1:
         notes.append(
-            f"The model is not deterministic: attacks followed, and the verifier judged by, the mean of {draws} "
-            "forwards (expectation over randomness)."
+            note(
+                "not_deterministic",
+                "The model is not deterministic: attacks followed, and the verifier judged by, the mean of {draws} "
+                "forwards (expectation over randomness).",
+                draws=draws,
+            )
         )
     if len(model.classes) < 3 and any(row.settings.get("loss") == "dlr" for row in rows):
-        notes.append("The DLR loss needs three classes; the margin was used in its place.")
+        notes.append(note("dlr_three", "The DLR loss needs three classes; the margin was used in its place."))
     return tuple(notes)

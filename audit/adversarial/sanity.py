@@ -13,6 +13,7 @@ from audit.adversarial.gradient_diagnostics import gradient_health
 from audit.adversarial.red_flags import THRESHOLDS, RedFlag, flag_if_above
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.result import AttackResult
+from audit.core.note import NO_NOTE, Note
 from audit.core.registry import find
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel
@@ -39,7 +40,7 @@ class SanityReport:
 
     size: int
     health: dict[str, float] = field(default_factory=dict)
-    no_gradient_reason: str = ""
+    no_gradient_reason: Note = NO_NOTE
     logit_noise: float = 0.0
     flip_rate: float = 0.0
     unbroken: float = 0.0
@@ -74,21 +75,25 @@ def run_sanity_checks(
     )
 
 
-def battery_red_flags(report: SanityReport, rows: Sequence[AttackResult], total: int) -> tuple[RedFlag, ...]:
+def battery_red_flags(
+    report: SanityReport, rows: Sequence[AttackResult], total: int, *, iterative: bool = True
+) -> tuple[RedFlag, ...]:
     """Why the robustness that a battery reports would be weak evidence; empty when it holds.
 
     Args:
         report: What the controls measured.
         rows: What each attack did.
         total: Examples given to the battery.
+        iterative: Whether an attack of the battery follows gradients over several steps.
     """
     flags = [
         RedFlag("missing_gradient", 1, 0, report.no_gradient_reason) if report.no_gradient_reason else None,
         *_blindness(report.health),
-        flag_if_above("turned_verdicts", report.flip_rate, wobble=report.logit_noise, draws=EOT_SAMPLES),
+        flag_if_above("turned_verdicts", report.flip_rate, wobble=f"{report.logit_noise:.1%}", draws=EOT_SAMPLES),
         _too_robust(report),
         *_beaten(rows, total),
         _none_ran(rows),
+        flag_if_above("no_iterative_gradient_attack", float(not iterative)),
     ]
     return tuple(flag for flag in flags if flag is not None)
 
@@ -123,14 +128,14 @@ def _blindness(health: dict[str, float]) -> Iterator[RedFlag | None]:
     for loss, title in titles.items():
         for kind, word in (("zero", "zero"), ("nan", "not finite")):
             share = health.get(f"{loss}_{kind}", 0.0)
-            yield flag_if_above(f"battery_{loss}_{kind}", share, title=title, word=word)
+            yield flag_if_above(f"battery_{loss}_{kind}", share, title=[title], word=[word])
 
 
 def _too_robust(report: SanityReport) -> RedFlag | None:
     if report.size == 0:
         return None
     chance = report.chance
-    return flag_if_above("unbroken_in_grey_box", report.unbroken, limit=chance, chance=chance)
+    return flag_if_above("unbroken_in_grey_box", report.unbroken, limit=chance, chance=f"{chance:.0%}")
 
 
 def _beaten(rows: Sequence[AttackResult], total: int) -> Iterator[RedFlag | None]:
@@ -142,11 +147,16 @@ def _beaten(rows: Sequence[AttackResult], total: int) -> Iterator[RedFlag | None
             continue
         points = 100 * row.broke / row.tried * row.survivors / total
         yield flag_if_above(
-            "gradient_free_breaks", points / 100, attack=row.name, broke=row.broke, tried=row.tried, points=points
+            "gradient_free_breaks",
+            points / 100,
+            attack=row.name,
+            broke=row.broke,
+            tried=row.tried,
+            points=f"{points:.1f}",
         )
 
 
 def _none_ran(rows: Sequence[AttackResult]) -> RedFlag | None:
     """Raised where every attack says why it did not run."""
     none = bool(rows) and all(row.reason for row in rows)
-    return flag_if_above("no_attack_ran", float(none), reason=rows[0].reason if none else "")
+    return flag_if_above("no_attack_ran", float(none), reason=rows[0].reason if none else NO_NOTE)

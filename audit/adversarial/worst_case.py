@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.result import AttackResult
 from audit.adversarial.verify import Verdicts, verify
+from audit.core.note import Note
 from audit.core.threat import TOLERANCE, ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.models.under_test import ModelUnderTest
@@ -173,7 +175,7 @@ class BatteryCheckpoint:
         if stored is not None:
             state, facts = stored
             worst_case.restore(state)
-            self.rows = [AttackResult(**{**row, "passes": PassCount(**row["passes"])}) for row in facts["rows"]]
+            self.rows = [_row_from_json(row) for row in facts["rows"]]
             worst_case.model.charge(PassCount(**facts["passes"]))
 
     def add(self, row: AttackResult) -> None:
@@ -191,3 +193,7 @@ class BatteryCheckpoint:
         if self.unfinished is not None:
             facts = {"rows": [asdict(row) for row in self.rows], "passes": asdict(self.spent() - self._begun)}
             self.unfinished.save(self.worst_case.state(), facts)
+
+
+def _row_from_json(row: dict[str, Any]) -> AttackResult:
+    return AttackResult(**{**row, "passes": PassCount(**row["passes"]), "reason": Note.model_validate(row["reason"])})

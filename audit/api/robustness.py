@@ -108,10 +108,10 @@ def robustness(
         outcome.robust,
         outcome.adversarial,
         outcome.broken_by,
-        outcome.inconclusive,
+        tuple(map(str, outcome.inconclusive)),
         outcome.rows,
         outcome.passes,
-        outcome.notes,
+        tuple(map(str, outcome.notes)),
     )
 
 
@@ -147,7 +147,13 @@ def robustness_curve(
     batch = make_batch(model, images, labels, targets)
     outcome = _attacked(model, batch, norm, tuple(eps), _chosen(battery, attacks), seed)
     return RobustnessCurve(
-        norm, outcome.eps, outcome.survived, outcome.minimal_eps, outcome.inconclusive, outcome.rows, outcome.passes
+        norm,
+        outcome.eps,
+        outcome.survived,
+        outcome.minimal_eps,
+        tuple(map(str, outcome.inconclusive)),
+        outcome.rows,
+        outcome.passes,
     )
 
 

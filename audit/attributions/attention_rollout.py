@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audit.core.errors import NotApplicable
+from audit.core.note import note
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
 from audit.explanation.captum_guard import restored
@@ -37,7 +38,9 @@ def attention_rollout(model: ModelUnderTest, images: Images, spec: ExplanationSp
     """
     layers = attention_layers(model.net)
     if not layers:
-        raise NotApplicable("The model has no attention layer whose weights could be read (PyTorch's or timm's).")
+        raise NotApplicable(
+            note("no_attention", "The model has no attention layer whose weights could be read (PyTorch's or timm's).")
+        )
     prefix = prefix_tokens(model.net)
 
     def coarse_map(part: slice) -> Tensor:
@@ -88,8 +91,11 @@ def _rollout(attentions: list[Tensor], images: int, aspect: float, prefix: tuple
     tokens = attentions[0].shape[1] if attentions else 0
     if not attentions or any(attention.shape != (images, tokens, tokens) for attention in attentions):
         raise NotApplicable(
-            "The attention layers do not all work on one set of tokens (they attend within windows, or pool), so they "
-            "cannot be multiplied."
+            note(
+                "attention_tokens",
+                "The attention layers do not all work on one set of tokens (they attend within windows, or pool), so "
+                "they cannot be multiplied.",
+            )
         )
     # Attention rollout of arXiv:2005.00928: A = (W + I) / 2, rows normalised, multiplied from the first layer up.
     product = torch.eye(tokens, device=attentions[0].device).expand_as(attentions[0])
@@ -101,7 +107,9 @@ def _rollout(attentions: list[Tensor], images: int, aspect: float, prefix: tuple
         if grid is not None:
             reached = product[:, 0, extra:] if class_token else product[:, extra:, extra:].mean(1)
             return reached.reshape(len(reached), 1, *grid)
-    raise NotApplicable(f"{tokens} tokens are no grid of patches, with or without a class token.")
+    raise NotApplicable(
+        note("no_grid", "{tokens} tokens are no grid of patches, with or without a class token.", tokens=tokens)
+    )
 
 
 def _grid(patches: int, aspect: float) -> tuple[int, int] | None:

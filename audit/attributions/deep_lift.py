@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from audit.core.errors import NotApplicable
 from audit.core.evidence import Better
+from audit.core.note import note
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
 from audit.explanation.spec import Attribution, ExplanationSpec
@@ -112,8 +113,11 @@ def _mean_over_references(
     """The mean map over `references` (N, B, C, H, W)."""
     if spec.output != "logit" or model.output_kind not in ("logits", "one logit"):
         raise NotApplicable(
-            "DeepLIFT has no rule for the softmax between logits and probabilities; explain the logit of a model that "
-            "gives logits."
+            note(
+                "no_softmax_rule",
+                "DeepLIFT has no rule for the softmax between logits and probabilities; explain the logit of a model "
+                "that gives logits.",
+            )
         )
     net = with_module_activations(model.net)
     check_supported_layers(net, (*ACTIVATIONS, nn.MaxPool2d, *_LINEAR), "DeepLIFT")

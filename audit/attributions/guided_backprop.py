@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from audit.core.errors import NotApplicable
+from audit.core.note import note
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
 from audit.explanation.gradients import in_leaf_batches
@@ -38,7 +39,9 @@ def guided_backprop(model: ModelUnderTest, images: Images, spec: ExplanationSpec
 
     net = with_module_activations(model.net)
     if not any(isinstance(layer, nn.ReLU) for layer in net.modules()):
-        raise NotApplicable("The model has no ReLU, where guided backpropagation differs from the gradient.")
+        raise NotApplicable(
+            note("no_relu", "The model has no ReLU, where guided backpropagation differs from the gradient.")
+        )
     method = GuidedBackprop(Scored(model, spec.output))
 
     def guided_gradient(leaf: Images, part: slice) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from audit.core.errors import NotApplicable
+from audit.core.note import note
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
 from audit.explanation.spec import Attribution, ExplanationSpec
@@ -63,7 +64,7 @@ def lrp(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, gamma: 
     from torch.fx.experimental.optimization import fuse
 
     if spec.output != "logit" or model.output_kind != "logits":
-        raise NotApplicable("LRP divides a logit; explain the logit of a model that gives logits.")
+        raise NotApplicable(note("lrp_logit", "LRP divides a logit; explain the logit of a model that gives logits."))
     net = with_module_activations(fuse(with_module_activations(model.net)))
     check_supported_layers(net, (*_PASSING, *_ROUTING, *_WEIGHTED, *_MIXING), "LRP")
 
@@ -85,8 +86,12 @@ def lrp(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, gamma: 
     error = (maps.flatten(1).sum(1) + biases - logits).abs() / logits.abs().clamp(min=1e-6)
     if float(error.max()) > MAX_CONSERVATION_ERROR:
         raise NotApplicable(
-            f"LRP does not conserve relevance on this model: up to {float(error.max()):.0%} of the logit is "
-            "unaccounted for, so its map would not explain it."
+            note(
+                "lrp_lost",
+                "LRP does not conserve relevance on this model: up to {lost} of the logit is unaccounted for, so its "
+                "map would not explain it.",
+                lost=f"{float(error.max()):.0%}",
+            )
         )
     return Attribution(maps, {"conservation_error": error, "bias_share": biases / logits})
 

@@ -90,7 +90,7 @@ class RichProgress(RunCallback):
         self.bar.update(self.run, completed=self.done)
         if stored:
             return
-        reason = f" [dim]{escape(evidence.reason)}[/]" if evidence.reason else ""
+        reason = f" [dim]{escape(str(evidence.reason))}[/]" if evidence.reason else ""
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
         seconds = f"[dim]{evidence.seconds:.1f} s[/]{_STATUS_NOTES[evidence.status]}{reason}"
         self.terminal.info(f"[dim]{count}[/] {escape(task.label)} {seconds}")

@@ -94,12 +94,12 @@ def _introduce(setup: RunSetup, terminal: Terminal) -> None:
     size = "x".join(str(side) for side in subject.shape)
     automatic = " (chosen by auto)" if setup.config.device == "auto" else ""
     terminal.info(
-        f"{escape(setup.dataset.name)}: {len(subject.classes)} classes of {size} images, "
+        f"{escape(str(setup.dataset.name))}: {len(subject.classes)} classes of {size} images, "
         f"{subject.train_examples} to train and {subject.test_examples} to test · "
         f"architecture {escape(subject.architecture)} · device {setup.device}{automatic}"
     )
     for note in (*setup.dataset.notes, *(setup.loaded.notes if setup.loaded else ())):
-        terminal.info(f"[yellow]note:[/] {escape(note)}")
+        terminal.info(f"[yellow]note:[/] {escape(note.text)}")
 
 
 def _show(finished: AuditRun, terminal: Terminal) -> None:
@@ -114,7 +114,7 @@ def _show(finished: AuditRun, terminal: Terminal) -> None:
     for task in finished.results.plan.tasks:
         evidence = finished.results.evidence.get(task.cell.key)
         if evidence is not None and evidence.status == "failed":
-            write(f"  [red]failed[/]  {escape(task.label)}: {escape(evidence.reason)}")
+            write(f"  [red]failed[/]  {escape(task.label)}: {escape(str(evidence.reason))}")
     write(f"\nReport: [bold]{escape(str(finished.folder.report))}[/]")
 
 

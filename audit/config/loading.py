@@ -118,8 +118,9 @@ def _parse(text: str, path: Path | None) -> dict[str, Any]:
 def _explain(fault: ValidationError, path: Path | None, text: str) -> UsageError:
     first = fault.errors()[0]
     location = [part for part in first["loc"] if isinstance(part, str)]
-    line = _line_of(text, location)
     name = ".".join(location)
+    names = (name, *(former for topic in topics() for former, key in topic.former_keys.items() if key == name))
+    line = next((line for spelling in names if (line := _line_of(text, spelling.split(".")))), None)
     if path and line:
         where = f"{path}, line {line}: {name}"
     else:

@@ -80,9 +80,25 @@ def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces, so that equal values give equal text.
 
     Args:
-        value: Nested mappings, sequences, strings, numbers, booleans and None.
+        value: Nested mappings, sequences, strings, numbers, booleans, None and pydantic models.
 
     Raises:
         ValueError: A number is NaN or infinite.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False, default=plain_json
+    )
+
+
+def plain_json(value: object) -> Any:
+    """A pydantic model, such as a note, as JSON values: the `default` of `json.dumps`.
+
+    Args:
+        value: What json cannot write by itself.
+
+    Raises:
+        TypeError: It is no model.
+    """
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} is no JSON value.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from audit.core.note import Note
+
 
 class AuditError(Exception):
     """Base of every error a user is meant to read; `exit_code` is the command line's."""
@@ -51,6 +53,15 @@ class Interrupted(AuditError):
 
 class NotApplicable(Exception):
     """A method does not apply to this model or this data; the message says why."""
+
+    def __init__(self, reason: Note | str) -> None:
+        """Say why.
+
+        Args:
+            reason: A note, or a sentence that no language has another text for.
+        """
+        super().__init__(reason)
+        self.reason = Note.model_validate(reason)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

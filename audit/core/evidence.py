@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from audit.core.cell import Cell
+from audit.core.note import Note
 
 Status = Literal["measured", "not_applicable", "failed"]
 Better = Literal["higher", "lower", "neither"]
@@ -30,7 +31,7 @@ class Facts(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-F = TypeVar("F", bound=Facts)
+FactsType = TypeVar("FactsType", bound=Facts)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Evidence:
     backwards: int = 0
     seconds: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
+    reason: Note | str = ""
 
     def measurement(self, name: str) -> Measurement:
         """The measurement of a name.
@@ -97,7 +98,7 @@ class Evidence:
                 return measurement
         raise KeyError(f"No measurement {name!r}; present: {[m.name for m in self.measurements]}")
 
-    def facts_as(self, model: type[F]) -> F:
+    def facts_as(self, model: type[FactsType]) -> FactsType:
         """The facts as the model of the study that stored them.
 
         Args:
@@ -109,6 +110,8 @@ class Evidence:
         return model.model_validate(dict(self.facts))
 
 
+CheckValue: TypeAlias = str | int | float | Note | list[Note]
+"""What fills the templates of a check; notes, and lists of them, are told in the reader's language."""
 Verdict = Literal["pass", "warn", "fail", "inconclusive", "informative", "not_run"]
 
 
@@ -151,4 +154,4 @@ class Finding(BaseModel):
     advice: str
     command: str
     examples: tuple[str, ...]
-    values: dict[str, str | int | float] = Field(default_factory=dict)
+    values: dict[str, CheckValue] = Field(default_factory=dict)

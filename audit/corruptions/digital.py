@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audit.core.errors import NotApplicable
+from audit.core.note import note
 from audit.core.registry import corruption
 from audit.core.seeding import Generators
 from audit.core.types import Images
@@ -104,7 +105,7 @@ def saturate(images: Images, severity: int, generators: Generators) -> Images:
         NotApplicable: For images that have no three channels.
     """
     if images.shape[1] != 3:
-        raise NotApplicable("Saturation is a property of colour: the images have no three channels.")
+        raise NotApplicable(note("no_colour", "Saturation is a property of colour: the images have no three channels."))
     return saturated(images, *_SATURATE.at(images, severity)).clamp(0, 1)
 
 

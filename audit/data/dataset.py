@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from audit.core.note import Note
 from audit.core.types import Batch
 
 Fetch = Callable[[NDArray[np.int64]], NDArray[np.uint8] | NDArray[np.float32]]
@@ -118,9 +119,9 @@ class Dataset:
         notes: Sentences that say what was skipped, repaired or resized.
     """
 
-    name: str
+    name: Note | str
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
     test: Split
     train: Split | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[Note, ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from audit.core.errors import DataError
+from audit.core.note import Note, note
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_survey import ImageFile, printable
 
@@ -31,7 +32,7 @@ class FolderLayout:
     base: str
     classes: tuple[str, ...]
     parts: dict[str, list[ImageFile]]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def infer_layout(entries: Sequence[str], where: str) -> FolderLayout:
@@ -58,8 +59,8 @@ def infer_layout(entries: Sequence[str], where: str) -> FolderLayout:
     missing = [name for name in classes if name not in _folders(inside, folders["test"])]
     parts = {part: _files(inside, folder, classes) for part, folder in folders.items()}
     notes = (
-        *([f"The classes were found in {printable(base.rstrip('/'))}."] if base else []),
-        *([f"No test images of {len(missing)} classes: {_list(missing)}."] if missing else []),
+        *_found_in(base),
+        *_without_test(missing),
         *_unused_folders(inside, folders),
         *_other_files(inside),
     )
@@ -134,21 +135,42 @@ def _files(entries: Sequence[str], folder: str, classes: Sequence[str]) -> list[
     return files
 
 
-def _unused_folders(entries: Sequence[str], folders: dict[str, str]) -> Iterator[str]:
+def _found_in(base: str) -> Iterator[Note]:
+    if base:
+        yield note("data_found_in", "The classes were found in {folder}.", folder=printable(base.rstrip("/")))
+
+
+def _without_test(missing: Sequence[str]) -> Iterator[Note]:
+    if missing:
+        listed = ", ".join(missing[:5])
+        yield note("data_no_test", "No test images of {count} classes: {listed}.", count=len(missing), listed=listed)
+
+
+def _unused_folders(entries: Sequence[str], folders: dict[str, str]) -> Iterator[Note]:
     if folders["test"] == "":
-        yield "The folder has no train and test parts: every image is used to test."
+        yield note("data_all_test", "The folder has no train and test parts: every image is used to test.")
     for name in _folders(entries, "") if folders["test"] else ():
         if f"{name}/" not in folders.values():
-            yield f"The folder {printable(name)!r} is not used: the test part is {folders['test'].rstrip('/')!r}."
+            yield note(
+                "data_folder",
+                "The folder '{name}' is not used: the test part is '{used}'.",
+                name=printable(name),
+                used=folders["test"].rstrip("/"),
+            )
 
 
-def _other_files(entries: Sequence[str]) -> Iterator[str]:
+def _other_files(entries: Sequence[str]) -> Iterator[Note]:
     endings = Counter(
         PurePosixPath(e).suffix.lower() or "no ending" for e in entries if not e.endswith("/") and not _is_image(e)
     )
     if endings:
         listed = ", ".join(f"{n} {printable(ending)}" for ending, n in endings.most_common(4))
-        yield f"{sum(endings.values())} files that are no images by their ending were left aside: {listed}."
+        yield note(
+            "data_aside",
+            "{count} files that are no images by their ending were left aside: {listed}.",
+            count=sum(endings.values()),
+            listed=listed,
+        )
 
 
 def _folders(entries: Sequence[str], base: str) -> list[str]:
@@ -163,7 +185,3 @@ def _is_image(entry: str) -> bool:
 
 def _is_visible(entry: str) -> bool:
     return not any(step.startswith(".") or step in _IGNORED for step in entry.rstrip("/").split("/"))
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:5])

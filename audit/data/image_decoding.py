@@ -37,7 +37,7 @@ class ImageInfo:
     Attributes:
         size: (height, width) in pixels, upright.
         grey: Whether it has no colour.
-        repairs: What is changed when it is decoded, each the end of the sentence "Images ...".
+        repairs: What is changed when it is decoded, each a name in `image_survey.REPAIRS`.
     """
 
     size: tuple[int, int]
@@ -169,15 +169,15 @@ def _bomb(what: str) -> str:
 
 def _repairs(picture: Image.Image) -> Iterator[str]:
     if picture.getexif().get(_ORIENTATION, 1) not in (0, 1):
-        yield "turned upright by their EXIF orientation"
+        yield "exif"
     if picture.mode in _ALPHA or "transparency" in picture.info:
-        yield "with an alpha channel, which was dropped"
+        yield "alpha"
     if picture.mode == "CMYK":
-        yield "in CMYK, turned into RGB"
+        yield "cmyk"
     if picture.mode in _SIXTEEN_BIT:
-        yield "of 16 bits, rounded to 8"
+        yield "deep"
     if getattr(picture, "n_frames", 1) > 1:
-        yield "with several frames, of which the first is used"
+        yield "frames"
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.note import Note, note
 from audit.data.dataset import Dataset, FetchMasks, LoadOptions, Split
 from audit.data.image_decoding import UnreadableImage, decode, decode_mask, strict_pillow
 from audit.data.image_survey import (
@@ -37,7 +38,7 @@ def image_file_dataset(
     classes: tuple[str, ...],
     parts: Mapping[str, Sequence[ImageFile]],
     options: LoadOptions,
-    notes: tuple[str, ...] = (),
+    notes: tuple[Note, ...] = (),
 ) -> Dataset:
     """Make a data set of image files, all of one size and colour.
 
@@ -141,7 +142,7 @@ def _read_again(read: Read, name: str, sha256: bytes) -> bytes:
     return body
 
 
-def _common_size(images: Sequence[SurveyedImage], options: LoadOptions) -> tuple[tuple[int, int], tuple[str, ...]]:
+def _common_size(images: Sequence[SurveyedImage], options: LoadOptions) -> tuple[tuple[int, int], tuple[Note, ...]]:
     """(height, width) that every image gets, and a note about it."""
     wanted, counts = options.image_size, Counter(image.info.size for image in images)
     size = (wanted, wanted) if wanted else max(counts, key=lambda s: (counts[s], s))
@@ -153,11 +154,22 @@ def _common_size(images: Sequence[SurveyedImage], options: LoadOptions) -> tuple
             "works on with --image-size."
         )
     if options.crop is not None:
-        what = f"The middle of each image, {options.crop:.3g} of its shorter side"
-        return size, (f"{what}, was cut out and given as {size[0]}x{size[1]}.",)
+        cut = note(
+            "data_cut",
+            "The middle of each image, {share} of its shorter side, was cut out and given as {size}.",
+            share=f"{options.crop:.3g}",
+            size=f"{size[0]}x{size[1]}",
+        )
+        return size, (cut,)
     others = sum(n for s, n in counts.items() if s != size)
-    why = "" if wanted else ", the commonest size"
-    return size, (f"{others} of {len(images)} images were resized to {size[0]}x{size[1]}{why}.",) if others else ()
+    if not others:
+        return size, ()
+    resized = (
+        note("data_resized", "{count} of {all} images were resized to {size}.")
+        if wanted
+        else note("data_resized_commonest", "{count} of {all} images were resized to {size}, the commonest size.")
+    )
+    return size, (resized.filled(count=others, all=len(images), size=f"{size[0]}x{size[1]}"),)
 
 
 def _fingerprint(images: Sequence[SurveyedImage], size: tuple[int, int], options: LoadOptions) -> str:

@@ -11,10 +11,20 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from audit.core.errors import DataError
+from audit.core.note import Note, note
 from audit.data.image_decoding import ImageInfo, UnreadableImage, inspect_image, strict_pillow
 
 _LISTED = 5
 _AT_ONCE = 512
+
+REPAIRS = {
+    "cmyk": note("data_cmyk", "Images in CMYK, turned into RGB: {count}."),
+    "deep": note("data_deep", "Images of 16 bits, rounded to 8: {count}."),
+    "exif": note("data_exif", "Images turned upright by their EXIF orientation: {count}."),
+    "alpha": note("data_alpha", "Images with an alpha channel, which was dropped: {count}."),
+    "frames": note("data_frames", "Images with several frames, of which the first is used: {count}."),
+}
+"""What is changed in an image when it is decoded, and what is said of it."""
 
 Read = Callable[[str], bytes]
 """`read(name)` gives a file's bytes; raises OSError."""
@@ -144,7 +154,7 @@ def check_readable(
             )
 
 
-def mask_notes(images: Sequence[SurveyedImage], *, strict: bool) -> Iterator[str]:
+def mask_notes(images: Sequence[SurveyedImage], *, strict: bool) -> Iterator[Note]:
     """Say which masks are unreadable and left out.
 
     Args:
@@ -161,10 +171,15 @@ def mask_notes(images: Sequence[SurveyedImage], *, strict: bool) -> Iterator[str
             f"{printable(unreadable[0])}."
         )
     if unreadable:
-        yield f"{len(unreadable)} masks are unreadable and were left out, {printable(unreadable[0])} the first."
+        yield note(
+            "data_masks",
+            "{count} masks are unreadable and were left out, {first} the first.",
+            count=len(unreadable),
+            first=printable(unreadable[0]),
+        )
 
 
-def image_notes(images: Sequence[SurveyedImage], *, grayscale: bool) -> Iterator[str]:
+def image_notes(images: Sequence[SurveyedImage], *, grayscale: bool) -> Iterator[Note]:
     """Say what was repaired in the images, and that all are grey where they are given in colour.
 
     Args:
@@ -172,22 +187,35 @@ def image_notes(images: Sequence[SurveyedImage], *, grayscale: bool) -> Iterator
         grayscale: Whether they are given as one channel.
     """
     counts = Counter(repair for image in images for repair in image.info.repairs)
-    for repair in sorted(counts):
-        yield f"Images {repair}: {counts[repair]}."
+    for repair, sentence in REPAIRS.items():
+        if counts[repair]:
+            yield sentence.filled(count=counts[repair])
     if not grayscale and all(image.info.grey for image in images):
-        yield "Every image is grey and is given as three equal channels; --grayscale gives one."
+        yield note("data_grey", "Every image is grey and is given as three equal channels; --grayscale gives one.")
 
 
-def skipped_notes(unreadable: Sequence[str]) -> Iterator[str]:
+def skipped_notes(unreadable: Sequence[str]) -> Iterator[Note]:
     """Say which files were skipped.
 
     Args:
         unreadable: A line for each unreadable file.
     """
-    if unreadable:
-        more = f"; and {len(unreadable) - _LISTED} more" if len(unreadable) > _LISTED else ""
-        were = "image is unreadable and was" if len(unreadable) == 1 else "images are unreadable and were"
-        yield f"{len(unreadable)} {were} skipped: {'; '.join(unreadable[:_LISTED])}{more}."
+    count = len(unreadable)
+    listed: Note | str = "; ".join(unreadable[:_LISTED])
+    if count == 1:
+        yield note("data_skipped_one", "1 image is unreadable and was skipped: {listed}.", listed=listed)
+    elif count:
+        more = count - _LISTED
+        if more > 0:
+            listed = note("listed_and_more", "{listed}; and {more} more", listed=listed, more=more)
+        yield note(
+            "data_skipped",
+            "{count} images are unreadable and were skipped: {listed}.",
+            count=count,
+            listed=note("listed_and_more", "{listed}; and {more} more", listed=listed, more=more)
+            if more > 0
+            else listed,
+        )
 
 
 def _mask_hash(read: Read, name: str) -> bytes:

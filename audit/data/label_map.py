@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from audit.core.errors import DataError, nearest
+from audit.core.note import note
 from audit.data.dataset import Dataset, Split, derive_fingerprint
 
 
@@ -42,11 +43,15 @@ def align_to_model(dataset: Dataset, names: tuple[str, ...], model: str) -> Data
         return dataset
     if set(dataset.classes) <= set(names) or _are_numbers(dataset.classes, len(names)):
         return _renumbered(dataset, *_outputs_of(dataset.classes, list(names), model), model)
-    note = (
-        f"{model} calls its outputs {', '.join(names[:3])}, ... and the data its classes "
-        f"{', '.join(dataset.classes[:3])}, ...: they are taken to be in the same order. A labels map says otherwise."
+    assumed = note(
+        "data_names_differ",
+        "{model} calls its outputs {own}, ... and the data its classes {theirs}, ...: they are taken to be in the same "
+        "order. A labels map says otherwise.",
+        model=model,
+        own=", ".join(names[:3]),
+        theirs=", ".join(dataset.classes[:3]),
     )
-    return replace(dataset, notes=(*dataset.notes, note))
+    return replace(dataset, notes=(*dataset.notes, assumed))
 
 
 def class_names(map_file: str) -> tuple[str, ...]:
@@ -60,13 +65,20 @@ def class_names(map_file: str) -> tuple[str, ...]:
 
 def _renumbered(dataset: Dataset, outputs: list[int], names: tuple[str, ...], where: str) -> Dataset:
     moved = [f"{old} {i} to {outputs[i]}" for i, old in enumerate(dataset.classes) if i != outputs[i]]
-    note = f"Labels follow {where}: {len(moved)} of {len(outputs)} classes moved ({', '.join(moved[:5])})."
+    renumbered = note(
+        "data_labels",
+        "Labels follow {where}: {moved} of {classes} classes moved ({listed}).",
+        where=where,
+        moved=len(moved),
+        classes=len(outputs),
+        listed=", ".join(moved[:5]),
+    )
     return replace(
         dataset,
         classes=names,
         test=_with_labels(dataset.test, outputs),
         train=_with_labels(dataset.train, outputs) if dataset.train else None,
-        notes=(*dataset.notes, *([note] if moved else [])),
+        notes=(*dataset.notes, *([renumbered] if moved else [])),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from audit.core.note import Note, note
 from audit.data.dataset import Dataset, LoadOptions, Split, derive_fingerprint
 
 Flip = Literal["none", "horizontal", "vertical"]
@@ -54,13 +55,19 @@ def resize(dataset: Dataset, options: LoadOptions) -> Dataset:
     target = (size, size) if size is not None and (height, width) != (size, size) else None
     if not grey and target is None:
         return dataset
-    note = f"Images resized from {height}x{width} to {size}x{size} (bilinear, antialiased)." if target else ""
+    resized = note(
+        "data_resized_all",
+        "Images resized from {before} to {after} (bilinear, antialiased).",
+        before=f"{height}x{width}",
+        after=f"{size}x{size}",
+    )
+    greyed = note("data_to_grey", "Colour turned into grey.")
     return replace(
         dataset,
         shape=(1 if grey else channels, *(target or (height, width))),
         test=_resized(dataset.test, target, grey),
         train=_resized(dataset.train, target, grey) if dataset.train else None,
-        notes=dataset.notes + ((note,) if note else ()) + (("Colour turned into grey.",) if grey else ()),
+        notes=dataset.notes + ((resized,) if target else ()) + ((greyed,) if grey else ()),
     )
 
 
@@ -175,11 +182,15 @@ def _rotated(images: Tensor, degrees: float, mode: Filter) -> Tensor:
     return grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
 
 
-def _notes(preprocessing: Preprocessing, side: int | None) -> list[str]:
-    notes = [] if side is None else [f"The middle {side}x{side} pixels of every image are used."]
+def _notes(preprocessing: Preprocessing, side: int | None) -> Iterator[Note]:
+    if side is not None:
+        yield note("data_middle", "The middle {size} pixels of every image are used.", size=f"{side}x{side}")
     if preprocessing.rotate:
-        notes.append(f"Evaluation images are turned by {preprocessing.rotate:g} degrees counter-clockwise.")
+        yield note(
+            "data_turned",
+            "Evaluation images are turned by {degrees} degrees counter-clockwise.",
+            degrees=f"{preprocessing.rotate:g}",
+        )
     if preprocessing.flip != "none":
         sides = "left and right" if preprocessing.flip == "horizontal" else "top and bottom"
-        notes.append(f"Evaluation images are mirrored: {sides} change places.")
-    return notes
+        yield note("data_mirrored", "Evaluation images are mirrored: {sides} change places.", sides=[sides])

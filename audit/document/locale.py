@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +9,10 @@ from functools import cache
 from typing import Any
 
 from audit.core.errors import unknown_name
+from audit.core.note import Note, NoteValue
 from audit.core.resources import resource_dir
 from audit.core.topic import topics
 from audit.document.display_names import display_name
-
-_SENTENCE = r"\. [A-Z]"
-"""The end of one sentence and the beginning of another: no value goes over it."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +49,27 @@ class Locale:
         """The text at `key` where `text` is what English says there, as a default a document holds; else `text`."""
         return self(key) if text == self.english[key] else text
 
-    def phrase(self, text: str) -> str:
-        """What a study wrote in English, whole or sentence by sentence, by the texts at `phrase.*`, whose values may be
-        words or ranges themselves; what none of them fits stays as it was written."""
-        if self.language == "en" or not text:
-            return text
-        whole = self._phrase(text)
-        if whole is not None:
-            return whole
-        parts = re.split(r"(?<=\.) (?=[A-Z])", text)
-        return " ".join(self._phrase(part) or part for part in parts)
+    def note(self, note: Note | str) -> str:
+        """A note in this language; its English where the language has no text for its key. A plain text stays."""
+        if isinstance(note, str):
+            return note
+        template = self.texts.get(f"note.{note.key}")
+        if template is None:
+            return note.text
+        try:
+            return template.format(**{name: self._value(value) for name, value in note.values.items()})
+        except KeyError:  # written by another version, with other values
+            return note.text
 
-    def word(self, text: str) -> str:
-        """The word at `word.*` for `text`, as a baseline or an output; else what `phrase` makes of it."""
-        return self.texts.get(f"word.{text}") or self.phrase(text)
+    def word(self, text: Note | str) -> str:
+        """The word at `word.*` for `text`, such as a baseline or an output; a note as `note` says it."""
+        return self.texts.get(f"word.{text}", text) if isinstance(text, str) else self.note(text)
 
-    def _phrase(self, text: str) -> str | None:
-        for key, pattern in _patterns():
-            found = pattern.fullmatch(text)
-            if found and key in self.texts:
-                return self.texts[key].format(**{name: self._value(value) for name, value in found.groupdict().items()})
-        return None
-
-    def _value(self, value: str) -> str:
-        """A number as it is, a range or words joined by "and" in this language."""
-        span = re.fullmatch(r"(\d+) to (\d+)", value)
-        if span:
-            return self("explanations.range", low=span[1], high=span[2])
-        return self("gallery.and").join(self.word(one) for one in value.split(" and "))
+    def _value(self, value: NoteValue) -> str | int | float:
+        """A value of a note: a note within it in this language, words translated and joined by its "and"."""
+        if isinstance(value, list):
+            return self("gallery.and").join(self.word(word) for word in value)
+        return self.note(value) if isinstance(value, Note) else value
 
     def has(self, key: str) -> bool:
         """Whether this language itself has a text at `key`."""
@@ -97,21 +87,6 @@ def load_locale(language: str = "en") -> Locale:
     if language not in languages():
         raise unknown_name("language", language, languages())
     return Locale(language, _read(language), _read("en"))
-
-
-@cache
-def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """English at `phrase.*` by key, as patterns that give back the values; the most particular first."""
-    phrases = [(key, text) for key, text in _read("en").items() if key.startswith("phrase.")]
-    phrases.sort(key=lambda one: -len(re.sub(r"\{\w+\}", "", one[1])))
-    return tuple((key, re.compile(_as_pattern(text), re.DOTALL)) for key, text in phrases)
-
-
-def _as_pattern(text: str) -> str:
-    return "".join(
-        f"(?P<{part[1:-1]}>(?:(?!{_SENTENCE}).)+?)" if part.startswith("{") else re.escape(part)
-        for part in re.split(r"(\{\w+\})", text)
-    )
 
 
 @cache

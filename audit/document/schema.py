@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, Field, create_model
 
 from audit.core.evidence import Finding, Status, Verdict
+from audit.core.note import Note
 from audit.core.topic import topics
 from audit.document.measures import MeasuredRow
 from audit.document.model import Cost, DocumentModel, Heatmap, Picture
@@ -29,11 +30,11 @@ class AuditSubject(DocumentModel):
     """
 
     title: str
-    data: str
+    data: Note
     classes: list[str]
     input_shape: tuple[int, int, int]
     examples: int
-    notes: list[str]
+    notes: list[Note]
 
 
 class AuditedModel(DocumentModel):
@@ -53,13 +54,13 @@ class AuditedModel(DocumentModel):
 
     role: str
     architecture: str
-    origin: str
+    origin: Note
     identity: str
     parameters: int
     recipe: str | None = None
     history: list[dict[str, float]] = Field(default_factory=list)
     settings: dict[str, Any] = Field(default_factory=dict)
-    notes: list[str] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)
 
 
 class GalleryView(DocumentModel):
@@ -137,7 +138,7 @@ class Gap(DocumentModel):
     method: str
     role: str
     status: Status
-    reason: str
+    reason: Note
 
 
 class StudyCost(DocumentModel):

@@ -11,6 +11,7 @@ from torch import Tensor
 from audit.core.cell import Cell
 from audit.core.errors import NotApplicable
 from audit.core.evidence import Array, Evidence
+from audit.core.note import note
 from audit.core.registry import find
 from audit.core.types import Attributions, Images, Labels, Segments
 from audit.explanation.run import AttributionResult, explain_images
@@ -19,6 +20,8 @@ from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation, segment_images
 from audit.models.under_test import ModelUnderTest
 from audit.planning.settings import ExplanationSettings
+
+NOTHING_TO_JUDGE = note("no_explanation", "There is no explanation to judge.")
 
 
 def run_cell_method(
@@ -143,7 +146,15 @@ def load_array(evidence: Evidence, name: str, device: torch.device) -> Tensor:
         NotApplicable: Where the evidence was not measured.
     """
     if evidence.status != "measured":
-        raise NotApplicable(evidence.reason or f"There is no {evidence.cell.study} of {evidence.cell.method} to read.")
+        raise NotApplicable(
+            evidence.reason
+            or note(
+                "no_evidence",
+                "There is no {study} of {method} to read.",
+                study=evidence.cell.study,
+                method=evidence.cell.method,
+            )
+        )
     return torch.from_numpy(evidence.arrays[name].copy()).to(device)
 
 

@@ -83,7 +83,7 @@ class LocalExecutor:
             with fork_global_rng(self.device, task.cell.key):
                 evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
         except NotApplicable as fault:
-            evidence = Evidence(task.cell, "not_applicable", reason=str(fault))
+            evidence = Evidence(task.cell, "not_applicable", reason=fault.reason)
         except (SetupError, UntrustedError, Interrupted):
             raise
         except Exception as fault:

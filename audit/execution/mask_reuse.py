@@ -13,6 +13,7 @@ from torch import Tensor
 from audit.core.cell import Cell
 from audit.core.errors import AuditError, NotApplicable
 from audit.core.evidence import Array, Evidence
+from audit.core.note import NO_NOTE
 from audit.core.types import Images, Labels, Segments
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import load_array
@@ -127,9 +128,8 @@ def sharing(context: Context, cell: Cell, device: torch.device) -> MaskSharing:
 
 
 def _reused(evidence: Evidence, device: torch.device) -> ReusedMasks:
-    segmentation = Segmentation(
-        load_array(evidence, "segments", device), str(evidence.facts_as(ExplanationFacts).segments)
-    )
+    description = evidence.facts_as(ExplanationFacts).segments or NO_NOTE
+    segmentation = Segmentation(load_array(evidence, "segments", device), description)
     return ReusedMasks(load_array(evidence, "targets", device), segmentation, MaskCache.of(evidence.arrays))
 
 

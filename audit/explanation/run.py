@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 from torch import Tensor
 
 from audit.core.errors import NotApplicable
+from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import Method, find
 from audit.core.seeding import Generators
 from audit.core.types import Attributions, Images, Labels, PassCount, Segments
@@ -28,9 +29,10 @@ from audit.masking.baselines import Fill, describe_fill
 from audit.masking.queue import MaskQueue
 from audit.models.under_test import ModelUnderTest
 
-_NO_GRADIENT = (
+_NO_GRADIENT = note(
+    "no_gradient",
     "The model's outputs have no gradient to the pixels (a rounding, a detach or a non-differentiable layer stands "
-    "between); methods that need only scores, such as lime, shap or rise, apply."
+    "between); methods that need only scores, such as lime, shap or rise, apply.",
 )
 
 
@@ -53,7 +55,7 @@ class AttributionResult:
 
     method: str
     status: Literal["measured", "not_applicable"]
-    reason: str
+    reason: Note
     attributions: Attributions | None
     targets: Labels
     segments: Segments | None
@@ -122,9 +124,9 @@ def explain_images(
             queue=queue,
         )
         try:
-            attribution, reason = run_method(chosen, model, images, spec, checked), ""
+            attribution, reason = run_method(chosen, model, images, spec, checked), NO_NOTE
         except NotApplicable as fault:
-            attribution, reason = None, str(fault)
+            attribution, reason = None, fault.reason
     return AttributionResult(
         method=method,
         status="not_applicable" if attribution is None else "measured",
@@ -166,11 +168,15 @@ def run_method(
     return attribution
 
 
+def _reference_images(count: int) -> Note:
+    return note("reference_images", "{count} reference images", count=count)
+
+
 def _describe(method: Method, spec: ExplanationSpec, baseline: Fill | None) -> dict[str, Any]:
     fill = describe_fill(baseline_for(method, baseline)) if "baseline" in method.facts else ""
     background = spec.references if method.facts["references"] else None
     return {
         "output": spec.output,
-        "baseline": fill if background is None else f"{len(background)} reference images",
-        "segments": spec.segmentation,
+        "baseline": fill if background is None else _reference_images(len(background)),
+        "segments": spec.segmentation or "",
     }

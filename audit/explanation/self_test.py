@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audit.core.note import Note, note
 from audit.core.seeding import torch_generator
 from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
@@ -29,7 +30,7 @@ class SelfTestResult:
         bound: What the error must not exceed.
     """
 
-    problem: str
+    problem: Note
     method: str
     error: float
     bound: float
@@ -77,14 +78,14 @@ def _linear(device: torch.device) -> Iterator[SelfTestResult]:
     for method, answer, bound, options in answers:
         maps = _maps(model, images, method, targets=1, **options)
         label = f"{method} ({options['algorithm']})" if "algorithm" in options else method
-        yield SelfTestResult("linear model", label, _error(maps, answer), bound)
+        yield SelfTestResult(note("linear_model", "linear model"), label, _error(maps, answer), bound)
 
 
-GAMES: Mapping[str, tuple[Sequence[Sequence[float]], Sequence[float], Sequence[float], Sequence[float]]] = {
-    "both of two": ([[1, 1, 0, 0]], [-1], [1], [0.5, 0.5, 0, 0]),
-    "either of two": ([[1, 1, 0, 0], [1, 1, 0, 0]], [0, -1], [1, -1], [0.5, 0.5, 0, 0]),
-    "two of three": ([[1, 1, 1, 0], [1, 1, 1, 0]], [-1, -2], [1, -1], [1 / 3, 1 / 3, 1 / 3, 0]),
-    "cancelled": ([[1, 1, 0, 0], [0, 1, 0, 0]], [0, 0], [1, -1], [1, 0, 0, 0]),
+GAMES: Mapping[Note, tuple[Sequence[Sequence[float]], Sequence[float], Sequence[float], Sequence[float]]] = {
+    note("game_both", "game: both of two"): ([[1, 1, 0, 0]], [-1], [1], [0.5, 0.5, 0, 0]),
+    note("game_either", "game: either of two"): ([[1, 1, 0, 0], [1, 1, 0, 0]], [0, -1], [1, -1], [0.5, 0.5, 0, 0]),
+    note("game_two", "game: two of three"): ([[1, 1, 1, 0], [1, 1, 1, 0]], [-1, -2], [1, -1], [1 / 3, 1 / 3, 1 / 3, 0]),
+    note("game_cancelled", "game: cancelled"): ([[1, 1, 0, 0], [0, 1, 0, 0]], [0, 0], [1, -1], [1, 0, 0, 0]),
 }
 """Hidden weights, biases and output weights over the means of four quarters, with the quarters' Shapley values."""
 
@@ -103,7 +104,7 @@ def _games(device: torch.device) -> Iterator[SelfTestResult]:
         image = torch.ones(1, 1, 8, 8, device="cpu")
         maps = _maps(model, image, "shap", targets=1, baseline=0.0, segments=segments)
         answer = torch.tensor(values, device="cpu")[segments][None, None]
-        yield SelfTestResult(f"game: {name}", "shap (exact)", _error(maps, answer), EXACT)
+        yield SelfTestResult(name, "shap (exact)", _error(maps, answer), EXACT)
 
 
 def _patch(device: torch.device) -> Iterator[SelfTestResult]:
@@ -135,7 +136,7 @@ def _patch(device: torch.device) -> Iterator[SelfTestResult]:
             row <= top // 8 <= row + 2 and column <= top % 8 <= column + 2
             for top, (row, column) in zip(tops.tolist(), corners, strict=True)
         ]
-        yield SelfTestResult("patch detector", method, 1 - sum(hits) / len(hits), 0.0)
+        yield SelfTestResult(note("patch_detector", "patch detector"), method, 1 - sum(hits) / len(hits), 0.0)
 
 
 def _maps(model: ModelUnderTest, images: Tensor, method: str, **options: Any) -> Tensor:

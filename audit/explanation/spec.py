@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from audit.core.errors import NotApplicable, UsageError, unknown_name
+from audit.core.note import Note, note
 from audit.core.registry import Method
 from audit.core.seeding import Generators, content_ids
 from audit.core.types import Attributions, Images, Labels, Logits, Segments
@@ -44,7 +45,7 @@ class ExplanationSpec:
     baseline: Images
     generators: Generators
     segments: Segments | None = None
-    segmentation: str = ""
+    segmentation: Note | None = None
     queue: MaskQueue | None = None
     references: Images | None = None
 
@@ -100,7 +101,7 @@ class ExplanationSpec:
         if self.queue is not None:
             return self.queue
         if self.segments is None:
-            raise NotApplicable("The method works on segments and none were given.")
+            raise NotApplicable(note("no_segments", "The method works on segments and none were given."))
         targets, output = self.targets, self.output
 
         def score_of_owner(logits: Logits, owners: Labels) -> Tensor:
@@ -173,7 +174,7 @@ def build_spec(
         baseline=fill_images(images, fill, numbered),
         generators=generators,
         segments=numbered,
-        segmentation="" if segmentation is None else segmentation.description,
+        segmentation=None if segmentation is None else segmentation.description,
         references=None if references is None else check_explained_images(model, references),
         queue=queue if by_segment else None,
     )

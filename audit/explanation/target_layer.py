@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import NotApplicable, unknown_name
+from audit.core.note import note
 from audit.core.types import Images
 from audit.explanation.captum_guard import restored
 from audit.models.under_test import ModelUnderTest
@@ -44,15 +45,24 @@ def spatial_layer(model: ModelUnderTest, image: Images, name: str | None = None)
     shapes, last_attention = _shapes_in_order(model, image, layers)
     if name is not None:
         if not _is_map(shapes.get(name)):
-            raise NotApplicable(f"Layer {name!r} gives no (channels, height, width) map of at least 2x2.")
+            raise NotApplicable(
+                note("no_map", "Layer '{layer}' gives no (channels, height, width) map of at least 2x2.", layer=name)
+            )
         return name, layers[name]
     spatial = [n for n in shapes if isinstance(layers[n], _SPATIAL) and _is_map(shapes[n])]
     if not spatial:
-        raise NotApplicable("The model has no convolution with a spatial map of at least 2x2 to read.")
+        raise NotApplicable(
+            note("no_convolution", "The model has no convolution with a spatial map of at least 2x2 to read.")
+        )
     if last_attention and list(shapes).index(last_attention) > list(shapes).index(spatial[-1]):
         raise NotApplicable(
-            f"Attention ({last_attention!r}) follows the last convolution ({spatial[-1]!r}), so its map is not what "
-            "decides; use attention-rollout, or a method that needs no layer."
+            note(
+                "attention_follows",
+                "Attention ('{attends}') follows the last convolution ('{last}'), so its map is not what decides; use "
+                "attention-rollout, or a method that needs no layer.",
+                attends=last_attention,
+                last=spatial[-1],
+            )
         )
     return spatial[-1], layers[spatial[-1]]
 
@@ -71,7 +81,7 @@ def _shapes_in_order(
     last_attention = ""
     readable = attention_layers(model.net)
 
-    def note(name: str, layer: nn.Module, output: object) -> None:
+    def record(name: str, layer: nn.Module, output: object) -> None:
         nonlocal last_attention
         shapes.pop(name, None)
         shapes[name] = tuple(output.shape) if isinstance(output, Tensor) else ()
@@ -80,7 +90,7 @@ def _shapes_in_order(
 
     with restored(model), torch.no_grad():
         for name, layer in layers.items():
-            layer.register_forward_hook(lambda layer, _, output, name=name: note(name, layer, output))
+            layer.register_forward_hook(lambda layer, _, output, name=name: record(name, layer, output))
         model.module(image)
     return shapes, last_attention
 

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from audit.core.errors import NotApplicable
+from audit.core.note import note
 from audit.core.types import Images, Labels
 from audit.explanation.captum_guard import restored
 from audit.models.outputs import to_logits
@@ -103,8 +104,12 @@ def with_module_activations(net: nn.Module) -> fx.GraphModule:
         graph = fx.symbolic_trace(copy.deepcopy(net))
     except Exception as fault:
         raise NotApplicable(
-            f"{type(net).__name__} cannot be traced (its forward branches on values), so its activations cannot be "
-            "checked; methods that need no hooks on activations apply."
+            note(
+                "untraceable",
+                "{net} cannot be traced (its forward branches on values), so its activations cannot be checked; "
+                "methods that need no hooks on activations apply.",
+                net=type(net).__name__,
+            )
         ) from fault
     names = iter(range(10**6))
     seen: set[str] = set()
@@ -136,10 +141,26 @@ def check_supported_layers(graph: fx.GraphModule, supported: tuple[type[nn.Modul
     for node in graph.graph.nodes:
         if node.op == "call_module" and not isinstance(layers[str(node.target)], supported):
             kind = type(layers[str(node.target)]).__name__
-            raise NotApplicable(f"{method} has no rule for layer {node.target!r} ({kind}); its map would be wrong.")
+            raise NotApplicable(
+                note(
+                    "no_rule",
+                    "{method} has no rule for layer '{layer}' ({kind}); its map would be wrong.",
+                    method=method,
+                    layer=str(node.target),
+                    kind=kind,
+                )
+            )
         if node.op in ("call_function", "call_method") and node.target not in SHAPING | SUMS:
             called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "a function")
-            raise NotApplicable(f"{method} has no rule for the call {called!r} (node {node.name!r}) of the forward.")
+            raise NotApplicable(
+                note(
+                    "no_rule_call",
+                    "{method} has no rule for the call '{called}' (node '{node}') of the forward.",
+                    method=method,
+                    called=called,
+                    node=node.name,
+                )
+            )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from audit.core.errors import UsageError, unknown_name
+from audit.core.note import Note, note
 from audit.core.types import Images, Segments
 
 Fill = float | str | Tensor
@@ -36,14 +37,14 @@ def fill_images(images: Images, fill: Fill, segments: Segments | None = None) ->
     return torch.full_like(images, float(fill))
 
 
-def describe_fill(fill: Fill) -> str:
+def describe_fill(fill: Fill) -> Note | str:
     """A fill in words, for the report.
 
     Args:
         fill: See `fill_images`.
     """
     if isinstance(fill, Tensor):
-        return f"a given tensor of shape {tuple(fill.shape)}"
+        return note("baseline_given", "a given tensor of shape {shape}", shape=str(tuple(fill.shape)))
     return fill if isinstance(fill, str) else f"{float(fill):g}"
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audit.core.errors import UsageError
+from audit.core.note import Note, note
 from audit.core.types import Images, Segments
 
 MIN_SEGMENTS = 5
@@ -30,7 +31,7 @@ class Segmentation:
     """
 
     segments: Segments
-    description: str
+    description: Note
 
 
 def segment_images(images: Images) -> Segmentation:
@@ -46,8 +47,17 @@ def segment_images(images: Images) -> Segmentation:
     segmented = [_segment(image) for image in images.detach().cpu().double().numpy()]
     segments = torch.from_numpy(np.stack([labels for labels, _ in segmented])).to(images.device)
     refined = sum(few for _, few in segmented)
-    note = f"; {refined} refined, which gave fewer than {MIN_SEGMENTS}" if refined else ""
-    return Segmentation(segments, f"slic, {_span(segments)} segments an image{note}")
+    span = _span(segments)
+    if not refined:
+        return Segmentation(segments, note("segments_made", "slic, {span} segments an image", span=span))
+    description = note(
+        "segments_refined",
+        "slic, {span} segments an image; {few} refined, which gave fewer than {fewest}",
+        span=span,
+        few=refined,
+        fewest=MIN_SEGMENTS,
+    )
+    return Segmentation(segments, description)
 
 
 def target_count(height: int, width: int) -> tuple[int, int]:
@@ -93,15 +103,23 @@ def check_segments(segments: Tensor, images: Images) -> Segmentation:
     each = segments.detach().cpu().broadcast_to(len(images), height, width).numpy()
     numbered = torch.from_numpy(np.stack([_renumber(labels) for labels in each])).to(images.device)
     few = bool((numbered.flatten(1).amax(1) + 1 < MIN_SEGMENTS).any())
-    note = f"; fewer than {MIN_SEGMENTS} say little about where" if few else ""
-    return Segmentation(numbered, f"given, {_span(numbered)} segments an image{note}")
+    span = _span(numbered)
+    if not few:
+        return Segmentation(numbered, note("segments_given", "given, {span} segments an image", span=span))
+    description = note(
+        "segments_few",
+        "given, {span} segments an image; fewer than {fewest} say little about where",
+        span=span,
+        fewest=MIN_SEGMENTS,
+    )
+    return Segmentation(numbered, description)
 
 
-def _span(segments: Segments) -> str:
+def _span(segments: Segments) -> Note | int:
     """The fewest and the most segments of an image: "9", or "8 to 11"."""
     counts = segments.flatten(1).amax(1) + 1
     fewest, most = int(counts.min()), int(counts.max())
-    return str(fewest) if fewest == most else f"{fewest} to {most}"
+    return fewest if fewest == most else note("range", "{low} to {high}", low=fewest, high=most)
 
 
 def segments_to_pixels(values: list[Tensor], segments: Segments) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audit.core.errors import NotApplicable
+from audit.core.note import note
 from audit.core.registry import metric
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
@@ -47,7 +48,7 @@ def interval_bounds(model: ModelUnderTest, batch: Batch, *, largest: float = 1.0
         NotApplicable: The net holds an unknown layer, or does not give logits.
     """
     if model.output_kind != "logits":
-        raise NotApplicable("Interval bounds need a model whose outputs are logits.")
+        raise NotApplicable(note("interval_logits", "Interval bounds need a model whose outputs are logits."))
     layers = tuple(layers_of(model.net))
     images = model.check_images(batch.images)
     goal = batch.target_mask(len(model.classes)).to(model.device)
@@ -120,8 +121,12 @@ def layers_of(net: nn.Module) -> Iterator[nn.Module]:
         yield net
     else:
         raise NotApplicable(
-            "Interval bounds know feed-forward nets (nn.Sequential of convolutions, dense layers, pooling and "
-            f"monotone activations); this one holds a {type(net).__name__}."
+            note(
+                "interval_nets",
+                "Interval bounds know feed-forward nets (nn.Sequential of convolutions, dense layers, pooling and "
+                "monotone activations); this one holds a {layer}.",
+                layer=type(net).__name__,
+            )
         )
 
 
@@ -165,13 +170,13 @@ def _affine(layer: Any, x: Tensor, absolute: Callable[[Tensor], Tensor] | None) 
 def _weights(layer: Any) -> tuple[Tensor, Tensor | None]:
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
         if layer.running_mean is None or layer.running_var is None:
-            raise NotApplicable("Interval bounds need batch norm with running statistics.")
+            raise NotApplicable(note("interval_norm", "Interval bounds need batch norm with running statistics."))
         scale = (layer.running_var.double() + layer.eps).rsqrt()
         scale = scale if layer.weight is None else scale * layer.weight.double()
         shift = -layer.running_mean.double() * scale
         return scale, shift if layer.bias is None else shift + layer.bias.double()
     if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
-        raise NotApplicable("Interval bounds know convolutions with plain zero padding.")
+        raise NotApplicable(note("interval_padding", "Interval bounds know convolutions with plain zero padding."))
     return layer.weight.double(), None if layer.bias is None else layer.bias.double()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from audit.core.errors import NotApplicable
+from audit.core.note import note
 from audit.core.registry import metric
 from audit.core.seeding import Generators
 from audit.core.types import Images, Labels
@@ -92,8 +93,14 @@ def smallest_triggers(
     """
     if len(model.classes) > MAX_CLASSES:
         raise NotApplicable(
-            f"The search for triggers is made for up to {MAX_CLASSES} classes, and this model has "
-            f"{len(model.classes)}: it would cost {steps * batch * len(model.classes):,} passes each way."
+            note(
+                "triggers_many",
+                "The search for triggers is made for up to {most} classes, and this model has {classes}: it would cost "
+                "{passes} passes each way.",
+                most=MAX_CLASSES,
+                classes=len(model.classes),
+                passes=f"{steps * batch * len(model.classes):,}",
+            )
         )
     search = _Search(model, images, draws, batch, rate, price, success)
     for step in range(steps):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audit.core.errors import ModelError, UntrustedError
+from audit.core.note import Note
 
 if TYPE_CHECKING:
     from audit.config import TrustConfig
@@ -71,7 +72,7 @@ def sha256_of(path: Path) -> str:
         raise ModelError(f"{path.name} cannot be read ({fault.strerror}); check its permissions.") from fault
 
 
-def check_trusted(path: Path, body: bytes, trust: Sequence[TrustConfig], *, reason: str) -> str:
+def check_trusted(path: Path, body: bytes, trust: Sequence[TrustConfig], *, reason: Note | str) -> str:
     """Check that the user trusts the code that is about to run.
 
     Args:

@@ -10,6 +10,7 @@ from torch import nn
 
 from audit.config import ModelConfig, TrustConfig
 from audit.core.errors import ModelError
+from audit.core.note import Note, note
 from audit.core.registry import methods
 from audit.models.architecture import build, default_for
 from audit.models.architecture_detection import infer_architecture
@@ -129,7 +130,7 @@ def _resolved(config: ModelConfig, content: CheckpointContent, classes: int, inp
 
 def _assemble(
     config: ModelConfig, architecture: str, content: CheckpointContent, classes: int, input_shape: InputShape, seed: int
-) -> tuple[nn.Module, tuple[TrustedFile, ...], tuple[str, ...]]:
+) -> tuple[nn.Module, tuple[TrustedFile, ...], tuple[Note, ...]]:
     if content.module is not None:
         return content.module, (), ()
     module, trusted = _built(architecture, config.trust, classes, input_shape, seed)
@@ -139,7 +140,13 @@ def _assemble(
     checkpoint = basename(str(config.weights))
     notes = load_matching(module, content.state, checkpoint=checkpoint, architecture=_short(architecture))
     if config.architecture == "auto":
-        notes += (f"{checkpoint} fits {architecture}, found from the shapes of its weights.",)
+        fits = note(
+            "model_fits",
+            "{name} fits {architecture}, found from the shapes of its weights.",
+            name=checkpoint,
+            architecture=architecture,
+        )
+        return module, trusted, (*notes, fits)
     return module, trusted, notes
 
 

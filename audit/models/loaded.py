@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from audit.core.note import Note, note
+
 InputShape = tuple[int, int, int]
 """(C, H, W) of the images of a model."""
 
@@ -43,7 +45,7 @@ class CheckpointContent:
 
     state: Mapping[str, Tensor] | None = None
     module: nn.Module | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     trusted: tuple[TrustedFile, ...] = ()
     companions: tuple[str, ...] = ()
     cut: bool = False
@@ -67,8 +69,17 @@ class LoadedModel:
     module: nn.Module
     identity: str
     origin: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     trusted: tuple[Mapping[str, str], ...] = ()
     whole: bool = False
     architecture: str = ""
     cut: bool = False
+
+
+def channels_last_note(name: str) -> Note:
+    """Say that a net takes its images as (N, H, W, C).
+
+    Args:
+        name: The file's name.
+    """
+    return note("model_channels_last", "{name} takes channels last: images are turned for it.", name=name)

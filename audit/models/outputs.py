@@ -8,16 +8,23 @@ import torch
 from torch import Tensor
 
 from audit.core.errors import ModelError
+from audit.core.note import Note, note
 
 OutputKind = Literal["logits", "probabilities", "one logit", "one probability"]
 
-NOTES: dict[OutputKind, str] = {
-    "logits": "",
-    "probabilities": "The model ends in softmax: its outputs are used as log-probabilities, and gradients "
-    "may vanish where it is confident.",
-    "one logit": "The model has one output for two classes: logit z is read as the logits (0, z).",
-    "one probability": "The model has one sigmoid output for two classes: probability p is read as the "
-    "logits (log(1 - p), log p).",
+NOTES: dict[OutputKind, Note] = {
+    "probabilities": note(
+        "model_softmax",
+        "The model ends in softmax: its outputs are used as log-probabilities, and gradients may vanish where it is "
+        "confident.",
+    ),
+    "one logit": note(
+        "model_one_logit", "The model has one output for two classes: logit z is read as the logits (0, z)."
+    ),
+    "one probability": note(
+        "model_one_probability",
+        "The model has one sigmoid output for two classes: probability p is read as the logits (log(1 - p), log p).",
+    ),
 }
 
 _SMALLEST = 1e-30

@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+from audit.core.note import NO_NOTE, Note, note
 from audit.core.types import Batch, Images, Labels
 
 _NEEDED_GAIN = 0.1
@@ -81,7 +82,7 @@ class ProbeOutcome:
 
     configured: PreprocessingTrial
     trials: tuple[PreprocessingTrial, ...]
-    warning: str
+    warning: Note
     order: tuple[int, ...] = ()
 
 
@@ -144,7 +145,7 @@ def probe_preprocessing(
     as_given = _outputs(net, configured, batch.images)
     first = _trial(configured, as_given, batch.labels)
     if first.accuracy >= enough:
-        return ProbeOutcome(first, (first,), "")
+        return ProbeOutcome(first, (first,), NO_NOTE)
     others = {candidate: _outputs(net, candidate, batch.images) for candidate in candidates(batch.images.shape[1])}
     outputs = {configured: as_given, **others}
     trials = {key: _trial(key, logits, batch.labels) for key, logits in outputs.items()}
@@ -154,7 +155,8 @@ def probe_preprocessing(
     if order and accuracy >= best.accuracy:
         return ProbeOutcome(trials[configured], ranked, _order_warning(order, classes), order)
     better = _far_better(best.correct, trials[configured].correct)
-    return ProbeOutcome(trials[configured], ranked, _preparation_warning(best, trials[configured]) if better else "")
+    warning = _preparation_warning(best, trials[configured]) if better else NO_NOTE
+    return ProbeOutcome(trials[configured], ranked, warning)
 
 
 def _outputs(net: nn.Module, preparation: Preparation, images: Images) -> Tensor | None:
@@ -211,25 +213,33 @@ def _order(outputs: Tensor | None, labels: Labels) -> tuple[tuple[int, ...], flo
     return tuple(int(label) for label in meaning), float(moved.mean())
 
 
-def _preparation_warning(best: PreprocessingTrial, configured: PreprocessingTrial) -> str:
+def _preparation_warning(best: PreprocessingTrial, configured: PreprocessingTrial) -> Note:
     preparation = best.preparation
-    numbers = f" --mean {_flag(preparation.mean)} --std {_flag(preparation.std)}"
-    how = (
-        "" if preparation.reversed_channels or preparation.swapped_sides or preparation.inverted else f": give{numbers}"
+    flags = f"--mean {_flag(preparation.mean)} --std {_flag(preparation.std)}"
+    by_flags = not (preparation.reversed_channels or preparation.swapped_sides or preparation.inverted)
+    return note(
+        "model_better",
+        "The model is right on {now} of {count} images as given, and on {best} with {how}.",
+        now=f"{configured.accuracy:.0%}",
+        count=len(configured.correct),
+        best=f"{best.accuracy:.0%}",
+        how=note("model_give", "{preparation}: give {flags}", preparation=preparation.name, flags=flags)
+        if by_flags
+        else preparation.name,
     )
-    now = f"The model is right on {configured.accuracy:.0%} of {len(configured.correct)} images as given"
-    return f"{now}, and on {best.accuracy:.0%} with {preparation.name}{how}."
 
 
-def _order_warning(order: tuple[int, ...], classes: Sequence[str]) -> str:
+def _order_warning(order: tuple[int, ...], classes: Sequence[str]) -> Note:
     moved = [(output, label) for output, label in enumerate(order) if output != label]
     if not moved:
-        return ""
+        return NO_NOTE
     names = [(output, classes[label] if label < len(classes) else str(label)) for output, label in moved[:4]]
     listed = ", ".join(f"output {output} behaves as {name!r}" for output, name in names)
-    return (
-        f"The model's outputs seem to be in another order than the data's classes ({listed}): list the classes in the "
-        "model's order in a labels map."
+    return note(
+        "model_order",
+        "The model's outputs seem to be in another order than the data's classes ({listed}): list the classes in the "
+        "model's order in a labels map.",
+        listed=listed,
     )
 
 

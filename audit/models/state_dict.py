@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import ModelError
+from audit.core.note import Note, note
 from audit.models.loaded import CheckpointContent
 
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "weights", "params")
@@ -27,12 +28,14 @@ def unwrapped(content: Any, name: str) -> CheckpointContent:
     Raises:
         ModelError: When there is no state dict, or its tensors are not plain and dense.
     """
-    notes: list[str] = []
+    notes: list[Note] = []
     while isinstance(content, Mapping) and not _is_state(content):
         nest = next((key for key in _NESTS if isinstance(content.get(key), Mapping)), None)
         if nest is None:
             break
-        notes.append(f"{name}: the weights were taken from its entry {nest!r}.")
+        notes.append(
+            note("model_entry", "{name}: the weights were taken from its entry '{entry}'.", name=name, entry=nest)
+        )
         content = content[nest]
     if isinstance(content, Mapping) and _is_state(content):
         return CheckpointContent(state=_plain(content, name), notes=tuple(notes))
@@ -44,7 +47,7 @@ def unwrapped(content: Any, name: str) -> CheckpointContent:
 
 def load_matching(
     module: nn.Module, state: Mapping[str, Tensor], *, checkpoint: str, architecture: str
-) -> tuple[str, ...]:
+) -> tuple[Note, ...]:
     """Load a state dict into a module, every key or none.
 
     Args:
@@ -74,7 +77,13 @@ def load_matching(
     module.load_state_dict(matched)
     types = sorted({str(t.dtype) for k, t in matched.items() if t.dtype != expected[k].dtype})
     if types:
-        notes += (f"{checkpoint}: weights of type {', '.join(types)} are run as float32.",)
+        widened = note(
+            "model_types",
+            "{name}: weights of type {types} are run as float32.",
+            name=checkpoint,
+            types=", ".join(types),
+        )
+        return (*notes, widened)
     return notes
 
 
@@ -90,7 +99,7 @@ def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> boo
 
 def without_prefix(
     state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+) -> tuple[dict[str, Tensor], tuple[Note, ...]]:
     """Remove the prefixes that wrappers put before every key, as far as that makes the keys the expected ones.
 
     Args:
@@ -108,7 +117,9 @@ def without_prefix(
             break
         current = {key.removeprefix(prefix): tensor for key, tensor in current.items()}
         removed += prefix
-    return current, (f"The prefix {removed!r} was removed from every key.",) if removed else ()
+    return current, (
+        note("model_prefix", "The prefix '{prefix}' was removed from every key.", prefix=removed),
+    ) if removed else ()
 
 
 def _mismatches(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import ModelError, SetupError, UsageError
+from audit.core.note import Note
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.models.batching import ExecutionLayout, in_batches
 from audit.models.normalised_model import NormalisedModel, PassCounter
@@ -82,10 +83,9 @@ class ModelUnderTest:
         self.module.meter.reset()
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Note, ...]:
         """What a reader should know about how the outputs are read; empty when nothing was done to them."""
-        note = NOTES[self.output_kind]
-        return (note,) if note else ()
+        return (NOTES[self.output_kind],) if self.output_kind in NOTES else ()
 
     @property
     def passes(self) -> PassCount:

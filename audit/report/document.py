@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from audit.config import RunConfig
 from audit.core.errors import SetupError, UsageError
 from audit.core.evidence import Finding
+from audit.core.note import Note
 from audit.core.topic import topics
 from audit.document.locale import load_locale
 from audit.document.measures import measures
@@ -144,7 +145,7 @@ def _summary(findings: list[Finding], results: RunResults, only: Sequence[str]) 
 def _subject(config: RunConfig, results: RunResults, metadata: RunMetadata) -> AuditSubject:
     return AuditSubject(
         title=config.report.title,
-        data=metadata.data,
+        data=Note.model_validate(metadata.data),
         classes=list(metadata.classes),
         input_shape=metadata.shape,
         examples=max((task.examples.stop for task in results.plan.tasks if task.cell.study == "accuracy"), default=0),
@@ -158,7 +159,7 @@ def _model(metadata: ModelMetadata, results: RunResults) -> AuditedModel:
     return AuditedModel(
         role=metadata.role,
         architecture=metadata.architecture,
-        origin=metadata.origin,
+        origin=Note.model_validate(metadata.origin),
         identity=metadata.identity,
         parameters=metadata.parameters,
         recipe=metadata.recipe,

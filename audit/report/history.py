@@ -222,7 +222,7 @@ def _summarise(document: AuditDocument, path: str, begun: str) -> RunRow:
         verdict=document.summary.verdict,
         sentence=document.summary.sentence,
         title=document.subject.title,
-        data=document.subject.data,
+        data=str(document.subject.data),
         architecture=model.architecture if model else "",
         preset=str(document.protocol.configuration.get("preset", "")),
         seed=document.protocol.seed,

@@ -50,7 +50,7 @@ def _suite(root: xml.Element, role: str, rows: list[GatedFinding], gaps: list[Ga
     for gap in gaps:
         name = f"{gap.study}: {gap.method}"
         case = xml.SubElement(suite, "testcase", classname=f"audit.{gap.study}", name=visible(name))
-        xml.SubElement(case, "error", message=visible(gap.reason), type=gap.status)
+        xml.SubElement(case, "error", message=visible(gap.reason.text), type=gap.status)
 
 
 def _case(suite: xml.Element, row: GatedFinding) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.core.note import Note
+
 
 @dataclass(frozen=True)
 class ModelMetadata:
@@ -26,11 +28,11 @@ class ModelMetadata:
 
     role: str
     architecture: str
-    origin: str
+    origin: Note | str
     identity: str
     parameters: int
     recipe: str | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,13 @@ class RunMetadata:
     """
 
     version: str
-    data: str
+    data: Note | str
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
     models: tuple[ModelMetadata, ...]
     gallery: NDArray[np.uint8]
     ids: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     trusted: tuple[Mapping[str, str], ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)

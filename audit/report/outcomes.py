@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.evidence import Array
+from audit.core.note import Note
 from audit.core.threat_format import format_threat
 from audit.document.model import cost_of
 from audit.document.schema import Gap, OutcomeRow, StudyCost
@@ -46,7 +47,7 @@ def gaps(results: RunResults) -> list[Gap]:
         (task, results.evidence[task.cell.key]) for task in results.plan.tasks if task.cell.key in results.evidence
     ]
     unmeasured = dict.fromkeys(
-        (task.cell.study, task.cell.method, task.role, evidence.status, evidence.reason)
+        (task.cell.study, task.cell.method, task.role, evidence.status, Note.model_validate(evidence.reason))
         for task, evidence in present
         if evidence.status != "measured"
     )

@@ -20,7 +20,7 @@ from audit.document.schema import (
 )
 from audit.topics.comparison.section import ComparisonRow, compare_outcomes
 
-SCHEMA_VERSION = 1
+COMPARISON_SCHEMA_VERSION = 1
 SIGNIFICANT = 0.05
 """Held against Holm's adjusted p-values, so that many quantities do not raise a false alarm."""
 
@@ -96,7 +96,7 @@ class RunComparison(DocumentModel):
         agreement: Agreement of the maps, by model and method.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = COMPARISON_SCHEMA_VERSION
     before: str
     after: str
     shared_examples: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from audit.core.evidence import Finding, Verdict
+from audit.core.evidence import CheckValue, Finding, Verdict
+from audit.core.note import Note
 from audit.core.registry import methods
 from audit.core.topic import sections, topics
 from audit.document.locale import Locale
@@ -147,21 +148,16 @@ def localised_text(finding: Finding, locale: Locale) -> dict[str, str]:
     if not locale.has(f"{prefix}title_pass"):
         return english
     templates = {key.removeprefix(prefix): text for key, text in locale.texts.items() if key.startswith(prefix)}
-    values: Mapping[str, str | float] = {
-        **finding.values,
-        **{name: _phrases(finding.values[name], locale) for name in _SENTENCE_VALUES if name in finding.values},
+    values: Mapping[str, CheckValue] = {
+        **{name: _translated(value, locale) for name, value in finding.values.items()},
         **({"method": locale.method(str(finding.values["identifier"]))} if "identifier" in finding.values else {}),
         "role": locale.name("role", finding.role),
     }
     return fill_templates(templates, finding.verdict, values)
 
 
-_SENTENCE_VALUES = ("reasons", "problems")
-"""Values that hold sentences of a study, or a list of its problems."""
-
-
-def _phrases(value: str | float, locale: Locale) -> str | float:
-    if not isinstance(value, str) or locale.language == "en":
-        return value
-    whole = locale.phrase(value)
-    return whole if whole != value else locale("gallery.and").join(locale.phrase(part) for part in value.split(", "))
+def _translated(value: CheckValue, locale: Locale) -> CheckValue:
+    """Notes in the locale's language; numbers and plain texts as they are."""
+    if isinstance(value, list):
+        return " ".join(locale.note(sentence) for sentence in value)
+    return locale.note(value) if isinstance(value, Note) else value

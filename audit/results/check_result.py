@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from audit.core.evidence import Verdict
+from audit.core.evidence import CheckValue, Verdict
 from audit.core.statistics import Interval
 
 
@@ -24,7 +24,7 @@ class CheckResult:
     verdict: Verdict
     interval: Interval | None
     evidence: tuple[str, ...]
-    values: Mapping[str, str | float] = field(default_factory=dict)
+    values: Mapping[str, CheckValue] = field(default_factory=dict)
     unit: str = "share"
 
 
@@ -52,7 +52,7 @@ def at_most(interval: Interval, threshold: float) -> Verdict:
     return "fail" if interval.low > threshold else "inconclusive"
 
 
-def template_values(interval: Interval, **others: str | float) -> dict[str, str | float]:
+def template_values(interval: Interval, **others: CheckValue) -> dict[str, CheckValue]:
     """The values that every template may name: `estimate`, `low`, `high` and `n`.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 
 from audit.core.evidence import Facts
+from audit.core.note import Note
 
 
 class ModelFacts(Facts):
@@ -27,7 +28,7 @@ class ModelFacts(Facts):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     parameters: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     cut: bool = False
 
 
@@ -46,8 +47,8 @@ class ExplanationFacts(Facts):
     model_config = ConfigDict(extra="allow")
 
     output: str = ""
-    baseline: str | None = None
-    segments: str | None = None
+    baseline: Note | str | None = None
+    segments: Note | None = None
     on: Literal["clean", "adversarial"] = "clean"
     examples: int = 0
     shared: dict[str, int] | None = None

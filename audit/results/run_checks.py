@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from audit.config import RunConfig
-from audit.core.evidence import Finding, Verdict
+from audit.core.evidence import CheckValue, Finding, Verdict
 from audit.core.registry import Method, methods
 from audit.results.check_result import CheckResult
 from audit.results.run_results import RunResults
@@ -51,7 +51,7 @@ def to_finding(method: Method, role: str, result: CheckResult) -> Finding:
         advice=texts["advice"],
         estimate=interval.estimate if interval else None,
         interval=(interval.low, interval.high) if interval else None,
-        n=interval.n if interval else int(result.values.get("n", 0)),
+        n=interval.n if interval else _examples(result),
         unit=result.unit,
         evidence=result.evidence,
         command="" if result.verdict == "pass" else _template(method.facts, "command", result.verdict),
@@ -61,7 +61,12 @@ def to_finding(method: Method, role: str, result: CheckResult) -> Finding:
     )
 
 
-def fill_templates(templates: Mapping[str, Any], verdict: Verdict, values: Mapping[str, str | float]) -> dict[str, str]:
+def _examples(result: CheckResult) -> int:
+    n = result.values.get("n", 0)
+    return int(n) if isinstance(n, int | float) else 0
+
+
+def fill_templates(templates: Mapping[str, Any], verdict: Verdict, values: Mapping[str, CheckValue]) -> dict[str, str]:
     """Title, explanation, criterion and advice for a verdict; the advice is empty where the check passed.
 
     Args:
@@ -69,8 +74,9 @@ def fill_templates(templates: Mapping[str, Any], verdict: Verdict, values: Mappi
         verdict: The verdict.
         values: The values that templates may name.
     """
+    words = {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in values.items()}
     texts = {
-        part: _template(templates, part, verdict).format_map(values)
+        part: _template(templates, part, verdict).format_map(words)
         for part in ("title", "explanation", "criterion", "advice")
     }
     return texts | ({"advice": ""} if verdict == "pass" else {})

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.core.note import Note, note
 from audit.data.sampling import balanced_order
 from audit.models.under_test import ModelUnderTest
 from audit.planning.builder import explained_examples
@@ -77,11 +78,13 @@ def _trained(entry: TaskResult) -> ModelMetadata:
     )
 
 
-def _origin(entry: TaskResult) -> str:
+def _origin(entry: TaskResult) -> Note:
     if entry.task.cell.study == "compression":
-        return "made here from the standard model"
+        return note("made_from_standard", "made here from the standard model")
     pretrained = entry.task.context.get("pretrained")
-    return f"trained here from {Path(pretrained).name}" if pretrained else "trained here"
+    if pretrained:
+        return note("trained_from", "trained here from {file}", file=Path(pretrained).name)
+    return note("trained_here", "trained here")
 
 
 def _loaded(setup: RunSetup, model: ModelUnderTest) -> ModelMetadata:

@@ -100,7 +100,7 @@ def diagnose_model(config: RunConfig) -> ModelDiagnostics:
         std=model.std,
         classes=setup.dataset.classes,
     )
-    notes = [note for note in setup.loaded.notes if note != outcome.warning]
+    notes = [note.text for note in setup.loaded.notes if note != outcome.warning]
     examined = (
         Diagnostic("model", f"{setup.loaded.origin}: {' '.join(notes) or 'nothing was changed to load it'}", True),
         *_data(setup, batch),
@@ -110,7 +110,7 @@ def diagnose_model(config: RunConfig) -> ModelDiagnostics:
     fits = tuple(
         PreprocessingFit(trial.preparation.name, trial.accuracy if trial.ran else None) for trial in outcome.trials
     )
-    return ModelDiagnostics(examined, fits, len(batch), outcome.warning)
+    return ModelDiagnostics(examined, fits, len(batch), str(outcome.warning))
 
 
 def _data(setup: RunSetup, batch: Batch) -> Iterator[Diagnostic]:
@@ -118,7 +118,7 @@ def _data(setup: RunSetup, batch: Batch) -> Iterator[Diagnostic]:
     shape = "x".join(map(str, dataset.shape))
     yield Diagnostic("data", f"{dataset.name}: {len(dataset.test)} test images of {shape}", True)
     for note in dataset.notes:
-        yield Diagnostic("data", note, None)
+        yield Diagnostic("data", str(note), None)
     present = len(np.unique(dataset.test.labels))
     total = len(dataset.classes)
     counts = f"{total} outputs for {total} classes" + (f", {present} of them in the test images" * (present < total))
@@ -132,14 +132,14 @@ def _preparation(outcome: ProbeOutcome) -> Iterator[Diagnostic]:
     plain = f"{present.accuracy:.0%} right as given; {rivals}"
     if outcome.order:
         yield Diagnostic("preparation", f"{present.accuracy:.0%} right as given", True)
-        yield Diagnostic("label order", outcome.warning, False)
+        yield Diagnostic("label order", str(outcome.warning), False)
         return
-    yield Diagnostic("preparation", outcome.warning or plain, not outcome.warning)
+    yield Diagnostic("preparation", str(outcome.warning) or plain, not outcome.warning)
     yield Diagnostic("label order", "no other fits far better than the data's own", True)
 
 
 def _model(evidence: Evidence) -> Iterator[Diagnostic]:
-    doubts = {doubt.name: doubt.sentence for doubt in evidence.facts_as(ModelSanityFacts).suspicions}
+    doubts = {doubt.name: doubt.sentence.text for doubt in evidence.facts_as(ModelSanityFacts).suspicions}
     for line, names in _LINES.items():
         sentences = [doubts[name] for name in names if name in doubts]
         yield Diagnostic(line, " ".join(sentences) or _GOOD[line], not sentences)

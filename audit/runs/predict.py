@@ -236,7 +236,7 @@ def _prediction(
     for method in methods:
         result = explain_images(model, image, method=method, seed=seed)
         if result.attributions is None:
-            reason = result.reason
+            reason = result.reason.text
         elif not bool(result.attributions.any()):
             reason = _EMPTY
         elif method != methods[-1] and _flat(result.attributions):

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from audit.core.cell import plain_json
 from audit.storage.tensor_file import load_metadata, load_tensors, save_tensors
 
 log = logging.getLogger("audit")
@@ -29,7 +30,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], **values: Any) ->
     Raises:
         SetupError: When the disk refuses.
     """
-    save_tensors(path, tensors, {name: json.dumps(value) for name, value in values.items()})
+    save_tensors(path, tensors, {name: json.dumps(value, default=plain_json) for name, value in values.items()})
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -22,6 +22,7 @@ from safetensors.numpy import save as serialize_arrays
 from audit.core.cell import Cell, canonical_json
 from audit.core.errors import SetupError
 from audit.core.evidence import Evidence, Measurement
+from audit.core.note import Note
 
 log = logging.getLogger("audit")
 _EVIDENCE = "evidence.json"
@@ -197,7 +198,8 @@ def _deserialize(document: bytes, serialized: bytes) -> Evidence:
         raise _DamagedError
     arrays = parse_arrays(serialized)
     measured = tuple(Measurement(**m, per_example=arrays.pop(_MEASUREMENT + m["name"])) for m in body["measurements"])
-    others = {k: body[k] for k in ("status", "facts", "forwards", "backwards", "seconds", "environment", "reason")}
+    others = {k: body[k] for k in ("status", "facts", "forwards", "backwards", "seconds", "environment")}
+    others["reason"] = body["reason"] if isinstance(body["reason"], str) else Note.model_validate(body["reason"])
     return Evidence(cell=Cell(**body["cell"]), measurements=measured, arrays=arrays, **others)
 
 

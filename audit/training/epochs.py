@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from audit.core.note import note
 from audit.training.setup import TrainingSetup
 from audit.training.state import TrainingState
 
@@ -96,6 +97,14 @@ def recover_from_overfitting(setup: TrainingSetup, state: TrainingState) -> None
         state.ema.restore(state.best_weights, 0)
     state.recipe = str(successor)
     state.notes.append(
-        f"Catastrophic overfitting in epoch {state.epoch}: held-out robust accuracy fell from {best:.0%} to "
-        f"{last:.0%}. The weights of epoch {state.best_epoch} were put back and training went on with {successor}."
+        note(
+            "training_overfitting",
+            "Catastrophic overfitting in epoch {epoch}: held-out robust accuracy fell from {best} to {now}. The "
+            "weights of epoch {kept} were put back and training went on with {successor}.",
+            epoch=state.epoch,
+            best=f"{best:.0%}",
+            now=f"{last:.0%}",
+            kept=state.best_epoch,
+            successor=str(successor),
+        )
     )

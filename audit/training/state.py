@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from audit.core.note import Note
 from audit.core.types import PassCount
 from audit.training.checkpoint import TrainingCheckpoint, optimizer_tensors, restore_optimizer
 from audit.training.optimisation import ModelEma
@@ -42,7 +43,7 @@ class TrainingResult:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     stopped: str = ""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass
@@ -83,7 +84,7 @@ class TrainingState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     stopped: str = ""
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
 
     def finished(self) -> bool:
         """Whether no epoch is left to take."""
@@ -158,6 +159,7 @@ class TrainingState:
         """
         for name in _FACTS:
             setattr(self, name, checkpoint.facts[name])
+        self.notes = [Note.model_validate(sentence) for sentence in checkpoint.facts["notes"]]
         self.net.net.load_state_dict(checkpoint.group("weights"))
         self.net.passes = PassCount(checkpoint.facts["forwards"], checkpoint.facts["backwards"])
         restore_optimizer(self.optimizer, checkpoint.group("optimizer"))

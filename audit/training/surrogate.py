@@ -8,6 +8,7 @@ import torch
 
 from audit.config import TrainingConfig
 from audit.core.errors import NotApplicable
+from audit.core.note import note
 from audit.core.types import Batch, PassCount
 from audit.models.architecture import build, default_for
 from audit.models.under_test import ModelUnderTest
@@ -68,12 +69,21 @@ def surrogate_of(
     """
     if len(batch) < MIN_SURROGATE_IMAGES:
         raise NotApplicable(
-            f"A surrogate is taught on at least {MIN_SURROGATE_IMAGES} images, and {len(batch)} were given."
+            note(
+                "surrogate_few",
+                "A surrogate is taught on at least {fewest} images, and {given} were given.",
+                fewest=MIN_SURROGATE_IMAGES,
+                given=len(batch),
+            )
         )
     with model.count() as spent:
         labels = model.predictions(batch.images).cpu()
     if bool((labels == labels[0]).all()):
-        raise NotApplicable("The model predicts one class for every image: there is nothing to teach a surrogate.")
+        raise NotApplicable(
+            note(
+                "surrogate_one", "The model predicts one class for every image: there is nothing to teach a surrogate."
+            )
+        )
     architecture = default_for(model.input_shape)
     module = build(architecture, classes=len(model.classes), input_shape=model.input_shape, seed=seed)
     labelled = replace(batch.to("cpu"), labels=labels, adversarial_classes=None, masks=None)

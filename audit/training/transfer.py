@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from audit.config import TrainingConfig
 from audit.core.errors import ModelError
+from audit.core.note import Note, note
 from audit.models.load import read_checkpoint
 from audit.models.state_dict import without_prefix
 
@@ -66,13 +67,14 @@ def load_pretrained(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[s
 
 
 _LISTED_NAMES = 6
-OWN_NORMALISATION = (
+OWN_NORMALISATION = note(
+    "training_measured",
     "Mean and standard deviation were measured on the training images; --mean and --std say those that the pretrained "
-    "weights were made with."
+    "weights were made with.",
 )
 
 
-def pretrained_note(module: nn.Module, missing: Sequence[str]) -> str:
+def pretrained_note(module: nn.Module, missing: Sequence[str]) -> Note:
     """Say which tensors of a net were pretrained.
 
     Args:
@@ -84,13 +86,23 @@ def pretrained_note(module: nn.Module, missing: Sequence[str]) -> str:
     """
     total = len(module.state_dict())
     if not missing:
-        return f"The pretrained weights gave all {total} tensors, those of the last layer too."
+        return note(
+            "training_adopted_all",
+            "The pretrained weights gave all {all} tensors, those of the last layer too.",
+            all=total,
+        )
     more = f", ... ({len(missing)})" if len(missing) > _LISTED_NAMES else ""
     listed = ", ".join(missing[:_LISTED_NAMES]) + more
-    return f"The pretrained weights gave {total - len(missing)} of {total} tensors; new are {listed}."
+    return note(
+        "training_adopted",
+        "The pretrained weights gave {given} of {all} tensors; new are {listed}.",
+        given=total - len(missing),
+        all=total,
+        listed=listed,
+    )
 
 
-def schedule_notes(module: nn.Module, settings: TrainingConfig) -> Iterator[str]:
+def schedule_notes(module: nn.Module, settings: TrainingConfig) -> Iterator[Note]:
     """Say which layer learns alone and for how long, and at what share of its rate the others learn.
 
     Args:
@@ -103,9 +115,20 @@ def schedule_notes(module: nn.Module, settings: TrainingConfig) -> Iterator[str]
     head = next(name for name, layer in module.named_modules() if layer is head_of(module))
     frozen, epochs = min(settings.frozen_epochs, settings.epochs), settings.epochs
     if frozen:
-        yield f"The last layer, {head}, learnt alone in the first {frozen} of {epochs} epochs."
+        yield note(
+            "training_frozen",
+            "The last layer, {head}, learnt alone in the first {frozen} of {epochs} epochs.",
+            head=head,
+            frozen=frozen,
+            epochs=epochs,
+        )
     if settings.backbone_rate != 1 and frozen < epochs:
-        yield f"All layers but the last, {head}, learnt at {settings.backbone_rate:g} times its rate."
+        yield note(
+            "training_slower",
+            "All layers but the last, {head}, learnt at {rate} times its rate.",
+            head=head,
+            rate=f"{settings.backbone_rate:g}",
+        )
 
 
 def parameter_groups(module: nn.Module, backbone_rate: float) -> list[dict[str, Any]]:

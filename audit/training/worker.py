@@ -14,7 +14,7 @@ from audit.training.launcher import ARGUMENTS, IMAGES, join_group, ready_file
 from audit.training.loop import run_training
 
 
-def main(folder: Path, rank: int, world_size: int, threads: int) -> None:
+def run_worker(folder: Path, rank: int, world_size: int, threads: int) -> None:
     """Train along with rank 0, which alone validates, saves and reports, until it is done or gone.
 
     Args:
@@ -35,4 +35,4 @@ def main(folder: Path, rank: int, world_size: int, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *(int(number) for number in sys.argv[2:5]))
+    run_worker(Path(sys.argv[1]), *(int(number) for number in sys.argv[2:5]))

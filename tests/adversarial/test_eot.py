@@ -89,12 +89,12 @@ def test_a_battery_on_a_random_model_meets_the_distance_of_its_mean() -> None:
     outcome = run_battery(model, batch, "linf", [0.6 * distance, 1.25 * distance])
     assert outcome.survived[0].all() and not outcome.survived[1].any()
     assert outcome.draws == EOT_SAMPLES and outcome.inconclusive == ()
-    assert any("mean of 20 forwards" in note for note in outcome.notes)
+    assert any("mean of 20 forwards" in str(note) for note in outcome.notes)
 
 
 def test_verdicts_that_turn_when_asked_again_are_inconclusive() -> None:
     outcome = run_battery(model_of(back=shaken(1.0)), batch_at(0.1), "linf", [0.0001])
-    assert any("asked again" in doubt for doubt in outcome.inconclusive)
+    assert any("asked again" in str(doubt) for doubt in outcome.inconclusive)
 
 
 def test_the_seed_decides_what_the_model_draws_and_nothing_else_is_drawn() -> None:
@@ -114,7 +114,7 @@ def test_a_deterministic_model_is_asked_once() -> None:
     model, batch = model_of(), batch_at(0.4)
     assert logit_noise(model, batch.images, 0) == 0.0 and logit_noise(model, batch.images[:0], 0) == 0.0
     outcome = run_battery(model, batch, "linf", [0.01])
-    assert outcome.draws == 1 and not any("deterministic" in note for note in outcome.notes)
+    assert outcome.draws == 1 and not any("deterministic" in str(note) for note in outcome.notes)
 
 
 def test_the_wobble_is_the_same_each_time_it_is_measured() -> None:

@@ -41,7 +41,7 @@ def test_every_attack_runs_alone_and_the_battery_says_what_the_verifier_says(
     battery, eps = custom_battery([alone(method)]), EPS[norm]
     outcome = run_battery(cnn_model, cnn_batch, norm, [eps], battery=battery, seed=4)
     (row,) = outcome.rows
-    assert (row.name, row.tried, row.faults, row.reason) == (method.name, len(cnn_batch), 0, "")
+    assert (row.name, row.tried, row.faults, str(row.reason)) == (method.name, len(cnn_batch), 0, "")
     purpose = f"{battery.entries[0].seed_stream} {norm} {eps!r}"
     draws = Generators.of(cnn_batch.ids, seed=4, purpose=purpose, device="cpu")
     threat, settings = ThreatModel(norm, eps), method.settings(battery.entries[0].settings)
@@ -87,7 +87,7 @@ def test_a_minimal_attack_runs_once_for_every_eps(cnn_model: ModelUnderTest, cnn
 def test_an_attack_without_the_norm_says_so_and_counts_nothing(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
     outcome = run_battery(cnn_model, cnn_batch, "linf", [0.03], battery="carlini-wagner,fgsm")
     refused, ran = outcome.rows
-    assert (refused.tried, refused.reason) == (0, "This attack exists for l2, not for linf.")
+    assert (refused.tried, str(refused.reason)) == (0, "This attack exists for l2, not for linf.")
     assert ran.tried == len(cnn_batch) and outcome.inconclusive == ()
 
 
@@ -100,7 +100,7 @@ def test_where_no_attack_could_run_the_evidence_is_weak(cnn_model: ModelUnderTes
     """DeepFool has no targeted form."""
     goal = torch.zeros(10, 4, dtype=torch.bool).scatter_(1, ((cnn_batch.labels + 1) % 4)[:, None], True)
     outcome = run_battery(cnn_model, replace(cnn_batch, adversarial_classes=goal), "l2", [0.3], battery="deepfool")
-    assert outcome.rows[0].tried == 0 and any("No attack of the battery ran" in s for s in outcome.inconclusive)
+    assert outcome.rows[0].tried == 0 and any("No attack of the battery ran" in str(s) for s in outcome.inconclusive)
 
 
 @pytest.mark.parametrize("name", ["spatial", "universal", "patch"])
@@ -173,3 +173,18 @@ def test_a_stored_cell_brings_its_battery_back() -> None:
         "broken, as a check; mi-fgsm transferred from a surrogate"
     )
     assert battery_of_cell("quick", None) is BATTERIES["quick"]
+
+
+@pytest.mark.parametrize(
+    ("attacks", "weak"),
+    [("fgsm", True), ("square", True), ("random-noise,fgsm", True), ("apgd-ce", False), ("fgsm,ddn", False)],
+)
+def test_a_battery_without_an_iterative_gradient_attack_is_weak_evidence(
+    attacks: str, weak: bool, cnn_model: ModelUnderTest, cnn_batch: Batch
+) -> None:
+    outcome = run_battery(cnn_model, cnn_batch, "l2", [0.1], battery=attacks)
+    assert weak == any(reason.key == "battery_not_iterative" for reason in outcome.inconclusive)
+
+
+def test_no_battery_that_ships_is_weak_evidence_by_itself() -> None:
+    assert all(battery.iterative for battery in BATTERIES.values())

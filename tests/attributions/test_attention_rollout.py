@@ -79,7 +79,7 @@ def test_model_is_left_without_hooks_and_without_attention_it_is_not_applicable(
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.net.modules())
     found = explain_images(cnn_model, torch.rand(1, 1, 12, 12), method="attention-rollout")
     assert found.status == "not_applicable"
-    assert "no attention layer" in found.reason
+    assert "no attention layer" in str(found.reason)
 
 
 def test_tokens_that_are_no_grid_are_refused() -> None:
@@ -155,4 +155,4 @@ def test_attention_within_windows_is_not_applicable() -> None:
     )
     found = explain_images(model, COLOURED, method="attention-rollout")
     assert found.status == "not_applicable"
-    assert "within windows" in found.reason
+    assert "within windows" in str(found.reason)

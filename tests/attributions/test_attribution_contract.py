@@ -68,7 +68,7 @@ def test_segment_methods_give_every_pixel_its_segments_value(
     segment_method: str, settings: dict[str, Any], cnn_model: ModelUnderTest, batch: Batch
 ) -> None:
     found = explain(cnn_model, batch, segment_method, **settings)
-    assert found.segments is not None and found.facts["segments"].startswith("slic")
+    assert found.segments is not None and str(found.facts["segments"]).startswith("slic")
     turned = explain(cnn_model, batch.select(torch.tensor([2, 0, 3, 1])), segment_method, **settings)
     assert torch.allclose(maps_of(turned)[torch.tensor([1, 3, 0, 2])], maps_of(found), atol=1e-5)
     for values, segments in zip(maps_of(found), found.segments, strict=True):

@@ -99,7 +99,7 @@ def test_a_damaged_member_is_skipped_and_listed(pets: Pets, tmp_path: Path) -> N
     body[start : start + 40] = bytes(40)
     path.write_bytes(body)
     data = load_dataset(f"archive:{path}")
-    assert "test/cat/0.png (damaged in its archive" in data.notes[0] and len(data.test) == 7
+    assert "test/cat/0.png (damaged in its archive" in str(data.notes[0]) and len(data.test) == 7
 
 
 def shard(path: Path, members: dict[str, bytes]) -> None:

@@ -55,5 +55,5 @@ def test_a_data_set_says_that_it_was_cut_and_is_another_one(tmp_path: Path, pain
     whole, cut = load_dataset(source), load_dataset(source, crop=0.5)
     assert (whole.shape, cut.shape) == ((3, 12, 16), (3, 6, 6))
     assert cut.test.fingerprint != whole.test.fingerprint
-    assert any("0.5 of its shorter side, was cut out and given as 6x6" in note for note in cut.notes)
+    assert any("0.5 of its shorter side, was cut out and given as 6x6" in str(note) for note in cut.notes)
     assert (cut.test.batch(slice(0, 1)).images[0, 0] * 255).round().tolist() == paint(1)[3:9, 5:11, 0].tolist()

@@ -74,7 +74,7 @@ def test_every_form_gives_the_rows_in_their_order(form: str, tmp_path: Path, pai
     for at in (9, 0, 5):
         expected = torch.from_numpy(paint(6 + at).transpose(2, 0, 1)) / 255
         assert torch.equal(data.test.batch([at]).images[0], expected)
-    assert any("'validation' is not used" in note for note in data.notes)
+    assert any("'validation' is not used" in str(note) for note in data.notes)
     assert len(set(data.test.ids)) == 10 and all("/" in name for name in data.test.ids)
 
 
@@ -109,7 +109,7 @@ def test_other_columns_do_not_disturb_and_a_single_typed_one_is_taken(tmp_path: 
 def test_a_row_without_bytes_is_skipped_and_listed(tmp_path: Path, paint: Paint) -> None:
     pictures = [{"bytes": png(paint(s)) if s else None, "path": "elsewhere.png"} for s in range(6)]
     data = loaded(tmp_path, table(paint, range(6), image=pictures))
-    assert len(data.test) == 5 and "the table holds no bytes for it" in data.notes[0]
+    assert len(data.test) == 5 and "the table holds no bytes for it" in str(data.notes[0])
 
 
 def test_a_damaged_picture_is_skipped_and_strictly_an_error(tmp_path: Path, paint: Paint) -> None:

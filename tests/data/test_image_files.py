@@ -65,7 +65,7 @@ def test_sixteen_bits_are_scaled_and_never_clipped() -> None:
     expected = np.rint(wide / 257).astype(int)
     assert np.array_equal(decode(body, (6, 8), grayscale=True)[0], expected)
     assert np.array_equal(shown(decode(body, (6, 8), grayscale=False))[..., 1], expected)
-    assert inspect_image(body).repairs == ("of 16 bits, rounded to 8",) and inspect_image(body).grey
+    assert inspect_image(body).repairs == ("deep",) and inspect_image(body).grey
 
 
 def test_cmyk_and_alpha_become_rgb_and_are_told(paint: Callable[..., np.ndarray]) -> None:
@@ -75,7 +75,7 @@ def test_cmyk_and_alpha_become_rgb_and_are_told(paint: Callable[..., np.ndarray]
     half = np.concatenate([painted, np.full((12, 16, 1), 40, np.uint8)], axis=2)
     alpha = file_of(Image.fromarray(half), "PNG")
     assert np.array_equal(shown(decode(alpha, (12, 16), grayscale=False)), painted)
-    assert "CMYK" in inspect_image(cmyk).repairs[0] and "alpha" in inspect_image(alpha).repairs[0]
+    assert inspect_image(cmyk).repairs == ("cmyk",) and inspect_image(alpha).repairs == ("alpha",)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -104,7 +104,7 @@ def test_the_first_frame_of_several_is_used(paint: Callable[..., np.ndarray]) ->
     frames = [Image.fromarray(paint(seed)) for seed in (4, 5)]
     body = file_of(frames[0], "TIFF", save_all=True, append_images=frames[1:])
     assert np.array_equal(shown(decode(body, (12, 16), grayscale=False)), paint(4))
-    assert "several frames" in inspect_image(body).repairs[0]
+    assert inspect_image(body).repairs == ("frames",)
 
 
 def test_resizing_keeps_the_mean_and_a_constant_stays_constant(paint: Callable[..., np.ndarray]) -> None:

@@ -72,7 +72,7 @@ def test_a_subset_of_a_subset_reads_the_right_images() -> None:
 
 def test_resizing_is_said_hashed_and_keeps_constant_images() -> None:
     before, after = load_dataset("digits"), load_dataset("digits", image_size=16)
-    assert after.shape == (1, 16, 16) and "8x8 to 16x16" in after.notes[0]
+    assert after.shape == (1, 16, 16) and "8x8 to 16x16" in str(after.notes[0])
     assert after.test.fingerprint != before.test.fingerprint
     images = after.test.batch(slice(0, 20)).images
     assert images.shape == (20, 1, 16, 16)
@@ -91,6 +91,6 @@ def test_grey_is_the_weighted_sum_of_the_colours(kind: str) -> None:
     split = array_split(array, np.arange(3), part="test", classes=3, where="here")
     grey = resize(Dataset("d", ("a", "b", "c"), (3, 4, 4), split), LoadOptions(grayscale=True))
     expected = (pixels * np.array([0.299, 0.587, 0.114])[None, :, None, None]).sum(1) / 255
-    assert grey.shape == (1, 4, 4) and grey.notes == ("Colour turned into grey.",)
+    assert grey.shape == (1, 4, 4) and [str(note) for note in grey.notes] == ["Colour turned into grey."]
     pixels = grey.test.batch(slice(None)).images[:, 0].numpy()
     assert np.allclose(pixels, expected, atol=0.5 / 255 + 1e-6)

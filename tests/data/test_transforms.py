@@ -36,7 +36,7 @@ def pixels_of(dataset: Dataset, part: str = "test") -> NDArray[np.uint8]:
 def test_the_middle_is_cut_out_of_both_parts() -> None:
     pixels = RNG.integers(0, 256, (4, 3, 9, 12), dtype=np.uint8)
     after = apply_preprocessing(made(pixels), Preprocessing(crop=2 / 3))
-    assert after.shape == (3, 6, 6) and "middle 6x6" in after.notes[0]
+    assert after.shape == (3, 6, 6) and "middle 6x6" in str(after.notes[0])
     for part in ("test", "train"):
         assert np.array_equal(pixels_of(after, part), pixels[:, :, 1:7, 3:9])
 
@@ -62,7 +62,7 @@ def test_turns_and_mirrors_are_exact_take_the_masks_along_and_spare_what_is_lear
     assert np.array_equal(pixels_of(after, "train"), pixels)
     assert before.train is not None and after.train is not None
     assert after.train.fingerprint == before.train.fingerprint and after.test.fingerprint != before.test.fingerprint
-    assert all(note.startswith("Evaluation images are") for note in after.notes)
+    assert all(str(note).startswith("Evaluation images are") for note in after.notes)
 
 
 @pytest.mark.parametrize("size", [(21, 21), (21, 33)])

@@ -39,7 +39,7 @@ def test_the_architecture_is_found_from_the_weights(name: str, shape: InputShape
     torch.save({prefix + key: tensor for key, tensor in original.state_dict().items()}, tmp_path / "net.pt")
     loaded = auto(tmp_path / "net.pt", 7, shape)
     assert loaded.architecture == name and loaded.origin == f"net.pt ({name})"
-    assert any("found from the shapes" in note for note in loaded.notes)
+    assert any("found from the shapes" in str(note) for note in loaded.notes)
     images = torch.rand(2, *shape)
     assert torch.equal(loaded.module(images), original.eval()(images))
 

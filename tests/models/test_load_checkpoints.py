@@ -82,7 +82,7 @@ def test_half_precision_weights_are_widened_and_said(tmp_path: Path) -> None:
     torch.save({k: v.half() for k, v in net().state_dict().items()}, tmp_path / "net.pt")
     loaded = load(tmp_path / "net.pt")
     assert {tensor.dtype for tensor in loaded.module.state_dict().values()} == {torch.float32}
-    assert "float16" in " ".join(loaded.notes)
+    assert "float16" in " ".join(map(str, loaded.notes))
 
 
 @pytest.mark.parametrize(

@@ -25,5 +25,5 @@ def test_the_note_comes_with_the_wrong_range_and_not_with_the_right(
     overrides = {"model": model, "data": {"source": f"npz:{data}"}, "hardening": {"enabled": False}, "device": "cpu"}
     prepared = set_up(load_config(overrides=overrides))
     assert prepared.loaded is not None
-    notes = " ".join(prepared.loaded.notes)
+    notes = " ".join(map(str, prepared.loaded.notes))
     assert ("pixels in 0 to 255: give --mean 0 --std 0.003922." in notes) == (std is None)

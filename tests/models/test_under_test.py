@@ -92,7 +92,7 @@ def test_the_fingerprint_follows_weights_structure_and_normalisation() -> None:
 def test_a_softmax_output_is_detected_and_read_as_log_probabilities() -> None:
     net = small_cnn()
     model = wrap(nn.Sequential(net, nn.Softmax(1)))
-    assert "softmax" in model.notes[0]
+    assert "softmax" in str(model.notes[0])
     assert torch.allclose(model.logits(images()), net(images()).log_softmax(1).detach(), atol=1e-5)
     assert not wrap(net).notes
 

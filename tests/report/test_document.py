@@ -20,6 +20,7 @@ from audit.document.sanitise import visible, without_paths
 from audit.document.schema import AuditDocument
 from audit.report.document import build_document, read_document, schema_json, to_json
 from audit.results.run_results import RunResults
+from audit.topics.robustness.facts import RobustnessFacts
 from audit.topics.robustness.section import attack_rows
 
 
@@ -77,7 +78,7 @@ def test_attack_rows_add_chunks_and_count_what_broke_within_the_headline() -> No
     dossier = dossier_of(*(robustness_entry("standard", 0.05, pictures(4), np.ones(50), s) for s in (0, 50)))
     entries = dossier.entries("robustness")
     robust = np.concatenate([e.evidence.arrays["robust"] for e in entries], axis=1)
-    rows = attack_rows(entries, 0.1)
+    rows = attack_rows([e.evidence.facts_as(RobustnessFacts) for e in entries], 0.1)
     assert sum(row.broke for row in rows) == (robust[3] == 0).sum()
     assert rows[0].tried == 100
 
@@ -128,7 +129,9 @@ def test_what_failed_is_listed_and_leaves_the_run_incomplete() -> None:
     broken = entry("explanation", "standard", {}, method="lime", status="failed", reason="Out of memory.")
     document = build_document(dossier_of(accuracy_entry("standard", 0.9), broken), made_config(), made_facts())
     assert not document.summary.complete
-    assert [(gap.method, gap.status, gap.reason) for gap in document.gaps] == [("lime", "failed", "Out of memory.")]
+    assert [(gap.method, gap.status, str(gap.reason)) for gap in document.gaps] == [
+        ("lime", "failed", "Out of memory.")
+    ]
 
 
 def test_paths_of_this_machine_do_not_leave_it() -> None:

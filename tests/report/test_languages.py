@@ -11,7 +11,10 @@ import torch
 from made_run import made_document, made_page
 
 from audit.adversarial.batteries import BATTERIES
+from audit.adversarial.red_flags import THRESHOLDS
+from audit.adversarial.result import unfit_norm
 from audit.core.errors import UsageError
+from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import methods
 from audit.document.locale import languages, load_locale
 from audit.document.schema import AuditDocument, document_type
@@ -40,7 +43,7 @@ def test_english_and_chinese_ship() -> None:
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_language_says_everything_with_the_same_values(language: str) -> None:
     locale = load_locale(language)
-    own = {key: text for key, text in locale.texts.items() if not key.startswith(("check.", "method."))}
+    own = {key: text for key, text in locale.texts.items() if not key.startswith(("check.", "method.", "note."))}
     assert own.keys() == locale.english.keys()
     assert {key: fields(text) for key, text in own.items()} == {k: fields(v) for k, v in locale.english.items()}
 
@@ -98,49 +101,90 @@ def test_the_protocol_of_every_battery_is_told_in_the_words_of_the_battery() -> 
         assert load_locale("zh").known(f"battery_protocol.{name}", battery.protocol) != battery.protocol
 
 
-def written_in_the_code() -> Iterator[str]:
-    """Every text of the program, its formatted values as an x."""
+def notes_in_the_code() -> Iterator[tuple[str, str, str]]:
+    """File, key and English template of every call of `note` in the package."""
     for path in (Path(__file__).parents[2] / "audit").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
-            elif isinstance(node, ast.JoinedStr):
-                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "note":
+                key, text = (ast.literal_eval(argument) for argument in node.args)
+                yield path.name, key, text
 
 
-COMPOSED = (
-    *(f"phrase.n_{name}" for name in ("cut", "resized", "skipped", "exif", "alpha", "cmyk", "deep", "frames")),
-    "phrase.m_better",
-)
-"""Put together from pieces: `test_chinese_notes.py` holds them."""
+def test_a_key_has_one_template() -> None:
+    templates: dict[str, str] = {}
+    for file, key, text in notes_in_the_code():
+        assert templates.setdefault(key, text) == text, (file, key)
+    assert len(templates) > 100
 
 
-def test_every_phrase_is_one_that_a_study_writes() -> None:
-    said = set(written_in_the_code())
-    for key, text in load_locale("en").english.items():
-        if key.startswith("phrase.") and not key.startswith(("phrase.segments", "phrase.game", *COMPOSED)):
-            pattern = re.compile("".join(".+?" if p[:1] == "{" else re.escape(p) for p in re.split(r"(\{\w+\})", text)))
-            assert any(pattern.fullmatch(one) for one in said), key
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_note_of_the_package_is_translated_with_its_values_and_no_other(language: str) -> None:
+    english = {key: text for _, key, text in notes_in_the_code()}
+    texts = load_locale(language).texts
+    translated = {key.removeprefix("note."): text for key, text in texts.items() if key.startswith("note.")}
+    assert translated.keys() == english.keys()
+    assert {key: fields(text) for key, text in translated.items()} == {k: fields(v) for k, v in english.items()}
+
+
+def test_no_language_table_holds_english_notes() -> None:
+    """The English stands where it is said; the table of a language is looked up by key, never searched for text."""
+    assert not any(key.startswith(("note.", "phrase.")) for key in load_locale("en").english)
+    for file in ("document/locale.py", "report/summary.py", "report/view.py"):
+        tree = ast.parse((Path(__file__).parents[2] / "audit" / file).read_text("utf-8"))
+        imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+        assert "re" not in imported, file
+
+
+def test_a_note_of_no_language_shows_its_english() -> None:
+    chinese = load_locale("zh")
+    assert chinese.note(note("of_a_plugin", "Made of {stuff}.", stuff="wood")) == "Made of wood."
+    assert (
+        chinese.note("A plain sentence.")
+        == chinese.note(Note.model_validate("A plain sentence."))
+        == "A plain sentence."
+    )
+    assert chinese.note(note("no_map", "Another template, of {another} version.", another="an older")) == (
+        "Another template, of an older version."
+    )
+    assert chinese.note(NO_NOTE) == ""
+
+
+def test_notes_within_notes_and_words_are_translated_too() -> None:
+    chinese, english = load_locale("zh"), load_locale("en")
+    none_ran = THRESHOLDS["no_attack_ran"].sentence.filled(reason=unfit_norm(["l2"], "linf"))
+    assert (
+        chinese.note(none_ran) == "攻击组中没有任何攻击得以运行，因此没有经过任何检验：该攻击适用于 l2，不适用于 linf。"
+    )
+    blind = THRESHOLDS["battery_ce_nan"].sentence.filled(share="7%", title=["cross-entropy"], word=["not finite"])
+    assert chinese.note(blind) == "交叉熵的梯度中有 7% 不是有限数：依循梯度的攻击什么也看不见。"
+    assert english.note(blind) == (
+        "7% of the gradients of cross-entropy are not finite: attacks that follow them see nothing."
+    )
+    assert "以图像均值、模糊填充；所解释类别的概率" in chinese.note(protocol(FaithfulnessSettings()))
+
+
+def test_a_note_is_the_same_after_json() -> None:
+    said = THRESHOLDS["no_attack_ran"].sentence.filled(reason=unfit_norm(["l2"], "linf"))
+    assert Note.model_validate_json(said.model_dump_json()) == said
+    assert Note.model_validate("plain").model_dump_json() == '"plain"'
 
 
 def test_what_studies_write_is_read_in_chinese() -> None:
     chinese = load_locale("zh")
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     blank, pieces = torch.zeros(2, 1, 28, 28), torch.arange(28)[:, None].expand(28, 28) // 10
-    said = [protocol(FaithfulnessSettings()), *(f"game: {name}" for name in GAMES)]
+    said = [protocol(FaithfulnessSettings()), *GAMES]
     said += [segment_images(some).description for some in (images, blank)]
     said += [check_segments(one, blank).description for one in (pieces, pieces * 10 + pieces.T // 2)]
-    said += [
-        "The gradient of cross-entropy is NaN on 7% of the images. The model gives NaN or infinity on 2% of the images."
-    ]
-    for text in said:
-        assert re.search(r"[\u4e00-\u9fff]", chinese.phrase(text)), text
-        assert not re.search(r"[a-z]{3,} [a-z]{3,}", chinese.phrase(text)), chinese.phrase(text)
-        assert re.findall(r"\d+", text) == re.findall(r"\d+", chinese.phrase(text)) or "fewer than" in text
-        assert load_locale("en").phrase(text) == text
-    assert (
-        chinese.phrase("A class called game: or slic, says nothing.") == "A class called game: or slic, says nothing."
-    )
+    said += [THRESHOLDS["ce_nan"].sentence.filled(share="7%"), THRESHOLDS["not_finite"].sentence.filled(share="2%")]
+    for written in said:
+        text, translated = written.text, chinese.note(written)
+        assert re.search(r"[\u4e00-\u9fff]", translated), text
+        assert not re.search(r"[a-z]{3,} [a-z]{3,}", translated), translated
+        assert re.findall(r"\d+", text) == re.findall(r"\d+", translated) or "fewer than" in text
+        assert load_locale("en").note(written) == text
+    named = "A class called game: or slic, says nothing."
+    assert chinese.note(named) == named
     assert chinese.word("segment-mean") == "分块均值" and chinese.word("0.5") == "0.5"
 
 

@@ -111,7 +111,7 @@ def test_a_model_of_every_origin_is_attacked_explained_and_reported(name: str, p
     outcome = run_audit(load_config(overrides=merge(TINY, changes)), tmp_path / "run")
     document = outcome.document
     assert outcome.results.complete and outcome.folder.report.stat().st_size > 10_000
-    assert document.models[0].origin == origin
+    assert str(document.models[0].origin) == origin
     (attacked,) = outcome.results.entries("robustness", role="standard")[:1]
     assert attacked.evidence.status == "measured" and attacked.evidence.backwards > 0
     explained = {entry.task.cell.method: entry.evidence for entry in outcome.results.entries("explanation")}

@@ -63,7 +63,7 @@ def test_without_a_label_it_is_what_the_model_predicts_and_that_is_said(shelf: P
     dataset, maker = prepared.dataset, prepared.model_factory()
     assert maker is not None and dataset.test.ids == ("0.png", "2.png")
     assert dataset.test.labels.tolist() == maker().predictions(dataset.test.batch(slice(None)).images).tolist()
-    assert any("has no label" in note for note in dataset.notes)
+    assert any("has no label" in str(note) for note in dataset.notes)
     labelled = ready(shelf, "list.txt=owl").dataset
     assert labelled.test.fingerprint != dataset.test.fingerprint and prepared.subject.test == dataset.test.fingerprint
 

@@ -50,7 +50,7 @@ def test_a_frozen_backbone_keeps_the_foreign_weights_and_the_head_is_new(elsewhe
     assert {ours[name].shape[0] for name in head} == {10} and len(head) == 2
     assert all(torch.equal(ours[name], theirs[name]) for name in ours if name not in head)
     (model,) = outcome.document.models
-    assert model.origin == "trained here from thirds.safetensors"
+    assert str(model.origin) == "trained here from thirds.safetensors"
     assert len(model.settings["pretrained"]) == 64
     adopted, frozen = model.notes
     assert "; new are " in adopted and all(name in adopted for name in head)

@@ -32,7 +32,13 @@ def parent() -> ModelUnderTest:
 
 
 def cell_of(method: str, amount: float | None, training: dict[str, Any] | None = None) -> Cell:
-    settings = {"amount": amount, "classes": ["a", "b", "c"], "input_shape": [1, 9, 9], "training": training}
+    settings = {
+        "architecture": "tiny",
+        "amount": amount,
+        "classes": ["a", "b", "c"],
+        "input_shape": [1, 9, 9],
+        "training": training,
+    }
     return Cell("compression", method, settings=settings, model="file:parent")
 
 

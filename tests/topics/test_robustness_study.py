@@ -86,6 +86,6 @@ def test_a_custom_battery_comes_out_of_the_cell(
     assert np.array_equal(evidence.arrays["minimal_eps"], outcome.minimal_eps.numpy())
     assert evidence.facts["battery"] == "custom"
     assert evidence.facts["protocol"] == "pgd; random-noise; carlini-wagner"
-    assert [row["reason"] for row in evidence.facts["rows"] if row["attack"] == "carlini-wagner"] == [
+    assert [row["reason"]["text"] for row in evidence.facts["rows"] if row["attack"] == "carlini-wagner"] == [
         "This attack exists for l2, not for linf."
     ]

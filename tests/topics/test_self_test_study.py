@@ -25,7 +25,11 @@ def test_every_oracle_holds_on_this_device(cnn_model: ModelUnderTest, cnn_batch:
     broken = [row for row in found.facts["oracles"] if not row["holds"]]
     assert broken == []
     assert found.facts["holding"] == len(found.measurement("error").per_example) >= 20
-    assert {row["problem"] for row in found.facts["oracles"]} >= {"linear model", "patch detector", "game: both of two"}
+    assert {row["problem"]["text"] for row in found.facts["oracles"]} >= {
+        "linear model",
+        "patch detector",
+        "game: both of two",
+    }
 
 
 @pytest.mark.parametrize("fault", ["scaled", "shifted", "missing"])

@@ -123,13 +123,13 @@ def test_where_shap_failed_lime_asks_for_itself_and_claims_nothing(cnn_model: Mo
 
 
 def test_adversarial_lime_spends_what_adversarial_shap_asked(cnn_model: ModelUnderTest, batch: Batch) -> None:
-    moved = 1 - batch.images[:3]
+    part, moved = batch.select(torch.arange(3)), 1 - batch.images[:3]
     attacked = Evidence(Cell("robustness", "quick"), "measured", arrays={"adversarial": moved.numpy()})
     on = {"on": "adversarial"}
     inputs = {"robustness": attacked}
-    lender = found(explanation, cnn_model, batch, "shap", inputs, settings=on)
-    alone = found(explanation, cnn_model, batch, "lime", inputs, settings=LIME | on)
-    shared = found(explanation, cnn_model, batch, "lime", inputs | {"masks": lender}, settings=LIME | on)
+    lender = found(explanation, cnn_model, part, "shap", inputs, settings=on)
+    alone = found(explanation, cnn_model, part, "lime", inputs, settings=LIME | on)
+    shared = found(explanation, cnn_model, part, "lime", inputs | {"masks": lender}, settings=LIME | on)
     assert shared.forwards == 0 and len(shared.arrays["attributions"]) == 3
     assert np.allclose(shared.arrays["attributions"], alone.arrays["attributions"], atol=1e-5)
 

@@ -213,7 +213,7 @@ def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
     assert [row["recipe"] for row in trained.history] == ["fgsm-rs"] * 3 + ["pgd"] * 2
     assert all(torch.equal(after[2][name], weights[0][name]) for name in weights[0])
     assert not all(torch.equal(after[1][name], weights[0][name]) for name in weights[0])
-    assert len(trained.notes) == 1 and "epoch 3" in trained.notes[0] and "60% to 40%" in trained.notes[0]
+    assert len(trained.notes) == 1 and "epoch 3" in str(trained.notes[0]) and "60% to 40%" in str(trained.notes[0])
 
 
 def test_after_a_collapse_the_average_of_weights_starts_from_the_best_ones_too(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.note import note
 from audit.core.registry import data_format
 from audit.data.arrays import array_split
 from audit.data.dataset import Dataset, LoadOptions, Split
@@ -40,7 +41,8 @@ def cifar10(path: str, _options: LoadOptions) -> Dataset:
     names = [base / f"data_batch_{i}{ending}" for i in range(1, 6)]
     present = [path for path in names if path.is_file()]
     train = _split([read(path) for path in present], "train") if present else None
-    notes = () if len(present) == 5 else (f"CIFAR-10: {len(present)} of 5 training files are there.",)
+    some = note("data_cifar", "CIFAR-10: {present} of 5 training files are there.", present=len(present))
+    notes = () if len(present) == 5 else (some,)
     return Dataset("CIFAR-10", CIFAR10_CLASSES, (3, _SIDE, _SIDE), test, train, notes)
 
 

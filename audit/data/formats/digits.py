@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from audit.core.note import note
 from audit.core.registry import data_format
 from audit.data.arrays import array_split
 from audit.data.dataset import Dataset, LoadOptions
@@ -28,4 +29,4 @@ def digits(_argument: str, _options: LoadOptions) -> Dataset:
         array_split(images[part], labels[part], part=name, classes=10, where="digits")
         for name, part in (("train", slice(_TRAIN)), ("test", slice(_TRAIN, None)))
     )
-    return Dataset("scikit-learn digits", DIGIT_NAMES, (1, 8, 8), test, train)
+    return Dataset(note("digits", "scikit-learn digits"), DIGIT_NAMES, (1, 8, 8), test, train)

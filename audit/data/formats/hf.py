@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.core.errors import DataError
+from audit.core.note import Note, note
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import TEST, TRAIN, VALIDATION
@@ -82,14 +83,17 @@ def _word(path: Path, root: Path) -> str:
     return next((word.lower() for word in words if word.lower() in splits), "test")
 
 
-def _parts(splits: Mapping[str, list[Path]], root: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+def _parts(splits: Mapping[str, list[Path]], root: Path) -> tuple[dict[str, list[Path]], tuple[Note, ...]]:
     """The files to train on and to test on. Raises DataError where all of them are of the training split."""
     train = next((splits[word] for word in TRAIN if word in splits), None)
     word = next((word for word in (*TEST, *VALIDATION) if word in splits), None)
     if word is None:
         raise DataError(f"{printable(root.name)!r} holds a train split alone; a test or validation split too.")
     unused = sorted(set(splits) - {word, *TRAIN})
-    notes = tuple(f"The split {name!r} is not used: the test part is {word!r}." for name in unused)
+    notes = tuple(
+        note("data_split", "The split '{name}' is not used: the test part is '{used}'.", name=name, used=word)
+        for name in unused
+    )
     return {"test": splits[word], **({"train": train} if train else {})}, notes
 
 

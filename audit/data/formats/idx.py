@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.note import Note, note
 from audit.core.registry import data_format
 from audit.core.resources import resource_dir
 from audit.data.arrays import array_split
@@ -35,7 +36,9 @@ _FASHION_MNIST = "Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747"
 @data_format(reference=_FASHION_MNIST)
 def sample(_argument: str, _options: LoadOptions) -> Dataset:
     """The Fashion-MNIST subset that ships with the package: 6,000 training and 1,000 test images, 28x28 grey."""
-    return _load(resource_dir("samples") / "fashion-mnist", ("",), GARMENT_NAMES, "Fashion-MNIST sample")
+    return _load(
+        resource_dir("samples") / "fashion-mnist", ("",), GARMENT_NAMES, note("sample", "Fashion-MNIST sample")
+    )
 
 
 @data_format(argument="DIR", reference=_FASHION_MNIST)
@@ -86,16 +89,20 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(body, dtype=np.uint8, offset=header).reshape(sizes)
 
 
-def _load(root: Path, layouts: tuple[str, ...], classes: tuple[str, ...], name: str) -> Dataset:
+def _load(root: Path, layouts: tuple[str, ...], classes: tuple[str, ...], name: Note | str) -> Dataset:
     base = _base(root, layouts, name)
     test = _split(base, "t10k", "test", classes)
     train = _split(base, "train", "train", classes) if _find(base, "train-images-idx3-ubyte") else None
     shape = test.fetch(np.zeros(1, np.int64)).shape[1:]
-    notes = () if train else (f"{name}: no training images in the folder; only the test split is used.",)
-    return Dataset(name, classes, (int(shape[0]), int(shape[1]), int(shape[2])), test, train, notes)
+    no_training = note(
+        "data_no_training", "{name}: no training images in the folder; only the test split is used.", name=name
+    )
+    return Dataset(
+        name, classes, (int(shape[0]), int(shape[1]), int(shape[2])), test, train, () if train else (no_training,)
+    )
 
 
-def _base(root: Path, layouts: tuple[str, ...], name: str) -> Path:
+def _base(root: Path, layouts: tuple[str, ...], name: Note | str) -> Path:
     if not root.is_dir():
         raise DataError(f"No folder {str(root)!r} for {name}; give the one that holds t10k-images-idx3-ubyte.gz.")
     for layout in layouts:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.note import note
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions, derive_fingerprint
 from audit.data.image_decoding import IMAGE_SUFFIXES
@@ -58,13 +59,16 @@ def labelled_as(dataset: Dataset, predictions: NDArray[np.int64]) -> Dataset:
         predictions: The predicted class of each test image, int64 (N,).
     """
     named = ", ".join(dict.fromkeys(dataset.classes[label] for label in predictions[:5].tolist()))
-    note = (
-        f"{dataset.name} has no label: what the model predicts ({named}) is taken for it, so nothing is said of "
-        "accuracy and calibration, and attacks try to change that prediction."
+    predicted = note(
+        "data_predicted",
+        "{name} has no label: what the model predicts ({named}) is taken for it, so nothing is said of accuracy and "
+        "calibration, and attacks try to change that prediction.",
+        name=dataset.name,
+        named=named,
     )
     fingerprint = derive_fingerprint(dataset.test.fingerprint, "predicted", *predictions.tolist())
     test = replace(dataset.test, labels=predictions, fingerprint=fingerprint)
-    return replace(dataset, test=test, notes=(*dataset.notes, note))
+    return replace(dataset, test=test, notes=(*dataset.notes, predicted))
 
 
 def _split(source: str) -> tuple[Path, str]:

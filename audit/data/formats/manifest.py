@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.core.errors import DataError
+from audit.core.note import note
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import part_of
@@ -65,7 +66,8 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
         parts.setdefault(part, []).append(ImageFile(line.path, labels[line.label], line.mask))
     if "test" not in parts:
         raise DataError(f"Every line of {path.name} is of the train split; lines of a test or validation split too.")
-    notes = () if any(line.split for line in lines) else ("The manifest names no splits: every image is used to test.",)
+    no_splits = note("data_manifest", "The manifest names no splits: every image is used to test.")
+    notes = () if any(line.split for line in lines) else (no_splits,)
     return image_file_dataset(reader_below(path.parent), printable(path.name), names, parts, options, notes)
 
 

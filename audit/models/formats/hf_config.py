@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.core.errors import ModelError, UntrustedError
+from audit.core.note import Note, note
 from audit.models.files import sha256_of
 
 PREFIX = "hf:"
@@ -43,7 +44,7 @@ class HfPreprocessing:
     size: int | None = None
     bgr: bool = False
     classes: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def is_folder(weights: str | None) -> bool:
@@ -144,8 +145,12 @@ def read_preprocessing(weights: str) -> HfPreprocessing:
     classes = _class_names(config)
     path = folder / "preprocessor_config.json"
     if not path.is_file():
-        note = f"{folder.name} has no preprocessor_config.json: pixels are given in [0, 1] unless --mean and --std say."
-        return HfPreprocessing(size=_side(config.get("image_size")), classes=classes, notes=(note,))
+        plain = note(
+            "model_no_preprocessor",
+            "{name} has no preprocessor_config.json: pixels are given in [0, 1] unless --mean and --std say.",
+            name=folder.name,
+        )
+        return HfPreprocessing(size=_side(config.get("image_size")), classes=classes, notes=(plain,))
     settings = _json(path)
     mean, std = _normalisation(settings, path)
     return HfPreprocessing(
@@ -197,13 +202,18 @@ def _side(size: Any) -> int | None:
     return size if type(size) is int else None
 
 
-def _notes(settings: Mapping[str, Any], name: str) -> Iterator[str]:
+def _notes(settings: Mapping[str, Any], name: str) -> Iterator[Note]:
     if settings.get("do_center_crop") or settings.get("crop_pct"):
         share = _crop_share(settings)
         flag = f"--crop {share:.3g}" if share else "--crop"
-        yield f"{name} was made for the middle of each image: {flag} cuts it out, else the whole image is resized."
+        yield note(
+            "model_for_middle",
+            "{name} was made for the middle of each image: {flag} cuts it out, else the whole image is resized.",
+            name=name,
+            flag=flag,
+        )
     if settings.get("do_flip_channel_order"):
-        yield f"{name} takes BGR: channels are reversed for it."
+        yield note("model_bgr", "{name} takes BGR: channels are reversed for it.", name=name)
 
 
 def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:

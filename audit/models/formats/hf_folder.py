@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import ModelError, SetupError
+from audit.core.note import note
 from audit.models.formats.hf_config import configuration, folder_of, read_preprocessing, weight_files
 from audit.models.formats.safetensors_file import safetensors
 from audit.models.loaded import CheckpointContent
@@ -40,8 +41,13 @@ def read_hf_folder(weights: str) -> CheckpointContent:
     transformers = _transformers(folder.name)
     with _quiet(transformers):
         module = HfModule(_built(transformers, folder.name, config, state), bgr=wanted.bgr)
-    note = f"{folder.name} runs in transformers ({config['model_type']}); its logits are used as they are."
-    return CheckpointContent(module=module, notes=(note, *wanted.notes))
+    runs = note(
+        "model_transformers",
+        "{name} runs in transformers ({kind}); its logits are used as they are.",
+        name=folder.name,
+        kind=str(config["model_type"]),
+    )
+    return CheckpointContent(module=module, notes=(runs, *wanted.notes))
 
 
 class HfModule(nn.Module):

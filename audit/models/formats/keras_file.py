@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from audit.config import TrustConfig
 from audit.core.errors import ModelError, SetupError, UntrustedError
+from audit.core.note import Note, note
 from audit.core.registry import model_format
 from audit.models.files import check_trusted, read_whole
 from audit.models.formats.keras_config import code_in
-from audit.models.loaded import CheckpointContent, TrustedFile
+from audit.models.loaded import CheckpointContent, TrustedFile, channels_last_note
 
 
 @model_format(suffixes=(".keras",), reference="https://keras.io/guides/serialization_and_saving")
@@ -172,9 +173,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
-def _notes(module: KerasModule, name: str) -> Iterator[str]:
-    yield f"{name} runs in Keras on torch; gradients are torch's."
+def _notes(module: KerasModule, name: str) -> Iterator[Note]:
+    yield note("model_keras", "{name} runs in Keras on torch; gradients are torch's.", name=name)
     if module.channels_last:
-        yield f"{name} takes channels last: images are turned for it."
+        yield channels_last_note(name)
     if module.scale != 1:
-        yield f"{name} rescales pixels of 0 to 255 itself: images in [0, 1] are multiplied by 255 for it."
+        yield note(
+            "model_rescales",
+            "{name} rescales pixels of 0 to 255 itself: images in [0, 1] are multiplied by 255 for it.",
+            name=name,
+        )

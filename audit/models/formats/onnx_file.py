@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from audit.config import TrustConfig
 from audit.core.errors import ModelError, SetupError, UntrustedError
+from audit.core.note import Note, note
 from audit.core.registry import model_format
 from audit.models.formats.onnx_graph import at_known_opset, companion_hashes, rename, require_plain, simplify
-from audit.models.loaded import CheckpointContent
+from audit.models.loaded import CheckpointContent, channels_last_note
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -155,12 +156,20 @@ def _batch_is_one(shape: tuple[int, ...], net: nn.Module) -> bool:
         return True
 
 
-def _notes(module: _Oriented, name: str) -> Iterator[str]:
-    yield f"{name} was converted from ONNX to torch; gradients are those of the converted modules."
+def _notes(module: _Oriented, name: str) -> Iterator[Note]:
+    yield note(
+        "model_onnx",
+        "{name} was converted from ONNX to torch; gradients are those of the converted modules.",
+        name=name,
+    )
     if module.channels_last:
-        yield f"{name} takes channels last: images are turned for it."
+        yield channels_last_note(name)
     if module.single:
-        yield f"{name} was exported for one image at a time, which is slow; export it with a free batch size."
+        yield note(
+            "model_one_at_a_time",
+            "{name} was exported for one image at a time, which is slow; export it with a free batch size.",
+            name=name,
+        )
 
 
 def _line(fault: Any) -> str:

@@ -9,12 +9,13 @@ import zipfile
 import torch
 
 from audit.core.errors import ModelError, UntrustedError
+from audit.core.note import NO_NOTE, Note, listed_with_more, note
 
 _INFLATION = 8
 """torch.save stores without compression; a zip that unpacks to more than this times its size is a bomb."""
 
 
-def executable_reason(body: bytes, name: str) -> str:
+def executable_reason(body: bytes, name: str) -> Note:
     """In what sense a file is code, for a sentence that begins with its name.
 
     Args:
@@ -35,9 +36,9 @@ def executable_reason(body: bytes, name: str) -> str:
             "state dict instead."
         )
     if any(member.endswith("constants.pkl") for member in members):
-        return "is TorchScript, which is code"
+        return note("code_torchscript", "is TorchScript, which is code")
     if _is_tar(body):
-        return "is in torch's old tar format, which is a pickle that runs code"
+        return note("code_tar", "is in torch's old tar format, which is a pickle that runs code")
     if not members and not _pickle_starts(body):
         raise ModelError(
             f"{name} is not a torch.save file (it begins with {body[:4].hex() or 'nothing'}); export or "
@@ -45,9 +46,9 @@ def executable_reason(body: bytes, name: str) -> str:
         )
     wanted = _unsafe_globals(body, members, name)
     if wanted:
-        listed = ", ".join(wanted[:6]) + (f" and {len(wanted) - 6} more" if len(wanted) > 6 else "")
-        return f"is a pickle that needs code (it asks for {listed})"
-    return ""
+        asked = listed_with_more(wanted, 6)
+        return note("code_pickle", "is a pickle that needs code (it asks for {asked})", asked=asked)
+    return NO_NOTE
 
 
 def members_of(body: bytes, name: str) -> list[str]:

@@ -19,6 +19,7 @@ from torch import nn
 
 from audit.config import TrustConfig
 from audit.core.errors import ModelError, UntrustedError
+from audit.core.note import Note, note
 from audit.core.registry import model_format
 from audit.models.files import check_trusted, read_whole
 from audit.models.formats.pickle_inspection import executable_reason, first_line, is_whole, members_of
@@ -45,11 +46,11 @@ def torch_save(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
     sha256 = check_trusted(path, body, trust, reason=reason)
     trusted = (TrustedFile(path.name, sha256),)
     content = _as_code(body, path.name)
-    note = f"{path.name} {reason}; it was run because it is trusted (SHA-256 {sha256[:12]}...)."
+    run = _was_run(path.name, reason, sha256)
     if isinstance(content, nn.Module):
-        return CheckpointContent(module=content, notes=(note,), trusted=trusted)
+        return CheckpointContent(module=content, notes=(run,), trusted=trusted)
     inner = unwrapped(content, path.name)
-    return CheckpointContent(state=inner.state, notes=(note, *inner.notes), trusted=trusted)
+    return CheckpointContent(state=inner.state, notes=(run, *inner.notes), trusted=trusted)
 
 
 @model_format(suffixes=(".pt2",))
@@ -64,7 +65,7 @@ def torch_export(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
         ModelError: When it is trusted and does not load.
     """
     body = read_whole(path)
-    reason = "is a torch.export archive, whose loader runs what it holds"
+    reason = note("code_export", "is a torch.export archive, whose loader runs what it holds")
     sha256 = check_trusted(path, body, trust, reason=reason)
     try:
         with warnings.catch_warnings():
@@ -73,8 +74,8 @@ def torch_export(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
             module = copy.deepcopy(torch.export.load(io.BytesIO(body)).module())
     except Exception as fault:
         raise ModelError(f"{path.name} is trusted but does not load ({first_line(fault)}); export it again.") from fault
-    note = f"{path.name} {reason}; it was run because it is trusted (SHA-256 {sha256[:12]}...)."
-    return CheckpointContent(module=module, notes=(note,), trusted=(TrustedFile(path.name, sha256),))
+    run = _was_run(path.name, reason, sha256)
+    return CheckpointContent(module=module, notes=(run,), trusted=(TrustedFile(path.name, sha256),))
 
 
 def _as_data(body: bytes, name: str) -> Any:
@@ -108,3 +109,13 @@ def _as_code(body: bytes, name: str) -> Any:
             f"{name} is trusted but does not load ({type(fault).__name__}: {first_line(fault)}). The code it was saved "
             "with must be importable; a state dict has no such need."
         ) from fault
+
+
+def _was_run(name: str, reason: Note, sha256: str) -> Note:
+    return note(
+        "model_code",
+        "{name} {reason}; it was run because it is trusted (SHA-256 {sha256}...).",
+        name=name,
+        reason=reason,
+        sha256=sha256[:12],
+    )

@@ -9,7 +9,7 @@ from audit.results.check_result import CheckResult, at_most, template_values
 from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 
-FEWEST = 100
+MIN_CALIBRATION_IMAGES = 100
 """Images below which no verdict is given: the error of a perfectly calibrated model would exceed most thresholds."""
 
 
@@ -39,7 +39,8 @@ def calibration(results: RunResults, role: str, config: RunConfig) -> CheckResul
     if logits is None or labels is None or not len(labels) or not results.labelled:
         return None
     error = calibration_error(logits, labels)
-    verdict = at_most(error, config.criteria.calibration_error) if len(labels) >= FEWEST else "inconclusive"
+    enough = len(labels) >= MIN_CALIBRATION_IMAGES
+    verdict = at_most(error, config.criteria.calibration_error) if enough else "inconclusive"
     return CheckResult(
         verdict,
         error,

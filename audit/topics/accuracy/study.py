@@ -10,6 +10,7 @@ from audit.core.errors import Interrupted
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 
 _STRIDE = 1024
 """Examples between two looks at whether the user asked to stop."""
@@ -39,11 +40,9 @@ def accuracy(context: Context, cell: Cell) -> Evidence:
     logits = torch.cat(parts).numpy()
     labels = batch.labels.cpu().numpy().astype(np.int64)
     correct = (logits.argmax(axis=1) == labels).astype(np.float64)
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         (Measurement("correct", "share", "higher", correct),),
         arrays={"logits": logits.astype(np.float32), "labels": labels},
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        passes=spent.passes,
     )

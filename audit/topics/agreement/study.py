@@ -7,9 +7,11 @@ import torch
 from audit.core.cell import Cell
 from audit.core.errors import NotApplicable
 from audit.core.evidence import Evidence
+from audit.core.note import note
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import load_array
+from audit.execution.measured import measured_evidence
 from audit.metrics.agreement import agreement_matrix
 from audit.topics.agreement.facts import AgreementFacts
 
@@ -29,11 +31,12 @@ def agreement(context: Context, cell: Cell) -> Evidence:
     measured = {name: explanation for name, explanation in read.items() if explanation is not None}
     facts = AgreementFacts(methods=tuple(measured), left_out=tuple(name for name in read if name not in measured))
     if len(measured) < 2:
-        return Evidence(cell, "not_applicable", reason="Fewer than two methods have maps, so none can be compared.")
+        reason = note("two_methods", "Fewer than two methods have maps, so none can be compared.")
+        return Evidence(cell, "not_applicable", reason=reason)
     cpu = torch.device("cpu")
     maps = {name: load_array(explanation, "attributions", cpu) for name, explanation in measured.items()}
     matrix = agreement_matrix(maps)
-    return Evidence(cell, "measured", arrays={"matrix": matrix.numpy()}, facts=facts.dump())
+    return measured_evidence(cell, arrays={"matrix": matrix.numpy()}, facts=facts)
 
 
 def _read(context: Context, method: str) -> Evidence | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from audit.config import RunConfig
+from audit.core.evidence import CheckValue
 from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
@@ -37,10 +38,10 @@ def attack_controls(results: RunResults, role: str, config: RunConfig) -> CheckR
     if not entries:
         return None
     reasons = sentences(entries)
-    values: dict[str, str | float] = {
+    values: dict[str, CheckValue] = {
         "n": sum(len(entry.task.examples) for entry in entries),
         "count": len(reasons),
-        "reasons": " ".join(reasons),
+        "reasons": list(reasons),
         "battery": entries[0].task.cell.method,
     }
     return CheckResult("inconclusive" if reasons else "pass", None, cell_keys(entries), values)

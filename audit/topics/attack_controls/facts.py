@@ -6,7 +6,22 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from audit.core.cell import StudySettings
 from audit.topics.model_sanity.facts import SuspicionFacts
+
+
+class AttackControlsSettings(StudySettings):
+    """Settings of a cell.
+
+    Attributes:
+        eps: Sizes of the ball, over which the share of broken images must grow.
+        pgd: Version of the attack that is held against weaker ones.
+        protocol: What `Battery.describe` gives; None where only the name of the battery is known.
+    """
+
+    eps: tuple[float, ...] = ()
+    pgd: str = ""
+    protocol: list[Any] | None = None
 
 
 class AttackControlsFacts(SuspicionFacts):

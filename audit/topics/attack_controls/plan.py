@@ -6,6 +6,7 @@ from audit.core.registry import find
 from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
 from audit.planning.run_identity import curve_eps
 from audit.topics.attack_controls import AttackControlsConfig
+from audit.topics.attack_controls.facts import AttackControlsSettings
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
@@ -23,11 +24,11 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
             builder.battery.name,
             model,
             part,
-            settings={
-                "eps": list(curve_eps(builder.config, builder.identity)),
-                "pgd": find("attack", "pgd").full_version,
-                "protocol": builder.battery.describe(),
-            },
+            settings=AttackControlsSettings(
+                eps=curve_eps(builder.config, builder.identity),
+                pgd=find("attack", "pgd").full_version,
+                protocol=builder.battery.describe(),
+            ).dump(),
             threat=attacked.cell.threat,
             inputs={"robustness": attacked},
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -27,9 +27,10 @@ from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps
 from audit.models.under_test import ModelUnderTest
-from audit.topics.attack_controls.facts import AttackControlsFacts
+from audit.topics.attack_controls.facts import AttackControlsFacts, AttackControlsSettings
 
 PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
 """The attack that is held against weaker ones, and against itself."""
@@ -47,15 +48,16 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
 
     Measurements: `noise_only` and `fgsm_only`, broken by that and not by PGD; `shrinking`, broken at an eps and not at
     a larger one; `doubled`, broken once every attack has twice the effort; `unbroken_in_box`, unbroken by PGD in the
-    whole box. `cell.method` names the battery; `cell.threat` its norm and eps; the setting "eps" the curve. The input
-    "robustness" is the battery's evidence on examples that begin with these. Facts: see `AttackControlsFacts`.
+    whole box. `cell.method` names the battery; `cell.threat` its norm and eps; settings and facts: see
+    `AttackControlsSettings` and `AttackControlsFacts`. The input "robustness" is the battery's evidence on examples
+    that begin with these.
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.
         cell: The cell.
     """
     model, batch = context.model(), context.batch()
-    battery = battery_of_cell(cell.method, cell.settings.get("protocol"))
+    battery = battery_of_cell(cell.method, AttackControlsSettings.of(cell).protocol)
     threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
     survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
     with model.count() as spent, eot_if_stochastic(model, batch.images, cell.seed):
@@ -67,15 +69,13 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
         broken = {name: steps.run(name, partial(_as_output, control))["broken"] for name, control in controls.items()}
     measured = {name: broken[name] & ~broken["pgd"] if name in WEAKER else broken[name] for name in MEASUREMENTS}
     values = {name: measured[name].double().numpy().astype(np.float64) for name in MEASUREMENTS}
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         tuple(Measurement(name, "share", "lower", broken) for name, broken in values.items()),
         facts=AttackControlsFacts(
             suspicions=tuple(over_threshold(values, MEASUREMENTS)), pgd=dict(PGD), **_undeclared(battery)
-        ).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        ),
+        passes=spent.passes,
     )
 
 
@@ -95,7 +95,7 @@ def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Ce
     whole = full_box_threat(threat.norm, math.prod(model.input_shape))
 
     def shrinking() -> Tensor:
-        sizes: Sequence[float] = sorted(cell.settings.get("eps", ()))
+        sizes = sorted(AttackControlsSettings.of(cell).eps)
         curve = [broken(ThreatModel(threat.norm, eps), name="pgd", settings=PGD) for eps in sizes]
         smaller = [small & ~large for small, large in pairwise(curve)]
         return torch.stack(smaller).any(0) if smaller else torch.zeros(len(batch), dtype=torch.bool, device="cpu")

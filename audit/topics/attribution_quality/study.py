@@ -26,6 +26,7 @@ from audit.execution.explanation_inputs import (
     to_numpy,
 )
 from audit.execution.mask_reuse import drawing_queue, same_draws
+from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps
 from audit.metrics.agreement import rank_agreement, seed_stability
 from audit.metrics.infidelity import infidelity
@@ -84,16 +85,14 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
             for part in parts:
                 values |= steps.run(part.__name__, partial(part, case))
     except NotApplicable as fault:
-        return Evidence(cell, "not_applicable", reason=str(fault))
+        return Evidence(cell, "not_applicable", reason=fault.reason)
     curve = values.pop("randomisation_curve")
-    return Evidence(
-        cell=cell,
-        status="measured",
-        measurements=tuple(Measurement(name, *_UNITS[_plain_name(name)], to_numpy(v)) for name, v in values.items()),
+    return measured_evidence(
+        cell,
+        tuple(Measurement(name, *_UNITS[_plain_name(name)], to_numpy(v)) for name, v in values.items()),
         arrays={"randomisation_curve": _array(curve)},
-        facts=AttributionQualityFacts(protocol=_protocol(case.settings), **case.settings.model_dump()).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        facts=AttributionQualityFacts(protocol=_protocol(case.settings), **case.settings.model_dump()),
+        passes=spent.passes,
     )
 
 
@@ -112,7 +111,7 @@ def _case(context: Context, cell: Cell) -> _Case:
     model, explained = context.model(), context.evidence("explanation")
     maps = load_array(explained, "attributions", model.device)
     targets = load_array(explained, "targets", model.device)
-    batch = context.batch().select(torch.arange(len(maps), device="cpu")).to(model.device)
+    batch = context.batch().to(model.device)
     segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
     draws = same_draws(context, explained)
 

@@ -12,6 +12,7 @@ from audit.core.registry import find, study
 from audit.core.seeding import Generators
 from audit.core.types import Batch
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.metrics.neural_cleanse import Triggers, anomaly_index, smallest_triggers
 from audit.models.under_test import ModelUnderTest
 from audit.topics.backdoor.facts import BackdoorFacts, TriggerFacts
@@ -44,16 +45,12 @@ def backdoor(context: Context, cell: Cell) -> Evidence:
         context.progress(1, 2)
         moved, eligible = _score(model, batch, triggers)
         context.progress(2, 2)
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         (Measurement("moved", "share", "lower", _per_image(moved, eligible, len(batch))),),
         arrays={"masks": triggers.masks.cpu().numpy(), "patterns": triggers.patterns.cpu().numpy()},
-        facts=BackdoorFacts(
-            triggers=_facts(model.classes, triggers, moved, eligible), made_on=len(batch.images[0::2])
-        ).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        facts=BackdoorFacts(triggers=_facts(model.classes, triggers, moved, eligible), made_on=len(batch.images[0::2])),
+        passes=spent.passes,
     )
 
 

@@ -13,10 +13,12 @@ from torch import Tensor
 from audit.core.cell import Cell
 from audit.core.errors import NotApplicable, unknown_name
 from audit.core.evidence import Array, Evidence, Measurement
+from audit.core.note import note
 from audit.core.registry import find, study
 from audit.core.seeding import Generators
 from audit.core.types import Batch
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps, concatenate_steps
 from audit.metrics.interval_bounds import interval_bounds
 from audit.metrics.smoothing import smoothing
@@ -60,16 +62,14 @@ def certification(context: Context, cell: Cell) -> Evidence:
     if cell.threat is not None:
         within = (radius > float(cell.threat["eps"])).astype(np.float64)
         measurements.append(Measurement("certified", "share", "higher", within))
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
-        tuple(measurements),
+        measurements,
         arrays={"predictions": predictions},
         facts=CertificationFacts(
             norm=norm, certifies=SUBJECT[cell.method], settings=settings, abstained=int((predictions < 0).sum())
-        ).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        ),
+        passes=spent.passes,
     )
 
 
@@ -78,7 +78,15 @@ def _norm_of(cell: Cell) -> str:
         raise unknown_name("certificate", cell.method, NORM)
     norm = NORM[cell.method]
     if cell.threat is not None and cell.threat["norm"] != norm:
-        raise NotApplicable(f"The certificate of {cell.method} is for {norm}, not for {cell.threat['norm']}.")
+        raise NotApplicable(
+            note(
+                "certificate_norm",
+                "The certificate of {method} is for {norm}, not for {other}.",
+                method=cell.method,
+                norm=norm,
+                other=cell.threat["norm"],
+            )
+        )
     return norm
 
 

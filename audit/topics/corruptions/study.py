@@ -13,6 +13,7 @@ from audit.core.registry import Method, find, study
 from audit.core.seeding import Generators
 from audit.core.types import Images
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.models.under_test import ModelUnderTest
 from audit.topics.corruptions.facts import CorruptionFacts
 
@@ -50,14 +51,12 @@ def corruption(context: Context, cell: Cell) -> Evidence:
             correct[part] = right.cpu().numpy()
             distortion[part] = (changed - images).abs().flatten(1).mean(1).cpu().numpy()
             context.progress(min(start + stride, len(batch)), len(batch))
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         (Measurement("correct", "share", "higher", correct),),
         arrays={"distortion": distortion},
-        facts=CorruptionFacts(severity=severity, group=method.facts["group"]).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        facts=CorruptionFacts(severity=severity, group=method.facts["group"]),
+        passes=spent.passes,
     )
 
 

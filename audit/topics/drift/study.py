@@ -25,6 +25,7 @@ from audit.execution.explanation_inputs import (
     to_numpy,
 )
 from audit.execution.mask_reuse import drawing_queue, same_draws
+from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps
 from audit.explanation.explanation_attack import manipulate_explanation, noise_keeping_label, pgd_keeping_label
 from audit.masking.cache import MaskCache
@@ -60,7 +61,7 @@ def drift(context: Context, cell: Cell) -> Evidence:
             return _between(context, cell)
         return _moved(context, cell)
     except NotApplicable as fault:
-        return Evidence(cell, "not_applicable", reason=str(fault))
+        return Evidence(cell, "not_applicable", reason=fault.reason)
 
 
 def _moved(context: Context, cell: Cell) -> Evidence:
@@ -70,7 +71,7 @@ def _moved(context: Context, cell: Cell) -> Evidence:
     model, explained = context.model(), context.evidence("explanation")
     clean = load_array(explained, "attributions", model.device)
     targets = load_array(explained, "targets", model.device)
-    batch = context.batch().select(torch.arange(len(clean), device="cpu")).to(model.device)
+    batch = context.batch().to(model.device)
     threat, draws = ThreatModel(**(cell.threat or {})), same_draws(context, explained)
     with model.count() as spent:
         steps = ResumableSteps(context, model, 2, "measuring how explanations drift")
@@ -89,14 +90,12 @@ def _moved(context: Context, cell: Cell) -> Evidence:
         for measurement in _measurements(clean.cpu(), after["maps"], _is_moved(after["images"], origin), name)
     ]
     images, maps = outputs[""]["images"], outputs[""]["maps"]
-    return Evidence(
-        cell=cell,
-        status="measured",
-        measurements=tuple(measured),
+    return measured_evidence(
+        cell,
+        measured,
         arrays={"attributions": maps.numpy(), "images": images.numpy()},
-        facts=DriftFacts(kind=kind, threat=str(threat), moved=int(_is_moved(images, origin).sum())).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        facts=DriftFacts(kind=kind, threat=str(threat), moved=int(_is_moved(images, origin).sum())),
+        passes=spent.passes,
     )
 
 
@@ -117,7 +116,7 @@ def _between(context: Context, cell: Cell) -> Evidence:
     before, after = (load_array(explanation, "attributions", cpu) for explanation in (first, second))
     same = load_array(first, "targets", cpu) == load_array(second, "targets", cpu)
     facts = DriftFacts(kind=BETWEEN, same_prediction=int(same.sum()), examples=len(same))
-    return Evidence(cell, "measured", measurements=tuple(_measurements(before, after, same, "")), facts=facts.dump())
+    return measured_evidence(cell, _measurements(before, after, same, ""), facts=facts)
 
 
 def _measurements(before: Attributions, after: Attributions, counts: Tensor, suffix: str) -> list[Measurement]:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from audit.core.evidence import Status
+from audit.core.note import NO_NOTE, Note
 from audit.document.model import Cost, DocumentModel, cost_of
 from audit.document.section import Rows, SectionContext
 from audit.planning.settings import ExplanationSettings
@@ -39,10 +40,10 @@ class ExplanationPart(DocumentModel):
     role: str
     method: str
     status: Status
-    reason: str
+    reason: Note
     output: str
-    baseline: str
-    segments: str
+    baseline: Note | str
+    segments: Note
     settings: dict[str, Any]
     quality: dict[str, float]
     cost: Cost
@@ -73,10 +74,10 @@ def _explanation(role: str, method: str, entries: tuple[TaskResult, ...]) -> Exp
         role=role,
         method=method,
         status=first.status,
-        reason=first.reason,
+        reason=Note.model_validate(first.reason),
         output=facts.output,
         baseline=facts.baseline or "",
-        segments=facts.segments or "",
+        segments=facts.segments or NO_NOTE,
         settings=ExplanationSettings.of(first.cell).method,
         quality={name: float(per_example(entries, name).values.mean()) for name in names},
         cost=cost_of(entries),

@@ -12,6 +12,7 @@ from torch import Tensor
 from audit.core.cell import Cell
 from audit.core.errors import NotApplicable
 from audit.core.evidence import Array, Better, Evidence, Measurement
+from audit.core.note import NO_NOTE, note
 from audit.core.registry import find, study
 from audit.core.types import Images
 from audit.execution.context import Context
@@ -81,14 +82,14 @@ def explanation(context: Context, cell: Cell) -> Evidence:
             return _tensors(result) | masks.step_tensors(queue)
 
         try:
-            parts, reason = [steps.run(str(part.start), partial(explained, part)) for part in parts_of_images], ""
+            parts, reason = [steps.run(str(part.start), partial(explained, part)) for part in parts_of_images], NO_NOTE
         except NotApplicable as fault:  # What is not applicable to some images is to none.
-            parts, reason = [], str(fault)
+            parts, reason = [], fault.reason
     facts = steps.facts | masks.facts(parts)
     if segmentation is not None:
         facts["segments"] = segmentation.description
     if references is not None:
-        facts["baseline"] = f"the first {len(references)} of the explained images"
+        facts["baseline"] = note("background", "the first {count} of the explained images", count=len(references))
     inputs = {"targets": targets} | ({} if segments is None else {"segments": segments})
     return Evidence(
         cell=cell,

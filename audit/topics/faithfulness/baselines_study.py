@@ -6,6 +6,7 @@ from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.topics.faithfulness.curves import all_curves, arrays, control_orders, measurements, protocol
 from audit.topics.faithfulness.facts import FaithfulnessFacts, FaithfulnessSettings
 
@@ -27,12 +28,10 @@ def faithfulness_baselines(context: Context, cell: Cell) -> Evidence:
         targets = model.predictions(batch.images)
         orders = control_orders(batch, cell.seed, settings.random_orders)
         curves = all_curves(context, model, batch, orders, targets, settings)
-    return Evidence(
-        cell=cell,
-        status="measured",
-        measurements=measurements(curves),
+    return measured_evidence(
+        cell,
+        measurements(curves),
         arrays=arrays(curves),
-        facts=FaithfulnessFacts(protocol=protocol(settings), **settings.model_dump()).dump(),
-        forwards=spent.passes.forwards,
-        backwards=spent.passes.backwards,
+        facts=FaithfulnessFacts(protocol=protocol(settings), **settings.model_dump()),
+        passes=spent.passes,
     )

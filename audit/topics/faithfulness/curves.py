@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from audit.core.evidence import Array, Better, Measurement
+from audit.core.note import Note, note
 from audit.core.seeding import Generators
 from audit.core.types import Batch
 from audit.execution.context import Context
@@ -149,15 +150,19 @@ def _measure(name: str, curves: Tensor) -> Measurement:
     return Measurement(name, "mean output", better, deletion_area(curves).double().cpu().numpy())
 
 
-def protocol(settings: FaithfulnessSettings) -> str:
+def protocol(settings: FaithfulnessSettings) -> Note:
     """The protocol in words; areas of different protocols must not be compared.
 
     Args:
         settings: Fills, steps, output and random orders.
     """
-    fills = " and ".join(settings.fills)
-    return (
-        f"{settings.steps} equal steps over all pixels, highest attribution first, filled with {fills}; "
-        f"the {settings.output} of the explained class; controls on the same images: {settings.random_orders} "
-        "random orders (averaged), the centre, an edge detector, the map blurred."
+    return note(
+        "deletion",
+        "{steps} equal steps over all pixels, highest attribution first, filled with {fills}; the {output} of the "
+        "explained class; controls on the same images: {random} random orders (averaged), the centre, an edge "
+        "detector, the map blurred.",
+        steps=settings.steps,
+        fills=list(settings.fills),
+        output=[settings.output],
+        random=settings.random_orders,
     )

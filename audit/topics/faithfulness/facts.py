@@ -6,6 +6,7 @@ from typing import Literal
 
 from audit.core.cell import StudySettings
 from audit.core.evidence import Facts
+from audit.core.note import NO_NOTE, Note
 
 
 class FaithfulnessSettings(StudySettings):
@@ -35,7 +36,7 @@ class FaithfulnessFacts(Facts):
         random_orders: Number of random orders that the control averages.
     """
 
-    protocol: str = ""
+    protocol: Note = NO_NOTE
     steps: int = 0
     fills: tuple[str, ...] = ("",)
     output: str = ""

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from audit.core.note import Note
 from audit.core.statistics import bootstrap_mean
 from audit.document.measures import controls_of
 from audit.document.model import DocumentModel
@@ -52,7 +53,7 @@ class FaithfulnessRow(DocumentModel):
     low: float
     high: float
     n: int
-    protocol: str
+    protocol: Note
     controls: dict[str, float] = Field(default_factory=dict)
 
 

@@ -10,6 +10,8 @@ from audit.core.evidence import Evidence
 from audit.core.registry import study
 from audit.core.types import Attributions, Batch
 from audit.execution.context import Context
+from audit.execution.explanation_inputs import NOTHING_TO_JUDGE
+from audit.execution.measured import measured_evidence
 from audit.metrics.pixel_ranking import blurred_copy, order_of
 from audit.topics.faithfulness.curves import (
     all_curves,
@@ -39,26 +41,24 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     """
     explained = context.evidence("explanation")
     if explained.status != "measured":
-        return Evidence(cell, "not_applicable", reason=explained.reason or "There is no explanation to judge.")
+        return Evidence(cell, "not_applicable", reason=explained.reason or NOTHING_TO_JUDGE)
     settings = FaithfulnessSettings.of(cell)
     model = context.model()
     maps = torch.from_numpy(explained.arrays["attributions"].copy()).to(model.device)
     targets = torch.from_numpy(explained.arrays["targets"].copy()).to(model.device)
-    batch = context.batch().select(torch.arange(len(maps), device="cpu")).to(model.device)
+    batch = context.batch().to(model.device)
     shared = from_arrays(context.evidence("controls").arrays) if "controls" in cell.inputs else {}
     orders = _map_orders(batch, maps, cell.seed)
     if not shared:
         orders |= control_orders(batch, cell.seed, settings.random_orders)
     with model.count() as spent:
         curves = all_curves(context, model, batch, orders, targets, settings) | shared
-    return Evidence(
-        cell=cell,
-        status="measured",
-        measurements=measurements(curves),
+    return measured_evidence(
+        cell,
+        measurements(curves),
         arrays=arrays(curves),
-        facts=FaithfulnessFacts(protocol=protocol(settings), **settings.model_dump()).dump(),
-        forwards=spent.passes.forwards,
-        backwards=spent.passes.backwards,
+        facts=FaithfulnessFacts(protocol=protocol(settings), **settings.model_dump()),
+        passes=spent.passes,
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from audit.core.cell import Cell
 from audit.core.errors import NotApplicable
 from audit.core.evidence import Evidence, Measurement
+from audit.core.note import note
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.explanation.traced_net import swapped_net
 from audit.models.compression.quantization import to_integer_kernels
 
@@ -28,7 +30,12 @@ def int8_engine(context: Context, cell: Cell) -> Evidence:
     model, batch = context.model(), context.batch()
     engine = to_integer_kernels(model.net)
     if engine is None:
-        raise NotApplicable("No integer kernels run on this device: int8 is computed in float32 with the same values.")
+        raise NotApplicable(
+            note(
+                "no_integer_kernels",
+                "No integer kernels run on this device: int8 is computed in float32 with the same values.",
+            )
+        )
     with model.count() as spent:
         simulated = model.logits(batch.images).cpu()
         with swapped_net(model, engine):
@@ -39,4 +46,4 @@ def int8_engine(context: Context, cell: Cell) -> Evidence:
         Measurement("logit_difference", "logits", "lower", (simulated - integer).abs().amax(1).double().numpy()),
         Measurement("correct", "share", "higher", right.double().numpy()),
     )
-    return Evidence(cell, "measured", measurements, forwards=spent.forwards, backwards=spent.backwards)
+    return measured_evidence(cell, measurements, passes=spent.passes)

@@ -8,8 +8,11 @@ from torch import Tensor
 
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
+from audit.core.note import note
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.explanation_inputs import NOTHING_TO_JUDGE
+from audit.execution.measured import measured_evidence
 from audit.metrics.localisation import pointing_game, relevance_mass, relevance_rank
 from audit.topics.localisation.facts import LocalisationFacts
 
@@ -29,12 +32,11 @@ def localisation(context: Context, cell: Cell) -> Evidence:
     """
     explained = context.evidence("explanation")
     if explained.status != "measured":
-        return Evidence(cell, "not_applicable", reason=explained.reason or "There is no explanation to judge.")
+        return Evidence(cell, "not_applicable", reason=explained.reason or NOTHING_TO_JUDGE)
     maps = torch.from_numpy(explained.arrays["attributions"].copy())
     masks = context.batch().masks
-    if masks is None or not masks[: len(maps)].any():
-        return Evidence(cell, "not_applicable", reason="None of the explained images has a mask.")
-    masks = masks[: len(maps)]
+    if masks is None or not masks.any():
+        return Evidence(cell, "not_applicable", reason=note("no_masks", "None of the explained images has a mask."))
     shares = {
         "relevance_mass": relevance_mass(maps, masks),
         "relevance_rank": relevance_rank(maps, masks),
@@ -46,9 +48,7 @@ def localisation(context: Context, cell: Cell) -> Evidence:
         Measurement(name, "share", "neither" if name == "mask_share" else "higher", _marked(values, unmarked))
         for name, values in shares.items()
     )
-    return Evidence(
-        cell, "measured", measurements=measurements, facts=LocalisationFacts(masked=int((~unmarked).sum())).dump()
-    )
+    return measured_evidence(cell, measurements, facts=LocalisationFacts(masked=int((~unmarked).sum())))
 
 
 def _marked(values: Tensor, unmarked: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from audit.config import RunConfig
+from audit.core.evidence import CheckValue
+from audit.core.note import Note
 from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
@@ -39,11 +41,11 @@ def gradient_masking(results: RunResults, role: str, config: RunConfig) -> Check
         return None
     reasons = sentences(entries)
     n = sum(len(entry.task.examples) for entry in entries)
-    values: dict[str, str | float] = {"n": n, "count": len(reasons), "reasons": " ".join(reasons)}
+    values: dict[str, CheckValue] = {"n": n, "count": len(reasons), "reasons": list(reasons)}
     return CheckResult("inconclusive" if reasons else "pass", None, cell_keys(entries), values)
 
 
-def suspicious_reasons(results: RunResults, role: str) -> tuple[str, ...]:
+def suspicious_reasons(results: RunResults, role: str) -> tuple[Note, ...]:
     """Each reason to doubt attacks on a model, once: from its own sanity checks and those of the attacks.
 
     Args:
@@ -55,7 +57,7 @@ def suspicious_reasons(results: RunResults, role: str) -> tuple[str, ...]:
     return sentences(entries)
 
 
-def sentences(entries: Sequence[TaskResult]) -> tuple[str, ...]:
+def sentences(entries: Sequence[TaskResult]) -> tuple[Note, ...]:
     """The sentence of each red flag in some entries, once.
 
     Args:

@@ -6,6 +6,7 @@ from pydantic import ConfigDict
 
 from audit.adversarial.red_flags import RedFlag
 from audit.core.evidence import Facts
+from audit.core.note import NO_NOTE, Note
 
 
 class SuspicionFacts(Facts):
@@ -35,7 +36,7 @@ class ModelSanityFacts(SuspicionFacts):
     model_config = ConfigDict(extra="forbid")
 
     output_kind: str = ""
-    missing_gradient: str = ""
+    missing_gradient: Note = NO_NOTE
     needs_autograd: bool = False
     in_training: tuple[str, ...] = ()
     changed_state: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from audit.core.registry import study
 from audit.core.seeding import Generators
 from audit.core.types import Batch
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.metrics.determinism import (
     batch_difference,
     changed_state,
@@ -55,14 +56,12 @@ def model_sanity(context: Context, cell: Cell) -> Evidence:
         measured |= _of_gradients(model, batch, health, cell.seed)
         facts = _facts(model, batch, health, before)
         context.progress(2, 2)
-    suspicions = red_flags(measured, facts.model_dump())
-    return Evidence(
+    suspicions = red_flags(measured, dict(facts))
+    return measured_evidence(
         cell,
-        "measured",
         tuple(Measurement(name, UNITS.get(name, "share"), "lower", values) for name, values in measured.items()),
-        facts=facts.model_copy(update={"suspicions": suspicions}).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        facts=facts.model_copy(update={"suspicions": suspicions}),
+        passes=spent.passes,
     )
 
 

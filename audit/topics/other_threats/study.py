@@ -23,17 +23,19 @@ from audit.attacks.universal import perturbed, universal
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted, NotApplicable, UsageError, unknown_name
 from audit.core.evidence import Evidence, Measurement
+from audit.core.note import note
 from audit.core.registry import study
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, PassCount
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.models.under_test import ModelUnderTest
 from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSettings
 from audit.topics.surrogate.facts import SurrogateFacts
 from audit.topics.surrogate.study import surrogate_model
 
-FEWEST = 8
+MIN_OTHER_THREAT_IMAGES = 8
 """Images below which a change made on half of them says nothing of the other half."""
 TRANSFER_STEPS = 20
 
@@ -81,12 +83,17 @@ class ThreatRequest:
             int64 (N / 2,) each.
 
         Raises:
-            NotApplicable: There are fewer than `FEWEST` examples.
+            NotApplicable: There are fewer than `MIN_OTHER_THREAT_IMAGES` examples.
         """
-        if len(self.batch) < FEWEST:
+        if len(self.batch) < MIN_OTHER_THREAT_IMAGES:
             raise NotApplicable(
-                f"A change for all images is made on one half and scored on the other; {len(self.batch)} images are "
-                f"fewer than the {FEWEST} that takes."
+                note(
+                    "universal_few",
+                    "A change for all images is made on one half and scored on the other; {given} images are fewer "
+                    "than the {fewest} that takes.",
+                    given=len(self.batch),
+                    fewest=MIN_OTHER_THREAT_IMAGES,
+                )
             )
         index = torch.arange(len(self.batch), device=self.batch.labels.device)
         return index[0::2], index[1::2]
@@ -152,9 +159,8 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         blind = is_adversarial(model, proposal.part, proposal.control)
     withstood = np.full(len(request.batch), np.nan)
     withstood[proposal.index.cpu().numpy()] = (~verdicts.broken & ~wrong).double().cpu().numpy()
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         (Measurement("withstood", "share", "higher", withstood),),
         facts=OtherThreatsFacts(
             threat=proposal.threat,
@@ -167,9 +173,8 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
             control=int((~wrong & ~blind).sum()),
             faults=int(verdicts.faults.sum()),
             draws=draws,
-        ).dump(),
-        forwards=spent.forwards + proposal.surrogate_passes.forwards,
-        backwards=spent.backwards + proposal.surrogate_passes.backwards,
+        ),
+        passes=spent.passes + proposal.surrogate_passes,
     )
 
 

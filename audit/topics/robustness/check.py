@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from audit.config import RunConfig
 from audit.core.evidence import Verdict
+from audit.core.note import Note, note
 from audit.core.registry import check
 from audit.core.statistics import share_of
 from audit.core.threat_format import format_threat
@@ -44,7 +45,7 @@ def robust_accuracy(results: RunResults, role: str, config: RunConfig) -> tuple[
 
 
 def _judge(
-    at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, model_reasons: tuple[str, ...]
+    at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, model_reasons: tuple[Note, ...]
 ) -> CheckResult:
     share = share_of(per_example(entries, "robust").values)
     reasons = tuple(dict.fromkeys((*inconclusive_reasons(entries), *model_reasons)))
@@ -53,19 +54,26 @@ def _judge(
         verdict = "inconclusive"
     weak_evidence = len(reasons)
     if not reasons and verdict == "inconclusive":
-        reasons = (f"The 95% interval {share.low:.1%} to {share.high:.1%} holds the threshold: too few images.",)
+        few = note(
+            "interval_holds",
+            "The {level} interval {low} to {high} holds the threshold: too few images.",
+            level="95%",
+            low=f"{share.low:.1%}",
+            high=f"{share.high:.1%}",
+        )
+        reasons = (few,)
     values = template_values(
         share,
         threshold=config.criteria.robust_accuracy,
         threat=format_threat(at.norm, at.eps),
         battery=at.method,
-        reasons=" ".join(reasons),
+        reasons=list(reasons),
         doubts=weak_evidence,
     )
     return CheckResult(verdict, share, cell_keys(entries), values)
 
 
-def inconclusive_reasons(entries: tuple[TaskResult, ...]) -> tuple[str, ...]:
+def inconclusive_reasons(entries: tuple[TaskResult, ...]) -> tuple[Note, ...]:
     """Why the evidence is weak, each reason once; empty when it is not.
 
     Args:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from audit.core.cell import StudySettings
 from audit.core.evidence import Facts
+from audit.core.note import NO_NOTE, Note
 
 ADVERSARIAL_POSITIONS = "adversarial_positions"
 """The array that says which examples the arrays `adversarial` and `adversarial_logits` hold: places in the audit
@@ -60,7 +61,7 @@ class AttackFacts(Facts):
     tried: int
     broke: int = 0
     faults: int = 0
-    reason: str = ""
+    reason: Note = NO_NOTE
     forwards: int = 0
     backwards: int = 0
 
@@ -91,8 +92,8 @@ class RobustnessFacts(Facts):
     protocol: str = ""
     attacks: tuple[str, ...] = ()
     rows: tuple[AttackFacts, ...] = ()
-    inconclusive: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    inconclusive: tuple[Note, ...] = ()
+    notes: tuple[Note, ...] = ()
     gradient_health: dict[str, float] = Field(default_factory=dict)
     draws: int = 1
     broken: int = 0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from audit.core.note import NO_NOTE, Note
 from audit.core.statistics import share_of
 from audit.document.model import Cost, CurvePoint, DocumentModel, Proportion, cost_of, proportion
 from audit.document.section import Rows, SectionContext
@@ -45,7 +46,7 @@ class AttackRow(DocumentModel):
     broke: int
     faults: int
     cost: Cost
-    reason: str = ""
+    reason: Note = NO_NOTE
 
 
 class RobustnessPart(DocumentModel):
@@ -72,12 +73,12 @@ class RobustnessPart(DocumentModel):
     eps: float
     battery: str
     protocol: str = ""
-    notes: list[str] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)
     curve: list[CurvePoint]
     attacks: list[AttackRow]
     attack_success_rate: Proportion | None
     survive_rounding: Proportion | None
-    inconclusive: list[str]
+    inconclusive: list[Note]
     cost: Cost
 
 
@@ -186,7 +187,7 @@ def _attack_row(name: str, facts: Sequence[RobustnessFacts], eps: float) -> Atta
         cost=Cost(
             forwards=sum(attack.forwards for attack in attacks), backwards=sum(attack.backwards for attack in attacks)
         ),
-        reason=next((attack.reason for attack in attacks if attack.reason), ""),
+        reason=next((attack.reason for attack in attacks if attack.reason), NO_NOTE),
     )
 
 

@@ -19,6 +19,7 @@ from audit.core.errors import NotApplicable
 from audit.core.evidence import Array, Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.models.under_test import ModelUnderTest
 from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, AttackFacts, RobustnessFacts, RobustnessSettings
 from audit.topics.surrogate.study import surrogate_model
@@ -57,19 +58,17 @@ def robustness(context: Context, cell: Cell) -> Evidence:
     positions = context.task.examples.start + np.arange(len(adversarial), dtype=np.int64)
     with model.count() as spent, expectation_over_transformation(model, outcome.draws, cell.seed):
         logits = model.logits(adversarial)
-    return Evidence(
-        cell=cell,
-        status="measured",
-        measurements=(Measurement("robust", "share", "higher", _array(outcome.robust.double())),),
+    return measured_evidence(
+        cell,
+        (Measurement("robust", "share", "higher", _array(outcome.robust.double())),),
         arrays=_arrays(outcome)
         | {
             "adversarial": _array(adversarial.float()),
             "adversarial_logits": _array(logits),
             ADVERSARIAL_POSITIONS: positions,
         },
-        facts=_facts(outcome).dump(),
-        forwards=outcome.passes.forwards + spent.forwards,
-        backwards=outcome.passes.backwards,
+        facts=_facts(outcome),
+        passes=outcome.passes + spent.passes,
     )
 
 

@@ -36,9 +36,10 @@ def _chart(document: AuditDocument, norm: str, locale: Locale) -> str:
 
 
 def robustness_chart(parts: Sequence[RobustnessPart], locale: Locale, proofs: Sequence[CertificatePart] = ()) -> str:
-    """An SVG chart of robust accuracy against eps: one line per model with its 95% band, the eps of the verdict marked.
+    """An SVG chart of robust accuracy against eps, one line per model with its 95% band.
 
-    Certified accuracy of the same models is a dotted line; the true robust accuracy lies between both.
+    The eps of the verdict is marked. Certified accuracy of the same models is a dotted line; the true robust accuracy
+    lies between both.
 
     Args:
         parts: Robust accuracy of each model under one norm.

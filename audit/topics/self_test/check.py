@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from audit.config import RunConfig
+from audit.core.evidence import CheckValue
+from audit.core.note import Note, note
 from audit.core.registry import check
 from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
@@ -33,6 +37,14 @@ def self_test(results: RunResults, role: str, config: RunConfig) -> CheckResult 
     if not rows:
         return None
     missed = sum(not row.holds for row in rows)
-    problems = ", ".join(dict.fromkeys(row.problem for row in rows))
-    values: dict[str, str | float] = {"total": len(rows), "missed": missed, "problems": problems}
+    problems = reduce(_listed, dict.fromkeys(row.problem for row in rows))
+    values: dict[str, CheckValue] = {
+        "total": len(rows),
+        "missed": missed,
+        "problems": problems,
+    }
     return CheckResult("fail" if missed else "pass", None, cell_keys(entries), values)
+
+
+def _listed(problems: Note, another: Note) -> Note:
+    return note("listed", "{problems}, {another}", problems=problems, another=another)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from audit.core.evidence import Facts
+from audit.core.note import Note
 from audit.document.model import DocumentModel
 
 
@@ -17,7 +18,7 @@ class OracleRow(DocumentModel):
         holds: Whether it is within the bound.
     """
 
-    problem: str
+    problem: Note
     method: str
     error: float
     bound: float

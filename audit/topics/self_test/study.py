@@ -9,6 +9,7 @@ from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.explanation.self_test import run_self_test
 from audit.topics.self_test.facts import OracleRow, SelfTestFacts
 
@@ -31,12 +32,11 @@ def self_test(context: Context, cell: Cell) -> Evidence:
         OracleRow(problem=s.problem, method=s.method, error=min(s.error, 1e9), bound=s.bound, holds=s.holds)
         for s in solved
     )
-    return Evidence(
-        cell=cell,
-        status="measured",
-        measurements=(
+    return measured_evidence(
+        cell,
+        (
             Measurement("error", "share", "lower", np.array([row.error for row in rows], dtype=np.float64)),
             Measurement("bound", "share", "neither", np.array([row.bound for row in rows], dtype=np.float64)),
         ),
-        facts=SelfTestFacts(oracles=rows, holding=sum(row.holds for row in rows)).dump(),
+        facts=SelfTestFacts(oracles=rows, holding=sum(row.holds for row in rows)),
     )

@@ -14,6 +14,7 @@ from audit.core.registry import study
 from audit.core.seeding import Generators
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import attributions_or_raise, run_cell_method, segments_for, to_numpy
+from audit.execution.measured import measured_evidence
 from audit.metrics.shortcuts import ShortcutTest, confirm_shortcuts, shortcut_candidates
 from audit.topics.shortcuts.facts import ShortcutFacts, ShortcutsFacts
 
@@ -45,7 +46,7 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
             )
             maps = attributions_or_raise(explanation)
         except NotApplicable as fault:
-            return Evidence(cell, "not_applicable", reason=str(fault))
+            return Evidence(cell, "not_applicable", reason=fault.reason)
         candidates = shortcut_candidates(maps, batch.labels, seed=cell.seed)
         generators = Generators.of(batch.ids, seed=cell.seed, purpose="shortcuts", device=model.device)
         confirmed = confirm_shortcuts(model, batch, candidates, generators=generators)
@@ -56,16 +57,12 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
     for test in confirmed:
         inside = (positive * test.suspect.region.to(model.device)).flatten(1).sum(1) / total
         mass = torch.where(batch.labels == test.suspect.label, inside, mass)
-    return Evidence(
-        cell=cell,
-        status="measured",
-        measurements=(Measurement("mass", "share", "lower", to_numpy(mass)),),
+    return measured_evidence(
+        cell,
+        (Measurement("mass", "share", "lower", to_numpy(mass)),),
         arrays={"regions": _regions(confirmed, batch.images.shape)},
-        facts=ShortcutsFacts(
-            shortcuts=tuple(_facts(test, model.classes) for test in confirmed), tried=len(candidates)
-        ).dump(),
-        forwards=spent.passes.forwards,
-        backwards=spent.passes.backwards,
+        facts=ShortcutsFacts(shortcuts=tuple(_facts(test, model.classes) for test in confirmed), tried=len(candidates)),
+        passes=spent.passes,
     )
 
 

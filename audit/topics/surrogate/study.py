@@ -9,17 +9,18 @@ from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
 from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 from audit.topics.surrogate.facts import SurrogateFacts, SurrogateSettings
 from audit.training.callbacks import TrainingCallbacks
-from audit.training.surrogate import Surrogate, same_predictions, surrogate_of
+from audit.training.surrogate import same_predictions, surrogate_of
 
 
 @study()
 def surrogate(context: Context, cell: Cell) -> Evidence:
-    """A small net trained to answer as `cell.model` does, on one in `cell.settings["every"]` of its examples.
+    """A small net trained to answer as `cell.model` does, on one in `SurrogateSettings.every` of its examples.
 
     Measurement `agrees`: whether both predict the same class, on the example after each that it was trained on, NaN
     elsewhere. Arrays: the weights, under "weights/". Facts: see `SurrogateFacts`.
@@ -37,14 +38,21 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
     agrees = np.full(len(batch), np.nan)
     with model.count() as spent, taught.model.count() as surrogate_spent:
         agrees[1::every] = same_predictions(model, taught.model, others).double().cpu().numpy()
-    return Evidence(
+    return measured_evidence(
         cell,
-        "measured",
         (Measurement("agrees", "share", "higher", agrees),),
         arrays={WEIGHTS + name: weight.numpy() for name, weight in taught.trained.weights.items()},
-        facts=_facts(taught) | {"agreement": float(np.nanmean(agrees)), "elsewhere": bool(cell.settings["elsewhere"])},
-        forwards=taught.passes.forwards + spent.forwards + surrogate_spent.forwards,
-        backwards=taught.passes.backwards,
+        facts=SurrogateFacts(
+            architecture=taught.architecture,
+            taught_on=taught.images,
+            classes=taught.model.classes,
+            input_shape=taught.model.input_shape,
+            mean=taught.trained.mean,
+            std=taught.trained.std,
+            agreement=float(np.nanmean(agrees)),
+            elsewhere=settings.elsewhere,
+        ),
+        passes=taught.passes + spent.passes + surrogate_spent.passes,
     )
 
 
@@ -60,14 +68,3 @@ def surrogate_model(evidence: Evidence, device: torch.device | str) -> ModelUnde
     module = build(facts.architecture, classes=len(classes), input_shape=shape, seed=evidence.cell.seed)
     module.load_state_dict(stored_weights(evidence))
     return ModelUnderTest(module, classes=classes, input_shape=shape, mean=facts.mean, std=facts.std, device=device)
-
-
-def _facts(taught: Surrogate) -> dict[str, object]:
-    return {
-        "architecture": taught.architecture,
-        "taught_on": taught.images,
-        "classes": list(taught.model.classes),
-        "input_shape": list(taught.model.input_shape),
-        "mean": list(taught.trained.mean),
-        "std": list(taught.trained.std),
-    }

@@ -16,6 +16,7 @@ from audit.config import TrainingConfig
 from audit.core.cell import Cell
 from audit.core.errors import ModelError
 from audit.core.evidence import Evidence
+from audit.core.note import Note
 from audit.core.registry import find, study
 from audit.core.threat import ThreatModel
 from audit.execution.context import Context
@@ -89,7 +90,7 @@ def _recorder(context: Context) -> Iterator[Callable[[TrainingHistory], None]]:
         yield record
 
 
-def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tuple[str, ...]]:
+def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tuple[Note, ...]]:
     """The module to train, its mean and std, and notes; the normalisation of a starting model goes with its weights."""
     if "start" in cell.inputs:
         start = context.evidence("start")
@@ -103,11 +104,12 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tu
         for parameter in module.parameters():
             parameter.requires_grad_(True)
         return module, (model.mean, model.std), ()
-    module, normal = context.fresh(cell.seed), (cell.settings.get("mean"), cell.settings.get("std"))
-    if not cell.settings.get("pretrained"):
+    settings, module = ModelSettings.of(cell), context.fresh(cell.seed)
+    normal = settings.mean, settings.std
+    if not settings.pretrained:
         return module, normal, ()
-    note = pretrained_note(module, load_pretrained(module, _pretrained(context, cell)))
-    return module, normal, (note,) if normal[0] is not None else (note, OWN_NORMALISATION)
+    adopted_note = pretrained_note(module, load_pretrained(module, _pretrained(context, cell)))
+    return module, normal, (adopted_note,) if normal[0] is not None else (adopted_note, OWN_NORMALISATION)
 
 
 def _has_teacher(cell: Cell) -> bool:
@@ -121,7 +123,7 @@ def _pretrained(context: Context, cell: Cell) -> Mapping[str, Tensor]:
     return pretrained_state(path)
 
 
-def _evidence(cell: Cell, trained: TrainingResult, module: nn.Module, taught: int, notes: tuple[str, ...]) -> Evidence:
+def _evidence(cell: Cell, trained: TrainingResult, module: nn.Module, taught: int, notes: tuple[Note, ...]) -> Evidence:
     _require_finite(trained)
     return Evidence(
         cell,
