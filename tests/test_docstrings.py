@@ -27,6 +27,12 @@ CHECKED: tuple[str, ...] = (
     "cli",
     "config",
     "runs",
+    "core",
+    "planning",
+    "document",
+    "report",
+    "results",
+    "topics",
 )
 """The packages held to it."""
 

@@ -35,8 +35,8 @@ class Topic:
       at most.
     - modules whose names end in `study` hold functions under `@study`; in `check`, functions under `@check`.
     - `section.py`: `build(results, context)` gives the rows of each document field.
-    - `view.py`: `view(document, locale, findings)` gives what the template needs besides, `shown(document)` whether the
-      topic is in the report at all.
+    - `view.py`: `view(document, locale, findings)` gives what the template needs besides; `is_shown(document)` says
+      whether the topic is in the report at all.
     - `section.html.j2` and `lead.html.j2`: its part of the report, below and above the findings. `strings.en.toml`,
       `strings.zh.toml`: its texts.
 

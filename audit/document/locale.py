@@ -1,4 +1,4 @@
-"""A rendering's words in one language. English is complete and stands in wherever another language is silent."""
+"""The texts of a rendering in one language; English stands in where another language has no text."""
 
 from __future__ import annotations
 
@@ -17,40 +17,80 @@ from audit.document.display_names import display_name
 
 @dataclass(frozen=True)
 class Locale:
-    """`locale("accuracy.title")` is the text at that key, filled with the values given."""
+    """The texts of one language: `locale("accuracy.title")` is the text at that key.
+
+    Attributes:
+        language: Code of the language, such as "zh".
+        texts: By dotted key, its texts.
+        english: By dotted key, the English texts, which are complete.
+    """
 
     language: str
     texts: Mapping[str, str]
     english: Mapping[str, str]
 
     def __call__(self, key: str, /, **values: Any) -> str:
-        """The text at `key`. Raises KeyError for a key that English lacks too: a template names a wrong one."""
+        """The text at a key, filled in with values.
+
+        Args:
+            key: A dotted key.
+            values: The values that the text names.
+
+        Raises:
+            KeyError: English has no text at the key, or a value is missing.
+        """
         template = self.texts.get(key) or self.english[key]
         return template.format(**values) if values else template
 
     def optional(self, key: str) -> str:
-        """The text at `key`, empty where there is none."""
+        """The text at a key; empty where there is none.
+
+        Args:
+            key: A dotted key.
+        """
         return self.texts.get(key) or self.english.get(key) or ""
 
     def title(self, section: str) -> str:
-        """The heading of a section; its name where nobody gave one."""
+        """The heading of a section; made from its name where there is no text.
+
+        Args:
+            section: Name of the section.
+        """
         return self.optional(f"{section}.title") or section.replace("-", " ").replace("_", " ").capitalize()
 
     def name(self, group: str, word: str) -> str:
-        """The word for an identifier such as a role or a study; itself with spaces where nobody named it."""
+        """The word for an identifier, such as a role or a study; the identifier with spaces where there is none.
+
+        Args:
+            group: The table of the words, such as "role".
+            word: The identifier.
+        """
         key = f"{group}.{word}"
         return self.texts.get(key) or self.english.get(key) or word.replace("-", " ").replace("_", " ")
 
     def method(self, identifier: str) -> str:
-        """What a reader calls a method, an attack or a corruption: proper names are the same in every language."""
+        """The display name of a method; proper names are the same in every language.
+
+        Args:
+            identifier: Name of an attack, attribution, metric or corruption.
+        """
         return self.texts.get(f"method.{identifier}") or display_name(identifier)
 
-    def known(self, key: str, text: str) -> str:
-        """The text at `key` where `text` is what English says there, as a default a document holds; else `text`."""
+    def translate_default(self, key: str, text: str) -> str:
+        """The translation of a text that is the English default of a setting; any other text as it is.
+
+        Args:
+            key: Key of the default.
+            text: The text.
+        """
         return self(key) if text == self.english[key] else text
 
     def note(self, note: Note | str) -> str:
-        """A note in this language; its English where the language has no text for its key. A plain text stays."""
+        """A note in this language; its English text where the language has none for its key.
+
+        Args:
+            note: The note; a plain text stays as it is.
+        """
         if isinstance(note, str):
             return note
         template = self.texts.get(f"note.{note.key}")
@@ -62,28 +102,43 @@ class Locale:
             return note.text
 
     def word(self, text: Note | str) -> str:
-        """The word at `word.*` for `text`, such as a baseline or an output; a note as `note` says it."""
+        """The translation of a word, such as a baseline or an output.
+
+        Args:
+            text: The word, looked up below `word`; a note is translated as `note` does.
+        """
         return self.texts.get(f"word.{text}", text) if isinstance(text, str) else self.note(text)
 
     def _value(self, value: NoteValue) -> str | int | float:
-        """A value of a note: a note within it in this language, words translated and joined by its "and"."""
+        """A value of a note: notes are translated; words of a list are translated and joined by "and"."""
         if isinstance(value, list):
             return self("gallery.and").join(self.word(word) for word in value)
         return self.note(value) if isinstance(value, Note) else value
 
     def has(self, key: str) -> bool:
-        """Whether this language itself has a text at `key`."""
+        """Whether this language itself has a text at a key.
+
+        Args:
+            key: A dotted key.
+        """
         return key in self.texts
 
 
 def languages() -> tuple[str, ...]:
-    """The languages that ship."""
+    """Codes of the languages that ship."""
     return tuple(sorted(path.stem for path in (resource_dir("templates") / "locales").glob("*.toml")))
 
 
 @cache
 def load_locale(language: str = "en") -> Locale:
-    """The locale of `language`. Raises UsageError that lists those there are."""
+    """The texts of a language.
+
+    Args:
+        language: Its code.
+
+    Raises:
+        UsageError: There is no such language; the message lists those there are.
+    """
     if language not in languages():
         raise unknown_name("language", language, languages())
     return Locale(language, _read(language), _read("en"))
@@ -91,7 +146,7 @@ def load_locale(language: str = "en") -> Locale:
 
 @cache
 def _read(language: str) -> dict[str, str]:
-    """Every text of a language: those of the report itself, then those each topic brings."""
+    """Every text of a language: those of the report, then those of each topic."""
     files = [resource_dir("templates") / "locales" / f"{language}.toml"]
     files += [topic.folder / f"strings.{language}.toml" for topic in topics()]
     texts: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What a study is given besides its cell."""
+"""What a study gets besides its cell."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class ModuleFactory(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What a study is given besides its cell.
+    """What a study gets besides its cell.
 
     Attributes:
-        task: The task under way, which names the cell.
+        task: The task being computed, which names the cell.
         model: Gives the model that the cell names.
         fresh: Makes untrained nets of the run's architecture or of another.
         batch: Gives the examples that the task names.
         evidence: Gives the evidence of an input, by its name in `cell.inputs`.
-        scratch: A folder for unfinished work, which survives a kill.
+        scratch: A folder for unfinished work, which survives a killed process.
         progress: Called with the steps done and the steps in all.
         stopping: Becomes true when the user asked to stop: the study then saves its work and raises Interrupted.
         device: Where to compute.

@@ -154,7 +154,7 @@ def _subject(config: RunConfig, results: RunResults, metadata: RunMetadata) -> A
 
 
 def _model(metadata: ModelMetadata, results: RunResults) -> AuditedModel:
-    trained = [e for e in results.made(role=metadata.role) if e.evidence.status == "measured"]
+    trained = [e for e in results.model_results(role=metadata.role) if e.evidence.status == "measured"]
     made = trained[0] if trained else None
     return AuditedModel(
         role=metadata.role,

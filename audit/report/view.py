@@ -262,9 +262,9 @@ def _parts(
 
 def _is_shown(topic: Topic, document: AuditDocument) -> bool:
     """Whether a topic has rows, unless it says so itself."""
-    shown = topic.function("view", "shown")
-    if shown:
-        return bool(shown(document))
+    declared = topic.function("view", "is_shown")
+    if declared:
+        return bool(declared(document))
     rows = any(getattr(document, field) for field in topic.document)
     return rows or any(row.study in topic.studies for row in document.measures)
 

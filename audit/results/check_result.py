@@ -1,4 +1,4 @@
-"""What a check returns, and how a bound becomes a verdict."""
+"""What a check returns, and how the bounds of an interval become a verdict."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from audit.core.statistics import Interval
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A check's verdict on one model. `values` fill the templates the check was registered with.
+    """A check's verdict on one model.
 
-    `interval` is the number the verdict rests on, in `unit`; `evidence` the keys of the cells behind it.
+    Attributes:
+        verdict: The verdict.
+        interval: The estimate it rests on with its bounds, in `unit`; None where it rests on none.
+        evidence: Keys of the cells it rests on.
+        values: Values for the templates that the check was registered with.
+        unit: Unit of the interval.
     """
 
     verdict: Verdict
@@ -24,21 +29,36 @@ class CheckResult:
 
 
 def at_least(interval: Interval, threshold: float) -> Verdict:
-    """Pass when even the lower bound reaches `threshold`, fail when not even the upper one does."""
+    """Pass when the lower bound reaches a threshold, fail when the upper bound does not; otherwise inconclusive.
+
+    Args:
+        interval: The interval.
+        threshold: The threshold, in the unit of the interval.
+    """
     if interval.low >= threshold:
         return "pass"
     return "fail" if interval.high < threshold else "inconclusive"
 
 
 def at_most(interval: Interval, threshold: float) -> Verdict:
-    """Pass when even the upper bound stays within `threshold`, fail when not even the lower one does."""
+    """Pass when the upper bound is within a threshold, fail when the lower bound is not; otherwise inconclusive.
+
+    Args:
+        interval: The interval.
+        threshold: The threshold, in the unit of the interval.
+    """
     if interval.high <= threshold:
         return "pass"
     return "fail" if interval.low > threshold else "inconclusive"
 
 
 def template_values(interval: Interval, **others: CheckValue) -> dict[str, CheckValue]:
-    """What every template may name: estimate, low, high, n, and `others`."""
+    """The values that every template may name: `estimate`, `low`, `high` and `n`.
+
+    Args:
+        interval: The interval that gives them.
+        others: Further values.
+    """
     return {"estimate": interval.estimate, "low": interval.low, "high": interval.high, "n": interval.n, **others}
 
 
@@ -49,9 +69,13 @@ ADVICE_MORE_IMAGES = "Explain more images (`explanations.examples`): these do no
 
 
 def cap_at_warning(interval: Interval, verdict: Verdict) -> Verdict:
-    """`verdict` on a method's maps: undecided under `MIN_IMAGES` images, and a warning at most.
+    """The verdict on the maps of a method: inconclusive below `MIN_IMAGES` images, and a warning instead of a failure.
 
-    A map that cannot be trusted says nothing against the model.
+    A map that cannot be relied on says nothing against the model.
+
+    Args:
+        interval: The interval the verdict rests on.
+        verdict: The verdict of the bounds.
     """
     if interval.n < MIN_IMAGES:
         return "inconclusive"
@@ -59,7 +83,11 @@ def cap_at_warning(interval: Interval, verdict: Verdict) -> Verdict:
 
 
 def above_zero(interval: Interval) -> Verdict:
-    """Pass when the lower bound is above 0, fail when the upper one is not."""
+    """Pass when the lower bound is above 0, fail when the upper bound is not; otherwise inconclusive.
+
+    Args:
+        interval: The interval.
+    """
     if interval.low > 0:
         return "pass"
     return "fail" if interval.high <= 0 else "inconclusive"

@@ -1,4 +1,4 @@
-"""Facts of evidence that readers above several topics share: of models made in the run, and of explanations."""
+"""Facts that several topics share: those of models made in the run, and those of explanations."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from audit.core.note import Note
 
 
 class ModelFacts(Facts):
-    """What is common to trained and compressed models; each study adds its own.
+    """What trained and compressed models have in common; each study adds its own facts.
 
     Attributes:
-        history: One row an epoch: losses, accuracies as shares, learning rate.
-        mean: What is subtracted from the pixels before the net, one a channel.
-        std: What they are divided by after that.
+        history: One row per epoch: losses, accuracies as shares, learning rate.
+        mean: Subtracted from the pixels before the net, one per channel.
+        std: The pixels are divided by it after that, one per channel.
         parameters: Number of weights.
         notes: What the reader should know.
-        cut: Whether channels left the net, so that its layers are smaller than its architecture says.
+        cut: Whether channels were removed, so that layers are smaller than in the architecture.
     """
 
     model_config = ConfigDict(extra="ignore")

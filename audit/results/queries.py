@@ -1,4 +1,4 @@
-"""A results read example by example: chunks joined, models aligned on the same examples."""
+"""Queries over results, example by example: cells joined, models aligned on the same examples."""
 
 from __future__ import annotations
 
@@ -15,56 +15,82 @@ from audit.results.run_results import RunResults, TaskResult
 
 @dataclass(frozen=True)
 class PerExample:
-    """One value an example, (N,), with the example's place in the audit order, int64 (N,)."""
+    """One value per example.
+
+    Attributes:
+        positions: Position of each example in the audit order, int64 (N,).
+        values: The values, (N,).
+    """
 
     positions: NDArray[np.int64]
     values: Array
 
     def at(self, positions: NDArray[np.int64]) -> PerExample:
-        """Only those examples that stand at `positions`, in their order here."""
+        """The examples at some positions, in the order they have here.
+
+        Args:
+            positions: Positions in the audit order, int64 (M,).
+        """
         keep = np.isin(self.positions, positions)
         return PerExample(self.positions[keep], self.values[keep])
 
 
 def model_roles(results: RunResults) -> tuple[str, ...]:
-    """The models of the run, the one under test first: whose clean accuracy was planned. Other tasks have roles too."""
+    """Roles of the models of the run, the one under test first; other tasks have roles too.
+
+    Args:
+        results: The run.
+    """
     planned = (task.role for task in results.plan.tasks if task.cell.study in ("accuracy", "training"))
     return tuple(dict.fromkeys(planned))
 
 
 def only_measured(entries: Sequence[TaskResult]) -> tuple[TaskResult, ...]:
-    """The entries that hold numbers."""
+    """The entries that hold numbers.
+
+    Args:
+        entries: Any entries.
+    """
     return tuple(entry for entry in entries if entry.evidence.status == "measured")
 
 
 def cell_keys(entries: Sequence[TaskResult]) -> tuple[str, ...]:
-    """The cell keys behind `entries`."""
+    """The keys of the cells of entries.
+
+    Args:
+        entries: Any entries.
+    """
     return tuple(entry.task.cell.key for entry in entries)
 
 
 def per_example(entries: Sequence[TaskResult], measurement: str) -> PerExample:
-    """`measurement` over the measured entries, in audit order."""
-    kept = only_measured(entries)
-    places = [np.arange(e.task.examples.start, e.task.examples.stop) for e in kept]
-    values = [e.evidence.measurement(measurement).per_example for e in kept]
-    if not kept:
+    """One measurement over the measured entries, in audit order.
+
+    Args:
+        entries: Cells of one study, model and condition.
+        measurement: Name of the measurement.
+    """
+    measured = only_measured(entries)
+    positions = [np.arange(e.task.examples.start, e.task.examples.stop) for e in measured]
+    values = [e.evidence.measurement(measurement).per_example for e in measured]
+    if not measured:
         return PerExample(np.zeros(0, np.int64), np.zeros(0))
-    order = np.argsort(np.concatenate(places), kind="stable")
-    return PerExample(np.concatenate(places)[order], np.concatenate(values)[order])
+    order = np.argsort(np.concatenate(positions), kind="stable")
+    return PerExample(np.concatenate(positions)[order], np.concatenate(values)[order])
 
 
 def by_example(entries: Sequence[TaskResult], array: str, *, positions: str = "", axis: int = 0) -> dict[int, Array]:
     """One array over the examples of several cells.
 
     Args:
-        entries: Cells of one study, model and condition; those that were not measured hold nothing.
+        entries: Cells of one study, model and condition; those that were not measured are left out.
         array: Name of the array.
-        positions: Name of the array that says which examples it holds, int64, places in the audit order. Without it,
-            as in evidence of earlier versions, they are the first of the cell.
+        positions: Name of the array, int64, of the positions of its examples in the audit order. Without it, as in
+            evidence of earlier versions, they are the first of the cell.
         axis: Its axis of examples.
 
     Returns:
-        By place in the audit order, the part of the array that belongs to the example.
+        By position in the audit order, the part of the array that belongs to the example.
     """
     parts: dict[int, Array] = {}
     for entry in only_measured(entries):
@@ -72,20 +98,29 @@ def by_example(entries: Sequence[TaskResult], array: str, *, positions: str = ""
         if array in arrays:
             rows = np.moveaxis(arrays[array], axis, 0)
             first = entry.task.examples.start
-            places = arrays.get(positions, np.arange(first, first + len(rows)))
-            parts.update(zip(places.tolist(), rows, strict=True))
+            held = arrays.get(positions, np.arange(first, first + len(rows)))
+            parts.update(zip(held.tolist(), rows, strict=True))
     return parts
 
 
 def clean_correct(results: RunResults, role: str) -> PerExample:
-    """Whether each clean image is classified right."""
+    """Whether each clean image is classified right.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+    """
     return per_example(results.entries("accuracy", role=role), "correct")
 
 
 def corruption_correct(results: RunResults, role: str) -> PerExample:
     """The share of corruptions and severities under which each image is still classified right.
 
-    Only the examples that every corruption saw at every severity.
+    It covers the examples that every corruption was applied to at every severity.
+
+    Args:
+        results: The run.
+        role: Role of the model.
     """
     runs = [
         per_example(group, "correct")
@@ -102,7 +137,14 @@ def corruption_correct(results: RunResults, role: str) -> PerExample:
 
 @dataclass(frozen=True)
 class Condition:
-    """What the chunks of one measurement have in common; `setting` is one setting's value, None where not asked."""
+    """What the cells of one measurement have in common.
+
+    Attributes:
+        method: Name of the method.
+        norm: Norm of the threat model; empty without one.
+        eps: Its radius, in units of the pixel range [0, 1]; 0 without one.
+        setting: Value of the setting that entries are grouped by; None where they are not.
+    """
 
     method: str
     norm: str
@@ -113,7 +155,15 @@ class Condition:
 def group_by_condition(
     entries: Sequence[TaskResult], setting: str = ""
 ) -> Iterator[tuple[Condition, tuple[TaskResult, ...]]]:
-    """Entries by method, threat model and the value of `setting`, in plan order: a group's differ in examples alone."""
+    """Group entries by method, threat model and the value of a setting; within a group only the examples differ.
+
+    Args:
+        entries: Entries of one study and model.
+        setting: Name of a setting; empty for none.
+
+    Yields:
+        Each condition with its entries, in plan order.
+    """
     groups: dict[Condition, list[TaskResult]] = {}
     for entry in entries:
         groups.setdefault(_condition(entry, setting), []).append(entry)
@@ -129,5 +179,9 @@ def _condition(entry: TaskResult, setting: str) -> Condition:
 
 
 def on_clean_images(entries: Sequence[TaskResult]) -> tuple[TaskResult, ...]:
-    """Entries that explain or judge clean images, not adversarial ones."""
+    """The entries that explain or measure clean images, not adversarial ones.
+
+    Args:
+        entries: Entries with `ExplanationSettings`.
+    """
     return tuple(e for e in entries if ExplanationSettings.of(e.task.cell).on == "clean")

@@ -1,4 +1,4 @@
-"""Every registered check on every model of a run."""
+"""Running every registered check on every model of a run."""
 
 from __future__ import annotations
 
@@ -16,63 +16,80 @@ SEVERITY: tuple[Verdict, ...] = ("fail", "inconclusive", "warn", "not_run", "inf
 
 
 def run_checks(results: RunResults, config: RunConfig) -> tuple[Finding, ...]:
-    """The findings of all checks that have something to speak of, by model and then by check."""
+    """The findings of all checks that apply, by model and then by check.
+
+    Args:
+        results: The run.
+        config: The configuration of the run, with the thresholds.
+    """
     return tuple(
-        to_finding(method, role, conclusion)
+        to_finding(method, role, result)
         for role in results.roles
         for method in methods("check")
-        for conclusion in _several(method.function(results, role, config))
+        for result in _as_tuple(method.function(results, role, config))
     )
 
 
-def to_finding(method: Method, role: str, conclusion: CheckResult) -> Finding:
-    """A conclusion in words: the check's templates filled with its values."""
-    values = {**conclusion.values, "role": role}
-    said = fill_templates(method.facts, conclusion.verdict, values)
-    interval = conclusion.interval
+def to_finding(method: Method, role: str, result: CheckResult) -> Finding:
+    """The finding of a check: its templates filled in with the values of its result.
+
+    Args:
+        method: The check.
+        role: Role of the model.
+        result: What the check returned.
+    """
+    values = {**result.values, "role": role}
+    texts = fill_templates(method.facts, result.verdict, values)
+    interval = result.interval
     return Finding(
         check=method.name,
         role=role,
-        verdict=conclusion.verdict,
-        title=said["title"],
-        explanation=said["explanation"],
-        criterion=said["criterion"],
-        advice=said["advice"],
+        verdict=result.verdict,
+        title=texts["title"],
+        explanation=texts["explanation"],
+        criterion=texts["criterion"],
+        advice=texts["advice"],
         estimate=interval.estimate if interval else None,
         interval=(interval.low, interval.high) if interval else None,
-        n=interval.n if interval else _examples(conclusion),
-        unit=conclusion.unit,
-        evidence=conclusion.evidence,
-        command="" if conclusion.verdict == "pass" else _template(method.facts, "command", conclusion.verdict),
+        n=interval.n if interval else _examples(result),
+        unit=result.unit,
+        evidence=result.evidence,
+        command="" if result.verdict == "pass" else _template(method.facts, "command", result.verdict),
         section=str(method.facts["section"]),
-        values=dict(conclusion.values),
+        values=dict(result.values),
         examples=(),
     )
 
 
-def _examples(conclusion: CheckResult) -> int:
-    n = conclusion.values.get("n", 0)
+def _examples(result: CheckResult) -> int:
+    n = result.values.get("n", 0)
     return int(n) if isinstance(n, int | float) else 0
 
 
 def fill_templates(templates: Mapping[str, Any], verdict: Verdict, values: Mapping[str, CheckValue]) -> dict[str, str]:
-    """Title, explanation, criterion and advice for `verdict`; no advice where there is nothing to mend."""
+    """Title, explanation, criterion and advice for a verdict; the advice is empty where the check passed.
+
+    Args:
+        templates: By name, the templates of a check.
+        verdict: The verdict.
+        values: The values that templates may name.
+    """
     words = {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in values.items()}
-    said = {
+    texts = {
         part: _template(templates, part, verdict).format_map(words)
         for part in ("title", "explanation", "criterion", "advice")
     }
-    return said | ({"advice": ""} if verdict == "pass" else {})
+    return texts | ({"advice": ""} if verdict == "pass" else {})
 
 
 def _template(templates: Mapping[str, Any], part: str, verdict: Verdict) -> str:
-    """The template of `part` made for `verdict`; a title falls back on the failing one, the rest on the general."""
+    """The template of `part` for `verdict`: for a title the failing one by default, for the others the general one."""
     general = "title_pass" if part == "title" and verdict in ("pass", "informative") else part
     general = "title_fail" if general == "title" else general
     return str(templates.get(f"{part}_{verdict}") or templates.get(general, ""))
 
 
-def _several(given: CheckResult | Iterable[CheckResult] | None) -> tuple[CheckResult, ...]:
-    if given is None:
+def _as_tuple(results: CheckResult | Iterable[CheckResult] | None) -> tuple[CheckResult, ...]:
+    if results is None:
         return ()
-    return (given,) if isinstance(given, CheckResult) else tuple(given)
+    return (results,) if isinstance(results, CheckResult) else tuple(results)

@@ -1,4 +1,4 @@
-"""A finished (or unfinished) run as its readers see it: the plan beside the evidence."""
+"""The plan of a run with its evidence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from audit.planning.plan import MODEL_STUDIES, PREDICTED_LABELS, AuditPlan, Task
 
 @dataclass(frozen=True)
 class TaskResult:
-    """A task with what it found."""
+    """A task with its evidence.
+
+    Attributes:
+        task: The task.
+        evidence: Its evidence.
+    """
 
     task: Task
     evidence: Evidence
@@ -21,7 +26,12 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class RunResults:
-    """Every task of a plan with its evidence; a task that has none yet is absent."""
+    """The tasks of a plan with their evidence; tasks without evidence yet are left out of every query.
+
+    Attributes:
+        plan: The plan.
+        evidence: By key of a cell, its evidence.
+    """
 
     plan: AuditPlan
     evidence: Mapping[str, Evidence]
@@ -36,16 +46,22 @@ class RunResults:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The models of the run, in the order they appear: "standard", "hardened"."""
+        """The roles of the plan in order, such as "standard" and "hardened"."""
         return tuple(dict.fromkeys(task.role for task in self.plan.tasks))
 
     @property
     def labelled(self) -> bool:
-        """Whether the labels were given; false where they are what the model predicts."""
+        """Whether the labels are true ones; False where they are the model's predictions."""
         return not any(task.context.get(PREDICTED_LABELS) for task in self.plan.tasks)
 
     def entries(self, study: str, *, role: str | None = None, method: str | None = None) -> tuple[TaskResult, ...]:
-        """The entries of a study in plan order, its chunks of examples one after another."""
+        """The entries of a study in plan order, its cells one after another.
+
+        Args:
+            study: Name of the study.
+            role: Only those of this model; None for all.
+            method: Only those of this method; None for all.
+        """
         return tuple(
             TaskResult(task, self.evidence[task.cell.key])
             for task in self.plan.tasks
@@ -55,12 +71,26 @@ class RunResults:
             and task.cell.key in self.evidence
         )
 
-    def made(self, *, role: str | None = None) -> tuple[TaskResult, ...]:
-        """The entries whose evidence is a model: trained here, or made smaller here."""
+    def model_results(self, *, role: str | None = None) -> tuple[TaskResult, ...]:
+        """The entries whose evidence is a model that was trained or compressed in the run.
+
+        Args:
+            role: Only those of this model; None for all.
+        """
         return tuple(entry for study in MODEL_STUDIES for entry in self.entries(study, role=role))
 
     def per_example(self, study: str, measurement: str, *, role: str, method: str | None = None) -> Array:
-        """One measurement over all chunks of a study, (N,); empty when nothing was measured."""
+        """One measurement over all cells of a study.
+
+        Args:
+            study: Name of the study.
+            measurement: Name of the measurement.
+            role: Role of the model.
+            method: Only cells of this method; None for all.
+
+        Returns:
+            The values, (N,); empty when nothing was measured.
+        """
         parts = [
             entry.evidence.measurement(measurement).per_example
             for entry in self.entries(study, role=role, method=method)
@@ -69,7 +99,18 @@ class RunResults:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def array(self, study: str, name: str, *, role: str, method: str | None = None, axis: int = 0) -> Array | None:
-        """One array over all chunks of a study, joined along `axis`; None when nothing was measured."""
+        """One array over all cells of a study.
+
+        Args:
+            study: Name of the study.
+            name: Name of the array.
+            role: Role of the model.
+            method: Only cells of this method; None for all.
+            axis: The axis of examples, along which the cells are concatenated.
+
+        Returns:
+            The array; None when nothing was measured.
+        """
         parts = [
             entry.evidence.arrays[name]
             for entry in self.entries(study, role=role, method=method)

@@ -33,7 +33,7 @@ def export_models(folder: RunFolder, results: RunResults, data: DataConfig, *, c
         data: How the images were prepared, for the header.
         cut: Whether the loaded model has fewer channels than its architecture.
     """
-    for entry in results.made():
+    for entry in results.model_results():
         arrays = entry.evidence.arrays
         weights = _below(_PACKED, arrays) or _below(_WEIGHTS, arrays)
         settings, facts = ModelSettings.of(entry.task.cell), entry.evidence.facts_as(ModelFacts)

@@ -59,7 +59,7 @@ def _pixels(setup: RunSetup, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def _models(setup: RunSetup, results: RunResults) -> tuple[ModelMetadata, ...]:
-    trained = {entry.task.role: _trained(entry) for entry in results.made()}
+    trained = {entry.task.role: _trained(entry) for entry in results.model_results()}
     wrapped = setup.model_factory()
     standard = {} if wrapped is None else {"standard": _loaded(setup, wrapped())}
     return tuple((standard | trained).values())

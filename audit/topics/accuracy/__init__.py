@@ -1,4 +1,4 @@
-"""How often the model is right on images as they are, class by class, and whether its confidence can be believed."""
+"""Clean accuracy: how often the model is right on unchanged images, class by class, and how well it is calibrated."""
 
 from audit.core.topic import Topic
 from audit.topics.accuracy.section import AccuracyPart

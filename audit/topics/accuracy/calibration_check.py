@@ -1,4 +1,4 @@
-"""Can the model's confidence be believed?"""
+"""Whether the model's confidence is calibrated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ MIN_CALIBRATION_IMAGES = 100
     reference="arXiv:1706.04599",
 )
 def calibration(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
-    """The expected calibration error, against `calibration_error`."""
+    """The expected calibration error (Guo et al. 2017, arXiv:1706.04599) against `calibration_error`.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     logits = results.array("accuracy", "logits", role=role)
     labels = results.array("accuracy", "labels", role=role)
     if logits is None or labels is None or not len(labels) or not results.labelled:

@@ -1,4 +1,4 @@
-"""Is the model right often enough on images as they are?"""
+"""Whether the model is right often enough on unchanged images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ from audit.results.run_results import RunResults
     command="audit run --preset standard",
 )
 def clean_accuracy(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
-    """The share of clean images classified right, against `clean_accuracy`."""
+    """The share of clean images classified right, against `clean_accuracy`.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     correct = clean_correct(results, role).values
     if not correct.size or not results.labelled:
         return None

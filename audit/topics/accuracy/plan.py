@@ -9,12 +9,22 @@ from audit.planning.run_identity import RunIdentity
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Clean accuracy on every test image."""
+    """Clean accuracy on every test image.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     context = {} if builder.identity.labelled else {PREDICTED_LABELS: True}
     for part in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):
         builder.add("accuracy", "clean", model, part, context=context)
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount:
-    """One forward an image."""
+    """One forward per image.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+    """
     return PassCount(1, 0)

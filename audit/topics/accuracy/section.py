@@ -1,4 +1,4 @@
-"""Clean accuracy, by class, and calibration, as the document holds them."""
+"""Clean accuracy, by class, and calibration: rows of the document."""
 
 from __future__ import annotations
 
@@ -21,9 +21,17 @@ MAX_MISTAKES = 100
 
 
 class ClassRow(DocumentModel):
-    """One class: precision, recall, F1, the number of its examples and how often it was predicted.
+    """One class. The 95% intervals are Wilson's.
 
-    The 95% intervals are Wilson's; no precision is measured of a class never predicted, and its interval is None.
+    Attributes:
+        name: Name of the class.
+        precision: Share of the predictions of the class that are right, in [0, 1].
+        recall: Share of the images of the class that are classified right, in [0, 1].
+        f1: Harmonic mean of both.
+        support: Number of images of the class.
+        predicted: Number of images that are predicted to be of the class; None in documents of earlier versions.
+        precision_interval: Bounds of `precision`; None for a class that was never predicted.
+        recall_interval: Bounds of `recall`.
     """
 
     name: str
@@ -37,7 +45,13 @@ class ClassRow(DocumentModel):
 
 
 class Mistake(DocumentModel):
-    """How many of the images of one class were taken for another."""
+    """Images of one class that were classified as another.
+
+    Attributes:
+        label: Their class.
+        prediction: The predicted class.
+        count: Number of images.
+    """
 
     label: str
     prediction: str
@@ -45,7 +59,15 @@ class Mistake(DocumentModel):
 
 
 class ReliabilityBin(DocumentModel):
-    """Predictions whose confidence lies in (low, high]: how many, how confident, how often right."""
+    """Predictions whose confidence is in (low, high].
+
+    Attributes:
+        low: Lower end of the bin.
+        high: Upper end of the bin.
+        count: Number of predictions.
+        confidence: Their mean confidence, in [0, 1].
+        accuracy: Share of them that are right, in [0, 1].
+    """
 
     low: float
     high: float
@@ -55,8 +77,19 @@ class ReliabilityBin(DocumentModel):
 
 
 class AccuracyPart(DocumentModel):
-    """Clean accuracy, by class, and calibration of one model: the classes that have images, and the confusion matrix,
-    empty for many classes. `mistakes` then lists the commonest, `mistaken` counts the images they stand for."""
+    """Clean accuracy, by class, and calibration of one model.
+
+    Attributes:
+        role: Role of the model.
+        accuracy: Share of images classified right.
+        per_class: One row per class that has images.
+        confusion: Counts by label and prediction, K x K; empty for more than `MATRIX_CLASSES` classes.
+        mistakes: The commonest confusions, where `confusion` is empty.
+        mistaken: Number of images classified wrong.
+        calibration_error: Expected calibration error, in [0, 1].
+        reliability: The bins of the reliability diagram, in order of confidence.
+        cost: What it cost.
+    """
 
     role: str
     accuracy: Proportion
@@ -70,7 +103,12 @@ class AccuracyPart(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Clean accuracy of each model."""
+    """Clean accuracy of each model.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     parts = (_accuracy(results, role, context.classes) for role in context.roles)
     return {"accuracy": [part for part in parts if part]}
 
@@ -114,20 +152,20 @@ def _class_rows(labels: Array, predictions: Array, classes: Sequence[str]) -> li
             f1=rows.f1[i],
             support=rows.support[i],
             predicted=predicted[i],
-            precision_interval=_range(right[i], predicted[i]),
-            recall_interval=_range(right[i], int(rows.support[i])),
+            precision_interval=_interval(right[i], predicted[i]),
+            recall_interval=_interval(right[i], int(rows.support[i])),
         )
         for i, name in enumerate(classes)
         if rows.support[i]
     ]
 
 
-def _range(count: int, whole: int) -> tuple[float, float] | None:
-    """Wilson's interval of `count` in `whole`; None of nothing."""
-    if not whole:
+def _interval(count: int, total: int) -> tuple[float, float] | None:
+    """Wilson's interval of `count` in `total`; None where `total` is 0."""
+    if not total:
         return None
-    found = wilson(count, whole)
-    return found.low, found.high
+    interval = wilson(count, total)
+    return interval.low, interval.high
 
 
 def _mistakes(labels: Array, predictions: Array, classes: Sequence[str]) -> list[Mistake]:

@@ -1,4 +1,4 @@
-"""How often the model is right on images as they are: the number every other one is read against."""
+"""Clean accuracy as evidence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ _STRIDE = 1024
 
 @study()
 def accuracy(context: Context, cell: Cell) -> Evidence:
-    """Logits of clean images and whether the highest is the label's: `correct` (N,), logits (N, classes)."""
+    """Logits of clean images, and whether the highest is that of the label.
+
+    Measurement `correct` (N,), 0 or 1. Arrays: `logits` float32 (N, classes), `labels` int64 (N,).
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+
+    Raises:
+        Interrupted: The user asked to stop.
+    """
     model, batch = context.model(), context.batch()
     parts: list[torch.Tensor] = []
     with model.count() as spent:

@@ -17,11 +17,11 @@ from audit.topics.accuracy.section import AccuracyPart, ClassRow
 
 @dataclass(frozen=True)
 class AccuracyView:
-    """What the template places.
+    """What the template shows.
 
     Attributes:
         chart: The reliability diagram.
-        recalls: By class with images, its row in every model; the one the first model finds least often first.
+        recalls: By class with images, its row in every model; sorted by recall in the first model.
     """
 
     chart: Markup
@@ -47,7 +47,14 @@ def _recalls(parts: Sequence[AccuracyPart]) -> tuple[tuple[str, tuple[ClassRow, 
 
 
 def reliability_diagram(parts: Sequence[AccuracyPart], locale: Locale) -> str:
-    """Accuracy against confidence by bin; on the diagonal, confidence can be believed."""
+    """An SVG reliability diagram (Guo et al. 2017, arXiv:1706.04599): accuracy against confidence by bin.
+
+    On the diagonal the model is calibrated.
+
+    Args:
+        parts: Clean accuracy of each model.
+        locale: The reader's language.
+    """
     rows = [
         {"x": b.confidence, "y": b.accuracy, "count": b.count, "series": locale.name("role", part.role)}
         for part in parts
@@ -69,8 +76,8 @@ def reliability_diagram(parts: Sequence[AccuracyPart], locale: Locale) -> str:
     dots = base.mark_point(filled=True, opacity=0.9).encode(
         size=alt.Size("count:Q", legend=None, scale=alt.Scale(range=[20, 220])), shape=series_shape(colour)
     )
-    told = " ".join(
+    description = " ".join(
         locale("accuracy.chart_told", role=locale.name("role", p.role), error=f"{p.calibration_error:.1%}")
         for p in parts
     )
-    return svg_chart(diagonal + line + dots, locale("accuracy.chart_title"), told, width=300, height=300)
+    return svg_chart(diagonal + line + dots, locale("accuracy.chart_title"), description, width=300, height=300)

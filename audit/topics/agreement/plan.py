@@ -7,7 +7,12 @@ from audit.planning.explanations import explained_methods, explanation_of
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """One cell over the maps of the clean images, where there are two methods or more."""
+    """One cell over the maps of the clean images, where there are two methods or more.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     methods = explained_methods(builder)
     if len(methods) > 1:
         inputs = {method.name: explanation_of(builder, method.name, model.role) for method in methods}

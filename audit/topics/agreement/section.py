@@ -15,9 +15,15 @@ from audit.topics.agreement.facts import AgreementFacts
 
 
 class AgreementPart(DocumentModel):
-    """How far every two methods rank the same pixels first: mean Spearman correlations, None where one is constant.
+    """How far every two methods rank the same pixels first.
 
-    `matrix` follows the order of `methods`; `left_out` are those without maps.
+    Attributes:
+        role: Role of the model.
+        methods: The methods with maps.
+        matrix: Mean Spearman correlations in [-1, 1], in the order of `methods`; None where one map is constant on all
+            images.
+        left_out: The methods without maps.
+        n: Number of images.
     """
 
     role: str
@@ -28,7 +34,12 @@ class AgreementPart(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Which methods of each model agree with which."""
+    """Which methods of each model agree with which.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     rows = [
         AgreementPart(
             role=entry.task.role,

@@ -1,4 +1,4 @@
-"""What holds the attacks themselves to account: order, growing eps, the whole box, twice the effort."""
+"""Sanity checks of the attacks: weaker attacks, growing eps, the whole box, twice the effort."""
 
 from pydantic import Field
 

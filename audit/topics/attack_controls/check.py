@@ -1,4 +1,4 @@
-"""Do the attacks behave as attacks must, or do they fail in ways that pass for robustness?"""
+"""Whether the attacks pass their sanity checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ from audit.topics.model_sanity.check import sentences
     reference="arXiv:1902.06705",
 )
 def attack_controls(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
-    """The controls of the battery itself; any that fails taints the robust accuracy."""
+    """The sanity checks of the battery; one that fails makes the robust accuracy inconclusive.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     entries = only_measured(results.entries("attack-controls", role=role))
     if not entries:
         return None

@@ -10,7 +10,12 @@ from audit.topics.attack_controls.facts import AttackControlsSettings
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Controls on the first of the examples that were attacked."""
+    """The sanity checks on the first of the examples that were attacked.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     attacked = builder.planned("robustness", model.role)[0]
     examples = min(builder.config.table(AttackControlsConfig).examples, len(attacked.examples))
     for part in builder.chunks(examples, EXAMPLES_PER_CELL):

@@ -16,7 +16,16 @@ from audit.topics.attack_controls.facts import AttackControlsFacts
 
 
 class ControlRow(DocumentModel):
-    """One control of a battery: how many of `n` images went against it; `doubted` where that was too many."""
+    """One sanity check of a battery.
+
+    Attributes:
+        role: Role of the model.
+        battery: Name of the battery.
+        name: Name of the check.
+        count: Images that violate it.
+        n: Number of images.
+        doubted: Whether that is more than it allows.
+    """
 
     role: str
     battery: str
@@ -27,7 +36,12 @@ class ControlRow(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Every control of every battery, by model."""
+    """Every sanity check of every battery, by model.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     rows = [
         row
         for role in results.roles
@@ -38,7 +52,7 @@ def build(results: RunResults, context: SectionContext) -> Rows:
 
 
 def _controls(role: str, battery: str, entries: Sequence[TaskResult]) -> Iterator[ControlRow]:
-    doubted = {doubt.name for entry in entries for doubt in entry.evidence.facts_as(AttackControlsFacts).suspicions}
+    flagged = {flag.name for entry in entries for flag in entry.evidence.facts_as(AttackControlsFacts).suspicions}
     for measurement in entries[0].evidence.measurements:
         values = per_example(entries, measurement.name).values
         yield ControlRow(
@@ -47,5 +61,5 @@ def _controls(role: str, battery: str, entries: Sequence[TaskResult]) -> Iterato
             name=measurement.name,
             count=int((values > 0).sum()),
             n=values.size,
-            doubted=measurement.name in doubted,
+            doubted=measurement.name in flagged,
         )

@@ -1,4 +1,4 @@
-"""Do the attacks behave as attacks must? A sample attacked in ways whose outcomes are ordered by construction."""
+"""Sanity checks of the attacks: a sample is attacked in ways whose outcomes are ordered by construction."""
 
 from __future__ import annotations
 
@@ -45,11 +45,17 @@ MEASUREMENTS = rows_of("attack controls")
 
 @study()
 def attack_controls(context: Context, cell: Cell) -> Evidence:
-    """Controls of a battery, per example, 0 or 1 and better 0: noise_only, fgsm_only, shrinking, doubled (broken once
-    every attack has twice the steps and restarts), unbroken_in_box.
+    """Sanity checks of a battery, per example: 0 or 1, and 0 is good.
 
-    `cell.method` names the battery; `cell.threat` its norm and eps; settings and facts: see `AttackControlsSettings`
-    and `AttackControlsFacts`. The input "robustness" is the battery's evidence on examples that begin with these.
+    Measurements: `noise_only` and `fgsm_only`, broken by that and not by PGD; `shrinking`, broken at an eps and not at
+    a larger one; `doubled`, broken once every attack has twice the effort; `unbroken_in_box`, unbroken by PGD in the
+    whole box. `cell.method` names the battery; `cell.threat` its norm and eps; settings and facts: see
+    `AttackControlsSettings` and `AttackControlsFacts`. The input "robustness" is the battery's evidence on examples
+    that begin with these.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     model, batch = context.model(), context.batch()
     battery = battery_of_cell(cell.method, AttackControlsSettings.of(cell).protocol)
@@ -61,7 +67,7 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
             _doubled, context, model, batch, torch.from_numpy(survived), threat, battery, cell.seed
         )
         steps = ResumableSteps(context, model, len(controls), "measuring the controls of the attacks")
-        broken = {name: steps.run(name, partial(_told, control))["broken"] for name, control in controls.items()}
+        broken = {name: steps.run(name, partial(_as_output, control))["broken"] for name, control in controls.items()}
     measured = {name: broken[name] & ~broken["pgd"] if name in WEAKER else broken[name] for name in MEASUREMENTS}
     values = {name: measured[name].double().numpy().astype(np.float64) for name in MEASUREMENTS}
     return measured_evidence(
@@ -80,12 +86,12 @@ def _undeclared(battery: Battery) -> dict[str, Any]:
     return {"effort_not_declared": names} if names else {}
 
 
-def _told(control: Callable[[], Tensor]) -> dict[str, Tensor]:
+def _as_output(control: Callable[[], Tensor]) -> dict[str, Tensor]:
     return {"broken": control()}
 
 
 def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Cell) -> dict[str, Callable[[], Tensor]]:
-    """What each control asks for, bool (N,): PGD itself first, which those in `WEAKER` ought not to outdo."""
+    """What each check computes, bool (N,): PGD itself first, which those in `WEAKER` must not outdo."""
     broken = partial(_broken, model, batch, seed=cell.seed)
     whole = full_box_threat(threat.norm, math.prod(model.input_shape))
 
@@ -107,7 +113,7 @@ def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Ce
 def _broken(
     model: ModelUnderTest, batch: Batch, threat: ThreatModel, *, seed: int, name: str, settings: Mapping[str, Any]
 ) -> Tensor:
-    """Whether the attack alone breaks each image, judged by the verifier; bool (N,). Wrong to begin with is broken."""
+    """Whether one attack breaks each image, judged by the verifier, bool (N,); images that were wrong before count."""
     method = find("attack", name)
     draws = Generators.of(batch.ids, seed=seed, purpose=f"control: {name} {threat.eps!r}", device="cpu")
     proposals = method.function(model, batch, threat, draws, **method.settings(settings))
@@ -144,7 +150,7 @@ def _doubled(
 
 
 def twice(battery: Battery) -> Battery:
-    """The battery with twice the effort that each attack declares, nothing given up early and no sampling.
+    """The battery with twice the effort that each attack declares, without early stopping or sampling.
 
     Args:
         battery: The battery; an attack that does not declare its effort stays as it is.

@@ -1,4 +1,4 @@
-"""Infidelity, ROAD, sensitivity, randomised weights, other seeds, sparseness: how good the maps of a method are."""
+"""Quality of attributions: infidelity, ROAD, sensitivity, randomised weights, other seeds, sparseness."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""Which methods passed the controls on this model: randomised weights, blind maps, small moves, other seeds."""
+"""Which methods pass on this model: randomised weights, blind maps, small perturbations, other seeds."""
 
 from __future__ import annotations
 
@@ -46,8 +46,18 @@ BLIND = ("random", "edges")
     reference="arXiv:1810.03292",
 )
 def randomised_weights(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
-    """The agreement of each method's map with that of the model randomised in full; one conclusion a method."""
-    return tuple(_held(results, role, "randomisation_similarity", at_most, MOST_SIMILAR, "rank correlation"))
+    """The agreement of each method's map with that of the model with all weights drawn anew; one finding per method.
+
+    The model parameter randomisation test of Adebayo et al. 2018 (arXiv:1810.03292).
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
+    return tuple(
+        _against_threshold(results, role, "randomisation_similarity", at_most, MOST_SIMILAR, "rank correlation")
+    )
 
 
 @check(
@@ -64,8 +74,14 @@ def randomised_weights(results: RunResults, role: str, config: RunConfig) -> tup
     reference="arXiv:1901.09392",
 )
 def sensitive_explanations(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
-    """The max-sensitivity of each method; one conclusion a method."""
-    return tuple(_held(results, role, "max_sensitivity", at_most, MOST_SENSITIVE, "share"))
+    """The max-sensitivity of each method (Yeh et al. 2019, arXiv:1901.09392); one finding per method.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
+    return tuple(_against_threshold(results, role, "max_sensitivity", at_most, MOST_SENSITIVE, "share"))
 
 
 @check(
@@ -81,8 +97,14 @@ def sensitive_explanations(results: RunResults, role: str, config: RunConfig) ->
     reference="arXiv:1910.07856",
 )
 def seeded_explanations(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
-    """The agreement between seeds of each method that draws; one conclusion a method."""
-    return tuple(_held(results, role, "seed_stability", at_least, LEAST_STABLE, "rank correlation"))
+    """The agreement between seeds of each method that draws; one finding per method.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
+    return tuple(_against_threshold(results, role, "seed_stability", at_least, LEAST_STABLE, "rank correlation"))
 
 
 @check(
@@ -100,18 +122,26 @@ def seeded_explanations(results: RunResults, role: str, config: RunConfig) -> tu
     reference="arXiv:2202.00449",
 )
 def better_than_blind(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
-    """The ROAD advantage of each method over the blind map that does best (Bonferroni); one conclusion a method."""
-    return tuple(_beside(method, entries) for method, entries in _judged(results, role, "road_area"))
+    """The ROAD advantage of each method over the blind map that does best; one finding per method.
+
+    ROAD is of Rong et al. 2022 (arXiv:2202.00449); the level of the intervals is corrected by Bonferroni.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
+    return tuple(_against_blind(method, entries) for method, entries in _groups(results, role, "road_area"))
 
 
-def _judged(results: RunResults, role: str, measurement: str) -> Iterator[tuple[str, tuple[TaskResult, ...]]]:
+def _groups(results: RunResults, role: str, measurement: str) -> Iterator[tuple[str, tuple[TaskResult, ...]]]:
     for at, entries in group_by_condition(only_measured(results.entries("attribution-quality", role=role))):
-        having = tuple(e for e in entries if any(m.name == measurement for m in e.evidence.measurements))
-        if having:
-            yield at.method, having
+        measured = tuple(e for e in entries if any(m.name == measurement for m in e.evidence.measurements))
+        if measured:
+            yield at.method, measured
 
 
-def _held(
+def _against_threshold(
     results: RunResults,
     role: str,
     measurement: str,
@@ -120,24 +150,24 @@ def _held(
     unit: str,
 ) -> Iterator[CheckResult]:
     """Each method's mean of `measurement` held against `threshold`, images without a value left out."""
-    for method, entries in _judged(results, role, measurement):
+    for method, entries in _groups(results, role, measurement):
         values = per_example(entries, measurement).values
         values = values[np.isfinite(values)]
         if not values.size:
             continue
         mean = bootstrap_mean(values)
-        said = template_values(mean, method=display_name(method), identifier=method, threshold_rank=threshold)
-        yield CheckResult(cap_at_warning(mean, rule(mean, threshold)), mean, cell_keys(entries), said, unit=unit)
+        texts = template_values(mean, method=display_name(method), identifier=method, threshold_rank=threshold)
+        yield CheckResult(cap_at_warning(mean, rule(mean, threshold)), mean, cell_keys(entries), texts, unit=unit)
 
 
-def _beside(method: str, entries: tuple[TaskResult, ...]) -> CheckResult:
-    own = np.asarray(per_example(entries, "road_area").values, np.float64)
-    blind = [_finite(per_example(entries, f"road_area_{name}").values - own) for name in BLIND]
+def _against_blind(method: str, entries: tuple[TaskResult, ...]) -> CheckResult:
+    area = np.asarray(per_example(entries, "road_area").values, np.float64)
+    blind = [_finite(per_example(entries, f"road_area_{name}").values - area) for name in BLIND]
     level = 1 - (1 - LEVEL) / len(BLIND)
     weakest = min((bootstrap_mean(values, level=level) for values in blind), key=lambda interval: interval.low)
-    said = template_values(weakest, method=display_name(method), identifier=method, count=len(BLIND))
+    texts = template_values(weakest, method=display_name(method), identifier=method, count=len(BLIND))
     return CheckResult(
-        cap_at_warning(weakest, above_zero(weakest)), weakest, cell_keys(entries), said, unit="mean output"
+        cap_at_warning(weakest, above_zero(weakest)), weakest, cell_keys(entries), texts, unit="mean output"
     )
 
 

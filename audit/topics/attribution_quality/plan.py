@@ -8,7 +8,12 @@ from audit.topics.attribution_quality import AttributionQualityConfig
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Each method's maps of the clean images."""
+    """Each method's maps of the clean images.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     if not builder.config.table(AttributionQualityConfig).enabled:
         return
     for method in explained_methods(builder):

@@ -1,4 +1,4 @@
-"""Judging as evidence: what a method's maps are worth on this model, beside maps that know nothing of it."""
+"""Quality of attributions as evidence, beside maps that do not depend on the model."""
 
 from __future__ import annotations
 
@@ -63,29 +63,33 @@ class _Case:
 
 @study()
 def attribution_quality(context: Context, cell: Cell) -> Evidence:
-    """Everything but deletion and insertion that speaks for or against the maps of `cell.inputs["explanation"]`.
+    """Metrics of the maps of `cell.inputs["explanation"]`, other than deletion and insertion.
 
     `cell.settings`: those of that explanation, `ExplanationSettings`, and `AttributionQualitySettings`. Measurements,
     NaN where a map is all zero or constant: `sparseness`; `infidelity` and `road_area`, each with `_random`, `_edges`
-    and `_blurred` controls; `max_sensitivity`; `randomisation_similarity` (rank agreement, signs kept, with the map of
-    the model whose weights are all drawn anew: near 0 is good); `randomisation_complexity` (relative rise of the map's
-    entropy then: above 0 is good); `seed_stability`, only of methods that draw. Arrays: `randomisation_curve`
-    (N, stages).
+    and `_blurred` controls; `max_sensitivity`; `randomisation_similarity`, the rank agreement, signs kept, with the map
+    of the model whose weights are all drawn anew (near 0 is good); `randomisation_complexity`, the relative rise of the
+    map's entropy then (above 0 is good); `seed_stability`, only of methods that draw. Array `randomisation_curve` (N,
+    stages).
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     try:
         case = _case(context, cell)
-        found: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
         with case.model.count() as spent:
             parts = (_plainly, _against_noise, _imputed, _sensitive, _randomised, _seeded)
             steps = ResumableSteps(context, case.model, len(parts), "judging explanations")
             for part in parts:
-                found |= steps.run(part.__name__, partial(part, case))
+                values |= steps.run(part.__name__, partial(part, case))
     except NotApplicable as fault:
         return Evidence(cell, "not_applicable", reason=fault.reason)
-    curve = found.pop("randomisation_curve")
+    curve = values.pop("randomisation_curve")
     return measured_evidence(
         cell,
-        tuple(Measurement(name, *_UNITS[_plain_name(name)], to_numpy(v)) for name, v in found.items()),
+        tuple(Measurement(name, *_UNITS[_plain_name(name)], to_numpy(v)) for name, v in values.items()),
         arrays={"randomisation_curve": _array(curve)},
         facts=AttributionQualityFacts(protocol=_protocol(case.settings), **case.settings.model_dump()),
         passes=spent.passes,
@@ -112,8 +116,8 @@ def _case(context: Context, cell: Cell) -> _Case:
     draws = same_draws(context, explained)
 
     def explain(subject: ModelUnderTest, images: Images, seed: int) -> Attributions:
-        own = draws if seed == cell.seed else None
-        found = run_cell_method(
+        offered = draws if seed == cell.seed else None
+        explanation = run_cell_method(
             subject,
             cell,
             images,
@@ -122,9 +126,9 @@ def _case(context: Context, cell: Cell) -> _Case:
             ids=batch.ids,
             references=references,
             seed=seed,
-            queue=drawing_queue(subject, cell, images, targets, segments, own),
+            queue=drawing_queue(subject, cell, images, targets, segments, offered),
         )
-        return attributions_or_raise(found)
+        return attributions_or_raise(explanation)
 
     return _Case(model, batch, targets, maps, explain, cell.seed, AttributionQualitySettings.of(cell))
 

@@ -1,4 +1,4 @@
-"""A search for planted triggers: is there a class that a suspiciously small patch sends every image to?"""
+"""A search for planted triggers: whether a suspiciously small patch sends every image to one class."""
 
 from pydantic import Field
 

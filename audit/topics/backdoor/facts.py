@@ -8,11 +8,11 @@ from audit.core.evidence import Facts
 
 
 class TriggerFacts(Facts):
-    """The smallest patch found into one class.
+    """The smallest patch into one class.
 
     Attributes:
         label: Name of the class.
-        area: The patch as a share of the image.
+        area: The patch as a share of the image, in [0, 1].
         anomaly: Its anomaly index among all classes.
         moved: Unseen images of other classes that it sends to the class.
         tried: Unseen images of other classes.

@@ -1,4 +1,4 @@
-"""The smallest trigger of each class, as the document holds it."""
+"""The smallest trigger of each class: rows of the document."""
 
 from __future__ import annotations
 
@@ -15,8 +15,18 @@ from audit.topics.backdoor.facts import BackdoorFacts
 
 
 class TriggerRow(DocumentModel):
-    """The smallest patch found into one class: its area as a share of the image, its anomaly index, and how many of
-    `tried` unseen images of other classes it moved. `picture` shows the smallest of each model on grey."""
+    """The smallest patch into one class.
+
+    Attributes:
+        role: Role of the model.
+        label: Name of the class.
+        area: The patch as a share of the image, in [0, 1].
+        anomaly: Its anomaly index among all classes.
+        moved: Unseen images of other classes that it sends to the class.
+        tried: Unseen images of other classes.
+        reached: Whether the search reached the class.
+        picture: The patch on grey, for the smallest one of each model.
+    """
 
     role: str
     label: str
@@ -29,7 +39,12 @@ class TriggerRow(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Every class of every model that was searched, the smallest patch first."""
+    """Every class of every model that was searched, the smallest patch first.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     rows = [
         row
         for role in results.roles
@@ -41,8 +56,8 @@ def build(results: RunResults, context: SectionContext) -> Rows:
 
 def _triggers(role: str, entry: TaskResult, pictures: bool) -> Iterator[TriggerRow]:
     triggers = entry.evidence.facts_as(BackdoorFacts).triggers
-    for place, label in enumerate(sorted(range(len(triggers)), key=lambda label: triggers[label].area)):
-        picture = _patch(entry, label) if pictures and place == 0 else None
+    for rank, label in enumerate(sorted(range(len(triggers)), key=lambda label: triggers[label].area)):
+        picture = _patch(entry, label) if pictures and rank == 0 else None
         yield TriggerRow(role=role, picture=picture, **triggers[label].model_dump())
 
 

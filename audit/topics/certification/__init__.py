@@ -1,4 +1,4 @@
-"""Certificates: radii within which nothing can change the answer, a lower bound on robust accuracy."""
+"""Certificates: radii within which the prediction provably stays, a lower bound on robust accuracy."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""Do proofs and attacks agree? What is certified can never be broken, image by image."""
+"""Whether certificates and attacks are consistent: no image may be broken inside its certified radius."""
 
 from __future__ import annotations
 
@@ -30,7 +30,13 @@ THE_MODEL = "the model itself"
     reference="arXiv:1810.12715",
 )
 def certified_not_broken(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
-    """Certified implies not broken, on every image that has both in one norm."""
+    """No image is broken inside its certified radius, over every image that has both in one norm.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     proofs = [e for e in only_measured(results.entries("certification", role=role)) if _of_the_model(e)]
     attacks = [e for e in only_measured(results.entries("robustness", role=role)) if _threat(e) in map(_norm, proofs)]
     if not proofs or not attacks:
@@ -60,12 +66,12 @@ def _threat(entry: TaskResult) -> str:
 
 def _distances(attacks: Sequence[TaskResult]) -> PerExample:
     """The smallest distance at which each image was broken, in audit order; infinite where none was found."""
-    places = np.concatenate([np.arange(e.task.examples.start, e.task.examples.stop) for e in attacks])
+    positions = np.concatenate([np.arange(e.task.examples.start, e.task.examples.stop) for e in attacks])
     values = np.concatenate([np.asarray(e.evidence.arrays["minimal_eps"]) for e in attacks])
-    order = np.argsort(places, kind="stable")
-    return PerExample(places[order], values[order])
+    order = np.argsort(positions, kind="stable")
+    return PerExample(positions[order], values[order])
 
 
 def _both(radius: PerExample, distance: PerExample) -> Iterator[Array]:
     common = np.intersect1d(radius.positions, distance.positions)
-    return (one.at(common).values for one in (radius, distance))
+    return (values.at(common).values for values in (radius, distance))

@@ -9,7 +9,12 @@ CERTIFICATES = ("interval-bounds", "smoothing")
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Radii within which nothing can break an image: of the model itself, and of its smoothed version."""
+    """Certified radii of the model itself by interval bounds, and of its smoothed version.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     examples = builder.config.table(CertificationConfig).examples
     for metric in CERTIFICATES:
         builder.metric_cells("certification", metric, model, builder.chunks(examples))

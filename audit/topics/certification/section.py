@@ -1,4 +1,4 @@
-"""What is proven of each model, as the document holds it."""
+"""Certified accuracy of each model: rows of the document."""
 
 from __future__ import annotations
 
@@ -21,7 +21,18 @@ from audit.topics.robustness.facts import RobustnessFacts
 
 
 class CertificatePart(DocumentModel):
-    """What is proven of one model: the share certified at each eps. `certifies` says of which classifier."""
+    """Certified accuracy of one model.
+
+    Attributes:
+        role: Role of the model.
+        method: The certificate, such as "smoothing".
+        norm: Norm of the radii.
+        certifies: The classifier that is certified: the model itself, or a smoothed one.
+        curve: Share of images certified at each eps.
+        median_radius: Median certified radius, in units of the pixel range [0, 1].
+        abstained: Images on which the method gives no class.
+        n: Number of images.
+    """
 
     role: str
     method: str
@@ -34,7 +45,12 @@ class CertificatePart(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """The certificates of each model at the eps that were attacked."""
+    """The certificates of each model at the eps that were attacked.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     return {"certificates": _certificates(results, _attacked_eps(results))}
 
 

@@ -1,4 +1,4 @@
-"""Certified radii: a lower bound to set beside the upper bound that attacks give."""
+"""Certified radii as evidence: a lower bound beside the upper bound that attacks give."""
 
 from __future__ import annotations
 
@@ -35,9 +35,13 @@ _STRIDE = 16
 def certification(context: Context, cell: Cell) -> Evidence:
     """A certified radius for each image by `cell.method`: `smoothing` (l2) or `interval-bounds` (linf).
 
-    Measurement certified_radius (N,): 0 where the certified class is not the label's, or nothing is certified. With a
-    threat, which must be of the method's norm, also certified (N,), 0 or 1: the radius exceeds eps. Arrays: predictions
-    int64 (N,), -1 where the method abstains. Facts: see `CertificationFacts`.
+    Measurement `certified_radius` (N,): 0 where the certified class is not the label's, or nothing is certified. With a
+    threat, which must be of the method's norm, also `certified` (N,), 0 or 1: the radius exceeds eps. Array
+    `predictions` int64 (N,), -1 where the method abstains. Facts: see `CertificationFacts`.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     norm = _norm_of(cell)
     model, batch = context.model(), context.batch()
@@ -52,8 +56,8 @@ def certification(context: Context, cell: Cell) -> Evidence:
             return {"radius": torch.from_numpy(radius), "predictions": torch.from_numpy(predictions)}
 
         parts = [steps.run(str(start), partial(certified, start)) for start in starts]
-    found = concatenate_steps(parts)
-    radius, predictions = found["radius"].numpy(), found["predictions"].numpy()
+    certificates = concatenate_steps(parts)
+    radius, predictions = certificates["radius"].numpy(), certificates["predictions"].numpy()
     measurements = [Measurement("certified_radius", "pixel range", "higher", radius)]
     if cell.threat is not None:
         within = (radius > float(cell.threat["eps"])).astype(np.float64)
@@ -88,10 +92,11 @@ def _norm_of(cell: Cell) -> str:
 
 def _by_smoothing(model: ModelUnderTest, batch: Batch, seed: int, settings: dict[str, Any]) -> tuple[Array, Array]:
     draws = Generators.of(batch.ids, seed=seed, purpose="smoothing", device=model.device)
-    found = smoothing(model, batch.images, draws, **settings)
+    certificate = smoothing(model, batch.images, draws, **settings)
     allowed = ~batch.target_mask(len(model.classes)).cpu().numpy()
-    right = (found.predictions >= 0) & np.take_along_axis(allowed, found.predictions.clip(0)[:, None], 1)[:, 0]
-    return np.where(right, found.radius, 0.0), found.predictions
+    predictions = certificate.predictions
+    right = (predictions >= 0) & np.take_along_axis(allowed, predictions.clip(0)[:, None], 1)[:, 0]
+    return np.where(right, certificate.radius, 0.0), predictions
 
 
 def _by_intervals(model: ModelUnderTest, batch: Batch, seed: int, settings: dict[str, Any]) -> tuple[Array, Array]:

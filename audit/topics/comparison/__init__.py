@@ -1,4 +1,4 @@
-"""The first model against the second on the same images: what newly broke and what was mended."""
+"""The first model against the second on the same images."""
 
 from audit.core.topic import Topic
 from audit.topics.comparison.section import ComparisonRow

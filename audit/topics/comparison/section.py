@@ -1,4 +1,4 @@
-"""Two models on the same examples: what newly broke, what was mended, and whether that is chance."""
+"""Two models on the same examples: what newly broke, what was repaired, and whether that is chance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,19 @@ from audit.results.run_results import RunResults
 
 
 class ComparisonRow(DocumentModel):
-    """The first model against the second on the same examples (paired): what newly broke and what was mended."""
+    """One quantity of two models on the same examples.
+
+    Attributes:
+        quantity: "clean", or "robust" with the threat model: "robust linf 8/255".
+        before: Share of the first model.
+        after: Share of the second model.
+        difference: `after` minus `before`, in [-1, 1].
+        low: Lower bound of its 95% interval (Agresti and Min 2005).
+        high: Upper bound.
+        p_value: Exact two-sided p-value of McNemar's test.
+        newly_wrong: Examples that only the first model gets right.
+        newly_right: Examples that only the second model gets right.
+    """
 
     quantity: str
     before: Proportion
@@ -32,12 +44,21 @@ class ComparisonRow(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """The first model against the last."""
+    """The first model against the last.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     return {"comparison": comparison(results)}
 
 
 def comparison(results: RunResults) -> list[ComparisonRow]:
-    """The first model against the last: clean and robust accuracy. Empty for a run of one model."""
+    """Clean and robust accuracy of the first model against the last; empty for a run of one model.
+
+    Args:
+        results: The run.
+    """
     roles = model_roles(results)
     if len(roles) < 2:
         return []
@@ -51,14 +72,29 @@ def comparison(results: RunResults) -> list[ComparisonRow]:
 
 
 def compare_on_shared(quantity: str, before: PerExample, after: PerExample) -> ComparisonRow | None:
-    """One quantity of two models on the examples both saw; None when there are none."""
+    """One quantity of two models on the examples that both have.
+
+    Args:
+        quantity: Its name.
+        before: Yes-or-no values of the first model.
+        after: Yes-or-no values of the second model.
+
+    Returns:
+        The row; None when there are no such examples.
+    """
     after = after.at(before.positions)
     before = before.at(after.positions)
     return compare_outcomes(quantity, before.values > 0, after.values > 0) if before.values.size else None
 
 
 def compare_outcomes(quantity: str, before: Array, after: Array) -> ComparisonRow:
-    """Yes-or-no outcomes (N,) of two models on the same examples: McNemar's test, Agresti and Min's interval."""
+    """Compare yes-or-no outcomes of two models on the same examples: McNemar's test, and Agresti and Min's interval.
+
+    Args:
+        quantity: Its name.
+        before: Outcomes of the first model, (N,).
+        after: Outcomes of the second model, (N,).
+    """
     test, change = mcnemar(before, after), paired_difference(before, after)
     return ComparisonRow(
         quantity=quantity,

@@ -11,7 +11,7 @@ from audit.topics.comparison.section import ComparisonRow
 from audit.topics.compression.section import CompressionPart
 
 
-def shown(document: AuditDocument) -> bool:
+def is_shown(document: AuditDocument) -> bool:
     """Whether the comparison has a section of its own: a compressed model's stands in that of compression.
 
     Args:

@@ -13,9 +13,9 @@ class SizePart(DocumentModel):
 
     Attributes:
         parameters: Number of weights.
-        nonzero: Those of them that are not zero.
-        bytes: Bytes of the weights as stored.
-        compressed_bytes: Those bytes after zlib.
+        nonzero: Number of weights that are not zero.
+        bytes: Size of the weights as stored.
+        compressed_bytes: That size after zlib compression.
     """
 
     parameters: int
@@ -25,11 +25,11 @@ class SizePart(DocumentModel):
 
 
 class Int8Facts(DocumentModel):
-    """How int8 was computed.
+    """How int8 inference was computed.
 
     Attributes:
-        engine: Whose integer kernels ran, empty where this machine has none.
-        calibrated: Training images that set the ranges of the inputs; 0 for weights alone.
+        engine: The backend of the integer kernels; empty where this machine has none.
+        calibrated: Number of training images that the input ranges were measured on; 0 for weights alone.
         in_float: Layers with weights that stay in floating point.
     """
 
@@ -39,12 +39,12 @@ class Int8Facts(DocumentModel):
 
 
 class CompressionFacts(ModelFacts):
-    """A smaller model made here.
+    """A smaller model made in the run.
 
     Attributes:
-        parent: Size of the model it was made of.
+        parent: Size of the model it was made from.
         variant: Its own size.
-        spared: Hidden layers left whole by pruning of channels.
+        spared: Hidden layers that channel pruning left whole.
         int8: How int8 was computed; None for other methods.
     """
 

@@ -1,4 +1,4 @@
-"""What compressing a model saved: its size in the document, its speed beside the run, where no bytes are promised."""
+"""What compression saved: sizes in the document; latencies beside it, since they differ from run to run."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Int8Part(Int8Facts):
     """How int8 was computed, and how it answers.
 
     Attributes:
-        agreement: Share of test images on which kernels and audited model predict one class; None without kernels.
-        logit_difference: The largest difference of their logits.
+        agreement: Share of test images on which the kernels and the audited model predict the same class; None without
+            kernels.
+        logit_difference: The largest difference of their logits; None without kernels.
     """
 
     agreement: Proportion | None = None
@@ -34,9 +35,22 @@ class Int8Part(Int8Facts):
 
 
 class CompressionPart(DocumentModel):
-    """A smaller model beside its parent. `amount` is the method's one number, None where it has none; of `explained`
-    images both predict the same class on `same_prediction`: only their maps are compared. `cut` when pruned channels
-    left the net; `spared` are the hidden layers then left whole."""
+    """A smaller model beside its parent.
+
+    Attributes:
+        role: Role of the smaller model.
+        method: The compression.
+        amount: Its parameter: the share pruned or the standard deviations clipped at; None where it has none.
+        architecture: Architecture of the smaller model.
+        fine_tuned_epochs: Epochs of training after the compression.
+        parent: Size of the parent.
+        variant: Size of the smaller model.
+        explained: Number of images that both models were explained on.
+        same_prediction: Those on which both predict the same class; only their maps are compared.
+        cut: Whether channels were removed.
+        spared: Hidden layers that channel pruning left whole.
+        int8: How int8 was computed; None for other methods.
+    """
 
     role: str
     method: str
@@ -54,7 +68,14 @@ class CompressionPart(DocumentModel):
 
 @dataclass(frozen=True)
 class LatencyRow:
-    """Milliseconds for one forward of `images`: the medians of runs in turn, and the mean of variant over parent."""
+    """Latency of one forward pass of a batch.
+
+    Attributes:
+        images: Images in the batch.
+        parent: Median over runs of the parent, in milliseconds.
+        variant: Median over runs of the smaller model, in milliseconds.
+        ratio: Mean of variant over parent, over runs in alternation.
+    """
 
     images: int
     parent: float
@@ -63,19 +84,35 @@ class LatencyRow:
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """A part for each model made smaller here."""
+    """One row per model that was compressed in the run.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     return {"compression": [_part(results, entry) for entry in only_measured(results.entries("compression"))]}
 
 
 def latencies_of(results: RunResults) -> list[dict[str, Any]]:
-    """The seconds of each run, for the run's timing: they are another's on the next run."""
+    """The seconds of each timed pass, for the run's timing.json.
+
+    Args:
+        results: The run.
+    """
     return [
         row for e in only_measured(results.entries("compression")) for row in e.evidence.environment.get("latency", ())
     ]
 
 
 def read_latencies(timing: Path) -> tuple[LatencyRow, ...]:
-    """The latencies kept in a run's timing.json; none where there is no such file."""
+    """Read the latencies in a run's timing.json.
+
+    Args:
+        timing: The file.
+
+    Returns:
+        The latencies; empty where the file is missing or cannot be read.
+    """
     try:
         rows: Sequence[Mapping[str, Any]] = json.loads(timing.read_text(encoding="utf-8")).get("latency", ())
         return tuple(_latency(row) for row in rows)
@@ -85,7 +122,7 @@ def read_latencies(timing: Path) -> tuple[LatencyRow, ...]:
 
 def _latency(row: Mapping[str, Any]) -> LatencyRow:
     ratios = [new / old for old, new in zip(row["parent"], row["variant"], strict=True)]
-    parent, variant = (1000 * statistics.median(row[which]) for which in ("parent", "variant"))
+    parent, variant = (1000 * statistics.median(row[key]) for key in ("parent", "variant"))
     return LatencyRow(int(row["images"]), parent, variant, bootstrap_mean(ratios))
 
 
@@ -111,9 +148,9 @@ def _part(results: RunResults, entry: TaskResult) -> CompressionPart:
 
 def _int8(results: RunResults, role: str, facts: Int8Facts) -> Int8Part:
     compared = results.entries("int8-engine", role=role)
-    agrees, apart = (per_example(compared, name).values for name in ("agrees", "logit_difference"))
+    agrees, differences = (per_example(compared, name).values for name in ("agrees", "logit_difference"))
     return Int8Part(
         **facts.model_dump(),
         agreement=proportion(share_of(agrees)) if len(agrees) else None,
-        logit_difference=float(apart.max()) if len(apart) else None,
+        logit_difference=float(differences.max()) if len(differences) else None,
     )

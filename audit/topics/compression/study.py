@@ -1,4 +1,4 @@
-"""Compression as a study: its evidence is the smaller model, read like a trained one, with what it weighs."""
+"""Compression as evidence: the weights of the smaller model, with its size and latency."""
 
 from __future__ import annotations
 
@@ -44,8 +44,15 @@ from audit.training.state import TrainingResult
 
 @dataclass(frozen=True)
 class Variant:
-    """A smaller `module`; `masks` of what must stay pruned; `packed`, what is stored instead of float32 weights;
-    `facts` that only this method has; `engine`, what answers faster in its place and has no gradients."""
+    """A smaller model.
+
+    Attributes:
+        module: The net.
+        masks: By parameter, the weights that must stay pruned while it is trained.
+        packed: What is stored instead of float32 weights; None where those are stored.
+        facts: Facts that only this method has.
+        engine: A net that answers faster in its place and has no gradients; None where there is none.
+    """
 
     module: nn.Module
     masks: WeightMasks = field(default_factory=dict)
@@ -66,41 +73,46 @@ DISTILL = "distill"
 
 @study()
 def compression(context: Context, cell: Cell) -> Evidence:
-    """Compress the model of the cell by `cell.method`, and train it a little further where `cell.settings` say so.
+    """Compress the model of the cell by `cell.method`, and fine-tune it where `cell.settings` say so.
 
-    Settings: `amount`, the share to prune or the standard deviations to clip at (None for int8 and distill); `student`,
-    the architecture distill trains (None: the run's own); `classes` and `input_shape`; `training`, of the
-    fine-tuning or the distillation, or None. The arrays are the float32 weights, and what is stored instead of them
-    where that is smaller; the facts hold the size of the parent and of the variant in numbers and bytes; the
-    environment the seconds both took, run by run, on one image and on 64: of int8, its integer kernels where they are.
+    Settings: see `ModelSettings`; its `training` is that of the fine-tuning or the distillation. Arrays: the float32
+    weights under "weights/", and under "packed/" what is stored instead of them where that is smaller. Facts: see
+    `CompressionFacts`. The environment holds the seconds of parent and variant, pass by pass, on one image and on 64;
+    of int8, those of its integer kernels where there are any.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     if cell.method not in (*METHODS, DISTILL):
         raise unknown_name("compression", cell.method, (*METHODS, DISTILL))
     parent = context.model()
     before = parent.passes.forwards
-    made = _student(context, cell) if cell.method == DISTILL else METHODS[cell.method](context, _amount(cell))
-    tuned = _fine_tuned(context, cell, parent, made) if ModelSettings.of(cell).training else None
+    variant = _student(context, cell) if cell.method == DISTILL else METHODS[cell.method](context, _amount(cell))
+    tuned = _fine_tuned(context, cell, parent, variant) if ModelSettings.of(cell).training else None
     taught = parent.passes.forwards - before
     if tuned is not None:
-        made.module.load_state_dict(tuned.weights)
-    arrays = {WEIGHTS: made.module.state_dict(), PACKED: made.packed or {}}
+        variant.module.load_state_dict(tuned.weights)
+    arrays = {WEIGHTS: variant.module.state_dict(), PACKED: variant.packed or {}}
     return Evidence(
         cell,
         "measured",
-        arrays={prefix + name: value.cpu().numpy() for prefix, kept in arrays.items() for name, value in kept.items()},
+        arrays={
+            prefix + name: value.cpu().numpy() for prefix, state in arrays.items() for name, value in state.items()
+        },
         facts=CompressionFacts(
             mean=parent.mean,
             std=parent.std,
-            parameters=sum(parameter.numel() for parameter in made.module.parameters()),
+            parameters=sum(parameter.numel() for parameter in variant.module.parameters()),
             parent=SizePart(**asdict(footprint(parent.net))),
-            variant=SizePart(**asdict(footprint(made.module, made.packed))),
+            variant=SizePart(**asdict(footprint(variant.module, variant.packed))),
             history=() if tuned is None else tuple(dict(row) for row in tuned.history),
             notes=() if tuned is None else tuned.notes,
-            **made.facts,
+            **variant.facts,
         ).dump(),
         forwards=taught + (0 if tuned is None else tuned.passes.forwards),
         backwards=0 if tuned is None else tuned.passes.backwards,
-        environment={"latency": _latencies(parent, made.engine or made.module)},
+        environment={"latency": _latencies(parent, variant.engine or variant.module)},
     )
 
 
@@ -114,7 +126,7 @@ def _cut(parent: ModelUnderTest, share: float) -> Variant:
 
 
 def _quantised(context: Context) -> Variant:
-    """In int8 throughout where there are images to calibrate on, else in its weights alone."""
+    """Quantise weights, and inputs too where there are images to measure their ranges on."""
     parent, examples = context.model(), len(context.task.examples)
     ranges = input_ranges(parent.net, lambda: parent.logits(context.batch().images)) if examples else {}
     twin, packed = quantize_weights(insert_input_quantizers(copy.deepcopy(parent.net), ranges))
@@ -128,13 +140,13 @@ def _student(context: Context, cell: Cell) -> Variant:
     return Variant(context.fresh(cell.seed, name) if name else context.fresh(cell.seed))
 
 
-def _fine_tuned(context: Context, cell: Cell, parent: ModelUnderTest, made: Variant) -> TrainingResult:
-    for parameter in made.module.parameters():
+def _fine_tuned(context: Context, cell: Cell, parent: ModelUnderTest, variant: Variant) -> TrainingResult:
+    for parameter in variant.module.parameters():
         parameter.requires_grad_(True)
     threat: Mapping[str, Any] | None = cell.threat
-    with keep_pruned(made.module, made.masks):
+    with keep_pruned(variant.module, variant.masks):
         return fit(
-            made.module,
+            variant.module,
             context.batch(),
             TrainingConfig.model_validate(ModelSettings.of(cell).training),
             classes=len(ModelSettings.of(cell).classes),

@@ -1,4 +1,4 @@
-"""Accuracy on images worn by noise, blur, weather or compression."""
+"""Accuracy on images corrupted by noise, blur, weather or compression."""
 
 from audit.core.topic import Topic
 from audit.topics.corruptions.section import CorruptionRow

@@ -1,4 +1,4 @@
-"""Does the model stay right when the image is worn by noise, weather or a bad camera?"""
+"""Whether accuracy holds under common corruptions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,21 @@ from audit.results.run_results import RunResults
     reference="arXiv:1903.12261",
 )
 def corruption(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
-    """The mean fall in accuracy under corruption, against `corruption_drop`."""
-    worn = corruption_correct(results, role)
-    before = clean_correct(results, role).at(worn.positions)
-    worn = worn.at(before.positions)
-    if not worn.values.size:
+    """The mean fall in accuracy under corruption against `corruption_drop` (Hendrycks and Dietterich 2019,
+    arXiv:1903.12261).
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
+    corrupted = corruption_correct(results, role)
+    before = clean_correct(results, role).at(corrupted.positions)
+    corrupted = corrupted.at(before.positions)
+    if not corrupted.values.size:
         return None
     entries = results.entries("corruption", role=role)
-    fall = bootstrap_mean(before.values - worn.values)
+    fall = bootstrap_mean(before.values - corrupted.values)
     values = template_values(
         fall,
         points=100 * fall.estimate,

@@ -9,7 +9,12 @@ from audit.planning.run_identity import RunIdentity
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Each corruption at each severity."""
+    """Each corruption at each severity.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     config = builder.config.corruptions
     for method in select_methods("corruption", config.names):
         for severity in config.severities:
@@ -19,5 +24,10 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount:
-    """One forward an image."""
+    """One forward per image.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+    """
     return PassCount(1, 0)

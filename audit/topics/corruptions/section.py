@@ -1,4 +1,4 @@
-"""Accuracy under corruptions, as the document holds it."""
+"""Accuracy under corruptions: rows of the document."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from audit.results.run_results import RunResults
 
 
 class CorruptionRow(DocumentModel):
-    """Accuracy of one model under one corruption at one severity, 1 to 5."""
+    """Accuracy of one model under one corruption at one severity.
+
+    Attributes:
+        role: Role of the model.
+        name: Name of the corruption.
+        severity: 1 to 5.
+        accuracy: Share of images classified right.
+        cost: What it cost.
+    """
 
     role: str
     name: str
@@ -24,7 +32,12 @@ class CorruptionRow(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Accuracy of each model by corruption and severity."""
+    """Accuracy of each model by corruption and severity.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     return {"corruptions": [row for role in context.roles for row in _corruptions(results, role)]}
 
 

@@ -23,11 +23,18 @@ _VALUES = 1 << 22
 
 @study()
 def corruption(context: Context, cell: Cell) -> Evidence:
-    """Whether each image is classified rightly once corrupted: "correct" (N,), 0 or 1.
+    """Whether each corrupted image is classified right.
 
-    `cell.method` names the corruption, `cell.settings["severity"]` is 1 to 5. The draws of an image are shared by
-    all severities, so that a curve over them is not blurred by chance. Array `distortion` (N,) is the mean
-    absolute change of a pixel.
+    `cell.method` names the corruption, `cell.settings["severity"]` is 1 to 5. All severities share the draws of an
+    image, so that their differences are not chance. Measurement `correct` (N,), 0 or 1. Array `distortion` (N,), the
+    mean absolute change of a pixel.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+
+    Raises:
+        Interrupted: The user asked to stop.
     """
     method, severity = find("corruption", cell.method), int(cell.settings["severity"])
     model, batch = context.model(), context.batch()
@@ -56,7 +63,19 @@ def corruption(context: Context, cell: Cell) -> Evidence:
 def corrupted(
     method: Method, model: ModelUnderTest, ids: tuple[str, ...], images: Images, severity: int, seed: int
 ) -> Images:
-    """Images on the model's device with the method applied, each from its own generator."""
+    """Apply a corruption, each image with its own generator.
+
+    Args:
+        method: The corruption.
+        model: Gives the device.
+        ids: Id of each image, which seeds its draws.
+        images: Float32 (N, C, H, W) in [0, 1], on the model's device.
+        severity: 1 to 5.
+        seed: The seed of the run.
+
+    Returns:
+        The corrupted images, float32 (N, C, H, W) in [0, 1].
+    """
     generators = Generators.of(ids, seed=seed, purpose=f"corruption {method.name}", device=model.device)
     changed: Images = method.function(images, severity, generators)
     return changed

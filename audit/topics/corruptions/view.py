@@ -18,11 +18,11 @@ from audit.topics.corruptions.section import CorruptionRow
 
 @dataclass(frozen=True)
 class CorruptionView:
-    """What the template places.
+    """What the template shows.
 
     Attributes:
         chart: Mean accuracy by severity.
-        severities: The severities measured, rising.
+        severities: The severities measured, ascending.
         table: By corruption and model, the accuracy at each severity.
     """
 
@@ -53,7 +53,12 @@ def _corruption_table(rows: Sequence[CorruptionRow]) -> tuple[tuple[str, str, di
 
 
 def corruption_chart(rows: Sequence[CorruptionRow], locale: Locale) -> str:
-    """Mean accuracy over corruptions by severity, one line a model."""
+    """An SVG chart of mean accuracy over corruptions by severity, one line per model.
+
+    Args:
+        rows: Accuracy by model, corruption and severity.
+        locale: The reader's language.
+    """
     roles = list(dict.fromkeys(row.role for row in rows))
     points = [
         {"x": severity, "y": _mean(rows, role, severity), "series": locale.name("role", role)}
@@ -63,11 +68,11 @@ def corruption_chart(rows: Sequence[CorruptionRow], locale: Locale) -> str:
     colour = series_colour([locale.name("role", role) for role in roles])
     x = alt.X("x:O", title=locale("corruptions.axis_severity"), axis=alt.Axis(labelAngle=0, grid=False))
     base = alt.Chart(alt.Data(values=points)).encode(x=x, y=share_axis(locale, "y:Q"), color=colour)
-    drawn = base.mark_line(strokeWidth=2) + base.mark_point(filled=True, size=42, opacity=1).encode(
+    chart = base.mark_line(strokeWidth=2) + base.mark_point(filled=True, size=42, opacity=1).encode(
         shape=series_shape(colour)
     )
-    told = "; ".join(f"{p['series']}, {p['x']}: {p['y']:.1%}" for p in points)
-    return svg_chart(drawn, locale("corruptions.chart_title"), told)
+    description = "; ".join(f"{p['series']}, {p['x']}: {p['y']:.1%}" for p in points)
+    return svg_chart(chart, locale("corruptions.chart_title"), description)
 
 
 def _mean(rows: Sequence[CorruptionRow], role: str, severity: int) -> float:

@@ -1,4 +1,4 @@
-"""Drift: whether a map stays while the prediction does, and how it moves from model to model."""
+"""Drift: whether a map stays while the prediction does, and how maps differ between models."""
 
 from pydantic import Field
 

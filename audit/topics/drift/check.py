@@ -1,4 +1,4 @@
-"""Do explanations move further under an attack that keeps the prediction than under noise of the same size?"""
+"""Whether an attack that keeps the prediction moves explanations further than noise of the same size."""
 
 from __future__ import annotations
 
@@ -35,7 +35,13 @@ MARGIN = 0.1
     reference="arXiv:1710.10547",
 )
 def drift_at_constant_label(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
-    """The rank correlation with the clean map lost beyond noise, under PGD at constant label; one a method."""
+    """The rank correlation with the clean map that PGD at constant label costs beyond noise; one finding per method.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     return tuple(_conclusions(results, role, "constant-label"))
 
 
@@ -53,7 +59,13 @@ def drift_at_constant_label(results: RunResults, role: str, config: RunConfig) -
     reference="arXiv:1906.07983",
 )
 def steered_explanations(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
-    """The rank correlation with the clean map lost beyond noise, under manipulation; one conclusion a method."""
+    """The rank correlation with the clean map that manipulation costs beyond noise; one finding per method.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     return tuple(_conclusions(results, role, "manipulation"))
 
 
@@ -70,7 +82,7 @@ def _judge(method: str, threat: str, entries: tuple[TaskResult, ...]) -> CheckRe
     if not both.any():
         return None
     lost = bootstrap_mean(noise[both] - moved[both])
-    said = template_values(
+    values = template_values(
         lost,
         method=display_name(method),
         identifier=method,
@@ -80,5 +92,5 @@ def _judge(method: str, threat: str, entries: tuple[TaskResult, ...]) -> CheckRe
         noise=float(noise[both].mean()),
     )
     return CheckResult(
-        cap_at_warning(lost, at_most(lost, MARGIN)), lost, cell_keys(entries), said, unit="rank correlation"
+        cap_at_warning(lost, at_most(lost, MARGIN)), lost, cell_keys(entries), values, unit="rank correlation"
     )

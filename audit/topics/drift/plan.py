@@ -1,4 +1,4 @@
-"""The cells that watch maps move."""
+"""The cells that measure drift."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ AT_CONSTANT_LABEL = ("constant-label", "manipulation")
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Each method's maps under attack and under steering, while the prediction stays."""
+    """Each method's maps under attack and under manipulation, while the prediction stays.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     if not builder.config.table(DriftConfig).enabled:
         return
     for method in explained_methods(builder):
@@ -29,7 +34,13 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
 
 
 def plan_pair(builder: PlanBuilder, first: ModelRef, second: ModelRef) -> None:
-    """How each method's maps moved from one model to the next."""
+    """How each method's maps differ between two models.
+
+    Args:
+        builder: The plan so far.
+        first: The first model.
+        second: The second model.
+    """
     if not (builder.config.table(DriftConfig).enabled or builder.config.compression.enabled):
         return
     for method in explained_methods(builder):

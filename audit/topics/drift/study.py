@@ -1,4 +1,4 @@
-"""Drift as evidence: how far explanations move while the prediction stays, and from one model to the next."""
+"""Drift as evidence: how far explanations move while the prediction stays, and between models."""
 
 from __future__ import annotations
 
@@ -43,14 +43,18 @@ MOVES: Mapping[str, DriftMove] = {
 
 @study()
 def drift(context: Context, cell: Cell) -> Evidence:
-    """How one method's maps move. `cell.settings["kind"]` says why they might:
+    """How far the maps of one method move; `cell.settings["kind"]` says by what.
 
-    `constant-label` (PGD that stops before the prediction changes) and `manipulation` (steered against the gradient) in
-    the ball of `cell.threat`, from the maps of `cell.inputs["explanation"]`, with the settings of that cell; or
-    `between-models`, from the maps of `cell.inputs["first"]` to those of `["second"]`.
-    Measurements, per image, NaN where the image could not be moved, a map is constant, or the models predict different
-    classes: `agreement` (Spearman, clean with moved), `top_overlap` (of the highest tenth), `shift` (relative l2), and
-    the same with `_random` for the control. Arrays: `attributions` and `images` after the move.
+    `constant-label` (PGD that stops before the prediction changes) and `manipulation` (images moved to turn the
+    gradient) within the ball of `cell.threat`, from the maps of `cell.inputs["explanation"]`, with the settings of that
+    cell; or `between-models`, from the maps of `cell.inputs["first"]` to those of `["second"]`. Measurements, per
+    image, NaN where the image could not be moved, a map is constant, or the models predict different classes:
+    `agreement` (Spearman, clean with moved), `top_overlap` (of the highest tenth), `shift` (relative l2), and the same
+    with `_random` for noise of the same size. Arrays: `attributions` and `images` after the move.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     try:
         if cell.settings["kind"] == BETWEEN:
@@ -78,14 +82,14 @@ def _moved(context: Context, cell: Cell) -> Evidence:
             return {"images": images, "maps": _explained(model, cell, batch, images, targets, draws)}
 
         moves = {"": MOVES[kind], "_random": noise_keeping_label}
-        found = {name: steps.run(kind + name, partial(moved, name, move)) for name, move in moves.items()}
+        outputs = {name: steps.run(kind + name, partial(moved, name, move)) for name, move in moves.items()}
     origin = batch.images.cpu()
     measured = [
-        one
-        for name, after in found.items()
-        for one in _measurements(clean.cpu(), after["maps"], _is_moved(after["images"], origin), name)
+        measurement
+        for name, after in outputs.items()
+        for measurement in _measurements(clean.cpu(), after["maps"], _is_moved(after["images"], origin), name)
     ]
-    images, maps = found[""]["images"], found[""]["maps"]
+    images, maps = outputs[""]["images"], outputs[""]["maps"]
     return measured_evidence(
         cell,
         measured,
@@ -100,16 +104,16 @@ def _explained(
 ) -> Attributions:
     segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
     queue = drawing_queue(model, cell, images, targets, segments, draws)
-    found = run_cell_method(
+    explanation = run_cell_method(
         model, cell, images, targets=targets, segments=segments, ids=batch.ids, references=references, queue=queue
     )
-    return attributions_or_raise(found)
+    return attributions_or_raise(explanation)
 
 
 def _between(context: Context, cell: Cell) -> Evidence:
     cpu = torch.device("cpu")
     first, second = context.evidence("first"), context.evidence("second")
-    before, after = (load_array(one, "attributions", cpu) for one in (first, second))
+    before, after = (load_array(explanation, "attributions", cpu) for explanation in (first, second))
     same = load_array(first, "targets", cpu) == load_array(second, "targets", cpu)
     facts = DriftFacts(kind=BETWEEN, same_prediction=int(same.sum()), examples=len(same))
     return measured_evidence(cell, _measurements(before, after, same, ""), facts=facts)

@@ -1,4 +1,4 @@
-"""Attributions: where each method says the model looks, on clean and on adversarial images."""
+"""Attributions of clean and adversarial images by each method."""
 
 from audit.core.topic import Topic
 from audit.topics.explanations.section import ExplanationPart

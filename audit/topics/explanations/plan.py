@@ -14,7 +14,12 @@ from audit.planning.settings import ExplanationSettings
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Maps of the clean and of the adversarial images by every method; the mask source is planned first."""
+    """Maps of the clean and of the adversarial images by every method; the mask source is planned first.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     methods, begun = explained_methods(builder), len(builder.tasks)
     attacked = builder.planned("robustness", model.role)[0]
     for method in sorted(methods, key=lambda method: method.name != MASK_SOURCE):
@@ -39,5 +44,10 @@ def _explain(builder: PlanBuilder, method: Method, model: ModelRef, on: str, inp
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
-    """What the method declares; nothing where it reuses the masks of one that evaluates all, unless that one fails."""
+    """What the method declares; none where it reuses the masks of one that evaluates all, unless that one fails.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+    """
     return max_attribution_passes(task.cell.method, task.cell.settings, identity.shape, task.context.get(MASKS))

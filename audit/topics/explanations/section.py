@@ -1,4 +1,4 @@
-"""What each method explains, as the document holds it."""
+"""What each method explains: rows of the document."""
 
 from __future__ import annotations
 
@@ -21,9 +21,20 @@ from audit.results.run_results import RunResults, TaskResult
 
 
 class ExplanationPart(DocumentModel):
-    """One method on one model: what it explains, or why it does not apply.
+    """One method on one model.
 
-    `cost` is what it added; `shared` counts the masks that it needed and another method, named, had asked already.
+    Attributes:
+        role: Role of the model.
+        method: Name of the attribution method.
+        status: Whether it was measured.
+        reason: Why it was not; empty where it was.
+        output: The output that is explained.
+        baseline: What replaces missing pixels, in words; empty where the method has no use for it.
+        segments: How images were segmented, in words; empty where they were not.
+        settings: Settings of the method.
+        quality: By name, the mean over images of what the method says of its own maps, such as the fit of a surrogate.
+        cost: What it cost besides what it reused.
+        shared: By method, the number of its masks that were reused.
     """
 
     role: str
@@ -40,7 +51,12 @@ class ExplanationPart(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """A row a model and method on clean images."""
+    """One row per model and method on clean images.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     return {"explanations": [row for role in context.roles for row in _explanations(results, role)]}
 
 

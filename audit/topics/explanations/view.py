@@ -1,4 +1,4 @@
-"""What the report shows of attributions: every method beside every check that judged it."""
+"""What the report shows of attributions: a table of methods and the checks about them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from audit.topics.explanations.section import ExplanationPart
 
 @dataclass(frozen=True)
 class MethodLine:
-    """One method on one model: its findings by anchor, in the order of the table's checks, None where none is."""
+    """One method on one model.
+
+    Attributes:
+        method: Name of the attribution method.
+        role: Role of the model.
+        part: What it explains; None where it was not run.
+        findings: By check of the table, the finding with its anchor; None where there is none.
+    """
 
     method: str
     role: str
@@ -23,14 +30,19 @@ class MethodLine:
 
 @dataclass(frozen=True)
 class MethodTable:
-    """`checks` that judged any method, in `ORDER`, and a line a method and model; methods without verdicts last."""
+    """Methods and the checks about them.
+
+    Attributes:
+        checks: The checks that have a finding about any method, in `ORDER`.
+        lines: One per method and model; those without findings last.
+    """
 
     checks: tuple[str, ...]
     lines: tuple[MethodLine, ...]
 
 
 def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]) -> MethodTable:
-    """Every method beside every check that judged it (see `method_table`).
+    """The table of methods and checks (see `method_table`).
 
     Args:
         document: The audit document.
@@ -41,7 +53,12 @@ def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, 
 
 
 def method_table(document: AuditDocument, anchored: Iterable[tuple[str, Finding]]) -> MethodTable:
-    """The findings about methods, each with its anchor on the page, pivoted. Empty where no check judged any."""
+    """The findings about methods as a table; empty where there are none.
+
+    Args:
+        document: The audit document.
+        anchored: Each finding with its anchor on the page.
+    """
     by_key = {_key(finding): (anchor, finding) for anchor, finding in anchored if "identifier" in finding.values}
     judged = {check for check, _, _ in by_key}
     checks = tuple(check for check in ORDER if check in judged) + tuple(sorted(judged - set(ORDER)))

@@ -1,4 +1,4 @@
-"""The controls of faithfulness: orders that are the same for every method, measured once a model."""
+"""The controls of faithfulness: orders of pixels that are the same for every method, measured once per model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from audit.topics.faithfulness.facts import FaithfulnessFacts, FaithfulnessSetti
 def faithfulness_baselines(context: Context, cell: Cell) -> Evidence:
     """Deletion and insertion of each image's predicted class by random, centre and edge-detector orders.
 
-    `cell.settings` as in the faithfulness study; measurements and arrays carry the same names there.
+    `cell.settings`: see `FaithfulnessSettings`. Measurements and arrays have the names of the faithfulness study.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     settings = FaithfulnessSettings.of(cell)
     model = context.model()

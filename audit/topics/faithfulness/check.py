@@ -1,4 +1,4 @@
-"""Do the pixels an explanation ranks first matter more to the model than pixels picked at random?"""
+"""Whether the pixels an explanation ranks first matter more to the model than random ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ from audit.results.run_results import RunResults, TaskResult
     reference="arXiv:1806.07421",
 )
 def deletion_against_random(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
-    """The advantage of each method's deletion over a random order; one conclusion a method."""
+    """The advantage of each method's deletion over a random order (Petsiuk et al. 2018, arXiv:1806.07421); one finding
+    each.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     entries = on_clean_images(results.entries("faithfulness", role=role))
     return tuple(
         _judge(at.method, only_measured(group)) for at, group in group_by_condition(entries) if only_measured(group)

@@ -1,4 +1,4 @@
-"""Deletion and insertion curves of named orders of pixels: what faithfulness and its controls both measure."""
+"""Deletion and insertion curves of orders of pixels, for faithfulness and its controls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ _BETTER: Mapping[RemovalMode, Better] = {"deletion": "lower", "insertion": "high
 
 
 def control_orders(batch: Batch, seed: int, random_orders: int) -> dict[str, Tensor]:
-    """Orders that know nothing of the model, int64 (N, H x W) each; repeats of one control end in #0, #1, ..."""
+    """Orders of pixels that do not depend on the model.
+
+    Args:
+        batch: The examples.
+        seed: The seed of the run.
+        random_orders: Number of random orders.
+
+    Returns:
+        By name, int64 (N, H x W); repeats of one control end in #0, #1, ...
+    """
     orders = {}
     for control in CONTROL_RANKINGS:
         for repeat in range(random_orders if control == "random" else 1):
@@ -37,12 +46,22 @@ def control_orders(batch: Batch, seed: int, random_orders: int) -> dict[str, Ten
 
 
 def control_count(random_orders: int) -> int:
-    """How many orders `control_orders` makes."""
+    """Number of orders that `control_orders` makes.
+
+    Args:
+        random_orders: Number of random orders.
+    """
     return len(CONTROL_RANKINGS) - 1 + random_orders
 
 
 def generators(batch: Batch, seed: int, purpose: str) -> Generators:
-    """One generator an example, for ties and random orders."""
+    """One generator per example, for ties and random orders.
+
+    Args:
+        batch: The examples.
+        seed: The seed of the run.
+        purpose: What the draws are for.
+    """
     return Generators.of(batch.ids, seed=seed, purpose=f"faithfulness/{purpose}", device=batch.images.device)
 
 
@@ -54,8 +73,20 @@ def all_curves(
     targets: Tensor,
     settings: FaithfulnessSettings,
 ) -> dict[str, Tensor]:
-    """Curves (N, steps + 1) by name, "deletion_area_random" and so on; repeats of a control are averaged."""
-    found: dict[str, Tensor] = {}
+    """Deletion and insertion curves of several orders; repeats of a control are averaged.
+
+    Args:
+        context: Keeps the checkpoint of the cell.
+        model: The model.
+        batch: The examples.
+        orders: By name, orders of pixels, most important first, int64 (N, H x W).
+        targets: The class whose output is followed, int64 (N,).
+        settings: Fills, steps and output.
+
+    Returns:
+        By name, such as "deletion_area_random", the curves (N, steps + 1).
+    """
+    areas: dict[str, Tensor] = {}
     modes: tuple[RemovalMode, ...] = ("deletion", "insertion")
     fills = settings.fills
     steps = ResumableSteps(context, model, len(fills) * len(modes), "measuring faithfulness")
@@ -74,13 +105,13 @@ def all_curves(
 
     for position, fill in enumerate(fills):
         for mode in modes:
-            given = steps.run(f"{mode} {fill}", partial(curves, fill, mode))
-            found |= _named(given, f"{mode}_area" + (f"_{fill}" if position else ""))
-    return found
+            output = steps.run(f"{mode} {fill}", partial(curves, fill, mode))
+            areas |= _averaged(output, f"{mode}_area" + (f"_{fill}" if position else ""))
+    return areas
 
 
-def _named(curves: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Repeats of a control are averaged; the method's own curve carries no suffix."""
+def _averaged(curves: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Average the repeats of a control, name by name; the method's own curve has no suffix."""
     groups: dict[str, list[Tensor]] = {}
     for name, curve in curves.items():
         groups.setdefault(name.split("#")[0], []).append(curve)
@@ -88,17 +119,29 @@ def _named(curves: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def measurements(curves: Mapping[str, Tensor]) -> tuple[Measurement, ...]:
-    """The area under each curve, per example."""
+    """The area under each curve, per example.
+
+    Args:
+        curves: As `all_curves` gives them.
+    """
     return tuple(_measure(name, curve) for name, curve in curves.items())
 
 
 def arrays(curves: Mapping[str, Tensor]) -> dict[str, Array]:
-    """The curves as evidence keeps them; `from_arrays` reads them back."""
+    """The curves as evidence stores them; `from_arrays` reads them back.
+
+    Args:
+        curves: As `all_curves` gives them.
+    """
     return {name.replace("_area", "_curve"): curve.cpu().numpy() for name, curve in curves.items()}
 
 
 def from_arrays(stored: Mapping[str, Array]) -> dict[str, Tensor]:
-    """What `arrays` wrote."""
+    """The curves that `arrays` stored.
+
+    Args:
+        stored: The arrays of evidence.
+    """
     return {name.replace("_curve", "_area"): torch.from_numpy(array.copy()) for name, array in stored.items()}
 
 
@@ -108,7 +151,11 @@ def _measure(name: str, curves: Tensor) -> Measurement:
 
 
 def protocol(settings: FaithfulnessSettings) -> Note:
-    """The protocol in words: areas of different protocols may not be compared."""
+    """The protocol in words; areas of different protocols must not be compared.
+
+    Args:
+        settings: Fills, steps, output and random orders.
+    """
     return note(
         "deletion",
         "{steps} equal steps over all pixels, highest attribution first, filled with {fills}; the {output} of the "

@@ -1,4 +1,4 @@
-"""What the faithfulness studies are given, and what they measure besides the curves."""
+"""Settings of the faithfulness studies, and what they measure besides the curves."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class FaithfulnessSettings(StudySettings):
 
     Attributes:
         steps: Equal steps over all pixels.
-        fills: What stands where pixels are missing, each in turn.
-        output: The output that is followed: logit, probability or log-probability.
-        random_orders: Random orders that the control averages.
+        fills: What replaces missing pixels, each in turn.
+        output: The output that is followed: "logit", "probability" or "log-probability".
+        random_orders: Number of random orders that the control averages.
     """
 
     steps: int = 24
@@ -26,14 +26,14 @@ class FaithfulnessSettings(StudySettings):
 
 
 class FaithfulnessFacts(Facts):
-    """How the curves were measured: areas of different protocols may not be compared.
+    """How the curves were measured; areas of different protocols must not be compared.
 
     Attributes:
         protocol: The protocol in words.
         steps: Equal steps over all pixels.
-        fills: What stood where pixels were missing, each in turn; empty names where evidence does not say.
+        fills: What replaced missing pixels, each in turn; one empty name in evidence that does not say.
         output: The output that was followed.
-        random_orders: Random orders that the control averages.
+        random_orders: Number of random orders that the control averages.
     """
 
     protocol: Note = NO_NOTE

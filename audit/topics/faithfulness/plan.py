@@ -12,7 +12,12 @@ from audit.topics.faithfulness.facts import FaithfulnessSettings
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """The baselines once, then each method's maps of the clean images."""
+    """The control orders once, then each method's maps of the clean images.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     baselines = builder.add("faithfulness-baselines", "removal", model, builder.explained)
     for method in explained_methods(builder):
         inputs = {"explanation": explanation_of(builder, method.name, model.role), "controls": baselines}
@@ -20,7 +25,12 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount:
-    """Every step of every curve, for one image."""
+    """Every step of every curve, for one image.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+    """
     if task.cell.study == "faithfulness":
         return PassCount(_curve_forwards(ORDERS_OF_A_MAP), 0)
     return PassCount(1 + _curve_forwards(control_count(FaithfulnessSettings().random_orders)), 0)

@@ -1,4 +1,4 @@
-"""Deletion and insertion beside their controls, as the document holds them."""
+"""Deletion and insertion beside their controls: rows of the document."""
 
 from __future__ import annotations
 
@@ -28,8 +28,19 @@ Mode = Literal["deletion", "insertion"]
 class FaithfulnessRow(DocumentModel):
     """Deletion or insertion of the pixels a method ranks first, beside a random order.
 
-    `advantage` is how much better than random, positive when it is; `low` and `high` its 95% bounds. `fill` is what
-    stands where pixels are missing; the rows of the first fill come first, and are those that are drawn and judged.
+    Attributes:
+        role: Role of the model.
+        method: Name of the attribution method.
+        measure: "deletion" or "insertion".
+        fill: What replaces missing pixels; rows of the first fill come first, and those are drawn and judged.
+        area: Mean area under the curve of the method's order.
+        control: Mean area under the curve of a random order.
+        advantage: How much better than random it is; above 0 is better.
+        low: Lower bound of its 95% interval.
+        high: Upper bound.
+        n: Number of images.
+        protocol: The protocol in words.
+        controls: By control, its mean area.
     """
 
     role: str
@@ -47,7 +58,12 @@ class FaithfulnessRow(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Deletion and insertion of each model and method."""
+    """Deletion and insertion of each model and method.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     return {"faithfulness": [row for role in context.roles for row in _rows(results, role)]}
 
 
@@ -76,7 +92,7 @@ def _measures(group: Sequence[TaskResult]) -> Iterator[tuple[Mode, str, str]]:
 def _faithfulness(
     role: str, method: str, mode: Mode, fill: str, name: str, group: Sequence[TaskResult]
 ) -> FaithfulnessRow:
-    ranked, random = (per_example(group, one).values for one in (name, f"{name}_random"))
+    ranked, random = (per_example(group, measurement).values for measurement in (name, f"{name}_random"))
     advantage = bootstrap_mean((1.0 if mode == "insertion" else -1.0) * (np.asarray(ranked, np.float64) - random))
     return FaithfulnessRow(
         role=role,

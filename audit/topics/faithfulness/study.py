@@ -1,4 +1,4 @@
-"""Faithfulness as evidence: deletion and insertion by a method's maps beside orders that know nothing of the model."""
+"""Faithfulness as evidence: deletion and insertion by a method's maps, beside orders blind to the model."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ from audit.topics.faithfulness.facts import FaithfulnessFacts, FaithfulnessSetti
 
 @study()
 def faithfulness(context: Context, cell: Cell) -> Evidence:
-    """Deletion and insertion areas of one method's maps (`cell.inputs["explanation"]`) and of its controls.
+    """Deletion and insertion areas of the maps of `cell.inputs["explanation"]` and of their controls.
 
-    `cell.settings`: see `FaithfulnessSettings`. Measurements:
-    `deletion_area` and `insertion_area` of the method, then with `_random`, `_centre`, `_edges`, `_blurred` appended
-    for the controls on the same images, steps and fill; a second fill puts its name before that
-    (`deletion_area_blur_random`). Arrays: the curves, as `deletion_curve` and so on. The controls that are the same
-    for every method come from `cell.inputs["controls"]` where it is given. Not applicable where the explanation
-    was not.
+    `cell.settings`: see `FaithfulnessSettings`. Measurements: `deletion_area` and `insertion_area` of the method, then
+    with `_random`, `_centre`, `_edges`, `_blurred` appended for the controls on the same images, steps and fill; a
+    second fill puts its name before that (`deletion_area_blur_random`). Arrays: the curves, as `deletion_curve` and so
+    on. The controls that are the same for every method come from `cell.inputs["controls"]` where it is there. Not
+    applicable where the explanation was not.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     explained = context.evidence("explanation")
     if explained.status != "measured":
@@ -45,7 +48,7 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     targets = torch.from_numpy(explained.arrays["targets"].copy()).to(model.device)
     batch = context.batch().to(model.device)
     shared = from_arrays(context.evidence("controls").arrays) if "controls" in cell.inputs else {}
-    orders = _own_orders(batch, maps, cell.seed)
+    orders = _map_orders(batch, maps, cell.seed)
     if not shared:
         orders |= control_orders(batch, cell.seed, settings.random_orders)
     with model.count() as spent:
@@ -59,7 +62,7 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     )
 
 
-def _own_orders(batch: Batch, maps: Attributions, seed: int) -> dict[str, Tensor]:
+def _map_orders(batch: Batch, maps: Attributions, seed: int) -> dict[str, Tensor]:
     """The map's order, and that of the map blurred."""
     ties = generators(batch, seed, "ties")
     return {"": order_of(maps, ties), "blurred": order_of(blurred_copy(maps), ties)}

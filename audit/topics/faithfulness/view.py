@@ -27,8 +27,14 @@ def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, 
 
 
 def faithfulness_chart(rows: Sequence[FaithfulnessRow], locale: Locale) -> str:
-    """The advantage of each method's deletion over a random order, with its interval, under the first fill; right of
-    zero is better."""
+    """An SVG chart of the advantage of each method's deletion over a random order, under the first fill.
+
+    Right of zero is better; each point has its 95% interval.
+
+    Args:
+        rows: Deletion and insertion of each model and method.
+        locale: The reader's language.
+    """
     first: dict[tuple[str, str], FaithfulnessRow] = {}
     for row in rows:
         if row.measure == "deletion":
@@ -52,6 +58,8 @@ def faithfulness_chart(rows: Sequence[FaithfulnessRow], locale: Locale) -> str:
     )
     dots = base.mark_point(filled=True, size=46, opacity=1).encode(x="x:Q", shape=series_shape(colour))
     zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[4, 3], color=FAINT).encode(x="x:Q")
-    told = "; ".join(f"{p['y']}, {p['series']}: {p['x']:+.3f}" for p in points)
+    description = "; ".join(f"{p['y']}, {p['series']}: {p['x']:+.3f}" for p in points)
     height = 26 * len(order) if len(roles) == 1 else 34 * len(order)
-    return svg_chart(zero + span + dots, locale("explanations.chart_title"), told, width=400, height=height, left=30)
+    return svg_chart(
+        zero + span + dots, locale("explanations.chart_title"), description, width=400, height=height, left=30
+    )

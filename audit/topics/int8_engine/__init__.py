@@ -1,4 +1,4 @@
-"""Whether the integer kernels of an int8 model answer as the form of it that is audited."""
+"""Whether the integer kernels of an int8 model answer as the differentiable model that is audited."""
 
 from audit.core.topic import Topic
 

@@ -1,4 +1,4 @@
-"""The cells that hold integer kernels against the audited form of an int8 model."""
+"""The cells that compare integer kernels with the audited form of an int8 model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Every test image, for a model made by int8 whose input ranges were calibrated."""
+    """Every test image, for a model made by int8 whose input ranges were calibrated.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     made_by_int8 = model.role == "compressed" and builder.config.compression.method == "int8"
     if made_by_int8 and builder.identity.train_examples:
         for part in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):

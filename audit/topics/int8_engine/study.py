@@ -1,4 +1,4 @@
-"""The int8 kernels against the differentiable form of the same model: what is attacked must be what is shipped."""
+"""The integer kernels of an int8 model against its differentiable form, which is what is attacked."""
 
 from __future__ import annotations
 
@@ -15,8 +15,18 @@ from audit.models.compression.quantization import to_integer_kernels
 
 @study()
 def int8_engine(context: Context, cell: Cell) -> Evidence:
-    """Whether both give an image the same class, `agrees` (N,); the largest difference of its logits,
-    `logit_difference` (N,); and whether the kernels are right, `correct` (N,). Raises NotApplicable without kernels."""
+    """Compare the answers of the integer kernels with those of the audited model.
+
+    Measurements (N,): `agrees`, whether both predict the same class; `logit_difference`, the largest difference of
+    their logits; `correct`, whether the kernels are right.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+
+    Raises:
+        NotApplicable: The device has no integer kernels.
+    """
     model, batch = context.model(), context.batch()
     engine = to_integer_kernels(model.net)
     if engine is None:
@@ -27,13 +37,13 @@ def int8_engine(context: Context, cell: Cell) -> Evidence:
             )
         )
     with model.count() as spent:
-        ours = model.logits(batch.images).cpu()
+        simulated = model.logits(batch.images).cpu()
         with swapped_net(model, engine):
-            theirs = model.logits(batch.images).cpu()
-    right, same = theirs.argmax(1) == batch.labels.cpu(), theirs.argmax(1) == ours.argmax(1)
+            integer = model.logits(batch.images).cpu()
+    right, same = integer.argmax(1) == batch.labels.cpu(), integer.argmax(1) == simulated.argmax(1)
     measurements = (
         Measurement("agrees", "share", "higher", same.double().numpy()),
-        Measurement("logit_difference", "logits", "lower", (ours - theirs).abs().amax(1).double().numpy()),
+        Measurement("logit_difference", "logits", "lower", (simulated - integer).abs().amax(1).double().numpy()),
         Measurement("correct", "share", "higher", right.double().numpy()),
     )
     return measured_evidence(cell, measurements, passes=spent.passes)

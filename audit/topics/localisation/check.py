@@ -1,4 +1,4 @@
-"""Does an explanation lie on the object, where the data says where the object is?"""
+"""Whether an explanation lies on the object, where the data has masks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ from audit.results.run_results import RunResults, TaskResult
     reference="arXiv:2003.07258",
 )
 def localisation(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
-    """The share of each method's positive attribution inside the masks, over chance; one conclusion a method."""
+    """The share of each method's positive attribution inside the masks, over chance; one finding per method.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     entries = results.entries("localisation", role=role)
     return tuple(
         _judge(at.method, only_measured(group)) for at, group in group_by_condition(entries) if only_measured(group)
@@ -36,14 +42,14 @@ def localisation(results: RunResults, role: str, config: RunConfig) -> tuple[Che
 def _judge(method: str, entries: tuple[TaskResult, ...]) -> CheckResult:
     inside = np.asarray(per_example(entries, "relevance_mass").values, np.float64)
     area = np.asarray(per_example(entries, "mask_share").values, np.float64)
-    told = ~np.isnan(inside - area)
-    inside, area = (inside[told], area[told]) if told.any() else (np.zeros(1), np.zeros(1))
+    masked = ~np.isnan(inside - area)
+    inside, area = (inside[masked], area[masked]) if masked.any() else (np.zeros(1), np.zeros(1))
     advantage = bootstrap_mean(inside - area)
     values = template_values(advantage, method=display_name(method), identifier=method)
     return CheckResult(
         cap_at_warning(advantage, above_zero(advantage)),
         advantage,
         cell_keys(entries),
-        {**values, "mass": float(inside.mean()), "area": float(area.mean()), "n": int(told.sum())},
+        {**values, "mass": float(inside.mean()), "area": float(area.mean()), "n": int(masked.sum())},
         unit="share",
     )

@@ -6,7 +6,7 @@ from audit.core.evidence import Facts
 
 
 class LocalisationFacts(Facts):
-    """What the maps were held against.
+    """What the maps were compared with.
 
     Attributes:
         masked: Images with a mask.

@@ -1,4 +1,4 @@
-"""Localisation as evidence: whether a method's maps lie where the data says that the object lies."""
+"""Localisation as evidence: whether a method's maps lie on the object."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ from audit.topics.localisation.facts import LocalisationFacts
 
 @study()
 def localisation(context: Context, cell: Cell) -> Evidence:
-    """The maps of `cell.inputs["explanation"]` held against the masks of the same images.
+    """Compare the maps of `cell.inputs["explanation"]` with the masks of the same images.
 
     Measurements, shares in [0, 1], NaN for an image without a mask or a map without positive attribution:
-    `relevance_mass`, `relevance_rank`, `pointing_game`, and `mask_share`, the area of the mask, which is what the
-    first and the last come to by chance. Not applicable where the explanation was not, or where no image has a mask.
+    `relevance_mass`, `relevance_rank`, `pointing_game`, and `mask_share`, the area of the mask, which is the expected
+    value of the first and the last by chance. Not applicable where the explanation was not, or where no image has a
+    mask.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     explained = context.evidence("explanation")
     if explained.status != "measured":
@@ -32,7 +37,7 @@ def localisation(context: Context, cell: Cell) -> Evidence:
     masks = context.batch().masks
     if masks is None or not masks.any():
         return Evidence(cell, "not_applicable", reason=note("no_masks", "None of the explained images has a mask."))
-    found = {
+    shares = {
         "relevance_mass": relevance_mass(maps, masks),
         "relevance_rank": relevance_rank(maps, masks),
         "pointing_game": pointing_game(maps, masks),
@@ -41,7 +46,7 @@ def localisation(context: Context, cell: Cell) -> Evidence:
     unmarked = ~masks.flatten(1).any(1)
     measurements = tuple(
         Measurement(name, "share", "neither" if name == "mask_share" else "higher", _marked(values, unmarked))
-        for name, values in found.items()
+        for name, values in shares.items()
     )
     return measured_evidence(cell, measurements, facts=LocalisationFacts(masked=int((~unmarked).sum())))
 

@@ -1,4 +1,4 @@
-"""Whether the model can be evaluated at all: deterministic, independent of the batch, with gradients that lead."""
+"""Whether the model can be evaluated at all: deterministic, independent of the batch, with useful gradients."""
 
 from audit.core.topic import Topic
 

@@ -1,4 +1,4 @@
-"""Can this model be evaluated at all: a fixed function of each image, with gradients that tell the truth?"""
+"""Whether the model is a fixed function of each image with usable gradients, or masks them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ from audit.topics.model_sanity.facts import SuspicionFacts
     reference="arXiv:1802.00420",
 )
 def gradient_masking(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
-    """What an honest evaluation checks before it believes an attack that fails."""
+    """Signs of gradient masking and of a model that cannot be attacked as it is (arXiv:1802.00420, arXiv:1902.06705).
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     entries = only_measured(results.entries("model-sanity", role=role))
     if not entries:
         return None
@@ -40,14 +46,23 @@ def gradient_masking(results: RunResults, role: str, config: RunConfig) -> Check
 
 
 def suspicious_reasons(results: RunResults, role: str) -> tuple[Note, ...]:
-    """Each reason to doubt attacks on this model, once: of the model, and of the attacks themselves."""
+    """Each reason to doubt attacks on a model, once: from its own sanity checks and those of the attacks.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+    """
     studies = ("model-sanity", "attack-controls")
     entries = [entry for study in studies for entry in only_measured(results.entries(study, role=role))]
     return sentences(entries)
 
 
 def sentences(entries: Sequence[TaskResult]) -> tuple[Note, ...]:
-    """The sentence of each suspicion in these entries, once."""
+    """The sentence of each red flag in some entries, once.
+
+    Args:
+        entries: Cells with `SuspicionFacts`.
+    """
     return tuple(
-        dict.fromkeys(doubt.sentence for e in entries for doubt in e.evidence.facts_as(SuspicionFacts).suspicions)
+        dict.fromkeys(flag.sentence for e in entries for flag in e.evidence.facts_as(SuspicionFacts).suspicions)
     )

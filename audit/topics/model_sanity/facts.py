@@ -1,4 +1,4 @@
-"""What the study of the model's sanity measures, and the doubts that the control of attacks shares with it."""
+"""What the study of the model's sanity measures, and the red flags that the sanity checks of attacks share with it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from audit.core.note import NO_NOTE, Note
 
 
 class SuspicionFacts(Facts):
-    """The doubts that a study raises; each study adds its own facts.
+    """Red flags that a study raises; each study adds its own facts.
 
     Attributes:
-        suspicions: Reasons to doubt attacks on the model; empty for an honest one.
+        suspicions: Reasons to doubt attacks on the model; empty where there are none.
     """
 
     model_config = ConfigDict(extra="ignore")

@@ -1,4 +1,4 @@
-"""The cell that looks whether a model can be evaluated at all."""
+"""The cell that examines whether a model can be evaluated at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ EXAMPLES = 64
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """One cell on the first examples that are attacked."""
+    """One cell on the first examples that are attacked.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     (part,) = builder.chunks(min(EXAMPLES, builder.config.robustness.examples), EXAMPLES)
     builder.add("model-sanity", "honest-evaluation", model, part)

@@ -1,4 +1,4 @@
-"""Evidence that the model can be evaluated: a fixed function of each image, with gradients that tell the truth."""
+"""Sanity of a model as evidence: whether it is a fixed function of each image with usable gradients."""
 
 from __future__ import annotations
 
@@ -38,10 +38,14 @@ UNITS = {
 
 @study()
 def model_sanity(context: Context, cell: Cell) -> Evidence:
-    """What an honest evaluation checks of a model and its gradients, per example (about 35 forwards an image).
+    """Sanity checks of a model and its gradients, per example (about 35 forwards per image).
 
-    Measurements, all better low: not_finite, repeat_difference, batch_difference, ce_zero, ce_nan, margin_zero,
-    margin_nan, linear_distance, derivative_error, noise_shift, plateau. Facts: see `ModelSanityFacts`.
+    Measurements, 0 is good: `not_finite`, `repeat_difference`, `batch_difference`, `ce_zero`, `ce_nan`, `margin_zero`,
+    `margin_nan`, `linear_distance`, `derivative_error`, `noise_shift`, `plateau`. Facts: see `ModelSanityFacts`.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     model, batch = context.model(), context.batch()
     with model.count() as spent:

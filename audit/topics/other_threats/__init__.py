@@ -1,4 +1,4 @@
-"""Threats beside the norm ball: rotation and translation, one change for all images, a patch, transfer."""
+"""Threats other than a norm ball: rotation and translation, a universal perturbation, a patch, transfer."""
 
 from pydantic import Field
 

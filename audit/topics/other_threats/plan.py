@@ -1,4 +1,4 @@
-"""The cells of threats beside the norm ball."""
+"""The cells of threats other than a norm ball."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ MAX_TARGETS = 10
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Poses, one perturbation and one patch for all images, transfer: each in one cell, whose halves are disjoint."""
+    """Poses, one perturbation and one patch for all images, transfer: each in one cell, whose halves are disjoint.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     config = builder.config.table(OtherThreatsConfig)
     surrogates = builder.planned("surrogate", model.role)
     if not config.examples or not surrogates:

@@ -1,4 +1,4 @@
-"""Threats beside the ball of a norm, each on a line of its own: none of them enters a worst case."""
+"""Robustness to threats other than a norm ball: rows of the document. None of them enters a worst case."""
 
 from __future__ import annotations
 
@@ -13,14 +13,26 @@ from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSett
 
 
 class ThreatRow(DocumentModel):
-    """How many images withstood one threat beside the norm ball.
+    """How many images withstand one threat other than a norm ball.
 
-    `kind` is spatial, universal, patch or transfer, `threat` its limits in words, and the numbers behind them, None
-    where they have no meaning: `rotation` in degrees, `translation` in pixels, `area` a share of the image, `norm` and
-    `eps`. `target` is a class, empty for any other; `withstood` the share still right, or not sent to the target;
-    `right` and `control` the same share before, and under a blind change of the same size. `made_on` counts images,
-    none of which is scored; `made_by` names a surrogate and `agreement` the share of images on which it answers as the
-    model does.
+    Attributes:
+        role: Role of the model.
+        kind: "spatial", "universal", "patch" or "transfer".
+        threat: Its limits in words.
+        target: The class it aims at; empty for any other than the right one.
+        rotation: Largest rotation in degrees; None for other kinds.
+        translation: Largest translation in pixels; None for other kinds.
+        area: The patch as a share of the image; None for other kinds.
+        norm: Norm of the ball; empty for other kinds.
+        eps: Radius of the ball, in units of the pixel range [0, 1]; None for other kinds.
+        withstood: Share of images still classified right or, with a target, not sent to it.
+        right: The same share before the change, in [0, 1].
+        control: The same share under a blind change of the same size, in [0, 1].
+        made_on: Images it was made on, none of which is scored.
+        made_by: Architecture of the surrogate; empty without one.
+        agreement: Share of images on which surrogate and model predict the same class; None without a surrogate.
+        faults: Proposals that left the limits.
+        cost: What it cost.
     """
 
     role: str
@@ -43,7 +55,12 @@ class ThreatRow(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Every such threat to every model, in plan order; those that scored no image are left out."""
+    """Every such threat to every model, in plan order; those that scored no image are left out.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     entries = (entry for role in results.roles for entry in only_measured(results.entries("other-threats", role=role)))
     facts = ((entry, entry.evidence.facts_as(OtherThreatsFacts)) for entry in entries)
     return {"other_threats": [_row(entry, measured) for entry, measured in facts if measured.scored]}

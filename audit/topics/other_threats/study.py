@@ -1,6 +1,6 @@
-"""Threats beside the ball of a norm around each image: poses, one change for all images, attacks made elsewhere.
+"""Threats other than a norm ball around each image: poses, one change for all images, transferred attacks.
 
-Each stands on its own line and enters no worst case: what an adversary may do differs from line to line.
+Each is reported on its own and enters no worst case, since what an adversary may do differs between them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,14 @@ TRANSFER_STEPS = 20
 
 @dataclass(frozen=True)
 class ThreatRequest:
-    """The question: a model, all examples, and what the cell says."""
+    """What a threat is to be tried on.
+
+    Attributes:
+        context: The context of the study.
+        cell: The cell.
+        model: The model under attack.
+        batch: All examples of the cell, on the model's device.
+    """
 
     context: Context
     cell: Cell
@@ -56,16 +63,28 @@ class ThreatRequest:
 
     @property
     def ball(self) -> ThreatModel:
-        """The cell's norm and eps."""
+        """The threat model of the cell."""
         threat = self.cell.threat or {}
         return ThreatModel(threat["norm"], threat["eps"])
 
     def draws(self, batch: Batch, purpose: str) -> Generators:
-        """A generator an example."""
+        """One generator per example.
+
+        Args:
+            batch: The examples.
+            purpose: What the draws are for.
+        """
         return Generators.of(batch.ids, seed=self.cell.seed, purpose=purpose, device=self.model.device)
 
     def halves(self) -> tuple[Tensor, Tensor]:
-        """Positions to make a change on, and to score it on: disjoint. Raises NotApplicable for too few."""
+        """Positions of the examples to make a change on, and of those to score it on: disjoint.
+
+        Returns:
+            int64 (N / 2,) each.
+
+        Raises:
+            NotApplicable: There are fewer than `MIN_OTHER_THREAT_IMAGES` examples.
+        """
         if len(self.batch) < MIN_OTHER_THREAT_IMAGES:
             raise NotApplicable(
                 note(
@@ -82,8 +101,21 @@ class ThreatRequest:
 
 @dataclass(frozen=True)
 class ThreatProposal:
-    """What the verifier is to judge: `proposals` for the examples `part` at `index`, within `bounds`; `control` the
-    same images under a change of the same size that knows nothing of the model."""
+    """Changed images for the verifier to judge.
+
+    Attributes:
+        threat: The limits in words.
+        index: Positions of the scored examples in the batch, int64 (M,).
+        part: The scored examples.
+        proposals: Their changed images, float32 (M, C, H, W).
+        bounds: The limits, which the verifier enforces.
+        control: The images under a change of the same size that does not depend on the model, as `proposals`.
+        made_on: Number of images the change was made on.
+        target: The class it aims at; empty for any other than the right one.
+        made_by: Architecture of the surrogate; empty without one.
+        agreement: Share of images on which surrogate and model predict the same class; None without a surrogate.
+        surrogate_passes: Passes through the surrogate.
+    """
 
     threat: str
     index: Tensor
@@ -95,7 +127,7 @@ class ThreatProposal:
     target: str = ""
     made_by: str = ""
     agreement: float | None = None
-    aside: PassCount = field(default_factory=PassCount)
+    surrogate_passes: PassCount = field(default_factory=PassCount)
 
 
 @study()
@@ -103,139 +135,156 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
     """How many images withstand `cell.method`: spatial, universal, patch or transfer.
 
     Settings and facts: see `OtherThreatsSettings` and `OtherThreatsFacts`. `cell.threat` is the ball of universal and
-    transfer; the latter needs the input "surrogate". Measurement withstood: 1 where the image was right and still is,
-    NaN where it was made on or, with a target, is of that class.
+    transfer; the latter needs the input "surrogate". Measurement `withstood`: 1 where the image was right and still is,
+    NaN where the change was made on it or, with a target, where it is of that class.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+
+    Raises:
+        Interrupted: The user asked to stop.
     """
-    if cell.method not in _TRIALS:
-        raise unknown_name("threat", cell.method, _TRIALS)
+    if cell.method not in _THREATS:
+        raise unknown_name("threat", cell.method, _THREATS)
     if context.stopping():
         raise Interrupted(f"Stopped before {cell.method}; the same command resumes.")
     model = context.model()
     batch = context.batch().to(model.device)
     with model.count() as spent, eot_if_stochastic(model, batch.images, cell.seed) as draws:
-        asked = ThreatRequest(context, cell, model, batch)
-        trial = _TRIALS[cell.method](asked)
-        verdicts = verify(model, trial.part, trial.proposals, trial.bounds)
-        wrong = is_adversarial(model, trial.part, trial.part.images)
-        blind = is_adversarial(model, trial.part, trial.control)
-    withstood = np.full(len(asked.batch), np.nan)
-    withstood[trial.index.cpu().numpy()] = (~verdicts.broken & ~wrong).double().cpu().numpy()
+        request = ThreatRequest(context, cell, model, batch)
+        proposal = _THREATS[cell.method](request)
+        verdicts = verify(model, proposal.part, proposal.proposals, proposal.bounds)
+        wrong = is_adversarial(model, proposal.part, proposal.part.images)
+        blind = is_adversarial(model, proposal.part, proposal.control)
+    withstood = np.full(len(request.batch), np.nan)
+    withstood[proposal.index.cpu().numpy()] = (~verdicts.broken & ~wrong).double().cpu().numpy()
     return measured_evidence(
         cell,
         (Measurement("withstood", "share", "higher", withstood),),
         facts=OtherThreatsFacts(
-            threat=trial.threat,
-            target=trial.target,
-            made_on=trial.made_on,
-            made_by=trial.made_by,
-            agreement=trial.agreement,
-            scored=len(trial.part),
+            threat=proposal.threat,
+            target=proposal.target,
+            made_on=proposal.made_on,
+            made_by=proposal.made_by,
+            agreement=proposal.agreement,
+            scored=len(proposal.part),
             right=int((~wrong).sum()),
             control=int((~wrong & ~blind).sum()),
             faults=int(verdicts.faults.sum()),
             draws=draws,
         ),
-        passes=spent.passes + trial.aside,
+        passes=spent.passes + proposal.surrogate_passes,
     )
 
 
-def _spatial(asked: ThreatRequest) -> ThreatProposal:
-    batch, threat = asked.batch, _poses(asked.settings)
-    poses = spatial(asked.model, batch, threat, asked.draws(batch, "spatial"), **asked.settings.attack)
+def _spatial(request: ThreatRequest) -> ThreatProposal:
+    batch, threat = request.batch, _spatial_threat(request.settings)
+    poses = spatial(request.model, batch, threat, request.draws(batch, "spatial"), **request.settings.attack)
     limits = poses.new_tensor([threat.rotation, threat.translation, threat.translation])
-    anyhow = (asked.draws(batch, "spatial: control").uniform(3) * 2 - 1) * limits
+    random_poses = (request.draws(batch, "spatial: control").uniform(3) * 2 - 1) * limits
     index = torch.arange(len(batch), device=batch.labels.device)
-    shown, control = apply_pose(batch.images, poses), apply_pose(batch.images, anyhow)
-    return ThreatProposal(str(threat), index, batch, shown, PosedThreat(threat, poses), control)
+    proposals, control = apply_pose(batch.images, poses), apply_pose(batch.images, random_poses)
+    return ThreatProposal(str(threat), index, batch, proposals, PosedThreat(threat, poses), control)
 
 
-def _poses(settings: OtherThreatsSettings) -> SpatialThreat:
+def _spatial_threat(settings: OtherThreatsSettings) -> SpatialThreat:
     if settings.rotation is None or settings.translation is None:
         raise UsageError("A spatial threat needs a rotation and a translation; give both in the settings of the cell.")
     return SpatialThreat(settings.rotation, settings.translation)
 
 
-def _universal(asked: ThreatRequest) -> ThreatProposal:
-    first, second = asked.halves()
-    made_on, part, ball = asked.batch.select(first), asked.batch.select(second), asked.ball
-    delta = universal(asked.model, made_on, ball, asked.draws(made_on, "universal"), **asked.settings.attack)
+def _universal(request: ThreatRequest) -> ThreatProposal:
+    first, second = request.halves()
+    made_on, part, ball = request.batch.select(first), request.batch.select(second), request.ball
+    delta = universal(request.model, made_on, ball, request.draws(made_on, "universal"), **request.settings.attack)
     grey = torch.full_like(delta, 0.5)
-    blind = noisy(grey, ball, _one(asked, "universal: control")) - grey
-    shown, control = perturbed(part.images, delta), perturbed(part.images, blind)
-    return ThreatProposal(f"{ball}", second, part, shown, ball, control, made_on=len(first))
+    blind = noisy(grey, ball, _shared_generator(request, "universal: control")) - grey
+    proposals, control = perturbed(part.images, delta), perturbed(part.images, blind)
+    return ThreatProposal(f"{ball}", second, part, proposals, ball, control, made_on=len(first))
 
 
-def _patch(asked: ThreatRequest) -> ThreatProposal:
-    first, second = asked.halves()
-    if asked.settings.area is None:
+def _patch(request: ThreatRequest) -> ThreatProposal:
+    first, second = request.halves()
+    if request.settings.area is None:
         raise UsageError("A patch needs an area; give it in the settings of the cell.")
-    threat = PatchThreat(asked.settings.area)
-    made_on, part = asked.batch.select(first), asked.batch.select(second)
-    targets = min(asked.settings.targets, len(asked.model.classes))
-    label, paint = _aimed(asked, made_on, threat, targets) if targets else (None, _painted(asked, made_on, threat))
+    threat = PatchThreat(request.settings.area)
+    made_on, part = request.batch.select(first), request.batch.select(second)
+    targets = min(request.settings.targets, len(request.model.classes))
+    label, paint = (
+        _best_targeted_patch(request, made_on, threat, targets)
+        if targets
+        else (None, _make_patch(request, made_on, threat))
+    )
     if label is not None:
-        elsewhere = (part.labels != label) & (asked.model.predictions(part.images) != label)
-        part, second = _towards(part, label, asked).select(elsewhere), second[elsewhere]
-    control = threat.painted(part.images, _one(asked, "patch: control").uniform(*asked.model.input_shape))
-    shown = threat.painted(part.images, paint)
-    target = "" if label is None else asked.model.classes[label]
-    return ThreatProposal(str(threat), second, part, shown, threat, control, made_on=len(first), target=target)
+        elsewhere = (part.labels != label) & (request.model.predictions(part.images) != label)
+        part, second = _with_target(part, label, request).select(elsewhere), second[elsewhere]
+    control = threat.painted(
+        part.images, _shared_generator(request, "patch: control").uniform(*request.model.input_shape)
+    )
+    proposals = threat.painted(part.images, paint)
+    target = "" if label is None else request.model.classes[label]
+    return ThreatProposal(str(threat), second, part, proposals, threat, control, made_on=len(first), target=target)
 
 
-def _aimed(asked: ThreatRequest, made_on: Batch, threat: PatchThreat, targets: int) -> tuple[int, Images]:
+def _best_targeted_patch(
+    request: ThreatRequest, made_on: Batch, threat: PatchThreat, targets: int
+) -> tuple[int, Images]:
     """Of the patches towards each class, the one that moves most of the images it was made on."""
-    best, kept = -1.0, (0, made_on.images[:1])
+    best_rate, best = -1.0, (0, made_on.images[:1])
     for label in range(targets):
-        if asked.context.stopping():
+        if request.context.stopping():
             raise Interrupted("Stopped between two patches; the same command resumes.")
-        others = _towards(made_on, label, asked).select(made_on.labels != label)
-        paint = _painted(asked, others, threat)
-        moved = float(is_adversarial(asked.model, others, threat.painted(others.images, paint)).double().mean())
-        if moved > best:
-            best, kept = moved, (label, paint)
-        asked.context.progress(label + 1, targets)
-    return kept
+        others = _with_target(made_on, label, request).select(made_on.labels != label)
+        paint = _make_patch(request, others, threat)
+        moved = float(is_adversarial(request.model, others, threat.painted(others.images, paint)).double().mean())
+        if moved > best_rate:
+            best_rate, best = moved, (label, paint)
+        request.context.progress(label + 1, targets)
+    return best
 
 
-def _painted(asked: ThreatRequest, made_on: Batch, threat: PatchThreat) -> Images:
-    return patch(asked.model, made_on, threat, asked.draws(made_on, "patch"), **asked.settings.attack)
+def _make_patch(request: ThreatRequest, made_on: Batch, threat: PatchThreat) -> Images:
+    return patch(request.model, made_on, threat, request.draws(made_on, "patch"), **request.settings.attack)
 
 
-def _towards(batch: Batch, label: int, asked: ThreatRequest) -> Batch:
-    """The same examples, broken by one class alone."""
-    goal = torch.zeros(len(batch), len(asked.model.classes), dtype=torch.bool, device=batch.labels.device)
-    goal[:, label] = True
-    return replace(batch, adversarial_classes=goal)
+def _with_target(batch: Batch, label: int, request: ThreatRequest) -> Batch:
+    """The same examples, adversarial only when classified as one class."""
+    target = torch.zeros(len(batch), len(request.model.classes), dtype=torch.bool, device=batch.labels.device)
+    target[:, label] = True
+    return replace(batch, adversarial_classes=target)
 
 
-def _transfer(asked: ThreatRequest) -> ThreatProposal:
-    evidence = asked.context.evidence("surrogate")
+def _transfer(request: ThreatRequest) -> ThreatProposal:
+    evidence = request.context.evidence("surrogate")
     facts = evidence.facts_as(SurrogateFacts)
-    other = surrogate_model(evidence, asked.model.device)
-    index = torch.arange(len(asked.batch), device=asked.batch.labels.device)
-    index = index if facts.elsewhere else asked.halves()[1]
-    part, ball = asked.batch.select(index), asked.ball
-    with other.count() as aside:
-        shown = mi_fgsm(other, part, ball, asked.draws(part, "transfer"), steps=TRANSFER_STEPS, to_the_end=True)
+    surrogate = surrogate_model(evidence, request.model.device)
+    index = torch.arange(len(request.batch), device=request.batch.labels.device)
+    index = index if facts.elsewhere else request.halves()[1]
+    part, ball = request.batch.select(index), request.ball
+    with surrogate.count() as passes:
+        proposals = mi_fgsm(
+            surrogate, part, ball, request.draws(part, "transfer"), steps=TRANSFER_STEPS, to_the_end=True
+        )
     return ThreatProposal(
         str(ball),
         index,
         part,
-        shown,
+        proposals,
         ball,
-        noisy(part.images, ball, asked.draws(part, "transfer: control")),
+        noisy(part.images, ball, request.draws(part, "transfer: control")),
         made_on=facts.taught_on,
         made_by=facts.architecture,
         agreement=facts.agreement,
-        aside=aside.passes,
+        surrogate_passes=passes.passes,
     )
 
 
-def _one(asked: ThreatRequest, purpose: str) -> Generators:
-    return Generators.of(["all"], seed=asked.cell.seed, purpose=purpose, device=asked.model.device)
+def _shared_generator(request: ThreatRequest, purpose: str) -> Generators:
+    return Generators.of(["all"], seed=request.cell.seed, purpose=purpose, device=request.model.device)
 
 
-_TRIALS: dict[str, Callable[[ThreatRequest], ThreatProposal]] = {
+_THREATS: dict[str, Callable[[ThreatRequest], ThreatProposal]] = {
     "spatial": _spatial,
     "universal": _universal,
     "patch": _patch,

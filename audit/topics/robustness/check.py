@@ -1,4 +1,4 @@
-"""Does the model stay right when an adversary may change the image a little?"""
+"""Whether the model stays right under attack within a norm ball."""
 
 from __future__ import annotations
 
@@ -30,20 +30,30 @@ from audit.topics.robustness.facts import RobustnessFacts
     command_inconclusive="audit run --preset full",
 )
 def robust_accuracy(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
-    """The share still right under every attack, against `robust_accuracy`; one conclusion a threat model."""
+    """The share still right under every attack, against `robust_accuracy`; one finding per threat model.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     groups = group_by_condition(results.entries("robustness", role=role))
-    hidden = suspicious_reasons(results, role)
-    return tuple(_judge(at, only_measured(entries), config, hidden) for at, entries in groups if only_measured(entries))
+    model_reasons = suspicious_reasons(results, role)
+    return tuple(
+        _judge(at, only_measured(entries), config, model_reasons) for at, entries in groups if only_measured(entries)
+    )
 
 
-def _judge(at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, hidden: tuple[Note, ...]) -> CheckResult:
+def _judge(
+    at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, model_reasons: tuple[Note, ...]
+) -> CheckResult:
     share = share_of(per_example(entries, "robust").values)
-    reasons = tuple(dict.fromkeys((*inconclusive_reasons(entries), *hidden)))
+    reasons = tuple(dict.fromkeys((*inconclusive_reasons(entries), *model_reasons)))
     verdict: Verdict = at_least(share, config.criteria.robust_accuracy)
-    doubted = reasons
-    if doubted and verdict == "pass":
+    if reasons and verdict == "pass":
         verdict = "inconclusive"
-    if not doubted and verdict == "inconclusive":
+    weak_evidence = len(reasons)
+    if not reasons and verdict == "inconclusive":
         few = note(
             "interval_holds",
             "The {level} interval {low} to {high} holds the threshold: too few images.",
@@ -58,11 +68,15 @@ def _judge(at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, hi
         threat=format_threat(at.norm, at.eps),
         battery=at.method,
         reasons=list(reasons),
-        doubts=len(doubted),
+        doubts=weak_evidence,
     )
     return CheckResult(verdict, share, cell_keys(entries), values)
 
 
 def inconclusive_reasons(entries: tuple[TaskResult, ...]) -> tuple[Note, ...]:
-    """Why the evidence is weak, each reason once; empty when it holds."""
+    """Why the evidence is weak, each reason once; empty when it is not.
+
+    Args:
+        entries: Cells of the robustness study.
+    """
     return tuple(dict.fromkeys(reason for e in entries for reason in e.evidence.facts_as(RobustnessFacts).inconclusive))

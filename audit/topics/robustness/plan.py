@@ -21,9 +21,13 @@ SANITY_CHECKS = PassCount(50, 44)
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """The battery in cells of examples; each keeps the adversarial images of those that are explained.
+    """The battery on the evaluation images; each cell stores the adversarial images of those that are explained.
 
-    A battery that transfers attacks is given the surrogate.
+    A battery with transferred attacks gets the surrogate as input.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
     """
     config = builder.config.robustness
     surrogates = builder.planned("surrogate", model.role) if builder.battery.wants_surrogate else ()
@@ -45,9 +49,11 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
-    """What one image costs at most: as if it were not broken before the last step of the last attack.
+    """The most that one image costs: no attack stops before its last step. None where an attack declares no cost.
 
-    None where an attack declares no cost.
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
     """
     settings = RobustnessSettings.of(task.cell)
     battery, curve = battery_of_cell(task.cell.method, settings.protocol), len(settings.eps)

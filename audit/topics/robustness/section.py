@@ -1,4 +1,4 @@
-"""Robust accuracy under attack, as the document holds it."""
+"""Robust accuracy under attack: rows of the document."""
 
 from __future__ import annotations
 
@@ -50,7 +50,23 @@ class AttackRow(DocumentModel):
 
 
 class RobustnessPart(DocumentModel):
-    """One model under one norm."""
+    """Robust accuracy of one model under one battery and norm.
+
+    Attributes:
+        role: Role of the model.
+        norm: Norm of the ball.
+        eps: The eps of the verdict, in units of the pixel range [0, 1].
+        battery: Name of the battery.
+        protocol: The battery in words.
+        notes: What the reader should know.
+        curve: Robust accuracy at each eps, ascending.
+        attacks: One row per attack of the battery.
+        attack_success_rate: Share broken of the images that were right before; None where there are none.
+        survive_rounding: Share of adversarial images that are still adversarial with 256 levels; None where there are
+            none.
+        inconclusive: Why the evidence is weak, in sentences; empty when it is not.
+        cost: What it cost.
+    """
 
     role: str
     norm: str
@@ -67,8 +83,17 @@ class RobustnessPart(DocumentModel):
 
 
 class DistanceRow(DocumentModel):
-    """How far images were from breaking, in the units of eps: quantiles over `n` images, wrong ones at 0. None where
-    more images than that were never broken."""
+    """Quantiles of the smallest distance at which images break.
+
+    Attributes:
+        role: Role of the model.
+        norm: Norm of the distance.
+        battery: Name of the battery.
+        n: Number of images; wrong ones have distance 0.
+        unbroken: Images that were never broken.
+        quantiles: The distance at each of `QUANTILES`, in units of the pixel range; None where too many images were
+            never broken.
+    """
 
     role: str
     norm: str
@@ -79,7 +104,12 @@ class DistanceRow(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """A part a model, battery and threat model, and how far images were from breaking."""
+    """One row per model, battery and threat model, and the distances at which images break.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     return {
         "robustness": [part for role in context.roles for part in _parts(results, role)],
         "distances": _all_distances(results),
@@ -96,9 +126,11 @@ def _parts(results: RunResults, role: str) -> list[RobustnessPart]:
 
 
 def _robustness(results: RunResults, role: str, at: Condition, entries: tuple[TaskResult, ...]) -> RobustnessPart:
-    held = np.concatenate([e.evidence.arrays["robust"] for e in entries], axis=1).astype(bool)
+    robust = np.concatenate([e.evidence.arrays["robust"] for e in entries], axis=1).astype(bool)
     facts = [entry.evidence.facts_as(RobustnessFacts) for entry in entries]
-    curve = [CurvePoint(eps=eps, robust=proportion(share_of(row))) for eps, row in zip(facts[0].eps, held, strict=True)]
+    curve = [
+        CurvePoint(eps=eps, robust=proportion(share_of(row))) for eps, row in zip(facts[0].eps, robust, strict=True)
+    ]
     return RobustnessPart(
         role=role,
         norm=at.norm,
@@ -170,12 +202,12 @@ def _all_distances(results: RunResults) -> list[DistanceRow]:
 
 def _distances(role: str, norm: str, battery: str, entries: Sequence[TaskResult]) -> DistanceRow:
     values = np.concatenate([np.asarray(e.evidence.arrays["minimal_eps"], np.float64) for e in entries])
-    found = np.quantile(values, QUANTILES, method="inverted_cdf")
+    quantiles = np.quantile(values, QUANTILES, method="inverted_cdf")
     return DistanceRow(
         role=role,
         norm=norm,
         battery=battery,
         n=values.size,
         unbroken=int(np.isinf(values).sum()),
-        quantiles=[float(one) if np.isfinite(one) else None for one in found],
+        quantiles=[float(value) if np.isfinite(value) else None for value in quantiles],
     )

@@ -1,4 +1,4 @@
-"""The robustness study: one battery of attacks over a sweep of eps, and how far to trust what it found."""
+"""Robustness as evidence: a battery of attacks at several eps."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ def robustness(context: Context, cell: Cell) -> Evidence:
     `RobustnessFacts`. Arrays, for E eps and N examples: `robust` uint8 (E, N); `broken_by` int64 (E, N), an index into
     the attacks, -1 where unbroken; `minimal_eps` float64 (N,); `survives_rounding` uint8 (N,); and of the M examples at
     `adversarial_positions` of the audit order, int64 (M,), `adversarial` float32 (M, C, H, W) and `adversarial_logits`.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     settings = RobustnessSettings.of(cell)
     eps, headline, norm = _threats(cell, settings)

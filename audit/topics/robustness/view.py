@@ -36,8 +36,16 @@ def _chart(document: AuditDocument, norm: str, locale: Locale) -> str:
 
 
 def robustness_chart(parts: Sequence[RobustnessPart], locale: Locale, proofs: Sequence[CertificatePart] = ()) -> str:
-    """Robust accuracy against eps, one line a model with its Wilson band; the headline eps marked. What is proven of
-    the same models is a dotted line: the truth lies between."""
+    """An SVG chart of robust accuracy against eps, one line per model with its 95% band.
+
+    The eps of the verdict is marked. Certified accuracy of the same models is a dotted line; the true robust accuracy
+    lies between both.
+
+    Args:
+        parts: Robust accuracy of each model under one norm.
+        locale: The reader's language.
+        proofs: Certified accuracy of each model under that norm.
+    """
     rows = [
         {"x": point.eps, **interval_band(point.robust), "series": locale.name("role", part.role)}
         for part in parts

@@ -1,4 +1,4 @@
-"""The self-test: problems with known answers, solved again by the installed tool on this device."""
+"""The self-test: problems with known answers, solved by the installed package on the run's device."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""Does the tool itself give the right answer where the answer is known?"""
+"""Whether the package solves problems with known answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ from audit.topics.self_test.facts import SelfTestFacts
     command="audit doctor",
 )
 def self_test(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
-    """The exact oracles, re-solved in this run."""
+    """The errors of the self-test against their bounds.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     entries = only_measured(results.entries("self-test", role=role))
     rows = [row for entry in entries for row in entry.evidence.facts_as(SelfTestFacts).oracles]
     if not rows:

@@ -8,6 +8,10 @@ from audit.topics.self_test import SelfTestConfig
 
 
 def plan_run(builder: PlanBuilder) -> None:
-    """One cell a run: it needs no model."""
+    """One cell a run: it needs no model.
+
+    Args:
+        builder: The plan so far.
+    """
     if builder.config.table(SelfTestConfig).enabled:
         builder.add("self-test", "oracles", ModelRef("standard", ""), Slice("test", 0, 0))

@@ -11,6 +11,11 @@ from audit.topics.self_test.facts import SelfTestFacts
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Each problem with a known answer that the tool solved on this device."""
+    """Each problem with a known answer that was solved on this device.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     entries = only_measured(results.entries("self-test"))
     return {"oracles": [row for entry in entries for row in entry.evidence.facts_as(SelfTestFacts).oracles]}

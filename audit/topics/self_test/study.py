@@ -1,4 +1,4 @@
-"""Calibration of the tool: before it judges a model, it shows on this device that its own answers are right."""
+"""The self-test as evidence: attributions with known answers, computed on the run's device."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from audit.topics.self_test.facts import OracleRow, SelfTestFacts
 
 @study()
 def self_test(context: Context, cell: Cell) -> Evidence:
-    """Re-solves the exact oracles of the attributions on the run's device; needs no model and no data.
+    """Solve the problems with known answers; needs no model and no data.
 
-    Measurements, one value an oracle: `error` (relative; 1 - hits where the answer is a place) and `bound`. Facts:
+    Measurements, one value per problem: `error` (relative; 1 - hits where the answer is a position) and `bound`. Facts:
     see `SelfTestFacts`.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     with torch.random.fork_rng(devices=[]):
         # A layer draws weights when it is made, even if they are set by hand right after.

@@ -1,4 +1,4 @@
-"""A search for shortcuts: places of the image that decide a class on their own."""
+"""A search for shortcuts: regions of the image that decide a class on their own."""
 
 from pydantic import Field
 

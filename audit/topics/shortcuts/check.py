@@ -1,4 +1,4 @@
-"""Does one place in the image decide a class on its own?"""
+"""Whether one region of the image decides a class on its own."""
 
 from __future__ import annotations
 
@@ -21,12 +21,18 @@ from audit.topics.shortcuts.facts import ShortcutsFacts
     "label must be removed or spread over all classes.",
 )
 def shortcuts(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
-    """Places that the shortcut search convicted; a search that finds none proves no absence."""
+    """The shortcuts that were confirmed; finding none does not prove that there are none.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        config: The configuration of the run; its criteria hold the thresholds.
+    """
     entries = only_measured(results.entries("shortcuts", role=role))
     if not entries:
         return None
     facts = [entry.evidence.facts_as(ShortcutsFacts) for entry in entries]
-    classes = dict.fromkeys(place.label for cell in facts for place in cell.shortcuts)
+    classes = dict.fromkeys(shortcut.label for cell in facts for shortcut in cell.shortcuts)
     values: dict[str, str | float] = {
         "n": sum(len(entry.task.examples) for entry in entries),
         "tried": sum(cell.tried for cell in facts),

@@ -8,17 +8,17 @@ from audit.core.evidence import Facts
 
 
 class ShortcutFacts(Facts):
-    """A place that decides a class.
+    """A region that decides a class.
 
     Attributes:
         label: Name of the class.
-        share: Share of the positive attribution of its images that lies there.
-        transplanted: Share of other images that join the class when the place is put into them.
+        share: Share of the positive attribution of its images that lies in the region, in [0, 1].
+        transplanted: Share of other images that join the class when the region is put into them.
         joined_anyway: The same under the control.
-        removed: Share of its images that leave the class when the place is exchanged.
-        left_anyway: The same under the control; None in earlier evidence.
+        removed: Share of its images that leave the class when the region is exchanged.
+        left_anyway: The same under the control; None in evidence of earlier versions.
         images: Images of the class.
-        box: Top, left, bottom and right of the place, in pixels.
+        box: Top, left, bottom and right of the region, in pixels.
     """
 
     label: str = Field(alias="class")
@@ -35,8 +35,8 @@ class ShortcutsFacts(Facts):
     """The search over all classes.
 
     Attributes:
-        shortcuts: The places that were confirmed.
-        tried: The places that were suspected.
+        shortcuts: The regions that were confirmed.
+        tried: Number of candidate regions.
     """
 
     shortcuts: tuple[ShortcutFacts, ...] = ()

@@ -14,7 +14,12 @@ SETTINGS: dict[str, Any] = {"method": {"steps": 16, "max_steps": 16}, "output": 
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """One cell over the first images of the audit order."""
+    """One cell over the first images of the audit order.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     if examples := builder.config.table(ShortcutsConfig).examples:
         method = find("attribution", METHOD)
         (part,) = builder.chunks(examples, examples)

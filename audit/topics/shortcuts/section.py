@@ -1,4 +1,4 @@
-"""Places that decide a class, as the document holds them."""
+"""Regions that decide a class: rows of the document."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ from audit.topics.shortcuts.facts import ShortcutsFacts
 
 
 class ShortcutRow(DocumentModel):
-    """A place that decides a class: its share of the attribution, and how many predictions turn with it.
+    """A region that decides a class.
 
-    `removed` and `transplanted` are shares of images, `left_anyway` and `joined_anyway` those under the control, an
-    exchange with donors of the other kind; `box` is top, left, bottom, right in pixels.
+    Attributes:
+        role: Role of the model.
+        method: The attribution method of the search.
+        label: Name of the class.
+        share: Share of the positive attribution of its images that lies in the region, in [0, 1].
+        removed: Share of its images that leave the class when the region is exchanged.
+        left_anyway: The same when the donors are of the same class; None in documents of earlier versions.
+        transplanted: Share of other images that join the class when the region is put into them.
+        joined_anyway: The same when the donors are of other classes.
+        images: Images of the class.
+        box: Top, left, bottom and right of the region, in pixels.
     """
 
     role: str
@@ -33,10 +42,15 @@ class ShortcutRow(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Each place found to decide a class on its own."""
+    """Each region that was confirmed to decide a class on its own.
+
+    Args:
+        results: The run.
+        context: What the rows need besides the evidence.
+    """
     rows = [
-        ShortcutRow(role=entry.task.role, method=entry.task.cell.method, **place.model_dump())
+        ShortcutRow(role=entry.task.role, method=entry.task.cell.method, **shortcut.model_dump())
         for entry in only_measured(results.entries("shortcuts"))
-        for place in entry.evidence.facts_as(ShortcutsFacts).shortcuts
+        for shortcut in entry.evidence.facts_as(ShortcutsFacts).shortcuts
     ]
     return {"shortcuts": rows}

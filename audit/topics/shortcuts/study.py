@@ -1,4 +1,4 @@
-"""Shortcuts as evidence: places that hold a class's attribution, and what happens when they are exchanged."""
+"""Shortcuts as evidence: regions that hold a class's attribution, and what happens when they are exchanged."""
 
 from __future__ import annotations
 
@@ -21,12 +21,19 @@ from audit.topics.shortcuts.facts import ShortcutFacts, ShortcutsFacts
 
 @study(version="3")
 def shortcuts(context: Context, cell: Cell) -> Evidence:
-    """Looks for a place that alone decides a class, over all examples of the batch (a few hundred at least).
+    """Search for a region that alone decides a class, over all examples of the batch (a few hundred at least).
 
-    `cell.method` an attribution that works by pixel, with `cell.settings` as of an explanation (`method`, `output`,
-    `baseline`); each image's own label is explained. Facts: see `ShortcutsFacts`. Arrays:
-    `regions` uint8 (shortcuts, H, W). Measurement `mass`: the share of each image's positive
-    attribution in its class's place, 0 where there is none.
+    `cell.method` is an attribution method by pixel, with `cell.settings` as of an explanation (`method`, `output`,
+    `baseline`); each image's own label is explained. Facts: see `ShortcutsFacts`. Array `regions` uint8 (shortcuts, H,
+    W). Measurement `mass`: the share of each image's positive attribution in the region of its class, 0 where there is
+    none.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+
+    Raises:
+        Interrupted: The user asked to stop.
     """
     model, batch = context.model(), context.batch().to(context.model().device)
     if context.stopping():
@@ -34,46 +41,46 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
     with model.count() as spent:
         try:
             segments = segments_for(cell, batch.images)
-            found = run_cell_method(model, cell, batch.images, targets=batch.labels, segments=segments, ids=batch.ids)
-            maps = attributions_or_raise(found)
+            explanation = run_cell_method(
+                model, cell, batch.images, targets=batch.labels, segments=segments, ids=batch.ids
+            )
+            maps = attributions_or_raise(explanation)
         except NotApplicable as fault:
             return Evidence(cell, "not_applicable", reason=fault.reason)
         candidates = shortcut_candidates(maps, batch.labels, seed=cell.seed)
         generators = Generators.of(batch.ids, seed=cell.seed, purpose="shortcuts", device=model.device)
-        convicted = confirm_shortcuts(model, batch, candidates, generators=generators)
+        confirmed = confirm_shortcuts(model, batch, candidates, generators=generators)
     context.progress(len(batch), len(batch))
     mass = torch.zeros(len(batch), dtype=torch.float64, device=model.device)
     positive = maps.double().sum(1).clamp(min=0)
     total = positive.flatten(1).sum(1).clamp(min=1e-300)
-    for trial in convicted:
-        inside = (positive * trial.suspect.region.to(model.device)).flatten(1).sum(1) / total
-        mass = torch.where(batch.labels == trial.suspect.label, inside, mass)
+    for test in confirmed:
+        inside = (positive * test.suspect.region.to(model.device)).flatten(1).sum(1) / total
+        mass = torch.where(batch.labels == test.suspect.label, inside, mass)
     return measured_evidence(
         cell,
         (Measurement("mass", "share", "lower", to_numpy(mass)),),
-        arrays={"regions": _regions(convicted, batch.images.shape)},
-        facts=ShortcutsFacts(
-            shortcuts=tuple(_place(trial, model.classes) for trial in convicted), tried=len(candidates)
-        ),
+        arrays={"regions": _regions(confirmed, batch.images.shape)},
+        facts=ShortcutsFacts(shortcuts=tuple(_facts(test, model.classes) for test in confirmed), tried=len(candidates)),
         passes=spent.passes,
     )
 
 
-def _place(trial: ShortcutTest, classes: tuple[str, ...]) -> ShortcutFacts:
-    rows, columns = (trial.suspect.region.any(axis).nonzero().flatten() for axis in (1, 0))
+def _facts(test: ShortcutTest, classes: tuple[str, ...]) -> ShortcutFacts:
+    rows, columns = (test.suspect.region.any(axis).nonzero().flatten() for axis in (1, 0))
     return ShortcutFacts(
-        label=classes[trial.suspect.label],
-        share=trial.suspect.share,
-        transplanted=trial.transplanted,
-        joined_anyway=trial.joined_anyway,
-        removed=trial.removed,
-        left_anyway=trial.left_anyway,
-        images=len(trial.suspect.images),
+        label=classes[test.suspect.label],
+        share=test.suspect.share,
+        transplanted=test.transplanted,
+        joined_anyway=test.joined_anyway,
+        removed=test.removed,
+        left_anyway=test.left_anyway,
+        images=len(test.suspect.images),
         box=[int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1],
     )
 
 
-def _regions(convicted: list[ShortcutTest], shape: torch.Size) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    if not convicted:
+def _regions(confirmed: list[ShortcutTest], shape: torch.Size) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    if not confirmed:
         return np.zeros((0, *shape[2:]), dtype=np.uint8)
-    return np.stack([trial.suspect.region.numpy() for trial in convicted]).astype(np.uint8)
+    return np.stack([test.suspect.region.numpy() for test in confirmed]).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""A second model taught to answer as the audited one, from which attacks are transferred."""
+"""A second model trained to answer as the audited one, from which attacks are transferred."""
 
 from audit.core.topic import Topic
 

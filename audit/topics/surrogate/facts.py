@@ -1,4 +1,4 @@
-"""What the surrogate study is given, and what it measures besides the weights."""
+"""Settings of the surrogate study, and what it measures besides the weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from audit.core.evidence import Facts
 
 
 class SurrogateSettings(StudySettings):
-    """Settings of a cell that teaches a surrogate.
+    """Settings of a cell that trains a surrogate.
 
     Attributes:
         every: It learns from one in so many of the examples.
@@ -24,14 +24,14 @@ class SurrogateFacts(Facts):
     """A surrogate.
 
     Attributes:
-        architecture: Name of its net.
+        architecture: Name of its architecture.
         taught_on: Images it learned from.
         classes: Names of its classes, in the order of its outputs.
         input_shape: Channels, height and width of an image.
-        mean: What is subtracted from the pixels before the net, one a channel.
-        std: What they are divided by after that.
-        agreement: Share of unseen images on which it predicts what the model does.
-        elsewhere: Whether none of the examples it was taught on is to be attacked.
+        mean: Subtracted from the pixels before the net, one per channel.
+        std: The pixels are divided by it after that, one per channel.
+        agreement: Share of unseen images on which it predicts the same class as the model.
+        elsewhere: Whether none of the examples it learned from is to be attacked.
     """
 
     architecture: str

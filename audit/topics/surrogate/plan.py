@@ -1,4 +1,4 @@
-"""The cell that teaches a surrogate."""
+"""The cell that trains a surrogate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ EPOCHS = 8
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """A surrogate taught on training images, or on half of those of the other threats; none where none is wanted."""
+    """A surrogate trained on training images, or on half of those of the other threats; none where none is needed.
+
+    Args:
+        builder: The plan so far.
+        model: The model.
+    """
     config, identity = builder.config.robustness, builder.identity
     other = builder.config.table(OtherThreatsConfig).examples
     if not other and not builder.battery.wants_surrogate:

@@ -1,4 +1,4 @@
-"""The surrogate as evidence: taught once for each model, and attacked by every study that transfers."""
+"""The surrogate as evidence: trained once per model, and attacked by every study that transfers."""
 
 from __future__ import annotations
 
@@ -20,40 +20,49 @@ from audit.training.surrogate import same_predictions, surrogate_of
 
 @study()
 def surrogate(context: Context, cell: Cell) -> Evidence:
-    """A small net taught to answer as `cell.model` does, on one in `SurrogateSettings.every` of its examples.
+    """A small net trained to answer as `cell.model` does, on one in `SurrogateSettings.every` of its examples.
 
-    Measurement agrees: whether both predict the same class, on the example after each it was taught on, NaN elsewhere.
-    Arrays: the weights, under "weights/". Facts: see `SurrogateFacts`.
+    Measurement `agrees`: whether both predict the same class, on the example after each that it was trained on, NaN
+    elsewhere. Arrays: the weights, under "weights/". Facts: see `SurrogateFacts`.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     settings = SurrogateSettings.of(cell)
     model, batch, every = context.model(), context.batch(), settings.every
     taught_on, others = (batch.select(torch.arange(first, len(batch), every)) for first in (0, 1))
     role = f"surrogate of the {context.task.role}"
     callbacks = TrainingCallbacks(context.scratch, context.progress, context.stopping, role=role)
-    found = surrogate_of(model, taught_on, seed=cell.seed, epochs=settings.epochs, callbacks=callbacks)
+    taught = surrogate_of(model, taught_on, seed=cell.seed, epochs=settings.epochs, callbacks=callbacks)
     agrees = np.full(len(batch), np.nan)
-    with model.count() as spent, found.model.count() as aside:
-        agrees[1::every] = same_predictions(model, found.model, others).double().cpu().numpy()
+    with model.count() as spent, taught.model.count() as surrogate_spent:
+        agrees[1::every] = same_predictions(model, taught.model, others).double().cpu().numpy()
     return measured_evidence(
         cell,
         (Measurement("agrees", "share", "higher", agrees),),
-        arrays={WEIGHTS + name: weight.numpy() for name, weight in found.trained.weights.items()},
+        arrays={WEIGHTS + name: weight.numpy() for name, weight in taught.trained.weights.items()},
         facts=SurrogateFacts(
-            architecture=found.architecture,
-            taught_on=found.images,
-            classes=found.model.classes,
-            input_shape=found.model.input_shape,
-            mean=found.trained.mean,
-            std=found.trained.std,
+            architecture=taught.architecture,
+            taught_on=taught.images,
+            classes=taught.model.classes,
+            input_shape=taught.model.input_shape,
+            mean=taught.trained.mean,
+            std=taught.trained.std,
             agreement=float(np.nanmean(agrees)),
             elsewhere=settings.elsewhere,
         ),
-        passes=found.passes + spent.passes + aside.passes,
+        passes=taught.passes + spent.passes + surrogate_spent.passes,
     )
 
 
 def surrogate_model(evidence: Evidence, device: torch.device | str) -> ModelUnderTest:
-    """The surrogate that a study taught."""
+    """Rebuild the surrogate of a study.
+
+    Args:
+        evidence: Evidence of the surrogate study.
+        device: Where the model is to be.
+    """
     facts = evidence.facts_as(SurrogateFacts)
     classes, shape = facts.classes, facts.input_shape
     module = build(facts.architecture, classes=len(classes), input_shape=shape, seed=evidence.cell.seed)

@@ -1,4 +1,4 @@
-"""Training as a study: its evidence holds the weights, and the rows of its history."""
+"""Training as evidence: the weights and the history of a model trained in the run."""
 
 from __future__ import annotations
 
@@ -42,16 +42,20 @@ HISTORY_FILE = "history.jsonl"
 
 @study()
 def training(context: Context, cell: Cell) -> Evidence:
-    """Train the architecture of `cell.settings` by the recipe `cell.method`, from new weights, from those of the cell
-    `cell.inputs["start"]`, or from the loaded model `cell.model`; a recipe with a teacher learns from that model.
-    `pretrained` in the settings is the sha256 of a file of weights, which lies where the task's context says.
+    """Train the architecture of `cell.settings` by the recipe `cell.method`.
 
-    The arrays are the kept state dict under "weights/"; the facts the history (one row an epoch), the kept
-    epoch, the normalisation and the size.
+    It starts from new weights, from those of the cell `cell.inputs["start"]`, from the loaded model `cell.model`, or
+    from a file of weights, whose SHA-256 is the setting `pretrained` and whose path is in the task's context. A recipe
+    with a teacher learns from `cell.model` instead. Arrays: the kept state dict, under "weights/". Facts: see
+    `TrainingFacts`.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
     """
     settings = ModelSettings.of(cell)
-    chosen = TrainingConfig.model_validate(settings.training)
-    module, normal, adopted = _start(context, cell)
+    config = TrainingConfig.model_validate(settings.training)
+    module, normal, notes = _start(context, cell)
     teacher = context.model() if cell.model and _has_teacher(cell) else None
     before = teacher.passes.forwards if teacher else 0
 
@@ -59,7 +63,7 @@ def training(context: Context, cell: Cell) -> Evidence:
         trained = fit(
             module,
             context.batch(),
-            chosen,
+            config,
             classes=len(settings.classes),
             threat=None if cell.threat is None else ThreatModel(cell.threat["norm"], cell.threat["eps"]),
             seed=cell.seed,
@@ -70,7 +74,7 @@ def training(context: Context, cell: Cell) -> Evidence:
             callbacks=TrainingCallbacks(context.scratch, context.progress, context.stopping, record, context.task.role),
         )
     taught = teacher.passes.forwards - before if teacher else 0
-    return _evidence(cell, trained, module, taught, (*adopted, *schedule_notes(module, chosen)))
+    return _evidence(cell, trained, module, taught, (*notes, *schedule_notes(module, config)))
 
 
 @contextmanager
@@ -87,7 +91,7 @@ def _recorder(context: Context) -> Iterator[Callable[[TrainingHistory], None]]:
 
 
 def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tuple[Note, ...]]:
-    """The module to train with its mean and std, and notes: a start's own normalisation goes with its weights."""
+    """The module to train, its mean and std, and notes; the normalisation of a starting model goes with its weights."""
     if "start" in cell.inputs:
         start = context.evidence("start")
         facts = start.facts_as(ModelFacts)
@@ -104,8 +108,8 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tu
     normal = settings.mean, settings.std
     if not settings.pretrained:
         return module, normal, ()
-    adopted = pretrained_note(module, load_pretrained(module, _pretrained(context, cell)))
-    return module, normal, (adopted,) if normal[0] is not None else (adopted, OWN_NORMALISATION)
+    adopted_note = pretrained_note(module, load_pretrained(module, _pretrained(context, cell)))
+    return module, normal, (adopted_note,) if normal[0] is not None else (adopted_note, OWN_NORMALISATION)
 
 
 def _has_teacher(cell: Cell) -> bool:
