@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from pathlib import Path
 
 import jsonschema
@@ -16,6 +17,7 @@ from audit.report.document import read_document, schema_json, to_json
 from audit.report.formats import FORMATS, render
 from audit.report.gate import gate
 from audit.report.history import history
+from audit.report.html import render_html
 from audit.report.policy import Policy, Rule, load_policy
 from audit.report.run_comparison import compare_documents
 
@@ -136,3 +138,10 @@ def test_what_is_no_document_of_any_version_is_refused(text: str, tmp_path: Path
     (tmp_path / "audit.json").write_text(text)
     with pytest.raises(UsageError, match="not an audit document"):
         read_document(tmp_path / "audit.json")
+
+
+def test_its_sentences_are_shown_as_they_are_in_every_language(path: Path) -> None:
+    raw = json.loads(path.read_text("utf-8"))
+    said = [*raw["subject"]["notes"], *(gap["reason"] for gap in raw.get("gaps", ()))]
+    page = render_html(read_document(path), language="zh")
+    assert said and all(escape(sentence) in page for sentence in said)

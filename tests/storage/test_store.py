@@ -9,6 +9,8 @@ import pytest
 from audit.core.cell import Cell
 from audit.core.errors import SetupError
 from audit.core.evidence import Evidence, Measurement
+from audit.core.note import note
+from audit.results.facts import ExplanationFacts
 from audit.storage import store as store_module
 from audit.storage.store import Store, write_atomically
 
@@ -100,3 +102,20 @@ def test_evidence_on_disk_is_readable_json(tmp_path: Path) -> None:
     Store(tmp_path).put(evidence())
     (path,) = tmp_path.rglob("evidence.json")
     assert json.loads(path.read_text())["body"]["cell"]["method"] == "quick"
+
+
+def test_a_reason_keeps_its_key_and_values_and_a_plain_one_stays_plain(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    said = note("no_map", "Layer '{layer}' gives no map.", layer="fc")
+    for reason in (said, "Out of memory.", ""):
+        store.put(replace(evidence(), status="not_applicable", reason=reason))
+        found = store.get(CELL.key)
+        assert found is not None and found.reason == reason and type(found.reason) is type(reason)
+
+
+def test_a_note_among_the_facts_is_stored_as_json(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    said = note("background", "the first {count} of the explained images", count=4)
+    store.put(replace(evidence(), facts={"baseline": said, "segments": None}))
+    found = store.get(CELL.key)
+    assert found is not None and ExplanationFacts.model_validate(dict(found.facts)).baseline == said

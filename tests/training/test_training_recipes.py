@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig
 from audit.core.ascent import projected_step
-from audit.core.errors import UsageError
+from audit.core.errors import Interrupted, UsageError
 from audit.core.registry import find, methods
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -214,6 +215,24 @@ def test_a_collapse_puts_the_best_weights_back_and_goes_on_with_pgd(
     assert all(torch.equal(after[2][name], weights[0][name]) for name in weights[0])
     assert not all(torch.equal(after[1][name], weights[0][name]) for name in weights[0])
     assert len(trained.notes) == 1 and "epoch 3" in str(trained.notes[0]) and "60% to 40%" in str(trained.notes[0])
+
+
+def test_what_is_said_of_a_collapse_survives_a_stop(
+    monkeypatch: pytest.MonkeyPatch, short: TrainingConfig, examples: Batch, tmp_path: Path
+) -> None:
+    rows = iter([0.6, 0.1, 0.2])
+
+    def validate(setup: Any, state: Any) -> dict[str, Any]:
+        return {"epoch": state.epoch + 1, "recipe": state.recipe, "clean_accuracy": 0.7, "robust_accuracy": next(rows)}
+
+    monkeypatch.setattr(loop, "_validate", validate)
+    settings, history = short.model_copy(update={"recipe": "fgsm-rs", "epochs": 3}), []
+    stop = TrainingCallbacks(tmp_path, stopping=lambda: len(history) == 2, on_epoch=lambda rows: history.append(rows))
+    threat = ThreatModel("linf", 0.1)
+    with pytest.raises(Interrupted):
+        fit(tiny_net(), examples, settings, classes=3, threat=threat, callbacks=stop)
+    resumed = fit(tiny_net(), examples, settings, classes=3, threat=threat, callbacks=TrainingCallbacks(tmp_path))
+    assert [(note.key, note.values["epoch"]) for note in resumed.notes] == [("training_overfitting", 2)]
 
 
 def test_after_a_collapse_the_average_of_weights_starts_from_the_best_ones_too(
