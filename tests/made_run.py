@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from audit.config import RunConfig, load_config
 from audit.core.evidence import Evidence, Finding
+from audit.core.note import note
 from audit.core.topic import topics
 from audit.document.schema import AuditDocument
 from audit.document.section import SectionContext
@@ -58,7 +59,7 @@ def made_facts(images: NDArray[np.uint8] | None = None, classes: tuple[str, ...]
     )
     return RunMetadata(
         version="0.1.0",
-        data="Fashion-MNIST sample",
+        data=note("sample", "Fashion-MNIST sample"),
         classes=classes,
         shape=(int(images.shape[1]), *images.shape[2:4]),
         models=models,

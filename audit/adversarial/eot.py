@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from audit.adversarial.red_flags import THRESHOLDS
 from audit.adversarial.restarts import is_adversarial
+from audit.adversarial.thresholds import THRESHOLDS
 from audit.core.seeding import fork_global_rng
 from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest

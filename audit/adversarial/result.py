@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from audit.core.note import NO_NOTE, Note, note
+from audit.core.registry import Method
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Images, PassCount
 
@@ -21,6 +22,26 @@ def unfit_norm(norms: Sequence[str], norm: str) -> Note:
         norm: The norm that was asked for.
     """
     return note("attack_norm", "This attack exists for {norms}, not for {norm}.", norms=", ".join(norms), norm=norm)
+
+
+def unfit_reason(method: Method, threat: ThreatModel, no_gradient_reason: Note) -> Note:
+    """Why an attack cannot run on a model; empty where it can.
+
+    Args:
+        method: The attack.
+        threat: The norm and eps of the ball.
+        no_gradient_reason: Why the model has no gradient, empty where it has one.
+    """
+    if method.facts["needs"] == "gradients" and no_gradient_reason:
+        return no_gradient_reason
+    norms = method.facts["norms"]
+    if not norms:
+        return note(
+            "attack_of_other_threat",
+            "This attack is of a threat of its own ({threat}): the study other-threats runs it.",
+            threat=str(method.facts["threat"]),
+        )
+    return NO_NOTE if threat.norm in norms else unfit_norm(norms, threat.norm)
 
 
 @dataclass(frozen=True)

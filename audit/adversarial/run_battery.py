@@ -16,7 +16,7 @@ from torch import Tensor
 
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
-from audit.adversarial.result import AttackResult, BatteryResult, unfit_norm
+from audit.adversarial.result import AttackResult, BatteryResult, unfit_reason
 from audit.adversarial.sanity import SAMPLE, battery_red_flags, run_sanity_checks
 from audit.adversarial.verify import verify
 from audit.adversarial.worst_case import BatteryCheckpoint, WorstCase
@@ -229,13 +229,13 @@ class _BatteryRun:
     def refusal(self, entry: AttackSpec, method: Method, threat: ThreatModel) -> Note:
         """Why an attack cannot run, empty where it can."""
         if not entry.transferred:
-            return _unfit(method, threat, self.no_gradient_reason)
+            return unfit_reason(method, threat, self.no_gradient_reason)
         if self.surrogate is None:
             return note(
                 "no_surrogate",
                 "There is no surrogate to transfer from: one is taught on at least 64 images of two classes or more.",
             )
-        return _unfit(method, threat, NO_NOTE)
+        return unfit_reason(method, threat, NO_NOTE)
 
     def attack(self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel) -> AttackResult:
         """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
@@ -276,19 +276,6 @@ class _BatteryRun:
 
 def _needs(entry: AttackSpec, method: Method) -> str:
     return "surrogate" if entry.transferred else str(method.facts["needs"])
-
-
-def _unfit(method: Method, threat: ThreatModel, no_gradient_reason: Note) -> Note:
-    if method.facts["needs"] == "gradients" and no_gradient_reason:
-        return no_gradient_reason
-    norms = method.facts["norms"]
-    if not norms:
-        return note(
-            "attack_of_other_threat",
-            "This attack is of a threat of its own ({threat}): the topic other_threats runs it.",
-            threat=str(method.facts["threat"]),
-        )
-    return NO_NOTE if threat.norm in norms else unfit_norm(norms, threat.norm)
 
 
 def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> tuple[Note, ...]:

@@ -114,7 +114,7 @@ def test_a_row_without_bytes_is_skipped_and_listed(tmp_path: Path, paint: Paint)
 
 def test_a_damaged_picture_is_skipped_and_strictly_an_error(tmp_path: Path, paint: Paint) -> None:
     pictures = [{"bytes": png(paint(s)) if s else b"\x89PNG\r\n", "path": None} for s in range(6)]
-    assert "1 image is unreadable" in loaded(tmp_path, table(paint, range(6), image=pictures)).notes[0]
+    assert "1 image is unreadable" in str(loaded(tmp_path, table(paint, range(6), image=pictures)).notes[0])
     with pytest.raises(DataError, match="1 of 6"):
         load_dataset(f"hf:{tmp_path / 'pets'}", strict=True)
 

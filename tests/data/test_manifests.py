@@ -70,7 +70,7 @@ def test_without_splits_everything_tests_and_it_is_said(shelf: Path) -> None:
 
 def test_an_absent_file_is_skipped_listed_and_strictly_an_error(shelf: Path) -> None:
     source = write(shelf, "m.csv", csv_of([*ROWS, ("9.png", "cat", "test")]))
-    assert "9.png (No such file" in load_dataset(source).notes[0]
+    assert "9.png (No such file" in str(load_dataset(source).notes[0])
     with pytest.raises(DataError, match="1 of 5 images"):
         load_dataset(source, strict=True)
 

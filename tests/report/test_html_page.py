@@ -11,6 +11,7 @@ import pytest
 from made_entries import CLASSES, accuracy_entry, dossier_of
 from made_run import made_config, made_document, made_dossier, made_facts, made_page
 
+from audit.adversarial.result import unfit_norm
 from audit.document.schema import AuditDocument, document_type
 from audit.report.document import build_document
 from audit.report.html import render_html, signed
@@ -232,7 +233,7 @@ def test_findings_are_written_with_a_minus(document: AuditDocument) -> None:
 def test_an_attack_that_could_not_run_reads_not_applicable_and_not_zero() -> None:
     document = made_document().model_copy(deep=True)
     attacks = document.robustness[0].attacks
-    reason = "This attack exists for l2, not for linf."
+    reason = unfit_norm(["l2"], "linf")
     attacks[0] = attacks[0].model_copy(update={"name": "carlini-wagner", "tried": 0, "broke": 0, "reason": reason})
     assert f'colspan="6" class="small">Not applicable: {reason}' in render_html(document)
     assert "不适用：该攻击适用于 l2，不适用于 linf。" in render_html(document, language="zh")

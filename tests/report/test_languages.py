@@ -11,8 +11,8 @@ import torch
 from made_run import made_document, made_page
 
 from audit.adversarial.batteries import BATTERIES
-from audit.adversarial.red_flags import THRESHOLDS
 from audit.adversarial.result import unfit_norm
+from audit.adversarial.thresholds import THRESHOLDS
 from audit.core.errors import UsageError
 from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import methods

@@ -63,7 +63,7 @@ def test_a_battery_that_stopped_early_is_seen_by_twice_the_effort() -> None:
     evidence = run(wrap(trained(hardened=False)), held_out(24), robust=np.ones(24))
     gained = evidence.measurement("doubled").per_example
     assert gained.mean() > 0.3 and "doubled" in names(evidence)
-    assert f"{int(gained.sum())} of 24" in evidence.facts["suspicions"][-1]["sentence"]
+    assert f"{int(gained.sum())} of 24" in evidence.facts["suspicions"][-1]["sentence"]["text"]
 
 
 def test_the_same_seed_gives_the_same_evidence(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:

@@ -59,7 +59,7 @@ def test_methods_that_average_over_references_are_given_the_first_clean_images(
     assert direct.attributions is not None and str(direct.facts["baseline"]) == "4 reference images"
     assert np.array_equal(found.arrays["attributions"], direct.attributions.numpy())
     assert not np.allclose(found.arrays["attributions"], alone.arrays["attributions"])
-    assert str(found.facts["baseline"]) == "the first 4 of the explained images" and alone.facts["baseline"] == "0"
+    assert found.facts["baseline"]["text"] == "the first 4 of the explained images" and alone.facts["baseline"] == "0"
     few = run(cnn_model, cnn_batch.select(torch.arange(3)), name, references=4)
     assert few.facts["baseline"] == "0", "one image among too few would be held against itself"
 

@@ -11,7 +11,7 @@ from bare_context import bare_context
 from broken_models import BROKEN, held_out, trained, wrap
 from torch import nn
 
-from audit.adversarial.red_flags import rows_of
+from audit.adversarial.thresholds import rows_of
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.core.seeding import Generators
@@ -94,7 +94,7 @@ def test_the_evidence_is_storable_and_counts_its_cost() -> None:
 
 def test_sentences_carry_the_share_they_speak_of() -> None:
     facts = run(wrap(BROKEN["detached gradient"](trained(hardened=False))), held_out(8)).facts
-    sentences = {doubt["name"]: doubt["sentence"] for doubt in facts["suspicions"]}
+    sentences = {doubt["name"]: doubt["sentence"]["text"] for doubt in facts["suspicions"]}
     assert "100%" in sentences["margin_zero"] and "autograd" in sentences["missing_gradient"]
 
 

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from audit.adversarial.batteries import AttackSpec, Battery, battery_of_cell
 from audit.adversarial.eot import eot_if_stochastic
-from audit.adversarial.red_flags import over_threshold, rows_of
+from audit.adversarial.red_flags import over_threshold
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.sanity import full_box_threat
+from audit.adversarial.thresholds import rows_of
 from audit.adversarial.verify import verify
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
