@@ -37,7 +37,7 @@ SAMPLED: dict[str, Any] = {"method": {"samples": 600}}
 
 @pytest.fixture
 def many_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    def model_results(images: Images) -> Segmentation:
+    def made(images: Images) -> Segmentation:
         return Segmentation(GRID.expand(len(images), 12, 12).contiguous(), "a grid, 36 segments an image")
 
     monkeypatch.setattr("audit.execution.explanation_inputs.segment_images", made)
