@@ -1,4 +1,4 @@
-"""Mask reuse between cells: the answers that one method's evidence holds, spent by another method's cell."""
+"""Mask reuse between cells: the answers in one method's evidence, reused by another method's cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the control of attacks measures besides its counts."""
+"""What the sanity checks of attacks measure besides their counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the study of attribution quality is given, and what it measures besides its values."""
+"""Settings of the study of attribution quality, and what it measures besides its values."""
 
 from __future__ import annotations
 
