@@ -60,7 +60,7 @@ def attack(
         norms: The norms whose balls can bind it; none for a threat of its own.
         minimal: Whether it seeks the smallest perturbation, and so is run once for all eps.
         passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) costs. Without it the
-            cost of a run with this attack cannot be told before.
+            cost of a run with this attack is not known before.
         effort: Settings that are doubled to see whether more effort breaks more. Without it that is not asked.
         early_stops: Settings that end an example early when true, and are false under twice the effort.
         version: Raised when its answers change.
@@ -93,7 +93,7 @@ def attribution(
         segment_based: Whether the method always switches segments on and off, never single pixels.
         references: Whether the method averages over background images.
         passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) may cost; `settings` are
-            the method's with `references`, the number of background images (0 for none). None where it cannot be told.
+            the method's with `references`, the number of background images (0 for none). None where it is not known before.
         quality_units: Unit and better direction of each entry of `Attribution.quality`.
         version: Raised when the method's answers change.
         wraps: The distribution that does the work.

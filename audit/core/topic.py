@@ -114,7 +114,7 @@ class Topic:
 
     @property
     def folder(self) -> Path:
-        """Where the topic's files lie."""
+        """The folder of the topic's files."""
         return Path(str(importlib.import_module(self.package).__file__)).parent
 
 

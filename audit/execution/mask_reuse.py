@@ -153,7 +153,7 @@ def drawing_queue(
     segments: Segments | None,
     draws: MaskCache | None,
 ) -> MaskQueue | None:
-    """A queue that knows no answer but offers masks, for images that were moved or for another model.
+    """A queue without answers that offers masks, for images that were moved or for another model.
 
     Args:
         model: The model to explain.

@@ -179,7 +179,7 @@ def explained_examples(config: RunConfig, test_examples: int) -> Slice:
 
 
 def _order(examples: Slice) -> str:
-    """What tells training images in another order from those as they lie."""
+    """A suffix that distinguishes training images in another order from those in the order of the file."""
     return "" if examples.split == "train" else f":{examples.split}"
 
 

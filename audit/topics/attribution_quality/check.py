@@ -149,7 +149,7 @@ def _against_threshold(
     threshold: float,
     unit: str,
 ) -> Iterator[CheckResult]:
-    """Each method's mean of `measurement` held against `threshold`, images without a value left out."""
+    """Each method's mean of `measurement` against `threshold`; images without a value are left out."""
     for method, entries in _groups(results, role, measurement):
         values = per_example(entries, measurement).values
         values = values[np.isfinite(values)]

@@ -7,7 +7,7 @@ from audit.core.evidence import Facts
 
 
 class AttributionQualitySettings(StudySettings):
-    """Settings beside those of the explanation that is looked at.
+    """Settings besides those of the explanation.
 
     Attributes:
         infidelity_samples: Noises that infidelity averages.
