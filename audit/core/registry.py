@@ -93,7 +93,7 @@ def attribution(
         segment_based: Whether the method always switches segments on and off, never single pixels.
         references: Whether the method averages over background images.
         passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) may cost; `settings` are
-            the method's with `references`, the number of background images (0 for none). None where it is not known before.
+            the method's with `references`, the number of background images (0 for none). None where it is unknown.
         quality_units: Unit and better direction of each entry of `Attribution.quality`.
         version: Raised when the method's answers change.
         wraps: The distribution that does the work.
