@@ -63,7 +63,7 @@ def attack(
         control: Whether it is a control, such as noise, that other attacks must beat: the tests do not ask it to find
             the distance of a linear boundary.
         passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) costs. Without it the
-            cost of a run with this attack cannot be told before.
+            cost of a run with this attack is not known before.
         effort: Settings that are doubled to see whether more effort breaks more. Without it that is not asked.
         early_stops: Settings that end an example early when true, and are false under twice the effort.
         version: Raised when its answers change.
@@ -98,7 +98,7 @@ def attribution(
         segment_based: Whether the method always switches segments on and off, never single pixels.
         references: Whether the method averages over background images.
         passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) may cost; `settings` are
-            the method's with `references`, the number of background images (0 for none). None where it cannot be told.
+            the method's with `references`, the number of background images (0 for none). None where it is unknown.
         quality_units: Unit and better direction of each entry of `Attribution.quality`.
         version: Raised when the method's answers change.
         wraps: The distribution that does the work.
