@@ -83,7 +83,7 @@ def plan(
     }
     if limit is not None:
         fit = scale_to_budget(setup.config, lambda config: throughput.seconds(missing_cost(config).passes), limit)
-        document["within"] = {**asdict(fit), "seconds": round(fit.seconds, 1)}
+        document["within"] = {"counts": fit.counts, "seconds": round(fit.seconds, 1), "enough": fit.within_limit}
         lines.append(fit_line(fit, within or ""))
     terminal.emit(document, lambda: _show(rows, out, lines, terminal))
 
