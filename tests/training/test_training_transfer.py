@@ -60,13 +60,16 @@ def test_the_head_is_the_layer_that_gives_the_logits(name: str) -> None:
 def test_what_was_adopted_and_frozen_is_told() -> None:
     net, many = tiny_net(), [f"{n}.weight" for n in range(7)]
     total = len(net.state_dict())
-    assert pretrained_note(net, ("7.weight", "7.bias")) == (
+    assert str(pretrained_note(net, ("7.weight", "7.bias"))) == (
         f"The pretrained weights gave {total - 2} of {total} tensors; new are 7.weight, 7.bias."
     )
-    assert pretrained_note(net, ()) == f"The pretrained weights gave all {total} tensors, those of the last layer too."
-    assert pretrained_note(net, many).endswith(", 5.weight, ... (7).")
+    assert (
+        str(pretrained_note(net, ()))
+        == f"The pretrained weights gave all {total} tensors, those of the last layer too."
+    )
+    assert str(pretrained_note(net, many)).endswith(", 5.weight, ... (7).")
     settings = TrainingConfig(epochs=4, frozen_epochs=1, backbone_rate=0.3)
-    assert list(schedule_notes(net, settings)) == [
+    assert [str(told) for told in schedule_notes(net, settings)] == [
         "The last layer, 7, learnt alone in the first 1 of 4 epochs.",
         "All layers but the last, 7, learnt at 0.3 times its rate.",
     ]
