@@ -75,7 +75,10 @@ def test_a_model_is_audited_on_images_of_the_size_and_crop_it_was_trained_on(pho
     assert again.exit_code == 0, again.output
     before, after = (json.loads((tmp_path / out / "audit.json").read_text()) for out in ("first", "second"))
     assert after["subject"]["input_shape"] == [3, 28, 28]
-    assert after["subject"]["notes"] == before["subject"]["notes"] and "was cut out" in after["subject"]["notes"][0]
+    assert (
+        after["subject"]["notes"] == before["subject"]["notes"]
+        and "was cut out" in after["subject"]["notes"][0]["text"]
+    )
     assert after["outcomes"] == before["outcomes"]
     command = after["protocol"]["commands"]["run"]
     assert "--image-size 28" in command and "--crop 0.5" in command
