@@ -47,7 +47,7 @@ def plan(
     """
     from audit.config import load_config
     from audit.planning.build import build_plan
-    from audit.planning.cost import estimate_cost, max_passes
+    from audit.planning.cost import estimate_cost, max_task_passes
     from audit.planning.time_budget import scale_to_budget
     from audit.runs.folder import RunFolder
     from audit.runs.setup import set_up
@@ -63,7 +63,7 @@ def plan(
             "model": task.role,
             "split": task.examples.split,
             "examples": len(task.examples),
-            "passes": None if (most := max_passes(task, setup.subject)) is None else asdict(most),
+            "passes": None if (most := max_task_passes(task, setup.subject)) is None else asdict(most),
             "stored": store.has(task.cell.key),
             "key": task.cell.key,
         }
@@ -83,7 +83,7 @@ def plan(
     }
     if limit is not None:
         fit = scale_to_budget(setup.config, lambda config: throughput.seconds(missing_cost(config).passes), limit)
-        document["within"] = {**asdict(fit), "seconds": round(fit.seconds, 1)}
+        document["within"] = {"counts": fit.counts, "seconds": round(fit.seconds, 1), "enough": fit.within_limit}
         lines.append(fit_line(fit, within or ""))
     terminal.emit(document, lambda: _show(rows, out, lines, terminal))
 

@@ -111,7 +111,7 @@ class Evidence:
 
 
 CheckValue: TypeAlias = str | int | float | Note | list[Note]
-"""What fills the templates of a check; notes, and lists of them, are told in the reader's language."""
+"""A value for the templates of a check; notes, and lists of them, are shown in the reader's language."""
 Verdict = Literal["pass", "warn", "fail", "inconclusive", "informative", "not_run"]
 
 
@@ -120,7 +120,7 @@ class Finding(BaseModel):
 
     Attributes:
         check: Name of the check.
-        role: The model it speaks of, such as "standard".
+        role: Role of the model it is about, such as "standard".
         verdict: The outcome.
         title: One sentence with the outcome.
         explanation: What was measured, and how.

@@ -45,6 +45,7 @@ def attack(
     needs: Literal["gradients", "scores", "decisions", "nothing"],
     norms: tuple[str, ...] = ("linf", "l2"),
     minimal: bool = False,
+    control: bool = False,
     passes: PassBound | None = None,
     effort: tuple[str, ...] | None = None,
     early_stops: tuple[str, ...] = (),
@@ -59,16 +60,20 @@ def attack(
         needs: What it asks of the model.
         norms: The norms whose balls can bind it; none for a threat of its own.
         minimal: Whether it seeks the smallest perturbation, and so is run once for all eps.
+        control: Whether it is a control, such as noise, that other attacks must beat: the tests do not ask it to find
+            the distance of a linear boundary.
         passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) costs. Without it the
-            cost of a run with this attack cannot be told before.
+            cost of a run with this attack is not known before.
         effort: Settings that are doubled to see whether more effort breaks more. Without it that is not asked.
         early_stops: Settings that end an example early when true, and are false under twice the effort.
         version: Raised when its answers change.
         wraps: The distribution that does the work, whose version joins the cell.
         facts: Anything else to know of it.
     """
-    declared = {"needs": needs, "norms": norms, "minimal": minimal, "passes": passes, "effort": effort}
-    return _register("attack", reference, version, wraps, {**declared, "early_stops": early_stops, **facts})
+    declared = {"needs": needs, "norms": norms, "minimal": minimal, "control": control, "passes": passes}
+    return _register(
+        "attack", reference, version, wraps, {**declared, "effort": effort, "early_stops": early_stops, **facts}
+    )
 
 
 def attribution(
@@ -93,7 +98,7 @@ def attribution(
         segment_based: Whether the method always switches segments on and off, never single pixels.
         references: Whether the method averages over background images.
         passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) may cost; `settings` are
-            the method's with `references`, the number of background images (0 for none). None where it cannot be told.
+            the method's with `references`, the number of background images (0 for none). None where it is unknown.
         quality_units: Unit and better direction of each entry of `Attribution.quality`.
         version: Raised when the method's answers change.
         wraps: The distribution that does the work.

@@ -18,7 +18,7 @@ TOLERANCE = 1e-6
 """Relative and absolute slack of `allows`: what float32 rounding of a sum of squares can add."""
 
 _ROWS = 256
-"""Images measured at a time: their float64 copies need not all stand in memory at once."""
+"""Images measured at a time, which bounds the memory of their float64 copies."""
 
 
 @dataclass(frozen=True)

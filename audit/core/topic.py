@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from audit.core.errors import SetupError, UsageError
 
 PACKAGE = "audit.topics"
-"""Where the topics that ship lie, one package each."""
+"""The package of the topics that ship, one subpackage each."""
 ENTRY_POINTS = "audit.topics"
 """The entry-point group by which another distribution brings a topic: the value names a package that holds `TOPIC`."""
 
@@ -114,7 +114,7 @@ class Topic:
 
     @property
     def folder(self) -> Path:
-        """Where the topic's files lie."""
+        """The folder of the topic's files."""
         return Path(str(importlib.import_module(self.package).__file__)).parent
 
 

@@ -15,11 +15,11 @@ Images: TypeAlias = Float[Tensor, "n channels height width"]
 Labels: TypeAlias = Int64[Tensor, " n"]
 Logits: TypeAlias = Float[Tensor, "n classes"]
 ClassMask: TypeAlias = Bool[Tensor, "n classes"]
-"""True where predicting that class counts as broken."""
+"""True for the classes whose prediction counts as adversarial."""
 Attributions: TypeAlias = Float[Tensor, "n channels_or_one height width"]
 Segments: TypeAlias = Int64[Tensor, "n height width"]
 Masks: TypeAlias = Bool[Tensor, "n height width"]
-"""True where the object is known to lie."""
+"""True where the object is."""
 
 
 @dataclass(frozen=True)

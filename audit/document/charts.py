@@ -93,7 +93,7 @@ def series_shape(colour: alt.Color) -> alt.Shape:
 
 
 def _padding(left: int) -> dict[str, int]:
-    """Room for a page font that is wider than the one the chart was measured with."""
+    """Padding for page fonts that are wider than the one the chart was laid out with."""
     return {"left": left, "right": 16, "top": 4, "bottom": 4}
 
 

@@ -13,10 +13,10 @@ from audit.core.evidence import Array
 from audit.document.model import Heatmap, Picture
 
 LARGEST = 112
-"""Pixels a side above which a thumbnail is made."""
+"""Longest side of a thumbnail, in pixels; larger images are scaled down."""
 _LOSSLESS_UP_TO = 64
 _STEP = 8
-"""Grey levels a step of a heatmap: 32 shades, as many as an eye tells apart, in half the bytes."""
+"""Grey levels between the shades of a heatmap: 32 shades look alike and take half the bytes of 256."""
 
 
 def picture(image: NDArray[np.uint8]) -> Picture:

@@ -21,7 +21,7 @@ from audit.results.queries import (
 from audit.results.run_results import RunResults, TaskResult
 
 CONTROLS = ("random", "centre", "edges", "blurred")
-"""Endings of a measurement's name that mark the same thing measured on something that knows nothing of the model."""
+"""Suffixes of the names of control measurements: the same quantity of a map that does not depend on the model."""
 
 
 class MeasuredRow(DocumentModel):

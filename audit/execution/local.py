@@ -41,7 +41,7 @@ class LocalExecutor:
         device: Where to compute.
         fresh: Makes untrained nets of the run's architecture or of another.
         loaded: Gives the model that came as a file; None where there is none.
-        callback: Told when a task starts, and of its progress.
+        callback: Called when a task starts, and with its progress.
         stopping: Becomes true when the user asked to stop.
         tensorboard: The folder for TensorBoard's event files; None where none are wanted.
     """

@@ -1,4 +1,4 @@
-"""Mask reuse between cells: the answers that one method's evidence holds, spent by another method's cell."""
+"""Mask reuse between cells: the answers in one method's evidence, reused by another method's cell."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def drawing_queue(
     segments: Segments | None,
     draws: MaskCache | None,
 ) -> MaskQueue | None:
-    """A queue that knows no answer but offers masks, for images that were moved or for another model.
+    """A queue without answers that offers masks, for images that were moved or for another model.
 
     Args:
         model: The model to explain.

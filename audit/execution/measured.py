@@ -1,4 +1,4 @@
-"""The evidence of a study that came to numbers."""
+"""The evidence of a study that was measured."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a configuration to the plan of a run: which cells, on which examples, in which order. Runs nothing."""
+"""From a configuration to the plan of a run: which cells, on which examples, in which order. It runs nothing."""

@@ -15,7 +15,7 @@ from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity, headline_eps
 
 EXAMPLES_PER_CELL = 500
-"""Examples a cell: what a kill can lose, small beside a run and large beside a batch."""
+"""Most examples in a cell: small beside a run, as a killed process loses its cell, and large beside a batch."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def explained_examples(config: RunConfig, test_examples: int) -> Slice:
 
 
 def _order(examples: Slice) -> str:
-    """What tells training images in another order from those as they lie."""
+    """A suffix that distinguishes training images in another order from those in the order of the file."""
     return "" if examples.split == "train" else f":{examples.split}"
 
 

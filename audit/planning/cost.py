@@ -36,7 +36,7 @@ def estimate_cost(tasks: Iterable[Task], identity: RunIdentity) -> CostEstimate:
     by_study: dict[str, PassCount] = {}
     unknown = 0
     for task in tasks:
-        passes = max_passes(task, identity)
+        passes = max_task_passes(task, identity)
         if passes is None:
             unknown += 1
         else:
@@ -44,7 +44,7 @@ def estimate_cost(tasks: Iterable[Task], identity: RunIdentity) -> CostEstimate:
     return CostEstimate(sum(by_study.values(), PassCount(0, 0)), by_study, unknown)
 
 
-def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
+def max_task_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     """The most that one cell costs, as its topic declares.
 
     Args:

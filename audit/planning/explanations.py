@@ -9,7 +9,7 @@ from audit.planning.plan import Task
 from audit.planning.settings import ExplanationSettings
 
 BACKGROUND = 16
-"""Images that methods which average over references are given: the first of those explained."""
+"""Number of background images of methods that average over references: the first of those explained."""
 
 
 def explained_methods(builder: PlanBuilder) -> tuple[Method, ...]:

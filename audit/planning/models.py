@@ -16,7 +16,7 @@ from audit.planning.settings import ModelSettings
 from audit.training.distributed import require_shareable
 
 _NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student", "tensorboard"}
-"""Keys of a training section that are the plan's business: they stand in the cell elsewhere, or not at all."""
+"""Keys of a training section that are no setting of the training: the cell holds them elsewhere, or not at all."""
 
 
 def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, start: ModelRef | None = None) -> ModelRef:
@@ -98,7 +98,7 @@ def plan_compression(builder: PlanBuilder, parent: ModelRef) -> ModelRef:
 
 
 CALIBRATED = 256
-"""Training images on which int8 learns the ranges of its inputs."""
+"""Training images on which the input ranges of int8 are measured."""
 
 
 def _calibration(builder: PlanBuilder, method: str) -> Slice:
@@ -106,7 +106,7 @@ def _calibration(builder: PlanBuilder, method: str) -> Slice:
 
 
 TRAINED = ("magnitude", "structured", "distill")
-"""The compressions that are followed by training, or consist of it."""
+"""The compressions that are followed by training, or consist of training."""
 
 
 def _plan_distillation(

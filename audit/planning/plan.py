@@ -11,7 +11,7 @@ from audit.core.cell import Cell
 MODEL_STUDIES = ("training", "compression")
 """The studies that make a model."""
 PREDICTED_LABELS = "predicted labels"
-"""In the context of a task whose labels are what the model predicts, as nobody said what the images show."""
+"""Key in the context of a task whose labels are the model's predictions, as the data has no labels."""
 CALIBRATION_SPLIT = "calibration"
 """The split of training images in audit order: seeded, and balanced over the classes however few are taken."""
 

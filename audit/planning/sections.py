@@ -20,10 +20,10 @@ def select_sections(plan: AuditPlan, only: Sequence[str]) -> AuditPlan:
     """
     if not only:
         return plan
-    wanted = {study for topic in topics() if topic.section in ("accuracy", *only) for study in topic.studies}
+    selected = {study for topic in topics() if topic.section in ("accuracy", *only) for study in topic.studies}
     needed: set[str] = set()
     for task in sorted(plan.tasks, key=lambda task: -task.wave):
-        if task.cell.study in wanted or task.cell.key in needed:
+        if task.cell.study in selected or task.cell.key in needed:
             needed |= {task.cell.key, *_inputs(task)}
     return AuditPlan(tuple(task for task in plan.tasks if task.cell.key in needed))
 

@@ -41,7 +41,7 @@ from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
 
 DIGITS = 6
-"""Significant digits kept of every number: more than any interval here supports."""
+"""Significant digits of every number in the document; intervals here are wider than that."""
 
 
 def build_document(results: RunResults, config: RunConfig, metadata: RunMetadata) -> AuditDocument:
@@ -173,13 +173,13 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in row.items() if isinstance(value, int | float)}
 
 
-_OF_A_MODEL = ("audit run", "audit harden")
-"""Commands that speak of a model: what to do next is done to the model of this run, not to the sample."""
+_MODEL_COMMANDS = ("audit run", "audit harden")
+"""Commands that take a model: the flags of this run's model and data are appended to them."""
 
 
 def _completed(finding: Finding, items: list[GalleryItem], subject: str) -> Finding:
     changes: dict[str, Any] = {}
-    if finding.command.startswith(_OF_A_MODEL):
+    if finding.command.startswith(_MODEL_COMMANDS):
         changes["command"] = f"{finding.command} {subject}".strip()
     if not finding.examples:
         changes["examples"] = _example_images(finding, items)

@@ -20,7 +20,7 @@ from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, CLEAN, Robustne
 _UNCLIPPED = 0.9
 _TYPICAL = 3.0
 IN_FULL = 24
-"""Images shown with everything; later ones come without the maps of their adversarial examples: a smaller file."""
+"""Images that come with maps of their adversarial examples; later ones come without, for a smaller file."""
 
 Maps = Mapping[str, Mapping[int, Array]]
 """By method and by position in the audit order, attributions (C or 1, H, W)."""

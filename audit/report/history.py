@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("audit")
 INDEX = ".audit-index.json"
 DEPTH = 4
-"""How many folders below the one asked about a run may lie."""
+"""How many levels below the root a run may be."""
 _FORMAT = 1
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from audit.core.evidence import Array
 
 SIDE = 336
-"""Pixels of the longer side at least: a smaller image is enlarged by whole pixels, so that each stays visible."""
+"""Least length of the longer side in pixels; smaller images are enlarged by a whole factor."""
 _UP, _DOWN = np.array([178.0, 24.0, 43.0]), np.array([33.0, 102.0, 172.0])
 _OPAQUE = 0.85
 

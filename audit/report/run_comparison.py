@@ -22,7 +22,7 @@ from audit.topics.comparison.section import ComparisonRow, compare_outcomes
 
 COMPARISON_SCHEMA_VERSION = 1
 SIGNIFICANT = 0.05
-"""Held against Holm's adjusted p-values, so that many quantities do not raise a false alarm."""
+"""Significance level of p-values that Holm's method has adjusted for the number of quantities."""
 
 
 class Change(DocumentModel):

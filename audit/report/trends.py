@@ -12,7 +12,7 @@ from audit.document.locale import Locale
 from audit.report.history import HistoryScore, RunRow
 
 MAX_RUNS = 200
-"""The newest runs a page shows: more are neither read by a person nor light."""
+"""Most runs on a page; the oldest are left out."""
 _MAX_CHARTS = 8
 
 

@@ -63,9 +63,9 @@ def template_values(interval: Interval, **others: CheckValue) -> dict[str, Check
 
 
 MIN_IMAGES = 10
-"""Images below which a bootstrap interval is too narrow to be believed."""
+"""Least number of images for a verdict from a bootstrap interval, which is too narrow on fewer."""
 ADVICE_MORE_IMAGES = "Explain more images (`explanations.examples`): these do not tell either way."
-"""The advice where a method is undecided."""
+"""The advice of inconclusive findings about a method."""
 
 
 def cap_at_warning(interval: Interval, verdict: Verdict) -> Verdict:

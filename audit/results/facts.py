@@ -33,7 +33,7 @@ class ModelFacts(Facts):
 
 
 class ExplanationFacts(Facts):
-    """What was explained, in words. A method may add facts of its own, such as the layer it looks at.
+    """What was explained, in words. A method may add facts of its own, such as the layer it reads.
 
     Attributes:
         output: The output that is explained.

@@ -12,7 +12,7 @@ from audit.results.check_result import CheckResult
 from audit.results.run_results import RunResults
 
 SEVERITY: tuple[Verdict, ...] = ("fail", "inconclusive", "warn", "not_run", "informative", "pass")
-"""Verdicts from the one that matters most."""
+"""Verdicts, the most severe first."""
 
 
 def run_checks(results: RunResults, config: RunConfig) -> tuple[Finding, ...]:

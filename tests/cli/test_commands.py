@@ -122,11 +122,11 @@ def test_a_plan_says_what_it_costs_and_which_keys_follow() -> None:
 def test_a_plan_says_how_to_stay_within_a_time(tmp_path: Path) -> None:
     found = json.loads(call("plan", "--out", tmp_path / "run", "--within", "1s", "--json").stdout)["within"]
     assert found["counts"]["explanations.examples"] == 4 and not found["enough"] and found["seconds"] > 1
-    few = BudgetFit({"robustness.examples": 64, "explanations.examples": 6}, 570.0, enough=True)
+    few = BudgetFit({"robustness.examples": 64, "explanations.examples": 6}, 570.0, within_limit=True)
     flags = "--set robustness.examples=64 --set explanations.examples=6"
     assert fit_line(few, "10m") == f"Within 10m: {flags} (10 min at most)."
-    assert fit_line(BudgetFit({}, 570.0, enough=True), "10m") == "It stays within 10m as it is."
-    refused = fit_line(BudgetFit(few.counts, 570.0, enough=False), "9m")
+    assert fit_line(BudgetFit({}, 570.0, within_limit=True), "10m") == "It stays within 10m as it is."
+    refused = fit_line(BudgetFit(few.counts, 570.0, within_limit=False), "9m")
     assert refused == f"No number of examples makes it 9m: with {flags} it takes 10 min at most. Choose fewer methods."
 
 

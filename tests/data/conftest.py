@@ -30,7 +30,7 @@ def paint() -> Paint:
 def pets(tmp_path: Path, paint: Paint) -> Callable[..., Path]:
     """`pets(layout)`: a folder with cats and dogs, four of each a part, as PNG."""
 
-    def model_results(parts: tuple[str, ...] = ("train", "test"), root: str = "pets", **sizes: Any) -> Path:
+    def made(parts: tuple[str, ...] = ("train", "test"), root: str = "pets", **sizes: Any) -> Path:
         base = tmp_path / root
         for p, part in enumerate(parts):
             for c, animal in enumerate(("cat", "dog")):

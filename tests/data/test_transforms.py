@@ -19,7 +19,7 @@ from audit.runs.setup import set_up
 RNG = np.random.default_rng(0)
 
 
-def model_results(pixels: NDArray[np.uint8]) -> Dataset:
+def made(pixels: NDArray[np.uint8]) -> Dataset:
     labels = np.arange(len(pixels)) % 2
     test, train = (array_split(pixels, labels, part=part, classes=2, where="here") for part in ("test", "train"))
     masks = pixels[:, 0] > 127

@@ -7,7 +7,7 @@ from audit.core import registry
 from audit.core.errors import UsageError
 from audit.core.registry import find
 from audit.planning.build import build_plan
-from audit.planning.cost import max_passes
+from audit.planning.cost import max_task_passes
 from audit.planning.explanations import BACKGROUND
 from audit.planning.plan import AuditPlan, Task
 from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
@@ -115,7 +115,7 @@ def test_lime_is_foretold_to_ask_nothing_where_shap_asks_every_mask(
     subject = replace(SUBJECT, shape=shape)
     whole = plan(subject, explanations={"settings": {"shap": {"algorithm": algorithm}}})
     for task in explained(whole, "lime"):
-        most = max_passes(task, subject)
+        most = max_task_passes(task, subject)
         assert most is not None and most.forwards == (24 * 1001 if asks else 0)
 
 
@@ -224,17 +224,17 @@ def test_a_battery_that_cannot_run_is_refused_before_anything_runs(robustness: o
 def test_the_cost_of_an_attack_that_declares_none_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     told, undeclared = plan(robustness={"battery": "pgd"}), find("attack", "pgd")
     (task, *_) = [task for task in told.tasks if task.cell.study == "robustness"]
-    most = max_passes(task, SUBJECT)
+    most = max_task_passes(task, SUBJECT)
     assert most is not None and most.backwards >= 500 * 40 * 5
     facts = {**undeclared.facts, "passes": None, "effort": None}
     monkeypatch.setitem(registry._METHODS, ("attack", "pgd"), replace(undeclared, facts=facts))
-    assert max_passes(task, SUBJECT) is None
+    assert max_task_passes(task, SUBJECT) is None
 
 
 def test_an_attack_that_seeks_the_smallest_change_is_foretold_once_for_all_eps() -> None:
     def backwards(**robustness: object) -> int:
         (task, *_) = [t for t in plan(robustness={"norm": "l2", **robustness}).tasks if t.cell.study == "robustness"]
-        most = max_passes(task, SUBJECT)
+        most = max_task_passes(task, SUBJECT)
         assert most is not None
         return most.backwards
 

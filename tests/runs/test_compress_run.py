@@ -48,7 +48,7 @@ def test_the_document_holds_sizes_shares_with_intervals_and_agreement(quantised:
     moved = [row for row in document["measures"] if row["condition"] == "between-models"]
     assert {row["method"] for row in moved} == {"saliency", "grad-cam"}
     assert all(row["mean"] > 0.6 and row["n"] <= part["same_prediction"] for row in moved if row["name"] == "agreement")
-    origins = {model["role"]: model["origin"] for model in document["models"]}
+    origins = {model["role"]: model["origin"]["text"] for model in document["models"]}
     assert origins == {"standard": "trained here", "compressed": "made here from the standard model"}
 
 

@@ -10,7 +10,7 @@ from audit.config import RunConfig
 from audit.core.errors import Interrupted, SetupError, UsageError
 from audit.core.evidence import Evidence
 from audit.execution.runner import RunCallback
-from audit.planning.cost import estimate_cost, max_passes
+from audit.planning.cost import estimate_cost, max_task_passes
 from audit.planning.plan import Task
 from audit.report.document import to_json
 from audit.runs.folder import open_run
@@ -50,7 +50,7 @@ def test_the_whole_job_ends_in_a_document_a_report_and_two_models(finished: Audi
 def test_no_cell_takes_more_passes_than_the_plan_foretells(finished: AuditRun, small_config: RunConfig) -> None:
     subject, told = set_up(small_config).subject, set()
     for task in finished.results.plan.tasks:
-        most, found = max_passes(task, subject), finished.results.evidence[task.cell.key]
+        most, found = max_task_passes(task, subject), finished.results.evidence[task.cell.key]
         if most is not None and found.status == "measured":
             told.add((task.cell.study, task.cell.method))
             assert found.forwards <= most.forwards, task.label
@@ -58,7 +58,7 @@ def test_no_cell_takes_more_passes_than_the_plan_foretells(finished: AuditRun, s
     assert {("robustness", "quick"), ("explanation", "lime"), ("faithfulness", "lime"), ("corruption", "fog")} <= told
     whole = estimate_cost(finished.results.plan.tasks, subject)
     assert whole.passes.forwards == sum(part.forwards for part in whole.by_study.values())
-    assert whole.unknown == sum(max_passes(task, subject) is None for task in finished.results.plan.tasks)
+    assert whole.unknown == sum(max_task_passes(task, subject) is None for task in finished.results.plan.tasks)
 
 
 def test_a_second_run_computes_nothing_and_writes_the_same_bytes(finished: AuditRun, small_config: RunConfig) -> None:

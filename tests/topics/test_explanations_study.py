@@ -119,7 +119,7 @@ def test_large_images_are_explained_a_few_at_a_time_to_the_same_answer(
     name: str, method: dict[str, Any], cnn_model: ModelUnderTest, cnn_batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(cnn_model, cnn_batch, name, method=method)
-    monkeypatch.setattr("audit.topics.explanations.study._LOOKED_UP", 4 * 144)
+    monkeypatch.setattr("audit.topics.explanations.study._PIXELS_PER_STEP", 4 * 144)
     parts = run(cnn_model, cnn_batch, name, method=method)
     assert parts.arrays.keys() == whole.arrays.keys()
     for array in whole.arrays:
@@ -131,7 +131,7 @@ def test_large_images_are_explained_a_few_at_a_time_to_the_same_answer(
 def test_a_stop_takes_effect_between_large_images(
     cnn_model: ModelUnderTest, cnn_batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.topics.explanations.study._LOOKED_UP", 4 * 144)
+    monkeypatch.setattr("audit.topics.explanations.study._PIXELS_PER_STEP", 4 * 144)
     cell, seen = Cell("explanation", "saliency", settings={"method": {}}), []
     context = replace(
         bare_context(cnn_model, cnn_batch, cell, stopping=lambda: len(seen) == 2, scratch=tmp_path),

@@ -37,7 +37,7 @@ SAMPLED: dict[str, Any] = {"method": {"samples": 600}}
 
 @pytest.fixture
 def many_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    def model_results(images: Images) -> Segmentation:
+    def made(images: Images) -> Segmentation:
         return Segmentation(GRID.expand(len(images), 12, 12).contiguous(), "a grid, 36 segments an image")
 
     monkeypatch.setattr("audit.execution.explanation_inputs.segment_images", made)
@@ -83,7 +83,7 @@ def test_after_every_mask_was_asked_lime_asks_none_and_is_what_it_is_alone(
 def test_above_that_lime_is_the_exchanged_one_for_fewer_passes(
     together: int, cnn_model: ModelUnderTest, batch: Batch, many_segments: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.topics.explanations.study._LOOKED_UP", together * 144)
+    monkeypatch.setattr("audit.topics.explanations.study._PIXELS_PER_STEP", together * 144)
     lender = found(explanation, cnn_model, batch, "shap", settings=SAMPLED)
     alone = found(explanation, cnn_model, batch, "lime", settings=LIME)
     shared = found(explanation, cnn_model, batch, "lime", {"masks": lender}, settings=LIME)

@@ -87,7 +87,7 @@ def test_cut_off_after_each_step(
     study: str, cnn_model: ModelUnderTest, cnn_batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audit.topics.certification.study._STRIDE", 4)
-    monkeypatch.setattr("audit.topics.explanations.study._LOOKED_UP", 16 * 4 * 12 * 12)
+    monkeypatch.setattr("audit.topics.explanations.study._PIXELS_PER_STEP", 16 * 4 * 12 * 12)
     whole = Watched(cnn_model, cnn_batch, CELLS[study], tmp_path / "whole").run()
     assert whole.status == "measured" and whole.forwards > 0 and not (tmp_path / "whole").exists()
     watched = Watched(cnn_model, cnn_batch, CELLS[study], tmp_path / "cut")

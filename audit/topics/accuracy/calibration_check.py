@@ -10,7 +10,7 @@ from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 
 MIN_CALIBRATION_IMAGES = 100
-"""Images below which no verdict is given: the error of a perfectly calibrated model would exceed most thresholds."""
+"""Least number of images for a verdict: on fewer, even a perfectly calibrated model exceeds most thresholds."""
 
 
 @check(

@@ -16,7 +16,7 @@ from audit.metrics.classification import confusion, per_class, reliability
 from audit.results.run_results import RunResults
 
 MATRIX_CLASSES = 40
-"""More, and nobody reads a confusion matrix: at 1,000 classes it was 3 MB of zeros and 20 MB of page."""
+"""Most classes of a confusion matrix: at 1,000 classes it was 3 MB of zeros, and 20 MB in the page."""
 MAX_MISTAKES = 100
 
 

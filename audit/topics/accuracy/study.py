@@ -13,7 +13,7 @@ from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
 
 _STRIDE = 1024
-"""Examples between two looks at whether the user asked to stop."""
+"""Examples classified at a time; a stop takes effect in between."""
 
 
 @study()

@@ -1,4 +1,4 @@
-"""Which methods agree with which, as the document holds it."""
+"""Which methods agree with which: rows of the document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the control of attacks measures besides its counts."""
+"""What the sanity checks of attacks measure besides their counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class AttackControlsSettings(StudySettings):
 
     Attributes:
         eps: Sizes of the ball, over which the share of broken images must grow.
-        pgd: Version of the attack that is held against weaker ones.
+        pgd: Version of the PGD that is compared with weaker attacks.
         protocol: What `Battery.describe` gives; None where only the name of the battery is known.
     """
 
@@ -25,7 +25,7 @@ class AttackControlsSettings(StudySettings):
 
 
 class AttackControlsFacts(SuspicionFacts):
-    """What the attacks failed, and the attack they were held against.
+    """The sanity checks that attacks failed, and the attack they were compared with.
 
     Attributes:
         pgd: Settings of that attack.

@@ -1,4 +1,4 @@
-"""The cells that control the attacks."""
+"""The cells of the sanity checks of attacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The controls of a battery, as the document holds them."""
+"""The sanity checks of a battery: rows of the document."""
 
 from __future__ import annotations
 

@@ -34,13 +34,13 @@ from audit.models.under_test import ModelUnderTest
 from audit.topics.attack_controls.facts import AttackControlsFacts, AttackControlsSettings
 
 PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
-"""The attack that is held against weaker ones, and against itself."""
+"""Settings of the PGD that is compared with weaker attacks, and with itself at other eps."""
 
 WEAKER = ("noise_only", "fgsm_only")
-"""Controls that break nothing which that attack leaves unbroken."""
+"""Weaker attacks, which must break nothing that PGD leaves unbroken."""
 
 MEASUREMENTS = rows_of("attack controls")
-"""After Carlini et al. 2019 (arXiv:1902.06705): each ought to be 0 for a model that hides nothing."""
+"""After Carlini et al. 2019 (arXiv:1902.06705): each should be 0 for a model without gradient masking."""
 
 
 @study()

@@ -24,13 +24,13 @@ from audit.results.queries import cell_keys, group_by_condition, only_measured, 
 from audit.results.run_results import RunResults, TaskResult
 
 MOST_SIMILAR = 0.5
-"""Rank correlation with the map of a model of random weights from which a map no longer speaks of what was learnt."""
+"""Largest rank correlation with the map of a model with random weights, for a map that depends on learnt weights."""
 MOST_SENSITIVE = 1.0
-"""Relative change under a move of 2% of the range: at 1 the map has changed by as much as its own length."""
+"""Largest relative change under a move of 2% of the range: at 1 the map changes by as much as its own length."""
 LEAST_STABLE = 0.8
-"""Rank correlation between maps of two seeds below which the seed draws the map."""
+"""Least rank correlation between maps of two seeds, for a map that does not depend on the seed."""
 BLIND = ("random", "edges")
-"""Controls that know nothing of the model; the blurred map, which does, is not among them."""
+"""Controls that do not depend on the model; the blurred map does, and is not among them."""
 
 
 @check(
@@ -149,7 +149,7 @@ def _against_threshold(
     threshold: float,
     unit: str,
 ) -> Iterator[CheckResult]:
-    """Each method's mean of `measurement` held against `threshold`, images without a value left out."""
+    """Each method's mean of `measurement` against `threshold`; images without a value are left out."""
     for method, entries in _groups(results, role, measurement):
         values = per_example(entries, measurement).values
         values = values[np.isfinite(values)]

@@ -1,4 +1,4 @@
-"""What the study of attribution quality is given, and what it measures besides its values."""
+"""Settings of the study of attribution quality, and what it measures besides its values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from audit.core.evidence import Facts
 
 
 class AttributionQualitySettings(StudySettings):
-    """Settings beside those of the explanation that is looked at.
+    """Settings besides those of the explanation.
 
     Attributes:
         infidelity_samples: Noises that infidelity averages.

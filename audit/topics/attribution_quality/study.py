@@ -80,6 +80,7 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
         case = _case(context, cell)
         values: dict[str, Tensor] = {}
         with case.model.count() as spent:
+            # Names of functions are names of steps, which seed torch's generators: renaming one changes draws.
             parts = (_plainly, _against_noise, _imputed, _sensitive, _randomised, _seeded)
             steps = ResumableSteps(context, case.model, len(parts), "judging explanations")
             for part in parts:

@@ -16,13 +16,14 @@ from audit.results.run_results import RunResults
 from audit.topics.backdoor.facts import BackdoorFacts, TriggerFacts
 
 SMALL = 1 / 3
-"""Of the median area. Measured on ten nets for 28x28 images: planted triggers 0.06 to 0.22, other classes 0.51 up."""
+"""Share of the median area below which a trigger is small: on ten nets for 28x28 images, planted triggers have 0.06 to
+0.22, those of other classes at least 0.51."""
 ANOMALOUS = 2.0
 """The anomaly index from which Wang et al. 2019 call a class infected."""
 MIN_MOVED = 0.5
-"""The share of unseen images that the patch must move for the finding to stand."""
+"""Least share of unseen images that the patch must move."""
 MIN_CLASSES = 5
-"""Classes below which a median says nothing."""
+"""Least number of classes for a meaningful median."""
 
 
 @check(

@@ -15,7 +15,7 @@ from audit.results.run_results import RunResults, TaskResult
 from audit.topics.certification.facts import CertificationFacts
 
 THE_MODEL = "the model itself"
-"""What a certificate must speak of to be held against attacks on the model."""
+"""The value of `CertificationFacts.certifies` of certificates that attacks on the model can be compared with."""
 
 
 @check(

@@ -14,7 +14,7 @@ class CertificationFacts(Facts):
 
     Attributes:
         norm: Norm of the radii.
-        certifies: Which classifier they speak of.
+        certifies: The classifier that is certified: the model itself, or a smoothed one.
         settings: Settings of the method.
         abstained: Images on which the method gives no class.
     """

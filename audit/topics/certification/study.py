@@ -26,9 +26,9 @@ from audit.models.under_test import ModelUnderTest
 from audit.topics.certification.facts import CertificationFacts
 
 NORM = {"smoothing": "l2", "interval-bounds": "linf"}
-SUBJECT = {"smoothing": "the model smoothed by Gaussian noise", "interval-bounds": "the model itself"}
+CERTIFIED = {"smoothing": "the model smoothed by Gaussian noise", "interval-bounds": "the model itself"}
 _STRIDE = 16
-"""Images between two looks at whether the user asked to stop."""
+"""Images certified in one step; between steps a stop takes effect."""
 
 
 @study()
@@ -67,7 +67,7 @@ def certification(context: Context, cell: Cell) -> Evidence:
         measurements,
         arrays={"predictions": predictions},
         facts=CertificationFacts(
-            norm=norm, certifies=SUBJECT[cell.method], settings=settings, abstained=int((predictions < 0).sum())
+            norm=norm, certifies=CERTIFIED[cell.method], settings=settings, abstained=int((predictions < 0).sum())
         ),
         passes=spent.passes,
     )

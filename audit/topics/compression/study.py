@@ -67,7 +67,7 @@ METHODS: Mapping[str, Callable[[Context, float], Variant]] = {
     "clip": lambda context, amount: Variant(clip_weights(context.model().net, amount)),
     "int8": lambda context, _: _quantised(context),
 }
-"""By name, what makes a smaller module of the context's model and the method's one number."""
+"""By name, the function that makes a smaller model from the context and the method's parameter."""
 DISTILL = "distill"
 
 
@@ -129,10 +129,10 @@ def _quantised(context: Context) -> Variant:
     """Quantise weights, and inputs too where there are images to measure their ranges on."""
     parent, examples = context.model(), len(context.task.examples)
     ranges = input_ranges(parent.net, lambda: parent.logits(context.batch().images)) if examples else {}
-    twin, packed = quantize_weights(insert_input_quantizers(copy.deepcopy(parent.net), ranges))
-    engine = to_integer_kernels(twin)
-    facts = Int8Facts(calibrated=examples, in_float=list(float_layers(twin)), engine=ENGINE if engine else "")
-    return Variant(twin, packed=packed, facts={"int8": facts}, engine=engine)
+    quantised, packed = quantize_weights(insert_input_quantizers(copy.deepcopy(parent.net), ranges))
+    engine = to_integer_kernels(quantised)
+    facts = Int8Facts(calibrated=examples, in_float=list(float_layers(quantised)), engine=ENGINE if engine else "")
+    return Variant(quantised, packed=packed, facts={"int8": facts}, engine=engine)
 
 
 def _student(context: Context, cell: Cell) -> Variant:

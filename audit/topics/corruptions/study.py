@@ -18,7 +18,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.topics.corruptions.facts import CorruptionFacts
 
 _VALUES = 1 << 22
-"""Pixel values corrupted together; a bound on memory that changes no answer."""
+"""Pixel values corrupted at a time, which bounds memory and changes no answer."""
 
 
 @study()

@@ -16,7 +16,7 @@ from audit.results.queries import cell_keys, group_by_condition, only_measured, 
 from audit.results.run_results import RunResults, TaskResult
 
 MARGIN = 0.1
-"""How much rank correlation with the clean map an attack may take beyond what noise takes."""
+"""Most rank correlation with the clean map that an attack may cost beyond noise."""
 
 
 @check(

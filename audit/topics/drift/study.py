@@ -38,7 +38,7 @@ MOVES: Mapping[str, DriftMove] = {
     "constant-label": lambda model, images, labels, threat, _: pgd_keeping_label(model, images, labels, threat),
     "manipulation": manipulate_explanation,
 }
-"""How an image is moved; beside each, random noise in the same ball is the control."""
+"""By kind of drift, how images are moved; random noise in the same ball is the control of each."""
 
 
 @study()

@@ -31,9 +31,9 @@ from audit.results.facts import ExplanationFacts
 from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS
 
 _PIXELS_PER_STEP = 1 << 18
-"""Pixels explained at a stretch: 334 images of 28x28, five of 224x224."""
+"""Pixels explained in one step: 334 images of 28x28, five of 224x224."""
 _SCORE_BASED_FACTOR = 16
-"""By how much fewer for a method that asks for scores alone, a thousand an image: 20 of 28x28, one of 128x128."""
+"""Factor by which a step is smaller for methods that need scores alone, about 1,000 per image: 20 of 28x28."""
 _QUALITY, _MAP = "quality/", "map/"
 _UNDECLARED: tuple[str, Better] = ("unknown", "neither")
 

@@ -87,4 +87,4 @@ ORDER = (
     "steered-explanations",
     "localisation",
 )
-"""From what a map must do to be worth looking at, to what an adversary can do to it."""
+"""Order of the table's columns: the basic requirements of a map first."""

@@ -22,7 +22,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.topics.faithfulness.facts import FaithfulnessSettings
 
 ORDERS_OF_A_MAP = 2
-"""Its own, and that of the map blurred."""
+"""Number of orders per map: its own, and that of the map blurred."""
 _BETTER: Mapping[RemovalMode, Better] = {"deletion": "lower", "insertion": "higher"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from audit.planning.builder import ModelRef, PlanBuilder
 
 EXAMPLES = 64
-"""Examples on which the model is looked at before an attack on it is believed."""
+"""Number of examples that the sanity checks of a model run on."""
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:

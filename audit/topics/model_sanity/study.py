@@ -33,7 +33,7 @@ UNITS = {
     "linear_distance": "pixel range",
     "noise_shift": "share of a typical margin",
 }
-"""Of the measurements that are not shares."""
+"""By measurement, its unit; the others are shares."""
 
 
 @study()

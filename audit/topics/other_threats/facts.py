@@ -1,4 +1,4 @@
-"""What the study of other threats is given, and what it measures."""
+"""Settings of the study of other threats, and what it measures."""
 
 from __future__ import annotations
 

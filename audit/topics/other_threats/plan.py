@@ -10,7 +10,7 @@ from audit.planning.builder import ModelRef, PlanBuilder
 from audit.topics.other_threats import OtherThreatsConfig
 
 MAX_TARGETS = 10
-"""Classes towards which a patch is tried, at most."""
+"""Most target classes that a patch is tried for."""
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:

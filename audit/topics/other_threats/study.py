@@ -36,7 +36,7 @@ from audit.topics.surrogate.facts import SurrogateFacts
 from audit.topics.surrogate.study import surrogate_model
 
 MIN_OTHER_THREAT_IMAGES = 8
-"""Images below which a change made on half of them says nothing of the other half."""
+"""Least number of images for a change that is made on half of them and scored on the other half."""
 TRANSFER_STEPS = 20
 
 

@@ -1,4 +1,4 @@
-"""What the robustness study is given, and what it measures."""
+"""Settings of the robustness study, and what it measures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audit.core.evidence import Facts
 from audit.core.note import NO_NOTE, Note
 
 ADVERSARIAL_POSITIONS = "adversarial_positions"
-"""The array that says which examples the arrays `adversarial` and `adversarial_logits` hold: places in the audit
+"""The array that says which examples the arrays `adversarial` and `adversarial_logits` hold: positions in the audit
 order, int64 (M,)."""
 CLEAN = "clean"
 """The name, among the attacks, of images that were wrong before any attack."""

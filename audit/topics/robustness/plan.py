@@ -13,11 +13,11 @@ from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
 from audit.topics.robustness.facts import RobustnessSettings
 
 VERIFIER_FORWARDS = 2
-"""Forwards an attack's answer is verified with, at each eps: as it is, and with 256 levels."""
+"""Forwards per image that verify an attack's proposal at each eps: as it is, and rounded to 256 levels."""
 FORWARDS_AN_IMAGE = 6
-"""Forwards an image before and after the attacks: clean predictions, verified distances, the images that are kept."""
+"""Forwards per image before and after the attacks: clean predictions, verified distances, logits of stored images."""
 SANITY_CHECKS = PassCount(50, 44)
-"""Passes of the controls beside a battery, on each of the first images: gradients, noise, PGD in the grey box."""
+"""Passes per image of the sanity checks of a battery: gradients, noise, PGD in the whole box."""
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:

@@ -1,4 +1,4 @@
-"""Problems with known answers, as the document holds them."""
+"""Problems with known answers: rows of the document."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from audit.topics.shortcuts import ShortcutsConfig
 
 METHOD = "integrated-gradients"
 SETTINGS: dict[str, Any] = {"method": {"steps": 16, "max_steps": 16}, "output": "logit", "baseline": "mean"}
-"""The attribution by pixel in which shortcuts are looked for: coarse, since a place counts over many images."""
+"""The attribution by pixel in which shortcuts are searched: coarse, since a region is judged over many images."""
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:

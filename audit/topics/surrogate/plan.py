@@ -10,7 +10,7 @@ from audit.topics.other_threats import OtherThreatsConfig
 from audit.topics.surrogate.facts import SurrogateSettings
 
 MAX_TRAINING_EXAMPLES = 4000
-"""Images a surrogate is taught on, at most."""
+"""Most images that a surrogate is trained on."""
 EPOCHS = 8
 
 
