@@ -58,9 +58,8 @@ def test_hostile_titles_reach_no_terminal(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     document = made_document()
-    document = document.model_copy(
-        update={"subject": document.subject.model_copy(update={"data": Note(key="", text="\x1b[31m\u202ex")})}
-    )
+    hostile = Note.model_validate("\x1b[31m\u202ex")
+    document = document.model_copy(update={"subject": document.subject.model_copy(update={"data": hostile})})
     (run / "audit.json").write_text(to_json(document))
     shown = call("list", tmp_path).stdout
     assert "\x1b" not in shown and "\u202e" not in shown and "<U+001B>" in shown

@@ -52,7 +52,7 @@ def test_a_frozen_backbone_keeps_the_foreign_weights_and_the_head_is_new(elsewhe
     (model,) = outcome.document.models
     assert str(model.origin) == "trained here from thirds.safetensors"
     assert len(model.settings["pretrained"]) == 64
-    adopted, frozen = model.notes
+    adopted, frozen = map(str, model.notes)
     assert "; new are " in adopted and all(name in adopted for name in head)
     assert frozen.endswith(" learnt alone in the first 1 of 1 epochs.")
 
