@@ -257,11 +257,11 @@ class _BatteryRun:
         self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest
     ) -> tuple[int, int]:
         """Proposals, verdicts, books: how many broke, and how many proposals left the ball."""
-        part = self.batch.select(index)
+        subset = self.batch.select(index)
         purpose = f"{entry.seed_stream} {threat.norm} {threat.eps!r}"
-        draws = Generators.of(part.ids, seed=self.seed, purpose=purpose, device="cpu")
-        proposals = entry.method.function(attacked, part, threat, draws, **row.settings)
-        verdicts = verify(self.model, part, proposals, threat)
+        draws = Generators.of(subset.ids, seed=self.seed, purpose=purpose, device="cpu")
+        proposals = entry.method.function(attacked, subset, threat, draws, **row.settings)
+        verdicts = verify(self.model, subset, proposals, threat)
         return self.worst_case.update(row.name, index, verdicts), int(verdicts.faults.sum())
 
     def sample(self, survivors: Tensor, size: int) -> Tensor:
@@ -270,8 +270,8 @@ class _BatteryRun:
             return survivors
         ids = [self.batch.ids[i] for i in survivors.tolist()]
         draws = Generators.of(ids, seed=self.seed, purpose="control: sample", device="cpu")
-        chosen = draws.uniform(1).flatten().argsort(stable=True)[:size].sort().values
-        return survivors[chosen.to(survivors.device)]
+        selected = draws.uniform(1).flatten().argsort(stable=True)[:size].sort().values
+        return survivors[selected.to(survivors.device)]
 
 
 def _needs(entry: AttackSpec, method: Method) -> str:

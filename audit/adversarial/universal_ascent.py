@@ -70,8 +70,8 @@ def mean_gradient_ascent(
 
     images, goal = model.check_images(made_on.images), made_on.target_mask(len(model.classes)).to(model.device)
     for step in range(ascent.steps):
-        part = _turn(draws, step, min(ascent.images_a_step, len(made_on))).to(model.device)
-        output = model.loss_gradient(apply(images[part], change), goal[part], capped)
+        indices = _turn(draws, step, min(ascent.images_a_step, len(made_on))).to(model.device)
+        output = model.loss_gradient(apply(images[indices], change), goal[indices], capped)
         mean = output.gradient.nan_to_num(0.0, 0.0, 0.0).mean(0, keepdim=True)
         momentum = ascent.decay * momentum + mean / mean.abs().sum().clamp(min=1e-30)
         change = move(change, momentum, _rate(step, ascent.steps))

@@ -106,16 +106,16 @@ class WorstCase:
         device = self.distance.device
         broken, distance = verdicts.broken.to(device), verdicts.distance.to(device)
         better = broken & (distance < self.distance[index])
-        here = index[better]
+        improved = index[better]
         number = self.attacks.index(attack)
         for row, threat in enumerate(self.threats):
-            newly = here[(self.distance[here] > radius(threat)) & (distance[better] <= radius(threat))]
+            newly = improved[(self.distance[improved] > radius(threat)) & (distance[better] <= radius(threat))]
             self.first_broken_by[row, newly] = number
         self.margin[index] = torch.maximum(self.margin[index], verdicts.margin.to(device))
-        self.distance[here] = distance[better]
-        self.nearest[here] = verdicts.images[better.to(verdicts.images.device)].to(device)
-        self.rounding[here] = verdicts.survives_rounding[better].to(device)
-        self.best_attack[here] = number
+        self.distance[improved] = distance[better]
+        self.nearest[improved] = verdicts.images[better.to(verdicts.images.device)].to(device)
+        self.rounding[improved] = verdicts.survives_rounding[better].to(device)
+        self.best_attack[improved] = number
         return int(broken.sum())
 
     def refine(self, bisections: int) -> None:
@@ -128,17 +128,19 @@ class WorstCase:
         index = (self.distance.isfinite() & (self.distance > 0)).nonzero().flatten()
         if bisections == 0 or len(index) == 0:
             return
-        part = self.batch.select(index)
-        origin, far = part.images, self.nearest[index]
+        subset = self.batch.select(index)
+        origin, far = subset.images, self.nearest[index]
         low, high = (
-            torch.zeros(len(part), 1, 1, 1, device=far.device),
-            torch.ones(len(part), 1, 1, 1, device=far.device),
+            torch.zeros(len(subset), 1, 1, 1, device=far.device),
+            torch.ones(len(subset), 1, 1, 1, device=far.device),
         )
         for _ in range(bisections):
             middle = (low + high) / 2
-            broken = is_adversarial(self.model, part, origin + middle * (far - origin)).view(-1, 1, 1, 1).to(far.device)
+            broken = (
+                is_adversarial(self.model, subset, origin + middle * (far - origin)).view(-1, 1, 1, 1).to(far.device)
+            )
             low, high = torch.where(broken, low, middle), torch.where(broken, middle, high)
-        verdicts = verify(self.model, part, origin + high * (far - origin), self.threats[-1])
+        verdicts = verify(self.model, subset, origin + high * (far - origin), self.threats[-1])
         for number in sorted(set(self.best_attack[index].tolist())):
             by_attack = self.best_attack[index] == number
             self.update(self.attacks[number], index[by_attack], verdicts.select(by_attack))

@@ -102,7 +102,7 @@ def robustness(
         UsageError: There is no such battery or attack, or a target is its image's label.
     """
     batch = make_batch(model, images, labels, targets)
-    outcome = _attacked(model, batch, threat.norm, (threat.eps,), _chosen(battery, attacks), seed)
+    outcome = _attacked(model, batch, threat.norm, (threat.eps,), _battery_of(battery, attacks), seed)
     return Robustness(
         threat,
         outcome.robust,
@@ -145,7 +145,7 @@ def robustness_curve(
         UsageError: There is no such battery or attack, or a target is its image's label.
     """
     batch = make_batch(model, images, labels, targets)
-    outcome = _attacked(model, batch, norm, tuple(eps), _chosen(battery, attacks), seed)
+    outcome = _attacked(model, batch, norm, tuple(eps), _battery_of(battery, attacks), seed)
     return RobustnessCurve(
         norm,
         outcome.eps,
@@ -157,7 +157,7 @@ def robustness_curve(
     )
 
 
-def _chosen(battery: str, attacks: Sequence[str] | None) -> Battery:
+def _battery_of(battery: str, attacks: Sequence[str] | None) -> Battery:
     if attacks is None:
         return battery_named(battery)
     names = [attacks] if isinstance(attacks, str) else attacks

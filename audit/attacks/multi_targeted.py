@@ -52,9 +52,9 @@ def multi_targeted(
     classes = ranked_targets(model, batch, targets)
     step = pgd_step(model, threat, margin_targeted, relative_step * threat.eps, single_target)
 
-    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+    def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         initial_state = {"target": classes[index.to(classes.device), number]}
         start = initial_point(threat, at_random=True)
-        return run_search(model, part, draws, start=start, step=step, steps=steps, initial_state=initial_state)
+        return run_search(model, subset, draws, start=start, step=step, steps=steps, initial_state=initial_state)
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])

@@ -55,9 +55,9 @@ def pgd(
     """
     step = pgd_step(model, threat, loss_named(loss, len(model.classes)), relative_step * threat.eps)
 
-    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+    def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         start = initial_point(threat, at_random=random_start or number > 0)
-        return run_search(model, part, draws, start=start, step=step, steps=steps)
+        return run_search(model, subset, draws, start=start, step=step, steps=steps)
 
     return with_restarts(model, batch, generators, attempt, attempts=restarts)
 

@@ -223,13 +223,13 @@ def _evaluate(
     rows = torch.tensor(list(pending), device=images.device).repeat_interleave(
         torch.tensor(lengths, device=images.device), output_size=sum(lengths)
     )
-    where = torch.as_tensor(np.concatenate(list(pending.values())), dtype=images.dtype, device=images.device)
+    path_positions = torch.as_tensor(np.concatenate(list(pending.values())), dtype=images.dtype, device=images.device)
     difference = images[rows] - spec.baseline[rows]
 
     def explained_score(logits: Logits, targets: Labels) -> Tensor:
         return score(logits, targets, spec.output)
 
-    points = spec.baseline[rows] + where.view(-1, 1, 1, 1) * difference
+    points = spec.baseline[rows] + path_positions.view(-1, 1, 1, 1) * difference
     _, outputs, gradients = model.loss_gradient(points, spec.targets[rows], explained_score)
     slopes = (gradients * difference).flatten(1).sum(1)
     numbers = torch.stack([outputs, slopes]).double().cpu().numpy()

@@ -58,12 +58,12 @@ def occlusion(
     owners = [row for row in range(len(images)) for _ in masks]
     targets = spec.targets.repeat_interleave(len(masks))
 
-    def show(owner: int, part: slice, shown: Tensor) -> None:
+    def show(owner: int, rows: slice, shown: Tensor) -> None:
         first = owner * len(masks)
-        shown.copy_(masks[part.start - first : part.stop - first])
+        shown.copy_(masks[rows.start - first : rows.stop - first])
 
-    def judge(logits: Logits, part: slice) -> Tensor:
-        return spec.score(logits, targets[part])
+    def judge(logits: Logits, rows: slice) -> Tensor:
+        return spec.score(logits, targets[rows])
 
     outputs = evaluate_masked(model, spec.baseline, images, owners, show, judge).view(len(images), -1)
     drops = outputs[:, :1] - outputs[:, 1:]

@@ -90,13 +90,13 @@ def poisson(rates: Images, generators: Generators) -> Images:
     return torch.where(rates < _FEW, few, _expanded(rates.clamp(min=_FEW), normal))
 
 
-def _inverted(rates: Tensor, draw: Tensor) -> Tensor:
+def _inverted(rates: Tensor, uniform: Tensor) -> Tensor:
     """Count the steps of the cumulative distribution that lie at or below a uniform draw."""
     probability = torch.exp(-rates)
     below = probability.clone()
     count = torch.zeros_like(rates)
     for k in range(1, _MOST):
-        count += draw >= below
+        count += uniform >= below
         probability.mul_(rates).div_(k)
         below += probability
     return count

@@ -118,9 +118,9 @@ def _kriging(pairs: MaskPairs, kernel: Tensor) -> tuple[Tensor, Tensor]:
     beyond = torch.linalg.qr(pairs.signs, mode="complete")[0][:, pairs.signs.shape[1] :]
     variances, directions = torch.linalg.eigh(beyond.T @ kernel @ beyond)
     directions = beyond @ directions
-    seen = directions.T @ pairs.gains
+    projected = directions.T @ pairs.gains
     filters = [torch.ones_like(variances), *(1 / (variances.clamp(min=0) + size) for size in _SHRINKAGES)]
-    missed = [directions @ (passed * seen) / (directions**2 @ passed).clamp(min=1e-12) for passed in filters]
+    missed = [directions @ (passed * projected) / (directions**2 @ passed).clamp(min=1e-12) for passed in filters]
     best = int(torch.stack([(errors**2).sum() for errors in missed]).argmin())
     smoother = (directions * filters[best]) @ directions.T if best else torch.zeros_like(kernel)
     return smoother, missed[best]

@@ -19,11 +19,11 @@ _COMPOSED_AHEAD = 1 << 18
 """Numbers composed ahead, 1 MB: 334 images of 28x28, one batch of large ones."""
 
 Compose = Callable[[slice], Images]
-"""`compose(part)` makes the images of that part of the queue, when their turn comes."""
+"""`compose(rows)` makes the images of that part of the queue, when their turn comes."""
 Judge = Callable[[Logits, slice], Tensor]
-"""`judge(logits, part)` gives what is wanted of them, a row each, in order."""
+"""`judge(logits, rows)` gives what is wanted of them, a row each, in order."""
 Show = Callable[[int, slice, Tensor], object]
-"""`show(owner, part, shown)` writes the masks of that part of the queue, all of image `owner`, into `shown`.
+"""`show(owner, rows, shown)` writes the masks of that part of the queue, all of image `owner`, into `shown`.
 
 `shown` (M, pixels) is of the images' type: 1 where the image shows, 0 where its baseline does.
 """
@@ -48,13 +48,13 @@ def evaluate(model: ModelUnderTest, count: int, compose: Compose, judge: Judge) 
     at_once = count * len(model.classes) <= _MAX_LOGITS
     ahead = _Ahead(compose, count, _COMPOSED_AHEAD // math.prod(model.input_shape))
 
-    def batch(part: slice) -> Tensor:
-        logits: Logits = model.module(ahead(part))
-        return logits if at_once else judge(logits, part)
+    def batch(rows: slice) -> Tensor:
+        logits: Logits = model.module(ahead(rows))
+        return logits if at_once else judge(logits, rows)
 
     with torch.no_grad():
-        rows = torch.cat(list(in_batches(count, model.layout, batch)))
-        return judge(rows, slice(0, count)) if at_once else rows
+        outputs = torch.cat(list(in_batches(count, model.layout, batch)))
+        return judge(outputs, slice(0, count)) if at_once else outputs
 
 
 def evaluate_masked(
@@ -78,12 +78,12 @@ def evaluate_masked(
     """
     buffers = BufferPool()
 
-    def compose(part: slice) -> Images:
-        composed = buffers.like(images, "images", part.stop - part.start)
+    def compose(rows: slice) -> Images:
+        composed = buffers.like(images, "images", rows.stop - rows.start)
         shown = buffers.like(images[:, :1], "shown", len(composed))
-        for owner, start, stop in _runs(owners[part]):
+        for owner, start, stop in _runs(owners[rows]):
             mask = shown[start:stop]
-            show(owner, slice(part.start + start, part.start + stop), mask.flatten(1))
+            show(owner, slice(rows.start + start, rows.start + stop), mask.flatten(1))
             torch.lerp(baseline[owner], images[owner], mask, out=composed[start:stop])
         return composed
 
@@ -97,13 +97,13 @@ class _Ahead:
         self.compose, self.count, self.room = compose, count, room
         self.start = self.stop = 0
 
-    def __call__(self, part: slice) -> Images:
-        size = part.stop - part.start
-        if part.start < self.start or part.stop > self.stop:
-            self.start = part.start
-            self.stop = min(self.count, part.start + max(1, self.room // size) * size)
+    def __call__(self, rows: slice) -> Images:
+        size = rows.stop - rows.start
+        if rows.start < self.start or rows.stop > self.stop:
+            self.start = rows.start
+            self.stop = min(self.count, rows.start + max(1, self.room // size) * size)
             self.images = self.compose(slice(self.start, self.stop))
-        return self.images[part.start - self.start : part.stop - self.start]
+        return self.images[rows.start - self.start : rows.stop - self.start]
 
 
 class BufferPool:

@@ -142,11 +142,11 @@ class MaskQueue:
         index = fresh.to(owners.device)
         owners, weights = owners[index], masks[index].to(self.images.dtype)
 
-        def show(owner: int, part: slice, shown: Tensor) -> None:
-            torch.index_select(weights[part], 1, self._pixels[owner], out=shown)
+        def show(owner: int, rows: slice, shown: Tensor) -> None:
+            torch.index_select(weights[rows], 1, self._pixels[owner], out=shown)
 
-        def judge(logits: Logits, part: slice) -> Tensor:
-            return self.score(logits, owners[part]).clone()
+        def judge(logits: Logits, rows: slice) -> Tensor:
+            return self.score(logits, owners[rows]).clone()
 
         new = evaluate_masked(self.model, self.baseline, self.images, owners.tolist(), show, judge)
         self._scores = torch.cat([self._scores, new.to(self._scores.dtype)])

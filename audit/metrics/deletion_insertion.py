@@ -117,12 +117,12 @@ def _heights(
     ranks = torch.zeros_like(order, dtype=bounds.dtype)
     ranks.scatter_(1, order, torch.arange(order.shape[1], device=order.device, dtype=bounds.dtype).expand_as(order))
 
-    def show(owner: int, part: slice, shown: Tensor) -> None:
-        changed = bounds[part.start - owner * count : part.stop - owner * count]
+    def show(owner: int, rows: slice, shown: Tensor) -> None:
+        changed = bounds[rows.start - owner * count : rows.stop - owner * count]
         torch.lt(ranks[owner], changed[:, None], out=shown)
 
-    def judge(logits: Logits, part: slice) -> Tensor:
-        return score(logits, row_targets[part], output)
+    def judge(logits: Logits, rows: slice) -> Tensor:
+        return score(logits, row_targets[rows], output)
 
     return evaluate_masked(model, start, end, owners, show, judge).view(len(start), count)
 

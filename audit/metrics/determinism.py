@@ -67,7 +67,7 @@ def modules_in_training(model: ModelUnderTest) -> list[str]:
     Args:
         model: The model to look at.
     """
-    return [name or type(part).__name__ for name, part in model.net.named_modules() if part.training]
+    return [name or type(layer).__name__ for name, layer in model.net.named_modules() if layer.training]
 
 
 def state_copy(model: ModelUnderTest) -> dict[str, Tensor]:

@@ -108,14 +108,16 @@ def noise_response(
         generators: One random generator an example.
         draws: Noises that are tried.
     """
-    here = model.logits(around.points)
+    clean_logits = model.logits(around.points)
     shift = torch.zeros_like(around.values, dtype=torch.float64)
     flat = torch.ones_like(around.values, dtype=torch.bool)
     for k in range(draws):
         noise = TINY * generators.fork(k).rademacher(*around.points.shape[1:])
-        there = model.logits(around.points + noise)
-        shift = torch.maximum(shift, (margin(there, around.goal) - margin(here, around.goal)).double().abs())
-        flat &= (there == here).all(1)
+        noisy_logits = model.logits(around.points + noise)
+        shift = torch.maximum(
+            shift, (margin(noisy_logits, around.goal) - margin(clean_logits, around.goal)).double().abs()
+        )
+        flat &= (noisy_logits == clean_logits).all(1)
     typical = around.values.double().abs().nanmedian().clamp(min=1e-12)
     return (shift / typical).nan_to_num(nan=0.0), flat
 

@@ -44,17 +44,17 @@ def infidelity(
     count = len(images)
     rows = torch.arange(count * samples, device=images.device)
 
-    def noisy(part: slice) -> tuple[Tensor, Images]:
-        owner, sample = rows[part] // samples, rows[part] % samples
+    def noisy(batch_rows: slice) -> tuple[Tensor, Images]:
+        owner, sample = rows[batch_rows] // samples, rows[batch_rows] % samples
         normal = generators.select(owner).fork(sample).normal(*images.shape[1:])
         return owner, (images[owner] + noise * normal.to(images.dtype)).clamp(0, 1)
 
-    def judge(logits: Logits, part: slice) -> Tensor:
-        owner, moved = noisy(part)
+    def judge(logits: Logits, batch_rows: slice) -> Tensor:
+        owner, moved = noisy(batch_rows)
         predicted = ((moved - images[owner]) * attributions[owner]).flatten(1).double().sum(1)
         return torch.stack([score(logits, targets[owner], output).double(), predicted], 1)
 
-    pairs = evaluate(model, len(rows), lambda part: noisy(part)[1], judge).view(count, samples, 2)
+    pairs = evaluate(model, len(rows), lambda batch_rows: noisy(batch_rows)[1], judge).view(count, samples, 2)
     change = pairs[..., 0] - _clean(model, images, targets, output)[:, None]
     predicted = pairs[..., 1]
     total = (change**2).sum(1)
@@ -64,5 +64,8 @@ def infidelity(
 
 def _clean(model: ModelUnderTest, images: Images, targets: Labels, output: Output) -> Tensor:
     return evaluate(
-        model, len(images), lambda part: images[part], lambda logits, part: score(logits, targets[part], output)
+        model,
+        len(images),
+        lambda batch_rows: images[batch_rows],
+        lambda logits, batch_rows: score(logits, targets[batch_rows], output),
     ).double()

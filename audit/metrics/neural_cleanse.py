@@ -157,8 +157,8 @@ class _Search:
     def step(self, number: int) -> None:
         """One step of Adam; the images' gradients are chained to mask and pattern by hand."""
         mask, pattern = self.opacity.sigmoid(), self.colour.sigmoid()
-        which = self.draws.fork(number).integers(len(self.images), self.batch).to(self.images.device)
-        stamped = _stamp(self.images[which], mask[:, None], pattern[:, None])
+        index = self.draws.fork(number).integers(len(self.images), self.batch).to(self.images.device)
+        stamped = _stamp(self.images[index], mask[:, None], pattern[:, None])
         result = self.model.loss_gradient(stamped.detach().flatten(0, 1), self.labels, _cross_entropy)
         self.window += (result.logits.argmax(1) == self.labels).view(-1, self.batch).float().mean(1) / SUCCESS_WINDOW
         size = self.price * mask[0].numel()
@@ -180,10 +180,10 @@ class _Search:
 
     def triggers(self) -> Triggers:
         """The smallest that worked, the last where none did."""
-        reached = self.best_area.isfinite()
-        masks = torch.where(reached[:, None, None], self.best_mask, self.masks())
-        patterns = torch.where(reached[:, None, None, None], self.best_pattern, self.patterns())
-        return Triggers(masks, patterns, masks.double().flatten(1).mean(1), reached)
+        worked = self.best_area.isfinite()
+        masks = torch.where(worked[:, None, None], self.best_mask, self.masks())
+        patterns = torch.where(worked[:, None, None, None], self.best_pattern, self.patterns())
+        return Triggers(masks, patterns, masks.double().flatten(1).mean(1), worked)
 
 
 def _stamp(images: Images, mask: Tensor, pattern: Tensor) -> Tensor:

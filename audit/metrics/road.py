@@ -62,10 +62,10 @@ def road(
     stacked = torch.stack(filled, 1).flatten(0, 1).clamp(0, 1)
     rows = targets.repeat_interleave(len(shares))
 
-    def judge(logits: Logits, part: slice) -> Tensor:
-        return score(logits, rows[part], output)
+    def judge(logits: Logits, batch_rows: slice) -> Tensor:
+        return score(logits, rows[batch_rows], output)
 
-    return evaluate(model, len(stacked), lambda part: stacked[part], judge).view(len(images), len(shares))
+    return evaluate(model, len(stacked), lambda batch_rows: stacked[batch_rows], judge).view(len(images), len(shares))
 
 
 def impute(images: Images, removed: Tensor) -> Images:
@@ -105,10 +105,10 @@ def _laplacian(shape: tuple[int, int]) -> Any:
     index = np.arange(shape[0] * shape[1]).reshape(shape)
     rows, columns, weights = [], [], []
     for down, right, weight in _NEIGHBOURS:
-        here = index[: shape[0] - down, max(0, -right) : shape[1] - max(0, right)].ravel()
-        there = index[down:, max(0, right) : shape[1] + min(0, right)].ravel()
-        rows += [here, there]
-        columns += [there, here]
-        weights += [np.full(2 * len(here), weight)]
+        pixels = index[: shape[0] - down, max(0, -right) : shape[1] - max(0, right)].ravel()
+        neighbours = index[down:, max(0, right) : shape[1] + min(0, right)].ravel()
+        rows += [pixels, neighbours]
+        columns += [neighbours, pixels]
+        weights += [np.full(2 * len(pixels), weight)]
     adjacency = coo_matrix((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))).tocsr()
     return (diags(np.asarray(adjacency.sum(1)).ravel()) - adjacency).tocsr()

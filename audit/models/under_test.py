@@ -122,7 +122,7 @@ class ModelUnderTest:
         """
         images = self.check_images(images)
         with torch.no_grad():
-            parts = list(in_batches(len(images), self.layout, lambda part: self.module(images[part])))
+            parts = list(in_batches(len(images), self.layout, lambda rows: self.module(images[rows])))
         return torch.cat(parts) if parts else images.new_zeros(0, len(self.classes))
 
     def predictions(self, images: Images) -> Labels:
@@ -146,11 +146,11 @@ class ModelUnderTest:
         """
         images = self.check_images(images)
 
-        def gradient_of(part: slice) -> LossGradient:
+        def gradient_of(rows: slice) -> LossGradient:
             with torch.enable_grad():
-                leaf = images[part].detach().requires_grad_(True)
+                leaf = images[rows].detach().requires_grad_(True)
                 logits = self.module(leaf)
-                losses = loss(logits, labels[part])
+                losses = loss(logits, labels[rows])
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             return LossGradient(logits.detach(), losses.detach(), gradient)
 
@@ -178,7 +178,7 @@ class ModelUnderTest:
     def fingerprint(self) -> str:
         """SHA-256 of weights, structure, layer code, normalisation and classes: what the answers depend on."""
         digest = hashlib.sha256(repr((str(self.net), self.mean, self.std, self.classes, self.input_shape)).encode())
-        for kind in sorted({type(part) for part in self.net.modules()}, key=lambda k: k.__qualname__):
+        for kind in sorted({type(rows) for rows in self.net.modules()}, key=lambda k: k.__qualname__):
             if not kind.__module__.startswith("torch."):
                 digest.update(_source(kind).encode())
         for name, tensor in sorted(self.net.state_dict().items()):

@@ -115,8 +115,8 @@ def initial_perturbation(step: TrainingStep, start: PerturbationStart) -> Images
         return random
     stored = step.recipe_state[_PERTURBATIONS]
     perturbations = stored[step.indices.to(stored.device)].to(random)
-    seen = ~perturbations.isnan().flatten(1).any(1).view(-1, 1, 1, 1)
-    return torch.where(seen, step.adversary.project(step.images + perturbations, step.images), random)
+    stored_before = ~perturbations.isnan().flatten(1).any(1).view(-1, 1, 1, 1)
+    return torch.where(stored_before, step.adversary.project(step.images + perturbations, step.images), random)
 
 
 def store_perturbation(step: TrainingStep, start: PerturbationStart, adversarial: Images) -> None:

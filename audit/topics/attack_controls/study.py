@@ -93,7 +93,7 @@ def _as_output(control: Callable[[], Tensor]) -> dict[str, Tensor]:
 def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Cell) -> dict[str, Callable[[], Tensor]]:
     """What each check computes, bool (N,): PGD itself first, which those in `WEAKER` must not outdo."""
     broken = partial(_broken, model, batch, seed=cell.seed)
-    whole = full_box_threat(threat.norm, math.prod(model.input_shape))
+    full_box = full_box_threat(threat.norm, math.prod(model.input_shape))
 
     def shrinking() -> Tensor:
         sizes = sorted(AttackControlsSettings.of(cell).eps)
@@ -106,7 +106,7 @@ def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Ce
         "noise_only": partial(broken, threat, name="random-noise", settings={}),
         "fgsm_only": partial(broken, threat, name="fgsm", settings={"loss": "margin"}),
         "shrinking": shrinking,
-        "unbroken_in_box": lambda: ~broken(whole, name="pgd", settings={**PGD, "restarts": 2}),
+        "unbroken_in_box": lambda: ~broken(full_box, name="pgd", settings={**PGD, "restarts": 2}),
     }
 
 
@@ -134,10 +134,10 @@ def _doubled(
     gained = torch.zeros(len(batch), dtype=torch.bool, device="cpu")
     index = survived.nonzero().flatten()
     if len(index):
-        part = batch.select(index.to(batch.labels.device))
+        subset = batch.select(index.to(batch.labels.device))
         outcome = run_battery(
             model,
-            part,
+            subset,
             threat.norm,
             [threat.eps],
             battery=twice(battery),

@@ -81,9 +81,9 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
         values: dict[str, Tensor] = {}
         with case.model.count() as spent:
             # Names of functions are names of steps, which seed torch's generators: renaming one changes draws.
-            parts = (_plainly, _against_noise, _imputed, _sensitive, _randomised, _seeded)
-            steps = ResumableSteps(context, case.model, len(parts), "judging explanations")
-            for part in parts:
+            steps_to_run = (_plainly, _against_noise, _imputed, _sensitive, _randomised, _seeded)
+            steps = ResumableSteps(context, case.model, len(steps_to_run), "judging explanations")
+            for part in steps_to_run:
                 values |= steps.run(part.__name__, partial(part, case))
     except NotApplicable as fault:
         return Evidence(cell, "not_applicable", reason=fault.reason)
@@ -117,7 +117,7 @@ def _case(context: Context, cell: Cell) -> _Case:
     draws = same_draws(context, explained)
 
     def explain(subject: ModelUnderTest, images: Images, seed: int) -> Attributions:
-        offered = draws if seed == cell.seed else None
+        masks = draws if seed == cell.seed else None
         explanation = run_cell_method(
             subject,
             cell,
@@ -127,7 +127,7 @@ def _case(context: Context, cell: Cell) -> _Case:
             ids=batch.ids,
             references=references,
             seed=seed,
-            queue=drawing_queue(subject, cell, images, targets, segments, offered),
+            queue=drawing_queue(subject, cell, images, targets, segments, masks),
         )
         return attributions_or_raise(explanation)
 

@@ -51,8 +51,8 @@ def certification(context: Context, cell: Cell) -> Evidence:
         steps = ResumableSteps(context, model, len(starts), f"certifying by {cell.method}")
 
         def certified(start: int) -> dict[str, Tensor]:
-            part = batch.select(torch.arange(start, min(start + _STRIDE, len(batch)), device=batch.images.device))
-            radius, predictions = _CERTIFY[cell.method](model, part, cell.seed, settings)
+            chunk = batch.select(torch.arange(start, min(start + _STRIDE, len(batch)), device=batch.images.device))
+            radius, predictions = _CERTIFY[cell.method](model, chunk, cell.seed, settings)
             return {"radius": torch.from_numpy(radius), "predictions": torch.from_numpy(predictions)}
 
         parts = [steps.run(str(start), partial(certified, start)) for start in starts]

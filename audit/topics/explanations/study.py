@@ -65,16 +65,16 @@ def explanation(context: Context, cell: Cell) -> Evidence:
         segments = None if segmentation is None else segmentation.segments
         steps = ResumableSteps(context, model, len(parts_of_images), f"explaining with {cell.method}")
 
-        def explained(part: slice) -> dict[str, Tensor]:
-            part_segments = None if segments is None else segments[part]
-            queue = masks.queue(model, images[part], targets[part], part_segments, part)
+        def explained(rows: slice) -> dict[str, Tensor]:
+            part_segments = None if segments is None else segments[rows]
+            queue = masks.queue(model, images[rows], targets[rows], part_segments, rows)
             result = run_cell_method(
                 model,
                 cell,
-                images[part],
-                targets=targets[part],
+                images[rows],
+                targets=targets[rows],
                 segments=part_segments,
-                ids=batch.ids[part],
+                ids=batch.ids[rows],
                 references=references,
                 queue=queue,
             )

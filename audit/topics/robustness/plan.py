@@ -31,16 +31,16 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     config = builder.config.robustness
     surrogates = builder.planned("surrogate", model.role) if builder.battery.wants_surrogate else ()
-    for part in builder.chunks(config.examples):
+    for chunk in builder.chunks(config.examples):
         builder.add(
             "robustness",
             builder.battery.name,
             model,
-            part,
+            chunk,
             settings=RobustnessSettings(
                 eps=curve_eps(builder.config, builder.identity),
                 headline=headline_eps(builder.config, builder.identity),
-                kept=max(0, min(part.stop, builder.explained.stop) - part.start),
+                kept=max(0, min(chunk.stop, builder.explained.stop) - chunk.start),
                 protocol=builder.battery.describe(),
             ).dump(),
             threat=builder.threat,
