@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.eot import EOT_SAMPLES
 from audit.adversarial.gradient_diagnostics import gradient_health
 from audit.adversarial.red_flags import RedFlag, flag_if_above
 from audit.adversarial.restarts import is_adversarial
-from audit.adversarial.result import AttackResult
 from audit.adversarial.thresholds import THRESHOLDS
 from audit.core.note import NO_NOTE, Note
 from audit.core.registry import find

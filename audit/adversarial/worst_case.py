@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.restarts import is_adversarial
-from audit.adversarial.result import AttackResult
 from audit.adversarial.verify import Verdicts, verify
-from audit.core.note import Note
 from audit.core.threat import TOLERANCE, ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.models.under_test import ModelUnderTest
@@ -162,17 +161,17 @@ class BatteryCheckpoint:
 
     Attributes:
         worst_case: What the attack runs so far led to.
-        spent: What the models have cost so far, when called.
+        passes_so_far: What the models have cost so far, when called.
         unfinished: Where everything is kept; None keeps nothing.
         rows: What each attack run did, those of `unfinished` first.
     """
 
     def __init__(
-        self, worst_case: WorstCase, spent: Callable[[], PassCount], unfinished: CellCheckpoint | None
+        self, worst_case: WorstCase, passes_so_far: Callable[[], PassCount], unfinished: CellCheckpoint | None
     ) -> None:
-        self.worst_case, self.spent, self.unfinished = worst_case, spent, unfinished
+        self.worst_case, self.passes_so_far, self.unfinished = worst_case, passes_so_far, unfinished
         self.rows: list[AttackResult] = []
-        self._begun = spent()
+        self._begun = passes_so_far()
         stored = None if unfinished is None else unfinished.load()
         if stored is not None:
             state, facts = stored
@@ -193,9 +192,10 @@ class BatteryCheckpoint:
     def keep(self) -> None:
         """Keep everything so far, where there is a place for it."""
         if self.unfinished is not None:
-            facts = {"rows": [asdict(row) for row in self.rows], "passes": asdict(self.spent() - self._begun)}
+            facts = {"rows": self.rows, "passes": asdict(self.passes_so_far() - self._begun)}
             self.unfinished.save(self.worst_case.state(), facts)
 
 
 def _row_from_json(row: dict[str, Any]) -> AttackResult:
-    return AttackResult(**{**row, "passes": PassCount(**row["passes"]), "reason": Note.model_validate(row["reason"])})
+    passes = row.pop("passes", {})  # as an earlier version wrote the cost
+    return AttackResult.model_validate({**row, **passes})

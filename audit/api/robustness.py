@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery
-from audit.adversarial.result import AttackResult, BatteryResult
-from audit.adversarial.run_battery import check_examples, run_battery
+from audit.adversarial.result import BatteryResult
+from audit.adversarial.run_battery import run_battery
+from audit.adversarial.targets import check_examples
 from audit.api.inputs import AttackTargets, make_batch
 from audit.core.errors import NotApplicable
 from audit.core.threat import Norm, ThreatModel

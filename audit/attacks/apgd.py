@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState, State, StepResult, run_search
-from audit.adversarial.restarts import with_restarts
+from audit.adversarial.restarts import passes_of_restarts, passes_of_targets, with_restarts
 from audit.adversarial.targets import (
     PositiveInt,
     TargetFn,
@@ -23,7 +23,7 @@ from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, ClassMask, Images, PassCount
+from audit.core.types import Batch, ClassMask, Images
 from audit.models.losses import dlr_targeted, is_adversarial_logits, loss_named, margin
 from audit.models.under_test import Loss, ModelUnderTest
 
@@ -32,9 +32,7 @@ from audit.models.under_test import Loss, ModelUnderTest
     reference="arXiv:2003.01690",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda settings, shape: PassCount(
-        settings["restarts"] * (settings["steps"] + 1), settings["restarts"] * settings["steps"]
-    ),
+    passes=passes_of_restarts,
     effort=("steps", "restarts"),
     early_stops=("give_up",),
 )
@@ -70,9 +68,7 @@ def apgd_ce(
     reference="arXiv:2003.01690",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda settings, shape: PassCount(
-        settings["restarts"] * (settings["steps"] + 1), settings["restarts"] * settings["steps"]
-    ),
+    passes=passes_of_restarts,
     effort=("steps", "restarts"),
     early_stops=("give_up",),
 )
@@ -108,9 +104,7 @@ def apgd_dlr(
     reference="arXiv:2003.01690",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda settings, shape: PassCount(
-        settings["targets"] * (settings["steps"] + 1) + 1, settings["targets"] * settings["steps"]
-    ),
+    passes=passes_of_targets,
     effort=("steps",),
     early_stops=("give_up",),
 )

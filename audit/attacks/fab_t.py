@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState, State, Step, StepResult, run_search
-from audit.adversarial.restarts import with_restarts
+from audit.adversarial.restarts import passes_of_targets, with_restarts
 from audit.adversarial.targets import PositiveInt, ranked_targets, single_target
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel, norms
-from audit.core.types import Batch, ClassMask, Images, PassCount
+from audit.core.types import Batch, ClassMask, Images
 from audit.models.losses import is_adversarial_logits, margin_targeted
 from audit.models.under_test import ModelUnderTest
 
@@ -29,9 +29,7 @@ BACKWARD = 0.9
     reference="arXiv:1907.02044",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda settings, shape: PassCount(
-        settings["targets"] * (settings["steps"] + 1) + 1, settings["targets"] * settings["steps"]
-    ),
+    passes=passes_of_targets,
     effort=("steps",),
 )
 def fab_t(

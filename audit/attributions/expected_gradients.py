@@ -89,10 +89,10 @@ def _residual(model: ModelUnderTest, images: Images, spec: ExplanationSpec, attr
 
 
 def _score(model: ModelUnderTest, images: Images, spec: ExplanationSpec) -> Tensor:
-    def judge(logits: Logits, rows: slice) -> Tensor:
+    def score_rows(logits: Logits, rows: slice) -> Tensor:
         return spec.part(rows).score(logits)
 
-    return evaluate(model, len(images), lambda rows: images[rows], judge)
+    return evaluate(model, len(images), lambda rows: images[rows], score_rows)
 
 
 def _mean_output(model: ModelUnderTest, references: Images, spec: ExplanationSpec) -> Tensor:

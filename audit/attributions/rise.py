@@ -129,10 +129,10 @@ def _one_image(
         masks.enlarge(rows, enlarged.squeeze(1))
         return torch.lerp(spec.baseline, image, enlarged, out=buffers.like(image[None], "images", len(enlarged)))
 
-    def judge(logits: Logits, rows: slice) -> Tensor:
+    def score_rows(logits: Logits, rows: slice) -> Tensor:
         return spec.score(logits, spec.targets.expand(len(logits)))
 
-    outputs = evaluate(model, len(masks.grids), compose, judge).double()
+    outputs = evaluate(model, len(masks.grids), compose, score_rows).double()
     # The weighted mean of arXiv:1806.07421, over the masks' own sum in place of its expectation.
     sums = masks.totals(torch.stack([outputs, torch.ones_like(outputs)]))
     return sums[0] / sums[1].clamp(min=1e-12) - outputs.mean()

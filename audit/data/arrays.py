@@ -21,7 +21,7 @@ def array_split(images: _Array, labels: _Array, *, name: str, classes: int, sour
     Args:
         images: (N, H, W), (N, H, W, C) or (N, C, H, W); integers in 0..255 or floats in [0, 1].
         labels: One integer an image, (N,) or (N, 1).
-        part: "test" or "train"; begins the ids ("test/00017").
+        name: "test" or "train"; begins the ids ("test/00017").
         classes: Number of classes.
         source: Name of the source, for errors.
 
@@ -66,8 +66,8 @@ def channels_first(images: _Array, source: str) -> _Array:
     if images.ndim == 4 and images.shape[3] in (1, 3):
         return images.transpose(0, 3, 1, 2)
     raise DataError(
-        f"{source} has images of shape {images.shape}; (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels was "
-        "expected. Reshape the array, and drop an alpha channel."
+        f"{source} has images of shape {images.shape}; (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels "
+        "was expected. Reshape the array, and drop an alpha channel."
     )
 
 

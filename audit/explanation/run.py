@@ -107,7 +107,7 @@ def explain_images(
     registered = find("attribution", method)
     checked = registered.settings(settings)
     images, baseline, segments = check_explained_images(model, images), as_tensor(baseline), as_tensor(segments)
-    with model.count() as spent:
+    with model.count() as counter:
         spec = build_spec(
             model,
             images,
@@ -134,7 +134,7 @@ def explain_images(
         attributions=None if attribution is None else attribution.attributions,
         targets=spec.targets,
         segments=spec.segments,
-        passes=spent.passes,
+        passes=counter.passes,
         quality={} if attribution is None else attribution.quality,
         maps={} if attribution is None else attribution.maps,
         facts=_describe(registered, spec, baseline) | ({} if attribution is None else attribution.facts),

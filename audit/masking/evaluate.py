@@ -14,34 +14,34 @@ from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
 
 _MAX_LOGITS = 1 << 23
-"""Up to this many numbers (32 MB), logits are judged at once."""
+"""Up to this many numbers (32 MB), logits are scored at once."""
 _COMPOSED_AHEAD = 1 << 18
 """Numbers composed ahead, 1 MB: 334 images of 28x28, one batch of large ones."""
 
 Compose = Callable[[slice], Images]
 """`compose(rows)` makes the images of that part of the queue, when their turn comes."""
-Judge = Callable[[Logits, slice], Tensor]
-"""`judge(logits, rows)` gives what is wanted of them, a row each, in order."""
-Show = Callable[[int, slice, Tensor], object]
-"""`show(owner, rows, shown)` writes the masks of that part of the queue, all of image `owner`, into `shown`.
+ScoreRows = Callable[[Logits, slice], Tensor]
+"""`score_rows(logits, rows)` gives what is wanted of them, a row each, in order."""
+WriteMasks = Callable[[int, slice, Tensor], object]
+"""`write_masks(owner, rows, out)` writes the masks of that part of the queue, all of image `owner`, into `out`.
 
-`shown` (M, pixels) is of the images' type: 1 where the image shows, 0 where its baseline does.
+`out` (M, pixels) is of the images' type: 1 where the image shows, 0 where its baseline does.
 """
 
 
-def evaluate(model: ModelUnderTest, count: int, compose: Compose, judge: Judge) -> Tensor:
+def evaluate(model: ModelUnderTest, count: int, compose: Compose, score_rows: ScoreRows) -> Tensor:
     """Forward composited images, never all in memory; halves the batch where memory runs out.
 
-    Few logits are judged at once, in the end: after a small net's forward the first small operations are its dearest.
+    Few logits are scored at once, in the end: after a small net's forward the first small operations are its dearest.
 
     Args:
         model: The model to evaluate.
         count: How many images there are.
         compose: Makes the images of one part.
-        judge: Gives what is wanted of the logits.
+        score_rows: Gives what is wanted of the logits.
 
     Returns:
-        What `judge` gave, (count, ...).
+        What `score_rows` gave, (count, ...).
     """
     if not count:
         return torch.zeros(0, device=model.device)
@@ -50,15 +50,20 @@ def evaluate(model: ModelUnderTest, count: int, compose: Compose, judge: Judge) 
 
     def batch(rows: slice) -> Tensor:
         logits: Logits = model.module(ahead(rows))
-        return logits if at_once else judge(logits, rows)
+        return logits if at_once else score_rows(logits, rows)
 
     with torch.no_grad():
         outputs = torch.cat(list(in_batches(count, model.layout, batch)))
-        return judge(outputs, slice(0, count)) if at_once else outputs
+        return score_rows(outputs, slice(0, count)) if at_once else outputs
 
 
 def evaluate_masked(
-    model: ModelUnderTest, baseline: Images, images: Images, owners: Sequence[int], show: Show, judge: Judge
+    model: ModelUnderTest,
+    baseline: Images,
+    images: Images,
+    owners: Sequence[int],
+    write_masks: WriteMasks,
+    score_rows: ScoreRows,
 ) -> Tensor:
     """`evaluate` for rows that each show a part of one image over its baseline.
 
@@ -70,24 +75,24 @@ def evaluate_masked(
         baseline: Float32 (N, C, H, W).
         images: Float32 (N, C, H, W).
         owners: Which of the N images each row shows.
-        show: Writes the masks of one part.
-        judge: Gives what is wanted of the logits.
+        write_masks: Writes the masks of one part.
+        score_rows: Gives what is wanted of the logits.
 
     Returns:
-        What `judge` gave, (rows, ...).
+        What `score_rows` gave, (rows, ...).
     """
     buffers = BufferPool()
 
     def compose(rows: slice) -> Images:
         composed = buffers.like(images, "images", rows.stop - rows.start)
-        shown = buffers.like(images[:, :1], "shown", len(composed))
+        mask_buffer = buffers.like(images[:, :1], "masks", len(composed))
         for owner, start, stop in _runs(owners[rows]):
-            mask = shown[start:stop]
-            show(owner, slice(rows.start + start, rows.start + stop), mask.flatten(1))
+            mask = mask_buffer[start:stop]
+            write_masks(owner, slice(rows.start + start, rows.start + stop), mask.flatten(1))
             torch.lerp(baseline[owner], images[owner], mask, out=composed[start:stop])
         return composed
 
-    return evaluate(model, len(owners), compose, judge)
+    return evaluate(model, len(owners), compose, score_rows)
 
 
 class _Ahead:

@@ -42,19 +42,19 @@ def infidelity(
         output: The quantity that was explained.
     """
     count = len(images)
-    rows = torch.arange(count * samples, device=images.device)
+    index = torch.arange(count * samples, device=images.device)
 
-    def noisy(batch_rows: slice) -> tuple[Tensor, Images]:
-        owner, sample = rows[batch_rows] // samples, rows[batch_rows] % samples
+    def noisy(rows: slice) -> tuple[Tensor, Images]:
+        owner, sample = index[rows] // samples, index[rows] % samples
         normal = generators.select(owner).fork(sample).normal(*images.shape[1:])
         return owner, (images[owner] + noise * normal.to(images.dtype)).clamp(0, 1)
 
-    def judge(logits: Logits, batch_rows: slice) -> Tensor:
-        owner, moved = noisy(batch_rows)
+    def score_rows(logits: Logits, rows: slice) -> Tensor:
+        owner, moved = noisy(rows)
         predicted = ((moved - images[owner]) * attributions[owner]).flatten(1).double().sum(1)
         return torch.stack([score(logits, targets[owner], output).double(), predicted], 1)
 
-    pairs = evaluate(model, len(rows), lambda batch_rows: noisy(batch_rows)[1], judge).view(count, samples, 2)
+    pairs = evaluate(model, len(index), lambda rows: noisy(rows)[1], score_rows).view(count, samples, 2)
     change = pairs[..., 0] - _clean(model, images, targets, output)[:, None]
     predicted = pairs[..., 1]
     total = (change**2).sum(1)
@@ -66,6 +66,6 @@ def _clean(model: ModelUnderTest, images: Images, targets: Labels, output: Outpu
     return evaluate(
         model,
         len(images),
-        lambda batch_rows: images[batch_rows],
-        lambda logits, batch_rows: score(logits, targets[batch_rows], output),
+        lambda rows: images[rows],
+        lambda logits, rows: score(logits, targets[rows], output),
     ).double()

@@ -60,12 +60,12 @@ def road(
         for step, share in enumerate(shares)
     ]
     stacked = torch.stack(filled, 1).flatten(0, 1).clamp(0, 1)
-    rows = targets.repeat_interleave(len(shares))
+    row_targets = targets.repeat_interleave(len(shares))
 
-    def judge(logits: Logits, batch_rows: slice) -> Tensor:
-        return score(logits, rows[batch_rows], output)
+    def score_rows(logits: Logits, rows: slice) -> Tensor:
+        return score(logits, row_targets[rows], output)
 
-    return evaluate(model, len(stacked), lambda batch_rows: stacked[batch_rows], judge).view(len(images), len(shares))
+    return evaluate(model, len(stacked), lambda rows: stacked[rows], score_rows).view(len(images), len(shares))
 
 
 def impute(images: Images, removed: Tensor) -> Images:

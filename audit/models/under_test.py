@@ -102,14 +102,14 @@ class ModelUnderTest:
 
     @contextmanager
     def count(self) -> Iterator[PassCounter]:
-        """Measure the cost of a block: `with model.count() as spent:`, then `spent.passes`."""
+        """Measure the cost of a block: `with model.count() as counter:`, then `counter.passes`."""
         before = self.passes
-        spent = PassCounter()
+        counter = PassCounter()
         try:
-            yield spent
+            yield counter
         finally:
             difference = self.passes - before
-            spent.forwards, spent.backwards = difference.forwards, difference.backwards
+            counter.forwards, counter.backwards = difference.forwards, difference.backwards
 
     def logits(self, images: Images) -> Logits:
         """Logits in float32 eager mode, without gradients.
@@ -178,7 +178,7 @@ class ModelUnderTest:
     def fingerprint(self) -> str:
         """SHA-256 of weights, structure, layer code, normalisation and classes: what the answers depend on."""
         digest = hashlib.sha256(repr((str(self.net), self.mean, self.std, self.classes, self.input_shape)).encode())
-        for kind in sorted({type(rows) for rows in self.net.modules()}, key=lambda k: k.__qualname__):
+        for kind in sorted({type(layer) for layer in self.net.modules()}, key=lambda k: k.__qualname__):
             if not kind.__module__.startswith("torch."):
                 digest.update(_source(kind).encode())
         for name, tensor in sorted(self.net.state_dict().items()):

@@ -61,7 +61,7 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     battery = battery_of_cell(cell.method, AttackControlsSettings.of(cell).protocol)
     threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
     survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
-    with model.count() as spent, eot_if_stochastic(model, batch.images, cell.seed):
+    with model.count() as counter, eot_if_stochastic(model, batch.images, cell.seed):
         controls = _controls(model, batch, threat, cell)
         controls["doubled"] = partial(
             _doubled, context, model, batch, torch.from_numpy(survived), threat, battery, cell.seed
@@ -76,7 +76,7 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
         facts=AttackControlsFacts(
             suspicions=tuple(over_threshold(values, MEASUREMENTS)), pgd=dict(PGD), **_undeclared(battery)
         ),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

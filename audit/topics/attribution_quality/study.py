@@ -79,7 +79,7 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
     try:
         case = _case(context, cell)
         values: dict[str, Tensor] = {}
-        with case.model.count() as spent:
+        with case.model.count() as counter:
             # Names of functions are names of steps, which seed torch's generators: renaming one changes draws.
             steps_to_run = (_plainly, _against_noise, _imputed, _sensitive, _randomised, _seeded)
             steps = ResumableSteps(context, case.model, len(steps_to_run), "judging explanations")
@@ -93,7 +93,7 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
         tuple(Measurement(name, *_UNITS[_plain_name(name)], to_numpy(v)) for name, v in values.items()),
         arrays={"randomisation_curve": _array(curve)},
         facts=AttributionQualityFacts(protocol=_protocol(case.settings), **case.settings.model_dump()),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

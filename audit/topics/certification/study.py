@@ -47,7 +47,7 @@ def certification(context: Context, cell: Cell) -> Evidence:
     model, batch = context.model(), context.batch()
     settings = find("metric", cell.method).settings(cell.settings)
     starts = range(0, len(batch), _STRIDE)
-    with model.count() as spent:
+    with model.count() as counter:
         steps = ResumableSteps(context, model, len(starts), f"certifying by {cell.method}")
 
         def certified(start: int) -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ def certification(context: Context, cell: Cell) -> Evidence:
         facts=CertificationFacts(
             norm=norm, certifies=CERTIFIED[cell.method], settings=settings, abstained=int((predictions < 0).sum())
         ),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

@@ -40,7 +40,7 @@ def corruption(context: Context, cell: Cell) -> Evidence:
     model, batch = context.model(), context.batch()
     correct, distortion = np.zeros(len(batch)), np.zeros(len(batch))
     stride = max(1, _VALUES // math.prod(model.input_shape))
-    with model.count() as spent:
+    with model.count() as counter:
         for start in range(0, len(batch), stride):
             if context.stopping():
                 raise Interrupted(f"{cell.method} was not finished; the same command starts it again.")
@@ -56,7 +56,7 @@ def corruption(context: Context, cell: Cell) -> Evidence:
         (Measurement("correct", "share", "higher", correct),),
         arrays={"distortion": distortion},
         facts=CorruptionFacts(severity=severity, group=method.facts["group"]),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

@@ -48,7 +48,7 @@ def model_sanity(context: Context, cell: Cell) -> Evidence:
         cell: The cell.
     """
     model, batch = context.model(), context.batch()
-    with model.count() as spent:
+    with model.count() as counter:
         before = state_copy(model)
         health = gradient_health(model, batch)
         measured = _of_model(model, batch)
@@ -61,7 +61,7 @@ def model_sanity(context: Context, cell: Cell) -> Evidence:
         cell,
         tuple(Measurement(name, UNITS.get(name, "share"), "lower", values) for name, values in measured.items()),
         facts=facts.model_copy(update={"suspicions": suspicions}),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

@@ -36,7 +36,7 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
     callbacks = TrainingCallbacks(context.scratch, context.progress, context.stopping, role=role)
     taught = surrogate_of(model, taught_on, seed=cell.seed, epochs=settings.epochs, callbacks=callbacks)
     agrees = np.full(len(batch), np.nan)
-    with model.count() as spent, taught.model.count() as surrogate_spent:
+    with model.count() as counter, taught.model.count() as surrogate_spent:
         agrees[1::every] = same_predictions(model, taught.model, others).double().cpu().numpy()
     return measured_evidence(
         cell,
@@ -52,7 +52,7 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
             agreement=float(np.nanmean(agrees)),
             elsewhere=settings.elsewhere,
         ),
-        passes=taught.passes + spent.passes + surrogate_spent.passes,
+        passes=taught.passes + counter.passes + surrogate_spent.passes,
     )
 
 
