@@ -83,8 +83,8 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
             # Names of functions are names of steps, which seed torch's generators: renaming one changes draws.
             steps_to_run = (_plainly, _against_noise, _imputed, _sensitive, _randomised, _seeded)
             steps = ResumableSteps(context, case.model, len(steps_to_run), "judging explanations")
-            for part in steps_to_run:
-                values |= steps.run(part.__name__, partial(part, case))
+            for measure in steps_to_run:
+                values |= steps.run(measure.__name__, partial(measure, case))
     except NotApplicable as fault:
         return Evidence(cell, "not_applicable", reason=fault.reason)
     curve = values.pop("randomisation_curve")
