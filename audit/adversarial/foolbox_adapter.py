@@ -234,12 +234,12 @@ def _seeded(generators: Generators) -> Any:
         sizes = (shape,) if isinstance(shape, int) else tuple(shape)
         example_draws = generators.fork(next(calls))
         if len(example_draws) == 1:
-            alone: Tensor = getattr(example_draws, kind)(*sizes)[0]
-            return alone
+            single: Tensor = getattr(example_draws, kind)(*sizes)[0]
+            return single
         if sizes[0] != len(example_draws):
             raise TypeError(f"foolbox drew {sizes} for {len(example_draws)} examples: this attack must run one by one.")
-        each: Tensor = getattr(example_draws, kind)(*sizes[1:])
-        return each
+        values: Tensor = getattr(example_draws, kind)(*sizes[1:])
+        return values
 
     class Seeded(eagerpy.PyTorchTensor):  # type: ignore[misc]
         def normal(self, shape: Any, mean: float = 0.0, stddev: float = 1.0) -> Any:

@@ -96,8 +96,8 @@ def run_battery(
         if draws == 1:
             worst_case.refine(chosen.refine_steps)
         else:  # On the boundary, where shrinking ends, a random model decides by a coin.
-            turned = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
-            report = replace(report, flip_rate=turned)
+            rate = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
+            report = replace(report, flip_rate=rate)
     return BatteryResult(
         norm=norm,
         eps=tuple(threat.eps for threat in threats),
@@ -228,11 +228,10 @@ class _BatteryRun:
     def attack(self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel) -> AttackResult:
         """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
         surrogate = self.surrogate if entry.transferred else None
-        other = surrogate or self.model
-        with self.model.count() as counter, other.count() as surrogate_counter:
-            counts = [
-                self.chunk(entry, row, chunk, threat, other) for chunk in torch.split(index, self.examples_at_a_time())
-            ]
+        attacked = surrogate or self.model
+        with self.model.count() as counter, attacked.count() as surrogate_counter:
+            chunks = torch.split(index, self.examples_at_a_time())
+            counts = [self.chunk(entry, row, chunk, threat, attacked) for chunk in chunks]
         broke, faults = (sum(column) for column in zip(*counts, strict=True))
         passes = counter.passes + surrogate_counter.passes if surrogate else counter.passes
         return row.model_copy(update={"tried": len(index), "broke": broke, "faults": faults, **asdict(passes)})

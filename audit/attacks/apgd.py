@@ -192,8 +192,13 @@ def _run_apgd(
         recorded = _record(state, slots.age, output.losses, output.gradient, images)
         reviewed = _review(recorded, slots.age, marks)
         margins = torch.maximum(margin(output.logits, slots.goal), state["best_margin"])
-        looked = _look_back(margins, state, slots.age)
-        following = {**reviewed, **looked, "images": _advance(reviewed, slots, threat), "previous": reviewed["images"]}
+        remembered = _look_back(margins, state, slots.age)
+        following = {
+            **reviewed,
+            **remembered,
+            "images": _advance(reviewed, slots, threat),
+            "previous": reviewed["images"],
+        }
         hopeless = _hopeless(margins, state, slots.age, steps) if give_up else None
         return StepResult(images, is_adversarial_logits(output.logits, slots.goal), following, hopeless)
 
@@ -241,8 +246,8 @@ def _look_back(margins: Tensor, state: State, age: Tensor) -> dict[str, Tensor]:
 def _hopeless(margins: Tensor, state: State, age: Tensor, steps: int) -> Tensor:
     """At each look back: whether the margin stays below zero even if it goes on rising at its recent pace."""
     at_review = (age > 0) & (age % LOOK_BACK == LOOK_BACK - 1)
-    pace = (margins - state["margin_before"]) / LOOK_BACK
-    return at_review & (margins + GENEROSITY * pace * (steps - age) < 0)
+    slope = (margins - state["margin_before"]) / LOOK_BACK
+    return at_review & (margins + GENEROSITY * slope * (steps - age) < 0)
 
 
 def _record(state: State, age: Tensor, losses: Tensor, gradient: Images, images: Images) -> dict[str, Tensor]:
@@ -266,9 +271,9 @@ def _review(state: dict[str, Tensor], age: Tensor, marks: list[int]) -> dict[str
     length = _lengths(marks, age)
     at_review = length > 0
     # Conditions 1 and 2 of section 3.1.
-    seldom = state["rises"] < RISING_SHARE * length
+    too_few_rises = state["rises"] < RISING_SHARE * length
     stuck = ~state["halved"] & (state["best_at_review"] >= state["best_loss"])
-    halve = at_review & (seldom | stuck)
+    halve = at_review & (too_few_rises | stuck)
     wide = halve.view(-1, 1, 1, 1)
     return {
         **state,

@@ -63,7 +63,7 @@ def fab_t(
 
     def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         initial_state = {"target": classes[index.to(classes.device), number]}
-        step = walk(model, threat, steps, stop=stop)
+        step = boundary_step(model, threat, steps, stop=stop)
         proposals = run_search(
             model, subset, draws, start=from_the_image, step=step, steps=steps, initial_state=initial_state
         )
@@ -84,7 +84,7 @@ def from_the_image(origin: Images, goal: ClassMask, draws: Generators) -> State:
     return {"images": origin, "nearest": origin, "distance": far}
 
 
-def walk(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) -> Step:
+def boundary_step(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) -> Step:
     """One step: an adversarial point is remembered and pulled back towards the image, else on to the linearised
     boundary.
 
@@ -113,8 +113,8 @@ def walk(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) 
             "nearest": nearest,
             "distance": torch.where(nearer, distance, state["distance"]),
         }
-        enough = broken & (distance <= threat.eps) if stop else torch.zeros_like(broken)
-        return StepResult(images, enough, following)
+        finished = broken & (distance <= threat.eps) if stop else torch.zeros_like(broken)
+        return StepResult(images, finished, following)
 
     return step
 
@@ -126,8 +126,8 @@ def _to_boundary(images: Images, origin: Images, margins: Tensor, gradient: Imag
     from_here = project_onto_hyperplane(images, gradient, offset, threat.norm)
     from_image = project_onto_hyperplane(origin, gradient, offset, threat.norm)
     current_distance, origin_distance = (norms(delta, threat.norm).clamp(min=1e-8) for delta in (from_here, from_image))
-    lean = (current_distance / (current_distance + origin_distance)).clamp(max=BIAS_LIMIT).view(-1, 1, 1, 1)
-    mixed = (1 - lean) * (images + OVERSHOOT * from_here) + lean * (origin + OVERSHOOT * from_image)
+    bias = (current_distance / (current_distance + origin_distance)).clamp(max=BIAS_LIMIT).view(-1, 1, 1, 1)
+    mixed = (1 - bias) * (images + OVERSHOOT * from_here) + bias * (origin + OVERSHOOT * from_image)
     return mixed.clamp(0, 1)
 
 

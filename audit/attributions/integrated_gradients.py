@@ -195,9 +195,9 @@ def integrate_gradients(
         tolerance: Share of the output's difference up to which a path counts as complete and is not refined.
     """
     means, paths = torch.zeros_like(images), [IntegrationPath() for _ in range(len(images))]
-    together = max(1, _GRADIENT_NUMBERS // (max(steps, max_steps) + 1) // images[0].numel())
-    for start in range(0, len(images), together):
-        pending = {row: np.linspace(0, 1, steps + 1) for row in range(start, min(start + together, len(images)))}
+    rows_at_once = max(1, _GRADIENT_NUMBERS // (max(steps, max_steps) + 1) // images[0].numel())
+    for start in range(0, len(images), rows_at_once):
+        pending = {row: np.linspace(0, 1, steps + 1) for row in range(start, min(start + rows_at_once, len(images)))}
         while pending:
             _evaluate(model, images, spec, paths, pending)
             finer = {

@@ -86,8 +86,8 @@ def poisson(rates: Images, generators: Generators) -> Images:
         generators: One random generator an example.
     """
     normal = generators.normal(*rates.shape[1:])
-    few = _inverted(rates.clamp(max=_FEW), torch.special.ndtr(normal))
-    return torch.where(rates < _FEW, few, _expanded(rates.clamp(min=_FEW), normal))
+    exact = _inverted(rates.clamp(max=_FEW), torch.special.ndtr(normal))
+    return torch.where(rates < _FEW, exact, _expanded(rates.clamp(min=_FEW), normal))
 
 
 def _inverted(rates: Tensor, uniform: Tensor) -> Tensor:

@@ -161,15 +161,15 @@ def _common_size(images: Sequence[SurveyedImage], options: LoadOptions) -> tuple
             size=f"{size[0]}x{size[1]}",
         )
         return size, (cut,)
-    others = sum(n for s, n in counts.items() if s != size)
-    if not others:
+    resized_count = sum(n for s, n in counts.items() if s != size)
+    if not resized_count:
         return size, ()
     resized = (
         note("data_resized", "{count} of {all} images were resized to {size}.")
         if side
         else note("data_resized_commonest", "{count} of {all} images were resized to {size}, the commonest size.")
     )
-    return size, (resized.filled(count=others, all=len(images), size=f"{size[0]}x{size[1]}"),)
+    return size, (resized.filled(count=resized_count, all=len(images), size=f"{size[0]}x{size[1]}"),)
 
 
 def _fingerprint(images: Sequence[SurveyedImage], size: tuple[int, int], options: LoadOptions) -> str:

@@ -205,9 +205,9 @@ def _separate(graph: fx.GraphModule, node: fx.Node, visited: set[str], names: It
     """A module called a second time is copied for that call."""
     target = str(node.target)
     if target in visited and not list(graph.get_submodule(target).parameters()):
-        twin = f"_again_{next(names)}"
-        graph.add_submodule(twin, copy.deepcopy(graph.get_submodule(target)))
-        node.target = twin
+        copy_name = f"_again_{next(names)}"
+        graph.add_submodule(copy_name, copy.deepcopy(graph.get_submodule(target)))
+        node.target = copy_name
     visited.add(target)
 
 

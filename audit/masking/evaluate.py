@@ -96,17 +96,17 @@ def evaluate_masked(
 
 
 class _Ahead:
-    """Composes several batches of small images at once, `room` images at most, and hands them out one by one."""
+    """Composes several batches of small images at once, `capacity` images at most, and hands them out one by one."""
 
-    def __init__(self, compose: Compose, count: int, room: int) -> None:
-        self.compose, self.count, self.room = compose, count, room
+    def __init__(self, compose: Compose, count: int, capacity: int) -> None:
+        self.compose, self.count, self.capacity = compose, count, capacity
         self.start = self.stop = 0
 
     def __call__(self, rows: slice) -> Images:
         size = rows.stop - rows.start
         if rows.start < self.start or rows.stop > self.stop:
             self.start = rows.start
-            self.stop = min(self.count, rows.start + max(1, self.room // size) * size)
+            self.stop = min(self.count, rows.start + max(1, self.capacity // size) * size)
             self.images = self.compose(slice(self.start, self.stop))
         return self.images[rows.start - self.start : rows.stop - self.start]
 

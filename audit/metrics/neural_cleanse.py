@@ -158,13 +158,13 @@ class _Search:
         """One step of Adam; the images' gradients are chained to mask and pattern by hand."""
         mask, pattern = self.opacity.sigmoid(), self.colour.sigmoid()
         index = self.draws.fork(number).integers(len(self.images), self.batch).to(self.images.device)
-        stamped = _stamp(self.images[index], mask[:, None], pattern[:, None])
-        result = self.model.loss_gradient(stamped.detach().flatten(0, 1), self.labels, _cross_entropy)
+        inputs = _stamp(self.images[index], mask[:, None], pattern[:, None])
+        result = self.model.loss_gradient(inputs.detach().flatten(0, 1), self.labels, _cross_entropy)
         self.window += (result.logits.argmax(1) == self.labels).view(-1, self.batch).float().mean(1) / SUCCESS_WINDOW
         size = self.price * mask[0].numel()
         area = (size * mask.flatten(1).mean(1)).sum()
         self.adam.zero_grad()
-        torch.autograd.backward([stamped, area], [result.gradient.view_as(stamped) / self.batch, torch.ones_like(area)])
+        torch.autograd.backward([inputs, area], [result.gradient.view_as(inputs) / self.batch, torch.ones_like(area)])
         self.adam.step()
 
     def reprice(self) -> None:

@@ -76,22 +76,22 @@ def impute(images: Images, removed: Tensor) -> Images:
         removed: Bool (N, H, W).
     """
     values = images.detach().cpu().double().numpy()
-    holes = removed.cpu().numpy()
-    filled = [_impute_one(image, hole) for image, hole in zip(values, holes, strict=True)]
+    masks = removed.cpu().numpy()
+    filled = [_impute_one(image, mask) for image, mask in zip(values, masks, strict=True)]
     return torch.from_numpy(np.stack(filled)).to(images.device, images.dtype)
 
 
-def _impute_one(image: NDArray[np.float64], hole: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _impute_one(image: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     from scipy.sparse.linalg import spsolve
 
-    removed = np.flatnonzero(hole.ravel())
-    remaining = np.flatnonzero(~hole.ravel())
+    removed = np.flatnonzero(mask.ravel())
+    remaining = np.flatnonzero(~mask.ravel())
     flat = image.reshape(len(image), -1).copy()
     if not len(removed):
         return image
     if not len(remaining):
         return np.broadcast_to(flat.mean(1)[:, None, None], image.shape).copy()
-    rows = _laplacian(hole.shape)[removed]
+    rows = _laplacian(mask.shape)[removed]
     solved = spsolve(rows[:, removed].tocsc(), -(rows[:, remaining] @ flat[:, remaining].T))
     flat[:, removed] = np.asarray(solved).reshape(len(removed), len(image)).T
     return flat.reshape(image.shape)

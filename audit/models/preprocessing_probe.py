@@ -127,7 +127,7 @@ def probe_preprocessing(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
     classes: Sequence[str] = (),
-    enough: float = 2.0,
+    skip_above: float = 2.0,
 ) -> ProbeOutcome:
     """Accuracy of a net as configured and under every candidate.
 
@@ -139,15 +139,15 @@ def probe_preprocessing(
         mean: The configured normalisation.
         std: What it divides by after that.
         classes: Class names in label order, for the warning.
-        enough: The candidates are left out when the accuracy as configured is at least this.
+        skip_above: The candidates are left out when the accuracy as configured is at least this.
     """
     configured = Preparation("as given", tuple(mean), tuple(std))
-    as_given = _outputs(net, configured, batch.images)
-    first = _trial(configured, as_given, batch.labels)
-    if first.accuracy >= enough:
+    configured_outputs = _outputs(net, configured, batch.images)
+    first = _trial(configured, configured_outputs, batch.labels)
+    if first.accuracy >= skip_above:
         return ProbeOutcome(first, (first,), NO_NOTE)
     others = {candidate: _outputs(net, candidate, batch.images) for candidate in candidates(batch.images.shape[1])}
-    outputs = {configured: as_given, **others}
+    outputs = {configured: configured_outputs, **others}
     trials = {key: _trial(key, logits, batch.labels) for key, logits in outputs.items()}
     ranked = tuple(sorted(trials.values(), key=lambda trial: (-trial.accuracy, trial.preparation.name)))
     best = ranked[0]

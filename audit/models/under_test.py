@@ -237,15 +237,15 @@ def resolve_device(name: torch.device | str = "auto") -> torch.device:
 
 def _private_copy(module: nn.Module) -> nn.Module:
     try:
-        twin = copy.deepcopy(module)
+        copied = copy.deepcopy(module)
     except Exception as fault:
         raise ModelError(
             f"The model ({type(module).__name__}) cannot be copied, and the audit never works on the original: {fault}."
         ) from fault
-    for parameter in twin.parameters():
+    for parameter in copied.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
-    return twin.eval()
+    return copied.eval()
 
 
 def _per_channel(value: float | Sequence[float] | None, default: float, channels: int, name: str) -> tuple[float, ...]:

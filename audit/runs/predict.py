@@ -120,8 +120,8 @@ def read_pictures(paths: Sequence[Path], shape: InputShape, preprocessing: Prepr
     """
     with strict_pillow():
         pixels = [torch.from_numpy(_pixels(path, shape, preprocessing.crop)) for path in paths]
-    turned = transform_images(torch.stack(pixels).to(torch.float32), replace(preprocessing, crop=None))
-    return turned.round().clamp(0, 255) / 255
+    transformed = transform_images(torch.stack(pixels).to(torch.float32), replace(preprocessing, crop=None))
+    return transformed.round().clamp(0, 255) / 255
 
 
 def predict_pictures(

@@ -25,9 +25,9 @@ def seconds_of(action: Callable[[], object]) -> float:
     Returns:
         The seconds it took.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     action()
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def affordable_epochs(

@@ -110,8 +110,8 @@ def _classes(tables: Mapping[str, Table], labels: Mapping[str, Sequence[Any]]) -
         return names or tuple(str(i) for i in range(min(max(1, *values), 99_999) + 1))
     if all(isinstance(value, str) for value in values):
         return tuple(sorted({printable(value) for value in values}))
-    odd = next(value for value in values if type(value) is not int)
-    raise DataError(f"A label is {str(odd)[:40]!r}; whole numbers from 0, or names throughout, were expected.")
+    invalid = next(value for value in values if type(value) is not int)
+    raise DataError(f"A label is {str(invalid)[:40]!r}; whole numbers from 0, or names throughout, were expected.")
 
 
 def _image_files(file: str, labels: Mapping[str, Sequence[Any]], classes: tuple[str, ...]) -> list[ImageFile]:

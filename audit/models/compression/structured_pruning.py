@@ -74,8 +74,8 @@ def prune_channels(module: nn.Module, share: float, images: Tensor) -> PrunedMod
             "without changing what the others compute; use magnitude or int8."
         )
     cut = _cut(parent, indices)
-    narrow = dict(cut.named_modules())
-    intact = [name for name, layer in _layers(parent) if len(layer.weight) == len(narrow[name].weight)]
+    pruned = dict(cut.named_modules())
+    intact = [name for name, layer in _layers(parent) if len(layer.weight) == len(pruned[name].weight)]
     return PrunedModel(_with_flags_of(module, cut), indices, tuple(name for name in intact if name not in heads))
 
 
@@ -164,10 +164,10 @@ def _traced(module: nn.Module, images: Tensor) -> tuple[nn.Module, Any]:
         raise UsageError(
             f"Structured pruning cannot follow the channels through {type(module).__name__}; use magnitude or int8."
         ) from fault
-    idle = next((name for name, layer in _layers(twin) if layer not in graph.module2node), None)
-    if idle is not None:
+    unused = next((name for name, layer in _layers(twin) if layer not in graph.module2node), None)
+    if unused is not None:
         raise UsageError(
-            f"Structured pruning follows channels on one pass, in which layer {idle} had no part: a net that chooses "
+            f"Structured pruning follows channels on one pass, in which layer {unused} had no part: a net that chooses "
             "its path or carries idle layers cannot be cut safely; use magnitude or int8."
         )
     return twin, graph
@@ -218,9 +218,9 @@ def _verified(module: nn.Module, choices: list[_Choice], images: Tensor) -> Kept
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """The convolutions and linear layers; not those inside attention, which reads their weights by itself."""
-    closed = [name for name, layer in module.named_modules() if isinstance(layer, nn.MultiheadAttention)]
+    attention_layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.MultiheadAttention)]
     for name, layer in module.named_modules():
-        if isinstance(layer, _LAYER_TYPES) and not any(name.startswith(f"{outer}.") for outer in closed):
+        if isinstance(layer, _LAYER_TYPES) and not any(name.startswith(f"{outer}.") for outer in attention_layers):
             yield name, layer
 
 

@@ -79,8 +79,8 @@ class KerasModule(nn.Module):
         Returns:
             (N, classes).
         """
-        turned = images.permute(0, 2, 3, 1) if self.channels_last else images
-        return self.model(turned * self.scale, training=False)  # type: ignore[no-any-return]
+        inputs = images.permute(0, 2, 3, 1) if self.channels_last else images
+        return self.model(inputs * self.scale, training=False)  # type: ignore[no-any-return]
 
 
 def _keras_on_torch(name: str) -> Any:

@@ -19,13 +19,13 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         builder: The plan so far.
         model: The model.
     """
-    methods, begun = explained_methods(builder), len(builder.tasks)
+    methods, first = explained_methods(builder), len(builder.tasks)
     attacked = builder.planned("robustness", model.role)[0]
     for method in sorted(methods, key=lambda method: method.name != MASK_SOURCE):
         _explain(builder, method, model, "clean", {})
         _explain(builder, method, model, "adversarial", {"robustness": attacked})
     order = [method.name for method in methods]
-    builder.tasks[begun:] = sorted(builder.tasks[begun:], key=lambda task: order.index(task.cell.method))
+    builder.tasks[first:] = sorted(builder.tasks[first:], key=lambda task: order.index(task.cell.method))
 
 
 def _explain(builder: PlanBuilder, method: Method, model: ModelRef, on: str, inputs: dict[str, Task]) -> None:
