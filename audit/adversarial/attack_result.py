@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from audit.core.evidence import Facts
 from audit.core.note import NO_NOTE, Note
-
-if TYPE_CHECKING:
-    from audit.core.types import PassCount
+from audit.core.pass_count import PassCount
 
 
 class AttackResult(Facts):
@@ -47,6 +45,4 @@ class AttackResult(Facts):
     @property
     def passes(self) -> PassCount:
         """What it cost."""
-        from audit.core.types import PassCount
-
         return PassCount(self.forwards, self.backwards)

@@ -7,20 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from audit.core.errors import UsageError, unknown_name
-
-if TYPE_CHECKING:  # it brings torch, and a finished run is read without
-    from audit.core.types import PassCount
+from audit.core.pass_count import PassCount
 
 Kind = Literal[
     "attack", "attribution", "corruption", "metric", "recipe", "study", "check", "data-format", "model-format"
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-PassBound: TypeAlias = "Callable[[Mapping[str, Any], tuple[int, ...]], PassCount | None]"
+PassBound: TypeAlias = Callable[[Mapping[str, Any], tuple[int, ...]], PassCount | None]
 """From a method's settings and the shape (C, H, W) of an image to the passes that one image costs at most."""
 
 

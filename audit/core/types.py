@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from audit.core.pass_count import PassCount as PassCount
+
 Images: TypeAlias = Float[Tensor, "n channels height width"]
 """float32 in [0, 1], NCHW."""
 Labels: TypeAlias = Int64[Tensor, " n"]
@@ -89,25 +91,6 @@ class Batch:
             return self.adversarial_classes
         mask = torch.ones(len(self), classes, dtype=torch.bool, device=self.labels.device)
         return mask.scatter_(1, self.labels[:, None], False)
-
-
-@dataclass(frozen=True)
-class PassCount:
-    """What a computation costs in passes through a model.
-
-    Attributes:
-        forwards: Examples forwarded.
-        backwards: Examples back-propagated.
-    """
-
-    forwards: int = 0
-    backwards: int = 0
-
-    def __add__(self, other: PassCount) -> PassCount:
-        return PassCount(self.forwards + other.forwards, self.backwards + other.backwards)
-
-    def __sub__(self, other: PassCount) -> PassCount:
-        return PassCount(self.forwards - other.forwards, self.backwards - other.backwards)
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
