@@ -48,7 +48,8 @@ def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape
         raise ModelError(
             f"{checkpoint} fits no architecture of the zoo, torchvision or timm for {classes} classes and images "
             f"{'x'.join(map(str, input_shape))} (its largest tensor is {largest}, {tuple(state[largest].shape)}; for "
-            f"such images {default_for(input_shape)} is usual). Say which with --architecture (timm:NAME, FILE.py:FUNCTION)."
+            f"such images {default_for(input_shape)} is usual). Say which with --architecture (timm:NAME, "
+            "FILE.py:FUNCTION)."
         )
     return fitting[0]
 
