@@ -50,7 +50,7 @@ def entry(
     return Task(cell, role, Slice("test", start, start + count), 0), evidence
 
 
-def dossier_of(*entries: tuple[Task, Evidence]) -> RunResults:
+def results_of(*entries: tuple[Task, Evidence]) -> RunResults:
     return RunResults(AuditPlan(tuple(task for task, _ in entries)), {task.cell.key: found for task, found in entries})
 
 

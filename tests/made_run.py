@@ -10,10 +10,10 @@ from made_entries import (
     CLASSES,
     accuracy_entry,
     corruption_entries,
-    dossier_of,
     explanation_entries,
     faithfulness_entries,
     pictures,
+    results_of,
     robustness_entry,
 )
 from made_evidence import attack_evidence_entries, certification_entry, further_entries, oracle_entry, training_entry
@@ -33,7 +33,7 @@ from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
 
 
-def made_dossier(images: NDArray[np.uint8] | None = None) -> RunResults:
+def made_results(images: NDArray[np.uint8] | None = None) -> RunResults:
     """Two models with everything measured; the standard one weak, the hardened one strong."""
     images = pictures(24) if images is None else images
     entries: list[tuple[Task, Evidence]] = [oracle_entry()]
@@ -48,7 +48,7 @@ def made_dossier(images: NDArray[np.uint8] | None = None) -> RunResults:
         proven = [certification_entry(role, attacked[0][1].arrays["minimal_eps"][:40])] if role == "hardened" else []
         entries += [*attacked, *further_entries(role), *proven, *attack_evidence_entries(role)]
         entries += [*explanation_entries(role, images), *faithfulness_entries(role), *corruption_entries(role, loss)]
-    return dossier_of(*entries)
+    return results_of(*entries)
 
 
 def made_facts(images: NDArray[np.uint8] | None = None, classes: tuple[str, ...] = CLASSES) -> RunMetadata:
@@ -95,7 +95,7 @@ def finding_of(results: RunResults, check: str) -> Finding:
 @cache
 def made_document() -> AuditDocument:
     """The document of the made run. Frozen by custom: tests copy before they change it."""
-    return build_document(made_dossier(), made_config(), made_facts())
+    return build_document(made_results(), made_config(), made_facts())
 
 
 @cache
@@ -109,4 +109,4 @@ def made_page_of(samples: int) -> str:
     """The page of the same run with a gallery of so many images."""
     images = pictures(samples)
     config = made_config(report={"gallery": samples})
-    return render_html(build_document(made_dossier(images), config, made_facts(images)))
+    return render_html(build_document(made_results(images), config, made_facts(images)))

@@ -140,8 +140,8 @@ class _Window:
 
     def refill(self) -> bool:
         """Give free slots to the examples next in line; False when none is in work any more."""
-        room = self.model.layout.batch_size - len(self.example)
-        stop = min(len(self.batch), self.next + room)
+        free_slots = self.model.layout.batch_size - len(self.example)
+        stop = min(len(self.batch), self.next + free_slots)
         if stop > self.next:
             self._admit(torch.arange(self.next, stop, device=self.model.device))
             self.next = stop

@@ -109,9 +109,9 @@ class Battery:
         return [attacks, self.refine_steps]
 
 
-def _shipped(attack: str, settings: Mapping[str, Any] | None = None, name: str = "", **rest: Any) -> AttackSpec:
+def _shipped(attack: str, settings: Mapping[str, Any] | None = None, name: str = "", **options: Any) -> AttackSpec:
     """An attack of a battery that ships, whose draws are seeded with the name it has had from the start."""
-    return AttackSpec(attack, settings or {}, name, stream=name or attack, **rest)
+    return AttackSpec(attack, settings or {}, name, stream=name or attack, **options)
 
 
 _NOISE = _shipped("random-noise", {"draws": 10}, control_sample=128)
@@ -184,12 +184,12 @@ def battery_named(name: str) -> Battery:
     """
     if name in BATTERIES:
         return BATTERIES[name]
-    names = [part.strip() for part in name.split(",") if part.strip()]
+    attack_list = [attack.strip() for attack in name.split(",") if attack.strip()]
     attack_names = {method.name for method in methods("attack")}
-    for part in names:
-        if part not in attack_names:
-            raise _unknown(part, alone=len(names) == 1)
-    return custom_battery([AttackSpec(part) for part in names])
+    for attack in attack_list:
+        if attack not in attack_names:
+            raise _unknown(attack, alone=len(attack_list) == 1)
+    return custom_battery([AttackSpec(attack) for attack in attack_list])
 
 
 def custom_battery(entries: Sequence[AttackSpec]) -> Battery:

@@ -127,8 +127,8 @@ class _Run:
 
     def in_batches(self, starts: Images | None) -> Images:
         """The attack on as many examples at once as memory takes."""
-        parts = list(in_batches(len(self.batch), self.model.layout, lambda part: self._attack(part, starts)))
-        return torch.cat(parts) if parts else self.batch.images.to(self.model.device)
+        batches = list(in_batches(len(self.batch), self.model.layout, lambda rows: self._attack(rows, starts)))
+        return torch.cat(batches) if batches else self.batch.images.to(self.model.device)
 
     def one_by_one(self, starts: Images | None) -> Images:
         """The attack on each example alone; where foolbox's own assertions fail the clean image comes back."""
@@ -148,24 +148,24 @@ class _Run:
     def _name(self) -> str:
         return type(self.attack).__name__
 
-    def _attack(self, part: slice, starts: Images | None) -> Images:
+    def _attack(self, rows: slice, starts: Images | None) -> Images:
         device = self.model.device
-        images = self.model.check_images(self.batch.images[part])
-        seeded = _seeded(Generators(self.generators.keys[part].to(device)))
-        extra = {} if starts is None else {"starting_points": seeded(starts[part].to(device))}
+        images = self.model.check_images(self.batch.images[rows])
+        seeded = _seeded(Generators(self.generators.keys[rows].to(device)))
+        extra = {} if starts is None else {"starting_points": seeded(starts[rows].to(device))}
         with _isolated(device):
             proposals: Tensor = self.attack.run(
-                _wrapped(self.model, seeded), seeded(images), self._criterion(part), **extra
+                _wrapped(self.model, seeded), seeded(images), self._criterion(rows), **extra
             ).raw
         return proposals.detach().to(torch.float32)
 
-    def _criterion(self, part: slice) -> Any:
+    def _criterion(self, rows: slice) -> Any:
         criteria = _foolbox().criteria
         if self.goal == "untargeted":
-            return criteria.Misclassification(self.batch.labels[part].to(self.model.device))
+            return criteria.Misclassification(self.batch.labels[rows].to(self.model.device))
         if self.goal == "targeted":
-            return criteria.TargetedMisclassification(self.mask[part].to(torch.int64).argmax(1))
-        return _in_mask(self.mask[part])
+            return criteria.TargetedMisclassification(self.mask[rows].to(torch.int64).argmax(1))
+        return _in_mask(self.mask[rows])
 
 
 def _finalise(proposals: Images, model: ModelUnderTest, mask: ClassMask, origin: Images, threat: ThreatModel) -> Images:
@@ -175,14 +175,14 @@ def _finalise(proposals: Images, model: ModelUnderTest, mask: ClassMask, origin:
     """
     origin, mask = origin.to(proposals.device), mask.to(proposals.device)
     proposals = torch.where(proposals.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), proposals, origin)
-    settled, left = origin.clone(), torch.arange(len(proposals), device=proposals.device)
+    settled, remaining = origin.clone(), torch.arange(len(proposals), device=proposals.device)
     for push in (0.0, 0.001, 0.01):
-        if len(left) == 0:
+        if len(remaining) == 0:
             break
-        tried = (proposals[left] + push * (proposals[left] - origin[left])).clamp(0, 1)
-        broken = mask[left].gather(1, model.predictions(tried)[:, None])[:, 0]
-        settled[left[broken]] = threat.project(tried[broken], origin[left[broken]])
-        left = left[~broken]
+        pushed = (proposals[remaining] + push * (proposals[remaining] - origin[remaining])).clamp(0, 1)
+        broken = mask[remaining].gather(1, model.predictions(pushed)[:, None])[:, 0]
+        settled[remaining[broken]] = threat.project(pushed[broken], origin[remaining[broken]])
+        remaining = remaining[~broken]
     return settled
 
 
@@ -234,12 +234,12 @@ def _seeded(generators: Generators) -> Any:
         sizes = (shape,) if isinstance(shape, int) else tuple(shape)
         example_draws = generators.fork(next(calls))
         if len(example_draws) == 1:
-            alone: Tensor = getattr(example_draws, kind)(*sizes)[0]
-            return alone
+            single: Tensor = getattr(example_draws, kind)(*sizes)[0]
+            return single
         if sizes[0] != len(example_draws):
             raise TypeError(f"foolbox drew {sizes} for {len(example_draws)} examples: this attack must run one by one.")
-        each: Tensor = getattr(example_draws, kind)(*sizes[1:])
-        return each
+        values: Tensor = getattr(example_draws, kind)(*sizes[1:])
+        return values
 
     class Seeded(eagerpy.PyTorchTensor):  # type: ignore[misc]
         def normal(self, shape: Any, mean: float = 0.0, stddev: float = 1.0) -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from audit.core.seeding import Generators
-from audit.core.types import Batch, Images
+from audit.core.types import Batch, Images, PassCount
 from audit.models.losses import is_adversarial_logits
 from audit.models.under_test import ModelUnderTest
 
@@ -43,6 +43,26 @@ def with_restarts(
         proposals = attempt(batch.select(remaining), _only(generators, remaining).fork(number), number, remaining)
         answers[remaining.to(answers.device)] = proposals.to(answers.device)
     return answers
+
+
+def passes_of_restarts(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
+    """The most that one image costs an attack of `restarts` searches of `steps` gradient steps.
+
+    Args:
+        settings: All settings of the attack.
+        shape: Of an image, (C, H, W); the number of passes does not depend on it.
+    """
+    return PassCount(settings["restarts"] * (settings["steps"] + 1), settings["restarts"] * settings["steps"])
+
+
+def passes_of_targets(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
+    """The most that one image costs an attack of `steps` gradient steps towards each of `targets` classes.
+
+    Args:
+        settings: All settings of the attack.
+        shape: Of an image, (C, H, W); the number of passes does not depend on it.
+    """
+    return PassCount(settings["targets"] * (settings["steps"] + 1) + 1, settings["targets"] * settings["steps"])
 
 
 def is_adversarial(model: ModelUnderTest, batch: Batch, images: Images) -> Tensor:

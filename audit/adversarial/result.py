@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
+from audit.adversarial.attack_result import AttackResult
 from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import Method
 from audit.core.threat import Norm, ThreatModel
@@ -42,37 +42,6 @@ def unfit_reason(method: Method, threat: ThreatModel, no_gradient_reason: Note) 
             threat=str(method.facts["threat"]),
         )
     return NO_NOTE if threat.norm in norms else unfit_norm(norms, threat.norm)
-
-
-@dataclass(frozen=True)
-class AttackResult:
-    """One attack at one eps.
-
-    Attributes:
-        name: What the report calls it.
-        attack: Its name in the registry.
-        needs: What it asks of the model.
-        settings: All of them.
-        eps: Whose unbroken images it was given.
-        survivors: Images not yet broken at that eps.
-        tried: Those of them that it ran on.
-        broke: Those that it broke.
-        faults: Proposals that left the ball or the box, or were not finite.
-        passes: What it cost.
-        reason: Why it did not run, empty where it did.
-    """
-
-    name: str
-    attack: str
-    needs: str
-    settings: dict[str, Any]
-    eps: float
-    survivors: int
-    tried: int
-    broke: int = 0
-    faults: int = 0
-    passes: PassCount = field(default_factory=PassCount)
-    reason: Note = NO_NOTE
 
 
 @dataclass(frozen=True)

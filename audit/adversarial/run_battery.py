@@ -9,18 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
+from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
-from audit.adversarial.result import AttackResult, BatteryResult, unfit_reason
+from audit.adversarial.result import BatteryResult, unfit_reason
 from audit.adversarial.sanity import SAMPLE, battery_red_flags, run_sanity_checks
+from audit.adversarial.targets import check_examples
 from audit.adversarial.verify import verify
 from audit.adversarial.worst_case import BatteryCheckpoint, WorstCase
-from audit.core.errors import DataError, Interrupted, NotApplicable, UsageError
+from audit.core.errors import Interrupted, NotApplicable, UsageError
 from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import Method
 from audit.core.seeding import Generators
@@ -81,21 +83,21 @@ def run_battery(
     at = _headline(threats, headline)
     check_examples(model, batch)
     tune_execution(model)
-    with model.count() as spent, _counted(surrogate) as surrogate_spent, ExitStack() as averaged:
+    with model.count() as counter, _counted(surrogate) as surrogate_counter, ExitStack() as averaged:
         noise = logit_noise(model, batch.images[:SAMPLE], seed)
         draws = eot_samples(noise)
         averaged.enter_context(expectation_over_transformation(model, draws, seed))
         report = run_sanity_checks(model, batch, norm, seed, noise)
         worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
         battery_run = _BatteryRun(model, batch, chosen, worst_case, at, seed, report.no_gradient_reason, surrogate)
-        checkpoint = BatteryCheckpoint(worst_case, battery_run.spent, unfinished if draws == 1 else None)
+        checkpoint = BatteryCheckpoint(worst_case, battery_run.passes_so_far, unfinished if draws == 1 else None)
         battery_run.run(checkpoint, progress, stopping)
         rows = tuple(checkpoint.rows)
         if draws == 1:
             worst_case.refine(chosen.refine_steps)
         else:  # On the boundary, where shrinking ends, a random model decides by a coin.
-            turned = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
-            report = replace(report, flip_rate=turned)
+            rate = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
+            report = replace(report, flip_rate=rate)
     return BatteryResult(
         norm=norm,
         eps=tuple(threat.eps for threat in threats),
@@ -116,7 +118,7 @@ def run_battery(
         notes=_notes(model, rows, draws),
         health=report.health,
         draws=draws,
-        passes=spent.passes + surrogate_spent.passes,
+        passes=counter.passes + surrogate_counter.passes,
     )
 
 
@@ -127,33 +129,8 @@ def _counted(surrogate: ModelUnderTest | None) -> Iterator[PassCounter]:
         yield PassCounter()
         return
     tune_execution(surrogate)
-    with surrogate.count() as spent:
-        yield spent
-
-
-def check_examples(model: ModelUnderTest, batch: Batch) -> None:
-    """Refuse examples that cannot be attacked.
-
-    Args:
-        model: The model under attack.
-        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
-
-    Raises:
-        DataError: For no image, images outside [0, 1], labels out of range, or a goal that contains the label.
-    """
-    classes = len(model.classes)
-    model.check_images(batch.images[:0])
-    if len(batch) == 0:
-        raise DataError("There is no image to attack: the batch is empty. Give at least one example.")
-    if not bool(((batch.images >= 0) & (batch.images <= 1)).all()):
-        raise DataError("Images outside [0, 1] were given to an attack: divide 8-bit images by 255 first.")
-    if bool(((batch.labels < 0) | (batch.labels >= classes)).any()):
-        raise DataError(f"Labels must be between 0 and {classes - 1}, as the model has {classes} classes.")
-    goal = batch.target_mask(classes)
-    if goal.shape != (len(batch), classes):
-        raise DataError(f"The target mask has shape {tuple(goal.shape)}; ({len(batch)}, {classes}) was expected.")
-    if bool(goal.gather(1, batch.labels[:, None]).any()):
-        raise DataError("A target equals the image's own label: name another class, or leave that image out.")
+    with surrogate.count() as counter:
+        yield counter
 
 
 def _threats(norm: Norm, eps: Sequence[float]) -> tuple[ThreatModel, ...]:
@@ -180,7 +157,7 @@ class _BatteryRun:
     no_gradient_reason: Note
     surrogate: ModelUnderTest | None = None
 
-    def spent(self) -> PassCount:
+    def passes_so_far(self) -> PassCount:
         """What the models have cost so far."""
         return self.model.passes if self.surrogate is None else self.model.passes + self.surrogate.passes
 
@@ -210,21 +187,32 @@ class _BatteryRun:
         """Run one entry on the survivors and book what the verifier makes of it."""
         method = entry.method
         survivors = self.worst_case.robust_indices(at)
+        # Evidence stores the fields that are set, so all of them are.
         row = AttackResult(
-            entry.title, method.name, _needs(entry, method), method.settings(entry.settings), at.eps, len(survivors), 0
+            name=entry.title,
+            attack=method.name,
+            needs=_needs(entry, method),
+            settings=method.settings(entry.settings),
+            eps=at.eps,
+            survivors=len(survivors),
+            tried=0,
+            broke=0,
+            faults=0,
+            reason=self.refusal(entry, method, threat),
+            forwards=0,
+            backwards=0,
         )
-        reason = self.refusal(entry, method, threat)
         index = (
             self.sample(survivors, entry.control_sample)
             if entry.control_sample
             else self.worst_case.hardest(survivors, entry.hardest_fraction)
         )
-        if reason or len(index) == 0:
-            return replace(row, reason=reason)
+        if row.reason or len(index) == 0:
+            return row
         try:
             return self.attack(entry, row, index, threat)
         except NotApplicable as fault:
-            return replace(row, reason=fault.reason)
+            return row.model_copy(update={"reason": fault.reason})
 
     def refusal(self, entry: AttackSpec, method: Method, threat: ThreatModel) -> Note:
         """Why an attack cannot run, empty where it can."""
@@ -240,14 +228,13 @@ class _BatteryRun:
     def attack(self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel) -> AttackResult:
         """One attack on one piece of the examples after another. The passes of a surrogate count with the model's."""
         surrogate = self.surrogate if entry.transferred else None
-        other = surrogate or self.model
-        with self.model.count() as spent, other.count() as surrogate_spent:
-            counts = [
-                self.chunk(entry, row, chunk, threat, other) for chunk in torch.split(index, self.examples_at_a_time())
-            ]
+        attacked = surrogate or self.model
+        with self.model.count() as counter, attacked.count() as surrogate_counter:
+            chunks = torch.split(index, self.examples_at_a_time())
+            counts = [self.chunk(entry, row, chunk, threat, attacked) for chunk in chunks]
         broke, faults = (sum(column) for column in zip(*counts, strict=True))
-        passes = spent.passes + surrogate_spent.passes if surrogate else spent.passes
-        return replace(row, tried=len(index), broke=broke, faults=faults, passes=passes)
+        passes = counter.passes + surrogate_counter.passes if surrogate else counter.passes
+        return row.model_copy(update={"tried": len(index), "broke": broke, "faults": faults, **asdict(passes)})
 
     def examples_at_a_time(self) -> int:
         """Examples that an attack gets at a time."""
@@ -257,11 +244,11 @@ class _BatteryRun:
         self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest
     ) -> tuple[int, int]:
         """Proposals, verdicts, books: how many broke, and how many proposals left the ball."""
-        part = self.batch.select(index)
+        subset = self.batch.select(index)
         purpose = f"{entry.seed_stream} {threat.norm} {threat.eps!r}"
-        draws = Generators.of(part.ids, seed=self.seed, purpose=purpose, device="cpu")
-        proposals = entry.method.function(attacked, part, threat, draws, **row.settings)
-        verdicts = verify(self.model, part, proposals, threat)
+        draws = Generators.of(subset.ids, seed=self.seed, purpose=purpose, device="cpu")
+        proposals = entry.method.function(attacked, subset, threat, draws, **row.settings)
+        verdicts = verify(self.model, subset, proposals, threat)
         return self.worst_case.update(row.name, index, verdicts), int(verdicts.faults.sum())
 
     def sample(self, survivors: Tensor, size: int) -> Tensor:
@@ -270,8 +257,8 @@ class _BatteryRun:
             return survivors
         ids = [self.batch.ids[i] for i in survivors.tolist()]
         draws = Generators.of(ids, seed=self.seed, purpose="control: sample", device="cpu")
-        chosen = draws.uniform(1).flatten().argsort(stable=True)[:size].sort().values
-        return survivors[chosen.to(survivors.device)]
+        selected = draws.uniform(1).flatten().argsort(stable=True)[:size].sort().values
+        return survivors[selected.to(survivors.device)]
 
 
 def _needs(entry: AttackSpec, method: Method) -> str:

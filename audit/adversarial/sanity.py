@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.eot import EOT_SAMPLES
 from audit.adversarial.gradient_diagnostics import gradient_health
 from audit.adversarial.red_flags import RedFlag, flag_if_above
 from audit.adversarial.restarts import is_adversarial
-from audit.adversarial.result import AttackResult
 from audit.adversarial.thresholds import THRESHOLDS
 from audit.core.note import NO_NOTE, Note
 from audit.core.registry import find
@@ -99,19 +99,19 @@ def battery_red_flags(
     return tuple(flag for flag in flags if flag is not None)
 
 
-def full_box_threat(norm: Norm, size: int, reach: float = 1.0) -> ThreatModel:
+def full_box_threat(norm: Norm, size: int, fraction: float = 1.0) -> ThreatModel:
     """A threat model that covers the whole box, or a part of it.
 
     Args:
         norm: The norm of the ball.
         size: The number of pixel values of an image, C x H x W.
-        reach: How far each value may move, in [0, 1]: 1 turns any image into any other, 0.5 paints any image grey.
+        fraction: How far each value may move, in [0, 1]: 1 turns any image into any other, 0.5 paints any image grey.
     """
-    return ThreatModel(norm, {"linf": reach, "l2": reach * math.sqrt(size), "l1": reach * size}[norm])
+    return ThreatModel(norm, {"linf": fraction, "l2": fraction * math.sqrt(size), "l1": fraction * size}[norm])
 
 
 def _unbroken_in_grey_box(model: ModelUnderTest, sample: Batch, norm: Norm, seed: int) -> float:
-    threat = full_box_threat(norm, math.prod(model.input_shape), reach=0.5)
+    threat = full_box_threat(norm, math.prod(model.input_shape), fraction=0.5)
     draws = Generators.of(sample.ids, seed=seed, purpose="control: the whole box", device="cpu")
     pgd = find("attack", "pgd").function
     proposals = pgd(model, sample, threat, draws, steps=20, relative_step=0.15, restarts=2, loss="margin")

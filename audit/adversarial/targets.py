@@ -1,4 +1,4 @@
-"""What gradient attacks share: the class they aim at and the types of their settings."""
+"""What attacks share: which examples can be attacked, the class a gradient aims at, and the types of settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState
+from audit.core.errors import DataError
 from audit.core.types import Batch
 from audit.models.losses import one_hot_goal
 from audit.models.under_test import ModelUnderTest
@@ -57,3 +58,28 @@ def ranked_targets(model: ModelUnderTest, batch: Batch, count: int) -> Tensor:
     width = min(count, int(sizes.max())) if len(batch) else 1
     column = torch.arange(max(width, 1), device=model.device) % sizes.clamp(min=1)[:, None]
     return order.gather(1, column)
+
+
+def check_examples(model: ModelUnderTest, batch: Batch) -> None:
+    """Refuse examples that cannot be attacked.
+
+    Args:
+        model: The model under attack.
+        batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
+
+    Raises:
+        DataError: For no image, images outside [0, 1], labels out of range, or a goal that contains the label.
+    """
+    classes = len(model.classes)
+    model.check_images(batch.images[:0])
+    if len(batch) == 0:
+        raise DataError("There is no image to attack: the batch is empty. Give at least one example.")
+    if not bool(((batch.images >= 0) & (batch.images <= 1)).all()):
+        raise DataError("Images outside [0, 1] were given to an attack: divide 8-bit images by 255 first.")
+    if bool(((batch.labels < 0) | (batch.labels >= classes)).any()):
+        raise DataError(f"Labels must be between 0 and {classes - 1}, as the model has {classes} classes.")
+    goal = batch.target_mask(classes)
+    if goal.shape != (len(batch), classes):
+        raise DataError(f"The target mask has shape {tuple(goal.shape)}; ({len(batch)}, {classes}) was expected.")
+    if bool(goal.gather(1, batch.labels[:, None]).any()):
+        raise DataError("A target equals the image's own label: name another class, or leave that image out.")

@@ -38,7 +38,7 @@ def mean_gradient_ascent(
     model: ModelUnderTest,
     made_on: Batch,
     draws: Generators,
-    begin: Tensor,
+    initial: Tensor,
     *,
     ascent: AscentSettings,
     apply: Callable[[Images, Tensor], Images],
@@ -52,16 +52,16 @@ def mean_gradient_ascent(
         model: The model under attack.
         made_on: The examples that the change is made on.
         draws: One random generator an example.
-        begin: The change before the first step.
+        initial: The change before the first step.
         ascent: How the steps are taken.
         apply: `apply(images, change)` puts the change on images.
         move: `move(change, direction, rate)` follows the mean gradient of the capped loss, each step's of l1 norm 1
             and summed with the momentum, at a rate that falls from 1 to 0.
 
     Returns:
-        The change after the last step, of the shape of `begin`.
+        The change after the last step, of the shape of `initial`.
     """
-    change, momentum = begin, torch.zeros_like(begin)
+    change, momentum = initial, torch.zeros_like(initial)
     if len(made_on) == 0:
         return change
 
@@ -70,8 +70,8 @@ def mean_gradient_ascent(
 
     images, goal = model.check_images(made_on.images), made_on.target_mask(len(model.classes)).to(model.device)
     for step in range(ascent.steps):
-        part = _turn(draws, step, min(ascent.images_a_step, len(made_on))).to(model.device)
-        output = model.loss_gradient(apply(images[part], change), goal[part], capped)
+        indices = _turn(draws, step, min(ascent.images_a_step, len(made_on))).to(model.device)
+        output = model.loss_gradient(apply(images[indices], change), goal[indices], capped)
         mean = output.gradient.nan_to_num(0.0, 0.0, 0.0).mean(0, keepdim=True)
         momentum = ascent.decay * momentum + mean / mean.abs().sum().clamp(min=1e-30)
         change = move(change, momentum, _rate(step, ascent.steps))

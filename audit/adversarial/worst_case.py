@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.restarts import is_adversarial
-from audit.adversarial.result import AttackResult
 from audit.adversarial.verify import Verdicts, verify
-from audit.core.note import Note
 from audit.core.threat import TOLERANCE, ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.models.under_test import ModelUnderTest
@@ -106,16 +105,16 @@ class WorstCase:
         device = self.distance.device
         broken, distance = verdicts.broken.to(device), verdicts.distance.to(device)
         better = broken & (distance < self.distance[index])
-        here = index[better]
+        improved = index[better]
         number = self.attacks.index(attack)
         for row, threat in enumerate(self.threats):
-            newly = here[(self.distance[here] > radius(threat)) & (distance[better] <= radius(threat))]
+            newly = improved[(self.distance[improved] > radius(threat)) & (distance[better] <= radius(threat))]
             self.first_broken_by[row, newly] = number
         self.margin[index] = torch.maximum(self.margin[index], verdicts.margin.to(device))
-        self.distance[here] = distance[better]
-        self.nearest[here] = verdicts.images[better.to(verdicts.images.device)].to(device)
-        self.rounding[here] = verdicts.survives_rounding[better].to(device)
-        self.best_attack[here] = number
+        self.distance[improved] = distance[better]
+        self.nearest[improved] = verdicts.images[better.to(verdicts.images.device)].to(device)
+        self.rounding[improved] = verdicts.survives_rounding[better].to(device)
+        self.best_attack[improved] = number
         return int(broken.sum())
 
     def refine(self, bisections: int) -> None:
@@ -128,17 +127,19 @@ class WorstCase:
         index = (self.distance.isfinite() & (self.distance > 0)).nonzero().flatten()
         if bisections == 0 or len(index) == 0:
             return
-        part = self.batch.select(index)
-        origin, far = part.images, self.nearest[index]
+        subset = self.batch.select(index)
+        origin, far = subset.images, self.nearest[index]
         low, high = (
-            torch.zeros(len(part), 1, 1, 1, device=far.device),
-            torch.ones(len(part), 1, 1, 1, device=far.device),
+            torch.zeros(len(subset), 1, 1, 1, device=far.device),
+            torch.ones(len(subset), 1, 1, 1, device=far.device),
         )
         for _ in range(bisections):
             middle = (low + high) / 2
-            broken = is_adversarial(self.model, part, origin + middle * (far - origin)).view(-1, 1, 1, 1).to(far.device)
+            broken = (
+                is_adversarial(self.model, subset, origin + middle * (far - origin)).view(-1, 1, 1, 1).to(far.device)
+            )
             low, high = torch.where(broken, low, middle), torch.where(broken, middle, high)
-        verdicts = verify(self.model, part, origin + high * (far - origin), self.threats[-1])
+        verdicts = verify(self.model, subset, origin + high * (far - origin), self.threats[-1])
         for number in sorted(set(self.best_attack[index].tolist())):
             by_attack = self.best_attack[index] == number
             self.update(self.attacks[number], index[by_attack], verdicts.select(by_attack))
@@ -160,17 +161,17 @@ class BatteryCheckpoint:
 
     Attributes:
         worst_case: What the attack runs so far led to.
-        spent: What the models have cost so far, when called.
+        passes_so_far: What the models have cost so far, when called.
         unfinished: Where everything is kept; None keeps nothing.
         rows: What each attack run did, those of `unfinished` first.
     """
 
     def __init__(
-        self, worst_case: WorstCase, spent: Callable[[], PassCount], unfinished: CellCheckpoint | None
+        self, worst_case: WorstCase, passes_so_far: Callable[[], PassCount], unfinished: CellCheckpoint | None
     ) -> None:
-        self.worst_case, self.spent, self.unfinished = worst_case, spent, unfinished
+        self.worst_case, self.passes_so_far, self.unfinished = worst_case, passes_so_far, unfinished
         self.rows: list[AttackResult] = []
-        self._begun = spent()
+        self._begun = passes_so_far()
         stored = None if unfinished is None else unfinished.load()
         if stored is not None:
             state, facts = stored
@@ -191,9 +192,10 @@ class BatteryCheckpoint:
     def keep(self) -> None:
         """Keep everything so far, where there is a place for it."""
         if self.unfinished is not None:
-            facts = {"rows": [asdict(row) for row in self.rows], "passes": asdict(self.spent() - self._begun)}
+            facts = {"rows": self.rows, "passes": asdict(self.passes_so_far() - self._begun)}
             self.unfinished.save(self.worst_case.state(), facts)
 
 
 def _row_from_json(row: dict[str, Any]) -> AttackResult:
-    return AttackResult(**{**row, "passes": PassCount(**row["passes"]), "reason": Note.model_validate(row["reason"])})
+    passes = row.pop("passes", {})  # as an earlier version wrote the cost
+    return AttackResult.model_validate({**row, **passes})

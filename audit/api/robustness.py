@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery
-from audit.adversarial.result import AttackResult, BatteryResult
-from audit.adversarial.run_battery import check_examples, run_battery
+from audit.adversarial.result import BatteryResult
+from audit.adversarial.run_battery import run_battery
+from audit.adversarial.targets import check_examples
 from audit.api.inputs import AttackTargets, make_batch
 from audit.core.errors import NotApplicable
 from audit.core.threat import Norm, ThreatModel
@@ -102,7 +104,7 @@ def robustness(
         UsageError: There is no such battery or attack, or a target is its image's label.
     """
     batch = make_batch(model, images, labels, targets)
-    outcome = _attacked(model, batch, threat.norm, (threat.eps,), _chosen(battery, attacks), seed)
+    outcome = _attacked(model, batch, threat.norm, (threat.eps,), _battery_of(battery, attacks), seed)
     return Robustness(
         threat,
         outcome.robust,
@@ -145,7 +147,7 @@ def robustness_curve(
         UsageError: There is no such battery or attack, or a target is its image's label.
     """
     batch = make_batch(model, images, labels, targets)
-    outcome = _attacked(model, batch, norm, tuple(eps), _chosen(battery, attacks), seed)
+    outcome = _attacked(model, batch, norm, tuple(eps), _battery_of(battery, attacks), seed)
     return RobustnessCurve(
         norm,
         outcome.eps,
@@ -157,7 +159,7 @@ def robustness_curve(
     )
 
 
-def _chosen(battery: str, attacks: Sequence[str] | None) -> Battery:
+def _battery_of(battery: str, attacks: Sequence[str] | None) -> Battery:
     if attacks is None:
         return battery_named(battery)
     names = [attacks] if isinstance(attacks, str) else attacks

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState, State, StepResult, run_search
-from audit.adversarial.restarts import with_restarts
+from audit.adversarial.restarts import passes_of_restarts, passes_of_targets, with_restarts
 from audit.adversarial.targets import (
     PositiveInt,
     TargetFn,
@@ -23,7 +23,7 @@ from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, ClassMask, Images, PassCount
+from audit.core.types import Batch, ClassMask, Images
 from audit.models.losses import dlr_targeted, is_adversarial_logits, loss_named, margin
 from audit.models.under_test import Loss, ModelUnderTest
 
@@ -32,9 +32,7 @@ from audit.models.under_test import Loss, ModelUnderTest
     reference="arXiv:2003.01690",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda settings, shape: PassCount(
-        settings["restarts"] * (settings["steps"] + 1), settings["restarts"] * settings["steps"]
-    ),
+    passes=passes_of_restarts,
     effort=("steps", "restarts"),
     early_stops=("give_up",),
 )
@@ -70,9 +68,7 @@ def apgd_ce(
     reference="arXiv:2003.01690",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda settings, shape: PassCount(
-        settings["restarts"] * (settings["steps"] + 1), settings["restarts"] * settings["steps"]
-    ),
+    passes=passes_of_restarts,
     effort=("steps", "restarts"),
     early_stops=("give_up",),
 )
@@ -108,9 +104,7 @@ def apgd_dlr(
     reference="arXiv:2003.01690",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda settings, shape: PassCount(
-        settings["targets"] * (settings["steps"] + 1) + 1, settings["targets"] * settings["steps"]
-    ),
+    passes=passes_of_targets,
     effort=("steps",),
     early_stops=("give_up",),
 )
@@ -141,9 +135,9 @@ def apgd_t(
     classes = ranked_targets(model, batch, targets)
     ascent: dict[str, Any] = {"loss": dlr_targeted, "aim": single_target, "steps": steps, "give_up": give_up}
 
-    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+    def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         aimed = {"target": classes[index.to(classes.device), number]}
-        return _run_apgd(model, part, threat, draws, initial_state=aimed, **ascent)
+        return _run_apgd(model, subset, threat, draws, initial_state=aimed, **ascent)
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
 
@@ -151,8 +145,8 @@ def apgd_t(
 def _restarted(
     model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, restarts: int, **ascent: Any
 ) -> Images:
-    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        return _run_apgd(model, part, threat, draws, **ascent)
+    def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+        return _run_apgd(model, subset, threat, draws, **ascent)
 
     return with_restarts(model, batch, generators, attempt, attempts=restarts)
 
@@ -196,10 +190,15 @@ def _run_apgd(
         images, state = slots.images, slots.state
         output = model.loss_gradient(images, aim(slots), loss)
         recorded = _record(state, slots.age, output.losses, output.gradient, images)
-        judged = _review(recorded, slots.age, marks)
+        reviewed = _review(recorded, slots.age, marks)
         margins = torch.maximum(margin(output.logits, slots.goal), state["best_margin"])
-        looked = _look_back(margins, state, slots.age)
-        following = {**judged, **looked, "images": _advance(judged, slots, threat), "previous": judged["images"]}
+        remembered = _look_back(margins, state, slots.age)
+        following = {
+            **reviewed,
+            **remembered,
+            "images": _advance(reviewed, slots, threat),
+            "previous": reviewed["images"],
+        }
         hopeless = _hopeless(margins, state, slots.age, steps) if give_up else None
         return StepResult(images, is_adversarial_logits(output.logits, slots.goal), following, hopeless)
 
@@ -240,15 +239,15 @@ def _fresh(images: Images, threat: ThreatModel) -> State:
 
 def _look_back(margins: Tensor, state: State, age: Tensor) -> dict[str, Tensor]:
     """Remember the best margin, and what it was at the last look back."""
-    due = (age == 0) | (age % LOOK_BACK == LOOK_BACK - 1)
-    return {"best_margin": margins, "margin_before": torch.where(due, margins, state["margin_before"])}
+    at_review = (age == 0) | (age % LOOK_BACK == LOOK_BACK - 1)
+    return {"best_margin": margins, "margin_before": torch.where(at_review, margins, state["margin_before"])}
 
 
 def _hopeless(margins: Tensor, state: State, age: Tensor, steps: int) -> Tensor:
     """At each look back: whether the margin stays below zero even if it goes on rising at its recent pace."""
-    due = (age > 0) & (age % LOOK_BACK == LOOK_BACK - 1)
-    pace = (margins - state["margin_before"]) / LOOK_BACK
-    return due & (margins + GENEROSITY * pace * (steps - age) < 0)
+    at_review = (age > 0) & (age % LOOK_BACK == LOOK_BACK - 1)
+    slope = (margins - state["margin_before"]) / LOOK_BACK
+    return at_review & (margins + GENEROSITY * slope * (steps - age) < 0)
 
 
 def _record(state: State, age: Tensor, losses: Tensor, gradient: Images, images: Images) -> dict[str, Tensor]:
@@ -270,20 +269,20 @@ def _record(state: State, age: Tensor, losses: Tensor, gradient: Images, images:
 def _review(state: dict[str, Tensor], age: Tensor, marks: list[int]) -> dict[str, Tensor]:
     """At a checkpoint: halve the step and go back to the best point, where the loss rises too rarely or not at all."""
     length = _lengths(marks, age)
-    due = length > 0
+    at_review = length > 0
     # Conditions 1 and 2 of section 3.1.
-    seldom = state["rises"] < RISING_SHARE * length
+    too_few_rises = state["rises"] < RISING_SHARE * length
     stuck = ~state["halved"] & (state["best_at_review"] >= state["best_loss"])
-    halve = due & (seldom | stuck)
+    halve = at_review & (too_few_rises | stuck)
     wide = halve.view(-1, 1, 1, 1)
     return {
         **state,
         "images": torch.where(wide, state["best_images"], state["images"]),
         "gradient": torch.where(wide, state["best_gradient"], state["gradient"]),
         "size": torch.where(halve, state["size"] / 2, state["size"]),
-        "halved": torch.where(due, halve, state["halved"]),
-        "best_at_review": torch.where(due, state["best_loss"], state["best_at_review"]),
-        "rises": torch.where(due, torch.zeros_like(state["rises"]), state["rises"]),
+        "halved": torch.where(at_review, halve, state["halved"]),
+        "best_at_review": torch.where(at_review, state["best_loss"], state["best_at_review"]),
+        "rises": torch.where(at_review, torch.zeros_like(state["rises"]), state["rises"]),
     }
 
 
@@ -296,9 +295,9 @@ def _lengths(marks: list[int], age: Tensor) -> Tensor:
 
 
 def _advance(state: dict[str, Tensor], slots: SearchState, threat: ThreatModel) -> Images:
-    here, previous = state["images"], state["previous"]
+    images, previous = state["images"], state["previous"]
     size = state["size"].view(-1, 1, 1, 1)
-    ahead = projected_step(here, slots.origin, state["gradient"], threat, size)
+    ahead = projected_step(images, slots.origin, state["gradient"], threat, size)
     share = torch.where(slots.age == 0, 1.0, MOMENTUM).view(-1, 1, 1, 1)
-    mixed = here + share * (ahead - here) + (1 - share) * (here - previous)
+    mixed = images + share * (ahead - images) + (1 - share) * (images - previous)
     return threat.project(mixed, slots.origin)

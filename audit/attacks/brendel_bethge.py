@@ -60,14 +60,14 @@ def brendel_bethge(
     Returns:
         Proposals, float32 (N, C, H, W), in the ball; the clean image where none was found.
     """
-    anywhere = ThreatModel("l2", math.sqrt(math.prod(model.input_shape)))
+    whole_box = ThreatModel("l2", math.sqrt(math.prod(model.input_shape)))
     return run_from_starts(
         _BY_NORM,
         model,
         batch,
         threat,
         generators,
-        hints=ddn(model, batch, anywhere, generators.fork(2), steps=_DDN_STEPS),
+        hints=ddn(model, batch, whole_box, generators.fork(2), steps=_DDN_STEPS),
         goals=("untargeted", "targeted"),
         steps=steps,
         lr=trust_radius,

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState, State, Step, StepResult, run_search
-from audit.adversarial.restarts import with_restarts
+from audit.adversarial.restarts import passes_of_targets, with_restarts
 from audit.adversarial.targets import PositiveInt, ranked_targets, single_target
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel, norms
-from audit.core.types import Batch, ClassMask, Images, PassCount
+from audit.core.types import Batch, ClassMask, Images
 from audit.models.losses import is_adversarial_logits, margin_targeted
 from audit.models.under_test import ModelUnderTest
 
@@ -29,9 +29,7 @@ BACKWARD = 0.9
     reference="arXiv:1907.02044",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda settings, shape: PassCount(
-        settings["targets"] * (settings["steps"] + 1) + 1, settings["targets"] * settings["steps"]
-    ),
+    passes=passes_of_targets,
     effort=("steps",),
 )
 def fab_t(
@@ -63,13 +61,13 @@ def fab_t(
     """
     classes = ranked_targets(model, batch, targets)
 
-    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+    def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         initial_state = {"target": classes[index.to(classes.device), number]}
-        step = walk(model, threat, steps, stop=stop)
+        step = boundary_step(model, threat, steps, stop=stop)
         proposals = run_search(
-            model, part, draws, start=from_the_image, step=step, steps=steps, initial_state=initial_state
+            model, subset, draws, start=from_the_image, step=step, steps=steps, initial_state=initial_state
         )
-        return threat.project(proposals, part.images.to(proposals.device))
+        return threat.project(proposals, subset.images.to(proposals.device))
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
 
@@ -86,7 +84,7 @@ def from_the_image(origin: Images, goal: ClassMask, draws: Generators) -> State:
     return {"images": origin, "nearest": origin, "distance": far}
 
 
-def walk(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) -> Step:
+def boundary_step(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) -> Step:
     """One step: an adversarial point is remembered and pulled back towards the image, else on to the linearised
     boundary.
 
@@ -115,8 +113,8 @@ def walk(model: ModelUnderTest, threat: ThreatModel, steps: int, *, stop: bool) 
             "nearest": nearest,
             "distance": torch.where(nearer, distance, state["distance"]),
         }
-        enough = broken & (distance <= threat.eps) if stop else torch.zeros_like(broken)
-        return StepResult(images, enough, following)
+        finished = broken & (distance <= threat.eps) if stop else torch.zeros_like(broken)
+        return StepResult(images, finished, following)
 
     return step
 
@@ -127,9 +125,9 @@ def _to_boundary(images: Images, origin: Images, margins: Tensor, gradient: Imag
     offset = (gradient * images).flatten(1).sum(1) - margins
     from_here = project_onto_hyperplane(images, gradient, offset, threat.norm)
     from_image = project_onto_hyperplane(origin, gradient, offset, threat.norm)
-    here, image = (norms(delta, threat.norm).clamp(min=1e-8) for delta in (from_here, from_image))
-    lean = (here / (here + image)).clamp(max=BIAS_LIMIT).view(-1, 1, 1, 1)
-    mixed = (1 - lean) * (images + OVERSHOOT * from_here) + lean * (origin + OVERSHOOT * from_image)
+    current_distance, origin_distance = (norms(delta, threat.norm).clamp(min=1e-8) for delta in (from_here, from_image))
+    bias = (current_distance / (current_distance + origin_distance)).clamp(max=BIAS_LIMIT).view(-1, 1, 1, 1)
+    mixed = (1 - bias) * (images + OVERSHOOT * from_here) + bias * (origin + OVERSHOOT * from_image)
     return mixed.clamp(0, 1)
 
 
@@ -173,8 +171,8 @@ def _level(slope: Tensor, room: Tensor, remaining: Tensor, norm: Norm) -> Tensor
     rising = (slope * rate).gather(1, order)
     full_before = filled.cumsum(1) - filled
     free_from = rising.flip(1).cumsum(1).flip(1)
-    pieces = torch.where(free_from > 0, (remaining[:, None] - full_before) / free_from.clamp(min=1e-30), 0.0)
-    level = pieces.amax(1).masked_fill(remaining >= filled.sum(1), torch.inf)
+    levels = torch.where(free_from > 0, (remaining[:, None] - full_before) / free_from.clamp(min=1e-30), 0.0)
+    level = levels.amax(1).masked_fill(remaining >= filled.sum(1), torch.inf)
     return torch.minimum(level[:, None] * rate, room).where(slope > 0, 0.0)
 
 
@@ -183,6 +181,6 @@ def _greedy(slope: Tensor, room: Tensor, remaining: Tensor) -> Tensor:
     steepest, order = slope.sort(dim=1, descending=True)
     gains = steepest * room.gather(1, order)
     before = gains.cumsum(1) - gains
-    wanted = ((remaining[:, None] - before) / steepest.clamp(min=1e-30)).clamp(min=0)
-    lengths = torch.minimum(wanted, room.gather(1, order)).where(steepest > 0, 0.0)
+    needed = ((remaining[:, None] - before) / steepest.clamp(min=1e-30)).clamp(min=0)
+    lengths = torch.minimum(needed, room.gather(1, order)).where(steepest > 0, 0.0)
     return torch.zeros_like(slope).scatter_(1, order, lengths)

@@ -34,7 +34,7 @@ def fgsm(
         Proposals, float32 (N, C, H, W).
     """
     classes = len(model.classes)
-    chosen = loss_named(loss, classes)
+    loss_function = loss_named(loss, classes)
     origin = model.check_images(batch.images)
-    gradient = model.loss_gradient(origin, batch.target_mask(classes).to(model.device), chosen).gradient
+    gradient = model.loss_gradient(origin, batch.target_mask(classes).to(model.device), loss_function).gradient
     return projected_step(origin, origin, gradient, threat, threat.eps)

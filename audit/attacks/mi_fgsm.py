@@ -49,14 +49,14 @@ def mi_fgsm(
     Returns:
         Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
     """
-    chosen = loss_named(loss, len(model.classes))
+    loss_function = loss_named(loss, len(model.classes))
 
     def start(origin: Images, goal: ClassMask, draws: Generators) -> State:
         return {"images": origin.clone(), "momentum": torch.zeros_like(origin)}
 
     def step(slots: SearchState) -> StepResult:
         images = slots.images
-        output = model.loss_gradient(images, slots.goal, chosen)
+        output = model.loss_gradient(images, slots.goal, loss_function)
         gradient = output.gradient.nan_to_num(0.0, 0.0, 0.0)
         size = norms(gradient, "l1").clamp(min=1e-30).view(-1, 1, 1, 1)
         momentum = decay * slots.state["momentum"] + gradient / size

@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from audit.adversarial.active_set import run_search
-from audit.adversarial.restarts import with_restarts
+from audit.adversarial.restarts import passes_of_targets, with_restarts
 from audit.adversarial.targets import PositiveFloat, PositiveInt, ranked_targets, single_target
 from audit.attacks.pgd import initial_point, pgd_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images, PassCount
+from audit.core.types import Batch, Images
 from audit.models.losses import margin_targeted
 from audit.models.under_test import ModelUnderTest
 
@@ -20,9 +20,7 @@ from audit.models.under_test import ModelUnderTest
     reference="arXiv:1910.09338",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda settings, shape: PassCount(
-        settings["targets"] * (settings["steps"] + 1) + 1, settings["targets"] * settings["steps"]
-    ),
+    passes=passes_of_targets,
     effort=("steps",),
 )
 def multi_targeted(
@@ -52,9 +50,9 @@ def multi_targeted(
     classes = ranked_targets(model, batch, targets)
     step = pgd_step(model, threat, margin_targeted, relative_step * threat.eps, single_target)
 
-    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+    def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         initial_state = {"target": classes[index.to(classes.device), number]}
         start = initial_point(threat, at_random=True)
-        return run_search(model, part, draws, start=start, step=step, steps=steps, initial_state=initial_state)
+        return run_search(model, subset, draws, start=start, step=step, steps=steps, initial_state=initial_state)
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])

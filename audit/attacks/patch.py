@@ -143,8 +143,8 @@ def patch(
     patch_draws = Generators(generators.keys.sum().view(1).to(model.device))
     first = patch_draws.uniform(*model.input_shape) * inside
 
-    def move(paint: Images, direction: Images, pace: float) -> Images:
-        return (paint + rate * pace * direction.sign() * inside).clamp(0, 1)
+    def move(paint: Images, direction: Images, step: float) -> Images:
+        return (paint + rate * step * direction.sign() * inside).clamp(0, 1)
 
     ascent = AscentSettings(steps, images_a_step, decay, loss_named(loss, len(model.classes)))
     return mean_gradient_ascent(model, batch, generators, first, ascent=ascent, apply=threat.painted, move=move)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchStart, SearchState, State, Step, StepResult, run_search
-from audit.adversarial.restarts import with_restarts
+from audit.adversarial.restarts import passes_of_restarts, with_restarts
 from audit.adversarial.targets import PositiveFloat, PositiveInt, TargetFn, any_goal_class
 from audit.core.ascent import projected_step
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, ClassMask, Images, PassCount
+from audit.core.types import Batch, ClassMask, Images
 from audit.models.losses import LossName, is_adversarial_logits, loss_named
 from audit.models.under_test import Loss, ModelUnderTest
 
@@ -20,9 +20,7 @@ from audit.models.under_test import Loss, ModelUnderTest
     reference="arXiv:1706.06083",
     needs="gradients",
     norms=("linf", "l2", "l1"),
-    passes=lambda settings, shape: PassCount(
-        settings["restarts"] * (settings["steps"] + 1), settings["restarts"] * settings["steps"]
-    ),
+    passes=passes_of_restarts,
     effort=("steps", "restarts"),
 )
 def pgd(
@@ -55,9 +53,9 @@ def pgd(
     """
     step = pgd_step(model, threat, loss_named(loss, len(model.classes)), relative_step * threat.eps)
 
-    def attempt(part: Batch, draws: Generators, number: int, index: Tensor) -> Images:
+    def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         start = initial_point(threat, at_random=random_start or number > 0)
-        return run_search(model, part, draws, start=start, step=step, steps=steps)
+        return run_search(model, subset, draws, start=start, step=step, steps=steps)
 
     return with_restarts(model, batch, generators, attempt, attempts=restarts)
 

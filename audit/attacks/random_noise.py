@@ -36,8 +36,8 @@ def random_noise(
         Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
     """
 
-    def start(origin: Images, goal: ClassMask, draw: Generators) -> State:
-        return {"images": noisy(origin, threat, draw)}
+    def start(origin: Images, goal: ClassMask, draws: Generators) -> State:
+        return {"images": noisy(origin, threat, draws)}
 
     def step(slots: SearchState) -> StepResult:
         broken = is_adversarial_logits(model.logits(slots.images), slots.goal)

@@ -188,13 +188,13 @@ def spatial(
     alive = torch.arange(len(batch), device=model.device)
     start = 0
     while start < len(poses) and len(alive):
-        part = poses[start : start + max(1, model.layout.batch_size // len(alive))]
-        start += len(part)
-        posed = apply_pose(images[alive].repeat_interleave(len(part), 0), part.repeat(len(alive), 1))
-        broken = is_adversarial_logits(model.logits(posed), goal[alive].repeat_interleave(len(part), 0)).view(
-            -1, len(part)
+        chunk = poses[start : start + max(1, model.layout.batch_size // len(alive))]
+        start += len(chunk)
+        transformed = apply_pose(images[alive].repeat_interleave(len(chunk), 0), chunk.repeat(len(alive), 1))
+        broken = is_adversarial_logits(model.logits(transformed), goal[alive].repeat_interleave(len(chunk), 0)).view(
+            -1, len(chunk)
         )
         solved = broken.any(1)
-        worst_poses[alive[solved]] = part[broken[solved].int().argmax(1)]
+        worst_poses[alive[solved]] = chunk[broken[solved].int().argmax(1)]
         alive = alive[~solved]
     return worst_poses

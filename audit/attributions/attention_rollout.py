@@ -43,9 +43,9 @@ def attention_rollout(model: ModelUnderTest, images: Images, spec: ExplanationSp
         )
     prefix = prefix_tokens(model.net)
 
-    def coarse_map(part: slice) -> Tensor:
-        weights = attention_weights(model, layers, images[part])
-        return _rollout(weights, part.stop - part.start, images.shape[2] / images.shape[3], prefix)
+    def coarse_map(rows: slice) -> Tensor:
+        weights = attention_weights(model, layers, images[rows])
+        return _rollout(weights, rows.stop - rows.start, images.shape[2] / images.shape[3], prefix)
 
     with torch.no_grad():
         coarse = torch.cat(list(in_batches(len(images), model.layout, coarse_map)))
@@ -79,8 +79,8 @@ def prefix_tokens(net: nn.Module) -> tuple[int, bool] | None:
     Args:
         net: Any net.
     """
-    for part in net.modules():
-        count, pooled = getattr(part, "num_prefix_tokens", None), getattr(part, "global_pool", None)
+    for module in net.modules():
+        count, pooled = getattr(module, "num_prefix_tokens", None), getattr(module, "global_pool", None)
         if isinstance(count, int) and isinstance(pooled, str):
             return count, pooled == "token"
     return None
@@ -105,8 +105,8 @@ def _rollout(attentions: list[Tensor], images: int, aspect: float, prefix: tuple
     for extra, class_token in [prefix] if prefix else [(1, True), (0, False)]:
         grid = _grid(tokens - extra, aspect)
         if grid is not None:
-            reached = product[:, 0, extra:] if class_token else product[:, extra:, extra:].mean(1)
-            return reached.reshape(len(reached), 1, *grid)
+            attention_of_class = product[:, 0, extra:] if class_token else product[:, extra:, extra:].mean(1)
+            return attention_of_class.reshape(len(attention_of_class), 1, *grid)
     raise NotApplicable(
         note("no_grid", "{tokens} tokens are no grid of patches, with or without a class token.", tokens=tokens)
     )
@@ -127,11 +127,11 @@ def _record(layer: nn.Module, weights: list[Tensor]) -> None:
         _record_torch(layer, weights)
         return
 
-    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def record_weights(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         weights.append(args[0].mean(1))
 
     layer.__dict__["fused_attn"] = False
-    layer.get_submodule("attn_drop").register_forward_pre_hook(keep)
+    layer.get_submodule("attn_drop").register_forward_pre_hook(record_weights)
 
 
 def _record_torch(layer: nn.Module, weights: list[Tensor]) -> None:
@@ -140,9 +140,9 @@ def _record_torch(layer: nn.Module, weights: list[Tensor]) -> None:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return args[:3], kwargs | {"need_weights": True, "average_attn_weights": True}
 
-    def keep(_: nn.Module, args: object, kwargs: object, output: tuple[Tensor, Tensor | None]) -> None:
+    def record_weights(_: nn.Module, args: object, kwargs: object, output: tuple[Tensor, Tensor | None]) -> None:
         if output[1] is not None:
             weights.append(output[1])
 
     layer.register_forward_pre_hook(request_weights, with_kwargs=True)
-    layer.register_forward_hook(keep, with_kwargs=True)
+    layer.register_forward_hook(record_weights, with_kwargs=True)

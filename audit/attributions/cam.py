@@ -58,8 +58,8 @@ def grad_cam(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, la
     name, module = spatial_layer(model, images[:1], layer)
     method = LayerGradCam(Scored(model, spec.output), module)
 
-    def enlarged(leaf: Images, part: slice) -> Tensor:
-        coarse = method.attribute(leaf, target=spec.targets[part], relu_attributions=True)
+    def enlarged(leaf: Images, rows: slice) -> Tensor:
+        coarse = method.attribute(leaf, target=spec.targets[rows], relu_attributions=True)
         return functional.interpolate(coarse, size=leaf.shape[2:], mode="bilinear", align_corners=False)
 
     with restored(model):
@@ -155,8 +155,8 @@ def _activation_map(
     """`coarse_map` at the named (or last spatial) layer, its positive part enlarged bilinearly to (N, 1, H, W)."""
     name, module = spatial_layer(model, images[:1], layer)
 
-    def enlarged(leaf: Images, part: slice) -> Tensor:
-        coarse = coarse_map(*_at_layer(model, module, leaf, spec.part(part)))
+    def enlarged(leaf: Images, rows: slice) -> Tensor:
+        coarse = coarse_map(*_at_layer(model, module, leaf, spec.part(rows)))
         return functional.interpolate(coarse, size=leaf.shape[2:], mode="bilinear", align_corners=False).relu()
 
     with restored(model):
@@ -168,11 +168,11 @@ def _at_layer(model: ModelUnderTest, layer: nn.Module, leaf: Images, spec: Expla
     """The layer's output and the gradient of the explained output to it, (N, K, h, w) each."""
     activations: list[Tensor] = []
 
-    def keep(_: nn.Module, __: object, output: Tensor) -> Tensor:
+    def record_activations(_: nn.Module, __: object, output: Tensor) -> Tensor:
         activations.append(output)
         return output.clone()  # an in-place activation that follows must not change what was kept
 
-    hook = layer.register_forward_hook(keep)
+    hook = layer.register_forward_hook(record_activations)
     try:
         outputs = score(model.module(leaf), spec.targets, spec.output)
     finally:

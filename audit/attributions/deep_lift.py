@@ -135,16 +135,16 @@ def _lift(
 ) -> tuple[Images, Tensor]:
     """Maps against one reference each, and the differences of output they should sum to."""
 
-    def batch(part: slice) -> tuple[Images, Tensor]:
-        targets = spec.targets[part]
+    def batch(rows: slice) -> tuple[Images, Tensor]:
+        targets = spec.targets[rows]
         reference = ActivationRecorder(net)
         with torch.no_grad():
-            before = target_logits(model, reference.run(normalised(model, references[part])), targets)
+            before = target_logits(model, reference.run(normalised(model, references[rows])), targets)
         with torch.enable_grad():
-            leaf = images[part].detach().clone().requires_grad_(True)
+            leaf = images[rows].detach().clone().requires_grad_(True)
             after = target_logits(model, RescaleRule(net, reference.values).run(normalised(model, leaf)), targets)
             (multipliers,) = torch.autograd.grad(after.sum(), leaf)
-        return multipliers * (images[part] - references[part]), after.detach() - before
+        return multipliers * (images[rows] - references[rows]), after.detach() - before
 
     maps, gaps = (torch.cat(column) for column in zip(*in_batches(len(images), model.layout, batch), strict=True))
     return maps, gaps
@@ -198,21 +198,27 @@ def _pooled(layer: nn.MaxPool2d, features: Tensor, before: Tensor) -> Tensor:
     """The window's change shared by the winner now and the winner then: the first gets what rises above the reference's
     maximum, the second what falls below it."""
     with torch.no_grad():
-        now, here = _winners(layer, features)
-        then, there = _winners(layer, before)
+        maxima, index = _maxima(layer, features)
+        reference_maxima, reference_index = _maxima(layer, before)
         difference = (features - before).flatten(2)
-        rise = _quotient((now - then).clamp(min=0), difference.gather(2, here.flatten(2)).view_as(now))
-        fall = _quotient((now - then).clamp(max=0), difference.gather(2, there.flatten(2)).view_as(now))
+        rise = _quotient(
+            (maxima - reference_maxima).clamp(min=0), difference.gather(2, index.flatten(2)).view_as(maxima)
+        )
+        fall = _quotient(
+            (maxima - reference_maxima).clamp(max=0), difference.gather(2, reference_index.flatten(2)).view_as(maxima)
+        )
     flat = features.flatten(2)
-    change = rise * flat.gather(2, here.flatten(2)).view_as(now) + fall * flat.gather(2, there.flatten(2)).view_as(now)
-    return change + (now - change).detach()
+    change = rise * flat.gather(2, index.flatten(2)).view_as(maxima) + fall * flat.gather(
+        2, reference_index.flatten(2)
+    ).view_as(maxima)
+    return change + (maxima - change).detach()
 
 
-def _winners(layer: nn.MaxPool2d, features: Tensor) -> tuple[Tensor, Tensor]:
-    values_and_places: tuple[Tensor, Tensor] = functional.max_pool2d(
+def _maxima(layer: nn.MaxPool2d, features: Tensor) -> tuple[Tensor, Tensor]:
+    values_and_index: tuple[Tensor, Tensor] = functional.max_pool2d(
         features, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode, return_indices=True
     )
-    return values_and_places
+    return values_and_index
 
 
 def _quotient(above: Tensor, below: Tensor) -> Tensor:

@@ -50,16 +50,16 @@ def expected_gradients(
         samples: Gradients an image.
     """
     references = spec.baseline[:, None] if spec.references is None else spec.references[None]
-    chosen, positions = _stratified(spec.generators, references.shape[1], samples)
+    references_of, positions = _stratified(spec.generators, references.shape[1], samples)
     row = torch.arange(len(images), device=images.device)
     total = torch.zeros_like(images)
     group = max(1, model.layout.batch_size // len(images))
     for first in range(0, samples, group):
-        which, where = chosen[:, first : first + group], positions[:, first : first + group]
-        reference = references[torch.zeros_like(which) if len(references) == 1 else row[:, None], which]
+        columns, position = references_of[:, first : first + group], positions[:, first : first + group]
+        reference = references[torch.zeros_like(columns) if len(references) == 1 else row[:, None], columns]
         difference = images[:, None] - reference
-        inputs = reference + where[..., None, None, None].to(images.dtype) * difference
-        gradient = output_gradient(model, inputs.flatten(0, 1), spec.select(row.repeat_interleave(which.shape[1])))
+        inputs = reference + position[..., None, None, None].to(images.dtype) * difference
+        gradient = output_gradient(model, inputs.flatten(0, 1), spec.select(row.repeat_interleave(columns.shape[1])))
         total += (gradient.view_as(inputs) * difference).sum(1)
     attributions = total / samples
     return Attribution(attributions, {"completeness_residual": _residual(model, images, spec, attributions)})
@@ -74,9 +74,9 @@ def _stratified(generators: Generators, count: int, samples: int) -> tuple[Tenso
     sample = torch.arange(samples, device=generators.keys.device)
     slot, visit = sample % count, sample // count
     visits = -(-(samples - slot) // count)
-    chosen = generators.fork(0).permutations(count)[:, slot]
+    index = generators.fork(0).permutations(count)[:, slot]
     offset = generators.fork(1).permutations(strata)[:, slot] + generators.fork(2).uniform(samples)
-    return chosen, (visit + offset / strata) / visits
+    return index, (visit + offset / strata) / visits
 
 
 def _residual(model: ModelUnderTest, images: Images, spec: ExplanationSpec, attributions: Images) -> Tensor:
@@ -89,14 +89,14 @@ def _residual(model: ModelUnderTest, images: Images, spec: ExplanationSpec, attr
 
 
 def _score(model: ModelUnderTest, images: Images, spec: ExplanationSpec) -> Tensor:
-    def judge(logits: Logits, part: slice) -> Tensor:
-        return spec.part(part).score(logits)
+    def score_rows(logits: Logits, rows: slice) -> Tensor:
+        return spec.part(rows).score(logits)
 
-    return evaluate(model, len(images), lambda part: images[part], judge)
+    return evaluate(model, len(images), lambda rows: images[rows], score_rows)
 
 
 def _mean_output(model: ModelUnderTest, references: Images, spec: ExplanationSpec) -> Tensor:
     """The mean output of each image's target over the references, (N,), from one forward of each."""
-    logits = evaluate(model, len(references), lambda part: references[part], lambda logits, _: logits)
+    logits = evaluate(model, len(references), lambda rows: references[rows], lambda logits, _: logits)
     columns = [spec.score(row.expand(len(spec.targets), -1).contiguous()) for row in logits]
     return torch.stack(columns).mean(0)

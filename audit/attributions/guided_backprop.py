@@ -44,8 +44,8 @@ def guided_backprop(model: ModelUnderTest, images: Images, spec: ExplanationSpec
         )
     method = GuidedBackprop(Scored(model, spec.output))
 
-    def guided_gradient(leaf: Images, part: slice) -> Tensor:
-        return method.attribute(leaf, target=spec.targets[part])  # type: ignore[no-any-return]
+    def guided_gradient(leaf: Images, rows: slice) -> Tensor:
+        return method.attribute(leaf, target=spec.targets[rows])  # type: ignore[no-any-return]
 
     with swapped_net(model, net):
         return Attribution(in_leaf_batches(model, images, guided_gradient))

@@ -32,8 +32,8 @@ def input_x_gradient(model: ModelUnderTest, images: Images, spec: ExplanationSpe
 
     method = InputXGradient(Scored(model, spec.output))
 
-    def product(leaf: Images, part: slice) -> Tensor:
-        return method.attribute(leaf, target=spec.targets[part])  # type: ignore[no-any-return]
+    def product(leaf: Images, rows: slice) -> Tensor:
+        return method.attribute(leaf, target=spec.targets[rows])  # type: ignore[no-any-return]
 
     with restored(model):
         return Attribution(in_leaf_batches(model, images, product))

@@ -195,9 +195,9 @@ def integrate_gradients(
         tolerance: Share of the output's difference up to which a path counts as complete and is not refined.
     """
     means, paths = torch.zeros_like(images), [IntegrationPath() for _ in range(len(images))]
-    together = max(1, _GRADIENT_NUMBERS // (max(steps, max_steps) + 1) // images[0].numel())
-    for start in range(0, len(images), together):
-        pending = {row: np.linspace(0, 1, steps + 1) for row in range(start, min(start + together, len(images)))}
+    rows_at_once = max(1, _GRADIENT_NUMBERS // (max(steps, max_steps) + 1) // images[0].numel())
+    for start in range(0, len(images), rows_at_once):
+        pending = {row: np.linspace(0, 1, steps + 1) for row in range(start, min(start + rows_at_once, len(images)))}
         while pending:
             _evaluate(model, images, spec, paths, pending)
             finer = {
@@ -223,13 +223,13 @@ def _evaluate(
     rows = torch.tensor(list(pending), device=images.device).repeat_interleave(
         torch.tensor(lengths, device=images.device), output_size=sum(lengths)
     )
-    where = torch.as_tensor(np.concatenate(list(pending.values())), dtype=images.dtype, device=images.device)
+    path_positions = torch.as_tensor(np.concatenate(list(pending.values())), dtype=images.dtype, device=images.device)
     difference = images[rows] - spec.baseline[rows]
 
     def explained_score(logits: Logits, targets: Labels) -> Tensor:
         return score(logits, targets, spec.output)
 
-    points = spec.baseline[rows] + where.view(-1, 1, 1, 1) * difference
+    points = spec.baseline[rows] + path_positions.view(-1, 1, 1, 1) * difference
     _, outputs, gradients = model.loss_gradient(points, spec.targets[rows], explained_score)
     slopes = (gradients * difference).flatten(1).sum(1)
     numbers = torch.stack([outputs, slopes]).double().cpu().numpy()

@@ -66,8 +66,8 @@ def lime(
         for row, size in enumerate(queue.sizes)
     ]
     fits = [
-        weighted_ridge(shown, outputs, lime_kernel_weights(shown, kernel_width), features)
-        for shown, outputs in zip(masks, scores_of(queue, masks), strict=True)
+        weighted_ridge(sampled, outputs, lime_kernel_weights(sampled, kernel_width), features)
+        for sampled, outputs in zip(masks, scores_of(queue, masks), strict=True)
     ]
     quality = {
         "r2": torch.tensor([fit.r2 for fit in fits], device="cpu"),
@@ -122,8 +122,8 @@ def lime_kernel_weights(masks: Tensor, kernel_width: float) -> Tensor:
         masks: Bool (M, n); one that shows nothing is at distance 1.
         kernel_width: Width of the Gaussian.
     """
-    shown = masks.double().mean(1)
-    distance = torch.where(shown > 0, 1 - shown.sqrt(), torch.ones_like(shown))
+    share = masks.double().mean(1)
+    distance = torch.where(share > 0, 1 - share.sqrt(), torch.ones_like(share))
     return (-(distance**2) / kernel_width**2).exp().sqrt()
 
 
@@ -175,11 +175,11 @@ def _normal_equations(design: Tensor, outputs: Tensor, weights: Tensor) -> tuple
     return scaled.T @ centred, scaled.T @ (outputs - (weights * outputs).sum() / total)
 
 
-def _forward_selection(design: Tensor, outputs: Tensor, weights: Tensor, wanted: int) -> Tensor:
+def _forward_selection(design: Tensor, outputs: Tensor, weights: Tensor, count: int) -> Tensor:
     """Add, one by one, the column that explains most; each candidate is a small solve on the Gram matrix."""
     gram, moment = _normal_equations(design, outputs, weights)
     selected: list[int] = []
-    for _ in range(wanted):
+    for _ in range(count):
         free = [column for column in range(design.shape[1]) if column not in selected]
         index = torch.tensor([[*selected, column] for column in free], device=design.device)
         grams = gram[index[:, :, None], index[:, None, :]]

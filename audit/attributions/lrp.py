@@ -68,17 +68,17 @@ def lrp(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, gamma: 
     net = with_module_activations(fuse(with_module_activations(model.net)))
     check_supported_layers(net, (*_PASSING, *_ROUTING, *_WEIGHTED, *_MIXING), "LRP")
 
-    def propagate(part: slice) -> tuple[Tensor, Tensor, Tensor]:
-        targets = spec.targets[part]
-        chosen = torch.zeros(len(targets), len(model.classes), device=images.device)
-        chosen.scatter_(1, targets[:, None], 1.0)
+    def propagate(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        targets = spec.targets[rows]
+        target_mask = torch.zeros(len(targets), len(model.classes), device=images.device)
+        target_mask.scatter_(1, targets[:, None], 1.0)
         logits: list[Tensor] = []
 
         def start(outputs: Tensor) -> Tensor:
             logits.append(target_logits(model, outputs, targets))
-            return outputs * chosen
+            return outputs * target_mask
 
-        relevance = propagate_relevance(net, normalised(model, images[part]), start, gamma)
+        relevance = propagate_relevance(net, normalised(model, images[rows]), start, gamma)
         model.module.meter.backwards += len(targets)
         return relevance.at_input, relevance.in_biases, logits[0]
 

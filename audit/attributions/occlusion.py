@@ -58,14 +58,14 @@ def occlusion(
     owners = [row for row in range(len(images)) for _ in masks]
     targets = spec.targets.repeat_interleave(len(masks))
 
-    def show(owner: int, part: slice, shown: Tensor) -> None:
+    def write_masks(owner: int, rows: slice, out: Tensor) -> None:
         first = owner * len(masks)
-        shown.copy_(masks[part.start - first : part.stop - first])
+        out.copy_(masks[rows.start - first : rows.stop - first])
 
-    def judge(logits: Logits, part: slice) -> Tensor:
-        return spec.score(logits, targets[part])
+    def score_rows(logits: Logits, rows: slice) -> Tensor:
+        return spec.score(logits, targets[rows])
 
-    outputs = evaluate_masked(model, spec.baseline, images, owners, show, judge).view(len(images), -1)
+    outputs = evaluate_masked(model, spec.baseline, images, owners, write_masks, score_rows).view(len(images), -1)
     drops = outputs[:, :1] - outputs[:, 1:]
     maps = drops @ covers.to(drops.dtype) / covers.sum(0)
     facts = {"window": window, "stride": stride}

@@ -60,7 +60,7 @@ def rise(
     size, buffers, maps = (images.shape[2], images.shape[3]), BufferPool(), []
     for row in range(len(images)):
         row_spec = spec.part(slice(row, row + 1))
-        masks = _draw(row_spec.generators, samples, size, cells, shown)
+        masks = _soft_masks(row_spec.generators, samples, size, cells, shown)
         maps.append(_one_image(model, images[row], row_spec, masks, buffers))
     return Attribution(torch.stack(maps)[:, None].float())
 
@@ -100,10 +100,10 @@ class _SoftMasks:
     columns: Tensor
     wide: Tensor
 
-    def enlarge(self, part: slice, masks: Tensor) -> Tensor:
+    def enlarge(self, rows: slice, masks: Tensor) -> Tensor:
         """The masks of that part, written into `masks` (M, H, W)."""
         # index_select copies whole matrices, five times as fast as rows[down]
-        return torch.bmm(self.rows.index_select(0, self.down[part]), self.wide[part], out=masks)
+        return torch.bmm(self.rows.index_select(0, self.down[rows]), self.wide[rows], out=masks)
 
     def totals(self, weights: Tensor) -> Tensor:
         """The sum of all masks under each row of `weights` float64 (K, M): float64 (K, H, W).
@@ -115,8 +115,8 @@ class _SoftMasks:
         sums = (shift_of_mask.T * weights[:, None]) @ self.grids.flatten(1).to(weights)
         tall = self.rows.to(weights).transpose(0, 1).flatten(1)
         wide = self.columns.to(weights).transpose(1, 2).flatten(0, 1)
-        parts = sums.view(-1, downs, acrosses, corners, corners).transpose(2, 3)
-        return tall @ parts.reshape(-1, downs * corners, acrosses * corners) @ wide
+        blocks = sums.view(-1, downs, acrosses, corners, corners).transpose(2, 3)
+        return tall @ blocks.reshape(-1, downs * corners, acrosses * corners) @ wide
 
 
 def _one_image(
@@ -124,21 +124,21 @@ def _one_image(
 ) -> Tensor:
     """One image's map, float64 (H, W)."""
 
-    def compose(part: slice) -> Tensor:
-        enlarged = buffers.like(image[None, :1], "masks", part.stop - part.start)
-        masks.enlarge(part, enlarged.squeeze(1))
+    def compose(rows: slice) -> Tensor:
+        enlarged = buffers.like(image[None, :1], "masks", rows.stop - rows.start)
+        masks.enlarge(rows, enlarged.squeeze(1))
         return torch.lerp(spec.baseline, image, enlarged, out=buffers.like(image[None], "images", len(enlarged)))
 
-    def judge(logits: Logits, part: slice) -> Tensor:
+    def score_rows(logits: Logits, rows: slice) -> Tensor:
         return spec.score(logits, spec.targets.expand(len(logits)))
 
-    outputs = evaluate(model, len(masks.grids), compose, judge).double()
+    outputs = evaluate(model, len(masks.grids), compose, score_rows).double()
     # The weighted mean of arXiv:1806.07421, over the masks' own sum in place of its expectation.
     sums = masks.totals(torch.stack([outputs, torch.ones_like(outputs)]))
     return sums[0] / sums[1].clamp(min=1e-12) - outputs.mean()
 
 
-def _draw(generators: Generators, count: int, size: tuple[int, int], cells: int, shown: float) -> _SoftMasks:
+def _soft_masks(generators: Generators, count: int, size: tuple[int, int], cells: int, shown: float) -> _SoftMasks:
     """Grids are drawn apart from shifts, so shifts may stand in order: one product enlarges all of a shift."""
     grids = generators.fork(0).bernoulli(shown, count, cells + 1, cells + 1)[0].float()
     rows, columns = (_enlarging(length, cells, grids.device) for length in size)
@@ -155,5 +155,5 @@ def _enlarging(length: int, cells: int, device: torch.device) -> Tensor:
     cells + 1): a bilinear mask is one such product a side."""
     cell = -(-length // cells)
     unit = torch.eye(cells + 1, device=device)[None]
-    whole = functional.interpolate(unit, size=(cells + 1) * cell, mode="linear", align_corners=False)[0].T
-    return torch.stack([whole[shift : shift + length] for shift in range(cell)])
+    enlarged = functional.interpolate(unit, size=(cells + 1) * cell, mode="linear", align_corners=False)[0].T
+    return torch.stack([enlarged[shift : shift + length] for shift in range(cell)])

@@ -35,8 +35,8 @@ def saliency(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, ab
 
     method = Saliency(Scored(model, spec.output))
 
-    def gradient(leaf: Images, part: slice) -> Tensor:
-        return method.attribute(leaf, target=spec.targets[part], abs=absolute)  # type: ignore[no-any-return]
+    def gradient(leaf: Images, rows: slice) -> Tensor:
+        return method.attribute(leaf, target=spec.targets[rows], abs=absolute)  # type: ignore[no-any-return]
 
     with restored(model):
         return Attribution(in_leaf_batches(model, images, gradient))

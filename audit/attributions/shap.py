@@ -81,10 +81,10 @@ def shap(
     errors: list[Tensor] = []
     residuals: list[float] = []
     for row, size in enumerate(queue.sizes):
-        chosen = ("exact" if size <= MAX_AUTO_SEGMENTS else "kernel") if algorithm == "auto" else algorithm
-        if chosen == "exact":
+        algorithm_used = ("exact" if size <= MAX_AUTO_SEGMENTS else "kernel") if algorithm == "auto" else algorithm
+        if algorithm_used == "exact":
             shapley = exact_shapley(queue, row)
-        elif chosen == "kernel":
+        elif algorithm_used == "kernel":
             shapley = kernel_shapley(queue, row, spec.generators, samples)
         else:
             shapley = partition_shapley(queue, row, samples)
@@ -115,8 +115,8 @@ def partition_shapley(queue: MaskQueue, row: int, samples: int) -> ShapleyValues
     size = queue.sizes[row]
 
     def outputs(masks: NDArray[np.float64]) -> NDArray[np.float64]:
-        shown = torch.from_numpy(np.asarray(masks) > 0.5)
-        return np.asarray(masked_outputs(queue, row, shown).numpy(), np.float64)
+        visible = torch.from_numpy(np.asarray(masks) > 0.5)
+        return np.asarray(masked_outputs(queue, row, visible).numpy(), np.float64)
 
     masker = library.maskers.Partition(np.zeros((1, size)), clustering=_tree(queue.segments[row].cpu().numpy(), size))
     with _fixed_numpy_state():

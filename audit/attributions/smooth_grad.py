@@ -36,8 +36,8 @@ def smooth_grad(
     scale = (noise * span).view(-1, 1, 1, 1)
 
     def noisy(sample: int) -> Images:
-        draw = spec.generators.fork(sample // 2).normal(*images.shape[1:]).to(images.dtype)
-        return images + scale * (draw if sample % 2 == 0 else -draw)
+        noise_sample = spec.generators.fork(sample // 2).normal(*images.shape[1:]).to(images.dtype)
+        return images + scale * (noise_sample if sample % 2 == 0 else -noise_sample)
 
     total = torch.zeros_like(images)
     # Few images would make small batches: several samples of each go together.

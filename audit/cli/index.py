@@ -47,5 +47,5 @@ def index(
         version=version("audit"),
     )
     write_atomically(target, page)
-    written = {"written": {"html": str(target)}, "total": len(runs.rows), "read": runs.read}
-    terminal.emit(written, lambda: terminal.stdout.print(str(target), soft_wrap=True, markup=False))
+    result = {"written": {"html": str(target)}, "total": len(runs.rows), "read": runs.read}
+    terminal.emit(result, lambda: terminal.stdout.print(str(target), soft_wrap=True, markup=False))

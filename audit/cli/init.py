@@ -53,7 +53,7 @@ def init(
         )
     for path, text in texts.items():
         write_atomically(path, text)
-    written = [str(path) for path in texts]
-    terminal.emit({"written": written}, lambda: terminal.stdout.print("\n".join(written), soft_wrap=True, markup=False))
+    paths = [str(path) for path in texts]
+    terminal.emit({"written": paths}, lambda: terminal.stdout.print("\n".join(paths), soft_wrap=True, markup=False))
     if run is None:
         terminal.info("Next: audit run audit.toml, then audit init RUN writes policy.toml from what it found.")

@@ -130,8 +130,8 @@ def cost_lines(costs: CostEstimate, throughput: Throughput) -> list[str]:
         f"{1000 * throughput.gradient:.3g} ms a gradient here. Not counted: {costs.unknown} cells whose cost nobody "
         "can tell, such as training."
     ]
-    dearest = sorted(costs.by_study, key=lambda study: -throughput.seconds(costs.by_study[study]))[:3]
-    for study in dearest:
+    costliest = sorted(costs.by_study, key=lambda study: -throughput.seconds(costs.by_study[study]))[:3]
+    for study in costliest:
         seconds = throughput.seconds(costs.by_study[study])
         lines.append(f"  {study}: {_duration(seconds)}; cheaper by {cost_keys(study)}")
     return lines

@@ -49,12 +49,12 @@ def report(
     if settings.get("images") is False:
         document = without_images(document)
     latencies = read_latencies(source.with_name("timing.json"))
-    written = {}
+    paths = {}
     for form in forms:
         single = out is not None and len(forms) == 1 and out.suffix != ""
         target = out if single and out is not None else (out or source.parent) / form.file
         write_atomically(target, render(document, form, language=language, latencies=latencies))
-        written[form.name] = str(target)
+        paths[form.name] = str(target)
     terminal.emit(
-        {"written": written}, lambda: terminal.stdout.print("\n".join(written.values()), soft_wrap=True, markup=False)
+        {"written": paths}, lambda: terminal.stdout.print("\n".join(paths.values()), soft_wrap=True, markup=False)
     )

@@ -122,14 +122,14 @@ def _explain(fault: ValidationError, path: Path | None, text: str) -> UsageError
     names = (name, *(former for topic in topics() for former, key in topic.former_keys.items() if key == name))
     line = next((line for spelling in names if (line := _line_of(text, spelling.split(".")))), None)
     if path and line:
-        where = f"{path}, line {line}: {name}"
+        prefix = f"{path}, line {line}: {name}"
     else:
-        where = f"Configuration key {name}"
+        prefix = f"Configuration key {name}"
     if first["type"] == "extra_forbidden":
         section = _section(location[:-1])
         error = unknown_name("key", location[-1], section.model_fields)
-        return UsageError(f"{where}: {error}")
-    return UsageError(f"{where}: {first['msg']}, but {first['input']!r} was given.")
+        return UsageError(f"{prefix}: {error}")
+    return UsageError(f"{prefix}: {first['msg']}, but {first['input']!r} was given.")
 
 
 def _section(location: list[str]) -> type[BaseModel]:

@@ -124,8 +124,8 @@ def _attack_row(number: int, row: Any) -> AttackRowConfig:
     except ValidationError as fault:
         first = fault.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        known = str(unknown_name("key", key, AttackRowConfig.model_fields))
-        problem = known if first["type"] == "extra_forbidden" else f"{key}: {first['msg']}"
+        unknown_key = str(unknown_name("key", key, AttackRowConfig.model_fields))
+        problem = unknown_key if first["type"] == "extra_forbidden" else f"{key}: {first['msg']}"
         raise ValueError(f"attack {number} of the battery: {problem}") from None
 
 

@@ -15,21 +15,20 @@ from audit.config.training import TrainingConfig
 
 _COLUMN, _WIDTH = 40, 120
 _HEAD = """\
-# audit run {name}
+# audit run audit.toml
 #
 # Every key there is, with the value it has when nothing is said. Take the # from a line to change its value.
 # A flag goes over this file, this file over the preset.
 """
 
 
-def configuration_template(preset: str = "quick", *, name: str = "audit.toml") -> str:
+def configuration_template(preset: str = "quick") -> str:
     """Commented TOML that loads to a preset as it is, and to the same with every `key = value` uncommented.
 
     Keys without a value show `...`. Sections that repeat the keys of [training] list them without their meaning.
 
     Args:
         preset: The name of the preset.
-        name: The file's, for the command in its head.
 
     Raises:
         UsageError: There is no such preset.
@@ -37,7 +36,7 @@ def configuration_template(preset: str = "quick", *, name: str = "audit.toml") -
     config = load_config(preset=preset)
     fields = type(config).model_fields
     plain = [key for key, field in fields.items() if not isinstance(getattr(config, key), BaseModel)]
-    lines = [_HEAD.format(name=name), f'preset = "{preset}"'.ljust(_COLUMN) + f"# {fields['preset'].description}"]
+    lines = [_HEAD, f'preset = "{preset}"'.ljust(_COLUMN) + f"# {fields['preset'].description}"]
     lines += [line for key in plain if key != "preset" for line in _entry(key, getattr(config, key), fields[key])]
     for key in fields:
         if key not in plain:

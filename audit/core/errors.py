@@ -64,30 +64,30 @@ class NotApplicable(Exception):
         self.reason = Note.model_validate(reason)
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+def unknown_name(kind: str, name: str, available: Iterable[str]) -> UsageError:
     """The error for a name that does not exist: it lists those that do, and suggests the most similar one.
 
     Args:
         kind: What is named, such as "attack".
         name: The name that was asked for.
-        known: The names there are.
+        available: The names there are.
 
     Returns:
         The error, for the caller to raise.
     """
-    names = sorted(known)
+    names = sorted(available)
     return UsageError(f"Unknown {kind} {name!r}.{nearest(name, names)} Known: {', '.join(names) or 'none'}.")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, available: Iterable[str]) -> str:
     """A suggestion, " Did you mean 'x'?", for a misspelt name.
 
     Args:
         name: The name that was asked for.
-        known: The names there are.
+        available: The names there are.
 
     Returns:
         The suggestion with a leading space; empty when no name is similar.
     """
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    near = get_close_matches(name, list(available), n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""

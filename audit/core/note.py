@@ -44,8 +44,8 @@ class Note(BaseModel):
         return {"key": "", "text": value} if isinstance(value, str) else value
 
     @model_serializer(mode="wrap")
-    def _as_json(self, whole: SerializerFunctionWrapHandler) -> Any:
-        return whole(self) if self.key else self.text
+    def _as_json(self, default: SerializerFunctionWrapHandler) -> Any:
+        return default(self) if self.key else self.text
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -199,7 +199,9 @@ def _finite(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    left, right = np.asarray(first).astype(bool).ravel(), np.asarray(second).astype(bool).ravel()
-    if left.size != right.size or not left.size:
-        raise UsageError(f"A paired test needs the same examples twice; {left.size} and {right.size} were given.")
-    return left, right
+    first_values, second_values = np.asarray(first).astype(bool).ravel(), np.asarray(second).astype(bool).ravel()
+    if first_values.size != second_values.size or not first_values.size:
+        raise UsageError(
+            f"A paired test needs the same examples twice; {first_values.size} and {second_values.size} were given."
+        )
+    return first_values, second_values

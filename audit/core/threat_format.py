@@ -41,8 +41,8 @@ def format_eps(eps: float, norm: str = "linf") -> str:
         norm: The norm that measures it. Grey levels are used for linf alone, and only where the number is long.
     """
     levels, number = eps * 255, f"{eps:g}"
-    whole = norm == "linf" and eps > 0 and abs(levels - round(levels)) < 1e-4 and len(number) > 5
-    return f"{round(levels)}/255" if whole else number
+    as_levels = norm == "linf" and eps > 0 and abs(levels - round(levels)) < 1e-4 and len(number) > 5
+    return f"{round(levels)}/255" if as_levels else number
 
 
 def format_threat(norm: str, eps: float) -> str:

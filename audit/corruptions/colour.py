@@ -45,6 +45,6 @@ def saturated(images: Images, factor: float, offset: float) -> Images:
     value, lowest = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
     spread = value - lowest
     red = torch.tensor([0.0, 1.0, 1.0], device=images.device).view(1, 3, 1, 1)
-    away = torch.where(spread > 0, (value - images) / spread.clamp(min=1e-6), red)
+    distance = torch.where(spread > 0, (value - images) / spread.clamp(min=1e-6), red)
     saturation = (factor * spread / value.clamp(min=1e-6) + offset).clamp(0, 1)
-    return value * (1 - saturation * away)
+    return value * (1 - saturation * distance)

@@ -50,8 +50,8 @@ def convolve(images: Images, kernel: Tensor) -> Images:
         kernel: Weights, (odd height, odd width), their own mirror image.
     """
     height, width = kernel.shape
-    apart = images.flatten(0, 1)[:, None]
-    padded = F.pad(apart, (width // 2, width // 2, height // 2, height // 2), mode="replicate")
+    planes = images.flatten(0, 1)[:, None]
+    padded = F.pad(planes, (width // 2, width // 2, height // 2, height // 2), mode="replicate")
     convolved = F.conv2d(padded, kernel[None, None]) if kernel.numel() <= _DIRECT else _by_fourier(padded, kernel)
     return convolved.view_as(images)
 

@@ -86,17 +86,17 @@ def poisson(rates: Images, generators: Generators) -> Images:
         generators: One random generator an example.
     """
     normal = generators.normal(*rates.shape[1:])
-    few = _inverted(rates.clamp(max=_FEW), torch.special.ndtr(normal))
-    return torch.where(rates < _FEW, few, _expanded(rates.clamp(min=_FEW), normal))
+    exact = _inverted(rates.clamp(max=_FEW), torch.special.ndtr(normal))
+    return torch.where(rates < _FEW, exact, _expanded(rates.clamp(min=_FEW), normal))
 
 
-def _inverted(rates: Tensor, draw: Tensor) -> Tensor:
+def _inverted(rates: Tensor, uniform: Tensor) -> Tensor:
     """Count the steps of the cumulative distribution that lie at or below a uniform draw."""
     probability = torch.exp(-rates)
     below = probability.clone()
     count = torch.zeros_like(rates)
     for k in range(1, _MOST):
-        count += draw >= below
+        count += uniform >= below
         probability.mul_(rates).div_(k)
         below += probability
     return count

@@ -67,8 +67,8 @@ def snow(images: Images, severity: int, generators: Generators) -> Images:
     flakes = torch.where(flakes < threshold, 0.0, flakes).clamp(0, 1)
     degrees = -135 + 90 * generators.fork(1).uniform(1)[:, 0]
     flakes = streaked(flakes, radius * scale, sigma * scale, degrees)
-    pale = weight * images + (1 - weight) * torch.maximum(images, grey(images) * 1.5 + 0.5)
-    return (pale + flakes + flakes.flip((-2, -1))).clamp(0, 1)
+    whitened = weight * images + (1 - weight) * torch.maximum(images, grey(images) * 1.5 + 0.5)
+    return (whitened + flakes + flakes.flip((-2, -1))).clamp(0, 1)
 
 
 @corruption(reference=_PAPER, group="weather")
@@ -151,20 +151,20 @@ def plasma(images: Images, decay: float, generators: Generators) -> Tensor:
     height, width = images.shape[-2:]
     size = 1 << (max(height, width, 2) - 1).bit_length()
     field = torch.zeros(len(images), size, size, device=images.device)
-    step, wobble, level = size, 100.0, 0
+    step, roughness, level = size, 100.0, 0
     while step >= 2:
-        _refine(field, step, wobble**2, generators.fork(level))
-        step, wobble, level = step // 2, wobble / decay, level + 1
+        _refine(field, step, roughness**2, generators.fork(level))
+        step, roughness, level = step // 2, roughness / decay, level + 1
     low, high = field.amin((1, 2), keepdim=True), field.amax((1, 2), keepdim=True)
     return ((field - low) / (high - low))[:, None, :height, :width]
 
 
-def _refine(field: Tensor, step: int, wobble: float, generators: Generators) -> None:
+def _refine(field: Tensor, step: int, roughness: float, generators: Generators) -> None:
     """Fill the centres of the squares `step` apart, then the middles of their sides."""
     half, count = step // 2, field.shape[1] // step
 
     def mean(total: Tensor, stream: int) -> Tensor:
-        return total / 4 + wobble * (generators.fork(stream).uniform(count, count) * 2 - 1)
+        return total / 4 + roughness * (generators.fork(stream).uniform(count, count) * 2 - 1)
 
     corners = field[:, ::step, ::step]
     rows = corners + corners.roll(-1, 1)

@@ -1,4 +1,4 @@
-"""The classes and parts of a folder or an archive, inferred from the names of its files."""
+"""The classes and splits of a folder or an archive, inferred from the names of its files."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class FolderLayout:
     Attributes:
         base: The folder that the files' names are relative to; empty, or ending in a slash.
         classes: Class names in label order.
-        parts: The files of "test" and perhaps of "train".
+        files_by_split: The files of "test" and perhaps of "train".
         notes: Sentences about what was ignored or is missing.
     """
 
     base: str
     classes: tuple[str, ...]
-    parts: dict[str, list[ImageFile]]
+    files_by_split: dict[str, list[ImageFile]]
     notes: tuple[Note, ...]
 
 
-def infer_layout(entries: Sequence[str], where: str) -> FolderLayout:
+def infer_layout(entries: Sequence[str], source: str) -> FolderLayout:
     """One class per folder, sorted by name as torchvision and Keras sort them; images at any depth below it.
 
     With train and test folders (validation, where there is no test) each gives its part; without them everything is
@@ -43,7 +43,7 @@ def infer_layout(entries: Sequence[str], where: str) -> FolderLayout:
 
     Args:
         entries: Relative paths with forward slashes; those of folders end in one.
-        where: Name of the folder or archive, for errors.
+        source: Name of the folder or archive, for errors.
 
     Raises:
         DataError: For an empty class folder, a test class that the training part lacks, fewer than two classes, or a
@@ -52,22 +52,22 @@ def infer_layout(entries: Sequence[str], where: str) -> FolderLayout:
     visible = sorted(entry for entry in entries if _is_visible(entry))
     base = _below_wrappers(visible)
     inside = [entry[len(base) :] for entry in visible if entry.startswith(base) and entry != base]
-    folders = _parts(inside)
+    folders = _split_folders(inside)
     if "test" not in folders:
-        raise DataError(f"{where!r} has a training folder alone; a test or validation folder beside it was expected.")
-    classes = _classes(inside, folders, where)
+        raise DataError(f"{source!r} has a training folder alone; a test or validation folder beside it was expected.")
+    classes = _classes(inside, folders, source)
     missing = [name for name in classes if name not in _folders(inside, folders["test"])]
-    parts = {part: _files(inside, folder, classes) for part, folder in folders.items()}
+    files_by_split = {split: _files(inside, folder, classes) for split, folder in folders.items()}
     notes = (
         *_found_in(base),
         *_without_test(missing),
         *_unused_folders(inside, folders),
         *_other_files(inside),
     )
-    return FolderLayout(base, classes, parts, notes)
+    return FolderLayout(base, classes, files_by_split, notes)
 
 
-def part_of(name: str) -> str | None:
+def split_of(name: str) -> str | None:
     """The part that a folder or a split of this name belongs to.
 
     Args:
@@ -86,26 +86,26 @@ def _below_wrappers(entries: Sequence[str]) -> str:
     while True:
         names = _folders(entries, base)
         images = any(_is_image(e) and "/" not in e[len(base) :] for e in entries if e.startswith(base))
-        if images or len(names) != 1 or part_of(names[0]) or not _folders(entries, f"{base}{names[0]}/"):
+        if images or len(names) != 1 or split_of(names[0]) or not _folders(entries, f"{base}{names[0]}/"):
             return base
         base = f"{base}{names[0]}/"
 
 
-def _parts(entries: Sequence[str]) -> dict[str, str]:
+def _split_folders(entries: Sequence[str]) -> dict[str, str]:
     by_name = {name.lower(): f"{name}/" for name in _folders(entries, "")}
     train = next((by_name[name] for name in TRAIN if name in by_name), None)
     test = next((by_name[name] for name in (*TEST, *VALIDATION) if name in by_name), None)
     if train is None and test is None:
         return {"test": ""}
-    return {part: folder for part, folder in (("test", test), ("train", train)) if folder}
+    return {split: folder for split, folder in (("test", test), ("train", train)) if folder}
 
 
-def _classes(entries: Sequence[str], folders: dict[str, str], where: str) -> tuple[str, ...]:
-    names = {part: _folders(entries, folder) for part, folder in folders.items()}
+def _classes(entries: Sequence[str], folders: dict[str, str], source: str) -> tuple[str, ...]:
+    names = {split: _folders(entries, folder) for split, folder in folders.items()}
     reference = names.get("train", names["test"])
     if len(reference) < 2:
         raise DataError(
-            f"{folders.get('train', folders['test']).rstrip('/') or where!r} holds {len(reference)} class folders; at "
+            f"{folders.get('train', folders['test']).rstrip('/') or source!r} holds {len(reference)} class folders; at "
             "least two, each with images of one class, were expected."
         )
     unknown = sorted(set(names["test"]) - set(reference))

@@ -68,8 +68,8 @@ def inspect_image(body: bytes) -> ImageInfo:
     """
     with _opened(body) as picture:
         repairs = tuple(_repairs(picture))
-        turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        height, width = (picture.width, picture.height) if turned else (picture.height, picture.width)
+        is_rotated = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        height, width = (picture.width, picture.height) if is_rotated else (picture.height, picture.width)
         grey = picture.mode in _GREY
         if picture.mode == "F":
             raise UnreadableImage("it has floating-point pixels of no known range")
@@ -138,10 +138,10 @@ def decode_mask(body: bytes, size: tuple[int, int], *, crop: float | None = None
     with _opened(body) as picture:
         upright = _eight_bit(ImageOps.exif_transpose(picture)).convert("L")
     grey = np.asarray(upright, dtype=np.int64)
-    marked = Image.fromarray((2 * grey > grey.max()).astype(np.uint8))
+    binary = Image.fromarray((2 * grey > grey.max()).astype(np.uint8))
     height, width = size
-    box = None if crop is None else center_crop_box((marked.height, marked.width), size, crop)
-    return np.asarray(marked.resize((width, height), Image.Resampling.NEAREST, box=box), dtype=bool)
+    box = None if crop is None else center_crop_box((binary.height, binary.width), size, crop)
+    return np.asarray(binary.resize((width, height), Image.Resampling.NEAREST, box=box), dtype=bool)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def image_file_dataset(
     read: Read,
     name: str,
     classes: tuple[str, ...],
-    parts: Mapping[str, Sequence[ImageFile]],
+    files_by_split: Mapping[str, Sequence[ImageFile]],
     options: LoadOptions,
     notes: tuple[Note, ...] = (),
 ) -> Dataset:
@@ -48,7 +48,7 @@ def image_file_dataset(
         read: Gives a file's bytes by name; several threads may call it.
         name: The data set's name, without any path.
         classes: Class names in label order.
-        parts: The files of "test" and perhaps of "train".
+        files_by_split: The files of "test" and perhaps of "train".
         options: Size, colour and crop; without a size the commonest of the images is taken.
         notes: What the reader of the files has to say; these come first.
 
@@ -56,13 +56,13 @@ def image_file_dataset(
         DataError: When too many files are unreadable (`image_survey.check_readable`), or the images are larger than
             1024 pixels and no size is given.
     """
-    surveys = {part: survey(read, files) for part, files in parts.items()}
-    check_readable(surveys, parts, classes, strict=options.strict)
-    readable = {part: images for part, (images, _) in surveys.items()}
+    surveys = {split: survey(read, files) for split, files in files_by_split.items()}
+    check_readable(surveys, files_by_split, classes, strict=options.strict)
+    readable = {split: images for split, (images, _) in surveys.items()}
     all_images = [image for images in readable.values() for image in images]
     maskless = tuple(mask_notes(all_images, strict=options.strict))
     size, resized = _common_size(all_images, options)
-    splits = {part: _split(read, images, size, options) for part, images in readable.items()}
+    splits = {split: _split(read, images, size, options) for split, images in readable.items()}
     skipped = skipped_notes([line for _, lines in surveys.values() for line in lines])
     notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, grayscale=options.grayscale))
     shape = (1 if options.grayscale else 3, *size)
@@ -144,9 +144,9 @@ def _read_again(read: Read, name: str, sha256: bytes) -> bytes:
 
 def _common_size(images: Sequence[SurveyedImage], options: LoadOptions) -> tuple[tuple[int, int], tuple[Note, ...]]:
     """(height, width) that every image gets, and a note about it."""
-    wanted, counts = options.image_size, Counter(image.info.size for image in images)
-    size = (wanted, wanted) if wanted else max(counts, key=lambda s: (counts[s], s))
-    if options.crop is not None and not wanted:
+    side, counts = options.image_size, Counter(image.info.size for image in images)
+    size = (side, side) if side else max(counts, key=lambda s: (counts[s], s))
+    if options.crop is not None and not side:
         size = (max(1, round(options.crop * min(size))),) * 2
     if max(size) > _LARGEST_SIDE:
         raise DataError(
@@ -161,15 +161,15 @@ def _common_size(images: Sequence[SurveyedImage], options: LoadOptions) -> tuple
             size=f"{size[0]}x{size[1]}",
         )
         return size, (cut,)
-    others = sum(n for s, n in counts.items() if s != size)
-    if not others:
+    resized_count = sum(n for s, n in counts.items() if s != size)
+    if not resized_count:
         return size, ()
     resized = (
         note("data_resized", "{count} of {all} images were resized to {size}.")
-        if wanted
+        if side
         else note("data_resized_commonest", "{count} of {all} images were resized to {size}, the commonest size.")
     )
-    return size, (resized.filled(count=others, all=len(images), size=f"{size[0]}x{size[1]}"),)
+    return size, (resized.filled(count=resized_count, all=len(images), size=f"{size[0]}x{size[1]}"),)
 
 
 def _fingerprint(images: Sequence[SurveyedImage], size: tuple[int, int], options: LoadOptions) -> str:

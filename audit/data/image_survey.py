@@ -120,7 +120,7 @@ def in_threads(work: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
 
 def check_readable(
     surveys: Mapping[str, tuple[list[SurveyedImage], list[str]]],
-    parts: Mapping[str, Sequence[ImageFile]],
+    files_by_split: Mapping[str, Sequence[ImageFile]],
     classes: Sequence[str],
     *,
     strict: bool,
@@ -129,7 +129,7 @@ def check_readable(
 
     Args:
         surveys: What `survey` gave for each part.
-        parts: The files of each part.
+        files_by_split: The files of each part.
         classes: Class names in label order.
         strict: Refuse a single unreadable file.
 
@@ -138,18 +138,18 @@ def check_readable(
             readable image.
     """
     unreadable = [line for _, lines in surveys.values() for line in lines]
-    total = sum(len(files) for files in parts.values())
+    total = sum(len(files) for files in files_by_split.values())
     if unreadable and (strict or 2 * len(unreadable) > total):
         why = "--strict makes that an error" if strict else "that is over half of them"
         raise DataError(
             f"{len(unreadable)} of {total} images are unreadable, and {why}; the first is {unreadable[0]}. "
             "Mend or remove them."
         )
-    for part, (images, lines) in surveys.items():
-        empty = {file.label for file in parts[part]} - {image.file.label for image in images}
+    for split, (images, lines) in surveys.items():
+        empty = {file.label for file in files_by_split[split]} - {image.file.label for image in images}
         if empty:
             raise DataError(
-                f"No image of class {classes[min(empty)]!r} in the {part} part is readable; the first unreadable "
+                f"No image of class {classes[min(empty)]!r} in the {split} part is readable; the first unreadable "
                 f"one is {lines[0]}. Mend the files or remove the class."
             )
 

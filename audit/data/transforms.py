@@ -108,7 +108,7 @@ def transform_images(images: Tensor, preprocessing: Preprocessing, mode: Filter 
     """
     if preprocessing.crop is not None:
         side = _crop_side(preprocessing.crop, images.shape[2:])
-        top, left = ((whole - side) // 2 for whole in images.shape[2:])
+        top, left = ((length - side) // 2 for length in images.shape[2:])
         images = images[:, :, top : top + side, left : left + side]
     if preprocessing.rotate:
         images = _rotated(images, preprocessing.rotate, mode)

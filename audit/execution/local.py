@@ -78,7 +78,7 @@ class LocalExecutor:
             yield task, self._compute(task)
 
     def _compute(self, task: Task) -> Evidence:
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             with fork_global_rng(self.device, task.cell.key):
                 evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
@@ -93,7 +93,7 @@ class LocalExecutor:
             name = "" if isinstance(fault, AuditError) else f"{type(fault).__name__}: "
             evidence = Evidence(task.cell, "failed", reason=f"{name}{fault}")
         environment = {**self._environment(task), **evidence.environment}
-        return replace(evidence, seconds=time.monotonic() - begun, environment=environment)
+        return replace(evidence, seconds=time.monotonic() - started, environment=environment)
 
     def _context(self, task: Task) -> Context:
         return Context(

@@ -59,7 +59,7 @@ class MaskSharing:
     reused: ReusedMasks | None
 
     def queue(
-        self, model: ModelUnderTest, images: Images, targets: Labels, segments: Segments | None, part: slice
+        self, model: ModelUnderTest, images: Images, targets: Labels, segments: Segments | None, rows: slice
     ) -> MaskQueue | None:
         """The queue for some of the cell's images; None for a method that neither keeps nor reuses answers.
 
@@ -68,13 +68,13 @@ class MaskSharing:
             images: Float32 (n, C, H, W) in [0, 1].
             targets: int64 (n,).
             segments: int64 (n, H, W), or None for methods by pixel.
-            part: Their positions among the cell's images.
+            rows: Their positions among the cell's images.
         """
         if segments is None or (self.reused is None and self.cell.method != MASK_SOURCE):
             return None
         queue = queue_of(model, self.cell, images, targets, segments)
         if self.reused is not None:
-            queue.preload(self.reused.answers.part(part))
+            queue.preload(self.reused.answers.part(rows))
         return queue
 
     def step_tensors(self, queue: MaskQueue | None) -> dict[str, Tensor]:

@@ -23,16 +23,16 @@ class ResumableSteps:
     that the steps of an earlier process have cost. Between two steps progress is reported and a stop takes effect.
     """
 
-    def __init__(self, context: Context, model: ModelUnderTest, total: int, doing: str) -> None:
+    def __init__(self, context: Context, model: ModelUnderTest, total: int, description: str) -> None:
         """Load the cell's checkpoint, where there is one.
 
         Args:
             context: The context of the study.
             model: The model that the steps ask.
             total: The number of steps.
-            doing: What the study does, for the message of an interruption: "Stopped while {doing}".
+            description: What the study does, for the message of an interruption: "Stopped while {description}".
         """
-        self.context, self.model, self.total, self.doing = context, model, total, doing
+        self.context, self.model, self.total, self.description = context, model, total, description
         self.checkpoint = context.checkpoint()
         self.outputs: dict[str, dict[str, Tensor]] = {}
         self.facts: dict[str, Any] = {}
@@ -77,7 +77,7 @@ class ResumableSteps:
 
     def _compute(self, step: str, compute: Callable[[], Mapping[str, Tensor]]) -> None:
         if self.context.stopping():
-            raise Interrupted(f"Stopped while {self.doing}; the same command resumes.")
+            raise Interrupted(f"Stopped while {self.description}; the same command resumes.")
         before = self.model.passes
         with fork_global_rng(self.context.device, self.context.task.cell.key, step):
             self.outputs[step] = {name: tensor.detach().cpu() for name, tensor in compute().items()}

@@ -61,24 +61,26 @@ def pgd_keeping_label(
         return functional.cross_entropy(logits, targets, reduction="none")
 
     size = 2.5 * threat.eps / steps
-    current = held = beyond = images
+    current = accepted = beyond = images
     for _ in range(steps):
         gradient = model.loss_gradient(current, labels, loss).gradient
         following = projected_step(current, images, gradient, threat, size, direction="unconstrained")
         holds = _column(model.predictions(following) == labels)
-        beyond = torch.where(holds, following, torch.where(_column(_same(current, held)), following, beyond))
-        held = torch.where(holds, following, held)
+        beyond = torch.where(holds, following, torch.where(_column(_same(current, accepted)), following, beyond))
+        accepted = torch.where(holds, following, accepted)
         current = following
-    return _last_held(model, held, beyond, labels)
+    return _last_accepted(model, accepted, beyond, labels)
 
 
-def _last_held(model: ModelUnderTest, held: Images, beyond: Images, labels: Labels, halvings: int = 6) -> Images:
-    """The point furthest on the way from `held` to `beyond` that bisection finds still predicted as `labels`."""
+def _last_accepted(
+    model: ModelUnderTest, accepted: Images, beyond: Images, labels: Labels, halvings: int = 6
+) -> Images:
+    """The point furthest on the way from `accepted` to `beyond` that bisection finds still predicted as `labels`."""
     for _ in range(halvings):
-        middle = (held + beyond) / 2
+        middle = (accepted + beyond) / 2
         holds = _column(model.predictions(middle) == labels)
-        held, beyond = torch.where(holds, middle, held), torch.where(holds, beyond, middle)
-    return held
+        accepted, beyond = torch.where(holds, middle, accepted), torch.where(holds, beyond, middle)
+    return accepted
 
 
 def manipulate_explanation(
@@ -134,12 +136,12 @@ def _ascent(
 ) -> tuple[Images, Tensor]:
     """The gradient of the distance between directions, and the distance (0 the same, 2 opposite)."""
 
-    def batch(part: slice) -> tuple[Images, Tensor]:
+    def batch(rows: slice) -> tuple[Images, Tensor]:
         # The fused kernels of attention have no second derivative.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            leaf = images[part].detach().clone().requires_grad_(True)
-            direction = _direction(model, net, leaf, labels[part], create_graph=True)
-            distance = 1 - (direction * clean[part]).sum(1)
+            leaf = images[rows].detach().clone().requires_grad_(True)
+            direction = _direction(model, net, leaf, labels[rows], create_graph=True)
+            distance = 1 - (direction * clean[rows]).sum(1)
             if not distance.requires_grad:  # a linear model: its gradient cannot be moved
                 return torch.zeros_like(leaf), distance
             (gradient,) = torch.autograd.grad(distance.sum(), leaf)
@@ -150,10 +152,10 @@ def _ascent(
 
 
 def _directions(model: ModelUnderTest, net: fx.GraphModule, images: Images, labels: Labels) -> Tensor:
-    def batch(part: slice) -> Tensor:
+    def batch(rows: slice) -> Tensor:
         with torch.enable_grad():
-            leaf = images[part].detach().clone().requires_grad_(True)
-            return _direction(model, net, leaf, labels[part], create_graph=False).detach()
+            leaf = images[rows].detach().clone().requires_grad_(True)
+            return _direction(model, net, leaf, labels[rows], create_graph=False).detach()
 
     return torch.cat(list(in_batches(len(images), model.layout, batch)))
 
@@ -172,5 +174,5 @@ def _same(first: Images, second: Images) -> Tensor:
     return (first == second).flatten(1).all(1)
 
 
-def _column(which: Tensor) -> Tensor:
-    return which.view(-1, 1, 1, 1)
+def _column(flags: Tensor) -> Tensor:
+    return flags.view(-1, 1, 1, 1)

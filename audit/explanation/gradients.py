@@ -35,12 +35,12 @@ def in_leaf_batches(model: ModelUnderTest, images: Images, compute: Callable[[Im
     Args:
         model: The model, whose layout sets the batch size.
         images: Float32 (N, C, H, W).
-        compute: `(leaf, part) -> tensor`; `leaf` holds the images of `part` and requires gradients.
+        compute: `(leaf, rows) -> tensor`; `leaf` holds the images of `rows` and requires gradients.
     """
 
-    def batch(part: slice) -> Tensor:
+    def batch(rows: slice) -> Tensor:
         with torch.enable_grad():
-            return compute(images[part].detach().clone().requires_grad_(True), part).detach()
+            return compute(images[rows].detach().clone().requires_grad_(True), rows).detach()
 
     return torch.cat(list(in_batches(len(images), model.layout, batch)))
 

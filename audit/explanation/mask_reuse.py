@@ -211,11 +211,11 @@ def reuse_samples(queue: MaskQueue, row: int, masks: Tensor, generator: Generato
 
 def _exchange(masks: Tensor, pool: Tensor) -> Tensor:
     """Size by size, the first masks become the first of the pool."""
-    exchanged, shown, offered = masks.clone(), masks.sum(1), pool.sum(1)
-    for size in sorted(set(offered.tolist())):
-        wanted, available = (shown == size).nonzero().flatten(), (offered == size).nonzero().flatten()
-        count = min(len(wanted), len(available))
-        exchanged[wanted[:count]] = pool[available[:count]]
+    exchanged, sizes, pool_sizes = masks.clone(), masks.sum(1), pool.sum(1)
+    for size in sorted(set(pool_sizes.tolist())):
+        replaced, available = (sizes == size).nonzero().flatten(), (pool_sizes == size).nonzero().flatten()
+        count = min(len(replaced), len(available))
+        exchanged[replaced[:count]] = pool[available[:count]]
     return exchanged
 
 

@@ -104,14 +104,14 @@ def explain_images(
         UsageError: An argument or a setting has a wrong name, shape, type or range.
         ModelError: The images have another shape than the model's input.
     """
-    chosen = find("attribution", method)
-    checked = chosen.settings(settings)
+    registered = find("attribution", method)
+    checked = registered.settings(settings)
     images, baseline, segments = check_explained_images(model, images), as_tensor(baseline), as_tensor(segments)
-    with model.count() as spent:
+    with model.count() as counter:
         spec = build_spec(
             model,
             images,
-            chosen,
+            registered,
             targets=targets,
             output=output,
             baseline=baseline,
@@ -120,11 +120,11 @@ def explain_images(
             generators=Generators.of(
                 ids_for(ids, images), seed=seed, purpose=f"attribution/{method}", device=images.device
             ),
-            by_segment=uses_segments(chosen, checked),
+            by_segment=uses_segments(registered, checked),
             queue=queue,
         )
         try:
-            attribution, reason = run_method(chosen, model, images, spec, checked), NO_NOTE
+            attribution, reason = run_method(registered, model, images, spec, checked), NO_NOTE
         except NotApplicable as fault:
             attribution, reason = None, fault.reason
     return AttributionResult(
@@ -134,10 +134,10 @@ def explain_images(
         attributions=None if attribution is None else attribution.attributions,
         targets=spec.targets,
         segments=spec.segments,
-        passes=spent.passes,
+        passes=counter.passes,
         quality={} if attribution is None else attribution.quality,
         maps={} if attribution is None else attribution.maps,
-        facts=_describe(chosen, spec, baseline) | ({} if attribution is None else attribution.facts),
+        facts=_describe(registered, spec, baseline) | ({} if attribution is None else attribution.facts),
     )
 
 

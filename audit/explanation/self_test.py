@@ -131,10 +131,10 @@ def _patch(device: torch.device) -> Iterator[SelfTestResult]:
     )
     for method, options in methods:
         maps = _maps(model, images, method, targets=1, **options)
-        tops = maps.sum(1).flatten(1).argmax(1)
+        peaks = maps.sum(1).flatten(1).argmax(1)
         hits = [
             row <= top // 8 <= row + 2 and column <= top % 8 <= column + 2
-            for top, (row, column) in zip(tops.tolist(), corners, strict=True)
+            for top, (row, column) in zip(peaks.tolist(), corners, strict=True)
         ]
         yield SelfTestResult(note("patch_detector", "patch detector"), method, 1 - sum(hits) / len(hits), 0.0)
 

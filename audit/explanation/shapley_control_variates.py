@@ -48,13 +48,13 @@ def adjusted_values(
     """
     pairs = paired(masks, outputs, weights)
     kernel, values = triples(pairs.signs, windows)
-    smoother, missed = _kriging(pairs, kernel)
-    regression, alone = _regression(pairs)
+    smoother, residuals = _kriging(pairs, kernel)
+    regression, pair_values = _regression(pairs)
     size = pairs.signs.shape[1]
     # values = regression (gains - triples - alone * rest) + rest / n + values of triples, where rest = total - theirs
-    spread = regression @ alone - 1 / size
+    spread = regression @ pair_values - 1 / size
     lever = regression + (values - regression @ kernel + torch.outer(spread, values.sum(0))) @ smoother
-    return lever @ pairs.gains - spread * total, ((lever * missed) ** 2).sum(1).sqrt()
+    return lever @ pairs.gains - spread * total, ((lever * residuals) ** 2).sum(1).sqrt()
 
 
 def nearness(segments: Tensor) -> Tensor:
@@ -69,9 +69,9 @@ def nearness(segments: Tensor) -> Tensor:
     rows, columns = np.divmod(np.arange(flat.size), segments.shape[1])
     counts = np.bincount(flat)
     centres = np.stack([np.bincount(flat, weights=side) / counts for side in (rows, columns)], axis=1)
-    apart = torch.cdist(*(torch.from_numpy(centres),) * 2)
-    unit = apart.topk(2, dim=1, largest=False).values[:, 1].mean()
-    return torch.exp(-((apart / unit) ** 2) / 2)
+    distances = torch.cdist(*(torch.from_numpy(centres),) * 2)
+    unit = distances.topk(2, dim=1, largest=False).values[:, 1].mean()
+    return torch.exp(-((distances / unit) ** 2) / 2)
 
 
 def paired(masks: Tensor, outputs: Tensor, weights: Tensor) -> MaskPairs:
@@ -102,8 +102,8 @@ def triples(signs: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
     kernel, values = signs.new_zeros(len(signs), len(signs)), torch.zeros_like(signs)
     for window in windows:
         near = signs * window
-        once, thrice, squares = near @ signs.T, (signs * window**3) @ signs.T, (window**2).sum()
-        kernel += (once**3 - 3 * squares * once + 2 * thrice) / 6  # Newton's identity for three different factors
+        once, triple, squares = near @ signs.T, (signs * window**3) @ signs.T, (window**2).sum()
+        kernel += (once**3 - 3 * squares * once + 2 * triple) / 6  # Newton's identity for three different factors
         others = near.sum(1, keepdim=True) - near
         values += near * (others**2 - (squares - window**2)) / 3
     scale = kernel.diagonal().mean().clamp(min=1e-300)
@@ -118,12 +118,12 @@ def _kriging(pairs: MaskPairs, kernel: Tensor) -> tuple[Tensor, Tensor]:
     beyond = torch.linalg.qr(pairs.signs, mode="complete")[0][:, pairs.signs.shape[1] :]
     variances, directions = torch.linalg.eigh(beyond.T @ kernel @ beyond)
     directions = beyond @ directions
-    seen = directions.T @ pairs.gains
+    projected = directions.T @ pairs.gains
     filters = [torch.ones_like(variances), *(1 / (variances.clamp(min=0) + size) for size in _SHRINKAGES)]
-    missed = [directions @ (passed * seen) / (directions**2 @ passed).clamp(min=1e-12) for passed in filters]
-    best = int(torch.stack([(errors**2).sum() for errors in missed]).argmin())
+    residuals = [directions @ (passed * projected) / (directions**2 @ passed).clamp(min=1e-12) for passed in filters]
+    best = int(torch.stack([(errors**2).sum() for errors in residuals]).argmin())
     smoother = (directions * filters[best]) @ directions.T if best else torch.zeros_like(kernel)
-    return smoother, missed[best]
+    return smoother, residuals[best]
 
 
 def _regression(pairs: MaskPairs) -> tuple[Tensor, Tensor]:

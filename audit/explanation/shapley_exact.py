@@ -88,12 +88,12 @@ def shapley_from_table(masks: Tensor, outputs: Tensor) -> Tensor:
     """
     size = masks.shape[1]
     # A member's value sums |S|! (n - |S| - 1)! / n! (v(S + member) - v(S)) over coalitions S without it.
-    joined = torch.tensor(
+    inside = torch.tensor(
         [0.0] + [1 / (size * math.comb(size - 1, k)) for k in range(size)], dtype=torch.float64, device="cpu"
     )
-    left = torch.tensor(
+    outside = torch.tensor(
         [1 / (size * math.comb(size - 1, k)) for k in range(size)] + [0.0], dtype=torch.float64, device="cpu"
     )
     members = masks.sum(1)
-    weights = torch.where(masks, joined[members][:, None], -left[members][:, None])
+    weights = torch.where(masks, inside[members][:, None], -outside[members][:, None])
     return weights.T @ outputs

@@ -39,15 +39,15 @@ def kernel_shapley(queue: MaskQueue, row: int, generators: Generators, samples: 
         size, samples - 2, generators.select(torch.tensor([row], device=generators.keys.device))
     )
     all_outputs = masked_outputs(queue, row, torch.cat([ends, masks]))
-    (empty, whole), outputs = all_outputs[:2].tolist(), all_outputs[2:]
+    (empty, full), outputs = all_outputs[:2].tolist(), all_outputs[2:]
     queue.offer_samples(row, masks)
     if len(masks) == 2**size - 2 or len(masks) < 4 * size:
-        values, errors = constrained_regression(masks.double(), outputs - empty, weights, whole - empty)
+        values, errors = constrained_regression(masks.double(), outputs - empty, weights, full - empty)
     else:
-        values, errors = adjusted_values(masks, outputs, weights, whole - empty, nearness(queue.segments[row]))
+        values, errors = adjusted_values(masks, outputs, weights, full - empty, nearness(queue.segments[row]))
     if len(masks) == 2**size - 2:
         errors = torch.zeros_like(errors)
-    return ShapleyValues(values, errors, abs(float(values.sum()) - (whole - empty)))
+    return ShapleyValues(values, errors, abs(float(values.sum()) - (full - empty)))
 
 
 def paired_masks(size: int, budget: int, generator: Generators) -> tuple[Tensor, Tensor]:
@@ -61,19 +61,19 @@ def paired_masks(size: int, budget: int, generator: Generators) -> tuple[Tensor,
     if budget >= 2**size - 2:
         masks = every_coalition(size)[1:-1]
         return masks, kernel_weights(masks.sum(1), size)
-    chosen: list[Tensor] = []
+    halves: list[Tensor] = []
     weights: list[Tensor] = []
     pairs = budget // 2
-    for left, members in zip(range(size // 2, 0, -1), range(1, size // 2 + 1), strict=True):
+    for sizes_left, members in zip(range(size // 2, 0, -1), range(1, size // 2 + 1), strict=True):
         middle = 2 * members == size
         exist = math.comb(size, members) // (2 if middle else 1)
-        take = min(exist, max(1, round(pairs / left)))
+        take = min(exist, max(1, round(pairs / sizes_left)))
         pairs -= take
         half = _subsets(size, members, take, exist, middle, generator.fork(members))
         weight = float(kernel_weights(torch.tensor([members], device="cpu"), size)) * exist / take
-        chosen += [half, ~half]
+        halves += [half, ~half]
         weights += [torch.full((2 * take,), weight, dtype=torch.float64, device="cpu")]
-    return torch.cat(chosen), torch.cat(weights)
+    return torch.cat(halves), torch.cat(weights)
 
 
 def kernel_weights(members: Tensor, size: int) -> Tensor:
@@ -84,8 +84,8 @@ def kernel_weights(members: Tensor, size: int) -> Tensor:
         size: The number n of players.
     """
     # Theorem 2 of arXiv:1705.07874.
-    ways = torch.tensor([float(math.comb(size, k)) for k in range(size + 1)], dtype=torch.float64, device="cpu")
-    return (size - 1) / (ways[members] * members * (size - members))
+    coalitions = torch.tensor([float(math.comb(size, k)) for k in range(size + 1)], dtype=torch.float64, device="cpu")
+    return (size - 1) / (coalitions[members] * members * (size - members))
 
 
 def constrained_regression(masks: Tensor, gains: Tensor, weights: Tensor, total: float) -> tuple[Tensor, Tensor]:
@@ -108,11 +108,11 @@ def constrained_regression(masks: Tensor, gains: Tensor, weights: Tensor, total:
         )
     )[0][:, 1:]
     reduced = masks @ basis
-    rest = gains - masks.mean(1) * total
+    targets = gains - masks.mean(1) * total
     weighted = reduced * weights[:, None]
     gram = weighted.T @ reduced
-    solved = torch.linalg.lstsq(gram, weighted.T @ rest[:, None], driver="gelsd").solution.squeeze(1)
-    residual = rest - reduced @ solved
+    solved = torch.linalg.lstsq(gram, weighted.T @ targets[:, None], driver="gelsd").solution.squeeze(1)
+    residual = targets - reduced @ solved
     lever = basis @ torch.linalg.pinv(gram, hermitian=True) @ weighted.T
     freedom = max(1, len(masks) - size + 1)
     errors = ((lever * residual) ** 2).sum(1).sqrt() * math.sqrt(len(masks) / freedom)
@@ -133,8 +133,8 @@ def _subsets(size: int, members: int, take: int, exist: int, middle: bool, gener
     while len(subsets) < take:
         blocks = size // members
         order = generator.fork(attempt).uniform(2 * take // blocks + 1, size)[0].cpu().argsort(1)
-        chosen = order[:, : blocks * members].reshape(-1, members)
-        masks = torch.zeros(len(chosen), size, dtype=torch.bool, device="cpu").scatter_(1, chosen, True)
+        members_of = order[:, : blocks * members].reshape(-1, members)
+        masks = torch.zeros(len(members_of), size, dtype=torch.bool, device="cpu").scatter_(1, members_of, True)
         if middle:
             masks = masks ^ ~masks[:, :1]
         subsets = torch.cat([subsets, masks])

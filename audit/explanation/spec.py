@@ -64,18 +64,18 @@ class ExplanationSpec:
             queue=None,
         )
 
-    def part(self, part: slice) -> ExplanationSpec:
+    def part(self, rows: slice) -> ExplanationSpec:
         """The same for consecutive images, without the queue.
 
         Args:
-            part: Their positions.
+            rows: Their positions.
         """
         return replace(
             self,
-            targets=self.targets[part],
-            baseline=self.baseline[part],
-            generators=Generators(self.generators.keys[part]),
-            segments=None if self.segments is None else self.segments[part],
+            targets=self.targets[rows],
+            baseline=self.baseline[rows],
+            generators=Generators(self.generators.keys[rows]),
+            segments=None if self.segments is None else self.segments[rows],
             queue=None,
         )
 

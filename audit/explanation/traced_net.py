@@ -112,10 +112,10 @@ def with_module_activations(net: nn.Module) -> fx.GraphModule:
             )
         ) from fault
     names = iter(range(10**6))
-    seen: set[str] = set()
+    visited: set[str] = set()
     for node in list(graph.graph.nodes):
         if node.op == "call_module":
-            _separate(graph, node, seen, names)
+            _separate(graph, node, visited, names)
         elif node.op in ("call_function", "call_method") and node.target in _AS_MODULE:
             _modularise(graph, node, names)
     for layer in graph.modules():
@@ -201,14 +201,14 @@ def target_logits(model: ModelUnderTest, outputs: Tensor, targets: Labels) -> Te
     return logits.gather(1, targets[:, None]).squeeze(1)
 
 
-def _separate(graph: fx.GraphModule, node: fx.Node, seen: set[str], names: Iterator[int]) -> None:
+def _separate(graph: fx.GraphModule, node: fx.Node, visited: set[str], names: Iterator[int]) -> None:
     """A module called a second time is copied for that call."""
     target = str(node.target)
-    if target in seen and not list(graph.get_submodule(target).parameters()):
-        twin = f"_again_{next(names)}"
-        graph.add_submodule(twin, copy.deepcopy(graph.get_submodule(target)))
-        node.target = twin
-    seen.add(target)
+    if target in visited and not list(graph.get_submodule(target).parameters()):
+        copy_name = f"_again_{next(names)}"
+        graph.add_submodule(copy_name, copy.deepcopy(graph.get_submodule(target)))
+        node.target = copy_name
+    visited.add(target)
 
 
 def _modularise(graph: fx.GraphModule, node: fx.Node, names: Iterator[int]) -> None:

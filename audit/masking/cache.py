@@ -29,16 +29,16 @@ class MaskCache:
     outputs: NDArray[np.float32]
     offered: NDArray[np.bool_]
 
-    def part(self, part: slice) -> MaskCache:
+    def part(self, rows: slice) -> MaskCache:
         """The answers about consecutive images.
 
         Args:
-            part: Their positions.
+            rows: Their positions.
         """
         ends = np.concatenate([[0], self.counts.cumsum()])
-        start, stop, _ = part.indices(len(self.counts))
-        rows = slice(int(ends[start]), int(ends[stop]))
-        return MaskCache(self.counts[part], self.masks[rows], self.outputs[rows], self.offered[rows])
+        start, stop, _ = rows.indices(len(self.counts))
+        pairs = slice(int(ends[start]), int(ends[stop]))
+        return MaskCache(self.counts[rows], self.masks[pairs], self.outputs[pairs], self.offered[pairs])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The fields by the names that they have in evidence."""
@@ -54,15 +54,15 @@ class MaskCache:
         return cls(**{field.name: arrays[_PREFIX + field.name] for field in fields(cls)})
 
 
-def concatenate_caches(parts: Sequence[MaskCache]) -> MaskCache:
+def concatenate_caches(caches: Sequence[MaskCache]) -> MaskCache:
     """The answers about several batches of images as one cache.
 
     Args:
-        parts: Their caches in order, at least one.
+        caches: Their caches in order, at least one.
     """
-    widest = max(part.masks.shape[1] for part in parts)
-    padded = [replace(part, masks=fit_width(part.masks, widest)) for part in parts]
-    return MaskCache(*(np.concatenate([getattr(part, field.name) for part in padded]) for field in fields(MaskCache)))
+    widest = max(cache.masks.shape[1] for cache in caches)
+    padded = [replace(cache, masks=fit_width(cache.masks, widest)) for cache in caches]
+    return MaskCache(*(np.concatenate([getattr(cache, field.name) for cache in padded]) for field in fields(MaskCache)))
 
 
 def fit_width(bits: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:

@@ -14,51 +14,56 @@ from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
 
 _MAX_LOGITS = 1 << 23
-"""Up to this many numbers (32 MB), logits are judged at once."""
+"""Up to this many numbers (32 MB), logits are scored at once."""
 _COMPOSED_AHEAD = 1 << 18
 """Numbers composed ahead, 1 MB: 334 images of 28x28, one batch of large ones."""
 
 Compose = Callable[[slice], Images]
-"""`compose(part)` makes the images of that part of the queue, when their turn comes."""
-Judge = Callable[[Logits, slice], Tensor]
-"""`judge(logits, part)` gives what is wanted of them, a row each, in order."""
-Show = Callable[[int, slice, Tensor], object]
-"""`show(owner, part, shown)` writes the masks of that part of the queue, all of image `owner`, into `shown`.
+"""`compose(rows)` makes the images of that part of the queue, when their turn comes."""
+ScoreRows = Callable[[Logits, slice], Tensor]
+"""`score_rows(logits, rows)` gives what is wanted of them, a row each, in order."""
+WriteMasks = Callable[[int, slice, Tensor], object]
+"""`write_masks(owner, rows, out)` writes the masks of that part of the queue, all of image `owner`, into `out`.
 
-`shown` (M, pixels) is of the images' type: 1 where the image shows, 0 where its baseline does.
+`out` (M, pixels) is of the images' type: 1 where the image shows, 0 where its baseline does.
 """
 
 
-def evaluate(model: ModelUnderTest, count: int, compose: Compose, judge: Judge) -> Tensor:
+def evaluate(model: ModelUnderTest, count: int, compose: Compose, score_rows: ScoreRows) -> Tensor:
     """Forward composited images, never all in memory; halves the batch where memory runs out.
 
-    Few logits are judged at once, in the end: after a small net's forward the first small operations are its dearest.
+    Few logits are scored at once, in the end: after a small net's forward the first small operations are its dearest.
 
     Args:
         model: The model to evaluate.
         count: How many images there are.
         compose: Makes the images of one part.
-        judge: Gives what is wanted of the logits.
+        score_rows: Gives what is wanted of the logits.
 
     Returns:
-        What `judge` gave, (count, ...).
+        What `score_rows` gave, (count, ...).
     """
     if not count:
         return torch.zeros(0, device=model.device)
     at_once = count * len(model.classes) <= _MAX_LOGITS
     ahead = _Ahead(compose, count, _COMPOSED_AHEAD // math.prod(model.input_shape))
 
-    def batch(part: slice) -> Tensor:
-        logits: Logits = model.module(ahead(part))
-        return logits if at_once else judge(logits, part)
+    def batch(rows: slice) -> Tensor:
+        logits: Logits = model.module(ahead(rows))
+        return logits if at_once else score_rows(logits, rows)
 
     with torch.no_grad():
-        rows = torch.cat(list(in_batches(count, model.layout, batch)))
-        return judge(rows, slice(0, count)) if at_once else rows
+        outputs = torch.cat(list(in_batches(count, model.layout, batch)))
+        return score_rows(outputs, slice(0, count)) if at_once else outputs
 
 
 def evaluate_masked(
-    model: ModelUnderTest, baseline: Images, images: Images, owners: Sequence[int], show: Show, judge: Judge
+    model: ModelUnderTest,
+    baseline: Images,
+    images: Images,
+    owners: Sequence[int],
+    write_masks: WriteMasks,
+    score_rows: ScoreRows,
 ) -> Tensor:
     """`evaluate` for rows that each show a part of one image over its baseline.
 
@@ -70,40 +75,40 @@ def evaluate_masked(
         baseline: Float32 (N, C, H, W).
         images: Float32 (N, C, H, W).
         owners: Which of the N images each row shows.
-        show: Writes the masks of one part.
-        judge: Gives what is wanted of the logits.
+        write_masks: Writes the masks of one part.
+        score_rows: Gives what is wanted of the logits.
 
     Returns:
-        What `judge` gave, (rows, ...).
+        What `score_rows` gave, (rows, ...).
     """
     buffers = BufferPool()
 
-    def compose(part: slice) -> Images:
-        composed = buffers.like(images, "images", part.stop - part.start)
-        shown = buffers.like(images[:, :1], "shown", len(composed))
-        for owner, start, stop in _runs(owners[part]):
-            mask = shown[start:stop]
-            show(owner, slice(part.start + start, part.start + stop), mask.flatten(1))
+    def compose(rows: slice) -> Images:
+        composed = buffers.like(images, "images", rows.stop - rows.start)
+        mask_buffer = buffers.like(images[:, :1], "masks", len(composed))
+        for owner, start, stop in _runs(owners[rows]):
+            mask = mask_buffer[start:stop]
+            write_masks(owner, slice(rows.start + start, rows.start + stop), mask.flatten(1))
             torch.lerp(baseline[owner], images[owner], mask, out=composed[start:stop])
         return composed
 
-    return evaluate(model, len(owners), compose, judge)
+    return evaluate(model, len(owners), compose, score_rows)
 
 
 class _Ahead:
-    """Composes several batches of small images at once, `room` images at most, and hands them out one by one."""
+    """Composes several batches of small images at once, `capacity` images at most, and hands them out one by one."""
 
-    def __init__(self, compose: Compose, count: int, room: int) -> None:
-        self.compose, self.count, self.room = compose, count, room
+    def __init__(self, compose: Compose, count: int, capacity: int) -> None:
+        self.compose, self.count, self.capacity = compose, count, capacity
         self.start = self.stop = 0
 
-    def __call__(self, part: slice) -> Images:
-        size = part.stop - part.start
-        if part.start < self.start or part.stop > self.stop:
-            self.start = part.start
-            self.stop = min(self.count, part.start + max(1, self.room // size) * size)
+    def __call__(self, rows: slice) -> Images:
+        size = rows.stop - rows.start
+        if rows.start < self.start or rows.stop > self.stop:
+            self.start = rows.start
+            self.stop = min(self.count, rows.start + max(1, self.capacity // size) * size)
             self.images = self.compose(slice(self.start, self.stop))
-        return self.images[part.start - self.start : part.stop - self.start]
+        return self.images[rows.start - self.start : rows.stop - self.start]
 
 
 class BufferPool:

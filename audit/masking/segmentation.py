@@ -67,8 +67,8 @@ def target_count(height: int, width: int) -> tuple[int, int]:
         height: Of the image, in pixels.
         width: Of the image, in pixels.
     """
-    wanted = max(MIN_SEGMENTS, int(2 * (height * width) ** 0.25))
-    return wanted, wanted + max(1, wanted // 8)
+    target = max(MIN_SEGMENTS, int(2 * (height * width) ** 0.25))
+    return target, target + max(1, target // 8)
 
 
 def max_segments(height: int, width: int) -> int:
@@ -78,8 +78,8 @@ def max_segments(height: int, width: int) -> int:
         height: Of the image, in pixels.
         width: Of the image, in pixels.
     """
-    wanted, most = target_count(height, width)
-    return max(most, _grid_side(wanted) ** 2)
+    target, most = target_count(height, width)
+    return max(most, _grid_side(target) ** 2)
 
 
 def check_segments(segments: Tensor, images: Images) -> Segmentation:
@@ -141,23 +141,23 @@ def _segment(image: NDArray[np.float64]) -> tuple[NDArray[np.int64], bool]:
 
     SLIC gives fewer segments than requested on plain images: request in proportion, then more compact ones.
     """
-    wanted, most = target_count(*image.shape[1:])
+    target, most = target_count(*image.shape[1:])
     best: NDArray[np.int64] | None = None
     few: bool | None = None
     for compactness in COMPACTNESS:
-        request = wanted
+        request = target
         for _ in range(_TRIES):
             labels = _slic(image, request, compactness)
             count = int(labels.max()) + 1
             few = count < MIN_SEGMENTS if few is None else few
             if MIN_SEGMENTS <= count <= most and (best is None or count > best.max() + 1):
                 best = labels
-            if count == wanted:
+            if count == target:
                 break
-            request = max(MIN_SEGMENTS, round(request * wanted / count), request + 1 if count < wanted else 0)
+            request = max(MIN_SEGMENTS, round(request * target / count), request + 1 if count < target else 0)
         if best is not None:
             return best, bool(few)
-    return _grid(image.shape[1], image.shape[2], wanted), bool(few)
+    return _grid(image.shape[1], image.shape[2], target), bool(few)
 
 
 def _slic(image: NDArray[np.float64], count: int, compactness: float) -> NDArray[np.int64]:
@@ -170,15 +170,15 @@ def _slic(image: NDArray[np.float64], count: int, compactness: float) -> NDArray
     return _renumber(slic(pixels, n_segments=count, start_label=0, channel_axis=-1, **options))
 
 
-def _grid(height: int, width: int, wanted: int) -> NDArray[np.int64]:
-    side = _grid_side(wanted)
+def _grid(height: int, width: int, target: int) -> NDArray[np.int64]:
+    side = _grid_side(target)
     rows = np.arange(height) * min(side, height) // height
     columns = np.arange(width) * min(side, width) // width
     return _renumber(rows[:, None] * side + columns[None])
 
 
-def _grid_side(wanted: int) -> int:
-    return max(3, math.isqrt(wanted))
+def _grid_side(target: int) -> int:
+    return max(3, math.isqrt(target))
 
 
 def _renumber(labels: NDArray[Any]) -> NDArray[np.int64]:

@@ -36,13 +36,13 @@ def top_overlap(first: Attributions, second: Attributions, share: float = 0.1) -
         second: Attributions (N, C or 1, H, W) of the same images.
         share: Of the pixels, in (0, 1].
     """
-    tops = []
+    top_sets = []
     for maps in (first, second):
         values = maps.double().sum(1).flatten(1)
         count = max(1, round(share * values.shape[1]))
-        tops.append(torch.zeros_like(values).scatter_(1, values.topk(count, dim=1).indices, 1.0))
-    both = (tops[0] * tops[1]).sum(1)
-    return both / (tops[0] + tops[1] - tops[0] * tops[1]).sum(1)
+        top_sets.append(torch.zeros_like(values).scatter_(1, values.topk(count, dim=1).indices, 1.0))
+    both = (top_sets[0] * top_sets[1]).sum(1)
+    return both / (top_sets[0] + top_sets[1] - top_sets[0] * top_sets[1]).sum(1)
 
 
 @metric(reference="arXiv:1806.08049", unit="rank correlation", better="higher")

@@ -131,8 +131,8 @@ def calibration_error(
     rng = np.random.default_rng(seed)
     errors = np.empty(resamples)
     for i in range(resamples):
-        chosen = rng.integers(0, n, n)
-        errors[i] = np.abs(np.bincount(bin_of[chosen], gap[chosen], minlength=bins)).sum() / n
+        resample = rng.integers(0, n, n)
+        errors[i] = np.abs(np.bincount(bin_of[resample], gap[resample], minlength=bins)).sum() / n
     tail = (1 - LEVEL) / 2
     lower, upper = np.quantile(errors, [tail, 1 - tail])
     low, high = (float(np.clip(2 * estimate - bound, 0, 1)) for bound in (upper, lower))

@@ -117,14 +117,14 @@ def _heights(
     ranks = torch.zeros_like(order, dtype=bounds.dtype)
     ranks.scatter_(1, order, torch.arange(order.shape[1], device=order.device, dtype=bounds.dtype).expand_as(order))
 
-    def show(owner: int, part: slice, shown: Tensor) -> None:
-        changed = bounds[part.start - owner * count : part.stop - owner * count]
-        torch.lt(ranks[owner], changed[:, None], out=shown)
+    def write_masks(owner: int, rows: slice, out: Tensor) -> None:
+        changed = bounds[rows.start - owner * count : rows.stop - owner * count]
+        torch.lt(ranks[owner], changed[:, None], out=out)
 
-    def judge(logits: Logits, part: slice) -> Tensor:
-        return score(logits, row_targets[part], output)
+    def score_rows(logits: Logits, rows: slice) -> Tensor:
+        return score(logits, row_targets[rows], output)
 
-    return evaluate_masked(model, start, end, owners, show, judge).view(len(start), count)
+    return evaluate_masked(model, start, end, owners, write_masks, score_rows).view(len(start), count)
 
 
 def _area(curves: Tensor) -> Tensor:

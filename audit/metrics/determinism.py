@@ -31,9 +31,9 @@ def batch_difference(model: ModelUnderTest, images: Images) -> Tensor:
         model: The model to look at.
         images: Float32 (N, C, H, W) in [0, 1].
     """
-    together = model.logits(images)
-    alone = torch.cat([model.logits(images[i : i + 1]) for i in range(len(images))])
-    return _strayed(together - alone, together)
+    batched = model.logits(images)
+    singly = torch.cat([model.logits(images[i : i + 1]) for i in range(len(images))])
+    return _strayed(batched - singly, batched)
 
 
 def not_finite(model: ModelUnderTest, images: Images) -> Tensor:
@@ -67,7 +67,7 @@ def modules_in_training(model: ModelUnderTest) -> list[str]:
     Args:
         model: The model to look at.
     """
-    return [name or type(part).__name__ for name, part in model.net.named_modules() if part.training]
+    return [name or type(layer).__name__ for name, layer in model.net.named_modules() if layer.training]
 
 
 def state_copy(model: ModelUnderTest) -> dict[str, Tensor]:

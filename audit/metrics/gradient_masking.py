@@ -59,20 +59,20 @@ def linearise(model: ModelUnderTest, batch: Batch, *, differentiable: bool = Tru
     return LocalMargin(points, goal, margin(logits, goal), torch.zeros_like(points), logits.abs().amax(1))
 
 
-def linear_distance(around: LocalMargin) -> Tensor:
+def linear_distance(local: LocalMargin) -> Tensor:
     """How far, in linf, the boundary is by the gradient alone, (N,): |margin| over the gradient's l1 norm.
 
     The box itself is 1 wide: a distance above 1 says that no picture at all is misclassified, and is believable only of
     a gradient that vanishes. Infinite where the gradient is zero.
 
     Args:
-        around: What `linearise` gave.
+        local: What `linearise` gave.
     """
-    steepness = around.gradient.double().abs().flatten(1).sum(1)
-    return around.values.double().abs() / steepness
+    steepness = local.gradient.double().abs().flatten(1).sum(1)
+    return local.values.double().abs() / steepness
 
 
-def derivative_error(model: ModelUnderTest, around: LocalMargin, generators: Generators, directions: int = 8) -> Tensor:
+def derivative_error(model: ModelUnderTest, local: LocalMargin, generators: Generators, directions: int = 8) -> Tensor:
     """Autograd against central differences along random signs, (N,): 0 where they agree, 1 where unrelated.
 
     The norm of their differences, less what float32 rounding of the logits can make of it, over the sum of their norms,
@@ -80,45 +80,47 @@ def derivative_error(model: ModelUnderTest, around: LocalMargin, generators: Gen
 
     Args:
         model: The model to look at.
-        around: What `linearise` gave.
+        local: What `linearise` gave.
         generators: One random generator an example.
         directions: Random directions that are compared.
     """
     claimed, differences = [], []
     for k in range(directions):
-        along = generators.fork(k).rademacher(*around.points.shape[1:])
-        ahead, behind = (_margins(model, around, around.points + sign * STEP * along) for sign in (1, -1))
+        along = generators.fork(k).rademacher(*local.points.shape[1:])
+        ahead, behind = (_margins(model, local, local.points + sign * STEP * along) for sign in (1, -1))
         differences.append((ahead - behind) / (2 * STEP))
-        claimed.append((around.gradient.double() * along).flatten(1).sum(1))
+        claimed.append((local.gradient.double() * along).flatten(1).sum(1))
     slopes, secants = torch.stack(claimed, 1), torch.stack(differences, 1)
     size = slopes.norm(dim=1) + secants.norm(dim=1)
-    excess = ((slopes - secants).norm(dim=1) - ROUNDING * around.size.double() * directions**0.5 / STEP).clamp(min=0)
+    excess = ((slopes - secants).norm(dim=1) - ROUNDING * local.size.double() * directions**0.5 / STEP).clamp(min=0)
     return torch.where(size > 0, excess / size, torch.zeros_like(size))
 
 
 def noise_response(
-    model: ModelUnderTest, around: LocalMargin, generators: Generators, draws: int = 5
+    model: ModelUnderTest, local: LocalMargin, generators: Generators, draws: int = 5
 ) -> tuple[Tensor, Tensor]:
     """The margin under noise of `TINY`: its largest shift as a share of a typical margin, (N,); and whether nothing
     moves at all, bool (N,): a plateau, where no gradient can exist.
 
     Args:
         model: The model to look at.
-        around: What `linearise` gave.
+        local: What `linearise` gave.
         generators: One random generator an example.
         draws: Noises that are tried.
     """
-    here = model.logits(around.points)
-    shift = torch.zeros_like(around.values, dtype=torch.float64)
-    flat = torch.ones_like(around.values, dtype=torch.bool)
+    clean_logits = model.logits(local.points)
+    shift = torch.zeros_like(local.values, dtype=torch.float64)
+    flat = torch.ones_like(local.values, dtype=torch.bool)
     for k in range(draws):
-        noise = TINY * generators.fork(k).rademacher(*around.points.shape[1:])
-        there = model.logits(around.points + noise)
-        shift = torch.maximum(shift, (margin(there, around.goal) - margin(here, around.goal)).double().abs())
-        flat &= (there == here).all(1)
-    typical = around.values.double().abs().nanmedian().clamp(min=1e-12)
+        noise = TINY * generators.fork(k).rademacher(*local.points.shape[1:])
+        noisy_logits = model.logits(local.points + noise)
+        shift = torch.maximum(
+            shift, (margin(noisy_logits, local.goal) - margin(clean_logits, local.goal)).double().abs()
+        )
+        flat &= (noisy_logits == clean_logits).all(1)
+    typical = local.values.double().abs().nanmedian().clamp(min=1e-12)
     return (shift / typical).nan_to_num(nan=0.0), flat
 
 
-def _margins(model: ModelUnderTest, around: LocalMargin, images: Images) -> Tensor:
-    return margin(model.logits(images), around.goal).double()
+def _margins(model: ModelUnderTest, local: LocalMargin, images: Images) -> Tensor:
+    return margin(model.logits(images), local.goal).double()

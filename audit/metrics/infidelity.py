@@ -42,19 +42,19 @@ def infidelity(
         output: The quantity that was explained.
     """
     count = len(images)
-    rows = torch.arange(count * samples, device=images.device)
+    index = torch.arange(count * samples, device=images.device)
 
-    def noisy(part: slice) -> tuple[Tensor, Images]:
-        owner, sample = rows[part] // samples, rows[part] % samples
+    def noisy(rows: slice) -> tuple[Tensor, Images]:
+        owner, sample = index[rows] // samples, index[rows] % samples
         normal = generators.select(owner).fork(sample).normal(*images.shape[1:])
         return owner, (images[owner] + noise * normal.to(images.dtype)).clamp(0, 1)
 
-    def judge(logits: Logits, part: slice) -> Tensor:
-        owner, moved = noisy(part)
+    def score_rows(logits: Logits, rows: slice) -> Tensor:
+        owner, moved = noisy(rows)
         predicted = ((moved - images[owner]) * attributions[owner]).flatten(1).double().sum(1)
         return torch.stack([score(logits, targets[owner], output).double(), predicted], 1)
 
-    pairs = evaluate(model, len(rows), lambda part: noisy(part)[1], judge).view(count, samples, 2)
+    pairs = evaluate(model, len(index), lambda rows: noisy(rows)[1], score_rows).view(count, samples, 2)
     change = pairs[..., 0] - _clean(model, images, targets, output)[:, None]
     predicted = pairs[..., 1]
     total = (change**2).sum(1)
@@ -64,5 +64,8 @@ def infidelity(
 
 def _clean(model: ModelUnderTest, images: Images, targets: Labels, output: Output) -> Tensor:
     return evaluate(
-        model, len(images), lambda part: images[part], lambda logits, part: score(logits, targets[part], output)
+        model,
+        len(images),
+        lambda rows: images[rows],
+        lambda logits, rows: score(logits, targets[rows], output),
     ).double()

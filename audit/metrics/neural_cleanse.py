@@ -157,14 +157,14 @@ class _Search:
     def step(self, number: int) -> None:
         """One step of Adam; the images' gradients are chained to mask and pattern by hand."""
         mask, pattern = self.opacity.sigmoid(), self.colour.sigmoid()
-        which = self.draws.fork(number).integers(len(self.images), self.batch).to(self.images.device)
-        stamped = _stamp(self.images[which], mask[:, None], pattern[:, None])
-        result = self.model.loss_gradient(stamped.detach().flatten(0, 1), self.labels, _cross_entropy)
+        index = self.draws.fork(number).integers(len(self.images), self.batch).to(self.images.device)
+        inputs = _stamp(self.images[index], mask[:, None], pattern[:, None])
+        result = self.model.loss_gradient(inputs.detach().flatten(0, 1), self.labels, _cross_entropy)
         self.window += (result.logits.argmax(1) == self.labels).view(-1, self.batch).float().mean(1) / SUCCESS_WINDOW
         size = self.price * mask[0].numel()
         area = (size * mask.flatten(1).mean(1)).sum()
         self.adam.zero_grad()
-        torch.autograd.backward([stamped, area], [result.gradient.view_as(stamped) / self.batch, torch.ones_like(area)])
+        torch.autograd.backward([inputs, area], [result.gradient.view_as(inputs) / self.batch, torch.ones_like(area)])
         self.adam.step()
 
     def reprice(self) -> None:
@@ -180,10 +180,10 @@ class _Search:
 
     def triggers(self) -> Triggers:
         """The smallest that worked, the last where none did."""
-        reached = self.best_area.isfinite()
-        masks = torch.where(reached[:, None, None], self.best_mask, self.masks())
-        patterns = torch.where(reached[:, None, None, None], self.best_pattern, self.patterns())
-        return Triggers(masks, patterns, masks.double().flatten(1).mean(1), reached)
+        worked = self.best_area.isfinite()
+        masks = torch.where(worked[:, None, None], self.best_mask, self.masks())
+        patterns = torch.where(worked[:, None, None, None], self.best_pattern, self.patterns())
+        return Triggers(masks, patterns, masks.double().flatten(1).mean(1), worked)
 
 
 def _stamp(images: Images, mask: Tensor, pattern: Tensor) -> Tensor:

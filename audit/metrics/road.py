@@ -60,12 +60,12 @@ def road(
         for step, share in enumerate(shares)
     ]
     stacked = torch.stack(filled, 1).flatten(0, 1).clamp(0, 1)
-    rows = targets.repeat_interleave(len(shares))
+    row_targets = targets.repeat_interleave(len(shares))
 
-    def judge(logits: Logits, part: slice) -> Tensor:
-        return score(logits, rows[part], output)
+    def score_rows(logits: Logits, rows: slice) -> Tensor:
+        return score(logits, row_targets[rows], output)
 
-    return evaluate(model, len(stacked), lambda part: stacked[part], judge).view(len(images), len(shares))
+    return evaluate(model, len(stacked), lambda rows: stacked[rows], score_rows).view(len(images), len(shares))
 
 
 def impute(images: Images, removed: Tensor) -> Images:
@@ -76,22 +76,22 @@ def impute(images: Images, removed: Tensor) -> Images:
         removed: Bool (N, H, W).
     """
     values = images.detach().cpu().double().numpy()
-    holes = removed.cpu().numpy()
-    filled = [_impute_one(image, hole) for image, hole in zip(values, holes, strict=True)]
+    masks = removed.cpu().numpy()
+    filled = [_impute_one(image, mask) for image, mask in zip(values, masks, strict=True)]
     return torch.from_numpy(np.stack(filled)).to(images.device, images.dtype)
 
 
-def _impute_one(image: NDArray[np.float64], hole: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _impute_one(image: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     from scipy.sparse.linalg import spsolve
 
-    removed = np.flatnonzero(hole.ravel())
-    remaining = np.flatnonzero(~hole.ravel())
+    removed = np.flatnonzero(mask.ravel())
+    remaining = np.flatnonzero(~mask.ravel())
     flat = image.reshape(len(image), -1).copy()
     if not len(removed):
         return image
     if not len(remaining):
         return np.broadcast_to(flat.mean(1)[:, None, None], image.shape).copy()
-    rows = _laplacian(hole.shape)[removed]
+    rows = _laplacian(mask.shape)[removed]
     solved = spsolve(rows[:, removed].tocsc(), -(rows[:, remaining] @ flat[:, remaining].T))
     flat[:, removed] = np.asarray(solved).reshape(len(removed), len(image)).T
     return flat.reshape(image.shape)
@@ -105,10 +105,10 @@ def _laplacian(shape: tuple[int, int]) -> Any:
     index = np.arange(shape[0] * shape[1]).reshape(shape)
     rows, columns, weights = [], [], []
     for down, right, weight in _NEIGHBOURS:
-        here = index[: shape[0] - down, max(0, -right) : shape[1] - max(0, right)].ravel()
-        there = index[down:, max(0, right) : shape[1] + min(0, right)].ravel()
-        rows += [here, there]
-        columns += [there, here]
-        weights += [np.full(2 * len(here), weight)]
+        pixels = index[: shape[0] - down, max(0, -right) : shape[1] - max(0, right)].ravel()
+        neighbours = index[down:, max(0, right) : shape[1] + min(0, right)].ravel()
+        rows += [pixels, neighbours]
+        columns += [neighbours, pixels]
+        weights += [np.full(2 * len(pixels), weight)]
     adjacency = coo_matrix((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))).tocsr()
     return (diags(np.asarray(adjacency.sum(1)).ravel()) - adjacency).tocsr()

@@ -100,8 +100,8 @@ def shortcut_candidates(attributions: Attributions, labels: Labels, *, seed: int
     shares = positive_shares(attributions)
     candidates: list[ShortcutCandidate] = []
     for label in sorted(set(labels.tolist())):
-        mine = (labels == label).nonzero().flatten()
-        for members in [mine, *(mine[group] for group in clusters(shares[mine], seed=seed))]:
+        of_label = (labels == label).nonzero().flatten()
+        for members in [of_label, *(of_label[group] for group in clusters(shares[of_label], seed=seed))]:
             candidate = _candidate(label, shares, members)
             if candidate is not None:
                 candidates.append(candidate)
@@ -189,8 +189,8 @@ def evaluate_candidate(
     others = (batch.labels != candidate.label).nonzero().flatten()[:most]
     exchanges = [(others, of_class), (others, others), (of_class, others), (of_class, of_class)]
     shares = [
-        _moved(model, batch, candidate, receivers, donors, generators.fork(way))
-        for way, (receivers, donors) in enumerate(exchanges)
+        _moved(model, batch, candidate, receivers, donors, generators.fork(number))
+        for number, (receivers, donors) in enumerate(exchanges)
     ]
     return ShortcutTest(candidate, *shares)
 
@@ -216,9 +216,9 @@ def _moved(
 def _candidate(label: int, shares: Tensor, members: Tensor) -> ShortcutCandidate | None:
     if len(members) < MIN_CLUSTER_IMAGES:
         return None
-    mine = shares[members]
-    even = 1 / mine[0].numel()
-    hot = (mine.mean(0) >= HOT_FACTOR * even) & ((mine >= even).double().mean(0) >= MIN_HOT_SHARE)
+    members_shares = shares[members]
+    even = 1 / members_shares[0].numel()
+    hot = (members_shares.mean(0) >= HOT_FACTOR * even) & ((members_shares >= even).double().mean(0) >= MIN_HOT_SHARE)
     if not bool(hot.any()) or float(hot.double().mean()) > MAX_REGION_SHARE:
         return None
-    return ShortcutCandidate(int(label), hot.cpu(), members.cpu(), float((mine * hot).sum((1, 2)).mean()))
+    return ShortcutCandidate(int(label), hot.cpu(), members.cpu(), float((members_shares * hot).sum((1, 2)).mean()))

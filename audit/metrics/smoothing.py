@@ -69,22 +69,22 @@ def smoothing(
     if not (sigma > 0 and selection >= 1 and samples >= 1 and 0 < alpha < 0.5):
         raise UsageError("Smoothing needs sigma > 0, at least one vote, and alpha between 0 and 0.5.")
     votes = _votes(model, images, generators, sigma, selection + samples)
-    chosen = votes[:, :selection].mode(dim=1).values
-    wins = (votes[:, selection:] == chosen[:, None]).sum(1).cpu().numpy()
+    top_class = votes[:, :selection].mode(dim=1).values
+    wins = (votes[:, selection:] == top_class[:, None]).sum(1).cpu().numpy()
     share = np.where(wins > 0, stats.beta.ppf(alpha, np.maximum(wins, 1), samples - wins + 1), 0.0)
     certified = share > 0.5
     radius = np.where(certified, sigma * stats.norm.ppf(np.where(certified, share, 0.5)), 0.0)
-    return Certificates(np.where(certified, chosen.cpu().numpy(), -1), radius, share)
+    return Certificates(np.where(certified, top_class.cpu().numpy(), -1), radius, share)
 
 
 def _votes(model: ModelUnderTest, images: Images, generators: Generators, sigma: float, count: int) -> Tensor:
     """The class of each noisy image, int64 (N, count)."""
     images, keys = model.check_images(images), generators.keys.to(model.device)
     rows = torch.arange(len(images) * count, device=model.device)
-    parts, stride = [], max(1, _VALUES // math.prod(images.shape[1:]))
+    predictions, stride = [], max(1, _VALUES // math.prod(images.shape[1:]))
     for start in range(0, len(rows), stride):
-        part = rows[start : start + stride]
-        owner, number = part // count, part % count
+        chunk = rows[start : start + stride]
+        owner, number = chunk // count, chunk % count
         noise = Generators(keys[owner]).fork(number).normal(*images.shape[1:])
-        parts.append(model.predictions(images[owner] + sigma * noise))
-    return torch.cat([rows[:0], *parts]).view(len(images), count)
+        predictions.append(model.predictions(images[owner] + sigma * noise))
+    return torch.cat([rows[:0], *predictions]).view(len(images), count)

@@ -26,9 +26,9 @@ def require_file(path: str | Path) -> Path:
     """
     file = Path(path)
     if not file.is_file():
-        what = "a folder" if file.is_dir() else "no file"
+        problem = "a folder" if file.is_dir() else "no file"
         hint = f" Write hf:{path} for a Hugging Face folder." if (file / "config.json").is_file() else ""
-        raise ModelError(f"The model file {str(path)!r} is {what}; give a checkpoint's path.{hint}")
+        raise ModelError(f"The model file {str(path)!r} is {problem}; give a checkpoint's path.{hint}")
     return file
 
 

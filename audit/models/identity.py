@@ -33,8 +33,8 @@ def model_identity(
     code = sha256_of(require_file(file)) if file.endswith(".py") else ""
     architecture = config.architecture.rpartition(":")[2] if code else config.architecture
     weights = _weights_hash(config.weights) if config.weights else f"seed {seed}"
-    parts = (VERSION, architecture, code, weights, config.mean, config.std, tuple(classes), tuple(input_shape))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    fields = (VERSION, architecture, code, weights, config.mean, config.std, tuple(classes), tuple(input_shape))
+    return hashlib.sha256(repr(fields).encode()).hexdigest()
 
 
 def _weights_hash(weights: str) -> str:

@@ -146,5 +146,5 @@ def _gap(logits: Logits, order: int) -> Tensor:
     return top[:, 0] - top[:, 2:].mean(1) + 1e-12
 
 
-def _masked(logits: Logits, keep: ClassMask) -> Tensor:
-    return logits.masked_fill(~keep, _ABSENT)
+def _masked(logits: Logits, mask: ClassMask) -> Tensor:
+    return logits.masked_fill(~mask, _ABSENT)

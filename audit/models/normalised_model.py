@@ -85,8 +85,8 @@ class NormalisedModel(nn.Module):
             return outputs  # type: ignore[no-any-return]  # the probe names the type
         logits = to_logits(outputs, self.output_kind)
         if self.draws > 1:
-            more = [to_logits(self.net(normalised), self.output_kind) for _ in range(self.draws - 1)]
-            logits = torch.stack([logits, *more]).mean(0)
+            further = [to_logits(self.net(normalised), self.output_kind) for _ in range(self.draws - 1)]
+            logits = torch.stack([logits, *further]).mean(0)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits

@@ -127,7 +127,7 @@ def probe_preprocessing(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
     classes: Sequence[str] = (),
-    enough: float = 2.0,
+    skip_above: float = 2.0,
 ) -> ProbeOutcome:
     """Accuracy of a net as configured and under every candidate.
 
@@ -139,15 +139,15 @@ def probe_preprocessing(
         mean: The configured normalisation.
         std: What it divides by after that.
         classes: Class names in label order, for the warning.
-        enough: The candidates are left out when the accuracy as configured is at least this.
+        skip_above: The candidates are left out when the accuracy as configured is at least this.
     """
     configured = Preparation("as given", tuple(mean), tuple(std))
-    as_given = _outputs(net, configured, batch.images)
-    first = _trial(configured, as_given, batch.labels)
-    if first.accuracy >= enough:
+    configured_outputs = _outputs(net, configured, batch.images)
+    first = _trial(configured, configured_outputs, batch.labels)
+    if first.accuracy >= skip_above:
         return ProbeOutcome(first, (first,), NO_NOTE)
     others = {candidate: _outputs(net, candidate, batch.images) for candidate in candidates(batch.images.shape[1])}
-    outputs = {configured: as_given, **others}
+    outputs = {configured: configured_outputs, **others}
     trials = {key: _trial(key, logits, batch.labels) for key, logits in outputs.items()}
     ranked = tuple(sorted(trials.values(), key=lambda trial: (-trial.accuracy, trial.preparation.name)))
     best = ranked[0]
@@ -161,17 +161,17 @@ def probe_preprocessing(
 
 def _outputs(net: nn.Module, preparation: Preparation, images: Images) -> Tensor | None:
     """Raw outputs (N, classes); None where the net does not run on such images."""
-    modes = {part: part.training for part in net.modules()}
+    modes = {layer: layer.training for layer in net.modules()}
     try:
         with torch.no_grad():
             net.eval()
-            outputs = torch.cat([net(part) for part in torch.split(preparation(images), 64)])
+            outputs = torch.cat([net(layer) for layer in torch.split(preparation(images), 64)])
         return outputs if isinstance(outputs, Tensor) and outputs.ndim == 2 else None
     except RuntimeError:
         return None
     finally:
-        for part, training in modes.items():
-            part.training = training
+        for layer, training in modes.items():
+            layer.training = training
 
 
 def _trial(preparation: Preparation, outputs: Tensor | None, labels: Labels) -> PreprocessingTrial:
@@ -201,14 +201,14 @@ def _order(outputs: Tensor | None, labels: Labels) -> tuple[tuple[int, ...], flo
     when it holds on the other. Empty when the data's own order is as good."""
     if outputs is None or outputs.shape[1] < 2:
         return (), 0.0
-    predicted, wanted = _predicted(outputs).cpu().numpy(), labels.cpu().numpy()
+    predicted, actual = _predicted(outputs).cpu().numpy(), labels.cpu().numpy()
     size = outputs.shape[1]
     table = np.zeros((size, size))
-    np.add.at(table, (predicted[::2], wanted[::2]), 1)
+    np.add.at(table, (predicted[::2], actual[::2]), 1)
     table += np.eye(size) * 1e-6  # where nothing tells, the data's own order
     meaning = linear_sum_assignment(table, maximize=True)[1]
-    moved = meaning[predicted[1::2]] == wanted[1::2]
-    if not _far_better(moved, predicted[1::2] == wanted[1::2]):
+    moved = meaning[predicted[1::2]] == actual[1::2]
+    if not _far_better(moved, predicted[1::2] == actual[1::2]):
         return (), 0.0
     return tuple(int(label) for label in meaning), float(moved.mean())
 

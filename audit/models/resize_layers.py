@@ -37,47 +37,47 @@ def shrink_to(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     Returns:
         The module.
     """
-    for name, part in module.named_modules():
-        before = {key: tuple(value.shape) for key, value in _tensors_of(part)}
-        for key, value in _tensors_of(part):
-            wanted = state.get(f"{name}.{key}" if name else key)
-            if wanted is not None and _is_smaller(wanted, value):
-                value.data = value.data.new_zeros(wanted.shape)
-        if before != {key: tuple(value.shape) for key, value in _tensors_of(part)}:
-            _update_attributes(part, before)
+    for name, layer in module.named_modules():
+        before = {key: tuple(value.shape) for key, value in _tensors_of(layer)}
+        for key, value in _tensors_of(layer):
+            target = state.get(f"{name}.{key}" if name else key)
+            if target is not None and _is_smaller(target, value):
+                value.data = value.data.new_zeros(target.shape)
+        if before != {key: tuple(value.shape) for key, value in _tensors_of(layer)}:
+            _update_attributes(layer, before)
     return module
 
 
-def _tensors_of(part: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
+def _tensors_of(layer: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
 
 
-def _is_smaller(wanted: Tensor, value: Tensor) -> bool:
-    sizes = list(zip(wanted.shape, value.shape, strict=False))
-    return wanted.ndim == value.ndim and wanted.shape != value.shape and all(0 < new <= old for new, old in sizes)
+def _is_smaller(target: Tensor, value: Tensor) -> bool:
+    sizes = list(zip(target.shape, value.shape, strict=False))
+    return target.ndim == value.ndim and target.shape != value.shape and all(0 < new <= old for new, old in sizes)
 
 
-def _update_attributes(part: nn.Module, before: Mapping[str, tuple[int, ...]]) -> None:
+def _update_attributes(layer: nn.Module, before: Mapping[str, tuple[int, ...]]) -> None:
     """Let the layer's own numbers say what its tensors now are; `before`, their shapes until then."""
-    if isinstance(part, _ConvNd):
-        _update_convolution(part, before["weight"])
-    elif isinstance(part, nn.Linear):
-        part.out_features, part.in_features = part.weight.shape
-    elif isinstance(part, _BatchNorm):
-        part.num_features = next(len(value) for _, value in _tensors_of(part) if value.ndim == 1)
-    elif isinstance(part, nn.LayerNorm):
-        part.normalized_shape = tuple(part.weight.shape)
-    elif isinstance(part, nn.GroupNorm):
-        part.num_channels = len(part.weight)
-    elif isinstance(part, nn.PReLU):
-        part.num_parameters = len(part.weight)
+    if isinstance(layer, _ConvNd):
+        _update_convolution(layer, before["weight"])
+    elif isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = layer.weight.shape
+    elif isinstance(layer, _BatchNorm):
+        layer.num_features = next(len(value) for _, value in _tensors_of(layer) if value.ndim == 1)
+    elif isinstance(layer, nn.LayerNorm):
+        layer.normalized_shape = tuple(layer.weight.shape)
+    elif isinstance(layer, nn.GroupNorm):
+        layer.num_channels = len(layer.weight)
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = len(layer.weight)
 
 
-def _update_convolution(part: _ConvNd, before: tuple[int, ...]) -> None:
-    first, second = part.weight.shape[:2]
-    if isinstance(part, _ConvTransposeNd):
-        part.in_channels, part.out_channels = first, second * part.groups
+def _update_convolution(layer: _ConvNd, before: tuple[int, ...]) -> None:
+    first, second = layer.weight.shape[:2]
+    if isinstance(layer, _ConvTransposeNd):
+        layer.in_channels, layer.out_channels = first, second * layer.groups
         return
-    if part.groups > 1 and before[1] == 1:  # Each group reads one channel: with the channel goes the group.
-        part.groups = first // (before[0] // part.groups)
-    part.out_channels, part.in_channels = first, second * part.groups
+    if layer.groups > 1 and before[1] == 1:  # Each group reads one channel: with the channel goes the group.
+        layer.groups = first // (before[0] // layer.groups)
+    layer.out_channels, layer.in_channels = first, second * layer.groups

@@ -160,9 +160,9 @@ def _other_outputs(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
     return next(iter(pairs)) if alike and last and len(pairs) == 1 else None
 
 
-def _single(stored: Tensor, wanted: Tensor) -> bool:
+def _single(stored: Tensor, expected: Tensor) -> bool:
     """One number in a row where one without a shape is wanted, as older runs stored it: torch loads it so."""
-    return wanted.ndim == 0 and stored.shape == (1,)
+    return expected.ndim == 0 and stored.shape == (1,)
 
 
 def _is_state(content: Mapping[Any, Any]) -> bool:

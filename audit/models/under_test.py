@@ -102,14 +102,14 @@ class ModelUnderTest:
 
     @contextmanager
     def count(self) -> Iterator[PassCounter]:
-        """Measure the cost of a block: `with model.count() as spent:`, then `spent.passes`."""
+        """Measure the cost of a block: `with model.count() as counter:`, then `counter.passes`."""
         before = self.passes
-        spent = PassCounter()
+        counter = PassCounter()
         try:
-            yield spent
+            yield counter
         finally:
             difference = self.passes - before
-            spent.forwards, spent.backwards = difference.forwards, difference.backwards
+            counter.forwards, counter.backwards = difference.forwards, difference.backwards
 
     def logits(self, images: Images) -> Logits:
         """Logits in float32 eager mode, without gradients.
@@ -122,7 +122,7 @@ class ModelUnderTest:
         """
         images = self.check_images(images)
         with torch.no_grad():
-            parts = list(in_batches(len(images), self.layout, lambda part: self.module(images[part])))
+            parts = list(in_batches(len(images), self.layout, lambda rows: self.module(images[rows])))
         return torch.cat(parts) if parts else images.new_zeros(0, len(self.classes))
 
     def predictions(self, images: Images) -> Labels:
@@ -146,11 +146,11 @@ class ModelUnderTest:
         """
         images = self.check_images(images)
 
-        def gradient_of(part: slice) -> LossGradient:
+        def gradient_of(rows: slice) -> LossGradient:
             with torch.enable_grad():
-                leaf = images[part].detach().requires_grad_(True)
+                leaf = images[rows].detach().requires_grad_(True)
                 logits = self.module(leaf)
-                losses = loss(logits, labels[part])
+                losses = loss(logits, labels[rows])
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             return LossGradient(logits.detach(), losses.detach(), gradient)
 
@@ -178,7 +178,7 @@ class ModelUnderTest:
     def fingerprint(self) -> str:
         """SHA-256 of weights, structure, layer code, normalisation and classes: what the answers depend on."""
         digest = hashlib.sha256(repr((str(self.net), self.mean, self.std, self.classes, self.input_shape)).encode())
-        for kind in sorted({type(part) for part in self.net.modules()}, key=lambda k: k.__qualname__):
+        for kind in sorted({type(layer) for layer in self.net.modules()}, key=lambda k: k.__qualname__):
             if not kind.__module__.startswith("torch."):
                 digest.update(_source(kind).encode())
         for name, tensor in sorted(self.net.state_dict().items()):
@@ -237,15 +237,15 @@ def resolve_device(name: torch.device | str = "auto") -> torch.device:
 
 def _private_copy(module: nn.Module) -> nn.Module:
     try:
-        twin = copy.deepcopy(module)
+        copied = copy.deepcopy(module)
     except Exception as fault:
         raise ModelError(
             f"The model ({type(module).__name__}) cannot be copied, and the audit never works on the original: {fault}."
         ) from fault
-    for parameter in twin.parameters():
+    for parameter in copied.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
-    return twin.eval()
+    return copied.eval()
 
 
 def _per_channel(value: float | Sequence[float] | None, default: float, channels: int, name: str) -> tuple[float, ...]:

@@ -153,18 +153,18 @@ class PlanBuilder:
         """The threat model of the verdict, as a cell holds it: norm and eps."""
         return {"norm": self.config.robustness.norm, "eps": headline_eps(self.config, self.identity)}
 
-    def metric_cells(self, study: str, metric: str, model: ModelRef, parts: Iterable[Slice]) -> None:
+    def metric_cells(self, study: str, metric: str, model: ModelRef, chunks: Iterable[Slice]) -> None:
         """Plan cells of a study that runs one registered metric at its default settings.
 
         Args:
             study: Name of the study.
             metric: Name of the metric.
             model: The model it runs on.
-            parts: The examples of each cell.
+            chunks: The examples of each cell.
         """
         method = find("metric", metric)
-        for part in parts:
-            self.add(study, method.name, model, part, settings=method.settings(), version=method.full_version)
+        for chunk in chunks:
+            self.add(study, method.name, model, chunk, settings=method.settings(), version=method.full_version)
 
 
 def explained_examples(config: RunConfig, test_examples: int) -> Slice:

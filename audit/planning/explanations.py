@@ -36,22 +36,21 @@ def explanation_settings(builder: PlanBuilder, method: Method) -> ExplanationSet
     return settings.model_copy(update={"references": BACKGROUND} if averages else {})
 
 
-def explanation_of(builder: PlanBuilder, method: str, role: str, on: str = "clean") -> Task:
-    """The planned explanation of a model by a method.
+def explanation_of(builder: PlanBuilder, method: str, role: str) -> Task:
+    """The planned explanation of a model by a method, on clean images.
 
     Args:
         builder: The plan so far.
         method: Name of the attribution method.
         role: The model's role.
-        on: "clean" or "adversarial" images.
 
     Raises:
         LookupError: None is planned.
     """
     for task in builder.planned("explanation", role, method):
-        if ExplanationSettings.of(task.cell).on == on:
+        if ExplanationSettings.of(task.cell).on == "clean":
             return task
-    raise LookupError(f"no explanation by {method} of the {role} model on {on} images is planned")
+    raise LookupError(f"no explanation by {method} of the {role} model on clean images is planned")
 
 
 def mask_inputs(builder: PlanBuilder, method: Method, role: str, on: str = "clean") -> dict[str, Task]:

@@ -155,7 +155,7 @@ def _subject(config: RunConfig, results: RunResults, metadata: RunMetadata) -> A
 
 def _model(metadata: ModelMetadata, results: RunResults) -> AuditedModel:
     trained = [e for e in results.model_results(role=metadata.role) if e.evidence.status == "measured"]
-    made = trained[0] if trained else None
+    model_result = trained[0] if trained else None
     return AuditedModel(
         role=metadata.role,
         architecture=metadata.architecture,
@@ -163,8 +163,8 @@ def _model(metadata: ModelMetadata, results: RunResults) -> AuditedModel:
         identity=metadata.identity,
         parameters=metadata.parameters,
         recipe=metadata.recipe,
-        history=[_numbers(row) for row in made.evidence.facts_as(ModelFacts).history] if made else [],
-        settings=dict(made.task.cell.settings) if made else {},
+        history=[_numbers(row) for row in model_result.evidence.facts_as(ModelFacts).history] if model_result else [],
+        settings=dict(model_result.task.cell.settings) if model_result else {},
         notes=list(metadata.notes),
     )
 
@@ -189,14 +189,14 @@ def _completed(finding: Finding, items: list[GalleryItem], subject: str) -> Find
 def _example_images(finding: Finding, items: list[GalleryItem], count: int = 4) -> tuple[str, ...]:
     """Ids of gallery images that illustrate a finding."""
     method = str(finding.values.get("identifier", ""))
-    seen = [(item, view) for item in items for view in item.views if view.role == finding.role]
+    views = [(item, view) for item in items for view in item.views if view.role == finding.role]
     if finding.section == "robustness":
-        ids = [item.id for item, view in seen if view.adversarial is not None]
+        ids = [item.id for item, view in views if view.adversarial is not None]
     elif finding.section == "accuracy":
-        wrong = [(view.confidence, item.id) for item, view in seen if view.prediction != item.label]
+        wrong = [(view.confidence, item.id) for item, view in views if view.prediction != item.label]
         ids = [name for _, name in sorted(wrong, key=lambda pair: (-pair[0], pair[1]))]
     else:
-        ids = [item.id for item, view in seen if method in view.maps]
+        ids = [item.id for item, view in views if method in view.maps]
     return tuple(ids[:count])
 
 

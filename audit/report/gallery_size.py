@@ -38,8 +38,8 @@ def without_images(document: AuditDocument) -> AuditDocument:
         document: The document of a run.
     """
     fields = {name: getattr(document, name) for topic in topics() for name in topic.document}
-    bare = {name: [_without_pictures(row) for row in rows] for name, rows in fields.items()}
-    return document.model_copy(update={"gallery": [], **bare})
+    trimmed = {name: [_without_pictures(row) for row in rows] for name, rows in fields.items()}
+    return document.model_copy(update={"gallery": [], **trimmed})
 
 
 def _without_pictures(row: DocumentModel) -> DocumentModel:

@@ -198,14 +198,14 @@ def _row(root: Path, path: str) -> RunRow:
     from audit.report.document import read_document
 
     document = root / path / "audit.json"
-    begun = _begun(document)
+    begun = _started_at(document)
     try:
         return _summarise(read_document(document), path, begun)
     except UsageError as fault:
         return RunRow(path=path, begun=begun, problem=str(fault))
 
 
-def _begun(document: Path) -> str:
+def _started_at(document: Path) -> str:
     """When the run began; when its document was written, where no timing.json says."""
     try:
         return str(json.loads(document.with_name("timing.json").read_text("utf-8"))["begun"])

@@ -15,7 +15,7 @@ from audit.document.locale import load_locale
 from audit.document.model import Proportion
 from audit.document.sanitise import visible
 from audit.document.schema import AuditDocument
-from audit.report.gate import Gate, gate
+from audit.report.gate import gate
 from audit.report.view import FindingView, build_view
 
 
@@ -34,35 +34,33 @@ class MarkdownFinding:
     outcome: str
 
 
-def render_markdown(document: AuditDocument, gated: Gate | None = None, *, language: str = "en") -> str:
+def render_markdown(document: AuditDocument, *, language: str = "en") -> str:
     """A summary for a merge request: the verdict, the scorecard and the findings that stop or warn.
 
     Args:
         document: The document.
-        gated: The findings under a policy; None for the built-in one.
         language: Code of the language.
     """
-    return _render("summary.md.j2", document, gated, language)
+    return _render("summary.md.j2", document, language)
 
 
-def render_card(document: AuditDocument, gated: Gate | None = None, *, language: str = "en") -> str:
+def render_card(document: AuditDocument, *, language: str = "en") -> str:
     """A model card (Mitchell et al. 2019, arXiv:1810.03993) of what was measured and what was not.
 
     Args:
         document: The document.
-        gated: The findings under a policy; None for the built-in one.
         language: Code of the language.
     """
-    return _render("card.md.j2", document, gated, language)
+    return _render("card.md.j2", document, language)
 
 
-def _render(template: str, document: AuditDocument, gated: Gate | None, language: str) -> str:
+def _render(template: str, document: AuditDocument, language: str) -> str:
     locale = load_locale(language)
     page = build_view(document, locale, draw=False)
     views = {id(view.finding): view for section in page.by_section.values() for view in section}
     rows = [
         MarkdownFinding(views[id(row.finding)], row.verdict, row.outcome)
-        for row in (gated or gate(document.findings)).rows
+        for row in gate(document.findings).rows
         if id(row.finding) in views
     ]
     text = _environment().get_template(template).render(d=document, t=locale, page=page, rows=rows)

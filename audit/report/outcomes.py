@@ -51,7 +51,7 @@ def gaps(results: RunResults) -> list[Gap]:
         for task, evidence in present
         if evidence.status != "measured"
     )
-    return [Gap(study=s, method=m, role=r, status=status, reason=why) for s, m, r, status, why in unmeasured]
+    return [Gap(study=s, method=m, role=r, status=status, reason=reason) for s, m, r, status, reason in unmeasured]
 
 
 def study_costs(results: RunResults) -> list[StudyCost]:

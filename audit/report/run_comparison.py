@@ -190,9 +190,9 @@ def _holm(changes: list[Change]) -> list[Change]:
 def _verdicts(before: AuditDocument, after: AuditDocument) -> Iterator[VerdictChange]:
     earlier, later = _by_subject(before.findings), _by_subject(after.findings)
     for subject in dict.fromkeys([*earlier, *later]):
-        was, now = earlier.get(subject), later.get(subject)
-        first, second = was.verdict if was else None, now.verdict if now else None
-        finding = now or was
+        old, new = earlier.get(subject), later.get(subject)
+        first, second = old.verdict if old else None, new.verdict if new else None
+        finding = new or old
         if first != second and finding is not None:
             role, check, about = subject
             worse = first == "pass" and second in ("fail", "inconclusive")

@@ -114,10 +114,10 @@ def _other_model_sentence(worst: Finding, findings: Sequence[Finding], role: str
     if of_role[0].verdict in PASSING:
         return locale("headline.other_pass", role=name, **_counts(of_role))
     same = next((f for f in of_role if f.check == worst.check), of_role[0])
-    mends = same.verdict in PASSING and worst.verdict not in PASSING
+    improves = same.verdict in PASSING and worst.verdict not in PASSING
     values = {"role": name, "open": _lowercase_title(of_role[0], locale), **_counts(of_role)}
     return locale(
-        "headline.other_mends" if mends else "headline.other_short", why=_lowercase_title(same, locale), **values
+        "headline.other_mends" if improves else "headline.other_short", why=_lowercase_title(same, locale), **values
     )
 
 

@@ -229,15 +229,15 @@ def _scorecard_row(role: str, document: AuditDocument) -> ScorecardRow:
     )
 
 
-def _headline(part: RobustnessPart) -> Proportion:
-    return min(part.curve, key=lambda point: abs(point.eps - part.eps)).robust
+def _headline(row: RobustnessPart) -> Proportion:
+    return min(row.curve, key=lambda point: abs(point.eps - row.eps)).robust
 
 
 def _sections(
     document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]
 ) -> tuple[SectionView, ...]:
     """The sections that have something to show."""
-    parts = {name: _parts(name, document, locale, findings) for name in sections()}
+    views = {name: _topic_views(name, document, locale, findings) for name in sections()}
     return tuple(
         SectionView(
             name,
@@ -245,12 +245,12 @@ def _sections(
             locale.optional(f"{name}.lead"),
             topic_views,
         )
-        for name, topic_views in parts.items()
+        for name, topic_views in views.items()
         if topic_views
     )
 
 
-def _parts(
+def _topic_views(
     section: str, document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]
 ) -> tuple[TopicView, ...]:
     return tuple(

@@ -31,8 +31,8 @@ class PerExample:
         Args:
             positions: Positions in the audit order, int64 (M,).
         """
-        keep = np.isin(self.positions, positions)
-        return PerExample(self.positions[keep], self.values[keep])
+        selected = np.isin(self.positions, positions)
+        return PerExample(self.positions[selected], self.values[selected])
 
 
 def model_roles(results: RunResults) -> tuple[str, ...]:
@@ -92,15 +92,15 @@ def by_example(entries: Sequence[TaskResult], array: str, *, positions: str = ""
     Returns:
         By position in the audit order, the part of the array that belongs to the example.
     """
-    parts: dict[int, Array] = {}
+    values: dict[int, Array] = {}
     for entry in only_measured(entries):
         arrays = entry.evidence.arrays
         if array in arrays:
             rows = np.moveaxis(arrays[array], axis, 0)
             first = entry.task.examples.start
-            held = arrays.get(positions, np.arange(first, first + len(rows)))
-            parts.update(zip(held.tolist(), rows, strict=True))
-    return parts
+            indices = arrays.get(positions, np.arange(first, first + len(rows)))
+            values.update(zip(indices.tolist(), rows, strict=True))
+    return values
 
 
 def clean_correct(results: RunResults, role: str) -> PerExample:

@@ -79,33 +79,31 @@ class RunResults:
         """
         return tuple(entry for study in MODEL_STUDIES for entry in self.entries(study, role=role))
 
-    def per_example(self, study: str, measurement: str, *, role: str, method: str | None = None) -> Array:
+    def per_example(self, study: str, measurement: str, *, role: str) -> Array:
         """One measurement over all cells of a study.
 
         Args:
             study: Name of the study.
             measurement: Name of the measurement.
             role: Role of the model.
-            method: Only cells of this method; None for all.
 
         Returns:
             The values, (N,); empty when nothing was measured.
         """
         parts = [
             entry.evidence.measurement(measurement).per_example
-            for entry in self.entries(study, role=role, method=method)
+            for entry in self.entries(study, role=role)
             if entry.evidence.status == "measured"
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
 
-    def array(self, study: str, name: str, *, role: str, method: str | None = None, axis: int = 0) -> Array | None:
+    def array(self, study: str, name: str, *, role: str, axis: int = 0) -> Array | None:
         """One array over all cells of a study.
 
         Args:
             study: Name of the study.
             name: Name of the array.
             role: Role of the model.
-            method: Only cells of this method; None for all.
             axis: The axis of examples, along which the cells are concatenated.
 
         Returns:
@@ -113,7 +111,7 @@ class RunResults:
         """
         parts = [
             entry.evidence.arrays[name]
-            for entry in self.entries(study, role=role, method=method)
+            for entry in self.entries(study, role=role)
             if entry.evidence.status == "measured" and name in entry.evidence.arrays
         ]
         return np.concatenate(parts, axis=axis) if parts else None

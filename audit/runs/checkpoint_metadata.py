@@ -29,8 +29,8 @@ def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfi
         ModelError: The header names other classes.
     """
     if is_folder(model.weights) and model.mean is None and model.std is None:
-        wanted = read_preprocessing(str(model.weights))
-        return model.model_copy(update={"mean": wanted.mean, "std": wanted.std})
+        preprocessing = read_preprocessing(str(model.weights))
+        return model.model_copy(update={"mean": preprocessing.mean, "std": preprocessing.std})
     header = read_metadata(model.weights)
     if "architecture" not in header:
         return model

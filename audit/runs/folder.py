@@ -133,11 +133,11 @@ def _check_format(root: Path) -> None:
     if not marker.exists():
         return
     try:
-        written = json.loads(marker.read_text())["format"]
+        version = json.loads(marker.read_text())["format"]
     except (ValueError, KeyError, TypeError, OSError):
-        written = "unreadable"
-    if written != RUN_FORMAT:
+        version = "unreadable"
+    if version != RUN_FORMAT:
         raise UsageError(
-            f"{root} was written by another version of audit (run format {written}, this one writes {RUN_FORMAT}). "
+            f"{root} was written by another version of audit (run format {version}, this one writes {RUN_FORMAT}). "
             "Give another folder with --out, or delete this one."
         )

@@ -127,8 +127,8 @@ def _data(setup: RunSetup, batch: Batch) -> Iterator[Diagnostic]:
 
 def _preparation(outcome: ProbeOutcome) -> Iterator[Diagnostic]:
     present, best = outcome.configured, outcome.trials[0]
-    as_good = best.accuracy == present.accuracy
-    rivals = "no other does better" if as_good else f"{best.accuracy:.0%} with {best.preparation.name}, not far better"
+    ties = best.accuracy == present.accuracy
+    rivals = "no other does better" if ties else f"{best.accuracy:.0%} with {best.preparation.name}, not far better"
     plain = f"{present.accuracy:.0%} right as given; {rivals}"
     if outcome.order:
         yield Diagnostic("preparation", f"{present.accuracy:.0%} right as given", True)
@@ -146,7 +146,7 @@ def _model(evidence: Evidence) -> Iterator[Diagnostic]:
 
 
 def _sanity_evidence(model: ModelUnderTest, batch: Batch, setup: RunSetup) -> Evidence:
-    few = batch.select(torch.arange(min(_GRADIENT_IMAGES, len(batch)), device=batch.labels.device))
+    subset = batch.select(torch.arange(min(_GRADIENT_IMAGES, len(batch)), device=batch.labels.device))
     cell = Cell("model-sanity", "honest-evaluation", seed=setup.config.seed)
 
     def no_evidence(name: str) -> Evidence:
@@ -154,10 +154,10 @@ def _sanity_evidence(model: ModelUnderTest, batch: Batch, setup: RunSetup) -> Ev
 
     return model_sanity(
         Context(
-            task=Task(cell, "standard", Slice("test", 0, len(few)), 0),
+            task=Task(cell, "standard", Slice("test", 0, len(subset)), 0),
             model=lambda: model,
             fresh=setup.new_module,
-            batch=lambda: few,
+            batch=lambda: subset,
             evidence=no_evidence,
             scratch=Path(),
             progress=lambda done, total: None,

@@ -74,7 +74,7 @@ def run_audit(
 def _run_in(
     folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, should_stop: Callable[[], bool]
 ) -> AuditRun:
-    begun = datetime.now(UTC)
+    started = datetime.now(UTC)
     clock = time.monotonic()
     executor = LocalExecutor(
         dataset=setup.dataset,
@@ -91,19 +91,19 @@ def _run_in(
     export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)
     document = build_document(results, setup.config, collect_metadata(setup, results))
     write_atomically(folder.document, to_json(document))
-    write_atomically(folder.timing, _timing(begun, time.monotonic() - clock, results))
+    write_atomically(folder.timing, _timing(started, time.monotonic() - clock, results))
     write_atomically(folder.report, render_html(document, latencies=read_latencies(folder.timing)))
     return AuditRun(folder, document, results)
 
 
-def _timing(begun: datetime, seconds: float, results: RunResults) -> str:
+def _timing(started: datetime, seconds: float, results: RunResults) -> str:
     cells = {
         f"{task.label} · {task.cell.key[:12]}": round(results.evidence[task.cell.key].seconds, 3)
         for task in results.plan.tasks
         if task.cell.key in results.evidence
     }
     body = {
-        "begun": begun.isoformat(timespec="seconds"),
+        "begun": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "cell_seconds": cells,
         "latency": latencies_of(results),

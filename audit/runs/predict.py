@@ -120,8 +120,8 @@ def read_pictures(paths: Sequence[Path], shape: InputShape, preprocessing: Prepr
     """
     with strict_pillow():
         pixels = [torch.from_numpy(_pixels(path, shape, preprocessing.crop)) for path in paths]
-    turned = transform_images(torch.stack(pixels).to(torch.float32), replace(preprocessing, crop=None))
-    return turned.round().clamp(0, 255) / 255
+    transformed = transform_images(torch.stack(pixels).to(torch.float32), replace(preprocessing, crop=None))
+    return transformed.round().clamp(0, 255) / 255
 
 
 def predict_pictures(
@@ -180,14 +180,14 @@ def write_explanations(predictions: Sequence[Prediction], paths: Sequence[Path],
             f"Two pictures are called alike, and both explanations would be {twice[0].name}; predict them one by one, "
             "with another --out."
         )
-    written: list[Path | None] = []
+    cropped_paths: list[Path | None] = []
     for item, file in zip(predictions, files, strict=True):
         if item.explanation is not None:
             with disk_faults(out):
                 out.mkdir(parents=True, exist_ok=True)
             write_atomically(file, item.explanation)
-        written.append(file if item.explanation is not None else None)
-    return tuple(written)
+        cropped_paths.append(file if item.explanation is not None else None)
+    return tuple(cropped_paths)
 
 
 def _classes_and_shape(weights: str, data: DataConfig) -> tuple[tuple[str, ...], InputShape]:

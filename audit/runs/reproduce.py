@@ -47,8 +47,8 @@ def section_commands(config: RunConfig) -> dict[str, str]:
         By "run" the command that repeats everything, by section of the report the one that measures it alone.
     """
     sections = config.only or measured_sections()
-    alone = {name: reproduce_command(config.model_copy(update={"only": (name,)})) for name in sections}
-    return {"run": reproduce_command(config), **alone}
+    commands = {name: reproduce_command(config.model_copy(update={"only": (name,)})) for name in sections}
+    return {"run": reproduce_command(config), **commands}
 
 
 def _words(config: RunConfig, keys: set[str], flags: Sequence[KeyFlag]) -> list[str]:

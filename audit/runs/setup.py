@@ -234,7 +234,7 @@ def _with_preprocessing_warning(setup: RunSetup) -> LoadedModel | None:
         mean=np.atleast_1d(0.0 if model.mean is None else model.mean).tolist(),
         std=np.atleast_1d(1.0 if model.std is None else model.std).tolist(),
         classes=setup.dataset.classes,
-        enough=_WELL_PREPARED,
+        skip_above=_WELL_PREPARED,
     )
     if not outcome.warning:
         return setup.loaded

@@ -59,7 +59,7 @@ def _fastest(attempt: Callable[[], float]) -> float:
     """Seconds of the faster of two attempts; the first finds its memory."""
     durations = []
     for _ in range(2):
-        begun = time.monotonic()
+        started = time.monotonic()
         attempt()
-        durations.append(time.monotonic() - begun)
+        durations.append(time.monotonic() - started)
     return min(durations)

@@ -160,15 +160,15 @@ def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[TrainingHistor
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(folder, ignore_errors=True)
-    writer, written = SummaryWriter(str(folder)), 0
+    writer, rows_written = SummaryWriter(str(folder)), 0
 
     def add_rows(history: TrainingHistory) -> None:
-        nonlocal written
-        for row in history[written:]:
+        nonlocal rows_written
+        for row in history[rows_written:]:
             for name, value in row.items():
                 if isinstance(value, int | float) and name != "epoch":
                     writer.add_scalar(name, value, row["epoch"])
-        written = len(history)
+        rows_written = len(history)
         writer.flush()
 
     try:

@@ -157,6 +157,6 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
 
 def _differences(stored: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     """The keys of two identities that differ, each with both values; "" where none does."""
-    wanted = json.loads(json.dumps(identity))
-    differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
-    return ", ".join(f"{key} ({stored.get(key)!r} there, {wanted.get(key)!r} now)" for key in differing)
+    current = json.loads(json.dumps(identity))
+    differing = sorted(key for key in {*stored, *current} if stored.get(key) != current.get(key))
+    return ", ".join(f"{key} ({stored.get(key)!r} there, {current.get(key)!r} now)" for key in differing)

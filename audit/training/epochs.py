@@ -25,29 +25,29 @@ def seconds_of(action: Callable[[], object]) -> float:
     Returns:
         The seconds it took.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     action()
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def affordable_epochs(
-    budget: float, wanted: int, steps_per_epoch: int, *, step: Callable[[], float], validation: Callable[[], float]
+    budget: float, most: int, steps_per_epoch: int, *, step: Callable[[], float], validation: Callable[[], float]
 ) -> int:
     """Count the epochs that fit into a time budget, going by a few steps and one validation.
 
     Args:
         budget: Seconds.
-        wanted: The most epochs to take, at least 1.
+        most: The most epochs to take, at least 1.
         steps_per_epoch: Steps of an epoch.
         step: Takes a step and gives the seconds it took.
         validation: Validates once and gives the seconds it took.
 
     Returns:
-        The number of epochs, from 1 to `wanted`.
+        The number of epochs, from 1 to `most`.
     """
     step()
     fastest = min(step() for _ in range(_TIMED_STEPS))
-    return max(1, min(wanted, int(budget / (fastest * steps_per_epoch + validation()))))
+    return max(1, min(most, int(budget / (fastest * steps_per_epoch + validation()))))
 
 
 def budget_is_spent(budget: float | None, seconds: list[float]) -> bool:

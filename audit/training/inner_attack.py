@@ -78,16 +78,20 @@ def gradient_of(net: nn.Module, images: Images, loss: Callable[[Logits], Tensor]
 
 
 @contextmanager
-def frozen_eval(net: nn.Module) -> Iterator[None]:
+def frozen_eval(net: nn.Module, head: nn.Module | None = None) -> Iterator[None]:
     """Inside the block the net is in eval mode with frozen weights; train flags and `requires_grad` are restored.
 
     Args:
         net: The net.
+        head: A layer of the net that goes on learning, in train mode; None for none.
     """
     flags = [(module, module.training) for module in net.modules()]
-    learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    of_head = set() if head is None else {id(parameter) for parameter in head.parameters()}
+    learning = [p for p in net.parameters() if p.requires_grad and id(p) not in of_head]
     try:
         net.eval()
+        if head is not None:
+            head.train()
         for parameter in learning:
             parameter.requires_grad_(False)
         yield
@@ -115,8 +119,8 @@ def initial_perturbation(step: TrainingStep, start: PerturbationStart) -> Images
         return random
     stored = step.recipe_state[_PERTURBATIONS]
     perturbations = stored[step.indices.to(stored.device)].to(random)
-    seen = ~perturbations.isnan().flatten(1).any(1).view(-1, 1, 1, 1)
-    return torch.where(seen, step.adversary.project(step.images + perturbations, step.images), random)
+    stored_before = ~perturbations.isnan().flatten(1).any(1).view(-1, 1, 1, 1)
+    return torch.where(stored_before, step.adversary.project(step.images + perturbations, step.images), random)
 
 
 def store_perturbation(step: TrainingStep, start: PerturbationStart, adversarial: Images) -> None:

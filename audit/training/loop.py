@@ -131,7 +131,7 @@ def _affordable_epochs(setup: TrainingSetup, net: TrainingModule, budget: float)
 
 
 def _epoch(setup: TrainingSetup, state: TrainingState, callbacks: TrainingCallbacks) -> None:
-    begun = time.monotonic()
+    started = time.monotonic()
     order, size = setup.epoch_order(state.epoch), setup.local_batch_size
     state.net.train()
     with frozen_backbone(state.net.net, state.epoch < setup.settings.frozen_epochs):
@@ -141,7 +141,7 @@ def _epoch(setup: TrainingSetup, state: TrainingState, callbacks: TrainingCallba
             _train_step(setup, state, order[number * size : (number + 1) * size])
             state.step += 1
     callbacks.require_finite(setup, state)
-    _close_epoch(setup, state, begun)
+    _close_epoch(setup, state, started)
     callbacks.finish_epoch(setup, state)
 
 
@@ -183,11 +183,11 @@ def _batch_accuracy(output: StepOutput, labels: Tensor) -> Tensor:
     return (output.logits.argmax(1) == labels).to(output.loss.dtype).mean()
 
 
-def _close_epoch(setup: TrainingSetup, state: TrainingState, begun: float) -> None:
+def _close_epoch(setup: TrainingSetup, state: TrainingState, started: float) -> None:
     row = setup.workers.from_rank0(lambda: _validate(setup, state))
     state.history.append(row)
     state.update_best(row)
-    state.seconds.append(setup.workers.from_rank0(lambda: time.monotonic() - begun))
+    state.seconds.append(setup.workers.from_rank0(lambda: time.monotonic() - started))
     state.epoch, state.step, state.losses, state.correct = state.epoch + 1, 0, [], None
     recover_from_overfitting(setup, state)
     stop_early(setup, state)

@@ -76,7 +76,7 @@ def surrogate_of(
                 given=len(batch),
             )
         )
-    with model.count() as spent:
+    with model.count() as counter:
         labels = model.predictions(batch.images).cpu()
     if bool((labels == labels[0]).all()):
         raise NotApplicable(
@@ -98,7 +98,7 @@ def surrogate_of(
         std=trained.std,
         device=model.device,
     )
-    return Surrogate(surrogate, trained, architecture, len(batch), trained.passes + spent.passes)
+    return Surrogate(surrogate, trained, architecture, len(batch), trained.passes + counter.passes)
 
 
 def same_predictions(first: ModelUnderTest, second: ModelUnderTest, batch: Batch) -> torch.Tensor:

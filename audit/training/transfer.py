@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from audit.core.errors import ModelError
 from audit.core.note import Note, note
 from audit.models.load import read_checkpoint
 from audit.models.state_dict import without_prefix
+from audit.training.inner_attack import frozen_eval
 
 
 def pretrained_state(path: Path) -> Mapping[str, Tensor]:
@@ -160,32 +161,14 @@ def head_of(module: nn.Module) -> nn.Module:
     return layers[-1]
 
 
-@contextmanager
-def frozen_backbone(module: nn.Module, frozen: bool) -> Iterator[None]:
+def frozen_backbone(module: nn.Module, frozen: bool) -> AbstractContextManager[None]:
     """Inside the block only the head learns, and the backbone is in eval mode: its batch statistics stay.
 
     Args:
         module: The net.
         frozen: Whether to do so; else the net stays as it is.
     """
-    if not frozen:
-        yield
-        return
-    head = head_of(module)
-    of_head = {id(parameter) for parameter in head.parameters()}
-    backbone = [p for p in module.parameters() if p.requires_grad and id(p) not in of_head]
-    flags = [(layer, layer.training) for layer in module.modules()]
-    try:
-        module.eval()
-        head.train()
-        for parameter in backbone:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for layer, flag in flags:
-            layer.training = flag
-        for parameter in backbone:
-            parameter.requires_grad_(True)
+    return frozen_eval(module, head_of(module)) if frozen else nullcontext()
 
 
 def cached_torchvision_weights(name: str) -> Path:

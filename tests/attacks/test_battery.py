@@ -9,8 +9,8 @@ import torch
 from attack_models import tiny_net
 from torch import Tensor, nn
 
+from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
-from audit.adversarial.result import AttackResult
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.sanity import SanityReport, battery_red_flags
 from audit.core.errors import DataError, Interrupted, UsageError
@@ -199,11 +199,11 @@ def test_an_honest_model_raises_no_doubt(cnn_model: ModelUnderTest, noise_batch:
 
 
 def test_a_blind_attack_that_beats_the_guided_ones_is_a_doubt() -> None:
-    guided = AttackResult("pgd", "pgd", "gradients", {}, 0.1, survivors=100, tried=100, broke=20)
-    blind = AttackResult("square", "square", "scores", {}, 0.1, survivors=80, tried=40, broke=4)
+    guided = AttackResult(name="pgd", attack="pgd", needs="gradients", survivors=100, tried=100, broke=20)
+    blind = AttackResult(name="square", attack="square", needs="scores", survivors=80, tried=40, broke=4)
     (flag,) = battery_red_flags(SanityReport(0), [guided, blind], 100)
     assert "square" in str(flag.sentence) and "8.0 points" in str(flag.sentence) and flag.limit < flag.value
-    assert battery_red_flags(SanityReport(0), [guided, replace(blind, broke=1)], 1000) == ()
+    assert battery_red_flags(SanityReport(0), [guided, blind.model_copy(update={"broke": 1})], 1000) == ()
 
 
 def test_two_classes_with_dlr_say_so(linear_model: ModelUnderTest) -> None:

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from audit.core import registry
+from audit.core.cell import Cell
 from audit.core.registry import attribution, find, methods
 from audit.core.types import Batch, PassCount
-from audit.explanation.passes import max_attribution_passes
+from audit.explanation.mask_reuse import MASKS
 from audit.explanation.run import AttributionResult, explain_images
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.models.under_test import ModelUnderTest
+from audit.planning.plan import Slice, Task
+from audit.planning.run_identity import RunIdentity
+from audit.topics.explanations.plan import max_passes
 
 NAMES = [method.name for method in methods("attribution")]
 BY_SEGMENT = [
@@ -33,6 +37,15 @@ def explain(model: ModelUnderTest, batch: Batch, name: str, **options: Any) -> A
     return explain_images(
         model, batch.images, method=name, ids=batch.ids, **QUICK.get(name, {}), **{"targets": batch.labels, **options}
     )
+
+
+def max_passes_of(
+    name: str, settings: dict[str, Any], shape: tuple[int, int, int], mask_source: dict[str, Any] | None = None
+) -> PassCount | None:
+    """What planning expects of a cell with these settings, on one image."""
+    context = {} if mask_source is None else {MASKS: mask_source}
+    task = Task(Cell("explanation", name, settings=settings), "standard", Slice("test", 0, 1), 0, context)
+    return max_passes(task, RunIdentity(("a", "b"), shape, "test", 1, "net"))
 
 
 def maps_of(found: AttributionResult) -> Tensor:
@@ -122,7 +135,7 @@ def test_no_image_costs_more_than_the_method_declares(
     for variant in variants:
         for references in (None, 1 - images) if method.facts["references"] else (None,):
             cell = {"method": variant, "references": 0 if references is None else count}
-            most = max_attribution_passes(name, cell, cnn_model.input_shape)
+            most = max_passes_of(name, cell, cnn_model.input_shape)
             spent = explain_images(cnn_model, images, method=name, references=references, **variant).passes
             assert most is not None
             assert spent.forwards <= count * most.forwards and spent.backwards <= count * most.backwards
@@ -133,7 +146,7 @@ def test_no_algorithm_of_shapley_values_costs_more_than_declared(
     algorithm: str, cnn_model: ModelUnderTest, batch: Batch
 ) -> None:
     settings = find("attribution", "shap").settings({"algorithm": algorithm, "samples": 100})
-    most = max_attribution_passes("shap", {"method": settings}, cnn_model.input_shape)
+    most = max_passes_of("shap", {"method": settings}, cnn_model.input_shape)
     spent = explain_images(cnn_model, batch.images[:1], method="shap", **settings).passes
     assert most is not None and 64 < spent.forwards <= most.forwards
 
@@ -151,9 +164,9 @@ def test_of_a_method_that_declares_nothing_the_cost_is_unknown(monkeypatch: pyte
     registered = registry._METHODS.pop(("attribution", "outside"))
     monkeypatch.setitem(registry._METHODS, ("attribution", "outside"), registered)
     settings = {"method": registered.settings()}
-    assert max_attribution_passes("outside", settings, (1, 28, 28)) is None
-    assert max_attribution_passes("outside", settings, (1, 28, 28), {"algorithm": "auto"}) == PassCount(0, 0)
-    assert max_attribution_passes("outside", settings, (3, 224, 224), {"algorithm": "auto"}) is None
+    assert max_passes_of("outside", settings, (1, 28, 28)) is None
+    assert max_passes_of("outside", settings, (1, 28, 28), {"algorithm": "auto"}) == PassCount(0, 0)
+    assert max_passes_of("outside", settings, (3, 224, 224), {"algorithm": "auto"}) is None
 
 
 def snapshot(module: nn.Module) -> list[Any]:

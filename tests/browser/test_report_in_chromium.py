@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_run import made_config, made_document, made_dossier, made_facts, made_page, made_page_of
+from made_run import made_config, made_document, made_facts, made_page, made_page_of, made_results
 
 from audit.report.document import build_document
 from audit.report.html import render_html
@@ -36,7 +36,7 @@ def report() -> str:
 @pytest.fixture(scope="module")
 def hostile() -> str:
     config = made_config(report={"title": HOSTILE[0]})
-    return render_html(build_document(made_dossier(), config, made_facts(classes=HOSTILE)))
+    return render_html(build_document(made_results(), config, made_facts(classes=HOSTILE)))
 
 
 def shown(page: Any) -> int:

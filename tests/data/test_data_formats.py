@@ -52,7 +52,7 @@ def stripes() -> Iterator[None]:
         """Black and white stripes."""
         pixels = np.zeros((4, 8, 8), np.uint8)
         pixels[:, :: int(argument)] = 255
-        split = array_split(pixels, np.array([0, 1, 0, 1]), part="test", classes=2, where="stripes")
+        split = array_split(pixels, np.array([0, 1, 0, 1]), name="test", classes=2, source="stripes")
         return Dataset("stripes", ("a", "b"), (1, 8, 8), split)
 
     yield

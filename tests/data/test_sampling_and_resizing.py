@@ -17,7 +17,7 @@ from audit.data.transforms import resize
 
 def split_of(labels: list[int]) -> Split:
     pixels = np.zeros((len(labels), 2, 2), np.uint8)
-    return array_split(pixels, np.array(labels), part="test", classes=10, where="here")
+    return array_split(pixels, np.array(labels), name="test", classes=10, source="here")
 
 
 @settings(max_examples=40, deadline=None)
@@ -88,7 +88,7 @@ def test_asking_for_the_size_it_has_changes_nothing() -> None:
 def test_grey_is_the_weighted_sum_of_the_colours(kind: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 4, 4))
     array = pixels.astype(np.uint8) if kind == "uint8" else (pixels / 255).astype(np.float32)
-    split = array_split(array, np.arange(3), part="test", classes=3, where="here")
+    split = array_split(array, np.arange(3), name="test", classes=3, source="here")
     grey = resize(Dataset("d", ("a", "b", "c"), (3, 4, 4), split), LoadOptions(grayscale=True))
     expected = (pixels * np.array([0.299, 0.587, 0.114])[None, :, None, None]).sum(1) / 255
     assert grey.shape == (1, 4, 4) and [str(note) for note in grey.notes] == ["Colour turned into grey."]

@@ -21,7 +21,7 @@ RNG = np.random.default_rng(0)
 
 def made(pixels: NDArray[np.uint8]) -> Dataset:
     labels = np.arange(len(pixels)) % 2
-    test, train = (array_split(pixels, labels, part=part, classes=2, where="here") for part in ("test", "train"))
+    test, train = (array_split(pixels, labels, name=name, classes=2, source="here") for name in ("test", "train"))
     masks = pixels[:, 0] > 127
     shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
     return Dataset("d", ("a", "b"), shape, replace(test, masks=lambda index: masks[index]), train)
@@ -78,7 +78,7 @@ def test_a_small_turn_moves_a_dot_where_geometry_says(size: tuple[int, int]) -> 
 
 def test_floats_stay_floats_and_nothing_asked_is_nothing_changed() -> None:
     pixels = RNG.random((4, 3, 8, 8), dtype=np.float32)
-    whole = Dataset("d", ("a", "b"), (3, 8, 8), array_split(pixels, np.arange(4) % 2, part="t", classes=2, where="h"))
+    whole = Dataset("d", ("a", "b"), (3, 8, 8), array_split(pixels, np.arange(4) % 2, name="t", classes=2, source="h"))
     assert apply_preprocessing(whole, Preprocessing()) is whole
     assert pixels_of(apply_preprocessing(whole, Preprocessing(rotate=17.0))).dtype == np.float32
 

@@ -62,15 +62,15 @@ def test_composites_hold_either_pixel_to_the_bit(channels_last: bool) -> None:
     model.layout.batch_size = 4
     found: list[Tensor] = []
 
-    def show(owner: int, part: slice, shown: Tensor) -> None:
+    def write_masks(owner: int, part: slice, out: Tensor) -> None:
         assert owners[part] == [owner] * (part.stop - part.start)
-        shown.copy_(masks[part])
+        out.copy_(masks[part])
 
-    def judge(logits: Tensor, part: slice) -> Tensor:
+    def score_rows(logits: Tensor, part: slice) -> Tensor:
         found.append(logits)
         return logits[:, 0]
 
-    evaluate_masked(model, baseline, images, owners, show, judge)
+    evaluate_masked(model, baseline, images, owners, write_masks, score_rows)
     shown = masks.view(7, 1, 17, 13)
     assert torch.equal(torch.cat(found).view(7, 3, 17, 13), torch.where(shown, images[owners], baseline[owners]))
 

@@ -53,7 +53,7 @@ def odd_pictures(root: Path) -> Path:
 def notes(tmp_path_factory: pytest.TempPathFactory) -> list[Note]:
     root = odd_pictures(tmp_path_factory.mktemp("odd"))
     whole: tuple[dict[str, Any], ...] = ({}, {"image_size": 10}, {"crop": 0.5}, {"rotate": 5.0, "flip": "horizontal"})
-    found = [note for wish in whole for note in load_dataset(f"folder:{root}", **wish).notes]
+    found = [note for options in whole for note in load_dataset(f"folder:{root}", **options).notes]
     found += [note for source in ("sample", "digits") for note in load_dataset(source, crop=0.5, image_size=10).notes]
     return [*dict.fromkeys(found), *NOTES.values(), *of_models()]
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from made_entries import pictures
-from made_run import made_config, made_document, made_dossier, made_facts
+from made_run import made_config, made_document, made_facts, made_results
 
 from audit.core.errors import UsageError
 from audit.document.locale import load_locale
@@ -14,7 +14,7 @@ from audit.report.summary import overall_verdict, verdict_sentences
 
 def test_a_detailed_run_can_be_shown_short() -> None:
     images = pictures(40)
-    document = build_document(made_dossier(images), made_config(report={"gallery": 200}), made_facts(images))
+    document = build_document(made_results(images), made_config(report={"gallery": 200}), made_facts(images))
     assert len(document.gallery) == 40 == len(limit_gallery(document, 200).gallery)
     assert [item.id for item in limit_gallery(document, 16).gallery] == [i.id for i in document.gallery[:16]]
     assert limit_gallery(document, None) is document
@@ -35,7 +35,7 @@ def test_without_images_the_page_holds_none_and_every_number() -> None:
 
 
 def test_a_part_of_a_run_is_no_verdict_unless_it_fails() -> None:
-    partial = build_document(made_dossier(), made_config(only=["robustness"]), made_facts())
+    partial = build_document(made_results(), made_config(only=["robustness"]), made_facts())
     assert partial.summary.verdict == "fail" and partial.summary.sentence.startswith("Not ready to ship")
     passed = [finding for finding in made_document().findings if finding.verdict == "pass"]
     roles, en = ("standard", "hardened"), load_locale("en")

@@ -9,8 +9,8 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from made_entries import CLASSES, accuracy_entry, dossier_of, entry, pictures, robustness_entry
-from made_run import made_config, made_document, made_dossier, made_facts
+from made_entries import CLASSES, accuracy_entry, entry, pictures, results_of, robustness_entry
+from made_run import made_config, made_document, made_facts, made_results
 from PIL import Image
 
 from audit.core.errors import UsageError
@@ -34,7 +34,7 @@ def decoded(found: Picture) -> np.ndarray:
 
 
 def test_the_same_evidence_gives_the_same_bytes(document: AuditDocument) -> None:
-    assert to_json(document) == to_json(build_document(made_dossier(), made_config(), made_facts()))
+    assert to_json(document) == to_json(build_document(made_results(), made_config(), made_facts()))
 
 
 def test_a_document_obeys_its_published_schema(document: AuditDocument) -> None:
@@ -62,10 +62,10 @@ def test_the_summary_speaks_of_the_model_under_test(document: AuditDocument) -> 
 
 
 def test_accuracy_and_robustness_are_the_evidence_counted_by_hand(document: AuditDocument) -> None:
-    dossier = made_dossier()
-    correct = dossier.per_example("accuracy", "correct", role="standard")
+    results = made_results()
+    correct = results.per_example("accuracy", "correct", role="standard")
     assert document.accuracy[0].accuracy.estimate == pytest.approx(correct.mean())
-    robust = dossier.array("robustness", "robust", role="standard", axis=1)
+    robust = results.array("robustness", "robust", role="standard", axis=1)
     assert robust is not None
     curve = document.robustness[0].curve
     assert [point.robust.estimate for point in curve] == pytest.approx(robust.mean(axis=1))
@@ -75,8 +75,8 @@ def test_accuracy_and_robustness_are_the_evidence_counted_by_hand(document: Audi
 
 
 def test_attack_rows_add_chunks_and_count_what_broke_within_the_headline() -> None:
-    dossier = dossier_of(*(robustness_entry("standard", 0.05, pictures(4), np.ones(50), s) for s in (0, 50)))
-    entries = dossier.entries("robustness")
+    results = results_of(*(robustness_entry("standard", 0.05, pictures(4), np.ones(50), s) for s in (0, 50)))
+    entries = results.entries("robustness")
     robust = np.concatenate([e.evidence.arrays["robust"] for e in entries], axis=1)
     rows = attack_rows([e.evidence.facts_as(RobustnessFacts) for e in entries], 0.1)
     assert sum(row.broke for row in rows) == (robust[3] == 0).sum()
@@ -85,14 +85,14 @@ def test_attack_rows_add_chunks_and_count_what_broke_within_the_headline() -> No
 
 def test_the_comparison_is_paired_on_the_examples_both_saw(document: AuditDocument) -> None:
     row = next(row for row in document.comparison if row.quantity == "robust linf 0.1")
-    dossier = made_dossier()
-    before, after = (dossier.per_example("robustness", "robust", role=role) > 0 for role in ("standard", "hardened"))
+    results = made_results()
+    before, after = (results.per_example("robustness", "robust", role=role) > 0 for role in ("standard", "hardened"))
     assert (row.newly_wrong, row.newly_right) == ((before & ~after).sum(), (after & ~before).sum())
     assert row.difference == pytest.approx(after.mean() - before.mean())
 
 
 def test_the_gallery_shows_adversarial_examples_only_where_there_are_any(document: AuditDocument) -> None:
-    broken = made_dossier().array("robustness", "broken_by", role="standard", axis=1)
+    broken = made_results().array("robustness", "broken_by", role="standard", axis=1)
     assert broken is not None
     for i, item in enumerate(document.gallery):
         view = item.views[0]
@@ -108,26 +108,26 @@ def test_gallery_pictures_are_the_images(document: AuditDocument) -> None:
 
 
 def test_no_images_leaves_no_picture_in_the_document() -> None:
-    document = build_document(made_dossier(), made_config(report={"images": False}), made_facts())
+    document = build_document(made_results(), made_config(report={"images": False}), made_facts())
     assert document.gallery == []
     assert "base64" not in to_json(document) and '"data": "iVBOR' not in to_json(document)
 
 
 def test_a_run_of_one_model_without_attacks_still_has_a_document() -> None:
-    document = build_document(dossier_of(accuracy_entry("standard", 0.9)), made_config(), made_facts())
+    document = build_document(results_of(accuracy_entry("standard", 0.9)), made_config(), made_facts())
     assert document.robustness == [] and document.comparison == []
     assert document.summary.verdict in ("pass", "fail", "inconclusive")
 
 
 def test_an_empty_run_is_not_run() -> None:
-    document = build_document(dossier_of(), made_config(), made_facts())
+    document = build_document(results_of(), made_config(), made_facts())
     assert document.summary.verdict == "not_run"
     assert "no verdict" in document.summary.sentence
 
 
 def test_what_failed_is_listed_and_leaves_the_run_incomplete() -> None:
     broken = entry("explanation", "standard", {}, method="lime", status="failed", reason="Out of memory.")
-    document = build_document(dossier_of(accuracy_entry("standard", 0.9), broken), made_config(), made_facts())
+    document = build_document(results_of(accuracy_entry("standard", 0.9), broken), made_config(), made_facts())
     assert not document.summary.complete
     assert [(gap.method, gap.status, str(gap.reason)) for gap in document.gaps] == [
         ("lime", "failed", "Out of memory.")
@@ -136,7 +136,7 @@ def test_what_failed_is_listed_and_leaves_the_run_incomplete() -> None:
 
 def test_paths_of_this_machine_do_not_leave_it() -> None:
     config = made_config(data={"source": "folder:/home/somebody/secret/cats"})
-    text = to_json(build_document(made_dossier(), config, made_facts()))
+    text = to_json(build_document(made_results(), config, made_facts()))
     assert "somebody" not in text and "folder:cats" in text
 
 
@@ -162,7 +162,7 @@ def test_unseen_characters_are_written_out() -> None:
 
 def test_json_can_stand_inside_a_page() -> None:
     hostile = ("</script><script>alert(1)</script>", *CLASSES[1:])
-    text = to_json(build_document(made_dossier(), made_config(), made_facts(classes=hostile)))
+    text = to_json(build_document(made_results(), made_config(), made_facts(classes=hostile)))
     assert "<" not in text and "\\u003c/script" in text
     assert json.loads(text)["subject"]["classes"][0] == hostile[0]
 
@@ -252,8 +252,8 @@ def test_entries_of_two_threat_models_stay_apart() -> None:
     from dataclasses import replace
 
     cell = replace(task.cell, threat={"norm": "l2", "eps": 0.1})
-    dossier: RunResults = dossier_of(
+    results: RunResults = results_of(
         accuracy_entry("standard", 0.9), first, (replace(task, cell=cell), replace(evidence, cell=cell))
     )
-    document = build_document(dossier, made_config(), made_facts())
+    document = build_document(results, made_config(), made_facts())
     assert [part.norm for part in document.robustness] == ["linf", "l2"]

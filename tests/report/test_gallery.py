@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from made_entries import accuracy_entry, dossier_of, entry, explanation_entries, pictures, robustness_entry
+from made_entries import accuracy_entry, entry, explanation_entries, pictures, results_of, robustness_entry
 from made_run import made_facts
 
 from audit.core.evidence import Evidence
@@ -30,7 +30,7 @@ def test_cells_may_be_cut_and_ordered_in_any_way() -> None:
     about = made_facts(images)
     attacked = robustness_entry("standard", 0.05, images, correct)
     maps = [made for made in explanation_entries("standard", images) if made[1].arrays]
-    whole = gallery(dossier_of(accuracy_entry("standard", 0.9), attacked, *maps), about)
+    whole = gallery(results_of(accuracy_entry("standard", 0.9), attacked, *maps), about)
     assert any(view.adversarial for item in whole for view in item.views)
     assert any(view.adversarial_maps for item in whole for view in item.views)
 
@@ -42,7 +42,7 @@ def test_cells_may_be_cut_and_ordered_in_any_way() -> None:
         "adversarial_positions": shuffled,
     }
     cut = [part for made in maps for part in halved(made, 8)]
-    again = dossier_of(accuracy_entry("standard", 0.9), (task, replace(evidence, arrays=arrays)), *cut)
+    again = results_of(accuracy_entry("standard", 0.9), (task, replace(evidence, arrays=arrays)), *cut)
     assert gallery(again, about) == whole
 
 
@@ -55,7 +55,7 @@ def test_an_image_whose_adversarial_one_was_not_stored_shows_none() -> None:
         "adversarial_positions": np.array([2]),
     }
     items = gallery(
-        dossier_of(accuracy_entry("standard", 0.9), (task, replace(evidence, arrays=arrays))), made_facts(images)
+        results_of(accuracy_entry("standard", 0.9), (task, replace(evidence, arrays=arrays))), made_facts(images)
     )
     assert [item.views[0].adversarial is not None for item in items] == [False, False, True, False]
 
@@ -70,5 +70,5 @@ def test_images_that_were_not_classified_are_left_out() -> None:
         arrays={"logits": np.eye(10, dtype=np.float32)[:2], "labels": np.array([0, 1])},
     )
     about = made_facts(images)
-    assert [item.id for item in gallery(dossier_of(later), about)] == list(about.ids[2:4])
-    assert gallery(dossier_of(), about) == []
+    assert [item.id for item in gallery(results_of(later), about)] == list(about.ids[2:4])
+    assert gallery(results_of(), about) == []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_run import made_config, made_dossier, made_facts
+from made_run import made_config, made_facts, made_results
 
 from audit.document.schema import AuditDocument
 from audit.report.document import build_document, read_document, to_json
@@ -42,7 +42,7 @@ def hold(name: str, text: str) -> None:
 def test_the_document_is_the_golden_one() -> None:
     """Without pictures, whose bytes are the codec's affair, and without the defaults of the configuration."""
     config = made_config(report={"images": False})
-    built = json.loads(to_json(build_document(made_dossier(), config, made_facts())))
+    built = json.loads(to_json(build_document(made_results(), config, made_facts())))
     built["protocol"]["configuration"] = {}
     hold("audit.json", json.dumps(built, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from made_run import made_config, made_dossier, made_facts
+from made_run import made_config, made_facts, made_results
 from PIL import Image, PngImagePlugin
 
 from audit.data.image_decoding import decode, strict_pillow
@@ -53,7 +53,7 @@ def test_only_pixels_reach_the_document_and_the_page(make: Callable[[], bytes]) 
     body = make()
     assert b"owned" in body
     images = np.stack([decode(body, (28, 28), grayscale=True)] * 24)
-    document = build_document(made_dossier(images), made_config(), made_facts(images))
+    document = build_document(made_results(images), made_config(), made_facts(images))
     assert "owned" not in to_json(document) and "owned" not in render_html(document)
     kept = base64.b64decode(document.gallery[0].image.data)
     assert b"owned" not in kept

@@ -8,8 +8,8 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from made_entries import CLASSES, accuracy_entry, dossier_of
-from made_run import made_config, made_document, made_dossier, made_facts, made_page
+from made_entries import CLASSES, accuracy_entry, results_of
+from made_run import made_config, made_document, made_facts, made_page, made_results
 
 from audit.adversarial.result import unfit_norm
 from audit.document.schema import AuditDocument, document_type
@@ -137,7 +137,7 @@ def test_charts_have_text_alternatives_and_follow_the_theme(page: str) -> None:
 
 def test_hostile_names_are_text(document: AuditDocument) -> None:
     facts = made_facts(classes=HOSTILE)
-    page = render_html(build_document(made_dossier(), made_config(report={"title": HOSTILE[0]}), facts))
+    page = render_html(build_document(made_results(), made_config(report={"title": HOSTILE[0]}), facts))
     found = outline(page)
     assert found.faults == [] and found.open == []
     assert [tag for tag, _ in found.tags].count("script") == 1
@@ -148,12 +148,12 @@ def test_hostile_names_are_text(document: AuditDocument) -> None:
 
 
 def test_parts_that_were_not_measured_are_left_out() -> None:
-    page = render_html(build_document(dossier_of(accuracy_entry("standard", 0.9)), made_config(), made_facts()))
+    page = render_html(build_document(results_of(accuracy_entry("standard", 0.9)), made_config(), made_facts()))
     assert 'id="accuracy"' in page and 'id="robustness"' not in page and 'href="#robustness"' not in page
 
 
 def test_an_empty_run_renders() -> None:
-    page = render_html(build_document(dossier_of(), made_config(report={"images": False}), made_facts()))
+    page = render_html(build_document(results_of(), made_config(report={"images": False}), made_facts()))
     assert "there is no verdict" in page
 
 

@@ -27,8 +27,8 @@ def document() -> AuditDocument:
     correct = logits.argmax(1) == labels
     measured = tuple(type(one)(one.name, one.unit, one.better, correct) for one in made.measurements)
     evidence = Evidence(made.cell, "measured", measured, arrays={"logits": logits, "labels": labels})
-    dossier = RunResults(AuditPlan((task,)), {task.cell.key: evidence})
-    return build_document(dossier, made_config(report={"images": False}), made_facts(classes=NAMES))
+    results = RunResults(AuditPlan((task,)), {task.cell.key: evidence})
+    return build_document(results, made_config(report={"images": False}), made_facts(classes=NAMES))
 
 
 def test_a_class_without_images_has_no_recall() -> None:

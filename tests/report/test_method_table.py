@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from made_entries import METHODS, dossier_of, entry
+from made_entries import METHODS, entry, results_of
 from made_run import built_rows, made_document, made_page
 
 from audit.document.locale import load_locale
@@ -121,8 +121,8 @@ def test_removal_under_every_fill_stands_in_the_table_and_the_first_alone_is_dra
         for control in ("", "_random")
     }
     facts = {"protocol": "", "fills": ["mean", "blur"]}
-    dossier = dossier_of(entry("faithfulness", "standard", values, method="saliency", facts=facts))
-    rows = built_rows("faithfulness", dossier)
+    results = results_of(entry("faithfulness", "standard", values, method="saliency", facts=facts))
+    rows = built_rows("faithfulness", results)
     found = [(row.measure, row.fill, round(row.advantage, 3)) for row in rows]
     assert found == [("deletion", "mean", 0.3), ("insertion", "mean", 0.2), ("deletion", "blur", 0.1)]
     drawn = faithfulness_chart(rows, load_locale())

@@ -7,8 +7,8 @@ from xml.etree import ElementTree as xml
 
 import numpy as np
 import pytest
-from made_entries import CLASSES, accuracy_entry, dossier_of, entry
-from made_run import made_config, made_document, made_dossier, made_facts
+from made_entries import CLASSES, accuracy_entry, entry, results_of
+from made_run import made_config, made_document, made_facts, made_results
 
 from audit.core.errors import UsageError
 from audit.document.schema import AuditDocument
@@ -45,7 +45,7 @@ def document() -> AuditDocument:
 @pytest.fixture(scope="module")
 def hostile() -> AuditDocument:
     config = made_config(report={"title": "\x1b[31m</failure>"})
-    return build_document(made_dossier(), config, made_facts(classes=HOSTILE))
+    return build_document(made_results(), config, made_facts(classes=HOSTILE))
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -118,7 +118,7 @@ def test_junit_counts_what_it_holds(document: AuditDocument) -> None:
 
 def test_junit_reports_failed_studies_as_errors() -> None:
     broken = entry("explanation", "standard", {}, method="lime", status="failed", reason="Out of memory.")
-    made = build_document(dossier_of(accuracy_entry("standard", 0.9), broken), made_config(), made_facts())
+    made = build_document(results_of(accuracy_entry("standard", 0.9), broken), made_config(), made_facts())
     (error,) = xml.fromstring(render_junit(made)).findall(".//error")
     assert error.get("message") == "Out of memory."
     (told,) = json.loads(render_sarif(made))["runs"][0]["invocations"][0]["toolExecutionNotifications"]
@@ -246,7 +246,7 @@ def test_a_first_policy_stops_what_gets_worse(document: AuditDocument, tmp_path:
 
 
 def test_clauses_say_what_the_report_lacks() -> None:
-    alone = build_document(dossier_of(accuracy_entry("standard", 0.9)), made_config(), made_facts())
+    alone = build_document(results_of(accuracy_entry("standard", 0.9)), made_config(), made_facts())
     rows = {(row.clause.standard, row.clause.clause): row for row in coverage(alone)}
     owasp = rows["OWASP Machine Learning Security Top 10", "ML01:2023"]
     assert (owasp.present, owasp.missing) == ((), ("robustness",))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from made_run import made_config, made_dossier, made_facts
+from made_run import made_config, made_facts, made_results
 from typer.testing import CliRunner
 
 from audit.cli.app import app
@@ -83,7 +83,7 @@ def test_a_model_trained_here_is_the_same_only_by_the_same_training() -> None:
 
 def test_a_findings_command_names_the_model_it_is_about() -> None:
     about = replace(made_facts(), subject="--data folder:pets --model net.pt")
-    findings = build_document(made_dossier(), made_config(), about).findings
+    findings = build_document(made_results(), made_config(), about).findings
     commands = {f.check: f.command for f in findings if f.verdict == "fail"}
     assert commands["robust-accuracy"] == "audit harden --preset standard --data folder:pets --model net.pt"
     assert not any("folder:pets" in f.command for f in findings if f.command.startswith("audit methods"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from made_entries import dossier_of, entry, robustness_entry
+from made_entries import entry, results_of, robustness_entry
 from made_entries import pictures as made_pictures
 from made_run import finding_of
 
@@ -19,14 +19,14 @@ def controls(*doubts: dict):
 
 
 def test_controls_that_hold_pass_and_say_on_how_many_images() -> None:
-    found = finding_of(dossier_of(controls()), "attack-controls")
+    found = finding_of(results_of(controls()), "attack-controls")
     assert found.verdict == "pass" and found.n == 64 and "quick battery" in found.explanation
 
 
 def test_a_control_that_fails_taints_the_robust_accuracy_too() -> None:
-    dossier = dossier_of(attacked(), controls(DOUBT))
-    assert finding_of(dossier, "attack-controls").verdict == "inconclusive"
-    assert DOUBT["sentence"] in finding_of(dossier, "attack-controls").explanation
-    robust = finding_of(dossier, "robust-accuracy")
+    results = results_of(attacked(), controls(DOUBT))
+    assert finding_of(results, "attack-controls").verdict == "inconclusive"
+    assert DOUBT["sentence"] in finding_of(results, "attack-controls").explanation
+    robust = finding_of(results, "robust-accuracy")
     assert robust.verdict == "inconclusive" and DOUBT["sentence"] in robust.explanation
-    assert finding_of(dossier_of(attacked(), controls()), "robust-accuracy").verdict == "pass"
+    assert finding_of(results_of(attacked(), controls()), "robust-accuracy").verdict == "pass"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from made_entries import dossier_of, entry
+from made_entries import entry, results_of
 
 from audit.config import load_config
 from audit.core.evidence import Finding
@@ -19,7 +19,7 @@ def spread(centre: float, count: int = 24) -> np.ndarray:
 
 def judged(values: Mapping[str, np.ndarray]) -> dict[str, Finding]:
     made = entry("attribution-quality", "standard", values, method="grad-cam")
-    return {found.check: found for found in run_checks(dossier_of(made), load_config())}
+    return {found.check: found for found in run_checks(results_of(made), load_config())}
 
 
 @pytest.mark.parametrize(

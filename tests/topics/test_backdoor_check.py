@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_entries import dossier_of, entry
+from made_entries import entry, results_of
 from made_run import finding_of
 
 from audit.results.run_results import RunResults
@@ -16,7 +16,7 @@ def triggers(areas: list[float], moved: int = 95, tried: int = 100, index: float
         for k, area in enumerate(areas)
     ]
     facts = {"triggers": rows, "made_on": 128}
-    return dossier_of(entry("backdoor", "standard", {"moved": np.zeros(100)}, facts=facts))
+    return results_of(entry("backdoor", "standard", {"moved": np.zeros(100)}, facts=facts))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from made_entries import dossier_of, robustness_entry
 from made_entries import pictures as made_pictures
+from made_entries import results_of, robustness_entry
 from made_evidence import certification_entry
 from made_run import finding_of
 
@@ -19,7 +19,7 @@ def attacked(right: int = 100):
 def test_a_proof_within_the_broken_distance_agrees_with_the_attacks() -> None:
     task, evidence = attacked()
     proof = certification_entry("standard", evidence.arrays["minimal_eps"])
-    found = finding_of(dossier_of((task, evidence), proof), "certified-not-broken")
+    found = finding_of(results_of((task, evidence), proof), "certified-not-broken")
     assert found.verdict == "pass" and found.values["n"] == found.values["proven"] == 100
 
 
@@ -28,7 +28,7 @@ def test_one_image_broken_inside_its_proof_fails_the_tool() -> None:
     proof = certification_entry("standard", evidence.arrays["minimal_eps"])
     radius = proof[1].measurements[0].per_example
     radius[3] = evidence.arrays["minimal_eps"][3] * 1.001
-    found = finding_of(dossier_of((task, evidence), proof), "certified-not-broken")
+    found = finding_of(results_of((task, evidence), proof), "certified-not-broken")
     assert found.verdict == "fail" and found.values["count"] == 1
 
 
@@ -36,5 +36,5 @@ def test_proofs_of_another_classifier_or_norm_are_not_compared() -> None:
     proof = certification_entry("standard", np.full(40, 9.0))
     proof[1].facts["certifies"] = "the model smoothed by Gaussian noise"
     assert not [
-        f for f in run_checks(dossier_of(attacked(), proof), load_config()) if f.check == "certified-not-broken"
+        f for f in run_checks(results_of(attacked(), proof), load_config()) if f.check == "certified-not-broken"
     ]

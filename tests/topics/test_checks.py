@@ -8,9 +8,9 @@ import sys
 import pytest
 from made_entries import (
     corruption_entries,
-    dossier_of,
+    results_of,
 )
-from made_run import made_dossier
+from made_run import made_results
 
 from audit.config import load_config
 from audit.core.statistics import Interval
@@ -32,12 +32,12 @@ def test_the_verdict_rests_on_the_bound_not_on_the_point(low: float, high: float
 
 
 def test_a_check_is_silent_where_nothing_was_measured() -> None:
-    dossier = dossier_of(*corruption_entries("standard", 0.1))
-    assert {f.check for f in run_checks(dossier, CONFIG)} == set()
+    results = results_of(*corruption_entries("standard", 0.1))
+    assert {f.check for f in run_checks(results, CONFIG)} == set()
 
 
 def test_every_template_of_every_finding_fills() -> None:
-    found = run_checks(made_dossier(), CONFIG)
+    found = run_checks(made_results(), CONFIG)
     assert {f.check for f in found} >= {
         "clean-accuracy",
         "robust-accuracy",

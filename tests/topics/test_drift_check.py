@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_entries import dossier_of, entry
+from made_entries import entry, results_of
 
 from audit.config import load_config
 from audit.core.evidence import Finding
@@ -20,7 +20,7 @@ def spread(centre: float, count: int = 24) -> np.ndarray:
 def drifted(kind: str, moved: np.ndarray, noise: np.ndarray) -> list[Finding]:
     values = {"agreement": moved, "agreement_random": noise}
     made = entry("drift", "standard", values, method="lime", settings={"kind": kind}, threat=THREAT)
-    return list(run_checks(dossier_of(made), load_config()))
+    return list(run_checks(results_of(made), load_config()))
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ import pytest
 from made_entries import entry, pictures, robustness_entry
 from pydantic import ValidationError
 
+from audit.adversarial.attack_result import AttackResult
 from audit.core.cell import Cell, StudySettings
 from audit.core.evidence import Evidence, Facts
 from audit.results.facts import ExplanationFacts, ModelFacts
 from audit.topics.backdoor.facts import BackdoorFacts, TriggerFacts
 from audit.topics.certification.facts import CertificationFacts
-from audit.topics.robustness.facts import AttackFacts, RobustnessFacts, RobustnessSettings
+from audit.topics.robustness.facts import RobustnessFacts, RobustnessSettings
 from audit.topics.training.facts import TrainingFacts
 
 MODULES = [f"audit.topics.{path.parent.name}.facts" for path in Path("audit/topics").glob("*/facts.py")]
@@ -50,7 +51,7 @@ def test_a_methods_own_facts_stand_beside_those_of_every_explanation() -> None:
 
 
 def test_facts_are_json_and_read_back_as_they_were() -> None:
-    attack = AttackFacts(name="pgd", settings={"window": (3, 3)}, eps=0.1, tried=4, broke=3)
+    attack = AttackResult(name="pgd", settings={"window": (3, 3)}, eps=0.1, tried=4, broke=3)
     facts = RobustnessFacts(norm="linf", eps=(0.1,), attacks=("clean", "pgd"), rows=(attack,))
     stored = facts.dump()
     assert stored["rows"] == [{"name": "pgd", "settings": {"window": [3, 3]}, "eps": 0.1, "tried": 4, "broke": 3}]

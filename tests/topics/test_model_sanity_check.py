@@ -1,5 +1,5 @@
 import numpy as np
-from made_entries import dossier_of, entry
+from made_entries import entry, results_of
 
 from audit.config import load_config
 from audit.results.run_checks import run_checks
@@ -11,7 +11,7 @@ SUSPICION = {"name": "ce_zero", "value": 0.9, "limit": 0.05, "sentence": "The gr
 def run(*suspicions: dict[str, object]) -> RunResults:
     robust = np.ones(400)
     facts = {"eps": [0.1], "attacks": ["clean"], "rows": [], "inconclusive": [], "survive_rounding": 0}
-    return dossier_of(
+    return results_of(
         entry("robustness", "standard", {"robust": robust}, threat={"norm": "linf", "eps": 0.1}, facts=facts),
         entry("model-sanity", "standard", {"ce_zero": np.zeros(64)}, facts={"suspicions": list(suspicions)}),
     )
@@ -31,6 +31,6 @@ def test_an_honest_model_keeps_its_headline() -> None:
 
 
 def test_a_run_without_the_sanity_study_says_nothing_of_it() -> None:
-    dossier = run()
-    bare = dossier_of(*((task, dossier.evidence[task.cell.key]) for task in dossier.plan.tasks[:1]))
+    results = run()
+    bare = results_of(*((task, results.evidence[task.cell.key]) for task in results.plan.tasks[:1]))
     assert {finding.check for finding in run_checks(bare, load_config())} == {"robust-accuracy"}

@@ -1,9 +1,9 @@
-"""Further threats in the report: a line each, in both languages, and never within the worst case of the ball."""
+"""Other threats in the report: a line each, in both languages, and never within the worst case of the ball."""
 
 from __future__ import annotations
 
 import pytest
-from made_entries import dossier_of, entry
+from made_entries import entry, results_of
 from made_run import built_rows, made_document, made_page
 
 
@@ -26,7 +26,7 @@ def test_they_leave_the_worst_case_alone() -> None:
 @pytest.mark.parametrize(
     ("language", "words"),
     [
-        ("en", ("Further threats", "Rotation up to ±30°", "towards Bag", "cnn-28, taught on 40 other images", "75.0%")),
+        ("en", ("Other threats", "Rotation up to ±30°", "towards Bag", "cnn-28, taught on 40 other images", "75.0%")),
         ("zh", ("其他威胁", "旋转不超过 ±30°", "目标类别为Bag", "用另外 40 幅图像训练", "75.0%")),
     ],
 )
@@ -38,5 +38,5 @@ def test_the_page_says_what_each_was(language: str, words: tuple[str, ...]) -> N
 def test_a_threat_that_scored_nothing_has_no_line() -> None:
     facts = {"threat": "", "target": "a", "made_on": 4, "made_by": "", "agreement": None, "faults": 0}
     nothing = facts | {"scored": 0, "right": 0, "control": 0}
-    unscored = dossier_of(entry("other-threats", "standard", {}, method="patch", facts=nothing))
+    unscored = results_of(entry("other-threats", "standard", {}, method="patch", facts=nothing))
     assert built_rows("other_threats", unscored) == []

@@ -55,8 +55,8 @@ def found_for(name: str, model: ModelUnderTest, batch: Batch, teaching: Cell = T
     cell = CELLS[name]
     context = bare_context(model, batch, cell)
     if name == "transfer":
-        lesson = taught(model, batch, teaching)
-        context = replace(context, evidence=lambda name: lesson)
+        surrogate_evidence = taught(model, batch, teaching)
+        context = replace(context, evidence=lambda name: surrogate_evidence)
     return other_threats(context, cell)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from made_entries import (
-    dossier_of,
     pictures,
+    results_of,
     robustness_entry,
 )
 from made_run import finding_of
@@ -16,8 +16,8 @@ from audit.results.queries import group_by_condition
 
 def robust(correct: np.ndarray, strength: float, **facts: object) -> Finding:
     images = pictures(4)
-    dossier = dossier_of(robustness_entry("standard", strength, images, correct, **facts))
-    return finding_of(dossier, "robust-accuracy")
+    results = results_of(robustness_entry("standard", strength, images, correct, **facts))
+    return finding_of(results, "robust-accuracy")
 
 
 def test_robust_accuracy_passes_only_without_doubts() -> None:
@@ -34,7 +34,7 @@ def test_doubts_do_not_rescue_a_broken_model() -> None:
 
 
 def test_robustness_chunks_with_other_settings_still_join() -> None:
-    dossier = dossier_of(*(robustness_entry("standard", 1, pictures(4), np.ones(50), start) for start in (0, 50)))
-    ((at, entries),) = group_by_condition(dossier.entries("robustness"))
+    results = results_of(*(robustness_entry("standard", 1, pictures(4), np.ones(50), start) for start in (0, 50)))
+    ((at, entries),) = group_by_condition(results.entries("robustness"))
     assert (at.norm, at.eps, len(entries)) == ("linf", 0.1, 2)
-    assert finding_of(dossier, "robust-accuracy").n == 100
+    assert finding_of(results, "robust-accuracy").n == 100

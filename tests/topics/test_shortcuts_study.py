@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from bare_context import bare_context
-from made_entries import dossier_of
+from made_entries import results_of
 from made_run import built_rows
 from torch import Tensor, nn
 
@@ -73,7 +73,7 @@ def test_the_planted_tag_is_found_named_and_placed() -> None:
     assert mass[batch.labels.numpy() == 1].mean() > 0.3
     assert (mass[batch.labels.numpy() != 1] == 0).all()
     task = Task(found.cell, "standard", Slice("test", 0, len(batch)), 0)
-    (shown,) = built_rows("shortcuts", dossier_of((task, found)))
+    (shown,) = built_rows("shortcuts", results_of((task, found)))
     assert shown.label == "square" and shown.joined_anyway == row["joined_anyway"]
 
 

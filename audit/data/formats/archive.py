@@ -56,7 +56,7 @@ def archive(path: str, options: LoadOptions) -> Dataset:
     def read(name: str) -> bytes:
         return opened.read(layout.base + name)
 
-    return image_file_dataset(read, opened.name, layout.classes, layout.parts, options, layout.notes)
+    return image_file_dataset(read, opened.name, layout.classes, layout.files_by_split, options, layout.notes)
 
 
 def open_archive(path: Path) -> Archive:

@@ -57,10 +57,10 @@ def _base(root: Path) -> tuple[Path, bool]:
     )
 
 
-def _split(parts: list[Part], name: str) -> Split:
-    images = np.concatenate([images for images, _ in parts]).reshape(-1, 3, _SIDE, _SIDE)
-    labels = np.concatenate([labels for _, labels in parts])
-    return array_split(images, labels, part=name, classes=len(CIFAR10_CLASSES), where=f"CIFAR-10 ({name})")
+def _split(batches: list[Part], name: str) -> Split:
+    images = np.concatenate([images for images, _ in batches]).reshape(-1, 3, _SIDE, _SIDE)
+    labels = np.concatenate([labels for _, labels in batches])
+    return array_split(images, labels, name=name, classes=len(CIFAR10_CLASSES), source=f"CIFAR-10 ({name})")
 
 
 def _read_binary(path: Path) -> Part:

@@ -26,7 +26,7 @@ def digits(_argument: str, _options: LoadOptions) -> Dataset:
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)
     train, test = (
-        array_split(images[part], labels[part], part=name, classes=10, where="digits")
-        for name, part in (("train", slice(_TRAIN)), ("test", slice(_TRAIN, None)))
+        array_split(images[rows], labels[rows], name=name, classes=10, source="digits")
+        for name, rows in (("train", slice(_TRAIN)), ("test", slice(_TRAIN, None)))
     )
     return Dataset(note("digits", "scikit-learn digits"), DIGIT_NAMES, (1, 8, 8), test, train)

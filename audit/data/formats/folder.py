@@ -31,7 +31,7 @@ def folder(path: str, options: LoadOptions) -> Dataset:
     name = printable(root.resolve().name)
     layout = infer_layout(list(_entries(root, "", frozenset())), name)
     return image_file_dataset(
-        reader_below(root / layout.base), name, layout.classes, layout.parts, options, layout.notes
+        reader_below(root / layout.base), name, layout.classes, layout.files_by_split, options, layout.notes
     )
 
 

@@ -36,23 +36,23 @@ def hf(path: str, options: LoadOptions) -> Dataset:
     root = Path(path)
     if not root.is_dir():
         raise DataError(f"No folder {path!r}; give a local Hugging Face data set, with .parquet or .arrow files.")
-    files, notes = _parts(_by_split(root), root)
+    files, notes = _train_and_test(_by_split(root), root)
     cache = Cache()
     tables = {str(file.relative_to(root)): Table(file, cache) for paths in files.values() for file in paths}
     labels = {name: table.labels() for name, table in tables.items()}
     classes = _classes(tables, labels)
     if len(classes) < 2:
         raise DataError(f"The data has the single label {classes[0]!r}; at least two classes were expected.")
-    parts = {
-        part: [image for file in paths for image in _image_files(str(file.relative_to(root)), labels, classes)]
-        for part, paths in files.items()
+    files_by_split = {
+        split: [image for file in paths for image in _image_files(str(file.relative_to(root)), labels, classes)]
+        for split, paths in files.items()
     }
 
     def read(name: str) -> bytes:
         file, _, row = name.rpartition("/")
         return tables[file].image_bytes(int(row))
 
-    return image_file_dataset(read, printable(root.resolve().name), classes, parts, options, notes)
+    return image_file_dataset(read, printable(root.resolve().name), classes, files_by_split, options, notes)
 
 
 def _by_split(root: Path) -> dict[str, list[Path]]:
@@ -60,30 +60,30 @@ def _by_split(root: Path) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
     for path in sorted(path for suffix in TABLE_SUFFIXES for path in root.rglob(f"*{suffix}")):
         if not path.name.startswith(("cache-", ".")) and path.is_file():
-            splits.setdefault(_word(path, root), []).append(path)
+            splits.setdefault(_split_of(path, root), []).append(path)
     if not splits or sum(map(len, splits.values())) > _MOST_FILES:
         raise DataError(
             f"{printable(root.name)!r} holds no .parquet or .arrow files; give a data set as the Hub stores it or as "
             "save_to_disk writes it. A folder of pictures is folder:DIR."
         )
-    for word, paths in splits.items():
+    for split, paths in splits.items():
         folders = sorted({path.parent.name for path in paths})
         if len({path.parent for path in paths}) > 1:
             raise DataError(
-                f"The {word} split of {printable(root.name)!r} lies in several folders ({', '.join(folders[:4])}); "
+                f"The {split} split of {printable(root.name)!r} lies in several folders ({', '.join(folders[:4])}); "
                 "give one of these configurations alone."
             )
     return splits
 
 
-def _word(path: Path, root: Path) -> str:
+def _split_of(path: Path, root: Path) -> str:
     """The split a file belongs to, by its name or its folder's; "test" when neither says."""
     words = [re.split(r"[-_.]", path.name)[0], *(folder.name for folder in path.relative_to(root).parents)]
-    splits = (*TRAIN, *TEST, *VALIDATION)
-    return next((word.lower() for word in words if word.lower() in splits), "test")
+    split_words = (*TRAIN, *TEST, *VALIDATION)
+    return next((word.lower() for word in words if word.lower() in split_words), "test")
 
 
-def _parts(splits: Mapping[str, list[Path]], root: Path) -> tuple[dict[str, list[Path]], tuple[Note, ...]]:
+def _train_and_test(splits: Mapping[str, list[Path]], root: Path) -> tuple[dict[str, list[Path]], tuple[Note, ...]]:
     """The files to train on and to test on. Raises DataError where all of them are of the training split."""
     train = next((splits[word] for word in TRAIN if word in splits), None)
     word = next((word for word in (*TEST, *VALIDATION) if word in splits), None)
@@ -110,8 +110,8 @@ def _classes(tables: Mapping[str, Table], labels: Mapping[str, Sequence[Any]]) -
         return names or tuple(str(i) for i in range(min(max(1, *values), 99_999) + 1))
     if all(isinstance(value, str) for value in values):
         return tuple(sorted({printable(value) for value in values}))
-    odd = next(value for value in values if type(value) is not int)
-    raise DataError(f"A label is {str(odd)[:40]!r}; whole numbers from 0, or names throughout, were expected.")
+    invalid = next(value for value in values if type(value) is not int)
+    raise DataError(f"A label is {str(invalid)[:40]!r}; whole numbers from 0, or names throughout, were expected.")
 
 
 def _image_files(file: str, labels: Mapping[str, Sequence[Any]], classes: tuple[str, ...]) -> list[ImageFile]:

@@ -184,8 +184,8 @@ def _features(schema: Any) -> dict[str, Any]:
         return {}
     named = {column: tuple(map(str, kind["names"])) for column, kind in kinds.items() if _lists_names(kind)}
     by_type = {
-        wanted: tuple(column for column, kind in kinds.items() if kind.get("_type") == wanted)
-        for wanted in ("Image", "ClassLabel")
+        kind_name: tuple(column for column, kind in kinds.items() if kind.get("_type") == kind_name)
+        for kind_name in ("Image", "ClassLabel")
     }
     return {**by_type, "names": named}
 

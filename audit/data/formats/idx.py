@@ -92,7 +92,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 def _load(root: Path, layouts: tuple[str, ...], classes: tuple[str, ...], name: Note | str) -> Dataset:
     base = _base(root, layouts, name)
     test = _split(base, "t10k", "test", classes)
-    train = _split(base, "train", "train", classes) if _find(base, "train-images-idx3-ubyte") else None
+    train = _split(base, "train", "train", classes) if _existing(base, "train-images-idx3-ubyte") else None
     shape = test.fetch(np.zeros(1, np.int64)).shape[1:]
     no_training = note(
         "data_no_training", "{name}: no training images in the folder; only the test split is used.", name=name
@@ -106,7 +106,7 @@ def _base(root: Path, layouts: tuple[str, ...], name: Note | str) -> Path:
     if not root.is_dir():
         raise DataError(f"No folder {str(root)!r} for {name}; give the one that holds t10k-images-idx3-ubyte.gz.")
     for layout in layouts:
-        if _find(root / layout, "t10k-images-idx3-ubyte"):
+        if _existing(root / layout, "t10k-images-idx3-ubyte"):
             return root / layout
     raise DataError(
         f"{str(root)!r} holds no {name}: t10k-images-idx3-ubyte(.gz) was expected there or in "
@@ -115,20 +115,20 @@ def _base(root: Path, layouts: tuple[str, ...], name: Note | str) -> Path:
     )
 
 
-def _split(base: Path, prefix: str, part: str, classes: tuple[str, ...]) -> Split:
+def _split(base: Path, prefix: str, split: str, classes: tuple[str, ...]) -> Split:
     images = read_idx(_need(base, f"{prefix}-images-idx3-ubyte"))
     labels = read_idx(_need(base, f"{prefix}-labels-idx1-ubyte"))
-    return array_split(images, labels, part=part, classes=len(classes), where=f"{prefix}-images-idx3-ubyte")
+    return array_split(images, labels, name=split, classes=len(classes), source=f"{prefix}-images-idx3-ubyte")
 
 
 def _need(base: Path, stem: str) -> Path:
-    path = _find(base, stem)
+    path = _existing(base, stem)
     if path is None:
         raise DataError(f"{stem}(.gz) is missing in {str(base)!r}; images and labels come in pairs. Copy both files.")
     return path
 
 
-def _find(base: Path, stem: str) -> Path | None:
+def _existing(base: Path, stem: str) -> Path | None:
     # Older mirrors write a dot where the format's own name has a dash.
     names = [stem, stem.replace("-idx", ".idx")]
     candidates = [base / (name + ending) for name in names for ending in ("", ".gz")]

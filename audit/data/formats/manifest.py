@@ -16,7 +16,7 @@ from audit.core.errors import DataError
 from audit.core.note import note
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions
-from audit.data.folder_layout import part_of
+from audit.data.folder_layout import split_of
 from audit.data.image_files import image_file_dataset, reader_below
 from audit.data.image_survey import ImageFile, printable
 
@@ -60,15 +60,15 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
     _require_once(lines, path.name)
     names = _class_names([line.label for line in lines], path.name)
     labels = {name: label for label, name in enumerate(names)}
-    parts: dict[str, list[ImageFile]] = {}
+    files: dict[str, list[ImageFile]] = {}
     for line in lines:
-        part = _part(line, path.name)
-        parts.setdefault(part, []).append(ImageFile(line.path, labels[line.label], line.mask))
-    if "test" not in parts:
+        split = _split_of(line, path.name)
+        files.setdefault(split, []).append(ImageFile(line.path, labels[line.label], line.mask))
+    if "test" not in files:
         raise DataError(f"Every line of {path.name} is of the train split; lines of a test or validation split too.")
     no_splits = note("data_manifest", "The manifest names no splits: every image is used to test.")
     notes = () if any(line.split for line in lines) else (no_splits,)
-    return image_file_dataset(reader_below(path.parent), printable(path.name), names, parts, options, notes)
+    return image_file_dataset(reader_below(path.parent), printable(path.name), names, files, options, notes)
 
 
 def _text(path: Path) -> str:
@@ -177,11 +177,11 @@ def _class_names(labels: Sequence[str], name: str) -> tuple[str, ...]:
     return names
 
 
-def _part(line: _Line, name: str) -> str:
-    part = part_of(line.split) if line.split.strip() else "test"
-    if part is None:
+def _split_of(line: _Line, name: str) -> str:
+    split = split_of(line.split) if line.split.strip() else "test"
+    if split is None:
         raise DataError(
             f"{name}, line {line.number}: the split {printable(line.split)!r} is unknown; train, test or validation "
             "was expected."
         )
-    return part
+    return split

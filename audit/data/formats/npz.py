@@ -48,11 +48,11 @@ def npz(source: str, _options: LoadOptions) -> Dataset:
     labels = [test[1]] + ([train[1]] if train else [])
     classes = _names(arrays["classes"], path) if "classes" in arrays else number_names(labels, path.name)
     splits = {
-        part: array_split(*pair, part=part, classes=len(classes), where=f"{path.name} ({part})")
-        for part, pair in (("test", test), ("train", train))
+        name: array_split(*pair, name=name, classes=len(classes), source=f"{path.name} ({name})")
+        for name, pair in (("test", test), ("train", train))
         if pair
     }
-    shapes = {part: split.fetch(np.zeros(1, np.int64)).shape[1:] for part, split in splits.items()}
+    shapes = {name: split.fetch(np.zeros(1, np.int64)).shape[1:] for name, split in splits.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(
             f"{path.name} has training images of shape {shapes['train']} but test images of {shapes['test']}."

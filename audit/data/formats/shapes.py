@@ -97,19 +97,19 @@ def shapes(
         planted_share: Share of that class's images, in [0, 1], that get it.
     """
 
-    def split(count: int, part: str) -> Split:
+    def split(count: int, name: str) -> Split:
         generated = make_shapes(
             count,
             size=size,
             shortcut=shortcut,
             cheating_class=cheating_class,
             planted_share=planted_share,
-            split=part,
+            split=name,
             seed=seed,
         )
         masks = generated.masks.numpy()
         images, labels = generated.batch.images.numpy(), generated.batch.labels.numpy()
-        plain = array_split(images, labels, part=part, classes=len(SHAPE_NAMES), where="shapes")
+        plain = array_split(images, labels, name=name, classes=len(SHAPE_NAMES), source="shapes")
         fingerprint = derive_fingerprint(
             plain.fingerprint, "masks", hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()
         )
@@ -150,7 +150,7 @@ def make_shapes(
     if not 0 <= cheating_class < len(SHAPE_NAMES) or size < _SMALLEST:
         raise UsageError(f"Shapes need a class of 0 to {len(SHAPE_NAMES) - 1} and a size of at least {_SMALLEST}.")
     pairs = [
-        _draw(np.random.default_rng(derive_seed("shapes", seed, split, number)), number % len(SHAPE_NAMES), size)
+        _draw_shape(np.random.default_rng(derive_seed("shapes", seed, split, number)), number % len(SHAPE_NAMES), size)
         for number in range(count)
     ]
     images = np.stack([image for image, _ in pairs])
@@ -168,7 +168,7 @@ def make_shapes(
     return Shapes(batch, torch.from_numpy(np.stack([mask for _, mask in pairs])), torch.from_numpy(planted))
 
 
-def _draw(random: np.random.Generator, label: int, size: int) -> tuple[_Grid, _Mask]:
+def _draw_shape(random: np.random.Generator, label: int, size: int) -> tuple[_Grid, _Mask]:
     """An image (3, size, size) in [0, 1] and its shape's mask."""
     radius = size * random.uniform(0.16, 0.24)
     middle_y, middle_x = random.uniform(radius, size - 1 - radius, 2)

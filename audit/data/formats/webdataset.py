@@ -8,7 +8,7 @@ from pathlib import Path
 from audit.core.errors import DataError
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions
-from audit.data.folder_layout import part_of
+from audit.data.folder_layout import split_of
 from audit.data.formats.archive import Archive, open_archive
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_files import image_file_dataset
@@ -34,13 +34,13 @@ def webdataset(path: str, options: LoadOptions) -> Dataset:
     if not shards:
         raise DataError(f"{str(root)!r} holds no .tar shards; give their folder, or one of them.")
     archives = {shard.name: open_archive(shard) for shard in shards}
-    parts: dict[str, list[ImageFile]] = {}
+    files_by_split: dict[str, list[ImageFile]] = {}
     for name, archive in archives.items():
-        part = part_of(name.split(".")[0].rstrip("0123456789").rstrip("-_")) or "test"
-        parts.setdefault(part, []).extend(_image_files(name, archive))
-    if "test" not in parts:
+        split = split_of(name.split(".")[0].rstrip("0123456789").rstrip("-_")) or "test"
+        files_by_split.setdefault(split, []).extend(_image_files(name, archive))
+    if "test" not in files_by_split:
         raise DataError("Every shard's name begins with train; a test shard was expected beside them.")
-    highest = max(file.label for files in parts.values() for file in files)
+    highest = max(file.label for files in files_by_split.values() for file in files)
     if highest < 1:
         raise DataError("Every label of the shards is 0; at least two classes were expected.")
 
@@ -49,7 +49,7 @@ def webdataset(path: str, options: LoadOptions) -> Dataset:
         return archives[shard].read(member)
 
     classes = tuple(str(label) for label in range(highest + 1))
-    return image_file_dataset(read, printable(root.name), classes, parts, options)
+    return image_file_dataset(read, printable(root.name), classes, files_by_split, options)
 
 
 def _image_files(shard: str, archive: Archive) -> Sequence[ImageFile]:

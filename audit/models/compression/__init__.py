@@ -1,0 +1,1 @@
+"""Smaller models: pruning, clipping, int8 inference, and what they cost."""

@@ -105,8 +105,8 @@ def clip_weights(module: nn.Module, deviations: float) -> nn.Module:
     twin = copy.deepcopy(module)
     with torch.no_grad():
         for weight in _matrices(twin).values():
-            centre, reach = weight.mean(), deviations * weight.std(correction=0)
-            weight.copy_(weight.clamp(centre - reach, centre + reach))
+            centre, limit = weight.mean(), deviations * weight.std(correction=0)
+            weight.copy_(weight.clamp(centre - limit, centre + limit))
     return twin
 
 

@@ -69,8 +69,8 @@ def paired_latency(first: nn.Module, second: nn.Module, images: Tensor) -> tuple
             runs = [(_seconds(first, images), _seconds(second, images)) for _ in range(_RUNS + 1)]
     finally:
         first.train(modes[0]), second.train(modes[1])
-    ours, theirs = zip(*runs[1:], strict=True)
-    return ours, theirs
+    first_seconds, second_seconds = zip(*runs[1:], strict=True)
+    return first_seconds, second_seconds
 
 
 def _seconds(module: nn.Module, images: Tensor) -> float:

@@ -82,15 +82,15 @@ def input_ranges(module: nn.Module, run: Callable[[], object]) -> dict[str, Inpu
     """
     ranges: dict[str, InputRange] = {}
 
-    def observe(name: str, part: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def observe(name: str, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         low, high = ranges.get(name, (0.0, 0.0))
         smallest, largest = inputs[0].detach().aminmax()
         ranges[name] = (min(low, smallest.item()), max(high, largest.item()))
 
     hooks = [
-        part.register_forward_pre_hook(partial(observe, name))
-        for name, part in module.named_modules()
-        if _fits(name, part)
+        layer.register_forward_pre_hook(partial(observe, name))
+        for name, layer in module.named_modules()
+        if _fits(name, layer)
     ]
     try:
         run()
@@ -127,7 +127,7 @@ def restore_quantizers(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Mod
         The module.
     """
     layers = {key.removesuffix(f".{_SCALE}") for key in state if key.endswith(f".{_SCALE}")}
-    replaced = [name for name, part in module.named_modules() if name in layers and _fits(name, part)]
+    replaced = [name for name, layer in module.named_modules() if name in layers and _fits(name, layer)]
     for name in replaced:
         _swap(module, name).set_qparams()
     return module
@@ -140,7 +140,7 @@ def float_layers(module: nn.Module) -> tuple[str, ...]:
         module: The module.
     """
     holders = {name.rpartition(".")[0] for name, value in module.named_parameters() if value.ndim > 1}
-    return tuple(n for n, part in module.named_modules() if n and n in holders and not isinstance(part, _Int8))
+    return tuple(n for n, layer in module.named_modules() if n and n in holders and not isinstance(layer, _Int8))
 
 
 def to_integer_kernels(module: nn.Module) -> nn.Module | None:
@@ -153,14 +153,14 @@ def to_integer_kernels(module: nn.Module) -> nn.Module | None:
         The copy; None where there is no such layer or no such kernel.
     """
     twin = copy.deepcopy(module).eval()
-    layers = [(name, part) for name, part in twin.named_modules() if isinstance(part, Int8Conv2d | Int8Linear)]
+    layers = [(name, layer) for name, layer in twin.named_modules() if isinstance(layer, Int8Conv2d | Int8Linear)]
     if not layers or any(value.device.type != "cpu" for value in twin.parameters()):
         return None
     try:
-        for name, part in layers:
-            twin.set_submodule(name, _Convolved(part) if isinstance(part, Int8Conv2d) else _Mapped(part))
-        layer = next(part for part in twin.modules() if isinstance(part, _Kernel))
-        layer(layer.example())
+        for name, layer in layers:
+            twin.set_submodule(name, _Convolved(layer) if isinstance(layer, Int8Conv2d) else _Mapped(layer))
+        kernel = next(module for module in twin.modules() if isinstance(module, _Kernel))
+        kernel(kernel.example())
     except (AttributeError, RuntimeError, NotImplementedError):  # torch built without oneDNN
         return None
     return twin
@@ -233,12 +233,12 @@ class _Mapped(_Kernel):
         return torch.zeros(1, self.wide, device="cpu")
 
 
-def _fits(name: str, part: nn.Module) -> bool:
+def _fits(name: str, layer: nn.Module) -> bool:
     """A plain convolution or linear layer that can be replaced: not the net itself, and padded with zeros."""
-    if type(part) in (nn.Linear, Int8Linear):
+    if type(layer) in (nn.Linear, Int8Linear):
         return bool(name)
-    plain = isinstance(part, nn.Conv2d) and type(part) in (nn.Conv2d, Int8Conv2d)
-    return bool(name) and plain and part.padding_mode == "zeros" and not isinstance(part.padding, str)
+    plain = isinstance(layer, nn.Conv2d) and type(layer) in (nn.Conv2d, Int8Conv2d)
+    return bool(name) and plain and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
 def _swap(module: nn.Module, name: str) -> _Int8:

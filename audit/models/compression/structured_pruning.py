@@ -74,9 +74,9 @@ def prune_channels(module: nn.Module, share: float, images: Tensor) -> PrunedMod
             "without changing what the others compute; use magnitude or int8."
         )
     cut = _cut(parent, indices)
-    narrow = dict(cut.named_modules())
-    whole = [name for name, part in _layers(parent) if len(part.weight) == len(narrow[name].weight)]
-    return PrunedModel(_with_flags_of(module, cut), indices, tuple(name for name in whole if name not in heads))
+    pruned = dict(cut.named_modules())
+    intact = [name for name, layer in _layers(parent) if len(layer.weight) == len(pruned[name].weight)]
+    return PrunedModel(_with_flags_of(module, cut), indices, tuple(name for name in intact if name not in heads))
 
 
 def probe_images(shape: tuple[int, int, int]) -> Tensor:
@@ -110,7 +110,7 @@ def masked_parent(module: nn.Module, indices: KeptIndices) -> nn.Module:
 def _choices(module: nn.Module, share: float, images: Tensor) -> tuple[list[_Choice], set[str]]:
     """For each group of tied channels the weakest; and the layers that the classes are read from, which are spared."""
     twin, graph = _traced(module, images)
-    names = {part: name for name, part in twin.named_modules()}
+    names = {layer: name for name, layer in twin.named_modules()}
     choices: list[_Choice] = []
     heads: set[str] = set()
     for group in graph.get_all_groups(root_module_types=list(_LAYER_TYPES)):
@@ -128,21 +128,21 @@ def _strengths(channels: int, writers: Iterable[Any]) -> Tensor:
     """The squared l2 norm of all filters that write to each channel of a group."""
     total = torch.zeros(channels, dtype=torch.float64, device="cpu")
     for member in writers:
-        part = member.dep.target.module
-        if isinstance(part, _LAYER_TYPES):
-            norms = part.weight.detach().double().flatten(1).square().sum(1)
+        layer = member.dep.target.module
+        if isinstance(layer, _LAYER_TYPES):
+            norms = layer.weight.detach().double().flatten(1).square().sum(1)
             total.index_add_(0, torch.tensor(member.root_idxs, device="cpu"), norms[member.idxs])
     return total
 
 
 def _blocks(members: Iterable[Any]) -> int:
     """Into how many equal blocks a grouped convolution parts the channels; each must lose the same places."""
-    parts = [member.dep.target.module for member in members]
-    return max((part.groups for part in parts if isinstance(part, nn.Conv2d) and not _each_alone(part)), default=1)
+    layers = [member.dep.target.module for member in members]
+    return max((layer.groups for layer in layers if isinstance(layer, nn.Conv2d) and not _each_alone(layer)), default=1)
 
 
-def _each_alone(part: nn.Conv2d) -> bool:
-    return part.groups == part.in_channels
+def _each_alone(layer: nn.Conv2d) -> bool:
+    return layer.groups == layer.in_channels
 
 
 def _weakest(strengths: Tensor, share: float, blocks: int) -> tuple[int, ...]:
@@ -164,10 +164,10 @@ def _traced(module: nn.Module, images: Tensor) -> tuple[nn.Module, Any]:
         raise UsageError(
             f"Structured pruning cannot follow the channels through {type(module).__name__}; use magnitude or int8."
         ) from fault
-    idle = next((name for name, part in _layers(twin) if part not in graph.module2node), None)
-    if idle is not None:
+    unused = next((name for name, layer in _layers(twin) if layer not in graph.module2node), None)
+    if unused is not None:
         raise UsageError(
-            f"Structured pruning follows channels on one pass, in which layer {idle} had no part: a net that chooses "
+            f"Structured pruning follows channels on one pass, in which layer {unused} had no part: a net that chooses "
             "its path or carries idle layers cannot be cut safely; use magnitude or int8."
         )
     return twin, graph
@@ -218,10 +218,10 @@ def _verified(module: nn.Module, choices: list[_Choice], images: Tensor) -> Kept
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """The convolutions and linear layers; not those inside attention, which reads their weights by itself."""
-    closed = [name for name, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)]
-    for name, part in module.named_modules():
-        if isinstance(part, _LAYER_TYPES) and not any(name.startswith(f"{outer}.") for outer in closed):
-            yield name, part
+    attention_layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.MultiheadAttention)]
+    for name, layer in module.named_modules():
+        if isinstance(layer, _LAYER_TYPES) and not any(name.startswith(f"{outer}.") for outer in attention_layers):
+            yield name, layer
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""Formats of model files, one file each: functions registered with `@model_format`."""

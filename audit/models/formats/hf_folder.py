@@ -37,17 +37,17 @@ def read_hf_folder(weights: str) -> CheckpointContent:
     folder = folder_of(weights)
     config = configuration(folder)
     state = _state(weight_files(folder))
-    wanted = read_preprocessing(weights)
+    preprocessing = read_preprocessing(weights)
     transformers = _transformers(folder.name)
     with _quiet(transformers):
-        module = HfModule(_built(transformers, folder.name, config, state), bgr=wanted.bgr)
+        module = HfModule(_built(transformers, folder.name, config, state), bgr=preprocessing.bgr)
     runs = note(
         "model_transformers",
         "{name} runs in transformers ({kind}); its logits are used as they are.",
         name=folder.name,
         kind=str(config["model_type"]),
     )
-    return CheckpointContent(module=module, notes=(runs, *wanted.notes))
+    return CheckpointContent(module=module, notes=(runs, *preprocessing.notes))
 
 
 class HfModule(nn.Module):
@@ -97,11 +97,11 @@ def _built(transformers: Any, name: str, config: dict[str, Any], state: dict[str
         )
     except Exception as fault:  # each architecture raises its own
         raise ModelError(f"{name} cannot be built by transformers ({_line(fault)}); save it again.") from fault
-    for what in ("mismatched", "missing", "unexpected"):
-        keys = sorted(key if isinstance(key, str) else key[0] for key in report[f"{what}_keys"])
+    for problem in ("mismatched", "missing", "unexpected"):
+        keys = sorted(key if isinstance(key, str) else key[0] for key in report[f"{problem}_keys"])
         if keys:
             raise ModelError(
-                f"{name}: the weights do not fit config.json ({len(keys)} {what}, {keys[0]} the first). Save both "
+                f"{name}: the weights do not fit config.json ({len(keys)} {problem}, {keys[0]} the first). Save both "
                 "again with save_pretrained."
             )
     return model.eval()  # type: ignore[no-any-return]

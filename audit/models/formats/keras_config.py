@@ -59,18 +59,18 @@ def _config(body: bytes, name: str) -> Any:
         raise ModelError(f"{name} is not a whole Keras 3 archive ({fault}); save it again as .keras.") from fault
 
 
-def _unknown(part: Any) -> Iterator[str]:
+def _unknown(value: Any) -> Iterator[str]:
     """Every class that a configuration names and that is no known layer, initialiser, regulariser or constraint."""
-    if isinstance(part, list):
-        for entry in part:
+    if isinstance(value, list):
+        for entry in value:
             yield from _unknown(entry)
-    if not isinstance(part, dict):
+    if not isinstance(value, dict):
         return
-    if "class_name" in part:
-        module, kind = str(part.get("module")), str(part["class_name"])
-        if not _is_data(module, kind, part.get("registered_name")):
+    if "class_name" in value:
+        module, kind = str(value.get("module")), str(value["class_name"])
+        if not _is_data(module, kind, value.get("registered_name")):
             yield f"{module}.{kind}"
-    for key, entry in part.items():
+    for key, entry in value.items():
         if key not in _TRAINING:
             yield from _unknown(entry)
 

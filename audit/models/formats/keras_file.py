@@ -34,12 +34,12 @@ def keras(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
     """
     body = read_whole(path)
     library = _keras_on_torch(path.name)
-    wanted = code_in(body, path.name)
+    code = code_in(body, path.name)
     trusted: tuple[TrustedFile, ...] = ()
-    if wanted:
-        reason = f"asks Keras for more than known layers ({', '.join(wanted[:6])})"
+    if code:
+        reason = f"asks Keras for more than known layers ({', '.join(code[:6])})"
         trusted = (TrustedFile(path.name, check_trusted(path, body, trust, reason=reason)),)
-    model = _load(library, body, path.name, safe=not wanted)
+    model = _load(library, body, path.name, safe=not code)
     module = KerasModule(model)
     return CheckpointContent(module=module, notes=tuple(_notes(module, path.name)), trusted=trusted)
 
@@ -79,8 +79,8 @@ class KerasModule(nn.Module):
         Returns:
             (N, classes).
         """
-        turned = images.permute(0, 2, 3, 1) if self.channels_last else images
-        return self.model(turned * self.scale, training=False)  # type: ignore[no-any-return]
+        inputs = images.permute(0, 2, 3, 1) if self.channels_last else images
+        return self.model(inputs * self.scale, training=False)  # type: ignore[no-any-return]
 
 
 def _keras_on_torch(name: str) -> Any:

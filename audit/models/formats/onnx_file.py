@@ -83,10 +83,10 @@ class _Oriented(nn.Module):
         if self.channels_last:
             images = images.permute(0, 2, 3, 1)
         if self.single:
-            return torch.cat([self._one(image[None]) for image in images])
-        return self._one(images)
+            return torch.cat([self._forward_batch(image[None]) for image in images])
+        return self._forward_batch(images)
 
-    def _one(self, images: Tensor) -> Tensor:
+    def _forward_batch(self, images: Tensor) -> Tensor:
         return _first_of(self.net(images.contiguous()))
 
 

@@ -44,9 +44,9 @@ def executable_reason(body: bytes, name: str) -> Note:
             f"{name} is not a torch.save file (it begins with {body[:4].hex() or 'nothing'}); export or "
             "download it again."
         )
-    wanted = _unsafe_globals(body, members, name)
-    if wanted:
-        asked = listed_with_more(wanted, 6)
+    globals_asked = _unsafe_globals(body, members, name)
+    if globals_asked:
+        asked = listed_with_more(globals_asked, 6)
         return note("code_pickle", "is a pickle that needs code (it asks for {asked})", asked=asked)
     return NO_NOTE
 

@@ -118,8 +118,8 @@ def _pick(module: ModuleType, function: str, path: Path) -> Callable[..., Any]:
 
 def _call(function: Callable[..., Any], path: Path, arguments: dict[str, Any]) -> Any:
     try:
-        wanted = inspect.signature(function).parameters
-        return function(**{name: value for name, value in arguments.items() if name in wanted})
+        accepted = inspect.signature(function).parameters
+        return function(**{name: value for name, value in arguments.items() if name in accepted})
     except Exception as fault:
         name = getattr(function, "__name__", "the function")
         raise ModelError(

@@ -1,0 +1,1 @@
+"""Architectures that ship, one file a family."""

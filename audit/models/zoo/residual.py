@@ -21,7 +21,7 @@ def resnet_18_small(classes: int, input_shape: InputShape) -> nn.Module:
     net.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     net.maxpool = nn.Identity()
-    for part in net.modules():
-        if isinstance(part, nn.ReLU):
-            part.inplace = False  # An attribution's hook must find the values the layer was given.
+    for layer in net.modules():
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # An attribution's hook must find the values the layer was given.
     return net

@@ -16,8 +16,8 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         model: The model.
     """
     context = {} if builder.identity.labelled else {PREDICTED_LABELS: True}
-    for part in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):
-        builder.add("accuracy", "clean", model, part, context=context)
+    for chunk in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):
+        builder.add("accuracy", "clean", model, chunk, context=context)
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount:

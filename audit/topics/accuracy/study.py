@@ -31,7 +31,7 @@ def accuracy(context: Context, cell: Cell) -> Evidence:
     """
     model, batch = context.model(), context.batch()
     parts: list[torch.Tensor] = []
-    with model.count() as spent:
+    with model.count() as counter:
         for start in range(0, len(batch), _STRIDE):
             if context.stopping():
                 raise Interrupted("Stopped before clean accuracy was measured; the same command resumes.")
@@ -44,5 +44,5 @@ def accuracy(context: Context, cell: Cell) -> Evidence:
         cell,
         (Measurement("correct", "share", "higher", correct),),
         arrays={"logits": logits.astype(np.float32), "labels": labels},
-        passes=spent.passes,
+        passes=counter.passes,
     )

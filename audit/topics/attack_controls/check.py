@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from audit.config import RunConfig
-from audit.core.evidence import CheckValue
 from audit.core.registry import check
 from audit.results.check_result import CheckResult
-from audit.results.queries import cell_keys, only_measured
+from audit.results.queries import only_measured
 from audit.results.run_results import RunResults
-from audit.topics.model_sanity.check import sentences
+from audit.topics.model_sanity.check import inconclusive_if_flagged
 
 
 @check(
@@ -35,13 +34,4 @@ def attack_controls(results: RunResults, role: str, config: RunConfig) -> CheckR
         config: The configuration of the run; its criteria hold the thresholds.
     """
     entries = only_measured(results.entries("attack-controls", role=role))
-    if not entries:
-        return None
-    reasons = sentences(entries)
-    values: dict[str, CheckValue] = {
-        "n": sum(len(entry.task.examples) for entry in entries),
-        "count": len(reasons),
-        "reasons": list(reasons),
-        "battery": entries[0].task.cell.method,
-    }
-    return CheckResult("inconclusive" if reasons else "pass", None, cell_keys(entries), values)
+    return inconclusive_if_flagged(entries, battery=entries[0].task.cell.method) if entries else None

@@ -18,12 +18,12 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     attacked = builder.planned("robustness", model.role)[0]
     examples = min(builder.config.table(AttackControlsConfig).examples, len(attacked.examples))
-    for part in builder.chunks(examples, EXAMPLES_PER_CELL):
+    for chunk in builder.chunks(examples, EXAMPLES_PER_CELL):
         builder.add(
             "attack-controls",
             builder.battery.name,
             model,
-            part,
+            chunk,
             settings=AttackControlsSettings(
                 eps=curve_eps(builder.config, builder.identity),
                 pgd=find("attack", "pgd").full_version,

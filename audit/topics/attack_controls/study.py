@@ -61,7 +61,7 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     battery = battery_of_cell(cell.method, AttackControlsSettings.of(cell).protocol)
     threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
     survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
-    with model.count() as spent, eot_if_stochastic(model, batch.images, cell.seed):
+    with model.count() as counter, eot_if_stochastic(model, batch.images, cell.seed):
         controls = _controls(model, batch, threat, cell)
         controls["doubled"] = partial(
             _doubled, context, model, batch, torch.from_numpy(survived), threat, battery, cell.seed
@@ -76,7 +76,7 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
         facts=AttackControlsFacts(
             suspicions=tuple(over_threshold(values, MEASUREMENTS)), pgd=dict(PGD), **_undeclared(battery)
         ),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 
@@ -93,7 +93,7 @@ def _as_output(control: Callable[[], Tensor]) -> dict[str, Tensor]:
 def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Cell) -> dict[str, Callable[[], Tensor]]:
     """What each check computes, bool (N,): PGD itself first, which those in `WEAKER` must not outdo."""
     broken = partial(_broken, model, batch, seed=cell.seed)
-    whole = full_box_threat(threat.norm, math.prod(model.input_shape))
+    full_box = full_box_threat(threat.norm, math.prod(model.input_shape))
 
     def shrinking() -> Tensor:
         sizes = sorted(AttackControlsSettings.of(cell).eps)
@@ -106,7 +106,7 @@ def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Ce
         "noise_only": partial(broken, threat, name="random-noise", settings={}),
         "fgsm_only": partial(broken, threat, name="fgsm", settings={"loss": "margin"}),
         "shrinking": shrinking,
-        "unbroken_in_box": lambda: ~broken(whole, name="pgd", settings={**PGD, "restarts": 2}),
+        "unbroken_in_box": lambda: ~broken(full_box, name="pgd", settings={**PGD, "restarts": 2}),
     }
 
 
@@ -134,10 +134,10 @@ def _doubled(
     gained = torch.zeros(len(batch), dtype=torch.bool, device="cpu")
     index = survived.nonzero().flatten()
     if len(index):
-        part = batch.select(index.to(batch.labels.device))
+        subset = batch.select(index.to(batch.labels.device))
         outcome = run_battery(
             model,
-            part,
+            subset,
             threat.norm,
             [threat.eps],
             battery=twice(battery),

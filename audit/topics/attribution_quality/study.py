@@ -79,12 +79,12 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
     try:
         case = _case(context, cell)
         values: dict[str, Tensor] = {}
-        with case.model.count() as spent:
+        with case.model.count() as counter:
             # Names of functions are names of steps, which seed torch's generators: renaming one changes draws.
-            parts = (_plainly, _against_noise, _imputed, _sensitive, _randomised, _seeded)
-            steps = ResumableSteps(context, case.model, len(parts), "judging explanations")
-            for part in parts:
-                values |= steps.run(part.__name__, partial(part, case))
+            steps_to_run = (_plainly, _against_noise, _imputed, _sensitive, _randomised, _seeded)
+            steps = ResumableSteps(context, case.model, len(steps_to_run), "judging explanations")
+            for measure in steps_to_run:
+                values |= steps.run(measure.__name__, partial(measure, case))
     except NotApplicable as fault:
         return Evidence(cell, "not_applicable", reason=fault.reason)
     curve = values.pop("randomisation_curve")
@@ -93,7 +93,7 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
         tuple(Measurement(name, *_UNITS[_plain_name(name)], to_numpy(v)) for name, v in values.items()),
         arrays={"randomisation_curve": _array(curve)},
         facts=AttributionQualityFacts(protocol=_protocol(case.settings), **case.settings.model_dump()),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 
@@ -117,7 +117,7 @@ def _case(context: Context, cell: Cell) -> _Case:
     draws = same_draws(context, explained)
 
     def explain(subject: ModelUnderTest, images: Images, seed: int) -> Attributions:
-        offered = draws if seed == cell.seed else None
+        masks = draws if seed == cell.seed else None
         explanation = run_cell_method(
             subject,
             cell,
@@ -127,7 +127,7 @@ def _case(context: Context, cell: Cell) -> _Case:
             ids=batch.ids,
             references=references,
             seed=seed,
-            queue=drawing_queue(subject, cell, images, targets, segments, offered),
+            queue=drawing_queue(subject, cell, images, targets, segments, masks),
         )
         return attributions_or_raise(explanation)
 

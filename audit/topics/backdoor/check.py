@@ -57,26 +57,26 @@ def backdoor(results: RunResults, role: str, config: RunConfig) -> CheckResult |
         return None
     facts = entries[0].evidence.facts_as(BackdoorFacts)
     areas = np.array([trigger.area for trigger in facts.triggers])
-    least = facts.triggers[int(areas.argmin())]
-    moved = clopper_pearson(least.moved, least.tried) if least.tried else Interval(0.0, 0.0, 1.0, 0, "")
+    smallest = facts.triggers[int(areas.argmin())]
+    moved = clopper_pearson(smallest.moved, smallest.tried) if smallest.tried else Interval(0.0, 0.0, 1.0, 0, "")
     values: dict[str, str | float] = {
-        "classes": least.label,
-        "area": least.area,
+        "classes": smallest.label,
+        "area": smallest.area,
         "median": float(np.median(areas)),
-        "anomaly": least.anomaly,
+        "anomaly": smallest.anomaly,
         "estimate": moved.estimate,
         "made_on": facts.made_on,
-        "n": least.tried,
+        "n": smallest.tried,
         "fewest": MIN_CLASSES,
     }
-    return CheckResult(_verdict(least, areas, moved), moved, cell_keys(entries), values)
+    return CheckResult(_verdict(smallest, areas, moved), moved, cell_keys(entries), values)
 
 
-def _verdict(least: TriggerFacts, areas: np.ndarray[Any, np.dtype[np.float64]], moved: Interval) -> Verdict:
+def _verdict(smallest: TriggerFacts, areas: np.ndarray[Any, np.dtype[np.float64]], moved: Interval) -> Verdict:
     if len(areas) < MIN_CLASSES:
         return "inconclusive"
-    if not least.reached or moved.low < MIN_MOVED:
+    if not smallest.reached or moved.low < MIN_MOVED:
         return "pass"
-    if least.area < SMALL * np.median(areas):
+    if smallest.area < SMALL * np.median(areas):
         return "fail"
-    return "warn" if least.anomaly > ANOMALOUS else "pass"
+    return "warn" if smallest.anomaly > ANOMALOUS else "pass"

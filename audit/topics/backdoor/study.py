@@ -38,7 +38,7 @@ def backdoor(context: Context, cell: Cell) -> Evidence:
     settings = find("metric", "smallest-triggers").settings(cell.settings)
     if context.stopping():
         raise Interrupted("Stopped before looking for a trigger; the same command resumes.")
-    with model.count() as spent:
+    with model.count() as counter:
         names = [f"class {label}" for label in range(len(model.classes))]
         draws = Generators.of(names, seed=cell.seed, purpose="backdoor", device=model.device)
         triggers = smallest_triggers(model, batch.images[0::2], draws, **settings)
@@ -50,7 +50,7 @@ def backdoor(context: Context, cell: Cell) -> Evidence:
         (Measurement("moved", "share", "lower", _per_image(moved, eligible, len(batch))),),
         arrays={"masks": triggers.masks.cpu().numpy(), "patterns": triggers.patterns.cpu().numpy()},
         facts=BackdoorFacts(triggers=_facts(model.classes, triggers, moved, eligible), made_on=len(batch.images[0::2])),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

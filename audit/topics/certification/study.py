@@ -47,12 +47,12 @@ def certification(context: Context, cell: Cell) -> Evidence:
     model, batch = context.model(), context.batch()
     settings = find("metric", cell.method).settings(cell.settings)
     starts = range(0, len(batch), _STRIDE)
-    with model.count() as spent:
+    with model.count() as counter:
         steps = ResumableSteps(context, model, len(starts), f"certifying by {cell.method}")
 
         def certified(start: int) -> dict[str, Tensor]:
-            part = batch.select(torch.arange(start, min(start + _STRIDE, len(batch)), device=batch.images.device))
-            radius, predictions = _CERTIFY[cell.method](model, part, cell.seed, settings)
+            chunk = batch.select(torch.arange(start, min(start + _STRIDE, len(batch)), device=batch.images.device))
+            radius, predictions = _CERTIFY[cell.method](model, chunk, cell.seed, settings)
             return {"radius": torch.from_numpy(radius), "predictions": torch.from_numpy(predictions)}
 
         parts = [steps.run(str(start), partial(certified, start)) for start in starts]
@@ -69,7 +69,7 @@ def certification(context: Context, cell: Cell) -> Evidence:
         facts=CertificationFacts(
             norm=norm, certifies=CERTIFIED[cell.method], settings=settings, abstained=int((predictions < 0).sum())
         ),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

@@ -90,7 +90,7 @@ def build(results: RunResults, context: SectionContext) -> Rows:
         results: The run.
         context: What the rows need besides the evidence.
     """
-    return {"compression": [_part(results, entry) for entry in only_measured(results.entries("compression"))]}
+    return {"compression": [_row(results, entry) for entry in only_measured(results.entries("compression"))]}
 
 
 def latencies_of(results: RunResults) -> list[dict[str, Any]]:
@@ -126,7 +126,7 @@ def _latency(row: Mapping[str, Any]) -> LatencyRow:
     return LatencyRow(int(row["images"]), parent, variant, bootstrap_mean(ratios))
 
 
-def _part(results: RunResults, entry: TaskResult) -> CompressionPart:
+def _row(results: RunResults, entry: TaskResult) -> CompressionPart:
     settings, facts = ModelSettings.of(entry.task.cell), entry.evidence.facts_as(CompressionFacts)
     maps = [e.evidence.facts_as(DriftFacts) for e in only_measured(results.entries("drift", role=entry.task.role))]
     compared = next((drift for drift in maps if drift.kind == BETWEEN), DriftFacts())

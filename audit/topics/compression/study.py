@@ -90,7 +90,7 @@ def compression(context: Context, cell: Cell) -> Evidence:
     before = parent.passes.forwards
     variant = _student(context, cell) if cell.method == DISTILL else METHODS[cell.method](context, _amount(cell))
     tuned = _fine_tuned(context, cell, parent, variant) if ModelSettings.of(cell).training else None
-    taught = parent.passes.forwards - before
+    teacher_forwards = parent.passes.forwards - before
     if tuned is not None:
         variant.module.load_state_dict(tuned.weights)
     arrays = {WEIGHTS: variant.module.state_dict(), PACKED: variant.packed or {}}
@@ -110,7 +110,7 @@ def compression(context: Context, cell: Cell) -> Evidence:
             notes=() if tuned is None else tuned.notes,
             **variant.facts,
         ).dump(),
-        forwards=taught + (0 if tuned is None else tuned.passes.forwards),
+        forwards=teacher_forwards + (0 if tuned is None else tuned.passes.forwards),
         backwards=0 if tuned is None else tuned.passes.backwards,
         environment={"latency": _latencies(parent, variant.engine or variant.module)},
     )

@@ -18,9 +18,9 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     config = builder.config.corruptions
     for method in select_methods("corruption", config.names):
         for severity in config.severities:
-            for part in builder.chunks(config.examples, 4 * EXAMPLES_PER_CELL):
+            for chunk in builder.chunks(config.examples, 4 * EXAMPLES_PER_CELL):
                 settings = {"severity": severity}
-                builder.add("corruption", method.name, model, part, settings=settings, version=method.full_version)
+                builder.add("corruption", method.name, model, chunk, settings=settings, version=method.full_version)
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount:

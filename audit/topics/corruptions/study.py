@@ -40,23 +40,23 @@ def corruption(context: Context, cell: Cell) -> Evidence:
     model, batch = context.model(), context.batch()
     correct, distortion = np.zeros(len(batch)), np.zeros(len(batch))
     stride = max(1, _VALUES // math.prod(model.input_shape))
-    with model.count() as spent:
+    with model.count() as counter:
         for start in range(0, len(batch), stride):
             if context.stopping():
                 raise Interrupted(f"{cell.method} was not finished; the same command starts it again.")
-            part = slice(start, start + stride)
-            images = model.check_images(batch.images[part])
-            changed = corrupted(method, model, batch.ids[part], images, severity, cell.seed)
-            right = model.predictions(changed) == batch.labels[part].to(model.device)
-            correct[part] = right.cpu().numpy()
-            distortion[part] = (changed - images).abs().flatten(1).mean(1).cpu().numpy()
+            rows = slice(start, start + stride)
+            images = model.check_images(batch.images[rows])
+            changed = corrupted(method, model, batch.ids[rows], images, severity, cell.seed)
+            right = model.predictions(changed) == batch.labels[rows].to(model.device)
+            correct[rows] = right.cpu().numpy()
+            distortion[rows] = (changed - images).abs().flatten(1).mean(1).cpu().numpy()
             context.progress(min(start + stride, len(batch)), len(batch))
     return measured_evidence(
         cell,
         (Measurement("correct", "share", "higher", correct),),
         arrays={"distortion": distortion},
         facts=CorruptionFacts(severity=severity, group=method.facts["group"]),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

@@ -71,8 +71,8 @@ def steered_explanations(results: RunResults, role: str, config: RunConfig) -> t
 
 def _conclusions(results: RunResults, role: str, kind: str) -> Iterator[CheckResult]:
     for at, entries in group_by_condition(only_measured(results.entries("drift", role=role)), "kind"):
-        if at.setting == kind and (judged := _judge(at.method, format_threat(at.norm, at.eps), entries)):
-            yield judged
+        if at.setting == kind and (result := _judge(at.method, format_threat(at.norm, at.eps), entries)):
+            yield result
 
 
 def _judge(method: str, threat: str, entries: tuple[TaskResult, ...]) -> CheckResult | None:

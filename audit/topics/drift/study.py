@@ -73,7 +73,7 @@ def _moved(context: Context, cell: Cell) -> Evidence:
     targets = load_array(explained, "targets", model.device)
     batch = context.batch().to(model.device)
     threat, draws = ThreatModel(**(cell.threat or {})), same_draws(context, explained)
-    with model.count() as spent:
+    with model.count() as counter:
         steps = ResumableSteps(context, model, 2, "measuring how explanations drift")
 
         def moved(name: str, move: DriftMove) -> dict[str, Tensor]:
@@ -95,7 +95,7 @@ def _moved(context: Context, cell: Cell) -> Evidence:
         measured,
         arrays={"attributions": maps.numpy(), "images": images.numpy()},
         facts=DriftFacts(kind=kind, threat=str(threat), moved=int(_is_moved(images, origin).sum())),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from audit.core.registry import Method
+from audit.core.registry import Method, find
 from audit.core.types import PassCount
-from audit.explanation.mask_reuse import MASK_SOURCE, MASKS
-from audit.explanation.passes import max_attribution_passes
+from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, evaluates_every_mask
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.explanations import explained_methods, explanation_settings, mask_inputs
 from audit.planning.plan import Task
@@ -20,13 +19,13 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         builder: The plan so far.
         model: The model.
     """
-    methods, begun = explained_methods(builder), len(builder.tasks)
+    methods, first = explained_methods(builder), len(builder.tasks)
     attacked = builder.planned("robustness", model.role)[0]
     for method in sorted(methods, key=lambda method: method.name != MASK_SOURCE):
         _explain(builder, method, model, "clean", {})
         _explain(builder, method, model, "adversarial", {"robustness": attacked})
     order = [method.name for method in methods]
-    builder.tasks[begun:] = sorted(builder.tasks[begun:], key=lambda task: order.index(task.cell.method))
+    builder.tasks[first:] = sorted(builder.tasks[first:], key=lambda task: order.index(task.cell.method))
 
 
 def _explain(builder: PlanBuilder, method: Method, model: ModelRef, on: str, inputs: dict[str, Task]) -> None:
@@ -44,10 +43,19 @@ def _explain(builder: PlanBuilder, method: Method, model: ModelRef, on: str, inp
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
-    """What the method declares; none where it reuses the masks of one that evaluates all, unless that one fails.
+    """The prediction, and what the method declares; none where it reuses the masks of one that evaluates all, unless
+    that one fails.
+
+    An image on which a gradient method finds only zeros costs a few passes more.
 
     Args:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
     """
-    return max_attribution_passes(task.cell.method, task.cell.settings, identity.shape, task.context.get(MASKS))
+    mask_source = task.context.get(MASKS)
+    if mask_source is not None and evaluates_every_mask(mask_source, identity.shape):
+        return PassCount(0, 0)
+    settings = ExplanationSettings.of(task.cell)
+    method = find("attribution", task.cell.method)
+    passes = method.max_passes({**settings.method, "references": settings.references}, identity.shape)
+    return None if passes is None else passes + PassCount(1, 0)

@@ -59,22 +59,22 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     masks = sharing(context, cell, model.device)
     size = images_per_step(cell.method, images)
     parts_of_images = [slice(start, start + size) for start in range(0, len(images), size)]
-    with model.count() as spent:
+    with model.count() as counter:
         targets = model.predictions(clean) if masks.reused is None else masks.reused.targets
         segmentation = segmentation_for(cell, clean) if masks.reused is None else masks.reused.segmentation
         segments = None if segmentation is None else segmentation.segments
         steps = ResumableSteps(context, model, len(parts_of_images), f"explaining with {cell.method}")
 
-        def explained(part: slice) -> dict[str, Tensor]:
-            part_segments = None if segments is None else segments[part]
-            queue = masks.queue(model, images[part], targets[part], part_segments, part)
+        def explained(rows: slice) -> dict[str, Tensor]:
+            part_segments = None if segments is None else segments[rows]
+            queue = masks.queue(model, images[rows], targets[rows], part_segments, rows)
             result = run_cell_method(
                 model,
                 cell,
-                images[part],
-                targets=targets[part],
+                images[rows],
+                targets=targets[rows],
                 segments=part_segments,
-                ids=batch.ids[part],
+                ids=batch.ids[rows],
                 references=references,
                 queue=queue,
             )
@@ -97,8 +97,8 @@ def explanation(context: Context, cell: Cell) -> Evidence:
         measurements=_measurements(parts, cell.method),
         arrays={name: tensor.cpu().numpy() for name, tensor in inputs.items()} | _maps(parts) | masks.arrays(parts),
         facts=ExplanationFacts(**facts, on=settings.on, examples=len(images)).dump(),
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        forwards=counter.forwards,
+        backwards=counter.backwards,
         reason=reason,
     )
 

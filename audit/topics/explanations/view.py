@@ -60,14 +60,14 @@ def method_table(document: AuditDocument, anchored: Iterable[tuple[str, Finding]
         anchored: Each finding with its anchor on the page.
     """
     by_key = {_key(finding): (anchor, finding) for anchor, finding in anchored if "identifier" in finding.values}
-    judged = {check for check, _, _ in by_key}
-    checks = tuple(check for check in ORDER if check in judged) + tuple(sorted(judged - set(ORDER)))
+    reported = {check for check, _, _ in by_key}
+    checks = tuple(check for check in ORDER if check in reported) + tuple(sorted(reported - set(ORDER)))
     if not checks:
         return MethodTable((), ())
-    parts = {(part.method, part.role): part for part in document.rows(ExplanationPart)}
-    pairs = dict.fromkeys([*parts, *((method, role) for _, method, role in by_key)])
+    rows = {(row.method, row.role): row for row in document.rows(ExplanationPart)}
+    pairs = dict.fromkeys([*rows, *((method, role) for _, method, role in by_key)])
     lines = (
-        MethodLine(method, role, parts.get((method, role)), tuple(by_key.get((c, method, role)) for c in checks))
+        MethodLine(method, role, rows.get((method, role)), tuple(by_key.get((c, method, role)) for c in checks))
         for method, role in pairs
     )
     return MethodTable(checks, tuple(sorted(lines, key=lambda line: not any(line.findings))))

@@ -24,7 +24,7 @@ def faithfulness_baselines(context: Context, cell: Cell) -> Evidence:
     settings = FaithfulnessSettings.of(cell)
     model = context.model()
     batch = context.batch().to(model.device)
-    with model.count() as spent:
+    with model.count() as counter:
         targets = model.predictions(batch.images)
         orders = control_orders(batch, cell.seed, settings.random_orders)
         curves = all_curves(context, model, batch, orders, targets, settings)
@@ -33,5 +33,5 @@ def faithfulness_baselines(context: Context, cell: Cell) -> Evidence:
         measurements(curves),
         arrays=arrays(curves),
         facts=FaithfulnessFacts(protocol=protocol(settings), **settings.model_dump()),
-        passes=spent.passes,
+        passes=counter.passes,
     )

@@ -51,14 +51,14 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     orders = _map_orders(batch, maps, cell.seed)
     if not shared:
         orders |= control_orders(batch, cell.seed, settings.random_orders)
-    with model.count() as spent:
+    with model.count() as counter:
         curves = all_curves(context, model, batch, orders, targets, settings) | shared
     return measured_evidence(
         cell,
         measurements(curves),
         arrays=arrays(curves),
         facts=FaithfulnessFacts(protocol=protocol(settings), **settings.model_dump()),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

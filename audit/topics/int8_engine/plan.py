@@ -14,5 +14,5 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     made_by_int8 = model.role == "compressed" and builder.config.compression.method == "int8"
     if made_by_int8 and builder.identity.train_examples:
-        for part in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):
-            builder.add("int8-engine", "integer-kernels", model, part)
+        for chunk in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):
+            builder.add("int8-engine", "integer-kernels", model, chunk)

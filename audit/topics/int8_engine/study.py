@@ -36,7 +36,7 @@ def int8_engine(context: Context, cell: Cell) -> Evidence:
                 "No integer kernels run on this device: int8 is computed in float32 with the same values.",
             )
         )
-    with model.count() as spent:
+    with model.count() as counter:
         simulated = model.logits(batch.images).cpu()
         with swapped_net(model, engine):
             integer = model.logits(batch.images).cpu()
@@ -46,4 +46,4 @@ def int8_engine(context: Context, cell: Cell) -> Evidence:
         Measurement("logit_difference", "logits", "lower", (simulated - integer).abs().amax(1).double().numpy()),
         Measurement("correct", "share", "higher", right.double().numpy()),
     )
-    return measured_evidence(cell, measurements, passes=spent.passes)
+    return measured_evidence(cell, measurements, passes=counter.passes)

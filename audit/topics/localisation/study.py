@@ -45,11 +45,11 @@ def localisation(context: Context, cell: Cell) -> Evidence:
     }
     unmarked = ~masks.flatten(1).any(1)
     measurements = tuple(
-        Measurement(name, "share", "neither" if name == "mask_share" else "higher", _marked(values, unmarked))
+        Measurement(name, "share", "neither" if name == "mask_share" else "higher", _nan_where(values, unmarked))
         for name, values in shares.items()
     )
     return measured_evidence(cell, measurements, facts=LocalisationFacts(masked=int((~unmarked).sum())))
 
 
-def _marked(values: Tensor, unmarked: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _nan_where(values: Tensor, unmarked: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     return np.asarray(values.masked_fill(unmarked, torch.nan).numpy(), np.float64)

@@ -37,11 +37,19 @@ def gradient_masking(results: RunResults, role: str, config: RunConfig) -> Check
         config: The configuration of the run; its criteria hold the thresholds.
     """
     entries = only_measured(results.entries("model-sanity", role=role))
-    if not entries:
-        return None
+    return inconclusive_if_flagged(entries) if entries else None
+
+
+def inconclusive_if_flagged(entries: Sequence[TaskResult], **values: CheckValue) -> CheckResult:
+    """Inconclusive where an entry raises a red flag, else a pass.
+
+    Args:
+        entries: Cells with `SuspicionFacts`, at least one.
+        values: What the templates of the check are filled with besides `n`, `count` and `reasons`.
+    """
     reasons = sentences(entries)
     n = sum(len(entry.task.examples) for entry in entries)
-    values: dict[str, CheckValue] = {"n": n, "count": len(reasons), "reasons": list(reasons)}
+    values = {"n": n, "count": len(reasons), "reasons": list(reasons), **values}
     return CheckResult("inconclusive" if reasons else "pass", None, cell_keys(entries), values)
 
 

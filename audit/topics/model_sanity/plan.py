@@ -15,5 +15,5 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         builder: The plan so far.
         model: The model.
     """
-    (part,) = builder.chunks(min(EXAMPLES, builder.config.robustness.examples), EXAMPLES)
-    builder.add("model-sanity", "honest-evaluation", model, part)
+    (chunk,) = builder.chunks(min(EXAMPLES, builder.config.robustness.examples), EXAMPLES)
+    builder.add("model-sanity", "honest-evaluation", model, chunk)

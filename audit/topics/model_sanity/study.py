@@ -48,7 +48,7 @@ def model_sanity(context: Context, cell: Cell) -> Evidence:
         cell: The cell.
     """
     model, batch = context.model(), context.batch()
-    with model.count() as spent:
+    with model.count() as counter:
         before = state_copy(model)
         health = gradient_health(model, batch)
         measured = _of_model(model, batch)
@@ -61,7 +61,7 @@ def model_sanity(context: Context, cell: Cell) -> Evidence:
         cell,
         tuple(Measurement(name, UNITS.get(name, "share"), "lower", values) for name, values in measured.items()),
         facts=facts.model_copy(update={"suspicions": suspicions}),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 
@@ -85,16 +85,16 @@ def _of_model(model: ModelUnderTest, batch: Batch) -> dict[str, Array]:
 
 
 def _of_gradients(model: ModelUnderTest, batch: Batch, health: GradientHealth, seed: int) -> dict[str, Array]:
-    around = linearise(model, batch, differentiable=not health.no_gradient_reason)
+    local = linearise(model, batch, differentiable=not health.no_gradient_reason)
     draws = Generators.of(batch.ids, seed=seed, purpose="sanity", device=model.device)
-    shift, plateau = noise_response(model, around, draws.fork(0))
+    shift, plateau = noise_response(model, local, draws.fork(0))
     measured = {
         "ce_zero": health.ce_zero,
         "ce_nan": health.ce_nan,
         "margin_zero": health.margin_zero,
         "margin_nan": health.margin_nan,
-        "linear_distance": linear_distance(around),
-        "derivative_error": derivative_error(model, around, draws.fork(1)),
+        "linear_distance": linear_distance(local),
+        "derivative_error": derivative_error(model, local, draws.fork(1)),
         "noise_shift": shift,
         "plateau": plateau,
     }

@@ -24,13 +24,13 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     surrogates = builder.planned("surrogate", model.role)
     if not config.examples or not surrogates:
         return
-    (part,) = builder.chunks(config.examples, config.examples)
+    (chunk,) = builder.chunks(config.examples, config.examples)
     shift = round(config.translation * min(builder.identity.shape[1:]))
 
-    def add(name: str, attack: str, settings: Mapping[str, Any], **rest: Any) -> None:
+    def add(name: str, attack: str, settings: Mapping[str, Any], **context: Any) -> None:
         method = find("attack", attack)
         all_settings = {**settings, "attack": method.settings()} if attack == name else settings
-        builder.add("other-threats", name, model, part, settings=all_settings, version=method.full_version, **rest)
+        builder.add("other-threats", name, model, chunk, settings=all_settings, version=method.full_version, **context)
 
     add("spatial", "spatial", {"rotation": config.rotation, "translation": shift})
     add("universal", "universal", {}, threat=builder.threat)

@@ -151,7 +151,7 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         raise Interrupted(f"Stopped before {cell.method}; the same command resumes.")
     model = context.model()
     batch = context.batch().to(model.device)
-    with model.count() as spent, eot_if_stochastic(model, batch.images, cell.seed) as draws:
+    with model.count() as counter, eot_if_stochastic(model, batch.images, cell.seed) as draws:
         request = ThreatRequest(context, cell, model, batch)
         proposal = _THREATS[cell.method](request)
         verdicts = verify(model, proposal.part, proposal.proposals, proposal.bounds)
@@ -174,7 +174,7 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
             faults=int(verdicts.faults.sum()),
             draws=draws,
         ),
-        passes=spent.passes + proposal.surrogate_passes,
+        passes=counter.passes + proposal.surrogate_passes,
     )
 
 

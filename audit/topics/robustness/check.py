@@ -54,14 +54,14 @@ def _judge(
         verdict = "inconclusive"
     weak_evidence = len(reasons)
     if not reasons and verdict == "inconclusive":
-        few = note(
+        too_few = note(
             "interval_holds",
             "The {level} interval {low} to {high} holds the threshold: too few images.",
             level="95%",
             low=f"{share.low:.1%}",
             high=f"{share.high:.1%}",
         )
-        reasons = (few,)
+        reasons = (too_few,)
     values = template_values(
         share,
         threshold=config.criteria.robust_accuracy,

@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import Field
 
+from audit.adversarial.attack_result import AttackResult
 from audit.core.cell import StudySettings
 from audit.core.evidence import Facts
-from audit.core.note import NO_NOTE, Note
+from audit.core.note import Note
 
 ADVERSARIAL_POSITIONS = "adversarial_positions"
 """The array that says which examples the arrays `adversarial` and `adversarial_logits` hold: positions in the audit
@@ -32,38 +33,6 @@ class RobustnessSettings(StudySettings):
     headline: float | None = None
     kept: int = 64
     protocol: list[Any] | None = None
-
-
-class AttackFacts(Facts):
-    """What one attack of a battery did at one eps.
-
-    Attributes:
-        name: What the report calls it.
-        attack: Its name in the registry.
-        needs: What it asks of the model, such as "gradients" or "scores".
-        settings: All of its settings.
-        eps: The eps whose unbroken images it was given; None in evidence of a single eps.
-        survivors: Images unbroken at that eps when it began.
-        tried: Those of them that it ran on.
-        broke: Those that it broke.
-        faults: Proposals that left the ball or the box, or were not finite.
-        reason: Why it did not run; empty where it did.
-        forwards: Examples forwarded.
-        backwards: Examples back-propagated.
-    """
-
-    name: str
-    attack: str = ""
-    needs: str = ""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    eps: float | None = None
-    survivors: int = 0
-    tried: int
-    broke: int = 0
-    faults: int = 0
-    reason: Note = NO_NOTE
-    forwards: int = 0
-    backwards: int = 0
 
 
 class RobustnessFacts(Facts):
@@ -91,7 +60,7 @@ class RobustnessFacts(Facts):
     battery: str = ""
     protocol: str = ""
     attacks: tuple[str, ...] = ()
-    rows: tuple[AttackFacts, ...] = ()
+    rows: tuple[AttackResult, ...] = ()
     inconclusive: tuple[Note, ...] = ()
     notes: tuple[Note, ...] = ()
     gradient_health: dict[str, float] = Field(default_factory=dict)

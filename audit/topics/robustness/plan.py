@@ -31,16 +31,16 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     config = builder.config.robustness
     surrogates = builder.planned("surrogate", model.role) if builder.battery.wants_surrogate else ()
-    for part in builder.chunks(config.examples):
+    for chunk in builder.chunks(config.examples):
         builder.add(
             "robustness",
             builder.battery.name,
             model,
-            part,
+            chunk,
             settings=RobustnessSettings(
                 eps=curve_eps(builder.config, builder.identity),
                 headline=headline_eps(builder.config, builder.identity),
-                kept=max(0, min(part.stop, builder.explained.stop) - part.start),
+                kept=max(0, min(chunk.stop, builder.explained.stop) - chunk.start),
                 protocol=builder.battery.describe(),
             ).dump(),
             threat=builder.threat,
@@ -58,7 +58,7 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     settings = RobustnessSettings.of(task.cell)
     battery, curve = battery_of_cell(task.cell.method, settings.protocol), len(settings.eps)
     checked = min(1.0, SAMPLE / max(1, len(task.examples)))
-    most = PassCount(
+    total = PassCount(
         FORWARDS_AN_IMAGE + math.ceil(checked * SANITY_CHECKS.forwards), math.ceil(checked * SANITY_CHECKS.backwards)
     )
     for entry in battery.entries:
@@ -67,5 +67,5 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
         if passes is None:
             return None
         times = 1 if entry.control_sample or method.facts["minimal"] else curve
-        most += PassCount(times * (passes.forwards + VERIFIER_FORWARDS), times * passes.backwards)
-    return most + PassCount(battery.refine_steps, 0)
+        total += PassCount(times * (passes.forwards + VERIFIER_FORWARDS), times * passes.backwards)
+    return total + PassCount(battery.refine_steps, 0)

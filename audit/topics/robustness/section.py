@@ -111,12 +111,12 @@ def build(results: RunResults, context: SectionContext) -> Rows:
         context: What the rows need besides the evidence.
     """
     return {
-        "robustness": [part for role in context.roles for part in _parts(results, role)],
+        "robustness": [part for role in context.roles for part in _rows(results, role)],
         "distances": _all_distances(results),
     }
 
 
-def _parts(results: RunResults, role: str) -> list[RobustnessPart]:
+def _rows(results: RunResults, role: str) -> list[RobustnessPart]:
     """One part a battery and threat model, its chunks joined."""
     return [
         _robustness(results, role, at, only_measured(entries))

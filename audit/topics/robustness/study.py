@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from audit.adversarial.batteries import battery_of_cell
 from audit.adversarial.eot import expectation_over_transformation
-from audit.adversarial.result import AttackResult, BatteryResult
+from audit.adversarial.result import BatteryResult
 from audit.adversarial.run_battery import run_battery
 from audit.core.cell import Cell
 from audit.core.errors import NotApplicable
@@ -21,7 +20,7 @@ from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
 from audit.models.under_test import ModelUnderTest
-from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, AttackFacts, RobustnessFacts, RobustnessSettings
+from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, RobustnessFacts, RobustnessSettings
 from audit.topics.surrogate.study import surrogate_model
 
 
@@ -56,7 +55,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
     )
     adversarial = outcome.adversarial[: settings.kept]
     positions = context.task.examples.start + np.arange(len(adversarial), dtype=np.int64)
-    with model.count() as spent, expectation_over_transformation(model, outcome.draws, cell.seed):
+    with model.count() as counter, expectation_over_transformation(model, outcome.draws, cell.seed):
         logits = model.logits(adversarial)
     return measured_evidence(
         cell,
@@ -68,7 +67,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
             ADVERSARIAL_POSITIONS: positions,
         },
         facts=_facts(outcome),
-        passes=outcome.passes + spent.passes,
+        passes=outcome.passes + counter.passes,
     )
 
 
@@ -108,7 +107,7 @@ def _facts(outcome: BatteryResult) -> RobustnessFacts:
         battery=outcome.battery,
         protocol=outcome.protocol,
         attacks=outcome.attacks,
-        rows=tuple(_attack(result) for result in outcome.rows),
+        rows=outcome.rows,
         inconclusive=outcome.inconclusive,
         notes=outcome.notes,
         gradient_health=outcome.health,
@@ -116,12 +115,6 @@ def _facts(outcome: BatteryResult) -> RobustnessFacts:
         broken=int(broken.sum()),
         survive_rounding=int((outcome.rounding & broken).sum()),
     )
-
-
-def _attack(result: AttackResult) -> AttackFacts:
-    values = asdict(result)
-    passes = values.pop("passes")
-    return AttackFacts(**values, **passes)
 
 
 def _array(tensor: Tensor) -> Array:

@@ -22,6 +22,6 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     if examples := builder.config.table(ShortcutsConfig).examples:
         method = find("attribution", METHOD)
-        (part,) = builder.chunks(examples, examples)
+        (chunk,) = builder.chunks(examples, examples)
         settings = SETTINGS | {"method": method.settings(SETTINGS["method"])}
-        builder.add("shortcuts", method.name, model, part, settings=settings, version=method.full_version)
+        builder.add("shortcuts", method.name, model, chunk, settings=settings, version=method.full_version)

@@ -38,7 +38,7 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
     model, batch = context.model(), context.batch().to(context.model().device)
     if context.stopping():
         raise Interrupted("Stopped before looking for shortcuts; the same command resumes.")
-    with model.count() as spent:
+    with model.count() as counter:
         try:
             segments = segments_for(cell, batch.images)
             explanation = run_cell_method(
@@ -62,7 +62,7 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
         (Measurement("mass", "share", "lower", to_numpy(mass)),),
         arrays={"regions": _regions(confirmed, batch.images.shape)},
         facts=ShortcutsFacts(shortcuts=tuple(_facts(test, model.classes) for test in confirmed), tried=len(candidates)),
-        passes=spent.passes,
+        passes=counter.passes,
     )
 
 

@@ -31,28 +31,28 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
     """
     settings = SurrogateSettings.of(cell)
     model, batch, every = context.model(), context.batch(), settings.every
-    taught_on, others = (batch.select(torch.arange(first, len(batch), every)) for first in (0, 1))
+    taught_on, held_out = (batch.select(torch.arange(first, len(batch), every)) for first in (0, 1))
     role = f"surrogate of the {context.task.role}"
     callbacks = TrainingCallbacks(context.scratch, context.progress, context.stopping, role=role)
-    taught = surrogate_of(model, taught_on, seed=cell.seed, epochs=settings.epochs, callbacks=callbacks)
+    fitted = surrogate_of(model, taught_on, seed=cell.seed, epochs=settings.epochs, callbacks=callbacks)
     agrees = np.full(len(batch), np.nan)
-    with model.count() as spent, taught.model.count() as surrogate_spent:
-        agrees[1::every] = same_predictions(model, taught.model, others).double().cpu().numpy()
+    with model.count() as counter, fitted.model.count() as surrogate_counter:
+        agrees[1::every] = same_predictions(model, fitted.model, held_out).double().cpu().numpy()
     return measured_evidence(
         cell,
         (Measurement("agrees", "share", "higher", agrees),),
-        arrays={WEIGHTS + name: weight.numpy() for name, weight in taught.trained.weights.items()},
+        arrays={WEIGHTS + name: weight.numpy() for name, weight in fitted.trained.weights.items()},
         facts=SurrogateFacts(
-            architecture=taught.architecture,
-            taught_on=taught.images,
-            classes=taught.model.classes,
-            input_shape=taught.model.input_shape,
-            mean=taught.trained.mean,
-            std=taught.trained.std,
+            architecture=fitted.architecture,
+            taught_on=fitted.images,
+            classes=fitted.model.classes,
+            input_shape=fitted.model.input_shape,
+            mean=fitted.trained.mean,
+            std=fitted.trained.std,
             agreement=float(np.nanmean(agrees)),
             elsewhere=settings.elsewhere,
         ),
-        passes=taught.passes + spent.passes + surrogate_spent.passes,
+        passes=fitted.passes + counter.passes + surrogate_counter.passes,
     )
 
 

@@ -73,8 +73,8 @@ def training(context: Context, cell: Cell) -> Evidence:
             teacher=teacher.module if teacher else None,
             callbacks=TrainingCallbacks(context.scratch, context.progress, context.stopping, record, context.task.role),
         )
-    taught = teacher.passes.forwards - before if teacher else 0
-    return _evidence(cell, trained, module, taught, (*notes, *schedule_notes(module, config)))
+    teacher_forwards = teacher.passes.forwards - before if teacher else 0
+    return _evidence(cell, trained, module, teacher_forwards, (*notes, *schedule_notes(module, config)))
 
 
 @contextmanager
@@ -123,7 +123,9 @@ def _pretrained(context: Context, cell: Cell) -> Mapping[str, Tensor]:
     return pretrained_state(path)
 
 
-def _evidence(cell: Cell, trained: TrainingResult, module: nn.Module, taught: int, notes: tuple[Note, ...]) -> Evidence:
+def _evidence(
+    cell: Cell, trained: TrainingResult, module: nn.Module, teacher_forwards: int, notes: tuple[Note, ...]
+) -> Evidence:
     _require_finite(trained)
     return Evidence(
         cell,
@@ -138,7 +140,7 @@ def _evidence(cell: Cell, trained: TrainingResult, module: nn.Module, taught: in
             std=trained.std,
             parameters=sum(parameter.numel() for parameter in module.parameters()),
         ).dump(),
-        forwards=trained.passes.forwards + taught,
+        forwards=trained.passes.forwards + teacher_forwards,
         backwards=trained.passes.backwards,
         environment={"seconds_per_epoch": list(trained.seconds)},
     )
