@@ -37,18 +37,19 @@ def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape
         ModelError: When several fit, listing them, or none does.
     """
     fitting = list(_fitting(ZOO, state, classes, input_shape))
-    fitting = fitting or list(_fitting(_torchvision(state, classes), state, classes, input_shape))
-    fitting = fitting or list(_fitting(_timm(state, classes), state, classes, input_shape))
+    fitting = fitting or list(_fitting(_torchvision(state, classes, input_shape[0]), state, classes, input_shape))
+    fitting = fitting or list(_fitting(_timm(state, classes, input_shape[0]), state, classes, input_shape))
     if len(fitting) > 1:
         raise ModelError(
             f"{checkpoint} fits several architectures: {', '.join(fitting)}. Say which with --architecture."
         )
     if not fitting:
-        first = next(iter(state))
+        largest = max(sorted(state), key=lambda name: state[name].numel())
         raise ModelError(
             f"{checkpoint} fits no architecture of the zoo, torchvision or timm for {classes} classes and images "
-            f"{'x'.join(map(str, input_shape))} (its first tensor is {first}, {tuple(state[first].shape)}; for such "
-            f"images {default_for(input_shape)} is usual). Say which with --architecture (timm:NAME, FILE.py:FUNCTION)."
+            f"{'x'.join(map(str, input_shape))} (its largest tensor is {largest}, {tuple(state[largest].shape)}; for "
+            f"such images {default_for(input_shape)} is usual). Say which with --architecture (timm:NAME, "
+            "FILE.py:FUNCTION)."
         )
     return fitting[0]
 
@@ -63,25 +64,25 @@ def _fitting(names: Iterable[str], state: Mapping[str, Tensor], classes: int, in
             yield name
 
 
-def _torchvision(state: Mapping[str, Tensor], classes: int) -> Iterator[str]:
+def _torchvision(state: Mapping[str, Tensor], classes: int, channels: int) -> Iterator[str]:
     """The nets whose published size, with another first and last layer, is that of `state`: building all takes a
     quarter of a minute."""
     models = importlib.import_module("torchvision.models")
-    size = _published_size(state, classes)
+    sizes = _published_sizes(state, classes, channels)
     for name in models.list_models(module=models):
         published = models.get_model_weights(name).DEFAULT.meta["num_params"]
-        if abs(size - published) <= _SLACK * published:
+        if any(abs(size - published) <= _SLACK * published for size in sizes):
             yield f"torchvision:{name}"
 
 
-def _timm(state: Mapping[str, Tensor], classes: int) -> Iterator[str]:
+def _timm(state: Mapping[str, Tensor], classes: int, channels: int) -> Iterator[str]:
     """As for torchvision; the sizes are in a table, because building all of timm's takes minutes."""
     if find_spec("timm") is None:
         return
     available = set(importlib.import_module("timm").list_models())
-    size = _published_size(state, classes)
+    sizes = _published_sizes(state, classes, channels)
     for name, published in timm_sizes().items():
-        if name in available and abs(size - published) <= _SLACK_OF_TIMM * published:
+        if name in available and any(abs(size - published) <= _SLACK_OF_TIMM * published for size in sizes):
             yield f"timm:{name}"
 
 
@@ -92,16 +93,19 @@ def timm_sizes() -> Mapping[str, int]:
         return {row["name"]: int(row["parameters"]) for row in csv.DictReader(file)}
 
 
-def _published_size(state: Mapping[str, Tensor], classes: int) -> int:
-    """Parameters of the same net for ImageNet's classes and colour images."""
-    learned = {k: t for k, t in state.items() if t.is_floating_point() and "running_" not in k}
-    size = sum(tensor.numel() for tensor in learned.values())
-    kernels = [tensor for tensor in learned.values() if tensor.ndim in (2, 4)]
-    if not kernels:
-        return size
-    first, last = kernels[0], kernels[-1]
-    if first.ndim == 4:
-        size += (_PUBLISHED_CHANNELS - first.shape[1]) * first[:, :1].numel()
-    if last.shape[0] == classes:
-        size += (_PUBLISHED_CLASSES - classes) * (last[0].numel() + 1)
-    return size
+def _published_sizes(state: Mapping[str, Tensor], classes: int, channels: int) -> set[int]:
+    """Parameters that the same net may have for ImageNet's classes and colour images.
+
+    The order of a state dict does not say which layer is the first or the last: a safetensors file keeps none. So each
+    convolution of the images' channels may be the first, and each layer of the classes' outputs the last.
+    """
+    learned = [t for k, t in state.items() if t.is_floating_point() and "running_" not in k]
+    kernels = [tensor for tensor in learned if tensor.ndim in (2, 4)]
+    stems = [k[:, :1].numel() for k in kernels if k.ndim == 4 and k.shape[1] == channels]
+    heads = [k[0].numel() + 1 for k in kernels if k.shape[0] == classes]
+    size = sum(tensor.numel() for tensor in learned)
+    return {
+        size + (_PUBLISHED_CHANNELS - channels) * stem + (_PUBLISHED_CLASSES - classes) * head
+        for stem in {0, *stems}
+        for head in {0, *heads}
+    }

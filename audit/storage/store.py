@@ -196,7 +196,8 @@ def _deserialize(document: bytes, serialized: bytes) -> Evidence:
         raise _DamagedError from fault
     if not intact or body["arrays_sha256"] != hashlib.sha256(serialized).hexdigest():
         raise _DamagedError
-    arrays = parse_arrays(serialized)
+    # safetensors 0.8 gives arrays parsed from bytes in another order in every process.
+    arrays = dict(sorted(parse_arrays(serialized).items()))
     measured = tuple(Measurement(**m, per_example=arrays.pop(_MEASUREMENT + m["name"])) for m in body["measurements"])
     others = {k: body[k] for k in ("status", "facts", "forwards", "backwards", "seconds", "environment")}
     others["reason"] = body["reason"] if isinstance(body["reason"], str) else Note.model_validate(body["reason"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from audit.config import ModelConfig
@@ -42,6 +43,16 @@ def test_the_architecture_is_found_from_the_weights(name: str, shape: InputShape
     assert any("found from the shapes" in str(note) for note in loaded.notes)
     images = torch.rand(2, *shape)
     assert torch.equal(loaded.module(images), original.eval()(images))
+
+
+@pytest.mark.parametrize("name", ["torchvision:mobilenet_v3_small", "timm:mobilenetv3_small_050"])
+def test_the_order_of_the_tensors_does_not_matter(name: str, tmp_path: Path) -> None:
+    """A safetensors file keeps none: what stands first or last in it says nothing of the first or last layer."""
+    original = build(name, classes=7, input_shape=(1, 64, 64), seed=1)
+    torch.save(dict(sorted(original.state_dict().items(), reverse=True)), tmp_path / "net.pt")
+    assert auto(tmp_path / "net.pt", 7, (1, 64, 64)).architecture == name
+    save_file({key: tensor.contiguous() for key, tensor in original.state_dict().items()}, tmp_path / "net.safetensors")
+    assert auto(tmp_path / "net.safetensors", 7, (1, 64, 64)).architecture == name
 
 
 def test_timm_twins_are_listed_and_not_chosen_between(tmp_path: Path) -> None:

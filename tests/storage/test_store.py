@@ -119,3 +119,11 @@ def test_a_note_among_the_facts_is_stored_as_json(tmp_path: Path) -> None:
     store.put(replace(evidence(), facts={"baseline": said, "segments": None}))
     found = store.get(CELL.key)
     assert found is not None and ExplanationFacts.model_validate(dict(found.facts)).baseline == said
+
+
+def test_arrays_come_back_in_one_order(tmp_path: Path) -> None:
+    """safetensors 0.8.0 gives arrays parsed from bytes in another order in every process."""
+    store, names = Store(tmp_path), [f"curve_{number:02d}" for number in range(12)]
+    store.put(replace(evidence(), arrays={name: np.zeros(2) for name in reversed(names)}))
+    stored = store.get(CELL.key)
+    assert stored is not None and list(stored.arrays) == names

@@ -37,7 +37,7 @@ def safetensors(path: Path, _trust: Sequence[TrustConfig] = ()) -> CheckpointCon
     """
     body = read_whole(path)
     try:
-        state = load(body)
+        state = dict(sorted(load(body).items()))  # it gives them in another order in every process
     except (SafetensorError, ValueError, KeyError, TypeError) as fault:
         raise ModelError(
             f"{path.name} is not a whole safetensors file ({fault}); export or download it again."
