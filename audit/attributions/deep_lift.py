@@ -188,10 +188,10 @@ def _chord(layer: nn.Module, features: Tensor, before: Tensor) -> Tensor:
     outputs: Tensor = layer(features)
     with torch.no_grad():
         rise, run = outputs - layer(before), features - before
-        apart = run.abs() > _FLAT
-        slope = rise / run.where(apart, 1)
+        differs = run.abs() > _FLAT
+        slope = rise / run.where(differs, 1)
         offset = outputs - slope * features
-    return torch.where(apart, slope * features + offset, outputs)
+    return torch.where(differs, slope * features + offset, outputs)
 
 
 def _pooled(layer: nn.MaxPool2d, features: Tensor, before: Tensor) -> Tensor:
@@ -200,17 +200,13 @@ def _pooled(layer: nn.MaxPool2d, features: Tensor, before: Tensor) -> Tensor:
     with torch.no_grad():
         maxima, index = _maxima(layer, features)
         reference_maxima, reference_index = _maxima(layer, before)
+        index, reference_index = index.flatten(2), reference_index.flatten(2)
         difference = (features - before).flatten(2)
-        rise = _quotient(
-            (maxima - reference_maxima).clamp(min=0), difference.gather(2, index.flatten(2)).view_as(maxima)
-        )
-        fall = _quotient(
-            (maxima - reference_maxima).clamp(max=0), difference.gather(2, reference_index.flatten(2)).view_as(maxima)
-        )
+        growth = maxima - reference_maxima
+        rise = _quotient(growth.clamp(min=0), difference.gather(2, index).view_as(maxima))
+        fall = _quotient(growth.clamp(max=0), difference.gather(2, reference_index).view_as(maxima))
     flat = features.flatten(2)
-    change = rise * flat.gather(2, index.flatten(2)).view_as(maxima) + fall * flat.gather(
-        2, reference_index.flatten(2)
-    ).view_as(maxima)
+    change = rise * flat.gather(2, index).view_as(maxima) + fall * flat.gather(2, reference_index).view_as(maxima)
     return change + (maxima - change).detach()
 
 

@@ -71,7 +71,7 @@ class Topic:
     measures: bool = False
     package: str = ""
 
-    def part(self, name: str) -> ModuleType | None:
+    def module(self, name: str) -> ModuleType | None:
         """The topic's module `name`, imported.
 
         Args:
@@ -90,18 +90,18 @@ class Topic:
         """
         return importlib.util.find_spec(f"{self.package}.{name}") is not None
 
-    def function(self, part: str, name: str) -> Callable[..., Any] | None:
+    def function(self, module: str, name: str) -> Callable[..., Any] | None:
         """A function of one of the topic's modules.
 
         Args:
-            part: The module, such as "plan".
+            module: The module, such as "plan".
             name: The function, such as "plan_pair".
 
         Returns:
             The function, or None when the module or the function is not there.
         """
-        module = self.part(part)
-        return getattr(module, name, None) if module else None
+        imported = self.module(module)
+        return getattr(imported, name, None) if imported else None
 
     def modules(self, ending: str) -> tuple[ModuleType, ...]:
         """The topic's modules whose names end in a word, imported.

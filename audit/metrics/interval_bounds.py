@@ -115,8 +115,8 @@ def layers_of(net: nn.Module) -> Iterator[nn.Module]:
         NotApplicable: A layer has no bound here.
     """
     if isinstance(net, nn.Sequential):
-        for part in net:
-            yield from layers_of(part)
+        for child in net:
+            yield from layers_of(child)
     elif type(net) in _KNOWN:  # A subclass may compute something else: an int8 layer rounds its input.
         yield net
     else:

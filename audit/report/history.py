@@ -239,9 +239,9 @@ def _levels(document: AuditDocument) -> Iterator[HistoryScore]:
     from audit.topics.accuracy.section import AccuracyPart
     from audit.topics.robustness.section import RobustnessPart
 
-    for part in document.rows(AccuracyPart):
-        share = part.accuracy
-        yield HistoryScore(part.role, "clean", "", share.estimate, share.low, share.high, share.n)
+    for clean in document.rows(AccuracyPart):
+        share = clean.accuracy
+        yield HistoryScore(clean.role, "clean", "", share.estimate, share.low, share.high, share.n)
     for robust in document.rows(RobustnessPart):
         share = min(robust.curve, key=lambda point: abs(point.eps - robust.eps)).robust
         threat = format_threat(robust.norm, robust.eps)

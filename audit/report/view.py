@@ -178,7 +178,7 @@ def build_view(document: AuditDocument, locale: Locale, *, draw: bool = True) ->
 def _methods(document: AuditDocument) -> tuple[str, ...]:
     """The methods with a map in the gallery, as the run ordered them."""
     with_maps = {method for item in document.gallery for view in item.views for method in view.maps}
-    explained = dict.fromkeys(part.method for part in document.rows(ExplanationPart))
+    explained = dict.fromkeys(row.method for row in document.rows(ExplanationPart))
     return (*(m for m in explained if m in with_maps), *sorted(with_maps - set(explained)))
 
 

@@ -252,13 +252,13 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _keys(part: Any) -> Iterator[str]:
+def _keys(content: Any) -> Iterator[str]:
     """Every key whose value is set, at any depth."""
-    if isinstance(part, list):
-        for entry in part:
+    if isinstance(content, list):
+        for entry in content:
             yield from _keys(entry)
-    elif isinstance(part, dict):
-        for key, value in part.items():
+    elif isinstance(content, dict):
+        for key, value in content.items():
             if value not in (None, False, {}, []):
                 yield key
             yield from _keys(value)

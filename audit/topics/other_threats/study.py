@@ -106,7 +106,7 @@ class ThreatProposal:
     Attributes:
         threat: The limits in words.
         index: Positions of the scored examples in the batch, int64 (M,).
-        part: The scored examples.
+        batch: The scored examples.
         proposals: Their changed images, float32 (M, C, H, W).
         bounds: The limits, which the verifier enforces.
         control: The images under a change of the same size that does not depend on the model, as `proposals`.
@@ -119,7 +119,7 @@ class ThreatProposal:
 
     threat: str
     index: Tensor
-    part: Batch
+    batch: Batch
     proposals: Images
     bounds: Threat
     control: Images
@@ -154,9 +154,9 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
     with model.count() as counter, eot_if_stochastic(model, batch.images, cell.seed) as draws:
         request = ThreatRequest(context, cell, model, batch)
         proposal = _THREATS[cell.method](request)
-        verdicts = verify(model, proposal.part, proposal.proposals, proposal.bounds)
-        wrong = is_adversarial(model, proposal.part, proposal.part.images)
-        blind = is_adversarial(model, proposal.part, proposal.control)
+        verdicts = verify(model, proposal.batch, proposal.proposals, proposal.bounds)
+        wrong = is_adversarial(model, proposal.batch, proposal.batch.images)
+        blind = is_adversarial(model, proposal.batch, proposal.control)
     withstood = np.full(len(request.batch), np.nan)
     withstood[proposal.index.cpu().numpy()] = (~verdicts.broken & ~wrong).double().cpu().numpy()
     return measured_evidence(
@@ -168,7 +168,7 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
             made_on=proposal.made_on,
             made_by=proposal.made_by,
             agreement=proposal.agreement,
-            scored=len(proposal.part),
+            scored=len(proposal.batch),
             right=int((~wrong).sum()),
             control=int((~wrong & ~blind).sum()),
             faults=int(verdicts.faults.sum()),
@@ -196,12 +196,12 @@ def _spatial_threat(settings: OtherThreatsSettings) -> SpatialThreat:
 
 def _universal(request: ThreatRequest) -> ThreatProposal:
     first, second = request.halves()
-    made_on, part, ball = request.batch.select(first), request.batch.select(second), request.ball
+    made_on, batch, ball = request.batch.select(first), request.batch.select(second), request.ball
     delta = universal(request.model, made_on, ball, request.draws(made_on, "universal"), **request.settings.attack)
     grey = torch.full_like(delta, 0.5)
     blind = noisy(grey, ball, _shared_generator(request, "universal: control")) - grey
-    proposals, control = perturbed(part.images, delta), perturbed(part.images, blind)
-    return ThreatProposal(f"{ball}", second, part, proposals, ball, control, made_on=len(first))
+    proposals, control = perturbed(batch.images, delta), perturbed(batch.images, blind)
+    return ThreatProposal(f"{ball}", second, batch, proposals, ball, control, made_on=len(first))
 
 
 def _patch(request: ThreatRequest) -> ThreatProposal:
@@ -209,7 +209,7 @@ def _patch(request: ThreatRequest) -> ThreatProposal:
     if request.settings.area is None:
         raise UsageError("A patch needs an area; give it in the settings of the cell.")
     threat = PatchThreat(request.settings.area)
-    made_on, part = request.batch.select(first), request.batch.select(second)
+    made_on, batch = request.batch.select(first), request.batch.select(second)
     targets = min(request.settings.targets, len(request.model.classes))
     label, paint = (
         _best_targeted_patch(request, made_on, threat, targets)
@@ -217,14 +217,14 @@ def _patch(request: ThreatRequest) -> ThreatProposal:
         else (None, _make_patch(request, made_on, threat))
     )
     if label is not None:
-        elsewhere = (part.labels != label) & (request.model.predictions(part.images) != label)
-        part, second = _with_target(part, label, request).select(elsewhere), second[elsewhere]
+        elsewhere = (batch.labels != label) & (request.model.predictions(batch.images) != label)
+        batch, second = _with_target(batch, label, request).select(elsewhere), second[elsewhere]
     control = threat.painted(
-        part.images, _shared_generator(request, "patch: control").uniform(*request.model.input_shape)
+        batch.images, _shared_generator(request, "patch: control").uniform(*request.model.input_shape)
     )
-    proposals = threat.painted(part.images, paint)
+    proposals = threat.painted(batch.images, paint)
     target = "" if label is None else request.model.classes[label]
-    return ThreatProposal(str(threat), second, part, proposals, threat, control, made_on=len(first), target=target)
+    return ThreatProposal(str(threat), second, batch, proposals, threat, control, made_on=len(first), target=target)
 
 
 def _best_targeted_patch(
@@ -261,18 +261,18 @@ def _transfer(request: ThreatRequest) -> ThreatProposal:
     surrogate = surrogate_model(evidence, request.model.device)
     index = torch.arange(len(request.batch), device=request.batch.labels.device)
     index = index if facts.elsewhere else request.halves()[1]
-    part, ball = request.batch.select(index), request.ball
+    batch, ball = request.batch.select(index), request.ball
     with surrogate.count() as passes:
         proposals = mi_fgsm(
-            surrogate, part, ball, request.draws(part, "transfer"), steps=TRANSFER_STEPS, to_the_end=True
+            surrogate, batch, ball, request.draws(batch, "transfer"), steps=TRANSFER_STEPS, to_the_end=True
         )
     return ThreatProposal(
         str(ball),
         index,
-        part,
+        batch,
         proposals,
         ball,
-        noisy(part.images, ball, request.draws(part, "transfer: control")),
+        noisy(batch.images, ball, request.draws(batch, "transfer: control")),
         made_on=facts.taught_on,
         made_by=facts.architecture,
         agreement=facts.agreement,

@@ -27,7 +27,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         return
     elsewhere = identity.train_examples > 0
     images = min(other or config.examples, identity.test_examples)
-    part = Slice("train", 0, identity.train_examples) if elsewhere else Slice("test", 0, images)
-    every = max(2, math.ceil(len(part) / MAX_TRAINING_EXAMPLES))
+    taught_on = Slice("train", 0, identity.train_examples) if elsewhere else Slice("test", 0, images)
+    every = max(2, math.ceil(len(taught_on) / MAX_TRAINING_EXAMPLES))
     settings = SurrogateSettings(every=every, epochs=EPOCHS, elsewhere=elsewhere)
-    builder.add("surrogate", "imitation", model, part, settings=settings.dump())
+    builder.add("surrogate", "imitation", model, taught_on, settings=settings.dump())
