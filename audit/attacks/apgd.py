@@ -192,13 +192,8 @@ def _run_apgd(
         recorded = _record(state, slots.age, output.losses, output.gradient, images)
         reviewed = _review(recorded, slots.age, marks)
         margins = torch.maximum(margin(output.logits, slots.goal), state["best_margin"])
-        remembered = _look_back(margins, state, slots.age)
-        following = {
-            **reviewed,
-            **remembered,
-            "images": _advance(reviewed, slots, threat),
-            "previous": reviewed["images"],
-        }
+        advanced = {"images": _advance(reviewed, slots, threat), "previous": reviewed["images"]}
+        following = reviewed | _look_back(margins, state, slots.age) | advanced
         hopeless = _hopeless(margins, state, slots.age, steps) if give_up else None
         return StepResult(images, is_adversarial_logits(output.logits, slots.goal), following, hopeless)
 
