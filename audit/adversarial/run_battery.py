@@ -17,6 +17,7 @@ from torch import Tensor
 from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
+from audit.adversarial.propose import propose
 from audit.adversarial.result import BatteryResult, unfit_reason
 from audit.adversarial.sanity import SAMPLE, battery_red_flags, run_sanity_checks
 from audit.adversarial.targets import check_examples
@@ -247,7 +248,7 @@ class _BatteryRun:
         subset = self.batch.select(index)
         purpose = f"{entry.seed_stream} {threat.norm} {threat.eps!r}"
         draws = Generators.of(subset.ids, seed=self.seed, purpose=purpose, device="cpu")
-        proposals = entry.method.function(attacked, subset, threat, draws, **row.settings)
+        proposals = propose(entry.method, attacked, subset, threat, draws, row.settings)
         verdicts = verify(self.model, subset, proposals, threat)
         return self.worst_case.update(row.name, index, verdicts), int(verdicts.faults.sum())
 

@@ -60,10 +60,21 @@ def check(
         }
         for row in rows:
             terminal.stdout.print(f"  {marks[row['outcome']]}  {row['role']}: {escape(row['title'])}", soft_wrap=True)
+        for name in gated.unmeasured:
+            terminal.stdout.print(f"  [yellow]none[/]   {name}: the policy asks for it, and nothing was measured")
         errors = sum(row["outcome"] == "error" for row in rows)
-        terminal.stdout.print("The gate is passed." if gated.passed else f"The gate is failed: {errors} errors.")
+        count = "1 error" if errors == 1 else f"{errors} errors"
+        terminal.stdout.print("The gate is passed." if gated.passed else f"The gate is failed: {count}.")
 
-    terminal.emit({"passed": gated.passed, "complete": document.summary.complete, "findings": rows}, show)
+    terminal.emit(
+        {
+            "passed": gated.passed,
+            "complete": document.summary.complete,
+            "findings": rows,
+            "unmeasured": list(gated.unmeasured),
+        },
+        show,
+    )
     if not document.summary.complete:
         raise typer.Exit(3)
     if not gated.passed:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import importlib
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from audit.cli.options import command
 from audit.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from audit.core.topic import Topic
 
 
 @command()
@@ -16,7 +20,7 @@ def methods(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="attack, attribution, corruption, metric, recipe, study, check, data-format or model-format."
+            help="attack, attribution, corruption, metric, recipe, study, check, data-format, model-format or topic."
         ),
     ] = None,
 ) -> None:
@@ -34,9 +38,10 @@ def methods(
     from audit.core.errors import unknown_name
     from audit.core.registry import KINDS, Method
     from audit.core.registry import methods as registered
+    from audit.core.topic import topics
 
-    if kind is not None and kind not in KINDS:
-        raise unknown_name("kind of method", kind, KINDS)
+    if kind is not None and kind not in (*KINDS, "topic"):
+        raise unknown_name("kind of method", kind, (*KINDS, "topic"))
     listed: list[Method] = [m for name in KINDS if kind in (None, name) for m in registered(name)]
     rows: list[dict[str, Any]] = [
         {
@@ -49,6 +54,8 @@ def methods(
         }
         for method in listed
     ]
+    if kind in (None, "topic"):
+        rows += [_topic_row(topic) for topic in topics()]
 
     def show() -> None:
         table = Table("kind", "name", "what", "settings", "source", box=None, header_style="bold")
@@ -58,3 +65,16 @@ def methods(
         terminal.stdout.print(table)
 
     terminal.emit({"methods": rows}, show)
+
+
+def _topic_row(topic: Topic) -> dict[str, Any]:
+    """A topic as a row: its settings are the keys of its own table of the configuration."""
+    table = topic.config.model_fields if topic.config else {}
+    return {
+        "kind": "topic",
+        "name": topic.name,
+        "summary": (importlib.import_module(topic.package).__doc__ or "").partition("\n")[0],
+        "settings": {key: repr(field.default) for key, field in table.items()},
+        "reference": f"--only {topic.section}" if topic.section else "",
+        "version": topic.package,
+    }

@@ -115,6 +115,12 @@ def _settings_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 @cache
 def _settings_model(function: Callable[..., Any]) -> type[BaseModel]:
+    for parameter in _settings_of(function):
+        if inspect.Parameter.empty in (parameter.annotation, parameter.default):
+            raise UsageError(
+                f"Setting {parameter.name!r} of {function.__module__}.{function.__qualname__} needs a type and a "
+                "default."
+            )
     fields: dict[str, Any] = {p.name: (p.annotation, p.default) for p in _settings_of(function)}
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
     return create_model(f"{function.__name__}_settings", __config__=config, **fields)

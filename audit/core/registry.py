@@ -22,7 +22,7 @@ from audit.core.method import KINDS as KINDS
 from audit.core.method import Kind as Kind
 from audit.core.method import Method as Method
 from audit.core.method import PassBound as PassBound
-from audit.core.topic import topics
+from audit.core.topic import naming_the_plugin, topics
 
 F = TypeVar("F", bound=Callable[..., Any])
 PACKAGES: Mapping[Kind, str] = {
@@ -294,5 +294,6 @@ def _load(kind: Kind) -> None:
         package = importlib.import_module(PACKAGES[kind])
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    for entry_point in entry_points(group="audit.methods"):
-        entry_point.load()
+    for point in entry_points(group="audit.methods"):
+        with naming_the_plugin(point):
+            point.load()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
@@ -128,11 +129,35 @@ def topics() -> tuple[Topic, ...]:
     """
     shipped = [module.name for module in iter_modules(importlib.import_module(PACKAGE).__path__) if module.ispkg]
     packages = [f"{PACKAGE}.{name}" for name in shipped]
-    packages += [point.value for point in entry_points(group=ENTRY_POINTS)]
-    declared = [_declared(package) for package in dict.fromkeys(packages)]
+    declared = [_declared(package) for package in packages]
+    for point in entry_points(group=ENTRY_POINTS):
+        with naming_the_plugin(point):
+            declared.append(_declared(point.value))
     _require_unique([(topic.name, topic.package) for topic in declared], "name")
     _require_unique([(name, topic.package) for topic in declared for name in topic.document], "document field")
     return tuple(sorted(declared, key=lambda topic: (topic.order, topic.name)))
+
+
+@contextmanager
+def naming_the_plugin(point: EntryPoint) -> Iterator[None]:
+    """Turn any error of the block into one that names the distribution behind an entry point.
+
+    Args:
+        point: The entry point that is being loaded.
+
+    Raises:
+        SetupError: What it names cannot be imported, or is not what its group asks for.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as fault:
+        source = point.dist.name if point.dist else "an installed package"
+        raise SetupError(
+            f"The plug-in {point.name!r} of {source} ({point.group}: {point.value}) cannot be loaded: "
+            f"{type(fault).__name__}: {fault}. Mend that package or uninstall it."
+        ) from fault
 
 
 def sections() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, create_model
 
+from audit.core.errors import SetupError
 from audit.core.evidence import Finding, Status, Verdict
 from audit.core.note import Note
 from audit.core.topic import topics
@@ -241,6 +242,12 @@ class AuditDocument(DocumentModel):
 @cache
 def document_type() -> type[AuditDocument]:
     """The model of a whole document: `AuditDocument` with a field for each kind of row that a topic declares."""
+    for topic in topics():
+        if taken := sorted(topic.document.keys() & AuditDocument.model_fields.keys()):
+            raise SetupError(
+                f"Topic {topic.name} of {topic.package} declares the document field {taken[0]!r}, which every document "
+                "has: give it another name."
+            )
     fields: dict[str, Any] = {
         name: (list[model], Field(default_factory=list))  # type: ignore[valid-type]
         for topic in topics()

@@ -82,6 +82,8 @@ class LocalExecutor:
         try:
             with fork_global_rng(self.device, task.cell.key):
                 evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
+            if not isinstance(evidence, Evidence):
+                raise AuditError(f"The study {task.cell.study} returned {type(evidence).__name__}, not its evidence.")
         except NotApplicable as fault:
             evidence = Evidence(task.cell, "not_applicable", reason=fault.reason)
         except (SetupError, UntrustedError, Interrupted):

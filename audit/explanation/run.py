@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from torch import Tensor
 
-from audit.core.errors import NotApplicable
+from audit.core.errors import AuditError, NotApplicable
 from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import Method, find
 from audit.core.seeding import Generators
@@ -155,6 +155,7 @@ def run_method(
 
     Raises:
         NotApplicable: The method has no meaning for the model, or needs a gradient that the model does not have.
+        AuditError: What it returned has a wrong shape, or is not finite.
     """
     needs_gradient = method.facts["needs"] != "scores"
     try:
@@ -163,9 +164,23 @@ def run_method(
         if needs_gradient and not has_input_gradient(model):
             raise NotApplicable(_NO_GRADIENT) from fault
         raise
+    _require_maps(method, attribution, images)
     if needs_gradient and not bool(attribution.attributions.any()) and not has_input_gradient(model):
         raise NotApplicable(_NO_GRADIENT)
     return attribution
+
+
+def _require_maps(method: Method, attribution: Attribution, images: Images) -> None:
+    """A map for each image, of its height and width and of one or all of its channels, without NaN or infinity."""
+    maps = attribution.attributions
+    count, channels, height, width = images.shape
+    if maps.shape not in ((count, channels, height, width), (count, 1, height, width)):
+        raise AuditError(
+            f"Attribution {method.name} returned maps of shape {tuple(maps.shape)}; {(count, channels, height, width)} "
+            f"or {(count, 1, height, width)} was expected."
+        )
+    if not bool(maps.isfinite().all()):
+        raise AuditError(f"Attribution {method.name} returned NaN or infinity; finite numbers were expected.")
 
 
 def _reference_images(count: int) -> Note:

@@ -10,7 +10,9 @@ from typing import Any
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery, require_norm
 from audit.config import RunConfig
 from audit.core.cell import Cell
+from audit.core.errors import SetupError
 from audit.core.registry import Kind, Method, find, methods
+from audit.core.topic import topic_of
 from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity, headline_eps
 
@@ -116,6 +118,11 @@ class PlanBuilder:
         Returns:
             The task.
         """
+        if topic_of(study) is None:
+            raise SetupError(
+                f"The study {study!r} belongs to no topic, so nothing would show what it measures: list it in "
+                "`studies` of the topic that plans it."
+            )
         inputs = inputs or {}
         fingerprint = self.identity.test if examples.split == "test" else f"{self.identity.train}{_order(examples)}"
         cell = Cell(

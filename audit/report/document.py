@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from audit.config import RunConfig
 from audit.core.errors import SetupError, UsageError
 from audit.core.evidence import Finding
 from audit.core.note import Note
-from audit.core.topic import topics
+from audit.core.topic import Topic, topics
 from audit.document.locale import load_locale
 from audit.document.measures import measures
 from audit.document.sanitise import without_paths
@@ -29,7 +29,7 @@ from audit.document.schema import (
     Summary,
     document_type,
 )
-from audit.document.section import SectionContext
+from audit.document.section import Rows, SectionContext
 from audit.report.gallery import gallery
 from audit.report.metadata import ModelMetadata, RunMetadata
 from audit.report.outcomes import gaps, outcome_rows, study_costs
@@ -80,11 +80,22 @@ def _topic_rows(results: RunResults, context: SectionContext) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for topic in topics():
         build = topic.function("section", "build")
-        for name, part in (build(results, context) if build else {}).items():
+        for name, part in (_built(topic, build, results, context) if build else {}).items():
             if name not in topic.document:
                 raise SetupError(f"Topic {topic.name} fills the document field {name!r}, which it does not declare.")
             rows[name] = list(part)
     return rows
+
+
+def _built(topic: Topic, build: Callable[..., Rows], results: RunResults, context: SectionContext) -> Rows:
+    """A topic's rows; an error says whose they are."""
+    try:
+        return build(results, context)
+    except Exception as fault:
+        raise SetupError(
+            f"The section of topic {topic.name} ({topic.package}) failed: {type(fault).__name__}: {fault}. What was "
+            "measured is kept in the run folder; mend the topic and run the same command again."
+        ) from fault
 
 
 def to_json(document: AuditDocument) -> str:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from audit.core.errors import UsageError, unknown_name
 from audit.core.evidence import Finding, Verdict
 from audit.core.statistics import Interval
 from audit.report.policy import Policy, PolicyOutcome, line_of
+
+ROLES = ("standard", "hardened", "compressed")
+"""The roles a model of a run may have."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,13 @@ class Gate:
     Attributes:
         rows: The findings, in the order of the document.
         source: Name of the policy file; empty for the built-in policy.
+        unmeasured: Checks whose own rule makes a failure an error, of which the document has no finding that the rule
+            speaks of.
     """
 
     rows: tuple[GatedFinding, ...]
     source: str = ""
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -53,9 +60,26 @@ def gate(findings: Sequence[Finding], policy: Policy | None = None, *, text: str
         policy: The policy; None for the built-in one: failures are errors, and inconclusive findings warnings.
         text: Text of the policy file, for line numbers.
         source: Name of the policy file.
+
+    Raises:
+        UsageError: The policy names a role that no model of a run has.
     """
     policy = policy or Policy()
-    return Gate(tuple(_apply(finding, policy, text) for finding in findings), source)
+    _require_roles(policy, findings, source)
+    rows = tuple(_apply(finding, policy, text) for finding in findings)
+    judged = {row.finding.check for row in rows if row.outcome != "off"}
+    strict = (
+        name for name, rule in policy.checks.items() if rule.level == "error" and "level" in rule.model_fields_set
+    )
+    return Gate(rows, source, tuple(name for name in strict if name not in judged))
+
+
+def _require_roles(policy: Policy, findings: Sequence[Finding], source: str) -> None:
+    """A role that no run has would switch a rule off unseen."""
+    known = {*ROLES, *(finding.role for finding in findings)}
+    for role in (role for rule in (policy.default, *policy.checks.values()) for role in rule.roles):
+        if role not in known:
+            raise UsageError(f"{source}: {unknown_name('role', role, sorted(known))}")
 
 
 def _apply(finding: Finding, policy: Policy, text: str) -> GatedFinding:

@@ -162,13 +162,15 @@ def build_view(document: AuditDocument, locale: Locale, *, draw: bool = True) ->
     only = document.protocol.configuration.get("only", ())
     views = [_finding_view(f, document, locale, i) for i, f in enumerate(by_severity(document.findings))]
     top = top_findings(document.findings)
+    shown = _sections(document, locale, [(v.anchor, v.finding) for v in views]) if draw else ()
+    named = tuple(section.name for section in shown) if draw else sections()
     return ReportView(
         sentences=tuple(verdict_sentences(document.findings, roles, locale, only)),
         roles=roles,
         scorecard=tuple(_scorecard_row(role, document) for role in roles),
         top_findings=tuple(next(v for v in views if v.finding is f) for f in top),
-        by_section={s: tuple(v for v in views if v.finding.section == s) for s in (*sections(), "protocol")},
-        sections=_sections(document, locale, [(v.anchor, v.finding) for v in views]) if draw else (),
+        by_section={s: tuple(v for v in views if _section_of(v.finding, named) == s) for s in (*named, "protocol")},
+        sections=shown,
         methods=_methods(document),
         coverage=coverage(document),
         labels=tuple(dict.fromkeys(item.label for item in document.gallery)),
@@ -231,6 +233,11 @@ def _scorecard_row(role: str, document: AuditDocument) -> ScorecardRow:
 
 def _headline(row: RobustnessPart) -> Proportion:
     return min(row.curve, key=lambda point: abs(point.eps - row.eps)).robust
+
+
+def _section_of(finding: Finding, named: Sequence[str]) -> str:
+    """Where a finding stands: among the protocol where its section is not shown, as of a topic not installed here."""
+    return finding.section if finding.section in named else "protocol"
 
 
 def _sections(

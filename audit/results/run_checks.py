@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from audit.config import RunConfig
+from audit.core.errors import AuditError, SetupError
 from audit.core.evidence import CheckValue, Finding, Verdict
 from audit.core.registry import Method, methods
 from audit.results.check_result import CheckResult
@@ -26,8 +27,21 @@ def run_checks(results: RunResults, config: RunConfig) -> tuple[Finding, ...]:
         to_finding(method, role, result)
         for role in results.roles
         for method in methods("check")
-        for result in _as_tuple(method.function(results, role, config))
+        for result in _conclusions(method, results, role, config)
     )
+
+
+def _conclusions(method: Method, results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
+    """What a check concludes; an error says whose it is."""
+    try:
+        return _as_tuple(method.function(results, role, config))
+    except AuditError:
+        raise
+    except Exception as fault:
+        raise SetupError(
+            f"Check {method.name} ({method.function.__module__}) failed: {type(fault).__name__}: {fault}. What was "
+            "measured is kept in the run folder; mend the check and run the same command again."
+        ) from fault
 
 
 def to_finding(method: Method, role: str, result: CheckResult) -> Finding:

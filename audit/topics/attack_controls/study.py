@@ -15,6 +15,7 @@ from torch import Tensor
 
 from audit.adversarial.batteries import AttackSpec, Battery, battery_of_cell
 from audit.adversarial.eot import eot_if_stochastic
+from audit.adversarial.propose import propose
 from audit.adversarial.red_flags import over_threshold
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.run_battery import run_battery
@@ -116,7 +117,7 @@ def _broken(
     """Whether one attack breaks each image, judged by the verifier, bool (N,); images that were wrong before count."""
     method = find("attack", name)
     draws = Generators.of(batch.ids, seed=seed, purpose=f"control: {name} {threat.eps!r}", device="cpu")
-    proposals = method.function(model, batch, threat, draws, **method.settings(settings))
+    proposals = propose(method, model, batch, threat, draws, method.settings(settings))
     wrong = is_adversarial(model, batch, batch.images)
     return (verify(model, batch, proposals, threat).broken.to(wrong.device) | wrong).cpu()
 
