@@ -45,7 +45,8 @@ class Note(BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_json(self, default: SerializerFunctionWrapHandler) -> Any:
-        return default(self) if self.key else self.text
+        # pydantic before 2.9 asks every member of a union, so this may be no note: then the default one refuses it.
+        return self.text if getattr(self, "key", None) == "" else default(self)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
