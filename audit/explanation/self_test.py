@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audit.core.errors import AuditError
 from audit.core.note import Note, note
 from audit.core.seeding import torch_generator
 from audit.explanation.run import explain_images
@@ -141,10 +142,12 @@ def _patch(device: torch.device) -> Iterator[SelfTestResult]:
 
 def _maps(model: ModelUnderTest, images: Tensor, method: str, **options: Any) -> Tensor:
     names = [f"oracle/{number}" for number in range(len(images))]
-    result = explain_images(model, images.to(model.device), method=method, ids=names, **options)
-    if result.attributions is None:
-        return torch.full((len(images), 1, *images.shape[2:]), torch.nan, device="cpu")
-    return result.attributions.cpu()
+    no_maps = torch.full((len(images), 1, *images.shape[2:]), torch.nan, device="cpu")
+    try:
+        result = explain_images(model, images.to(model.device), method=method, ids=names, **options)
+    except AuditError:  # what the method returned is no map of these images: a wrong answer, which the test must show
+        return no_maps
+    return no_maps if result.attributions is None else result.attributions.cpu()
 
 
 def _error(maps: Tensor, answer: Tensor) -> float:
