@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from audit.core.errors import AuditError, Interrupted, SetupError
+from audit.core.errors import AuditError, Interrupted, NotApplicable, SetupError
 from audit.core.registry import Method
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -42,10 +42,11 @@ def propose(
 
     Raises:
         AuditError: The attack failed, or returned no tensor; the sentence names it.
+        NotApplicable: The attack has no meaning for this batch or model.
     """
     try:
         proposals = method.function(model, replace(batch, images=batch.images.clone()), threat, generators, **settings)
-    except (SetupError, Interrupted):
+    except (NotApplicable, SetupError, Interrupted):
         raise
     except AuditError as fault:
         if type(fault) is AuditError:

@@ -241,7 +241,11 @@ class AuditDocument(DocumentModel):
 
 @cache
 def document_type() -> type[AuditDocument]:
-    """The model of a whole document: `AuditDocument` with a field for each kind of row that a topic declares."""
+    """The model of a whole document: `AuditDocument` with a field for each kind of row that a topic declares.
+
+    Raises:
+        SetupError: A topic declares a field that every document has.
+    """
     for topic in topics():
         if taken := sorted(topic.document.keys() & AuditDocument.model_fields.keys()):
             raise SetupError(

@@ -117,6 +117,9 @@ class PlanBuilder:
 
         Returns:
             The task.
+
+        Raises:
+            SetupError: No topic lists the study.
         """
         if topic_of(study) is None:
             raise SetupError(
