@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from audit.core.evidence import Array
 from audit.core.statistics import LEVEL, RESAMPLES, Interval
@@ -73,6 +72,8 @@ def per_class(labels: Array, predictions: Array, classes: int) -> PerClass:
         predictions: Integer (N,).
         classes: How many classes there are.
     """
+    from sklearn.metrics import precision_recall_fscore_support  # slow to import, and no report needs it
+
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predictions, labels=np.arange(classes), zero_division=0.0
     )
@@ -87,6 +88,8 @@ def confusion(labels: Array, predictions: Array, classes: int) -> NDArray[np.int
         predictions: Integer (N,).
         classes: How many classes there are.
     """
+    from sklearn.metrics import confusion_matrix
+
     return np.asarray(confusion_matrix(labels, predictions, labels=np.arange(classes)), np.int64)
 
 
