@@ -19,7 +19,14 @@ from audit.core.topic import current_name, topics
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", ".github/CONTRIBUTING.md", "audit/README.md", "samples/formats.md", "samples/benchmarks.md")
+PAGES = (
+    "README.md",
+    ".github/CONTRIBUTING.md",
+    "audit/README.md",
+    "samples/formats.md",
+    "samples/what-loads.md",
+    "samples/benchmarks.md",
+)
 
 
 def blocks(language: str) -> list[str]:
