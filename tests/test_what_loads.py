@@ -16,9 +16,7 @@ def rows() -> list[re.Match[str]]:
     lines = (resource_dir("samples") / "what-loads.md").read_text(encoding="utf-8").splitlines()
     body = [line for line in lines if line.startswith("|") and not line.startswith(("| It looks", "|---"))]
     matches = [(line, ROW.match(line)) for line in body]
-    assert not [line for line, match in matches if match is None], (
-        "a row is: | case | outcome | `tests/FILE.py::NAME` |"
-    )
+    assert not [line for line, match in matches if match is None], "a row: | case | outcome | `tests/FILE.py::NAME` |"
     return [match for _, match in matches if match is not None]
 
 
