@@ -1,0 +1,1 @@
+"""Bounds that hold for every input of a region: intervals, linear relaxation, branch and bound."""

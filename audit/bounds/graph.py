@@ -1,0 +1,171 @@
+"""A net as a graph of affine maps and elementwise activations, which bounds can be propagated through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from audit.bounds.activations import Activation
+from audit.models.normalised_model import PassCounter
+
+UNIT = 2.0**-24
+"""Unit roundoff of float32: what one rounded operation may add, relative to its result."""
+
+
+class Box(NamedTuple):
+    """All values between two ends.
+
+    Attributes:
+        low: (N, ...).
+        high: (N, ...).
+    """
+
+    low: Tensor
+    high: Tensor
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A map that is affine in its inputs.
+
+    Attributes:
+        linear: Its linear part: tensors (R, ...) to (R, *shape), for any R.
+        transpose: The transposed linear part: coefficients (R, *shape) of the output to those of each input.
+        spread: `linear` with the absolute value of every coefficient; None where no coefficient is negative.
+        offset: The constant part, (1, *shape) or broadcast to it; None for 0.
+        offset_size: Sum of the absolute values of the terms that the offset is computed from; None for |offset|.
+        terms: Rounded operations behind one output when a framework evaluates it in float32; 0 where it is exact.
+        interval: The box around the outputs from those around the inputs where it is tighter than through `linear`.
+    """
+
+    linear: Callable[..., Tensor]
+    transpose: Callable[[Tensor], Sequence[Tensor]]
+    spread: Callable[..., Tensor] | None = None
+    offset: Tensor | None = None
+    offset_size: Tensor | None = None
+    terms: int = 0
+    interval: Callable[..., Box] | None = None
+
+    def apply(self, *inputs: Tensor) -> Tensor:
+        """The outputs.
+
+        Args:
+            inputs: One tensor (R, ...) an input.
+        """
+        outputs = self.linear(*inputs)
+        return outputs if self.offset is None else outputs + self.offset
+
+    def box(self, *inputs: Box) -> Box:
+        """The smallest box around the outputs that follows from boxes around the inputs, without rounding.
+
+        Centre and radius go through on their own (arXiv:1810.12715).
+
+        Args:
+            inputs: One box an input.
+        """
+        if self.interval is not None:
+            return self.interval(*inputs)
+        centre = self.apply(*((box.low + box.high) / 2 for box in inputs))
+        radius = (self.spread or self.linear)(*((box.high - box.low) / 2 for box in inputs))
+        return Box(centre - radius, centre + radius)
+
+    def rounding(self, *inputs: Box) -> Tensor | None:
+        """How far a float32 evaluation of the outputs may be from the exact value, (N, *shape); None where it is exact.
+
+        A sum of n products evaluated in float32 in whatever order, with or without fused operations, is within
+        n u / (1 - n u) times the sum of the absolute products of its exact value (Higham 2002, "Accuracy and Stability of
+        Numerical Algorithms", section 3.1). The factor is taken twice, which leaves room for what float64 itself rounds
+        in the propagation of bounds.
+
+        Args:
+            inputs: Boxes that hold the inputs.
+        """
+        if self.terms == 0:
+            return None
+        size = (self.spread or self.linear)(*(torch.maximum(box.low.abs(), box.high.abs()) for box in inputs))
+        if self.offset is not None:
+            size = size + (self.offset.abs() if self.offset_size is None else self.offset_size)
+        relative = self.terms * UNIT
+        return size * (2 * relative / (1 - relative))
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value of the net.
+
+    Attributes:
+        operation: What computes it; None for the image.
+        inputs: Positions of the values that it is computed from.
+        shape: Its shape, without the batch.
+        layer: Name of the layer of the net that it belongs to.
+        from_image: Whether every operation before it is affine, so that it is an affine function of the image.
+    """
+
+    operation: Affine | Activation | None
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    layer: str
+    from_image: bool
+
+
+@dataclass
+class BoundGraph:
+    """The values of a net in the order of computation; the first is the image, `output` the logits.
+
+    Attributes:
+        nodes: The values.
+        dtype: Of the weights inside.
+        output: Position of the logits.
+        cones: By position, what `audit.bounds.cones` found out, once it was asked.
+        meter: Counts an interval pass as two forwards an image, a backward pass as one backward a function, and its
+            derivative as one forward more.
+    """
+
+    nodes: list[Node]
+    dtype: torch.dtype
+    output: int = 0
+    cones: dict[int, Any] = field(default_factory=dict)
+    meter: PassCounter = field(default_factory=PassCounter)
+
+    @property
+    def activations(self) -> list[int]:
+        """Positions of the activations."""
+        return [i for i, node in enumerate(self.nodes) if isinstance(node.operation, Activation)]
+
+    @property
+    def unbounded(self) -> list[int]:
+        """Positions of the values that an activation is applied to, in order, each once."""
+        return sorted({self.nodes[i].inputs[0] for i in self.activations})
+
+    def evaluate(self, images: Tensor) -> list[Tensor]:
+        """Every value of the net on images.
+
+        Args:
+            images: (N, C, H, W).
+
+        Returns:
+            One tensor (N, *shape) a node.
+        """
+        values: list[Tensor] = []
+        for node in self.nodes:
+            inputs = [values[i] for i in node.inputs]
+            values.append(images.to(self.dtype) if node.operation is None else node.operation.apply(*inputs))
+        return values
+
+    def ancestors(self, position: int) -> set[int]:
+        """Positions that a value is computed from, itself among them.
+
+        Args:
+            position: Of the value.
+        """
+        reached, waiting = set(), [position]
+        while waiting:
+            current = waiting.pop()
+            if current not in reached:
+                reached.add(current)
+                waiting.extend(self.nodes[current].inputs)
+        return reached

@@ -1,0 +1,294 @@
+"""Bounds on every value of a net over a region: intervals forwards, linear relaxation backwards (CROWN, arXiv:1811.00866).
+
+Sound in floating point: a float32 evaluation of the net, in whatever order of summation, is the exact net with every
+affine value moved by at most its rounding (`Affine.rounding`) and every smooth activation by a few units. Both passes
+let each value move so far: intervals are widened by it, and a backward pass subtracts |coefficient| times it at every
+value it goes through. The passes run in float64, whose own rounding is 2**-29 of the same quantities, inside the factor
+of two that `Affine.rounding` takes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audit.bounds.activations import ULPS, Activation, Lines
+from audit.bounds.cones import BY_ROW, ByCone, ByRow, cones
+from audit.bounds.graph import UNIT, Affine, BoundGraph, Box
+from audit.bounds.region import GUARD, Region
+
+MATRIX = 2**25
+"""Numbers that the coefficients of a value that is affine in the image may have, to be kept."""
+ROWS = 2**23
+"""Numbers that the largest tensor of a backward pass may have."""
+
+Slopes = Mapping[int, Tensor]
+"""By the position of a ReLU, the slope of its line below, (N, S or 1, *shape) in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """Bounds on the values of a net.
+
+    Attributes:
+        boxes: By position, boxes (N, *shape).
+        slack: By position, how far float32 may move the value, (N, *shape); exact values have none.
+    """
+
+    boxes: dict[int, Box]
+    slack: dict[int, Tensor]
+
+    def select(self, index: Tensor) -> Values:
+        """Some of its rows.
+
+        Args:
+            index: Positions, int64 (M,).
+        """
+        boxes = {i: Box(box.low[index], box.high[index]) for i, box in self.boxes.items()}
+        return Values(boxes, {i: slack[index] for i, slack in self.slack.items()})
+
+    def to(self, dtype: torch.dtype) -> Values:
+        """The bounds in another precision, rounded to the nearest.
+
+        Args:
+            dtype: Of its tensors.
+        """
+        boxes = {i: Box(box.low.to(dtype), box.high.to(dtype)) for i, box in self.boxes.items()}
+        return Values(boxes, {i: slack.to(dtype) for i, slack in self.slack.items()})
+
+
+@dataclass(frozen=True)
+class Lower:
+    """A function of the image that lies below a value: coefficients x + constant, before its minimum is taken.
+
+    Attributes:
+        bound: The minimum over the region, (N, S).
+        coefficients: (N, S, *shape of the image).
+        reached: By the position of an activation, the coefficients of its output, (N, S, *shape), where asked for.
+    """
+
+    bound: Tensor
+    coefficients: Tensor
+    reached: dict[int, Tensor]
+
+
+def interval_values(graph: BoundGraph, region: Region) -> Values:
+    """Boxes around every value by intervals (arXiv:1810.12715); exact ones where a value is affine in the image.
+
+    Args:
+        graph: The net.
+        region: The inputs.
+    """
+    values = Values({}, {})
+    graph.meter.forwards += 2 * len(region.low)
+    for position, node in enumerate(graph.nodes):
+        boxes = [values.boxes[i] for i in node.inputs]
+        if node.operation is None:
+            box = Box(region.low, region.high)
+        elif isinstance(node.operation, Activation):
+            box = Box(node.operation.apply(boxes[0].low), node.operation.apply(boxes[0].high))
+            if node.operation.derivative is not None:
+                values.slack[position] = torch.maximum(box.low.abs(), box.high.abs()) * (ULPS * UNIT)
+        else:
+            box = node.operation.box(*boxes)
+            slack = node.operation.rounding(*boxes)
+            if slack is not None:
+                values.slack[position] = slack
+        slack = values.slack.get(position)
+        if slack is not None:
+            box = Box(box.low - slack, box.high + slack)
+        values.boxes[position] = box
+    return values
+
+
+def lower_bound(
+    graph: BoundGraph,
+    values: Values,
+    region: Region,
+    start: int,
+    coefficients: Tensor,
+    slopes: Slopes | None = None,
+    *,
+    multipliers: Mapping[int, Tensor] | None = None,
+    keep: bool = False,
+    boxes_only: bool = False,
+    sums: ByRow | ByCone = BY_ROW,
+) -> Lower:
+    """Lower bounds on linear functions of a value, by one backward pass.
+
+    Args:
+        graph: The net.
+        values: Bounds on the values before it.
+        region: The inputs.
+        start: Position of the value.
+        coefficients: Of its numbers, (N, S, *shape).
+        slopes: Of the lines below unstable ReLUs; None for the usual choice.
+        multipliers: By the position of a ReLU's input, what its split constraints add to the coefficients of it,
+            (N, S, *shape) (beta of arXiv:2103.06624).
+        keep: Whether the coefficients at the outputs of activations are wanted.
+        boxes_only: Whether the pass ends at activations, whose boxes then stand for them: bounds by intervals.
+        sums: How the terms of a row are added.
+    """
+    rows, functions = coefficients.shape[:2]
+    graph.meter.backwards += rows * functions
+    graph.meter.forwards += rows * functions * int(torch.is_grad_enabled())
+    pending = {start: coefficients}
+    constant = coefficients.new_zeros(())
+    reached: dict[int, Tensor] = {}
+    for position in range(start, 0, -1):
+        a = pending.pop(position, None)
+        if multipliers and position in multipliers:
+            a = multipliers[position] if a is None else a + multipliers[position]
+        if a is None:
+            continue
+        node = graph.nodes[position]
+        slack = values.slack.get(position)
+        if slack is not None:
+            constant = constant - sums.total(position, a.abs(), slack)
+        if isinstance(node.operation, Activation) and boxes_only:
+            box = values.boxes[position]
+            constant = constant + sums.total(position, a.clamp(min=0), box.low)
+            constant = constant + sums.total(position, a.clamp(max=0), box.high)
+            continue
+        if isinstance(node.operation, Activation):
+            if keep:
+                reached[position] = a
+            box = values.boxes[node.inputs[0]]
+            slope = slopes.get(position) if slopes else None
+            lines = node.operation.lines(box.low, box.high, slope)
+            backs = [_back(a, lines)]
+            constant = constant + sums.total(position, a.clamp(max=0), lines.high_intercept)
+            if node.operation.derivative is not None:
+                constant = constant + sums.total(position, a.clamp(min=0), lines.low_intercept)
+        else:
+            assert isinstance(node.operation, Affine)
+            if node.operation.offset is not None:
+                offset = node.operation.offset.expand(1, *node.shape)
+                constant = constant + sums.total(position, a, offset)
+            flat = a.flatten(0, 1)
+            backs = [b.view(rows, functions, *b.shape[1:]) for b in node.operation.transpose(flat)]
+        for source, back in zip(node.inputs, backs, strict=True):
+            pending[source] = pending[source] + back if source in pending else back
+    image = pending.get(0)
+    if image is None:
+        image = coefficients.new_zeros(rows, functions, *graph.nodes[0].shape)
+    minimum, size = sums.minimum(region, image)
+    guard = GUARD * (size + constant.abs())
+    return Lower(minimum + constant - guard, image, reached)
+
+
+def _back(a: Tensor, lines: Lines) -> Tensor:
+    """Coefficients before an activation from those after it: the line below where they are positive."""
+    return torch.where(a > 0, _wide(lines.low_slope, a), _wide(lines.high_slope, a)) * a
+
+
+def _wide(slope: Tensor, a: Tensor) -> Tensor:
+    return slope if slope.ndim == a.ndim else slope[:, None]
+
+
+def tightened(graph: BoundGraph, values: Values, region: Region, slopes: Slopes | None = None) -> Values:
+    """The same with the inputs of every activation bounded by backward passes, where intervals leave its sign open.
+
+    Image by image, since each has other values open.
+
+    Args:
+        graph: The net.
+        values: Interval bounds.
+        region: The inputs.
+        slopes: See `lower_bound`.
+    """
+    rows = [
+        _tightened_image(graph, values.select(index), region.select(index))
+        for index in torch.arange(len(region.low), device=region.low.device).split(1)
+    ]
+    boxes = {
+        i: Box(torch.cat([r.boxes[i].low for r in rows]), torch.cat([r.boxes[i].high for r in rows]))
+        for i in values.boxes
+    }
+    return Values(boxes, {i: torch.cat([r.slack[i] for r in rows]) for i in values.slack})
+
+
+def _tightened_image(graph: BoundGraph, values: Values, region: Region) -> Values:
+    for position in graph.unbounded:
+        box = values.boxes[position]
+        low, high = box.low.flatten(), box.high.flatten()
+        open_ = ((low < 0) & (high > 0)).nonzero().flatten()
+        if len(open_) == 0:
+            continue
+        new_low, new_high = low.clone(), high.clone()
+        for chunk in _chunks(graph, position, open_):
+            lower = _both_ends(graph, values, region, position, chunk)
+            new_low[chunk] = torch.maximum(low[chunk], lower[0])
+            new_high[chunk] = torch.minimum(high[chunk], -lower[1])
+        values.boxes[position] = Box(new_low.view(box.low.shape), new_high.view(box.high.shape))
+        _refresh(graph, values, position)
+    return values
+
+
+def _chunks(graph: BoundGraph, position: int, open_: Tensor) -> Sequence[Tensor]:
+    """The open values in parts whose rows fit into `ROWS` numbers; places of one channel stay together."""
+    largest = max(math.prod(graph.nodes[i].shape) for i in graph.ancestors(position))
+    rows = max(1, ROWS // (2 * largest))
+    found = cones(graph, position)
+    if found is None:
+        return open_.split(rows)
+    places = len(found.colour)
+    channels = open_ // places
+    per_chunk = max(1, rows // found.colours)
+    return [open_[channels // per_chunk == c] for c in (channels // per_chunk).unique().tolist()]
+
+
+def _both_ends(graph: BoundGraph, values: Values, region: Region, position: int, index: Tensor) -> Tensor:
+    """Lower bounds on some of a value's numbers and on their negatives, (2, M).
+
+    Args:
+        graph: The net.
+        values: Bounds on the values before it.
+        region: One image's.
+        position: Of the value.
+        index: Which of its numbers, flat, int64 (M,).
+    """
+    node, found = graph.nodes[position], cones(graph, position)
+    size = math.prod(node.shape)
+    if found is None:
+        starts = torch.zeros(len(index), size, dtype=graph.dtype, device=index.device)
+        starts[torch.arange(len(index), device=index.device), index] = 1
+        coefficients = torch.cat([starts, -starts]).view(1, -1, *node.shape)
+        return lower_bound(graph, values, region, position, coefficients).bound.view(2, -1)
+    places = len(found.colour)
+    colour, rank = found.colour.to(index.device)[index % places], found.rank.to(index.device)[index % places]
+    rows, row = torch.stack([index // places, colour], 1).unique(dim=0, return_inverse=True)
+    starts = torch.zeros(len(rows), size, dtype=graph.dtype, device=index.device)
+    starts[row, index] = 1
+    coefficients = torch.cat([starts, -starts]).view(1, -1, *node.shape)
+    sums = ByCone(found, rows[:, 1].repeat(2))
+    bounds = lower_bound(graph, values, region, position, coefficients, sums=sums).bound[0]
+    return torch.stack([bounds[row, rank], bounds[len(rows) + row, rank]])
+
+
+def _refresh(graph: BoundGraph, values: Values, position: int) -> None:
+    """Intervals after a tightened value, never wider than they were."""
+    changed = {position}
+    for later in range(position + 1, len(graph.nodes)):
+        node = graph.nodes[later]
+        if not changed.intersection(node.inputs):
+            continue
+        changed.add(later)
+        boxes = [values.boxes[i] for i in node.inputs]
+        if isinstance(node.operation, Activation):
+            box = Box(node.operation.apply(boxes[0].low), node.operation.apply(boxes[0].high))
+        else:
+            assert isinstance(node.operation, Affine)
+            box = node.operation.box(*boxes)
+            slack = node.operation.rounding(*boxes)
+            if slack is not None:
+                values.slack[later] = slack
+        slack = values.slack.get(later)
+        if slack is not None:
+            box = Box(box.low - slack, box.high + slack)
+        old = values.boxes[later]
+        values.boxes[later] = Box(torch.maximum(old.low, box.low), torch.minimum(old.high, box.high))

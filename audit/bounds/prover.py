@@ -1,0 +1,330 @@
+"""Proofs that no image of a region is misclassified, from the cheapest bound to the dearest."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from audit.bounds.alpha import Optimised, optimise
+from audit.bounds.branching import BranchAndBound
+from audit.bounds.graph import BoundGraph
+from audit.bounds.propagate import ROWS, Values, interval_values, lower_bound, tightened
+from audit.bounds.region import Region
+from audit.bounds.rules import RULES
+from audit.bounds.trace import trace
+from audit.core.errors import NotApplicable
+from audit.core.note import note
+from audit.core.types import PassCount
+from audit.models.batching import ExecutionLayout, in_batches
+from audit.models.under_test import ModelUnderTest
+
+Rung = Literal["interval-bounds", "crown", "crown-tightened", "alpha-crown", "branch-and-bound"]
+RUNGS: tuple[Rung, ...] = ("interval-bounds", "crown", "crown-tightened", "alpha-crown", "branch-and-bound")
+"""The bounds from the cheapest to the dearest; each is tried on what those before left open."""
+STEPS = 20
+"""Steps of alpha-CROWN."""
+_TIE = {"logits": 0.0, "one logit": 0.0, "probabilities": 1e-5, "one probability": 1e-5}
+"""By what the outputs mean, the margin that must be proven: after a softmax or sigmoid float32 ties within less."""
+_AGREEMENT = 1e-3
+"""Share of the largest logit by which the recorded graph may differ from the model in float32."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far a proof may go.
+
+    Attributes:
+        rungs: The bounds to try.
+        problems: Sub-problems of branch and bound an image.
+        seconds: Seconds of branch and bound an image; None for no limit. With a limit the answer depends on the machine.
+    """
+
+    rungs: Sequence[Rung] = RUNGS
+    problems: int = 2000
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of one image.
+
+    Attributes:
+        verdict: "proven", "broken" or "open".
+        rung: The bound that proved it, or whose search broke it; None where it is open.
+        bound: The smallest lower bound of a margin that was reached, in logits.
+        problems: Sub-problems of branch and bound.
+        seconds: Seconds that the image took, an equal share of what images took together.
+        adversarial: The image that breaks the net, (C, H, W); None without one.
+    """
+
+    verdict: Literal["proven", "broken", "open"] = "open"
+    rung: Rung | None = None
+    bound: float = float("-inf")
+    problems: int = 0
+    seconds: float = 0.0
+    adversarial: Tensor | None = None
+
+
+class Prover:
+    """Bounds of one model.
+
+    What is proven is said of the model's float32 evaluation by direct summation in whatever order (see
+    `audit.bounds.propagate`), for every image of the region.
+    """
+
+    def __init__(self, model: ModelUnderTest) -> None:
+        """Records the model's forward.
+
+        Args:
+            model: The model.
+
+        Raises:
+            NotApplicable: It holds an operation without a rule, or its outputs are not scores of classes.
+        """
+        if model.output_kind not in _TIE:
+            raise NotApplicable(
+                note("bounds_outputs", "Bounds need a model that scores classes; the outputs of this one are {kind}.", kind=model.output_kind)
+            )
+        self.model, self.tie = model, _TIE[model.output_kind]
+        whole = copy.deepcopy(model.module)
+        whole.output_kind, whole.draws = "logits", 1
+        self.graph = trace(whole, model.input_shape, RULES, torch.float64)
+        self.search = trace(whole, model.input_shape, RULES, torch.float32)
+        for graph in (self.graph, self.search):
+            if model.output_kind == "one probability":
+                graph.output = graph.nodes[graph.output].inputs[0]
+        self.layout = ExecutionLayout(batch_size=self._batch_size())
+
+    @property
+    def passes(self) -> PassCount:
+        """What the bounds have cost so far, see `BoundGraph.meter`."""
+        return self.graph.meter.passes + self.search.meter.passes
+
+    def check_agreement(self, images: Tensor) -> None:
+        """Compare the recorded graph with the model.
+
+        Args:
+            images: Float (N, C, H, W) in [0, 1].
+
+        Raises:
+            NotApplicable: They differ by more than rounding: the forward does something that was not recorded.
+        """
+        recorded = self._classes(self.graph.evaluate(images.double())[self.graph.output])
+        answers = self.model.logits(images).double()
+        if self.tie:  # Outputs are log-probabilities then: only differences are comparable.
+            recorded, answers = recorded.log_softmax(1), answers.log_softmax(1)
+            near = answers > -20
+            recorded, answers = recorded.where(near, 0), answers.where(near, 0)
+        gap = float((recorded - answers).abs().max())
+        if not gap <= _AGREEMENT * max(1.0, float(answers.abs().max())):
+            raise NotApplicable(
+                note(
+                    "bounds_disagree",
+                    "Bounds do not hold for this model: its forward answers otherwise than the operations recorded of it, "
+                    "by {gap} in a logit. It is random, branches on values or leaves torch.",
+                    gap=f"{gap:.3g}",
+                )
+            )
+
+    def prove(
+        self,
+        images: Tensor,
+        predicted: Tensor,
+        goal: Tensor,
+        norm: str,
+        radius: float,
+        budget: Budget,
+        *,
+        stopping: Callable[[], bool] | None = None,
+    ) -> list[Outcome]:
+        """Prove or break each image.
+
+        Args:
+            images: Float (N, C, H, W) in [0, 1], none broken already.
+            predicted: The class that is to stay the highest, int64 (N,).
+            goal: The classes that may not become the prediction, bool (N, classes).
+            norm: Norm of the ball.
+            radius: Its radius.
+            budget: How far to go.
+            stopping: When it turns true, what is not decided stays open.
+        """
+        region = Region.ball(images.double(), norm, radius)  # type: ignore[arg-type]
+        return self.prove_region(region, self.margins(predicted, goal), self._breaks(images, predicted, goal, norm, radius), budget, stopping)
+
+    def prove_region(
+        self,
+        region: Region,
+        functions: Tensor,
+        breaks: Callable[[int, Tensor], Tensor],
+        budget: Budget,
+        stopping: Callable[[], bool] | None = None,
+    ) -> list[Outcome]:
+        """Prove functions of the outputs above 0 on each row of a region.
+
+        Args:
+            region: The inputs, float64.
+            functions: Their coefficients, float64 (N, S, outputs); rows of zeros are proven.
+            breaks: Given a row and points (M, *shape), which of them break, bool (M,).
+            budget: How far to go.
+            stopping: When it turns true, what is not decided stays open.
+        """
+        outcomes = [Outcome() for _ in range(len(region.low))]
+
+        def compute(rows: slice) -> list[Outcome]:
+            index = torch.arange(len(region.low), device=region.low.device)[rows]
+            return self._ladder(region.select(index), functions[index], index, breaks, budget, stopping)
+
+        done = [outcome for part in in_batches(len(outcomes), self.layout, compute) for outcome in part]
+        return done
+
+    def margins(self, predicted: Tensor, goal: Tensor) -> Tensor:
+        """Predicted logit less each logit of the goal, as functions of the net's outputs, float64 (N, S, outputs).
+
+        Args:
+            predicted: int64 (N,).
+            goal: bool (N, classes).
+        """
+        classes = len(self.model.classes)
+        eye = torch.eye(classes, dtype=torch.float64, device=goal.device)
+        functions = (eye[predicted][:, None] - eye[None]) * goal[:, :, None]
+        if self.graph.nodes[self.graph.output].shape == (1,):  # Logits (0, z).
+            functions = functions[:, :, 1:]
+        return functions.to(self.model.device)
+
+    def _ladder(
+        self,
+        region: Region,
+        functions: Tensor,
+        rows: Tensor,
+        breaks: Callable[[int, Tensor], Tensor],
+        budget: Budget,
+        stopping: Callable[[], bool] | None,
+    ) -> list[Outcome]:
+        begun = time.monotonic()
+        count = len(rows)
+        needed = functions.abs().sum(2) > 0
+        best = torch.where(needed, -torch.inf, torch.inf).to(torch.float64)
+        proven: list[Rung | None] = [None] * count
+        with torch.no_grad():
+            values = interval_values(self.graph, region)
+
+        def settle(rung: Rung, index: Tensor, bounds: Tensor) -> None:
+            best[index] = torch.maximum(best[index], bounds)
+            for row in index.tolist():
+                if proven[row] is None and bool((best[row] > self.tie).all()):
+                    proven[row] = rung
+
+        def left() -> Tensor:
+            return torch.tensor([i for i, rung in enumerate(proven) if rung is None], dtype=torch.int64, device=best.device)
+
+        everything = torch.arange(count, device=best.device)
+        with torch.no_grad():
+            if "interval-bounds" in budget.rungs:
+                settle("interval-bounds", everything, self._bounds(values, region, functions, boxes_only=True))
+            if "crown" in budget.rungs and len(index := left()):
+                settle("crown", index, self._bounds(values.select(index), region.select(index), functions[index]))
+        outcomes = [Outcome("proven" if r else "open", r, float(best[i].min())) for i, r in enumerate(proven)]
+        share = (time.monotonic() - begun) / max(1, count)
+        outcomes = [replace(outcome, seconds=share) for outcome in outcomes]
+        for row in left().tolist():
+            if stopping is not None and stopping():
+                break
+            outcomes[row] = self._single(
+                values.select(torch.tensor([row], device=best.device)),
+                region.select(torch.tensor([row], device=best.device)),
+                functions[row : row + 1],
+                best[row : row + 1],
+                lambda points, row=row: breaks(int(rows[row]), points),
+                budget,
+                outcomes[row],
+                stopping,
+            )
+        return outcomes
+
+    def _single(
+        self,
+        values: Values,
+        region: Region,
+        functions: Tensor,
+        best: Tensor,
+        breaks: Callable[[Tensor], Tensor],
+        budget: Budget,
+        outcome: Outcome,
+        stopping: Callable[[], bool] | None,
+    ) -> Outcome:
+        """The dear bounds, of one image."""
+        begun = time.monotonic()
+
+        def result(verdict: Literal["proven", "broken", "open"], rung: Rung | None, **more: object) -> Outcome:
+            seconds = outcome.seconds + time.monotonic() - begun
+            changes = {"verdict": verdict, "rung": rung, "bound": float(best.min()), "seconds": seconds, **more}
+            return replace(outcome, **changes)  # type: ignore[arg-type]
+
+        with torch.no_grad():
+            if "crown-tightened" in budget.rungs:
+                values = tightened(self.graph, values, region)
+                best = torch.maximum(best, self._bounds(values, region, functions))
+                if bool((best > self.tie).all()):
+                    return result("proven", "crown-tightened")
+        if "alpha-crown" not in budget.rungs:
+            return result("open", None)
+        open_ = (best[0] <= self.tie).nonzero().flatten()
+        found = self._optimised(values, region, functions[:, open_])
+        with torch.no_grad():
+            lower = lower_bound(
+                self.graph, values, region, self.graph.output, functions[:, open_], {i: a.double() for i, a in found.slopes.items()}
+            )
+        best = best.clone()
+        best[0, open_] = torch.maximum(best[0, open_], lower.bound[0])
+        if bool((best > self.tie).all()):
+            return result("proven", "alpha-crown")
+        points = region.minimiser(lower.coefficients)[0]
+        broken = breaks(points)
+        if bool(broken.any()):
+            return result("broken", "alpha-crown", adversarial=points[broken.nonzero()[0, 0]])
+        if "branch-and-bound" not in budget.rungs:
+            return result("open", None)
+        still = [k for k, f in enumerate(open_.tolist()) if float(best[0, f]) <= self.tie]
+
+        def stop(problems: int) -> bool:
+            late = budget.seconds is not None and time.monotonic() - begun > budget.seconds
+            return problems >= budget.problems or late or (stopping is not None and stopping())
+
+        search = BranchAndBound(self.graph, self.search, values, region, functions[:, open_], breaks)
+        branched = search.run(found._replace(bound=lower.bound), still, stop=stop)
+        if branched.outcome == "open":
+            best[0] = torch.where(best[0] > self.tie, best[0], max(branched.bound, float(best.min())))
+            return result("open", None, problems=branched.problems)
+        return result(branched.outcome, "branch-and-bound", problems=branched.problems, adversarial=branched.adversarial)
+
+    def _optimised(self, values: Values, region: Region, functions: Tensor) -> Optimised:
+        dtype = self.search.dtype
+        return optimise(self.search, values.to(dtype), region.to(dtype), functions.to(dtype), steps=STEPS)
+
+    def _bounds(self, values: Values, region: Region, functions: Tensor, *, boxes_only: bool = False) -> Tensor:
+        bounds = lower_bound(self.graph, values, region, self.graph.output, functions, boxes_only=boxes_only).bound
+        return torch.where(functions.abs().sum(2) > 0, bounds, torch.inf)
+
+    def _classes(self, outputs: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(outputs), outputs], 1) if outputs.shape[1] == 1 else outputs
+
+    def _breaks(
+        self, images: Tensor, predicted: Tensor, goal: Tensor, norm: str, radius: float
+    ) -> Callable[[int, Tensor], Tensor]:
+        """Whether points, as float32 images of the ball, have a prediction of the goal."""
+
+        def breaks(row: int, points: Tensor) -> Tensor:
+            near = points.float().clamp(0, 1)
+            return goal[row].to(self.model.device)[self.model.predictions(near)]
+
+        return breaks
+
+    def _batch_size(self) -> int:
+        largest = max(torch.Size(node.shape).numel() for node in self.graph.nodes)
+        return max(1, min(64, 4 * ROWS // (largest * max(2, len(self.model.classes)))))

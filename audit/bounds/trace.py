@@ -1,0 +1,205 @@
+"""A net's forward, recorded operation by operation, as a graph of affine maps and activations.
+
+The forward runs once, on a few images, and every operation that touches them is caught below autograd. So modules,
+functional calls, in-place calls and converted nets are all seen alike, and what does not depend on the images is a
+constant. What has no rule is refused with the name of its layer.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from audit.bounds.activations import Activation
+from audit.bounds.graph import Affine, BoundGraph, Node
+from audit.core.errors import NotApplicable
+from audit.core.note import note
+
+TRACED = 3
+"""Images that the forward is recorded on: a leading size that no layer is likely to have."""
+_SILENT = {"empty", "sym_size", "size", "stride", "dim"}
+
+
+class Recorder(TorchDispatchMode):
+    """Builds the graph while a forward runs.
+
+    Attributes:
+        graph: The graph so far.
+    """
+
+    def __init__(self, images: Tensor, rules: Mapping[str, Callable[..., Any]]) -> None:
+        """A graph of the images alone.
+
+        Args:
+            images: (TRACED, ...).
+            rules: By the name of an operation, what adds it: `rule(recorder, output, *args, **kwargs)` gives the
+                position of its value, or a list of positions where it has several.
+        """
+        super().__init__()
+        self.graph = BoundGraph([Node(None, (), tuple(images.shape[1:]), "the image", True)], images.dtype)
+        self.layers: list[str] = []
+        self._rules = rules
+        self._positions: dict[int, int] = {id(images): 0}
+        self._alive: list[Tensor] = [images]
+        self._stale: set[int] = set()
+        self._ends: dict[int, int] = {}
+
+    @property
+    def layer(self) -> str:
+        """The layer whose forward is running."""
+        return self.layers[-1] if self.layers else "the net itself"
+
+    def position(self, value: Any) -> int | None:
+        """Where a value stands in the graph; None for a constant.
+
+        Args:
+            value: An argument of an operation.
+
+        Raises:
+            NotApplicable: An in-place operation on a tensor that shares its memory has changed it.
+        """
+        if not isinstance(value, Tensor):
+            return None
+        if id(value) in self._stale:
+            raise self.refused("an in-place change of shared memory")
+        if id(value) in self._ends:
+            raise self.refused("a softmax before its end")
+        return self._positions.get(id(value))
+
+    def add(self, operation: Affine | Activation, inputs: Sequence[int], shape: Sequence[int]) -> int:
+        """A new value; its position.
+
+        Args:
+            operation: What computes it.
+            inputs: Positions of what it is computed from.
+            shape: Its shape without the batch.
+        """
+        from_image = isinstance(operation, Affine) and all(self.graph.nodes[i].from_image for i in inputs)
+        self.graph.nodes.append(Node(operation, tuple(inputs), tuple(shape), self.layer, from_image))
+        return len(self.graph.nodes) - 1
+
+    def end(self, value: Tensor, position: int) -> None:
+        """A softmax at the end of the net is left out: it keeps the order of its inputs, which stand for it.
+
+        Args:
+            value: What it gave, which no operation may use any more.
+            position: Of its input.
+        """
+        self._ends[id(value)] = position
+        self._alive.append(value)
+
+    def output(self, value: Any) -> int:
+        """Where the net's answer stands in the graph.
+
+        Args:
+            value: What its forward gave.
+
+        Raises:
+            NotApplicable: It is not linked to the image by recorded operations.
+        """
+        position = self._ends[id(value)] if id(value) in self._ends else self.position(value)
+        if position is None:
+            raise self.refused("values that no operation links to the image")
+        return position
+
+    def refused(self, what: str) -> NotApplicable:
+        """The error for what has no rule.
+
+        Args:
+            what: The operation, in words.
+        """
+        return NotApplicable(
+            note(
+                "bounds_unknown",
+                "Bounds know convolutions, dense layers, pooling, batch norm, sums and monotone activations; "
+                "{layer} uses {what}.",
+                layer=self.layer,
+                what=what,
+            )
+        )
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and record it where it touches the images."""
+        kwargs = kwargs or {}
+        output = function(*args, **kwargs)
+        name = function.overloadpacket.__name__
+        touched = [leaf for leaf in tree_leaves((args, kwargs)) if self.position(leaf) is not None]
+        if not touched or name in _SILENT:
+            return output
+        in_place = name.endswith("_") and output is args[0]
+        rule = self._rules.get(name.removesuffix("_") if in_place else name)
+        if rule is None:
+            raise self.refused(f"'{name}'")
+        outputs = output if isinstance(output, tuple | list) else [output]
+        first = outputs[0]
+        if not isinstance(first, Tensor) or first.ndim == 0 or first.shape[0] != TRACED:
+            raise self.refused(f"'{name}' across images")
+        positions = rule(self, output, *args, **kwargs)
+        if positions is None:
+            return output
+        if in_place:
+            self._invalidate(output)
+        for value, position in zip(outputs, positions if isinstance(positions, list) else [positions], strict=False):
+            self._positions[id(value)] = position
+            self._stale.discard(id(value))
+            self._alive.append(value)
+        return output
+
+    def _invalidate(self, changed: Tensor) -> None:
+        """Other tensors in the same memory no longer hold what they were recorded with."""
+        memory = changed.untyped_storage().data_ptr()
+        self._stale.update(id(t) for t in self._alive if t is not changed and t.untyped_storage().data_ptr() == memory)
+
+
+def trace(net: nn.Module, input_shape: Sequence[int], rules: Mapping[str, Callable[..., Any]], dtype: torch.dtype) -> BoundGraph:
+    """The graph of a net.
+
+    Args:
+        net: The net, which stays as it is; its outputs are (N, K).
+        input_shape: (C, H, W), or any shape without the batch.
+        rules: See `Recorder`.
+        dtype: Of the graph's weights.
+
+    Raises:
+        NotApplicable: An operation has no rule, or the forward depends on values.
+    """
+    private = copy.deepcopy(net).to(dtype).eval().requires_grad_(False)
+    device = next((t.device for t in [*private.parameters(), *private.buffers()]), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(TRACED, *input_shape, generator=generator, dtype=dtype).to(device)
+    recorder = Recorder(images, rules)
+    with torch.no_grad(), _named_layers(private, recorder.layers), recorder:
+        logits = private(images)
+    recorder.graph.output = recorder.output(logits)
+    return recorder.graph
+
+
+@contextmanager
+def _named_layers(net: nn.Module, running: list[str]) -> Iterator[None]:
+    """Within the context `running` ends with the name of the layer whose forward runs."""
+
+    def enter(name: str, kind: str) -> Callable[..., None]:
+        return lambda *_: running.append(f"layer '{name}' ({kind})")
+
+    def leave(*_: Any) -> None:
+        running.pop()
+
+    handles = []
+    for name, layer in net.named_modules():
+        if name and name != "net":
+            handles.append(layer.register_forward_pre_hook(enter(name.removeprefix("net."), type(layer).__name__)))
+            handles.append(layer.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
