@@ -21,6 +21,7 @@ CHECKED: tuple[str, ...] = (
     "masking",
     "metrics",
     "adversarial",
+    "bounds",
     "attacks",
     "corruptions",
     "api",

@@ -111,26 +111,32 @@ def _s_shaped_lines(
     function: Callable[[Tensor], Tensor], derivative: Callable[[Tensor], Tensor], low: Tensor, high: Tensor
 ) -> Lines:
     """Chords and tangents (arXiv:1811.00866, table 3), an end's tangent found by bisection from its safe side."""
-    middle, chord = (low + high) / 2, _chord(function, derivative, low, high)
-    above_point = _touching(function, derivative, low, high)
-    below_point = -_touching(lambda x: -function(-x), lambda x: derivative(-x), -high, -low)
-    concave, convex = low >= 0, high <= 0
-    above = torch.where(convex | (~concave & (derivative(high) >= chord)), chord, derivative(torch.where(concave, middle, above_point)))
-    below = torch.where(concave | (~convex & (derivative(low) >= chord)), chord, derivative(torch.where(convex, middle, below_point)))
-    is_chord_above, is_chord_below = above == chord, below == chord
-    top_at = torch.where(concave, middle, above_point)
-    bottom_at = torch.where(convex, middle, below_point)
-    ends_top = torch.maximum(_through(function, low, above), _through(function, high, above))
-    ends_bottom = torch.minimum(_through(function, low, below), _through(function, high, below))
-    top = torch.where(is_chord_above, ends_top, torch.maximum(_through(function, top_at, above), ends_top))
-    bottom = torch.where(is_chord_below, ends_bottom, torch.minimum(_through(function, bottom_at, below), ends_bottom))
-    return Lines(below, bottom, above, top)
+    chord = _chord(function, derivative, low, high)
+    above, top = _line_above(function, derivative, low, high, chord)
+    below, bottom = _line_above(lambda x: -function(-x), lambda x: derivative(-x), -high, -low, chord)
+    return Lines(below, -bottom, above, top)
+
+
+def _line_above(
+    function: Callable[[Tensor], Tensor],
+    derivative: Callable[[Tensor], Tensor],
+    low: Tensor,
+    high: Tensor,
+    chord: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Slope and intercept of a line above: the chord where it lies above, else a tangent right of 0."""
+    concave = low >= 0
+    by_chord = (high <= 0) | (~concave & (derivative(high) >= chord))
+    at = torch.where(concave, (low + high) / 2, _touching(function, derivative, low, high))
+    slope = torch.where(by_chord, chord, derivative(at))
+    ends = torch.maximum(_through(function, low, slope), _through(function, high, slope))
+    return slope, torch.where(by_chord, ends, torch.maximum(_through(function, at, slope), ends))
 
 
 def _touching(
     function: Callable[[Tensor], Tensor], derivative: Callable[[Tensor], Tensor], low: Tensor, high: Tensor
 ) -> Tensor:
-    """A point right of 0 whose tangent lies above the function at `low`, as near to touching it there as bisection gets."""
+    """A point right of 0 whose tangent lies above the function at `low`, nearly touching it there."""
     near, far = torch.zeros_like(low), high.clamp(min=0)
     for _ in range(_BISECTIONS):
         middle = (near + far) / 2
@@ -172,5 +178,7 @@ def elu(alpha: float) -> Activation:
         alpha: In [0, 1].
     """
     return Activation(
-        "elu", lambda x: functional.elu(x, alpha), lambda x: torch.where(x > 0, torch.ones_like(x), alpha * x.clamp(max=0).exp())
+        "elu",
+        lambda x: functional.elu(x, alpha),
+        lambda x: torch.where(x > 0, torch.ones_like(x), alpha * x.clamp(max=0).exp()),
     )

@@ -22,11 +22,11 @@ class Split(NamedTuple):
     """The signs that sub-problems give to the inputs of one layer of ReLUs.
 
     Attributes:
-        index: Which of its numbers, flat, int64 (N, M); repeated where a row has fewer.
+        numbers: Which of its numbers, flat, int64 (N, M); repeated where a row has fewer.
         sign: 1 for at least 0, -1 for at most 0, 0 for none, (N, M).
     """
 
-    index: Tensor
+    numbers: Tensor
     sign: Tensor
 
 
@@ -63,7 +63,9 @@ def usual_slopes(graph: BoundGraph, values: Values, functions: int) -> dict[int,
     return slopes
 
 
-def constraint_terms(graph: BoundGraph, splits: Mapping[int, Split], multipliers: Mapping[int, Tensor]) -> dict[int, Tensor]:
+def constraint_terms(
+    graph: BoundGraph, splits: Mapping[int, Split], multipliers: Mapping[int, Tensor]
+) -> dict[int, Tensor]:
     """What split constraints add to coefficients: -beta z for z at least 0, +beta z for z at most 0 (Lagrange).
 
     Args:
@@ -80,7 +82,9 @@ def constraint_terms(graph: BoundGraph, splits: Mapping[int, Split], multipliers
         shape = graph.nodes[position].shape
         flat = beta.new_zeros(*beta.shape[:2], _count(shape))
         values = -beta * split.sign[:, None].to(beta.dtype)
-        terms[position] = flat.scatter_add(2, split.index[:, None].expand_as(values), values).view(*beta.shape[:2], *shape)
+        terms[position] = flat.scatter_add(2, split.numbers[:, None].expand_as(values), values).view(
+            *beta.shape[:2], *shape
+        )
     return terms
 
 
@@ -115,7 +119,7 @@ def optimise(
     betas = {}
     for i, split in splits.items():
         begin = (multipliers or {}).get(i)
-        zeros = coefficients.new_zeros(*coefficients.shape[:2], split.index.shape[1])
+        zeros = coefficients.new_zeros(*coefficients.shape[:2], split.numbers.shape[1])
         if begin is not None:
             zeros[..., : begin.shape[-1]] = begin
         betas[i] = zeros.requires_grad_(steps > 0)

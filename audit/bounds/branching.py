@@ -96,12 +96,10 @@ class BranchAndBound:
             stop: Called with the number of sub-problems bounded; true to stop.
             batch: Sub-problems split at once.
         """
-        heap = [
-            _Problem(
-                float(begin.bound[0, f]), next(self._numbers), f, (), {i: a[0, f].clone() for i, a in begin.slopes.items()}, {}
-            )
-            for f in functions
-        ]
+        heap = []
+        for f in functions:
+            slopes = {i: a[0, f].clone() for i, a in begin.slopes.items()}
+            heap.append(_Problem(float(begin.bound[0, f]), next(self._numbers), f, (), slopes, {}))
         heapq.heapify(heap)
         bounded = 0
         while heap:
@@ -155,10 +153,12 @@ class BranchAndBound:
     def _slopes_of(self, problems: Sequence[_Problem], dtype: torch.dtype) -> dict[int, Tensor]:
         return {i: torch.stack([p.slopes[i] for p in problems])[:, None].to(dtype) for i in problems[0].slopes}
 
-    def _multipliers_of(self, problems: Sequence[_Problem], splits: dict[int, Split], dtype: torch.dtype) -> dict[int, Tensor]:
+    def _multipliers_of(
+        self, problems: Sequence[_Problem], splits: dict[int, Split], dtype: torch.dtype
+    ) -> dict[int, Tensor]:
         multipliers = {}
         for position, split in splits.items():
-            table = torch.zeros(len(problems), 1, split.index.shape[1], dtype=dtype, device=self.region.low.device)
+            table = torch.zeros(len(problems), 1, split.numbers.shape[1], dtype=dtype, device=self.region.low.device)
             for row, problem in enumerate(problems):
                 beta = problem.multipliers.get(position)
                 if beta is not None:
@@ -283,14 +283,10 @@ class BranchAndBound:
         rest = []
         for row, problem in enumerate(problems):
             bound = float(lower.bound[row, 0])
-            if bound <= 0:
-                counts = {i: int((s.sign[row] != 0).sum()) for i, s in splits.items()}
-                rest.append(
-                    replace(
-                        problem,
-                        bound=bound,
-                        slopes={i: a[row, 0].clone() for i, a in found.slopes.items()},
-                        multipliers={i: b[row, 0, : counts[i]].clone() for i, b in found.multipliers.items() if counts[i]},
-                    )
-                )
+            if bound > 0:
+                continue
+            slopes = {i: a[row, 0].clone() for i, a in found.slopes.items()}
+            counts = {i: int((split.sign[row] != 0).sum()) for i, split in splits.items()}
+            betas = {i: b[row, 0, : counts[i]].clone() for i, b in found.multipliers.items() if counts[i]}
+            rest.append(replace(problem, bound=bound, slopes=slopes, multipliers=betas))
         return rest, None

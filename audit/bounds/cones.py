@@ -1,8 +1,8 @@
 """Many values of a feature map in one row of a backward pass: those whose receptive fields do not meet.
 
-The bound on one value of a convolutional layer depends on a small part of every layer before it. Values whose parts are
-disjoint in every layer share a row, and the sums that make up their bounds are taken part by part: the same bounds from a
-fraction of the rows.
+The bound on one value of a convolutional layer depends on a small part of every layer before it. Values whose parts
+are disjoint in every layer share a row, and the sums that make up their bounds are taken part by part: the same bounds
+from a fraction of the rows.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def cones(graph: BoundGraph, position: int) -> Cones | None:
     """
     if position not in graph.cones:
         graph.cones[position] = _cones(graph, position)
-    return graph.cones[position]
+    found: Cones | None = graph.cones[position]
+    return found
 
 
 def _cones(graph: BoundGraph, position: int) -> Cones | None:

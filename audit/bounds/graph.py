@@ -77,9 +77,9 @@ class Affine:
         """How far a float32 evaluation of the outputs may be from the exact value, (N, *shape); None where it is exact.
 
         A sum of n products evaluated in float32 in whatever order, with or without fused operations, is within
-        n u / (1 - n u) times the sum of the absolute products of its exact value (Higham 2002, "Accuracy and Stability of
-        Numerical Algorithms", section 3.1). The factor is taken twice, which leaves room for what float64 itself rounds
-        in the propagation of bounds.
+        n u / (1 - n u) times the sum of the absolute products of its exact value (Higham 2002, "Accuracy and Stability
+        of Numerical Algorithms", section 3.1). The factor is taken twice, which leaves room for what float64 itself
+        rounds in the propagation of bounds.
 
         Args:
             inputs: Boxes that hold the inputs.

@@ -58,7 +58,13 @@ def clamped(
 
 
 def _mixed(
-    recorder: Recorder, output: Tensor, position: int, linear: Tensor, bent: Tensor, interval: Callable[..., Box], terms: int
+    recorder: Recorder,
+    output: Tensor,
+    position: int,
+    linear: Tensor,
+    bent: Tensor,
+    interval: Callable[..., Box],
+    terms: int,
 ) -> int:
     """linear x + bent relu(x)."""
     operation = Affine(
@@ -126,7 +132,11 @@ def maximum(sign: float) -> Callable[..., int]:
         first, second = recorder.position(x), recorder.position(y)
         if first is None or second is None:
             value, constant = (x, y) if second is None else (y, x)
-            return clamped(recorder, output, value, constant) if sign > 0 else clamped(recorder, output, value, None, constant)
+            return (
+                clamped(recorder, output, value, constant)
+                if sign > 0
+                else clamped(recorder, output, value, None, constant)
+            )
         shape = tuple(output.shape[1:])
         if recorder.graph.nodes[first].shape != shape or recorder.graph.nodes[second].shape != shape:
             raise recorder.refused("a maximum of values of two shapes")
@@ -138,7 +148,10 @@ def maximum(sign: float) -> Callable[..., int]:
             return Box(choose(a.low, b.low), choose(a.high, b.high))
 
         total = Affine(
-            lambda a, b, r: a + sign * r, lambda c: [c, torch.zeros_like(c), sign * c], lambda a, b, r: a + r, interval=box
+            lambda a, b, r: a + sign * r,
+            lambda c: [c, torch.zeros_like(c), sign * c],
+            lambda a, b, r: a + r,
+            interval=box,
         )
         return recorder.add(total, [first, second, relu], shape)
 
@@ -171,7 +184,9 @@ def max_pooled(
     assert source is not None
     pooled = output[0]
     pair = [list(p) * (2 // len(p)) for p in (kernel, stride or kernel, padding, dilation)]
-    position = recorder.add(_windows(x, tuple(pooled.shape[2:]), *pair), [source], (pair[0][0] * pair[0][1], *pooled.shape[1:]))
+    position = recorder.add(
+        _windows(x, tuple(pooled.shape[2:]), *pair), [source], (pair[0][0] * pair[0][1], *pooled.shape[1:])
+    )
     while (count := recorder.graph.nodes[position].shape[0]) > 1:
         position = _halved(recorder, position, count // 2, tuple(pooled.shape[1:]))
     shape = tuple(pooled.shape[1:])
@@ -217,7 +232,11 @@ def _windows(
             return tiles.permute(0, 3, 5, 1, 2, 4).reshape(len(t), kh * kw, channels, h, w)
 
         def paste(a: Tensor) -> list[Tensor]:
-            tiles = a.view(len(a), kh, kw, channels, h, w).permute(0, 3, 4, 1, 5, 2).reshape(len(a), channels, h * kh, w * kw)
+            tiles = (
+                a.view(len(a), kh, kw, channels, h, w)
+                .permute(0, 3, 4, 1, 5, 2)
+                .reshape(len(a), channels, h * kh, w * kw)
+            )
             return [torch.nn.functional.pad(tiles, (0, width - w * kw, 0, height - h * kh))]
 
         return Affine(cut, paste)
@@ -228,7 +247,9 @@ def _windows(
 
     def scatter(a: Tensor) -> list[Tensor]:
         rows = a.transpose(1, 2).reshape(len(a), channels, -1)
-        return [rows.new_zeros(len(a), channels, height * width).index_add(2, index.flatten(), rows).view(-1, *x.shape[1:])]
+        return [
+            rows.new_zeros(len(a), channels, height * width).index_add(2, index.flatten(), rows).view(-1, *x.shape[1:])
+        ]
 
     return Affine(gather, scatter)
 

@@ -1,4 +1,4 @@
-"""Bounds on every value of a net over a region: intervals forwards, linear relaxation backwards (CROWN, arXiv:1811.00866).
+"""Bounds on the values of a net over a region: intervals forwards, linear relaxation backwards (arXiv:1811.00866).
 
 Sound in floating point: a float32 evaluation of the net, in whatever order of summation, is the exact net with every
 affine value moved by at most its rounding (`Affine.rounding`) and every smooth activation by a few units. Both passes
@@ -203,7 +203,7 @@ def tightened(graph: BoundGraph, values: Values, region: Region, slopes: Slopes 
     """
     rows = [
         _tightened_image(graph, values.select(index), region.select(index))
-        for index in torch.arange(len(region.low), device=region.low.device).split(1)
+        for index in torch.arange(len(region.low), device=region.low.device)[:, None]
     ]
     boxes = {
         i: Box(torch.cat([r.boxes[i].low for r in rows]), torch.cat([r.boxes[i].high for r in rows]))
@@ -235,11 +235,12 @@ def _chunks(graph: BoundGraph, position: int, open_: Tensor) -> Sequence[Tensor]
     rows = max(1, ROWS // (2 * largest))
     found = cones(graph, position)
     if found is None:
-        return open_.split(rows)
+        return torch.split(open_, rows)
     places = len(found.colour)
     channels = open_ // places
     per_chunk = max(1, rows // found.colours)
-    return [open_[channels // per_chunk == c] for c in (channels // per_chunk).unique().tolist()]
+    parts = channels // per_chunk
+    return [open_[parts == part] for part in sorted(set(parts.tolist()))]
 
 
 def _both_ends(graph: BoundGraph, values: Values, region: Region, position: int, index: Tensor) -> Tensor:
@@ -261,7 +262,7 @@ def _both_ends(graph: BoundGraph, values: Values, region: Region, position: int,
         return lower_bound(graph, values, region, position, coefficients).bound.view(2, -1)
     places = len(found.colour)
     colour, rank = found.colour.to(index.device)[index % places], found.rank.to(index.device)[index % places]
-    rows, row = torch.stack([index // places, colour], 1).unique(dim=0, return_inverse=True)
+    rows, row = torch.unique(torch.stack([index // places, colour], 1), dim=0, return_inverse=True)
     starts = torch.zeros(len(rows), size, dtype=graph.dtype, device=index.device)
     starts[row, index] = 1
     coefficients = torch.cat([starts, -starts]).view(1, -1, *node.shape)

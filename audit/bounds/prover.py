@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from audit.bounds.alpha import Optimised, optimise
 from audit.bounds.branching import BranchAndBound
-from audit.bounds.graph import BoundGraph
+from audit.bounds.outcome import Budget, Outcome, Rung
 from audit.bounds.propagate import ROWS, Values, interval_values, lower_bound, tightened
 from audit.bounds.region import Region
 from audit.bounds.rules import RULES
@@ -24,51 +25,12 @@ from audit.core.types import PassCount
 from audit.models.batching import ExecutionLayout, in_batches
 from audit.models.under_test import ModelUnderTest
 
-Rung = Literal["interval-bounds", "crown", "crown-tightened", "alpha-crown", "branch-and-bound"]
-RUNGS: tuple[Rung, ...] = ("interval-bounds", "crown", "crown-tightened", "alpha-crown", "branch-and-bound")
-"""The bounds from the cheapest to the dearest; each is tried on what those before left open."""
 STEPS = 20
 """Steps of alpha-CROWN."""
 _TIE = {"logits": 0.0, "one logit": 0.0, "probabilities": 1e-5, "one probability": 1e-5}
 """By what the outputs mean, the margin that must be proven: after a softmax or sigmoid float32 ties within less."""
 _AGREEMENT = 1e-3
 """Share of the largest logit by which the recorded graph may differ from the model in float32."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How far a proof may go.
-
-    Attributes:
-        rungs: The bounds to try.
-        problems: Sub-problems of branch and bound an image.
-        seconds: Seconds of branch and bound an image; None for no limit. With a limit the answer depends on the machine.
-    """
-
-    rungs: Sequence[Rung] = RUNGS
-    problems: int = 2000
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is known of one image.
-
-    Attributes:
-        verdict: "proven", "broken" or "open".
-        rung: The bound that proved it, or whose search broke it; None where it is open.
-        bound: The smallest lower bound of a margin that was reached, in logits.
-        problems: Sub-problems of branch and bound.
-        seconds: Seconds that the image took, an equal share of what images took together.
-        adversarial: The image that breaks the net, (C, H, W); None without one.
-    """
-
-    verdict: Literal["proven", "broken", "open"] = "open"
-    rung: Rung | None = None
-    bound: float = float("-inf")
-    problems: int = 0
-    seconds: float = 0.0
-    adversarial: Tensor | None = None
 
 
 class Prover:
@@ -89,7 +51,11 @@ class Prover:
         """
         if model.output_kind not in _TIE:
             raise NotApplicable(
-                note("bounds_outputs", "Bounds need a model that scores classes; the outputs of this one are {kind}.", kind=model.output_kind)
+                note(
+                    "bounds_outputs",
+                    "Bounds need a model that scores classes; the outputs of this one are {kind}.",
+                    kind=model.output_kind,
+                )
             )
         self.model, self.tie = model, _TIE[model.output_kind]
         whole = copy.deepcopy(model.module)
@@ -126,8 +92,8 @@ class Prover:
             raise NotApplicable(
                 note(
                     "bounds_disagree",
-                    "Bounds do not hold for this model: its forward answers otherwise than the operations recorded of it, "
-                    "by {gap} in a logit. It is random, branches on values or leaves torch.",
+                    "Bounds do not hold for this model: its forward answers otherwise than the operations recorded of "
+                    "it, by {gap} in a logit. It is random, branches on values or leaves torch.",
                     gap=f"{gap:.3g}",
                 )
             )
@@ -155,7 +121,9 @@ class Prover:
             stopping: When it turns true, what is not decided stays open.
         """
         region = Region.ball(images.double(), norm, radius)  # type: ignore[arg-type]
-        return self.prove_region(region, self.margins(predicted, goal), self._breaks(images, predicted, goal, norm, radius), budget, stopping)
+        return self.prove_region(
+            region, self.margins(predicted, goal), self._breaks(images, predicted, goal, norm, radius), budget, stopping
+        )
 
     def prove_region(
         self,
@@ -221,7 +189,9 @@ class Prover:
                     proven[row] = rung
 
         def left() -> Tensor:
-            return torch.tensor([i for i, rung in enumerate(proven) if rung is None], dtype=torch.int64, device=best.device)
+            return torch.tensor(
+                [i for i, rung in enumerate(proven) if rung is None], dtype=torch.int64, device=best.device
+            )
 
         everything = torch.arange(count, device=best.device)
         with torch.no_grad():
@@ -240,7 +210,7 @@ class Prover:
                 region.select(torch.tensor([row], device=best.device)),
                 functions[row : row + 1],
                 best[row : row + 1],
-                lambda points, row=row: breaks(int(rows[row]), points),
+                partial(breaks, int(rows[row])),
                 budget,
                 outcomes[row],
                 stopping,
@@ -278,7 +248,12 @@ class Prover:
         found = self._optimised(values, region, functions[:, open_])
         with torch.no_grad():
             lower = lower_bound(
-                self.graph, values, region, self.graph.output, functions[:, open_], {i: a.double() for i, a in found.slopes.items()}
+                self.graph,
+                values,
+                region,
+                self.graph.output,
+                functions[:, open_],
+                {i: a.double() for i, a in found.slopes.items()},
             )
         best = best.clone()
         best[0, open_] = torch.maximum(best[0, open_], lower.bound[0])
@@ -301,7 +276,9 @@ class Prover:
         if branched.outcome == "open":
             best[0] = torch.where(best[0] > self.tie, best[0], max(branched.bound, float(best.min())))
             return result("open", None, problems=branched.problems)
-        return result(branched.outcome, "branch-and-bound", problems=branched.problems, adversarial=branched.adversarial)
+        return result(
+            branched.outcome, "branch-and-bound", problems=branched.problems, adversarial=branched.adversarial
+        )
 
     def _optimised(self, values: Values, region: Region, functions: Tensor) -> Optimised:
         dtype = self.search.dtype

@@ -1,4 +1,4 @@
-"""The inputs that bounds hold for: a norm ball around each image, within a box; exact minima of linear functions there."""
+"""The inputs that bounds hold for: a norm ball around each image within a box; minima of linear functions there."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Region:
     def minimum(self, coefficients: Tensor) -> Tensor:
         """A lower bound on the smallest value of linear functions, exact up to a bisection.
 
-        For linf it is the corner of the box. For l2 and l1 it is the Lagrange dual of the ball's constraint, whose every
-        multiplier gives a valid bound, at the best multiplier.
+        For linf it is the corner of the box. For l2 and l1 it is the Lagrange dual of the ball's constraint at the best
+        multiplier; every multiplier gives a valid bound.
 
         Args:
             coefficients: (N, S, *shape).
@@ -85,7 +85,7 @@ class Region:
             centre, radius = (self.low + self.high) / 2, (self.high - self.low) / 2
             return _dot(coefficients, centre) - _dot(coefficients.abs(), radius)
         with torch.no_grad():
-            multiplier = self._multiplier(coefficients)
+            _, multiplier = self._multipliers(coefficients)
         change = self._change(coefficients, multiplier)
         weight = multiplier.flatten(2).squeeze(2)
         if self.norm == "l2":
@@ -105,17 +105,22 @@ class Region:
         """
         if self.norm == "linf":
             return torch.where(coefficients > 0, self.low[:, None], self.high[:, None])
-        return self.centre[:, None] + self._change(coefficients, self._multiplier(coefficients))
+        near, far = (self._change(coefficients, m) for m in self._multipliers(coefficients))
+        if self.norm == "l1":  # The last pixel goes only part of its way.
+            view = (*far.shape[:2], *(1,) * (far.ndim - 2))
+            short, long = (c.abs().flatten(2).sum(2).view(view) for c in (far, near))
+            far = far + (near - far) * ((self.radius - short) / (long - short).clamp(min=1e-12)).clamp(0, 1)
+        return self.centre[:, None] + far
 
     def _change(self, coefficients: Tensor, multiplier: Tensor) -> Tensor:
-        """The change of each pixel that minimises a x plus the multiplier times the ball's constraint, within the box."""
+        """The change within the box that minimises a x plus the multiplier times the ball's constraint."""
         down, up = (self.low - self.centre)[:, None], (self.high - self.centre)[:, None]
         if self.norm == "l2":
             return torch.minimum(torch.maximum(-coefficients / multiplier, down), up)
         return torch.where(coefficients.abs() > multiplier, torch.where(coefficients > 0, down, up), 0)
 
-    def _multiplier(self, coefficients: Tensor) -> Tensor:
-        """The multiplier at which the change just leaves the ball, (N, S, 1, ...)."""
+    def _multipliers(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """The multipliers between which the change leaves the ball, (N, S, 1, ...); at the second it is inside."""
         flat = coefficients.flatten(2)
         view = (*flat.shape[:2], *(1,) * (coefficients.ndim - 2))
         size = flat.norm(dim=2) / self.radius if self.norm == "l2" else flat.abs().amax(2)
@@ -126,7 +131,7 @@ class Region:
             length = change.norm(dim=2) if self.norm == "l2" else change.abs().sum(2)
             outside = length > self.radius
             near, far = torch.where(outside, middle, near), torch.where(outside, far, middle)
-        return far.view(view)
+        return near.view(view), far.view(view)
 
 
 def _dot(coefficients: Tensor, values: Tensor) -> Tensor:

@@ -24,10 +24,17 @@ from audit.core.note import note
 
 TRACED = 3
 """Images that the forward is recorded on: a leading size that no layer is likely to have."""
-_SILENT = {"empty", "sym_size", "size", "stride", "dim"}
+_SILENT = {
+    *("empty", "sym_size", "size", "stride", "dim", "is_same_size"),
+    *(f"{kind}_like" for kind in ("empty", "zeros", "ones", "full")),
+    *(f"new_{kind}" for kind in ("empty", "zeros", "ones", "full")),
+}
+"""Operations whose answer does not depend on the values that they are given."""
+_COPIES = {"_to_copy", "clone", "detach", "alias"}
+"""Operations that may follow a softmax at the end."""
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Builds the graph while a forward runs.
 
     Attributes:
@@ -42,7 +49,7 @@ class Recorder(TorchDispatchMode):
             rules: By the name of an operation, what adds it: `rule(recorder, output, *args, **kwargs)` gives the
                 position of its value, or a list of positions where it has several.
         """
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.graph = BoundGraph([Node(None, (), tuple(images.shape[1:]), "the image", True)], images.dtype)
         self.layers: list[str] = []
         self._rules = rules
@@ -132,6 +139,9 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         output = function(*args, **kwargs)
         name = function.overloadpacket.__name__
+        if name in _COPIES and args and id(args[0]) in self._ends:
+            self.end(output, self._ends[id(args[0])])
+            return output
         touched = [leaf for leaf in tree_leaves((args, kwargs)) if self.position(leaf) is not None]
         if not touched or name in _SILENT:
             return output
@@ -160,7 +170,9 @@ class Recorder(TorchDispatchMode):
         self._stale.update(id(t) for t in self._alive if t is not changed and t.untyped_storage().data_ptr() == memory)
 
 
-def trace(net: nn.Module, input_shape: Sequence[int], rules: Mapping[str, Callable[..., Any]], dtype: torch.dtype) -> BoundGraph:
+def trace(
+    net: nn.Module, input_shape: Sequence[int], rules: Mapping[str, Callable[..., Any]], dtype: torch.dtype
+) -> BoundGraph:
     """The graph of a net.
 
     Args:
