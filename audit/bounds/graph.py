@@ -36,8 +36,9 @@ class Affine:
         linear: Its linear part: tensors (R, ...) to (R, *shape), for any R.
         transpose: The transposed linear part: coefficients (R, *shape) of the output to those of each input.
         spread: `linear` with the absolute value of every coefficient; None where no coefficient is negative.
-        offset: The constant part, (1, *shape) or broadcast to it; None for 0.
-        offset_size: Sum of the absolute values of the terms that the offset is computed from; None for |offset|.
+        offset: Gives the constant part, (1, *shape) or broadcast to it; None for 0. It is a function, as the maps are,
+            so that all follow the weights of a net in training.
+        offset_size: Gives the sum of the absolute values of the terms of the offset; None for |offset|.
         terms: Rounded operations behind one output when a framework evaluates it in float32; 0 where it is exact.
         interval: The box around the outputs from those around the inputs where it is tighter than through `linear`.
     """
@@ -45,8 +46,8 @@ class Affine:
     linear: Callable[..., Tensor]
     transpose: Callable[[Tensor], Sequence[Tensor]]
     spread: Callable[..., Tensor] | None = None
-    offset: Tensor | None = None
-    offset_size: Tensor | None = None
+    offset: Callable[[], Tensor] | None = None
+    offset_size: Callable[[], Tensor] | None = None
     terms: int = 0
     interval: Callable[..., Box] | None = None
 
@@ -57,7 +58,7 @@ class Affine:
             inputs: One tensor (R, ...) an input.
         """
         outputs = self.linear(*inputs)
-        return outputs if self.offset is None else outputs + self.offset
+        return outputs if self.offset is None else outputs + self.offset()
 
     def box(self, *inputs: Box) -> Box:
         """The smallest box around the outputs that follows from boxes around the inputs, without rounding.
@@ -88,7 +89,7 @@ class Affine:
             return None
         size = (self.spread or self.linear)(*(torch.maximum(box.low.abs(), box.high.abs()) for box in inputs))
         if self.offset is not None:
-            size = size + (self.offset.abs() if self.offset_size is None else self.offset_size)
+            size = size + (self.offset().abs() if self.offset_size is None else self.offset_size())
         relative = self.terms * UNIT
         return size * (2 * relative / (1 - relative))
 

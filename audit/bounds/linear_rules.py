@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +32,10 @@ def linear_map(function: Callable[..., Tensor], shapes: Sequence[Sequence[int]],
         return torch.autograd.grad(outputs, zeros, coefficients, create_graph=torch.is_grad_enabled())
 
     return Affine(function, transpose, **options)
+
+
+def _itself(value: Tensor) -> Tensor:
+    return value
 
 
 def _shape(recorder: Recorder, position: int) -> tuple[int, ...]:
@@ -149,7 +154,8 @@ def _joined(recorder: Recorder, output: Tensor, tensors: Sequence[Tensor], dim: 
             [t[:1] if c is not None else torch.zeros_like(t[:1]) for c, t in zip(constants, tensors, strict=True)]
         )
     shapes = [_shape(recorder, p) for p in used]
-    return recorder.add(linear_map(function, shapes, offset=offset), used, output.shape[1:])
+    operation = linear_map(function, shapes, offset=None if offset is None else partial(_itself, offset))
+    return recorder.add(operation, used, output.shape[1:])
 
 
 def _stacked(recorder: Recorder, output: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> int:
@@ -187,7 +193,7 @@ def _add_scaled(recorder: Recorder, output: Tensor, x: Any, y: Any, a: float, b:
         function,
         [_shape(recorder, p) for p, _ in used],
         spread=lambda *inputs: function(*inputs, scale=abs),
-        offset=constants[0] if constants else None,
+        offset=partial(_itself, constants[0]) if constants else None,
         terms=2 if all(abs(f) == 1 for f in factors) else 3,
     )
     if all(_shape(recorder, p) == shape for p, _ in used):

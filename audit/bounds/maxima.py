@@ -25,7 +25,7 @@ def _shifted(recorder: Recorder, position: int, sign: float, offset: Tensor | fl
     """offset + sign x; exact, as a comparison with a constant is."""
     constant = torch.as_tensor(offset, dtype=like.dtype, device=like.device)
     constant = constant.view((1,) * (like.ndim - constant.ndim) + tuple(constant.shape))
-    operation = Affine(lambda t: t * sign, lambda a: [a * sign], lambda t: t, constant)
+    operation = Affine(lambda t: t * sign, lambda a: [a * sign], lambda t: t, lambda: constant)
     return recorder.add(operation, [position], recorder.graph.nodes[position].shape)
 
 

@@ -167,7 +167,7 @@ def lower_bound(
         else:
             assert isinstance(node.operation, Affine)
             if node.operation.offset is not None:
-                offset = node.operation.offset.expand(1, *node.shape)
+                offset = node.operation.offset().expand(1, *node.shape)
                 constant = constant + sums.total(position, a, offset)
             flat = a.flatten(0, 1)
             backs = [b.view(rows, functions, *b.shape[1:]) for b in node.operation.transpose(flat)]

@@ -57,6 +57,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: list[Tensor] = [images]
         self._stale: set[int] = set()
         self._ends: dict[int, int] = {}
+        self._transposed: dict[int, Tensor] = {}
 
     @property
     def layer(self) -> str:
@@ -79,6 +80,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if id(value) in self._ends:
             raise self.refused("a softmax before its end")
         return self._positions.get(id(value))
+
+    def current(self, weight: Tensor) -> Callable[[], Tensor]:
+        """Gives a weight as it is when asked: a parameter itself, so that gradients reach it, or its transposition.
+
+        Args:
+            weight: A constant of an operation.
+        """
+        source = self._transposed.get(id(weight))
+        return (lambda: weight) if source is None else source.t
 
     def add(self, operation: Affine | Activation, inputs: Sequence[int], shape: Sequence[int]) -> int:
         """A new value; its position.
@@ -143,6 +153,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.end(output, self._ends[id(args[0])])
             return output
         touched = [leaf for leaf in tree_leaves((args, kwargs)) if self.position(leaf) is not None]
+        if not touched and name == "t":
+            self._transposed[id(output)] = args[0]
+            self._alive.append(output)
         if not touched or name in _SILENT:
             return output
         in_place = name.endswith("_") and output is args[0]
@@ -184,13 +197,34 @@ def trace(
     Raises:
         NotApplicable: An operation has no rule, or the forward depends on values.
     """
-    private = copy.deepcopy(net).to(dtype).eval().requires_grad_(False)
-    device = next((t.device for t in [*private.parameters(), *private.buffers()]), torch.device("cpu"))
+    return trace_live(copy.deepcopy(net).to(dtype).requires_grad_(False), input_shape, rules, dtype)
+
+
+def trace_live(
+    net: nn.Module, input_shape: Sequence[int], rules: Mapping[str, Callable[..., Any]], dtype: torch.dtype
+) -> BoundGraph:
+    """The graph of a net in eval mode that shares its weights, and follows them as they are trained.
+
+    Args:
+        net: The net.
+        input_shape: Of an image, without the batch.
+        rules: See `Recorder`.
+        dtype: Of the net's weights.
+
+    Raises:
+        NotApplicable: An operation has no rule, or the forward depends on values.
+    """
+    device = next((t.device for t in [*net.parameters(), *net.buffers()]), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(TRACED, *input_shape, generator=generator, dtype=dtype).to(device)
     recorder = Recorder(images, rules)
-    with torch.no_grad(), _named_layers(private, recorder.layers), recorder:
-        logits = private(images)
+    modes = [(layer, layer.training) for layer in net.modules()]
+    try:
+        with torch.no_grad(), _named_layers(net.eval(), recorder.layers), recorder:
+            logits = net(images)
+    finally:
+        for layer, training in modes:
+            layer.training = training
     recorder.graph.output = recorder.output(logits)
     return recorder.graph
 

@@ -20,12 +20,13 @@ def _dense(recorder: Recorder, x: Tensor, weight: Tensor, bias: Tensor | None, o
     source = recorder.position(x)
     if source is None or recorder.position(weight) is not None:
         raise recorder.refused("a product of two values of the net")
-    sizes, columns = weight.abs(), weight.t()
+    current = recorder.current(weight)
+    view = (1,) * (output.ndim - 1) + (output.shape[-1],)
     operation = Affine(
-        lambda t: t @ weight,
-        lambda a: [a @ columns],
-        lambda t: t @ sizes,
-        None if bias is None else bias.view((1,) * (output.ndim - bias.ndim) + tuple(bias.shape)),
+        lambda t: t @ current(),
+        lambda a: [a @ current().t()],
+        lambda t: t @ current().abs(),
+        None if bias is None else lambda: bias.view(view),
         None,
         weight.shape[0] + 1,
     )
@@ -58,24 +59,19 @@ def _convolution(
     source = recorder.position(x)
     if source is None or recorder.position(weight) is not None:
         raise recorder.refused("a convolution with computed weights")
-    shape, sizes = recorder.graph.nodes[source].shape, weight.abs()
+    shape, current = recorder.graph.nodes[source].shape, recorder.current(weight)
     settings = (stride, padding, dilation, transposed, output_padding, groups)
-
-    def through(w: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda t: aten.convolution(t, w, None, *settings)
-
-    def transpose(a: Tensor) -> list[Tensor]:
-        return [_TransposedConvolution.apply(a, weight, shape, settings)]
-
-    terms = (
-        math.prod(weight.shape[1:]) + 1
-        if not transposed
-        else weight.shape[0] // groups * math.prod(weight.shape[2:]) + 1
+    fan_in = weight.shape[0] // groups if transposed else weight.shape[1]
+    view = (1, -1, *(1,) * (output.ndim - 2))
+    operation = Affine(
+        lambda t: aten.convolution(t, current(), None, *settings),
+        lambda a: [_TransposedConvolution.apply(a, current(), shape, settings)],
+        lambda t: aten.convolution(t, current().abs(), None, *settings),
+        None if bias is None else lambda: bias.view(view),
+        None,
+        fan_in * math.prod(weight.shape[2:]) + 1,
     )
-    offset = None if bias is None else bias.view(1, -1, *(1,) * (output.ndim - 2))
-    return recorder.add(
-        Affine(through(weight), transpose, through(sizes), offset, None, terms), [source], output.shape[1:]
-    )
+    return recorder.add(operation, [source], output.shape[1:])
 
 
 class _TransposedConvolution(torch.autograd.Function):
@@ -85,16 +81,24 @@ class _TransposedConvolution(torch.autograd.Function):
     def forward(
         ctx: Any, coefficients: Tensor, weight: Tensor, shape: tuple[int, ...], settings: tuple[Any, ...]
     ) -> Tensor:
-        ctx.weight, ctx.settings = weight, settings
+        ctx.save_for_backward(coefficients, weight)
+        ctx.settings = settings
         like = coefficients.new_empty(1).expand(len(coefficients), *shape)
-        gradient: Tensor = aten.convolution_backward(
+        image: Tensor = aten.convolution_backward(
             coefficients.contiguous(), like, weight, None, *settings, [True, False, False]
         )[0]
-        return gradient
+        return image
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return aten.convolution(gradient, ctx.weight, None, *ctx.settings), None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        coefficients, weight = ctx.saved_tensors
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = aten.convolution_backward(
+                coefficients.contiguous(), gradient.contiguous(), weight, None, *ctx.settings, [False, True, False]
+            )[1]
+        back: Tensor = aten.convolution(gradient, weight, None, *ctx.settings)
+        return back, of_weight, None, None
 
 
 def _batch_norm(
@@ -114,18 +118,20 @@ def _batch_norm(
     source = recorder.position(x)
     assert source is not None
     view = (1, -1, *(1,) * (x.ndim - 2))
-    scale = (variance + eps).rsqrt() * (1 if weight is None else weight)
-    shift = -mean * scale
-    offset, size = (shift, shift.abs()) if bias is None else (shift + bias, shift.abs() + bias.abs())
-    factor = scale.view(view)
-    operation = Affine(
-        lambda t: t * factor,
-        lambda a: [a * factor],
-        lambda t: t * factor.abs(),
-        offset.view(view),
-        size.view(view),
-        8,
-    )
+
+    def scale() -> Tensor:
+        factor = (variance + eps).rsqrt()
+        return (factor if weight is None else factor * weight).view(view)
+
+    def offset() -> Tensor:
+        shift = -mean.view(view) * scale()
+        return shift if bias is None else shift + bias.view(view)
+
+    def size() -> Tensor:
+        shift = (mean.view(view) * scale()).abs()
+        return shift if bias is None else shift + bias.abs().view(view)
+
+    operation = Affine(lambda t: t * scale(), lambda a: [a * scale()], lambda t: t * scale().abs(), offset, size, 8)
     return [recorder.add(operation, [source], x.shape[1:])]
 
 
