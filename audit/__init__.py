@@ -14,6 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from audit.api.certification import Certification as Certification
+    from audit.api.certification import certify as certify
     from audit.api.inputs import wrap as wrap
     from audit.api.robustness import Robustness as Robustness
     from audit.api.robustness import RobustnessCurve as RobustnessCurve
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     explain = explain_images
 
 _SOURCES = {
+    "audit.api.certification": ("Certification", "certify"),
     "audit.api.inputs": ("wrap",),
     "audit.api.robustness": ("Robustness", "RobustnessCurve", "robustness", "robustness_curve"),
     "audit.api.running": ("AuditResult", "run"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -34,22 +35,25 @@ class Affine:
 
     Attributes:
         linear: Its linear part: tensors (R, ...) to (R, *shape), for any R.
-        transpose: The transposed linear part: coefficients (R, *shape) of the output to those of each input.
+        transpose: The transposed linear part: coefficients (R, *shape) of the output to those of each input; None for
+            an input that only its box is taken from.
         spread: `linear` with the absolute value of every coefficient; None where no coefficient is negative.
         offset: Gives the constant part, (1, *shape) or broadcast to it; None for 0. It is a function, as the maps are,
             so that all follow the weights of a net in training.
         offset_size: Gives the sum of the absolute values of the terms of the offset; None for |offset|.
         terms: Rounded operations behind one output when a framework evaluates it in float32; 0 where it is exact.
         interval: The box around the outputs from those around the inputs where it is tighter than through `linear`.
+        of_first: Whether that box follows from the first input alone.
     """
 
     linear: Callable[..., Tensor]
-    transpose: Callable[[Tensor], Sequence[Tensor]]
+    transpose: Callable[[Tensor], Sequence[Tensor | None]]
     spread: Callable[..., Tensor] | None = None
     offset: Callable[[], Tensor] | None = None
     offset_size: Callable[[], Tensor] | None = None
     terms: int = 0
     interval: Callable[..., Box] | None = None
+    of_first: bool = False
 
     def apply(self, *inputs: Tensor) -> Tensor:
         """The outputs.
@@ -66,7 +70,7 @@ class Affine:
         Centre and radius go through on their own (arXiv:1810.12715).
 
         Args:
-            inputs: One box an input.
+            inputs: One box an input; the first alone where the others do not matter.
         """
         if self.interval is not None:
             return self.interval(*inputs)
@@ -141,6 +145,19 @@ class BoundGraph:
     def unbounded(self) -> list[int]:
         """Positions of the values that an activation is applied to, in order, each once."""
         return sorted({self.nodes[i].inputs[0] for i in self.activations})
+
+    @cached_property
+    def boxed(self) -> set[int]:
+        """Positions of the values that the boxes of the logits follow from."""
+        reached, waiting = set(), [self.output]
+        while waiting:
+            current = waiting.pop()
+            if current not in reached:
+                reached.add(current)
+                node = self.nodes[current]
+                first = isinstance(node.operation, Affine) and node.operation.of_first
+                waiting.extend(node.inputs[:1] if first else node.inputs)
+        return reached
 
     def evaluate(self, images: Tensor) -> list[Tensor]:
         """Every value of the net on images.

@@ -73,6 +73,7 @@ def _mixed(
         lambda t, r: t * linear.abs() + r * bent.abs(),
         terms=terms,
         interval=interval,
+        of_first=True,
     )
     return recorder.add(operation, [position, _relu_of(recorder, position)], output.shape[1:])
 
@@ -94,7 +95,7 @@ def leaky(recorder: Recorder, output: Tensor, x: Tensor, slope: Any = 0.01) -> i
     if bool((factor < 0).any()):
         raise recorder.refused("a leaky ReLU with a negative slope")
 
-    def box(inputs: Box, _: Box) -> Box:
+    def box(inputs: Box, *_: Box) -> Box:
         low, high = (torch.where(end > 0, end, end * factor) for end in inputs)
         return Box(low, high)
 
@@ -112,7 +113,7 @@ def magnitude(recorder: Recorder, output: Tensor, x: Tensor) -> int:
     position = recorder.position(x)
     assert position is not None
 
-    def box(inputs: Box, _: Box) -> Box:
+    def box(inputs: Box, *_: Box) -> Box:
         ends = torch.stack([inputs.low.abs(), inputs.high.abs()])
         inside = (inputs.low <= 0) & (inputs.high >= 0)
         return Box(torch.where(inside, 0, ends.amin(0)), ends.amax(0))
@@ -189,9 +190,15 @@ def max_pooled(
     )
     while (count := recorder.graph.nodes[position].shape[0]) > 1:
         position = _halved(recorder, position, count // 2, tuple(pooled.shape[1:]))
-    shape = tuple(pooled.shape[1:])
-    squeeze = Affine(lambda t: t[:, 0], lambda a: [a[:, None]])
-    return [recorder.add(squeeze, [position], shape)]
+
+    size, steps, edge, gaps = pair
+
+    def box(inputs: Box, *_: Box) -> Box:
+        low, high = (torch.max_pool2d(end, size, steps, edge, gaps, ceil_mode) for end in inputs)
+        return Box(low, high)
+
+    last = Affine(lambda x, t: t[:, 0], lambda a: [None, a[:, None]], interval=box, of_first=True)
+    return [recorder.add(last, [source, position], pooled.shape[1:])]
 
 
 def _halved(recorder: Recorder, position: int, half: int, shape: tuple[int, ...]) -> int:
@@ -212,11 +219,11 @@ def _halved(recorder: Recorder, position: int, half: int, shape: tuple[int, ...]
         first = c[:, :half]
         return [torch.cat([first, c.new_zeros(len(c), half, *shape), c[:, half:]], 1), first]
 
-    def box(t: Box, _: Box) -> Box:
+    def box(t: Box, *_: Box) -> Box:
         low, high = (torch.cat([torch.maximum(e[:, :half], e[:, half : 2 * half]), e[:, 2 * half :]], 1) for e in t)
         return Box(low, high)
 
-    return recorder.add(Affine(merge, merge_back, interval=box), [position, relu], (half + rest, *shape))
+    return recorder.add(Affine(merge, merge_back, interval=box, of_first=True), [position, relu], (half + rest, *shape))
 
 
 def _windows(

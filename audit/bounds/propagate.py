@@ -18,7 +18,7 @@ from torch import Tensor
 
 from audit.bounds.activations import ULPS, Activation, Lines
 from audit.bounds.cones import BY_ROW, ByCone, ByRow, cones
-from audit.bounds.graph import UNIT, Affine, BoundGraph, Box
+from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, Node
 from audit.bounds.region import GUARD, Region
 
 MATRIX = 2**25
@@ -76,26 +76,31 @@ class Lower:
     reached: dict[int, Tensor]
 
 
-def interval_values(graph: BoundGraph, region: Region) -> Values:
+def interval_values(graph: BoundGraph, region: Region, *, rounding: bool = True, inner: bool = True) -> Values:
     """Boxes around every value by intervals (arXiv:1810.12715); exact ones where a value is affine in the image.
 
     Args:
         graph: The net.
         region: The inputs.
+        rounding: Whether they are to hold for a float32 evaluation too, as proofs must; for training they need not.
+        inner: Whether values inside a maximum are bounded too, which linear relaxation needs.
     """
     values = Values({}, {})
+    wanted = None if inner else graph.boxed
     graph.meter.forwards += 2 * len(region.low)
     for position, node in enumerate(graph.nodes):
-        boxes = [values.boxes[i] for i in node.inputs]
+        if wanted is not None and position not in wanted:
+            continue
+        boxes = [values.boxes[i] for i in node.inputs if i in values.boxes]
         if node.operation is None:
             box = Box(region.low, region.high)
         elif isinstance(node.operation, Activation):
             box = Box(node.operation.apply(boxes[0].low), node.operation.apply(boxes[0].high))
-            if node.operation.derivative is not None:
+            if rounding and node.operation.derivative is not None:
                 values.slack[position] = torch.maximum(box.low.abs(), box.high.abs()) * (ULPS * UNIT)
         else:
             box = node.operation.box(*boxes)
-            slack = node.operation.rounding(*boxes)
+            slack = node.operation.rounding(*boxes) if rounding else None
             if slack is not None:
                 values.slack[position] = slack
         slack = values.slack.get(position)
@@ -116,6 +121,7 @@ def lower_bound(
     multipliers: Mapping[int, Tensor] | None = None,
     keep: bool = False,
     boxes_only: bool = False,
+    guarded: bool = True,
     sums: ByRow | ByCone = BY_ROW,
 ) -> Lower:
     """Lower bounds on linear functions of a value, by one backward pass.
@@ -130,7 +136,8 @@ def lower_bound(
         multipliers: By the position of a ReLU's input, what its split constraints add to the coefficients of it,
             (N, S, *shape) (beta of arXiv:2103.06624).
         keep: Whether the coefficients at the outputs of activations are wanted.
-        boxes_only: Whether the pass ends at activations, whose boxes then stand for them: bounds by intervals.
+        boxes_only: Whether the pass ends at activations and maxima, whose boxes then stand for them: intervals.
+        guarded: Whether the bound is lowered by what the sums themselves may have rounded, as proofs must be.
         sums: How the terms of a row are added.
     """
     rows, functions = coefficients.shape[:2]
@@ -149,7 +156,7 @@ def lower_bound(
         slack = values.slack.get(position)
         if slack is not None:
             constant = constant - sums.total(position, a.abs(), slack)
-        if isinstance(node.operation, Activation) and boxes_only:
+        if boxes_only and _stands_for_box(node):
             box = values.boxes[position]
             constant = constant + sums.total(position, a.clamp(min=0), box.low)
             constant = constant + sums.total(position, a.clamp(max=0), box.high)
@@ -160,7 +167,7 @@ def lower_bound(
             box = values.boxes[node.inputs[0]]
             slope = slopes.get(position) if slopes else None
             lines = node.operation.lines(box.low, box.high, slope)
-            backs = [_back(a, lines)]
+            backs: list[Tensor | None] = [_back(a, lines)]
             constant = constant + sums.total(position, a.clamp(max=0), lines.high_intercept)
             if node.operation.derivative is not None:
                 constant = constant + sums.total(position, a.clamp(min=0), lines.low_intercept)
@@ -170,15 +177,25 @@ def lower_bound(
                 offset = node.operation.offset().expand(1, *node.shape)
                 constant = constant + sums.total(position, a, offset)
             flat = a.flatten(0, 1)
-            backs = [b.view(rows, functions, *b.shape[1:]) for b in node.operation.transpose(flat)]
+            backs = [
+                None if b is None else b.view(rows, functions, *b.shape[1:]) for b in node.operation.transpose(flat)
+            ]
         for source, back in zip(node.inputs, backs, strict=True):
-            pending[source] = pending[source] + back if source in pending else back
+            if back is not None:
+                pending[source] = pending[source] + back if source in pending else back
     image = pending.get(0)
     if image is None:
         image = coefficients.new_zeros(rows, functions, *graph.nodes[0].shape)
     minimum, size = sums.minimum(region, image)
-    guard = GUARD * (size + constant.abs())
+    guard = GUARD * (size + constant.abs()) if guarded else 0.0
     return Lower(minimum + constant - guard, image, reached)
+
+
+def _stands_for_box(node: Node) -> bool:
+    """Whether intervals know the value better than through its inputs: an activation or a maximum."""
+    return isinstance(node.operation, Activation) or (
+        node.operation is not None and node.operation.interval is not None
+    )
 
 
 def _back(a: Tensor, lines: Lines) -> Tensor:

@@ -92,7 +92,7 @@ class _TransposedConvolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         coefficients, weight = ctx.saved_tensors
-        of_weight = None
+        of_weight: Tensor | None = None
         if ctx.needs_input_grad[1]:
             of_weight = aten.convolution_backward(
                 coefficients.contiguous(), gradient.contiguous(), weight, None, *ctx.settings, [False, True, False]
@@ -120,8 +120,8 @@ def _batch_norm(
     view = (1, -1, *(1,) * (x.ndim - 2))
 
     def scale() -> Tensor:
-        factor = (variance + eps).rsqrt()
-        return (factor if weight is None else factor * weight).view(view)
+        factor: Tensor = (variance + eps).rsqrt()
+        return factor.view(view) if weight is None else (factor * weight).view(view)
 
     def offset() -> Tensor:
         shift = -mean.view(view) * scale()

@@ -150,9 +150,10 @@ def _train_step(setup: TrainingSetup, state: TrainingState, indices: Tensor) -> 
     settings, net, done = setup.settings, state.net, state.steps_done(setup)
     net.processes = setup.workers.world_size
     _seed_layers(setup, done)
-    factor = rate_factor(settings.schedule, done / state.total_steps(setup))
+    progress = done / state.total_steps(setup)
+    factor = rate_factor(settings.schedule, progress)
     set_learning_rate(state.optimizer, settings.learning_rate * factor)
-    step = setup.training_step(indices, state.epoch, state.recipe_state)
+    step = setup.training_step(indices, state.epoch, state.recipe_state, progress)
     recipe = find("recipe", state.recipe)
     recipe_settings = setup.recipe_settings if recipe is setup.recipe else recipe.defaults
     for objective in recipe.function(net, step, **recipe_settings):
@@ -198,7 +199,13 @@ def _validate(setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:
     settings = setup.settings
     state.net.processes = 1
     validator = Validator(
-        setup.held_out, setup.threat, setup.loss, setup.seed, settings.probe_examples, settings.probe_steps
+        setup.held_out,
+        setup.threat,
+        setup.loss,
+        setup.seed,
+        settings.probe_examples,
+        settings.probe_steps,
+        proves=bool(setup.recipe.facts.get("proves")),
     )
     with with_weights(state.net.net, None if state.ema is None else state.ema.weights):
         scores = validator(state.net)

@@ -92,13 +92,16 @@ class TrainingSetup:
         generator = torch_generator(self.seed, "training order", epoch)
         return self.workers.shard(torch.randperm(len(self.examples), generator=generator, device="cpu"))
 
-    def training_step(self, indices: Tensor, epoch: int, recipe_state: dict[str, Tensor]) -> TrainingStep:
+    def training_step(
+        self, indices: Tensor, epoch: int, recipe_state: dict[str, Tensor], progress: float = 0.0
+    ) -> TrainingStep:
         """Put a batch on the device, augmented with this epoch's draws.
 
         Args:
             indices: Indices into `examples`, int64 (N,) on the CPU.
             epoch: The epoch, from 0.
             recipe_state: What the recipe keeps from one batch to the next.
+            progress: Share of the training that is done, in [0, 1).
 
         Returns:
             What the recipe is given.
@@ -116,6 +119,7 @@ class TrainingSetup:
             recipe_state=recipe_state,
             indices=on_device,
             total=len(self.examples),
+            progress=progress,
             teacher=self.teacher,
         )
 

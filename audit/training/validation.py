@@ -12,6 +12,7 @@ from audit.core.ascent import projected_step
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Logits
+from audit.training.certified import proven_share
 from audit.training.inner_attack import frozen_eval, gradient_of
 from audit.training.step import PerExampleLoss
 
@@ -31,6 +32,7 @@ class Validator:
         seed: The seed of the random starts.
         examples: How many of the first images are attacked.
         steps: Gradient steps of the attack.
+        proves: Whether the share proven right is measured too, on the same images.
     """
 
     held_out: Batch
@@ -39,6 +41,7 @@ class Validator:
     seed: int
     examples: int
     steps: int
+    proves: bool = False
 
     def __call__(self, net: nn.Module) -> dict[str, float]:
         """Measure the accuracies of a net.
@@ -47,7 +50,8 @@ class Validator:
             net: Gives logits (N, classes) of images in [0, 1].
 
         Returns:
-            `clean_accuracy`, and `robust_accuracy` where there is an adversary, in [0, 1].
+            `clean_accuracy`, `robust_accuracy` where there is an adversary, and `proven_accuracy` where the recipe
+            trains for proofs, in [0, 1].
         """
         with frozen_eval(net):
             scores = {"clean_accuracy": held_out_accuracy(net, self.held_out)}
@@ -56,11 +60,13 @@ class Validator:
                 scores["robust_accuracy"] = accuracy_under_pgd(
                     net, attacked, self.threat, self.loss, seed=self.seed, steps=self.steps
                 )
+                if self.proves:
+                    scores["proven_accuracy"] = proven_share(net, attacked.images, attacked.labels, self.threat)
         return scores
 
 
 def selection_score(scores: dict[str, float]) -> tuple[float, float]:
-    """Order epochs: by robust accuracy where it is measured, then by clean accuracy.
+    """Order epochs: by proven accuracy where it is measured, by robust accuracy else, then by clean accuracy.
 
     Args:
         scores: What a `Validator` measured.
@@ -68,7 +74,8 @@ def selection_score(scores: dict[str, float]) -> tuple[float, float]:
     Returns:
         A key that is largest for the best epoch.
     """
-    return scores.get("robust_accuracy", scores["clean_accuracy"]), scores["clean_accuracy"]
+    first = scores.get("proven_accuracy", scores.get("robust_accuracy", scores["clean_accuracy"]))
+    return first, scores["clean_accuracy"]
 
 
 def held_out_accuracy(net: nn.Module, batch: Batch) -> float:

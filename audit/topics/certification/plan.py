@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.plan import Slice, Task
+from audit.planning.run_identity import curve_eps
 from audit.topics.certification import CertificationConfig
+from audit.topics.certification.facts import LINEAR_BOUNDS, BoundsSettings
 
 CERTIFICATES = ("interval-bounds", "smoothing")
+RUNGS = {
+    "bounds": ("interval-bounds", "crown", "alpha-crown"),
+    "optimised": ("interval-bounds", "crown", "crown-tightened", "alpha-crown"),
+    "complete": ("interval-bounds", "crown", "crown-tightened", "alpha-crown", "branch-and-bound"),
+}
+"""By effort, the bounds that are tried."""
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Certified radii of the model itself by interval bounds, and of its smoothed version.
+    """Certified radii of the model itself by intervals and by linear bounds, and of its smoothed version.
+
+    Linear bounds get what attacks broke on the same images, which then needs no proof.
 
     Args:
         builder: The plan so far.
         model: The model.
     """
-    examples = builder.config.table(CertificationConfig).examples
+    config = builder.config.table(CertificationConfig)
     for metric in CERTIFICATES:
-        builder.metric_cells("certification", metric, model, builder.chunks(examples))
+        builder.metric_cells("certification", metric, model, builder.chunks(config.examples))
+    attacks = builder.planned("robustness", model.role)
+    for chunk in builder.chunks(config.examples):
+        attacked = _covering(attacks, chunk)
+        builder.add(
+            "certification",
+            LINEAR_BOUNDS,
+            model,
+            chunk,
+            settings=BoundsSettings(
+                eps=curve_eps(builder.config, builder.identity), rungs=RUNGS[config.effort], problems=config.problems
+            ).dump(),
+            threat=builder.threat,
+            inputs={"robustness": attacked} if attacked else {},
+        )
+
+
+def _covering(attacks: tuple[Task, ...], chunk: Slice) -> Task | None:
+    """The attacks on a slice that holds the chunk; None without one."""
+    return next((t for t in attacks if t.examples.start <= chunk.start and chunk.stop <= t.examples.stop), None)

@@ -16,7 +16,7 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults
-from audit.topics.certification.facts import CertificationFacts
+from audit.topics.certification.facts import BROKEN, LINEAR_BOUNDS, PROVEN, CertificationFacts
 from audit.topics.robustness.facts import RobustnessFacts
 
 
@@ -44,6 +44,42 @@ class CertificatePart(DocumentModel):
     n: int
 
 
+class BracketPoint(DocumentModel):
+    """What is known at one eps, over the same images.
+
+    Attributes:
+        eps: Size of the ball, in units of the pixel range [0, 1].
+        proven: Share proven robust: a lower bound on robust accuracy.
+        unbroken: Share that neither attacks nor branch and bound broke: an upper bound.
+        open: Share of which neither is known, in [0, 1].
+    """
+
+    eps: float
+    proven: Proportion
+    unbroken: Proportion
+    open: float
+
+
+class Bracket(DocumentModel):
+    """Between which bounds the robust accuracy of one model lies.
+
+    Attributes:
+        role: Role of the model.
+        norm: Norm of the ball.
+        points: By eps, ascending.
+        proven_by: By bound, the images that it proved at the eps of the verdict, from the cheapest bound on.
+        problems: Sub-problems of branch and bound an image at most; 0 where there was none.
+        n: Number of images.
+    """
+
+    role: str
+    norm: str
+    points: list[BracketPoint]
+    proven_by: dict[str, int]
+    problems: int
+    n: int
+
+
 def build(results: RunResults, context: SectionContext) -> Rows:
     """The certificates of each model at the eps that were attacked.
 
@@ -51,7 +87,47 @@ def build(results: RunResults, context: SectionContext) -> Rows:
         results: The run.
         context: What the rows need besides the evidence.
     """
-    return {"certificates": _certificates(results, _attacked_eps(results))}
+    return {"certificates": _certificates(results, _attacked_eps(results)), "brackets": brackets(results)}
+
+
+def brackets(results: RunResults) -> list[Bracket]:
+    """Proven, unbroken and open shares of each model at each eps.
+
+    Args:
+        results: The run.
+    """
+    rows = []
+    for role in results.roles:
+        measured = only_measured(results.entries("certification", role=role))
+        for at, entries in group_by_condition([e for e in measured if e.task.cell.method == LINEAR_BOUNDS]):
+            facts = entries[0].evidence.facts_as(CertificationFacts)
+            verdicts, proven_by = (
+                np.concatenate([np.asarray(e.evidence.arrays[name]) for e in entries], axis=1)
+                for name in ("verdicts", "proven_by")
+            )
+            by = proven_by[facts.eps.index(at.eps)] if at.eps in facts.eps else proven_by[-1]
+            rows.append(
+                Bracket(
+                    role=role,
+                    norm=facts.norm,
+                    points=[_point(eps, row) for eps, row in zip(facts.eps, verdicts, strict=True)],
+                    proven_by={rung: int((by == i).sum()) for i, rung in enumerate(facts.rungs) if (by == i).any()},
+                    problems=int(facts.settings["problems"]) if "branch-and-bound" in facts.rungs else 0,
+                    n=verdicts.shape[1],
+                )
+            )
+    return rows
+
+
+def _point(eps: float, verdicts: Array) -> BracketPoint:
+    n = verdicts.size
+    proven, broken = int((verdicts == PROVEN).sum()), int((verdicts == BROKEN).sum())
+    return BracketPoint(
+        eps=eps,
+        proven=proportion(clopper_pearson(proven, n)),
+        unbroken=proportion(clopper_pearson(n - broken, n)),
+        open=(n - proven - broken) / n,
+    )
 
 
 def _attacked_eps(results: RunResults) -> dict[str, list[float]]:

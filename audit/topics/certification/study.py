@@ -23,7 +23,8 @@ from audit.execution.resumable import ResumableSteps, concatenate_steps
 from audit.metrics.interval_bounds import interval_bounds
 from audit.metrics.smoothing import smoothing
 from audit.models.under_test import ModelUnderTest
-from audit.topics.certification.facts import CertificationFacts
+from audit.topics.certification.bounds_study import certified_by_bounds
+from audit.topics.certification.facts import LINEAR_BOUNDS, CertificationFacts
 
 NORM = {"smoothing": "l2", "interval-bounds": "linf"}
 CERTIFIED = {"smoothing": "the model smoothed by Gaussian noise", "interval-bounds": "the model itself"}
@@ -33,7 +34,7 @@ _STRIDE = 16
 
 @study()
 def certification(context: Context, cell: Cell) -> Evidence:
-    """A certified radius for each image by `cell.method`: `smoothing` (l2) or `interval-bounds` (linf).
+    """A certified radius for each image by `cell.method`: `smoothing` (l2), `interval-bounds` (linf), `linear-bounds`.
 
     Measurement `certified_radius` (N,): 0 where the certified class is not the label's, or nothing is certified. With a
     threat, which must be of the method's norm, also `certified` (N,), 0 or 1: the radius exceeds eps. Array
@@ -43,6 +44,8 @@ def certification(context: Context, cell: Cell) -> Evidence:
         context: Gives the model, the examples and the inputs of the cell.
         cell: The cell.
     """
+    if cell.method == LINEAR_BOUNDS:
+        return certified_by_bounds(context, cell)
     norm = _norm_of(cell)
     model, batch = context.model(), context.batch()
     settings = find("metric", cell.method).settings(cell.settings)
