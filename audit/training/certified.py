@@ -73,12 +73,12 @@ def bound_graph(net: nn.Module, images: Images) -> BoundGraph:
     """
     if net not in _GRAPHS:
         graph = trace_live(net, images.shape[1:], RULES, torch.float32)
-        values = interval_values(graph, Region.box(images[:1], images[:1]), rounding=False)
-        reached = torch.autograd.grad(
-            values.boxes[graph.output].low.sum(), _learning(net), allow_unused=True, materialize_grads=False
-        )
-        names = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
-        missing = [name for name, gradient in zip(names, reached, strict=True) if gradient is None]
+        logits = interval_values(graph, Region.box(images[:1], images[:1]), rounding=False).boxes[graph.output].low
+        named = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
+        reached: Sequence[Tensor | None] = [None] * len(named)
+        if logits.requires_grad:
+            reached = torch.autograd.grad(logits.sum(), list(named.values()), allow_unused=True)
+        missing = [name for name, gradient in zip(named, reached, strict=True) if gradient is None]
         if missing:
             raise UsageError(
                 f"Bounds do not reach the weights {', '.join(missing[:3])} of this net, so no recipe for proofs can "
@@ -86,10 +86,6 @@ def bound_graph(net: nn.Module, images: Images) -> BoundGraph:
             )
         _GRAPHS[net] = graph
     return _GRAPHS[net]
-
-
-def _learning(net: nn.Module) -> list[Tensor]:
-    return [parameter for parameter in net.parameters() if parameter.requires_grad]
 
 
 def ball(images: Images, threat: ThreatModel, eps: float) -> Region:
@@ -211,6 +207,6 @@ def _layer_penalty(values: Values, position: int, width: Tensor, tolerance: floa
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
     """The smaller of a / b and b / a; 1 where either is nothing."""
-    if float(a) <= 0 or float(b) <= 0:
+    if float(a.detach()) <= 0 or float(b.detach()) <= 0:
         return a.new_ones(())
     return torch.minimum(a / b, b / a)

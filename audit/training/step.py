@@ -49,8 +49,8 @@ class TrainingStep:
         recipe_state: Tensors that the recipe keeps from one batch to the next; they are part of every checkpoint.
         indices: Which of the `total` training images these are, int64 (N,).
         total: The number of training images.
-        progress: Share of the training that is done, in [0, 1).
         teacher: For distillation, the logits (N, classes) of another model on images (N, C, H, W) in [0, 1].
+        progress: Share of the training that is done, in [0, 1).
     """
 
     images: Images
@@ -61,8 +61,8 @@ class TrainingStep:
     recipe_state: dict[str, Tensor]
     indices: Tensor
     total: int
-    progress: float = 0.0
     teacher: Callable[[Images], Logits] | None = None
+    progress: float = 0.0
 
     @property
     def adversary(self) -> ThreatModel:
