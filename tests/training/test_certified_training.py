@@ -1,4 +1,4 @@
-"""Training for proofs: the loss bounds every attack's, the radius grows as said, and the net kept is the best proven."""
+"""Training for proofs: its loss bounds every attack's, the radius grows as said, the epoch kept has most proven."""
 
 from __future__ import annotations
 
