@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
+from contextlib import AbstractContextManager
 
 import torch
 
 from audit.core.errors import ModelError, UntrustedError
 from audit.core.note import NO_NOTE, Note, listed_with_more, note
+from audit.models.formats.inert_values import STAND_INS
 
 _INFLATION = 8
 """torch.save stores without compression; a zip that unpacks to more than this times its size is a bomb."""
@@ -97,7 +99,8 @@ def _unsafe_globals(body: bytes, members: list[str], name: str) -> list[str]:
         allowed = set(_allowed())
         return [name for name in _globals_of(body) if name not in allowed]
     try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(body)))
+        with stand_ins():
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(body)))
     except Exception as fault:  # a reader of hostile bytes raises whatever it stumbles on
         raise ModelError(
             f"{name} is cut short or damaged ({first_line(fault)}); export or download it again."
@@ -107,7 +110,12 @@ def _unsafe_globals(body: bytes, members: list[str], name: str) -> list[str]:
 def _allowed() -> list[str]:
     from torch._weights_only_unpickler import _get_allowed_globals
 
-    return [*_get_allowed_globals(), "torch.serialization._get_layout"]
+    return [*_get_allowed_globals(), *STAND_INS, "torch.serialization._get_layout"]
+
+
+def stand_ins() -> AbstractContextManager[None]:
+    """Inside the block torch reads numbers, times and paths beside the weights as harmless values."""
+    return torch.serialization.safe_globals([(value, name) for name, value in STAND_INS.items()])
 
 
 def _globals_of(body: bytes) -> list[str]:

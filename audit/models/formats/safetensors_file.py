@@ -15,10 +15,10 @@ from safetensors.torch import load
 from audit.config import TrustConfig
 from audit.core.errors import ModelError
 from audit.core.registry import model_format
+from audit.models.checkpoint_entries import unwrapped
 from audit.models.compression.compress import unpack
 from audit.models.files import read_whole
 from audit.models.loaded import CheckpointContent
-from audit.models.state_dict import unwrapped
 
 CUT = "cut"
 """The metadata entry of a net that has fewer channels than its architecture."""
