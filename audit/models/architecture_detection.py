@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from importlib.util import find_spec
@@ -40,16 +40,13 @@ def infer_architecture(
     Raises:
         ModelError: When several fit, listing them, or none does.
     """
-    fitting = list(_fitting(ZOO, state, classes, input_shape, entry))
-    fitting = fitting or list(
-        _fitting(_torchvision(state, classes, input_shape[0]), state, classes, input_shape, entry)
-    )
-    fitting = fitting or list(_fitting(_timm(state, classes, input_shape[0]), state, classes, input_shape, entry))
+    fitting = _all_fitting(state, classes, input_shape, entry)
     if len(fitting) > 1:
         raise ModelError(
             f"{checkpoint} fits several architectures: {', '.join(fitting)}. Say which with --architecture."
         )
     if not fitting:
+        _refuse_other_outputs(state, classes, input_shape, checkpoint, entry)
         largest = max(sorted(state), key=lambda name: state[name].numel())
         raise ModelError(
             f"{checkpoint} fits no architecture of the zoo, torchvision or timm for {classes} classes and images "
@@ -58,6 +55,32 @@ def infer_architecture(
             "FILE.py:FUNCTION)."
         )
     return fitting[0]
+
+
+def _all_fitting(state: Mapping[str, Tensor], classes: int, input_shape: InputShape, entry: str) -> list[str]:
+    """Of the zoo, else of torchvision, else of timm."""
+    names: tuple[Callable[[], Iterable[str]], ...] = (
+        lambda: ZOO,
+        lambda: _torchvision(state, classes, input_shape[0]),
+        lambda: _timm(state, classes, input_shape[0]),
+    )
+    return next(
+        (fitting for library in names if (fitting := list(_fitting(library(), state, classes, input_shape, entry)))), []
+    )
+
+
+def _refuse_other_outputs(
+    state: Mapping[str, Tensor], classes: int, input_shape: InputShape, checkpoint: str, entry: str
+) -> None:
+    """Where an architecture fits with another number of outputs, that is what is wrong."""
+    heads = [tensor.shape[0] for tensor in state.values() if tensor.ndim == 2]
+    for outputs in dict.fromkeys(count for count in (*heads[-1:], *heads[:1]) if count not in (classes, 1)):
+        fitting = _all_fitting(state, outputs, input_shape, entry)
+        if fitting:
+            raise ModelError(
+                f"{checkpoint} fits {fitting[0]} with {outputs} outputs, and {classes} classes were expected: name all "
+                "of its classes with --labels-map, or train a new last layer on it with audit train --pretrained."
+            )
 
 
 def _fitting(

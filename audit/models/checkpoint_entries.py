@@ -31,17 +31,21 @@ _TRAINING = re.compile(
 def unwrapped(content: Any, name: str) -> CheckpointContent:
     """The weights in the content of a file, perhaps nested, with notes on what was unwrapped.
 
+    Where nothing tells several sets of weights apart there are the sets alone.
+
     Args:
         content: What the file holds.
         name: The file's name.
 
     Raises:
-        ModelError: When there are no weights, several that nothing tells apart, or tensors that are not dense.
+        ModelError: When there are no weights, or tensors that are not plain and dense.
     """
     sets = dict(_sets(content))
     if not sets:
         raise ModelError(_no_weights(content, name))
-    entry = _chosen(sets, name)
+    entry = _chosen(sets)
+    if entry is None:
+        return CheckpointContent(sets=sets)
     notes = list(_unnamed_average(content, name))
     others = [other for other in sets if other != entry]
     if _AVERAGED.fullmatch(entry) and others:
@@ -57,16 +61,22 @@ def unwrapped(content: Any, name: str) -> CheckpointContent:
 
 
 def with_entry(content: CheckpointContent, entry: str, name: str) -> CheckpointContent:
-    """The content with the weights of another of its entries.
+    """The content with the weights that were asked for.
 
     Args:
         content: What a file holds.
-        entry: The entry; where the file has none of that name it is left to the prefixes of its names.
+        entry: The entry of the weights; where the file has none of that name it is left to the prefixes of its names;
+            "" for what was taken without being asked.
         name: The file's name.
 
     Raises:
-        ModelError: There is neither an entry nor a prefix of that name.
+        ModelError: There is neither an entry nor a prefix of that name, or several entries and none was asked for.
     """
+    if not entry and content.state is None and content.module is None:
+        first, listed = next(iter(content.sets)), ", ".join(content.sets)
+        raise ModelError(f"{name} holds several sets of weights ({listed}): say which with --weights-entry {first}.")
+    if not entry:
+        return content
     if entry in content.sets:
         chosen = _content(content.sets[entry], name)
         return replace(content, state=chosen.state, module=chosen.module, notes=(_entry_note(name, entry),))
@@ -75,9 +85,9 @@ def with_entry(content: CheckpointContent, entry: str, name: str) -> CheckpointC
     ):
         return content
     prefixes = sorted({key.split(".")[0] for key in content.state or () if "." in key})
-    listed = [key for key in content.sets if key] or prefixes
+    entries = [key for key in content.sets if key] or prefixes
     raise ModelError(
-        f"{name} has no weights under {entry!r}; it has {', '.join(map(str, listed[:8])) or 'one set without a name'}."
+        f"{name} has no weights under {entry!r}; it has {', '.join(entries[:8]) or 'one set without a name'}."
     )
 
 
@@ -137,8 +147,8 @@ def _sets(content: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
         yield "", content
 
 
-def _chosen(sets: Mapping[str, Any], name: str) -> str:
-    """The entry of the averaged weights, else that of the best known name, else the only one."""
+def _chosen(sets: Mapping[str, Any]) -> str | None:
+    """The entry of the averaged weights, else that of the best known name, else the only one; None where all differ."""
     averaged = [entry for entry in sets if _AVERAGED.fullmatch(entry)]
     if averaged:
         return averaged[0]
@@ -146,11 +156,7 @@ def _chosen(sets: Mapping[str, Any], name: str) -> str:
         named = [entry for entry in sets if entry.split(".")[0] == known]
         if len(named) == 1:
             return named[0]
-    if len(sets) == 1:
-        return next(iter(sets))
-    raise ModelError(
-        f"{name} holds several sets of weights ({', '.join(sets)}): say which with --weights-entry {next(iter(sets))}."
-    )
+    return next(iter(sets)) if len(sets) == 1 else None
 
 
 def _content(weights: Any, name: str) -> CheckpointContent:

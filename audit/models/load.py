@@ -68,8 +68,7 @@ def load_model(
 def _content(config: ModelConfig, classes: int, input_shape: InputShape, seed: int) -> CheckpointContent:
     """What the weights' file holds, or the module that a function returns with weights of its own."""
     if config.weights:
-        content = read_weights(config.weights, config.trust)
-        return with_entry(content, config.weights_entry, basename(config.weights)) if config.weights_entry else content
+        return read_weights(config.weights, config.trust, config.weights_entry)
     if config.own_weights:
         return own_module(config, classes=classes, input_shape=input_shape, seed=seed)
     return CheckpointContent()
@@ -112,26 +111,28 @@ def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
 
 
-def read_weights(weights: str, trust: Sequence[TrustConfig]) -> CheckpointContent:
+def read_weights(weights: str, trust: Sequence[TrustConfig], entry: str = "") -> CheckpointContent:
     """Read a checkpoint. Raises ModelError when it cannot be read, UntrustedError when it is code.
 
     Args:
         weights: A file's path, or hf:FOLDER.
         trust: The files whose code may run.
+        entry: Which of several sets of weights; "" for that which is taken without being asked.
     """
     if not is_folder(weights):
-        return read_checkpoint(Path(weights), trust)
+        return read_checkpoint(Path(weights), trust, entry)
     from audit.models.formats.hf_folder import read_hf_folder
 
     return read_hf_folder(weights)
 
 
-def read_checkpoint(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
+def read_checkpoint(path: Path, trust: Sequence[TrustConfig], entry: str = "") -> CheckpointContent:
     """Read a checkpoint file with the registered format of its suffix.
 
     Args:
         path: The file.
         trust: The files whose code may run. Raises UntrustedError for code in any other.
+        entry: Which of several sets of weights; "" for that which is taken without being asked.
 
     Raises:
         ModelError: For a missing or damaged file, or an unknown suffix.
@@ -142,7 +143,7 @@ def read_checkpoint(path: Path, trust: Sequence[TrustConfig]) -> CheckpointConte
     if reader is None:
         raise ModelError(f"{path.name} is in no format known here; one of {', '.join(readers)} was expected.")
     content: CheckpointContent = reader(path, trust)
-    return content
+    return with_entry(content, entry, path.name)
 
 
 def fresh_module(

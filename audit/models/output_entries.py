@@ -143,6 +143,11 @@ def _no_scores(outputs: Any, tensors: Mapping[str, Tensor], images: int, classes
             f"shape {expected}. Wrap it in a module whose forward returns that tensor."
         )
     shape = tuple(outputs.shape)
+    if not outputs.is_floating_point() and shape == (images,):
+        return (
+            f"The model returns one {str(outputs.dtype).removeprefix('torch.')} value an image, a decision in place of "
+            f"scores, where a tensor of shape {expected}. Return the scores that the decision is taken from."
+        )
     if outputs.ndim == 4 and shape[0] == images and max(shape[2:]) > 1:
         return (
             f"The model's output has shape {shape} for {images} images: scores for each place, as a segmentation or a "

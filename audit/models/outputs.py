@@ -150,6 +150,11 @@ def learn_outputs(run: Callable[[Images], Any], images: Images, classes: int, ch
     with torch.no_grad():
         outputs = run(images)
     entry, scores = scores_in(outputs, len(images), classes, entry=choice.entry)
+    if not scores.is_floating_point():
+        raise ModelError(
+            f"The model returns {str(scores.dtype).removeprefix('torch.')} values, decisions in place of scores, where "
+            "floats were expected: one score for each class. Return what the decision is taken from."
+        )
     if not torch.isfinite(scores).all():
         raise ModelError(
             "The model's outputs are not finite (NaN or infinity) on images in [0, 1]. Check its weights and the "

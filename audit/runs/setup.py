@@ -183,10 +183,18 @@ def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *
         train=train.fingerprint if train else "",
         train_examples=len(train) if train else 0,
         loaded=f"file:{loaded.identity}" if loaded else None,
-        pretrained=sha256_of(Path(config.model.pretrained)) if config.model.pretrained else "",
+        pretrained=_pretrained_identity(config),
         masked=dataset.test.masks is not None,
         labelled=labelled,
     )
+
+
+def _pretrained_identity(config: RunConfig) -> str:
+    """SHA-256 of the file, with the entry of its weights where one is asked for; empty for new weights."""
+    model = config.model
+    if not model.pretrained:
+        return ""
+    return sha256_of(Path(model.pretrained)) + (f":{model.weights_entry}" if model.weights_entry else "")
 
 
 def _architecture_identity(config: RunConfig, dataset: Dataset) -> str:

@@ -117,7 +117,7 @@ def check_pretrained_fits(model: ModelConfig, module: Callable[[], nn.Module]) -
         ModelError: They do not fit.
     """
     if model.pretrained is not None:
-        load_pretrained(module(), pretrained_state(Path(model.pretrained), model.trust))
+        load_pretrained(module(), pretrained_state(Path(model.pretrained), model.trust, model.weights_entry))
 
 
 def with_default_learning_rate(config: RunConfig) -> RunConfig:

@@ -20,12 +20,13 @@ from audit.models.state_dict import match_module
 from audit.training.inner_attack import frozen_eval
 
 
-def pretrained_state(path: Path, trust: Sequence[TrustConfig] = ()) -> Mapping[str, Tensor]:
+def pretrained_state(path: Path, trust: Sequence[TrustConfig] = (), entry: str = "") -> Mapping[str, Tensor]:
     """Read a state dict from a file.
 
     Args:
         path: A checkpoint in any format that holds a state dict, or a whole model of which it is taken.
         trust: The files whose code may run.
+        entry: Which of several sets of weights; "" for that which is taken without being asked.
 
     Returns:
         The tensors by name.
@@ -34,7 +35,7 @@ def pretrained_state(path: Path, trust: Sequence[TrustConfig] = ()) -> Mapping[s
         ModelError: When the file cannot be read.
         UntrustedError: When reading it would run code that is not trusted.
     """
-    content = read_checkpoint(path, trust)
+    content = read_checkpoint(path, trust, entry)
     return content.state if content.module is None and content.state is not None else _state_of(content.module)
 
 

@@ -68,18 +68,14 @@ class _Inert:
         pass
 
 
-class _Entries(dict[Any, Any]):
-    """A dictionary with a default."""
-
-    def __init__(self, *_: Any) -> None:
-        super().__init__()
+def _entries(*_: Any) -> dict[Any, Any]:
+    """A dictionary in place of one with a default."""
+    return {}
 
 
-class _Items(list[Any]):
-    """A list with two ends."""
-
-    def __init__(self, items: Any = (), *_: Any) -> None:
-        super().__init__(items if isinstance(items, list | tuple) else ())
+def _items(items: Any = (), *_: Any) -> list[Any]:
+    """A list in place of one with two ends."""
+    return list(items) if isinstance(items, list | tuple) else []
 
 
 def _scalar(kind: Any = None, raw: Any = None, *_: Any) -> Any:
@@ -109,8 +105,8 @@ STAND_INS: Mapping[str, Callable[..., Any]] = {
     "numpy.dtype": _Dtype,
     "numpy.ndarray": _Array,
     **{f"numpy.{core}.{name}": value for core in ("core", "_core") for name, value in _NUMPY.items()},
-    "collections.defaultdict": _Entries,
-    "collections.deque": _Items,
+    "collections.defaultdict": _entries,
+    "collections.deque": _items,
     **dict.fromkeys(_INERT_NAMES, _Inert),
 }
 """By the name that a pickle asks for, what makes a harmless value in its place."""
@@ -129,6 +125,6 @@ def settled(content: Any) -> Any:
             if isinstance(value, dict | list | tuple | _Array):
                 content[key] = settled(value)
         return content
-    if type(content) in (list, tuple, _Items):
+    if type(content) in (list, tuple):
         return type(content)([settled(item) for item in content])
     return content

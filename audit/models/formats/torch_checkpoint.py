@@ -26,6 +26,7 @@ from audit.models.checkpoint_entries import unwrapped
 from audit.models.files import check_trusted, read_whole
 from audit.models.formats.inert_values import settled
 from audit.models.formats.pickle_inspection import executable_reason, first_line, is_whole, members_of, stand_ins
+from audit.models.formats.safetensors_file import is_safetensors, read_safetensors
 from audit.models.loaded import CheckpointContent, TrustedFile
 
 _ALONE = " Or save the state dict alone, which needs no trust: torch.save(model.state_dict(), ...)."
@@ -33,7 +34,7 @@ _ALONE = " Or save the state dict alone, which needs no trust: torch.save(model.
 
 @model_format(suffixes=(".pt", ".pth", ".ckpt", ".bin", ".tar"))
 def torch_save(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
-    """The state dict in a torch.save file; a pickled module or TorchScript needs trust.
+    """The state dict in a torch.save file; a pickled module or TorchScript needs trust. Safetensors under its suffix load.
 
     Raises UntrustedError for files that need code, listing the globals they ask for, and ModelError for damaged ones.
 
@@ -42,6 +43,8 @@ def torch_save(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
         trust: The files whose code may run.
     """
     body = read_whole(path)
+    if is_safetensors(body):
+        return read_safetensors(body, path.name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reason = executable_reason(body, path.name)

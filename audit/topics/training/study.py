@@ -118,11 +118,11 @@ def _has_teacher(cell: Cell) -> bool:
 
 def _pretrained(context: Context, cell: Cell) -> Mapping[str, Tensor]:
     path = Path(context.task.context["pretrained"])
-    planned = ModelSettings.of(cell).pretrained
+    planned, _, entry = ModelSettings.of(cell).pretrained.partition(":")
     if sha256_of(path) != planned:
         raise ModelError(f"{path.name} changed since this run was planned; run the command again.")
     # What the run was planned with was checked for trust; these are the same bytes.
-    return pretrained_state(path, (TrustConfig(path=str(path), sha256=planned),))
+    return pretrained_state(path, (TrustConfig(path=str(path), sha256=planned),), entry)
 
 
 def _evidence(
