@@ -117,6 +117,13 @@ def _notes(matching: KeyMatching, checkpoint: str) -> Iterator[Note]:
         )
     if matching.averaged and matching.removed.rstrip(".") != matching.averaged:
         yield averaged_note(checkpoint, matching.averaged, matching.removed.rstrip("."))
+    if matching.head:
+        yield note(
+            "model_head",
+            "{name}: its layer '{head}', which the architecture has under another name, was taken for the one missing.",
+            name=checkpoint,
+            head=matching.head,
+        )
     if matching.foreign:
         yield aside_note(checkpoint, list(matching.foreign))
     types = sorted({str(t.dtype) for k, t in matching.known.items() if t.dtype != matching.expected[k].dtype})
