@@ -274,8 +274,7 @@ def _other_head(
     heads = {
         layer
         for layer in {name.rpartition(".")[0] for name in unused if not _is_foreign(name, unused[name])}
-        if {name.rpartition(".")[2]: t.shape for name, t in outside.items() if name.rpartition(".")[0] == layer}
-        == wanted
+        if {part: tensor.shape for part, tensor in _parts_of_layer(unused, layer)} == wanted
     }
     if len(heads) != 1:
         return {}
