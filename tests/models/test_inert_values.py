@@ -19,8 +19,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+import audit
 from audit.config import TrustConfig
 from audit.core.errors import ModelError, UntrustedError
+from audit.models.architecture import build
 from audit.models.formats.torch_checkpoint import torch_save
 from audit.training.transfer import pretrained_state
 
@@ -77,6 +79,17 @@ def test_pretrained_weights_come_out_of_a_trusted_whole_module(tmp_path: Path) -
     module = nn.Linear(3, 2)
     torch.save({"ema": module, "model": nn.Linear(3, 2)}, path)
     assert torch.equal(pretrained_state(path, (TrustConfig(path=str(path)),))["weight"], module.weight)
+
+
+def test_training_in_python_takes_trust_too(tmp_path: Path) -> None:
+    path = tmp_path / "run.pth"
+    state = build("cnn-28", classes=2, input_shape=(1, 12, 12), seed=0).state_dict()
+    torch.save({"state_dict": state, "args": argparse.Namespace(lr=0.1)}, path)
+    images, labels = torch.rand(40, 1, 12, 12), torch.arange(40) % 2
+    settings = {"architecture": "cnn-28", "classes": 2, "epochs": 1, "batch_size": 16, "pretrained": path}
+    with pytest.raises(UntrustedError):
+        audit.train(images, labels, **settings)
+    assert audit.train(images, labels, trust=[path], **settings).kept_epoch == 1
 
 
 def test_stand_ins_decode_nothing_that_does_not_add_up(tmp_path: Path) -> None:
