@@ -16,8 +16,10 @@ from audit.data.image_survey import printable
 MISSING = -1
 """The number of a label that is not there."""
 _MISSING_TEXTS = frozenset(
-    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA")
-    + ("NULL", "NaN", "None", "n/a", "nan", "null", "NaT")
+    (
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
+        *("NA", "NULL", "NaN", "None", "n/a", "nan", "null", "NaT"),
+    )
 )
 """What pandas reads as missing, unless it is told otherwise."""
 _MOST_CLASSES = 1_000_000
@@ -148,8 +150,8 @@ def _value(value: Any, row: int, where: Callable[[int], str]) -> int | float | s
         return int(value) if value == value // 1 and abs(value) < 1e15 else float(value)
     if not isinstance(value, str):
         raise DataError(
-            f"{where(row)}: the label {str(value)[:40]!r} is a {type(value).__name__}; a name or a number, one class an "
-            "image, was expected."
+            f"{where(row)}: the label {str(value)[:40]!r} is a {type(value).__name__}; a name or a number, one class "
+            "an image, was expected."
         )
     text = unicodedata.normalize("NFC", value.strip())
     if text in _MISSING_TEXTS:

@@ -92,9 +92,10 @@ def _parts_above(
         ]
         empty = [name for name, folder in folders.items() if not folder.count]
         if empty and root is reference:
+            path = folders[empty[0]].path.rstrip("/")[len(base.path) :]
             raise DataError(
-                f"The class folder {printable(folders[empty[0]].path.rstrip('/')[len(base.path) :])!r} holds no images; "
-                f"put {', '.join(sorted(IMAGE_SUFFIXES)[:6])} ... files there or remove it."
+                f"The class folder {printable(path)!r} holds no images; put "
+                f" {', '.join(sorted(IMAGE_SUFFIXES)[:6])} ... files there or remove it."
             )
     return tuple(map(printable, names)), files
 

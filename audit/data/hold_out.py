@@ -55,7 +55,10 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
         seed: Root of the draw.
 
     Raises:
-        DataError: It is of training images alone, and nothing is to be held out; or it has too few to divide.
+        DataError: It is of training images alone, and nothing is to be held out.
+
+    Returns:
+        The divided data set; the same where it has two parts, no labels, or no class of two images.
     """
     if dataset.train is not None or (share is None and not dataset.training_alone):
         return dataset
@@ -67,13 +70,10 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
         )
     test, train = _positions(dataset.test, share, seed)
     if not len(test) or (dataset.test.labels < 0).any():
-        raise DataError(
-            f"{dataset.name!s} has no class with two labelled images, so that none can be held out to test; give data "
-            "with a train and a test part."
-        )
+        return dataset
     held_out = note(
         "data_held_out",
-        "The data has no parts: {test} of its {all} images, {share} of each class drawn by seed {seed}, are held out "
+        "The data has one part: {test} of its {all} images, {share} of each class drawn by seed {seed}, are held out "
         "to test, and the others are trained on.",
         test=len(test),
         all=len(dataset.test),
