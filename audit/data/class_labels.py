@@ -195,7 +195,7 @@ def _counted(cells: Sequence[Any], names: tuple[str, ...], where: Callable[[int]
         classes = tuple(map(str, range(1, highest + 1)))
         first = note(
             "data_from_one",
-            "The labels count from 1: class '1' is taken for the model's first output, '{last}' for its {last}th.",
+            "The labels count from 1: class '1' is taken for the model's first output, '{last}' for its last.",
             last=highest,
         )
         return ClassLabels(

@@ -8,7 +8,6 @@ from typing import Protocol
 from audit.core.errors import DataError, nearest
 from audit.data.image_survey import printable
 
-
 _HOLDS = {"path": "images", "label": "labels", "split": "splits", "mask": "masks"}
 
 
@@ -44,8 +43,8 @@ def column_of(what: str, chosen: str | None, usual: Sequence[str], table: HasCol
     column = optional_column(what, chosen, usual, table)
     if column is None:
         raise DataError(
-            f"{table.name} has no column of {_HOLDS[what]}; {usual[0]!r} was expected, and the columns are {_listed(table)}. "
-            f"Choose one with --{what}-column NAME."
+            f"{table.name} has no column of {_HOLDS[what]}; {usual[0]!r} was expected, and the columns "
+            f"are {_listed(table)}. Choose one with --{what}-column NAME."
         )
     return column
 

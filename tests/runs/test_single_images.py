@@ -123,6 +123,7 @@ def test_training_images_are_asked_for_before_the_model_is_read(shelf: Path) -> 
     overrides = {
         "data": {"source": f"image:{shelf}/0.png=cat", "labels_map": str(shelf / "map.txt")},
         "model": {"weights": str(shelf / "broken.pt"), "architecture": "cnn-28"},
+        "hardening": {"enabled": True},
         "device": "cpu",
     }
     with pytest.raises(UsageError, match=r"hardening and fine-tuning need some: .* or --no-harden"):

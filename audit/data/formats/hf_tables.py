@@ -216,7 +216,7 @@ def _column(what: str, chosen: str | None, typed: Sequence[str], usual: Sequence
         return typed[0]
     if column is None and len(typed) > 1:
         raise DataError(
-            f"{table.name} has {len(typed)} columns that could hold the {what}s: {', '.join(map(printable, typed[:8]))}. "
-            f"Choose one with --{what}-column NAME."
+            f"{table.name} has {len(typed)} columns that could hold the {what}s: "
+            f"{', '.join(map(printable, typed[:8]))}. Choose one with --{what}-column NAME."
         )
     return column or column_of(what, chosen, usual, table)
