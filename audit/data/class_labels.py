@@ -83,7 +83,7 @@ def class_labels(
         raise DataError(f"{missing} of {len(cells)} labels of {source} are missing, and --strict makes that an error.")
     skipped = (
         note(
-            "data_unlabelled", "{count} of {all} images have no label and are skipped.", count=missing, all=len(cells)
+            "data_unlabelled", "Images without a label were skipped: {count} of {all}.", count=missing, all=len(cells)
         ),
     )
     if names and texts:
@@ -116,7 +116,7 @@ def one_hot_labels(columns: Sequence[str], rows: Sequence[Sequence[Any]], source
         )
     missing = sum(not ones for ones in numbers)
     skipped = note(
-        "data_unlabelled", "{count} of {all} images have no label and are skipped.", count=missing, all=len(rows)
+        "data_unlabelled", "Images without a label were skipped: {count} of {all}.", count=missing, all=len(rows)
     )
     read = note("data_one_hot", "The label is the column that holds a 1: {listed}.", listed=", ".join(columns[:6]))
     labels = tuple(ones[0] if ones else MISSING for ones in numbers)
@@ -209,7 +209,7 @@ def _gaps(present: set[int], classes: tuple[str, ...]) -> Iterator[Note]:
     absent = [name for name in classes if int(name) not in present]
     if absent:
         listed = ", ".join(absent[:5])
-        yield note("data_no_image", "No image has the label {listed} ({count} such).", listed=listed, count=len(absent))
+        yield note("data_no_image", "Labels that no image has: {count} ({listed}).", listed=listed, count=len(absent))
 
 
 def _named(cells: Sequence[Any]) -> ClassLabels:

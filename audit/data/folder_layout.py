@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from audit.core.errors import DataError
 from audit.core.note import Note, note
 from audit.data.folder_notes import base_note, layout_notes, loose_pictures
-from audit.data.folder_parts import Parts, class_folders_of, find_parts, without_wrappers
+from audit.data.folder_parts import Parts, base_of, class_folders_of, find_parts
 from audit.data.folder_tree import Folder, as_tree
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_survey import ImageFile, printable
@@ -47,7 +47,7 @@ def infer_layout(entries: Sequence[str], source: str) -> FolderLayout:
         DataError: For an empty class folder, a test class that the training part lacks, or fewer than two classes.
     """
     tree = as_tree(entries)
-    base = without_wrappers(tree.top)
+    base = base_of(tree.top)
     parts = find_parts(base)
     roots = {split: folder for split, folder in (("test", parts.test), ("train", parts.train)) if folder is not None}
     if parts.inside_classes:
@@ -59,6 +59,7 @@ def infer_layout(entries: Sequence[str], source: str) -> FolderLayout:
         for split, listed in files.items()
     }
     notes = (*base_note(base), *_absent(classes, files), *layout_notes(tree, base, parts), *_numbered(classes))
+    notes += tuple(_alike_inside(base) if parts.test is base else ())
     return FolderLayout(base.path, classes, files_by_split, notes)
 
 
@@ -77,19 +78,17 @@ def _parts_above(
             f"{printable(reference.path.rstrip('/')) or source!r} holds {len(names)} class folders; at least two, each "
             f"with images of one class, were expected.{loose_pictures(reference, tables)}"
         )
-    labels = {_key(name): label for label, name in enumerate(names)}
     files: _Files = {}
     for split, root in roots.items():
         folders = class_folders_of(root)
-        unknown = [name for name, folder in folders.items() if _key(name) not in labels and folder.count]
+        labels = _labels_of(list(folders), names)
+        unknown = [name for name, folder in folders.items() if name not in labels and folder.count]
         if unknown:
             raise DataError(
                 f"The test part has a class {printable(unknown[0])!r} that the training part lacks ({len(unknown)} "
                 "such); the same class folders were expected in both."
             )
-        files[split] = [
-            (p, labels[_key(name)]) for name in folders if _key(name) in labels for p in folders[name].all_images()
-        ]
+        files[split] = [(p, labels[name]) for name in folders if name in labels for p in folders[name].all_images()]
         empty = [name for name, folder in folders.items() if not folder.count]
         if empty and root is reference:
             path = folders[empty[0]].path.rstrip("/")[len(base.path) :]
@@ -131,6 +130,29 @@ def _numbered(classes: Sequence[str]) -> Iterator[Note]:
         )
 
 
-def _key(name: str) -> str:
-    """Class folders of two parts are one class in whatever Unicode form their names are stored."""
-    return unicodedata.normalize("NFC", name)
+def _alike_inside(base: Folder) -> Iterator[Note]:
+    """Folders that all hold the same folders may be folds or sources, and those within them the classes."""
+    inside = [tuple(folder.filled) for folder in base.filled.values() if not folder.images]
+    if len(inside) == len(base.filled) > 1 and len(inside[0]) > 1 and len(set(inside)) == 1:
+        yield note(
+            "data_alike_inside",
+            "The folders {outer} are taken for the classes, though each holds the same folders {inner}: where those are "
+            "the classes, give one of the outer folders.",
+            outer=", ".join(map(printable, list(base.filled)[:4])),
+            inner=", ".join(map(printable, inside[0][:4])),
+        )
+
+
+def _labels_of(folders: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """The class of each class folder, of whatever Unicode form, and of another case where one class alone fits."""
+    exact = {unicodedata.normalize("NFC", name): label for label, name in enumerate(names)}
+    folded: dict[str, list[int]] = {}
+    for name, label in exact.items():
+        folded.setdefault(name.casefold(), []).append(label)
+    labels: dict[str, int] = {}
+    for folder in folders:
+        name = unicodedata.normalize("NFC", folder)
+        fitting = [exact[name]] if name in exact else folded.get(name.casefold(), [])
+        if len(fitting) == 1:
+            labels[folder] = fitting[0]
+    return labels

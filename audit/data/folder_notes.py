@@ -50,7 +50,7 @@ def layout_notes(tree: Tree, base: Folder, parts: Parts) -> Iterator[Note]:
     for folder in parts.loose:
         yield note(
             "data_loose_part",
-            "The folder '{name}' holds {count} pictures in no class folder and is not used.",
+            "The folder '{name}' is not used: its pictures lie in no class folder ({count}).",
             name=printable(folder.name),
             count=folder.count,
         )
@@ -58,12 +58,12 @@ def layout_notes(tree: Tree, base: Folder, parts: Parts) -> Iterator[Note]:
         yield note("data_part_is_class", "The folder '{name}' is taken for a class.", name=printable(folder.name))
     outside = sum(len(folder.images) for folder in {id(f): f for f in (base, parts.test, parts.train) if f}.values())
     if outside:
-        yield note("data_loose", "{count} pictures lie in no class folder and were left aside.", count=outside)
+        yield note("data_loose", "Pictures in no class folder were left aside: {count}.", count=outside)
     if sum(tree.litter.values()):
         listed = ", ".join(printable(name) for name, count in tree.litter.most_common(4) if count)
         yield note(
             "data_litter",
-            "{count} pictures that systems made or hid were left aside: {listed}.",
+            "Pictures that systems made or hid were left aside: {count} ({listed}).",
             count=sum(tree.litter.values()),
             listed=listed,
         )
@@ -87,11 +87,11 @@ def loose_pictures(folder: Folder, tables: Sequence[str]) -> str:
     images = folder.images or [path for inner in folder.filled.values() for path in inner.images]
     if not images:
         return ""
-    said = f" {len(images)} pictures lie in no class folder"
+    said = f" Pictures lie there in no class folder ({len(images)})"
     begins = Counter(re.split(r"[._\-\s\d]", path.rpartition("/")[2], maxsplit=1)[0] for path in images)
     words = [word for word, count in begins.most_common(4) if word and 10 * count >= len(images)]
     if 2 <= len(words) and sum(begins[word] for word in words) == len(images):
-        said += f" and begin with {', '.join(printable(word) for word in words)}"
+        said += f", whose names begin with {', '.join(printable(word) for word in words)}"
     if tables:
         return f"{said}; where {printable(tables[0])} lists them with their labels, give manifest:FILE."
     return f"{said}; move each into a folder of its class, or list them with their labels in a manifest:FILE.csv."

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from audit.core.errors import DataError
 from audit.data.folder_tree import Folder
+from audit.data.image_survey import printable
 from audit.data.split_names import Part, by_rank, is_part_word, part_of, part_within
 
 _PICTURES = frozenset(("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "jpg", "jpeg", "png"))
@@ -33,12 +35,32 @@ class Parts:
     inside_classes: Mapping[str, str] = field(default_factory=dict)
 
 
-def without_wrappers(folder: Folder) -> Folder:
-    """The folder inside those that hold nothing but one other folder, as archives unpack.
+def base_of(top: Folder) -> Folder:
+    """The folder that holds the parts or the classes: inside those that hold nothing but it, as archives unpack.
+
+    A folder with a training and a test part is the base also where other folders lie beside it.
 
     Args:
-        folder: The outermost.
+        top: The outermost folder.
+
+    Raises:
+        DataError: Several folders side by side hold a training and a test part.
     """
+    base = _without_wrappers(top)
+    if find_parts(base).test is not base:
+        return base
+    inner = [_without_wrappers(folder) for folder in base.filled.values()]
+    divided = [folder for folder in inner if (parts := find_parts(folder)).test and parts.train]
+    if len(divided) > 1:
+        raise DataError(
+            f"The folders {', '.join(printable(folder.path.rstrip('/')) for folder in divided[:4])} each hold a train "
+            "and a test part; give one of them alone."
+        )
+    return divided[0] if divided else base
+
+
+def _without_wrappers(folder: Folder) -> Folder:
+    """The folder inside those that hold nothing but one other folder."""
     while not folder.images and len(folder.filled) == 1:
         (inner,) = folder.filled.values()
         if is_part_word(inner.name) or not inner.folders:
@@ -62,8 +84,9 @@ def find_parts(base: Folder) -> Parts:
     others = [folder for name, folder in base.filled.items() if name not in named]
     loose = tuple(base.folders[name] for name in named if name not in good and base.folders[name].count)
     if not good:
-        if loose and not others:
-            return Parts(loose[0], None, loose=loose)
+        if loose and not others and not any(part_within(folder.name)[1] for folder in loose):
+            train = next((folder for folder in loose if named[folder.name] == "train"), loose[0])
+            return Parts(train, None, loose=loose)
         return Parts(base, None, doubtful=loose, inside_classes={} if loose else _inside_classes(base))
     chosen = {
         part: next(iter(by_rank([name for name in good if named[name] == part])), None)

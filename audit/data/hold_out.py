@@ -63,10 +63,11 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
     if dataset.train is not None or (share is None and not dataset.training_alone):
         return dataset
     if share is None:
+        loose = "".join(f" {item.text}" for item in dataset.notes if item.key == "data_loose_part")
         raise DataError(
-            f"{dataset.name!s} has a training part alone; a test or validation part beside it was expected. Add one, "
-            f"or hold some of its images out with --test-share {USUAL_SHARE}: a model that was trained on them looks "
-            "better on them than it is."
+            f"{dataset.name!s} has a training part alone; a test or validation part beside it was expected.{loose} Add "
+            f"one, or hold some of its images out with --test-share {USUAL_SHARE}: a model that was trained on them "
+            "looks better on them than it is."
         )
     test, train = _positions(dataset.test, share, seed)
     if not len(test) or (dataset.test.labels < 0).any():

@@ -118,7 +118,7 @@ def renumbered(dataset: Dataset, outputs: Sequence[int], names: tuple[str, ...],
 
 def _by_number(classes: Sequence[str], outputs: int) -> dict[str, int] | None:
     """Classes that are numbers as outputs: from 0, or from 1 where there are as many of them; None for others."""
-    if not all(name.isascii() and name.isdigit() for name in classes):
+    if not classes or not all(name.isascii() and name.isdigit() for name in classes):
         return None
     numbers = {name: int(name) for name in classes}
     if sorted(numbers.values()) == list(range(1, outputs + 1)):

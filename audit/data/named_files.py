@@ -79,8 +79,8 @@ class NamedFiles:
             name, path = self._examples["moved"]
             yield note(
                 "data_paths_moved",
-                "{count} absolute paths lead to no file here and were found below the list's folder by their last "
-                "steps: {name} as {path}.",
+                "Absolute paths that lead to no file here were found below the list's folder by their last steps: "
+                "{count}, such as {path} for {name}.",
                 count=count,
                 name=printable(name),
                 path=printable(path),
@@ -89,7 +89,8 @@ class NamedFiles:
             name, path = self._examples["completed"]
             yield note(
                 "data_paths_completed",
-                "{count} names are no paths and were completed by the one file that fits each: {name} is {path}.",
+                "Names that are no paths were completed by the one file that fits each: {count}, such as {path} for "
+                "{name}.",
                 count=count,
                 name=printable(name),
                 path=printable(path),

@@ -74,6 +74,16 @@ def optional_column(what: str, chosen: str | None, usual: Sequence[str], table: 
     return next((by_key[_key(name)] for name in usual if _key(name) in by_key), None)
 
 
+def is_usual(column: str, usual: Sequence[str]) -> bool:
+    """Whether a column has one of the usual names, however it is written.
+
+    Args:
+        column: The name of the column.
+        usual: Usual names in lower case.
+    """
+    return _key(column) in map(_key, usual)
+
+
 def _listed(table: HasColumns) -> str:
     more = f" and {len(table.columns) - 12} more" if len(table.columns) > 12 else ""
     return (", ".join(printable(column) for column in table.columns[:12]) or "none") + more

@@ -95,7 +95,7 @@ BAD: dict[str, tuple[str, type[AuditError], str]] = {
     "no picture by its ending": ("net.safetensors", DataError, "no picture"),
     "a class the model lacks": ("0.png=emu", DataError, "knows no class 'emu'; one of owl, cat, dog"),
     "an empty list": ("empty.txt", DataError, "names no pictures"),
-    "a list that leads out": ("out.txt", DataError, "outside the list's own folder"),
+    "a list that leads out": ("out.txt", DataError, "outside the folder of out.txt"),
     "a list of what is not there": ("gone.txt", DataError, "unreadable"),
 }
 

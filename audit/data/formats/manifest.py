@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from audit.core.errors import DataError
@@ -15,7 +16,7 @@ from audit.data.image_files import reader_below
 from audit.data.image_survey import ImageFile, printable
 from audit.data.named_files import NamedFiles
 from audit.data.split_names import split_of
-from audit.data.table_columns import column_of, optional_column
+from audit.data.table_columns import column_of, is_usual, optional_column
 from audit.data.text_tables import TextTable, read_text_table
 
 _PATH = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
@@ -81,7 +82,17 @@ def _labels(table: TextTable, chosen: Columns, others: Sequence[str | None], *, 
         if len(flags) > 1:
             return one_hot_labels(flags, list(zip(*map(table.column, flags), strict=True)), table.name)
         column = column_of("label", chosen.label, _LABEL, table)
-    return class_labels(table.column(column), table.name, strict=strict, place=table.place)
+    labels = class_labels(table.column(column), table.name, strict=strict, place=table.place)
+    others = [name for name in rest if name != column and chosen.label is None and is_usual(name, _LABEL)]
+    if not others:
+        return labels
+    said = note(
+        "data_label_column",
+        "The label is the column '{column}', and not {others}; --label-column chooses another.",
+        column=printable(column),
+        others=", ".join(map(printable, others[:4])),
+    )
+    return replace(labels, notes=(*labels.notes, said))
 
 
 def _found(files: NamedFiles, cell: object, what: str, place: str) -> str:
