@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from audit.core.errors import DataError
 from audit.data.folder_tree import Folder
 from audit.data.image_survey import printable
-from audit.data.split_names import Part, by_rank, is_part_word, part_of, part_within
+from audit.data.split_names import SplitPart, by_rank, is_part_word, part_of, part_within
 
 _PICTURES = frozenset(("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "jpg", "jpeg", "png"))
 """A single folder of this name inside a part holds loose pictures: it is no class."""
@@ -115,10 +115,10 @@ def class_folders_of(folder: Folder) -> dict[str, Folder]:
     return {n: f for n, f in sorted(folder.folders.items()) if f.count or part_of(n) is None}
 
 
-def _named_parts(base: Folder) -> dict[str, Part]:
+def _named_parts(base: Folder) -> dict[str, SplitPart]:
     """Folders below `base` that have a part's name: alone, or with words that a training and a test part share."""
-    named: dict[str, Part] = {}
-    by_rest: dict[tuple[str, ...], dict[str, Part]] = {}
+    named: dict[str, SplitPart] = {}
+    by_rest: dict[tuple[str, ...], dict[str, SplitPart]] = {}
     for name in base.folders:
         part, rest = part_within(name)
         if part is not None and rest:

@@ -1,4 +1,4 @@
-"""Labels as programs write them: numbers in any spelling, missing ones, names, one-hot columns, and where they stand."""
+"""Labels as programs write them: numbers in any spelling, missing ones, names, one-hot columns; where they stand."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_a_training_holds_images_out_and_names_the_share(tmp_path: Path) -> None
 
 
 def test_a_share_needs_data_of_one_part(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--test-share .* a train and a test part"):
+    with pytest.raises(UsageError, match=r"--test-share .* a train and a test part"):
         ready("sample", {"architecture": "cnn-28"}, data={"test_share": 0.4, "grayscale": False})
     with pytest.raises(UsageError, match="no class with two labelled images"):
         ready(photos(tmp_path, each=1), {"architecture": "cnn-28"}, data={"test_share": 0.4})
