@@ -92,19 +92,22 @@ def class_labels(
         found = _counted(cells, names, where)
     else:
         found = _named(cells)
-    return ClassLabels(found.classes, found.numbers, (*(skipped if missing else ()), *found.notes))
+    return ClassLabels(found.classes, found.numbers, (*skipped, *found.notes))
 
 
-def one_hot_labels(columns: Sequence[str], rows: Sequence[Sequence[Any]], source: str) -> ClassLabels:
+def one_hot_labels(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], source: str, *, strict: bool = False
+) -> ClassLabels:
     """The classes of rows that hold a 1 in the column of their class and 0 in every other.
 
     Args:
         columns: The names of the classes.
         rows: The cells of each row.
         source: What they are read from, for errors.
+        strict: Raise an error for a row without a 1.
 
     Raises:
-        DataError: A row has several ones: an image of several classes.
+        DataError: A row has several ones: an image of several classes; or `strict` and a row has none.
     """
     numbers = [[position for position, cell in enumerate(row) if _flag(cell) == 1] for row in rows]
     several = next((row for row, ones in enumerate(numbers) if len(ones) > 1), None)
@@ -115,12 +118,20 @@ def one_hot_labels(columns: Sequence[str], rows: Sequence[Sequence[Any]], source
             "images with several classes are not made here: keep one label column and name it with --label-column."
         )
     missing = sum(not ones for ones in numbers)
-    skipped = note(
-        "data_unlabelled", "Images without a label were skipped: {count} of {all}.", count=missing, all=len(rows)
-    )
+    skipped = _skipped(missing, len(rows), source, strict=strict)
     read = note("data_one_hot", "The label is the column that holds a 1: {listed}.", listed=", ".join(columns[:6]))
     labels = tuple(ones[0] if ones else MISSING for ones in numbers)
-    return ClassLabels(tuple(columns), labels, (read, *([skipped] if missing else [])))
+    return ClassLabels(tuple(columns), labels, (read, *skipped))
+
+
+def _skipped(missing: int, count: int, source: str, *, strict: bool) -> tuple[Note, ...]:
+    if not missing:
+        return ()
+    if strict:
+        raise DataError(f"{missing} of {count} labels of {source} are missing, and --strict makes that an error.")
+    return (
+        note("data_unlabelled", "Images without a label were skipped: {count} of {all}.", count=missing, all=count),
+    )
 
 
 def is_flag(cells: Sequence[Any]) -> bool:

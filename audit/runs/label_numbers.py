@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -32,8 +33,8 @@ def load_with_labels(
     """Load a model, with the labels of the data counted as its outputs are where the labels are numbers.
 
     Labels 1 to 12 are the outputs 0 to 11 of a model of twelve outputs, and the outputs 1 to 12 of a model of
-    thirteen. Class folders 0 to 11, which sort as text, are put in the order of counting where the model is far oftener
-    right in that order.
+    thirteen. Class folders such as 0 to 11, which sort as text, are put in the order of the numbers in their names, as
+    timm sorts them, where the model is far oftener right in that order.
 
     Args:
         model: The [model] table, with weights.
@@ -58,7 +59,8 @@ def load_with_labels(
             except ModelError:
                 continue
         raise fault from None
-    if named or not _sorted_as_text(dataset):
+    text_order = tuple(sorted(dataset.classes))
+    if named or dataset.classes != text_order or _natural_order(dataset) == text_order:
         return loaded, dataset
     return loaded, _in_better_order(wrap_loaded(model, dataset, loaded, device), dataset, config.seed)
 
@@ -139,14 +141,17 @@ def _are_numbers(dataset: Dataset) -> bool:
     return len(set(numbers)) == len(dataset.classes)
 
 
-def _sorted_as_text(dataset: Dataset) -> bool:
-    return _are_numbers(dataset) and list(dataset.classes) != sorted(dataset.classes, key=int)
+def _natural_order(dataset: Dataset) -> tuple[str, ...]:
+    """The classes as timm sorts them: by the numbers in their names, whatever the case."""
+    names = [(re.split(r"(\d+)", name.lower()), name) for name in dataset.classes]
+    keys = {name: [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts] for parts, name in names}
+    return tuple(sorted(dataset.classes, key=lambda name: keys[name]))
 
 
 def _in_better_order(model: ModelUnderTest, dataset: Dataset, seed: int) -> Dataset:
-    """The data with its classes in the order of counting where the model is far oftener right so, else as it is."""
+    """The data with its classes in natural order where the model is far oftener right so, else as it is."""
     batch = dataset.test.batch(balanced_order(dataset.test, seed)[:_COMPARED])
-    ordered = tuple(sorted(dataset.classes, key=int))
+    ordered = _natural_order(dataset)
     outputs = [ordered.index(name) for name in dataset.classes]
     predictions = model.predictions(batch.images).cpu().numpy()
     as_text = predictions == batch.labels.numpy()
@@ -157,11 +162,11 @@ def _in_better_order(model: ModelUnderTest, dataset: Dataset, seed: int) -> Data
         return dataset
     said = note(
         "data_number_order",
-        "The class folders are numbers, and the model knows them in the order of counting ({numbers} of {images} "
-        "images right) and not of text ({text} right): labels follow the order of counting.",
+        "The model knows the classes in the order of the numbers in their names, whatever the case, as timm sorts them "
+        "({numbers} of {images} images right), and not of text ({text} right): labels follow it.",
         numbers=int(as_numbers.sum()),
         text=int(as_text.sum()),
         images=len(batch),
     )
     notes = tuple(item for item in dataset.notes if item.key != "data_text_order")
-    return replace(renumbered(dataset, outputs, ordered, "counting"), notes=(*notes, said))
+    return replace(renumbered(dataset, outputs, ordered, "the numbers in their names"), notes=(*notes, said))

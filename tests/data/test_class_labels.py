@@ -151,6 +151,7 @@ PATHS = {
     "backslashes": (".\\deep\\a b.png", "deep/a b.png"),
     "percent": ("deep/a%20b.png", "deep/a b.png"),
     "another machine": ("/home/somebody/{name}/deep/a b.png", "deep/a b.png"),
+    "from the folder above": ("{name}/0.png", "0.png"),
     "Windows": ("C:\\Users\\me\\{name}\\0.png", "0.png"),
     "another case": ("DEEP/A B.PNG", "deep/a b.png"),
     "no ending": ("deep/a b", "deep/a b.png"),
@@ -178,10 +179,13 @@ def test_a_path_of_another_system_finds_its_file(case: str, shelf: Path) -> None
         ("/etc/hostname", "leads outside the folder of m.csv"),
         ("/elsewhere/0.png", "leads outside the folder of m.csv"),
         ("../../0.png", "leads outside the folder of m.csv"),
+        ("beside/0.png", "lies beside the folder of m.csv"),
         ("x", "'x' fits 2 files .a/x.png, b/x.png."),
     ],
 )
 def test_a_path_that_names_no_file_of_the_folder_gets_a_sentence(written: str, sentence: str, shelf: Path) -> None:
+    (shelf.parent / "beside").mkdir(exist_ok=True)
+    (shelf.parent / "beside" / "0.png").write_bytes(b"")
     for folder in "ab":
         (shelf / folder).mkdir()
         (shelf / f"{3 + 'ab'.index(folder)}.png").rename(shelf / folder / "x.png")

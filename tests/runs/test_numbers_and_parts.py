@@ -103,6 +103,9 @@ def test_numbered_folders_are_in_the_order_the_model_knows(tmp_path: Path, brigh
     setup = ready(f"folder:{tmp_path}/by number", brightness)
     assert setup.dataset.classes == tuple(map(str, range(12))) and "36 of 36 images right" in said(setup)
     assert setup.dataset.test.labels[setup.dataset.test.ids.index("10/0.png")] == 10
+    for label in range(12):
+        grey(tmp_path / "mixed" / f"{'Class' if label % 2 else 'class'} {label}" / "0.png", label)
+    assert ready(f"folder:{tmp_path}/mixed", brightness).dataset.classes[:3] == ("class 0", "Class 1", "class 2")
     for output, name in enumerate(sorted(map(str, range(12)))):  # as a model trained by torchvision's ImageFolder
         for i in range(3):
             grey(tmp_path / "by text" / name / f"{i}.png", output)

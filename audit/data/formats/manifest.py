@@ -73,15 +73,15 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
     return file_dataset(reader_below(path.parent), name, labels.classes, files_by_split, options, notes)
 
 
-def _labels(table: TextTable, chosen: Columns, others: Sequence[str | None], *, strict: bool) -> ClassLabels:
+def _labels(table: TextTable, chosen: Columns, taken: Sequence[str | None], *, strict: bool) -> ClassLabels:
     """The labels of the label column, or of columns that hold a 1 in that of the class."""
-    column = optional_column("label", chosen.label, _LABEL, table)
-    rest = [name for name in table.columns if name not in others]
-    if column is None:
+    rest = [name for name in table.columns if name not in taken]
+    if optional_column("label", chosen.label, _LABEL, table) is None:
         flags = [name for name in rest if is_flag(table.column(name))]
         if len(flags) > 1:
-            return one_hot_labels(flags, list(zip(*map(table.column, flags), strict=True)), table.name)
-        column = column_of("label", chosen.label, _LABEL, table)
+            rows = list(zip(*map(table.column, flags), strict=True))
+            return one_hot_labels(flags, rows, table.name, strict=strict)
+    column = column_of("label", chosen.label, _LABEL, table)
     labels = class_labels(table.column(column), table.name, strict=strict, place=table.place)
     others = [name for name in rest if name != column and chosen.label is None and is_usual(name, _LABEL)]
     if not others:
@@ -90,7 +90,7 @@ def _labels(table: TextTable, chosen: Columns, others: Sequence[str | None], *, 
         "data_label_column",
         "The label is the column '{column}', and not {others}; --label-column chooses another.",
         column=printable(column),
-        others=", ".join(map(printable, others[:4])),
+        others=", ".join(printable(name) for name in others[:4]),
     )
     return replace(labels, notes=(*labels.notes, said))
 
