@@ -79,13 +79,7 @@ def class_labels(
             f"{source} has no label that names a class ({len(cells)} are missing); at least two classes were expected. "
             "A test part without labels cannot be audited: keep the validation part alone."
         )
-    if missing and strict:
-        raise DataError(f"{missing} of {len(cells)} labels of {source} are missing, and --strict makes that an error.")
-    skipped = (
-        note(
-            "data_unlabelled", "Images without a label were skipped: {count} of {all}.", count=missing, all=len(cells)
-        ),
-    )
+    skipped = _skipped(missing, len(cells), source, strict=strict)
     if names and texts:
         found = _among_names(cells, names, where)
     elif whole:
@@ -247,7 +241,15 @@ def _require_single(texts: set[str], source: str) -> None:
 
 
 def _alike(classes: Sequence[str]) -> Iterator[Note]:
-    """Names that differ in case alone are seldom two classes."""
+    """Names that differ in case alone are seldom two classes, and one word among numbers is seldom a class."""
+    words = [name for name in classes if _number(name) is None]
+    if 0 < len(words) < len(classes) - len(words):
+        yield note(
+            "data_mixed_labels",
+            "Labels are numbers but for {listed}, so that all of them are taken for names: remove those rows where they "
+            "are no classes.",
+            listed=", ".join(words[:4]),
+        )
     counts = Counter(name.casefold() for name in classes)
     alike = [name for name in classes if counts[name.casefold()] > 1]
     if alike:

@@ -20,7 +20,7 @@ _PARTS: dict[str, SplitPart] = {
 _BY_RANK = (*_TRAIN, *_TEST, *_VALIDATION)
 _FILLERS = frozenset(
     "a the of set sets split splits part parts folder dir data dataset datasets image images img imgs picture pictures "
-    "photo photos pic pics file files sample samples seg class classes cls crops".split()
+    "photo photos pic pics file files sample samples seg class classes cls crops public private".split()
 )
 _GLUED = sorted(("set", "data", "dataset", "images", "image", "imgs", "split"), key=len, reverse=True)
 
