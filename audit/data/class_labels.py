@@ -246,8 +246,8 @@ def _alike(classes: Sequence[str]) -> Iterator[Note]:
     if 0 < len(words) < len(classes) - len(words):
         yield note(
             "data_mixed_labels",
-            "Labels are numbers but for {listed}, so that all of them are taken for names: remove those rows where they "
-            "are no classes.",
+            "Labels are numbers but for {listed}, so that all of them are taken for names: remove those rows where "
+            "they are no classes.",
             listed=", ".join(words[:4]),
         )
     counts = Counter(name.casefold() for name in classes)

@@ -16,13 +16,14 @@ from audit.core.note import Note, note
 from audit.data.dataset import Dataset
 from audit.data.label_map import renumbered
 from audit.data.sampling import balanced_order
-from audit.models.load import load_model
+from audit.models.load import load_model, read_weights
 from audit.models.loaded import LoadedModel
 from audit.models.under_test import ModelUnderTest
 
 _COMPARED = 200
 _NEEDED_GAIN = 0.1
 _SIGNIFICANCE = 0.01
+_MOST_TRIED = 3
 _BY_COUNTING = ("data_from_one", "data_no_image")
 """Notes on how numbers were counted before the model was asked."""
 
@@ -33,7 +34,7 @@ def load_with_labels(
     """Load a model, with the labels of the data counted as its outputs are where the labels are numbers.
 
     Labels 1 to 12 are the outputs 0 to 11 of a model of twelve outputs, and the outputs 1 to 12 of a model of
-    thirteen. Class folders such as 0 to 11, which sort as text, are put in the order of the numbers in their names, as
+    thirteen; labels 0 to 990 are outputs of a model of a thousand. Class folders such as 0 to 11, which sort as text, are put in the order of the numbers in their names, as
     timm sorts them, where the model is far oftener right in that order.
 
     Args:
@@ -53,7 +54,7 @@ def load_with_labels(
     try:
         loaded = _loaded(model, dataset, config, device, tried=bool(others))
     except ModelError as fault:
-        for other in others:
+        for other in (*others, *_padded(model, dataset, named=named)):
             try:
                 return _loaded(model, other, config, device, tried=True), other
             except ModelError:
@@ -134,6 +135,33 @@ def _other_numberings(dataset: Dataset) -> Iterator[Dataset]:
             moved = renumbered(dataset, [outputs.get(value, 0) for value in values], classes, "the model's outputs")
             notes = [item for item in dataset.notes if item.key not in _BY_COUNTING]
             yield replace(moved, notes=(*notes, said))
+
+
+def _padded(model: ModelConfig, dataset: Dataset, *, named: bool) -> Iterator[Dataset]:
+    """The data with as many numbered classes as the model may have outputs, where its numbers count from 0."""
+    if named or not dataset.classes or not _are_numbers(dataset):
+        return
+    values = [int(name) for name in dataset.classes]
+    if min(values) == 1:  # of more outputs than labels, 1 may be the first or the second
+        return
+    for count in _possible_outputs(model, above=max(values) + 1):
+        padded = renumbered(dataset, values, tuple(map(str, range(count))), "the model's outputs")
+        said = note(
+            "data_some_outputs",
+            "The model has {outputs} outputs and the data labels up to {highest}: each label is taken for the output "
+            "of its number, counted from 0.",
+            outputs=count,
+            highest=max(values),
+        )
+        yield replace(padded, notes=(*dataset.notes, said))
+
+
+def _possible_outputs(model: ModelConfig, *, above: int) -> list[int]:
+    """Numbers of outputs that a checkpoint may have: sizes that one layer alone puts out, the last of them first."""
+    state = read_weights(str(model.weights), model.trust).state or {}
+    sizes = [int(tensor.shape[0]) for tensor in state.values() if tensor.ndim > 1]
+    once = [size for size in dict.fromkeys(reversed(sizes)) if sizes.count(size) == 1 and size > above]
+    return once[:_MOST_TRIED]
 
 
 def _are_numbers(dataset: Dataset) -> bool:

@@ -79,6 +79,7 @@ def listed(path: Path, labels: Sequence[object]) -> str:
         (4, [1, 2, 3], [1, 2, 3], "counted from 0; no image has the label 0"),
         (3, [0, 2, 5], [0, 1, 2], "as many as there are labels"),
         (6, [0, 2, 5], [0, 2, 5], "Labels that no image has: 3 (1, 3, 4)"),
+        (10, [0, 5, 2], [0, 5, 2], "10 outputs and the data labels up to 5"),
         (3, ["2.0", "0.0", "1.0"], [2, 0, 1], ""),
     ],
 )
