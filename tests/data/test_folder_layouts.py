@@ -157,6 +157,20 @@ def test_pictures_without_class_folders_get_a_sentence(case: str, tmp_path: Path
         loaded(tmp_path, names)
 
 
+def test_annotations_of_a_part_without_class_folders_are_pointed_to_and_read(tmp_path: Path) -> None:
+    put(tmp_path, [f"train/{c}/images/{c}_{i}.png" for c in ("n01", "n02") for i in range(2)])
+    put(tmp_path, [f"val/images/val_{i}.png" for i in range(3)])
+    lines = [f"val_{i}.png\tn0{i % 2 + 1}\t0\t32\t44\t62\n" for i in range(3)]
+    (tmp_path / "val" / "val_annotations.txt").write_text("".join(lines))
+    with pytest.raises(
+        DataError, match=r"val_annotations\.txt lists them .* manifest:val/val_annotations\.txt reads them"
+    ):
+        load_dataset(f"folder:{tmp_path}")
+    data = load_dataset(f"manifest:{tmp_path}/val/val_annotations.txt")
+    assert data.classes == ("n01", "n02") and data.test.labels.tolist() == [0, 1, 0]
+    assert data.test.ids[0] == "images/val_0.png"
+
+
 def test_a_table_beside_loose_pictures_is_pointed_to(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("id,breed\n")
     with pytest.raises(DataError, match=r"where labels\.csv lists them with their labels, give manifest:FILE"):
