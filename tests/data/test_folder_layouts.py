@@ -100,6 +100,8 @@ def test_a_test_part_without_classes_gives_way_to_validation(tmp_path: Path) -> 
 def test_a_class_that_is_called_like_a_part_stays_a_class(name: str, tmp_path: Path) -> None:
     data = loaded(tmp_path, of("", ("bus", "car", name)))
     assert data.classes == tuple(sorted(("bus", "car", name))) and len(data.test) == 6
+    assert loaded(tmp_path / "two", of("", ("test1", "test2"))).classes == ("test1", "test2")
+    assert loaded(tmp_path / "odd", of("", ("_synthetic", "invalid", "valid"))).classes[0] == "_synthetic"
     inside = loaded(tmp_path / "in", of("train/", ("bus", name)), of("test/", ("bus", name)))
     assert inside.classes == ("bus", name) and inside.train is not None
 
