@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -120,27 +119,6 @@ def as_labels(labels: _Array, classes: int, source: str) -> NDArray[np.int64]:
             f"0 to {classes - 1} was expected for {classes} classes. Number the classes from 0, or name them all."
         )
     return flat.astype(np.int64)
-
-
-def number_names(labels: Sequence[_Array], source: str) -> tuple[str, ...]:
-    """Class names "0", "1", ... up to the highest label.
-
-    Args:
-        labels: The labels of each part.
-        source: Name of the source, for errors.
-
-    Raises:
-        DataError: When the labels are no integers, or fewer than two classes.
-    """
-    highest = max(
-        (int(array.max()) for array in labels if array.size and np.issubdtype(array.dtype, np.integer)), default=-1
-    )
-    if not 1 <= highest < 100_000:
-        raise DataError(
-            f"{source} has labels that name no classes (highest {highest}); integers from 0 with at least two classes "
-            "were expected. Turn one-hot rows into class numbers with argmax."
-        )
-    return tuple(str(i) for i in range(highest + 1))
 
 
 def _fingerprint(split: str, pixels: _Array, labels: NDArray[np.int64]) -> str:

@@ -21,6 +21,27 @@ FetchMasks = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
+class Columns:
+    """The columns of a table that lists images; None for the one of a usual name.
+
+    Attributes:
+        path: Of the images, or of their paths.
+        label: Of the labels.
+        split: Of the parts.
+        mask: Of the paths of the masks.
+    """
+
+    path: str | None = None
+    label: str | None = None
+    split: str | None = None
+    mask: str | None = None
+
+
+NO_COLUMNS = Columns()
+"""Every column is found by its name."""
+
+
+@dataclass(frozen=True)
 class LoadOptions:
     """The choices that are the same for every data format.
 
@@ -30,12 +51,14 @@ class LoadOptions:
         strict: Raise an error for an unreadable image, which is otherwise skipped, counted and listed.
         crop: Share in (0, 1] of the largest centred rectangle of the target's proportions that is kept; None squeezes
             the whole image into the target.
+        columns: The columns of a table of images.
     """
 
     image_size: int | None = None
     grayscale: bool = False
     strict: bool = False
     crop: float | None = None
+    columns: Columns = NO_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -117,6 +140,8 @@ class Dataset:
         test: The evaluation part.
         train: The training part; None where there is none.
         notes: Sentences that say what was skipped, repaired or resized.
+        training_alone: Whether `test` is a training part, as the source has no other; `load_dataset` then holds some of
+            it out or refuses it.
     """
 
     name: Note | str
@@ -125,3 +150,4 @@ class Dataset:
     test: Split
     train: Split | None = None
     notes: tuple[Note, ...] = ()
+    training_alone: bool = False

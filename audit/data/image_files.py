@@ -26,6 +26,7 @@ from audit.data.image_survey import (
     skipped_notes,
     survey,
 )
+from audit.data.losses import loss_notes
 
 _LARGEST_SIDE = 1024
 _DECODER = 1
@@ -63,7 +64,8 @@ def image_file_dataset(
     maskless = tuple(mask_notes(all_images, strict=options.strict))
     size, resized = _common_size(all_images, options)
     splits = {split: _split(read, images, size, options) for split, images in readable.items()}
-    skipped = skipped_notes([line for _, lines in surveys.values() for line in lines])
+    skipped = tuple(skipped_notes([line for _, lines in surveys.values() for line in lines]))
+    skipped = (*skipped, *loss_notes(files_by_split, readable, classes))
     notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, grayscale=options.grayscale))
     shape = (1 if options.grayscale else 3, *size)
     return Dataset(name, classes, shape, splits["test"], splits.get("train"), notes)
