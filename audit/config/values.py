@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from audit.core.errors import UsageError
+from audit.core.image_options import PixelRange
 from audit.core.threat_format import parse_eps
 
 Preset = Literal["quick", "standard", "full"]
@@ -40,6 +41,16 @@ def _numbers(value: Any) -> Any:
         raise ValueError("a number or numbers with commas were expected, as in 0.5,0.5,0.5") from None
 
 
+def _range(value: Any) -> Any:
+    """LOW,HIGH as a tuple of both, in this order; what is neither text nor two numbers is left to the type check."""
+    numbers = _numbers(value)
+    if isinstance(value, str) and len(numbers) != 2:
+        raise ValueError("two numbers with a comma were expected, as in 0,4095")
+    if isinstance(numbers, (tuple, list)) and len(numbers) == 2 and not numbers[0] < numbers[1]:
+        raise ValueError("the first number, black, must be below the second, white")
+    return numbers
+
+
 def seconds(value: Any) -> Any:
     """A duration written as 90, 90s, 12m or 1.5h, in seconds.
 
@@ -59,6 +70,7 @@ def seconds(value: Any) -> Any:
 
 Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]
 Seconds = Annotated[float, BeforeValidator(seconds)]
+Range = Annotated[PixelRange | None, BeforeValidator(_range)]
 Normalisation = Annotated[float | tuple[float, ...] | None, BeforeValidator(_numbers)]
 
 

@@ -140,6 +140,9 @@ def _load_images(data: DataConfig) -> Dataset:
         crop=data.crop,
         rotate=data.rotate,
         flip=data.flip,
+        interpolation=data.interpolation,
+        transparency=data.transparency,
+        pixel_range=data.pixel_range,
     )
 
 
