@@ -43,8 +43,8 @@ def predict(
 
     config = load_config(overrides=merge(overrides, {"model": {"weights": model}}))
     loaded = load_for_prediction(config.model, config.data, device=config.device, seed=config.seed)
-    preprocessing = preparation_of(config.model, config.data)
-    predictions = predict_pictures(loaded, images, explain=explain, seed=config.seed, preprocessing=preprocessing)
+    data = preparation_of(config.model, config.data)
+    predictions = predict_pictures(loaded, images, explain=explain, seed=config.seed, data=data)
     paths = write_explanations(predictions, images, out)
     rows = [_row(prediction, path) for prediction, path in zip(predictions, paths, strict=True)]
     document = {"model": Path(model).name, "predictions": rows}

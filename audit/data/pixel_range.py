@@ -144,7 +144,7 @@ def dark_note(brightest: Sequence[float], pixel_range: PixelRange) -> Note | str
         return ""
     return note(
         "data_dark",
-        " In this range they are nearly black: half of them stay below {share} of it.",
+        " In this range they are nearly black: they stay below {share} of it.",
         share=f"{(middle - low) / (high - low):.1%}",
     )
 

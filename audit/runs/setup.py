@@ -26,6 +26,7 @@ from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning.run_identity import RunIdentity
 from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format
+from audit.runs.preparation import preparation_notes
 from audit.runs.validation import (
     check_can_reinitialise,
     check_frozen_epochs,
@@ -119,6 +120,7 @@ def set_up(config: RunConfig) -> RunSetup:
     if model.weights is not None:
         loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
         model = model.model_copy(update={"architecture": loaded.architecture})
+    data = data.model_copy(update={"pixel_range": dataset.pixel_range}) if dataset.pixel_range else data
     config = with_default_learning_rate(config.model_copy(update={"data": data, "model": model}))
     check_can_reinitialise(config, loaded)
     labelled = bool((dataset.test.labels >= 0).all())
@@ -225,7 +227,7 @@ def _trusted_files(setup: RunSetup) -> tuple[Mapping[str, str], ...]:
 
 
 def _with_preprocessing_warning(setup: RunSetup) -> LoadedModel | None:
-    """The loaded model, with a note when it does far better on images prepared another way, or with labels moved."""
+    """The loaded model, with notes where its own images seem prepared otherwise, or its labels moved."""
     if setup.loaded is None:
         return None
     from audit.models.preprocessing_probe import probe_preprocessing
@@ -239,6 +241,6 @@ def _with_preprocessing_warning(setup: RunSetup) -> LoadedModel | None:
         classes=setup.dataset.classes,
         skip_above=_WELL_PREPARED,
     )
-    if not outcome.warning:
-        return setup.loaded
-    return replace(setup.loaded, notes=(*setup.loaded.notes, outcome.warning))
+    differing = preparation_notes(setup.config.data, model, setup.dataset)
+    warnings = (*differing, *((outcome.warning,) if outcome.warning else ()))
+    return replace(setup.loaded, notes=(*setup.loaded.notes, *warnings)) if warnings else setup.loaded

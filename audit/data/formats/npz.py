@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from audit.core.errors import DataError
 from audit.core.registry import data_format
-from audit.data.arrays import array_split, number_names
+from audit.data.arrays import array_range, array_split, number_names
 from audit.data.dataset import Dataset, LoadOptions
 
 LARGEST_ARCHIVE = 16 << 30
@@ -24,13 +24,14 @@ _TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"))
 
 
 @data_format(argument="FILE")
-def npz(source: str, _options: LoadOptions) -> Dataset:
+def npz(source: str, options: LoadOptions) -> Dataset:
     """A NumPy archive with arrays x_test and y_test, perhaps x_train and y_train, or images and labels.
 
     An optional array `classes` names the classes in label order.
 
     Args:
         source: The path of the .npz file.
+        options: `pixel_range` is used.
 
     Raises:
         DataError: When the file is damaged, its arrays are no images and labels, or they hold Python objects: those
@@ -47,8 +48,11 @@ def npz(source: str, _options: LoadOptions) -> Dataset:
     train = _pair(arrays, _TRAIN)
     labels = [test[1]] + ([train[1]] if train else [])
     classes = _names(arrays["classes"], path) if "classes" in arrays else number_names(labels, path.name)
+    pixel_range, notes = array_range([pair[0] for pair in (test, train) if pair], path.name, options.pixel_range)
     splits = {
-        name: array_split(*pair, name=name, classes=len(classes), source=f"{path.name} ({name})")
+        name: array_split(
+            *pair, name=name, classes=len(classes), source=f"{path.name} ({name})", pixel_range=pixel_range
+        )
         for name, pair in (("test", test), ("train", train))
         if pair
     }
@@ -58,7 +62,9 @@ def npz(source: str, _options: LoadOptions) -> Dataset:
             f"{path.name} has training images of shape {shapes['train']} but test images of {shapes['test']}."
         )
     channels, height, width = shapes["test"]
-    return Dataset(path.name, classes, (channels, height, width), splits["test"], splits.get("train"))
+    shape = (channels, height, width)
+    named = pixel_range if notes or options.pixel_range else None
+    return Dataset(path.name, classes, shape, splits["test"], splits.get("train"), notes, named)
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
