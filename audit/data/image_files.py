@@ -205,10 +205,10 @@ def _stretched(counts: Counter[tuple[int, int]], size: tuple[int, int]) -> Note 
         return ""
     return note(
         "data_stretched",
-        " Of these, {count} have other proportions and were squeezed into it, by up to {ratio}:1; --crop 1 cuts the "
-        "largest middle part out in place of that.",
+        " Squeezed into other proportions: {count}, by up to {ratio}:1; --crop 1 cuts the largest middle part out in "
+        "place of that.",
         count=count,
-        ratio=f"{max(ratios.values()):.3g}",
+        ratio=f"{max(ratios.values()):.1f}",
     )
 
 

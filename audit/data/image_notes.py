@@ -51,9 +51,10 @@ def image_notes(
         if counts:
             values = {"treatment": laid} if repair == "alpha" else {}
             yield sentence.filled(count=counts.total(), uneven=_uneven(counts, totals, classes), **values)
-    extents = [image.info.extent for image in images if image.info.extent is not None]
     if pixel_range is not None:
-        yield range_note(extents, pixel_range)
+        extents = [image.info.extent for image in images if image.info.extent is not None]
+        counts = Counter(image.file.label for image in images if image.info.extent is not None)
+        yield range_note(extents, pixel_range, _uneven(counts, totals, classes))
     grey = Counter(image.file.label for image in images if image.info.grey)
     if options.grayscale or not grey:
         return

@@ -13,7 +13,7 @@ from audit.core.errors import DataError
 from audit.core.image_options import PixelRange
 from audit.core.note import Note, note
 
-ROUNDING = 1e-3
+_ROUNDING = 1e-3
 """How far outside the range a value may lie and is clipped as a rounding error, as a share of the range."""
 
 _DEPTHS = (8, 10, 12, 14, 16)
@@ -110,19 +110,21 @@ def to_unit(pixels: NDArray[Any], pixel_range: PixelRange) -> NDArray[Any]:
     return np.clip(scaled, 0, 1)
 
 
-def range_note(extents: Sequence[PixelExtent], pixel_range: PixelRange) -> Note:
+def range_note(extents: Sequence[PixelExtent], pixel_range: PixelRange, uneven: Note | str = "") -> Note:
     """Say which values are taken for black and white.
 
     Args:
         extents: Of the images that have more than 8 bits, at least one.
         pixel_range: The range that is used.
+        uneven: Says in which classes such images are more frequent; empty where in none.
     """
     low, high = min(extent.low for extent in extents), max(extent.high for extent in extents)
     return note(
         "data_deep",
-        "Images of 16 bits or more, rounded to 8: {count}. Their values are {low} to {high}; the range of {black} to "
+        "Images of 16 bits or more, rounded to 8: {count}{uneven}. Their values are {low} to {high}; the range of {black} to "
         "{white} is taken for black to white, and --pixel-range gives another.{dark}",
         count=len(extents),
+        uneven=uneven,
         low=f"{low:g}",
         high=f"{high:g}",
         black=f"{pixel_range[0]:g}",
@@ -144,7 +146,7 @@ def dark_note(brightest: Sequence[float], pixel_range: PixelRange) -> Note | str
         return ""
     return note(
         "data_dark",
-        " In this range they are nearly black: they stay below {share} of it.",
+        " In this range most of it is nearly black: below {share} of the range.",
         share=f"{(middle - low) / (high - low):.1%}",
     )
 
@@ -153,15 +155,15 @@ def _usual_range(extent: PixelExtent) -> PixelRange | None:
     low, high = extent.low, extent.high
     if not extent.floating:
         return (low, high) if low < 0 else (0.0, _depth(high))
-    if low >= -ROUNDING and high <= 1 + ROUNDING:
+    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
         return (0.0, 1.0)
-    if -1 - ROUNDING <= low <= -0.5 and high <= 1 + ROUNDING:
+    if -1 - _ROUNDING <= low <= -0.5 and high <= 1 + _ROUNDING:
         return (-1.0, 1.0)
     if -_LARGEST_SCORE < low and high < _LARGEST_SCORE:
         return None
-    return (low, high) if low < -ROUNDING * high else (0.0, _depth(high))
+    return (low, high) if low < -_ROUNDING * high else (0.0, _depth(high))
 
 
 def _depth(high: float) -> float:
     """The largest value of the fewest usual bits that hold `high`; itself where it needs more than 16."""
-    return next((2.0**bits - 1 for bits in _DEPTHS if high <= (2**bits - 1) * (1 + ROUNDING)), high)
+    return next((2.0**bits - 1 for bits in _DEPTHS if high <= (2**bits - 1) * (1 + _ROUNDING)), high)

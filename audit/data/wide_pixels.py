@@ -88,7 +88,7 @@ def wide_pixels(picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.Ima
         values = values.view(np.uint32)
     extent = extent_of(values)
     depth = 16 if picture.format == "PPM" else int(np.ravel(bits or 16)[0])  # a PPM header names its white
-    if picture.format == "PPM" or 8 < depth < 16:
+    if not extent.floating and (picture.format == "PPM" or 8 < depth < 16):
         extent = PixelExtent(0.0, 2.0**depth - 1, False)
     return WidePixels(values, extent, inverted=photometric == _WHITE_IS_ZERO and not signed_bytes)
 
