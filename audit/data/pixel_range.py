@@ -121,8 +121,8 @@ def range_note(extents: Sequence[PixelExtent], pixel_range: PixelRange, uneven: 
     low, high = min(extent.low for extent in extents), max(extent.high for extent in extents)
     return note(
         "data_deep",
-        "Images of 16 bits or more, rounded to 8: {count}{uneven}. Their values are {low} to {high}; the range of {black} "
-        "to {white} is taken for black to white, and --pixel-range gives another.{dark}",
+        "Images of 16 bits or more, rounded to 8: {count}{uneven}. Their values are {low} to {high}; the range of "
+        "{black} to {white} is taken for black to white, and --pixel-range gives another.{dark}",
         count=len(extents),
         uneven=uneven,
         low=f"{low:g}",
