@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -43,12 +44,16 @@ def _numbers(value: Any) -> Any:
 
 def _range(value: Any) -> Any:
     """LOW,HIGH as a tuple of both, in this order; what is neither text nor two numbers is left to the type check."""
-    numbers = _numbers(value)
-    if isinstance(value, str) and len(numbers) != 2:
-        raise ValueError("two numbers with a comma were expected, as in 0,4095")
-    if isinstance(numbers, (tuple, list)) and len(numbers) == 2 and not numbers[0] < numbers[1]:
-        raise ValueError("the first number, black, must be below the second, white")
-    return numbers
+    if isinstance(value, str):
+        try:
+            low, high = (float(number) for number in value.split(","))
+        except ValueError:
+            raise ValueError("two numbers with a comma were expected, as in 0,4095") from None
+        value = (low, high)
+    if isinstance(value, (tuple, list)) and all(isinstance(number, (int, float)) for number in value):
+        if len(value) != 2 or not -math.inf < value[0] < value[1] < math.inf:
+            raise ValueError("two numbers, black and above it white, were expected, as in 0,4095")
+    return value
 
 
 def seconds(value: Any) -> Any:
