@@ -60,11 +60,31 @@ class DataConfig(ConfigTable):
         "none", description="mirror the evaluation images: none, horizontal, vertical"
     )
     train_examples: int | None = Field(None, ge=1, description="train on this many at most; all by default")
+    test_share: Annotated[float | None, Flag("--test-share", default="")] = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="hold this share of each class out to test where the data has one part alone; 0.2 where a model is "
+        "trained on it, nothing otherwise, by default",
+    )
+    path_column: Annotated[str | None, Flag("--path-column", default="")] = Field(
+        None,
+        description="the column of the images, or of their paths, in a table (manifest, hf); by its name by default",
+    )
+    label_column: Annotated[str | None, Flag("--label-column", default="")] = Field(
+        None, description="the column of the labels; by its name by default"
+    )
+    split_column: Annotated[str | None, Flag("--split-column", default="")] = Field(
+        None, description="the column of the splits; by its name by default"
+    )
+    mask_column: Annotated[str | None, Flag("--mask-column", default="")] = Field(
+        None, description="the column of the masks' paths; by its name by default"
+    )
     labels_map: Annotated[str | None, Flag("--labels-map")] = Field(
-        None, description="a file that lists the classes in the model's order"
+        None, description="a file that lists the classes in the model's order, a name a line, or JSON"
     )
     strict: Annotated[bool, Flag("--strict")] = Field(
-        False, description="an unreadable image is an error; skipped and listed by default"
+        False, description="an unreadable image, or a missing label, is an error; skipped and listed by default"
     )
 
 

@@ -27,7 +27,7 @@ def array_split(
     Args:
         images: (N, H, W), (N, H, W, C) or (N, C, H, W); integers in 0..255, floats in [0, 1], or numbers in
             `pixel_range`.
-        labels: One integer an image, (N,) or (N, 1); or rows (N, classes) with a single one, the rest zero.
+        labels: One integer an image, (N,) or (N, 1).
         name: "test" or "train"; begins the ids ("test/00017").
         classes: Number of classes.
         source: Name of the source, for errors.
@@ -149,14 +149,14 @@ def as_labels(labels: _Array, classes: int, source: str) -> NDArray[np.int64]:
     """Labels as int64 (N,).
 
     Args:
-        labels: Integers from 0, (N,) or (N, 1), perhaps as floats; or rows with a single one, the rest zero.
+        labels: Integers from 0, (N,) or (N, 1).
         classes: Number of classes.
         source: Name of the source, for errors.
 
     Raises:
         DataError: For another shape or type, or a label that is no class; the first such is named.
     """
-    flat = class_numbers(labels)
+    flat = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if flat.ndim != 1 or not np.issubdtype(flat.dtype, np.integer):
         raise DataError(
             f"{source} has labels of shape {labels.shape} and type {labels.dtype}; one integer an image was expected. "
@@ -169,48 +169,6 @@ def as_labels(labels: _Array, classes: int, source: str) -> NDArray[np.int64]:
             f"0 to {classes - 1} was expected for {classes} classes. Number the classes from 0, or name them all."
         )
     return flat.astype(np.int64)
-
-
-def class_numbers(labels: _Array) -> _Array:
-    """Labels as integers (N,) where they are class numbers in another form; any others as they are.
-
-    Args:
-        labels: Numbers (N,) or (N, 1), floats that are whole among them; or rows with a single one, the rest zero.
-    """
-    flat = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    numeric = np.issubdtype(flat.dtype, np.number) or flat.dtype == np.bool_
-    if not numeric or not flat.size:
-        return flat
-    if flat.ndim == 2 and ((flat == 0) | (flat == 1)).all() and (flat.sum(axis=1) == 1).all():
-        return np.asarray(flat.argmax(axis=1))
-    if flat.ndim == 1 and flat.dtype.kind in "fb" and (flat == np.floor(flat)).all():
-        return flat.astype(np.int64)
-    return flat
-
-
-def number_names(labels: Sequence[_Array], source: str) -> tuple[str, ...]:
-    """Class names "0", "1", ... up to the highest label.
-
-    Args:
-        labels: The labels of each part.
-        source: Name of the source, for errors.
-
-    Raises:
-        DataError: When the labels are no integers, or fewer than two classes.
-    """
-    columns = max((array.shape[1] for array in labels if array.ndim == 2 and array.shape[1] > 1), default=0)
-    numbers = [class_numbers(array) for array in labels]
-    highest = max(
-        (int(array.max()) for array in numbers if array.size and np.issubdtype(array.dtype, np.integer)), default=-1
-    )
-    if highest >= 0:
-        highest = max(highest, columns - 1)
-    if not 1 <= highest < 100_000:
-        raise DataError(
-            f"{source} has labels that name no classes (highest {highest}); integers from 0 with at least two classes "
-            "were expected. Turn one-hot rows into class numbers with argmax."
-        )
-    return tuple(str(i) for i in range(highest + 1))
 
 
 def _fingerprint(split: str, pixels: _Array, labels: NDArray[np.int64]) -> str:

@@ -22,6 +22,27 @@ FetchMasks = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
+class Columns:
+    """The columns of a table that lists images; None for the one of a usual name.
+
+    Attributes:
+        path: Of the images, or of their paths.
+        label: Of the labels.
+        split: Of the parts.
+        mask: Of the paths of the masks.
+    """
+
+    path: str | None = None
+    label: str | None = None
+    split: str | None = None
+    mask: str | None = None
+
+
+NO_COLUMNS = Columns()
+"""Every column is found by its name."""
+
+
+@dataclass(frozen=True)
 class LoadOptions:
     """The choices that are the same for every data format.
 
@@ -35,6 +56,7 @@ class LoadOptions:
         transparency: What becomes of transparent pixels: "drop" keeps the colour below; else the colour they are
             laid on.
         pixel_range: The values that are black and white in images of more than 8 bits; None finds them over the data.
+        columns: The columns of a table of images.
     """
 
     image_size: int | None = None
@@ -44,6 +66,7 @@ class LoadOptions:
     interpolation: Interpolation | None = None
     transparency: Transparency = "drop"
     pixel_range: PixelRange | None = None
+    columns: Columns = NO_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -126,6 +149,8 @@ class Dataset:
         train: The training part; None where there is none.
         notes: Sentences that say what was skipped, repaired or resized.
         pixel_range: The values that were taken for black and white; None where pixels were bytes or in [0, 1].
+        training_alone: Whether `test` is a training part, as the source has no other; `load_dataset` then holds some of
+            it out or refuses it.
     """
 
     name: Note | str
@@ -135,3 +160,4 @@ class Dataset:
     train: Split | None = None
     notes: tuple[Note, ...] = ()
     pixel_range: PixelRange | None = None
+    training_alone: bool = False

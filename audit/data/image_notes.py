@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from audit.core.errors import DataError
 from audit.core.image_options import PixelRange
 from audit.core.note import Note, note
 from audit.data.dataset import LoadOptions
-from audit.data.image_survey import ImageFile, SurveyedImage, printable
+from audit.data.image_survey import SurveyedImage, printable
 from audit.data.pixel_range import range_note
 
 _LISTED = 5
 _UNEVEN = 0.5
-_UNEVEN_LOSS, _FEWEST_LOST = 0.2, 3
-"""Classes that differ by this share in what was changed in, or lost of, their images are told apart in the note."""
+"""Classes that differ by this share in what was changed in their images are told apart in the note."""
 
 REPAIRS = {
     "cmyk": note("data_cmyk", "Images in CMYK, turned into RGB: {count}{uneven}."),
@@ -92,19 +91,11 @@ def mask_notes(images: Sequence[SurveyedImage], *, strict: bool) -> Iterator[Not
         )
 
 
-def skipped_notes(
-    unreadable: Sequence[str],
-    images: Sequence[SurveyedImage],
-    files_by_split: Mapping[str, Sequence[ImageFile]],
-    classes: Sequence[str],
-) -> Iterator[Note]:
+def skipped_notes(unreadable: Sequence[str]) -> Iterator[Note]:
     """Say which files were skipped.
 
     Args:
         unreadable: A line for each unreadable file.
-        images: The readable images.
-        files_by_split: All files.
-        classes: Class names in label order.
     """
     count = len(unreadable)
     listed: Note | str = "; ".join(unreadable[:_LISTED])
@@ -112,17 +103,10 @@ def skipped_notes(
         yield note("data_skipped_one", "1 image is unreadable and was skipped: {listed}.", listed=listed)
     elif count:
         more = count - _LISTED
-        totals = Counter(file.label for files in files_by_split.values() for file in files)
-        lost = totals - Counter(image.file.label for image in images)
-        share = _UNEVEN_LOSS if count >= _FEWEST_LOST else 1.0
+        if more > 0:
+            listed = note("listed_and_more", "{listed}; and {more} more", listed=listed, more=more)
         yield note(
-            "data_skipped",
-            "{count} images are unreadable and were skipped: {listed}{uneven}.",
-            count=count,
-            listed=note("listed_and_more", "{listed}; and {more} more", listed=listed, more=more)
-            if more > 0
-            else listed,
-            uneven=_uneven(lost, totals, classes, share),
+            "data_skipped", "{count} images are unreadable and were skipped: {listed}.", count=count, listed=listed
         )
 
 
@@ -130,7 +114,7 @@ def _uneven(counts: Counter[int], totals: Counter[int], classes: Sequence[str], 
     """The classes with the largest shares and the one with the least, where these differ by `least`; else nothing."""
     shares = {label: counts[label] / total for label, total in totals.items() if total}
     ordered = sorted(shares, key=lambda label: (-shares[label], label))
-    if len(ordered) < 2 or shares[ordered[0]] - shares[ordered[-1]] < least:
+    if len(ordered) < 2 or shares[ordered[0]] - shares[ordered[-1]] < _UNEVEN:
         return ""
     named = ordered if len(ordered) <= _LISTED else [*ordered[: _LISTED - 1], ordered[-1]]
     listed = ", ".join(f"{classes[label]} {counts[label]}/{totals[label]}" for label in named)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from audit.config import IMAGE_SIZES, DataConfig, ModelConfig
 from audit.core.errors import DataError, ModelError
 from audit.data.dataset import Dataset
-from audit.data.label_map import align_to_model
+from audit.data.label_map import align_to_model, knows_all
 from audit.models.files import basename
 from audit.models.formats.hf_config import is_folder, read_preprocessing
 
@@ -71,8 +71,8 @@ def apply_input_format(data: DataConfig, model: ModelConfig) -> DataConfig:
 def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Dataset:
     """The dataset with its labels in the order of the model's outputs.
 
-    A Hugging Face folder names that order, unless the configuration has a map of labels. Single images, which name no
-    classes, take them from a header too.
+    A Hugging Face folder and the header of a checkpoint written here name that order, unless the configuration has a
+    map of labels.
 
     Args:
         dataset: The images.
@@ -82,13 +82,9 @@ def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Data
     Raises:
         DataError: Nothing names the classes of single images.
     """
-    single, name = len(dataset.classes) < 2, basename(model.weights or "")
-    outputs: tuple[str, ...] = ()
-    if data.labels_map is None and is_folder(model.weights):
-        outputs = read_preprocessing(str(model.weights)).classes
-    elif data.labels_map is None and single:
-        outputs = tuple(json.loads(read_metadata(model.weights).get("classes", "[]")))
-    dataset = align_to_model(dataset, outputs, name)
+    name, outputs = basename(model.weights or ""), output_names(data, model)
+    if is_folder(model.weights) or len(dataset.classes) < 2 or knows_all(dataset.classes, outputs):
+        dataset = align_to_model(dataset, outputs, name)
     if len(dataset.classes) >= 2:
         return dataset
     if outputs:
@@ -97,6 +93,20 @@ def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Data
         f"{dataset.name} names no classes, and the model's outputs have no names: list them in the "
         "model's order in a file and give it with --labels-map."
     )
+
+
+def output_names(data: DataConfig, model: ModelConfig) -> tuple[str, ...]:
+    """The names that a model gives its outputs; empty where it has none, or a map of labels goes over them.
+
+    Args:
+        data: The configuration of the data.
+        model: The configuration of the model.
+    """
+    if data.labels_map is not None:
+        return ()
+    if is_folder(model.weights):
+        return read_preprocessing(str(model.weights)).classes
+    return tuple(json.loads(read_metadata(model.weights).get("classes", "[]")))
 
 
 _TURNS = ("rotate", "flip")

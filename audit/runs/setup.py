@@ -11,22 +11,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from audit.config import DataConfig, ModelConfig, RunConfig
+from audit.config import ModelConfig, RunConfig
 from audit.data.dataset import Dataset
 from audit.data.formats.image import labelled_as
-from audit.data.load import load_dataset
 from audit.data.sampling import balanced_order
 from audit.models.architecture import default_for
 from audit.models.files import sha256_of
 from audit.models.formats.user_code import is_code
 from audit.models.identity import model_identity
-from audit.models.load import fresh_module, load_model
+from audit.models.load import fresh_module
 from audit.models.loaded import LoadedModel
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning.run_identity import RunIdentity
-from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format
+from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format, output_names
+from audit.runs.label_numbers import load_with_labels, wrap_loaded
 from audit.runs.preparation import preparation_notes
+from audit.runs.training_images import load_images, without_needless_hardening
 from audit.runs.validation import (
     check_can_reinitialise,
     check_frozen_epochs,
@@ -113,12 +114,14 @@ def set_up(config: RunConfig) -> RunSetup:
     wants_tensorboard(config)
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)
-    dataset = align_labels(_load_images(data), data, config.model)
+    dataset = align_labels(load_images(config.model_copy(update={"data": data})), data, config.model)
+    config, dataset = without_needless_hardening(config, dataset)
     check_training_images(config, dataset)
     model = with_pretrained(_with_architecture(config.model, dataset), dataset.shape[0])
     loaded = None
     if model.weights is not None:
-        loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
+        named = bool(output_names(data, config.model)) or data.labels_map is not None
+        loaded, dataset = load_with_labels(model, dataset, config, device, named=named)
         model = model.model_copy(update={"architecture": loaded.architecture})
     data = data.model_copy(update={"pixel_range": dataset.pixel_range}) if dataset.pixel_range else data
     config = with_default_learning_rate(config.model_copy(update={"data": data, "model": model}))
@@ -129,23 +132,6 @@ def set_up(config: RunConfig) -> RunSetup:
     setup = RunSetup(config, dataset, _identity(config, dataset, loaded, labelled=labelled), device, loaded)
     _check_models_run(setup)
     return replace(setup, trusted=_trusted_files(setup), loaded=_with_preprocessing_warning(setup))
-
-
-def _load_images(data: DataConfig) -> Dataset:
-    return load_dataset(
-        data.source,
-        image_size=data.image_size,
-        grayscale=data.grayscale,
-        train_examples=data.train_examples,
-        strict=data.strict,
-        labels_map=data.labels_map,
-        crop=data.crop,
-        rotate=data.rotate,
-        flip=data.flip,
-        interpolation=data.interpolation,
-        transparency=data.transparency,
-        pixel_range=data.pixel_range,
-    )
 
 
 def _with_architecture(model: ModelConfig, dataset: Dataset) -> ModelConfig:
@@ -163,14 +149,7 @@ def _with_predicted_labels(config: RunConfig, dataset: Dataset, loaded: LoadedMo
 
 
 def _wrap(config: RunConfig, dataset: Dataset, loaded: LoadedModel, device: torch.device) -> ModelUnderTest:
-    return ModelUnderTest(
-        loaded.module,
-        classes=dataset.classes,
-        input_shape=dataset.shape,
-        mean=config.model.mean,
-        std=config.model.std,
-        device=device,
-    )
+    return wrap_loaded(config.model, dataset, loaded, device)
 
 
 def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *, labelled: bool) -> RunIdentity:

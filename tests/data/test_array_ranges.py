@@ -108,7 +108,7 @@ def test_a_class_that_no_row_has_is_a_class(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", [np.ones((6, 3)), LABELS + 0.5, np.eye(3)[LABELS] * 0.9])
 def test_labels_of_no_one_class_get_a_sentence(labels: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="argmax"):
+    with pytest.raises(DataError, match="labels"):
         load(tmp_path, UNIT, labels)
 
 

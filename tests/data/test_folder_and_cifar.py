@@ -166,7 +166,7 @@ BROKEN: Mapping[str, tuple[Callable[[Path], Any], str]] = {
         "class 'fox' that the training",
     ),
     "one class": (lambda r: [shutil.rmtree(r / part / "dog") for part in ("train", "test")], "holds 1 class folders"),
-    "train alone": (lambda r: shutil.rmtree(r / "test"), "training folder alone"),
+    "train alone": (lambda r: shutil.rmtree(r / "test"), "training part alone"),
     "nothing": (lambda r: [shutil.rmtree(r / part) for part in ("train", "test")], "holds 0 class folders"),
     "huge": (
         lambda r: [Image.new("L", (1500, 1200)).save(p) for p in r.rglob("*.png")],

@@ -15,6 +15,7 @@ from audit.data.dataset import Dataset, LoadOptions, derive_fingerprint
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_files import image_file_dataset, reader_below
 from audit.data.image_survey import ImageFile, printable
+from audit.data.named_files import NamedFiles
 
 UNKNOWN = -1
 """The label of an image whose class is not said."""
@@ -90,7 +91,5 @@ def _listed(path: Path) -> list[str]:
     names = list(dict.fromkeys(line for line in lines if line))
     if not names:
         raise DataError(f"{printable(path.name)} names no pictures; one path a line was expected.")
-    for name in names:
-        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or "\0" in name:
-            raise DataError(f"{printable(path.name)}: {printable(name)!r} leads outside the list's own folder.")
-    return names
+    files = NamedFiles(path.parent, printable(path.name))
+    return list(dict.fromkeys(files.find(name, printable(path.name)) for name in names))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from audit.core.errors import DataError
 from audit.core.registry import data_format
-from audit.data.arrays import array_range, array_split, number_names
+from audit.data.array_labels import array_labels
+from audit.data.arrays import array_range, array_split
 from audit.data.dataset import Dataset, LoadOptions
 
 LARGEST_ARCHIVE = 16 << 30
@@ -39,32 +40,52 @@ def npz(source: str, options: LoadOptions) -> Dataset:
     """
     path = Path(source)
     arrays = _read(path)
-    test = _pair(arrays, _TEST)
-    if test is None:
+    pairs = {split: pair for split, names in (("test", _TEST), ("train", _TRAIN)) if (pair := _pair(arrays, names))}
+    if not pairs:
         raise DataError(
             f"{path.name} holds the arrays {', '.join(sorted(arrays)) or 'none'}; x_test and y_test (x_train and "
             "y_train too, to train), or images and labels, were expected. Save it with numpy.savez under these names."
         )
-    train = _pair(arrays, _TRAIN)
-    labels = [test[1]] + ([train[1]] if train else [])
-    classes = _names(arrays["classes"], path) if "classes" in arrays else number_names(labels, path.name)
-    pixel_range, notes = array_range([pair[0] for pair in (test, train) if pair], path.name, options.pixel_range)
+    names = _names(arrays["classes"], path) if "classes" in arrays else ()
+    for images, labels in pairs.values():
+        if len(images) != len(labels):
+            raise DataError(
+                f"{path.name} has {len(images)} images but {len(labels)} labels; one label for each image was "
+                "expected. Write both again from the same examples."
+            )
+    classes, numbers, notes = array_labels(
+        [labels for _, labels in pairs.values()], path.name, names=names, strict=options.strict
+    )
+    pixel_range, ranged = array_range([images for images, _ in pairs.values()], path.name, options.pixel_range)
     splits = {
-        name: array_split(
-            *pair, name=name, classes=len(classes), source=f"{path.name} ({name})", pixel_range=pixel_range
+        split: array_split(
+            images[kept >= 0] if (kept < 0).any() else images,
+            kept[kept >= 0],
+            name=split,
+            classes=len(classes),
+            source=f"{path.name} ({split})",
+            pixel_range=pixel_range,
         )
-        for name, pair in (("test", test), ("train", train))
-        if pair
+        for (split, (images, _)), kept in zip(pairs.items(), numbers, strict=True)
     }
-    shapes = {name: split.fetch(np.zeros(1, np.int64)).shape[1:] for name, split in splits.items()}
+    shapes = {split: part.fetch(np.zeros(1, np.int64)).shape[1:] for split, part in splits.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(
             f"{path.name} has training images of shape {shapes['train']} but test images of {shapes['test']}."
         )
-    channels, height, width = shapes["test"]
-    shape = (channels, height, width)
-    named = pixel_range if notes or options.pixel_range else None
-    return Dataset(path.name, classes, shape, splits["test"], splits.get("train"), notes, named)
+    channels, height, width = next(iter(shapes.values()))
+    test, train = splits.get("test", splits.get("train")), splits.get("train") if "test" in splits else None
+    assert test is not None
+    return Dataset(
+        path.name,
+        classes,
+        (channels, height, width),
+        test,
+        train,
+        (*notes, *ranged),
+        pixel_range if ranged or options.pixel_range else None,
+        training_alone="test" not in splits,
+    )
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:

@@ -244,7 +244,7 @@ def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     names = tuple(str(labels[str(i)]) for i in range(len(labels)))
     made_up = all(name == f"LABEL_{i}" for i, name in enumerate(names))
-    return () if made_up or len(set(names)) != len(names) else names
+    return () if made_up else names
 
 
 def _shards(folder: Path) -> tuple[Path, ...]:
