@@ -100,6 +100,14 @@ def test_endings_of_every_kind_are_pictures_and_the_content_decides(name: str, k
     assert len(data.test) == 9 and "skipped" not in said and "aside" not in said
 
 
+def test_pictures_without_any_ending_are_read_where_no_file_has_one(tmp_path: Path) -> None:
+    named = {f"{name}/{i}": file_of(noise(), "PNG") for name in ("cat", "dog") for i in range(3)}
+    data = load_dataset(folder_of(tmp_path / "bare", named | {"cat/README.md": b"cats"}))
+    assert data.classes == ("cat", "dog") and len(data.test) == 6
+    _, said = loaded(tmp_path, {"cat/odd": file_of(noise(), "PNG")})
+    assert "1 no ending" in said
+
+
 @pytest.mark.skipif("AVIF" not in PILLOW_FORMATS, reason="this Pillow reads no AVIF")
 def test_avif_is_read_where_pillow_reads_it(tmp_path: Path) -> None:
     data, _ = loaded(tmp_path, {"cat/x.avif": file_of(noise(), "AVIF")})
