@@ -203,9 +203,9 @@ def _read(picture: ImageFile.ImageFile, body: bytes) -> _Read:
     picture.load()
     try:
         orientation = picture.getexif().get(_ORIENTATION, 1)  # once loaded: Pillow has turned a TIFF already
+        return _Read(wide, orientation if orientation in _UPRIGHT else 1)
     except Exception:  # metadata that nobody can parse spoils no pixels
         return _Read(wide, None)
-    return _Read(wide, orientation if orientation in _UPRIGHT else 1)
 
 
 def _upright(

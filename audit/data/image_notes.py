@@ -55,6 +55,8 @@ def image_notes(
         counts = Counter(image.file.label for image in images if image.info.extent is not None)
         yield range_note(extents, pixel_range, _uneven(counts, totals, classes))
     grey = Counter(image.file.label for image in images if image.info.grey)
+    if options.grayscale and grey != totals:
+        yield note("data_to_grey", "Colour turned into grey.")
     if options.grayscale or not grey:
         return
     uneven = _uneven(grey, totals, classes)

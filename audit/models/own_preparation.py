@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 from audit.config import ModelConfig
 from audit.core.image_options import Interpolation
 from audit.models.formats.hf_config import folder_of, is_folder, read_preprocessing
+from audit.models.formats.timm_folder import timm_folder_beside
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ def own_preparation(model: ModelConfig) -> OwnPreparation | None:
         stated = read_preprocessing(str(model.weights))
         name = folder_of(str(model.weights)).name
         return OwnPreparation(name, True, stated.size, stated.interpolation, stated.crop, stated.mean, stated.std)
+    beside = timm_folder_beside(Path(model.weights)) if model.weights else None
+    if beside is not None and beside.architecture.split(".")[0] == model.architecture.split(".")[0]:
+        name = Path(str(model.weights)).parent.resolve().name
+        return OwnPreparation(name, True, beside.size, beside.interpolation, beside.crop, beside.mean, beside.std)
     library, _, name = model.architecture.partition(":")
     read = {"timm": _of_timm, "torchvision": _of_torchvision}.get(library)
     try:

@@ -56,16 +56,17 @@ def apply_input_format(data: DataConfig, model: ModelConfig) -> DataConfig:
         model: The configuration of the model, whose weights may have a header or lie in a Hugging Face folder.
     """
     if is_folder(model.weights):
-        size = data.image_size or read_preprocessing(str(model.weights)).size
-        return _completed(data, _preparation_of(model.weights)).model_copy(update={"image_size": size})
+        stated = read_preprocessing(str(model.weights))
+        shape = {"image_size": data.image_size or stated.size, "grayscale": data.grayscale or stated.grey}
+        return _completed(data, _preparation_of(model.weights)).model_copy(update=shape)
     header, update = read_metadata(model.weights), dict[str, object]()
     channels, height, width = json.loads(header.get("input_shape", "[0, 0, 0]"))
     if channels == 1:
         update["grayscale"] = True
     if data.image_size is None and height == width and height in IMAGE_SIZES:
         update["image_size"] = height
-    stated = {name: value for name, value in _preparation_of(model.weights).items() if name not in _TURNS}
-    return _completed(data, stated).model_copy(update=update)
+    preparation = {name: value for name, value in _preparation_of(model.weights).items() if name not in _TURNS}
+    return _completed(data, preparation).model_copy(update=update)
 
 
 def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Dataset:

@@ -213,7 +213,8 @@ def _classes_and_shape(weights: str, data: DataConfig) -> tuple[tuple[str, ...],
 def _header_of(weights: str) -> tuple[tuple[str, ...], InputShape | None]:
     if is_folder(weights):
         expected = read_preprocessing(weights)
-        return expected.classes, (3, expected.size, expected.size) if expected.size else None
+        channels = 1 if expected.grey else 3
+        return expected.classes, (channels, expected.size, expected.size) if expected.size else None
     header = read_metadata(str(require_file(weights)))
     if "input_shape" not in header:
         return (), None

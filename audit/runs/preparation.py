@@ -15,6 +15,12 @@ from audit.models.own_preparation import OwnPreparation, own_preparation
 _FITTED = ("data_resized", "data_resized_commonest", "data_resized_all", "data_cut", "data_middle")
 """Notes of data whose images were resized or cropped; in any other the filter and the crop change nothing."""
 _CLOSE = 0.02
+_LARGEST_MEAN = 2.0
+"""No mean of images in [0, 1] reaches it; of pixels in 0 to 255 any does."""
+_BYTES_MEANT = note(
+    "model_mean_of_bytes",
+    "Mean and std look like those of pixels in 0 to 255, and images are in 0 to 1 here: divide both by 255.",
+)
 
 
 def preparation_notes(data: DataConfig, model: ModelConfig, dataset: Dataset) -> tuple[Note, ...]:
@@ -25,6 +31,8 @@ def preparation_notes(data: DataConfig, model: ModelConfig, dataset: Dataset) ->
         model: The configuration of the model, with weights and its architecture.
         dataset: The images.
     """
+    if np.max(0.0 if model.mean is None else model.mean) > _LARGEST_MEAN:
+        return (_BYTES_MEANT,)
     own = own_preparation(model)
     if own is None:
         return ()

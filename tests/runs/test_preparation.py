@@ -11,7 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from audit.config import DataConfig, ModelConfig, load_config
+from audit.cli.options import overrides
+from audit.config import DataConfig, ModelConfig, RunConfig, load_config, merge
+from audit.config.flags import AUDIT_FLAGS, flags_of
+from audit.core.errors import ModelError
 from audit.data.load import load_dataset
 from audit.models.formats.hf_config import read_preprocessing
 from audit.models.own_preparation import own_preparation
@@ -124,6 +127,74 @@ def test_flags_that_differ_from_published_weights_are_named(photographs: Path) -
     assert preparation_notes(alike, normal, cut) == ()
     small = load_dataset(f"folder:{photographs}", image_size=32)
     assert preparation_notes(DataConfig(image_size=32), model, small) == ()
+
+
+@pytest.fixture
+def timm_folder(tmp_path: Path) -> Path:
+    timm = pytest.importorskip("timm")
+    from safetensors.torch import save_file
+
+    stated = {
+        "input_size": [3, 32, 32],
+        "interpolation": "bicubic",
+        "crop_pct": 0.95,
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+    }
+    folder = tmp_path / "net"
+    folder.mkdir()
+    save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(
+        json.dumps({"architecture": "test_resnet", "num_classes": 3, "pretrained_cfg": stated})
+    )
+    return folder
+
+
+def test_a_timm_folder_is_told_with_flags_that_prepare_its_images(timm_folder: Path, photographs: Path) -> None:
+    with pytest.raises(ModelError, match="is a folder of timm") as refused:
+        ready(timm_folder, photographs)
+    words = str(refused.value).split("give ")[1].rstrip(".").split()
+    flags = dict(zip((word.lstrip("-").replace("-", "_") for word in words[::2]), words[1::2], strict=True))
+    chosen = overrides(flags_of(RunConfig, AUDIT_FLAGS), {**flags, "data": f"folder:{photographs}", "device": "cpu"})
+    setup = set_up(load_config(overrides=merge(chosen, {"hardening": {"enabled": False}})))
+    assert setup.dataset.shape == (3, 32, 32) and setup.config.model.mean == (0.5, 0.5, 0.5)
+    assert (setup.config.data.interpolation, setup.config.data.crop) == ("bicubic", 0.95)
+    assert not any("in this run they are not" in str(note) for note in setup.loaded.notes)  # type: ignore[union-attr]
+
+
+def test_weights_beside_a_timm_configuration_are_compared_with_it(timm_folder: Path, photographs: Path) -> None:
+    model = ModelConfig(architecture="timm:test_resnet", weights=str(timm_folder / "model.safetensors"))
+    (said,) = preparation_notes(DataConfig(), model, load_dataset(f"folder:{photographs}", image_size=32))
+    assert str(said).startswith(
+        "net says that its images were prepared with --interpolation bicubic --crop 0.95 --mean"
+    )
+
+
+def test_mean_and_std_of_bytes_are_said() -> None:
+    model = ModelConfig(architecture="cnn-28", weights="net.pt", mean=(123.7, 116.3, 103.5), std=58.0)
+    (said,) = preparation_notes(DataConfig(), model, load_dataset("digits"))
+    assert "divide both by 255" in str(said)
+    caffe = ModelConfig(architecture="cnn-28", weights="net.pt", mean=(0.4, 0.45, 0.48), std=1 / 255)
+    assert preparation_notes(DataConfig(), caffe, load_dataset("digits")) == ()
+
+
+def test_a_folder_of_one_channel_is_given_grey_images(photographs: Path, tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.ResNetConfig(
+        num_channels=1,
+        embedding_size=8,
+        hidden_sizes=[8, 12],
+        depths=[1, 1],
+        layer_type="basic",
+        id2label=dict(enumerate(("cat", "dog", "owl"))),
+    )
+    transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "grey")
+    transformers.ViTImageProcessor(size={"height": 16, "width": 16}, image_mean=[0.5], image_std=[0.5]).save_pretrained(
+        tmp_path / "grey"
+    )
+    setup = ready(tmp_path / "grey", photographs)
+    assert setup.dataset.shape == (1, 16, 16) and "Colour turned into grey." in map(str, setup.dataset.notes)
 
 
 def test_pictures_of_the_right_size_need_no_filter(photographs: Path) -> None:

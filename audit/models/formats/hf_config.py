@@ -39,6 +39,7 @@ class HfPreprocessing:
         std: Divided by after that.
         size: Height and width in pixels; None where nothing says it or they differ.
         bgr: Whether the channels are reversed.
+        grey: Whether it takes one channel.
         interpolation: The filter of resizing; None where nothing says it, or nothing is resized.
         crop: The share of the shorter side that its centre crop leaves; None for the whole image, or an unknown share.
         classes: Names in the model's order; empty where they have no names of their own.
@@ -49,6 +50,7 @@ class HfPreprocessing:
     std: tuple[float, ...] | None = None
     size: int | None = None
     bgr: bool = False
+    grey: bool = False
     interpolation: Interpolation | None = None
     crop: float | None = None
     classes: tuple[str, ...] = ()
@@ -158,7 +160,8 @@ def read_preprocessing(weights: str) -> HfPreprocessing:
             "{name} has no preprocessor_config.json: pixels are given in [0, 1] unless --mean and --std say.",
             name=folder.name,
         )
-        return HfPreprocessing(size=_side(config.get("image_size")), classes=classes, notes=(plain,))
+        grey = config.get("num_channels") == 1
+        return HfPreprocessing(size=_side(config.get("image_size")), grey=grey, classes=classes, notes=(plain,))
     settings = _json(path)
     mean, std = _normalisation(settings, path)
     return HfPreprocessing(
@@ -166,6 +169,7 @@ def read_preprocessing(weights: str) -> HfPreprocessing:
         std,
         _size(settings),
         bool(settings.get("do_flip_channel_order")),
+        config.get("num_channels") == 1,
         _interpolation(settings),
         _crop_share(settings),
         classes,
