@@ -20,6 +20,8 @@ _DEPTHS = (8, 10, 12, 14, 16)
 """Bits that cameras, scanners and detectors have."""
 _LARGEST_SCORE = 20
 """Floats beyond the usual ranges but below this are normalised: (x - mean) / std of images reaches no further."""
+_NEARLY = 0.9
+"""Floats in -1 to 1 reach this far: -0.5 to 0.5 is another range, and less is normalised otherwise."""
 _DARK = 8
 """Images whose brightest values stay below this part of the range are dark enough to say so."""
 
@@ -157,7 +159,7 @@ def _usual_range(extent: PixelExtent) -> PixelRange | None:
         return (low, high) if low < 0 else (0.0, _depth(high))
     if low >= -_ROUNDING and high <= 1 + _ROUNDING:
         return (0.0, 1.0)
-    if -1 - _ROUNDING <= low <= -0.5 and high <= 1 + _ROUNDING:
+    if -1 - _ROUNDING <= low <= -_NEARLY and _NEARLY / 2 <= high <= 1 + _ROUNDING:
         return (-1.0, 1.0)
     if -_LARGEST_SCORE < low and high < _LARGEST_SCORE:
         return None
