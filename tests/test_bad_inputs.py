@@ -153,7 +153,7 @@ TABLE: Mapping[str, Row] = {
     "labels out of range": Row(
         npz(images=IMAGES, labels=LABELS, classes=np.array(["a", "b"])), 2, "0 to 1 was expected"
     ),
-    "negative labels": Row(npz(images=IMAGES, labels=LABELS - 1), 2, "label -1"),
+    "negative labels": Row(npz(images=IMAGES, labels=LABELS - 2), 2, "label -2"),
     "fewer labels than images": Row(npz(images=IMAGES, labels=LABELS[:4]), 2, "6 images but 4 labels"),
     "four channels": Row(npz(images=np.zeros((6, 28, 28, 4), np.uint8), labels=LABELS), 2, "1 or 3 channels"),
     "normalised pixels": Row(npz(images=IMAGES - 0.5, labels=LABELS), 2, "Undo any normalisation"),

@@ -79,32 +79,29 @@ def class_labels(
             f"{source} has no label that names a class ({len(cells)} are missing); at least two classes were expected. "
             "A test part without labels cannot be audited: keep the validation part alone."
         )
-    if missing and strict:
-        raise DataError(f"{missing} of {len(cells)} labels of {source} are missing, and --strict makes that an error.")
-    skipped = (
-        note(
-            "data_unlabelled", "Images without a label were skipped: {count} of {all}.", count=missing, all=len(cells)
-        ),
-    )
+    skipped = _skipped(missing, len(cells), source, strict=strict)
     if names and texts:
         found = _among_names(cells, names, where)
     elif whole:
         found = _counted(cells, names, where)
     else:
         found = _named(cells)
-    return ClassLabels(found.classes, found.numbers, (*(skipped if missing else ()), *found.notes))
+    return ClassLabels(found.classes, found.numbers, (*skipped, *found.notes))
 
 
-def one_hot_labels(columns: Sequence[str], rows: Sequence[Sequence[Any]], source: str) -> ClassLabels:
+def one_hot_labels(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], source: str, *, strict: bool = False
+) -> ClassLabels:
     """The classes of rows that hold a 1 in the column of their class and 0 in every other.
 
     Args:
         columns: The names of the classes.
         rows: The cells of each row.
         source: What they are read from, for errors.
+        strict: Raise an error for a row without a 1.
 
     Raises:
-        DataError: A row has several ones: an image of several classes.
+        DataError: A row has several ones: an image of several classes; or `strict` and a row has none.
     """
     numbers = [[position for position, cell in enumerate(row) if _flag(cell) == 1] for row in rows]
     several = next((row for row, ones in enumerate(numbers) if len(ones) > 1), None)
@@ -115,12 +112,20 @@ def one_hot_labels(columns: Sequence[str], rows: Sequence[Sequence[Any]], source
             "images with several classes are not made here: keep one label column and name it with --label-column."
         )
     missing = sum(not ones for ones in numbers)
-    skipped = note(
-        "data_unlabelled", "Images without a label were skipped: {count} of {all}.", count=missing, all=len(rows)
-    )
+    skipped = _skipped(missing, len(rows), source, strict=strict)
     read = note("data_one_hot", "The label is the column that holds a 1: {listed}.", listed=", ".join(columns[:6]))
     labels = tuple(ones[0] if ones else MISSING for ones in numbers)
-    return ClassLabels(tuple(columns), labels, (read, *([skipped] if missing else [])))
+    return ClassLabels(tuple(columns), labels, (read, *skipped))
+
+
+def _skipped(missing: int, count: int, source: str, *, strict: bool) -> tuple[Note, ...]:
+    if not missing:
+        return ()
+    if strict:
+        raise DataError(f"{missing} of {count} labels of {source} are missing, and --strict makes that an error.")
+    return (
+        note("data_unlabelled", "Images without a label were skipped: {count} of {all}.", count=missing, all=count),
+    )
 
 
 def is_flag(cells: Sequence[Any]) -> bool:
@@ -236,7 +241,15 @@ def _require_single(texts: set[str], source: str) -> None:
 
 
 def _alike(classes: Sequence[str]) -> Iterator[Note]:
-    """Names that differ in case alone are seldom two classes."""
+    """Names that differ in case alone are seldom two classes, and one word among numbers is seldom a class."""
+    words = [name for name in classes if _number(name) is None]
+    if 0 < len(words) < len(classes) - len(words):
+        yield note(
+            "data_mixed_labels",
+            "Labels are numbers but for {listed}, so that all of them are taken for names: remove those rows where "
+            "they are no classes.",
+            listed=", ".join(words[:4]),
+        )
     counts = Counter(name.casefold() for name in classes)
     alike = [name for name in classes if counts[name.casefold()] > 1]
     if alike:

@@ -136,8 +136,8 @@ def _alike_inside(base: Folder) -> Iterator[Note]:
     if len(inside) == len(base.filled) > 1 and len(inside[0]) > 1 and len(set(inside)) == 1:
         yield note(
             "data_alike_inside",
-            "The folders {outer} are taken for the classes, though each holds the same folders {inner}: where those are "
-            "the classes, give one of the outer folders.",
+            "The folders {outer} are taken for the classes, though each holds the same folders {inner}: where those "
+            "are the classes, give one of the outer folders.",
             outer=", ".join(map(printable, list(base.filled)[:4])),
             inner=", ".join(map(printable, inside[0][:4])),
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from audit.core.errors import DataError
 from audit.data.folder_tree import Folder
 from audit.data.image_survey import printable
-from audit.data.split_names import Part, by_rank, is_part_word, part_of, part_within
+from audit.data.split_names import SplitPart, by_rank, is_part_word, part_of, part_within
 
 _PICTURES = frozenset(("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "jpg", "jpeg", "png"))
 """A single folder of this name inside a part holds loose pictures: it is no class."""
@@ -85,19 +86,20 @@ def find_parts(base: Folder) -> Parts:
     loose = tuple(base.folders[name] for name in named if name not in good and base.folders[name].count)
     if not good:
         if loose and not others and not any(part_within(folder.name)[1] for folder in loose):
-            train = next((folder for folder in loose if named[folder.name] == "train"), loose[0])
-            return Parts(train, None, loose=loose)
+            first = next((folder for folder in loose if named[folder.name] == "train"), loose[0])
+            return Parts(first, None, loose=loose)
         return Parts(base, None, doubtful=loose, inside_classes={} if loose else _inside_classes(base))
-    chosen = {
-        part: next(iter(by_rank([name for name in good if named[name] == part])), None)
-        for part in ("test", "validation", "train")
-    }
-    test = chosen["test"] or chosen["validation"]
-    used = [name for name in (test, chosen["train"]) if name]
+    trains = by_rank([name for name in good if named[name] == "train"])
+    train = roots[trains[0]] if trains else None
+    tests = [name for part in ("test", "validation") for name in by_rank([n for n in good if named[n] == part])]
+    test = next(
+        (name for name in tests if train is None or _has_classes_of(roots[name], train)), next(iter(tests), None)
+    )
+    used = [name for name in (test, *trains[:1]) if name]
     unused = tuple(base.folders[name] for name in good if name not in used)
     return Parts(
         roots[test] if test else None,
-        roots[chosen["train"]] if chosen["train"] else None,
+        train,
         tuple(sorted((*unused, *others), key=lambda folder: folder.path)),
         loose,
     )
@@ -115,10 +117,10 @@ def class_folders_of(folder: Folder) -> dict[str, Folder]:
     return {n: f for n, f in sorted(folder.folders.items()) if f.count or part_of(n) is None}
 
 
-def _named_parts(base: Folder) -> dict[str, Part]:
+def _named_parts(base: Folder) -> dict[str, SplitPart]:
     """Folders below `base` that have a part's name: alone, or with words that a training and a test part share."""
-    named: dict[str, Part] = {}
-    by_rest: dict[tuple[str, ...], dict[str, Part]] = {}
+    named: dict[str, SplitPart] = {}
+    by_rest: dict[tuple[str, ...], dict[str, SplitPart]] = {}
     for name in base.folders:
         part, rest = part_within(name)
         if part is not None and rest:
@@ -129,6 +131,12 @@ def _named_parts(base: Folder) -> dict[str, Part]:
         if "train" in group.values() and len(set(group.values())) > 1:
             named |= group
     return named
+
+
+def _has_classes_of(part: Folder, train: Folder) -> bool:
+    """Whether the class folders of a part are among those of the training part; test/unknown holds no class."""
+    known = {unicodedata.normalize("NFC", name).casefold() for name in train.folders}
+    return all(unicodedata.normalize("NFC", name).casefold() in known for name in part.filled)
 
 
 def _class_root(part: Folder) -> Folder:

@@ -19,6 +19,7 @@ from audit.data.litter import is_litter
 from audit.data.relative_paths import is_absolute, posix_path, relative_path, scheme_of
 
 _MOST_FILES = 2_000_000
+_STEPS_ABOVE = 3
 
 
 class NamedFiles:
@@ -71,7 +72,7 @@ class NamedFiles:
         for spelled in _spellings(path):
             if self._is_file(spelled):
                 return spelled
-        return self._completed(path, where)
+        return self._from_above(path, where) or self._completed(path, where)
 
     def notes(self) -> Iterator[Note]:
         """What was completed or moved to find the files."""
@@ -79,8 +80,8 @@ class NamedFiles:
             name, path = self._examples["moved"]
             yield note(
                 "data_paths_moved",
-                "Absolute paths that lead to no file here were found below the list's folder by their last steps: "
-                "{count}, such as {path} for {name}.",
+                "Paths that lead to no file from the list's folder were found below it by their last steps: {count}, "
+                "such as {path} for {name}.",
                 count=count,
                 name=printable(name),
                 path=printable(path),
@@ -95,6 +96,20 @@ class NamedFiles:
                 name=printable(name),
                 path=printable(path),
             )
+
+    def _from_above(self, path: str, where: str) -> str | None:
+        """A file below this folder that is named from a folder above it. Raises DataError for one that lies beside."""
+        for above in self._base.resolve().parents[:_STEPS_ABOVE]:
+            if not _exists(above / path):
+                continue
+            inside = relative_path(str(above / path), self._base)
+            if inside is None:
+                raise DataError(
+                    f"{where}: {printable(path)!r} lies beside the folder of {self._source}; put the list above the "
+                    "images, and name them relative to it."
+                )
+            return self._noted("moved", path, inside)
+        return None
 
     def _moved(self, path: str) -> str | None:
         """An absolute path of another machine below this folder: what follows the folder's own name, or two steps."""
@@ -136,10 +151,7 @@ class NamedFiles:
         return path
 
     def _is_file(self, path: str) -> bool:
-        try:
-            return (self._base / path).is_file()
-        except (OSError, ValueError):  # too long, or of characters that the system has no bytes for
-            return False
+        return _exists(self._base / path)
 
     @cached_property
     def _pictures(self) -> tuple[str, ...]:
@@ -168,6 +180,13 @@ class NamedFiles:
     @cached_property
     def _by_last_stem(self) -> dict[str, list[str]]:
         return _grouped((_key(posixpath.splitext(posixpath.basename(path))[0]), path) for path in self._pictures)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or of characters that the system has no bytes for
+        return False
 
 
 def _spellings(path: str) -> Iterator[str]:

@@ -7,12 +7,12 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
-Part = Literal["train", "test", "validation"]
+SplitPart = Literal["train", "test", "validation"]
 
 _TRAIN = ("train", "training", "trn", "trainval")
 _TEST = ("test", "testing", "tst", "holdout", "pred", "predict", "prediction")
 _VALIDATION = ("validation", "valid", "val", "dev", "development", "eval", "evaluation")
-_PARTS: dict[str, Part] = {
+_PARTS: dict[str, SplitPart] = {
     **dict.fromkeys(_TRAIN, "train"),
     **dict.fromkeys(_TEST, "test"),
     **dict.fromkeys(_VALIDATION, "validation"),
@@ -20,12 +20,12 @@ _PARTS: dict[str, Part] = {
 _BY_RANK = (*_TRAIN, *_TEST, *_VALIDATION)
 _FILLERS = frozenset(
     "a the of set sets split splits part parts folder dir data dataset datasets image images img imgs picture pictures "
-    "photo photos pic pics file files sample samples seg class classes cls crops".split()
+    "photo photos pic pics file files sample samples seg class classes cls crops public private".split()
 )
 _GLUED = sorted(("set", "data", "dataset", "images", "image", "imgs", "split"), key=len, reverse=True)
 
 
-def part_of(name: str) -> Part | None:
+def part_of(name: str) -> SplitPart | None:
     """The part that a folder, a file or a cell of this name is.
 
     Args:
@@ -60,7 +60,7 @@ def is_part_word(name: str) -> bool:
     return name.strip().lower() in _PARTS
 
 
-def part_within(name: str) -> tuple[Part | None, tuple[str, ...]]:
+def part_within(name: str) -> tuple[SplitPart | None, tuple[str, ...]]:
     """The part that a name begins or ends with, and what else it says.
 
     Args:

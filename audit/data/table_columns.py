@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -90,5 +91,5 @@ def _listed(table: HasColumns) -> str:
 
 
 def _key(name: str) -> str:
-    """Alike for "Image Index", "image_index" and "image-index"."""
-    return name.strip().casefold().replace(" ", "_").replace("-", "_")
+    """Alike for "Image Index", "image_index" and "ImageIndex"."""
+    return re.sub(r"[\W_]+", "", name.casefold())

@@ -57,7 +57,7 @@ class TextTable:
 
 
 def read_text_table(path: Path) -> TextTable:
-    """Read a .csv or .tsv file, delimited by commas, semicolons, tabs or bars, or a .jsonl or .ndjson file.
+    """Read a .csv or .tsv file, delimited by commas, semicolons, tabs or bars, or a .json, .jsonl or .ndjson file.
 
     Args:
         path: The file.
@@ -67,7 +67,9 @@ def read_text_table(path: Path) -> TextTable:
     """
     text, name = _text(path), printable(path.name)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return _from_json(text, name)
+        return _from_records(_json_rows(text, name), name)
+    if path.suffix.lower() == ".json":
+        return _from_records(_json_records(text, name), name)
     return _from_csv(text, name)
 
 
@@ -82,7 +84,7 @@ def _text(path: Path) -> str:
     except OSError as fault:
         raise DataError(f"No manifest {str(path)!r} ({fault.strerror}); give a .csv or .jsonl file.") from fault
     except UnicodeDecodeError as fault:
-        raise DataError(f"{path.name} is not UTF-8 text (byte {fault.start}); save it as UTF-8.") from fault
+        raise DataError(f"{path.name} is not UTF-8 text (byte {fault.start}); save it as CSV in UTF-8.") from fault
 
 
 def _from_csv(text: str, name: str) -> TextTable:
@@ -90,6 +92,14 @@ def _from_csv(text: str, name: str) -> TextTable:
     if first.lower().startswith("sep=") and len(first.strip()) == 5:  # a line that Excel writes for itself
         text = text.split(first, 1)[1].lstrip("\r\n")
         first = next((line for line in text.splitlines() if line.strip()), "")
+    if pairs := _spaced_pairs(text):
+        said = note(
+            "data_no_header",
+            "{name} has no header: its columns are read as {columns}.",
+            name=name,
+            columns="path, label",
+        )
+        return TextTable(name, ("path", "label"), tuple(pairs), tuple(range(1, len(pairs) + 1)), (said,))
     delimiter = max(",;\t|", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     rows: list[tuple[str, ...]] = []
@@ -120,6 +130,14 @@ def _from_csv(text: str, name: str) -> TextTable:
     return TextTable(name, _distinct([cell.strip() for cell in rows[0]], name), tuple(rows[1:]), tuple(lines[1:]))
 
 
+def _spaced_pairs(text: str) -> list[tuple[str, str]]:
+    """Path and label of lines such as "val/0001.JPEG 65", as Caffe's lists have them; empty for any other text."""
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    pairs = [(" ".join(words[:-1]), words[-1]) for words in lines]
+    fits = all(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path, _ in pairs)
+    return pairs if fits and not any(character in path for path, _ in pairs for character in ",;\t|") else []
+
+
 def _columns_without_header(first: Sequence[str]) -> tuple[str, ...]:
     """The names of the columns where the first row is a picture and its label already; empty where it is a header."""
     suffixes = [PurePosixPath(cell.strip()).suffix.lower() in IMAGE_SUFFIXES for cell in first]
@@ -129,9 +147,9 @@ def _columns_without_header(first: Sequence[str]) -> tuple[str, ...]:
     return ("path", "label", *third)[: len(first)]
 
 
-def _from_json(text: str, name: str) -> TextTable:
+def _from_records(records: Iterator[tuple[int, dict[str, Any]]], name: str) -> TextTable:
     rows, lines = [], []
-    for number, row in _json_rows(text, name):
+    for number, row in records:
         rows.append({str(key).strip(): value for key, value in row.items()})
         lines.append(number)
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
@@ -149,6 +167,21 @@ def _json_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(row, dict):
             raise DataError(f"{name}, line {number}: an object with path and label was expected.")
         yield number, row
+
+
+def _json_records(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON list, numbered from 1; or path and label of each entry of a JSON object."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise DataError(f"{name} is not JSON ({str(fault)[:80]}); copy it again.") from fault
+    if isinstance(content, dict) and not any(isinstance(value, (dict, list)) for value in content.values()):
+        content = [{"path": path, "label": label} for path, label in content.items()]
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise DataError(
+            f"{name}: a JSON list of objects with path and label, or an object from path to label, was expected."
+        )
+    yield from enumerate(content, start=1)
 
 
 def _distinct(columns: Sequence[str], name: str) -> tuple[str, ...]:

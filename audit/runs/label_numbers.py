@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -15,13 +16,14 @@ from audit.core.note import Note, note
 from audit.data.dataset import Dataset
 from audit.data.label_map import renumbered
 from audit.data.sampling import balanced_order
-from audit.models.load import load_model
+from audit.models.load import load_model, read_weights
 from audit.models.loaded import LoadedModel
 from audit.models.under_test import ModelUnderTest
 
 _COMPARED = 200
 _NEEDED_GAIN = 0.1
 _SIGNIFICANCE = 0.01
+_MOST_TRIED = 3
 _BY_COUNTING = ("data_from_one", "data_no_image")
 """Notes on how numbers were counted before the model was asked."""
 
@@ -32,8 +34,8 @@ def load_with_labels(
     """Load a model, with the labels of the data counted as its outputs are where the labels are numbers.
 
     Labels 1 to 12 are the outputs 0 to 11 of a model of twelve outputs, and the outputs 1 to 12 of a model of
-    thirteen. Class folders 0 to 11, which sort as text, are put in the order of counting where the model is far oftener
-    right in that order.
+    thirteen; labels 0 to 990 are outputs of a model of a thousand. Class folders such as 0 to 11, which sort as text, are put in the order of the numbers in their names, as
+    timm sorts them, where the model is far oftener right in that order.
 
     Args:
         model: The [model] table, with weights.
@@ -52,13 +54,14 @@ def load_with_labels(
     try:
         loaded = _loaded(model, dataset, config, device, tried=bool(others))
     except ModelError as fault:
-        for other in others:
+        for other in (*others, *_padded(model, dataset, named=named)):
             try:
                 return _loaded(model, other, config, device, tried=True), other
             except ModelError:
                 continue
         raise fault from None
-    if named or not _sorted_as_text(dataset):
+    text_order = tuple(sorted(dataset.classes))
+    if named or dataset.classes != text_order or _natural_order(dataset) == text_order:
         return loaded, dataset
     return loaded, _in_better_order(wrap_loaded(model, dataset, loaded, device), dataset, config.seed)
 
@@ -134,19 +137,49 @@ def _other_numberings(dataset: Dataset) -> Iterator[Dataset]:
             yield replace(moved, notes=(*notes, said))
 
 
+def _padded(model: ModelConfig, dataset: Dataset, *, named: bool) -> Iterator[Dataset]:
+    """The data with as many numbered classes as the model may have outputs, where its numbers count from 0."""
+    if named or not dataset.classes or not _are_numbers(dataset):
+        return
+    values = [int(name) for name in dataset.classes]
+    if min(values) == 1:  # of more outputs than labels, 1 may be the first or the second
+        return
+    for count in _possible_outputs(model, above=max(values) + 1):
+        padded = renumbered(dataset, values, tuple(map(str, range(count))), "the model's outputs")
+        said = note(
+            "data_some_outputs",
+            "The model has {outputs} outputs and the data labels up to {highest}: each label is taken for the output "
+            "of its number, counted from 0.",
+            outputs=count,
+            highest=max(values),
+        )
+        yield replace(padded, notes=(*dataset.notes, said))
+
+
+def _possible_outputs(model: ModelConfig, *, above: int) -> list[int]:
+    """Numbers of outputs that a checkpoint may have: sizes that one layer alone puts out, the last of them first."""
+    state = read_weights(str(model.weights), model.trust).state or {}
+    sizes = [int(tensor.shape[0]) for tensor in state.values() if tensor.ndim > 1]
+    once = [size for size in dict.fromkeys(reversed(sizes)) if sizes.count(size) == 1 and size > above]
+    return once[:_MOST_TRIED]
+
+
 def _are_numbers(dataset: Dataset) -> bool:
     numbers = [int(name) for name in dataset.classes if name.isascii() and name.isdigit() and len(name) < 7]
     return len(set(numbers)) == len(dataset.classes)
 
 
-def _sorted_as_text(dataset: Dataset) -> bool:
-    return _are_numbers(dataset) and list(dataset.classes) != sorted(dataset.classes, key=int)
+def _natural_order(dataset: Dataset) -> tuple[str, ...]:
+    """The classes as timm sorts them: by the numbers in their names, whatever the case."""
+    names = [(re.split(r"(\d+)", name.lower()), name) for name in dataset.classes]
+    keys = {name: [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts] for parts, name in names}
+    return tuple(sorted(dataset.classes, key=lambda name: keys[name]))
 
 
 def _in_better_order(model: ModelUnderTest, dataset: Dataset, seed: int) -> Dataset:
-    """The data with its classes in the order of counting where the model is far oftener right so, else as it is."""
+    """The data with its classes in natural order where the model is far oftener right so, else as it is."""
     batch = dataset.test.batch(balanced_order(dataset.test, seed)[:_COMPARED])
-    ordered = tuple(sorted(dataset.classes, key=int))
+    ordered = _natural_order(dataset)
     outputs = [ordered.index(name) for name in dataset.classes]
     predictions = model.predictions(batch.images).cpu().numpy()
     as_text = predictions == batch.labels.numpy()
@@ -157,11 +190,11 @@ def _in_better_order(model: ModelUnderTest, dataset: Dataset, seed: int) -> Data
         return dataset
     said = note(
         "data_number_order",
-        "The class folders are numbers, and the model knows them in the order of counting ({numbers} of {images} "
-        "images right) and not of text ({text} right): labels follow the order of counting.",
+        "The model knows the classes in the order of the numbers in their names, whatever the case, as timm sorts them "
+        "({numbers} of {images} images right), and not of text ({text} right): labels follow it.",
         numbers=int(as_numbers.sum()),
         text=int(as_text.sum()),
         images=len(batch),
     )
     notes = tuple(item for item in dataset.notes if item.key != "data_text_order")
-    return replace(renumbered(dataset, outputs, ordered, "counting"), notes=(*notes, said))
+    return replace(renumbered(dataset, outputs, ordered, "the numbers in their names"), notes=(*notes, said))

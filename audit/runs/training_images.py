@@ -20,7 +20,8 @@ def load_images(config: RunConfig) -> Dataset:
         config: The configuration of the run.
 
     Raises:
-        AuditError: The data cannot be read, or `test_share` is set and the data has a part of its own to test on.
+        DataError: The data cannot be read.
+        UsageError: `test_share` is set and the data has two parts, or too few images.
     """
     data = config.data
     share = data.test_share or (USUAL_SHARE if _must_train(config) else None)

@@ -1,4 +1,4 @@
-"""Labels as programs write them: numbers in any spelling, missing ones, names, one-hot columns, and where they stand."""
+"""Labels as programs write them: numbers in any spelling, missing ones, names, one-hot columns; where they stand."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ def test_missing_labels_are_counted_and_strictly_an_error() -> None:
 def test_doubts_about_labels_are_said() -> None:
     assert "count from 1: class '1'" in class_labels([1, 2], "list").notes[0].text
     assert "differ in case alone" in class_labels(["Cat", "cat"], "list").notes[0].text
+    assert "numbers but for ?" in class_labels(["1", "2", "?"], "list").notes[0].text
     assert class_labels([0, 3], "list").notes[0].text == "Labels that no image has: 2 (1, 2)."
 
 
@@ -121,6 +122,31 @@ def test_a_table_without_a_header_is_read_and_that_is_said(shelf: Path) -> None:
     assert "no header: its columns are read as path, label, split" in said(data)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("val.txt", "1.png 0\n0.png 1\n2.png 1\n"),
+        ("m.json", '[{"path": "1.png", "label": 0}, {"path": "0.png", "label": 1}, {"path": "2.png", "label": 1}]'),
+        ("m.json", '{"1.png": 0, "0.png": 1, "2.png": 1}'),
+        ("m.csv", "Id Code;Level\r\n1;0\r\n0;1\r\n2;1.0\r\n"),
+    ],
+)
+def test_lists_of_other_tools_are_read(name: str, text: str, shelf: Path) -> None:
+    data = listed(shelf, text, name)
+    assert data.classes == ("0", "1") and data.test.labels.tolist() == [0, 1, 1] and data.test.ids[0] == "1.png"
+
+
+@pytest.mark.parametrize(
+    "column", ["is_train,1,0,1,0", "is_valid,False,True,False,True", "Usage,Training,PublicTest,Training,PrivateTest"]
+)
+def test_parts_are_told_by_words_and_by_flags(column: str, shelf: Path) -> None:
+    name, *cells = column.split(",")
+    data = listed(
+        shelf, f"path,label,{name}\n" + "".join(f"{i}.png,{'aabb'[i]},{cell}\n" for i, cell in enumerate(cells))
+    )
+    assert data.train is not None and data.train.ids == ("0.png", "2.png") and data.test.ids == ("1.png", "3.png")
+
+
 @pytest.mark.parametrize("text", ["sep=;\npath;label\n0.png;a\n1.png;b\n", "File Name|Class\n0.png|a\n1.png|b\n"])
 def test_other_delimiters_and_spellings_of_columns_are_read(text: str, shelf: Path) -> None:
     assert listed(shelf, text).classes == ("a", "b")
@@ -151,6 +177,7 @@ PATHS = {
     "backslashes": (".\\deep\\a b.png", "deep/a b.png"),
     "percent": ("deep/a%20b.png", "deep/a b.png"),
     "another machine": ("/home/somebody/{name}/deep/a b.png", "deep/a b.png"),
+    "from the folder above": ("{name}/0.png", "0.png"),
     "Windows": ("C:\\Users\\me\\{name}\\0.png", "0.png"),
     "another case": ("DEEP/A B.PNG", "deep/a b.png"),
     "no ending": ("deep/a b", "deep/a b.png"),
@@ -178,10 +205,13 @@ def test_a_path_of_another_system_finds_its_file(case: str, shelf: Path) -> None
         ("/etc/hostname", "leads outside the folder of m.csv"),
         ("/elsewhere/0.png", "leads outside the folder of m.csv"),
         ("../../0.png", "leads outside the folder of m.csv"),
+        ("beside/0.png", "lies beside the folder of m.csv"),
         ("x", "'x' fits 2 files .a/x.png, b/x.png."),
     ],
 )
 def test_a_path_that_names_no_file_of_the_folder_gets_a_sentence(written: str, sentence: str, shelf: Path) -> None:
+    (shelf.parent / "beside").mkdir(exist_ok=True)
+    (shelf.parent / "beside" / "0.png").write_bytes(b"")
     for folder in "ab":
         (shelf / folder).mkdir()
         (shelf / f"{3 + 'ab'.index(folder)}.png").rename(shelf / folder / "x.png")

@@ -89,6 +89,8 @@ def test_parts_beside_other_folders_are_found_and_two_sets_are_not_mixed(tmp_pat
 def test_a_test_part_without_classes_gives_way_to_validation(tmp_path: Path) -> None:
     data = loaded(tmp_path, of("train/"), of("validation/", each=3), ["test/0.png", "test/1.png"])
     assert len(data.test) == 6 and "'test' is not used: its pictures lie in no class folder (2)" in said(data)
+    other = loaded(tmp_path / "c", of("train/"), of("val/", each=3), of("test/", ["unknown"]))
+    assert len(other.test) == 6 and "'test' is not used: the test part is 'val'" in said(other)
     (tmp_path / "b" / "test").mkdir(parents=True)
     empty = loaded(tmp_path / "b", of("train/"), of("val/"))
     assert len(empty.test) == 4 and "test'" not in said(empty)

@@ -160,7 +160,9 @@ def test_the_usual_ranges(low: float, high: float, floating: bool, expected: tup
     assert common_range([PixelExtent(low, high, floating)], "it") == expected
 
 
-@pytest.mark.parametrize(("low", "high"), [(-2.1, 2.6), (-0.42, 2.82), (0, 16), (-0.3, 0.8), (-0.5, 0.5), (-0.5, -0.5), (0, 1.2)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(-2.1, 2.6), (-0.42, 2.82), (0, 16), (-0.3, 0.8), (-0.5, 0.5), (-0.5, -0.5), (0, 1.2)]
+)
 def test_floats_that_look_normalised_are_asked_about(low: float, high: float) -> None:
     with pytest.raises(DataError, match=rf"--pixel-range={low:g},{high:g}"):
         common_range([PixelExtent(low, high, True)], "it")

@@ -19,17 +19,20 @@ from audit.data.split_names import split_of
 from audit.data.table_columns import column_of, is_usual, optional_column
 from audit.data.text_tables import TextTable, read_text_table
 
-_PATH = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
-         "image_id", "img", "img_path", "image index", "id", "name")  # fmt: skip
-_LABEL = ("label", "class", "target", "category", "class_name", "labels", "class_id", "label_id", "diagnosis", "dx",
-          "breed", "species")  # fmt: skip
-_SPLIT = ("split", "part", "subset", "set", "partition")
+_PATH = ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "image_name", "image_names",
+         "images", "image_id", "img", "img_path", "img_name", "image index", "id_code", "filepaths", "paths",
+         "filenames", "files", "id", "name")  # fmt: skip
+_LABEL = ("label", "class", "target", "category", "class_name", "labels", "class_id", "label_id", "category_id",
+          "class_label", "label_name", "diagnosis", "dx", "breed", "species", "level")  # fmt: skip
+_SPLIT = ("split", "part", "subset", "set", "partition", "data set", "usage", "phase")
+_IN_TRAIN = ("is_train", "is_training", "is_training_image", "train")
+_IN_TEST = ("is_test", "is_valid", "is_val", "is_validation")
 _MASK = ("mask", "mask_path", "segmentation")
 
 
 @data_format(argument="FILE", images=True, columns=True)
 def manifest(source: str, options: LoadOptions) -> Dataset:
-    """The images that a .csv, .tsv, .jsonl or .ndjson file lists, perhaps with splits and masks.
+    """The images that a .csv, .tsv, .json, .jsonl or .ndjson file lists, perhaps with splits and masks.
 
     Columns `path` and `label` (a name, or a whole number), or in place of `label` a column of 0 and 1 for each class;
     optionally `split` (train, test, validation; without it everything is the test part) and `mask` (an image that is
@@ -48,14 +51,11 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
     if not table.rows:
         raise DataError(f"{name} names no images; a header and one line an image were expected.")
     chosen = options.columns
-    split_column = optional_column("split", chosen.split, _SPLIT, table)
+    split_column = optional_column("split", chosen.split, (*_SPLIT, *_IN_TRAIN, *_IN_TEST), table)
     mask_column = optional_column("mask", chosen.mask, _MASK, table)
     path_column = column_of("path", chosen.path, _PATH, table)
     labels = _labels(table, chosen, [path_column, split_column, mask_column], strict=options.strict)
-    files, splits = (
-        NamedFiles(path.parent, name),
-        table.column(split_column) if split_column else [None] * len(table.rows),
-    )
+    files, splits = NamedFiles(path.parent, name), _splits(table, split_column)
     paths = [_found(files, cell, "path", table.place(i)) for i, cell in enumerate(table.column(path_column))]
     masks = [
         _found(files, cell, "mask", table.place(i)) if cell not in (None, "") else ""
@@ -73,15 +73,15 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
     return file_dataset(reader_below(path.parent), name, labels.classes, files_by_split, options, notes)
 
 
-def _labels(table: TextTable, chosen: Columns, others: Sequence[str | None], *, strict: bool) -> ClassLabels:
+def _labels(table: TextTable, chosen: Columns, taken: Sequence[str | None], *, strict: bool) -> ClassLabels:
     """The labels of the label column, or of columns that hold a 1 in that of the class."""
-    column = optional_column("label", chosen.label, _LABEL, table)
-    rest = [name for name in table.columns if name not in others]
-    if column is None:
+    rest = [name for name in table.columns if name not in taken]
+    if optional_column("label", chosen.label, _LABEL, table) is None:
         flags = [name for name in rest if is_flag(table.column(name))]
         if len(flags) > 1:
-            return one_hot_labels(flags, list(zip(*map(table.column, flags), strict=True)), table.name)
-        column = column_of("label", chosen.label, _LABEL, table)
+            rows = list(zip(*map(table.column, flags), strict=True))
+            return one_hot_labels(flags, rows, table.name, strict=strict)
+    column = column_of("label", chosen.label, _LABEL, table)
     labels = class_labels(table.column(column), table.name, strict=strict, place=table.place)
     others = [name for name in rest if name != column and chosen.label is None and is_usual(name, _LABEL)]
     if not others:
@@ -90,7 +90,7 @@ def _labels(table: TextTable, chosen: Columns, others: Sequence[str | None], *, 
         "data_label_column",
         "The label is the column '{column}', and not {others}; --label-column chooses another.",
         column=printable(column),
-        others=", ".join(map(printable, others[:4])),
+        others=", ".join(printable(name) for name in others[:4]),
     )
     return replace(labels, notes=(*labels.notes, said))
 
@@ -113,6 +113,23 @@ def _require_once(paths: Sequence[str], table: TextTable) -> None:
                 "each image once."
             )
         first[path] = row
+
+
+def _splits(table: TextTable, column: str | None) -> Sequence[object]:
+    """The split of each row as a word; that of is_train, is_valid and their like from what is true there."""
+    cells = table.column(column) if column else [None] * len(table.rows)
+    if column is None or not (is_usual(column, _IN_TRAIN) or is_usual(column, _IN_TEST)):
+        return cells
+    words = ("train", "test") if is_usual(column, _IN_TRAIN) else ("test", "train")
+    return [words[0] if _is_true(cell) else words[1] if _is_false(cell) else cell for cell in cells]
+
+
+def _is_true(cell: object) -> bool:
+    return str(cell).strip().lower() in ("1", "1.0", "true", "yes")
+
+
+def _is_false(cell: object) -> bool:
+    return str(cell).strip().lower() in ("0", "0.0", "false", "no")
 
 
 def _split(cell: object, place: str) -> str:

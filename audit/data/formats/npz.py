@@ -32,7 +32,7 @@ def npz(source: str, options: LoadOptions) -> Dataset:
 
     Args:
         source: The path of the .npz file.
-        options: `pixel_range` is used.
+        options: `pixel_range` is used, and `strict`, which makes a missing label an error.
 
     Raises:
         DataError: When the file is damaged, its arrays are no images and labels, or they hold Python objects: those
