@@ -94,8 +94,14 @@ def to_bytes(pixels: NDArray[Any], pixel_range: PixelRange) -> NDArray[np.uint8]
     low, high = pixel_range
     if np.issubdtype(pixels.dtype, np.integer) and low == int(low) and high == int(high):
         black, span = int(low), int(high) - int(low)
-        clipped = np.clip(pixels.astype(np.int64), black, black + span) - black
-        return ((clipped * 255 + span // 2) // span).astype(np.uint8)
+        fits = 256 * span < 2**31 and -(2**30) < black and pixels.dtype.itemsize < 4
+        whole: NDArray[Any] = pixels.astype(np.int32 if fits else np.int64)
+        np.clip(whole, black, black + span, out=whole)
+        whole -= black
+        whole *= 255
+        whole += span // 2
+        whole //= span
+        return whole.astype(np.uint8)
     scaled: NDArray[np.uint8] = np.rint(to_unit(pixels.astype(np.float64), pixel_range) * 255).astype(np.uint8)
     return scaled
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ _BIG_ENDIAN = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}
 _SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
 """Where Pillow keeps the high byte of colour, the raw mode that keeps the low one."""
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
-_WHITE_IS_ZERO, _SIGNED = 0, 2
+_PLANAR, _ORIENTATION = 284, 274
+_WHITE_IS_ZERO, _SIGNED, _SEPARATE = 0, 2, 2
 _FULL = (0.0, 65535.0)
 
 
@@ -73,6 +76,8 @@ def wide_pixels(picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.Ima
         OSError: For a damaged file.
     """
     tags: Any = getattr(picture, "tag_v2", {})
+    if tags.get(_PLANAR) == _SEPARATE and np.max(tags.get(_BITS, 8)) > 8:
+        return _separate_planes(picture, tags)
     sample_format, photometric, bits = (tags.get(tag) for tag in (_SAMPLE_FORMAT, _PHOTOMETRIC, _BITS))
     signed_bytes = picture.mode == "L" and np.ravel(sample_format or 1)[0] == _SIGNED
     rawmode = _rawmode(picture)
@@ -91,6 +96,21 @@ def wide_pixels(picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.Ima
     if not extent.floating and (picture.format == "PPM" or 8 < depth < 16):
         extent = PixelExtent(0.0, 2.0**depth - 1, False)
     return WidePixels(values, extent, inverted=photometric == _WHITE_IS_ZERO and not signed_bytes)
+
+
+def _separate_planes(picture: ImageFile.ImageFile, tags: Any) -> WidePixels:
+    """A TIFF that stores its colours one after another: Pillow (13.0) reads noise of 16 bits, or the high byte."""
+    assert picture.fp is not None
+    picture.fp.seek(0)
+    body = io.BytesIO(picture.fp.read())
+    try:
+        values = np.asarray(import_module("tifffile").imread(body, key=0))
+    except Exception as fault:  # compressions that only Pillow has
+        raise ValueError(f"its colours are stored one after another, and that is not read ({fault})") from fault
+    if tags.get(_ORIENTATION, 1) != 1 or values.ndim != 3 or values.shape[0] not in (3, 4):
+        raise ValueError("its colours are stored one after another, turned or of another number than 3 or 4")
+    values = np.ascontiguousarray(np.moveaxis(values, 0, 2))
+    return WidePixels(values, extent_of(values[..., :3]))
 
 
 def _colour(picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile], rawmode: str) -> WidePixels | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,19 @@ def test_a_tiff_of_either_byte_order_gives_its_numbers(kind: str, order: str, de
     assert np.abs(shown - expected).max() <= 1
     extent = inspect_image(body).extent
     assert extent is not None and (extent.low, extent.high) == pytest.approx((pixels.min(), pixels.max()))
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_that_stores_its_colours_one_after_another_is_read(order: str, compression: str | None) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pixels, stream = wide(6, 8, 3), io.BytesIO()
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    options = {"photometric": "rgb", "planarconfig": "separate", "compression": compression, "byteorder": order}
+    tifffile.imwrite(stream, planes, **options)
+    shown = decode(stream.getvalue(), (6, 8), grayscale=False).transpose(1, 2, 0)
+    assert np.abs(shown - in_bytes(pixels, 0, 4095)).max() <= 1
+    assert inspect_image(stream.getvalue()).size == (6, 8)
 
 
 def test_unsigned_32_bits_are_not_read_as_negative() -> None:
