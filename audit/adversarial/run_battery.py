@@ -17,6 +17,7 @@ from torch import Tensor
 from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
+from audit.adversarial.loss_used import loss_notes, with_loss_used
 from audit.adversarial.propose import propose
 from audit.adversarial.result import BatteryResult, unfit_reason
 from audit.adversarial.sanity import SAMPLE, battery_red_flags, run_sanity_checks
@@ -211,7 +212,8 @@ class _BatteryRun:
         if row.reason or len(index) == 0:
             return row
         try:
-            return self.attack(entry, row, index, threat)
+            goal = self.batch.target_mask(len(self.model.classes))
+            return with_loss_used(self.attack(entry, row, index, threat), goal)
         except NotApplicable as fault:
             return row.model_copy(update={"reason": fault.reason})
 
@@ -267,7 +269,7 @@ def _needs(entry: AttackSpec, method: Method) -> str:
 
 
 def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> tuple[Note, ...]:
-    notes = list(model.notes)
+    notes = [*model.notes, *model.gradient_point.notes]
     if draws > 1:
         notes.append(
             note(
@@ -277,6 +279,5 @@ def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> t
                 draws=draws,
             )
         )
-    if len(model.classes) < 3 and any(row.settings.get("loss") == "dlr" for row in rows):
-        notes.append(note("dlr_three", "The DLR loss needs three classes; the margin was used in its place."))
+    notes += loss_notes(rows)
     return tuple(notes)

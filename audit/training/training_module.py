@@ -11,6 +11,7 @@ from torch.nn.functional import dropout
 
 from audit.core.errors import SetupError, UsageError
 from audit.core.types import Images, Logits, PassCount
+from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.outputs import OutputKind, detect_output_kind, to_logits
 
 
@@ -20,8 +21,10 @@ class TrainingModule(nn.Module):
     Attributes:
         mean: Mean of each channel, float32 (1, C, 1, 1).
         std: Standard deviation of each channel, float32 (1, C, 1, 1).
+        gradient_point: Where the gradient of images is taken.
     """
 
+    gradient_point: GradientPoint = AT_THE_IMAGE
     mean: Tensor
     std: Tensor
 
@@ -51,6 +54,8 @@ class TrainingModule(nn.Module):
         Args:
             images: Images (N, C, H, W) in [0, 1].
         """
+        if images.requires_grad:
+            images = self.gradient_point.of(images)
         normalised = (images - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
         logits = to_logits(self._outputs(normalised), self.output_kind)
         self.forwards += self.processes * len(images)
@@ -88,6 +93,18 @@ class TrainingModule(nn.Module):
             outputs = self.eval().net((images - self.mean) / self.std)
         self.output_kind = detect_output_kind(outputs, classes)
         self.train(training)
+
+    def learn_gradient_point(self, shape: tuple[int, int, int]) -> None:
+        """Find where the gradient of images is to be taken, for attacks on this net; these passes are not counted.
+
+        Args:
+            shape: (C, H, W) of an image.
+        """
+        training, passes = self.training, self.passes
+        mean: list[float] = self.mean.flatten().tolist()
+        self.gradient_point = find_gradient_point(self.eval(), shape, mean, self.mean.device)
+        self.train(training)
+        self.passes = passes
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += self.processes * len(gradient)
