@@ -103,6 +103,16 @@ THRESHOLDS: Mapping[str, Threshold] = {
         above=0.5,
         share=0.1,
     ),
+    "face_error": Threshold(
+        "model sanity",
+        "As `derivative_error`, at black and white pixels, by one-sided differences into the box.",
+        note(
+            "sanity_faces",
+            "On {share} of the images the gradient at black and white pixels is not the slope that a change meets.",
+        ),
+        above=0.5,
+        share=0.1,
+    ),
     "noise_shift": Threshold(
         "model sanity",
         "Shift of the margin under noise of 1e-4, as a share of a typical margin.",

@@ -100,6 +100,9 @@ def _search(logits: Callable[[Images], Logits], images: Images) -> GradientPoint
     at_faces = _differ(here[_FACES], above[_FACES]) or bool(((here == 0) & (above != 0))[_FLAT].any())
     inside = _differ(here[_BETWEEN], above[_BETWEEN]) or _differ(here[_BETWEEN], below[_BETWEEN])
     low, high = _rounded_away(logits, images, here, above)
+    if low or high:
+        deeper = _slopes(logits, images, GradientPoint(low or HAIR, 1 - (high or HAIR)))
+        low, high = (inset if bool(deeper[face] > 0) else 0.0 for face, inset in enumerate((low, high)))
     if not (at_faces or inside or low or high):
         return AT_THE_IMAGE
     if _differ(here, _slopes(logits, images, AT_THE_IMAGE)):

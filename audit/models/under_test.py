@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from audit.core.errors import ModelError, SetupError, UsageError
 from audit.core.note import Note
 from audit.core.types import Images, Labels, Logits, PassCount
+from audit.models.batch_statistics import batch_statistics_notes, failed_forward
 from audit.models.batching import ExecutionLayout, in_batches
 from audit.models.flat_faces import GradientPoint, find_gradient_point
 from audit.models.normalised_model import NormalisedModel, PassCounter
@@ -86,8 +87,9 @@ class ModelUnderTest:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What a reader should know about how the outputs are read; empty when nothing was done to them."""
-        return (NOTES[self.output_kind],) if self.output_kind in NOTES else ()
+        """What a reader should know about how the outputs come about and are read; empty when there is nothing."""
+        outputs = (NOTES[self.output_kind],) if self.output_kind in NOTES else ()
+        return (*outputs, *batch_statistics_notes(self.net))
 
     @property
     def passes(self) -> PassCount:
@@ -124,7 +126,12 @@ class ModelUnderTest:
         """
         images = self.check_images(images)
         with torch.no_grad():
-            parts = list(in_batches(len(images), self.layout, lambda rows: self.module(images[rows])))
+            try:
+                parts = list(in_batches(len(images), self.layout, lambda rows: self.module(images[rows])))
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, ValueError) as fault:
+                raise failed_forward(self.net, fault, min(len(images), self.layout.batch_size)) from fault
         return torch.cat(parts) if parts else images.new_zeros(0, len(self.classes))
 
     def predictions(self, images: Images) -> Labels:
@@ -151,7 +158,10 @@ class ModelUnderTest:
         def gradient_of(rows: slice) -> LossGradient:
             with torch.enable_grad():
                 leaf = point.of(images[rows]).detach().requires_grad_(True)
-                logits = self.module(leaf)
+                try:
+                    logits = self.module(leaf)
+                except ValueError as fault:
+                    raise failed_forward(self.net, fault, len(leaf)) from fault
                 losses = loss(logits, labels[rows])
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             return LossGradient(logits.detach(), losses.detach(), gradient)
