@@ -17,6 +17,7 @@ from torch import Tensor
 from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
+from audit.adversarial.gradient_reach import flat_face_flag
 from audit.adversarial.loss_used import loss_notes, with_loss_used
 from audit.adversarial.propose import propose
 from audit.adversarial.result import BatteryResult, unfit_reason
@@ -100,6 +101,7 @@ def run_battery(
         else:  # On the boundary, where shrinking ends, a random model decides by a coin.
             rate = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
             report = replace(report, flip_rate=rate)
+    flat = [flag] if (flag := flat_face_flag(model, norm)) else []
     return BatteryResult(
         norm=norm,
         eps=tuple(threat.eps for threat in threats),
@@ -115,9 +117,9 @@ def run_battery(
         rounding=worst_case.rounding,
         rows=rows,
         inconclusive=tuple(
-            flag.sentence for flag in battery_red_flags(report, rows, len(batch), iterative=chosen.iterative)
+            flag.sentence for flag in (*battery_red_flags(report, rows, len(batch), iterative=chosen.iterative), *flat)
         ),
-        notes=_notes(model, rows, draws),
+        notes=_notes(model, norm, rows, draws),
         health=report.health,
         draws=draws,
         passes=counter.passes + surrogate_counter.passes,
@@ -268,8 +270,9 @@ def _needs(entry: AttackSpec, method: Method) -> str:
     return "surrogate" if entry.transferred else str(method.facts["needs"])
 
 
-def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> tuple[Note, ...]:
-    notes = [*model.notes, *model.gradient_point.notes]
+def _notes(model: ModelUnderTest, norm: Norm, rows: Sequence[AttackResult], draws: int) -> tuple[Note, ...]:
+    point = model.furthest_gradient_point if norm == "linf" else model.gradient_point
+    notes = [*model.notes, *point.notes]
     if draws > 1:
         notes.append(
             note(

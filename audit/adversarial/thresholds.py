@@ -213,6 +213,16 @@ THRESHOLDS: Mapping[str, Threshold] = {
             "most {chance}: the attack is failing, not the model resisting.",
         ),
     ),
+    "flat_faces": Threshold(
+        "battery",
+        "Depth, as a share of the pixel range, to which the model does not see changes of black or white pixels, in a "
+        "norm whose attacks do not look over it.",
+        note(
+            "battery_flat_faces",
+            "The model does not see changes of black or white pixels below {share} of the range: attacks in {norm} do "
+            "not look over that, so its robust accuracy may be lower.",
+        ),
+    ),
     "gradient_free_breaks": Threshold(
         "battery",
         "Points of accuracy, as a share, that an attack without gradients takes from what gradient attacks left.",

@@ -39,7 +39,7 @@ class TrainedModel:
         history: A row an epoch.
         kept_epoch: The epoch whose weights these are, from 1.
         passes: The cost of the training, in images.
-        notes: What a reader should know of the images, the training and the trained model; empty where there is nothing.
+        notes: What a reader should know of the images, the training and the trained model; empty for none.
     """
 
     model: ModelUnderTest

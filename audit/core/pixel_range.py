@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from audit.core.note import Note, note
 
-ROUNDING = 1e-3
+BARELY_OUTSIDE = 1e-3
 """How far outside [0, 1] arithmetic in half precision leaves a pixel; half a level of 8 bits is 2e-3."""
 
 
@@ -17,7 +17,7 @@ def is_rounding(low: float, high: float) -> bool:
         low: The lowest pixel.
         high: The highest pixel.
     """
-    return low >= -ROUNDING and high <= 1 + ROUNDING
+    return low >= -BARELY_OUTSIDE and high <= 1 + BARELY_OUTSIDE
 
 
 def rounding_notes(low: float, high: float) -> Iterator[Note]:

@@ -37,6 +37,8 @@ from audit.models.under_test import ModelUnderTest
 
 FIXED_FUNCTION = ("not_finite", "repeat_difference", "batch_difference")
 """The quantities that say whether a model is a fixed function of one image."""
+
+
 @dataclass(frozen=True)
 class ModelChecks:
     """What the checks saw of a model on some images.
@@ -53,7 +55,7 @@ class ModelChecks:
 
 
 def check_model(model: ModelUnderTest, batch: Batch, seed: int) -> ModelChecks:
-    """All checks of a model and its gradients (about 45 forwards per image).
+    """All checks of a model and its gradients (about 40 forwards per image).
 
     Args:
         model: The model to look at.

@@ -21,16 +21,13 @@ from audit.core.types import Images, Logits
 
 HAIR = 2.0**-20
 """In the pixel range: far above the rounding of a normalisation in float32, far below a level of any camera."""
-_DEEPEST = 2.0**-8
-"""Half the step of bfloat16 below 1: how far a net in lower precision rounds pixels onto a face."""
+_SHALLOW = 2.0**-7
+"""Twice the step of bfloat16 below 1: so far a net in lower precision rounds pixels onto a face."""
+_DEEPEST = 0.25
+"""How deep a flat face is looked for: a net that clamps its input to [0.1, 0.9] is flat for a tenth of the range."""
+_HALVINGS = 8
 _TOLERANCE = 0.1
 """Share by which a slope may differ from the one a hair away before that counts as a kink."""
-
-NOTE = note(
-    "model_flat_faces",
-    "The model has a kink on the edge of the pixel range or on a value that many pixels share (it clamps its input, "
-    "say): gradients are taken 1e-6 beside it, where they are the slope that a change of the image meets.",
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,23 @@ class GradientPoint:
     @property
     def notes(self) -> tuple[Note, ...]:
         """What a reader should know: empty where gradients are those of the image itself."""
-        return () if self == AT_THE_IMAGE else (NOTE,)
+        if self == AT_THE_IMAGE:
+            return ()
+        return (
+            note(
+                "model_flat_faces",
+                "The model has a kink on the edge of the pixel range or on a value that many pixels share (it clamps "
+                "its input, say): gradients are taken {beside} beside it, where they are the slope that a change of "
+                "the image meets.",
+                beside=f"{max(self.low, 1 - self.high):.1g}",
+            ),
+        )
+
+    @property
+    def near(self) -> GradientPoint:
+        """The same beside the image: what lies deeper than rounding in lower precision is left out."""
+        low, high = self.low if self.low <= _SHALLOW else 0.0, self.high if self.high >= 1 - _SHALLOW else 1.0
+        return GradientPoint(low, high, self.shift)
 
     def of(self, images: Images) -> Images:
         """The point at which the gradient of each image is taken; its derivative to the image is 1 in every pixel.
@@ -99,7 +112,7 @@ def _search(logits: Callable[[Images], Logits], images: Images) -> GradientPoint
     here, above, below = (_slopes(logits, images, point) for point in (AT_THE_IMAGE, up, down))
     at_faces = _differ(here[_FACES], above[_FACES]) or bool(((here == 0) & (above != 0))[_FLAT].any())
     inside = _differ(here[_BETWEEN], above[_BETWEEN]) or _differ(here[_BETWEEN], below[_BETWEEN])
-    low, high = _rounded_away(logits, images, here, above)
+    low, high = _flat_depths(logits, images, here, above)
     if low or high:
         deeper = _slopes(logits, images, GradientPoint(low or HAIR, 1 - (high or HAIR)))
         low, high = (inset if bool(deeper[face] > 0) else 0.0 for face, inset in enumerate((low, high)))
@@ -113,20 +126,33 @@ def _search(logits: Callable[[Images], Logits], images: Images) -> GradientPoint
     return GradientPoint(low or HAIR, 1 - (high or HAIR), shift)
 
 
-def _rounded_away(logits: Callable[[Images], Logits], images: Images, here: Tensor, above: Tensor) -> tuple[float, ...]:
-    """By face how far inside it a net begins to answer otherwise, where a hair changes nothing, as in half precision;
-    0 where a hair does."""
-    insets = []
-    for face, end in ((0, 0.0), (1, 1.0)):
-        inset, step = 0.0, HAIR
-        flat = not bool(here[face] + above[face]) and bool(here[_BETWEEN].sum() > 0)
-        while flat and not inset and step < _DEEPEST:
-            step *= 2
-            point = images.clamp(min=step) if end == 0 else images.clamp(max=1 - step)
-            with torch.no_grad():
-                inset = 0.0 if torch.equal(logits(point), logits(images)) else step
-        insets.append(inset)
-    return tuple(insets)
+def _flat_depths(logits: Callable[[Images], Logits], images: Images, here: Tensor, above: Tensor) -> tuple[float, ...]:
+    """By face how far inside it a net begins to answer otherwise, where a hair changes nothing; 0 where a hair does.
+
+    The depth is doubled until the answer changes, then halved towards where it begins to.
+    """
+    flat_faces = [face for face in (0, 1) if not bool(here[face] + above[face])]
+    if not flat_faces or not bool(here[_BETWEEN].sum() > 0):
+        return 0.0, 0.0
+    with torch.no_grad():
+        before = logits(images)
+
+        def unchanged(face: int, depth: float) -> bool:
+            point = images.clamp(max=1 - depth) if face else images.clamp(min=depth)
+            return torch.equal(logits(point), before)
+
+        depths = []
+        for face in (0, 1):
+            depth = 0.0
+            if face in flat_faces:
+                flat, depth = 0.0, HAIR
+                while depth < _DEEPEST and unchanged(face, depth):
+                    flat, depth = depth, 2 * depth
+                for _ in range(_HALVINGS if depth > _SHALLOW else 0):
+                    middle = (flat + depth) / 2
+                    flat, depth = (middle, depth) if unchanged(face, middle) else (flat, middle)
+            depths.append(depth if depth < _DEEPEST else 0.0)
+    return tuple(depths)
 
 
 _FACES, _FLAT, _BETWEEN = slice(0, 2), slice(2, 4), slice(4, 6)
@@ -163,7 +189,16 @@ def _probe_images(shape: tuple[int, int, int], mean: Sequence[float]) -> Images:
     levels = torch.randint(1, 255, shape, generator=generator, device="cpu") / 255
     centre = torch.tensor([m if 0.01 < m < 0.99 else 0.5 for m in mean], device="cpu")[:, None, None].expand(shape)
     kind = torch.randint(0, 6, shape, generator=generator, device="cpu")
-    choices = torch.stack([torch.zeros(shape), torch.ones(shape), torch.full(shape, 0.5), centre, levels, levels])
+    choices = torch.stack(
+        [
+            torch.zeros(shape, device="cpu"),
+            torch.ones(shape, device="cpu"),
+            torch.full(shape, 0.5, device="cpu"),
+            centre,
+            levels,
+            levels,
+        ]
+    )
     upper = torch.arange(shape[1], device="cpu")[:, None] < (shape[1] + 1) // 2
     halves = torch.where(upper, 0.0, 1.0).expand(shape)
     return torch.stack([choices.gather(0, kind[None])[0], halves])

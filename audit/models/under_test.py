@@ -173,7 +173,13 @@ class ModelUnderTest:
 
     @cached_property
     def gradient_point(self) -> GradientPoint:
-        """Where gradients are taken: at the image, or a hair beside it where the net has a kink on common pixel values.
+        """Where gradients are taken: at the image, or a hair beside it where the net has a kink on common values."""
+        return self.furthest_gradient_point.near
+
+    @cached_property
+    def furthest_gradient_point(self) -> GradientPoint:
+        """Where they are taken to see over faces that are flat up to some depth, as of a net that clamps to less than
+        [0, 1]: there the model answers as at the image, and a step further it does not.
 
         It is looked for once, on images drawn for it; those passes are not counted.
         """

@@ -85,7 +85,7 @@ def run_training(
     net.learn_output_kind(setup.held_out.images[:4], classes)
     if setup.threat is not None:
         channels, height, width = setup.images.shape[1:]
-        net.learn_gradient_point((channels, height, width))
+        net.learn_gradient_point((channels, height, width), setup.threat.norm)
     sample = ((setup.held_out.images[:4] - net.mean) / net.std).contiguous(memory_format=torch.channels_last)
     with (
         _fork_rng(device),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from audit.core.errors import SetupError, UsageError
+from audit.core.threat import Norm
 from audit.core.types import Images, Logits, PassCount
 from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.outputs import OutputKind, detect_output_kind, to_logits
@@ -94,15 +95,17 @@ class TrainingModule(nn.Module):
         self.output_kind = detect_output_kind(outputs, classes)
         self.train(training)
 
-    def learn_gradient_point(self, shape: tuple[int, int, int]) -> None:
+    def learn_gradient_point(self, shape: tuple[int, int, int], norm: Norm) -> None:
         """Find where the gradient of images is to be taken, for attacks on this net; these passes are not counted.
 
         Args:
             shape: (C, H, W) of an image.
+            norm: The norm of the attacks: in linf alone it pays to see over a face that is flat to some depth.
         """
         training, passes = self.training, self.passes
         mean: list[float] = self.mean.flatten().tolist()
-        self.gradient_point = find_gradient_point(self.eval(), shape, mean, self.mean.device)
+        furthest = find_gradient_point(self.eval(), shape, mean, self.mean.device)
+        self.gradient_point = furthest if norm == "linf" else furthest.near
         self.train(training)
         self.passes = passes
 

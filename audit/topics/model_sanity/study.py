@@ -21,10 +21,11 @@ UNITS = {
 
 @study()
 def model_sanity(context: Context, cell: Cell) -> Evidence:
-    """Sanity checks of a model and its gradients, per example (about 45 forwards per image).
+    """Sanity checks of a model and its gradients, per example (about 40 forwards per image).
 
     Measurements, 0 is good: `not_finite`, `repeat_difference`, `batch_difference`, `ce_zero`, `ce_nan`, `margin_zero`,
-    `margin_nan`, `linear_distance`, `derivative_error`, `noise_shift`, `plateau`, `face_error`. Facts: see `ModelSanityFacts`.
+    `margin_nan`, `linear_distance`, `derivative_error`, `noise_shift`, `plateau`, `face_error`. Facts: see
+    `ModelSanityFacts`.
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.

@@ -149,6 +149,4 @@ def _evidence(
 def _require_finite(trained: TrainingResult, role: str) -> None:
     broken = [name for name, weight in trained.weights.items() if not bool(torch.isfinite(weight).all())]
     if broken:
-        raise ModelError(
-            f"Training ended in weights that are not finite ({broken[0]}). {calmer_training(role)}"
-        )
+        raise ModelError(f"Training ended in weights that are not finite ({broken[0]}). {calmer_training(role)}")

@@ -13,6 +13,7 @@ from audit.core.types import Labels, Logits
 from audit.training.inner_attack import inner_pgd
 from audit.training.step import Objective, StepOutput, TrainingStep, kl_divergence
 
+
 @recipe(reference="https://openreview.net/forum?id=rklOg6EFwS", adversarial=True)
 def mart(
     net: nn.Module, step: TrainingStep, *, weight: float = 5.0, steps: int = 3, relative_step: float = 0.5
