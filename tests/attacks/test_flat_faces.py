@@ -84,8 +84,8 @@ def wrapped(net: nn.Module, **options: Any) -> ModelUnderTest:
 def pictures() -> Tensor:
     """Mostly black and white, as drawings are."""
     generator = torch.Generator().manual_seed(1)
-    grey = torch.rand(96, *SHAPE, generator=generator)
-    kind = torch.rand(96, *SHAPE, generator=generator)
+    grey = torch.rand(48, *SHAPE, generator=generator)
+    kind = torch.rand(48, *SHAPE, generator=generator)
     return torch.where(kind < 0.6, 0.0, torch.where(kind < 0.8, 1.0, grey))
 
 
@@ -100,7 +100,7 @@ def trained(pictures: Tensor, labels: Tensor) -> nn.Module:
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 144, 4))
     adam = torch.optim.Adam(net.parameters(), 3e-3)
-    for _ in range(100):
+    for _ in range(60):
         adam.zero_grad()
         functional.cross_entropy(net(pictures), labels).backward()
         adam.step()
@@ -132,7 +132,7 @@ def test_twins_have_the_same_robust_accuracy(
     assert any("kink" in sentence for sentence in twin.notes) and not plain.notes
 
 
-@pytest.mark.parametrize("attack", ["fgsm", "pgd", "mi-fgsm", "deepfool", "ddn", "fmn", "carlini-wagner"])
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "mi-fgsm", "ddn", "fmn"])
 def test_every_gradient_attack_proposes_for_the_twin_what_it_proposes_for_the_plain_net(
     attack: str, trained: nn.Module, pictures: Tensor, labels: Tensor
 ) -> None:
