@@ -41,4 +41,4 @@ def flat_face_flag(model: ModelUnderTest, norm: Norm) -> RedFlag | None:
     furthest = model.furthest_gradient_point
     if norm == "linf" or furthest == furthest.near:
         return None
-    return flag_if_above("flat_faces", max(furthest.low, 1 - furthest.high), norm=norm)
+    return flag_if_above("flat_faces", furthest.depth, norm=norm)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,13 +36,13 @@ class GradientPoint:
     """How far from an image its gradient is taken.
 
     Attributes:
-        low: What every pixel is at least, in the pixel range.
-        high: What every pixel is at most.
+        low: What every pixel is at least, in the pixel range; one number, or one a channel.
+        high: What every pixel is at most, likewise.
         shift: What every pixel is moved by before that.
     """
 
-    low: float = 0.0
-    high: float = 1.0
+    low: tuple[float, ...] = (0.0,)
+    high: tuple[float, ...] = (1.0,)
     shift: float = 0.0
 
     @property
@@ -55,15 +56,22 @@ class GradientPoint:
                 "The model has a kink on the edge of the pixel range or on a value that many pixels share (it clamps "
                 "its input, say): gradients are taken {beside} beside it, where they are the slope that a change of "
                 "the image meets.",
-                beside=f"{max(self.low, 1 - self.high):.1g}",
+                beside=f"{self.depth:.1g}",
             ),
         )
 
     @property
+    def depth(self) -> float:
+        """How far inside [0, 1] the gradient of a black or white pixel is taken at most."""
+        return max(*self.low, *(1 - high for high in self.high))
+
+    @property
     def near(self) -> GradientPoint:
         """The same beside the image: what lies deeper than rounding in lower precision is left out."""
-        low, high = self.low if self.low <= _SHALLOW else 0.0, self.high if self.high >= 1 - _SHALLOW else 1.0
-        return GradientPoint(low, high, self.shift)
+        low = tuple(value if value <= _SHALLOW else 0.0 for value in self.low)
+        high = tuple(value if value >= 1 - _SHALLOW else 1.0 for value in self.high)
+        unmoved = not any(low) and all(value == 1 for value in high) and not self.shift
+        return AT_THE_IMAGE if unmoved else GradientPoint(low, high, self.shift)
 
     def of(self, images: Images) -> Images:
         """The point at which the gradient of each image is taken; its derivative to the image is 1 in every pixel.
@@ -77,11 +85,13 @@ class GradientPoint:
         if self == AT_THE_IMAGE:
             return images
         with torch.no_grad():
-            move = (images + self.shift).clamp(self.low, self.high) - images
+            low, high = (images.new_tensor(bound).view(1, -1, 1, 1) for bound in (self.low, self.high))
+            move = (images + self.shift).clamp(low, high) - images
         return images + move
 
 
 AT_THE_IMAGE = GradientPoint()
+A_HAIR_INSIDE = GradientPoint((HAIR,), (1 - HAIR,))
 
 
 def find_gradient_point(
@@ -89,7 +99,8 @@ def find_gradient_point(
 ) -> GradientPoint:
     """Compare the slopes of a net at pixels of 0, 1, one half, its mean and whole 8-bit levels with those a hair away.
 
-    Two images are drawn here; they are forwarded and back-propagated three times, twice more where slopes differ.
+    Two images are drawn here; they are forwarded and back-propagated three times. Where slopes differ they are once
+    more, and where a channel is flat they are forwarded to find how deep.
 
     Args:
         logits: Gives logits (N, classes) of images (N, C, H, W) in [0, 1].
@@ -107,80 +118,96 @@ def find_gradient_point(
         return AT_THE_IMAGE  # There is no gradient to follow: the checks of the model say so.
 
 
+class _Slopes(NamedTuple):
+    """The slope of a mix of the logits over groups of pixels.
+
+    Attributes:
+        faces: Black and white pixels scattered among others, by channel, (2, C).
+        areas: Areas of black and of white, (2,).
+        between: Pixels that become 0 or lie in the middle; other 8-bit levels, (2,).
+    """
+
+    faces: Tensor
+    areas: Tensor
+    between: Tensor
+
+
 def _search(logits: Callable[[Images], Logits], images: Images) -> GradientPoint:
-    up, down = (GradientPoint(HAIR, 1 - HAIR, shift) for shift in (HAIR, -HAIR))
+    up, down = (GradientPoint((HAIR,), (1 - HAIR,), shift) for shift in (HAIR, -HAIR))
     here, above, below = (_slopes(logits, images, point) for point in (AT_THE_IMAGE, up, down))
-    at_faces = _differ(here[_FACES], above[_FACES]) or bool(((here == 0) & (above != 0))[_FLAT].any())
-    inside = _differ(here[_BETWEEN], above[_BETWEEN]) or _differ(here[_BETWEEN], below[_BETWEEN])
-    low, high = _flat_depths(logits, images, here, above)
-    if low or high:
-        deeper = _slopes(logits, images, GradientPoint(low or HAIR, 1 - (high or HAIR)))
-        low, high = (inset if bool(deeper[face] > 0) else 0.0 for face, inset in enumerate((low, high)))
-    if not (at_faces or inside or low or high):
+    at_faces = _differ(here.faces, above.faces) or bool(((here.areas == 0) & (above.areas != 0)).any())
+    inside = _differ(here.between, above.between) or _differ(here.between, below.between)
+    deep = _flat_depths(logits, images, (here.faces == 0) & (above.faces == 0)) if bool(here.between.any()) else None
+    if not (at_faces or inside or deep):
         return AT_THE_IMAGE
-    if _differ(here, _slopes(logits, images, AT_THE_IMAGE)):
+    if any(_differ(*pair) for pair in zip(here, _slopes(logits, images, AT_THE_IMAGE), strict=True)):
         return AT_THE_IMAGE  # It draws random numbers outside torch: nothing can be compared.
     shift = 0.0
     if inside:
-        shift = up.shift if float(above[_BETWEEN].nansum()) >= float(below[_BETWEEN].nansum()) else down.shift
-    return GradientPoint(low or HAIR, 1 - (high or HAIR), shift)
+        shift = up.shift if float(above.between.nansum()) >= float(below.between.nansum()) else down.shift
+    return GradientPoint(*(deep or ((HAIR,), (1 - HAIR,))), shift)
 
 
-def _flat_depths(logits: Callable[[Images], Logits], images: Images, here: Tensor, above: Tensor) -> tuple[float, ...]:
-    """By face how far inside it a net begins to answer otherwise, where a hair changes nothing; 0 where a hair does.
+def _flat_depths(
+    logits: Callable[[Images], Logits], images: Images, flat: Tensor
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """By channel where a net begins to answer otherwise near 0 and near 1, a hair inside where it does at once; None
+    where it does at once everywhere, and where nothing begins in reach.
 
-    The depth is doubled until the answer changes, then halved towards where it begins to.
+    Args:
+        logits: Gives logits of images.
+        images: The images that show it.
+        flat: By face and channel whether a hair changes nothing, bool (2, C).
     """
-    flat_faces = [face for face in (0, 1) if not bool(here[face] + above[face])]
-    if not flat_faces or not bool(here[_BETWEEN].sum() > 0):
-        return 0.0, 0.0
+    if not bool(flat.any()):
+        return None
+    depths = torch.full(flat.shape, HAIR, device="cpu")
     with torch.no_grad():
         before = logits(images)
+        for face, channel in flat.nonzero().tolist():
 
-        def unchanged(face: int, depth: float) -> bool:
-            point = images.clamp(max=1 - depth) if face else images.clamp(min=depth)
-            return torch.equal(logits(point), before)
+            def unchanged(depth: float, face: int = face, channel: int = channel) -> bool:
+                point = images.clone()
+                point[:, channel] = point[:, channel].clamp(depth * (1 - face), 1 - depth * face)
+                return torch.equal(logits(point), before)
 
-        depths = []
-        for face in (0, 1):
-            depth = 0.0
-            if face in flat_faces:
-                flat, depth = 0.0, HAIR
-                while depth < _DEEPEST and unchanged(face, depth):
-                    flat, depth = depth, 2 * depth
-                for _ in range(_HALVINGS if depth > _SHALLOW else 0):
-                    middle = (flat + depth) / 2
-                    flat, depth = (middle, depth) if unchanged(face, middle) else (flat, middle)
-            depths.append(depth if depth < _DEEPEST else 0.0)
-    return tuple(depths)
+            depths[face, channel] = _where_it_changes(unchanged)
+    deeper = GradientPoint(tuple(depths[0].tolist()), tuple((1 - depths[1]).tolist()))
+    alive = _slopes(logits, images, deeper).faces.cpu() > 0
+    if not bool((alive & flat.cpu()).any()):
+        return None
+    depths[~alive] = HAIR
+    return tuple(depths[0].tolist()), tuple((1 - depths[1]).tolist())
 
 
-_FACES, _FLAT, _BETWEEN = slice(0, 2), slice(2, 4), slice(4, 6)
-"""Of the slopes: pixels on the faces scattered among others, areas of black and of white, and pixels between."""
+def _where_it_changes(unchanged: Callable[[float], bool]) -> float:
+    """The depth is doubled until the answer changes, then halved towards where it begins to."""
+    flat, depth = 0.0, HAIR
+    while unchanged(depth):
+        if depth >= _DEEPEST:
+            return HAIR
+        flat, depth = depth, 2 * depth
+    for _ in range(_HALVINGS if depth > _SHALLOW else 0):
+        middle = (flat + depth) / 2
+        flat, depth = (middle, depth) if unchanged(middle) else (flat, middle)
+    return depth
 
 
-def _slopes(logits: Callable[[Images], Logits], images: Images, point: GradientPoint) -> Tensor:
-    """The slope of a mix of the logits over groups of pixels that share a value or lie on the 8-bit levels.
-
-    It is the sum of sizes where pixels lie scattered; where they lie together, the size of their sum, for a max-pool
-    may take any of them.
-    """
+def _slopes(logits: Callable[[Images], Logits], images: Images, point: GradientPoint) -> _Slopes:
+    """The sum of sizes where pixels lie scattered; where they lie together, the size of their sum, for a max-pool may
+    take any of them."""
     with fork_global_rng(images.device, "gradient point"), torch.enable_grad():
         leaf = point.of(images).detach().requires_grad_(True)
         outputs = logits(leaf)
         index = torch.arange(outputs.shape[1], device=outputs.device)
         (gradient,) = torch.autograd.grad((outputs * (1 + 1 / (1 + index)) * (-1.0) ** index).sum(), leaf)
-    black, white, grey, levels = _groups(images)
-    scattered, flat = gradient[0].abs(), gradient[1]
-    groups = [scattered[black[0]], scattered[white[0]], flat[black[1]], flat[white[1]]]
-    return torch.stack([group.sum().abs() for group in (*groups, scattered[grey[0]], scattered[levels[0]])])
-
-
-def _groups(images: Images) -> tuple[Tensor, ...]:
-    """Black, white, the values that become 0 or lie in the middle, and all others; bool (N, C, H, W) each."""
+    scattered, image = gradient[0].abs(), images[0]
     black, white = images == 0, images == 1
-    whole = ((images * 255).round() / 255 - images).abs() < HAIR
-    return black, white, ~whole, whole & ~black & ~white
+    whole = ((image * 255).round() / 255 - image).abs() < HAIR
+    faces = torch.stack([(scattered * mask[0]).flatten(1).sum(1) for mask in (black, white)])
+    areas = torch.stack([gradient[1][mask[1]].sum().abs() for mask in (black, white)])
+    levels = whole & ~black[0] & ~white[0]
+    return _Slopes(faces, areas, torch.stack([scattered[mask].sum() for mask in (~whole, levels)]))
 
 
 def _probe_images(shape: tuple[int, int, int], mean: Sequence[float]) -> Images:

@@ -18,7 +18,7 @@ from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch
 from audit.models.architecture import build
-from audit.models.flat_faces import AT_THE_IMAGE, HAIR, GradientPoint
+from audit.models.flat_faces import A_HAIR_INSIDE, AT_THE_IMAGE
 from audit.models.under_test import ModelUnderTest
 from audit.training.inner_attack import inner_pgd
 from audit.training.training_module import TrainingModule
@@ -84,8 +84,8 @@ def wrapped(net: nn.Module, **options: Any) -> ModelUnderTest:
 def pictures() -> Tensor:
     """Mostly black and white, as drawings are."""
     generator = torch.Generator().manual_seed(1)
-    grey = torch.rand(48, *SHAPE, generator=generator)
-    kind = torch.rand(48, *SHAPE, generator=generator)
+    grey = torch.rand(96, *SHAPE, generator=generator)
+    kind = torch.rand(96, *SHAPE, generator=generator)
     return torch.where(kind < 0.6, 0.0, torch.where(kind < 0.8, 1.0, grey))
 
 
@@ -100,7 +100,7 @@ def trained(pictures: Tensor, labels: Tensor) -> nn.Module:
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 144, 4))
     adam = torch.optim.Adam(net.parameters(), 3e-3)
-    for _ in range(60):
+    for _ in range(100):
         adam.zero_grad()
         functional.cross_entropy(net(pictures), labels).backward()
         adam.step()
@@ -180,7 +180,7 @@ NORMALISED: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
 @pytest.mark.parametrize("entrance", NORMALISED)
 def test_a_clamp_behind_a_normalisation_is_seen(entrance: str, trained: nn.Module) -> None:
     clamp, mean, std = NORMALISED[entrance]
-    assert wrapped(Behind(trained, clamp), mean=mean, std=std).gradient_point == GradientPoint(HAIR, 1 - HAIR)
+    assert wrapped(Behind(trained, clamp), mean=mean, std=std).gradient_point == A_HAIR_INSIDE
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -189,7 +189,7 @@ def test_in_lower_precision_the_way_inside_is_longer(dtype: torch.dtype, trained
         return images.to(dtype).clamp(0, 1).float()
 
     point = wrapped(Behind(trained, entrance)).gradient_point
-    assert 1 - 2**-6 < point.high < 1 - 2**-12 and point.low > 0
+    assert 1 - 2**-6 < point.high[0] < 1 - 2**-12 and point.low[0] > 0
     assert wrapped(Behind(trained, lambda images: images.to(dtype).float())).gradient_point == AT_THE_IMAGE
 
 
@@ -255,13 +255,24 @@ def test_a_face_that_is_flat_to_some_depth_is_seen_over_in_linf(
     model = wrapped(Behind(trained, flat_to(depth)))
     point = model.furthest_gradient_point
     assert model.gradient_point == AT_THE_IMAGE
-    assert depth < point.low < 1.02 * depth and 1 - 1.02 * depth < point.high < 1 - depth
+    assert depth < point.low[0] < 1.02 * depth and 1 - 1.02 * depth < point.high[0] < 1 - depth
     pictures, labels, threat = pictures[:32], labels[:32], ThreatModel("linf", 0.15)
     over = audit.robustness(model, pictures, labels, threat)
     assert model.gradient_point == AT_THE_IMAGE
     model.__dict__["furthest_gradient_point"] = AT_THE_IMAGE
     blind = audit.robustness(model, pictures, labels, threat)
     assert over.robust_accuracy < 0.1 and blind.robust_accuracy > 0.5
+
+
+def test_each_channel_has_its_own_depth() -> None:
+    """The normalised range of ImageNet reaches past 2 in some channels and on some sides only."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    net = nn.Sequential(nn.Hardtanh(-2.0, 2.0), nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(600, 4))
+    model = audit.wrap(net, classes=4, input_shape=(3, 12, 12), mean=mean, std=std, device="cpu")
+    point = model.furthest_gradient_point
+    for low, high, centre, spread in zip(point.low, point.high, mean, std, strict=True):
+        assert low == pytest.approx(max(0.0, centre - 2 * spread), rel=0.01, abs=1e-5)
+        assert high == pytest.approx(min(1.0, centre + 2 * spread), abs=1e-3)
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
