@@ -54,19 +54,40 @@ class ModelChecks:
     flags: tuple[RedFlag, ...]
 
 
-def check_model(model: ModelUnderTest, batch: Batch, seed: int) -> ModelChecks:
-    """All checks of a model and its gradients (about 40 forwards per image).
+@dataclass(frozen=True)
+class CheckEffort:
+    """How often the model is asked, by check.
+
+    Attributes:
+        repeats: Forwards of the same images.
+        directions: Random directions in which the gradient is compared with central differences.
+        noises: Noises that are tried.
+        faces: Random choices of black and white pixels.
+    """
+
+    repeats: int = 5
+    directions: int = 8
+    noises: int = 5
+    faces: int = 4
+
+
+THOROUGH, BRIEF = CheckEffort(), CheckEffort(repeats=2, directions=3, noises=2, faces=2)
+
+
+def check_model(model: ModelUnderTest, batch: Batch, seed: int, effort: CheckEffort = THOROUGH) -> ModelChecks:
+    """All checks of a model and its gradients (about 40 forwards per image; 20 in brief).
 
     Args:
         model: The model to look at.
         batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
         seed: Root of the random draws.
+        effort: How often the model is asked.
     """
     before = state_copy(model)
     health = gradient_health(model, batch)
     measured = {
         "not_finite": _array(not_finite(model, batch.images)),
-        "repeat_difference": _array(repeat_difference(model, batch.images)),
+        "repeat_difference": _array(repeat_difference(model, batch.images, effort.repeats)),
         "batch_difference": _array(batch_difference(model, batch.images)),
         "ce_zero": _array(health.ce_zero),
         "ce_nan": _array(health.ce_nan),
@@ -75,13 +96,21 @@ def check_model(model: ModelUnderTest, batch: Batch, seed: int) -> ModelChecks:
     }
     local = linearise(model, batch, differentiable=not health.no_gradient_reason)
     draws = Generators.of(batch.ids, seed=seed, purpose="sanity", device=model.device)
-    shift, plateau = noise_response(model, local, draws.fork(0))
+    shift, plateau = noise_response(model, local, draws.fork(0), effort.noises)
     measured |= {
         "linear_distance": _array(linear_distance(local)),
-        "derivative_error": _array(derivative_error(model, local, draws.fork(1))),
+        "derivative_error": _array(derivative_error(model, local, draws.fork(1), effort.directions)),
         "noise_shift": _array(shift),
         "plateau": _array(plateau),
-        "face_error": _array(face_error(model, batch, draws.fork(2), differentiable=not health.no_gradient_reason)),
+        "face_error": _array(
+            face_error(
+                model,
+                batch,
+                draws.fork(2),
+                differentiable=not health.no_gradient_reason,
+                directions=effort.faces,
+            )
+        ),
     }
     facts = {
         "output_kind": model.output_kind,
@@ -129,7 +158,7 @@ def doubts(model: ModelUnderTest, batch: Batch, seed: int, use: Use) -> tuple[No
     if use == "answers":
         return fixed_function_notes(model, few.images, seed)
     with fork_global_rng(model.device, seed, "model checks"):
-        flags = {flag.name: flag.sentence for flag in check_model(model, few, seed).flags}
+        flags = {flag.name: flag.sentence for flag in check_model(model, few, seed, BRIEF).flags}
     beside_the_point = _SAID_ELSEWHERE[use]
     if "repeat_difference" in flags:
         beside_the_point |= _MEANINGLESS_IF_RANDOM | ({"repeat_difference"} if use == "attacks" else frozenset())
@@ -148,7 +177,7 @@ _MEANINGLESS_IF_RANDOM = frozenset(
     {"batch_difference", "ce_nan", "margin_nan", "linear_distance"}
     | {"derivative_error", "face_error", "noise_shift", "plateau"}
 )
-_FEW = 16
+_FEW = 8
 """Images that the functions of the Python interface look at."""
 
 
