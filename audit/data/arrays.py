@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from audit.core.errors import DataError
 from audit.core.image_options import PixelRange
 from audit.core.note import Note, note
+from audit.core.pixel_range import rounding_notes
 from audit.data.dataset import Split
 from audit.data.pixel_range import common_range, dark_note, extent_of, to_bytes, to_unit
 
 _Array = NDArray[Any]
 _BYTES: PixelRange = (0.0, 255.0)
+PLAIN_RANGES: tuple[PixelRange, ...] = ((0.0, 1.0), _BYTES)
+"""Of floats and of integers that are taken as they are."""
 
 
 def array_split(
@@ -128,9 +131,9 @@ def array_range(
     plain: PixelRange = (0.0, 1.0) if extents[0].floating else _BYTES
     chosen = pixel_range or common_range(extents, source)
     dark = dark_note([min(extent.high for extent in extents)], chosen)
-    if chosen == plain and not dark:
-        return chosen, ()
     low, high = min(extent.low for extent in extents), max(extent.high for extent in extents)
+    if chosen == plain and not dark:
+        return chosen, tuple(rounding_notes(low, high)) if extents[0].floating else ()
     said = note(
         "data_array_range",
         "The pixels are {type} from {low} to {high}; the range of {black} to {white} is taken for black to white, and "

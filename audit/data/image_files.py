@@ -18,7 +18,7 @@ from audit.data.dataset import Dataset, FetchMasks, LoadOptions, Split
 from audit.data.image_decoding import UnreadableImage, decode, decode_mask, strict_pillow
 from audit.data.image_notes import image_notes, mask_notes, skipped_notes
 from audit.data.image_survey import ImageFile, Read, SurveyedImage, check_readable, in_threads, printable, survey
-from audit.data.losses import loss_notes
+from audit.data.losses import lost_image_notes
 from audit.data.pixel_range import common_range
 from audit.data.resizing import filter_words
 
@@ -62,7 +62,7 @@ def image_file_dataset(
     options = replace(options, pixel_range=pixel_range)
     splits = {split: _split(read, images, size, options) for split, images in readable.items()}
     skipped = tuple(skipped_notes([line for _, lines in surveys.values() for line in lines]))
-    skipped = (*skipped, *loss_notes(files_by_split, readable, classes))
+    skipped = (*skipped, *lost_image_notes(files_by_split, readable, classes))
     notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, classes, options, pixel_range))
     shape = (1 if options.grayscale else 3, *size)
     return Dataset(name, classes, shape, splits["test"], splits.get("train"), notes, pixel_range)

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from audit.core.errors import DataError
 from audit.core.image_options import PixelRange
 from audit.core.note import Note, note
-
-_ROUNDING = 1e-3
-"""How far outside the range a value may lie and is clipped as a rounding error, as a share of the range."""
+from audit.core.pixel_range import BARELY_OUTSIDE
 
 _DEPTHS = (8, 10, 12, 14, 16)
 """Bits that cameras, scanners and detectors have."""
@@ -163,15 +161,15 @@ def _usual_range(extent: PixelExtent) -> PixelRange | None:
     low, high = extent.low, extent.high
     if not extent.floating:
         return (low, high) if low < 0 else (0.0, _depth(high))
-    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+    if low >= -BARELY_OUTSIDE and high <= 1 + BARELY_OUTSIDE:
         return (0.0, 1.0)
-    if -1 - _ROUNDING <= low <= -_NEARLY and _NEARLY / 2 <= high <= 1 + _ROUNDING:
+    if -1 - BARELY_OUTSIDE <= low <= -_NEARLY and _NEARLY / 2 <= high <= 1 + BARELY_OUTSIDE:
         return (-1.0, 1.0)
     if -_LARGEST_SCORE < low and high < _LARGEST_SCORE:
         return None
-    return (low, high) if low < -_ROUNDING * high else (0.0, _depth(high))
+    return (low, high) if low < -BARELY_OUTSIDE * high else (0.0, _depth(high))
 
 
 def _depth(high: float) -> float:
     """The largest value of the fewest usual bits that hold `high`; itself where it needs more than 16."""
-    return next((2.0**bits - 1 for bits in _DEPTHS if high <= (2**bits - 1) * (1 + _ROUNDING)), high)
+    return next((2.0**bits - 1 for bits in _DEPTHS if high <= (2**bits - 1) * (1 + BARELY_OUTSIDE)), high)

@@ -167,7 +167,7 @@ def _outputs(net: nn.Module, preparation: Preparation, images: Images) -> Tensor
             net.eval()
             outputs = torch.cat([net(layer) for layer in torch.split(preparation(images), 64)])
         return outputs if isinstance(outputs, Tensor) and outputs.ndim == 2 else None
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return None
     finally:
         for layer, training in modes.items():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from audit.config import DataConfig, ModelConfig
 from audit.core.errors import DataError, ModelError, UsageError
 from audit.core.image_options import PixelRange
+from audit.core.note import Note
 from audit.core.registry import find
 from audit.core.types import Attributions, Images
 from audit.data.image_decoding import UnreadableImage, decode, inspect_image, strict_pillow
@@ -23,6 +24,7 @@ from audit.data.label_map import class_names
 from audit.data.pixel_range import common_range
 from audit.data.transforms import Preprocessing, transform_images
 from audit.explanation.run import explain_images
+from audit.metrics.model_checks import fixed_function_notes
 from audit.models.files import basename, require_file
 from audit.models.formats.hf_config import is_folder, read_preprocessing
 from audit.models.load import load_model
@@ -36,6 +38,8 @@ _AUTO = ("grad-cam", "integrated-gradients", "occlusion")
 """What `auto` explains with: the first of these that applies to the model and finds a place in the picture."""
 _T = TypeVar("_T")
 _MOST = 5
+_EXAMINED = 4
+"""Pictures on which the model is examined."""
 _ALIKE = 0.75
 _UNCHANGED = DataConfig()
 _EMPTY = "The map is zero everywhere: by this method nothing in the picture speaks for the class."
@@ -162,6 +166,18 @@ def predict_pictures(
         _prediction(model, printable(path.name), images[i : i + 1], probabilities[i], methods, seed)
         for i, path in enumerate(paths)
     )
+
+
+def doubts_of(model: ModelUnderTest, paths: Sequence[Path], data: DataConfig = _UNCHANGED) -> tuple[Note, ...]:
+    """Why the predictions themselves are in doubt: not finite, random, or dependent on the other pictures.
+
+    Args:
+        model: The model.
+        paths: Picture files; the first few are looked at.
+        data: How the pictures are prepared.
+    """
+    images = read_pictures(paths[:_EXAMINED], model.input_shape, data)
+    return (*model.notes, *fixed_function_notes(model, images.to(model.device)))
 
 
 def write_explanations(predictions: Sequence[Prediction], paths: Sequence[Path], out: Path) -> tuple[Path | None, ...]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from audit.core.errors import SetupError, UsageError
+from audit.core.threat import Norm
 from audit.core.types import Images, Logits, PassCount
+from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.outputs import OutputKind, detect_output_kind, to_logits
 
 
@@ -20,8 +22,10 @@ class TrainingModule(nn.Module):
     Attributes:
         mean: Mean of each channel, float32 (1, C, 1, 1).
         std: Standard deviation of each channel, float32 (1, C, 1, 1).
+        gradient_point: Where the gradient of images is taken.
     """
 
+    gradient_point: GradientPoint = AT_THE_IMAGE
     mean: Tensor
     std: Tensor
 
@@ -51,6 +55,8 @@ class TrainingModule(nn.Module):
         Args:
             images: Images (N, C, H, W) in [0, 1].
         """
+        if images.requires_grad:
+            images = self.gradient_point.of(images)
         normalised = (images - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
         logits = to_logits(self._outputs(normalised), self.output_kind)
         self.forwards += self.processes * len(images)
@@ -88,6 +94,20 @@ class TrainingModule(nn.Module):
             outputs = self.eval().net((images - self.mean) / self.std)
         self.output_kind = detect_output_kind(outputs, classes)
         self.train(training)
+
+    def learn_gradient_point(self, shape: tuple[int, int, int], norm: Norm) -> None:
+        """Find where the gradient of images is to be taken, for attacks on this net; these passes are not counted.
+
+        Args:
+            shape: (C, H, W) of an image.
+            norm: The norm of the attacks: in linf alone it pays to see over a face that is flat to some depth.
+        """
+        training, passes = self.training, self.passes
+        mean: list[float] = self.mean.flatten().tolist()
+        furthest = find_gradient_point(self.eval(), shape, mean, self.mean.device)
+        self.gradient_point = furthest if norm == "linf" else furthest.near
+        self.train(training)
+        self.passes = passes
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += self.processes * len(gradient)

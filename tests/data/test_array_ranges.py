@@ -25,8 +25,8 @@ def load(path: Path, images: np.ndarray, labels: np.ndarray = LABELS, **options:
 READ: dict[str, tuple[np.ndarray, str]] = {
     "floats in 0 to 1": (UNIT, ""),
     "half precision": (UNIT.astype(np.float16), ""),
-    "a rounding error above": (np.where(UNIT == 1, np.float32(1.0000001), UNIT), ""),
-    "a rounding error below": (np.where(UNIT == 0, np.float32(-3e-8), UNIT), ""),
+    "a rounding error above": (np.where(UNIT == 1, np.float32(1.0000001), UNIT), "clipped to [0, 1]"),
+    "a rounding error below": (np.where(UNIT == 0, np.float32(-3e-8), UNIT), "clipped to [0, 1]"),
     "floats in 0 to 255": (UNIT * 255, "0 to 255"),
     "floats in -1 to 1": (UNIT * 2 - 1, "-1 to 1"),
     "bytes": (np.rint(UNIT * 255).astype(np.uint8), ""),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from audit.core.errors import DataError
 from audit.core.registry import data_format
 from audit.data.array_labels import array_labels
-from audit.data.arrays import array_range, array_split
+from audit.data.arrays import PLAIN_RANGES, array_range, array_split
 from audit.data.dataset import Dataset, LoadOptions
 
 LARGEST_ARCHIVE = 16 << 30
@@ -83,7 +83,7 @@ def npz(source: str, options: LoadOptions) -> Dataset:
         test,
         train,
         (*notes, *ranged),
-        pixel_range if ranged or options.pixel_range else None,
+        pixel_range if options.pixel_range or pixel_range not in PLAIN_RANGES else None,
         training_alone="test" not in splits,
     )
 

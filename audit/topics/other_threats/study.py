@@ -173,6 +173,7 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
             control=int((~wrong & ~blind).sum()),
             faults=int(verdicts.faults.sum()),
             draws=draws,
+            painted=bounds.share_of(batch.images) if isinstance(bounds := proposal.bounds, PatchThreat) else None,
         ),
         passes=counter.passes + proposal.surrogate_passes,
     )
@@ -224,7 +225,8 @@ def _patch(request: ThreatRequest) -> ThreatProposal:
     )
     proposals = threat.painted(batch.images, paint)
     target = "" if label is None else request.model.classes[label]
-    return ThreatProposal(str(threat), second, batch, proposals, threat, control, made_on=len(first), target=target)
+    words = threat.described(batch.images)
+    return ThreatProposal(words, second, batch, proposals, threat, control, made_on=len(first), target=target)
 
 
 def _best_targeted_patch(
