@@ -107,7 +107,7 @@ def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
     """Check labels.
 
     Args:
-        labels: Whole numbers (N,).
+        labels: Whole numbers (N,) or (N, 1), of an integer or a floating type.
         images: The number of images, N.
         classes: The number of classes.
 
@@ -118,6 +118,9 @@ def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
         DataError: They are no whole numbers, of another number, or out of range.
     """
     tensor = _tensor(labels, "labels")
+    tensor = tensor.flatten() if tensor.ndim == 2 and tensor.shape[1] == 1 else tensor
+    if tensor.is_floating_point() and bool((tensor == tensor.round()).all()):  # as pandas holds whole numbers
+        tensor = tensor.to(torch.int64)
     if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.ndim != 1 or len(tensor) != images:
         raise DataError(
             f"Labels are {tensor.dtype} of shape {tuple(tensor.shape)}, where {images} whole numbers, one an image, "

@@ -69,7 +69,7 @@ class DataConfig(ConfigTable):
     )
     path_column: Annotated[str | None, Flag("--path-column", default="")] = Field(
         None,
-        description="the column of the images, or of their paths, in a table (manifest, hf); by its name by default",
+        description="the column of images, or of their paths, in a table (manifest, hf, npz); by its name by default",
     )
     label_column: Annotated[str | None, Flag("--label-column", default="")] = Field(
         None, description="the column of the labels; by its name by default"

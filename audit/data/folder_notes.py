@@ -54,6 +54,12 @@ def layout_notes(tree: Tree, base: Folder, parts: Parts) -> Iterator[Note]:
             name=printable(folder.name),
             count=folder.count,
         )
+        for table in [table for table in tree.tables if table.startswith(folder.path)][:1]:
+            yield note(
+                "data_loose_table",
+                "If {table} lists them with their labels, manifest:{table} reads them.",
+                table=printable(table),
+            )
     for folder in parts.doubtful:
         yield note("data_part_is_class", "The folder '{name}' is taken for a class.", name=printable(folder.name))
     outside = sum(len(folder.images) for folder in {id(f): f for f in (base, parts.test, parts.train) if f}.values())
@@ -92,6 +98,9 @@ def loose_pictures(folder: Folder, tables: Sequence[str]) -> str:
     words = [word for word, count in begins.most_common(4) if word and 10 * count >= len(images)]
     if 2 <= len(words) and sum(begins[word] for word in words) == len(images):
         said += f", whose names begin with {', '.join(printable(word) for word in words)}"
+    tables = [table for table in tables if not table.endswith(".txt")] or [
+        t for t in tables if folder.path and t.startswith(folder.path)
+    ]
     if tables:
         return f"{said}; where {printable(tables[0])} lists them with their labels, give manifest:FILE."
     return f"{said}; move each into a folder of its class, or list them with their labels in a manifest:FILE.csv."

@@ -85,7 +85,8 @@ def find_parts(base: Folder) -> Parts:
     others = [folder for name, folder in base.filled.items() if name not in named]
     loose = tuple(base.folders[name] for name in named if name not in good and base.folders[name].count)
     if not good:
-        if loose and not others and not any(part_within(folder.name)[1] for folder in loose):
+        alike = len(loose) > 1 and len({named[folder.name] for folder in loose}) == 1
+        if loose and not others and not alike and not any(part_within(folder.name)[1] for folder in loose):
             first = next((folder for folder in loose if named[folder.name] == "train"), loose[0])
             return Parts(first, None, loose=loose)
         return Parts(base, None, doubtful=loose, inside_classes={} if loose else _inside_classes(base))

@@ -82,7 +82,7 @@ def as_tree(entries: Sequence[str]) -> Tree:
         elif not entry.endswith("/"):
             suffix = PurePosixPath(entry).suffix.lower()
             tree.endings[suffix or "no ending"] += 1
-            if suffix in (".csv", ".tsv", ".jsonl"):
+            if suffix in (".csv", ".tsv", ".jsonl", ".txt"):
                 tree.tables.append(entry)
     return tree
 

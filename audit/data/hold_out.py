@@ -63,7 +63,9 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
     if dataset.train is not None or (share is None and not dataset.training_alone):
         return dataset
     if share is None:
-        loose = "".join(f" {item.text}" for item in dataset.notes if item.key == "data_loose_part")
+        loose = "".join(
+            f" {item.text}" for item in dataset.notes if item.key in ("data_loose_part", "data_loose_table")
+        )
         raise DataError(
             f"{dataset.name!s} has a training part alone; a test or validation part beside it was expected.{loose} Add "
             f"one, or hold some of its images out with --test-share {USUAL_SHARE}: a model that was trained on them "

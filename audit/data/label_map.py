@@ -24,13 +24,14 @@ def remap_labels(dataset: Dataset, map_file: str) -> Dataset:
     name = Path(map_file).name
     names = read_output_names(Path(map_file))
     outputs = outputs_of(dataset.classes, names, name)
-    if len(outputs) < len(dataset.classes):
-        by_number = _by_number(dataset.classes, len(names.shown))
-        missing = [label for label in dataset.classes if label not in outputs]
-        if by_number is None or outputs:
+    missing = [label for label, output in zip(dataset.classes, outputs, strict=True) if output is None]
+    order = [output for output in outputs if output is not None]
+    if missing:
+        numbers = _by_number(dataset.classes, len(names.shown))
+        if order or numbers is None:
             raise no_place(missing[0], len(missing), names, dataset.classes, name)
-        outputs = by_number
-    return renumbered(dataset, [outputs[label] for label in dataset.classes], names.shown, name)
+        order = numbers
+    return renumbered(dataset, order, names.shown, name)
 
 
 def align_to_model(dataset: Dataset, names: tuple[str, ...], model: str) -> Dataset:
@@ -51,13 +52,13 @@ def align_to_model(dataset: Dataset, names: tuple[str, ...], model: str) -> Data
     if not names or names == dataset.classes:
         return dataset
     outputs = outputs_of(dataset.classes, plain_names(names), model)
-    if not outputs:
-        outputs = _by_number(dataset.classes, len(names)) or {}
-    if len(outputs) == len(dataset.classes):
-        return renumbered(dataset, [outputs[label] for label in dataset.classes], names, model)
-    moved = next((label for label, output in outputs.items() if dataset.classes.index(label) != output), None)
-    if moved is not None:
-        unknown = [label for label in dataset.classes if label not in outputs]
+    known = {number: output for number, output in enumerate(outputs) if output is not None}
+    if not known:
+        known = dict(enumerate(_by_number(dataset.classes, len(names)) or ()))
+    if len(known) == len(dataset.classes):
+        return renumbered(dataset, list(known.values()), names, model)
+    if any(number != output for number, output in known.items()):
+        unknown = [label for number, label in enumerate(dataset.classes) if number not in known]
         raise no_place(unknown[0], len(unknown), plain_names(names), dataset.classes, model)
     assumed = note(
         "data_names_differ",
@@ -116,14 +117,14 @@ def renumbered(dataset: Dataset, outputs: Sequence[int], names: tuple[str, ...],
     )
 
 
-def _by_number(classes: Sequence[str], outputs: int) -> dict[str, int] | None:
+def _by_number(classes: Sequence[str], outputs: int) -> list[int] | None:
     """Classes that are numbers as outputs: from 0, or from 1 where there are as many of them; None for others."""
     if not classes or not all(name.isascii() and name.isdigit() for name in classes):
         return None
-    numbers = {name: int(name) for name in classes}
-    if sorted(numbers.values()) == list(range(1, outputs + 1)):
-        return {name: number - 1 for name, number in numbers.items()}
-    return numbers if max(numbers.values()) < outputs and len(set(numbers.values())) == len(numbers) else None
+    numbers = [int(name) for name in classes]
+    if sorted(numbers) == list(range(1, outputs + 1)):
+        return [number - 1 for number in numbers]
+    return numbers if max(numbers) < outputs and len(set(numbers)) == len(numbers) else None
 
 
 def _with_labels(split: Split, outputs: Sequence[int]) -> Split:

@@ -11,7 +11,9 @@ _NAMES = frozenset(
         *("Temporary Items", "_gsdata_", "node_modules"),
     )
 )
-_BEGINNINGS = (".", "~$", "@__thumb", "_syn", "synofile_thumb", "synophoto_thumb")
+_BEGINNINGS = (".", "~$", "@__thumb", "synofile_thumb", "synophoto_thumb")
+_SYNOLOGY = "_SYN"
+"""In capitals alone: _synthetic is a class."""
 
 
 def is_litter(path: str) -> bool:
@@ -31,6 +33,6 @@ def litter_step(path: str) -> str:
     """
     for step in path.split("/"):
         folded = step.casefold()
-        if folded in _NAMES or folded.startswith(_BEGINNINGS):
+        if folded in _NAMES or folded.startswith(_BEGINNINGS) or step.startswith(_SYNOLOGY):
             return step
     return ""

@@ -65,11 +65,11 @@ def plain_names(names: Sequence[str]) -> OutputNames:
     return OutputNames(tuple(names), tuple(_synonyms(name) for name in names))
 
 
-def outputs_of(classes: Sequence[str], names: OutputNames, source: str) -> dict[str, int]:
-    """The output of each class that the names know, by its name: as it stands, else by an alias, else but for case.
+def outputs_of(classes: Sequence[str], names: OutputNames, source: str) -> list[int | None]:
+    """The output of each class: that called so as it stands, else by an alias, else but for case; None for none.
 
     Args:
-        classes: Class names of the data.
+        classes: Class names of the data; two may be the same only where the outputs have the same two names there.
         names: The names of the outputs.
         source: Where the names come from, for errors.
 
@@ -81,24 +81,25 @@ def outputs_of(classes: Sequence[str], names: OutputNames, source: str) -> dict[
         for level, words in enumerate(((shown,), (shown, *aliases), map(_folded, (shown, *aliases)))):
             for word in dict.fromkeys(words):
                 levels[level].setdefault(word, []).append(output)
-    outputs: dict[str, int] = {}
-    for name in classes:
+    same_length = len(classes) == len(names.shown)
+    outputs: list[int | None] = []
+    for number, name in enumerate(classes):
         fitting = next((found for level in levels[:2] if (found := level.get(name))), levels[2].get(_folded(name), []))
+        if len(fitting) > 1 and same_length and names.shown[number] == name:
+            fitting = [number]
         if len(fitting) > 1:
             raise DataError(
                 f"{source} gives the name {name!r} to the outputs {' and '.join(map(str, fitting[:4]))}, and the data "
                 "has a class of that name: which of them it is cannot be told. Call the data's class, and that output "
                 "in a file for --labels-map, by a name that stands once."
             )
-        if fitting:
-            outputs[name] = fitting[0]
-    counts = Counter(outputs.values())
-    twice = next((name for name, output in outputs.items() if counts[output] > 1), None)
+        outputs.append(fitting[0] if fitting else None)
+    twice = next((output for output, n in Counter(outputs).items() if n > 1 and output is not None), None)
     if twice is not None:
-        both = [name for name, output in outputs.items() if output == outputs[twice]]
+        both = [name for name, output in zip(classes, outputs, strict=True) if output == twice]
         raise DataError(
-            f"The classes {' and '.join(map(repr, both[:3]))} of the data are one output of {source}, number "
-            f"{outputs[twice]}; one class for each was expected."
+            f"The classes {' and '.join(map(repr, both[:3]))} of the data are one output of {source}, number {twice}; "
+            "one class for each was expected."
         )
     return outputs
 

@@ -17,7 +17,6 @@ from audit.data.image_survey import printable
 from audit.data.split_names import split_of
 
 _MOST_BYTES = 1 << 30
-_WITHOUT_HEADER = ("path", "label", "split", "mask")
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,10 @@ def _spaced_pairs(text: str) -> list[tuple[str, str]]:
 def _columns_without_header(first: Sequence[str]) -> tuple[str, ...]:
     """The names of the columns where the first row is a picture and its label already; empty where it is a header."""
     suffixes = [PurePosixPath(cell.strip()).suffix.lower() in IMAGE_SUFFIXES for cell in first]
-    if len(first) < 2 or len(first) > len(_WITHOUT_HEADER) or not suffixes[0] or suffixes[1]:
+    if len(first) < 2 or not suffixes[0] or suffixes[1]:
         return ()
-    third = _WITHOUT_HEADER[2:] if len(first) > 2 and split_of(first[2]) else ("mask",)
-    return ("path", "label", *third)[: len(first)]
+    third = "split" if len(first) > 2 and split_of(first[2]) else "mask" if len(first) == 3 and suffixes[2] else "3"
+    return ("path", "label", third, *map(str, range(4, len(first) + 1)))[: len(first)]
 
 
 def _from_records(records: Iterator[tuple[int, dict[str, Any]]], name: str) -> TextTable:

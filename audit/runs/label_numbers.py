@@ -34,8 +34,8 @@ def load_with_labels(
     """Load a model, with the labels of the data counted as its outputs are where the labels are numbers.
 
     Labels 1 to 12 are the outputs 0 to 11 of a model of twelve outputs, and the outputs 1 to 12 of a model of
-    thirteen; labels 0 to 990 are outputs of a model of a thousand. Class folders such as 0 to 11, which sort as text, are put in the order of the numbers in their names, as
-    timm sorts them, where the model is far oftener right in that order.
+    thirteen; labels 0 to 990 are outputs of a model of a thousand. Class folders such as 0 to 11, which sort as text,
+    are put in the order of the numbers in their names, as timm sorts them, where the model is far oftener right so.
 
     Args:
         model: The [model] table, with weights.

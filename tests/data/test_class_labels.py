@@ -160,7 +160,7 @@ def test_columns_are_chosen_by_key(shelf: Path) -> None:
     assert data.classes == ("x", "y") and data.train is not None and data.test.labels.tolist() == [1]
     with pytest.raises(DataError, match=r"no column 'findin' \(--label-column\).*Did you mean 'Finding'"):
         listed(shelf, text, columns=Columns(label="findin"))
-    with pytest.raises(UsageError, match="--label-column chooses a column of hf or manifest data"):
+    with pytest.raises(UsageError, match="--label-column chooses a column of hf or manifest or npz data"):
         load_dataset("sample", columns=Columns(label="coarse"))
 
 
@@ -234,6 +234,17 @@ def test_arrays_of_every_kind_of_label_give_the_same_classes(tmp_path: Path) -> 
     missing = npz(tmp_path, images=np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((8, 8), np.uint8),
                   labels=np.array([0, 1, np.nan, 1, 0, 1]))  # fmt: skip
     assert len(missing.test) == 5 and missing.test.fetch(np.array([2])).max() == 3 and "1 of 6" in said(missing)
+
+
+def test_arrays_of_other_names_are_found_or_chosen(tmp_path: Path) -> None:
+    images, labels = np.zeros((4, 8, 8), np.uint8), np.arange(4) % 2
+    held = npz(tmp_path, X_Train=images, Y_Train=labels, X_val=images[:2], y_val=labels[:2])
+    assert held.train is not None and (len(held.train), len(held.test)) == (4, 2)
+    np.savez(tmp_path / "o.npz", data=images, target=labels)
+    with pytest.raises(DataError, match=r"the arrays data, target; .*--path-column NAME and --label-column NAME"):
+        load_dataset(f"npz:{tmp_path / 'o.npz'}")
+    chosen = load_dataset(f"npz:{tmp_path / 'o.npz'}", columns=Columns(path="data", label="target"))
+    assert chosen.test.labels.tolist() == [0, 1, 0, 1]
 
 
 def test_shards_may_hold_names_and_missing_labels(tmp_path: Path, shelf: Path) -> None:

@@ -100,6 +100,8 @@ def test_a_test_part_without_classes_gives_way_to_validation(tmp_path: Path) -> 
 def test_a_class_that_is_called_like_a_part_stays_a_class(name: str, tmp_path: Path) -> None:
     data = loaded(tmp_path, of("", ("bus", "car", name)))
     assert data.classes == tuple(sorted(("bus", "car", name))) and len(data.test) == 6
+    assert loaded(tmp_path / "two", of("", ("test1", "test2"))).classes == ("test1", "test2")
+    assert loaded(tmp_path / "odd", of("", ("_synthetic", "invalid", "valid"))).classes[0] == "_synthetic"
     inside = loaded(tmp_path / "in", of("train/", ("bus", name)), of("test/", ("bus", name)))
     assert inside.classes == ("bus", name) and inside.train is not None
 
@@ -155,6 +157,20 @@ def test_pictures_without_class_folders_get_a_sentence(case: str, tmp_path: Path
     names, sentence = REFUSED[case]
     with pytest.raises(DataError, match=sentence):
         loaded(tmp_path, names)
+
+
+def test_annotations_of_a_part_without_class_folders_are_pointed_to_and_read(tmp_path: Path) -> None:
+    put(tmp_path, [f"train/{c}/images/{c}_{i}.png" for c in ("n01", "n02") for i in range(2)])
+    put(tmp_path, [f"val/images/val_{i}.png" for i in range(3)])
+    lines = [f"val_{i}.png\tn0{i % 2 + 1}\t0\t32\t44\t62\n" for i in range(3)]
+    (tmp_path / "val" / "val_annotations.txt").write_text("".join(lines))
+    with pytest.raises(
+        DataError, match=r"val_annotations\.txt lists them .* manifest:val/val_annotations\.txt reads them"
+    ):
+        load_dataset(f"folder:{tmp_path}")
+    data = load_dataset(f"manifest:{tmp_path}/val/val_annotations.txt")
+    assert data.classes == ("n01", "n02") and data.test.labels.tolist() == [0, 1, 0]
+    assert data.test.ids[0] == "images/val_0.png"
 
 
 def test_a_table_beside_loose_pictures_is_pointed_to(tmp_path: Path) -> None:

@@ -73,6 +73,14 @@ def test_names_in_another_order_of_which_some_are_unknown_are_refused() -> None:
     assert other.classes == ("Katze", "Hund") and "taken to be in the same order" in str(other.notes[-1])
 
 
+def test_lists_with_a_doubled_name_at_the_same_places_fit_each_other() -> None:
+    own = ("owl", "crane", "crane", "Fox")
+    aligned = align_to_model(data_of("owl", "crane", "crane", "fox"), own, "net")
+    assert aligned.classes == own and aligned.test.labels[:4].tolist() == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="'crane' and 'crane' of the data are one output of net, number 1"):
+        align_to_model(data_of("crane", "crane"), ("owl", "crane"), "net")
+
+
 def test_two_classes_for_one_output_are_refused() -> None:
     with pytest.raises(DataError, match="'shark' and 'white shark' of the data are one output of net, number 0"):
         align_to_model(data_of("shark", "white shark"), ("white shark, shark", "owl"), "net")

@@ -20,11 +20,14 @@ from audit.data.dataset import Dataset, LoadOptions
 LARGEST_ARCHIVE = 16 << 30
 """Bytes an archive may unpack to: these arrays live in memory; a larger set belongs in a folder."""
 
-_TEST = (("x_test", "y_test"), ("images", "labels"), ("test_images", "test_labels"))
+_TEST = (
+    *(("x_test", "y_test"), ("images", "labels"), ("test_images", "test_labels")),
+    *(("x_val", "y_val"), ("x_valid", "y_valid"), ("val_images", "val_labels")),
+)
 _TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"))
 
 
-@data_format(argument="FILE")
+@data_format(argument="FILE", columns=True)
 def npz(source: str, options: LoadOptions) -> Dataset:
     """A NumPy archive with arrays x_test and y_test, perhaps x_train and y_train, or images and labels.
 
@@ -40,11 +43,14 @@ def npz(source: str, options: LoadOptions) -> Dataset:
     """
     path = Path(source)
     arrays = _read(path)
-    pairs = {split: pair for split, names in (("test", _TEST), ("train", _TRAIN)) if (pair := _pair(arrays, names))}
+    chosen = (options.columns.path or "images", options.columns.label or "labels")
+    tests = (chosen,) if options.columns.path or options.columns.label else _TEST
+    pairs = {split: pair for split, names in (("test", tests), ("train", _TRAIN)) if (pair := _pair(arrays, names))}
     if not pairs:
         raise DataError(
             f"{path.name} holds the arrays {', '.join(sorted(arrays)) or 'none'}; x_test and y_test (x_train and "
-            "y_train too, to train), or images and labels, were expected. Save it with numpy.savez under these names."
+            "y_train too, to train), or images and labels, were expected. Save it with numpy.savez under these names, "
+            "or choose two arrays with --path-column NAME and --label-column NAME."
         )
     names = _names(arrays["classes"], path) if "classes" in arrays else ()
     for images, labels in pairs.values():
@@ -115,7 +121,10 @@ def _read(path: Path) -> Mapping[str, NDArray[Any]]:
 def _pair(
     arrays: Mapping[str, NDArray[Any]], names: tuple[tuple[str, str], ...]
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    return next(((arrays[x], arrays[y]) for x, y in names if x in arrays and y in arrays), None)
+    """The first of the pairs that is there, in whatever case."""
+    folded = {name.casefold(): name for name in arrays}
+    found = ((folded.get(x.casefold()), folded.get(y.casefold())) for x, y in names)
+    return next(((arrays[x], arrays[y]) for x, y in found if x is not None and y is not None), None)
 
 
 def _names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
