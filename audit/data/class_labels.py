@@ -23,6 +23,7 @@ _MISSING_TEXTS = frozenset(
 )
 """What pandas reads as missing, unless it is told otherwise."""
 _MOST_CLASSES = 1_000_000
+_FEW = 12
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def class_labels(
         found = _counted(cells, names, where)
     else:
         found = _named(cells)
+    skipped += tuple(_each_its_own(len(cells) - missing, len(distinct - {None})))
     return ClassLabels(found.classes, found.numbers, (*skipped, *found.notes))
 
 
@@ -208,6 +210,15 @@ def _counted(cells: Sequence[Any], names: tuple[str, ...], where: Callable[[int]
         )
     classes = tuple(map(str, range(highest + 1)))
     return ClassLabels(classes, tuple(numbers), tuple(_gaps(present, classes)))
+
+
+def _each_its_own(images: int, labels: int) -> Iterator[Note]:
+    if images == labels > _FEW:
+        yield note(
+            "data_each_its_own",
+            "Every image has a label of its own ({count}): is it the column of the classes?",
+            count=labels,
+        )
 
 
 def _gaps(present: set[int], classes: tuple[str, ...]) -> Iterator[Note]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.core.errors import DataError, nearest
+from audit.data.plain_text import read_plain_text
 
 _WORDNET = re.compile(r"(n\d{8})[\s,:]+(?P<rest>.+)")
 _NUMBER_FIRST = re.compile(r"\{?\s*(?P<number>\d+)\s*[\s,;:]\s*(?P<name>.+?)[\s,}]*")
@@ -43,7 +44,7 @@ def read_output_names(path: Path) -> OutputNames:
         DataError: It cannot be read or is no such list.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_plain_text(path)
     except (OSError, UnicodeDecodeError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8 text"
         raise DataError(f"Cannot read the labels map {str(path)!r}: {reason}.") from fault

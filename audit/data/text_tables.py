@@ -14,6 +14,7 @@ from audit.core.errors import DataError
 from audit.core.note import Note, note
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_survey import printable
+from audit.data.plain_text import read_plain_text
 from audit.data.split_names import split_of
 
 _MOST_BYTES = 1 << 30
@@ -76,10 +77,7 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f"{path.name} has over {_MOST_BYTES >> 30} GB, no size for a list of paths.")
-        body = path.read_bytes()
-        if body.startswith((b"\xff\xfe", b"\xfe\xff")):  # as Excel saves "Unicode text"
-            return body.decode("utf-16")
-        return body.decode("utf-8-sig")
+        return read_plain_text(path)
     except OSError as fault:
         raise DataError(f"No manifest {str(path)!r} ({fault.strerror}); give a .csv or .jsonl file.") from fault
     except UnicodeDecodeError as fault:

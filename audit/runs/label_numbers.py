@@ -11,7 +11,7 @@ import torch
 from scipy.stats import binomtest
 
 from audit.config import ModelConfig, RunConfig
-from audit.core.errors import ModelError
+from audit.core.errors import AuditError, ModelError
 from audit.core.note import Note, note
 from audit.data.dataset import Dataset
 from audit.data.label_map import renumbered
@@ -158,7 +158,12 @@ def _padded(model: ModelConfig, dataset: Dataset, *, named: bool) -> Iterator[Da
 
 def _possible_outputs(model: ModelConfig, *, above: int) -> list[int]:
     """Numbers of outputs that a checkpoint may have: sizes that one layer alone puts out, the last of them first."""
-    state = read_weights(str(model.weights), model.trust).state or {}
+    if model.weights is None:
+        return []
+    try:
+        state = read_weights(model.weights, model.trust).state or {}
+    except AuditError:  # the failure to load that led here says more
+        return []
     sizes = [int(tensor.shape[0]) for tensor in state.values() if tensor.ndim > 1]
     once = [size for size in dict.fromkeys(reversed(sizes)) if sizes.count(size) == 1 and size > above]
     return once[:_MOST_TRIED]

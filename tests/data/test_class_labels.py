@@ -77,6 +77,7 @@ def test_doubts_about_labels_are_said() -> None:
     assert "count from 1: class '1'" in class_labels([1, 2], "list").notes[0].text
     assert "differ in case alone" in class_labels(["Cat", "cat"], "list").notes[0].text
     assert "numbers but for ?" in class_labels(["1", "2", "?"], "list").notes[0].text
+    assert "Every image has a label of its own (20)" in class_labels([i / 7 for i in range(20)], "list").notes[0].text
     assert class_labels([0, 3], "list").notes[0].text == "Labels that no image has: 2 (1, 2)."
 
 
@@ -145,6 +146,11 @@ def test_parts_are_told_by_words_and_by_flags(column: str, shelf: Path) -> None:
         shelf, f"path,label,{name}\n" + "".join(f"{i}.png,{'aabb'[i]},{cell}\n" for i, cell in enumerate(cells))
     )
     assert data.train is not None and data.train.ids == ("0.png", "2.png") and data.test.ids == ("1.png", "3.png")
+
+
+def test_a_line_that_repeats_another_counts_once(shelf: Path) -> None:
+    data = listed(shelf, "path,label\n0.png,a\n1.png,b\n./0.png,a\n")
+    assert data.test.ids == ("0.png", "1.png") and "repeat another were left out: 1" in said(data)
 
 
 @pytest.mark.parametrize("text", ["sep=;\npath;label\n0.png;a\n1.png;b\n", "File Name|Class\n0.png|a\n1.png|b\n"])

@@ -36,6 +36,11 @@ def data_of(*classes: str) -> Dataset:
     return Dataset("made", classes, (1, 8, 8), split)
 
 
+def test_a_list_in_utf_16_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("Hund\r\nK\u00e4tzchen\r\n", encoding="utf-16")
+    assert class_names(str(tmp_path / "x.txt")) == ("Hund", "K\u00e4tzchen")
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_a_list_gives_its_names_twice_or_once(form: str, tmp_path: Path) -> None:
     name, text = FORMS[form]

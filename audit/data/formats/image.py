@@ -16,6 +16,7 @@ from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_files import image_file_dataset, reader_below
 from audit.data.image_survey import ImageFile, printable
 from audit.data.named_files import NamedFiles
+from audit.data.plain_text import read_plain_text
 
 UNKNOWN = -1
 """The label of an image whose class is not said."""
@@ -85,7 +86,7 @@ def _split(source: str) -> tuple[Path, str]:
 
 def _listed(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_plain_text(path).splitlines()]
     except (OSError, UnicodeDecodeError) as fault:
         raise DataError(f"{printable(path.name)} cannot be read as UTF-8 text; list one path a line.") from fault
     names = list(dict.fromkeys(line for line in lines if line))

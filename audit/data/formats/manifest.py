@@ -61,15 +61,15 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
         _found(files, cell, "mask", table.place(i)) if cell not in (None, "") else ""
         for i, cell in enumerate(table.column(mask_column) if mask_column else [None] * len(paths))
     ]
-    _require_once(paths, table)
+    once = _once(paths, list(zip(labels.numbers, map(str, splits), strict=True)), table)
     files_by_split: dict[str, list[ImageFile]] = {}
-    for row, label in enumerate(labels.numbers):
-        if label != MISSING:
+    for row in once:
+        if labels.numbers[row] != MISSING:
             split = _split(splits[row], table.place(row))
-            files_by_split.setdefault(split, []).append(ImageFile(paths[row], label, masks[row]))
+            files_by_split.setdefault(split, []).append(ImageFile(paths[row], labels.numbers[row], masks[row]))
     if len(labels.classes) < 2:
         raise DataError(f"{name} holds the single label {labels.classes[0]!r}; at least two classes were expected.")
-    notes = (*table.notes, *labels.notes, *files.notes(), *_no_splits(splits))
+    notes = (*table.notes, *labels.notes, *files.notes(), *_repeated(len(paths) - len(once)), *_no_splits(splits))
     return file_dataset(reader_below(path.parent), name, labels.classes, files_by_split, options, notes)
 
 
@@ -104,15 +104,16 @@ def _found(files: NamedFiles, cell: object, what: str, place: str) -> str:
     return files.find(text, place)
 
 
-def _require_once(paths: Sequence[str], table: TextTable) -> None:
+def _once(paths: Sequence[str], said: Sequence[tuple[int, str]], table: TextTable) -> list[int]:
+    """The first row of each image. Raises DataError where another row says otherwise of it."""
     first: dict[str, int] = {}
     for row, path in enumerate(paths):
-        if path in first:
+        if said[first.setdefault(path, row)] != said[row]:
             raise DataError(
-                f"{table.place(row)}: {printable(path)!r} is named on line {table.lines[first[path]]} already; name "
-                "each image once."
+                f"{table.place(row)}: {printable(path)!r} is named on line {table.lines[first[path]]} already, with "
+                "another label or split; name each image once."
             )
-        first[path] = row
+    return list(first.values())
 
 
 def _splits(table: TextTable, column: str | None) -> Sequence[object]:
@@ -138,6 +139,11 @@ def _split(cell: object, place: str) -> str:
     if split is None:
         raise DataError(f"{place}: the split {printable(text)!r} is unknown; train, test or validation was expected.")
     return split
+
+
+def _repeated(count: int) -> Iterator[Note]:
+    if count:
+        yield note("data_repeated", "Lines that repeat another were left out: {count}.", count=count)
 
 
 def _no_splits(splits: Sequence[object]) -> Iterator[Note]:
