@@ -12,6 +12,7 @@ from torch.nn.functional import dropout
 from audit.core.errors import ModelError, SetupError, UsageError
 from audit.core.threat import Norm
 from audit.core.types import Images, Logits, PassCount
+from audit.models.batch_statistics import failed_forward
 from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.outputs import OutputKind, detect_output_kind, to_logits
 
@@ -58,7 +59,10 @@ class TrainingModule(nn.Module):
         if images.requires_grad:
             images = self.gradient_point.of(images)
         normalised = (images - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
-        logits = to_logits(self._outputs(normalised), self.output_kind)
+        try:
+            logits = to_logits(self._outputs(normalised), self.output_kind)
+        except ValueError as fault:  # as of batch norm without statistics on a single image
+            raise failed_forward(self.net, fault, len(images)) from fault
         self.forwards += self.processes * len(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
@@ -91,7 +95,10 @@ class TrainingModule(nn.Module):
         """
         training = self.training
         with torch.no_grad():
-            outputs = self.eval().net((images - self.mean) / self.std)
+            try:
+                outputs = self.eval().net((images - self.mean) / self.std)
+            except ValueError as fault:
+                raise failed_forward(self.net, fault, len(images)) from fault
         self.output_kind = detect_output_kind(outputs, classes)
         self.train(training)
 
