@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from audit.api.inputs import as_image_tensor, input_notes
@@ -62,6 +64,7 @@ def explain(
         ModelError: The images have another shape than the model's input.
     """
     registered = find("attribution", method)
+    images = images if isinstance(images, Tensor) else torch.as_tensor(np.asarray(images))
     result = explain_images(
         model,
         images,

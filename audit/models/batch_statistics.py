@@ -30,7 +30,7 @@ def batch_statistics_notes(net: nn.Module) -> tuple[Note, ...]:
 
 
 def failed_forward(net: nn.Module, fault: Exception, images: int) -> ModelError:
-    """What to raise where a net that ran when it was loaded fails on a batch of another size.
+    """What to raise where a net that ran on some batch fails on one of another size.
 
     Args:
         net: The net.
@@ -46,7 +46,7 @@ def failed_forward(net: nn.Module, fault: Exception, images: int) -> ModelError:
             f"It normalises by the batch at hand ({', '.join(names[:3])}), so an answer depends on the other images: "
             "build it with track_running_stats=True, and give weights that hold the statistics."
         )
-    return ModelError(f"The model fails on {batch}, though it ran on four: {first_line.rstrip('.')}. {remedy}")
+    return ModelError(f"The model fails on {batch}: {first_line.rstrip('.')}. {remedy}")
 
 
 def _without_statistics(net: nn.Module) -> list[str]:

@@ -122,20 +122,18 @@ class _Slopes(NamedTuple):
     """The slope of a mix of the logits over groups of pixels.
 
     Attributes:
-        faces: Black and white pixels scattered among others, by channel, (2, C).
-        areas: Areas of black and of white, (2,).
+        faces: Black and white pixels, by channel, (2, C).
         between: Pixels that become 0 or lie in the middle; other 8-bit levels, (2,).
     """
 
     faces: Tensor
-    areas: Tensor
     between: Tensor
 
 
 def _search(logits: Callable[[Images], Logits], images: Images) -> GradientPoint:
     up, down = (GradientPoint((HAIR,), (1 - HAIR,), shift) for shift in (HAIR, -HAIR))
     here, above, below = (_slopes(logits, images, point) for point in (AT_THE_IMAGE, up, down))
-    at_faces = _differ(here.faces, above.faces) or bool(((here.areas == 0) & (above.areas != 0)).any())
+    at_faces = _differ(here.faces, above.faces)
     inside = _differ(here.between, above.between) or _differ(here.between, below.between)
     deep = _flat_depths(logits, images, (here.faces == 0) & (above.faces == 0)) if bool(here.between.any()) else None
     if not (at_faces or inside or deep):
@@ -194,41 +192,28 @@ def _where_it_changes(unchanged: Callable[[float], bool]) -> float:
 
 
 def _slopes(logits: Callable[[Images], Logits], images: Images, point: GradientPoint) -> _Slopes:
-    """The sum of sizes where pixels lie scattered; where they lie together, the size of their sum, for a max-pool may
-    take any of them."""
+    """The sums of the sizes of the gradient of a mix of the logits."""
     with fork_global_rng(images.device, "gradient point"), torch.enable_grad():
         leaf = point.of(images).detach().requires_grad_(True)
         outputs = logits(leaf)
         index = torch.arange(outputs.shape[1], device=outputs.device)
         (gradient,) = torch.autograd.grad((outputs * (1 + 1 / (1 + index)) * (-1.0) ** index).sum(), leaf)
-    scattered, image = gradient[0].abs(), images[0]
-    black, white = images == 0, images == 1
-    whole = ((image * 255).round() / 255 - image).abs() < HAIR
-    faces = torch.stack([(scattered * mask[0]).flatten(1).sum(1) for mask in (black, white)])
-    areas = torch.stack([gradient[1][mask[1]].sum().abs() for mask in (black, white)])
-    levels = whole & ~black[0] & ~white[0]
-    return _Slopes(faces, areas, torch.stack([scattered[mask].sum() for mask in (~whole, levels)]))
+    sizes, black, white = gradient.abs(), images == 0, images == 1
+    whole = ((images * 255).round() / 255 - images).abs() < HAIR
+    faces = torch.stack([(sizes * mask).sum((0, 2, 3)) for mask in (black, white)])
+    return _Slopes(faces, torch.stack([sizes[mask].sum() for mask in (~whole, whole & ~black & ~white)]))
 
 
 def _probe_images(shape: tuple[int, int, int], mean: Sequence[float]) -> Images:
-    """Black, white, grey, the mean and 8-bit levels scattered; half black and half white."""
+    """Two images of black, white, grey, the mean and 8-bit levels, scattered: side by side, equal pixels would tie in a
+    max-pool."""
     generator = torch.Generator("cpu").manual_seed(derive_seed("gradient point"))
-    levels = torch.randint(1, 255, shape, generator=generator, device="cpu") / 255
-    centre = torch.tensor([m if 0.01 < m < 0.99 else 0.5 for m in mean], device="cpu")[:, None, None].expand(shape)
-    kind = torch.randint(0, 6, shape, generator=generator, device="cpu")
-    choices = torch.stack(
-        [
-            torch.zeros(shape, device="cpu"),
-            torch.ones(shape, device="cpu"),
-            torch.full(shape, 0.5, device="cpu"),
-            centre,
-            levels,
-            levels,
-        ]
-    )
-    upper = torch.arange(shape[1], device="cpu")[:, None] < (shape[1] + 1) // 2
-    halves = torch.where(upper, 0.0, 1.0).expand(shape)
-    return torch.stack([choices.gather(0, kind[None])[0], halves])
+    size = (2, *shape)
+    levels = torch.randint(1, 255, size, generator=generator, device="cpu") / 255
+    centre = torch.tensor([m if 0.01 < m < 0.99 else 0.5 for m in mean], device="cpu").view(1, -1, 1, 1).expand(size)
+    values = [torch.full(size, value, device="cpu") for value in (0.0, 1.0, 0.5)]
+    kind = torch.randint(0, 6, size, generator=generator, device="cpu")
+    return torch.stack([*values, centre, levels, levels]).gather(0, kind[None])[0]
 
 
 def _differ(first: Tensor, second: Tensor) -> bool:

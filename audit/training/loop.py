@@ -83,6 +83,8 @@ def run_training(
     net = TrainingModule(module, *normalisation, autocast=settings.precision == "bfloat16").to(device)
     net.to(memory_format=torch.channels_last).train()
     net.learn_output_kind(setup.held_out.images[:4], classes)
+    with _fork_rng(device):
+        net.require_gradients(setup.held_out.images[:4], adversarial=setup.threat is not None)
     if setup.threat is not None:
         channels, height, width = setup.images.shape[1:]
         net.learn_gradient_point((channels, height, width), setup.threat.norm)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from audit.core.errors import SetupError, UsageError
+from audit.core.errors import ModelError, SetupError, UsageError
 from audit.core.threat import Norm
 from audit.core.types import Images, Logits, PassCount
+from audit.models.batch_statistics import failed_forward
 from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.outputs import OutputKind, detect_output_kind, to_logits
 
@@ -58,7 +59,10 @@ class TrainingModule(nn.Module):
         if images.requires_grad:
             images = self.gradient_point.of(images)
         normalised = (images - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
-        logits = to_logits(self._outputs(normalised), self.output_kind)
+        try:
+            logits = to_logits(self._outputs(normalised), self.output_kind)
+        except ValueError as fault:  # as of batch norm without statistics on a single image
+            raise failed_forward(self.net, fault, len(images)) from fault
         self.forwards += self.processes * len(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
@@ -91,9 +95,48 @@ class TrainingModule(nn.Module):
         """
         training = self.training
         with torch.no_grad():
-            outputs = self.eval().net((images - self.mean) / self.std)
+            try:
+                outputs = self.eval().net((images - self.mean) / self.std)
+            except ValueError as fault:
+                raise failed_forward(self.net, fault, len(images)) from fault
         self.output_kind = detect_output_kind(outputs, classes)
         self.train(training)
+
+    def require_gradients(self, images: Images, *, adversarial: bool) -> None:
+        """Check that autograd follows the forward pass; these passes are not counted.
+
+        Args:
+            images: A few images (N, C, H, W) in [0, 1].
+            adversarial: Whether attacks on the net need the gradient of its images too.
+
+        Raises:
+            ModelError: When weights or images have no gradient.
+        """
+        training, passes = self.training, self.passes
+        self.eval()
+        try:
+            with torch.enable_grad():
+                followed = self._followed(images, adversarial)
+        finally:
+            self.train(training)
+            self.passes = passes
+        if not followed:
+            raise ModelError(
+                f"The net cannot be trained{' against an adversary' * adversarial}: its forward pass, or the part "
+                "behind its input, runs without autograd (torch.no_grad, a detach, rounding or NumPy). Take that out."
+            )
+
+    def _followed(self, images: Images, adversarial: bool) -> bool:
+        try:
+            outputs = self(images)
+            if not outputs.requires_grad or not adversarial:
+                return bool(outputs.requires_grad)
+            leaf = images.detach().requires_grad_(True)
+            return torch.autograd.grad(self(leaf).sum(), leaf, allow_unused=True)[0] is not None
+        except RuntimeError as fault:
+            if "requires grad" in str(fault):  # NumPy refuses tensors that do.
+                return False
+            raise
 
     def learn_gradient_point(self, shape: tuple[int, int, int], norm: Norm) -> None:
         """Find where the gradient of images is to be taken, for attacks on this net; these passes are not counted.

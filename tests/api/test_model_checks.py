@@ -154,7 +154,7 @@ def test_batch_norm_without_statistics_is_named_from_the_start(images: Tensor) -
 
 def test_a_net_that_fails_on_a_single_image_says_so_and_names_the_layer(images: Tensor) -> None:
     model = wrapped(BatchStatistics(spatial=False))
-    with pytest.raises(ModelError, match=r"fails on a single image.*\(norm\).*track_running_stats=True"):
+    with pytest.raises(ModelError, match=r"fails on a single image: .*\(norm\).*track_running_stats=True"):
         model.logits(images[:1])
     assert bool((batch_difference(model, images) == 1).all())
     with pytest.raises(ModelError, match="norm"):

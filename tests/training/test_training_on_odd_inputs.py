@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import audit
 from audit.config import TrainingConfig
-from audit.core.errors import DataError, TrainingDiverged
+from audit.core.errors import DataError, ModelError, TrainingDiverged
 from audit.core.threat import ThreatModel
 from audit.training.callbacks import TrainingCallbacks, calmer_training
 from audit.training.fit import fit
@@ -52,6 +52,32 @@ def test_every_recipe_trains_a_net_that_is_certain(recipe: str) -> None:
         net[-1].weight.mul_(3e4)
     trained = fit(net, thirds(24), SETTINGS.model_copy(update={"recipe": recipe}), classes=3, threat=LINF)
     assert all(bool(weight.isfinite().all()) for weight in trained.weights.values())
+
+
+class Cut(nn.Module):
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.net, self.at = tiny_net(), at
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.at == "no_grad":
+            with torch.no_grad():
+                return self.net(images)
+        if self.at == "numpy":
+            return self.net(torch.from_numpy(images.numpy()))
+        return self.net(images.detach())
+
+
+@pytest.mark.parametrize("at", ["no_grad", "numpy", "detach"])
+def test_a_net_that_autograd_does_not_follow_is_refused_by_the_training_that_needs_it(at: str) -> None:
+    adversarial = SETTINGS.model_copy(update={"recipe": "pgd"})
+    with pytest.raises(ModelError, match=r"cannot be trained against an adversary.*without autograd"):
+        fit(Cut(at), thirds(24), adversarial, classes=3, threat=LINF)
+    if at == "no_grad":
+        with pytest.raises(ModelError, match="cannot be trained: its forward"):
+            fit(Cut(at), thirds(24), SETTINGS, classes=3, threat=None)
+    else:
+        assert fit(Cut(at), thirds(24), SETTINGS, classes=3, threat=None).history
 
 
 @pytest.mark.parametrize("count", [5, 12, 30])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.eot import eot_if_stochastic
+from audit.adversarial.gradient_reach import gradients_over_flat_faces
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.verify import Threat, verify
 from audit.attacks.mi_fgsm import mi_fgsm
@@ -151,9 +152,11 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         raise Interrupted(f"Stopped before {cell.method}; the same command resumes.")
     model = context.model()
     batch = context.batch().to(model.device)
+    norm = (cell.threat or {}).get("norm", "linf")  # a pose or a patch may change a pixel by any amount
     with model.count() as counter, eot_if_stochastic(model, batch.images, cell.seed) as draws:
         request = ThreatRequest(context, cell, model, batch)
-        proposal = _THREATS[cell.method](request)
+        with gradients_over_flat_faces(model, norm):
+            proposal = _THREATS[cell.method](request)
         verdicts = verify(model, proposal.batch, proposal.proposals, proposal.bounds)
         wrong = is_adversarial(model, proposal.batch, proposal.batch.images)
         blind = is_adversarial(model, proposal.batch, proposal.control)
