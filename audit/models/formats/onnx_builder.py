@@ -1,0 +1,295 @@
+"""From an ONNX graph to its module: constants computed once, shapes settled, layers made.
+
+Every node is run on two batches of different size while the net is built. What does not depend on the batch is a
+constant; a `Reshape` whose target differs in one place takes that place as -1, which every batch size fits. The same
+frees a graph that was exported for one batch size: see `Reshaped`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from audit.models.formats.onnx_layers import LAYERS
+from audit.models.formats.onnx_net import Buffer, OnnxNet, Source, Step, Value, store
+from audit.models.formats.onnx_node import OPERATORS, Node, attributes_of, tensor_of
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, NodeProto
+
+_SHAPE_INPUTS = {
+    "Clip": (1, 2),
+    "ConstantOfShape": (0,),
+    "CumSum": (1,),
+    "Dropout": (1, 2),
+    "Expand": (1,),
+    "OneHot": (1,),
+    "Pad": (1, 2, 3),
+    "Range": (0, 1, 2),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Tile": (1,),
+    "TopK": (1,),
+    "Trilu": (1,),
+    "Unsqueeze": (1,),
+    "Upsample": (1,),
+}
+"""Inputs that say how, not what: they stay on the processor. Those of Reduce* too."""
+
+
+class Unsupported(Exception):
+    """An operator, or a use of one, that is not converted; its text names it."""
+
+
+@dataclass
+class _Example:
+    """A value on the two batches.
+
+    Attributes:
+        first: On the first.
+        second: On the second, of another size.
+        constant: Whether it depends on nothing.
+        of_shapes: Whether it depends on shapes only.
+    """
+
+    first: Any
+    second: Any
+    constant: bool = False
+    of_shapes: bool = False
+
+
+@dataclass
+class Builder:
+    """Builds the net of one graph.
+
+    Attributes:
+        opset: Of the file's operators.
+        fixed_batch: The batch size that the graph was exported for, 0 for any.
+        known: Whether the images' size is the file's own, so that shapes are constants.
+    """
+
+    opset: int
+    fixed_batch: int
+    known: bool
+    _values: dict[str, _Example] = field(default_factory=dict)
+    _steps: list[Step] = field(default_factory=list)
+    _layers: dict[str, nn.Module] = field(default_factory=dict)
+    _buffers: dict[str, Tensor] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def build(self, graph: GraphProto, image: str, scores: Mapping[str, str], first: Tensor, second: Tensor) -> OnnxNet:
+        """The net.
+
+        Args:
+            graph: The graph, its operators all known.
+            image: The name of the input.
+            scores: The names of the values that are wanted, by the names of their outputs.
+            first: Images in the layout and type that the graph takes.
+            second: More of them, or the same where no other batch size is asked for.
+
+        Raises:
+            Unsupported: A node asks for what its operator does not do here.
+        """
+        for tensor in graph.initializer:
+            self._constant(tensor.name, tensor_of(tensor))
+        self._values[image] = _Example(first, second)
+        self._run(graph.node)
+        if any(self._values[name].constant or self._values[name].of_shapes for name in scores.values()):
+            raise Unsupported("its output does not depend on the images")
+        return OnnxNet(self._steps, self._layers, self._buffers, image=image, scores=scores).eval()
+
+    def _run(self, nodes: Iterable[NodeProto]) -> None:
+        for proto in nodes:
+            try:
+                self._node(proto)
+            except Unsupported:
+                raise
+            except Exception as fault:  # whatever torch makes of arguments that do not fit
+                raise Unsupported(f"{proto.op_type}: {fault}") from fault
+
+    def _constant(self, name: str, tensor: Tensor) -> None:
+        self._values[name] = _Example(tensor, tensor, constant=True)
+
+    def _node(self, proto: NodeProto) -> None:
+        if proto.op_type == "If":
+            self._branch(proto)
+            return
+        if proto.op_type == "Concat":
+            proto = self._with_batch(proto)
+        inputs = [self._values[name] if name else None for name in proto.input]
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        node = self._view(proto, inputs)
+        given = [example for example in inputs if example is not None]
+        constant = all(example.constant for example in given)
+        of_shapes = node.op in ("Shape", "Size") or all(example.constant or example.of_shapes for example in given)
+        if of_shapes:
+            self._shape_value(proto, node, inputs, constant)
+            return
+        layer = self._layer(node, inputs)
+        function = layer or (lambda *arguments: OPERATORS[node.op](node, *arguments))
+        arguments = inputs[:1] if layer is not None else inputs
+        if node.op == "Reshape":
+            self._reshape(proto, node, inputs)
+            return
+        firsts, seconds = function(*_column(arguments, 0)), function(*_column(arguments, 1))
+        name = ""
+        if layer is not None:
+            name = f"{node.op.lower()}_{len(self._steps)}"
+            self._layers[name] = layer
+        self._keep(proto, firsts, seconds)
+        sources = [self._source(proto, node, i, example) for i, example in enumerate(arguments)]
+        self._steps.append(Step(node, tuple(sources), tuple(proto.output), name))
+
+    def _view(self, proto: NodeProto, inputs: Sequence[_Example | None]) -> Node:
+        ranks = tuple(-1 if e is None else e.first.dim() for e in inputs)
+        types = tuple(None if e is None else e.first.dtype for e in inputs)
+        head = inputs[0] if inputs else None
+        shape = (0, *head.first.shape[1:]) if self.known and head is not None else None
+        return Node(proto.op_type, attributes_of(proto), self.opset, ranks, types, len(proto.output), shape)
+
+    def _layer(self, node: Node, inputs: Sequence[_Example | None]) -> nn.Module | None:
+        maker = LAYERS.get(node.op)
+        if maker is None or inputs[0] is None or any(e is not None and not e.constant for e in inputs[1:]):
+            return None
+        return maker(node, *_column(inputs[1:], 0))
+
+    def _shape_value(self, proto: NodeProto, node: Node, inputs: Sequence[_Example | None], constant: bool) -> None:
+        """What depends on no pixel: computed now where it is the same on both batches, else a step of its own."""
+        operator = OPERATORS[node.op]
+        firsts = operator(node, *_column(inputs, 0))
+        seconds = firsts if constant else operator(node, *_column(inputs, 1))
+        self._keep(proto, firsts, seconds)
+        for name in proto.output:
+            if not name or name not in self._values:
+                continue
+            example = self._values[name]
+            example.of_shapes = True
+            example.constant = constant or (self.known and _equal(example.first, example.second))
+        sources = [self._source(proto, node, i, example, shape=True) for i, example in enumerate(inputs)]
+        if not constant:
+            self._steps.append(Step(node, tuple(sources), tuple(proto.output)))
+
+    def _keep(self, proto: NodeProto, firsts: Any, seconds: Any) -> None:
+        one: dict[str, Any] = {}
+        other: dict[str, Any] = {}
+        store(one, proto.output, firsts)
+        store(other, proto.output, seconds)
+        self._values.update({name: _Example(one[name], other[name]) for name in one})
+
+    def _source(
+        self, proto: NodeProto, node: Node, index: int, example: _Example | None, *, shape: bool = False
+    ) -> Source:
+        if example is None:
+            return None
+        says_how = index in _SHAPE_INPUTS.get(node.op, ()) or (node.op.startswith("Reduce") and index == 1)
+        if not example.constant:
+            return Value(proto.input[index], moved=example.of_shapes and not shape and not says_how)
+        small = not example.first.is_floating_point() and (shape or example.first.dim() == 0)
+        return example.first.detach() if says_how or small else self._buffer(example.first)
+
+    def _buffer(self, tensor: Tensor) -> Buffer:
+        name = f"constant_{len(self._buffers)}"
+        self._buffers[name] = tensor.detach().clone()
+        return Buffer(name)
+
+    def _reshape(self, proto: NodeProto, node: Node, inputs: Sequence[_Example | None]) -> None:
+        values, operator = inputs[0], OPERATORS["Reshape"]
+        assert values is not None
+        first = operator(node, *_column(inputs, 0))
+        try:
+            second = operator(node, *_column(inputs, 1))
+        except RuntimeError:
+            if not self.fixed_batch:
+                raise
+            second = None
+        if self.fixed_batch and values.first.shape != values.second.shape:
+            second = values.second.reshape(_freed(values.first.shape, values.second.shape, first.shape))
+        target = _target(first.shape, second.shape) if self.known else None
+        self._values[proto.output[0]] = _Example(first, second)
+        sources = tuple(self._source(proto, node, i, example) for i, example in enumerate(inputs))
+        if target is not None:
+            sources = (sources[0], torch.tensor(target, dtype=torch.int64, device="cpu"))
+        self._steps.append(Step(node, sources, tuple(proto.output)))
+
+    def _with_batch(self, proto: NodeProto) -> NodeProto:
+        """Repeat the constants that stand beside a batch, such as a transformer's class token, as often as it needs."""
+        examples = {name: self._values[name] for name in proto.input if name}
+        batch = next((n for n, e in examples.items() if not e.constant and len(e.first) == self.fixed_batch), "")
+        if not self.fixed_batch or not batch or attributes_of(proto).get("axis", 1) == 0:
+            return proto
+        widened = type(proto).FromString(proto.SerializeToString())
+        for i, name in enumerate(proto.input):
+            example = examples[name]
+            if example.constant and example.first.dim() == examples[batch].first.dim() and _repeats(example.first):
+                row = example.first[:1]
+                sizes = [[len(b), *row.shape[1:]] for b in (examples[batch].first, examples[batch].second)]
+                widened.input[i] = f"{name} for each of {batch}"
+                self._values[widened.input[i]] = _Example(row.expand(sizes[0]), row.expand(sizes[1]))
+                node = Node("WithBatch", {}, self.opset, (row.dim(),), (row.dtype,))
+                buffer = self._buffer(row)
+                self._steps.append(Step(node, (buffer, Value(batch)), (widened.input[i],)))
+        return widened
+
+    def _branch(self, proto: NodeProto) -> None:
+        condition = self._values[proto.input[0]]
+        if not condition.constant:
+            raise Unsupported("If depends on the images")
+        name = "then_branch" if bool(condition.first) else "else_branch"
+        graph = next(attribute.g for attribute in proto.attribute if attribute.name == name)
+        for tensor in graph.initializer:
+            self._constant(tensor.name, tensor_of(tensor))
+        self._run(graph.node)
+        for outer, inner in zip(proto.output, graph.output, strict=True):
+            self._values[outer] = self._values[inner.name]
+            if not self._values[inner.name].constant:
+                node = Node("Identity", {}, self.opset, (-1,), (None,))
+                self._steps.append(Step(node, (Value(inner.name),), (outer,)))
+
+
+def _column(examples: Sequence[_Example | None], which: int) -> list[Any]:
+    return [None if e is None else (e.first, e.second)[which] for e in examples]
+
+
+def _repeats(tensor: Tensor) -> bool:
+    """Whether all rows are the same."""
+    return len(tensor) > 0 and bool((tensor == tensor[:1]).all())
+
+
+def _equal(first: Any, second: Any) -> bool:
+    return isinstance(first, Tensor) and first.shape == second.shape and bool((first == second).all())
+
+
+def _target(first: Sequence[int], second: Sequence[int]) -> list[int] | None:
+    """The shape for any batch: -1 in the one place where the two differ. None where several do."""
+    if len(first) != len(second) or math.prod(first) == 0:
+        return None
+    differ = [i for i, pair in enumerate(zip(first, second, strict=True)) if pair[0] != pair[1]]
+    if len(differ) > 1:
+        return None
+    return [-1 if i in differ else size for i, size in enumerate(first)]
+
+
+def _freed(before: Sequence[int], larger: Sequence[int], after: Sequence[int]) -> list[int]:
+    """The target of a `Reshape` for a larger batch, where the file writes the batch size into it.
+
+    A reshape keeps the order of the elements: the axis that grew, with P elements outside of it, becomes the axis of
+    the output that has as many outside of it.
+
+    Args:
+        before: The input's shape on the file's batch size.
+        larger: On the other batch.
+        after: The output's shape on the file's batch size.
+    """
+    grown = next(i for i, pair in enumerate(zip(before, larger, strict=True)) if pair[0] != pair[1])
+    outside = math.prod(before[:grown])
+    place = next((i for i in range(len(after)) if math.prod(after[:i]) == outside), 0)
+    return [-1 if i == place else size for i, size in enumerate(after)]
