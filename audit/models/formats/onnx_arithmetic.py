@@ -269,7 +269,8 @@ def _top_k(node: Node, values: Any, count: Any = None) -> Any:
 
 @operator_of("Softmax", "LogSoftmax", "Hardmax")
 def _softmax(node: Node, values: Any) -> Any:
-    functions = {"Softmax": torch.softmax, "LogSoftmax": torch.log_softmax, "Hardmax": _hardmax}
+    functions: dict[str, Callable[..., Any]] = {"Softmax": torch.softmax, "LogSoftmax": torch.log_softmax}
+    functions["Hardmax"] = _hardmax
     function, axis = functions[node.op], node.get("axis", -1 if node.opset >= 13 else 1)
     if node.opset >= 13 or axis % node.ranks[0] == node.ranks[0] - 1:
         return function(values, axis)

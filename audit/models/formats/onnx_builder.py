@@ -8,8 +8,9 @@ frees a graph that was exported for one batch size: see `Reshaped`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -135,7 +136,7 @@ class Builder:
             self._shape_value(proto, node, inputs, constant)
             return
         layer = self._layer(node, inputs)
-        function = layer or (lambda *arguments: OPERATORS[node.op](node, *arguments))
+        function: Callable[..., Any] = layer or partial(OPERATORS[node.op], node)
         arguments = inputs[:1] if layer is not None else inputs
         if node.op == "Reshape":
             self._reshape(proto, node, inputs)
@@ -226,7 +227,7 @@ class Builder:
         batch = next((n for n, e in examples.items() if not e.constant and len(e.first) == self.fixed_batch), "")
         if not self.fixed_batch or not batch or attributes_of(proto).get("axis", 1) == 0:
             return proto
-        widened = type(proto).FromString(proto.SerializeToString())
+        widened: NodeProto = type(proto).FromString(proto.SerializeToString())
         for i, name in enumerate(proto.input):
             example = examples[name]
             if example.constant and example.first.dim() == examples[batch].first.dim() and _repeats(example.first):

@@ -71,6 +71,8 @@ def _apart(answer: Tensor, expected: Tensor, share: float) -> bool:
 
 def _ending_in(proto: ModelProto, outputs: Mapping[str, str]) -> ModelProto:
     """The model with the wanted values as its outputs."""
+    if set(outputs.values()) <= {value.name for value in proto.graph.output}:
+        return proto
     changed = type(proto)()
     changed.CopyFrom(proto)
     kinds = {value.name: value for value in (*proto.graph.value_info, *proto.graph.output)}
@@ -89,6 +91,7 @@ def _onnxruntime(proto: ModelProto, outputs: Mapping[str, str]) -> Judge:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = runtime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return _running(session.run, session.get_inputs()[0].name, outputs)
 

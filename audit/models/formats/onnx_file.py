@@ -61,13 +61,16 @@ def onnx(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
 
 def _read(path: Path) -> tuple[ModelProto, tuple[str, ...]]:
     from audit.models.formats.onnx_data import companion_hashes
+    from audit.models.formats.onnx_graph import opset_of
 
     try:
         library = import_module("onnx")
     except ImportError as fault:
         raise SetupError(f"{path.name} needs onnx; install it with pip install 'audit[onnx]'.") from fault
+    proto: ModelProto | None = None
     try:
         proto = library.load(str(path), load_external_data=False)
+        assert proto is not None
         companions = companion_hashes(proto, path)
         if proto.ir_version > library.IR_VERSION:  # a newer container of the same operators
             proto.ir_version = library.IR_VERSION
@@ -77,7 +80,7 @@ def _read(path: Path) -> tuple[ModelProto, tuple[str, ...]]:
         raise
     except Exception as fault:  # the parser and the checker raise types of their own
         newest = library.defs.onnx_opset_version()
-        opset = max((e.version for e in getattr(proto, "opset_import", ()) if e.domain in ("", "ai.onnx")), default=0)
+        opset = opset_of(proto) if proto is not None else 0
         if opset > newest:
             raise ModelError(
                 f"{path.name} is written in opset {opset}, and the installed onnx knows {newest}. Install a newer "

@@ -69,7 +69,7 @@ def image_input(proto: ModelProto, name: str) -> ValueInfoProto:
         ModelError: There is none, or more than one.
     """
     weights = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in weights]
+    inputs: list[ValueInfoProto] = [value for value in proto.graph.input if value.name not in weights]
     if len(inputs) != 1:
         listed = ", ".join(repr(value.name) for value in inputs) or "none"
         raise ModelError(

@@ -198,7 +198,7 @@ class OrientedNet(nn.Module):
 
     def _in_batches(self, inputs: Tensor) -> Any:
         answers = []
-        for rows in inputs.split(self.batch):
+        for rows in torch.split(inputs, self.batch):
             lacking = self.batch - len(rows)
             filled = torch.cat([rows, rows[-1:].expand(lacking, *rows.shape[1:])]) if lacking else rows
             answers.append(_first(self.net(filled.contiguous()), len(rows)))

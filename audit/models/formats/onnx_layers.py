@@ -18,8 +18,8 @@ Maker = Callable[..., nn.Module | None]
 LAYERS: dict[str, Maker] = {}
 """What makes a layer of an operator whose inputs but the first are constants."""
 
-_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_NORMALISATIONS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+_CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_NORMALISATIONS: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "Relu": nn.ReLU,
     "Sigmoid": nn.Sigmoid,
@@ -63,6 +63,8 @@ def _elu_layer(node: Node) -> nn.Module:
 
 @layer_of("Dropout")
 def _dropout_layer(node: Node, ratio: Tensor | None = None, training: Tensor | None = None) -> nn.Module:
+    if training is not None and bool(training):
+        raise TypeError("it was exported in training mode; call net.eval() before the export")
     share = float(ratio) if ratio is not None else node.get("ratio", 0.5)
     return nn.Dropout(min(max(share, 0.0), 1.0))
 
@@ -148,10 +150,7 @@ def _conv_transpose(node: Node, values: Any, weight: Any, bias: Any = None) -> A
         pads = [*low, *(c - first for c, first in zip(cut, low, strict=True))]
     else:
         pads = node.get("pads", [0] * 2 * rank)
-    for i in range(rank):
-        place = (slice(None),) * (i + 2)
-        whole = whole[(*place, slice(pads[i], whole.size(i + 2) - pads[i + rank]))]
-    return whole
+    return functional.pad(whole, [-amount for i in reversed(range(rank)) for amount in (pads[i], pads[i + rank])])
 
 
 @layer_of("Gemm")
@@ -177,7 +176,8 @@ def _gemm(node: Node, first: Any, second: Any, third: Any = None) -> Any:
 def _matmul_layer(node: Node, weight: Tensor) -> nn.Module | None:
     if weight.dim() != 2 or not weight.is_floating_point() or node.ranks[0] < 2:
         return None
-    return _filled(nn.Linear(*weight.shape, bias=False, dtype=weight.dtype), weight=weight.T)
+    layer = nn.Linear(weight.shape[0], weight.shape[1], bias=False, dtype=weight.dtype)
+    return _filled(layer, weight=weight.T)
 
 
 @operator_of("MatMul")
@@ -187,8 +187,7 @@ def _matmul(node: Node, first: Any, second: Any) -> Any:
 
 @layer_of("BatchNormalization")
 def _batch_norm_layer(node: Node, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> nn.Module | None:
-    if node.get("training_mode", 0):
-        raise TypeError("batch normalisation was exported in training mode; call net.eval() before the export")
+    _require_inference(node)
     if not node.get("spatial", 1):
         return None
     kind = _NORMALISATIONS[node.ranks[0]]
@@ -198,9 +197,15 @@ def _batch_norm_layer(node: Node, scale: Tensor, bias: Tensor, mean: Tensor, var
 
 @operator_of("BatchNormalization")
 def _batch_norm(node: Node, values: Any, scale: Any, bias: Any, mean: Any, variance: Any) -> Any:
+    _require_inference(node)
     shape = (-1,) + (1,) * (node.ranks[0] - 2) if node.get("spatial", 1) else mean.shape
     scale, bias, mean, variance = (t.reshape(shape) for t in (scale, bias, mean, variance))
     return (values - mean) / torch.sqrt(variance + node.get("epsilon", 1e-5)) * scale + bias
+
+
+def _require_inference(node: Node) -> None:
+    if node.get("training_mode", 0) or (node.opset < 14 and node.outputs > 1):
+        raise TypeError("it was exported in training mode; call net.eval() before the export")
 
 
 @layer_of("LayerNormalization")
@@ -233,6 +238,13 @@ def _group_norm(node: Node, values: Any, scale: Any, bias: Any) -> Any:
         return functional.group_norm(values, groups, scale, bias, eps)
     repeats = values.size(1) // groups  # until opset 20 there was one scale for each group
     return functional.group_norm(values, groups, scale.repeat_interleave(repeats), bias.repeat_interleave(repeats), eps)
+
+
+@operator_of("GridSample")
+def _grid_sample(node: Node, values: Any, grid: Any) -> Any:
+    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(node.get("mode", "linear"), node.get("mode", "linear"))
+    corners = bool(node.get("align_corners", 0))
+    return functional.grid_sample(values, grid, mode, node.get("padding_mode", "zeros"), corners)
 
 
 @operator_of("LRN")

@@ -76,12 +76,12 @@ def _nearest(node: Node, at: Tensor) -> Tensor:
     default = "floor" if node.op == "Upsample" or node.opset < 11 else "round_prefer_floor"
     how = node.get("nearest_mode", default)
     rounded = {
-        "floor": torch.floor,
-        "ceil": torch.ceil,
-        "round_prefer_floor": lambda x: torch.ceil(x - 0.5),
-        "round_prefer_ceil": lambda x: torch.floor(x + 0.5),
-    }[how](at)
-    return rounded.long()
+        "floor": torch.floor(at),
+        "ceil": torch.ceil(at),
+        "round_prefer_floor": torch.ceil(at - 0.5),
+        "round_prefer_ceil": torch.floor(at + 0.5),
+    }
+    return rounded[how].long()
 
 
 def _cubic(node: Node, distance: Tensor) -> Tensor:

@@ -147,7 +147,10 @@ def _scatter_elements(node: Node, values: Any, indices: Any, updates: Any) -> An
 
 @operator_of("Expand")
 def _expand(node: Node, values: Any, target: Any) -> Any:
-    return values.expand(torch.broadcast_shapes(values.shape, ints(target)))
+    sizes = ints(target)
+    sizes = [1] * (node.ranks[0] - len(sizes)) + sizes
+    own = len(sizes) - node.ranks[0]
+    return values.expand([-1 if size == 1 and i >= own else size for i, size in enumerate(sizes)])
 
 
 @operator_of("WithBatch")
@@ -163,7 +166,7 @@ def _tile(node: Node, values: Any, repeats: Any) -> Any:
 
 @operator_of("ConstantOfShape")
 def _constant_of_shape(node: Node, sizes: Any) -> Tensor:
-    value = node.get("value", torch.zeros(1))
+    value: Tensor = node.get("value", torch.zeros(1))
     return value.to(sizes.device).reshape(()).repeat(ints(sizes))
 
 
@@ -217,6 +220,8 @@ def _depth_to_space(node: Node, values: Any) -> Any:
 @operator_of("SpaceToDepth")
 def _space_to_depth(node: Node, values: Any) -> Any:
     size = node.attributes["blocksize"]
+    if node.get("mode", "DCR") != "DCR":
+        raise TypeError("SpaceToDepth in another mode than DCR is not converted")
     n, c, h, w = values.shape
     blocks = values.reshape(n, c, h // size, size, w // size, size).permute(0, 3, 5, 1, 2, 4)
     return blocks.reshape(n, c * size**2, h // size, w // size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,8 +121,8 @@ def pool_layer(node: Node) -> nn.Module | None:
         return nn.MaxPool2d(windows.kernel, windows.stride, padding, windows.dilation, ceil_mode=windows.ceil)
     if set(windows.dilation) != {1}:
         return None
-    inside = bool(node.get("count_include_pad", 0))
-    return nn.AvgPool2d(windows.kernel, windows.stride, padding, windows.ceil, inside)
+    build: Callable[..., nn.Module] = nn.AvgPool2d
+    return build(windows.kernel, windows.stride, padding, windows.ceil, bool(node.get("count_include_pad", 0)))
 
 
 @operator_of("MaxPool")
