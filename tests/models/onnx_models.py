@@ -62,9 +62,9 @@ def head(source: str = "f", features: int = 4) -> tuple[list[Any], dict[str, np.
     nodes = [
         node("GlobalAveragePool", source, "pooled"),
         node("Flatten", "pooled", "flat"),
-        node("Gemm", "flat dense", "y", transB=1),
+        node("Gemm", "flat dense offset", "y", transB=1),
     ]
-    return nodes, {"dense": weights(9, 5, features)}
+    return nodes, {"dense": weights(9, 5, features), "offset": weights(8, 5)}
 
 
 def load(path: Path) -> CheckpointContent:

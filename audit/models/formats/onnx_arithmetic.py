@@ -255,7 +255,7 @@ def _arg_extreme(node: Node, values: Any) -> Any:
 def _cumulative_sum(node: Node, values: Any, axis: Any) -> Any:
     axis = int(axis)
     turned = values.flip(axis) if node.get("reverse", 0) else values
-    sums = turned.cumsum(axis, dtype=node.types[0])
+    sums = turned.cumsum(axis) if node.floating else turned.cumsum(axis, dtype=node.types[0])
     sums = sums - turned if node.get("exclusive", 0) else sums
     return sums.flip(axis) if node.get("reverse", 0) else sums
 

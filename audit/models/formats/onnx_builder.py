@@ -161,7 +161,8 @@ class Builder:
         maker = LAYERS.get(node.op)
         if maker is None or inputs[0] is None or any(e is not None and not e.constant for e in inputs[1:]):
             return None
-        return maker(node, *_column(inputs[1:], 0))
+        layer = maker(node, *_column(inputs[1:], 0))
+        return None if layer is None else layer.eval()
 
     def _shape_value(self, proto: NodeProto, node: Node, inputs: Sequence[_Example | None], constant: bool) -> None:
         """What depends on no pixel: computed now where it is the same on both batches, else a step of its own."""

@@ -45,7 +45,7 @@ def _weights(node: Node, before: int, after: int, factor: float) -> Tensor:
     places = torch.floor(at)[:, None] + torch.arange(-math.ceil(radius), math.ceil(radius) + 2, dtype=torch.float64)
     distance = (places - at[:, None]).abs() / reach
     shares = (1 - distance).clamp(min=0) if mode in ("linear", "bilinear") else _cubic(node, distance)
-    if node.get("exclude_outside", 0) or node.get("antialias", 0):
+    if node.get("exclude_outside", 0):
         shares = torch.where((places < 0) | (places > before - 1), 0.0, shares)
     shares = shares / shares.sum(1, keepdim=True)
     hits = places.clamp(0, before - 1)[:, :, None] == pixels
