@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import ModelError
+from audit.models.formats.onnx_net import OnnxNet
 from audit.models.formats.onnx_node import TYPES, attributes_of, tensor_of
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _first_step_rescales(node: NodeProto, names: set[str], constants: Mapping[st
 class OrientedNet(nn.Module):
     """Images (N, C, H, W) in [0, 1] brought into the layout, range and batch size of the file; its scores out."""
 
-    def __init__(self, net: nn.Module, image: ImageInput, *, batch: int, name: str) -> None:
+    def __init__(self, net: OnnxNet, image: ImageInput, *, batch: int, name: str) -> None:
         """Around a converted net.
 
         Args:
@@ -170,16 +171,21 @@ class OrientedNet(nn.Module):
             ModelError: Their size is not the file's, and the net does not run on it.
         """
         inputs = self._arranged(images)
+        other = isinstance(inputs, Tensor) and self.image.known and tuple(inputs.shape[1:]) != self.image.shape[1:]
+        if other and self.net.bound:
+            raise self._other_size(inputs)
         try:
             return self._in_batches(inputs) if self.batch else self.net(inputs)
         except (RuntimeError, IndexError) as fault:
-            wanted = self.image.shape[1:]
-            if isinstance(inputs, Tensor) and self.image.known and tuple(inputs.shape[1:]) != wanted:
-                raise ModelError(
-                    f"{self.name} was exported for images of {_size(wanted)}, and does not run on images of "
-                    f"{_size(tuple(inputs.shape[1:]))}. Bring them to its size with --image-size."
-                ) from fault
+            if other:
+                raise self._other_size(inputs) from fault
             raise
+
+    def _other_size(self, inputs: Tensor) -> ModelError:
+        return ModelError(
+            f"{self.name} was exported for images of {_size(self.image.shape[1:])}, and does not run on images of "
+            f"{_size(tuple(inputs.shape[1:]))}. Bring them to its size with --image-size."
+        )
 
     def _arranged(self, images: Tensor) -> Tensor:
         images = self.image.computed(images)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audit.models.formats.onnx_node import Node, operator_of
-from audit.models.formats.onnx_windows import windows_of
+from audit.models.formats.onnx_windows import pool_layer, windows_of
 
 Maker = Callable[..., nn.Module | None]
 """(node, *constants) to a layer that takes the first input, None where no layer of torch says the same."""
@@ -19,7 +19,12 @@ LAYERS: dict[str, Maker] = {}
 """What makes a layer of an operator whose inputs but the first are constants."""
 
 _CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_NORMALISATIONS: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+_NORMALISATIONS: dict[int, Callable[..., nn.Module]] = {
+    2: nn.BatchNorm1d,
+    3: nn.BatchNorm1d,
+    4: nn.BatchNorm2d,
+    5: nn.BatchNorm3d,
+}
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "Relu": nn.ReLU,
     "Sigmoid": nn.Sigmoid,
@@ -43,6 +48,7 @@ def layer_of(name: str) -> Callable[[Maker], Maker]:
     return enter
 
 
+LAYERS["MaxPool"] = LAYERS["AveragePool"] = pool_layer
 LAYERS.update({name: lambda node, kind=kind: kind() for name, kind in _ACTIVATIONS.items()})
 
 

@@ -62,7 +62,11 @@ class Step:
 
 
 class OnnxNet(nn.Module):
-    """An ONNX graph in torch: one tensor in, its scores out; torch.fx traces it where every shape is known."""
+    """An ONNX graph in torch: one tensor in, its scores out; torch.fx traces it where every shape is known.
+
+    Attributes:
+        bound: Whether it is right for images of the file's own size only.
+    """
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class OnnxNet(nn.Module):
         read = {source.name for step in self.steps for source in step.inputs if isinstance(source, Buffer)}
         for name in read:
             self.register_buffer(name, buffers[name])
+        self.bound = any(_padded_by_size(step.node) for step in self.steps)
         self.image = image
         self.scores = dict(scores)
         self.done = _last_reads(self.steps, keep=set(scores.values()))
@@ -127,6 +132,12 @@ def store(values: dict[str, Any], names: Sequence[str], result: Any) -> None:
     for name, value in zip(names, results, strict=False):
         if name:
             values[name] = value
+
+
+def _padded_by_size(node: Node) -> bool:
+    """Whether the padding of its windows was settled for one size of images."""
+    automatic = str(node.get("auto_pad", "")).startswith("SAME") and node.shape is not None
+    return automatic and max(node.get("strides") or [1]) > 1
 
 
 def _needed(steps: Sequence[Step], wanted: set[str]) -> list[Step]:

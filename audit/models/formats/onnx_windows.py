@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from audit.models.formats.onnx_node import Node, operator_of
@@ -25,6 +25,7 @@ class Windows:
         after: Padding after the last.
         low: Whether uneven automatic padding goes before rather than after.
         ceil: Whether a last window may reach beyond the padding.
+        sizes: The spatial size of the input where the file says it; empty where it does not.
     """
 
     kernel: tuple[int, ...]
@@ -34,6 +35,7 @@ class Windows:
     after: tuple[int, ...] = ()
     low: bool = False
     ceil: bool = False
+    sizes: tuple[int, ...] = ()
 
     @property
     def symmetric(self) -> tuple[int, ...] | None:
@@ -70,7 +72,7 @@ class Windows:
             values: (N, C, ...).
             number: What the padding holds.
         """
-        sizes = [values.size(i + 2) for i in range(len(self.kernel))]
+        sizes = values.shape[2:] if isinstance(values, Tensor) or not self.sizes else self.sizes
         flat = [amount for pair in self.amounts(sizes)[::-1] for amount in pair]
         return functional.pad(values, flat, value=number) if any(flat) else values
 
@@ -86,23 +88,16 @@ def windows_of(node: Node, kernel: tuple[int, ...]) -> Windows:
     pads = node.get("pads") if auto == "NOTSET" else None
     pads = pads or [0] * 2 * rank
     stride, dilation = tuple(node.get("strides") or [1] * rank), tuple(node.get("dilations") or [1] * rank)
-    windows = Windows(
-        kernel,
-        stride,
-        dilation,
-        tuple(pads[:rank]),
-        tuple(pads[rank:]),
-        auto == "SAME_LOWER",
-        bool(node.get("ceil_mode")),
-    )
+    low, ceil, sizes = auto == "SAME_LOWER", bool(node.get("ceil_mode")), () if node.shape is None else node.shape[2:]
+    windows = Windows(kernel, stride, dilation, tuple(pads[:rank]), tuple(pads[rank:]), low, ceil, sizes)
     if not auto.startswith("SAME"):
         return windows
-    automatic = Windows(kernel, stride, dilation, None, low=windows.low)
-    if node.shape is None:
+    automatic = Windows(kernel, stride, dilation, None, low=low, sizes=sizes)
+    if not sizes:
         return automatic
-    amounts = automatic.amounts(node.shape[2:])
+    amounts = automatic.amounts(sizes)
     before, after = (tuple(pair[i] for pair in amounts) for i in (0, 1))
-    return Windows(kernel, stride, dilation, before, after, windows.low)
+    return Windows(kernel, stride, dilation, before, after, low, sizes=sizes)
 
 
 def pool_layer(node: Node) -> nn.Module | None:
@@ -138,7 +133,7 @@ def _average_pool(node: Node, values: Any) -> Any:
     inside = torch.ones_like(values)
     if node.get("count_include_pad", 0) and windows.before is not None:
         given = Windows(windows.kernel, windows.stride, windows.dilation, windows.before, windows.after)
-        amounts = given.amounts([values.size(i + 2) for i in range(len(windows.kernel))])
+        amounts = given.amounts(values.shape[2:])
         flat = [amount for pair in amounts[::-1] for amount in pair]
         counted = functional.pad(inside, flat, value=1.0)
         beyond = windows.pad(values).shape
