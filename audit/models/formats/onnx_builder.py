@@ -2,12 +2,11 @@
 
 Every node is run on two batches of different size while the net is built. What does not depend on the batch is a
 constant; a `Reshape` whose target differs in one place takes that place as -1, which every batch size fits. The same
-frees a graph that was exported for one batch size: see `Reshaped`.
+frees a graph that was exported for one batch size, see onnx_batch.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from audit.models.formats.onnx_batch import freed, grown, target_for_any
 from audit.models.formats.onnx_layers import LAYERS
 from audit.models.formats.onnx_net import Buffer, OnnxNet, Source, Step, Value, store
 from audit.models.formats.onnx_node import OPERATORS, Node, attributes_of, tensor_of
@@ -59,12 +59,14 @@ class _Example:
         second: On the second, of another size.
         constant: Whether it depends on nothing.
         of_shapes: Whether it depends on shapes only.
+        outer: How much of the axis that holds the batch lies outside of it.
     """
 
     first: Any
     second: Any
     constant: bool = False
     of_shapes: bool = False
+    outer: int = 1
 
 
 @dataclass
@@ -147,6 +149,7 @@ class Builder:
             name = f"{node.op.lower()}_{len(self._steps)}"
             self._layers[name] = layer
         self._keep(proto, firsts, seconds)
+        self._pass_outer(proto, given)
         sources = [self._source(proto, node, i, example) for i, example in enumerate(arguments)]
         self._steps.append(Step(node, tuple(sources), tuple(proto.output), name))
 
@@ -187,6 +190,20 @@ class Builder:
         store(other, proto.output, seconds)
         self._values.update({name: _Example(one[name], other[name]) for name in one})
 
+    def _pass_outer(self, proto: NodeProto, given: Sequence[_Example]) -> None:
+        """An axis that is a batch within rows, as (tokens x images), stays one until it is reshaped."""
+        merged = next((example for example in given if example.outer > 1), None)
+        if merged is None:
+            return
+        axis = grown(merged.first.shape, merged.second.shape)
+        for name in proto.output:
+            example = self._values.get(name)
+            if example is None or axis is None:
+                continue
+            now = grown(example.first.shape, example.second.shape)
+            if now is not None and example.first.shape[now] == merged.first.shape[axis]:
+                example.outer = merged.outer
+
     def _source(
         self, proto: NodeProto, node: Node, index: int, example: _Example | None, *, shape: bool = False
     ) -> Source:
@@ -213,10 +230,13 @@ class Builder:
             if not self.fixed_batch:
                 raise
             second = None
+        outer = 1
         if self.fixed_batch and values.first.shape != values.second.shape:
-            second = values.second.reshape(_freed(values.first.shape, values.second.shape, first.shape))
-        target = _target(first.shape, second.shape) if self.known else None
-        self._values[proto.output[0]] = _Example(first, second)
+            sizes = (values.first.shape, values.second.shape, first.shape)
+            sizes_for_more, outer = freed(*sizes, self.fixed_batch, values.outer)
+            second = values.second.reshape(sizes_for_more)
+        target = target_for_any(first.shape, second.shape) if self.known else None
+        self._values[proto.output[0]] = _Example(first, second, outer=outer)
         sources = tuple(self._source(proto, node, i, example) for i, example in enumerate(inputs))
         if target is not None:
             sources = (sources[0], torch.tensor(target, dtype=torch.int64, device="cpu"))
@@ -268,30 +288,3 @@ def _repeats(tensor: Tensor) -> bool:
 
 def _equal(first: Any, second: Any) -> bool:
     return isinstance(first, Tensor) and first.shape == second.shape and bool((first == second).all())
-
-
-def _target(first: Sequence[int], second: Sequence[int]) -> list[int] | None:
-    """The shape for any batch: -1 in the one place where the two differ. None where several do."""
-    if len(first) != len(second) or math.prod(first) == 0:
-        return None
-    differ = [i for i, pair in enumerate(zip(first, second, strict=True)) if pair[0] != pair[1]]
-    if len(differ) > 1:
-        return None
-    return [-1 if i in differ else size for i, size in enumerate(first)]
-
-
-def _freed(before: Sequence[int], larger: Sequence[int], after: Sequence[int]) -> list[int]:
-    """The target of a `Reshape` for a larger batch, where the file writes the batch size into it.
-
-    A reshape keeps the order of the elements: the axis that grew, with P elements outside of it, becomes the axis of
-    the output that has as many outside of it.
-
-    Args:
-        before: The input's shape on the file's batch size.
-        larger: On the other batch.
-        after: The output's shape on the file's batch size.
-    """
-    grown = next(i for i, pair in enumerate(zip(before, larger, strict=True)) if pair[0] != pair[1])
-    outside = math.prod(before[:grown])
-    place = next((i for i in range(len(after)) if math.prod(after[:i]) == outside), 0)
-    return [-1 if i == place else size for i, size in enumerate(after)]
