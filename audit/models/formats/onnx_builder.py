@@ -158,7 +158,18 @@ class Builder:
         types = tuple(None if e is None else e.first.dtype for e in inputs)
         head = inputs[0] if inputs else None
         shape = (0, *head.first.shape[1:]) if self.known and head is not None else None
-        return Node(proto.op_type, attributes_of(proto), self.opset, ranks, types, len(proto.output), shape)
+        op, attributes = proto.op_type, attributes_of(proto)
+        if op == "Gather" and self._in_one_row(inputs):
+            op, attributes = "GatherInEach", {"width": len(inputs[0].first)}  # type: ignore[union-attr]
+        return Node(op, attributes, self.opset, ranks, types, len(proto.output), shape)
+
+    def _in_one_row(self, inputs: Sequence[_Example | None]) -> bool:
+        """Whether places are gathered from an image laid out in one row, as exporters write `as_strided`."""
+        values, places = inputs[0], inputs[1]
+        if self.fixed_batch != 1 or values is None or places is None or values.first.dim() != 1:
+            return False
+        row = values.first.shape != values.second.shape and values.outer == 1
+        return row and places.constant and places.first.dim() > 0 and len(places.first) == 1
 
     def _layer(self, node: Node, inputs: Sequence[_Example | None]) -> nn.Module | None:
         maker = LAYERS.get(node.op)

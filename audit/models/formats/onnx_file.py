@@ -67,27 +67,35 @@ def _read(path: Path) -> tuple[ModelProto, tuple[str, ...]]:
         library = import_module("onnx")
     except ImportError as fault:
         raise SetupError(f"{path.name} needs onnx; install it with pip install 'audit[onnx]'.") from fault
-    proto: ModelProto | None = None
     try:
-        proto = library.load(str(path), load_external_data=False)
-        assert proto is not None
+        proto: ModelProto = library.load(str(path), load_external_data=False)
+        _require_opset(opset_of(proto), library.defs.onnx_opset_version(), path.name)
         companions = companion_hashes(proto, path)
         if proto.ir_version > library.IR_VERSION:  # a newer container of the same operators
             proto.ir_version = library.IR_VERSION
         library.load_external_data_for_model(proto, str(path.parent))
-        library.checker.check_model(proto)
+        library.checker.check_model(_with_output_shapes(proto))
     except (ModelError, UntrustedError):
         raise
     except Exception as fault:  # the parser and the checker raise types of their own
-        newest = library.defs.onnx_opset_version()
-        opset = opset_of(proto) if proto is not None else 0
-        if opset > newest:
-            raise ModelError(
-                f"{path.name} is written in opset {opset}, and the installed onnx knows {newest}. Install a newer "
-                f"onnx, or export the model with opset_version={newest}."
-            ) from fault
         raise ModelError(f"{path.name} is not a valid ONNX file ({_line(fault)}); export it again.") from fault
     return proto, companions
+
+
+def _require_opset(opset: int, newest: int, name: str) -> None:
+    if opset > newest:
+        raise ModelError(
+            f"{name} is written in opset {opset}, and the installed onnx knows {newest}. Install a newer onnx, or "
+            f"export the model with opset_version={newest}."
+        )
+
+
+def _with_output_shapes(proto: ModelProto) -> ModelProto:
+    """The model as the checker wants it, the shapes of outputs filled in where they follow from the graph."""
+    outputs = [output for output in proto.graph.output if output.type.HasField("tensor_type")]
+    if all(output.type.tensor_type.HasField("shape") for output in outputs):
+        return proto
+    return import_module("onnx.shape_inference").infer_shapes(proto)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,8 @@ class _Conversion:
         probe = raw if not own else raw[:1].expand(own, *shape).contiguous()
         fault: Exception | None = None
         judged: tuple[str, Any] | None = None
-        for batch in dict.fromkeys((0, own, 1) if own else (0, 1)):
+        sizes = (own or 1,) if self._ranges_over_batch else (0, own, 1) if own else (0, 1)
+        for batch in dict.fromkeys(sizes):
             try:
                 module = self._built(shape, batch)
             except Unsupported as refused:
@@ -175,10 +184,17 @@ class _Conversion:
         own = self.image.batch or 1
         expected = [judge(row[None].expand(own, *row.shape).contiguous()) for row in raw]
         together = {name: torch.cat([answer[name][:1] for answer in expected]) for name in expected[0]}
-        with torch.no_grad():
-            inputs = self.image.computed(raw)
-            answer = module._in_batches(inputs) if module.batch else module.net(inputs)
+        try:
+            with torch.no_grad():
+                answer = module.run(self.image.computed(raw))
+        except (RuntimeError, IndexError):  # a shape that was settled for other batches
+            return False
         return not differs(answer, together, share=self._share)
+
+    @property
+    def _ranges_over_batch(self) -> bool:
+        """Whether the scale of rounding is told from all images together."""
+        return any(node.op_type == "DynamicQuantizeLinear" for node in self.whole.graph.node)
 
     @property
     def _share(self) -> float:

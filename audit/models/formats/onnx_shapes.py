@@ -111,6 +111,13 @@ def _gather(node: Node, values: Any, indices: Any) -> Any:
     return values[(slice(None),) * axis + (torch.where(places < 0, places + values.size(axis), places),)]
 
 
+@operator_of("GatherInEach")
+def _gather_in_each(node: Node, values: Any, indices: Any) -> Any:
+    """Not of ONNX: the same places of each image, where all images lie in one row."""
+    rows = values.reshape(-1, node.attributes["width"])
+    return rows[:, indices.flatten().to(values.device)].reshape(-1, *indices.shape[1:])
+
+
 @operator_of("GatherElements")
 def _gather_elements(node: Node, values: Any, indices: Any) -> Any:
     axis, places = node.get("axis", 0), indices.long().to(values.device)
