@@ -126,7 +126,7 @@ def expected_one_by_one(path: Path, images: Tensor, batch: int) -> Tensor:
 def test_a_graph_for_one_batch_size_takes_any(batch: int, tmp_path: Path) -> None:
     path = write(tmp_path / "net.onnx", *attention(batch), shape=(batch, 3, 8, 8), outputs={"y": (1, (batch, 5))})
     module = module_of(path)
-    assert module.batch == 0
+    assert module.largest_batch == 0
     assert close(module(pictures(7)), expected_one_by_one(path, pictures(7), batch))
 
 
@@ -151,7 +151,7 @@ def test_a_graph_that_needs_its_batch_size_is_asked_in_such_batches_and_says_so(
     )
     images = pictures(6)
     module = module_of(path)
-    assert module.batch == batch
+    assert module.largest_batch == batch
     assert close(module(images), expected_one_by_one(path, images, batch))
     assert ("one image at a time" if batch == 1 else "4 images at a time") in notes_of(path)
 
@@ -162,7 +162,7 @@ def test_a_net_whose_answers_depend_on_the_batch_is_asked_one_image_at_a_time(tm
     path = write(tmp_path / "net.onnx", nodes, {**KERNEL, **dense})
     images = pictures() * torch.tensor([1.0, 0.1, 0.5])[:, None, None, None]
     module = module_of(path)
-    assert module.batch == 1 and "gradients pass straight through" in notes_of(path)
+    assert module.largest_batch == 1 and "gradients pass straight through" in notes_of(path)
     assert close(module(images), torch.cat([runtime_answer(path, row[None]) for row in images]), 1e-4)
 
 
@@ -536,5 +536,5 @@ def test_a_net_that_mixes_the_batch_answers_as_on_each_image_alone(tmp_path: Pat
     path = write(tmp_path / "net.onnx", nodes, {**KERNEL, **dense, "axes": np.array([0, 2], np.int64)})
     images = pictures() * torch.tensor([1.0, 0.1, 0.5])[:, None, None, None]
     module = module_of(path)
-    assert module.batch == 1
+    assert module.largest_batch == 1
     assert close(module(images), torch.cat([runtime_answer(path, row[None]) for row in images]), 1e-4)

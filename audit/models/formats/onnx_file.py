@@ -264,18 +264,24 @@ def _notes(conversion: _Conversion, module: OrientedNet, judge: str) -> Iterator
             "rounding.",
             name=name,
         )
-    if module.batch == 1:
+    if module.largest_batch == 1 and image.batch != 1:
+        yield note(
+            "model_alone",
+            "{name} answers an image otherwise beside other images of a batch: each is asked alone, which is slow.",
+            name=name,
+        )
+    elif module.largest_batch == 1:
         yield note(
             "model_one_at_a_time",
             "{name} was exported for one image at a time, which is slow; export it with a free batch size.",
             name=name,
         )
-    elif module.batch:
+    elif module.largest_batch:
         yield note(
             "model_in_batches",
             "{name} was exported for {batch} images at a time: it is asked in such batches, the last one filled up.",
             name=name,
-            batch=str(module.batch),
+            batch=str(module.largest_batch),
         )
 
 

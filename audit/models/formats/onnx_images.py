@@ -148,7 +148,11 @@ def _first_step_rescales(node: NodeProto, names: set[str], constants: Mapping[st
 
 
 class OrientedNet(nn.Module):
-    """Images (N, C, H, W) in [0, 1] brought into the layout, range and batch size of the file; its scores out."""
+    """Images (N, C, H, W) in [0, 1] brought into the layout, range and batch size of the file; its scores out.
+
+    Attributes:
+        largest_batch: How many images it takes in one forward, 0 for any number; more are split.
+    """
 
     def __init__(self, net: OnnxNet, image: ImageInput, *, batch: int, name: str) -> None:
         """Around a converted net.
@@ -162,7 +166,7 @@ class OrientedNet(nn.Module):
         super().__init__()
         self.net = net
         self.image = image
-        self.batch = batch
+        self.largest_batch = batch
         self.name = name
 
     def forward(self, images: Tensor) -> Any:
@@ -192,7 +196,8 @@ class OrientedNet(nn.Module):
         )
 
     def _arranged(self, images: Tensor) -> Tensor:
-        images = self.image.computed(images)
+        if self.image.raw == torch.float64:
+            images = images.double()
         if self.image.scale != 1:
             images = images * self.image.scale
         if self.image.channels_last:
@@ -212,12 +217,12 @@ class OrientedNet(nn.Module):
         Args:
             inputs: What `image` takes.
         """
-        return self._in_batches(inputs) if self.batch else self.net(inputs)
+        return self._in_batches(inputs) if self.largest_batch else self.net(inputs)
 
     def _in_batches(self, inputs: Tensor) -> Any:
         answers = []
-        for rows in torch.split(inputs, self.batch):
-            lacking = self.batch - len(rows)
+        for rows in torch.split(inputs, self.largest_batch):
+            lacking = self.largest_batch - len(rows)
             filled = torch.cat([rows, rows[-1:].expand(lacking, *rows.shape[1:])]) if lacking else rows
             answers.append(_first(self.net(filled.contiguous()), len(rows)))
         if isinstance(answers[0], Mapping):
