@@ -19,54 +19,14 @@ from audit.models.formats.onnx_batch import freed, grown, target_for_any
 from audit.models.formats.onnx_layers import LAYERS
 from audit.models.formats.onnx_net import Buffer, OnnxNet, Source, Step, Value, store
 from audit.models.formats.onnx_node import OPERATORS, Node, attributes_of, tensor_of
+from audit.models.formats.onnx_values import Example, column, repeats, same, says_how
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-_SHAPE_INPUTS = {
-    "Clip": (1, 2),
-    "ConstantOfShape": (0,),
-    "CumSum": (1,),
-    "Dropout": (1, 2),
-    "Expand": (1,),
-    "OneHot": (1,),
-    "Pad": (1, 2, 3),
-    "Range": (0, 1, 2),
-    "Reshape": (1,),
-    "Resize": (1, 2, 3),
-    "Slice": (1, 2, 3, 4),
-    "Split": (1,),
-    "Squeeze": (1,),
-    "Tile": (1,),
-    "TopK": (1,),
-    "Trilu": (1,),
-    "Unsqueeze": (1,),
-    "Upsample": (1,),
-}
-"""Inputs that say how, not what: they stay on the processor. Those of Reduce* too."""
-
 
 class Unsupported(Exception):
     """An operator, or a use of one, that is not converted; its text names it."""
-
-
-@dataclass
-class _Example:
-    """A value on the two batches.
-
-    Attributes:
-        first: On the first.
-        second: On the second, of another size.
-        constant: Whether it depends on nothing.
-        of_shapes: Whether it depends on shapes only.
-        outer: How much of the axis that holds the batch lies outside of it.
-    """
-
-    first: Any
-    second: Any
-    constant: bool = False
-    of_shapes: bool = False
-    outer: int = 1
 
 
 @dataclass
@@ -82,7 +42,7 @@ class Builder:
     opset: int
     fixed_batch: int
     known: bool
-    _values: dict[str, _Example] = field(default_factory=dict)
+    _values: dict[str, Example] = field(default_factory=dict)
     _steps: list[Step] = field(default_factory=list)
     _layers: dict[str, nn.Module] = field(default_factory=dict)
     _buffers: dict[str, Tensor] = field(default_factory=dict)
@@ -103,7 +63,7 @@ class Builder:
         """
         for tensor in graph.initializer:
             self._constant(tensor.name, tensor_of(tensor))
-        self._values[image] = _Example(first, second)
+        self._values[image] = Example(first, second)
         self._run(graph.node)
         if any(self._values[name].constant or self._values[name].of_shapes for name in scores.values()):
             raise Unsupported("its output does not depend on the images")
@@ -119,7 +79,7 @@ class Builder:
                 raise Unsupported(f"{proto.op_type}: {fault}") from fault
 
     def _constant(self, name: str, tensor: Tensor) -> None:
-        self._values[name] = _Example(tensor, tensor, constant=True)
+        self._values[name] = Example(tensor, tensor, constant=True)
 
     def _node(self, proto: NodeProto) -> None:
         if proto.op_type == "If":
@@ -143,7 +103,7 @@ class Builder:
         if node.op == "Reshape":
             self._reshape(proto, node, inputs)
             return
-        firsts, seconds = function(*_column(arguments, 0)), function(*_column(arguments, 1))
+        firsts, seconds = function(*column(arguments, 0)), function(*column(arguments, 1))
         name = ""
         if layer is not None:
             name = f"{node.op.lower()}_{len(self._steps)}"
@@ -153,7 +113,7 @@ class Builder:
         sources = [self._source(proto, node, i, example) for i, example in enumerate(arguments)]
         self._steps.append(Step(node, tuple(sources), tuple(proto.output), name))
 
-    def _view(self, proto: NodeProto, inputs: Sequence[_Example | None]) -> Node:
+    def _view(self, proto: NodeProto, inputs: Sequence[Example | None]) -> Node:
         ranks = tuple(-1 if e is None else e.first.dim() for e in inputs)
         types = tuple(None if e is None else e.first.dtype for e in inputs)
         head = inputs[0] if inputs else None
@@ -163,7 +123,7 @@ class Builder:
             op, attributes = "GatherInEach", {"width": len(inputs[0].first)}  # type: ignore[union-attr]
         return Node(op, attributes, self.opset, ranks, types, len(proto.output), shape)
 
-    def _in_one_row(self, inputs: Sequence[_Example | None]) -> bool:
+    def _in_one_row(self, inputs: Sequence[Example | None]) -> bool:
         """Whether places are gathered from an image laid out in one row, as exporters write `as_strided`."""
         values, places = inputs[0], inputs[1]
         if self.fixed_batch != 1 or values is None or places is None or values.first.dim() != 1:
@@ -171,25 +131,25 @@ class Builder:
         row = values.first.shape != values.second.shape and values.outer == 1
         return row and places.constant and places.first.dim() > 0 and len(places.first) == 1
 
-    def _layer(self, node: Node, inputs: Sequence[_Example | None]) -> nn.Module | None:
+    def _layer(self, node: Node, inputs: Sequence[Example | None]) -> nn.Module | None:
         maker = LAYERS.get(node.op)
         if maker is None or inputs[0] is None or any(e is not None and not e.constant for e in inputs[1:]):
             return None
-        layer = maker(node, *_column(inputs[1:], 0))
+        layer = maker(node, *column(inputs[1:], 0))
         return None if layer is None else layer.eval()
 
-    def _shape_value(self, proto: NodeProto, node: Node, inputs: Sequence[_Example | None], constant: bool) -> None:
+    def _shape_value(self, proto: NodeProto, node: Node, inputs: Sequence[Example | None], constant: bool) -> None:
         """What depends on no pixel: computed now where it is the same on both batches, else a step of its own."""
         operator = OPERATORS[node.op]
-        firsts = operator(node, *_column(inputs, 0))
-        seconds = firsts if constant else operator(node, *_column(inputs, 1))
+        firsts = operator(node, *column(inputs, 0))
+        seconds = firsts if constant else operator(node, *column(inputs, 1))
         self._keep(proto, firsts, seconds)
         for name in proto.output:
             if not name or name not in self._values:
                 continue
             example = self._values[name]
             example.of_shapes = True
-            example.constant = constant or (self.known and _equal(example.first, example.second))
+            example.constant = constant or (self.known and same(example.first, example.second))
         sources = [self._source(proto, node, i, example, shape=True) for i, example in enumerate(inputs)]
         if not constant:
             self._steps.append(Step(node, tuple(sources), tuple(proto.output)))
@@ -199,9 +159,9 @@ class Builder:
         other: dict[str, Any] = {}
         store(one, proto.output, firsts)
         store(other, proto.output, seconds)
-        self._values.update({name: _Example(one[name], other[name]) for name in one})
+        self._values.update({name: Example(one[name], other[name]) for name in one})
 
-    def _pass_outer(self, proto: NodeProto, given: Sequence[_Example]) -> None:
+    def _pass_outer(self, proto: NodeProto, given: Sequence[Example]) -> None:
         """An axis that is a batch within rows, as (tokens x images), stays one until it is reshaped."""
         merged = next((example for example in given if example.outer > 1), None)
         if merged is None:
@@ -216,27 +176,27 @@ class Builder:
                 example.outer = merged.outer
 
     def _source(
-        self, proto: NodeProto, node: Node, index: int, example: _Example | None, *, shape: bool = False
+        self, proto: NodeProto, node: Node, index: int, example: Example | None, *, shape: bool = False
     ) -> Source:
         if example is None:
             return None
-        says_how = index in _SHAPE_INPUTS.get(node.op, ()) or (node.op.startswith("Reduce") and index == 1)
+        how = says_how(node.op, index)
         if not example.constant:
-            return Value(proto.input[index], moved=example.of_shapes and not shape and not says_how)
+            return Value(proto.input[index], moved=example.of_shapes and not shape and not how)
         small = not example.first.is_floating_point() and (shape or example.first.dim() == 0)
-        return example.first.detach() if says_how or small else self._buffer(example.first)
+        return example.first.detach() if how or small else self._buffer(example.first)
 
     def _buffer(self, tensor: Tensor) -> Buffer:
         name = f"constant_{len(self._buffers)}"
         self._buffers[name] = tensor.detach().clone()
         return Buffer(name)
 
-    def _reshape(self, proto: NodeProto, node: Node, inputs: Sequence[_Example | None]) -> None:
+    def _reshape(self, proto: NodeProto, node: Node, inputs: Sequence[Example | None]) -> None:
         values, operator = inputs[0], OPERATORS["Reshape"]
         assert values is not None
-        first = operator(node, *_column(inputs, 0))
+        first = operator(node, *column(inputs, 0))
         try:
-            second = operator(node, *_column(inputs, 1))
+            second = operator(node, *column(inputs, 1))
         except RuntimeError:
             if not self.fixed_batch:
                 raise
@@ -247,7 +207,7 @@ class Builder:
             sizes_for_more, outer = freed(*sizes, self.fixed_batch, values.outer)
             second = values.second.reshape(sizes_for_more)
         target = target_for_any(first.shape, second.shape) if self.known else None
-        self._values[proto.output[0]] = _Example(first, second, outer=outer)
+        self._values[proto.output[0]] = Example(first, second, outer=outer)
         sources = tuple(self._source(proto, node, i, example) for i, example in enumerate(inputs))
         if target is not None:
             sources = (sources[0], torch.tensor(target, dtype=torch.int64, device="cpu"))
@@ -262,11 +222,11 @@ class Builder:
         widened: NodeProto = type(proto).FromString(proto.SerializeToString())
         for i, name in enumerate(proto.input):
             example = examples[name]
-            if example.constant and example.first.dim() == examples[batch].first.dim() and _repeats(example.first):
+            if example.constant and example.first.dim() == examples[batch].first.dim() and repeats(example.first):
                 row = example.first[:1]
                 sizes = [[len(b), *row.shape[1:]] for b in (examples[batch].first, examples[batch].second)]
                 widened.input[i] = f"{name} for each of {batch}"
-                self._values[widened.input[i]] = _Example(row.expand(sizes[0]), row.expand(sizes[1]))
+                self._values[widened.input[i]] = Example(row.expand(sizes[0]), row.expand(sizes[1]))
                 node = Node("WithBatch", {}, self.opset, (row.dim(),), (row.dtype,))
                 buffer = self._buffer(row)
                 self._steps.append(Step(node, (buffer, Value(batch)), (widened.input[i],)))
@@ -286,16 +246,3 @@ class Builder:
             if not self._values[inner.name].constant:
                 node = Node("Identity", {}, self.opset, (-1,), (None,))
                 self._steps.append(Step(node, (Value(inner.name),), (outer,)))
-
-
-def _column(examples: Sequence[_Example | None], which: int) -> list[Any]:
-    return [None if e is None else (e.first, e.second)[which] for e in examples]
-
-
-def _repeats(tensor: Tensor) -> bool:
-    """Whether all rows are the same."""
-    return len(tensor) > 0 and bool((tensor == tensor[:1]).all())
-
-
-def _equal(first: Any, second: Any) -> bool:
-    return isinstance(first, Tensor) and first.shape == second.shape and bool((first == second).all())
