@@ -518,11 +518,21 @@ def test_without_onnxruntime_the_reference_decides_and_that_is_said(
 
 
 def test_a_conversion_that_answers_otherwise_is_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from audit.models.formats.onnx_layers import LAYERS
+    from audit.models.formats.onnx_layers import LAYER_MAKERS
 
-    monkeypatch.setitem(LAYERS, "Relu", lambda node: nn.LeakyReLU(0.5))
+    monkeypatch.setitem(LAYER_MAKERS, "Relu", lambda node: nn.LeakyReLU(0.5))
     with pytest.raises(ModelError, match="answers otherwise after its conversion to torch than in onnxruntime"):
         module_of(plain(tmp_path / "net.onnx"))
+
+
+def test_nodes_out_of_order_are_sorted(tmp_path: Path) -> None:
+    path = plain(tmp_path / "net.onnx")
+    proto = onnx.load(str(path))
+    nodes = list(proto.graph.node)[::-1]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    onnx.save(proto, str(path))
+    assert torch.equal(module_of(path)(pictures()), module_of(plain(tmp_path / "plain.onnx"))(pictures()))
 
 
 def test_outputs_without_a_declared_shape_load(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from audit.models.formats.onnx_batch import freed, grown, target_for_any
-from audit.models.formats.onnx_layers import LAYERS
-from audit.models.formats.onnx_net import Buffer, OnnxNet, Source, Step, Value, store
+from audit.models.formats.onnx_layers import LAYER_MAKERS
+from audit.models.formats.onnx_net import Buffer, OnnxNet, OnnxStep, Source, Value, store
 from audit.models.formats.onnx_node import OPERATORS, Node, attributes_of, tensor_of
 from audit.models.formats.onnx_values import Example, column, repeats, same, says_how
 
@@ -30,7 +30,7 @@ class Unsupported(Exception):
 
 
 @dataclass
-class Builder:
+class OnnxBuilder:
     """Builds the net of one graph.
 
     Attributes:
@@ -43,7 +43,7 @@ class Builder:
     fixed_batch: int
     known: bool
     _values: dict[str, Example] = field(default_factory=dict)
-    _steps: list[Step] = field(default_factory=list)
+    _steps: list[OnnxStep] = field(default_factory=list)
     _layers: dict[str, nn.Module] = field(default_factory=dict)
     _buffers: dict[str, Tensor] = field(default_factory=dict)
 
@@ -111,7 +111,7 @@ class Builder:
         self._keep(proto, firsts, seconds)
         self._pass_outer(proto, given)
         sources = [self._source(proto, node, i, example) for i, example in enumerate(arguments)]
-        self._steps.append(Step(node, tuple(sources), tuple(proto.output), name))
+        self._steps.append(OnnxStep(node, tuple(sources), tuple(proto.output), name))
 
     def _view(self, proto: NodeProto, inputs: Sequence[Example | None]) -> Node:
         ranks = tuple(-1 if e is None else e.first.dim() for e in inputs)
@@ -132,7 +132,7 @@ class Builder:
         return row and places.constant and places.first.dim() > 0 and len(places.first) == 1
 
     def _layer(self, node: Node, inputs: Sequence[Example | None]) -> nn.Module | None:
-        maker = LAYERS.get(node.op)
+        maker = LAYER_MAKERS.get(node.op)
         if maker is None or inputs[0] is None or any(e is not None and not e.constant for e in inputs[1:]):
             return None
         layer = maker(node, *column(inputs[1:], 0))
@@ -152,7 +152,7 @@ class Builder:
             example.constant = constant or (self.known and same(example.first, example.second))
         sources = [self._source(proto, node, i, example, shape=True) for i, example in enumerate(inputs)]
         if not constant:
-            self._steps.append(Step(node, tuple(sources), tuple(proto.output)))
+            self._steps.append(OnnxStep(node, tuple(sources), tuple(proto.output)))
 
     def _keep(self, proto: NodeProto, firsts: Any, seconds: Any) -> None:
         one: dict[str, Any] = {}
@@ -211,7 +211,7 @@ class Builder:
         sources = tuple(self._source(proto, node, i, example) for i, example in enumerate(inputs))
         if target is not None:
             sources = (sources[0], torch.tensor(target, dtype=torch.int64, device="cpu"))
-        self._steps.append(Step(node, sources, tuple(proto.output)))
+        self._steps.append(OnnxStep(node, sources, tuple(proto.output)))
 
     def _with_batch(self, proto: NodeProto) -> NodeProto:
         """Repeat the constants that stand beside a batch, such as a transformer's class token, as often as it needs."""
@@ -229,7 +229,7 @@ class Builder:
                 self._values[widened.input[i]] = Example(row.expand(sizes[0]), row.expand(sizes[1]))
                 node = Node("WithBatch", {}, self.opset, (row.dim(),), (row.dtype,))
                 buffer = self._buffer(row)
-                self._steps.append(Step(node, (buffer, Value(batch)), (widened.input[i],)))
+                self._steps.append(OnnxStep(node, (buffer, Value(batch)), (widened.input[i],)))
         return widened
 
     def _branch(self, proto: NodeProto) -> None:
@@ -245,4 +245,4 @@ class Builder:
             self._values[outer] = self._values[inner.name]
             if not self._values[inner.name].constant:
                 node = Node("Identity", {}, self.opset, (-1,), (None,))
-                self._steps.append(Step(node, (Value(inner.name),), (outer,)))
+                self._steps.append(OnnxStep(node, (Value(inner.name),), (outer,)))

@@ -45,10 +45,10 @@ def onnx(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
         ModelError: For damaged files and for operators that have no conversion.
     """
     proto, companions = _read(path)
-    from audit.models.formats.onnx_graph import image_input, inlined, opset_of, prune, require_known, scores_of
+    from audit.models.formats.onnx_graph import image_input, inlined, opset_of, prune, require_known, scores_among
     from audit.models.formats.onnx_images import image_input_of
 
-    scores = scores_of(proto.graph, path.name)
+    scores = scores_among(proto.graph, path.name)
     value = image_input(proto, path.name)
     prune(proto.graph, scores)
     whole = inlined(proto)
@@ -61,7 +61,7 @@ def onnx(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
 
 def _read(path: Path) -> tuple[ModelProto, tuple[str, ...]]:
     from audit.models.formats.onnx_data import companion_hashes
-    from audit.models.formats.onnx_graph import opset_of
+    from audit.models.formats.onnx_graph import opset_of, sort
 
     try:
         library = import_module("onnx")
@@ -74,6 +74,7 @@ def _read(path: Path) -> tuple[ModelProto, tuple[str, ...]]:
         if proto.ir_version > library.IR_VERSION:  # a newer container of the same operators
             proto.ir_version = library.IR_VERSION
         library.load_external_data_for_model(proto, str(path.parent))
+        sort(proto.graph)
         library.checker.check_model(_with_output_shapes(proto))
     except (ModelError, UntrustedError):
         raise
@@ -131,7 +132,7 @@ class _Conversion:
             except Unsupported as fault:
                 faults.append(fault)
         raise ModelError(
-            f"{self.name} cannot be converted to torch ({_line(faults[0])}). Export the net without, or give its "
+            f"{self.name} cannot be converted to torch ({_line(faults[0])}). Export the net without it, or give its "
             "weights with --architecture."
         ) from faults[0]
 
@@ -167,13 +168,13 @@ class _Conversion:
         raise ModelError(self._otherwise(judged[0]))
 
     def _built(self, shape: tuple[int, ...], batch: int) -> OrientedNet:
-        from audit.models.formats.onnx_builder import Builder
+        from audit.models.formats.onnx_builder import OnnxBuilder
         from audit.models.formats.onnx_images import OrientedNet
 
         own = self.image.batch
         sizes = (batch, batch) if batch else (own, 2 * own) if own else (2, 3)
         first, second = (self.image.computed(self.image.draw(shape, size)) for size in sizes)
-        builder = Builder(self.opset, 0 if batch else own, self.image.known)
+        builder = OnnxBuilder(self.opset, 0 if batch else own, self.image.known)
         net = builder.build(self.whole.graph, self.input, self.scores.values, first, second)
         return OrientedNet(net, self.image, batch=batch, name=self.name)
 

@@ -79,7 +79,7 @@ def image_input(proto: ModelProto, name: str) -> ValueInfoProto:
     return inputs[0]
 
 
-def scores_of(graph: GraphProto, name: str) -> Scores:
+def scores_among(graph: GraphProto, name: str) -> Scores:
     """The scores among the outputs: those of floats; behind ArgMax or TopK, what they were decided from.
 
     Args:
@@ -129,6 +129,29 @@ def prune(graph: GraphProto, scores: Scores) -> None:
     graph.node.extend(needed[::-1])
 
 
+def sort(graph: GraphProto) -> None:
+    """Put nodes behind those that they read, as ONNX asks; some tools append theirs, and runtimes sort by themselves.
+
+    Args:
+        graph: The graph, changed in place; one with a circle stays as it is.
+    """
+    made = {output for node in graph.node for output in node.output}
+    waiting, ready, order = list(graph.node), {value.name for value in graph.input}, []
+    while waiting:
+        later = []
+        for node in waiting:
+            if all(name in ready or name not in made for name in (*node.input, *_captured(node))):
+                order.append(node)
+                ready |= set(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            return
+        waiting = later
+    del graph.node[:]
+    graph.node.extend(order)
+
+
 def inlined(proto: ModelProto) -> ModelProto:
     """The model without functions: those of the file, and those of ONNX that are unknown here and have a definition.
 
@@ -167,7 +190,7 @@ def require_known(graph: GraphProto, name: str) -> None:
     if any(domain.startswith("com.microsoft") for domain in unknown.values()):
         remedy = " (onnxruntime writes them when it optimises a model; give the file from before that)"
     raise ModelError(
-        f"{name} uses {listed}, which cannot be converted to torch{remedy}. Export the net without, or give its "
+        f"{name} uses {listed}, which cannot be converted to torch{remedy}. Export the net without them, or give its "
         "weights with --architecture."
     )
 

@@ -15,7 +15,7 @@ from audit.models.formats.onnx_windows import pool_layer, windows_of
 Maker = Callable[..., nn.Module | None]
 """(node, *constants) to a layer that takes the first input, None where no layer of torch says the same."""
 
-LAYERS: dict[str, Maker] = {}
+LAYER_MAKERS: dict[str, Maker] = {}
 """What makes a layer of an operator whose inputs but the first are constants."""
 
 _CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -42,14 +42,14 @@ def layer_of(name: str) -> Callable[[Maker], Maker]:
     """
 
     def enter(maker: Maker) -> Maker:
-        LAYERS[name] = maker
+        LAYER_MAKERS[name] = maker
         return maker
 
     return enter
 
 
-LAYERS["MaxPool"] = LAYERS["AveragePool"] = pool_layer
-LAYERS.update({name: lambda node, kind=kind: kind() for name, kind in _ACTIVATIONS.items()})
+LAYER_MAKERS["MaxPool"] = LAYER_MAKERS["AveragePool"] = pool_layer
+LAYER_MAKERS.update({name: lambda node, kind=kind: kind() for name, kind in _ACTIVATIONS.items()})
 
 
 @layer_of("Gelu")

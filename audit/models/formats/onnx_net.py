@@ -40,7 +40,7 @@ Source = Value | Buffer | Tensor | None
 
 
 @dataclass(frozen=True)
-class Step:
+class OnnxStep:
     """One node of the graph.
 
     Attributes:
@@ -70,7 +70,7 @@ class OnnxNet(nn.Module):
 
     def __init__(
         self,
-        steps: Sequence[Step],
+        steps: Sequence[OnnxStep],
         layers: Mapping[str, nn.Module],
         buffers: Mapping[str, Tensor],
         *,
@@ -140,7 +140,7 @@ def _padded_by_size(node: Node) -> bool:
     return automatic and max(node.get("strides") or [1]) > 1
 
 
-def _needed(steps: Sequence[Step], wanted: set[str]) -> list[Step]:
+def _needed(steps: Sequence[OnnxStep], wanted: set[str]) -> list[OnnxStep]:
     needed = []
     for step in reversed(steps):
         if wanted & set(step.outputs):
@@ -149,7 +149,7 @@ def _needed(steps: Sequence[Step], wanted: set[str]) -> list[Step]:
     return needed[::-1]
 
 
-def _last_reads(steps: Sequence[Step], *, keep: set[str]) -> list[frozenset[str]]:
+def _last_reads(steps: Sequence[OnnxStep], *, keep: set[str]) -> list[frozenset[str]]:
     """For each step the values that nothing reads after it."""
     seen, done = set(keep), []
     for step in reversed(steps):
