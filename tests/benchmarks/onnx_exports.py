@@ -8,8 +8,8 @@ images at a time the file is asked (0 for any number), and the time of a forward
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -33,6 +33,20 @@ NAMES = (
     *("inception_v3", "vit_small"),
 )
 SIZES = {"inception_v3": 299, "swin_t": 224, "vit_small": 32}
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing on stdout, of C++ neither: the older exporter prints whole graphs when it fails."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        os.dup2(nothing.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def made(name: str) -> nn.Module:
@@ -75,7 +89,7 @@ def row(name: str, export: Callable[..., None], *, free: bool) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
+            with _silent():
                 export(net, torch.rand(2 if free else 1, 3, size, size), path, free=free)
         except Exception as fault:  # the exporters raise types of their own
             yield f"not exported: {str(fault).strip().splitlines()[0][:90]}"

@@ -20,18 +20,16 @@ _ONNX = ("", "ai.onnx")
 _FLOATS = (1, 10, 11, 16)
 """TensorProto's codes of float, float16, double and bfloat16."""
 _PASSING = ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "LabelEncoder", "ZipMap")
+_RANDOM = "They draw random numbers; call net.eval() before the export"
 _REMEDIES = {
-    "Loop": "it is a loop; export it from torch.export, which unrolls it, or without the loop",
-    "Scan": "it is a loop; export it without the loop",
-    "LSTM": "recurrent layers are not converted",
-    "GRU": "recurrent layers are not converted",
-    "RNN": "recurrent layers are not converted",
-    "RandomNormal": "it draws random numbers; call net.eval() before the export",
-    "RandomNormalLike": "it draws random numbers; call net.eval() before the export",
-    "RandomUniform": "it draws random numbers; call net.eval() before the export",
-    "RandomUniformLike": "it draws random numbers; call net.eval() before the export",
-    "Bernoulli": "it draws random numbers; call net.eval() before the export",
+    "Loop": "Loops are not converted; export with torch.onnx.export(..., dynamo=True), which unrolls them",
+    "Scan": "Loops are not converted; export with torch.onnx.export(..., dynamo=True), which unrolls them",
+    **{
+        name: _RANDOM
+        for name in ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli")
+    },
 }
+"""What to do about operators that have a known reason to be there."""
 
 
 @dataclass(frozen=True)
@@ -186,12 +184,12 @@ def require_known(graph: GraphProto, name: str) -> None:
     if not unknown:
         return
     listed = ", ".join(f"{domain}.{op}" if domain not in _ONNX else op for op, domain in sorted(unknown.items()))
-    remedy = next((f" ({_REMEDIES[op]})" for op in sorted(unknown) if op in _REMEDIES), "")
+    remedy = next((_REMEDIES[op] for op in sorted(unknown) if op in _REMEDIES), "Export the net without them")
     if any(domain.startswith("com.microsoft") for domain in unknown.values()):
-        remedy = " (onnxruntime writes them when it optimises a model; give the file from before that)"
+        remedy = "onnxruntime writes some of them when it optimises a model; give the file from before that"
     raise ModelError(
-        f"{name} uses {listed}, which cannot be converted to torch{remedy}. Export the net without them, or give its "
-        "weights with --architecture."
+        f"{name} uses {listed}, which cannot be converted to torch. {remedy}, or give the net's weights with "
+        "--architecture."
     )
 
 
