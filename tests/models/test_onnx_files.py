@@ -396,6 +396,22 @@ def test_text_and_sequences_as_input_are_refused(tmp_path: Path) -> None:
         module_of(path)
 
 
+def test_one_image_without_an_axis_for_the_batch_is_refused(tmp_path: Path) -> None:
+    nodes = [node("Unsqueeze", "x axes", "u"), node("Conv", "u kernel", "f"), *head()[0]]
+    constants = {**KERNEL, **head()[1], "axes": np.array([0], np.int64)}
+    path = write(tmp_path / "net.onnx", nodes, constants, shape=(3, 8, 8), outputs={"y": (1, (1, 5))})
+    with pytest.raises(ModelError, match="without an axis for the batch"):
+        module_of(path)
+
+
+def test_a_net_that_enlarges_its_images_first_takes_any_batch(tmp_path: Path) -> None:
+    nodes = [node("Resize", "x - - sizes", "r", mode="linear"), node("Conv", "r kernel", "f"), *head()[0]]
+    constants = {**KERNEL, **head()[1], "sizes": np.array([1, 3, 16, 16], np.int64)}
+    path = write(tmp_path / "net.onnx", nodes, constants, shape=(1, 3, 8, 8), outputs={"y": (1, (1, 5))})
+    assert module_of(path).largest_batch == 0
+    assert close(module_of(path)(pictures()), expected_one_by_one(path, pictures(), 1))
+
+
 @pytest.mark.parametrize("shape", [("n", 8, 8), ("n", 64)])
 def test_files_without_an_axis_of_channels_take_grey_images_alone(shape: tuple[Any, ...], tmp_path: Path) -> None:
     nodes = [node("Flatten", "x", "flat"), node("MatMul", "flat w", "y")]
@@ -428,6 +444,13 @@ def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
     data.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=r"net\.onnx"):
         module_of(path)
+
+
+def test_operators_that_onnx_defines_by_others_are_taken_apart(tmp_path: Path) -> None:
+    end, dense = head("g")
+    nodes = [*CONV, node("RMSNormalization", "f scale", "g", axis=1), *end]
+    path = write(tmp_path / "net.onnx", nodes, {**KERNEL, **dense, "scale": weights(5, 4, 8, 8)}, opset=23)
+    assert close(module_of(path)(pictures()), runtime_answer(path, pictures()))
 
 
 def test_functions_of_the_file_and_settled_branches_are_converted(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_an_operator_answers_as_onnxruntime_does_with_the_true_gradient(name: st
     ("nodes", "said"),
     [
         ([node("NonMaxSuppression", "x x", "f"), node("Col2Im", "f x x", "g")], "Col2Im, NonMaxSuppression"),
-        ([node("BiasGelu", "x bias", "f", domain="com.microsoft")], "onnxruntime writes them"),
+        ([node("BiasGelu", "x bias", "f", domain="com.microsoft")], "onnxruntime writes some of them"),
         ([node("RandomNormalLike", "x", "r"), node("Add", "x r", "f")], r"call net\.eval\(\)"),
         ([node("BatchNormalization", "x b b b b", "f q r", training_mode=1)], r"call net\.eval\(\)"),
     ],

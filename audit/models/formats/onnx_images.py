@@ -111,6 +111,11 @@ def image_input_of(value: ValueInfoProto, graph: GraphProto, name: str) -> Image
             f"{name} takes an input of shape {shape} and type {kind}, where images of shape (N, C, H, W) or "
             "(N, H, W, C) in floats or whole numbers were expected. Export the model from images."
         )
+    if len(shape) == 3 and shape[0] == 3:
+        raise ModelError(
+            f"{name} takes one image of shape {shape}, without an axis for the batch. Export it from images of shape "
+            "(N, C, H, W), with N = 1 at least."
+        )
     image = ImageInput(shape, raw)
     return replace(image, scale=255.0) if raw in _WHOLE or _rescales(graph, value.name) else image
 

@@ -26,7 +26,7 @@ def _resize(node: Node, values: Any, *given: Any) -> Any:
         before = values.size(axis)
         after = wanted[i] if wanted is not None else math.floor(before * factors[i])  # type: ignore[index]
         factor = factors[i] if factors is not None else after / before
-        if after == before and factor == 1:
+        if axis == 0 or (after == before and factor == 1):  # no runtime resizes the batch; files repeat its size
             continue
         weights = _weights(node, before, after, factor).to(values.device, values.dtype)
         values = (values.movedim(axis, -1) @ weights.T).movedim(-1, axis)
