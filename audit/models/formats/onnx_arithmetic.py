@@ -60,18 +60,8 @@ _PLAIN: dict[str, Callable[..., Any]] = {
 """Operators that torch has under another name, with the same arguments."""
 
 
-def _old_broadcast(node: Node, first: Any, second: Any) -> Any:
-    """The second operand of opset 6 and older laid along `axis` of the first, not along its last axes."""
-    if node.opset >= 7 or not node.get("broadcast") or node.get("axis") is None:
-        return second
-    axis = node.get("axis") % node.ranks[0]
-    return second[(...,) + (None,) * (node.ranks[0] - axis - node.ranks[1])]
-
-
 def _plain(function: Callable[..., Any]) -> Function:
     def call(node: Node, *inputs: Any) -> Any:
-        if len(inputs) == 2:
-            inputs = inputs[0], _old_broadcast(node, *inputs)
         return function(*inputs)
 
     return call
@@ -84,13 +74,12 @@ for _name, _operation in {"Add": operator.add, "Sub": operator.sub, "Mul": opera
 
 @operator_of("Div")
 def _div(node: Node, first: Any, second: Any) -> Any:
-    second = _old_broadcast(node, first, second)
     return first / second if node.floating else torch.div(first, second, rounding_mode="trunc")
 
 
 @operator_of("Pow")
 def _pow(node: Node, base: Any, exponent: Any) -> Any:
-    power = torch.pow(base, _old_broadcast(node, base, exponent))
+    power = torch.pow(base, exponent)
     return power if node.floating else power.to(node.types[0])
 
 

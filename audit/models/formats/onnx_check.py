@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ def judge_of(proto: ModelProto, outputs: Mapping[str, str], probe: Tensor) -> tu
         NoAnswer: Neither runs it.
     """
     faults = []
-    runnable = _ending_in(_modern(proto), outputs)
+    runnable = _ending_in(_modern(proto, probe.shape), outputs)
     for name, make in (("onnxruntime", _onnxruntime), ("ONNX's reference", _reference)):
         try:
             judge = make(runnable, outputs)
@@ -76,12 +76,17 @@ def _apart(answer: Tensor, expected: Tensor, share: float) -> bool:
     return float((answer - expected)[finite].abs().max()) > share * float(expected[finite].abs().max()) + 1e-6
 
 
-def _modern(proto: ModelProto) -> ModelProto:
+def _modern(proto: ModelProto, shape: Sequence[int]) -> ModelProto:
     """The model in operators that runtimes still have; they run none from before opset 7."""
     if opset_of(proto) >= _OLDEST:
         return proto
+    sized = type(proto).FromString(proto.SerializeToString())
+    weights = {tensor.name for tensor in sized.graph.initializer}
+    image = next(value for value in sized.graph.input if value.name not in weights)
+    for dim, size in zip(image.type.tensor_type.shape.dim, shape, strict=False):
+        dim.dim_value = size  # the converter asks for numbers
     try:
-        return import_module("onnx.version_converter").convert_version(proto, _MODERN)  # type: ignore[no-any-return]
+        return import_module("onnx.version_converter").convert_version(sized, _MODERN)  # type: ignore[no-any-return]
     except Exception:  # the C++ converter raises types of its own where it has no rule
         return proto
 

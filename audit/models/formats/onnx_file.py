@@ -143,7 +143,7 @@ class _Conversion:
 
         raw = self.image.draw(shape, 3)
         own = self.image.batch
-        probe = raw if not own else raw[:1].expand(own, *shape).contiguous()
+        probe = raw[:1].expand(own or 1, *shape).contiguous()
         fault: Exception | None = None
         judged: tuple[str, Any] | None = None
         sizes = (own or 1,) if self._ranges_over_batch else (0, own, 1) if own else (0, 1)

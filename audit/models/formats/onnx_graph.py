@@ -162,10 +162,21 @@ def inlined(proto: ModelProto) -> ModelProto:
     names = {(node.domain, node.op_type) for node in _nodes(proto.graph) if not _known(node)}
     if names:
         try:
-            return inliner.inline_selected_functions(proto, sorted(names), inline_schema_functions=True)  # type: ignore[no-any-return]
+            return inliner.inline_selected_functions(_typed(proto), sorted(names), inline_schema_functions=True)  # type: ignore[no-any-return]
         except Exception:  # the C++ inliner raises types of its own; what stays unknown is refused by name
             return proto
     return proto
+
+
+def _typed(proto: ModelProto) -> ModelProto:
+    """The model with the type of every value, which some definitions depend on."""
+    typed: ModelProto = import_module("onnx.shape_inference").infer_shapes(proto)
+    known = {value.name for value in (*typed.graph.value_info, *typed.graph.input)}
+    for tensor in typed.graph.initializer:
+        if tensor.name not in known:
+            kind = import_module("onnx.helper").make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            typed.graph.value_info.append(kind)
+    return typed
 
 
 def require_known(graph: GraphProto, name: str) -> None:
