@@ -73,6 +73,15 @@ def test_files_of_every_opset_from_7_load(opset: int, tmp_path: Path) -> None:
     assert close(module_of(path)(pictures()), runtime_answer(path, pictures()))
 
 
+def test_a_file_from_before_opset_7_is_held_against_its_modern_form(tmp_path: Path) -> None:
+    expected = module_of(plain(tmp_path / "plain.onnx"))(pictures())
+    path = plain(tmp_path / "net.onnx", opset=6, ir_version=4)
+    proto = onnx.load(str(path))
+    proto.graph.node[-1].attribute.append(helper.make_attribute("broadcast", 1))
+    onnx.save(proto, str(path))
+    assert torch.equal(module_of(path)(pictures()), expected)
+
+
 def attention(batch: int) -> tuple[list[Any], dict[str, np.ndarray]]:
     """A class token, and attention with the batch between tokens and features, its size written into every reshape."""
     target = {

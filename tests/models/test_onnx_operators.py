@@ -53,7 +53,7 @@ CASES: dict[str, Case] = {
     "Gelu by tanh": unary("Gelu", approximate="tanh"),
     "Swish": unary("Swish", 24),
     "PRelu": (16, [node("PRelu", "f slope", "g")], {"slope": weights(2, 4, 1, 1)}),
-    "Clip with attributes": unary("Clip", 6, min=0.0, max=6.0),
+    "Clip with attributes": unary("Clip", 7, min=0.0, max=6.0),
     "Clip with inputs": (13, [node("Clip", "f low high", "g")], {"low": number(-0.2), "high": number(0.3)}),
     "Clip on one side": (13, [node("Clip", "f - high", "g")], {"high": number(0.3)}),
     "ReduceMean with an attribute": (
@@ -211,8 +211,6 @@ CASES: dict[str, Case] = {
 def in_file(path: Path, case: Case) -> Path:
     opset, nodes, constants = case
     end, dense = head("g")
-    if opset < 7:
-        end[-1].attribute.append(helper.make_attribute("broadcast", 1))
     sized = [node("GlobalAveragePool", "g", "pooled"), *end[1:]]
     return write(path, [*CONV, *nodes, *sized], {"kernel": KERNEL, **constants, **dense}, opset=opset)
 
