@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -526,6 +528,17 @@ def test_copies_are_independent_and_rows_do_not_depend_on_each_other(tmp_path: P
     assert torch.equal(module(pictures()), before) and not torch.equal(twin(pictures()), before)
     assert torch.allclose(torch.cat([module(row[None]) for row in pictures()]), before, atol=1e-6)
     assert {"conv_0.weight", "gemm_4.weight"} <= {name.split("layers.")[-1] for name, _ in module.named_parameters()}
+
+
+def test_a_net_handed_to_another_process_runs_there(tmp_path: Path) -> None:
+    module = module_of(plain(tmp_path / "net.onnx"))
+    torch.save((module, pictures(), module(pictures()).detach()), tmp_path / "net.pt")
+    program = """
+import sys, torch
+net, images, expected = torch.load(sys.argv[1], weights_only=False)
+assert torch.equal(net(images), expected)
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "net.pt")], check=True)
 
 
 def test_without_onnxruntime_the_reference_decides_and_that_is_said(

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from audit.models.formats.onnx_batch import freed, grown, target_for_any
 from audit.models.formats.onnx_layers import LAYER_MAKERS
 from audit.models.formats.onnx_net import Buffer, OnnxNet, OnnxStep, Source, Value, store
-from audit.models.formats.onnx_node import OPERATORS, Node, attributes_of, tensor_of
+from audit.models.formats.onnx_node import Node, attributes_of, tensor_of
+from audit.models.formats.onnx_operators import OPERATORS
 from audit.models.formats.onnx_values import Example, column, repeats, same, says_how
 
 if TYPE_CHECKING:

@@ -8,14 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from audit.core.errors import ModelError
-from audit.models.formats import onnx_arithmetic, onnx_layers, onnx_quantised, onnx_resize, onnx_shapes, onnx_windows
-from audit.models.formats.onnx_node import OPERATORS
+from audit.models.formats.onnx_operators import OPERATORS
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
-_MODULES = (onnx_arithmetic, onnx_layers, onnx_quantised, onnx_resize, onnx_shapes, onnx_windows)
-"""Their import fills the table of operators."""
 _ONNX = ("", "ai.onnx")
 _FLOATS = (1, 10, 11, 16)
 """TensorProto's codes of float, float16, double and bfloat16."""

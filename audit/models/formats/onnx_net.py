@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from audit.models.formats.onnx_node import OPERATORS, Node
+from audit.models.formats.onnx_node import Node
+from audit.models.formats.onnx_operators import OPERATORS
 
 
 @dataclass(frozen=True)
