@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from audit.core.errors import ModelError
 from audit.models.outputs import to_logits
+from audit.models.under_test import ModelUnderTest
 from tests.models.onnx_models import (
     TensorProto,
     close,
@@ -593,3 +594,11 @@ def test_a_net_that_mixes_the_batch_answers_as_on_each_image_alone(tmp_path: Pat
     module = module_of(path)
     assert module.largest_batch == 1
     assert close(module(images), torch.cat([runtime_answer(path, row[None]) for row in images]), 1e-4)
+
+
+def test_of_several_scores_the_logits_are_audited(tmp_path: Path) -> None:
+    end, dense = head()
+    nodes = [*CONV, *end, node("Softmax", "y", "p", axis=1)]
+    path = write(tmp_path / "net.onnx", nodes, {**KERNEL, **dense}, outputs={"p": (1, ("n", 5)), "y": (1, ("n", 5))})
+    audited = ModelUnderTest(module_of(path), classes=tuple("abcde"), input_shape=(3, 8, 8), device="cpu")
+    assert close(audited.logits(pictures()), runtime_answer(path, pictures(), "y"))

@@ -128,10 +128,10 @@ def tensor_of(proto: TensorProto) -> Tensor:
         raise TypeError("constants of text are not converted")
     if array.dtype.kind == "V" or array.dtype.name not in np.sctypeDict:  # bfloat16, float8 and int4 of ml_dtypes
         array = array.astype(np.float32 if "float" in array.dtype.name else np.int64)
-    return computed(torch.from_numpy(np.array(array, order="C")))
+    return widened(torch.from_numpy(np.array(array, order="C")))
 
 
-def computed(tensor: Tensor) -> Tensor:
+def widened(tensor: Tensor) -> Tensor:
     """The tensor in the type that it is computed in.
 
     Args:
