@@ -81,7 +81,7 @@ class ModelUnderTest:
         if len(self.classes) < 2:
             raise UsageError(f"A classifier needs at least two classes; {len(self.classes)} given.")
         self.net = _private_copy(module).to(self.device).to(memory_format=torch.channels_last)
-        self.layout = ExecutionLayout.default(self.device)
+        self.layout = ExecutionLayout.default(self.device, largest=getattr(self.net, "largest_batch", 0))
         self.module = NormalisedModel(self.net, self.mean, self.std, self.layout).to(self.device).eval()
         choose_outputs(self.net, outputs or chosen_outputs(module))
         self.reader: OutputReader = self._probe()
