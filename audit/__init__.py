@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from audit.api.certification import Certification as Certification
     from audit.api.certification import certify as certify
+    from audit.api.explanation import explain as explain
     from audit.api.inputs import wrap as wrap
     from audit.api.robustness import Robustness as Robustness
     from audit.api.robustness import RobustnessCurve as RobustnessCurve
@@ -31,13 +32,11 @@ if TYPE_CHECKING:
     from audit.core.threat import ThreatModel as ThreatModel
     from audit.core.types import PassCount as PassCount
     from audit.explanation.run import AttributionResult as AttributionResult
-    from audit.explanation.run import explain_images
     from audit.models.under_test import ModelUnderTest as ModelUnderTest
-
-    explain = explain_images
 
 _SOURCES = {
     "audit.api.certification": ("Certification", "certify"),
+    "audit.api.explanation": ("explain",),
     "audit.api.inputs": ("wrap",),
     "audit.api.robustness": ("Robustness", "RobustnessCurve", "robustness", "robustness_curve"),
     "audit.api.running": ("AuditResult", "run"),
@@ -46,7 +45,7 @@ _SOURCES = {
     "audit.core.errors": ("AuditError",),
     "audit.core.threat": ("ThreatModel",),
     "audit.core.types": ("PassCount",),
-    "audit.explanation.run": ("AttributionResult", "explain_images as explain"),
+    "audit.explanation.run": ("AttributionResult",),
     "audit.models.under_test": ("ModelUnderTest",),
 }
 _EXPORTS = {name.split()[-1]: (source, name.split()[0]) for source, names in _SOURCES.items() for name in names}

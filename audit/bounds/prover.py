@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from audit.bounds.activations import SIGMOID
 from audit.bounds.alpha import Optimised, optimise
 from audit.bounds.branching import BranchAndBound
 from audit.bounds.outcome import Budget, Outcome, Rung
@@ -27,7 +28,7 @@ from audit.models.under_test import ModelUnderTest
 
 STEPS = 20
 """Steps of alpha-CROWN."""
-_TIE = {"logits": 0.0, "one logit": 0.0, "probabilities": 1e-5, "one probability": 1e-5}
+_TIE = {"logits": 0.0, "one logit": 0.0, "probabilities": 1e-5, "one probability": 1e-5, "sigmoid": 1e-5}
 """By what the outputs mean, the margin that must be proven: after a softmax or sigmoid float32 ties within less."""
 _AGREEMENT = 1e-3
 """Share of the largest logit by which the recorded graph may differ from the model in float32."""
@@ -59,12 +60,12 @@ class Prover:
             )
         self.model, self.tie = model, _TIE[model.output_kind]
         whole = copy.deepcopy(model.module)
-        whole.output_kind, whole.draws = "logits", 1
+        whole.reader, whole.draws = replace(model.reader, kind="logits", guessed=False), 1
         self.graph = trace(whole, model.input_shape, RULES, torch.float64)
         self.search = trace(whole, model.input_shape, RULES, torch.float32)
         for graph in (self.graph, self.search):
-            if model.output_kind == "one probability":
-                graph.output = graph.nodes[graph.output].inputs[0]
+            if model.output_kind in ("one probability", "sigmoid"):
+                graph.output = self._before_sigmoid(graph)
         self.layout = ExecutionLayout(batch_size=self._batch_size())
 
     @property
@@ -287,6 +288,15 @@ class Prover:
     def _bounds(self, values: Values, region: Region, functions: Tensor, *, boxes_only: bool = False) -> Tensor:
         bounds = lower_bound(self.graph, values, region, self.graph.output, functions, boxes_only=boxes_only).bound
         return torch.where(functions.abs().sum(2) > 0, bounds, torch.inf)
+
+    def _before_sigmoid(self, graph: BoundGraph) -> int:
+        """The logits behind a sigmoid at the end, which keeps their order."""
+        node = graph.nodes[graph.output]
+        if node.operation != SIGMOID:
+            raise NotApplicable(
+                note("bounds_no_sigmoid", "Bounds need a sigmoid as the last operation of a net of such outputs.")
+            )
+        return node.inputs[0]
 
     def _classes(self, outputs: Tensor) -> Tensor:
         return torch.cat([torch.zeros_like(outputs), outputs], 1) if outputs.shape[1] == 1 else outputs

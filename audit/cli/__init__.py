@@ -5,8 +5,9 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from audit.cli.app import app
-    from audit.cli.startup import tune_malloc
+    from audit.cli.startup import prepare_process
 
-    tune_malloc()
+    prepare_process()
+    from audit.cli.app import app
+
     app(prog_name="audit")

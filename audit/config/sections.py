@@ -8,8 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from audit.config.flags import Flag
 from audit.config.training import CompressionConfig, HardeningConfig, TrainingConfig
-from audit.config.values import GALLERY_SIZES, IMAGE_SIZES, ConfigTable, Eps, Normalisation, Preset
+from audit.config.values import GALLERY_SIZES, IMAGE_SIZES, ConfigTable, Eps, Normalisation, Preset, Range
 from audit.core.errors import unknown_name
+from audit.core.image_options import Interpolation, Transparency
 from audit.core.threat_format import Norm
 from audit.core.topic import measured_sections
 
@@ -37,6 +38,17 @@ class DataConfig(ConfigTable):
         le=1,
         description="keep the middle square alone, this share of the shorter side (0.875 is ImageNet's 224 of 256); "
         "as the checkpoint says, or the whole image squeezed, by default",
+    )
+    interpolation: Annotated[Interpolation | None, Flag("--interpolation")] = Field(
+        None, description="the filter of resizing; as the checkpoint says, or bilinear, by default"
+    )
+    pixel_range: Annotated[Range, Flag("--pixel-range")] = Field(
+        None,
+        description="the values that are black and white in images of more than 8 bits and in arrays, as 0,4095; found "
+        "over the whole data set by default",
+    )
+    transparency: Annotated[Transparency, Flag("--transparency")] = Field(
+        "drop", description="transparent pixels: drop keeps the colour below, white, black and grey are laid under them"
     )
     grayscale: Annotated[bool, Flag("--grayscale")] = Field(
         False, description="one channel instead of three (folder data)"

@@ -32,6 +32,7 @@ def array_labels(
         DataError: The labels are no classes, or fewer than two.
     """
     columns, read = _columns(arrays, source, names)
+    names = names or (tuple(map(str, range(arrays[0].shape[1]))) if read else ())  # one-hot: a column is a class
     if any(column.dtype.kind == "f" and (column[np.isfinite(column)] % 1 != 0).any() for column in columns):
         raise DataError(
             f"{source} has labels that name no classes (numbers between whole ones); integers from 0 were expected."

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from audit.core.image_options import Interpolation, PixelRange, Transparency
 from audit.core.note import Note
 from audit.core.types import Batch
 
@@ -51,6 +52,10 @@ class LoadOptions:
         strict: Raise an error for an unreadable image, which is otherwise skipped, counted and listed.
         crop: Share in (0, 1] of the largest centred rectangle of the target's proportions that is kept; None squeezes
             the whole image into the target.
+        interpolation: The filter of resizing, Pillow's name of it; None for bilinear.
+        transparency: What becomes of transparent pixels: "drop" keeps the colour below; else the colour they are
+            laid on.
+        pixel_range: The values that are black and white in images of more than 8 bits; None finds them over the data.
         columns: The columns of a table of images.
     """
 
@@ -58,6 +63,9 @@ class LoadOptions:
     grayscale: bool = False
     strict: bool = False
     crop: float | None = None
+    interpolation: Interpolation | None = None
+    transparency: Transparency = "drop"
+    pixel_range: PixelRange | None = None
     columns: Columns = NO_COLUMNS
 
 
@@ -140,6 +148,7 @@ class Dataset:
         test: The evaluation part.
         train: The training part; None where there is none.
         notes: Sentences that say what was skipped, repaired or resized.
+        pixel_range: The values that were taken for black and white; None where pixels were bytes or in [0, 1].
         training_alone: Whether `test` is a training part, as the source has no other; `load_dataset` then holds some of
             it out or refuses it.
     """
@@ -150,4 +159,5 @@ class Dataset:
     test: Split
     train: Split | None = None
     notes: tuple[Note, ...] = ()
+    pixel_range: PixelRange | None = None
     training_alone: bool = False

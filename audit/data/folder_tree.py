@@ -63,14 +63,16 @@ class Tree:
 
 
 def as_tree(entries: Sequence[str]) -> Tree:
-    """The folders and pictures of a list of paths.
+    """The folders and pictures of a list of paths: by their endings, or the files without any where no ending is one.
 
     Args:
         entries: Relative paths with forward slashes; those of folders end in one.
     """
     tree = Tree(Folder(""), Counter(), Counter(), [])
+    suffixes = {PurePosixPath(entry).suffix.lower() for entry in entries if not litter_step(entry)}
+    pictured = suffixes & IMAGE_SUFFIXES or {""}
     for entry in sorted(entries):
-        image = PurePosixPath(entry).suffix.lower() in IMAGE_SUFFIXES and not entry.endswith("/")
+        image = PurePosixPath(entry).suffix.lower() in pictured and not entry.endswith("/")
         if step := litter_step(entry):
             tree.litter[step] += image
             continue

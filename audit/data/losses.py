@@ -11,7 +11,7 @@ from audit.data.image_survey import ImageFile, SurveyedImage
 _LISTED = 8
 
 
-def loss_notes(
+def lost_image_notes(
     files_by_split: Mapping[str, Sequence[ImageFile]],
     readable: Mapping[str, Sequence[SurveyedImage]],
     classes: Sequence[str],

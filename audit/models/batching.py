@@ -28,7 +28,7 @@ class ExecutionLayout:
     batch_size: int = 128
 
     @classmethod
-    def default(cls, device: torch.device, *, channels_last: bool = True) -> ExecutionLayout:
+    def default(cls, device: torch.device, *, channels_last: bool = True, largest: int = 0) -> ExecutionLayout:
         """The layout to begin with.
 
         On a CPU it has 64 images for each thread, up to 128: with one thread a small net answers 64 in a sixth less
@@ -37,8 +37,10 @@ class ExecutionLayout:
         Args:
             device: Where the model runs.
             channels_last: Whether it can take channels last.
+            largest: The most images that the net takes in one forward, its attribute `largest_batch`; 0 for any number.
         """
-        return cls(channels_last, min(128, 64 * torch.get_num_threads()) if device.type == "cpu" else 128)
+        usual = min(128, 64 * torch.get_num_threads()) if device.type == "cpu" else 128
+        return cls(channels_last, min(usual, largest) if largest else usual)
 
     def halve(self) -> None:
         """Use half the batch from now on.

@@ -11,7 +11,7 @@ from audit.core.note import Note, note
 _PUBLISHED_CLASSES = 1000
 
 
-def input_notes(module: nn.Module, state: Mapping[str, Tensor], classes: int, checkpoint: str) -> tuple[Note, ...]:
+def scaling_notes(module: nn.Module, state: Mapping[str, Tensor], classes: int, checkpoint: str) -> tuple[Note, ...]:
     """Turn `transform_input` on for published weights, as torchvision does, and say so; for others say that it is off.
 
     With it the net takes images normalised by ImageNet's mean and standard deviation and brings them to [-1, 1]

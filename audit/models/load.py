@@ -20,7 +20,7 @@ from audit.models.files import basename, is_code, require_file
 from audit.models.formats.hf_config import is_folder
 from audit.models.formats.user_code import build_from_code
 from audit.models.identity import model_identity, with_companions
-from audit.models.input_scaling import input_notes
+from audit.models.input_scaling import scaling_notes
 from audit.models.loaded import CheckpointContent, InputShape, LoadedModel, TrustedFile
 from audit.models.outputs import OutputChoice, choose_outputs
 from audit.models.own_weights import own_module
@@ -199,7 +199,7 @@ def _assemble(
     match_state_dict(module, content.state, cut=content.cut)
     checkpoint, entry = basename(str(config.weights)), _prefix_entry(config, content)
     loaded = load_matching(module, content.state, checkpoint=checkpoint, architecture=_short(architecture), entry=entry)
-    notes = (*loaded.notes, *input_notes(module, content.state, classes, checkpoint))
+    notes = (*loaded.notes, *scaling_notes(module, content.state, classes, checkpoint))
     if config.architecture == "auto":
         fits = note(
             "model_fits",

@@ -28,6 +28,7 @@ from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning.run_identity import RunIdentity
 from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format, output_names
 from audit.runs.label_numbers import load_with_labels, wrap_loaded
+from audit.runs.preparation import preparation_notes
 from audit.runs.training_images import load_images, without_needless_hardening
 from audit.runs.validation import (
     check_can_reinitialise,
@@ -128,6 +129,7 @@ def set_up(config: RunConfig) -> RunSetup:
         loaded, dataset = load_with_labels(model, dataset, config, device, named=named)
         loaded, model = with_own_normalisation(loaded, model)
         model = model.model_copy(update={"architecture": loaded.architecture})
+    data = data.model_copy(update={"pixel_range": dataset.pixel_range}) if dataset.pixel_range else data
     config = with_default_learning_rate(config.model_copy(update={"data": data, "model": model}))
     check_can_reinitialise(config, loaded)
     labelled = bool((dataset.test.labels >= 0).all())
@@ -227,7 +229,8 @@ def _trusted_files(setup: RunSetup) -> tuple[Mapping[str, str], ...]:
 def _with_notes(setup: RunSetup, reader: OutputReader | None) -> LoadedModel | None:
     """The loaded model, with notes on how its outputs are read.
 
-    Another is added when it does far better on images prepared another way, or with labels moved.
+    Others are added where its own images seem prepared otherwise, and when it does far better on images prepared
+    another way, or with labels moved.
     """
     if setup.loaded is None or reader is None:
         return None
@@ -243,5 +246,6 @@ def _with_notes(setup: RunSetup, reader: OutputReader | None) -> LoadedModel | N
         skip_above=_WELL_PREPARED,
         reader=reader,
     )
+    differing = preparation_notes(setup.config.data, model, setup.dataset)
     warning = (outcome.warning,) if outcome.warning else ()
-    return replace(setup.loaded, notes=(*setup.loaded.notes, *warning, *reader.notes))
+    return replace(setup.loaded, notes=(*setup.loaded.notes, *differing, *warning, *reader.notes))

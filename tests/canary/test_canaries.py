@@ -137,7 +137,7 @@ def keras_file(layer: dict[str, Any]) -> Callable[[Path, Path], list[str]]:
 
 def onnx_outside(folder: Path, target: Path) -> list[str]:
     onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
-    pytest.importorskip("onnx2torch", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     net = build("cnn-28", classes=10, input_shape=(1, 28, 28), seed=0).eval()
     torch.onnx.export(net, (torch.rand(1, 1, 28, 28),), str(folder / "net.onnx"), dynamo=False)
     proto = onnx.load(str(folder / "net.onnx"))

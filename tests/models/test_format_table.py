@@ -80,7 +80,7 @@ FORMATS: Mapping[str, tuple[str, Callable[[Path], object], str]] = {
     "safetensors": ("net.safetensors", lambda p: save_file(net().state_dict(), p), ""),
     "state dict `.pt`, `.pth`, `.bin`": ("net.pt", lambda p: torch.save(net().state_dict(), p), ""),
     "Lightning `.ckpt`": ("net.ckpt", lambda p: torch.save({"state_dict": net().state_dict()}, p), ""),
-    "ONNX": ("net.onnx", onnx_file, "onnx2torch"),
+    "ONNX": ("net.onnx", onnx_file, "onnxruntime"),
     "Keras 3 `.keras`": ("net.keras", keras_file, "keras"),
     "Hugging Face folder, safetensors": ("net", hf_folder, "transformers"),
     "Hugging Face folder, `.bin`": ("net", lambda p: hf_folder(p, safe=False), "transformers"),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from audit.config import ModelConfig
 from audit.core.errors import ModelError
 from audit.models.architecture import build
-from audit.models.input_scaling import input_notes
+from audit.models.input_scaling import scaling_notes
 from audit.models.key_matching import match_keys
 from audit.models.load import load_model, with_own_normalisation
 from audit.models.loaded import LoadedModel
@@ -255,10 +255,10 @@ def test_old_and_new_weight_normalisation_meet() -> None:
 @pytest.mark.parametrize(("classes", "on"), [(1000, True), (4, False)])
 def test_transform_input_is_on_for_published_weights_and_said_to_be_off_for_others(classes: int, on: bool) -> None:
     module = torchvision.models.googlenet(weights=None, init_weights=False, num_classes=4, aux_logits=False)
-    (said,) = input_notes(module, module.state_dict(), classes, "g.pth")
+    (said,) = scaling_notes(module, module.state_dict(), classes, "g.pth")
     assert module.transform_input is on
     assert "transform_input is " + ("on" if on else "off") in said.text
-    assert input_notes(RAW, RAW.state_dict(), classes, "net.pth") == ()
+    assert scaling_notes(RAW, RAW.state_dict(), classes, "net.pth") == ()
 
 
 def test_the_number_of_outputs_is_named_where_that_alone_does_not_fit(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def images(n: int = 3) -> Tensor:
 
 @pytest.fixture
 def onnx() -> Any:
-    pytest.importorskip("onnx2torch", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     return pytest.importorskip("onnx", reason="needs the extra onnx")
 
 

@@ -110,7 +110,7 @@ def test_what_is_no_state_dict_of_this_architecture_is_refused(elsewhere: Path, 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_a_whole_model_is_neither_pretrained_weights_nor_trained_from_scratch(tmp_path: Path) -> None:
-    pytest.importorskip("onnx2torch", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     whole = tmp_path / "whole.onnx"
     net = build("cnn-28", classes=10, input_shape=(1, 28, 28), seed=0).eval()
     named = {"input_names": ["input"], "dynamic_axes": {"input": {0: "n"}}}

@@ -79,7 +79,7 @@ def _split(source: str) -> tuple[Path, str]:
     path, label = (Path(before), after.strip()) if equals and not Path(source).exists() else (Path(source), "")
     if not path.is_file():
         raise DataError(f"No file {str(path)!r}; give a picture, or a .txt file of their paths: image:FILE=LABEL.")
-    if path.suffix.lower() not in (*IMAGE_SUFFIXES, *_LISTS):
+    if path.suffix.lower() not in (*IMAGE_SUFFIXES, *_LISTS, ""):
         raise DataError(f"{printable(path.name)} is no picture and no .txt list by its ending; give image:FILE=LABEL.")
     return path, label
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from audit.core.errors import DataError
 from audit.core.registry import data_format
 from audit.data.array_labels import array_labels
-from audit.data.arrays import array_split
+from audit.data.arrays import PLAIN_RANGES, array_range, array_split
 from audit.data.dataset import Dataset, LoadOptions
 
 LARGEST_ARCHIVE = 16 << 30
@@ -35,7 +35,7 @@ def npz(source: str, options: LoadOptions) -> Dataset:
 
     Args:
         source: The path of the .npz file.
-        options: `strict` makes a missing label an error.
+        options: `pixel_range` is used, and `strict`, which makes a missing label an error.
 
     Raises:
         DataError: When the file is damaged, its arrays are no images and labels, or they hold Python objects: those
@@ -62,6 +62,7 @@ def npz(source: str, options: LoadOptions) -> Dataset:
     classes, numbers, notes = array_labels(
         [labels for _, labels in pairs.values()], path.name, names=names, strict=options.strict
     )
+    pixel_range, ranged = array_range([images for images, _ in pairs.values()], path.name, options.pixel_range)
     splits = {
         split: array_split(
             images[kept >= 0] if (kept < 0).any() else images,
@@ -69,6 +70,7 @@ def npz(source: str, options: LoadOptions) -> Dataset:
             name=split,
             classes=len(classes),
             source=f"{path.name} ({split})",
+            pixel_range=pixel_range,
         )
         for (split, (images, _)), kept in zip(pairs.items(), numbers, strict=True)
     }
@@ -81,7 +83,14 @@ def npz(source: str, options: LoadOptions) -> Dataset:
     test, train = splits.get("test", splits.get("train")), splits.get("train") if "test" in splits else None
     assert test is not None
     return Dataset(
-        path.name, classes, (channels, height, width), test, train, notes, training_alone="test" not in splits
+        path.name,
+        classes,
+        (channels, height, width),
+        test,
+        train,
+        (*notes, *ranged),
+        pixel_range if options.pixel_range or pixel_range not in PLAIN_RANGES else None,
+        training_alone="test" not in splits,
     )
 
 
