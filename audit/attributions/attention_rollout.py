@@ -20,7 +20,13 @@ from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
 
 
-@attribution(reference="arXiv:2005.00928", needs="scores", signed=False, passes=lambda settings, shape: PassCount(1, 0))
+@attribution(
+    reference="arXiv:2005.00928",
+    needs="scores",
+    signed=False,
+    passes=lambda settings, shape: PassCount(1, 0),
+    unit="share",
+)
 def attention_rollout(model: ModelUnderTest, images: Images, spec: ExplanationSpec) -> Attribution:
     """The product over layers of (attention averaged over heads + identity) / 2, from the deciding token to each patch.
 

@@ -25,7 +25,7 @@ from audit.explanation.traced_net import (
     check_supported_layers,
     normalised,
     target_logits,
-    with_module_activations,
+    traced_copy,
 )
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
@@ -119,7 +119,7 @@ def _mean_over_references(
                 "that gives logits.",
             )
         )
-    net = with_module_activations(model.net)
+    net = traced_copy(model, images)
     check_supported_layers(net, (*ACTIVATIONS, nn.MaxPool2d, *_LINEAR), "DeepLIFT")
     total, gap = torch.zeros_like(images), torch.zeros(len(images), device=images.device)
     for number in range(references.shape[1]):

@@ -18,9 +18,11 @@ from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.explanation.traced_net import (
     ACTIVATIONS,
     ActivationRecorder,
+    check_same_outputs,
     check_supported_layers,
     normalised,
     target_logits,
+    traced_copy,
     with_module_activations,
 )
 from audit.models.batching import in_batches
@@ -65,7 +67,8 @@ def lrp(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, gamma: 
 
     if spec.output != "logit" or model.output_kind != "logits":
         raise NotApplicable(note("lrp_logit", "LRP divides a logit; explain the logit of a model that gives logits."))
-    net = with_module_activations(fuse(with_module_activations(model.net)))
+    net = with_module_activations(fuse(traced_copy(model, images)))
+    check_same_outputs(model, net, images)
     check_supported_layers(net, (*_PASSING, *_ROUTING, *_WEIGHTED, *_MIXING), "LRP")
 
     def propagate(rows: slice) -> tuple[Tensor, Tensor, Tensor]:

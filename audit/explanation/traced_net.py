@@ -19,16 +19,15 @@ from torch.nn import functional
 from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.types import Images, Labels
-from audit.explanation.captum_guard import restored
+from audit.explanation.captum_guard import restored, uncounted
+from audit.explanation.in_place import without_in_place_calls
 from audit.models.outputs import to_logits
 from audit.models.under_test import ModelUnderTest
 
 _AS_MODULE: Mapping[Any, type[nn.Module]] = {
     functional.relu: nn.ReLU,
     torch.relu: nn.ReLU,
-    torch.relu_: nn.ReLU,
     "relu": nn.ReLU,
-    "relu_": nn.ReLU,
     functional.elu: nn.ELU,
     functional.leaky_relu: nn.LeakyReLU,
     functional.softplus: nn.Softplus,
@@ -66,7 +65,12 @@ SHAPING = {
     getattr,
 }
 """Calls that are linear in the features, or do not touch them."""
-SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+SUMS = {operator.add, torch.add, "add"}
+_RECTIFIERS = (nn.ReLU, nn.ReLU6)
+_PROBE = (-9.0, 9.0, 145)
+"""Where a call is compared with a rectifier: from, to, and in how many points, 0 and 6 among them."""
+_SAME = 1e-3
+"""Share of the largest output that a traced copy may differ by."""
 
 
 class ActivationRecorder(fx.Interpreter):
@@ -113,17 +117,67 @@ def with_module_activations(net: nn.Module) -> fx.GraphModule:
         ) from fault
     names = iter(range(10**6))
     visited: set[str] = set()
+    without_in_place_calls(graph)
     for node in list(graph.graph.nodes):
         if node.op == "call_module":
             _separate(graph, node, visited, names)
-        elif node.op in ("call_function", "call_method") and node.target in _AS_MODULE:
-            _modularise(graph, node, names)
+        elif node.op in ("call_function", "call_method"):
+            rectifier = None if node.target in _AS_MODULE else _rectifier_of(node)
+            if rectifier is not None:
+                _call_module(graph, node, rectifier, node.args[0], names)
+            elif node.target in _AS_MODULE:
+                _modularise(graph, node, names)
     for layer in graph.modules():
         if getattr(layer, "inplace", False):
             setattr(layer, "inplace", False)  # noqa: B010  (only some layers have it)
     graph.graph.lint()
     graph.recompile()
     return graph.eval()
+
+
+def traced_copy(model: ModelUnderTest, images: Images) -> fx.GraphModule:
+    """`with_module_activations` of the model's net, held to give the net's own outputs on the images.
+
+    Args:
+        model: The model, whose net stays as it is; a forward of the net and of the copy, not counted.
+        images: Float32 (N, C, H, W) in [0, 1].
+
+    Raises:
+        NotApplicable: The net cannot be traced, or the copy answers otherwise.
+    """
+    copied = with_module_activations(model.net)
+    check_same_outputs(model, copied, images)
+    return copied
+
+
+def check_same_outputs(model: ModelUnderTest, copied: nn.Module, images: Images) -> None:
+    """Refuse a copy that does not give the net's own outputs, unless the net's own differ from one time to the next.
+
+    Args:
+        model: The model whose net was copied.
+        copied: The copy.
+        images: Float32 (N, C, H, W) in [0, 1].
+
+    Raises:
+        NotApplicable: The copy answers otherwise.
+    """
+
+    def outputs(net: nn.Module) -> Tensor:
+        with swapped_net(model, net):
+            return model.logits(images)
+
+    with uncounted(model):
+        own = outputs(model.net)
+        allowed = _SAME * float(own.abs().max())
+        if float((outputs(copied) - own).abs().max()) > allowed >= float((outputs(model.net) - own).abs().max()):
+            raise NotApplicable(
+                note(
+                    "traced_otherwise",
+                    "A copy of {net} whose activations can be read answers otherwise than the net (its forward writes "
+                    "into a tensor that it reads again through a view), so a map made on it would explain another net.",
+                    net=type(model.net).__name__,
+                )
+            )
 
 
 def check_supported_layers(graph: fx.GraphModule, supported: tuple[type[nn.Module], ...], method: str) -> None:
@@ -213,11 +267,31 @@ def _separate(graph: fx.GraphModule, node: fx.Node, visited: set[str], names: It
 
 def _modularise(graph: fx.GraphModule, node: fx.Node, names: Iterator[int]) -> None:
     kind = _AS_MODULE[node.target]
-    name = f"_{kind.__name__.lower()}_{next(names)}"
     options = {key: value for key, value in node.kwargs.items() if key not in ("input", "inplace", "return_indices")}
     features = node.args[0] if node.args else node.kwargs["input"]
     build: Callable[..., nn.Module] = kind
-    graph.add_submodule(name, build(*node.args[1:], **options))
+    _call_module(graph, node, build(*node.args[1:], **options), features, names)
+
+
+def _rectifier_of(node: fx.Node) -> nn.Module | None:
+    """The rectifier that the call is in other words, such as `clamp(min=0)`, found by its values; None for none."""
+    if not node.args or not isinstance(node.args[0], fx.Node) or len(node.all_input_nodes) != 1:
+        return None
+    probe = torch.linspace(*_PROBE, device="cpu")
+    call = getattr(torch.Tensor, node.target, None) if isinstance(node.target, str) else node.target
+    try:
+        values = call(probe, *node.args[1:], **node.kwargs)  # type: ignore[operator]
+        if not isinstance(values, Tensor) or values.shape != probe.shape:
+            return None
+    except Exception:  # it is no function of one number
+        return None
+    return next((kind() for kind in _RECTIFIERS if torch.equal(kind()(probe), values)), None)
+
+
+def _call_module(graph: fx.GraphModule, node: fx.Node, layer: nn.Module, features: Any, names: Iterator[int]) -> None:
+    """The layer in place of the node."""
+    name = f"_{type(layer).__name__.lower()}_{next(names)}"
+    graph.add_submodule(name, layer)
     with graph.graph.inserting_after(node):
         call = graph.graph.call_module(name, (features,))
     node.replace_all_uses_with(call)
