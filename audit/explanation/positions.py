@@ -1,0 +1,98 @@
+"""Which axes of a layer's output are rows and columns of the image: measured by changing a part of the image."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from audit.core.types import Images
+from audit.explanation.captum_guard import restored, uncounted
+from audit.models.batching import in_batches
+from audit.models.under_test import ModelUnderTest
+
+Order = tuple[int, int, int, int]
+"""How a layer's axes are to be permuted to (N, K, h, w)."""
+_PARTS = 3
+"""Parts of the image a side."""
+_CLEAR = 1.3
+"""How much more its own part must change a position than others do, for the measurement to say where it is."""
+CHANNELS_FIRST: Order = (0, 1, 2, 3)
+_ORDERS: tuple[Order, ...] = tuple((0, *order) for order in permutations((1, 2, 3)))  # type: ignore[misc]
+"""Channels first before the others, so that it is taken where several would do."""
+
+
+def axes_of_positions(model: ModelUnderTest, image: Images, layer: str) -> Order | None:
+    """The order of a layer's axes that makes its positions those of the image; None where they are others.
+
+    Each part of the image is changed in turn. Rows and columns are the axes along which the change moves with the part.
+    Where every position sees the whole image, nothing can be said, and it is channels first.
+
+    Args:
+        model: The model; a batch of ten forwards, not counted.
+        image: Float32 (1, C, H, W) in [0, 1].
+        layer: The name of a layer that gives (N, ?, ?, ?).
+    """
+    effects = {side: _effects(model, image, layer, side) for side in range(2, _PARTS + 1)}
+    clear: dict[Order, float] = {}
+    elsewhere = 0.0
+    for order in _ORDERS:
+        shape = [effects[2].shape[axis] for axis in order]
+        side = min(_PARTS, *shape[2:])
+        if side < 2:
+            continue
+        relative = _relative(effects[side].permute(order), side)
+        clear[order] = float(relative.diagonal().mean())
+        if order == CHANNELS_FIRST:
+            elsewhere = float(relative.amax(0).mean())
+    best = max(clear, key=lambda order: clear[order])
+    if clear[best] >= _CLEAR and clear[best] > 1.1 * clear.get(CHANNELS_FIRST, 0):
+        return best
+    lost = elsewhere >= 2 * _CLEAR and clear.get(CHANNELS_FIRST, 0) < elsewhere / 2
+    return None if lost or CHANNELS_FIRST not in clear else CHANNELS_FIRST
+
+
+def _relative(effects: Tensor, side: int) -> Tensor:
+    """What each part (row) changes of each part's positions (column), over what both do on the average."""
+    cells = functional.adaptive_avg_pool2d(effects.square().mean(1, keepdim=True), side).flatten(1).sqrt()
+    expected = cells.mean(1, keepdim=True) * cells.mean(0, keepdim=True) / cells.mean().clamp(min=1e-30)
+    return cells / expected.clamp(min=1e-30)
+
+
+def _effects(model: ModelUnderTest, image: Images, layer: str, side: int) -> Tensor:
+    """How much each number of a layer's output changes with each part of the image, float (side x side, ...)."""
+    masks = _parts(*image.shape[2:], side, side).to(image.device)
+    generator = torch.Generator(device="cpu").manual_seed(6)
+    noise = torch.rand(image.shape, generator=generator, device="cpu").to(image)
+    outputs = layer_outputs(model, torch.cat([image, torch.where(masks[:, None], noise, image)]), layer)
+    return (outputs[1:] - outputs[:1]).float().abs().cpu()
+
+
+def _parts(height: int, width: int, rows: int, columns: int) -> Tensor:
+    down = torch.arange(height, device="cpu") * rows // height
+    across = torch.arange(width, device="cpu") * columns // width
+    number = down[:, None] * columns + across[None]
+    return number[None] == torch.arange(rows * columns, device="cpu")[:, None, None]
+
+
+def layer_outputs(model: ModelUnderTest, images: Images, layer: str) -> Tensor:
+    """What a layer gives when it last runs, (N, ...), not counted.
+
+    Args:
+        model: The model.
+        images: Float32 (N, C, H, W) in [0, 1].
+        layer: The name of a layer that gives a tensor with a row an image.
+    """
+    parts: list[Tensor] = []
+
+    def batch(rows: slice) -> Tensor:
+        model.module(images[rows])
+        last = parts[-1]
+        parts.clear()
+        return last
+
+    with restored(model), uncounted(model), torch.no_grad():
+        model.net.get_submodule(layer).register_forward_hook(lambda _, __, output: parts.append(output.clone()))
+        return torch.cat(list(in_batches(len(images), model.layout, batch)))
