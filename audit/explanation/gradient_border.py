@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from audit.core.note import NO_NOTE, Note, note
 from audit.core.types import Images
 from audit.explanation.captum_guard import restored, uncounted
+from audit.explanation.once_per_model import once_per_model
 from audit.models.under_test import ModelUnderTest
 
 _STEP = 0.02
@@ -21,9 +21,9 @@ _STEP = 0.02
 _DIRECTIONS = 8
 _WRONG = 0.5
 """Share of the measured slopes that the gradient may miss: kinks within the step cost some, a missing path most."""
-_KNOWN: WeakKeyDictionary[ModelUnderTest, Note] = WeakKeyDictionary()
 
 
+@once_per_model
 def missing_gradient(model: ModelUnderTest) -> Note:
     """Why the gradient is not the slope, naming the layer at which it is cut; empty where it is.
 
@@ -33,12 +33,6 @@ def missing_gradient(model: ModelUnderTest) -> Note:
     Args:
         model: The model; asked once, a few passes, not counted.
     """
-    if model not in _KNOWN:
-        _KNOWN[model] = _reason(model)
-    return _KNOWN[model]
-
-
-def _reason(model: ModelUnderTest) -> Note:
     generator = torch.Generator(device="cpu").manual_seed(2)
     images = torch.rand(2, *model.input_shape, generator=generator, device="cpu").to(model.device)
     with uncounted(model):

@@ -12,7 +12,7 @@ from audit.core.types import Images
 from audit.explanation.forward_trace import Operation, float_tensors, noise_like, traced_forward
 from audit.models.under_test import ModelUnderTest
 
-_LEAST = 1e-5
+_LEAST = 1e-7
 """Change of the logits, as a share of the largest, below which they do not depend on something."""
 
 

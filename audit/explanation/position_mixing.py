@@ -170,12 +170,13 @@ class _Tracker:
     ) -> int | None:
         """The axis of the output along which positions are mixed and still are several; None where they are not."""
         for tensor, spread, to in local:
-            axes = _axes_apart(spread)
+            axes, now = _axes_apart(spread), _axes_apart(to)
+            compared = axes if set(axes) <= set(now) else now
             same = tensor.ndim == output.ndim and all(tensor.shape[a] == output.shape[a] for a in axes)
-            if everywhere or (same and _count(to, axes) >= _GROWN * _count(spread, axes)):
-                return _axes_apart(to)[0]
+            if everywhere or (same and _count(to, compared) >= _GROWN * _count(spread, axes)):
+                return now[0]
             if "mm" in operation.name and any(_key(other) in self.summaries for other in operation.tensors):
-                return _axes_apart(to)[0]
+                return now[0]
         if local or len({_key(tensor) for tensor, _ in everywhere}) != 1:
             return None
         tensor, spread = everywhere[0]

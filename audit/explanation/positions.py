@@ -36,22 +36,51 @@ def axes_of_positions(model: ModelUnderTest, image: Images, layer: str) -> Order
         layer: The name of a layer that gives (N, ?, ?, ?).
     """
     effects = {side: _effects(model, image, layer, side) for side in range(2, _PARTS + 1)}
-    clear: dict[Order, float] = {}
-    elsewhere = 0.0
+    clear: dict[Order, tuple[float, bool]] = {}
     for order in _ORDERS:
         shape = [effects[2].shape[axis] for axis in order]
         side = min(_PARTS, *shape[2:])
-        if side < 2:
-            continue
-        relative = _relative(effects[side].permute(order), side)
-        clear[order] = float(relative.diagonal().mean())
-        if order == CHANNELS_FIRST:
-            elsewhere = float(relative.amax(0).mean())
-    best = max(clear, key=lambda order: clear[order])
-    if clear[best] >= _CLEAR and clear[best] > 1.1 * clear.get(CHANNELS_FIRST, 0):
+        if side >= 2:
+            clear[order] = clear_diagonal(effects[side].permute(order), side)
+    best = max(clear, key=lambda order: clear[order][0])
+    first = clear.get(CHANNELS_FIRST)
+    if clear[best][1] and (first is None or clear[best][0] > 1.1 * first[0]):
         return best
-    lost = elsewhere >= 2 * _CLEAR and clear.get(CHANNELS_FIRST, 0) < elsewhere / 2
-    return None if lost or CHANNELS_FIRST not in clear else CHANNELS_FIRST
+    lost = _effects_elsewhere(effects, first)
+    return None if lost or first is None else CHANNELS_FIRST
+
+
+def _effects_elsewhere(effects: dict[int, Tensor], first: tuple[float, bool] | None) -> bool:
+    """Whether, channels first, each position clearly sees one part of the image, and another than its own."""
+    side = min(_PARTS, *effects[2].shape[2:])
+    if first is None or side < 2:
+        return True
+    strongest = float(_relative(effects[side], side).amax(0).mean())
+    return strongest >= 2 * _CLEAR and first[0] < strongest / 2
+
+
+def clear_diagonal(effects: Tensor, side: int) -> tuple[float, bool]:
+    """How much more the own part of the image changes a position than the parts do on the average, and whether clearly.
+
+    Args:
+        effects: What each part changes, float (side x side, K, h, w).
+        side: Parts a side.
+    """
+    own = float(_relative(effects, side).diagonal().mean())
+    return own, own >= _CLEAR
+
+
+def changed_parts(image: Images, side: int) -> Images:
+    """The image, and copies with one part each replaced by noise, (1 + side x side, C, H, W).
+
+    Args:
+        image: Float32 (1, C, H, W) in [0, 1].
+        side: Parts a side.
+    """
+    masks = _parts(*image.shape[2:], side, side).to(image.device)
+    generator = torch.Generator(device="cpu").manual_seed(6)
+    noise = torch.rand(image.shape, generator=generator, device="cpu").to(image)
+    return torch.cat([image, torch.where(masks[:, None], noise, image)])
 
 
 def _relative(effects: Tensor, side: int) -> Tensor:
@@ -63,10 +92,7 @@ def _relative(effects: Tensor, side: int) -> Tensor:
 
 def _effects(model: ModelUnderTest, image: Images, layer: str, side: int) -> Tensor:
     """How much each number of a layer's output changes with each part of the image, float (side x side, ...)."""
-    masks = _parts(*image.shape[2:], side, side).to(image.device)
-    generator = torch.Generator(device="cpu").manual_seed(6)
-    noise = torch.rand(image.shape, generator=generator, device="cpu").to(image)
-    outputs = layer_outputs(model, torch.cat([image, torch.where(masks[:, None], noise, image)]), layer)
+    outputs = layer_outputs(model, changed_parts(image, side), layer)
     return (outputs[1:] - outputs[:1]).float().abs().cpu()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from audit.core.note import Note, note
 from audit.core.types import Images, PassCount
 from audit.explanation.forward_trace import Operation, is_map, traced_forward
 from audit.explanation.layer_part import layer_part
+from audit.explanation.once_per_model import once_per_model
 from audit.explanation.position_mixing import positions_after
 from audit.explanation.positions import Order, axes_of_positions
 from audit.models.under_test import ModelUnderTest
@@ -21,7 +21,6 @@ from audit.models.under_test import ModelUnderTest
 _PASSED_BY = 0.1
 """Share of the logits' change that may go past a layer whose map is read."""
 _TRIES = 6
-_KNOWN: WeakKeyDictionary[ModelUnderTest, dict[str | None, SpatialLayer | Note]] = WeakKeyDictionary()
 
 
 class SpatialLayer(NamedTuple):
@@ -67,19 +66,15 @@ def spatial_layer(model: ModelUnderTest, name: str | None = None) -> SpatialLaye
     layers = dict(model.net.named_modules())
     if name is not None and name not in layers:
         raise unknown_name("layer", name, (n for n in layers if n))
-    known = _KNOWN.setdefault(model, {})
     model.charge(PassCount(1, 0))
-    if name not in known:
-        generator = torch.Generator(device="cpu").manual_seed(8)
-        image = torch.rand(1, *model.input_shape, generator=generator, device="cpu").to(model.device)
-        try:
-            known[name] = _last(model, image) if name is None else _named(model, image, name)
-        except NotApplicable as fault:
-            known[name] = fault.reason
-    answer = known[name]
-    if isinstance(answer, Note):
-        raise NotApplicable(answer)
-    return answer
+    return _found(model, name)
+
+
+@once_per_model
+def _found(model: ModelUnderTest, name: str | None) -> SpatialLayer:
+    generator = torch.Generator(device="cpu").manual_seed(8)
+    image = torch.rand(1, *model.input_shape, generator=generator, device="cpu").to(model.device)
+    return _last(model, image) if name is None else _named(model, image, name)
 
 
 def _named(model: ModelUnderTest, image: Images, name: str) -> SpatialLayer:
