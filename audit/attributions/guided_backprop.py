@@ -8,12 +8,12 @@ from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
+from audit.explanation.faithful_copy import traced_copy
 from audit.explanation.gradients import in_leaf_batches
 from audit.explanation.spec import Attribution, ExplanationSpec
-from audit.explanation.traced_net import swapped_net, traced_copy
+from audit.explanation.traced_net import swapped_net
 from audit.masking.outputs import Scored
 from audit.models.under_test import ModelUnderTest
-
 
 _OTHER_RECTIFIERS = (nn.ReLU6, nn.Hardtanh, nn.Threshold)
 """Layers that drop negative values too, at which the library drops no gradient."""

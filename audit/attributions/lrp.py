@@ -14,15 +14,14 @@ from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
+from audit.explanation.faithful_copy import check_same_outputs, traced_copy
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.explanation.traced_net import (
     ACTIVATIONS,
     ActivationRecorder,
-    check_same_outputs,
     check_supported_layers,
     normalised,
     target_logits,
-    traced_copy,
     with_module_activations,
 )
 from audit.models.batching import in_batches
@@ -200,9 +199,11 @@ def _in_proportion(node: fx.Node, values: dict[fx.Node, Any], relevance: Tensor)
         else:
             outputs = node.target(*args, **kwargs)  # type: ignore[operator]
         flow = relevance / _stable(outputs.detach())
-        gradients = torch.autograd.grad(outputs, list(leaves.values()), flow)
+        gradients = torch.autograd.grad(outputs, list(leaves.values()), flow, allow_unused=True)
     return {
-        source: value.detach() * gradient for (source, value), gradient in zip(leaves.items(), gradients, strict=True)
+        source: value.detach() * gradient
+        for (source, value), gradient in zip(leaves.items(), gradients, strict=True)
+        if gradient is not None  # of `view_as` the second gives its shape alone
     }
 
 

@@ -32,9 +32,7 @@ class Operation:
         layer: The name of the innermost layer that runs.
     """
 
-    def __init__(
-        self, number: int, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], layer: str
-    ) -> None:
+    def __init__(self, number: int, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], layer: str) -> None:
         self.number, self.function, self.args, self.kwargs, self.layer = number, function, args, kwargs, layer
 
     def run(self) -> Any:
@@ -52,11 +50,11 @@ class Operation:
         return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Numbers the operations and hands each to `see`; what hooks do meanwhile is not numbered."""
 
     def __init__(self, see: See) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.see, self.number, self.layers, self.paused = see, -1, [""], False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -118,7 +116,11 @@ def float_tensors(value: Any) -> list[Tensor]:
     Args:
         value: What it gave.
     """
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())]
+    return [
+        leaf
+        for leaf in tree_leaves(value)
+        if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
+    ]
 
 
 def is_map(tensor: Tensor) -> bool:
@@ -141,5 +143,3 @@ def noise_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
     sizes = tensor.detach().abs().float()
     size = max(float(sizes.square().mean().sqrt()), 1e-3)
     return (2 * size * torch.randn(tensor.shape, generator=generator, device="cpu").sign()).to(tensor)
-
-

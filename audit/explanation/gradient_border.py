@@ -82,7 +82,13 @@ class _GradientWatch(TorchFunctionMode):
         result = function(*args, **(kwargs or {}))
         name = getattr(function, "__name__", "a call")
         makes_new = name.endswith("_like") or name.startswith("new_")
-        if self.cut is None and not makes_new and isinstance(result, Tensor) and result.is_floating_point() and not result.requires_grad:
+        if (
+            self.cut is None
+            and not makes_new
+            and isinstance(result, Tensor)
+            and result.is_floating_point()
+            and not result.requires_grad
+        ):
             given = [leaf for leaf in tree_leaves((args, dict(kwargs or {}))) if isinstance(leaf, Tensor)]
             if any(tensor.requires_grad for tensor in given) and result.numel() > 1:
                 self.cut = (self.stack[-1] if self.stack else "") or name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from audit.core.errors import NotApplicable
@@ -37,4 +37,4 @@ def once_per_model(
             raise NotApplicable(reason)
         return answer  # type: ignore[no-any-return]
 
-    return remembered
+    return cast("Callable[Concatenate[ModelUnderTest, P], T]", remembered)

@@ -62,9 +62,7 @@ def positions_after(model: ModelUnderTest, image: Images, layer: str) -> PassedO
         layer: The name of the layer.
     """
     tracker = _Tracker()
-    traced_forward(
-        model, image, tracker.see, lambda name, output: tracker.start(output) if name == layer else None
-    )
+    traced_forward(model, image, tracker.see, lambda name, output: tracker.start(output) if name == layer else None)
     for number, axis, name in tracker.mixed:
         if _several_matter(model, image, number, axis):
             return PassedOn(name, tracker.sums)
@@ -121,7 +119,10 @@ class _Tracker:
         corners = ((0, 0), (rows - 1, columns - 1))
         profiles = [
             [torch.ones(size, dtype=torch.float64, device="cpu") for size in output.shape[:2]]
-            + [(torch.arange(size, device="cpu") == at).double() for size, at in zip(output.shape[2:], corner, strict=True)]
+            + [
+                (torch.arange(size, device="cpu") == at).double()
+                for size, at in zip(output.shape[2:], corner, strict=True)
+            ]
             for corner in corners
         ]
         self._keep(output, [(profiles[0], profiles[1])])
@@ -135,7 +136,9 @@ class _Tracker:
         again = _Again(operation)
         result = operation.run()
         outputs = float_tensors(result)
-        answers = [[again.ask(tensor, spread, position, self.generator) for position in (0, 1)] for tensor, spread in before]
+        answers = [
+            [again.ask(tensor, spread, position, self.generator) for position in (0, 1)] for tensor, spread in before
+        ]
         for index, output in enumerate(outputs):
             arrived = [
                 (tensor, spread, (_profile(first[index]), _profile(second[index])))
@@ -151,7 +154,13 @@ class _Tracker:
         local = [(tensor, spread, to) for tensor, spread, to in arrived if _axes_apart(to)]
         everywhere = [(tensor, spread) for tensor, spread, to in arrived if not _axes_apart(to)]
         convolves = "conv" in operation.name and all(1 not in _axes_apart(spread) for _, spread, _ in arrived)
-        if first and not convolves and (axis := self._mixing_axis(operation, output, local, everywhere)) is not None:
+        storage = output.untyped_storage().data_ptr()
+        moves_only = any(storage == tensor.untyped_storage().data_ptr() for tensor, _, _ in arrived)
+        if (
+            first
+            and not (convolves or moves_only)
+            and (axis := self._mixing_axis(operation, output, local, everywhere)) is not None
+        ):
             self.mixed.append((operation.number, axis, operation.layer or operation.name))
         if local:
             self._keep(output, _distinct([to for _, _, to in local]))
@@ -171,9 +180,8 @@ class _Tracker:
         """The axis of the output along which positions are mixed and still are several; None where they are not."""
         for tensor, spread, to in local:
             axes, now = _axes_apart(spread), _axes_apart(to)
-            compared = axes if set(axes) <= set(now) else now
             same = tensor.ndim == output.ndim and all(tensor.shape[a] == output.shape[a] for a in axes)
-            if everywhere or (same and _count(to, compared) >= _GROWN * _count(spread, axes)):
+            if everywhere or (same and _count(to, axes) >= _GROWN * _count(spread, axes)):
                 return now[0]
             if "mm" in operation.name and any(_key(other) in self.summaries for other in operation.tensors):
                 return now[0]
@@ -201,7 +209,9 @@ class _Again:
     def __init__(self, operation: Operation) -> None:
         self.function = operation.function
         flat, self.structure = tree_flatten((operation.args, operation.kwargs))
-        writes = any(argument.alias_info is not None and argument.alias_info.is_write for argument in _schema(operation))
+        writes = any(
+            argument.alias_info is not None and argument.alias_info.is_write for argument in _schema(operation)
+        )
         self.flat = [leaf.clone() if writes and isinstance(leaf, Tensor) else leaf for leaf in flat]
         self.keys = [_key(leaf) if isinstance(leaf, Tensor) else None for leaf in flat]
         self.writes = writes

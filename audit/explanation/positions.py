@@ -42,21 +42,26 @@ def axes_of_positions(model: ModelUnderTest, image: Images, layer: str) -> Order
         side = min(_PARTS, *shape[2:])
         if side >= 2:
             clear[order] = clear_diagonal(effects[side].permute(order), side)
-    best = max(clear, key=lambda order: clear[order][0])
-    first = clear.get(CHANNELS_FIRST)
-    if clear[best][1] and (first is None or clear[best][0] > 1.1 * first[0]):
-        return best
-    lost = _effects_elsewhere(effects, first)
-    return None if lost or first is None else CHANNELS_FIRST
+    for order in sorted(clear, key=lambda order: -clear[order][0]):
+        is_clear = clear[order][1] and clear[order][0] > 1.1 * clear.get(CHANNELS_FIRST, (0.0, False))[0]
+        if (is_clear or order == CHANNELS_FIRST) and not _elsewhere(effects[2], effects[_PARTS], order):
+            return order
+    return None
 
 
-def _effects_elsewhere(effects: dict[int, Tensor], first: tuple[float, bool] | None) -> bool:
-    """Whether, channels first, each position clearly sees one part of the image, and another than its own."""
-    side = min(_PARTS, *effects[2].shape[2:])
-    if first is None or side < 2:
-        return True
-    strongest = float(_relative(effects[side], side).amax(0).mean())
-    return strongest >= 2 * _CLEAR and first[0] < strongest / 2
+def _elsewhere(by_halves: Tensor, by_thirds: Tensor, order: Order) -> bool:
+    """Whether positions see one part of the image each, and clearly another than their own."""
+    height, width = (by_halves.shape[axis] for axis in order[2:])
+    side = min(_PARTS, height, width)
+    effects = by_halves if side == 2 else by_thirds
+    seen = effects.permute(order).square().mean(1).sqrt().flatten(1)
+    seen = seen / seen.mean(1, keepdim=True).clamp(min=1e-30)
+    seen = seen / seen.mean(0, keepdim=True).clamp(min=1e-30)
+    own = (seen * _parts(height, width, side, side).flatten(1)).amax(0)
+    alive = seen.sum(0) > 0
+    if not bool(alive.any()):
+        return False
+    return float(seen.amax(0)[alive].mean()) > 2 * max(_CLEAR, float(own[alive].mean()))
 
 
 def clear_diagonal(effects: Tensor, side: int) -> tuple[float, bool]:
@@ -70,17 +75,19 @@ def clear_diagonal(effects: Tensor, side: int) -> tuple[float, bool]:
     return own, own >= _CLEAR
 
 
-def changed_parts(image: Images, side: int) -> Images:
-    """The image, and copies with one part each replaced by noise, (1 + side x side, C, H, W).
+def changed_parts(image: Images, side: int, fill: float | None = None) -> Images:
+    """The image, and copies with one part each replaced, (1 + side x side, C, H, W).
 
     Args:
         image: Float32 (1, C, H, W) in [0, 1].
         side: Parts a side.
+        fill: What by, in [0, 1]; None for noise.
     """
-    masks = _parts(*image.shape[2:], side, side).to(image.device)
+    masks = _parts(image.shape[2], image.shape[3], side, side).to(image.device)
     generator = torch.Generator(device="cpu").manual_seed(6)
     noise = torch.rand(image.shape, generator=generator, device="cpu").to(image)
-    return torch.cat([image, torch.where(masks[:, None], noise, image)])
+    other = noise if fill is None else torch.full_like(image, fill)
+    return torch.cat([image, torch.where(masks[:, None], other, image)])
 
 
 def _relative(effects: Tensor, side: int) -> Tensor:

@@ -88,6 +88,8 @@ def _named(model: ModelUnderTest, image: Images, name: str) -> SpatialLayer:
 def _last(model: ModelUnderTest, image: Images) -> SpatialLayer:
     maps, convolutions = _maps_in_order(model, image)
     spatial = [name for name in maps if name in convolutions and min(maps[name][2:]) >= 2]
+    if not spatial and convolutions:  # called as a function, whose map another layer passes on
+        spatial = list(maps)
     if not spatial:
         raise NotApplicable(
             note("no_convolution", "The model has no convolution with a spatial map of at least 2x2 to read.")
@@ -140,8 +142,8 @@ def _placed(model: ModelUnderTest, image: Images, name: str) -> SpatialLayer:
 def _mixed(mixes: str, last: str) -> Note:
     return note(
         "attention_follows",
-        "'{attends}' mixes positions (attention, or a layer over tokens) and follows the last convolution ('{last}'), so "
-        "its map is not what decides; use attention-rollout, or a method that needs no layer.",
+        "'{attends}' mixes positions (attention, or a layer over tokens) and follows the last convolution ('{last}'), "
+        "so its map is not what decides; use attention-rollout, or a method that needs no layer.",
         attends=mixes,
         last=last,
     )
@@ -170,5 +172,3 @@ def _maps_in_order(model: ModelUnderTest, image: Images) -> tuple[dict[str, tupl
 
     traced_forward(model, image, see, record)
     return shapes, convolutions
-
-

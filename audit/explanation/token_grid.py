@@ -22,6 +22,8 @@ from audit.models.under_test import ModelUnderTest
 
 _LEAST = 1e-6
 """Change of the logits, as a share of the largest, below which they do not depend on a token."""
+_FILLS = (None, 0.0, 1.0)
+"""What the parts of the image are replaced by in turn, so that a token which only bright or dark ones reach moves."""
 _PARTS = (3, 2)
 """Parts of the image a side: three where the grid has as many."""
 
@@ -60,7 +62,12 @@ def token_grid(model: ModelUnderTest, tokens: int) -> TokenGrid:
     layers = attention_layers(model.net)
     generator = torch.Generator(device="cpu").manual_seed(9)
     image = torch.rand(1, *model.input_shape, generator=generator, device="cpu").to(model.device)
-    effects = {side: _token_changes(model, layers, changed_parts(image, side), tokens) for side in _PARTS}
+    effects = {
+        side: torch.stack(
+            [_token_changes(model, layers, changed_parts(image, side, fill), tokens) for fill in _FILLS]
+        ).sum(0)
+        for side in _PARTS
+    }
     patches = torch.nonzero((effects[2] > 0).any(0)).flatten()
     best: tuple[float, Tensor, int, int] | None = None
     for rows, columns in _factors(len(patches)):
@@ -111,7 +118,8 @@ def _token_changes(model: ModelUnderTest, layers: list[nn.Module], images: Image
     given = torch.cat(parts)
     if given.ndim != 3 or given.shape[:2] != (len(images), tokens):
         return torch.zeros(len(images) - 1, tokens, device="cpu")
-    return (given[1:] - given[:1]).float().norm(dim=2).cpu()
+    changes = (given[1:] - given[:1]).float()
+    return changes.square().sum(2).sqrt().cpu()
 
 
 def _deciding(

@@ -19,7 +19,7 @@ from torch.nn import functional
 from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.types import Images, Labels
-from audit.explanation.captum_guard import restored, uncounted
+from audit.explanation.captum_guard import restored
 from audit.explanation.in_place import without_in_place_calls
 from audit.models.outputs import to_logits
 from audit.models.under_test import ModelUnderTest
@@ -62,15 +62,33 @@ SHAPING = {
     functional.avg_pool2d,
     functional.adaptive_avg_pool2d,
     torch.cat,
+    torch.pixel_shuffle,
+    torch.pixel_unshuffle,
+    torch.channel_shuffle,
+    torch.flip,
+    torch.roll,
+    torch.squeeze,
+    torch.unsqueeze,
+    torch.permute,
+    torch.transpose,
+    functional.pixel_shuffle,
+    functional.pixel_unshuffle,
+    functional.channel_shuffle,
+    "flip",
+    "expand",
+    "expand_as",
+    "view_as",
+    "unflatten",
     getattr,
 }
 """Calls that are linear in the features, or do not touch them."""
-SUMS = {operator.add, torch.add, "add"}
+SUMS = {operator.add, torch.add, "add", operator.sub, torch.sub, "sub"}
+_PRODUCTS = {operator.mul, torch.mul, "mul"}
+_QUOTIENTS = {operator.truediv, torch.div, "div"}
+"""With the products, linear in the features where the other operand is a number."""
 _RECTIFIERS = (nn.ReLU, nn.ReLU6)
 _PROBE = (-9.0, 9.0, 145)
 """Where a call is compared with a rectifier: from, to, and in how many points, 0 and 6 among them."""
-_SAME = 1e-3
-"""Share of the largest output that a traced copy may differ by."""
 
 
 class ActivationRecorder(fx.Interpreter):
@@ -110,9 +128,10 @@ def with_module_activations(net: nn.Module) -> fx.GraphModule:
         raise NotApplicable(
             note(
                 "untraceable",
-                "{net} cannot be traced (its forward branches on values), so its activations cannot be checked; "
-                "methods that need no hooks on activations apply.",
+                "{net} cannot be traced ({why}), so its activations cannot be checked; methods that need no hooks on "
+                "activations apply.",
                 net=type(net).__name__,
+                why=str(fault).strip().split("\n", 1)[0].split(". ", 1)[0].rstrip(".") or type(fault).__name__,
             )
         ) from fault
     names = iter(range(10**6))
@@ -133,51 +152,6 @@ def with_module_activations(net: nn.Module) -> fx.GraphModule:
     graph.graph.lint()
     graph.recompile()
     return graph.eval()
-
-
-def traced_copy(model: ModelUnderTest, images: Images) -> fx.GraphModule:
-    """`with_module_activations` of the model's net, held to give the net's own outputs on the images.
-
-    Args:
-        model: The model, whose net stays as it is; a forward of the net and of the copy, not counted.
-        images: Float32 (N, C, H, W) in [0, 1].
-
-    Raises:
-        NotApplicable: The net cannot be traced, or the copy answers otherwise.
-    """
-    copied = with_module_activations(model.net)
-    check_same_outputs(model, copied, images)
-    return copied
-
-
-def check_same_outputs(model: ModelUnderTest, copied: nn.Module, images: Images) -> None:
-    """Refuse a copy that does not give the net's own outputs, unless the net's own differ from one time to the next.
-
-    Args:
-        model: The model whose net was copied.
-        copied: The copy.
-        images: Float32 (N, C, H, W) in [0, 1].
-
-    Raises:
-        NotApplicable: The copy answers otherwise.
-    """
-
-    def outputs(net: nn.Module) -> Tensor:
-        with swapped_net(model, net):
-            return model.logits(images)
-
-    with uncounted(model):
-        own = outputs(model.net)
-        allowed = _SAME * float(own.abs().max())
-        if float((outputs(copied) - own).abs().max()) > allowed >= float((outputs(model.net) - own).abs().max()):
-            raise NotApplicable(
-                note(
-                    "traced_otherwise",
-                    "A copy of {net} whose activations can be read answers otherwise than the net (its forward writes "
-                    "into a tensor that it reads again through a view), so a map made on it would explain another net.",
-                    net=type(model.net).__name__,
-                )
-            )
 
 
 def check_supported_layers(graph: fx.GraphModule, supported: tuple[type[nn.Module], ...], method: str) -> None:
@@ -204,7 +178,7 @@ def check_supported_layers(graph: fx.GraphModule, supported: tuple[type[nn.Modul
                     kind=kind,
                 )
             )
-        if node.op in ("call_function", "call_method") and node.target not in SHAPING | SUMS:
+        if node.op in ("call_function", "call_method") and not (node.target in SHAPING | SUMS or _scales(node)):
             called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "a function")
             raise NotApplicable(
                 note(
@@ -215,6 +189,13 @@ def check_supported_layers(graph: fx.GraphModule, supported: tuple[type[nn.Modul
                     node=node.name,
                 )
             )
+
+
+def _scales(node: fx.Node) -> bool:
+    """Whether the call multiplies or divides features by a number."""
+    if len(node.all_input_nodes) != 1 or len(node.args) != 2 or all(isinstance(a, fx.Node) for a in node.args):
+        return False
+    return node.target in _PRODUCTS or (node.target in _QUOTIENTS and isinstance(node.args[0], fx.Node))
 
 
 @contextmanager
@@ -278,9 +259,9 @@ def _rectifier_of(node: fx.Node) -> nn.Module | None:
     if not node.args or not isinstance(node.args[0], fx.Node) or len(node.all_input_nodes) != 1:
         return None
     probe = torch.linspace(*_PROBE, device="cpu")
-    call = getattr(torch.Tensor, node.target, None) if isinstance(node.target, str) else node.target
+    call: Any = getattr(Tensor, node.target, None) if isinstance(node.target, str) else node.target
     try:
-        values = call(probe, *node.args[1:], **node.kwargs)  # type: ignore[operator]
+        values = call(probe, *node.args[1:], **node.kwargs)
         if not isinstance(values, Tensor) or values.shape != probe.shape:
             return None
     except Exception:  # it is no function of one number
