@@ -151,7 +151,7 @@ def _require_complete(model: ModelUnderTest, images: Images, residual: Tensor, g
         raise NotApplicable(
             note(
                 "deep_lift_lost",
-                "DeepLIFT's map of this model misses up to {lost} of the difference of the outputs that it divides, so it "
+                "DeepLIFT's map of this model misses up to {lost} of the difference of outputs that it divides, so it "
                 "would not explain it.",
                 lost=f"{float(missed.max()):.0%}",
             )

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from audit.core.types import Images, Logits
-from audit.explanation.captum_guard import restored, uncounted
+from audit.explanation.captum_guard import eager, restored, uncounted
 from audit.models.under_test import ModelUnderTest
 
 See = Callable[["Operation"], Any]
@@ -53,6 +53,11 @@ class Operation:
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Numbers the operations and hands each to `see`; what hooks do meanwhile is not numbered."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: the compiler is not at work here, and to be kept out it would be imported first, which takes seconds."""
+        return False
+
     def __init__(self, see: See) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.see, self.number, self.layers, self.paused = see, -1, [""], False
@@ -89,7 +94,7 @@ def traced_forward(
         finally:
             watch.paused = False
 
-    with restored(model), uncounted(model), _unfused(), torch.no_grad():
+    with restored(model), uncounted(model), eager(model), _unfused(), torch.no_grad():
         for name, layer in model.net.named_modules():
             if name and not isinstance(layer, torch.jit.ScriptModule):
                 layer.register_forward_pre_hook(lambda _, __, name=name: watch.layers.append(name))

@@ -17,8 +17,10 @@ Order = tuple[int, int, int, int]
 """How a layer's axes are to be permuted to (N, K, h, w)."""
 _PARTS = 3
 """Parts of the image a side."""
-_CLEAR = 1.3
-"""How much more its own part must change a position than others do, for the measurement to say where it is."""
+_CLEAR = 0.1
+"""How clearly its own part must change a position, from 0 to 1, for the measurement to say where it is."""
+_SELECTIVE = 2.6
+"""How many times more than the mean one part changes a position that sees one part alone, at least."""
 CHANNELS_FIRST: Order = (0, 1, 2, 3)
 _ORDERS: tuple[Order, ...] = tuple((0, *order) for order in permutations((1, 2, 3)))  # type: ignore[misc]
 """Channels first before the others, so that it is taken where several would do."""
@@ -44,35 +46,46 @@ def axes_of_positions(model: ModelUnderTest, image: Images, layer: str) -> Order
             clear[order] = clear_diagonal(effects[side].permute(order), side)
     for order in sorted(clear, key=lambda order: -clear[order][0]):
         is_clear = clear[order][1] and clear[order][0] > 1.1 * clear.get(CHANNELS_FIRST, (0.0, False))[0]
-        if (is_clear or order == CHANNELS_FIRST) and not _elsewhere(effects[2], effects[_PARTS], order):
+        side = min(_PARTS, *(effects[2].shape[axis] for axis in order[2:]))
+        if (is_clear or order == CHANNELS_FIRST) and not sees_elsewhere(effects[side].permute(order), side):
             return order
     return None
 
 
-def _elsewhere(by_halves: Tensor, by_thirds: Tensor, order: Order) -> bool:
-    """Whether positions see one part of the image each, and clearly another than their own."""
-    height, width = (by_halves.shape[axis] for axis in order[2:])
-    side = min(_PARTS, height, width)
-    effects = by_halves if side == 2 else by_thirds
-    seen = effects.permute(order).square().mean(1).sqrt().flatten(1)
-    seen = seen / seen.mean(1, keepdim=True).clamp(min=1e-30)
-    seen = seen / seen.mean(0, keepdim=True).clamp(min=1e-30)
-    own = (seen * _parts(height, width, side, side).flatten(1)).amax(0)
-    alive = seen.sum(0) > 0
-    if not bool(alive.any()):
-        return False
-    return float(seen.amax(0)[alive].mean()) > 2 * max(_CLEAR, float(own[alive].mean()))
-
-
-def clear_diagonal(effects: Tensor, side: int) -> tuple[float, bool]:
-    """How much more the own part of the image changes a position than the parts do on the average, and whether clearly.
+def sees_elsewhere(effects: Tensor, side: int) -> bool:
+    """Whether positions see one part of the image each, and clearly another than their own.
 
     Args:
         effects: What each part changes, float (side x side, K, h, w).
         side: Parts a side.
     """
-    own = float(_relative(effects, side).diagonal().mean())
-    return own, own >= _CLEAR
+    seen = effects.square().mean(1).sqrt().flatten(1)
+    seen = seen / seen.mean(1, keepdim=True).clamp(min=1e-30)
+    seen = seen / seen.mean(0, keepdim=True).clamp(min=1e-30)
+    own = (seen * _parts(effects.shape[2], effects.shape[3], side, side).flatten(1)).amax(0)
+    alive = seen.sum(0) > 0
+    if not bool(alive.any()):
+        return False
+    return float(seen.amax(0)[alive].mean()) > max(_SELECTIVE, 2 * float(own[alive].mean()))
+
+
+def clear_diagonal(effects: Tensor, side: int) -> tuple[float, bool]:
+    """How clearly a change of one part of the image changes the positions of that part, and whether clearly enough.
+
+    Rows and columns each: 0 where the parts change all positions alike, 1 where each changes its own alone; the less of
+    the two.
+
+    Args:
+        effects: What each part changes, float (side x side, K, h, w).
+        side: Parts a side.
+    """
+    cells = functional.adaptive_avg_pool2d(effects.square().mean(1, keepdim=True), side).flatten(1).sqrt()
+    four = cells.view(side, side, side, side)
+    own = min(
+        float(_relative(four.sum((1, 3))).diagonal().mean()), float(_relative(four.sum((0, 2))).diagonal().mean())
+    )
+    clear = (own - 1) / (side - 1)
+    return clear, clear >= _CLEAR
 
 
 def changed_parts(image: Images, side: int, fill: float | None = None) -> Images:
@@ -90,11 +103,10 @@ def changed_parts(image: Images, side: int, fill: float | None = None) -> Images
     return torch.cat([image, torch.where(masks[:, None], other, image)])
 
 
-def _relative(effects: Tensor, side: int) -> Tensor:
-    """What each part (row) changes of each part's positions (column), over what both do on the average."""
-    cells = functional.adaptive_avg_pool2d(effects.square().mean(1, keepdim=True), side).flatten(1).sqrt()
-    expected = cells.mean(1, keepdim=True) * cells.mean(0, keepdim=True) / cells.mean().clamp(min=1e-30)
-    return cells / expected.clamp(min=1e-30)
+def _relative(table: Tensor) -> Tensor:
+    """Each number over what its row and its column let expect."""
+    expected = table.mean(1, keepdim=True) * table.mean(0, keepdim=True) / table.mean().clamp(min=1e-30)
+    return table / expected.clamp(min=1e-30)
 
 
 def _effects(model: ModelUnderTest, image: Images, layer: str, side: int) -> Tensor:

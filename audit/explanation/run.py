@@ -164,7 +164,7 @@ def run_method(
         raise NotApplicable(reason)
     try:
         attribution = cast(Attribution, method.function(model, images, spec, **settings))
-    except RuntimeError as fault:
+    except (RuntimeError, AttributeError) as fault:  # of a library that was given no gradient, too
         if needs_gradient and not has_input_gradient(model):
             raise NotApplicable(_NO_GRADIENT) from fault
         raise

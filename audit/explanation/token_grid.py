@@ -15,7 +15,7 @@ from audit.core.types import Images
 from audit.explanation.captum_guard import restored, uncounted
 from audit.explanation.forward_trace import noise_like
 from audit.explanation.once_per_model import once_per_model
-from audit.explanation.positions import changed_parts, clear_diagonal
+from audit.explanation.positions import changed_parts, clear_diagonal, sees_elsewhere
 from audit.explanation.target_layer import attention_layers
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
@@ -73,10 +73,10 @@ def token_grid(model: ModelUnderTest, tokens: int) -> TokenGrid:
     for rows, columns in _factors(len(patches)):
         side = min(3, rows, columns)
         for order in (patches.view(rows, columns), patches.view(columns, rows).T):
-            clear = clear_diagonal(effects[side][:, order.flatten()].view(-1, 1, rows, columns), side)
-            if best is None or clear[0] > 1.05 * best[0]:
-                if clear[1]:
-                    best = clear[0], order.flatten(), rows, columns
+            seen = effects[side][:, order.flatten()].view(-1, 1, rows, columns)
+            clear, enough = clear_diagonal(seen, side)
+            if enough and not sees_elsewhere(seen, side) and (best is None or clear > best[0] + 0.02):
+                best = clear, order.flatten(), rows, columns
     if best is None:
         raise NotApplicable(
             note(
