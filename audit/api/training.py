@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import nn
 
 from audit.api.inputs import as_image_tensor, as_label_tensor
-from audit.config import HardeningConfig, TrainingConfig
+from audit.config import HardeningConfig, TrainingConfig, TrustConfig
 from audit.core.errors import DataError, UsageError
 from audit.core.seeding import content_ids
 from audit.core.threat import ThreatModel
@@ -71,6 +71,7 @@ def train(
     classes: Sequence[str] | int,
     architecture: str = "auto",
     pretrained: str | Path | None = None,
+    trust: Sequence[str | Path] = (),
     threat: ThreatModel | None = None,
     seed: int = 0,
     device: torch.device | str = "auto",
@@ -84,6 +85,7 @@ def train(
         classes: The names of the classes, or their number.
         architecture: A zoo name, torchvision:NAME or timm:NAME; auto for the classical net of the images' size.
         pretrained: A checkpoint of the same architecture, perhaps for other classes, to start from.
+        trust: Files whose code may run, such as `pretrained` where it is more than data.
         threat: The threat model, which adversarial recipes need.
         seed: Of all draws.
         device: auto, cpu, cuda, cuda:1, mps or a torch device.
@@ -101,7 +103,8 @@ def train(
     name = default_for(shape) if architecture == "auto" else architecture
     module = build(name, classes=len(names), input_shape=shape, seed=seed)
     if pretrained is not None:
-        load_pretrained(module, pretrained_state(require_file(pretrained)))
+        trusted = tuple(TrustConfig(path=str(path)) for path in trust)
+        load_pretrained(module, pretrained_state(require_file(pretrained), trusted))
     untrained = ModelUnderTest(module, classes=names, input_shape=shape, device=device)
     config = _settings(TrainingConfig, settings)
     return _fit(module, _batch(untrained, tensor, labels), config, untrained, name, None, None, threat, seed)

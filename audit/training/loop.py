@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ def run_training(
     setup = build_setup(train, settings, threat=threat, seed=seed, device=device, teacher=teacher, workers=workers)
     net = TrainingModule(module, *normalisation, autocast=settings.precision == "bfloat16").to(device)
     net.to(memory_format=torch.channels_last).train()
-    net.learn_output_kind(setup.held_out.images[:4], classes)
+    net.learn_outputs(setup.held_out.images[:4], classes)
     sample = ((setup.held_out.images[:4] - net.mean) / net.std).contiguous(memory_format=torch.channels_last)
     with (
         _fork_rng(device),
@@ -92,7 +93,8 @@ def run_training(
         state = _start_or_resume(setup, net, callbacks)
         while not state.finished():
             _epoch(setup, state, callbacks)
-    return state.result(*normalisation)
+    result = state.result(*normalisation)
+    return replace(result, notes=(*result.notes, *net.notes))
 
 
 def _start_or_resume(setup: TrainingSetup, net: TrainingModule, callbacks: TrainingCallbacks) -> TrainingState:
