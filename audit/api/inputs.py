@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import DataError, UsageError, unknown_name
+from audit.core.pixel_range import is_rounding, rounding_notes
 from audit.core.seeding import content_ids
 from audit.core.types import Batch, ClassMask, Images, Labels
 from audit.models.outputs import OutputChoice, OutputMeaning
@@ -96,19 +97,29 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
     if tensor.numel() == 0:
         raise DataError("There are no images: at least one was expected.")
     low, high = float(tensor.min()), float(tensor.max())
-    if not (low >= 0 and high <= 1):
+    if not is_rounding(low, high):
         raise DataError(
-            f"Images lie in [{low:g}, {high:g}], where [0, 1] was expected. Scale them, and give the model's "
+            f"Images lie in [{low:.8g}, {high:.8g}], where [0, 1] was expected. Scale them, and give the model's "
             "normalisation as mean and std of audit.wrap."
         )
-    return model.check_images(tensor)
+    return model.check_images(tensor).clamp(0, 1)
+
+
+def input_notes(images: Any) -> tuple[str, ...]:
+    """What was done to images that `as_image_tensor` took.
+
+    Args:
+        images: The images as they were given.
+    """
+    tensor = _tensor(images, "images")
+    return tuple(map(str, rounding_notes(float(tensor.min()), float(tensor.max()))))
 
 
 def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
     """Check labels.
 
     Args:
-        labels: Whole numbers (N,).
+        labels: Whole numbers (N,) or (N, 1), of an integer or a floating type.
         images: The number of images, N.
         classes: The number of classes.
 
@@ -119,6 +130,9 @@ def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
         DataError: They are no whole numbers, of another number, or out of range.
     """
     tensor = _tensor(labels, "labels")
+    tensor = tensor.flatten() if tensor.ndim == 2 and tensor.shape[1] == 1 else tensor
+    if tensor.is_floating_point() and bool((tensor == tensor.round()).all()):  # as pandas holds whole numbers
+        tensor = tensor.to(torch.int64)
     if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.ndim != 1 or len(tensor) != images:
         raise DataError(
             f"Labels are {tensor.dtype} of shape {tuple(tensor.shape)}, where {images} whole numbers, one an image, "

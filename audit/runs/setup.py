@@ -11,23 +11,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from audit.config import DataConfig, ModelConfig, RunConfig
+from audit.config import ModelConfig, RunConfig
 from audit.core.note import Note
 from audit.data.dataset import Dataset
 from audit.data.formats.image import labelled_as
-from audit.data.load import load_dataset
 from audit.data.sampling import balanced_order
 from audit.models.architecture import default_for
 from audit.models.files import is_code, sha256_of
 from audit.models.identity import model_identity
-from audit.models.load import fresh_module, load_model, read_checkpoint, with_own_normalisation
+from audit.models.load import fresh_module, read_checkpoint, with_own_normalisation
 from audit.models.loaded import LoadedModel
 from audit.models.outputs import OutputReader
 from audit.models.own_weights import with_own_weights
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning.run_identity import RunIdentity
-from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format
+from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format, output_names
+from audit.runs.label_numbers import load_with_labels, wrap_loaded
+from audit.runs.preparation import preparation_notes
+from audit.runs.training_images import load_images, without_needless_hardening
 from audit.runs.validation import (
     check_can_reinitialise,
     check_frozen_epochs,
@@ -116,16 +118,18 @@ def set_up(config: RunConfig) -> RunSetup:
     wants_tensorboard(config)
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)
-    dataset = align_labels(_load_images(data), data, config.model)
+    dataset = align_labels(load_images(config.model_copy(update={"data": data})), data, config.model)
     model = with_pretrained(_with_architecture(config.model, dataset), dataset.shape[0])
     model, notes = with_own_weights(model, classes=len(dataset.classes), input_shape=dataset.shape, seed=config.seed)
-    config = config.model_copy(update={"model": model})
+    config, dataset = without_needless_hardening(config.model_copy(update={"model": model}), dataset)
     check_training_images(config, dataset)
     loaded = None
     if model.loads:
-        loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
+        named = bool(output_names(data, config.model)) or data.labels_map is not None
+        loaded, dataset = load_with_labels(model, dataset, config, device, named=named)
         loaded, model = with_own_normalisation(loaded, model)
         model = model.model_copy(update={"architecture": loaded.architecture})
+    data = data.model_copy(update={"pixel_range": dataset.pixel_range}) if dataset.pixel_range else data
     config = with_default_learning_rate(config.model_copy(update={"data": data, "model": model}))
     check_can_reinitialise(config, loaded)
     labelled = bool((dataset.test.labels >= 0).all())
@@ -135,20 +139,6 @@ def set_up(config: RunConfig) -> RunSetup:
     setup = RunSetup(config, dataset, identity, device, loaded, notes=notes)
     reader = _check_models_run(setup)
     return replace(setup, trusted=_trusted_files(setup), loaded=_with_notes(setup, reader))
-
-
-def _load_images(data: DataConfig) -> Dataset:
-    return load_dataset(
-        data.source,
-        image_size=data.image_size,
-        grayscale=data.grayscale,
-        train_examples=data.train_examples,
-        strict=data.strict,
-        labels_map=data.labels_map,
-        crop=data.crop,
-        rotate=data.rotate,
-        flip=data.flip,
-    )
 
 
 def _with_architecture(model: ModelConfig, dataset: Dataset) -> ModelConfig:
@@ -166,14 +156,7 @@ def _with_predicted_labels(config: RunConfig, dataset: Dataset, loaded: LoadedMo
 
 
 def _wrap(config: RunConfig, dataset: Dataset, loaded: LoadedModel, device: torch.device) -> ModelUnderTest:
-    return ModelUnderTest(
-        loaded.module,
-        classes=dataset.classes,
-        input_shape=dataset.shape,
-        mean=config.model.mean,
-        std=config.model.std,
-        device=device,
-    )
+    return wrap_loaded(config.model, dataset, loaded, device)
 
 
 def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *, labelled: bool) -> RunIdentity:
@@ -246,7 +229,8 @@ def _trusted_files(setup: RunSetup) -> tuple[Mapping[str, str], ...]:
 def _with_notes(setup: RunSetup, reader: OutputReader | None) -> LoadedModel | None:
     """The loaded model, with notes on how its outputs are read.
 
-    Another is added when it does far better on images prepared another way, or with labels moved.
+    Others are added where its own images seem prepared otherwise, and when it does far better on images prepared
+    another way, or with labels moved.
     """
     if setup.loaded is None or reader is None:
         return None
@@ -262,5 +246,6 @@ def _with_notes(setup: RunSetup, reader: OutputReader | None) -> LoadedModel | N
         skip_above=_WELL_PREPARED,
         reader=reader,
     )
+    differing = preparation_notes(setup.config.data, model, setup.dataset)
     warning = (outcome.warning,) if outcome.warning else ()
-    return replace(setup.loaded, notes=(*setup.loaded.notes, *warning, *reader.notes))
+    return replace(setup.loaded, notes=(*setup.loaded.notes, *differing, *warning, *reader.notes))

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from audit.core.errors import SetupError, UsageError
+from audit.core.errors import ModelError, SetupError, UsageError
 from audit.core.note import Note, note
+from audit.core.threat import Norm
 from audit.core.types import Images, Logits, PassCount
+from audit.models.batch_statistics import failed_forward
+from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.output_entries import tensors_in
 from audit.models.outputs import OutputReader, chosen_outputs, learn_outputs
 
@@ -28,8 +31,10 @@ class TrainingModule(nn.Module):
     Attributes:
         mean: Mean of each channel, float32 (1, C, 1, 1).
         std: Standard deviation of each channel, float32 (1, C, 1, 1).
+        gradient_point: Where the gradient of images is taken.
     """
 
+    gradient_point: GradientPoint = AT_THE_IMAGE
     mean: Tensor
     std: Tensor
 
@@ -60,9 +65,14 @@ class TrainingModule(nn.Module):
         Args:
             images: Images (N, C, H, W) in [0, 1].
         """
+        if images.requires_grad:
+            images = self.gradient_point.of(images)
         normalised = (images - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
         assert self.reader is not None
-        outputs = self._outputs(normalised)
+        try:
+            outputs = self._outputs(normalised)
+        except ValueError as fault:  # as of batch norm without statistics on a single image
+            raise failed_forward(self.net, fault, len(images)) from fault
         self._auxiliary |= not isinstance(outputs, Tensor) and not self.reader.entry
         logits = self.reader(outputs, len(images))
         self.forwards += self.processes * len(images)
@@ -101,13 +111,66 @@ class TrainingModule(nn.Module):
         self.train(training)
 
     def _raw(self, images: Images) -> Any:
-        return self.net((images - self.mean) / self.std)
+        try:
+            return self.net((images - self.mean) / self.std)
+        except ValueError as fault:
+            raise failed_forward(self.net, fault, len(images)) from fault
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """What a reader should know about how the net's outputs are read."""
         notes = () if self.reader is None else self.reader.notes
         return (*notes, _AUXILIARY) if self._auxiliary else notes
+
+    def require_gradients(self, images: Images, *, adversarial: bool) -> None:
+        """Check that autograd follows the forward pass; these passes are not counted.
+
+        Args:
+            images: A few images (N, C, H, W) in [0, 1].
+            adversarial: Whether attacks on the net need the gradient of its images too.
+
+        Raises:
+            ModelError: When weights or images have no gradient.
+        """
+        training, passes = self.training, self.passes
+        self.eval()
+        try:
+            with torch.enable_grad():
+                followed = self._followed(images, adversarial)
+        finally:
+            self.train(training)
+            self.passes = passes
+        if not followed:
+            raise ModelError(
+                f"The net cannot be trained{' against an adversary' * adversarial}: its forward pass, or the part "
+                "behind its input, runs without autograd (torch.no_grad, a detach, rounding or NumPy). Take that out."
+            )
+
+    def _followed(self, images: Images, adversarial: bool) -> bool:
+        try:
+            outputs = self(images)
+            if not outputs.requires_grad or not adversarial:
+                return bool(outputs.requires_grad)
+            leaf = images.detach().requires_grad_(True)
+            return torch.autograd.grad(self(leaf).sum(), leaf, allow_unused=True)[0] is not None
+        except RuntimeError as fault:
+            if "requires grad" in str(fault):  # NumPy refuses tensors that do.
+                return False
+            raise
+
+    def learn_gradient_point(self, shape: tuple[int, int, int], norm: Norm) -> None:
+        """Find where the gradient of images is to be taken, for attacks on this net; these passes are not counted.
+
+        Args:
+            shape: (C, H, W) of an image.
+            norm: The norm of the attacks: in linf alone it pays to see over a face that is flat to some depth.
+        """
+        training, passes = self.training, self.passes
+        mean: list[float] = self.mean.flatten().tolist()
+        furthest = find_gradient_point(self.eval(), shape, mean, self.mean.device)
+        self.gradient_point = furthest if norm == "linf" else furthest.near
+        self.train(training)
+        self.passes = passes
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += self.processes * len(gradient)

@@ -41,7 +41,9 @@ def odd_pictures(root: Path) -> Path:
     odd = root / "test" / "cat"
     Image.fromarray(plain[:6]).save(odd / "small.png")
     Image.fromarray(plain).save(odd / "turned.jpg", exif=upright)
-    Image.fromarray(plain).convert("RGBA").save(odd / "alpha.png")
+    Image.fromarray(np.dstack([plain, plain[..., :1]])).save(odd / "alpha.png")
+    Image.fromarray(plain).save(odd / "unread.png", exif=b"garbage")
+    Image.fromarray(plain).save(odd / "wide-gamut.png", icc_profile=b"Display P3")
     Image.fromarray(plain).convert("CMYK").save(odd / "print.jpg")
     Image.fromarray(plain[..., 0].astype(np.uint16) * 200).save(odd / "deep.png")
     frames = [Image.fromarray(plain), Image.fromarray(255 - plain)]
@@ -54,7 +56,13 @@ def odd_pictures(root: Path) -> Path:
 @pytest.fixture(scope="module")
 def notes(tmp_path_factory: pytest.TempPathFactory) -> list[Note]:
     root = odd_pictures(tmp_path_factory.mktemp("odd"))
-    whole: tuple[dict[str, Any], ...] = ({}, {"image_size": 10}, {"crop": 0.5}, {"rotate": 5.0, "flip": "horizontal"})
+    whole: tuple[dict[str, Any], ...] = (
+        {},
+        {"image_size": 10},
+        {"crop": 0.5},
+        {"transparency": "white"},
+        {"rotate": 5.0, "flip": "horizontal"},
+    )
     found = [note for options in whole for note in load_dataset(f"folder:{root}", **options).notes]
     found += [note for source in ("sample", "digits") for note in load_dataset(source, crop=0.5, image_size=10).notes]
     return [*dict.fromkeys(found), *NOTES.values(), *of_models()]
