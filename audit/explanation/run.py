@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from torch import Tensor
@@ -13,7 +13,9 @@ from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import Method, find
 from audit.core.seeding import Generators
 from audit.core.types import Attributions, Images, Labels, PassCount, Segments
+from audit.explanation.gradient_border import missing_gradient
 from audit.explanation.gradients import has_input_gradient
+from audit.explanation.noise_floor import without_rounding
 from audit.explanation.spec import (
     Attribution,
     ExplanationSpec,
@@ -153,7 +155,7 @@ def explain_images(
 def run_method(
     method: Method, model: ModelUnderTest, images: Images, spec: ExplanationSpec, settings: Mapping[str, Any]
 ) -> Attribution:
-    """Call the method and check that a gradient method had a gradient to work with.
+    """Call the method, check that a gradient method had a gradient to work with, and empty maps of mere rounding.
 
     Args:
         method: A registered attribution.
@@ -167,9 +169,11 @@ def run_method(
         AuditError: What it returned has a wrong shape, or is not finite.
     """
     needs_gradient = method.facts["needs"] != "scores"
+    if needs_gradient and (reason := missing_gradient(model)):
+        raise NotApplicable(reason)
     try:
         attribution = cast(Attribution, method.function(model, images, spec, **settings))
-    except RuntimeError as fault:
+    except (RuntimeError, AttributeError) as fault:  # of a library that was given no gradient, too
         if needs_gradient and not has_input_gradient(model):
             raise NotApplicable(_NO_GRADIENT) from fault
         if needs_gradient and any(words in str(fault) for words in _WITHOUT_GRADIENT):
@@ -178,7 +182,8 @@ def run_method(
     _require_maps(method, attribution, images)
     if needs_gradient and not bool(attribution.attributions.any()) and not has_input_gradient(model):
         raise NotApplicable(_NO_GRADIENT)
-    return attribution
+    maps = without_rounding(method, model, images, spec, attribution.attributions)
+    return attribution if maps is attribution.attributions else replace(attribution, attributions=maps)
 
 
 def _require_maps(method: Method, attribution: Attribution, images: Images) -> None:
