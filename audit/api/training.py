@@ -21,6 +21,7 @@ from audit.core.types import Batch, PassCount
 from audit.models.architecture import build, default_for
 from audit.models.files import require_file
 from audit.models.formats.safetensors_file import with_metadata
+from audit.models.module_copy import copy_module
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.storage.store import write_atomically
 from audit.training.fit import fit
@@ -130,9 +131,7 @@ def harden(
         DataError: Images or labels are of the wrong type, shape or range.
         UsageError: A setting is unknown or wrong.
     """
-    import copy
-
-    module = copy.deepcopy(model.net)
+    module = copy_module(model.net)
     for parameter in module.parameters():
         parameter.requires_grad_(True)
     config = _settings(HardeningConfig, settings)

@@ -20,6 +20,7 @@ from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.types import Images, Labels
 from audit.explanation.captum_guard import restored
+from audit.models.module_copy import copy_module
 from audit.models.outputs import to_logits
 from audit.models.under_test import ModelUnderTest
 
@@ -101,7 +102,7 @@ def with_module_activations(net: nn.Module) -> fx.GraphModule:
         NotApplicable: torch.fx cannot trace the net, because its forward depends on the pixels' values.
     """
     try:
-        graph = fx.symbolic_trace(copy.deepcopy(net))
+        graph = fx.symbolic_trace(copy_module(net))
     except Exception as fault:
         raise NotApplicable(
             note(

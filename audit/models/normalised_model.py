@@ -49,12 +49,14 @@ class NormalisedModel(nn.Module):
 
     Attributes:
         output_kind: What the net's outputs mean.
+        input_type: The type of number that the net is given.
         draws: Forwards of which the logits are the mean; above 1 for a net that draws random numbers.
         mean: Subtracted from images in [0, 1], (1, C, 1, 1).
         std: Divided by after that, (1, C, 1, 1).
     """
 
     output_kind: OutputKind = "logits"
+    input_type: torch.dtype = torch.float32
     draws: int = 1
     mean: Tensor
     std: Tensor
@@ -64,8 +66,8 @@ class NormalisedModel(nn.Module):
         self.net = net
         self.layout = layout
         self.meter = PassCounter()
-        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, device="cpu", dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, device="cpu", dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, images: Images) -> Logits:
         """Logits of images.
@@ -78,7 +80,7 @@ class NormalisedModel(nn.Module):
         """
         if self.layout.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        normalised = (images - self.mean).div_(self.std)
+        normalised = (images - self.mean).div_(self.std).to(self.input_type)
         outputs = self.net(normalised)
         self.meter.forwards += self.draws * len(images)
         if not isinstance(outputs, Tensor):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,9 @@ from torch import Tensor, nn
 from audit.core.errors import ModelError, SetupError, UsageError
 from audit.core.note import Note
 from audit.core.types import Images, Labels, Logits, PassCount
-from audit.models.batching import ExecutionLayout, in_batches
+from audit.models.batching import ExecutionLayout, in_batches, set_memory_format
+from audit.models.module_checks import as_module, why_it_does_not_run
+from audit.models.net_form import NetForm, other_forms, private_copy
 from audit.models.normalised_model import NormalisedModel, PassCounter
 from audit.models.outputs import NOTES, OutputKind, detect_output_kind
 
@@ -75,17 +76,20 @@ class ModelUnderTest:
             raise UsageError(f"std {self.std} must be positive in every channel.")
         if len(self.classes) < 2:
             raise UsageError(f"A classifier needs at least two classes; {len(self.classes)} given.")
-        self.net = _private_copy(module).to(self.device).to(memory_format=torch.channels_last)
+        module = as_module(module)
+        form = private_copy(module, self.device)
+        self.net, self.form_notes = form.net, form.notes
         self.layout = ExecutionLayout.default(self.device)
+        set_memory_format(self.net, channels_last=True)
         self.module = NormalisedModel(self.net, self.mean, self.std, self.layout).to(self.device).eval()
-        self.output_kind: OutputKind = detect_output_kind(self._probe(), len(self.classes))
+        self.output_kind: OutputKind = detect_output_kind(self._probe(module), len(self.classes))
         self.module.output_kind = self.output_kind
         self.module.meter.reset()
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What a reader should know about how the outputs are read; empty when nothing was done to them."""
-        return (NOTES[self.output_kind],) if self.output_kind in NOTES else ()
+        """What a reader should know about how the module is run and its outputs read; empty where both are plain."""
+        return (*self.form_notes, *((NOTES[self.output_kind],) if self.output_kind in NOTES else ()))
 
     @property
     def passes(self) -> PassCount:
@@ -182,36 +186,42 @@ class ModelUnderTest:
             if not kind.__module__.startswith("torch."):
                 digest.update(_source(kind).encode())
         for name, tensor in sorted(self.net.state_dict().items()):
+            if not isinstance(tensor, Tensor):  # the packed weights of a quantised layer
+                digest.update(f"{name}:{tensor!r}".encode())
+                continue
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            plain = tensor.detach().cpu().contiguous().flatten()
-            digest.update(plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
+            digest.update(_bytes_of(tensor))
         return digest.hexdigest()
 
-    def _probe(self) -> Tensor:
+    def _probe(self, original: nn.Module) -> Tensor:
         """Raw outputs on four images of noise, to learn their meaning and that the model runs at all."""
         generator = torch.Generator(device="cpu").manual_seed(0)
-        noise = torch.rand(4, *self.input_shape, generator=generator, device="cpu").to(self.device)
+        noise = torch.rand(4, *self.input_shape, generator=generator, device="cpu", dtype=torch.float32).to(self.device)
         try:
-            outputs = self._try_layouts(noise)
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as fault:
-            first_line = str(fault).strip().split("\n", 1)[0]
-            raise ModelError(
-                f"The model does not run on images of shape {self.input_shape} (channels, height, width): "
-                f"{first_line}. Give the size it was trained for with --image-size, or another architecture."
-            ) from fault
+            with torch.no_grad():
+                outputs = self._run_somehow(noise, original)
+        except (SetupError, torch.OutOfMemoryError):
+            raise
+        except Exception as fault:  # a user's forward raises whatever it likes
+            raise ModelError(why_it_does_not_run(self.net, fault, self.input_shape)) from fault
         if not isinstance(outputs, Tensor):
             raise ModelError(f"The model returns {type(outputs).__name__}, where one tensor of scores was expected.")
         return outputs
 
-    def _try_layouts(self, noise: Images) -> Tensor:
-        """Channels last is the faster layout; a net that calls `view` on its features needs the other."""
-        with torch.no_grad():
-            try:
-                return self.module(noise)  # type: ignore[no-any-return]
-            except RuntimeError:
-                self.layout.channels_last = False
-                self.net.to(memory_format=torch.contiguous_format)
-                return self.module(noise)  # type: ignore[no-any-return]
+    def _run_somehow(self, noise: Images, original: nn.Module) -> Any:
+        """Channels last is the faster layout; a net that calls `view` on its features needs the other, and some nets
+        need their own types of number or their own size of batch."""
+        try:
+            return self.module(noise)
+        except Exception as fault:
+            for form in other_forms(NetForm(self.net, self.form_notes), original, noise, self.layout):
+                self.net = self.module.net = form.net
+                self.form_notes, self.module.input_type = form.notes, form.input_type
+                try:
+                    return self.module(noise)
+                except Exception:
+                    continue
+            raise fault
 
 
 def resolve_device(name: torch.device | str = "auto") -> torch.device:
@@ -235,19 +245,6 @@ def resolve_device(name: torch.device | str = "auto") -> torch.device:
     return device
 
 
-def _private_copy(module: nn.Module) -> nn.Module:
-    try:
-        copied = copy.deepcopy(module)
-    except Exception as fault:
-        raise ModelError(
-            f"The model ({type(module).__name__}) cannot be copied, and the audit never works on the original: {fault}."
-        ) from fault
-    for parameter in copied.parameters():
-        parameter.requires_grad_(False)
-        parameter.grad = None
-    return copied.eval()
-
-
 def _per_channel(value: float | Sequence[float] | None, default: float, channels: int, name: str) -> tuple[float, ...]:
     if value is None:
         return (default,) * channels
@@ -264,3 +261,10 @@ def _source(kind: type) -> str:
         return inspect.getsource(kind)
     except (OSError, TypeError):
         return kind.__qualname__
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    if tensor.is_quantized:
+        return f"{tensor.qscheme()}".encode() + tensor.detach().cpu().dequantize().contiguous().numpy().tobytes()
+    plain = tensor.detach().cpu().contiguous().flatten()
+    return plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from audit.models.formats.user_code import is_code
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, load_model
 from audit.models.loaded import LoadedModel
+from audit.models.module_copy import copy_module
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning.run_identity import RunIdentity
@@ -70,7 +70,7 @@ class RunSetup:
             architecture: Its architecture; that of the run by default.
         """
         if self.loaded is not None and self.loaded.whole and architecture is None:
-            return copy.deepcopy(self.loaded.module)
+            return copy_module(self.loaded.module)
         model = self.config.model
         if architecture is not None:
             model = model.model_copy(update={"architecture": architecture})

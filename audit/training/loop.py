@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from audit.core.registry import find
 from audit.core.seeding import derive_seed
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, Logits
+from audit.models.module_copy import copy_module
 from audit.training.awp import adversarial_weight_perturbation
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.checkpoint import load_training_checkpoint
@@ -116,7 +116,7 @@ def _initial_state(setup: TrainingSetup, net: TrainingModule) -> TrainingState:
 
 def _affordable_epochs(setup: TrainingSetup, net: TrainingModule, budget: float) -> int:
     """Time a few steps on a copy, which leaves no trace in the training itself."""
-    trial = _initial_state(setup, copy.deepcopy(net))
+    trial = _initial_state(setup, copy_module(net))
     if setup.settings.compile:
         trial.net.net.compile()  # a copy is not compiled
     indices = setup.epoch_order(0)[: setup.local_batch_size]

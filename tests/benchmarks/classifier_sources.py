@@ -101,4 +101,3 @@ def _from_transformers(name: str) -> nn.Module:
     config = kind.config_class()
     small = {key: value for key, value in _TINY.items() if isinstance(getattr(config, key, None), int)}
     return kind(kind.config_class(**small, num_labels=CLASSES))  # type: ignore[no-any-return]
-

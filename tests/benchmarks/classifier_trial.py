@@ -67,7 +67,9 @@ def state_of(module: nn.Module) -> str:
     """A hash of what must stay as found: numbers, modes, gradients, hooks, types."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tensor.requires_grad}".encode() + tensor.cpu().contiguous().numpy().tobytes())
+        digest.update(
+            f"{name} {tensor.dtype} {tensor.requires_grad}".encode() + tensor.cpu().contiguous().numpy().tobytes()
+        )
     for layer in module.modules():
         hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
         digest.update(repr((layer.training, *map(len, hooks))).encode())

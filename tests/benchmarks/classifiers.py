@@ -58,7 +58,15 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
     faults = [f"{method}: {said}" for method, said in row.get("methods", {}).items() if said.startswith("FAULT")]
-    print(row["library"], row["name"], row["status"], row.get("reason", ""), *faults, f"{row['seconds']:.1f} s", flush=True)
+    print(
+        row["library"],
+        row["name"],
+        row["status"],
+        row.get("reason", ""),
+        *faults,
+        f"{row['seconds']:.1f} s",
+        flush=True,
+    )
 
 
 def limited(library: str, name: str, seconds: float) -> dict[str, Any]:
