@@ -13,6 +13,7 @@ from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import Method, find
 from audit.core.seeding import Generators
 from audit.core.types import Attributions, Images, Labels, PassCount, Segments
+from audit.explanation.closed_net import why_closed
 from audit.explanation.gradients import has_input_gradient
 from audit.explanation.spec import (
     Attribution,
@@ -158,8 +159,15 @@ def run_method(
         AuditError: What it returned has a wrong shape, or is not finite.
     """
     needs_gradient = method.facts["needs"] != "scores"
+    closed = why_closed(model.net)
+    if closed is not None and method.facts["needs"] == "spatial layer":
+        raise NotApplicable(closed)
     try:
         attribution = cast(Attribution, method.function(model, images, spec, **settings))
+    except NotApplicable as fault:
+        if closed is not None and fault.reason.key == "untraceable":
+            raise NotApplicable(closed) from fault
+        raise
     except RuntimeError as fault:
         if needs_gradient and not has_input_gradient(model):
             raise NotApplicable(_NO_GRADIENT) from fault

@@ -64,7 +64,7 @@ def set_memory_format(net: nn.Module, *, channels_last: bool) -> None:
     """
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     for tensor in (*net.parameters(), *net.buffers()):
-        if tensor.ndim == 4:
+        if tensor.ndim == 4 and tensor.layout == torch.strided:
             tensor.data = tensor.data.to(memory_format=memory_format)
 
 

@@ -36,7 +36,7 @@ class FixedBatch(nn.Module):
         count = len(images)
         missing = -count % self.size
         filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing else images
-        parts = [pytree.tree_flatten(self.net(batch)) for batch in filled.split(self.size)]
+        parts = [pytree.tree_flatten(self.net(batch)) for batch in torch.split(filled, self.size)]
         joined = [torch.cat(values)[:count] for values in zip(*(leaves for leaves, _ in parts), strict=True)]
         return pytree.tree_unflatten(joined, parts[0][1])
 

@@ -10,16 +10,18 @@ import copy
 import io
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from audit.core.errors import ModelError
 
 _CONTAINERS = (list, tuple, set, frozenset, deque)
+_Module = TypeVar("_Module", bound=nn.Module)
 _WRITABLE = (list, dict, set, deque)
 _TABLES = ("_parameters", "_buffers", "_modules")
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
@@ -37,7 +39,7 @@ class ModuleCopy(NamedTuple):
     shared: tuple[str, ...]
 
 
-def copy_module(module: nn.Module) -> nn.Module:
+def copy_module(module: _Module) -> _Module:
     """A copy with numbers of its own; the module stays as it is.
 
     Args:
@@ -46,14 +48,14 @@ def copy_module(module: nn.Module) -> nn.Module:
     Raises:
         ModelError: It cannot be copied; the attribute is named where it is known.
     """
-    return copy_of(module).module
+    return cast(_Module, copy_of(module).module)
 
 
 def copy_of(module: nn.Module) -> ModuleCopy:
     """As `copy_module`, and says which attributes could not be copied.
 
-    Compiled modules and data-parallel wrappers are copied as the module inside. Backward hooks are left behind: they
-    change gradients and no output.
+    Compiled modules, averaged ones and data-parallel wrappers are copied as the module inside. Backward hooks are left
+    behind: they change gradients and no output.
 
     Args:
         module: Any module.
@@ -94,8 +96,8 @@ def inner_module(module: nn.Module) -> nn.Module | None:
     Args:
         module: Any module.
     """
-    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return module.module  # type: ignore[no-any-return]
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel | AveragedModel):
+        return module.module
     inner = getattr(module, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else None
 
@@ -264,6 +266,7 @@ def _twin(function: types.FunctionType) -> types.FunctionType:
 def _script_copy(script: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     """Through bytes: the weights of a script that deepcopy made are no leaves."""
     buffer = io.BytesIO()
-    torch.jit.save(script, buffer)  # type: ignore[no-untyped-call]
+    torch.jit.save(script, buffer)
     buffer.seek(0)
-    return torch.jit.load(buffer)  # type: ignore[no-any-return, no-untyped-call]
+    load: Callable[[io.BytesIO], torch.jit.ScriptModule] = torch.jit.load
+    return load(buffer)

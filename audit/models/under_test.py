@@ -266,5 +266,6 @@ def _source(kind: type) -> str:
 def _bytes_of(tensor: Tensor) -> bytes:
     if tensor.is_quantized:
         return f"{tensor.qscheme()}".encode() + tensor.detach().cpu().dequantize().contiguous().numpy().tobytes()
-    plain = tensor.detach().cpu().contiguous().flatten()
+    dense = tensor if tensor.layout == torch.strided else tensor.to_dense()
+    plain = dense.detach().cpu().contiguous().flatten()
     return plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""

@@ -229,7 +229,7 @@ def _with_preprocessing_warning(setup: RunSetup) -> LoadedModel | None:
 
     test, model = setup.dataset.test, setup.config.model
     outcome = probe_preprocessing(
-        setup.loaded.module,
+        _wrap(setup.config, setup.dataset, setup.loaded, setup.device).net,
         test.batch(balanced_order(test, setup.config.seed)[:_PROBED]).to(setup.device),
         mean=np.atleast_1d(0.0 if model.mean is None else model.mean).tolist(),
         std=np.atleast_1d(1.0 if model.std is None else model.std).tolist(),

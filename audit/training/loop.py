@@ -81,9 +81,10 @@ def run_training(
     device = torch.device("cuda", workers.rank) if own_gpu else device
     setup = build_setup(train, settings, threat=threat, seed=seed, device=device, teacher=teacher, workers=workers)
     net = TrainingModule(module, *normalisation, autocast=settings.precision == "bfloat16").to(device)
-    net.to(memory_format=torch.channels_last).train()
+    net.train()
+    net.choose_layout(setup.held_out.images[:4], to_pixels=threat is not None)
     net.learn_output_kind(setup.held_out.images[:4], classes)
-    sample = ((setup.held_out.images[:4] - net.mean) / net.std).contiguous(memory_format=torch.channels_last)
+    sample = net.normalised(setup.held_out.images[:4])
     with (
         _fork_rng(device),
         dropout_before_head(module, settings.dropout),

@@ -41,9 +41,11 @@ def make_optimizer(groups: Iterable[Mapping[str, Any]], settings: TrainingConfig
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimizer in ("sgd", "rmsprop"):
         options["momentum"] = settings.momentum
-    if settings.optimizer in _FUSED:
+    groups = [{**group, "params": list(group["params"])} for group in groups]
+    real = all(parameter.is_floating_point() for group in groups for parameter in group["params"])
+    if settings.optimizer in _FUSED and real:  # no fused step knows complex numbers
         options["fused"] = True
-    return _OPTIMIZERS[settings.optimizer]([dict(group) for group in groups], **options)
+    return _OPTIMIZERS[settings.optimizer](groups, **options)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

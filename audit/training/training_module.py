@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
+from torch.utils._pytree import tree_leaves
 
-from audit.core.errors import SetupError, UsageError
+from audit.core.errors import ModelError, SetupError, UsageError
 from audit.core.types import Images, Logits, PassCount
+from audit.models.batching import set_memory_format
 from audit.models.outputs import OutputKind, detect_output_kind, to_logits
 
 
@@ -38,6 +40,7 @@ class TrainingModule(nn.Module):
         self.net = net
         self.autocast = autocast
         self.output_kind: OutputKind = "logits"
+        self.channels_last = True
         self.forwards = 0
         self.backwards = 0
         self.processes = 1
@@ -51,12 +54,45 @@ class TrainingModule(nn.Module):
         Args:
             images: Images (N, C, H, W) in [0, 1].
         """
-        normalised = (images - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
-        logits = to_logits(self._outputs(normalised), self.output_kind)
+        logits = to_logits(self._outputs(self.normalised(images)), self.output_kind)
         self.forwards += self.processes * len(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
+
+    def normalised(self, images: Images) -> Images:
+        """Images as the net is given them.
+
+        Args:
+            images: Images (N, C, H, W) in [0, 1].
+        """
+        normalised = (images - self.mean).div_(self.std)
+        return normalised.contiguous(memory_format=torch.channels_last) if self.channels_last else normalised
+
+    def choose_layout(self, images: Images, *, to_pixels: bool) -> None:
+        """Lay the weights out with the channels last where the net runs so; one that calls `view` may not.
+
+        Args:
+            images: A few images (N, C, H, W) in [0, 1].
+            to_pixels: Whether gradients to the pixels are needed, as adversarial training does.
+
+        Raises:
+            ModelError: The net's outputs have no gradient to learn from.
+        """
+        training = self.training
+        self.eval()
+        try:
+            set_memory_format(self.net, channels_last=True)
+            _require_gradients(self, images, to_pixels=to_pixels)
+        except RuntimeError:
+            self.channels_last = False
+            set_memory_format(self.net, channels_last=False)
+            try:
+                _require_gradients(self, images, to_pixels=to_pixels)
+            except RuntimeError as fault:
+                first_line = str(fault).strip().split("\n", 1)[0]
+                raise ModelError(f"The model cannot be trained, as it fails on four images: {first_line}") from fault
+        self.train(training)
 
     def _outputs(self, normalised: Images) -> Tensor:
         if not self.autocast:  # entering it costs a small net half a percent of its time
@@ -91,6 +127,27 @@ class TrainingModule(nn.Module):
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += self.processes * len(gradient)
+
+
+def _require_gradients(module: TrainingModule, images: Images, *, to_pixels: bool) -> None:
+    if not any(True for _ in module.net.parameters()):
+        raise ModelError(
+            "The model has no weights that could be trained, as a frozen script has none: give the net it was made of."
+        )
+    with torch.enable_grad():
+        leaf = images.detach().clone().requires_grad_(to_pixels)
+        outputs = [value for value in tree_leaves(module.net(module.normalised(leaf))) if isinstance(value, Tensor)]
+    trainable = [output.sum() for output in outputs if output.requires_grad]
+    if outputs and not trainable:
+        raise ModelError(
+            "The model's outputs have no gradient to its weights, as those of quantised nets and of forwards under "
+            "no_grad have none: there is nothing to train by. Give the float model, with gradients throughout."
+        )
+    if to_pixels and trainable and torch.autograd.grad(trainable, leaf, allow_unused=True)[0] is None:
+        raise ModelError(
+            "The model's outputs have no gradient to the pixels, as part of its forward runs without autograd: "
+            "adversarial training has nothing to follow. Let the whole forward run with gradients."
+        )
 
 
 @contextmanager
