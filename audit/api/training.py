@@ -21,6 +21,7 @@ from audit.core.types import Batch, PassCount
 from audit.models.architecture import build, default_for
 from audit.models.files import require_file
 from audit.models.formats.safetensors_file import with_metadata
+from audit.models.load_state import load_state
 from audit.models.module_copy import copy_module
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.storage.store import write_atomically
@@ -61,7 +62,7 @@ class TrainedModel:
             "mean": json.dumps(model.mean),
             "std": json.dumps(model.std),
         }
-        weights = {name: tensor.cpu().contiguous() for name, tensor in model.net.state_dict().items()}
+        weights = {name: tensor.cpu().clone().contiguous() for name, tensor in model.net.state_dict().items()}
         write_atomically(Path(path), with_metadata(save(weights), header))
 
 
@@ -182,7 +183,7 @@ def _fit(
         std=std,
         device=resolve_device(like.device),
     )
-    module.load_state_dict(trained.weights)
+    load_state(module, trained.weights)
     model = ModelUnderTest(
         module,
         classes=like.classes,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from audit.core.errors import ModelError
 from audit.core.note import Note, note
+from audit.models.load_state import load_state
 from audit.models.loaded import CheckpointContent
 
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "weights", "params")
@@ -74,7 +75,7 @@ def load_matching(
             else "Give the architecture it was trained with by --architecture, and the same classes and image size."
         )
         raise ModelError(f"{checkpoint} does not fit the architecture {architecture}: {'; '.join(problems)}. {remedy}")
-    module.load_state_dict(matched)
+    load_state(module, matched)
     types = sorted({str(t.dtype) for k, t in matched.items() if t.dtype != expected[k].dtype})
     if types:
         widened = note(

@@ -173,7 +173,7 @@ def with_weights(net: nn.Module, weights: Mapping[str, Tensor] | None) -> Iterat
         return
     before = {name: value.detach().clone() for name, value in net.state_dict().items()}
     try:
-        net.load_state_dict(weights)
+        load_state(net, weights)
         yield
     finally:
-        net.load_state_dict(before)
+        load_state(net, before)

@@ -21,6 +21,7 @@ from audit.core.threat import ThreatModel
 from audit.execution.context import Context
 from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.files import sha256_of
+from audit.models.load_state import load_state
 from audit.models.module_copy import copy_module
 from audit.planning.settings import ModelSettings
 from audit.results.facts import ModelFacts
@@ -96,7 +97,7 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tu
         start = context.evidence("start")
         facts = start.facts_as(ModelFacts)
         module = context.fresh(cell.seed)
-        module.load_state_dict(stored_weights(start))
+        load_state(module, stored_weights(start))
         return module, (facts.mean, facts.std), ()
     if cell.model and not _has_teacher(cell):
         model = context.model()
