@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from audit.config import Schedule, TrainingConfig
+from audit.models.load_state import load_state
 
 _OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
     "adam": Adam,

@@ -132,7 +132,8 @@ class TrainingModule(nn.Module):
 def _require_gradients(module: TrainingModule, images: Images, *, to_pixels: bool) -> None:
     if not any(True for _ in module.net.parameters()):
         raise ModelError(
-            "The model has no weights that could be trained, as a frozen script has none: give the net it was made of."
+            "The model has no weights that could be trained, as frozen scripts and quantised nets have none: give the net "
+            "it was made of."
         )
     with torch.enable_grad():
         leaf = images.detach().clone().requires_grad_(to_pixels)

@@ -52,7 +52,8 @@ def names_of(library: str, *, every: bool = False) -> list[str]:
         return list(timm.list_models())
     sizes = timm_sizes()
     families = [timm.list_models(module=module) for module in timm.list_modules()]
-    return [min(family, key=lambda name: sizes.get(name, float("inf"))) for family in families if family]
+    smallest = [min(family, key=lambda name: sizes.get(name, float("inf"))) for family in families if family]
+    return sorted(smallest, key=lambda name: sizes.get(name, float("inf")))
 
 
 def sides(library: str, name: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import resource
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--library", choices=LIBRARIES)
     parser.add_argument("--name")
     parser.add_argument("--all", action="store_true")
-    parser.add_argument("--seconds", type=float, default=120, help="limit of a model's trial")
+    parser.add_argument("--seconds", type=int, default=60, help="limit of a model's trial, in processor time")
     parser.add_argument("--table", type=Path, help="write the table of the rows and stop")
     options = parser.parse_args()
     if options.table:
@@ -69,25 +70,28 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     )
 
 
-def limited(library: str, name: str, seconds: float) -> dict[str, Any]:
+def limited(library: str, name: str, seconds: int) -> dict[str, Any]:
     """The row of a model, asked in a process of its own that may neither run for long nor take much memory."""
     context = multiprocessing.get_context("fork")  # the libraries are imported once
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, library, name))
+    process = context.Process(target=_answer, args=(sender, library, name, seconds))
     started = time.monotonic()
     process.start()
     sender.close()
     try:
-        row: dict[str, Any] = receiver.recv() if receiver.poll(seconds) else {"status": "out of time"}
+        row: dict[str, Any] = receiver.recv() if receiver.poll(20 * seconds) else {"status": "out of time"}
     except EOFError:
-        row = {"status": "crashed", "reason": f"the process ended with code {process.exitcode}"}
+        process.join()
+        late = process.exitcode == -signal.SIGXCPU
+        row = {"status": "out of time" if late else "crashed", "reason": f"the process ended with {process.exitcode}"}
     process.kill()
     process.join()
     return {"library": library, "name": name, "seconds": round(time.monotonic() - started, 1), **row}
 
 
-def _answer(sender: Any, library: str, name: str) -> None:
+def _answer(sender: Any, library: str, name: str, seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     sender.send(classifier_trial.tried(library, name))
 
 
