@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audit.core.errors import DataError, UsageError
+from audit.core.errors import DataError, UsageError, unknown_name
 from audit.core.seeding import content_ids
 from audit.core.types import Batch, ClassMask, Images, Labels
+from audit.models.outputs import OutputChoice, OutputMeaning
 from audit.models.under_test import ModelUnderTest
 
 AttackTargets = Tensor | None
@@ -26,23 +27,34 @@ def wrap(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     device: torch.device | str = "auto",
+    outputs: OutputMeaning = "auto",
+    output_entry: str = "",
 ) -> ModelUnderTest:
     """Wrap a module for every function of this package; the module is copied and never changed.
 
     Args:
-        module: Maps normalised images (N, C, H, W) to logits (N, classes).
+        module: Maps normalised images (N, C, H, W) to scores (N, classes), perhaps in a dictionary, a tuple or an
+            object; two classes may share one score.
         classes: Names in the order of the outputs, or their number.
         input_shape: Of an image, (C, H, W).
         mean: What the module expects subtracted from images in [0, 1], one number or one a channel; None for nothing.
         std: What it expects them divided by after that; None for nothing.
         device: auto, cpu, cuda, cuda:1, mps or a torch device.
+        outputs: What the scores mean: "logits", "probabilities" (their sum is 1) or "sigmoid" (each class, or the one
+            of two, has its own); "auto" tells it from the module.
+        output_entry: Where the module returns several tensors, the scores' key, attribute or position; "" finds them.
 
     Raises:
         ModelError: The module does not run on such images, or has another number of outputs.
         UsageError: The normalisation or the device is wrong.
     """
     names = [str(index) for index in range(classes)] if isinstance(classes, int) else list(classes)
-    return ModelUnderTest(module, classes=names, input_shape=input_shape, mean=mean, std=std, device=device)
+    if outputs not in get_args(OutputMeaning):
+        raise unknown_name("meaning of outputs", outputs, get_args(OutputMeaning))
+    choice = OutputChoice(outputs, str(output_entry)) if outputs != "auto" or output_entry != "" else None
+    return ModelUnderTest(
+        module, classes=names, input_shape=input_shape, mean=mean, std=std, device=device, outputs=choice
+    )
 
 
 def make_batch(model: ModelUnderTest, images: Any, labels: Any, targets: AttackTargets = None) -> Batch:

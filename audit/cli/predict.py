@@ -20,7 +20,14 @@ def predict(
     terminal: Terminal,
     overrides: dict[str, Any],
     images: Annotated[list[Path], typer.Argument(help="Picture files.", show_default=False)],
-    model: Annotated[str, typer.Option("--model", help="A checkpoint, or hf:FOLDER.", show_default=False)],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="A checkpoint, or hf:FOLDER; left out where --architecture FILE.py:FUNCTION returns a trained module.",
+            show_default=False,
+        ),
+    ] = None,
     explain: Annotated[
         str, typer.Option("--explain", help="An attribution method (see `audit methods`), auto or none.")
     ] = "auto",
@@ -47,7 +54,7 @@ def predict(
     predictions = predict_pictures(loaded, images, explain=explain, seed=config.seed, preprocessing=preprocessing)
     paths = write_explanations(predictions, images, out)
     rows = [_row(prediction, path) for prediction, path in zip(predictions, paths, strict=True)]
-    document = {"model": Path(model).name, "predictions": rows}
+    document = {"model": Path(model or config.model.architecture).name, "predictions": rows}
     terminal.emit(document, lambda: _show(predictions, paths, terminal))
 
 

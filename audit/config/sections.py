@@ -82,6 +82,22 @@ class ModelConfig(ConfigTable):
         description="weights that training starts from, all but the last layer: a file, or torchvision for those of "
         "torchvision:NAME in torch's cache",
     )
+    weights_entry: Annotated[str, Flag("--weights-entry")] = Field(
+        "", description="which weights of a file that holds several, by their entry or prefix; averaged ones by default"
+    )
+    own_weights: Annotated[bool | None, Flag("--own-weights", words={"yes": True, "no": False}, default="auto")] = (
+        Field(
+            None,
+            description="whether the weights that FILE.py:FUNCTION returns are the model or trained over; by default "
+            "they are the model where two calls under different seeds agree",
+        )
+    )
+    outputs: Annotated[Literal["auto", "logits", "probabilities", "sigmoid"], Flag("--outputs")] = Field(
+        "auto", description="what the model's outputs mean: auto tells it from its last operation and its values"
+    )
+    output_entry: Annotated[str, Flag("--output-entry")] = Field(
+        "", description="the scores where the model returns several tensors: a key, an attribute or a position"
+    )
     mean: Annotated[Normalisation, Flag("--mean")] = Field(
         None, description="the normalisation the model expects, images in [0, 1]"
     )
@@ -94,6 +110,11 @@ class ModelConfig(ConfigTable):
     ] = Field(
         (), description="files of code you have read: [{ path = 'net.py', sha256 = '...' }]; a changed one is refused"
     )
+
+    @property
+    def loads(self) -> bool:
+        """Whether the run audits weights that exist, and does not train its model."""
+        return self.weights is not None or bool(self.own_weights)
 
 
 class AttackRowConfig(ConfigTable):

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from audit.core.errors import ModelError, SetupError, UsageError
+from audit.core.errors import AuditError, ModelError, SetupError, UsageError
 from audit.core.note import Note
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.models.batching import ExecutionLayout, in_batches, set_memory_format
 from audit.models.module_checks import as_module, why_it_does_not_run
 from audit.models.net_form import NetForm, other_forms, private_copy
 from audit.models.normalised_model import NormalisedModel, PassCounter
-from audit.models.outputs import NOTES, OutputKind, detect_output_kind
+from audit.models.outputs import OutputChoice, OutputKind, OutputReader, choose_outputs, chosen_outputs, learn_outputs
 
 Loss = Callable[[Logits, Labels], Tensor]
 """`(logits, labels) -> losses (N,)`: one value an example, never reduced."""
@@ -50,6 +50,7 @@ class ModelUnderTest:
         mean: The normalisation it was trained with, one number or one a channel, for images in [0, 1]; None for 0.
         std: What it divides by after that, one number or one a channel; None for 1.
         device: Where it runs; "auto" takes an accelerator when there is one.
+        outputs: What its outputs mean and where they are; None for what the module carries, else told from the module.
 
     Raises:
         ModelError: When it does not run on such images or gives no finite scores.
@@ -65,6 +66,7 @@ class ModelUnderTest:
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         device: torch.device | str = "auto",
+        outputs: OutputChoice | None = None,
     ) -> None:
         self.classes = tuple(str(name) for name in classes)
         channels, height, width = input_shape
@@ -82,14 +84,20 @@ class ModelUnderTest:
         self.layout = ExecutionLayout.default(self.device)
         set_memory_format(self.net, channels_last=True)
         self.module = NormalisedModel(self.net, self.mean, self.std, self.layout).to(self.device).eval()
-        self.output_kind: OutputKind = detect_output_kind(self._probe(module), len(self.classes))
-        self.module.output_kind = self.output_kind
+        choose_outputs(self.net, outputs or chosen_outputs(module))
+        self.reader: OutputReader = self._probe(module)
+        self.module.reader = self.reader
         self.module.meter.reset()
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """What a reader should know about how the module is run and its outputs read; empty where both are plain."""
-        return (*self.form_notes, *((NOTES[self.output_kind],) if self.output_kind in NOTES else ()))
+        return (*self.form_notes, *self.reader.notes)
+
+    @property
+    def output_kind(self) -> OutputKind:
+        """What the net's outputs mean."""
+        return self.reader.kind
 
     @property
     def passes(self) -> PassCount:
@@ -182,6 +190,8 @@ class ModelUnderTest:
     def fingerprint(self) -> str:
         """SHA-256 of weights, structure, layer code, normalisation and classes: what the answers depend on."""
         digest = hashlib.sha256(repr((str(self.net), self.mean, self.std, self.classes, self.input_shape)).encode())
+        if (choice := chosen_outputs(self.net)) != OutputChoice():
+            digest.update(repr(choice).encode())
         for kind in sorted({type(layer) for layer in self.net.modules()}, key=lambda k: k.__qualname__):
             if not kind.__module__.startswith("torch."):
                 digest.update(_source(kind).encode())
@@ -193,20 +203,17 @@ class ModelUnderTest:
             digest.update(_bytes_of(tensor))
         return digest.hexdigest()
 
-    def _probe(self, original: nn.Module) -> Tensor:
-        """Raw outputs on four images of noise, to learn their meaning and that the model runs at all."""
+    def _probe(self, original: nn.Module) -> OutputReader:
+        """How outputs are read, learnt from four images of noise, which show too that the model runs at all."""
         generator = torch.Generator(device="cpu").manual_seed(0)
         noise = torch.rand(4, *self.input_shape, generator=generator, device="cpu", dtype=torch.float32).to(self.device)
         try:
-            with torch.no_grad():
-                outputs = self._run_somehow(noise, original)
-        except (SetupError, torch.OutOfMemoryError):
+            choice = chosen_outputs(self.net)
+            return learn_outputs(lambda images: self._run_somehow(images, original), noise, len(self.classes), choice)
+        except (AuditError, torch.OutOfMemoryError):
             raise
         except Exception as fault:  # a user's forward raises whatever it likes
             raise ModelError(why_it_does_not_run(self.net, fault, self.input_shape)) from fault
-        if not isinstance(outputs, Tensor):
-            raise ModelError(f"The model returns {type(outputs).__name__}, where one tensor of scores was expected.")
-        return outputs
 
     def _run_somehow(self, noise: Images, original: nn.Module) -> Any:
         """Channels last is the faster layout; a net that calls `view` on its features needs the other, and some nets
@@ -214,9 +221,11 @@ class ModelUnderTest:
         try:
             return self.module(noise)
         except Exception as fault:
+            choice = chosen_outputs(self.net)
             for form in other_forms(NetForm(self.net, self.form_notes), original, noise, self.layout):
                 self.net = self.module.net = form.net
                 self.form_notes, self.module.input_type = form.notes, form.input_type
+                choose_outputs(self.net, choice)
                 try:
                     return self.module(noise)
                 except Exception:

@@ -95,7 +95,7 @@ def _loaded(setup: RunSetup, model: ModelUnderTest) -> ModelMetadata:
         origin=setup.loaded.origin,
         identity=setup.loaded.identity,
         parameters=sum(p.numel() for p in model.net.parameters()),
-        notes=(*setup.loaded.notes, *model.notes),
+        notes=setup.loaded.notes,
     )
 
 

@@ -20,10 +20,12 @@ from audit.data.image_survey import printable
 from audit.data.label_map import class_names
 from audit.data.transforms import Preprocessing, transform_images
 from audit.explanation.run import explain_images
-from audit.models.files import basename, require_file
+from audit.models.files import basename, is_code, require_file
 from audit.models.formats.hf_config import is_folder, read_preprocessing
-from audit.models.load import load_model
+from audit.models.load import load_model, with_own_normalisation
 from audit.models.loaded import InputShape
+from audit.models.outputs import confidences
+from audit.models.own_weights import with_own_weights
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.report.overlay import overlay_png
 from audit.runs.checkpoint_metadata import apply_architecture, apply_image_preparation, read_metadata
@@ -44,7 +46,7 @@ class Candidate:
     Attributes:
         name: The class.
         index: Its index among the model's outputs.
-        probability: Its softmax probability, in [0, 1].
+        probability: Its softmax probability, in [0, 1]; its own score where each class has a sigmoid.
     """
 
     name: str
@@ -75,19 +77,29 @@ def load_for_prediction(model: ModelConfig, data: DataConfig, *, device: str, se
     """Load a model with the classes, size and normalisation that its file or folder names.
 
     Args:
-        model: The configuration of the model, with weights.
+        model: The configuration of the model, with weights or with a function that returns a module with its own.
         data: What names the rest: `labels_map` the classes, `image_size` and `grayscale` the shape.
         device: As in the configuration: auto, cpu, cuda, ...
         seed: Of the configuration.
 
     Raises:
         ModelError: Neither names the classes or the size, or the weights cannot be loaded.
+        UsageError: There are no weights.
         UntrustedError: Loading runs code that nobody vouched for.
     """
-    classes, shape = _classes_and_shape(str(model.weights), data)
+    if model.weights is None and not is_code(model.architecture):
+        raise UsageError("A prediction needs a model that exists: give a checkpoint with --model.")
+    classes, shape = _classes_and_shape(model, data)
     model = apply_architecture(model, classes)
+    model = with_own_weights(model, classes=len(classes), input_shape=shape, seed=seed)
+    if not model.loads:
+        raise UsageError(
+            f"{_name(model)} returns new weights at every call: give trained ones with --model, or a function that "
+            "loads its own."
+        )
     target = resolve_device(device)
     loaded = load_model(model, classes=classes, input_shape=shape, device=target, seed=seed)
+    loaded, model = with_own_normalisation(loaded, model)
     return ModelUnderTest(
         loaded.module, classes=classes, input_shape=shape, mean=model.mean, std=model.std, device=target
     )
@@ -151,7 +163,7 @@ def predict_pictures(
     """
     methods = _AUTO if explain == "auto" else () if explain == "none" else (find("attribution", explain).name,)
     images = read_pictures(paths, model.input_shape, preprocessing).to(model.device)
-    probabilities = model.logits(images).softmax(1).tolist()
+    probabilities = confidences(model.logits(images), model.output_kind).tolist()
     return tuple(
         _prediction(model, printable(path.name), images[i : i + 1], probabilities[i], methods, seed)
         for i, path in enumerate(paths)
@@ -190,18 +202,22 @@ def write_explanations(predictions: Sequence[Prediction], paths: Sequence[Path],
     return tuple(cropped_paths)
 
 
-def _classes_and_shape(weights: str, data: DataConfig) -> tuple[tuple[str, ...], InputShape]:
+def _classes_and_shape(model: ModelConfig, data: DataConfig) -> tuple[tuple[str, ...], InputShape]:
     """Class names and (C, H, W), from the checkpoint or from the configuration."""
-    names, shape = _header_of(weights)
+    names, shape = _header_of(model.weights) if model.weights else ((), None)
     names = class_names(data.labels_map) if data.labels_map else names
     if data.image_size:
         shape = (1 if data.grayscale else shape[0] if shape else 3, data.image_size, data.image_size)
     if names and shape:
         return names, shape
     raise ModelError(
-        f"{basename(weights)} does not say which classes and image size it was trained for, as models written by "
+        f"{_name(model)} does not say which classes and image size it was trained for, as models written by "
         "audit do; give them with --labels-map FILE and --image-size PIXELS (and --grayscale for one channel)."
     )
+
+
+def _name(model: ModelConfig) -> str:
+    return basename(model.weights or model.architecture)
 
 
 def _header_of(weights: str) -> tuple[tuple[str, ...], InputShape | None]:

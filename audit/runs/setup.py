@@ -16,12 +16,13 @@ from audit.data.formats.image import labelled_as
 from audit.data.load import load_dataset
 from audit.data.sampling import balanced_order
 from audit.models.architecture import default_for
-from audit.models.files import sha256_of
-from audit.models.formats.user_code import is_code
+from audit.models.files import is_code, sha256_of
 from audit.models.identity import model_identity
-from audit.models.load import fresh_module, load_model
+from audit.models.load import fresh_module, load_model, read_checkpoint, with_own_normalisation
 from audit.models.loaded import LoadedModel
 from audit.models.module_copy import copy_module
+from audit.models.outputs import OutputReader
+from audit.models.own_weights import with_own_weights
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning.run_identity import RunIdentity
@@ -73,7 +74,7 @@ class RunSetup:
             return copy_module(self.loaded.module)
         model = self.config.model
         if architecture is not None:
-            model = model.model_copy(update={"architecture": architecture})
+            model = model.model_copy(update={"architecture": architecture, "outputs": "auto", "output_entry": ""})
         module, _ = fresh_module(model, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed)
         if self.loaded is not None and architecture is None:
             match_state_dict(module, self.loaded.module.state_dict(), cut=self.loaded.cut)
@@ -113,11 +114,14 @@ def set_up(config: RunConfig) -> RunSetup:
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)
     dataset = align_labels(_load_images(data), data, config.model)
-    check_training_images(config, dataset)
     model = with_pretrained(_with_architecture(config.model, dataset), dataset.shape[0])
+    model = with_own_weights(model, classes=len(dataset.classes), input_shape=dataset.shape, seed=config.seed)
+    config = config.model_copy(update={"model": model})
+    check_training_images(config, dataset)
     loaded = None
-    if model.weights is not None:
+    if model.loads:
         loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
+        loaded, model = with_own_normalisation(loaded, model)
         model = model.model_copy(update={"architecture": loaded.architecture})
     config = with_default_learning_rate(config.model_copy(update={"data": data, "model": model}))
     check_can_reinitialise(config, loaded)
@@ -125,8 +129,8 @@ def set_up(config: RunConfig) -> RunSetup:
     if loaded is not None and not labelled:
         dataset = _with_predicted_labels(config, dataset, loaded, device)
     setup = RunSetup(config, dataset, _identity(config, dataset, loaded, labelled=labelled), device, loaded)
-    _check_models_run(setup)
-    return replace(setup, trusted=_trusted_files(setup), loaded=_with_preprocessing_warning(setup))
+    reader = _check_models_run(setup)
+    return replace(setup, trusted=_trusted_files(setup), loaded=_with_notes(setup, reader))
 
 
 def _load_images(data: DataConfig) -> Dataset:
@@ -179,10 +183,18 @@ def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *
         train=train.fingerprint if train else "",
         train_examples=len(train) if train else 0,
         loaded=f"file:{loaded.identity}" if loaded else None,
-        pretrained=sha256_of(Path(config.model.pretrained)) if config.model.pretrained else "",
+        pretrained=_pretrained_identity(config),
         masked=dataset.test.masks is not None,
         labelled=labelled,
     )
+
+
+def _pretrained_identity(config: RunConfig) -> str:
+    """SHA-256 of the file, with the entry of its weights where one is asked for; empty for new weights."""
+    model = config.model
+    if not model.pretrained:
+        return ""
+    return sha256_of(Path(model.pretrained)) + (f":{model.weights_entry}" if model.weights_entry else "")
 
 
 def _architecture_identity(config: RunConfig, dataset: Dataset) -> str:
@@ -195,12 +207,14 @@ def _architecture_identity(config: RunConfig, dataset: Dataset) -> str:
     return f"{Path(name).name}@{identity[:16]}"
 
 
-def _check_models_run(setup: RunSetup) -> None:
-    """A model that cannot take these images, or code nobody vouched for, is refused before anything is written."""
+def _check_models_run(setup: RunSetup) -> OutputReader | None:
+    """How the loaded model's outputs are read, None where there is none.
+
+    A model that cannot take these images, or code nobody vouched for, is refused before anything is written.
+    """
     build, compression = setup.model_factory(), setup.config.compression
-    if build is not None:
-        build()
-    else:
+    reader = build().reader if build is not None else None
+    if build is None:
         setup.new_model()
         check_pretrained_fits(setup.config.model, lambda: setup.new_module(setup.config.seed))
     if compression.enabled and compression.student is not None:
@@ -210,6 +224,7 @@ def _check_models_run(setup: RunSetup) -> None:
         lambda: setup.loaded.module if setup.loaded else setup.new_module(setup.config.seed),
         setup.dataset.shape,
     )
+    return reader
 
 
 def _trusted_files(setup: RunSetup) -> tuple[Mapping[str, str], ...]:
@@ -217,13 +232,19 @@ def _trusted_files(setup: RunSetup) -> tuple[Mapping[str, str], ...]:
     if setup.loaded is not None:
         return setup.loaded.trusted
     dataset = setup.dataset
-    _, files = fresh_module(setup.config.model, classes=len(dataset.classes), input_shape=dataset.shape, seed=0)
+    model = setup.config.model
+    _, files = fresh_module(model, classes=len(dataset.classes), input_shape=dataset.shape, seed=0)
+    if model.pretrained and model.trust:
+        files = (*files, *read_checkpoint(Path(model.pretrained), model.trust).trusted)
     return tuple(file.row() for file in files)
 
 
-def _with_preprocessing_warning(setup: RunSetup) -> LoadedModel | None:
-    """The loaded model, with a note when it does far better on images prepared another way, or with labels moved."""
-    if setup.loaded is None:
+def _with_notes(setup: RunSetup, reader: OutputReader | None) -> LoadedModel | None:
+    """The loaded model, with notes on how its outputs are read.
+
+    Another is added when it does far better on images prepared another way, or with labels moved.
+    """
+    if setup.loaded is None or reader is None:
         return None
     from audit.models.preprocessing_probe import probe_preprocessing
 
@@ -235,7 +256,7 @@ def _with_preprocessing_warning(setup: RunSetup) -> LoadedModel | None:
         std=np.atleast_1d(1.0 if model.std is None else model.std).tolist(),
         classes=setup.dataset.classes,
         skip_above=_WELL_PREPARED,
+        reader=reader,
     )
-    if not outcome.warning:
-        return setup.loaded
-    return replace(setup.loaded, notes=(*setup.loaded.notes, outcome.warning))
+    warning = (outcome.warning,) if outcome.warning else ()
+    return replace(setup.loaded, notes=(*setup.loaded.notes, *warning, *reader.notes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ def run_training(
     net = TrainingModule(module, *normalisation, autocast=settings.precision == "bfloat16").to(device)
     net.train()
     net.choose_layout(setup.held_out.images[:4], to_pixels=threat is not None)
-    net.learn_output_kind(setup.held_out.images[:4], classes)
+    net.learn_outputs(setup.held_out.images[:4], classes)
     sample = net.normalised(setup.held_out.images[:4])
     with (
         _fork_rng(device),
@@ -93,7 +94,8 @@ def run_training(
         state = _start_or_resume(setup, net, callbacks)
         while not state.finished():
             _epoch(setup, state, callbacks)
-    return state.result(*normalisation)
+    result = state.result(*normalisation)
+    return replace(result, notes=(*result.notes, *net.notes))
 
 
 def _start_or_resume(setup: TrainingSetup, net: TrainingModule, callbacks: TrainingCallbacks) -> TrainingState:

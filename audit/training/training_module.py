@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
-from torch.utils._pytree import tree_leaves
 
 from audit.core.errors import ModelError, SetupError, UsageError
+from audit.core.note import Note, note
 from audit.core.types import Images, Logits, PassCount
 from audit.models.batching import set_memory_format
-from audit.models.outputs import OutputKind, detect_output_kind, to_logits
+from audit.models.output_entries import tensors_in
+from audit.models.outputs import OutputReader, chosen_outputs, learn_outputs
+
+_AUXILIARY = note(
+    "training_auxiliary",
+    "In training the net returns more than its scores, as nets with auxiliary heads do: only the scores were trained.",
+)
 
 
 class TrainingModule(nn.Module):
@@ -39,7 +46,8 @@ class TrainingModule(nn.Module):
         super().__init__()
         self.net = net
         self.autocast = autocast
-        self.output_kind: OutputKind = "logits"
+        self.reader: OutputReader | None = None
+        self._auxiliary = False
         self.channels_last = True
         self.forwards = 0
         self.backwards = 0
@@ -54,7 +62,10 @@ class TrainingModule(nn.Module):
         Args:
             images: Images (N, C, H, W) in [0, 1].
         """
-        logits = to_logits(self._outputs(self.normalised(images)), self.output_kind)
+        assert self.reader is not None
+        outputs = self._outputs(self.normalised(images))
+        self._auxiliary |= not isinstance(outputs, Tensor) and not self.reader.entry
+        logits = self.reader(outputs, len(images))
         self.forwards += self.processes * len(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
@@ -94,11 +105,11 @@ class TrainingModule(nn.Module):
                 raise ModelError(f"The model cannot be trained, as it fails on four images: {first_line}") from fault
         self.train(training)
 
-    def _outputs(self, normalised: Images) -> Tensor:
+    def _outputs(self, normalised: Images) -> Any:
         if not self.autocast:  # entering it costs a small net half a percent of its time
-            return self.net(normalised)  # type: ignore[no-any-return]
+            return self.net(normalised)
         with torch.autocast(normalised.device.type, torch.bfloat16):
-            return self.net(normalised)  # type: ignore[no-any-return]
+            return self.net(normalised)
 
     @property
     def passes(self) -> PassCount:
@@ -109,21 +120,29 @@ class TrainingModule(nn.Module):
     def passes(self, value: PassCount) -> None:
         self.forwards, self.backwards = value.forwards, value.backwards
 
-    def learn_output_kind(self, images: Images, classes: int) -> None:
-        """Tell from a few images whether the net gives logits or probabilities.
+    def learn_outputs(self, images: Images, classes: int) -> None:
+        """Learn from a few images how to read logits from what the net returns.
 
         Args:
             images: Images (N, C, H, W) in [0, 1].
             classes: The number of classes.
 
         Raises:
-            ModelError: When the net's output does not have that many classes.
+            ModelError: When nothing that the net returns fits that many classes.
         """
         training = self.training
-        with torch.no_grad():
-            outputs = self.eval().net((images - self.mean) / self.std)
-        self.output_kind = detect_output_kind(outputs, classes)
+        self.eval()
+        self.reader = learn_outputs(self._raw, images, classes, chosen_outputs(self.net))
         self.train(training)
+
+    def _raw(self, images: Images) -> Any:
+        return self.net((images - self.mean) / self.std)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What a reader should know about how the net's outputs are read."""
+        notes = () if self.reader is None else self.reader.notes
+        return (*notes, _AUXILIARY) if self._auxiliary else notes
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += self.processes * len(gradient)
@@ -132,12 +151,12 @@ class TrainingModule(nn.Module):
 def _require_gradients(module: TrainingModule, images: Images, *, to_pixels: bool) -> None:
     if not any(True for _ in module.net.parameters()):
         raise ModelError(
-            "The model has no weights that could be trained, as frozen scripts and quantised nets have none: give the net "
-            "it was made of."
+            "The model has no weights that could be trained, as frozen scripts and quantised nets have none: give the "
+            "net it was made of."
         )
     with torch.enable_grad():
         leaf = images.detach().clone().requires_grad_(to_pixels)
-        outputs = [value for value in tree_leaves(module.net(module.normalised(leaf))) if isinstance(value, Tensor)]
+        outputs = list(tensors_in(module.net(module.normalised(leaf))).values())
     trainable = [output.sum() for output in outputs if output.requires_grad]
     if outputs and not trainable:
         raise ModelError(
@@ -211,7 +230,7 @@ def _try_passes(net: nn.Module, images: Images) -> None:
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     try:
         with torch.enable_grad():
-            net(images).sum().backward()
+            torch.stack([tensor.sum() for tensor in tensors_in(net(images)).values()]).sum().backward()  # type: ignore[no-untyped-call]
     except Exception as fault:  # a compiler's failures have no common type
         first_line = (str(fault).strip() or type(fault).__name__).split("\n", 1)[0]
         raise SetupError(

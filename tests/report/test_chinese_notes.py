@@ -18,9 +18,11 @@ from audit.core.note import Note
 from audit.data.label_map import align_to_model
 from audit.data.load import load_dataset
 from audit.document.locale import load_locale
+from audit.models.checkpoint_entries import unwrapped
+from audit.models.key_matching import match_keys
 from audit.models.outputs import NOTES
 from audit.models.preprocessing_probe import Preparation, PreprocessingTrial, _preparation_warning
-from audit.models.state_dict import unwrapped, without_prefix
+from audit.models.state_dict import matching_notes
 from audit.training.transfer import OWN_NORMALISATION, pretrained_note, schedule_notes
 from tests.training.toy import tiny_net
 
@@ -70,7 +72,7 @@ def of_models() -> Iterator[Note]:
     net = tiny_net()
     yield from (pretrained_note(net, ()), pretrained_note(net, [f"{n}.weight" for n in range(7)]), OWN_NORMALISATION)
     yield from schedule_notes(net, TrainingConfig(epochs=4, frozen_epochs=1, backbone_rate=0.3))
-    yield from without_prefix(state, {"weight": state["module.weight"]})[1]
+    yield from matching_notes(match_keys(state, {"weight": state["module.weight"]}), "net.pt")
 
 
 def test_the_folder_draws_a_note_of_every_kind(notes: list[Note]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audit.config import TrainingConfig
+from audit.config import TrainingConfig, TrustConfig
 from audit.core.cell import Cell
 from audit.core.errors import ModelError
 from audit.core.evidence import Evidence
@@ -119,9 +119,11 @@ def _has_teacher(cell: Cell) -> bool:
 
 def _pretrained(context: Context, cell: Cell) -> Mapping[str, Tensor]:
     path = Path(context.task.context["pretrained"])
-    if sha256_of(path) != ModelSettings.of(cell).pretrained:
+    planned, _, entry = ModelSettings.of(cell).pretrained.partition(":")
+    if sha256_of(path) != planned:
         raise ModelError(f"{path.name} changed since this run was planned; run the command again.")
-    return pretrained_state(path)
+    # What the run was planned with was checked for trust; these are the same bytes.
+    return pretrained_state(path, (TrustConfig(path=str(path), sha256=planned),), entry)
 
 
 def _evidence(
