@@ -29,7 +29,13 @@ _TINY: dict[str, Any] = {
     "image_size": 64,
     "patch_size": 8,
 }
-"""Of transformers' configurations, for those that have these keys; others are built as they come."""
+"""Of transformers' configurations, for those that have all these keys; others are built as they come."""
+_SMALL: dict[str, dict[str, Any]] = {
+    "EfficientNetForImageClassification": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280},
+    "HieraForImageClassification": {"embed_dim": 24, "depths": [1, 1, 1, 1]},
+    "ImageGPTForImageClassification": {"n_embd": 32, "n_layer": 2, "n_head": 2},
+}
+"""Of transformers' configurations that are no plain columns of layers and large by default."""
 _TOO_LARGE = 200e6
 """Bytes."""
 
@@ -58,6 +64,8 @@ def names_of(library: str, *, every: bool = False) -> list[str]:
 
 def sides(library: str, name: str) -> tuple[int, ...]:
     """The sides of image to try."""
+    if library == "transformers":
+        return (64, 224, 256)
     if library == "timm":
         pretrained = importlib.import_module("timm.models").get_pretrained_cfg(name)
         if pretrained is not None and pretrained.fixed_input_size:
@@ -99,6 +107,9 @@ def loaded(library: str, name: str, module: nn.Module, side: int) -> LoadedModel
 def _from_transformers(name: str) -> nn.Module:
     transformers = importlib.import_module("transformers")
     kind = getattr(transformers, name)
-    config = kind.config_class()
-    small = {key: value for key, value in _TINY.items() if isinstance(getattr(config, key, None), int)}
+    config, small = kind.config_class(), _SMALL.get(name, {})
+    if not small and all(isinstance(getattr(config, key, None), int) for key in _TINY):
+        small = _TINY
+    elif hasattr(config, "vision_config"):
+        small = {"vision_config": _TINY, "text_config": {"num_hidden_layers": 1, "vocab_size": 99}}
     return kind(kind.config_class(**small, num_labels=CLASSES))  # type: ignore[no-any-return]
