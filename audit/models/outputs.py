@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from audit.core.errors import ModelError
 from audit.core.note import Note, note
 from audit.core.types import Images, Logits
+from audit.models.last_operation import LINEAR, in_unit, last_operation, stays_in_unit
 from audit.models.output_entries import as_rows, scores_in, tensors_in
 
 OutputKind = Literal["logits", "probabilities", "sigmoid", "one logit", "one probability"]
@@ -42,11 +43,6 @@ _TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 3e-2}
 """How far from 1 the probabilities of an image may sum, by type; 1e-4 for others."""
 _CHOICE = "_audit_outputs"
 """The attribute of a module that carries what the user says of its outputs."""
-_FAR = 200.0
-"""Images are scaled by so much to see whether outputs stay in [0, 1] wherever the net is asked."""
-_PASSING = ("View", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "ToCopy", "Clone", "Alias", "Clamp", "Expand")
-_LINEAR = ("Addmm", "Mm", "Linear", "Convolution", "Bmm", "Baddbmm")
-_SQUASHING = {"Sigmoid": "sigmoid", "Hardsigmoid": "sigmoid", "Softmax": "softmax", "LogSoftmax": "log-softmax"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,7 @@ class OutputReader:
         if scores is None:
             known = self.entry if self.entry in tensors_in(outputs) else ""
             scores = scores_in(outputs, images, self.classes, entry=known, first=True)[1]
-        if self.guessed and not bool(_in_unit(scores)):
+        if self.guessed and not bool(in_unit(scores)):
             raise ModelError(
                 "The model's outputs were taken for probabilities, as they lie in [0, 1] on images of noise, and lie "
                 "outside on some of these images. Say what they mean with --outputs logits (outputs of audit.wrap)."
@@ -164,7 +160,7 @@ def learn_outputs(run: Callable[[Images], Any], images: Images, classes: int, ch
     meaning, guessed = (choice.meaning, False)
     if meaning == "auto":
         meaning, guessed = _meaning(run, images, scores, classes, entry)
-    elif meaning != "logits" and not bool(_in_unit(scores)):
+    elif meaning != "logits" and not bool(in_unit(scores)):
         raise ModelError(
             f"The model's outputs lie in [{float(scores.min()):.3g}, {float(scores.max()):.3g}] and cannot be "
             f"{meaning} outputs, which lie in [0, 1]. Leave --outputs out, or say logits."
@@ -238,24 +234,20 @@ def _meaning(
     run: Callable[[Images], Any], images: Images, scores: Tensor, classes: int, entry: str
 ) -> tuple[OutputMeaning, bool]:
     """What scores mean, and whether that was told from values alone."""
-    if not bool(_in_unit(scores)):
+    if not bool(in_unit(scores)):
         return "logits", False
     sums = scores.float().sum(1)
     if scores.shape[1] > 1 and bool(((sums - 1).abs() < _TOLERANCE.get(scores.dtype, 1e-4)).all()):
         return "probabilities", False
-    last = _last_operation(run, images, classes, entry)
+    last = last_operation(run, images, classes, entry)
     if last == "softmax":
         _require_rows(scores)
         return "probabilities", False
     if last == "sigmoid":
         return "sigmoid", False
-    if last in _LINEAR or not _bounded(run, images, classes, entry):
+    if last in LINEAR or not stays_in_unit(run, images, classes, entry):
         return "logits", False
     return "sigmoid", True
-
-
-def _in_unit(scores: Tensor) -> Tensor:
-    return ((scores >= 0) & (scores <= 1)).all()
 
 
 def _require_rows(scores: Tensor) -> None:
@@ -270,30 +262,3 @@ def _require_rows(scores: Tensor) -> None:
             "The model's softmax runs over the images of a batch (dim=0), so that its outputs depend on which images "
             "are asked together. Let it run over the classes, dim=1."
         )
-
-
-def _last_operation(run: Callable[[Images], Any], images: Images, classes: int, entry: str) -> str:
-    """The name of the last operation that changes numbers, "" where autograd does not see it."""
-    try:
-        with torch.enable_grad():
-            outputs = run(images.detach().clone().requires_grad_(True))
-        node = scores_in(outputs, len(images), classes, entry=entry)[1].grad_fn
-    except (RuntimeError, ModelError):
-        return ""
-    name = ""
-    while node is not None:
-        name = node.name().removesuffix("0").removesuffix("1").removesuffix("Backward").lstrip("_")
-        if not name.startswith(_PASSING) and name != "UnsafeView":
-            break
-        node = node.next_functions[0][0] if node.next_functions else None
-    return _SQUASHING.get(name, name)
-
-
-def _bounded(run: Callable[[Images], Any], images: Images, classes: int, entry: str) -> bool:
-    """Whether outputs stay in [0, 1] on images far outside the usual range, as those of a sigmoid do."""
-    try:
-        with torch.no_grad():
-            outputs = run((images - 0.5) * _FAR)
-            return bool(_in_unit(scores_in(outputs, len(images), classes, entry=entry)[1]))
-    except (RuntimeError, ValueError):
-        return True

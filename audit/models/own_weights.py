@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audit.config import ModelConfig
-from audit.core.note import note
+from audit.core.note import Note, note
 from audit.core.seeding import derive_seed
 from audit.models.files import is_code
 from audit.models.formats.user_code import build_from_code
@@ -29,16 +30,27 @@ def own_module(config: ModelConfig, *, classes: int, input_shape: InputShape, se
     module, file = build_from_code(
         config.architecture, config.trust, classes=classes, input_shape=input_shape, seed=seed
     )
-    name = config.architecture.replace("\\", "/").rpartition("/")[2]
     audited = note(
         "model_own_weights",
         "{name} returns a module with weights of its own: they are audited. --own-weights no trains over them.",
-        name=name,
+        name=_name(config),
     )
-    return CheckpointContent(module=module, notes=(audited,), trusted=(file,))
+    return CheckpointContent(module=module, notes=(audited,), trusted=(file,), companions=(_hash_of(module),))
 
 
-def with_own_weights(config: ModelConfig, *, classes: int, input_shape: InputShape, seed: int) -> ModelConfig:
+def _hash_of(module: nn.Module) -> str:
+    """SHA-256 of the weights, which the function may read from a file that has no other part in the identity."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def with_own_weights(
+    config: ModelConfig, *, classes: int, input_shape: InputShape, seed: int
+) -> tuple[ModelConfig, tuple[Note, ...]]:
     """The [model] table, saying whether the module that a function returns is the model.
 
     It is where two calls under different seeds return the same weights. A seed that the function sets itself does not
@@ -49,16 +61,36 @@ def with_own_weights(config: ModelConfig, *, classes: int, input_shape: InputSha
         classes: Number of outputs.
         input_shape: (C, H, W) of the images.
         seed: Root of what the function draws.
+
+    Returns:
+        The table, and a note where training starts from weights of the function's own.
     """
-    if config.weights is not None or config.pretrained is not None or config.own_weights is not None:
-        return config
+    if config.weights is not None or config.pretrained is not None or config.own_weights:
+        return config, ()
     if not is_code(config.architecture):
-        return config
+        return config, ()
     one, other = (
         _weights(config, classes, input_shape, derive_seed("own weights", seed, number)) for number in range(2)
     )
-    own = one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    return config.model_copy(update={"own_weights": True}) if own else config
+    alike = [name for name in one if name in other and torch.equal(one[name], other[name])]
+    if config.own_weights is None and len(alike) == len(one) == len(other):
+        return config.model_copy(update={"own_weights": True}), ()
+    drawn = any(one[name].ndim > 1 and bool((one[name] != one[name].flatten()[0]).any()) for name in alike)
+    return config, (_starts_from_own(config, len(alike), len(one)),) if drawn else ()
+
+
+def _starts_from_own(config: ModelConfig, alike: int, total: int) -> Note:
+    return note(
+        "model_starts_from_own_weights",
+        "{name} returns a module with weights of its own in {alike} of {total} tensors: training starts from them.",
+        name=_name(config),
+        alike=alike,
+        total=total,
+    )
+
+
+def _name(config: ModelConfig) -> str:
+    return config.architecture.replace("\\", "/").rpartition("/")[2]
 
 
 def _weights(config: ModelConfig, classes: int, input_shape: InputShape, seed: int) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -74,10 +74,13 @@ def match_module(state: Mapping[str, Tensor], module: nn.Module, entry: str = ""
     if not _problems(matching) or converter is None:
         return matching
     try:
-        converted = match_keys(converter(dict(matching.tensors), module), expected)
+        bare = {name.removeprefix(matching.removed): tensor for name, tensor in state.items()}
+        converted = match_keys(converter(bare, module), expected)
     except Exception:  # a library's step for its own files raises whatever it stumbles on in others
         return matching
-    return matching if _problems(converted) else converted
+    if _fitting(converted) <= _fitting(matching):
+        return matching
+    return replace(converted, removed=matching.removed, renamed=len(set(converted.tensors) - set(bare)))
 
 
 def mismatch(state: Mapping[str, Tensor], module: nn.Module, entry: str = "") -> bool:
@@ -171,6 +174,11 @@ def _other_outputs(matching: KeyMatching) -> tuple[int, int] | None:
     alike = all(state[key].shape[1:] == expected[key].shape[1:] for key in unlike)
     last = {key.rpartition(".")[0] for key in unlike} == {list(expected)[-1].rpartition(".")[0]}
     return next(iter(pairs)) if alike and last and len(pairs) == 1 else None
+
+
+def _fitting(matching: KeyMatching) -> int:
+    """How many of the module's tensors the file has in their shape."""
+    return sum(value.shape == matching.expected[name].shape for name, value in matching.known.items())
 
 
 def _single(stored: Tensor, expected: Tensor) -> bool:

@@ -91,7 +91,7 @@ def load_for_prediction(model: ModelConfig, data: DataConfig, *, device: str, se
         raise UsageError("A prediction needs a model that exists: give a checkpoint with --model.")
     classes, shape = _classes_and_shape(model, data)
     model = apply_architecture(model, classes)
-    model = with_own_weights(model, classes=len(classes), input_shape=shape, seed=seed)
+    model, _ = with_own_weights(model, classes=len(classes), input_shape=shape, seed=seed)
     if not model.loads:
         raise UsageError(
             f"{_name(model)} returns new weights at every call: give trained ones with --model, or a function that "

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from audit.config import DataConfig, ModelConfig, RunConfig
+from audit.core.note import Note
 from audit.data.dataset import Dataset
 from audit.data.formats.image import labelled_as
 from audit.data.load import load_dataset
@@ -54,6 +55,7 @@ class RunSetup:
         device: Where the model computes.
         loaded: The model of a checkpoint; None where it is trained in the run.
         trusted: The files of code that the run executes, each with "path" and "sha256".
+        notes: What the reader should know of the model that is trained in the run.
     """
 
     config: RunConfig
@@ -62,6 +64,7 @@ class RunSetup:
     device: torch.device
     loaded: LoadedModel | None
     trusted: tuple[Mapping[str, str], ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def new_module(self, seed: int, architecture: str | None = None) -> nn.Module:
         """A module with new weights; a copy of a loaded model that came whole, and in the form of a compressed one.
@@ -115,7 +118,7 @@ def set_up(config: RunConfig) -> RunSetup:
     data = apply_input_format(config.data, config.model)
     dataset = align_labels(_load_images(data), data, config.model)
     model = with_pretrained(_with_architecture(config.model, dataset), dataset.shape[0])
-    model = with_own_weights(model, classes=len(dataset.classes), input_shape=dataset.shape, seed=config.seed)
+    model, notes = with_own_weights(model, classes=len(dataset.classes), input_shape=dataset.shape, seed=config.seed)
     config = config.model_copy(update={"model": model})
     check_training_images(config, dataset)
     loaded = None
@@ -128,7 +131,8 @@ def set_up(config: RunConfig) -> RunSetup:
     labelled = bool((dataset.test.labels >= 0).all())
     if loaded is not None and not labelled:
         dataset = _with_predicted_labels(config, dataset, loaded, device)
-    setup = RunSetup(config, dataset, _identity(config, dataset, loaded, labelled=labelled), device, loaded)
+    identity = _identity(config, dataset, loaded, labelled=labelled)
+    setup = RunSetup(config, dataset, identity, device, loaded, notes=notes)
     reader = _check_models_run(setup)
     return replace(setup, trusted=_trusted_files(setup), loaded=_with_notes(setup, reader))
 

@@ -34,9 +34,7 @@ _ALONE = " Or save the state dict alone, which needs no trust: torch.save(model.
 
 @model_format(suffixes=(".pt", ".pth", ".ckpt", ".bin", ".tar"))
 def torch_save(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
-    """The state dict in a torch.save file; a pickled module or TorchScript needs trust.
-
-    Safetensors under its suffix load too.
+    """The state dict in a torch.save file; a pickled module or TorchScript needs trust. Safetensors load.
 
     Raises UntrustedError for files that need code, listing the globals they ask for, and ModelError for damaged ones.
 
