@@ -19,6 +19,7 @@ from audit.models.module_checks import as_module, why_it_does_not_run
 from audit.models.net_form import NetForm, other_forms, private_copy
 from audit.models.normalised_model import NormalisedModel, PassCounter
 from audit.models.outputs import OutputChoice, OutputKind, OutputReader, choose_outputs, chosen_outputs, learn_outputs
+from audit.models.state_hash import hash_state
 
 Loss = Callable[[Logits, Labels], Tensor]
 """`(logits, labels) -> losses (N,)`: one value an example, never reduced."""
@@ -195,12 +196,7 @@ class ModelUnderTest:
         for kind in sorted({type(layer) for layer in self.net.modules()}, key=lambda k: k.__qualname__):
             if not kind.__module__.startswith("torch."):
                 digest.update(_source(kind).encode())
-        for name, tensor in sorted(self.net.state_dict().items()):
-            if not isinstance(tensor, Tensor):  # the packed weights of a quantised layer
-                digest.update(f"{name}:{tensor!r}".encode())
-                continue
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            digest.update(_bytes_of(tensor))
+        hash_state(digest, self.net)
         return digest.hexdigest()
 
     def _probe(self, original: nn.Module) -> OutputReader:
@@ -270,11 +266,3 @@ def _source(kind: type) -> str:
         return inspect.getsource(kind)
     except (OSError, TypeError):
         return kind.__qualname__
-
-
-def _bytes_of(tensor: Tensor) -> bytes:
-    if tensor.is_quantized:
-        return f"{tensor.qscheme()}".encode() + tensor.detach().cpu().dequantize().contiguous().numpy().tobytes()
-    dense = tensor if tensor.layout == torch.strided else tensor.to_dense()
-    plain = dense.detach().cpu().contiguous().flatten()
-    return plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""

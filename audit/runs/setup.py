@@ -28,6 +28,7 @@ from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning.run_identity import RunIdentity
 from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format
+from audit.runs.trainable import without_impossible_hardening
 from audit.runs.validation import (
     check_can_reinitialise,
     check_frozen_epochs,
@@ -131,6 +132,8 @@ def set_up(config: RunConfig) -> RunSetup:
     labelled = bool((dataset.test.labels >= 0).all())
     if loaded is not None and not labelled:
         dataset = _with_predicted_labels(config, dataset, loaded, device)
+    if loaded is not None:
+        config, loaded = without_impossible_hardening(config, loaded, _wrap(config, dataset, loaded, device))
     identity = _identity(config, dataset, loaded, labelled=labelled)
     setup = RunSetup(config, dataset, identity, device, loaded, notes=notes)
     reader = _check_models_run(setup)

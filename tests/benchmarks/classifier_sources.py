@@ -29,7 +29,8 @@ _TINY: dict[str, Any] = {
     "image_size": 64,
     "patch_size": 8,
 }
-"""Of transformers' configurations, for those that have all these keys; others are built as they come."""
+_COLUMN = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+"""Of transformers' configurations, where one number stands for all layers of the net; others are built as they come."""
 _SMALL: dict[str, dict[str, Any]] = {
     "EfficientNetForImageClassification": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280},
     "HieraForImageClassification": {"embed_dim": 24, "depths": [1, 1, 1, 1]},
@@ -108,8 +109,8 @@ def _from_transformers(name: str) -> nn.Module:
     transformers = importlib.import_module("transformers")
     kind = getattr(transformers, name)
     config, small = kind.config_class(), _SMALL.get(name, {})
-    if not small and all(isinstance(getattr(config, key, None), int) for key in _TINY):
-        small = _TINY
+    if not small and all(isinstance(getattr(config, key, None), int) for key in _COLUMN):
+        small = {key: value for key, value in _TINY.items() if isinstance(getattr(config, key, None), int)}
     elif hasattr(config, "vision_config"):
         small = {"vision_config": _TINY, "text_config": {"num_hidden_layers": 1, "vocab_size": 99}}
     return kind(kind.config_class(**small, num_labels=CLASSES))  # type: ignore[no-any-return]
