@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from audit.core.errors import NotApplicable
 from audit.core.note import note
@@ -42,6 +42,8 @@ def guided_backprop(model: ModelUnderTest, images: Images, spec: ExplanationSpec
         raise NotApplicable(
             note("no_relu", "The model has no ReLU, where guided backpropagation differs from the gradient.")
         )
+    if _has_constant_rectifiers(net):
+        net.requires_grad_(True)  # the library hooks the gradient of every ReLU, and those would have none
     method = GuidedBackprop(Scored(model, spec.output))
 
     def guided_gradient(leaf: Images, rows: slice) -> Tensor:
@@ -49,3 +51,15 @@ def guided_backprop(model: ModelUnderTest, images: Images, spec: ExplanationSpec
 
     with swapped_net(model, net):
         return Attribution(in_leaf_batches(model, images, guided_gradient))
+
+
+def _has_constant_rectifiers(net: fx.GraphModule) -> bool:
+    """Whether a ReLU works on weights alone, as in the position bias of Swin V2."""
+    dependent: set[fx.Node] = set()
+    for node in net.graph.nodes:
+        if node.op == "placeholder" or any(source in dependent for source in node.all_input_nodes):
+            dependent.add(node)
+    return any(
+        node.op == "call_module" and isinstance(net.get_submodule(str(node.target)), nn.ReLU) and node not in dependent
+        for node in net.graph.nodes
+    )

@@ -24,8 +24,6 @@ def without_impossible_hardening(
 ) -> tuple[RunConfig, LoadedModel]:
     """The configuration without hardening where nobody asked for it and the model cannot be trained.
 
-    Raises ModelError where hardening was asked for.
-
     Args:
         config: The configuration of the run.
         loaded: The model of a checkpoint or of a function.
@@ -33,6 +31,9 @@ def without_impossible_hardening(
 
     Returns:
         The configuration, and the model with a note on what was left out.
+
+    Raises:
+        ModelError: Hardening was asked for.
     """
     reason = _why_not_trainable(model) if config.hardening.enabled else None
     if reason is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import tempfile
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from audit.config import ModelConfig
 from audit.models.architecture import build
@@ -39,6 +41,10 @@ _SMALL: dict[str, dict[str, Any]] = {
 """Of transformers' configurations that are no plain columns of layers and large by default."""
 _TOO_LARGE = 200e6
 """Bytes."""
+
+
+_NOT_IN_TRAINING = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError)
+"""What nets raise that do not train at such a size."""
 
 
 class TooLarge(Exception):
@@ -89,7 +95,21 @@ def built(library: str, name: str, side: int) -> nn.Module:
         for parameter in module.parameters():
             if parameter.is_floating_point() and parameter.numel() > 1 and float(parameter.std()) == 0:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
+    _settle(module, side)
     return module.eval()
+
+
+def _settle(module: nn.Module, side: int) -> None:
+    """Batch norm's statistics from noise: at 0 and 1, those of new nets, activations vanish or explode in depth."""
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = None
+        layer.reset_running_stats()
+    with torch.no_grad(), contextlib.suppress(*_NOT_IN_TRAINING):
+        module.train()(torch.rand(4, 3, side, side))
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def loaded(library: str, name: str, module: nn.Module, side: int) -> LoadedModel:

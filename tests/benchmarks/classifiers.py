@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="write the table of the rows and stop")
     options = parser.parse_args()
     if options.table:
-        options.table.write_text(classifier_table.render(read_rows(options.rows)))
+        options.table.write_text(
+            classifier_table.render(read_rows(options.rows), classifier_table.versions(("torch", *LIBRARIES)))
+        )
         return
     torch.set_num_threads(1)
     asked = {(row["library"], row["name"]) for row in read_rows(options.rows)}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import audit
 from audit.core.errors import ModelError
+from audit.models.load_state import load_state
 from audit.models.under_test import ModelUnderTest
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -304,3 +305,18 @@ def test_what_cannot_be_run_is_refused_with_its_own_remedy(name: str) -> None:
     make, sentence = REFUSED[name]
     with pytest.raises(ModelError, match=sentence):
         wrap(make())
+
+
+def test_layers_that_ask_for_their_version_are_loaded_from_tensors_that_keep_none() -> None:
+    """As torchvision's MNASNet, whose published files are turned into plain tensors by safetensors."""
+
+    class Versioned(nn.Linear):
+        _version = 2
+
+        def _load_from_state_dict(self, state: Any, prefix: str, metadata: Any, *more: Any) -> None:
+            assert metadata.get("version") == 2
+            super()._load_from_state_dict(state, prefix, metadata, *more)
+
+    net, source = Versioned(3, 2), Versioned(3, 2)
+    load_state(net, dict(source.state_dict()))
+    assert torch.equal(net.weight, source.weight)
