@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from audit.core.errors import DataError, UsageError, unknown_name
 from audit.core.seeding import content_ids
 from audit.core.types import Batch, ClassMask, Images, Labels
+from audit.models.ambient_torch import in_plain_torch, plain_tensor
 from audit.models.outputs import OutputChoice, OutputMeaning
-from audit.models.under_test import ModelUnderTest
+from audit.models.under_test import ModelUnderTest, require_wrapped
 
 AttackTargets = Tensor | None
 """None for untargeted attacks, int64 (N,) a class an image, bool (N, classes) a mask of adversarial predictions."""
 
 
+@in_plain_torch
 def wrap(
     module: nn.Module,
     *,
@@ -90,7 +92,8 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
         DataError: They are no floats, outside [0, 1], or none.
         ModelError: They have another shape than the model's.
     """
-    tensor = _tensor(images, "images")
+    require_wrapped(model)
+    tensor = plain_tensor(_tensor(images, "images"))
     if not tensor.is_floating_point():
         raise DataError(f"Images are {tensor.dtype}, where floats in [0, 1] were expected: divide bytes by 255.")
     if tensor.numel() == 0:

@@ -17,6 +17,7 @@ from audit.api.inputs import AttackTargets, make_batch
 from audit.core.errors import NotApplicable
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, Images, PassCount
+from audit.models.ambient_torch import in_plain_torch
 from audit.models.under_test import ModelUnderTest
 from audit.training.surrogate import Surrogate, surrogate_of
 
@@ -75,6 +76,7 @@ class RobustnessCurve:
     passes: PassCount
 
 
+@in_plain_torch
 def robustness(
     model: ModelUnderTest,
     images: Any,
@@ -117,6 +119,7 @@ def robustness(
     )
 
 
+@in_plain_torch
 def robustness_curve(
     model: ModelUnderTest,
     images: Any,

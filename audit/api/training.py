@@ -18,12 +18,13 @@ from audit.core.errors import DataError, UsageError
 from audit.core.seeding import content_ids
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, PassCount
+from audit.models.ambient_torch import in_plain_torch
 from audit.models.architecture import build, default_for
 from audit.models.files import require_file
 from audit.models.formats.safetensors_file import with_metadata
 from audit.models.load_state import load_state
 from audit.models.module_copy import copy_module
-from audit.models.under_test import ModelUnderTest, resolve_device
+from audit.models.under_test import ModelUnderTest, require_wrapped, resolve_device
 from audit.storage.store import write_atomically
 from audit.training.fit import fit
 from audit.training.state import TrainingResult
@@ -66,6 +67,7 @@ class TrainedModel:
         write_atomically(Path(path), with_metadata(save(weights), header))
 
 
+@in_plain_torch
 def train(
     images: Any,
     labels: Any,
@@ -109,6 +111,7 @@ def train(
     return _fit(module, _batch(untrained, tensor, labels), config, untrained, name, None, None, threat, seed)
 
 
+@in_plain_torch
 def harden(
     model: ModelUnderTest,
     images: Any,
@@ -132,6 +135,7 @@ def harden(
         DataError: Images or labels are of the wrong type, shape or range.
         UsageError: A setting is unknown or wrong.
     """
+    require_wrapped(model)
     module = copy_module(model.net)
     for parameter in module.parameters():
         parameter.requires_grad_(True)

@@ -28,7 +28,8 @@ from audit.explanation.spec import (
 )
 from audit.masking.baselines import Fill, describe_fill
 from audit.masking.queue import MaskQueue
-from audit.models.under_test import ModelUnderTest
+from audit.models.ambient_torch import in_plain_torch
+from audit.models.under_test import ModelUnderTest, require_wrapped
 
 _NO_GRADIENT = note(
     "no_gradient",
@@ -66,6 +67,7 @@ class AttributionResult:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@in_plain_torch
 def explain_images(
     model: ModelUnderTest,
     images: Images,
@@ -105,6 +107,7 @@ def explain_images(
         UsageError: An argument or a setting has a wrong name, shape, type or range.
         ModelError: The images have another shape than the model's input.
     """
+    require_wrapped(model)
     registered = find("attribution", method)
     checked = registered.settings(settings)
     images, baseline, segments = check_explained_images(model, images), as_tensor(baseline), as_tensor(segments)

@@ -229,6 +229,22 @@ class ModelUnderTest:
             raise fault
 
 
+def require_wrapped(model: object) -> None:
+    """Check that a public function was given a wrapped model.
+
+    Args:
+        model: What it was given.
+
+    Raises:
+        UsageError: It is something else, such as the bare module.
+    """
+    if not isinstance(model, ModelUnderTest):
+        raise UsageError(
+            f"The model is a {type(model).__name__}, where a wrapped one was expected: give what audit.wrap(module, "
+            "classes=..., input_shape=...) returns."
+        )
+
+
 def resolve_device(name: torch.device | str = "auto") -> torch.device:
     """The torch device of a name.
 
