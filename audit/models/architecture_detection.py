@@ -15,12 +15,13 @@ from audit.core.errors import AuditError, ModelError
 from audit.models.architecture import ZOO, build, default_for
 from audit.models.key_matching import parts_of
 from audit.models.loaded import InputShape
-from audit.models.state_dict import mismatch
+from audit.models.state_dict import fit_of
 
 _PUBLISHED_CLASSES = 1000
 _PUBLISHED_CHANNELS = 3
 _WITHOUT_HEADS = {"inception_v3": 23_834_568}
 """Parameters without the heads that only training runs, where the published number counts them."""
+_EXACT = 2
 _SLACK = 0.02
 """torchvision counts parameters, a state dict has buffers too; what is near enough is built and compared in full."""
 _SLACK_OF_TIMM = 0.002
@@ -60,15 +61,19 @@ def infer_architecture(
 
 
 def _all_fitting(state: Mapping[str, Tensor], classes: int, input_shape: InputShape, entry: str) -> list[str]:
-    """Of the zoo, else of torchvision, else of timm."""
-    names: tuple[Callable[[], Iterable[str]], ...] = (
+    """Of the zoo, else of torchvision, else of timm; those by their own names before others."""
+    libraries: tuple[Callable[[], Iterable[str]], ...] = (
         lambda: ZOO,
         lambda: _torchvision(state, classes, input_shape[0]),
         lambda: _timm(state, classes, input_shape[0]),
     )
-    return next(
-        (fitting for library in names if (fitting := list(_fitting(library(), state, classes, input_shape, entry)))), []
-    )
+    renamed: list[str] = []
+    for library in libraries:
+        fits = dict(_fits(library(), state, classes, input_shape, entry))
+        if exact := [name for name, fit in fits.items() if fit == _EXACT]:
+            return exact
+        renamed = renamed or [name for name, fit in fits.items() if fit]
+    return renamed
 
 
 def _refuse_other_outputs(
@@ -85,16 +90,16 @@ def _refuse_other_outputs(
             )
 
 
-def _fitting(
+def _fits(
     names: Iterable[str], state: Mapping[str, Tensor], classes: int, input_shape: InputShape, entry: str
-) -> Iterator[str]:
+) -> Iterator[tuple[str, int]]:
+    """How well the state dict fits each net that takes such images."""
     for name in names:
         try:
             module = build(name, classes=classes, input_shape=input_shape, seed=0)
         except (AuditError, RuntimeError, ValueError):
             continue  # it does not take images of this size
-        if not mismatch(state, module, entry):
-            yield name
+        yield name, fit_of(state, module, entry)
 
 
 def _torchvision(state: Mapping[str, Tensor], classes: int, channels: int) -> Iterator[str]:

@@ -22,8 +22,8 @@ _FOREIGN = re.compile(
 """Words that name, in the first two parts of a name, what trainers keep in a state dict beside the net."""
 _PROFILED = ("total_ops", "total_params", "n_averaged", "num_updates", "decay", "initted", "_extra_state")
 """Last parts of names that profilers and averaging leave behind."""
-_AVERAGED = ("ema_model", "model_ema", "averaged_model", "swa_model", "ema", "module_ema", "ema_module", "avg_model")
-"""Prefixes of a second, averaged set of weights (Polyak averaging) inside one state dict."""
+_AVERAGED = re.compile(r"(.+_)?(ema|swa|averaged?|avg)(_(model|module|net|network|weights|params))?", re.IGNORECASE)
+"""Parts of prefixes that name a second, averaged set of weights (Polyak averaging) inside one state dict."""
 _ONLINE = ("online_model", "raw_model", "student")
 """Prefixes of the set that is not averaged, beside an averaged one."""
 _RENAMED: tuple[tuple[str, str], ...] = (
@@ -42,6 +42,7 @@ _RENAMED: tuple[tuple[str, str], ...] = (
     (r"^head\.(weight|bias)$", r"head.fc.\1"),  # timm before 0.9
     (r"^(norm)\.(weight|bias)$", r"fc_norm.\2"),
 )
+_MOST_CHANNELS = 4
 _DEPTH = 4
 """How many parts a wrapper's prefix has at most."""
 
@@ -59,6 +60,7 @@ class KeyMatching:
         foreign: Names of what was set aside: it belongs to training, and no prediction uses it.
         averaged: The prefix of the averaged weights that were taken; "" where there is one set.
         normaliser: The mean and the standard deviation that the file keeps as buffers and the module lacks; else empty.
+        head: The layer of the file that was taken, by its shapes, for the only one that the module misses; else "".
     """
 
     tensors: Mapping[str, Tensor]
@@ -69,6 +71,7 @@ class KeyMatching:
     foreign: tuple[str, ...] = ()
     averaged: str = ""
     normaliser: tuple[Tensor, ...] = ()
+    head: str = ""
 
     @cached_property
     def missing(self) -> list[str]:
@@ -108,13 +111,18 @@ def match_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], entr
     }
     tensors, renamed = _renamed({**tensors, **second}, expected)
     outside = {name: value for name, value in state.items() if not name.startswith((removed, averaged or removed))}
+    pool = {**outside, **{name: value for name, value in tensors.items() if name not in expected}}
+    head = _other_head(expected, tensors, pool)
+    outside, tensors = ({n: v for n, v in part.items() if n not in head.values()} for part in (outside, tensors))
+    tensors |= {name: pool[other] for name, other in head.items()}
     unused = {name: value for name, value in tensors.items() if name not in expected}
     normaliser = _normaliser({**outside, **unused})
     foreign = [name for name, value in unused.items() if name not in normaliser and _is_foreign(name, value)]
     kept = {name: value for name, value in tensors.items() if name not in foreign and name not in normaliser}
     aside = (*(name for name in outside if name not in normaliser), *foreign)
     values = tuple(normaliser.values())
-    return KeyMatching(kept, expected, removed, added, renamed, aside, averaged.rstrip("."), values)
+    outer = next((name.rpartition(".")[0] for name in head.values()), "")
+    return KeyMatching(kept, expected, removed, added, renamed, aside, averaged.rstrip("."), values, outer)
 
 
 def parts_of(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
@@ -148,9 +156,13 @@ def _optional(name: str) -> bool:
     return computed(name) or any(part in _UNUSED_HEADS for part in name.split("."))
 
 
-def _set_name(prefix: str) -> str:
-    """The part of a prefix that names a set of weights."""
-    return next((part for part in prefix.split(".") if part in (*_AVERAGED, *_ONLINE)), "")
+def _average_in(prefix: str) -> str:
+    """The part of a prefix that names averaged weights."""
+    return next((part for part in prefix.split(".") if _is_averaged(part)), "")
+
+
+def _is_averaged(part: str) -> bool:
+    return bool(_AVERAGED.fullmatch(part))
 
 
 def _with_dots(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -160,7 +172,7 @@ def _with_dots(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> M
         name: f"{first}.{dotted[rest]}"
         for name in state
         for first, _, rest in [name.partition(".")]
-        if first in _AVERAGED and rest in dotted
+        if _is_averaged(first) and rest in dotted
     }
     return {renamed.get(name, name): value for name, value in state.items()}
 
@@ -180,11 +192,11 @@ def _prefixes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], entry
                     weights[removed, added] += not name.rpartition(".")[2].startswith("running_")
     if not counts:
         return ("", ""), ""
-    raw = {pair: count for pair, count in counts.items() if _set_name(pair[0]) not in _AVERAGED} or counts
+    raw = {pair: count for pair, count in counts.items() if not _average_in(pair[0])} or counts
     best = min(raw, key=lambda pair: (-raw[pair], len(pair[0]) + len(pair[1]), pair))
     others = [pair for pair in counts if pair not in raw and pair[1] == best[1] and weights[pair] >= weights[best]]
     averaged = min(others, key=lambda pair: (len(pair[0]), pair))[0] if others else ""
-    return best, averaged or (best[0] if _set_name(best[0]) in _AVERAGED else "")
+    return best, averaged or (best[0] if _average_in(best[0]) else "")
 
 
 def _is_entry(prefix: str, entry: str) -> bool:
@@ -225,20 +237,46 @@ def _is_foreign(name: str, value: Tensor) -> bool:
         return True
     if value.numel() == 1 and not value.is_floating_point():
         return True
-    return any(part in (*_AVERAGED, *_ONLINE) or _FOREIGN.fullmatch(part) for part in parts[:2])
+    return any(part in _ONLINE or _is_averaged(part) or _FOREIGN.fullmatch(part) for part in parts[:2])
 
 
-_MEANS = ("mean", "pixel_mean", "image_mean", "norm_mean", "mu", "img_mean")
-_STDS = ("std", "pixel_std", "image_std", "norm_std", "sigma", "img_std")
+_STANDARD_DEVIATIONS = {"mean": "std", "mu": "sigma"}
 
 
 def _normaliser(unused: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A mean and a standard deviation of channels side by side among unused tensors; empty where there is none."""
     for name, mean in unused.items():
-        parent, dot, last = name.rpartition(".")
-        if last in _MEANS:
-            other = parent + dot + _STDS[_MEANS.index(last)]
-            std = unused.get(other)
-            if std is not None and mean.numel() == std.numel() <= 4 and bool((std > 0).all()):
-                return {name: mean, other: std}
+        for word, other in _STANDARD_DEVIATIONS.items():
+            std = unused.get(name.removesuffix(word) + other) if name.endswith(word) else None
+            if std is not None and mean.numel() == std.numel() <= _MOST_CHANNELS and bool((std > 0).all()):
+                return {name: mean, name.removesuffix(word) + other: std}
     return {}
+
+
+def _parts_of_layer(tensors: Mapping[str, Tensor], layer: str) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        if name.rpartition(".")[0] == layer:
+            yield name.rpartition(".")[2], tensor
+
+
+def _other_head(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], unused: Mapping[str, Tensor]
+) -> dict[str, str]:
+    """The one layer that is missing, found by its shapes among what is unused: the head that a trainer puts on a net.
+
+    By the module's name, its name in the file; empty where there is no such layer, or several.
+    """
+    missing = [name for name in expected if name not in tensors and not _optional(name)]
+    layers = {name.rpartition(".")[0] for name in missing}
+    if len(layers) != 1 or len(missing) == len(expected):
+        return {}
+    wanted = {name.rpartition(".")[2]: expected[name].shape for name in missing}
+    heads = {
+        layer
+        for layer in {name.rpartition(".")[0] for name in unused if not _is_foreign(name, unused[name])}
+        if {part: tensor.shape for part, tensor in _parts_of_layer(unused, layer)} == wanted
+    }
+    if len(heads) != 1:
+        return {}
+    inner, outer = next(iter(layers)), next(iter(heads))
+    return {f"{inner}.{part}".lstrip("."): f"{outer}.{part}".lstrip(".") for part in wanted}

@@ -83,15 +83,21 @@ def match_module(state: Mapping[str, Tensor], module: nn.Module, entry: str = ""
     return replace(converted, removed=matching.removed, renamed=len(set(converted.tensors) - set(bare)))
 
 
-def mismatch(state: Mapping[str, Tensor], module: nn.Module, entry: str = "") -> bool:
-    """Whether a state dict fails to fit a module.
+def fit_of(state: Mapping[str, Tensor], module: nn.Module, entry: str = "") -> int:
+    """How well a state dict fits a module.
 
     Args:
         state: The state dict.
         module: The module.
         entry: The prefix of the set of weights to take; "" takes an averaged set where there is one.
+
+    Returns:
+        0 where it does not, 1 where it does under other names than the module's, 2 where the names agree.
     """
-    return bool(_problems(match_module(state, module, entry)))
+    matching = match_module(state, module, entry)
+    if _problems(matching):
+        return 0
+    return 1 if matching.head or matching.renamed else 2
 
 
 def matching_notes(matching: KeyMatching, checkpoint: str) -> tuple[Note, ...]:
@@ -118,6 +124,13 @@ def _notes(matching: KeyMatching, checkpoint: str) -> Iterator[Note]:
         )
     if matching.averaged and matching.removed.rstrip(".") != matching.averaged:
         yield averaged_note(checkpoint, matching.averaged, matching.removed.rstrip("."))
+    if matching.head:
+        yield note(
+            "model_head",
+            "{name}: its layer '{head}', which the architecture has under another name, was taken for the one missing.",
+            name=checkpoint,
+            head=matching.head,
+        )
     if matching.foreign:
         yield aside_note(checkpoint, list(matching.foreign))
     types = sorted({str(t.dtype) for k, t in matching.known.items() if t.dtype != matching.expected[k].dtype})

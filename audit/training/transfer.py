@@ -25,7 +25,7 @@ def pretrained_state(path: Path, trust: Sequence[TrustConfig] = (), entry: str =
     """Read a state dict from a file.
 
     Args:
-        path: A checkpoint in any format that holds a state dict, or a whole model of which it is taken.
+        path: A checkpoint in any format that holds a state dict, or a pickled module, of which it is taken.
         trust: The files whose code may run.
         entry: Which of several sets of weights; "" for that which is taken without being asked.
 
@@ -33,15 +33,15 @@ def pretrained_state(path: Path, trust: Sequence[TrustConfig] = (), entry: str =
         The tensors by name.
 
     Raises:
-        ModelError: When the file cannot be read.
+        ModelError: When the file holds a converted model, or cannot be read.
         UntrustedError: When reading it would run code that is not trusted.
     """
     content = read_checkpoint(path, trust, entry)
-    return content.state if content.module is None and content.state is not None else _state_of(content.module)
-
-
-def _state_of(module: nn.Module | None) -> Mapping[str, Tensor]:
-    return {} if module is None else module.state_dict()
+    if content.state is not None:
+        return content.state
+    if content.module is None or not content.trusted:  # a converted graph has names of its own
+        raise ModelError(f"{path.name} holds a whole model, where a state dict of pretrained weights was expected.")
+    return content.module.state_dict()
 
 
 def load_pretrained(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -98,6 +98,7 @@ TWO_SETS: dict[str, tuple[Callable[[State, State], Any], str]] = {
         "model",
     ),
     "one flat state": (lambda raw, mean: {**under("online_model.", raw), **under("ema_model.", mean)}, "online_model"),
+    "an average of any name": (lambda raw, mean: {**under("net.", raw), **under("net_ema.", mean)}, "net"),
     "buffers without dots": (
         lambda raw, mean: {**under("model.", raw), **under("model_ema.", without_dots(mean))},
         "model",
@@ -154,6 +155,16 @@ NORMALISERS: dict[str, tuple[Callable[[State], State], tuple[float, ...], tuple[
         (0.5, 0.5, 0.5),
         (0.2, 0.2, 0.2),
     ),
+    "of MadryLab's robustness": (
+        lambda s: {
+            **under("module.model.", s),
+            **under("module.attacker.model.", s),
+            "module.normalizer.new_mean": torch.full((3, 1, 1), 0.5),
+            "module.normalizer.new_std": torch.full((3, 1, 1), 0.25),
+        },
+        (0.5, 0.5, 0.5),
+        (0.25, 0.25, 0.25),
+    ),
     "first of a sequence": (
         lambda s: {**under("1.", s), "0.mean": torch.full((1, 3, 1, 1), 0.5), "0.std": torch.full((1, 3, 1, 1), 0.5)},
         (0.5, 0.5, 0.5),
@@ -184,6 +195,25 @@ def test_a_layer_that_the_module_lacks_is_refused_and_not_set_aside() -> None:
     attention = {**RAW.state_dict(), "layer1.0.ema.conv.weight": torch.ones(3, 3, 1, 1)}
     with pytest.raises(ModelError, match=r"unknown: layer1\.0\.ema"):
         load_matching(net(3), attention, checkpoint="x", architecture="y")
+
+
+@pytest.mark.parametrize("head", ["head.fc", "classifier", "fc"])
+def test_the_head_that_a_trainer_puts_beside_a_backbone_is_the_last_layer(head: str) -> None:
+    """As in OpenMMLab's checkpoints, and in those of Lightning modules around a backbone without its own."""
+    state = torchvision.models.resnet18(num_classes=3).state_dict()
+    backbone = {f"backbone.{name}": value for name, value in state.items() if not name.startswith("fc.")}
+    heads = {f"{head}.{name}": state[f"fc.{name}"] for name in ("weight", "bias")}
+    target = torchvision.models.resnet18(num_classes=3)
+    swapped = {"ema_" + name.replace(".", "_"): value + 1 for name, value in backbone.items()}
+    loaded = load_matching(target, {**backbone, **heads, **swapped}, checkpoint="x.pth", architecture="resnet18")
+    assert all(torch.equal(value, state[name]) for name, value in target.state_dict().items())
+    assert any(f"'{head}'" in note.text for note in loaded.notes)
+    behind_dropout = {f"fc.1.{name}": state[f"fc.{name}"] for name in ("weight", "bias")}
+    plain = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    load_matching(target, {**plain, **behind_dropout}, checkpoint="x.pth", architecture="resnet18")
+    two = {f"other.{name}": value for name, value in zip(("weight", "bias"), heads.values(), strict=True)}
+    with pytest.raises(ModelError, match=r"missing: fc\.weight"):
+        load_matching(target, {**backbone, **heads, **two}, checkpoint="x.pth", architecture="resnet18")
 
 
 def old_densenet(state: State) -> State:
