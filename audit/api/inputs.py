@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import DataError, UsageError, unknown_name
+from audit.core.pixel_range import is_rounding, rounding_notes
 from audit.core.seeding import content_ids
 from audit.core.types import Batch, ClassMask, Images, Labels
 from audit.models.ambient_torch import in_plain_torch, plain_tensor
@@ -93,18 +94,28 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
         ModelError: They have another shape than the model's.
     """
     require_wrapped(model)
-    tensor = plain_tensor(_tensor(images, "images"))
+    tensor = _tensor(images, "images")
     if not tensor.is_floating_point():
         raise DataError(f"Images are {tensor.dtype}, where floats in [0, 1] were expected: divide bytes by 255.")
     if tensor.numel() == 0:
         raise DataError("There are no images: at least one was expected.")
     low, high = float(tensor.min()), float(tensor.max())
-    if not (low >= 0 and high <= 1):
+    if not is_rounding(low, high):
         raise DataError(
-            f"Images lie in [{low:g}, {high:g}], where [0, 1] was expected. Scale them, and give the model's "
+            f"Images lie in [{low:.8g}, {high:.8g}], where [0, 1] was expected. Scale them, and give the model's "
             "normalisation as mean and std of audit.wrap."
         )
-    return model.check_images(tensor)
+    return model.check_images(tensor).clamp(0, 1)
+
+
+def given_image_notes(images: Any) -> tuple[str, ...]:
+    """What was done to images that `as_image_tensor` took.
+
+    Args:
+        images: The images as they were given.
+    """
+    tensor = _tensor(images, "images")
+    return tuple(map(str, rounding_notes(float(tensor.min()), float(tensor.max()))))
 
 
 def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
@@ -154,6 +165,6 @@ def _mask(targets: Tensor, labels: Labels, classes: int) -> ClassMask:
 
 def _tensor(values: Any, name: str) -> Tensor:
     try:
-        return torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values)
+        return plain_tensor(torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values))
     except (TypeError, ValueError) as fault:
         raise DataError(f"{name} could not be read as a tensor: {fault}.") from None

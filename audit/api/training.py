@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from audit.api.inputs import as_image_tensor, as_label_tensor
+from audit.api.inputs import as_image_tensor, as_label_tensor, given_image_notes
 from audit.config import HardeningConfig, TrainingConfig
 from audit.core.errors import DataError, UsageError
 from audit.core.seeding import content_ids
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, PassCount
+from audit.metrics.model_checks import Use, doubts
 from audit.models.ambient_torch import in_plain_torch
 from audit.models.architecture import build, default_for
 from audit.models.files import require_file
@@ -41,6 +42,7 @@ class TrainedModel:
         history: A row an epoch.
         kept_epoch: The epoch whose weights these are, from 1.
         passes: The cost of the training, in images.
+        notes: What a reader should know of the images, the training and the trained model; empty for none.
     """
 
     model: ModelUnderTest
@@ -48,6 +50,7 @@ class TrainedModel:
     history: tuple[Mapping[str, Any], ...]
     kept_epoch: int
     passes: PassCount
+    notes: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write the weights as safetensors, with what `audit run --model` needs in the header.
@@ -108,7 +111,8 @@ def train(
         load_pretrained(module, pretrained_state(require_file(pretrained)))
     untrained = ModelUnderTest(module, classes=names, input_shape=shape, device=device)
     config = _settings(TrainingConfig, settings)
-    return _fit(module, _batch(untrained, tensor, labels), config, untrained, name, None, None, threat, seed)
+    trained = _fit(module, _batch(untrained, tensor, labels), config, untrained, name, None, None, threat, seed)
+    return replace(trained, notes=(*given_image_notes(images), *trained.notes))
 
 
 @in_plain_torch
@@ -141,7 +145,8 @@ def harden(
         parameter.requires_grad_(True)
     config = _settings(HardeningConfig, settings)
     batch = _batch(model, images, labels)
-    return _fit(module, batch, config, model, type(model.net).__name__, model.mean, model.std, threat, seed)
+    trained = _fit(module, batch, config, model, type(model.net).__name__, model.mean, model.std, threat, seed)
+    return replace(trained, notes=(*given_image_notes(images), *trained.notes))
 
 
 def _batch(model: ModelUnderTest, images: Any, labels: Any) -> Batch:
@@ -196,4 +201,6 @@ def _fit(
         std=trained.std,
         device=like.device,
     )
-    return TrainedModel(model, architecture, trained.history, trained.kept_epoch, trained.passes)
+    use: Use = "answers" if threat is None else "gradients"
+    notes = tuple(map(str, (*trained.notes, *model.notes, *doubts(model, batch, seed, use))))
+    return TrainedModel(model, architecture, trained.history, trained.kept_epoch, trained.passes, notes)

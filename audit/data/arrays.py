@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.pixel_range import is_rounding, rounding_notes
 from audit.data.dataset import Split
 
 _Array = NDArray[Any]
+_log = logging.getLogger("audit")
 
 
 def array_split(images: _Array, labels: _Array, *, name: str, classes: int, source: str) -> Split:
@@ -88,10 +91,12 @@ def as_pixels(images: _Array, source: str) -> _Array:
     low, high = float(images.min()), float(images.max())
     if np.issubdtype(images.dtype, np.integer) and low >= 0 and high <= 255:
         return images.astype(np.uint8)
-    if np.issubdtype(images.dtype, np.floating) and low >= 0 and high <= 1:
-        return images.astype(np.float32)
+    if np.issubdtype(images.dtype, np.floating) and is_rounding(low, high):
+        for sentence in rounding_notes(low, high):
+            _log.warning("%s: %s", source, sentence)
+        return images.astype(np.float32).clip(0, 1)
     raise DataError(
-        f"{source} has {images.dtype} pixels from {low:g} to {high:g}; integers in 0..255 or floats in [0, 1] were "
+        f"{source} has {images.dtype} pixels from {low:.8g} to {high:.8g}; integers in 0..255 or floats in [0, 1] were "
         "expected. Undo any normalisation: it belongs to the model (--mean, --std)."
     )
 

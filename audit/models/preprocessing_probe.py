@@ -173,7 +173,7 @@ def _outputs(net: nn.Module, preparation: Preparation, images: Images, reader: O
         with torch.no_grad():
             net.eval()
             return torch.cat([reader(net(part), len(part)) for part in torch.split(preparation(images), 64)])
-    except (RuntimeError, ModelError):
+    except (RuntimeError, ValueError, ModelError):
         return None
     finally:
         for layer, training in modes.items():

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from audit.core.errors import AuditError, ModelError, SetupError, UsageError
 from audit.core.note import Note
 from audit.core.types import Images, Labels, Logits, PassCount
+from audit.models.batch_statistics import batch_statistics_notes, failed_forward
 from audit.models.batching import ExecutionLayout, in_batches, set_memory_format
+from audit.models.flat_faces import GradientPoint, find_gradient_point
 from audit.models.module_checks import as_module, why_it_does_not_run
 from audit.models.net_form import NetForm, other_forms, private_copy
 from audit.models.normalised_model import NormalisedModel, PassCounter
@@ -92,8 +95,8 @@ class ModelUnderTest:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What a reader should know about how the module is run and its outputs read; empty where both are plain."""
-        return (*self.form_notes, *self.reader.notes)
+        """What a reader should know about how the module is run and its outputs come about and are read."""
+        return (*self.form_notes, *self.reader.notes, *batch_statistics_notes(self.net))
 
     @property
     def output_kind(self) -> OutputKind:
@@ -135,7 +138,12 @@ class ModelUnderTest:
         """
         images = self.check_images(images)
         with torch.no_grad():
-            parts = list(in_batches(len(images), self.layout, lambda rows: self.module(images[rows])))
+            try:
+                parts = list(in_batches(len(images), self.layout, lambda rows: self.module(images[rows])))
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, ValueError) as fault:
+                raise failed_forward(self.net, fault, min(len(images), self.layout.batch_size)) from fault
         return torch.cat(parts) if parts else images.new_zeros(0, len(self.classes))
 
     def predictions(self, images: Images) -> Labels:
@@ -157,12 +165,15 @@ class ModelUnderTest:
             labels: What `loss` takes beside the logits, sliced like the images: labels (N,), or a goal (N, classes).
             loss: Gives one value an example.
         """
-        images = self.check_images(images)
+        images, point = self.check_images(images), self.gradient_point
 
         def gradient_of(rows: slice) -> LossGradient:
             with torch.enable_grad():
-                leaf = images[rows].detach().requires_grad_(True)
-                logits = self.module(leaf)
+                leaf = point.of(images[rows]).detach().requires_grad_(True)
+                try:
+                    logits = self.module(leaf)
+                except ValueError as fault:
+                    raise failed_forward(self.net, fault, len(leaf)) from fault
                 losses = loss(logits, labels[rows])
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             return LossGradient(logits.detach(), losses.detach(), gradient)
@@ -171,6 +182,24 @@ class ModelUnderTest:
         if not parts:
             return LossGradient(images.new_zeros(0, len(self.classes)), images.new_zeros(0), images)
         return LossGradient(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    @cached_property
+    def gradient_point(self) -> GradientPoint:
+        """Where gradients are taken: at the image, or a hair beside it where the net has a kink on common values."""
+        return self.furthest_gradient_point.near
+
+    @cached_property
+    def furthest_gradient_point(self) -> GradientPoint:
+        """Where they are taken to see over faces that are flat up to some depth, as of a net that clamps to less than
+        [0, 1]: there the model answers as at the image, and a step further it does not.
+
+        It is looked for once, on images drawn for it; those passes are not counted.
+        """
+        before = self.passes
+        try:
+            return find_gradient_point(self.module, self.input_shape, self.mean, self.device)
+        finally:
+            self.module.meter.forwards, self.module.meter.backwards = before.forwards, before.backwards
 
     def check_images(self, images: Images) -> Images:
         """Images on the model's device as float32.

@@ -38,7 +38,7 @@ _LINES = {
     "determinism": ("repeat_difference", "batch_difference"),
     "gradients": (
         *("missing_gradient", "ce_zero", "ce_nan", "margin_zero", "margin_nan"),
-        *("linear_distance", "derivative_error", "needs_autograd", "noise_shift", "plateau"),
+        *("linear_distance", "derivative_error", "face_error", "needs_autograd", "noise_shift", "plateau"),
     ),
 }
 """The quantities of the model-sanity study, by line of the diagnosis."""

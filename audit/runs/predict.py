@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from audit.config import DataConfig, ModelConfig
 from audit.core.errors import DataError, ModelError, UsageError
+from audit.core.note import Note
 from audit.core.registry import find
 from audit.core.types import Attributions, Images
 from audit.data.image_decoding import UnreadableImage, decode, strict_pillow
@@ -20,6 +21,7 @@ from audit.data.image_survey import printable
 from audit.data.label_map import class_names
 from audit.data.transforms import Preprocessing, transform_images
 from audit.explanation.run import explain_images
+from audit.metrics.model_checks import fixed_function_notes
 from audit.models.files import basename, is_code, require_file
 from audit.models.formats.hf_config import is_folder, read_preprocessing
 from audit.models.load import load_model, with_own_normalisation
@@ -34,6 +36,8 @@ from audit.storage.store import disk_faults, write_atomically
 _AUTO = ("grad-cam", "integrated-gradients", "occlusion")
 """What `auto` explains with: the first of these that applies to the model and finds a place in the picture."""
 _MOST = 5
+_EXAMINED = 4
+"""Pictures on which the model is examined."""
 _ALIKE = 0.75
 _UNCHANGED = Preprocessing()
 _EMPTY = "The map is zero everywhere: by this method nothing in the picture speaks for the class."
@@ -168,6 +172,20 @@ def predict_pictures(
         _prediction(model, printable(path.name), images[i : i + 1], probabilities[i], methods, seed)
         for i, path in enumerate(paths)
     )
+
+
+def doubts_of(
+    model: ModelUnderTest, paths: Sequence[Path], preprocessing: Preprocessing = _UNCHANGED
+) -> tuple[Note, ...]:
+    """Why the predictions themselves are in doubt: not finite, random, or dependent on the other pictures.
+
+    Args:
+        model: The model.
+        paths: Picture files; the first few are looked at.
+        preprocessing: How the pictures are prepared.
+    """
+    images = read_pictures(paths[:_EXAMINED], model.input_shape, preprocessing)
+    return (*model.notes, *fixed_function_notes(model, images.to(model.device)))
 
 
 def write_explanations(predictions: Sequence[Prediction], paths: Sequence[Path], out: Path) -> tuple[Path | None, ...]:

@@ -83,8 +83,13 @@ def run_training(
     setup = build_setup(train, settings, threat=threat, seed=seed, device=device, teacher=teacher, workers=workers)
     net = TrainingModule(module, *normalisation, autocast=settings.precision == "bfloat16").to(device)
     net.train()
-    net.choose_layout(setup.held_out.images[:4], to_pixels=threat is not None)
+    net.choose_layout(setup.held_out.images[:4])
     net.learn_outputs(setup.held_out.images[:4], classes)
+    with _fork_rng(device):
+        net.require_gradients(setup.held_out.images[:4], adversarial=setup.threat is not None)
+    if setup.threat is not None:
+        channels, height, width = setup.images.shape[1:]
+        net.learn_gradient_point((channels, height, width), setup.threat.norm)
     sample = net.normalised(setup.held_out.images[:4])
     with (
         _fork_rng(device),
@@ -92,6 +97,8 @@ def run_training(
         compiled(module, settings.compile, sample),
     ):
         state = _start_or_resume(setup, net, callbacks)
+        notes = (*setup.notes, *net.gradient_point.notes)
+        state.notes += [sentence for sentence in notes if sentence not in state.notes]
         while not state.finished():
             _epoch(setup, state, callbacks)
     result = state.result(*normalisation)

@@ -12,8 +12,11 @@ from torch.nn.functional import dropout
 
 from audit.core.errors import ModelError, SetupError, UsageError
 from audit.core.note import Note, note
+from audit.core.threat import Norm
 from audit.core.types import Images, Logits, PassCount
+from audit.models.batch_statistics import failed_forward
 from audit.models.batching import set_memory_format
+from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.output_entries import tensors_in
 from audit.models.outputs import OutputReader, chosen_outputs, learn_outputs
 
@@ -29,8 +32,10 @@ class TrainingModule(nn.Module):
     Attributes:
         mean: Mean of each channel, float32 (1, C, 1, 1).
         std: Standard deviation of each channel, float32 (1, C, 1, 1).
+        gradient_point: Where the gradient of images is taken.
     """
 
+    gradient_point: GradientPoint = AT_THE_IMAGE
     mean: Tensor
     std: Tensor
 
@@ -63,7 +68,12 @@ class TrainingModule(nn.Module):
             images: Images (N, C, H, W) in [0, 1].
         """
         assert self.reader is not None
-        outputs = self._outputs(self.normalised(images))
+        if images.requires_grad:
+            images = self.gradient_point.of(images)
+        try:
+            outputs = self._outputs(self.normalised(images))
+        except ValueError as fault:  # as of batch norm without statistics on a single image
+            raise failed_forward(self.net, fault, len(images)) from fault
         self._auxiliary |= not isinstance(outputs, Tensor) and not self.reader.entry
         logits = self.reader(outputs, len(images))
         self.forwards += self.processes * len(images)
@@ -80,30 +90,45 @@ class TrainingModule(nn.Module):
         normalised = (images - self.mean).div_(self.std)
         return normalised.contiguous(memory_format=torch.channels_last) if self.channels_last else normalised
 
-    def choose_layout(self, images: Images, *, to_pixels: bool) -> None:
+    def choose_layout(self, images: Images) -> None:
         """Lay the weights out with the channels last where the net runs so; one that calls `view` may not.
 
         Args:
             images: A few images (N, C, H, W) in [0, 1].
-            to_pixels: Whether gradients to the pixels are needed, as adversarial training does.
 
         Raises:
-            ModelError: The net's outputs have no gradient to learn from.
+            ModelError: The net has no weights, or does not run.
         """
+        if not any(True for _ in self.net.parameters()):
+            raise ModelError(
+                "The model has no weights that could be trained, as frozen scripts and quantised nets have none: give "
+                "the net it was made of."
+            )
         training = self.training
         self.eval()
         try:
             set_memory_format(self.net, channels_last=True)
-            _require_gradients(self, images, to_pixels=to_pixels)
+            self._try(images)
         except RuntimeError:
             self.channels_last = False
             set_memory_format(self.net, channels_last=False)
             try:
-                _require_gradients(self, images, to_pixels=to_pixels)
+                self._try(images)
             except RuntimeError as fault:
                 first_line = str(fault).strip().split("\n", 1)[0]
                 raise ModelError(f"The model cannot be trained, as it fails on four images: {first_line}") from fault
         self.train(training)
+
+    def _try(self, images: Images) -> None:
+        """Forward and, where there is a gradient, back: `view` may fail on either way."""
+        try:
+            with torch.enable_grad():
+                outputs = [value.sum() for value in tensors_in(self.net(self.normalised(images))).values()]
+            trainable = [output for output in outputs if output.requires_grad]
+            if trainable:
+                torch.autograd.grad(trainable, [p for p in self.net.parameters() if p.requires_grad], allow_unused=True)
+        except ValueError as fault:
+            raise failed_forward(self.net, fault, len(images)) from fault
 
     def _outputs(self, normalised: Images) -> Any:
         if not self.autocast:  # entering it costs a small net half a percent of its time
@@ -132,7 +157,10 @@ class TrainingModule(nn.Module):
         """
         training = self.training
         self.eval()
-        self.reader = learn_outputs(self._raw, images, classes, chosen_outputs(self.net))
+        try:
+            self.reader = learn_outputs(self._raw, images, classes, chosen_outputs(self.net))
+        except ValueError as fault:
+            raise failed_forward(self.net, fault, len(images)) from fault
         self.train(training)
 
     def _raw(self, images: Images) -> Any:
@@ -144,30 +172,58 @@ class TrainingModule(nn.Module):
         notes = () if self.reader is None else self.reader.notes
         return (*notes, _AUXILIARY) if self._auxiliary else notes
 
+    def require_gradients(self, images: Images, *, adversarial: bool) -> None:
+        """Check that autograd follows the forward pass; these passes are not counted.
+
+        Args:
+            images: A few images (N, C, H, W) in [0, 1].
+            adversarial: Whether attacks on the net need the gradient of its images too.
+
+        Raises:
+            ModelError: When weights or images have no gradient.
+        """
+        training, passes = self.training, self.passes
+        self.eval()
+        try:
+            with torch.enable_grad():
+                followed = self._followed(images, adversarial)
+        finally:
+            self.train(training)
+            self.passes = passes
+        if not followed:
+            raise ModelError(
+                f"The net cannot be trained{' against an adversary' * adversarial}: its forward pass, or the part "
+                "behind its input, runs without autograd (torch.no_grad, a detach, rounding or NumPy). Take that out."
+            )
+
+    def _followed(self, images: Images, adversarial: bool) -> bool:
+        try:
+            outputs = self(images)
+            if not outputs.requires_grad or not adversarial:
+                return bool(outputs.requires_grad)
+            leaf = images.detach().requires_grad_(True)
+            return torch.autograd.grad(self(leaf).sum(), leaf, allow_unused=True)[0] is not None
+        except RuntimeError as fault:
+            if "requires grad" in str(fault):  # NumPy refuses tensors that do.
+                return False
+            raise
+
+    def learn_gradient_point(self, shape: tuple[int, int, int], norm: Norm) -> None:
+        """Find where the gradient of images is to be taken, for attacks on this net; these passes are not counted.
+
+        Args:
+            shape: (C, H, W) of an image.
+            norm: The norm of the attacks: in linf alone it pays to see over a face that is flat to some depth.
+        """
+        training, passes = self.training, self.passes
+        mean: list[float] = self.mean.flatten().tolist()
+        furthest = find_gradient_point(self.eval(), shape, mean, self.mean.device)
+        self.gradient_point = furthest if norm == "linf" else furthest.near
+        self.train(training)
+        self.passes = passes
+
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += self.processes * len(gradient)
-
-
-def _require_gradients(module: TrainingModule, images: Images, *, to_pixels: bool) -> None:
-    if not any(True for _ in module.net.parameters()):
-        raise ModelError(
-            "The model has no weights that could be trained, as frozen scripts and quantised nets have none: give the "
-            "net it was made of."
-        )
-    with torch.enable_grad():
-        leaf = images.detach().clone().requires_grad_(to_pixels)
-        outputs = list(tensors_in(module.net(module.normalised(leaf))).values())
-    trainable = [output.sum() for output in outputs if output.requires_grad]
-    if outputs and not trainable:
-        raise ModelError(
-            "The model's outputs have no gradient to its weights, as those of quantised nets and of forwards under "
-            "no_grad have none: there is nothing to train by. Give the float model, with gradients throughout."
-        )
-    if to_pixels and trainable and torch.autograd.grad(trainable, leaf, allow_unused=True)[0] is None:
-        raise ModelError(
-            "The model's outputs have no gradient to the pixels, as part of its forward runs without autograd: "
-            "adversarial training has nothing to follow. Let the whole forward run with gradients."
-        )
 
 
 @contextmanager
