@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from audit.core.errors import UsageError
 from audit.core.types import Images, Logits, PassCount
 from audit.models.batching import ExecutionLayout
 from audit.models.outputs import OutputReader
@@ -95,3 +96,25 @@ class NormalisedModel(nn.Module):
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.meter.backwards += self.draws * len(gradient)
+
+
+def per_channel(value: float | Sequence[float] | None, default: float, channels: int, name: str) -> tuple[float, ...]:
+    """One number a channel.
+
+    Args:
+        value: One number, or one a channel; None for the default.
+        default: What None stands for.
+        channels: The number of channels.
+        name: What the numbers are, for the error.
+
+    Raises:
+        UsageError: There are as many numbers as neither.
+    """
+    if value is None:
+        return (default,) * channels
+    numbers = [float(value)] if isinstance(value, int | float) else [float(v) for v in value]
+    if len(numbers) == 1:
+        numbers *= channels
+    if len(numbers) != channels:
+        raise UsageError(f"{name} has {len(numbers)} values for images of {channels} channels: give one, or one each.")
+    return tuple(numbers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from audit.models.batching import ExecutionLayout, in_batches, set_memory_format
 from audit.models.flat_faces import GradientPoint, find_gradient_point
 from audit.models.module_checks import as_module, why_it_does_not_run
 from audit.models.net_form import NetForm, other_forms, private_copy
-from audit.models.normalised_model import NormalisedModel, PassCounter
+from audit.models.normalised_model import NormalisedModel, PassCounter, per_channel
 from audit.models.outputs import OutputChoice, OutputKind, OutputReader, choose_outputs, chosen_outputs, learn_outputs
 from audit.models.state_hash import hash_state
 
@@ -76,8 +76,8 @@ class ModelUnderTest:
         channels, height, width = input_shape
         self.input_shape = (channels, height, width)
         self.device = resolve_device(device)
-        self.mean = _per_channel(mean, 0.0, channels, "mean")
-        self.std = _per_channel(std, 1.0, channels, "std")
+        self.mean = per_channel(mean, 0.0, channels, "mean")
+        self.std = per_channel(std, 1.0, channels, "std")
         if min(self.std) <= 0:
             raise UsageError(f"std {self.std} must be positive in every channel.")
         if len(self.classes) < 2:
@@ -241,8 +241,7 @@ class ModelUnderTest:
             raise ModelError(why_it_does_not_run(self.net, fault, self.input_shape)) from fault
 
     def _run_somehow(self, noise: Images, original: nn.Module) -> Any:
-        """Channels last is the faster layout; a net that calls `view` on its features needs the other, and some nets
-        need their own types of number or their own size of batch."""
+        """What the net gives, in the first form in which it runs (see `other_forms`)."""
         try:
             return self.module(noise)
         except Exception as fault:
@@ -251,10 +250,8 @@ class ModelUnderTest:
                 self.net = self.module.net = form.net
                 self.form_notes, self.module.input_type = form.notes, form.input_type
                 choose_outputs(self.net, choice)
-                try:
+                with suppress(Exception):
                     return self.module(noise)
-                except Exception:
-                    continue
             raise fault
 
 
@@ -293,17 +290,6 @@ def resolve_device(name: torch.device | str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as fault:
         raise SetupError(f"Device {str(name)!r} is not usable here; use auto or cpu.") from fault
     return device
-
-
-def _per_channel(value: float | Sequence[float] | None, default: float, channels: int, name: str) -> tuple[float, ...]:
-    if value is None:
-        return (default,) * channels
-    numbers = [float(value)] if isinstance(value, int | float) else [float(v) for v in value]
-    if len(numbers) == 1:
-        numbers *= channels
-    if len(numbers) != channels:
-        raise UsageError(f"{name} has {len(numbers)} values for images of {channels} channels: give one, or one each.")
-    return tuple(numbers)
 
 
 def _source(kind: type) -> str:
