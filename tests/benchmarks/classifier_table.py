@@ -28,7 +28,7 @@ python -m tests.benchmarks.classifiers rows.jsonl
 python -m tests.benchmarks.classifiers rows.jsonl --table samples/classifiers.md
 ```
 
-with {versions}.
+with {versions}. The run goes on from where it stopped: models that stand in no row below were not reached yet.
 """
 
 
@@ -86,7 +86,8 @@ def _failures(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         name = f"{row['library']}:{row['name']}"
         if _failed(row):
-            yield f"| {name} | {row['status']} | {_cell(row.get('reason', ''))} |"
+            reason = row.get("reason") or f"largest difference {row['difference']:.0e} of the largest logit"
+            yield f"| {name} | {row['status']} | {_cell(reason)} |"
         for method, said in row.get("methods", {}).items():
             if _kind(said) == "fails":
                 yield f"| {name} | {method} | {_cell(said)} |"
