@@ -45,6 +45,8 @@ def guided_backprop(model: ModelUnderTest, images: Images, spec: ExplanationSpec
 
     net = traced_copy(model, images)
     _check_rectifiers(net)
+    if _has_constant_rectifiers(net):
+        net.requires_grad_(True)  # the library hooks the gradient of every ReLU, and those would have none
     method = GuidedBackprop(Scored(model, spec.output))
 
     def guided_gradient(leaf: Images, rows: slice) -> Tensor:
@@ -80,3 +82,15 @@ def _calls_layer(node: fx.Node) -> bool:
 
 def _called(node: fx.Node) -> str:
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
+def _has_constant_rectifiers(net: fx.GraphModule) -> bool:
+    """Whether a ReLU works on weights alone, as in the position bias of Swin V2."""
+    dependent: set[fx.Node] = set()
+    for node in net.graph.nodes:
+        if node.op == "placeholder" or any(source in dependent for source in node.all_input_nodes):
+            dependent.add(node)
+    return any(
+        node.op == "call_module" and isinstance(net.get_submodule(str(node.target)), nn.ReLU) and node not in dependent
+        for node in net.graph.nodes
+    )

@@ -13,6 +13,7 @@ from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import Method, find
 from audit.core.seeding import Generators
 from audit.core.types import Attributions, Images, Labels, PassCount, Segments
+from audit.explanation.closed_net import why_closed
 from audit.explanation.gradient_border import missing_gradient
 from audit.explanation.gradients import has_input_gradient
 from audit.explanation.noise_floor import without_rounding
@@ -29,7 +30,8 @@ from audit.explanation.spec import (
 )
 from audit.masking.baselines import Fill, describe_fill
 from audit.masking.queue import MaskQueue
-from audit.models.under_test import ModelUnderTest
+from audit.models.ambient_torch import in_plain_torch
+from audit.models.under_test import ModelUnderTest, require_wrapped
 
 _NO_GRADIENT = note(
     "no_gradient",
@@ -76,6 +78,7 @@ class AttributionResult:
     notes: tuple[str, ...] = ()
 
 
+@in_plain_torch
 def explain_images(
     model: ModelUnderTest,
     images: Images,
@@ -115,6 +118,7 @@ def explain_images(
         UsageError: An argument or a setting has a wrong name, shape, type or range.
         ModelError: The images have another shape than the model's input.
     """
+    require_wrapped(model)
     registered = find("attribution", method)
     checked = registered.settings(settings)
     images, baseline, segments = check_explained_images(model, images), as_tensor(baseline), as_tensor(segments)
@@ -171,8 +175,15 @@ def run_method(
     needs_gradient = method.facts["needs"] != "scores"
     if needs_gradient and (reason := missing_gradient(model)):
         raise NotApplicable(reason)
+    closed = why_closed(model.net)
+    if closed is not None and method.facts["needs"] == "spatial layer":
+        raise NotApplicable(closed)
     try:
         attribution = cast(Attribution, method.function(model, images, spec, **settings))
+    except NotApplicable as fault:
+        if closed is not None and fault.reason.key == "untraceable":
+            raise NotApplicable(closed) from fault
+        raise
     except (RuntimeError, AttributeError) as fault:  # of a library that was given no gradient, too
         if needs_gradient and not has_input_gradient(model):
             raise NotApplicable(_NO_GRADIENT) from fault

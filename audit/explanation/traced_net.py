@@ -21,6 +21,7 @@ from audit.core.note import note
 from audit.core.types import Images, Labels
 from audit.explanation.captum_guard import restored
 from audit.explanation.in_place import without_in_place_calls
+from audit.models.module_copy import copy_module
 from audit.models.under_test import ModelUnderTest
 
 _AS_MODULE: Mapping[Any, type[nn.Module]] = {
@@ -122,7 +123,7 @@ def with_module_activations(net: nn.Module) -> fx.GraphModule:
         NotApplicable: torch.fx cannot trace the net, because its forward depends on the pixels' values.
     """
     try:
-        graph = fx.symbolic_trace(copy.deepcopy(net))
+        graph = fx.symbolic_trace(copy_module(net))
     except Exception as fault:
         raise NotApplicable(
             note(
