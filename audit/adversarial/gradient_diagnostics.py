@@ -79,7 +79,10 @@ def _connected(model: ModelUnderTest, images: Images) -> bool:
             return False
         if not logits.requires_grad:
             return False
-        return torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] is not None
+        try:
+            return torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] is not None
+        except RuntimeError:  # an operation without a backward
+            return False
 
 
 def _flags(model: ModelUnderTest, batch: Batch, loss: Loss) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.api.inputs import as_image_tensor, input_notes
+from audit.api.inputs import as_image_tensor, given_image_notes
 from audit.core.registry import find
 from audit.core.seeding import content_ids
 from audit.core.types import Batch, Images
@@ -86,4 +86,4 @@ def _notes(model: ModelUnderTest, images: Any, *, gradients: bool, seed: int) ->
     batch = Batch(few, model.predictions(few), content_ids(few))
     reasons = doubts(model, batch, seed, "gradients" if gradients else "answers")
     faces = model.gradient_point.notes if gradients else ()
-    return tuple(map(str, (*input_notes(images), *model.notes, *faces, *reasons)))
+    return tuple(map(str, (*given_image_notes(images), *model.notes, *faces, *reasons)))

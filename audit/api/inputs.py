@@ -13,13 +13,15 @@ from audit.core.errors import DataError, UsageError, unknown_name
 from audit.core.pixel_range import is_rounding, rounding_notes
 from audit.core.seeding import content_ids
 from audit.core.types import Batch, ClassMask, Images, Labels
+from audit.models.ambient_torch import in_plain_torch, plain_tensor
 from audit.models.outputs import OutputChoice, OutputMeaning
-from audit.models.under_test import ModelUnderTest
+from audit.models.under_test import ModelUnderTest, require_wrapped
 
 AttackTargets = Tensor | None
 """None for untargeted attacks, int64 (N,) a class an image, bool (N, classes) a mask of adversarial predictions."""
 
 
+@in_plain_torch
 def wrap(
     module: nn.Module,
     *,
@@ -91,6 +93,7 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
         DataError: They are no floats, outside [0, 1], or none.
         ModelError: They have another shape than the model's.
     """
+    require_wrapped(model)
     tensor = _tensor(images, "images")
     if not tensor.is_floating_point():
         raise DataError(f"Images are {tensor.dtype}, where floats in [0, 1] were expected: divide bytes by 255.")
@@ -105,7 +108,7 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
     return model.check_images(tensor).clamp(0, 1)
 
 
-def input_notes(images: Any) -> tuple[str, ...]:
+def given_image_notes(images: Any) -> tuple[str, ...]:
     """What was done to images that `as_image_tensor` took.
 
     Args:
@@ -165,6 +168,6 @@ def _mask(targets: Tensor, labels: Labels, classes: int) -> ClassMask:
 
 def _tensor(values: Any, name: str) -> Tensor:
     try:
-        return torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values)
+        return plain_tensor(torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values))
     except (TypeError, ValueError) as fault:
         raise DataError(f"{name} could not be read as a tensor: {fault}.") from None

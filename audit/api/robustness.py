@@ -13,11 +13,12 @@ from audit.adversarial.batteries import AttackSpec, Battery, battery_named, cust
 from audit.adversarial.result import BatteryResult
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.targets import check_examples
-from audit.api.inputs import AttackTargets, input_notes, make_batch
+from audit.api.inputs import AttackTargets, given_image_notes, make_batch
 from audit.core.errors import NotApplicable
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, Images, PassCount
 from audit.metrics.model_checks import doubts
+from audit.models.ambient_torch import in_plain_torch
 from audit.models.autotune import tune_execution
 from audit.models.under_test import ModelUnderTest
 from audit.training.surrogate import Surrogate, surrogate_of
@@ -79,6 +80,7 @@ class RobustnessCurve:
     notes: tuple[str, ...] = ()
 
 
+@in_plain_torch
 def robustness(
     model: ModelUnderTest,
     images: Any,
@@ -117,10 +119,11 @@ def robustness(
         tuple(map(str, outcome.inconclusive)),
         outcome.rows,
         outcome.passes,
-        (*input_notes(images), *map(str, outcome.notes)),
+        (*given_image_notes(images), *map(str, outcome.notes)),
     )
 
 
+@in_plain_torch
 def robustness_curve(
     model: ModelUnderTest,
     images: Any,
@@ -160,7 +163,7 @@ def robustness_curve(
         tuple(map(str, outcome.inconclusive)),
         outcome.rows,
         outcome.passes,
-        (*input_notes(images), *map(str, outcome.notes)),
+        (*given_image_notes(images), *map(str, outcome.notes)),
     )
 
 

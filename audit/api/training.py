@@ -12,17 +12,20 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from audit.api.inputs import as_image_tensor, as_label_tensor, input_notes
+from audit.api.inputs import as_image_tensor, as_label_tensor, given_image_notes
 from audit.config import HardeningConfig, TrainingConfig, TrustConfig
 from audit.core.errors import DataError, UsageError
 from audit.core.seeding import content_ids
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.metrics.model_checks import Use, doubts
+from audit.models.ambient_torch import in_plain_torch
 from audit.models.architecture import build, default_for
 from audit.models.files import require_file
 from audit.models.formats.safetensors_file import with_metadata
-from audit.models.under_test import ModelUnderTest, resolve_device
+from audit.models.load_state import load_state
+from audit.models.module_copy import copy_module
+from audit.models.under_test import ModelUnderTest, require_wrapped, resolve_device
 from audit.storage.store import write_atomically
 from audit.training.fit import fit
 from audit.training.state import TrainingResult
@@ -63,10 +66,11 @@ class TrainedModel:
             "mean": json.dumps(model.mean),
             "std": json.dumps(model.std),
         }
-        weights = {name: tensor.cpu().contiguous() for name, tensor in model.net.state_dict().items()}
+        weights = {name: tensor.cpu().clone().contiguous() for name, tensor in model.net.state_dict().items()}
         write_atomically(Path(path), with_metadata(save(weights), header))
 
 
+@in_plain_torch
 def train(
     images: Any,
     labels: Any,
@@ -111,9 +115,10 @@ def train(
     untrained = ModelUnderTest(module, classes=names, input_shape=shape, device=device)
     config = _settings(TrainingConfig, settings)
     trained = _fit(module, _batch(untrained, tensor, labels), config, untrained, name, None, None, threat, seed)
-    return replace(trained, notes=(*input_notes(images), *trained.notes))
+    return replace(trained, notes=(*given_image_notes(images), *trained.notes))
 
 
+@in_plain_torch
 def harden(
     model: ModelUnderTest,
     images: Any,
@@ -137,15 +142,14 @@ def harden(
         DataError: Images or labels are of the wrong type, shape or range.
         UsageError: A setting is unknown or wrong.
     """
-    import copy
-
-    module = copy.deepcopy(model.net)
+    require_wrapped(model)
+    module = copy_module(model.net)
     for parameter in module.parameters():
         parameter.requires_grad_(True)
     config = _settings(HardeningConfig, settings)
     batch = _batch(model, images, labels)
     trained = _fit(module, batch, config, model, type(model.net).__name__, model.mean, model.std, threat, seed)
-    return replace(trained, notes=(*input_notes(images), *trained.notes))
+    return replace(trained, notes=(*given_image_notes(images), *trained.notes))
 
 
 def _batch(model: ModelUnderTest, images: Any, labels: Any) -> Batch:
@@ -191,7 +195,7 @@ def _fit(
         std=std,
         device=resolve_device(like.device),
     )
-    module.load_state_dict(trained.weights)
+    load_state(module, trained.weights)
     model = ModelUnderTest(
         module,
         classes=like.classes,

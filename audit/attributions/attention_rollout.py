@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -16,16 +15,23 @@ from audit.core.types import Images, PassCount
 from audit.explanation.captum_guard import restored
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.explanation.target_layer import attention_layers
+from audit.explanation.token_grid import token_grid
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
 
 
-@attribution(reference="arXiv:2005.00928", needs="scores", signed=False, passes=lambda settings, shape: PassCount(1, 0))
+@attribution(
+    reference="arXiv:2005.00928",
+    needs="scores",
+    signed=False,
+    passes=lambda settings, shape: PassCount(1, 0),
+    unit="share",
+)
 def attention_rollout(model: ModelUnderTest, images: Images, spec: ExplanationSpec) -> Attribution:
     """The product over layers of (attention averaged over heads + identity) / 2, from the deciding token to each patch.
 
-    The deciding token is the class token where the model says that it pools it (timm's `global_pool`) or the tokens are
-    one more than a grid of patches; all patches equally else. The same whatever the target: attention says what was
+    Which tokens are which part of the image, and which are classified (a class token, a distillation token, all patches
+    together, each with equal weight), is measured on the net. The same whatever the target: attention says what was
     read, not for which class. The map is (N, 1, H, W), enlarged bilinearly; its unit is a share.
 
     Args:
@@ -41,11 +47,12 @@ def attention_rollout(model: ModelUnderTest, images: Images, spec: ExplanationSp
         raise NotApplicable(
             note("no_attention", "The model has no attention layer whose weights could be read (PyTorch's or timm's).")
         )
-    prefix = prefix_tokens(model.net)
 
     def coarse_map(rows: slice) -> Tensor:
-        weights = attention_weights(model, layers, images[rows])
-        return _rollout(weights, rows.stop - rows.start, images.shape[2] / images.shape[3], prefix)
+        product = rollout(attention_weights(model, layers, images[rows]), rows.stop - rows.start)
+        grid = token_grid(model, product.shape[1])
+        reached = torch.stack([product[:, group].mean(1) for group in grid.deciding]).mean(0)
+        return reached[:, grid.patches].reshape(-1, 1, grid.rows, grid.columns)
 
     with torch.no_grad():
         coarse = torch.cat(list(in_batches(len(images), model.layout, coarse_map)))
@@ -71,23 +78,16 @@ def attention_weights(model: ModelUnderTest, layers: list[nn.Module], images: Im
     return weights
 
 
-def prefix_tokens(net: nn.Module) -> tuple[int, bool] | None:
-    """How many tokens precede the patches, and whether the first of them decides; None where the net does not say.
-
-    timm's transformers do.
+def rollout(attentions: list[Tensor], images: int) -> Tensor:
+    """The product over layers, (N, tokens, tokens): row i says what token i has of each.
 
     Args:
-        net: Any net.
+        attentions: Each layer's attention averaged over heads, (N, tokens, tokens), first layer first.
+        images: N.
+
+    Raises:
+        NotApplicable: The layers do not work on one set of tokens.
     """
-    for module in net.modules():
-        count, pooled = getattr(module, "num_prefix_tokens", None), getattr(module, "global_pool", None)
-        if isinstance(count, int) and isinstance(pooled, str):
-            return count, pooled == "token"
-    return None
-
-
-def _rollout(attentions: list[Tensor], images: int, aspect: float, prefix: tuple[int, bool] | None) -> Tensor:
-    """The rolled-out attention on its grid of patches, (N, 1, h, w)."""
     tokens = attentions[0].shape[1] if attentions else 0
     if not attentions or any(attention.shape != (images, tokens, tokens) for attention in attentions):
         raise NotApplicable(
@@ -102,24 +102,7 @@ def _rollout(attentions: list[Tensor], images: int, aspect: float, prefix: tuple
     for attention in attentions:
         mixed = (attention + torch.eye(tokens, device=attention.device)) / 2
         product = mixed / mixed.sum(-1, keepdim=True) @ product
-    for extra, class_token in [prefix] if prefix else [(1, True), (0, False)]:
-        grid = _grid(tokens - extra, aspect)
-        if grid is not None:
-            attention_of_class = product[:, 0, extra:] if class_token else product[:, extra:, extra:].mean(1)
-            return attention_of_class.reshape(len(attention_of_class), 1, *grid)
-    raise NotApplicable(
-        note("no_grid", "{tokens} tokens are no grid of patches, with or without a class token.", tokens=tokens)
-    )
-
-
-def _grid(patches: int, aspect: float) -> tuple[int, int] | None:
-    """Rows and columns with the image's aspect, or None."""
-    if patches < 4:
-        return None
-    rows = round(math.sqrt(patches * aspect))
-    if rows < 1 or patches % rows or abs(rows / (patches // rows) - aspect) > 1e-6:
-        return None
-    return rows, patches // rows
+    return product
 
 
 def _record(layer: nn.Module, weights: list[Tensor]) -> None:

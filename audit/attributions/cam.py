@@ -14,6 +14,7 @@ from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
 from audit.explanation.captum_guard import restored
 from audit.explanation.gradients import in_leaf_batches
+from audit.explanation.positions import CHANNELS_FIRST
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.explanation.target_layer import spatial_layer
 from audit.masking.outputs import Scored, score
@@ -47,15 +48,17 @@ def grad_cam(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, la
         model: The model to explain.
         images: Float32 (N, C, H, W) in [0, 1].
         spec: What to explain.
-        layer: The layer to read; None for the last convolution with a spatial map.
+        layer: The layer to read; None for the last convolution whose map decides.
 
     Raises:
-        NotApplicable: The model has no spatial layer.
+        NotApplicable: The model has no layer whose map decides.
         UsageError: The model has no layer of that name.
     """
     from captum.attr import LayerGradCam
 
-    name, module = spatial_layer(model, images[:1], layer)
+    name, module, order = spatial_layer(model, layer)
+    if order != CHANNELS_FIRST:  # the library reads channels first
+        return _activation_map(model, images, spec, layer, grad_cam_map)
     method = LayerGradCam(Scored(model, spec.output), module)
 
     def enlarged(leaf: Images, rows: slice) -> Tensor:
@@ -86,10 +89,10 @@ def grad_cam_plus_plus(
         model: The model to explain.
         images: Float32 (N, C, H, W) in [0, 1].
         spec: What to explain.
-        layer: The layer to read; None for the last convolution with a spatial map.
+        layer: The layer to read; None for the last convolution whose map decides.
 
     Raises:
-        NotApplicable: The model has no spatial layer.
+        NotApplicable: The model has no layer whose map decides.
         UsageError: The model has no layer of that name.
     """
     return _activation_map(model, images, spec, layer, grad_cam_plus_plus_map)
@@ -112,13 +115,23 @@ def layer_cam(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, l
         model: The model to explain.
         images: Float32 (N, C, H, W) in [0, 1].
         spec: What to explain.
-        layer: The layer to read; None for the last convolution with a spatial map.
+        layer: The layer to read; None for the last convolution whose map decides.
 
     Raises:
-        NotApplicable: The model has no spatial layer.
+        NotApplicable: The model has no layer whose map decides.
         UsageError: The model has no layer of that name.
     """
     return _activation_map(model, images, spec, layer, layer_cam_map)
+
+
+def grad_cam_map(activations: Tensor, gradients: Tensor) -> Tensor:
+    """The coarse map of Grad-CAM, (N, 1, h, w), before its positive part is taken.
+
+    Args:
+        activations: The layer's output, (N, K, h, w).
+        gradients: The gradient of the explained output to it, (N, K, h, w).
+    """
+    return (gradients.mean((2, 3), keepdim=True) * activations).sum(1, keepdim=True).relu()
 
 
 def grad_cam_plus_plus_map(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -153,10 +166,11 @@ def _activation_map(
     model: ModelUnderTest, images: Images, spec: ExplanationSpec, layer: str | None, coarse_map: CoarseMap
 ) -> Attribution:
     """`coarse_map` at the named (or last spatial) layer, its positive part enlarged bilinearly to (N, 1, H, W)."""
-    name, module = spatial_layer(model, images[:1], layer)
+    name, module, order = spatial_layer(model, layer)
 
     def enlarged(leaf: Images, rows: slice) -> Tensor:
-        coarse = coarse_map(*_at_layer(model, module, leaf, spec.part(rows)))
+        activations, gradients = _at_layer(model, module, leaf, spec.part(rows))
+        coarse = coarse_map(activations.permute(order), gradients.permute(order))
         return functional.interpolate(coarse, size=leaf.shape[2:], mode="bilinear", align_corners=False).relu()
 
     with restored(model):
@@ -165,7 +179,7 @@ def _activation_map(
 
 
 def _at_layer(model: ModelUnderTest, layer: nn.Module, leaf: Images, spec: ExplanationSpec) -> tuple[Tensor, Tensor]:
-    """The layer's output and the gradient of the explained output to it, (N, K, h, w) each."""
+    """The layer's output and the gradient of the explained output to it, in the layer's own order of axes."""
     activations: list[Tensor] = []
 
     def record_activations(_: nn.Module, __: object, output: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from audit.core.evidence import Better
 from audit.core.note import note
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
+from audit.explanation.captum_guard import uncounted
+from audit.explanation.faithful_copy import traced_copy
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.explanation.traced_net import (
     ACTIVATIONS,
@@ -25,7 +27,6 @@ from audit.explanation.traced_net import (
     check_supported_layers,
     normalised,
     target_logits,
-    with_module_activations,
 )
 from audit.models.batching import in_batches
 from audit.models.under_test import ModelUnderTest
@@ -42,8 +43,18 @@ _LINEAR = (
     nn.Dropout2d,
     nn.Identity,
     nn.ZeroPad2d,
+    nn.ConvTranspose2d,
+    nn.PixelShuffle,
+    nn.PixelUnshuffle,
+    nn.ChannelShuffle,
+    nn.Upsample,
+    nn.Unflatten,
+    nn.ReflectionPad2d,
+    nn.ReplicationPad2d,
 )
 """Layers that are linear in eval mode, where the gradient is the rule."""
+MAX_MISSED = 0.05
+"""More than this share of the outputs' difference unaccounted for, and the map is refused."""
 _FLAT = 1e-6
 """A difference of inputs below which the chord's slope is the derivative."""
 _QUALITY: Mapping[str, tuple[str, Better]] = {"completeness_residual": ("output", "lower")}
@@ -119,7 +130,7 @@ def _mean_over_references(
                 "that gives logits.",
             )
         )
-    net = with_module_activations(model.net)
+    net = traced_copy(model, images)
     check_supported_layers(net, (*ACTIVATIONS, nn.MaxPool2d, *_LINEAR), "DeepLIFT")
     total, gap = torch.zeros_like(images), torch.zeros(len(images), device=images.device)
     for number in range(references.shape[1]):
@@ -127,7 +138,24 @@ def _mean_over_references(
         total, gap = total + maps, gap + gaps
     count = references.shape[1]
     residual = (total.flatten(1).sum(1) - gap).abs() / count
+    _require_complete(model, images, residual, gap / count)
     return Attribution(total / count, {"completeness_residual": residual})
+
+
+def _require_complete(model: ModelUnderTest, images: Images, residual: Tensor, gap: Tensor) -> None:
+    """Refuse maps that miss a good part of the difference that they divide."""
+    with uncounted(model):
+        largest = model.logits(images).abs().amax(1)
+    missed = residual / torch.maximum(gap.abs(), 0.1 * largest).clamp(min=1e-6)
+    if float(missed.max()) > MAX_MISSED:
+        raise NotApplicable(
+            note(
+                "deep_lift_lost",
+                "DeepLIFT's map of this model misses up to {lost} of the difference of outputs that it divides, so it "
+                "would not explain it.",
+                lost=f"{float(missed.max()):.0%}",
+            )
+        )
 
 
 def _lift(

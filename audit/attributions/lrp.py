@@ -14,6 +14,7 @@ from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
+from audit.explanation.faithful_copy import check_same_outputs, traced_copy
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.explanation.traced_net import (
     ACTIVATIONS,
@@ -65,7 +66,8 @@ def lrp(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, gamma: 
 
     if spec.output != "logit" or model.output_kind != "logits":
         raise NotApplicable(note("lrp_logit", "LRP divides a logit; explain the logit of a model that gives logits."))
-    net = with_module_activations(fuse(with_module_activations(model.net)))
+    net = with_module_activations(fuse(traced_copy(model, images)))
+    check_same_outputs(model, net, images)
     check_supported_layers(net, (*_PASSING, *_ROUTING, *_WEIGHTED, *_MIXING), "LRP")
 
     def propagate(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
@@ -197,9 +199,11 @@ def _in_proportion(node: fx.Node, values: dict[fx.Node, Any], relevance: Tensor)
         else:
             outputs = node.target(*args, **kwargs)  # type: ignore[operator]
         flow = relevance / _stable(outputs.detach())
-        gradients = torch.autograd.grad(outputs, list(leaves.values()), flow)
+        gradients = torch.autograd.grad(outputs, list(leaves.values()), flow, allow_unused=True)
     return {
-        source: value.detach() * gradient for (source, value), gradient in zip(leaves.items(), gradients, strict=True)
+        source: value.detach() * gradient
+        for (source, value), gradient in zip(leaves.items(), gradients, strict=True)
+        if gradient is not None  # of `view_as` the second gives its shape alone
     }
 
 

@@ -84,8 +84,8 @@ def command_context(*, as_json: bool, quiet: bool, verbose: bool, no_color: bool
     """
     color = {"no_color": True, "color_system": None} if no_color else {}
     terminal = Terminal(
-        stdout=Console(highlight=False, **color),  # type: ignore[arg-type]
-        stderr=Console(stderr=True, highlight=False, **color),  # type: ignore[arg-type]
+        stdout=Console(highlight=False, emoji=False, **color),  # type: ignore[arg-type]
+        stderr=Console(stderr=True, highlight=False, emoji=False, **color),  # type: ignore[arg-type]
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,

@@ -102,7 +102,8 @@ def attribution(
         quality_units: Unit and better direction of each entry of `Attribution.quality`.
         version: Raised when the method's answers change.
         wraps: The distribution that does the work.
-        facts: Further facts: `baseline`, the default reference input; `reuses_masks`, `(settings) -> bool`, whether a
+        facts: Further facts: `baseline`, the default reference input; `unit`, "output" where it is left out, of maps
+            that can be held against the outputs' rounding; `reuses_masks`, `(settings) -> bool`, whether a
             method by segment may take masks that another one evaluated (it may where this is left out).
 
     Returns:

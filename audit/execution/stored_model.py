@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.evidence import Evidence
+from audit.models.load_state import load_state
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest
 from audit.planning.settings import ModelSettings
@@ -31,7 +32,7 @@ def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.
     """
     settings, facts = ModelSettings.of(evidence.cell), evidence.facts_as(ModelFacts)
     weights = stored_weights(evidence)
-    match_state_dict(module, weights, cut=facts.cut).load_state_dict(weights)
+    load_state(match_state_dict(module, weights, cut=facts.cut), weights)
     return ModelUnderTest(
         module,
         classes=settings.classes,

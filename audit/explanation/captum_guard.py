@@ -37,6 +37,35 @@ def restored(model: ModelUnderTest) -> Iterator[None]:
             layer.__dict__.update(state)
 
 
+@contextmanager
+def uncounted(model: ModelUnderTest) -> Iterator[None]:
+    """Within the context passes are not counted: they ask about the model's build, not about an image.
+
+    Args:
+        model: The model whose count stays.
+    """
+    meter = model.module.meter
+    before = meter.forwards, meter.backwards
+    try:
+        yield
+    finally:
+        meter.forwards, meter.backwards = before
+
+
+@contextmanager
+def eager(model: ModelUnderTest) -> Iterator[None]:
+    """Within the context what `torch.compile` made runs as it was written, operation by operation.
+
+    Args:
+        model: The model; one without such a part costs nothing.
+    """
+    if not any("_orig_mod" in layer._modules for layer in model.net.modules()):  # the import behind it takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 def _shallow(layer: nn.Module) -> dict[str, Any]:
     """The layer's attributes; tables of hooks, parameters and buffers are copied, so that entries can be undone."""
     tables = {"_parameters", "_buffers", "_modules", *_HOOKS}

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from audit.core.errors import NotApplicable
+from audit.core.note import note
 from audit.core.types import Images, Labels, Logits
 from audit.explanation.spec import ExplanationSpec
 from audit.masking.outputs import score
@@ -52,6 +54,9 @@ def has_input_gradient(model: ModelUnderTest) -> bool:
 
     Args:
         model: The model to try, four forwards and four backwards.
+
+    Raises:
+        NotApplicable: torch cannot differentiate the forward.
     """
     generator = torch.Generator(device="cpu").manual_seed(1)
     noise = torch.rand(4, *model.input_shape, generator=generator, device="cpu").to(model.device)
@@ -63,5 +68,16 @@ def has_input_gradient(model: ModelUnderTest) -> bool:
         if not logits.requires_grad:
             return False
         mix = torch.rand(logits.shape, generator=generator, device="cpu").to(logits.device)
-        (gradient,) = torch.autograd.grad((logits * mix).sum(), noise, allow_unused=True)
+        try:
+            (gradient,) = torch.autograd.grad((logits * mix).sum(), noise, allow_unused=True)
+        except RuntimeError as fault:
+            why = str(fault).split(":", 1)[0]
+            raise NotApplicable(
+                note(
+                    "gradient_fails",
+                    "The model's outputs cannot be differentiated ({why}); methods that need only scores, such as "
+                    "lime, shap or rise, apply.",
+                    why=why,
+                )
+            ) from fault
     return gradient is not None and bool((gradient != 0).any())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from torch import Tensor
@@ -13,7 +13,10 @@ from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import Method, find
 from audit.core.seeding import Generators
 from audit.core.types import Attributions, Images, Labels, PassCount, Segments
+from audit.explanation.closed_net import why_closed
+from audit.explanation.gradient_border import missing_gradient
 from audit.explanation.gradients import has_input_gradient
+from audit.explanation.noise_floor import without_rounding
 from audit.explanation.spec import (
     Attribution,
     ExplanationSpec,
@@ -27,7 +30,8 @@ from audit.explanation.spec import (
 )
 from audit.masking.baselines import Fill, describe_fill
 from audit.masking.queue import MaskQueue
-from audit.models.under_test import ModelUnderTest
+from audit.models.ambient_torch import in_plain_torch
+from audit.models.under_test import ModelUnderTest, require_wrapped
 
 _NO_GRADIENT = note(
     "no_gradient",
@@ -74,6 +78,7 @@ class AttributionResult:
     notes: tuple[str, ...] = ()
 
 
+@in_plain_torch
 def explain_images(
     model: ModelUnderTest,
     images: Images,
@@ -113,6 +118,7 @@ def explain_images(
         UsageError: An argument or a setting has a wrong name, shape, type or range.
         ModelError: The images have another shape than the model's input.
     """
+    require_wrapped(model)
     registered = find("attribution", method)
     checked = registered.settings(settings)
     images, baseline, segments = check_explained_images(model, images), as_tensor(baseline), as_tensor(segments)
@@ -153,7 +159,7 @@ def explain_images(
 def run_method(
     method: Method, model: ModelUnderTest, images: Images, spec: ExplanationSpec, settings: Mapping[str, Any]
 ) -> Attribution:
-    """Call the method and check that a gradient method had a gradient to work with.
+    """Call the method, check that a gradient method had a gradient to work with, and empty maps of mere rounding.
 
     Args:
         method: A registered attribution.
@@ -167,9 +173,18 @@ def run_method(
         AuditError: What it returned has a wrong shape, or is not finite.
     """
     needs_gradient = method.facts["needs"] != "scores"
+    if needs_gradient and (reason := missing_gradient(model)):
+        raise NotApplicable(reason)
+    closed = why_closed(model.net)
+    if closed is not None and method.facts["needs"] == "spatial layer":
+        raise NotApplicable(closed)
     try:
         attribution = cast(Attribution, method.function(model, images, spec, **settings))
-    except RuntimeError as fault:
+    except NotApplicable as fault:
+        if closed is not None and fault.reason.key == "untraceable":
+            raise NotApplicable(closed) from fault
+        raise
+    except (RuntimeError, AttributeError) as fault:  # of a library that was given no gradient, too
         if needs_gradient and not has_input_gradient(model):
             raise NotApplicable(_NO_GRADIENT) from fault
         if needs_gradient and any(words in str(fault) for words in _WITHOUT_GRADIENT):
@@ -178,7 +193,8 @@ def run_method(
     _require_maps(method, attribution, images)
     if needs_gradient and not bool(attribution.attributions.any()) and not has_input_gradient(model):
         raise NotApplicable(_NO_GRADIENT)
-    return attribution
+    maps = without_rounding(method, model, images, spec, attribution.attributions)
+    return attribution if maps is attribution.attributions else replace(attribution, attributions=maps)
 
 
 def _require_maps(method: Method, attribution: Attribution, images: Images) -> None:

@@ -20,6 +20,7 @@ from audit.masking.baselines import Fill, fill_images
 from audit.masking.outputs import OUTPUTS, Output, score
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import check_segments, segment_images
+from audit.models.ambient_torch import plain_tensor
 from audit.models.under_test import ModelUnderTest
 
 TargetClasses = Tensor | Sequence[int] | int | None
@@ -218,10 +219,13 @@ def check_explained_images(model: ModelUnderTest, images: Images) -> Images:
         images: Tensor or NumPy array (N, C, H, W).
 
     Raises:
-        UsageError: There are no images, or a pixel lies outside [0, 1].
+        UsageError: There are no images, they are no tensor, or a pixel lies outside [0, 1].
         ModelError: The images have another shape than the model's input.
     """
-    images = model.check_images(as_tensor(images))
+    images = as_tensor(images)
+    if not isinstance(images, Tensor):
+        raise UsageError(f"Images are a {type(images).__name__}, where a tensor or an array (N, C, H, W) was expected.")
+    images = model.check_images(plain_tensor(images))
     if not len(images):
         raise UsageError("No images were given to explain; give at least one, of shape (N, C, H, W).")
     if not is_rounding(float(images.min()), float(images.max())):

@@ -20,14 +20,14 @@ from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.types import Images, Labels
 from audit.explanation.captum_guard import restored
+from audit.explanation.in_place import without_in_place_calls
+from audit.models.module_copy import copy_module
 from audit.models.under_test import ModelUnderTest
 
 _AS_MODULE: Mapping[Any, type[nn.Module]] = {
     functional.relu: nn.ReLU,
     torch.relu: nn.ReLU,
-    torch.relu_: nn.ReLU,
     "relu": nn.ReLU,
-    "relu_": nn.ReLU,
     functional.elu: nn.ELU,
     functional.leaky_relu: nn.LeakyReLU,
     functional.softplus: nn.Softplus,
@@ -62,10 +62,33 @@ SHAPING = {
     functional.avg_pool2d,
     functional.adaptive_avg_pool2d,
     torch.cat,
+    torch.pixel_shuffle,
+    torch.pixel_unshuffle,
+    torch.channel_shuffle,
+    torch.flip,
+    torch.roll,
+    torch.squeeze,
+    torch.unsqueeze,
+    torch.permute,
+    torch.transpose,
+    functional.pixel_shuffle,
+    functional.pixel_unshuffle,
+    functional.channel_shuffle,
+    "flip",
+    "expand",
+    "expand_as",
+    "view_as",
+    "unflatten",
     getattr,
 }
 """Calls that are linear in the features, or do not touch them."""
-SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+SUMS = {operator.add, torch.add, "add", operator.sub, torch.sub, "sub"}
+_PRODUCTS = {operator.mul, torch.mul, "mul"}
+_QUOTIENTS = {operator.truediv, torch.div, "div"}
+"""With the products, linear in the features where the other operand is a number."""
+_RECTIFIERS = (nn.ReLU, nn.ReLU6)
+_PROBE = (-9.0, 9.0, 145)
+"""Where a call is compared with a rectifier: from, to, and in how many points, 0 and 6 among them."""
 
 
 class ActivationRecorder(fx.Interpreter):
@@ -100,23 +123,29 @@ def with_module_activations(net: nn.Module) -> fx.GraphModule:
         NotApplicable: torch.fx cannot trace the net, because its forward depends on the pixels' values.
     """
     try:
-        graph = fx.symbolic_trace(copy.deepcopy(net))
+        graph = fx.symbolic_trace(copy_module(net))
     except Exception as fault:
         raise NotApplicable(
             note(
                 "untraceable",
-                "{net} cannot be traced (its forward branches on values), so its activations cannot be checked; "
-                "methods that need no hooks on activations apply.",
+                "{net} cannot be traced ({why}), so its activations cannot be checked; methods that need no hooks on "
+                "activations apply.",
                 net=type(net).__name__,
+                why=str(fault).strip().split("\n", 1)[0].split(". ", 1)[0].rstrip(".") or type(fault).__name__,
             )
         ) from fault
     names = iter(range(10**6))
     visited: set[str] = set()
+    without_in_place_calls(graph)
     for node in list(graph.graph.nodes):
         if node.op == "call_module":
             _separate(graph, node, visited, names)
-        elif node.op in ("call_function", "call_method") and node.target in _AS_MODULE:
-            _modularise(graph, node, names)
+        elif node.op in ("call_function", "call_method"):
+            rectifier = None if node.target in _AS_MODULE else _rectifier_of(node)
+            if rectifier is not None:
+                _call_module(graph, node, rectifier, node.args[0], names)
+            elif node.target in _AS_MODULE:
+                _modularise(graph, node, names)
     for layer in graph.modules():
         if getattr(layer, "inplace", False):
             setattr(layer, "inplace", False)  # noqa: B010  (only some layers have it)
@@ -149,7 +178,7 @@ def check_supported_layers(graph: fx.GraphModule, supported: tuple[type[nn.Modul
                     kind=kind,
                 )
             )
-        if node.op in ("call_function", "call_method") and node.target not in SHAPING | SUMS:
+        if node.op in ("call_function", "call_method") and not (node.target in SHAPING | SUMS or _scales(node)):
             called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "a function")
             raise NotApplicable(
                 note(
@@ -160,6 +189,13 @@ def check_supported_layers(graph: fx.GraphModule, supported: tuple[type[nn.Modul
                     node=node.name,
                 )
             )
+
+
+def _scales(node: fx.Node) -> bool:
+    """Whether the call multiplies or divides features by a number."""
+    if len(node.all_input_nodes) != 1 or len(node.args) != 2 or all(isinstance(a, fx.Node) for a in node.args):
+        return False
+    return node.target in _PRODUCTS or (node.target in _QUOTIENTS and isinstance(node.args[0], fx.Node))
 
 
 @contextmanager
@@ -212,11 +248,31 @@ def _separate(graph: fx.GraphModule, node: fx.Node, visited: set[str], names: It
 
 def _modularise(graph: fx.GraphModule, node: fx.Node, names: Iterator[int]) -> None:
     kind = _AS_MODULE[node.target]
-    name = f"_{kind.__name__.lower()}_{next(names)}"
     options = {key: value for key, value in node.kwargs.items() if key not in ("input", "inplace", "return_indices")}
     features = node.args[0] if node.args else node.kwargs["input"]
     build: Callable[..., nn.Module] = kind
-    graph.add_submodule(name, build(*node.args[1:], **options))
+    _call_module(graph, node, build(*node.args[1:], **options), features, names)
+
+
+def _rectifier_of(node: fx.Node) -> nn.Module | None:
+    """The rectifier that the call is in other words, such as `clamp(min=0)`, found by its values; None for none."""
+    if not node.args or not isinstance(node.args[0], fx.Node) or len(node.all_input_nodes) != 1:
+        return None
+    probe = torch.linspace(*_PROBE, device="cpu")
+    call: Any = getattr(Tensor, node.target, None) if isinstance(node.target, str) else node.target
+    try:
+        values = call(probe, *node.args[1:], **node.kwargs)
+        if not isinstance(values, Tensor) or values.shape != probe.shape:
+            return None
+    except Exception:  # it is no function of one number
+        return None
+    return next((kind() for kind in _RECTIFIERS if torch.equal(kind()(probe), values)), None)
+
+
+def _call_module(graph: fx.GraphModule, node: fx.Node, layer: nn.Module, features: Any, names: Iterator[int]) -> None:
+    """The layer in place of the node."""
+    name = f"_{type(layer).__name__.lower()}_{next(names)}"
+    graph.add_submodule(name, layer)
     with graph.graph.inserting_after(node):
         call = graph.graph.call_module(name, (features,))
     node.replace_all_uses_with(call)

@@ -83,7 +83,8 @@ def state_copy(model: ModelUnderTest) -> dict[str, Tensor]:
     Args:
         model: The model to look at.
     """
-    return {name: tensor.detach().clone() for name, tensor in model.net.state_dict().items()}
+    state = model.net.state_dict()
+    return {name: tensor.detach().clone() for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
 def changed_state(model: ModelUnderTest, before: dict[str, Tensor]) -> list[str]:
@@ -93,7 +94,7 @@ def changed_state(model: ModelUnderTest, before: dict[str, Tensor]) -> list[str]
         model: The model to look at.
         before: What `state_copy` gave.
     """
-    after = model.net.state_dict()
+    after = {name: value for name, value in model.net.state_dict().items() if isinstance(value, Tensor)}
     return sorted(
         name
         for name in before.keys() | after.keys()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 
 from audit.core.seeding import torch_generator
 from audit.core.types import Attributions
+from audit.models.module_copy import copy_module
 from audit.models.under_test import ModelUnderTest
 
 
@@ -33,7 +33,7 @@ def randomised(model: ModelUnderTest, layers: tuple[str, ...], *, seed: int) -> 
         layers: Names of layers of its net.
         seed: Of the new weights.
     """
-    net = copy.deepcopy(model.net)
+    net = copy_module(model.net)
     for name in layers:
         for key, parameter in net.get_submodule(name).named_parameters(recurse=False):
             generator = torch_generator("randomisation", seed, name, key)

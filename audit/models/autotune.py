@@ -19,7 +19,7 @@ import torch
 from platformdirs import user_cache_path
 
 from audit.core.errors import ModelError, SetupError
-from audit.models.batching import ExecutionLayout
+from audit.models.batching import ExecutionLayout, set_memory_format
 from audit.models.losses import margin
 from audit.models.under_test import ModelUnderTest
 from audit.storage.store import write_atomically
@@ -125,12 +125,12 @@ def _cost(model: ModelUnderTest, layout: ExecutionLayout, deadline: float) -> fl
 
 def _apply(model: ModelUnderTest, layout: ExecutionLayout) -> None:
     model.layout.channels_last, model.layout.batch_size = layout.channels_last, layout.batch_size
-    model.net.to(memory_format=torch.channels_last if layout.channels_last else torch.contiguous_format)
+    set_memory_format(model.net, channels_last=layout.channels_last)
 
 
 def _signature(model: ModelUnderTest) -> str:
     """The machine, torch, the device and the structure; not the weights, which change no cost."""
-    shapes = [(name, tuple(tensor.shape)) for name, tensor in model.net.state_dict().items()]
+    shapes = [(name, tuple(getattr(tensor, "shape", ()))) for name, tensor in model.net.state_dict().items()]
     device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else platform.processor()
     parts = (platform.machine(), device, os.cpu_count(), torch.get_num_threads(), torch.__version__)
     text = repr((parts, model.device.type, str(model.net), shapes, model.input_shape, model.layout.channels_last))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from audit.core.errors import SetupError
 
@@ -56,6 +57,19 @@ class ExecutionLayout:
         _log.warning("Out of memory: the batch is now %d examples; answers do not change.", self.batch_size)
 
 
+def set_memory_format(net: nn.Module, *, channels_last: bool) -> None:
+    """Lay out the weights of two-dimensional convolutions; those of others have no such order.
+
+    Args:
+        net: The net, whose weights are changed in place.
+        channels_last: Whether the channels lie last in memory.
+    """
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    for tensor in (*net.parameters(), *net.buffers()):
+        if tensor.ndim == 4 and tensor.layout == torch.strided:
+            tensor.data = tensor.data.to(memory_format=memory_format)
+
+
 def in_batches(total: int, layout: ExecutionLayout, compute: Callable[[slice], _T]) -> Iterator[_T]:
     """Call a function on slices of range(total), halving the batch size when memory runs out.
 
@@ -72,8 +86,15 @@ def in_batches(total: int, layout: ExecutionLayout, compute: Callable[[slice], _
         stop = min(total, start + layout.batch_size)
         try:
             answer = compute(slice(start, stop))
-        except (torch.OutOfMemoryError, MemoryError):
+        except (RuntimeError, MemoryError) as fault:
+            if not _out_of_memory(fault):
+                raise
             layout.halve()
             continue
         yield answer
         start = stop
+
+
+def _out_of_memory(fault: Exception) -> bool:
+    """A processor's allocator raises a plain RuntimeError; torch.OutOfMemoryError is an accelerator's."""
+    return isinstance(fault, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(fault)

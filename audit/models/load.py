@@ -52,8 +52,10 @@ def load_model(
     module, trusted, state = _assemble(config, architecture, content, len(names), input_shape, seed)
     choose_outputs(module, OutputChoice(config.outputs, config.output_entry))
     identity = model_identity(config, classes=names, input_shape=input_shape, seed=seed)
+    module.to(device)  # a user's `to` or `eval` need not return the module
+    module.eval()
     return LoadedModel(
-        module=module.to(device).eval(),
+        module=module,
         identity=with_companions(identity, content.companions),
         origin=_origin(config.weights, "" if config.weights and content.module is not None else architecture),
         notes=content.notes + state.notes,
@@ -162,6 +164,7 @@ def fresh_module(
     """
     name = default_for(input_shape) if config.architecture == "auto" else config.architecture
     module, trusted = _built(name, config.trust, classes, input_shape, seed)
+    module.float()  # a user's function may build it in half precision, in which small steps of training vanish
     choose_outputs(module, OutputChoice(config.outputs, config.output_entry))
     return module, trusted
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from audit.core.errors import UsageError
 from audit.core.types import Images, Logits, PassCount
 from audit.models.batching import ExecutionLayout
 from audit.models.outputs import OutputReader
@@ -49,12 +50,14 @@ class NormalisedModel(nn.Module):
 
     Attributes:
         reader: How logits are read from what the net returns; None gives what it returns.
+        input_type: The type of number that the net is given.
         draws: Forwards of which the logits are the mean; above 1 for a net that draws random numbers.
         mean: Subtracted from images in [0, 1], (1, C, 1, 1).
         std: Divided by after that, (1, C, 1, 1).
     """
 
     reader: OutputReader | None = None
+    input_type: torch.dtype = torch.float32
     draws: int = 1
     mean: Tensor
     std: Tensor
@@ -64,8 +67,8 @@ class NormalisedModel(nn.Module):
         self.net = net
         self.layout = layout
         self.meter = PassCounter()
-        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, device="cpu", dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, device="cpu", dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, images: Images) -> Logits:
         """Logits of images.
@@ -78,7 +81,7 @@ class NormalisedModel(nn.Module):
         """
         if self.layout.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        normalised = (images - self.mean).div_(self.std)
+        normalised = (images - self.mean).div_(self.std).to(self.input_type)
         outputs = self.net(normalised)
         self.meter.forwards += self.draws * len(images)
         if self.reader is None:
@@ -93,3 +96,25 @@ class NormalisedModel(nn.Module):
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.meter.backwards += self.draws * len(gradient)
+
+
+def per_channel(value: float | Sequence[float] | None, default: float, channels: int, name: str) -> tuple[float, ...]:
+    """One number a channel.
+
+    Args:
+        value: One number, or one a channel; None for the default.
+        default: What None stands for.
+        channels: The number of channels.
+        name: What the numbers are, for the error.
+
+    Raises:
+        UsageError: There are as many numbers as neither.
+    """
+    if value is None:
+        return (default,) * channels
+    numbers = [float(value)] if isinstance(value, int | float) else [float(v) for v in value]
+    if len(numbers) == 1:
+        numbers *= channels
+    if len(numbers) != channels:
+        raise UsageError(f"{name} has {len(numbers)} values for images of {channels} channels: give one, or one each.")
+    return tuple(numbers)

@@ -16,6 +16,7 @@ from audit.core.seeding import derive_seed
 from audit.models.files import is_code
 from audit.models.formats.user_code import build_from_code
 from audit.models.loaded import CheckpointContent, InputShape
+from audit.models.state_hash import hash_state
 
 
 def own_module(config: ModelConfig, *, classes: int, input_shape: InputShape, seed: int) -> CheckpointContent:
@@ -41,10 +42,7 @@ def own_module(config: ModelConfig, *, classes: int, input_shape: InputShape, se
 def _hash_of(module: nn.Module) -> str:
     """SHA-256 of the weights, which the function may read from a file that has no other part in the identity."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        if tensor.numel():
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    hash_state(digest, module)
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -22,7 +23,16 @@ def match_state_dict(module: nn.Module, state: Mapping[str, Tensor], *, cut: boo
     Returns:
         The module.
     """
-    return restore_quantizers(shrink_to(module, state) if cut else module, state)
+    return restore_quantizers(_widened(shrink_to(module, state) if cut else module, state), state)
+
+
+def _widened(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """With numbers at least as precise as their namesakes: a half-precision net would round what training learnt."""
+    for key, value in (*module.named_parameters(), *module.named_buffers()):
+        target = state.get(key)
+        if target is not None and target.is_floating_point() and value.is_floating_point():
+            value.data = value.data.to(torch.promote_types(value.dtype, target.dtype))
+    return module
 
 
 def shrink_to(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:

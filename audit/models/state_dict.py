@@ -12,6 +12,7 @@ from audit.core.errors import ModelError
 from audit.core.note import Note, note
 from audit.models.checkpoint_entries import aside_note, averaged_note
 from audit.models.key_matching import KeyMatching, match_keys
+from audit.models.load_state import load_state
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def load_matching(
             else "Give the architecture it was trained with by --architecture, and the same classes and image size."
         )
         raise ModelError(f"{checkpoint} does not fit the architecture {architecture}: {'; '.join(problems)}. {remedy}")
-    module.load_state_dict({**expected, **known})
+    load_state(module, {**expected, **known})
     return LoadedState(tuple(_notes(matching, checkpoint)), _normalisation(matching))
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from audit.core.errors import ModelError, SetupError, UsageError
+from audit.core.errors import AuditError, ModelError, SetupError, UsageError
 from audit.core.note import Note
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.models.batch_statistics import batch_statistics_notes, failed_forward
-from audit.models.batching import ExecutionLayout, in_batches
+from audit.models.batching import ExecutionLayout, in_batches, set_memory_format
 from audit.models.flat_faces import GradientPoint, find_gradient_point
-from audit.models.normalised_model import NormalisedModel, PassCounter
+from audit.models.module_checks import as_module, why_it_does_not_run
+from audit.models.net_form import NetForm, other_forms, private_copy
+from audit.models.normalised_model import NormalisedModel, PassCounter, per_channel
 from audit.models.outputs import OutputChoice, OutputKind, OutputReader, choose_outputs, chosen_outputs, learn_outputs
+from audit.models.state_hash import hash_state
 
 Loss = Callable[[Logits, Labels], Tensor]
 """`(logits, labels) -> losses (N,)`: one value an example, never reduced."""
@@ -74,24 +76,27 @@ class ModelUnderTest:
         channels, height, width = input_shape
         self.input_shape = (channels, height, width)
         self.device = resolve_device(device)
-        self.mean = _per_channel(mean, 0.0, channels, "mean")
-        self.std = _per_channel(std, 1.0, channels, "std")
+        self.mean = per_channel(mean, 0.0, channels, "mean")
+        self.std = per_channel(std, 1.0, channels, "std")
         if min(self.std) <= 0:
             raise UsageError(f"std {self.std} must be positive in every channel.")
         if len(self.classes) < 2:
             raise UsageError(f"A classifier needs at least two classes; {len(self.classes)} given.")
-        self.net = _private_copy(module).to(self.device).to(memory_format=torch.channels_last)
+        module = as_module(module)
+        form = private_copy(module, self.device)
+        self.net, self.form_notes = form.net, form.notes
         self.layout = ExecutionLayout.default(self.device, largest=getattr(self.net, "largest_batch", 0))
+        set_memory_format(self.net, channels_last=True)
         self.module = NormalisedModel(self.net, self.mean, self.std, self.layout).to(self.device).eval()
         choose_outputs(self.net, outputs or chosen_outputs(module))
-        self.reader: OutputReader = self._probe()
+        self.reader: OutputReader = self._probe(module)
         self.module.reader = self.reader
         self.module.meter.reset()
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What a reader should know about how the outputs come about and are read; empty when there is nothing."""
-        return (*self.reader.notes, *batch_statistics_notes(self.net))
+        """What a reader should know about how the module is run and its outputs come about and are read."""
+        return (*self.form_notes, *self.reader.notes, *batch_statistics_notes(self.net))
 
     @property
     def output_kind(self) -> OutputKind:
@@ -220,33 +225,50 @@ class ModelUnderTest:
         for kind in sorted({type(layer) for layer in self.net.modules()}, key=lambda k: k.__qualname__):
             if not kind.__module__.startswith("torch."):
                 digest.update(_source(kind).encode())
-        for name, tensor in sorted(self.net.state_dict().items()):
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            plain = tensor.detach().cpu().contiguous().flatten()
-            digest.update(plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
+        hash_state(digest, self.net)
         return digest.hexdigest()
 
-    def _probe(self) -> OutputReader:
+    def _probe(self, original: nn.Module) -> OutputReader:
         """How outputs are read, learnt from four images of noise, which show too that the model runs at all."""
         generator = torch.Generator(device="cpu").manual_seed(0)
-        noise = torch.rand(4, *self.input_shape, generator=generator, device="cpu").to(self.device)
+        noise = torch.rand(4, *self.input_shape, generator=generator, device="cpu", dtype=torch.float32).to(self.device)
         try:
-            return learn_outputs(self._try_layouts, noise, len(self.classes), chosen_outputs(self.net))
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as fault:
-            first_line = str(fault).strip().split("\n", 1)[0]
-            raise ModelError(
-                f"The model does not run on images of shape {self.input_shape} (channels, height, width): "
-                f"{first_line}. Give the size it was trained for with --image-size, or another architecture."
-            ) from fault
+            choice = chosen_outputs(self.net)
+            return learn_outputs(lambda images: self._run_somehow(images, original), noise, len(self.classes), choice)
+        except (AuditError, torch.OutOfMemoryError):
+            raise
+        except Exception as fault:  # a user's forward raises whatever it likes
+            raise ModelError(why_it_does_not_run(self.net, fault, self.input_shape)) from fault
 
-    def _try_layouts(self, noise: Images) -> Any:
-        """Channels last is the faster layout; a net that calls `view` on its features needs the other."""
+    def _run_somehow(self, noise: Images, original: nn.Module) -> Any:
+        """What the net gives, in the first form in which it runs (see `other_forms`)."""
         try:
             return self.module(noise)
-        except RuntimeError:
-            self.layout.channels_last = False
-            self.net.to(memory_format=torch.contiguous_format)
-            return self.module(noise)
+        except Exception as fault:
+            choice = chosen_outputs(self.net)
+            for form in other_forms(NetForm(self.net, self.form_notes), original, noise, self.layout):
+                self.net = self.module.net = form.net
+                self.form_notes, self.module.input_type = form.notes, form.input_type
+                choose_outputs(self.net, choice)
+                with suppress(Exception):
+                    return self.module(noise)
+            raise fault
+
+
+def require_wrapped(model: object) -> None:
+    """Check that a public function was given a wrapped model.
+
+    Args:
+        model: What it was given.
+
+    Raises:
+        UsageError: It is something else, such as the bare module.
+    """
+    if not isinstance(model, ModelUnderTest):
+        raise UsageError(
+            f"The model is a {type(model).__name__}, where a wrapped one was expected: give what audit.wrap(module, "
+            "classes=..., input_shape=...) returns."
+        )
 
 
 def resolve_device(name: torch.device | str = "auto") -> torch.device:
@@ -268,30 +290,6 @@ def resolve_device(name: torch.device | str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as fault:
         raise SetupError(f"Device {str(name)!r} is not usable here; use auto or cpu.") from fault
     return device
-
-
-def _private_copy(module: nn.Module) -> nn.Module:
-    try:
-        copied = copy.deepcopy(module)
-    except Exception as fault:
-        raise ModelError(
-            f"The model ({type(module).__name__}) cannot be copied, and the audit never works on the original: {fault}."
-        ) from fault
-    for parameter in copied.parameters():
-        parameter.requires_grad_(False)
-        parameter.grad = None
-    return copied.eval()
-
-
-def _per_channel(value: float | Sequence[float] | None, default: float, channels: int, name: str) -> tuple[float, ...]:
-    if value is None:
-        return (default,) * channels
-    numbers = [float(value)] if isinstance(value, int | float) else [float(v) for v in value]
-    if len(numbers) == 1:
-        numbers *= channels
-    if len(numbers) != channels:
-        raise UsageError(f"{name} has {len(numbers)} values for images of {channels} channels: give one, or one each.")
-    return tuple(numbers)
 
 
 def _source(kind: type) -> str:

@@ -100,14 +100,14 @@ def diagnose_model(config: RunConfig) -> ModelDiagnostics:
     model, order = build(), balanced_order(setup.dataset.test, config.seed)
     batch = setup.dataset.test.batch(order[:_IMAGES]).to(setup.device)
     outcome = probe_preprocessing(
-        setup.loaded.module,
+        model.net,
         batch,
         mean=model.mean,
         std=model.std,
         classes=setup.dataset.classes,
         reader=model.reader,
     )
-    notes = [note.text for note in setup.loaded.notes if note != outcome.warning]
+    notes = [note.text for note in (*setup.loaded.notes, *model.notes) if note != outcome.warning]
     examined = (
         Diagnostic("model", f"{setup.loaded.origin}: {' '.join(notes) or 'nothing was changed to load it'}", True),
         *_data(setup, batch),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from audit.models.files import is_code, sha256_of
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, read_checkpoint, with_own_normalisation
 from audit.models.loaded import LoadedModel
+from audit.models.module_copy import copy_module
 from audit.models.outputs import OutputReader
 from audit.models.own_weights import with_own_weights
 from audit.models.resize_layers import match_state_dict
@@ -29,6 +29,7 @@ from audit.planning.run_identity import RunIdentity
 from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format, output_names
 from audit.runs.label_numbers import load_with_labels, wrap_loaded
 from audit.runs.preparation import preparation_notes
+from audit.runs.trainable import without_impossible_hardening
 from audit.runs.training_images import load_images, without_needless_hardening
 from audit.runs.validation import (
     check_can_reinitialise,
@@ -76,7 +77,7 @@ class RunSetup:
             architecture: Its architecture; that of the run by default.
         """
         if self.loaded is not None and self.loaded.whole and architecture is None:
-            return copy.deepcopy(self.loaded.module)
+            return copy_module(self.loaded.module)
         model = self.config.model
         if architecture is not None:
             model = model.model_copy(update={"architecture": architecture, "outputs": "auto", "output_entry": ""})
@@ -135,6 +136,8 @@ def set_up(config: RunConfig) -> RunSetup:
     labelled = bool((dataset.test.labels >= 0).all())
     if loaded is not None and not labelled:
         dataset = _with_predicted_labels(config, dataset, loaded, device)
+    if loaded is not None:
+        config, loaded = without_impossible_hardening(config, loaded, _wrap(config, dataset, loaded, device))
     identity = _identity(config, dataset, loaded, labelled=labelled)
     setup = RunSetup(config, dataset, identity, device, loaded, notes=notes)
     reader = _check_models_run(setup)
@@ -238,7 +241,7 @@ def _with_notes(setup: RunSetup, reader: OutputReader | None) -> LoadedModel | N
 
     test, model = setup.dataset.test, setup.config.model
     outcome = probe_preprocessing(
-        setup.loaded.module,
+        _wrap(setup.config, setup.dataset, setup.loaded, setup.device).net,
         test.batch(balanced_order(test, setup.config.seed)[:_PROBED]).to(setup.device),
         mean=np.atleast_1d(0.0 if model.mean is None else model.mean).tolist(),
         std=np.atleast_1d(1.0 if model.std is None else model.std).tolist(),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from audit.core.note import note
+from audit.models.load_state import load_state
 from audit.training.setup import TrainingSetup
 from audit.training.state import TrainingState
 
@@ -91,7 +92,7 @@ def recover_from_overfitting(setup: TrainingSetup, state: TrainingState) -> None
     last, best = (state.history[i]["robust_accuracy"] for i in (-1, state.best_epoch - 1))
     if last >= COLLAPSE * best:
         return
-    state.net.net.load_state_dict(state.best_weights)
+    load_state(state.net.net, state.best_weights)
     state.optimizer.state.clear()
     if state.ema is not None:
         state.ema.restore(state.best_weights, 0)

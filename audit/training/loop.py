@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from audit.core.registry import find
 from audit.core.seeding import derive_seed
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, Logits
+from audit.models.module_copy import copy_module
 from audit.training.awp import adversarial_weight_perturbation
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.checkpoint import load_training_checkpoint
@@ -82,14 +82,15 @@ def run_training(
     device = torch.device("cuda", workers.rank) if own_gpu else device
     setup = build_setup(train, settings, threat=threat, seed=seed, device=device, teacher=teacher, workers=workers)
     net = TrainingModule(module, *normalisation, autocast=settings.precision == "bfloat16").to(device)
-    net.to(memory_format=torch.channels_last).train()
+    net.train()
+    net.choose_layout(setup.held_out.images[:4])
     net.learn_outputs(setup.held_out.images[:4], classes)
     with _fork_rng(device):
         net.require_gradients(setup.held_out.images[:4], adversarial=setup.threat is not None)
     if setup.threat is not None:
         channels, height, width = setup.images.shape[1:]
         net.learn_gradient_point((channels, height, width), setup.threat.norm)
-    sample = ((setup.held_out.images[:4] - net.mean) / net.std).contiguous(memory_format=torch.channels_last)
+    sample = net.normalised(setup.held_out.images[:4])
     with (
         _fork_rng(device),
         dropout_before_head(module, settings.dropout),
@@ -125,7 +126,7 @@ def _initial_state(setup: TrainingSetup, net: TrainingModule) -> TrainingState:
 
 def _affordable_epochs(setup: TrainingSetup, net: TrainingModule, budget: float) -> int:
     """Time a few steps on a copy, which leaves no trace in the training itself."""
-    trial = _initial_state(setup, copy.deepcopy(net))
+    trial = _initial_state(setup, copy_module(net))
     if setup.settings.compile:
         trial.net.net.compile()  # a copy is not compiled
     indices = setup.epoch_order(0)[: setup.local_batch_size]

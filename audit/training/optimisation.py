@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from audit.config import Schedule, TrainingConfig
+from audit.models.load_state import load_state
 
 _OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
     "adam": Adam,
@@ -41,9 +42,11 @@ def make_optimizer(groups: Iterable[Mapping[str, Any]], settings: TrainingConfig
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimizer in ("sgd", "rmsprop"):
         options["momentum"] = settings.momentum
-    if settings.optimizer in _FUSED:
+    groups = [{**group, "params": list(group["params"])} for group in groups]
+    real = all(parameter.is_floating_point() for group in groups for parameter in group["params"])
+    if settings.optimizer in _FUSED and real:  # no fused step knows complex numbers
         options["fused"] = True
-    return _OPTIMIZERS[settings.optimizer]([dict(group) for group in groups], **options)
+    return _OPTIMIZERS[settings.optimizer](groups, **options)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
@@ -171,7 +174,7 @@ def with_weights(net: nn.Module, weights: Mapping[str, Tensor] | None) -> Iterat
         return
     before = {name: value.detach().clone() for name, value in net.state_dict().items()}
     try:
-        net.load_state_dict(weights)
+        load_state(net, weights)
         yield
     finally:
-        net.load_state_dict(before)
+        load_state(net, before)

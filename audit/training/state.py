@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from audit.core.note import Note
 from audit.core.types import PassCount
+from audit.models.load_state import load_state
 from audit.training.checkpoint import TrainingCheckpoint, optimizer_tensors, restore_optimizer
 from audit.training.optimisation import ModelEma
 from audit.training.setup import TrainingSetup
@@ -160,7 +161,7 @@ class TrainingState:
         for name in _FACTS:
             setattr(self, name, checkpoint.facts[name])
         self.notes = [Note.model_validate(sentence) for sentence in checkpoint.facts["notes"]]
-        self.net.net.load_state_dict(checkpoint.group("weights"))
+        load_state(self.net.net, checkpoint.group("weights"))
         self.net.passes = PassCount(checkpoint.facts["forwards"], checkpoint.facts["backwards"])
         restore_optimizer(self.optimizer, checkpoint.group("optimizer"))
         if self.ema is not None:

@@ -11,6 +11,7 @@ from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.types import Batch, PassCount
 from audit.models.architecture import build, default_for
+from audit.models.load_state import load_state
 from audit.models.under_test import ModelUnderTest
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
@@ -89,7 +90,7 @@ def surrogate_of(
     labelled = replace(batch.to("cpu"), labels=labels, adversarial_classes=None, masks=None)
     settings, classes = surrogate_settings(epochs), len(model.classes)
     trained = fit(module, labelled, settings, classes=classes, seed=seed, device=model.device, callbacks=callbacks)
-    module.load_state_dict(trained.weights)
+    load_state(module, trained.weights)
     surrogate = ModelUnderTest(
         module,
         classes=model.classes,

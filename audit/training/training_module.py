@@ -15,6 +15,7 @@ from audit.core.note import Note, note
 from audit.core.threat import Norm
 from audit.core.types import Images, Logits, PassCount
 from audit.models.batch_statistics import failed_forward
+from audit.models.batching import set_memory_format
 from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.output_entries import tensors_in
 from audit.models.outputs import OutputReader, chosen_outputs, learn_outputs
@@ -52,6 +53,7 @@ class TrainingModule(nn.Module):
         self.autocast = autocast
         self.reader: OutputReader | None = None
         self._auxiliary = False
+        self.channels_last = True
         self.forwards = 0
         self.backwards = 0
         self.processes = 1
@@ -65,12 +67,12 @@ class TrainingModule(nn.Module):
         Args:
             images: Images (N, C, H, W) in [0, 1].
         """
+        assert self.reader is not None
         if images.requires_grad:
             images = self.gradient_point.of(images)
-        normalised = (images - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
         assert self.reader is not None
         try:
-            outputs = self._outputs(normalised)
+            outputs = self._outputs(self.normalised(images))
         except ValueError as fault:  # as of batch norm without statistics on a single image
             raise failed_forward(self.net, fault, len(images)) from fault
         self._auxiliary |= not isinstance(outputs, Tensor) and not self.reader.entry
@@ -79,6 +81,55 @@ class TrainingModule(nn.Module):
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
+
+    def normalised(self, images: Images) -> Images:
+        """Images as the net is given them.
+
+        Args:
+            images: Images (N, C, H, W) in [0, 1].
+        """
+        normalised = (images - self.mean).div_(self.std)
+        return normalised.contiguous(memory_format=torch.channels_last) if self.channels_last else normalised
+
+    def choose_layout(self, images: Images) -> None:
+        """Lay the weights out with the channels last where the net runs so; one that calls `view` may not.
+
+        Args:
+            images: A few images (N, C, H, W) in [0, 1].
+
+        Raises:
+            ModelError: The net has no weights, or does not run.
+        """
+        if not any(True for _ in self.net.parameters()):
+            raise ModelError(
+                "The model has no weights that could be trained, as frozen scripts and quantised nets have none: give "
+                "the net it was made of."
+            )
+        training = self.training
+        self.eval()
+        try:
+            set_memory_format(self.net, channels_last=True)
+            self._try(images)
+        except RuntimeError:
+            self.channels_last = False
+            set_memory_format(self.net, channels_last=False)
+            try:
+                self._try(images)
+            except RuntimeError as fault:
+                first_line = str(fault).strip().split("\n", 1)[0]
+                raise ModelError(f"The model cannot be trained, as it fails on four images: {first_line}") from fault
+        self.train(training)
+
+    def _try(self, images: Images) -> None:
+        """Forward and, where there is a gradient, back: `view` may fail on either way."""
+        try:
+            with torch.enable_grad():
+                outputs = [value.sum() for value in tensors_in(self.net(self.normalised(images))).values()]
+            trainable = [output for output in outputs if output.requires_grad]
+            if trainable:
+                torch.autograd.grad(trainable, [p for p in self.net.parameters() if p.requires_grad], allow_unused=True)
+        except ValueError as fault:
+            raise failed_forward(self.net, fault, len(images)) from fault
 
     def _outputs(self, normalised: Images) -> Any:
         if not self.autocast:  # entering it costs a small net half a percent of its time
@@ -107,7 +158,10 @@ class TrainingModule(nn.Module):
         """
         training = self.training
         self.eval()
-        self.reader = learn_outputs(self._raw, images, classes, chosen_outputs(self.net))
+        try:
+            self.reader = learn_outputs(self._raw, images, classes, chosen_outputs(self.net))
+        except ValueError as fault:
+            raise failed_forward(self.net, fault, len(images)) from fault
         self.train(training)
 
     def _raw(self, images: Images) -> Any:

@@ -16,6 +16,7 @@ from audit.core.errors import ModelError
 from audit.core.note import Note, note
 from audit.models.key_matching import computed
 from audit.models.load import read_checkpoint
+from audit.models.load_state import load_state
 from audit.models.state_dict import match_module
 from audit.training.inner_attack import frozen_eval
 
@@ -68,7 +69,7 @@ def load_pretrained(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[s
             f"The pretrained weights do not fit the architecture: {len(fitting)} of {len(state)} tensors agree in name "
             f"and shape; the first that does not is {missing[0]!r}. Give weights of the same architecture."
         )
-    module.load_state_dict({**state, **fitting})
+    load_state(module, {**state, **fitting})
     return missing
 
 

@@ -19,6 +19,7 @@ from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch
 from audit.models.architecture import build
 from audit.models.flat_faces import A_HAIR_INSIDE, AT_THE_IMAGE
+from audit.models.outputs import OutputReader
 from audit.models.under_test import ModelUnderTest
 from audit.training.inner_attack import inner_pgd
 from audit.training.training_module import TrainingModule
@@ -153,6 +154,7 @@ def test_the_inner_attack_of_training_moves_black_and_white_pixels(
     reached = []
     for net in (trained, Behind(trained, SAME_ON_PICTURES["clamp of torch 2.14"])):
         module = TrainingModule(net, [0.0], [1.0])
+        module.reader = OutputReader(4)
         module.learn_gradient_point(SHAPE, "linf")
         assert module.passes.forwards == 0
         ascend = lambda logits: functional.cross_entropy(logits, labels, reduction="none")  # noqa: E731

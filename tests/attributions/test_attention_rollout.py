@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audit.attributions.attention_rollout import rollout
 from audit.core.errors import NotApplicable
 from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
@@ -82,13 +83,9 @@ def test_model_is_left_without_hooks_and_without_attention_it_is_not_applicable(
     assert "no attention layer" in str(found.reason)
 
 
-def test_tokens_that_are_no_grid_are_refused() -> None:
-    from audit.attributions.attention_rollout import _rollout
-
-    with pytest.raises(NotApplicable, match="7 tokens are no grid"):
-        _rollout([torch.rand(1, 7, 7)], 1, 1.0, None)
+def test_tokens_of_different_numbers_are_refused() -> None:
     with pytest.raises(NotApplicable, match="one set of tokens"):
-        _rollout([torch.rand(1, 9, 9), torch.rand(1, 4, 4)], 1, 1.0, None)
+        rollout([torch.rand(1, 9, 9), torch.rand(1, 4, 4)], 1)
 
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2, "num_classes": 4}
@@ -156,3 +153,73 @@ def test_attention_within_windows_is_not_applicable() -> None:
     found = explain_images(model, COLOURED, method="attention-rollout")
     assert found.status == "not_applicable"
     assert "within windows" in str(found.reason)
+
+
+class Reader(nn.Module):
+    """4x4 patches of a 16x12 image whose brightness draws attention: tokens and what is read in the order given.
+
+    Args:
+        order: Of the patches.
+        before: Learnt tokens before the patches.
+        after: Learnt tokens after them.
+        read: Which tokens are classified; None for the mean of the patches.
+    """
+
+    def __init__(self, order: list[int], before: int = 0, after: int = 0, read: list[int] | None = None) -> None:
+        super().__init__()
+        self.order, self.read = order, read
+        self.embed = nn.Conv2d(1, 4, 4, 4)
+        self.before, self.after = (nn.Parameter(torch.zeros(1, count, 4)) for count in (before, after))
+        self.attend, self.head = nn.MultiheadAttention(4, 1, batch_first=True), nn.Linear(4, 3)
+        with torch.no_grad():
+            self.embed.weight.fill_(1 / 16)
+            self.embed.bias.zero_()  # type: ignore[union-attr]
+            self.attend.in_proj_weight.copy_(torch.cat([torch.zeros(4, 4), 40 * torch.eye(4), torch.eye(4)]))
+            self.attend.in_proj_bias.copy_(torch.cat([torch.ones(4), torch.zeros(8)]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.embed(images).flatten(2).mT[:, self.order]
+        count, first = len(images), self.before.shape[1]
+        ends = (self.before.expand(count, -1, -1), self.after.expand(count, -1, -1))
+        tokens = torch.cat([ends[0], patches, ends[1]], 1)
+        tokens = tokens + self.attend(tokens, tokens, tokens)[0]
+        read = range(first, first + 12) if self.read is None else self.read
+        scores: Tensor = self.head(tokens[:, list(read)].mean(1))
+        return scores
+
+
+BY_COLUMNS = [row * 3 + column for column in range(3) for row in range(4)]
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Reader(list(range(12))),
+        Reader(BY_COLUMNS),
+        Reader(list(range(12)), before=1, read=[0]),
+        Reader(list(range(12)), before=4, read=[0]),
+        Reader(list(range(12)), before=2, read=[0, 1]),
+        Reader(list(range(12)), before=4, after=1, read=[16]),
+        Reader(BY_COLUMNS, after=1, read=[12]),
+        Reader(list(range(12)), before=4),
+    ],
+    ids=["patches", "columns", "class", "registers", "distilled", "class last", "columns, class last", "mean"],
+)
+def test_the_map_peaks_on_the_patch_that_draws_attention(net: Reader) -> None:
+    images = torch.full((12, 1, 16, 12), 0.1)
+    for number, image in enumerate(images):
+        row, column = divmod(number, 3)
+        image[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 0.9
+    model = ModelUnderTest(net.eval(), classes="abc", input_shape=(1, 16, 12), device="cpu")
+    found = explain_images(model, images, method="attention-rollout")
+    assert found.attributions is not None, found.reason
+    assert found.facts["grid"] == [4, 3]
+    peaks = found.attributions[:, 0, 2::4, 2::4].flatten(1).argmax(1)
+    assert peaks.tolist() == list(range(12))
+
+
+def test_tokens_that_are_no_parts_of_the_image_are_refused() -> None:
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(3)).tolist()
+    model = ModelUnderTest(Reader(order).eval(), classes="abc", input_shape=(1, 16, 12), device="cpu")
+    found = explain_images(model, torch.rand(1, 1, 16, 12), method="attention-rollout")
+    assert found.status == "not_applicable" and "no grid of patches" in str(found.reason)

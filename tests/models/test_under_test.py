@@ -135,12 +135,14 @@ class RunsOut(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if len(images) > 4:
-            raise torch.OutOfMemoryError("shim")
+            raise self.kind("DefaultCPUAllocator: can't allocate memory")
         return self.net(images)
 
 
-def test_out_of_memory_halves_the_batch_and_keeps_the_answer() -> None:
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, MemoryError, RuntimeError])
+def test_out_of_memory_halves_the_batch_and_keeps_the_answer(kind: type[Exception]) -> None:
     model = wrap(RunsOut())
+    model.net.kind = kind
     assert torch.allclose(model.logits(images(50)), wrap(small_cnn()).logits(images(50)), atol=1e-6)
     assert model.layout.batch_size == 4
     model.layout.halve()

@@ -5,7 +5,6 @@ Each gives a plain float32 module, so that every attack and every attribution ap
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import UsageError
+from audit.models.module_copy import copy_module
 
 WeightMasks = Mapping[str, Tensor]
 """By parameter name, 0.0 where a weight is pruned and 1.0 elsewhere."""
@@ -85,7 +85,7 @@ def prune_weights(module: nn.Module, share: float) -> tuple[nn.Module, WeightMas
         A pruned copy, and the masks of its weights.
     """
     require_share(share)
-    twin = copy.deepcopy(module)
+    twin = copy_module(module)
     weights = _matrices(twin)
     sizes = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
     threshold = sizes.kthvalue(max(1, round(share * sizes.numel()))).values
@@ -102,7 +102,7 @@ def clip_weights(module: nn.Module, deviations: float) -> nn.Module:
         deviations: Largest distance from the mean, in standard deviations of the matrix.
     """
     _require_distance(deviations)
-    twin = copy.deepcopy(module)
+    twin = copy_module(module)
     with torch.no_grad():
         for weight in _matrices(twin).values():
             centre, limit = weight.mean(), deviations * weight.std(correction=0)
@@ -122,7 +122,7 @@ def quantize_weights(module: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
     Returns:
         A copy that holds the rounded weights in float32, and its packed tensors: int8, with scales under "NAME.scale".
     """
-    twin = copy.deepcopy(module)
+    twin = copy_module(module)
     matrices = _matrices(twin)
     packed = {name: value.detach().clone() for name, value in twin.state_dict().items() if name not in matrices}
     with torch.no_grad():

@@ -9,13 +9,14 @@ to float rounding.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from audit.models.module_copy import copy_module
 
 _TOP = 127
 """Inputs take 7 of their 8 bits, 0..127: kernels without VNNI add two products in 16 bits, which 8 overflow."""
@@ -152,7 +153,7 @@ def to_integer_kernels(module: nn.Module) -> nn.Module | None:
     Returns:
         The copy; None where there is no such layer or no such kernel.
     """
-    twin = copy.deepcopy(module).eval()
+    twin = copy_module(module).eval()
     layers = [(name, layer) for name, layer in twin.named_modules() if isinstance(layer, Int8Conv2d | Int8Linear)]
     if not layers or any(value.device.type != "cpu" for value in twin.parameters()):
         return None

@@ -6,7 +6,6 @@ net computes what the net with those numbers at zero computes is measured here; 
 
 from __future__ import annotations
 
-import copy
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from audit.core.errors import SetupError, UsageError
 from audit.models.compression.compress import require_share
+from audit.models.module_copy import copy_module
 from audit.models.resize_layers import shrink_to
 
 _LIBRARY = "torch-pruning"
@@ -62,7 +62,7 @@ def prune_channels(module: nn.Module, share: float, images: Tensor) -> PrunedMod
         UsageError: When no channel can be removed, or for a share outside (0, 1).
     """
     require_share(share)
-    parent, images = copy.deepcopy(module).cpu().eval(), images.cpu().contiguous()
+    parent, images = copy_module(module).cpu().eval(), images.cpu().contiguous()
     choices, heads = _choices(parent, share, images)
     indices = _verified(parent, choices, images)
     if indices is None:
@@ -98,7 +98,7 @@ def masked_parent(module: nn.Module, indices: KeptIndices) -> nn.Module:
         module: The parent.
         indices: Which of its numbers the pruned net holds.
     """
-    twin = copy.deepcopy(module)
+    twin = copy_module(module)
     with torch.no_grad():
         for name, value in twin.named_parameters():
             mask = torch.zeros(value.numel(), dtype=value.dtype, device=value.device)
@@ -156,7 +156,7 @@ def _weakest(strengths: Tensor, share: float, blocks: int) -> tuple[int, ...]:
 def _traced(module: nn.Module, images: Tensor) -> tuple[nn.Module, Any]:
     """A copy, and the library's graph of what is tied to what in it. Raises UsageError where it finds none."""
     library = _torch_pruning()
-    twin = copy.deepcopy(module).eval().requires_grad_(True)
+    twin = copy_module(module).eval().requires_grad_(True)
     try:
         with torch.enable_grad():
             graph = library.DependencyGraph().build_dependency(twin, [images], verbose=False)
@@ -187,7 +187,7 @@ def _kept_indices(module: nn.Module, choices: Iterable[_Choice], images: Tensor)
 
 
 def _cut(module: nn.Module, indices: KeptIndices) -> nn.Module:
-    twin = shrink_to(copy.deepcopy(module), indices)
+    twin = shrink_to(copy_module(module), indices)
     parent = _tensors(module)
     with torch.no_grad():
         for name, value in _tensors(twin).items():

@@ -69,7 +69,7 @@ class HfModule(nn.Module):
         self.model = model
         self.bgr = bgr
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         """Logits of normalised images.
 
         Args:
@@ -79,7 +79,7 @@ class HfModule(nn.Module):
             (N, classes).
         """
         outputs = self.model(pixel_values=images.flip(1) if self.bgr else images)
-        return outputs.logits  # type: ignore[no-any-return]
+        return getattr(outputs, "logits", outputs)  # where there are none, the reader of outputs looks for the scores
 
 
 def _state(files: Sequence[Path]) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ There is no fallback: a file that torch refuses as data runs only when the user 
 
 from __future__ import annotations
 
-import copy
 import io
 import pickle
 import warnings
@@ -28,6 +27,7 @@ from audit.models.formats.inert_values import settled
 from audit.models.formats.pickle_inspection import executable_reason, first_line, is_whole, members_of, stand_ins
 from audit.models.formats.safetensors_file import is_safetensors, read_safetensors
 from audit.models.loaded import CheckpointContent, TrustedFile
+from audit.models.module_copy import copy_module
 
 _ALONE = " Or save the state dict alone, which needs no trust: torch.save(model.state_dict(), ...)."
 
@@ -78,7 +78,7 @@ def torch_export(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # A copy, because the exported module itself refuses to be told .eval(), which it is in already.
-            module = copy.deepcopy(torch.export.load(io.BytesIO(body)).module())
+            module = copy_module(torch.export.load(io.BytesIO(body)).module())
     except Exception as fault:
         raise ModelError(f"{path.name} is trusted but does not load ({first_line(fault)}); export it again.") from fault
     run = _was_run(path.name, reason, sha256)

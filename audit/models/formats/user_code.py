@@ -18,6 +18,8 @@ from audit.core.errors import ModelError, unknown_name
 from audit.core.seeding import derive_seed
 from audit.models.files import check_trusted, read_whole, require_file
 from audit.models.loaded import InputShape, TrustedFile
+from audit.models.module_checks import as_module
+from audit.models.module_copy import copy_module
 
 
 def split_name(architecture: str) -> tuple[Path, str]:
@@ -70,11 +72,15 @@ def build_from_code(
         torch.default_generator.manual_seed(derive_seed("weights", sha256, seed))
         module = _run(path, body, sha256, anew)
         built = _call(_pick(module, function, path), path, {"classes": classes, "input_shape": input_shape})
-    if not isinstance(built, nn.Module):
+    if not isinstance(built, nn.Module | torch.export.ExportedProgram):
         raise ModelError(
             f"{path.name}:{function} returned {type(built).__name__}, where a torch.nn.Module was expected. Return the "
             "network itself."
         )
+    try:
+        built = copy_module(as_module(built))  # a plain module, which takes .to and .eval
+    except ModelError as fault:
+        raise ModelError(f"{path.name}:{function}: {fault}") from fault
     return built, TrustedFile(path.name, sha256)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -34,6 +33,7 @@ from audit.models.compression.quantization import (
     to_integer_kernels,
 )
 from audit.models.compression.structured_pruning import probe_images, prune_channels
+from audit.models.module_copy import copy_module
 from audit.models.under_test import ModelUnderTest
 from audit.planning.settings import ModelSettings
 from audit.topics.compression.facts import CompressionFacts, Int8Facts, SizePart
@@ -129,7 +129,7 @@ def _quantised(context: Context) -> Variant:
     """Quantise weights, and inputs too where there are images to measure their ranges on."""
     parent, examples = context.model(), len(context.task.examples)
     ranges = input_ranges(parent.net, lambda: parent.logits(context.batch().images)) if examples else {}
-    quantised, packed = quantize_weights(insert_input_quantizers(copy.deepcopy(parent.net), ranges))
+    quantised, packed = quantize_weights(insert_input_quantizers(copy_module(parent.net), ranges))
     engine = to_integer_kernels(quantised)
     facts = Int8Facts(calibrated=examples, in_float=list(float_layers(quantised)), engine=ENGINE if engine else "")
     return Variant(quantised, packed=packed, facts={"int8": facts}, engine=engine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,8 @@ from audit.core.threat import ThreatModel
 from audit.execution.context import Context
 from audit.execution.stored_model import WEIGHTS, stored_weights
 from audit.models.files import sha256_of
+from audit.models.load_state import load_state
+from audit.models.module_copy import copy_module
 from audit.planning.settings import ModelSettings
 from audit.results.facts import ModelFacts
 from audit.storage.store import write_atomically
@@ -97,11 +98,11 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tu
         start = context.evidence("start")
         facts = start.facts_as(ModelFacts)
         module = context.fresh(cell.seed)
-        module.load_state_dict(stored_weights(start))
+        load_state(module, stored_weights(start))
         return module, (facts.mean, facts.std), ()
     if cell.model and not _has_teacher(cell):
         model = context.model()
-        module = copy.deepcopy(model.net)
+        module = copy_module(model.net)
         for parameter in module.parameters():
             parameter.requires_grad_(True)
         return module, (model.mean, model.std), ()
