@@ -53,7 +53,7 @@ def report(
     for form in forms:
         single = out is not None and len(forms) == 1 and out.suffix != ""
         target = out if single and out is not None else (out or source.parent) / form.file
-        write_atomically(target, render(document, form, language=language, latencies=latencies))
+        write_atomically(target, render(document, form, language=language, latencies=latencies), flag="--out")
         paths[form.name] = str(target)
     terminal.emit(
         {"written": paths}, lambda: terminal.stdout.print("\n".join(paths.values()), soft_wrap=True, markup=False)

@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from audit.cli.faults import as_error
 from audit.core.errors import InternalError
+from audit.core.wording import agree
 
 MARKS: Mapping[str, str] = {
     "pass": "[green]pass[/]",
@@ -34,7 +35,11 @@ _WIDE = 10_000
 
 
 class _Console(Console):
-    """A console that falls silent when its reader goes away; the command goes on to its own exit code."""
+    """A console whose words agree in number, and which falls silent when its reader goes away: the command then goes on
+    to its own exit code."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(agree(item) if isinstance(item, str) else item for item in objects), **options)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True

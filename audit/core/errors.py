@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from audit.core.note import Note
+from audit.core.wording import agree
 
 
 class AuditError(Exception):
     """Base of every error a user is meant to read; `exit_code` is the command line's."""
 
     exit_code = 3
+
+    def __str__(self) -> str:
+        return agree(super().__str__())
 
 
 class UsageError(AuditError):

@@ -12,6 +12,7 @@ from audit.core.errors import unknown_name
 from audit.core.note import Note, NoteValue
 from audit.core.resources import resource_dir
 from audit.core.topic import topics
+from audit.core.wording import agree
 from audit.document.display_names import display_name
 
 
@@ -40,7 +41,7 @@ class Locale:
             KeyError: English has no text at the key, or a value is missing.
         """
         template = self.texts.get(key) or self.english[key]
-        return template.format(**values) if values else template
+        return agree(template.format(**values)) if values else template
 
     def optional(self, key: str) -> str:
         """The text at a key; empty where there is none.

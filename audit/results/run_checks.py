@@ -9,6 +9,7 @@ from audit.config import RunConfig
 from audit.core.errors import AuditError, SetupError
 from audit.core.evidence import CheckValue, Finding, Verdict
 from audit.core.registry import Method, methods
+from audit.core.wording import agree
 from audit.results.check_result import CheckResult
 from audit.results.run_results import RunResults
 
@@ -90,7 +91,7 @@ def fill_templates(templates: Mapping[str, Any], verdict: Verdict, values: Mappi
     """
     words = {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in values.items()}
     texts = {
-        part: _template(templates, part, verdict).format_map(words)
+        part: agree(_template(templates, part, verdict).format_map(words))
         for part in ("title", "explanation", "criterion", "advice")
     }
     return texts | ({"advice": ""} if verdict == "pass" else {})

@@ -90,9 +90,9 @@ def _run_in(
     results = run_plan(plan, folder.store, executor, callback)
     export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)
     document = build_document(results, setup.config, collect_metadata(setup, results))
-    write_atomically(folder.document, to_json(document))
-    write_atomically(folder.timing, _timing(started, time.monotonic() - clock, results))
-    write_atomically(folder.report, render_html(document, latencies=read_latencies(folder.timing)))
+    write_atomically(folder.document, to_json(document), flag="--out")
+    write_atomically(folder.timing, _timing(started, time.monotonic() - clock, results), flag="--out")
+    write_atomically(folder.report, render_html(document, latencies=read_latencies(folder.timing)), flag="--out")
     return AuditRun(folder, document, results)
 
 
