@@ -21,14 +21,22 @@ class OneDoor(TyperGroup):
     """
 
     def main(
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, standalone_mode: bool = True, **extra: Any
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
     ) -> Any:
         """Run a command and leave the process.
 
         Args:
             args: The words after the program's name; those of the process by default.
             prog_name: The name of the program, for messages.
+            complete_var: As typer has it.
             standalone_mode: Whether to end the process; otherwise its errors reach the caller.
+            windows_expand_args: As typer has it.
             **extra: As typer has them.
 
         Raises:
@@ -36,12 +44,12 @@ class OneDoor(TyperGroup):
         """
         words = list(sys.argv[1:] if args is None else args)
         if not standalone_mode:
-            return super().main(words, prog_name, standalone_mode=False, **extra)
+            return super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
         _print_anything()
         code = 0
         try:
             with command_context(**_output_flags(words)):
-                code = super().main(words, prog_name, standalone_mode=False, **extra) or 0
+                code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra) or 0
         except typer.Exit as ended:
             code = ended.exit_code
         _flush()

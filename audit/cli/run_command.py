@@ -17,6 +17,7 @@ from audit.cli.progress import RichProgress
 from audit.cli.terminal import MARKS, Terminal
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
+from audit.document.schema import Gap
 from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.setup import RunSetup
@@ -84,7 +85,7 @@ def exit_code(finished: AuditRun, *, gate: bool) -> int:
         finished: The run.
         gate: Whether a verdict of fail or inconclusive fails it.
     """
-    if not finished.results.complete:
+    if finished.faults or not finished.document.summary.complete:
         return 3
     return 1 if gate and finished.document.summary.verdict in ("fail", "inconclusive") else 0
 
@@ -116,6 +117,12 @@ def _weights(finished: AuditRun, request: RunRequest) -> list[str]:
     return [str(path) for path in files if path.is_file()]
 
 
+def _failed_parts(finished: AuditRun) -> list[Gap]:
+    """The checks and sections that failed; those of cells are listed with their cells."""
+    studies = {task.cell.study for task in finished.results.plan.tasks}
+    return [gap for gap in finished.document.gaps if gap.status == "failed" and gap.study not in studies]
+
+
 def _show(finished: AuditRun, weights: Sequence[str], terminal: Terminal) -> None:
     def write(text: str) -> None:
         terminal.stdout.print(text, soft_wrap=True)
@@ -129,11 +136,13 @@ def _show(finished: AuditRun, weights: Sequence[str], terminal: Terminal) -> Non
         evidence = finished.results.evidence.get(task.cell.key)
         if evidence is not None and evidence.status == "failed":
             write(f"  [red]failed[/]  {escape(task.label)}: {escape(str(evidence.reason))}")
+    for sentence in (*(str(gap.reason) for gap in _failed_parts(finished)), *finished.faults):
+        write(f"  [red]failed[/]  {escape(sentence)}")
     write("")
     for path in weights:
         write(f"Weights: [bold]{escape(path)}[/]")
     write(f"Report: [bold]{escape(str(finished.folder.report))}[/]")
-    again = f"{escape(current_command())} computes what failed" if not finished.results.complete else ""
+    again = f"{escape(current_command())} computes what failed" if not finished.document.summary.complete else ""
     write(f"Next: {again or f'audit show {escape(shlex.quote(str(finished.folder.root)))}'}")
 
 
@@ -147,5 +156,6 @@ def _as_document(finished: AuditRun, weights: Sequence[str]) -> dict[str, Any]:
         "verdict": document.summary.verdict,
         "sentence": document.summary.sentence,
         "complete": document.summary.complete,
+        "faults": [*(str(gap.reason) for gap in _failed_parts(finished)), *finished.faults],
         "findings": [finding.model_dump(mode="json") for finding in document.findings],
     }

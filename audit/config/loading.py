@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from audit.config.sections import RunConfig
 from audit.core.errors import UsageError, unknown_name
-from audit.core.topic import topics
+from audit.core.topic import require_plugins, topics
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
@@ -57,6 +57,7 @@ def load_config(
         UsageError: A key is unknown or its value is wrong; the sentence names the file, the line, the key and the
             nearest valid key.
     """
+    require_plugins()
     text = _read(path) if path else ""
     from_file, from_flags = with_current_keys(_parse(text, path)), with_current_keys(overrides or {})
     name = str(preset or from_flags.get("preset") or from_file.get("preset") or "quick")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from audit.core.resources import resource_dir
 from audit.core.topic import topics
 from audit.core.wording import agree
 from audit.document.display_names import display_name
+
+log = logging.getLogger("audit")
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,10 @@ def _read(language: str) -> dict[str, str]:
     files += [topic.folder / f"strings.{language}.toml" for topic in topics()]
     texts: dict[str, str] = {}
     for file in files:
-        if file.is_file():
-            texts |= _flatten(tomllib.loads(file.read_text("utf-8")))
+        try:
+            texts |= _flatten(tomllib.loads(file.read_text("utf-8"))) if file.is_file() else {}
+        except (OSError, ValueError) as fault:
+            log.error("The texts of %s cannot be read and are left out: %s.", file, fault)
     return texts
 
 

@@ -41,7 +41,7 @@ class GatedFinding:
         """A sentence where the policy judges otherwise than the run, whose title stands beside it; else empty."""
         if self.verdict == self.finding.verdict:
             return ""
-        return f"Under the run's own criterion: {self.finding.verdict}. Under the thresholds of the policy: {self.verdict}."
+        return f"Under the run's own criterion: {self.finding.verdict}. Under the policy's: {self.verdict}."
 
 
 @dataclass(frozen=True)

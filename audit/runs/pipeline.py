@@ -35,11 +35,13 @@ class AuditRun:
         folder: Where its files are.
         document: Its audit.json.
         results: The plan, and the evidence of every cell.
+        faults: Which parts of the report could not be shown, a sentence each.
     """
 
     folder: RunFolder
     document: AuditDocument
     results: RunResults
+    faults: tuple[str, ...] = ()
 
 
 def run_audit(
@@ -92,8 +94,10 @@ def _run_in(
     document = build_document(results, setup.config, collect_metadata(setup, results))
     write_atomically(folder.document, to_json(document), flag="--out")
     write_atomically(folder.timing, _timing(started, time.monotonic() - clock, results), flag="--out")
-    write_atomically(folder.report, render_html(document, latencies=read_latencies(folder.timing)), flag="--out")
-    return AuditRun(folder, document, results)
+    faults: list[str] = []
+    page = render_html(document, latencies=read_latencies(folder.timing), on_fault=faults.append)
+    write_atomically(folder.report, page, flag="--out")
+    return AuditRun(folder, document, results, tuple(faults))
 
 
 def _timing(started: datetime, seconds: float, results: RunResults) -> str:

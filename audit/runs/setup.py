@@ -53,6 +53,8 @@ class RunSetup:
         device: Where the model computes.
         loaded: The model of a checkpoint; None where it is trained in the run.
         trusted: The files of code that the run executes, each with "path" and "sha256".
+        requested: The configuration as it was given, which the commands that repeat the run say; None where it is
+            `config`.
     """
 
     config: RunConfig
@@ -61,6 +63,7 @@ class RunSetup:
     device: torch.device
     loaded: LoadedModel | None
     trusted: tuple[Mapping[str, str], ...] = ()
+    requested: RunConfig | None = None
 
     def new_module(self, seed: int, architecture: str | None = None) -> nn.Module:
         """A module with new weights; a copy of a loaded model that came whole, and in the form of a compressed one.
@@ -108,7 +111,7 @@ def set_up(config: RunConfig) -> RunSetup:
     Raises:
         AuditError: The data, the model, the device or a library is missing, wrong, or does not fit the rest.
     """
-    device = resolve_device(config.device)
+    requested, device = config, resolve_device(config.device)
     wants_tensorboard(config)
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)
@@ -124,7 +127,8 @@ def set_up(config: RunConfig) -> RunSetup:
     labelled = bool((dataset.test.labels >= 0).all())
     if loaded is not None and not labelled:
         dataset = _with_predicted_labels(config, dataset, loaded, device)
-    setup = RunSetup(config, dataset, _identity(config, dataset, loaded, labelled=labelled), device, loaded)
+    subject = _identity(config, dataset, loaded, labelled=labelled)
+    setup = RunSetup(config, dataset, subject, device, loaded, requested=requested)
     _check_models_run(setup)
     return replace(setup, trusted=_trusted_files(setup), loaded=_with_preprocessing_warning(setup))
 
