@@ -32,6 +32,7 @@ from audit.runs.validation import (
     check_pretrained_fits,
     check_prunable,
     check_training_images,
+    note_on_eps,
     wants_tensorboard,
     with_default_learning_rate,
     with_pretrained,
@@ -116,6 +117,8 @@ def set_up(config: RunConfig) -> RunSetup:
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)
     dataset = align_labels(_load_images(data), data, config.model)
+    if (remark := note_on_eps(config, dataset.shape)) is not None:
+        dataset = replace(dataset, notes=(*dataset.notes, remark))
     check_training_images(config, dataset)
     model = with_pretrained(_with_architecture(config.model, dataset), dataset.shape[0])
     loaded = None

@@ -135,6 +135,9 @@ def write_atomically(path: Path, content: bytes | str, *, flag: str = "") -> Non
     body = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     with disk_faults(path, flag):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            path.write_bytes(body)  # /dev/stdout, /dev/null or a pipe takes the text, and must not be replaced
+            return
         descriptor, name = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
         os.close(descriptor)
         draft = Path(name)
