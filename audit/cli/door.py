@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from audit.cli.terminal import command_context, silence
+from audit.core.errors import UsageError
 
 
 class OneDoor(TyperGroup):
@@ -49,6 +51,7 @@ class OneDoor(TyperGroup):
         code = 0
         try:
             with command_context(**_output_flags(words)):
+                _require_values(self.commands, words)
                 code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra) or 0
         except typer.Exit as ended:
             code = ended.exit_code
@@ -61,6 +64,17 @@ def _output_flags(words: Sequence[str]) -> dict[str, bool]:
     names = {"as_json": ("--json",), "quiet": ("--quiet", "-q"), "verbose": ("--verbose", "-v")}
     names["no_color"] = ("--no-color",)
     return {name: any(word in flags for word in words) for name, flags in names.items()}
+
+
+def _require_values(commands: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Refuse a flag whose value was forgotten, so that the flag after it would be taken for the value."""
+    if not words or words[0] not in commands:
+        return
+    options = [item for item in commands[words[0]].params if item.opts[0].startswith("-")]
+    flags = {flag: getattr(item, "is_flag", False) for item in options for flag in (*item.opts, *item.secondary_opts)}
+    for flag, value in pairwise(words[1:]):
+        if flags.get(flag) is False and value in flags:
+            raise UsageError(f"{flag} needs a value, and {value} follows, which is a flag itself. Give {flag} a value.")
 
 
 def _print_anything() -> None:
