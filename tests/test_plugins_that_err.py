@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from jinja2 import Environment
+from jinja2 import Template
 
 from audit.adversarial.propose import propose
 from audit.adversarial.run_battery import run_battery
@@ -156,7 +156,7 @@ def test_a_check_that_fails_is_a_gap_and_the_others_are_findings(monkeypatch: py
     assert document.findings and not document.summary.complete
     assert "clean-accuracy" not in {finding.check for finding in document.findings}
     (gap, *_) = [gap for gap in document.gaps if gap.study == "clean-accuracy"]
-    assert gap.status == "failed" and "Check clean-accuracy (audit.topics.accuracy.check) failed" in str(gap.reason)
+    assert gap.status == "failed" and "Check clean-accuracy" in str(gap.reason)
 
 
 @pytest.mark.parametrize("answer", [failing, lambda *rest: {"nothing": []}, lambda *rest: {"accuracy": [object()]}])
@@ -170,16 +170,15 @@ def test_a_section_that_fails_is_a_gap_and_the_others_stand(answer: object, monk
 def test_a_template_or_a_view_that_fails_leaves_the_page_without_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     faults: list[str] = []
     monkeypatch.setattr("audit.topics.robustness.view.view", failing)
-    loader = html_environment().loader
-    source = loader.get_source
+    get_template = html_environment().get_template
 
-    def broken(environment: Environment, template: str) -> object:
-        return ("{{ nothing.at.all }}", None, None) if "accuracy/section" in template else source(environment, template)
+    def broken(name: str, *rest: object) -> Template:
+        return (
+            html_environment().from_string("{{ nothing.at.all }}") if "accuracy/section" in name else get_template(name)
+        )
 
-    monkeypatch.setattr(loader, "get_source", broken)
-    html_environment().cache.clear()  # type: ignore[union-attr]
+    monkeypatch.setattr(html_environment(), "get_template", broken)
     page = render_html(made_document(), on_fault=faults.append)
-    html_environment().cache.clear()  # type: ignore[union-attr]
     assert "view of topic robustness failed: ValueError" in faults[0]
     assert "section.html.j2 of topic accuracy failed" in faults[1] and "the page is without it" in page
     assert page.rstrip().endswith("</html>") and 'id="corruptions"' in page
