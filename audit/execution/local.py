@@ -155,10 +155,13 @@ class LocalExecutor:
 
 
 def _require_one_value_an_example(evidence: Evidence, examples: int) -> None:
-    """A study that measures fewer, or what is no number, fails here by name and not where its numbers are joined."""
+    """A study that measures fewer, or what is no number, fails here by name and not where its numbers are joined.
+
+    A study of no examples, such as the self-test, measures what it likes.
+    """
     for item in evidence.measurements:
         values = np.asarray(item.per_example)
-        if values.shape != (examples,) or values.dtype.kind not in "biuf":
+        if examples and (values.shape != (examples,) or values.dtype.kind not in "biuf"):
             raise AuditError(
                 f"The study {evidence.cell.study} measured {item.name!r} as {values.dtype} of shape {values.shape}, "
                 f"where one number for each of {examples} examples was expected."
