@@ -243,8 +243,8 @@ def hold(words: list[str]) -> None:
         json.loads(ended.stdout)
 
 
-fuzz = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=EXAMPLES or 60)
-few = settings(fuzz, max_examples=EXAMPLES or 12)
+fuzz = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=EXAMPLES or 40)
+few = settings(fuzz, max_examples=EXAMPLES or 8)
 
 
 @fuzz
