@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from audit.api.explanation import explain as explain
     from audit.api.inputs import wrap as wrap
     from audit.api.robustness import Robustness as Robustness
     from audit.api.robustness import RobustnessCurve as RobustnessCurve
@@ -29,12 +30,10 @@ if TYPE_CHECKING:
     from audit.core.threat import ThreatModel as ThreatModel
     from audit.core.types import PassCount as PassCount
     from audit.explanation.run import AttributionResult as AttributionResult
-    from audit.explanation.run import explain_images
     from audit.models.under_test import ModelUnderTest as ModelUnderTest
 
-    explain = explain_images
-
 _SOURCES = {
+    "audit.api.explanation": ("explain",),
     "audit.api.inputs": ("wrap",),
     "audit.api.robustness": ("Robustness", "RobustnessCurve", "robustness", "robustness_curve"),
     "audit.api.running": ("AuditResult", "run"),
@@ -43,7 +42,7 @@ _SOURCES = {
     "audit.core.errors": ("AuditError",),
     "audit.core.threat": ("ThreatModel",),
     "audit.core.types": ("PassCount",),
-    "audit.explanation.run": ("AttributionResult", "explain_images as explain"),
+    "audit.explanation.run": ("AttributionResult",),
     "audit.models.under_test": ("ModelUnderTest",),
 }
 _EXPORTS = {name.split()[-1]: (source, name.split()[0]) for source, names in _SOURCES.items() for name in names}

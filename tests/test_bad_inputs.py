@@ -138,17 +138,22 @@ TABLE: Mapping[str, Row] = {
     "a class all corrupt": Row(
         folder(lambda b: [p.write_bytes(GARBAGE) for p in (b / "test" / "dog").iterdir()]), 2, "No image of class 'dog'"
     ),
-    "one level of classes and nothing to train on": Row(
-        lambda tmp: ["run", "--data", f"folder:{pictures(tmp / 'p', parts=('.',))}"], 2, "no training images"
+    "a column of data without columns": Row(
+        lambda tmp: ["run", "--data", f"folder:{pictures(tmp / 'p')}", "--label-column", "kind"], 2, "has no columns"
+    ),
+    "a share of data in two parts": Row(
+        lambda tmp: ["run", "--data", f"folder:{pictures(tmp / 'p')}", "--test-share", "0.5"],
+        2,
+        "a train and a test part",
     ),
     "an absent MNIST": Row(data("mnist:{tmp}"), 2, "t10k-images-idx3-ubyte"),
     "an absent CIFAR-10": Row(data("cifar10:{tmp}"), 2, "cifar-10-batches-py"),
     "an absent npz": Row(data("npz:{tmp}/d.npz"), 2, "No file"),
     "an npz of other names": Row(npz(a=IMAGES), 2, "x_test and y_test"),
     "labels out of range": Row(
-        npz(images=IMAGES, labels=LABELS, classes=np.array(["a", "b"])), 2, "label 2 at position 2"
+        npz(images=IMAGES, labels=LABELS, classes=np.array(["a", "b"])), 2, "0 to 1 was expected"
     ),
-    "negative labels": Row(npz(images=IMAGES, labels=LABELS - 1), 2, "label -1"),
+    "negative labels": Row(npz(images=IMAGES, labels=LABELS - 2), 2, "label -2"),
     "fewer labels than images": Row(npz(images=IMAGES, labels=LABELS[:4]), 2, "6 images but 4 labels"),
     "four channels": Row(npz(images=np.zeros((6, 28, 28, 4), np.uint8), labels=LABELS), 2, "1 or 3 channels"),
     "normalised pixels": Row(npz(images=IMAGES - 0.5, labels=LABELS), 2, "Undo any normalisation"),

@@ -205,7 +205,8 @@ def _wrapped(model: ModelUnderTest, seeded: Any) -> Any:
         bounds = bounds_of_images
 
         def __call__(self, inputs: Any) -> Any:
-            return seeded(model.module(inputs.raw))
+            images = inputs.raw
+            return seeded(model.module(model.gradient_point.of(images) if images.requires_grad else images))
 
     return Wrapped()
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from audit.core.note import NO_NOTE, Note, note
-from audit.core.types import Batch
+from audit.core.types import Batch, Images
 from audit.models.losses import cross_entropy, margin
 from audit.models.under_test import Loss, ModelUnderTest
 
@@ -64,9 +64,19 @@ def differentiable(model: ModelUnderTest, batch: Batch) -> bool:
         model: The model under attack.
         batch: N examples: images float32 (N, C, H, W) in [0, 1], labels, and which predictions count as misclassified.
     """
+    try:
+        return _connected(model, batch.images[:1])
+    except ValueError:  # Batch norm without statistics refuses a single image.
+        return _connected(model, batch.images[:1].expand(4, -1, -1, -1))
+
+
+def _connected(model: ModelUnderTest, images: Images) -> bool:
     with torch.enable_grad():
-        leaf = model.check_images(batch.images[:1]).detach().requires_grad_(True)
-        logits = model.module(leaf)
+        leaf = model.check_images(images).detach().requires_grad_(True)
+        try:
+            logits = model.module(leaf)
+        except RuntimeError:  # NumPy refuses tensors that require gradients.
+            return False
         if not logits.requires_grad:
             return False
         return torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] is not None

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from audit.adversarial.gradient_reach import gradients_over_flat_faces
 from audit.core.errors import AuditError, Interrupted, NotApplicable, SetupError
 from audit.core.registry import Method
 from audit.core.seeding import Generators
@@ -45,7 +46,9 @@ def propose(
         NotApplicable: The attack has no meaning for this batch or model.
     """
     try:
-        proposals = method.function(model, replace(batch, images=batch.images.clone()), threat, generators, **settings)
+        with gradients_over_flat_faces(model, threat.norm):
+            copied = replace(batch, images=batch.images.clone())
+            proposals = method.function(model, copied, threat, generators, **settings)
     except (NotApplicable, SetupError, Interrupted):
         raise
     except AuditError as fault:

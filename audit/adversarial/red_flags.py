@@ -75,7 +75,7 @@ def red_flags(measured: Mapping[str, Array], facts: Mapping[str, Any]) -> tuple[
 
 
 def _of_model(facts: Mapping[str, Any]) -> Iterator[RedFlag]:
-    if facts["output_kind"] in ("probabilities", "one probability"):
+    if facts["output_kind"] in ("probabilities", "sigmoid", "one probability"):
         sentence = note(
             "sanity_probabilities", "The model gives probabilities, which round to 0 and 1 where it is sure."
         )

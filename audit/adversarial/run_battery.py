@@ -17,6 +17,8 @@ from torch import Tensor
 from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
+from audit.adversarial.gradient_reach import flat_face_flag
+from audit.adversarial.loss_used import loss_notes, with_loss_used
 from audit.adversarial.propose import propose
 from audit.adversarial.result import BatteryResult, unfit_reason
 from audit.adversarial.sanity import SAMPLE, battery_red_flags, run_sanity_checks
@@ -99,6 +101,7 @@ def run_battery(
         else:  # On the boundary, where shrinking ends, a random model decides by a coin.
             rate = flip_rate(model, batch, worst_case.nearest, worst_case.distance.isfinite())
             report = replace(report, flip_rate=rate)
+    flat = [flag] if (flag := flat_face_flag(model, norm)) else []
     return BatteryResult(
         norm=norm,
         eps=tuple(threat.eps for threat in threats),
@@ -114,9 +117,9 @@ def run_battery(
         rounding=worst_case.rounding,
         rows=rows,
         inconclusive=tuple(
-            flag.sentence for flag in battery_red_flags(report, rows, len(batch), iterative=chosen.iterative)
+            flag.sentence for flag in (*battery_red_flags(report, rows, len(batch), iterative=chosen.iterative), *flat)
         ),
-        notes=_notes(model, rows, draws),
+        notes=_notes(model, norm, rows, draws),
         health=report.health,
         draws=draws,
         passes=counter.passes + surrogate_counter.passes,
@@ -211,7 +214,8 @@ class _BatteryRun:
         if row.reason or len(index) == 0:
             return row
         try:
-            return self.attack(entry, row, index, threat)
+            goal = self.batch.target_mask(len(self.model.classes))
+            return with_loss_used(self.attack(entry, row, index, threat), goal)
         except NotApplicable as fault:
             return row.model_copy(update={"reason": fault.reason})
 
@@ -266,8 +270,9 @@ def _needs(entry: AttackSpec, method: Method) -> str:
     return "surrogate" if entry.transferred else str(method.facts["needs"])
 
 
-def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> tuple[Note, ...]:
-    notes = list(model.notes)
+def _notes(model: ModelUnderTest, norm: Norm, rows: Sequence[AttackResult], draws: int) -> tuple[Note, ...]:
+    point = model.furthest_gradient_point if norm == "linf" else model.gradient_point
+    notes = [*model.notes, *point.notes]
     if draws > 1:
         notes.append(
             note(
@@ -277,6 +282,5 @@ def _notes(model: ModelUnderTest, rows: Sequence[AttackResult], draws: int) -> t
                 draws=draws,
             )
         )
-    if len(model.classes) < 3 and any(row.settings.get("loss") == "dlr" for row in rows):
-        notes.append(note("dlr_three", "The DLR loss needs three classes; the margin was used in its place."))
+    notes += loss_notes(rows)
     return tuple(notes)

@@ -103,6 +103,16 @@ THRESHOLDS: Mapping[str, Threshold] = {
         above=0.5,
         share=0.1,
     ),
+    "face_error": Threshold(
+        "model sanity",
+        "As `derivative_error`, at black and white pixels, by one-sided differences into the box.",
+        note(
+            "sanity_faces",
+            "On {share} of the images the gradient at black and white pixels is not the slope that a change meets.",
+        ),
+        above=0.5,
+        share=0.1,
+    ),
     "noise_shift": Threshold(
         "model sanity",
         "Shift of the margin under noise of 1e-4, as a share of a typical margin.",
@@ -201,6 +211,16 @@ THRESHOLDS: Mapping[str, Threshold] = {
             "battery_tough",
             "PGD allowed to paint any image grey leaves {share} unbroken, where a constant prediction would leave at "
             "most {chance}: the attack is failing, not the model resisting.",
+        ),
+    ),
+    "flat_faces": Threshold(
+        "battery",
+        "Depth, as a share of the pixel range, to which the model does not see changes of black or white pixels, in a "
+        "norm whose attacks do not look over it.",
+        note(
+            "battery_flat_faces",
+            "The model does not see changes of black or white pixels below {share} of the range: attacks in {norm} do "
+            "not look over that, so its robust accuracy may be lower.",
         ),
     ),
     "gradient_free_breaks": Threshold(

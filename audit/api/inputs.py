@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audit.core.errors import DataError, UsageError
+from audit.core.errors import DataError, UsageError, unknown_name
+from audit.core.pixel_range import is_rounding, rounding_notes
 from audit.core.seeding import content_ids
 from audit.core.types import Batch, ClassMask, Images, Labels
+from audit.models.outputs import OutputChoice, OutputMeaning
 from audit.models.under_test import ModelUnderTest
 
 AttackTargets = Tensor | None
@@ -26,23 +28,34 @@ def wrap(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     device: torch.device | str = "auto",
+    outputs: OutputMeaning = "auto",
+    output_entry: str = "",
 ) -> ModelUnderTest:
     """Wrap a module for every function of this package; the module is copied and never changed.
 
     Args:
-        module: Maps normalised images (N, C, H, W) to logits (N, classes).
+        module: Maps normalised images (N, C, H, W) to scores (N, classes), perhaps in a dictionary, a tuple or an
+            object; two classes may share one score.
         classes: Names in the order of the outputs, or their number.
         input_shape: Of an image, (C, H, W).
         mean: What the module expects subtracted from images in [0, 1], one number or one a channel; None for nothing.
         std: What it expects them divided by after that; None for nothing.
         device: auto, cpu, cuda, cuda:1, mps or a torch device.
+        outputs: What the scores mean: "logits", "probabilities" (their sum is 1) or "sigmoid" (each class, or the one
+            of two, has its own); "auto" tells it from the module.
+        output_entry: Where the module returns several tensors, the scores' key, attribute or position; "" finds them.
 
     Raises:
         ModelError: The module does not run on such images, or has another number of outputs.
         UsageError: The normalisation or the device is wrong.
     """
     names = [str(index) for index in range(classes)] if isinstance(classes, int) else list(classes)
-    return ModelUnderTest(module, classes=names, input_shape=input_shape, mean=mean, std=std, device=device)
+    if outputs not in get_args(OutputMeaning):
+        raise unknown_name("meaning of outputs", outputs, get_args(OutputMeaning))
+    choice = OutputChoice(outputs, str(output_entry)) if outputs != "auto" or output_entry != "" else None
+    return ModelUnderTest(
+        module, classes=names, input_shape=input_shape, mean=mean, std=std, device=device, outputs=choice
+    )
 
 
 def make_batch(model: ModelUnderTest, images: Any, labels: Any, targets: AttackTargets = None) -> Batch:
@@ -84,19 +97,29 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
     if tensor.numel() == 0:
         raise DataError("There are no images: at least one was expected.")
     low, high = float(tensor.min()), float(tensor.max())
-    if not (low >= 0 and high <= 1):
+    if not is_rounding(low, high):
         raise DataError(
-            f"Images lie in [{low:g}, {high:g}], where [0, 1] was expected. Scale them, and give the model's "
+            f"Images lie in [{low:.8g}, {high:.8g}], where [0, 1] was expected. Scale them, and give the model's "
             "normalisation as mean and std of audit.wrap."
         )
-    return model.check_images(tensor)
+    return model.check_images(tensor).clamp(0, 1)
+
+
+def input_notes(images: Any) -> tuple[str, ...]:
+    """What was done to images that `as_image_tensor` took.
+
+    Args:
+        images: The images as they were given.
+    """
+    tensor = _tensor(images, "images")
+    return tuple(map(str, rounding_notes(float(tensor.min()), float(tensor.max()))))
 
 
 def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
     """Check labels.
 
     Args:
-        labels: Whole numbers (N,).
+        labels: Whole numbers (N,) or (N, 1), of an integer or a floating type.
         images: The number of images, N.
         classes: The number of classes.
 
@@ -107,6 +130,9 @@ def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
         DataError: They are no whole numbers, of another number, or out of range.
     """
     tensor = _tensor(labels, "labels")
+    tensor = tensor.flatten() if tensor.ndim == 2 and tensor.shape[1] == 1 else tensor
+    if tensor.is_floating_point() and bool((tensor == tensor.round()).all()):  # as pandas holds whole numbers
+        tensor = tensor.to(torch.int64)
     if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.ndim != 1 or len(tensor) != images:
         raise DataError(
             f"Labels are {tensor.dtype} of shape {tuple(tensor.shape)}, where {images} whole numbers, one an image, "

@@ -13,10 +13,12 @@ from audit.adversarial.batteries import AttackSpec, Battery, battery_named, cust
 from audit.adversarial.result import BatteryResult
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.targets import check_examples
-from audit.api.inputs import AttackTargets, make_batch
+from audit.api.inputs import AttackTargets, input_notes, make_batch
 from audit.core.errors import NotApplicable
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, Images, PassCount
+from audit.metrics.model_checks import doubts
+from audit.models.autotune import tune_execution
 from audit.models.under_test import ModelUnderTest
 from audit.training.surrogate import Surrogate, surrogate_of
 
@@ -64,6 +66,7 @@ class RobustnessCurve:
         inconclusive: Why the evidence is weak; empty when it is not.
         attacks: By attack how many images it attacked and broke, and its cost.
         passes: The cost of all, in images.
+        notes: As of `Robustness`.
     """
 
     norm: Norm
@@ -73,6 +76,7 @@ class RobustnessCurve:
     inconclusive: tuple[str, ...]
     attacks: tuple[AttackResult, ...]
     passes: PassCount
+    notes: tuple[str, ...] = ()
 
 
 def robustness(
@@ -113,7 +117,7 @@ def robustness(
         tuple(map(str, outcome.inconclusive)),
         outcome.rows,
         outcome.passes,
-        tuple(map(str, outcome.notes)),
+        (*input_notes(images), *map(str, outcome.notes)),
     )
 
 
@@ -156,6 +160,7 @@ def robustness_curve(
         tuple(map(str, outcome.inconclusive)),
         outcome.rows,
         outcome.passes,
+        (*input_notes(images), *map(str, outcome.notes)),
     )
 
 
@@ -170,12 +175,16 @@ def _attacked(
     model: ModelUnderTest, batch: Batch, norm: Norm, eps: Sequence[float], battery: Battery, seed: int
 ) -> BatteryResult:
     """The battery, with a surrogate trained on these images where it wants one: any image of the ball that breaks the
-    model counts, whatever it was made from."""
+    model counts, whatever it was made from. The checks of the model come before it, and their doubts with its own."""
     check_examples(model, batch)
     surrogate = _surrogate(model, batch, seed) if battery.wants_surrogate else None
     substitute = surrogate.model if surrogate else None
+    with model.count() as counter:
+        tune_execution(model)
+        reasons = doubts(model, batch, seed, "attacks")
     outcome = run_battery(model, batch, norm, eps, battery=battery, seed=seed, surrogate=substitute)
-    return replace(outcome, passes=outcome.passes + surrogate.passes) if surrogate else outcome
+    passes = outcome.passes + counter.passes + (surrogate.passes if surrogate else PassCount())
+    return replace(outcome, passes=passes, inconclusive=tuple(dict.fromkeys((*outcome.inconclusive, *reasons))))
 
 
 def _surrogate(model: ModelUnderTest, batch: Batch, seed: int) -> Surrogate | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from audit.api.inputs import as_image_tensor, as_label_tensor
-from audit.config import HardeningConfig, TrainingConfig
+from audit.api.inputs import as_image_tensor, as_label_tensor, input_notes
+from audit.config import HardeningConfig, TrainingConfig, TrustConfig
 from audit.core.errors import DataError, UsageError
 from audit.core.seeding import content_ids
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, PassCount
+from audit.metrics.model_checks import Use, doubts
 from audit.models.architecture import build, default_for
 from audit.models.files import require_file
 from audit.models.formats.safetensors_file import with_metadata
@@ -38,6 +39,7 @@ class TrainedModel:
         history: A row an epoch.
         kept_epoch: The epoch whose weights these are, from 1.
         passes: The cost of the training, in images.
+        notes: What a reader should know of the images, the training and the trained model; empty for none.
     """
 
     model: ModelUnderTest
@@ -45,6 +47,7 @@ class TrainedModel:
     history: tuple[Mapping[str, Any], ...]
     kept_epoch: int
     passes: PassCount
+    notes: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write the weights as safetensors, with what `audit run --model` needs in the header.
@@ -71,6 +74,7 @@ def train(
     classes: Sequence[str] | int,
     architecture: str = "auto",
     pretrained: str | Path | None = None,
+    trust: Sequence[str | Path] = (),
     threat: ThreatModel | None = None,
     seed: int = 0,
     device: torch.device | str = "auto",
@@ -84,6 +88,7 @@ def train(
         classes: The names of the classes, or their number.
         architecture: A zoo name, torchvision:NAME or timm:NAME; auto for the classical net of the images' size.
         pretrained: A checkpoint of the same architecture, perhaps for other classes, to start from.
+        trust: Files whose code may run, such as `pretrained` where it is more than data.
         threat: The threat model, which adversarial recipes need.
         seed: Of all draws.
         device: auto, cpu, cuda, cuda:1, mps or a torch device.
@@ -101,10 +106,12 @@ def train(
     name = default_for(shape) if architecture == "auto" else architecture
     module = build(name, classes=len(names), input_shape=shape, seed=seed)
     if pretrained is not None:
-        load_pretrained(module, pretrained_state(require_file(pretrained)))
+        trusted = tuple(TrustConfig(path=str(path)) for path in trust)
+        load_pretrained(module, pretrained_state(require_file(pretrained), trusted))
     untrained = ModelUnderTest(module, classes=names, input_shape=shape, device=device)
     config = _settings(TrainingConfig, settings)
-    return _fit(module, _batch(untrained, tensor, labels), config, untrained, name, None, None, threat, seed)
+    trained = _fit(module, _batch(untrained, tensor, labels), config, untrained, name, None, None, threat, seed)
+    return replace(trained, notes=(*input_notes(images), *trained.notes))
 
 
 def harden(
@@ -137,7 +144,8 @@ def harden(
         parameter.requires_grad_(True)
     config = _settings(HardeningConfig, settings)
     batch = _batch(model, images, labels)
-    return _fit(module, batch, config, model, type(model.net).__name__, model.mean, model.std, threat, seed)
+    trained = _fit(module, batch, config, model, type(model.net).__name__, model.mean, model.std, threat, seed)
+    return replace(trained, notes=(*input_notes(images), *trained.notes))
 
 
 def _batch(model: ModelUnderTest, images: Any, labels: Any) -> Batch:
@@ -192,4 +200,6 @@ def _fit(
         std=trained.std,
         device=like.device,
     )
-    return TrainedModel(model, architecture, trained.history, trained.kept_epoch, trained.passes)
+    use: Use = "answers" if threat is None else "gradients"
+    notes = tuple(map(str, (*trained.notes, *model.notes, *doubts(model, batch, seed, use))))
+    return TrainedModel(model, architecture, trained.history, trained.kept_epoch, trained.passes, notes)

@@ -71,6 +71,7 @@ def apgd_ce(
     passes=passes_of_restarts,
     effort=("steps", "restarts"),
     early_stops=("give_up",),
+    loss="dlr",
 )
 def apgd_dlr(
     model: ModelUnderTest,
@@ -107,6 +108,8 @@ def apgd_dlr(
     passes=passes_of_targets,
     effort=("steps",),
     early_stops=("give_up",),
+    loss="dlr",
+    aimed=True,
 )
 def apgd_t(
     model: ModelUnderTest,

@@ -26,8 +26,11 @@ PATCH_POSITIONS: tuple[PatchPosition, ...] = get_args(PatchPosition)
 class PatchThreat:
     """Paint a square of the image in any colours (Brown et al. 2017, arXiv:1712.09665, at a known position).
 
+    Where the image is too narrow for the square, a rectangle over its whole width has the square's place.
+
     Attributes:
-        area: Share of the image that the square covers, in (0, 1); its side is rounded to whole pixels, at least one.
+        area: Share of the image that the square covers, in (0, 1); its sides are rounded to whole pixels, at least one,
+            so that the share really covered is `share_of`.
         position: Where the square is.
 
     Raises:
@@ -44,7 +47,7 @@ class PatchThreat:
             raise unknown_name("position of a patch", str(self.position), PATCH_POSITIONS)
 
     def __str__(self) -> str:
-        return f"patch over {self.area:.1%} of the image, {self.position}"
+        return _in_words(self.area, self.position)
 
     def inside(self, images: Images) -> Tensor:
         """Where the square is, bool (1, 1, H, W).
@@ -53,13 +56,37 @@ class PatchThreat:
             images: Images of the size asked about, (N, C, H, W).
         """
         height, width = images.shape[2:]
-        side = min(max(1, round(math.sqrt(self.area * height * width))), height, width)
+        rows, columns = self._sides(height, width)
         middle = self.position == "centre"
-        top = (height - side) // 2 if middle else (height - side) * self.position.startswith("bottom")
-        left = (width - side) // 2 if middle else (width - side) * self.position.endswith("right")
+        top = (height - rows) // 2 if middle else (height - rows) * self.position.startswith("bottom")
+        left = (width - columns) // 2 if middle else (width - columns) * self.position.endswith("right")
         square = torch.zeros(1, 1, height, width, dtype=torch.bool, device=images.device)
-        square[..., top : top + side, left : left + side] = True
+        square[..., top : top + rows, left : left + columns] = True
         return square
+
+    def _sides(self, height: int, width: int) -> tuple[int, int]:
+        side = max(1, round(math.sqrt(self.area * height * width)))
+        if side > height:
+            return height, max(1, round(self.area * width))
+        if side > width:
+            return max(1, round(self.area * height)), width
+        return side, side
+
+    def share_of(self, images: Images) -> float:
+        """The share of the image that is really painted, in (0, 1].
+
+        Args:
+            images: Images of the size asked about, (N, C, H, W).
+        """
+        return float(self.inside(images).double().mean())
+
+    def described(self, images: Images) -> str:
+        """The threat in words, with the share that is really painted.
+
+        Args:
+            images: Images of the size asked about, (N, C, H, W).
+        """
+        return _in_words(self.share_of(images), self.position)
 
     def painted(self, images: Images, paint: Images) -> Images:
         """The images under the square of `paint`.
@@ -99,6 +126,10 @@ class PatchThreat:
             origin: The clean images, float32 (N, C, H, W) in [0, 1].
         """
         return (images != origin).any(1).flatten(1).double().mean(1)
+
+
+def _in_words(share: float, position: PatchPosition) -> str:
+    return f"patch over {share:.1%} of the image, {position}"
 
 
 @attack(

@@ -20,7 +20,14 @@ def predict(
     terminal: Terminal,
     overrides: dict[str, Any],
     images: Annotated[list[Path], typer.Argument(help="Picture files.", show_default=False)],
-    model: Annotated[str, typer.Option("--model", help="A checkpoint, or hf:FOLDER.", show_default=False)],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="A checkpoint, or hf:FOLDER; left out where --architecture FILE.py:FUNCTION returns a trained module.",
+            show_default=False,
+        ),
+    ] = None,
     explain: Annotated[
         str, typer.Option("--explain", help="An attribution method (see `audit methods`), auto or none.")
     ] = "auto",
@@ -39,16 +46,23 @@ def predict(
       audit predict *.png --model net.pt --architecture cnn-32 --labels-map classes.txt --image-size 32 --explain lime
     """
     from audit.config import load_config, merge
-    from audit.runs.predict import load_for_prediction, predict_pictures, preparation_of, write_explanations
+    from audit.runs.predict import (
+        doubts_of,
+        load_for_prediction,
+        predict_pictures,
+        preparation_of,
+        write_explanations,
+    )
 
     config = load_config(overrides=merge(overrides, {"model": {"weights": model}}))
     loaded = load_for_prediction(config.model, config.data, device=config.device, seed=config.seed)
-    preprocessing = preparation_of(config.model, config.data)
-    predictions = predict_pictures(loaded, images, explain=explain, seed=config.seed, preprocessing=preprocessing)
+    data = preparation_of(config.model, config.data)
+    predictions = predict_pictures(loaded, images, explain=explain, seed=config.seed, data=data)
     paths = write_explanations(predictions, images, out)
     rows = [_row(prediction, path) for prediction, path in zip(predictions, paths, strict=True)]
-    document = {"model": Path(model).name, "predictions": rows}
-    terminal.emit(document, lambda: _show(predictions, paths, terminal))
+    notes = [str(sentence) for sentence in doubts_of(loaded, images, data)]
+    document = {"model": Path(model or config.model.architecture).name, "predictions": rows, "notes": notes}
+    terminal.emit(document, lambda: _show(predictions, paths, notes, terminal))
 
 
 def _row(prediction: Prediction, path: Path | None) -> dict[str, Any]:
@@ -58,8 +72,13 @@ def _row(prediction: Prediction, path: Path | None) -> dict[str, Any]:
     return {"image": prediction.name, "top": top, "explanation": explanation if prediction.method else None}
 
 
-def _show(predictions: Sequence[Prediction], paths: Sequence[Path | None], terminal: Terminal) -> None:
+def _show(
+    predictions: Sequence[Prediction], paths: Sequence[Path | None], notes: Sequence[str], terminal: Terminal
+) -> None:
     from rich.markup import escape
+
+    for sentence in notes:
+        terminal.stdout.print(f"[yellow]note[/]  {escape(sentence)}", soft_wrap=True)
 
     for prediction, path in zip(predictions, paths, strict=True):
         terminal.stdout.print(f"[bold]{escape(prediction.name)}[/]", soft_wrap=True)

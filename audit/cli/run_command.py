@@ -105,7 +105,7 @@ def _introduce(setup: RunSetup, terminal: Terminal) -> None:
         f"{subject.train_examples} to train and {subject.test_examples} to test · "
         f"architecture {escape(subject.architecture)} · device {setup.device}{automatic}"
     )
-    for note in (*setup.dataset.notes, *(setup.loaded.notes if setup.loaded else ())):
+    for note in (*setup.dataset.notes, *(setup.loaded.notes if setup.loaded else setup.notes)):
         terminal.info(f"[yellow]note:[/] {escape(note.text)}")
 
 

@@ -26,6 +26,10 @@ def train(
     """
     from audit.cli.run_command import RunRequest, run_and_report
     from audit.config import load_config, merge
+    from audit.models.files import is_code
 
     run_config = load_config(config, overrides=merge({"hardening": {"enabled": False}}, overrides))
+    if is_code(run_config.model.architecture):  # a module with weights of its own is trained on: that was asked for
+        model = run_config.model.model_copy(update={"own_weights": False})
+        run_config = run_config.model_copy(update={"model": model})
     run_and_report(RunRequest(run_config, out, scope="train"), terminal)

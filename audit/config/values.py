@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from audit.core.errors import UsageError
+from audit.core.image_options import PixelRange
 from audit.core.threat_format import parse_eps
 
 Preset = Literal["quick", "standard", "full"]
@@ -40,6 +42,20 @@ def _numbers(value: Any) -> Any:
         raise ValueError("a number or numbers with commas were expected, as in 0.5,0.5,0.5") from None
 
 
+def _range(value: Any) -> Any:
+    """LOW,HIGH as a tuple of both, in this order; what is neither text nor two numbers is left to the type check."""
+    if isinstance(value, str):
+        try:
+            low, high = (float(number) for number in value.split(","))
+        except ValueError:
+            raise ValueError("two numbers with a comma were expected, as in 0,4095") from None
+        value = (low, high)
+    if isinstance(value, (tuple, list)) and all(isinstance(number, (int, float)) for number in value):
+        if len(value) != 2 or not -math.inf < value[0] < value[1] < math.inf:
+            raise ValueError("two numbers, black and above it white, were expected, as in 0,4095")
+    return value
+
+
 def seconds(value: Any) -> Any:
     """A duration written as 90, 90s, 12m or 1.5h, in seconds.
 
@@ -59,6 +75,7 @@ def seconds(value: Any) -> Any:
 
 Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]
 Seconds = Annotated[float, BeforeValidator(seconds)]
+Range = Annotated[PixelRange | None, BeforeValidator(_range)]
 Normalisation = Annotated[float | tuple[float, ...] | None, BeforeValidator(_numbers)]
 
 

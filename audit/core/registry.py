@@ -203,7 +203,7 @@ def check(
 
 
 def data_format(
-    *, argument: str = "", images: bool = False, reference: str = "", version: str = "1"
+    *, argument: str = "", images: bool = False, columns: bool = False, reference: str = "", version: str = "1"
 ) -> Callable[[F], F]:
     """Register `(argument, options, *, settings) -> Dataset`, a source of data written NAME or NAME:ARGUMENT.
 
@@ -214,13 +214,16 @@ def data_format(
         argument: What must follow the colon, as a user reads it: "DIR", "FILE". Empty for nothing.
         images: Whether the format decodes image files: it then crops each where it is decoded
             (`audit.data.dataset.LoadOptions.crop`), and the loaded data set is not cropped again.
+        columns: Whether the format is a table, whose columns may be chosen (`audit.data.dataset.Columns`).
         reference: Where the data or the format is described.
         version: Raised when the same source gives other images.
 
     Returns:
         The decorator, which returns the function as it is.
     """
-    return _register("data-format", reference, version, "", {"argument": argument, "images": images})
+    return _register(
+        "data-format", reference, version, "", {"argument": argument, "images": images, "columns": columns}
+    )
 
 
 def model_format(*, suffixes: tuple[str, ...], reference: str = "", version: str = "1") -> Callable[[F], F]:

@@ -10,20 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.image_options import PixelRange
+from audit.core.note import Note, note
+from audit.core.pixel_range import rounding_notes
 from audit.data.dataset import Split
+from audit.data.pixel_range import common_range, dark_note, extent_of, to_bytes, to_unit
 
 _Array = NDArray[Any]
+_BYTES: PixelRange = (0.0, 255.0)
+PLAIN_RANGES: tuple[PixelRange, ...] = ((0.0, 1.0), _BYTES)
+"""Of floats and of integers that are taken as they are."""
 
 
-def array_split(images: _Array, labels: _Array, *, name: str, classes: int, source: str) -> Split:
+def array_split(
+    images: _Array, labels: _Array, *, name: str, classes: int, source: str, pixel_range: PixelRange | None = None
+) -> Split:
     """Make a split of arrays.
 
     Args:
-        images: (N, H, W), (N, H, W, C) or (N, C, H, W); integers in 0..255 or floats in [0, 1].
+        images: (N, H, W), (N, H, W, C) or (N, C, H, W); integers in 0..255, floats in [0, 1], or numbers in
+            `pixel_range`.
         labels: One integer an image, (N,) or (N, 1).
         name: "test" or "train"; begins the ids ("test/00017").
         classes: Number of classes.
         source: Name of the source, for errors.
+        pixel_range: The values that are black and white; None for those above.
 
     Raises:
         DataError: When there are no images, or not as many as labels, or either is no such array.
@@ -37,7 +48,7 @@ def array_split(images: _Array, labels: _Array, *, name: str, classes: int, sour
         )
     if not len(pixels):
         raise DataError(f"{source} holds no images; at least one was expected. Check how the file was written.")
-    pixels = as_pixels(pixels, source)
+    pixels = as_pixels(pixels, source, pixel_range)
     return Split(
         labels=checked,
         ids=tuple(f"{name}/{i:05d}" for i in range(len(checked))),
@@ -71,29 +82,70 @@ def channels_first(images: _Array, source: str) -> _Array:
     )
 
 
-def as_pixels(images: _Array, source: str) -> _Array:
-    """Pixels as uint8, or as float32 in [0, 1].
+def as_pixels(images: _Array, source: str, pixel_range: PixelRange | None = None) -> _Array:
+    """Pixels as uint8, or as float32 in [0, 1]; values that leave the range by a rounding error are clipped.
 
     Args:
-        images: Integers in 0..255 or floats in [0, 1], of any shape.
+        images: Integers in 0..255, floats in [0, 1], booleans, or numbers in `pixel_range`; of any shape.
         source: Name of the source, for errors.
+        pixel_range: The values that are black and white; None for those above.
 
     Raises:
         DataError: For another type or range.
     """
-    if images.dtype == np.uint8:
+    if images.dtype == np.uint8 and pixel_range is None:
         return images
-    if images.dtype == np.bool_ or not np.issubdtype(images.dtype, np.number):
-        raise DataError(f"{source} has pixels of type {images.dtype}; uint8, or float in [0, 1], was expected.")
-    low, high = float(images.min()), float(images.max())
-    if np.issubdtype(images.dtype, np.integer) and low >= 0 and high <= 255:
-        return images.astype(np.uint8)
-    if np.issubdtype(images.dtype, np.floating) and low >= 0 and high <= 1:
-        return images.astype(np.float32)
-    raise DataError(
-        f"{source} has {images.dtype} pixels from {low:g} to {high:g}; integers in 0..255 or floats in [0, 1] were "
-        "expected. Undo any normalisation: it belongs to the model (--mean, --std)."
+    if images.dtype == np.bool_:
+        return images.astype(np.uint8) * np.uint8(255)
+    chosen = pixel_range or array_range([images], source)[0] or _BYTES
+    if np.issubdtype(images.dtype, np.integer):
+        return images.astype(np.uint8, copy=False) if chosen == _BYTES else to_bytes(images, chosen)
+    return to_unit(images, chosen).astype(np.float32)
+
+
+def array_range(
+    arrays: Sequence[_Array], source: str, pixel_range: PixelRange | None = None
+) -> tuple[PixelRange | None, tuple[Note, ...]]:
+    """The values that are black and white in all parts of a data set, and a note where these are not the plain ones.
+
+    There is no common range of booleans, nor of floats in one part and integers in the other.
+
+    Args:
+        arrays: The images of each part, at least one in all.
+        source: Name of the source, for errors.
+        pixel_range: What the user says they are; None where nothing is said.
+
+    Raises:
+        DataError: For what are no numbers, or no finite ones, or floats that look normalised.
+    """
+    filled = [images for images in arrays if images.size]
+    for images in filled:
+        if not (images.dtype == np.bool_ or images.dtype.kind in "uif"):
+            raise DataError(f"{source} has pixels of type {images.dtype}; uint8, or float in [0, 1], was expected.")
+    if not filled or len({images.dtype.kind == "f" for images in filled}) > 1 or filled[0].dtype == np.bool_:
+        return None, ()
+    try:
+        extents = [extent_of(images) for images in filled]
+    except ValueError as fault:
+        raise DataError(f"{source}: {fault}. Replace them, or leave those images out.") from fault
+    plain: PixelRange = (0.0, 1.0) if extents[0].floating else _BYTES
+    chosen = pixel_range or common_range(extents, source)
+    dark = dark_note([min(extent.high for extent in extents)], chosen)
+    low, high = min(extent.low for extent in extents), max(extent.high for extent in extents)
+    if chosen == plain and not dark:
+        return chosen, tuple(rounding_notes(low, high)) if extents[0].floating else ()
+    said = note(
+        "data_array_range",
+        "The pixels are {type} from {low} to {high}; the range of {black} to {white} is taken for black to white, and "
+        "--pixel-range gives another.{dark}",
+        type=str(filled[0].dtype),
+        low=f"{low:g}",
+        high=f"{high:g}",
+        black=f"{chosen[0]:g}",
+        white=f"{chosen[1]:g}",
+        dark=dark,
     )
+    return chosen, (said,)
 
 
 def as_labels(labels: _Array, classes: int, source: str) -> NDArray[np.int64]:
@@ -120,27 +172,6 @@ def as_labels(labels: _Array, classes: int, source: str) -> NDArray[np.int64]:
             f"0 to {classes - 1} was expected for {classes} classes. Number the classes from 0, or name them all."
         )
     return flat.astype(np.int64)
-
-
-def number_names(labels: Sequence[_Array], source: str) -> tuple[str, ...]:
-    """Class names "0", "1", ... up to the highest label.
-
-    Args:
-        labels: The labels of each part.
-        source: Name of the source, for errors.
-
-    Raises:
-        DataError: When the labels are no integers, or fewer than two classes.
-    """
-    highest = max(
-        (int(array.max()) for array in labels if array.size and np.issubdtype(array.dtype, np.integer)), default=-1
-    )
-    if not 1 <= highest < 100_000:
-        raise DataError(
-            f"{source} has labels that name no classes (highest {highest}); integers from 0 with at least two classes "
-            "were expected. Turn one-hot rows into class numbers with argmax."
-        )
-    return tuple(str(i) for i in range(highest + 1))
 
 
 def _fingerprint(split: str, pixels: _Array, labels: NDArray[np.int64]) -> str:

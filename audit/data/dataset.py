@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from audit.core.image_options import Interpolation, PixelRange, Transparency
 from audit.core.note import Note
 from audit.core.types import Batch
 
@@ -18,6 +19,27 @@ Fetch = Callable[[NDArray[np.int64]], NDArray[np.uint8] | NDArray[np.float32]]
 
 FetchMasks = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 """`masks(positions)` gives the masks (M, H, W)."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table that lists images; None for the one of a usual name.
+
+    Attributes:
+        path: Of the images, or of their paths.
+        label: Of the labels.
+        split: Of the parts.
+        mask: Of the paths of the masks.
+    """
+
+    path: str | None = None
+    label: str | None = None
+    split: str | None = None
+    mask: str | None = None
+
+
+NO_COLUMNS = Columns()
+"""Every column is found by its name."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +52,21 @@ class LoadOptions:
         strict: Raise an error for an unreadable image, which is otherwise skipped, counted and listed.
         crop: Share in (0, 1] of the largest centred rectangle of the target's proportions that is kept; None squeezes
             the whole image into the target.
+        interpolation: The filter of resizing, Pillow's name of it; None for bilinear.
+        transparency: What becomes of transparent pixels: "drop" keeps the colour below; else the colour they are
+            laid on.
+        pixel_range: The values that are black and white in images of more than 8 bits; None finds them over the data.
+        columns: The columns of a table of images.
     """
 
     image_size: int | None = None
     grayscale: bool = False
     strict: bool = False
     crop: float | None = None
+    interpolation: Interpolation | None = None
+    transparency: Transparency = "drop"
+    pixel_range: PixelRange | None = None
+    columns: Columns = NO_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -117,6 +148,9 @@ class Dataset:
         test: The evaluation part.
         train: The training part; None where there is none.
         notes: Sentences that say what was skipped, repaired or resized.
+        pixel_range: The values that were taken for black and white; None where pixels were bytes or in [0, 1].
+        training_alone: Whether `test` is a training part, as the source has no other; `load_dataset` then holds some of
+            it out or refuses it.
     """
 
     name: Note | str
@@ -125,3 +159,5 @@ class Dataset:
     test: Split
     train: Split | None = None
     notes: tuple[Note, ...] = ()
+    pixel_range: PixelRange | None = None
+    training_alone: bool = False

@@ -1,21 +1,18 @@
-"""The classes and splits of a folder or an archive, inferred from the names of its files."""
+"""The classes and parts of a folder or an archive, inferred from the names of its files."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from audit.core.errors import DataError
 from audit.core.note import Note, note
+from audit.data.folder_notes import base_note, layout_notes, loose_pictures
+from audit.data.folder_parts import Parts, base_of, class_folders_of, find_parts
+from audit.data.folder_tree import Folder, as_tree
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_survey import ImageFile, printable
-
-TRAIN = ("train", "training")
-TEST = ("test", "testing")
-VALIDATION = ("validation", "valid", "val", "eval")
-_IGNORED = ("__MACOSX", "__pycache__")
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class FolderLayout:
     Attributes:
         base: The folder that the files' names are relative to; empty, or ending in a slash.
         classes: Class names in label order.
-        files_by_split: The files of "test" and perhaps of "train".
+        files_by_split: The files of "test" and perhaps of "train"; of "train" alone where there is no other part.
         notes: Sentences about what was ignored or is missing.
     """
 
@@ -38,150 +35,124 @@ class FolderLayout:
 def infer_layout(entries: Sequence[str], source: str) -> FolderLayout:
     """One class per folder, sorted by name as torchvision and Keras sort them; images at any depth below it.
 
-    With train and test folders (validation, where there is no test) each gives its part; without them everything is
-    the test part.
+    Parts are told by their words ("train", "seg_test", "validation_set"), each perhaps wrapped once more in a folder.
+    With a training part and a test part (a validation part, where no test part holds class folders) each gives its
+    part; without them everything is the test part.
 
     Args:
         entries: Relative paths with forward slashes; those of folders end in one.
         source: Name of the folder or archive, for errors.
 
     Raises:
-        DataError: For an empty class folder, a test class that the training part lacks, fewer than two classes, or a
-            training folder without a test folder.
+        DataError: For an empty class folder, a test class that the training part lacks, or fewer than two classes.
     """
-    visible = sorted(entry for entry in entries if _is_visible(entry))
-    base = _below_wrappers(visible)
-    inside = [entry[len(base) :] for entry in visible if entry.startswith(base) and entry != base]
-    folders = _split_folders(inside)
-    if "test" not in folders:
-        raise DataError(f"{source!r} has a training folder alone; a test or validation folder beside it was expected.")
-    classes = _classes(inside, folders, source)
-    missing = [name for name in classes if name not in _folders(inside, folders["test"])]
-    files_by_split = {split: _files(inside, folder, classes) for split, folder in folders.items()}
-    notes = (
-        *_found_in(base),
-        *_without_test(missing),
-        *_unused_folders(inside, folders),
-        *_other_files(inside),
-    )
-    return FolderLayout(base, classes, files_by_split, notes)
+    tree = as_tree(entries)
+    base = base_of(tree.top)
+    parts = find_parts(base)
+    roots = {split: folder for split, folder in (("test", parts.test), ("train", parts.train)) if folder is not None}
+    if parts.inside_classes:
+        classes, files = _parts_inside(base, parts)
+    else:
+        classes, files = _parts_above(roots, base, source, tree.tables)
+    files_by_split = {
+        split: [ImageFile(path[len(base.path) :], label) for path, label in sorted(listed)]
+        for split, listed in files.items()
+    }
+    notes = (*base_note(base), *_absent(classes, files), *layout_notes(tree, base, parts), *_numbered(classes))
+    notes += tuple(_alike_inside(base) if parts.test is base else ())
+    return FolderLayout(base.path, classes, files_by_split, notes)
 
 
-def split_of(name: str) -> str | None:
-    """The part that a folder or a split of this name belongs to.
-
-    Args:
-        name: "train", "Testing", "val", ...
-
-    Returns:
-        "train", "test" (for a validation part too), or None for a name of neither.
-    """
-    word = name.strip().lower()
-    return "train" if word in TRAIN else "test" if word in (*TEST, *VALIDATION) else None
+_Files = dict[str, list[tuple[str, int]]]
+"""The path and the label of each picture, by part."""
 
 
-def _below_wrappers(entries: Sequence[str]) -> str:
-    """Archives often unpack to one folder that holds the rest."""
-    base = ""
-    while True:
-        names = _folders(entries, base)
-        images = any(_is_image(e) and "/" not in e[len(base) :] for e in entries if e.startswith(base))
-        if images or len(names) != 1 or split_of(names[0]) or not _folders(entries, f"{base}{names[0]}/"):
-            return base
-        base = f"{base}{names[0]}/"
-
-
-def _split_folders(entries: Sequence[str]) -> dict[str, str]:
-    by_name = {name.lower(): f"{name}/" for name in _folders(entries, "")}
-    train = next((by_name[name] for name in TRAIN if name in by_name), None)
-    test = next((by_name[name] for name in (*TEST, *VALIDATION) if name in by_name), None)
-    if train is None and test is None:
-        return {"test": ""}
-    return {split: folder for split, folder in (("test", test), ("train", train)) if folder}
-
-
-def _classes(entries: Sequence[str], folders: dict[str, str], source: str) -> tuple[str, ...]:
-    names = {split: _folders(entries, folder) for split, folder in folders.items()}
-    reference = names.get("train", names["test"])
-    if len(reference) < 2:
+def _parts_above(
+    roots: Mapping[str, Folder], base: Folder, source: str, tables: Sequence[str]
+) -> tuple[tuple[str, ...], _Files]:
+    """Classes and files where each part holds class folders."""
+    reference = roots.get("train", roots["test"] if "test" in roots else base)
+    names = list(class_folders_of(reference))
+    if len(names) < 2:
         raise DataError(
-            f"{folders.get('train', folders['test']).rstrip('/') or source!r} holds {len(reference)} class folders; at "
-            "least two, each with images of one class, were expected."
+            f"{printable(reference.path.rstrip('/')) or source!r} holds {len(names)} class folders; at least two, each "
+            f"with images of one class, were expected.{loose_pictures(reference, tables)}"
         )
-    unknown = sorted(set(names["test"]) - set(reference))
-    if unknown:
-        raise DataError(
-            f"The test part has a class {printable(unknown[0])!r} that the training part lacks ({len(unknown)} such); "
-            "the same class folders were expected in both."
-        )
-    return tuple(printable(name) for name in reference)
+    files: _Files = {}
+    for split, root in roots.items():
+        folders = class_folders_of(root)
+        labels = _labels_of(list(folders), names)
+        unknown = [name for name, folder in folders.items() if name not in labels and folder.count]
+        if unknown:
+            raise DataError(
+                f"The test part has a class {printable(unknown[0])!r} that the training part lacks ({len(unknown)} "
+                "such); the same class folders were expected in both."
+            )
+        files[split] = [(p, labels[name]) for name in folders if name in labels for p in folders[name].all_images()]
+        empty = [name for name, folder in folders.items() if not folder.count]
+        if empty and root is reference:
+            path = folders[empty[0]].path.rstrip("/")[len(base.path) :]
+            raise DataError(
+                f"The class folder {printable(path)!r} holds no images; put "
+                f" {', '.join(sorted(IMAGE_SUFFIXES)[:6])} ... files there or remove it."
+            )
+    return tuple(map(printable, names)), files
 
 
-def _files(entries: Sequence[str], folder: str, classes: Sequence[str]) -> list[ImageFile]:
-    """The images below `folder`. Raises DataError for a class folder that has none."""
-    names = _folders(entries, folder)
-    labels = {name: classes.index(printable(name)) for name in names}
-    files = [
-        ImageFile(entry, labels[entry[len(folder) :].split("/", 1)[0]])
-        for entry in entries
-        if entry.startswith(folder) and _is_image(entry) and "/" in entry[len(folder) :]
-    ]
-    empty = sorted(set(labels.values()) - {file.label for file in files})
-    if empty:
-        raise DataError(
-            f"The class folder {printable(folder + classes[empty[0]])!r} holds no images; put "
-            f"{', '.join(sorted(IMAGE_SUFFIXES)[:6])} ... files there or remove it."
-        )
-    return files
+def _parts_inside(base: Folder, parts: Parts) -> tuple[tuple[str, ...], _Files]:
+    """Classes and files where each class folder holds the parts."""
+    names = list(base.filled)
+    files: _Files = {"test": [], "train": []}
+    for label, name in enumerate(names):
+        for split, inner in parts.inside_classes.items():
+            if inner in base.folders[name].folders:
+                files[split] += [(path, label) for path in base.folders[name].folders[inner].all_images()]
+    return tuple(map(printable, names)), files
 
 
-def _found_in(base: str) -> Iterator[Note]:
-    if base:
-        yield note("data_found_in", "The classes were found in {folder}.", folder=printable(base.rstrip("/")))
-
-
-def _without_test(missing: Sequence[str]) -> Iterator[Note]:
+def _absent(classes: Sequence[str], files: _Files) -> Iterator[Note]:
+    if "test" not in files:
+        return
+    present = {label for _, label in files["test"]}
+    missing = [name for label, name in enumerate(classes) if label not in present]
     if missing:
         listed = ", ".join(missing[:5])
         yield note("data_no_test", "No test images of {count} classes: {listed}.", count=len(missing), listed=listed)
 
 
-def _unused_folders(entries: Sequence[str], folders: dict[str, str]) -> Iterator[Note]:
-    if folders["test"] == "":
-        yield note("data_all_test", "The folder has no train and test parts: every image is used to test.")
-    for name in _folders(entries, "") if folders["test"] else ():
-        if f"{name}/" not in folders.values():
-            yield note(
-                "data_folder",
-                "The folder '{name}' is not used: the test part is '{used}'.",
-                name=printable(name),
-                used=folders["test"].rstrip("/"),
-            )
-
-
-def _other_files(entries: Sequence[str]) -> Iterator[Note]:
-    endings = Counter(
-        PurePosixPath(e).suffix.lower() or "no ending" for e in entries if not e.endswith("/") and not _is_image(e)
-    )
-    if endings:
-        listed = ", ".join(f"{n} {printable(ending)}" for ending, n in endings.most_common(4))
+def _numbered(classes: Sequence[str]) -> Iterator[Note]:
+    """Folders 0 to 11 sort otherwise as text than as numbers."""
+    if all(name.isascii() and name.isdigit() for name in classes) and list(classes) != sorted(classes, key=int):
         yield note(
-            "data_aside",
-            "{count} files that are no images by their ending were left aside: {listed}.",
-            count=sum(endings.values()),
-            listed=listed,
+            "data_text_order",
+            "The class folders are numbers in the order of text, as torchvision and Keras sort them: {listed}, ...",
+            listed=", ".join(classes[:4]),
         )
 
 
-def _folders(entries: Sequence[str], base: str) -> list[str]:
-    """The folders directly below `base`, sorted."""
-    names = {e[len(base) :].split("/", 1)[0] for e in entries if e.startswith(base) and "/" in e[len(base) :]}
-    return sorted(names)
+def _alike_inside(base: Folder) -> Iterator[Note]:
+    """Folders that all hold the same folders may be folds or sources, and those within them the classes."""
+    inside = [tuple(folder.filled) for folder in base.filled.values() if not folder.images]
+    if len(inside) == len(base.filled) > 1 and len(inside[0]) > 1 and len(set(inside)) == 1:
+        yield note(
+            "data_alike_inside",
+            "The folders {outer} are taken for the classes, though each holds the same folders {inner}: where those "
+            "are the classes, give one of the outer folders.",
+            outer=", ".join(map(printable, list(base.filled)[:4])),
+            inner=", ".join(map(printable, inside[0][:4])),
+        )
 
 
-def _is_image(entry: str) -> bool:
-    return entry[entry.rfind(".") :].lower() in IMAGE_SUFFIXES if "." in entry else False
-
-
-def _is_visible(entry: str) -> bool:
-    return not any(step.startswith(".") or step in _IGNORED for step in entry.rstrip("/").split("/"))
+def _labels_of(folders: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """The class of each class folder, of whatever Unicode form, and of another case where one class alone fits."""
+    exact = {unicodedata.normalize("NFC", name): label for label, name in enumerate(names)}
+    folded: dict[str, list[int]] = {}
+    for name, label in exact.items():
+        folded.setdefault(name.casefold(), []).append(label)
+    labels: dict[str, int] = {}
+    for folder in folders:
+        name = unicodedata.normalize("NFC", folder)
+        fitting = [exact[name]] if name in exact else folded.get(name.casefold(), [])
+        if len(fitting) == 1:
+            labels[folder] = fitting[0]
+    return labels

@@ -1,4 +1,4 @@
-"""Decoding of image files, with limits that hold for hostile ones."""
+"""Decoding of image files, with limits that hold for hostile ones: pixels, orientation and range, one after another."""
 
 from __future__ import annotations
 
@@ -7,23 +7,45 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+from audit.core.errors import DataError
+from audit.core.image_options import Interpolation, PixelRange, Transparency
+from audit.data.pixel_range import PixelExtent, common_range
+from audit.data.unread_kinds import unread_kind
+from audit.data.wide_pixels import GREY_WIDE, WidePixels, wide_pixels
+
+PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", *(("AVIF",) if find_spec("PIL._avif") else ()))
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".apng", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
+    | {".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}
 )
+"""Endings of pictures; HEIC is among them so that such files are said to be unreadable and not taken for none."""
 MOST_PIXELS = 64_000_000
 """Above every camera of today; a header that announces more is an attack or a mistake."""
 MOST_BYTES = 512 << 20
 
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
-_GREY = ("1", "L", "LA", "La", *_SIXTEEN_BIT)
+
+_GREY = ("1", "L", "LA", "La", *GREY_WIDE)
 _ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
+_BACKGROUNDS = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255), "grey": (128, 128, 128, 255)}
 _ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How a picture is turned upright by its EXIF orientation (EXIF 2.3, tag 0x0112)."""
 
 
 class UnreadableImage(Exception):
@@ -38,11 +60,13 @@ class ImageInfo:
         size: (height, width) in pixels, upright.
         grey: Whether it has no colour.
         repairs: What is changed when it is decoded, each a name in `image_survey.REPAIRS`.
+        extent: The values that occur in an image of more than 8 bits; None for any other.
     """
 
     size: tuple[int, int]
     grey: bool
     repairs: tuple[str, ...]
+    extent: PixelExtent | None = None
 
 
 @contextmanager
@@ -67,38 +91,61 @@ def inspect_image(body: bytes) -> ImageInfo:
         UnreadableImage: When it is damaged, too large or of no supported format.
     """
     with _opened(body) as picture:
-        repairs = tuple(_repairs(picture))
-        is_rotated = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        height, width = (picture.width, picture.height) if is_rotated else (picture.height, picture.width)
-        grey = picture.mode in _GREY
-        if picture.mode == "F":
-            raise UnreadableImage("it has floating-point pixels of no known range")
-        # A JPEG shrunk to an eighth is still read to its last byte, several times faster.
-        picture.draft(picture.mode, (picture.width // 8, picture.height // 8))
-        picture.load()
-    return ImageInfo((height, width), grey, repairs)
+        mode, announced, stated = picture.mode, picture.size, _turned_in_file(picture)
+        is_jpeg, frames = picture.format in ("JPEG", "MPO"), getattr(picture, "n_frames", 1)
+        if is_jpeg:
+            # Shrunk to an eighth it is still read to its last byte, several times faster.
+            picture.draft(picture.mode, (max(1, picture.width // 8), max(1, picture.height // 8)))
+        read = _read(picture, body)
+        width, height = announced if is_jpeg else picture.size
+        if read.orientation in (5, 6, 7, 8):
+            width, height = height, width
+        repairs = {
+            "exif": stated or read.orientation not in (None, 1),
+            "exif_broken": read.orientation is None,
+            "alpha": _shows_through(picture, read.wide),
+            "cmyk": mode == "CMYK",
+            "profile": _other_profile(picture),
+            "frames": frames > 1,
+        }
+    names = tuple(name for name, applies in repairs.items() if applies)
+    grey = mode in _GREY or (read.wide is not None and read.wide.values.shape[2:] == (2,))
+    return ImageInfo((height, width), grey, names, read.wide.extent if read.wide else None)
 
 
-def decode(body: bytes, size: tuple[int, int], *, grayscale: bool, crop: float | None = None) -> NDArray[np.uint8]:
-    """Decode an image, turn it upright, crop it and resize it by antialiased bilinear filtering.
+def decode(
+    body: bytes,
+    size: tuple[int, int],
+    *,
+    grayscale: bool,
+    crop: float | None = None,
+    interpolation: Interpolation = "bilinear",
+    transparency: Transparency = "drop",
+    pixel_range: PixelRange | None = None,
+) -> NDArray[np.uint8]:
+    """Decode an image, turn it upright, crop it and resize it by an antialiased filter.
 
-    Alpha is dropped, as torchvision and Keras drop it. Raises UnreadableImage as `inspect_image` does.
+    Colour profiles are ignored and alpha is dropped, as torchvision and Keras do. Raises UnreadableImage as
+    `inspect_image` does.
 
     Args:
         body: The file's bytes.
         size: (height, width) of the result in pixels.
         grayscale: Give one channel instead of three.
         crop: Share of the largest centred rectangle that is kept (see `center_crop_box`); None for the whole image.
+        interpolation: The filter.
+        transparency: What becomes of transparent pixels.
+        pixel_range: The values that are black and white in an image of more than 8 bits; as `common_range` finds it
+            for this image alone where there is None.
 
     Returns:
         Pixels, uint8 (C, height, width).
     """
-    with _opened(body) as picture:
-        upright = _eight_bit(ImageOps.exif_transpose(picture)).convert("L" if grayscale else "RGB")
+    upright = _upright(body, pixel_range, transparency, mode="L" if grayscale else "RGB")
     height, width = size
     box = None if crop is None else center_crop_box((upright.height, upright.width), size, crop)
     if box is not None or (upright.height, upright.width) != size:
-        upright = upright.resize((width, height), Image.Resampling.BILINEAR, box=box)
+        upright = upright.resize((width, height), Image.Resampling[interpolation.upper()], box=box)
     pixels = np.asarray(upright, dtype=np.uint8)
     return pixels[None] if grayscale else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -135,17 +182,60 @@ def decode_mask(body: bytes, size: tuple[int, int], *, crop: float | None = None
     Returns:
         The mask, bool (height, width).
     """
-    with _opened(body) as picture:
-        upright = _eight_bit(ImageOps.exif_transpose(picture)).convert("L")
-    grey = np.asarray(upright, dtype=np.int64)
+    grey = np.asarray(_upright(body, "own", "drop", mode="L"), dtype=np.int64)
     binary = Image.fromarray((2 * grey > grey.max()).astype(np.uint8))
     height, width = size
     box = None if crop is None else center_crop_box((binary.height, binary.width), size, crop)
     return np.asarray(binary.resize((width, height), Image.Resampling.NEAREST, box=box), dtype=bool)
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What is known of a loaded picture: its wide pixels, and its EXIF orientation, None where that is broken."""
+
+    wide: WidePixels | None
+    orientation: int | None
+
+
+def _read(picture: ImageFile.ImageFile, body: bytes) -> _Read:
+    """Load a picture, for the survey and for use alike."""
+    wide = wide_pixels(picture, partial(Image.open, io.BytesIO(body), formats=PILLOW_FORMATS))
+    picture.load()
+    try:
+        orientation = picture.getexif().get(_ORIENTATION, 1)  # once loaded: Pillow has turned a TIFF already
+        return _Read(wide, orientation if orientation in _UPRIGHT else 1)
+    except Exception:  # metadata that nobody can parse spoils no pixels
+        return _Read(wide, None)
+
+
+def _upright(
+    body: bytes, pixel_range: PixelRange | Literal["own"] | None, transparency: Transparency, *, mode: str
+) -> Image.Image:
+    """The picture in 8 bits, upright, without alpha; "own" stretches what occurs from black to white."""
+    with _opened(body) as picture:
+        read = _read(picture, body)
+        flat = picture if read.wide is None else read.wide.eight_bit(_range(read.wide, pixel_range))
+        if transparency != "drop" and _has_alpha(flat):
+            above = flat.convert("RGBA")
+            flat = Image.alpha_composite(Image.new("RGBA", above.size, _BACKGROUNDS[transparency]), above)
+        converted = flat.convert(mode)
+    turn = _UPRIGHT.get(read.orientation or 1)
+    return converted if turn is None else converted.transpose(turn)
+
+
+def _range(wide: WidePixels, pixel_range: PixelRange | Literal["own"] | None) -> PixelRange:
+    if pixel_range == "own":
+        return min(0.0, wide.extent.low), max(wide.extent.high, 1e-9)
+    if pixel_range is not None:
+        return pixel_range
+    try:
+        return common_range([wide.extent], "it")
+    except DataError as fault:
+        raise UnreadableImage(str(fault).rstrip(".")) from fault
+
+
 @contextmanager
-def _opened(body: bytes) -> Iterator[Image.Image]:
+def _opened(body: bytes) -> Iterator[ImageFile.ImageFile]:
     if len(body) > MOST_BYTES:
         raise UnreadableImage(f"it has {len(body) >> 20} MB, and at most {MOST_BYTES >> 20} are read")
     try:
@@ -158,7 +248,7 @@ def _opened(body: bytes) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage(_bomb("too many pixels")) from None
     except UnidentifiedImageError:
-        raise UnreadableImage(f"it is no {', '.join(PILLOW_FORMATS[:-1])} or {PILLOW_FORMATS[-1]} picture") from None
+        raise UnreadableImage(unread_kind(body, PILLOW_FORMATS)) from None
     except Exception as fault:  # parsers of hostile bytes raise whatever comes; all of it means the same
         raise UnreadableImage(f"{str(fault).strip() or type(fault).__name__}"[:200]) from fault
 
@@ -167,24 +257,28 @@ def _bomb(what: str) -> str:
     return f"it announces {what}, and at most {MOST_PIXELS:,} are read (a decompression bomb?)"
 
 
-def _repairs(picture: Image.Image) -> Iterator[str]:
-    if picture.getexif().get(_ORIENTATION, 1) not in (0, 1):
-        yield "exif"
-    if picture.mode in _ALPHA or "transparency" in picture.info:
-        yield "alpha"
-    if picture.mode == "CMYK":
-        yield "cmyk"
-    if picture.mode in _SIXTEEN_BIT:
-        yield "deep"
-    if getattr(picture, "n_frames", 1) > 1:
-        yield "frames"
+def _turned_in_file(picture: Image.Image) -> bool:
+    """Whether a TIFF says that it is stored turned: Pillow turns it while it loads and forgets that."""
+    tags: Any = getattr(picture, "tag_v2", {})
+    return tags.get(_ORIENTATION) in _UPRIGHT
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Pillow clips wide pixels instead of scaling them."""
-    if picture.mode not in _SIXTEEN_BIT:
-        return picture
-    wide = np.asarray(picture).astype(np.int64)
-    if wide.min() < 0 or wide.max() > 65535:
-        raise UnreadableImage(f"it has 32-bit pixels from {wide.min()} to {wide.max()}, outside 0..65535")
-    return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+def _has_alpha(picture: Image.Image) -> bool:
+    return picture.mode in _ALPHA or "transparency" in picture.info
+
+
+def _shows_through(picture: Image.Image, wide: WidePixels | None) -> bool:
+    """Whether a pixel is not opaque."""
+    if wide is not None:
+        return bool(wide.alpha.size and wide.alpha.min() < max(wide.alpha.max(), 1))
+    if not _has_alpha(picture):
+        return False
+    return bool(np.asarray(picture.convert("RGBA").getchannel("A")).min() < 255)
+
+
+def _other_profile(picture: Image.Image) -> bool:
+    profile = picture.info.get("icc_profile")
+    names = ("sRGB", "IEC61966")
+    return isinstance(profile, bytes) and not any(
+        name.encode(code) in profile for name in names for code in ("ascii", "utf-16-be")
+    )

@@ -5,29 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.image_options import PixelRange
 from audit.core.note import Note, note
 from audit.data.dataset import Dataset, FetchMasks, LoadOptions, Split
 from audit.data.image_decoding import UnreadableImage, decode, decode_mask, strict_pillow
-from audit.data.image_survey import (
-    ImageFile,
-    Read,
-    SurveyedImage,
-    check_readable,
-    image_notes,
-    in_threads,
-    mask_notes,
-    printable,
-    skipped_notes,
-    survey,
-)
+from audit.data.image_notes import image_notes, mask_notes, skipped_notes
+from audit.data.image_survey import ImageFile, Read, SurveyedImage, check_readable, in_threads, printable, survey
+from audit.data.losses import lost_image_notes
+from audit.data.pixel_range import common_range
+from audit.data.resizing import filter_words
 
 _LARGEST_SIDE = 1024
+_SAME_PROPORTIONS = 1.05
 _DECODER = 1
 """Raised when the same file is read into other pixels."""
 
@@ -49,7 +45,7 @@ def image_file_dataset(
         name: The data set's name, without any path.
         classes: Class names in label order.
         files_by_split: The files of "test" and perhaps of "train".
-        options: Size, colour and crop; without a size the commonest of the images is taken.
+        options: Size, colour, crop and the rest; without a size the commonest of the images is taken.
         notes: What the reader of the files has to say; these come first.
 
     Raises:
@@ -62,11 +58,14 @@ def image_file_dataset(
     all_images = [image for images in readable.values() for image in images]
     maskless = tuple(mask_notes(all_images, strict=options.strict))
     size, resized = _common_size(all_images, options)
+    pixel_range = _pixel_range(all_images, options, name)
+    options = replace(options, pixel_range=pixel_range)
     splits = {split: _split(read, images, size, options) for split, images in readable.items()}
-    skipped = skipped_notes([line for _, lines in surveys.values() for line in lines])
-    notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, grayscale=options.grayscale))
+    skipped = tuple(skipped_notes([line for _, lines in surveys.values() for line in lines]))
+    skipped = (*skipped, *lost_image_notes(files_by_split, readable, classes))
+    notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, classes, options, pixel_range))
     shape = (1 if options.grayscale else 3, *size)
-    return Dataset(name, classes, shape, splits["test"], splits.get("train"), notes)
+    return Dataset(name, classes, shape, splits["test"], splits.get("train"), notes, pixel_range)
 
 
 def reader_below(root: Path) -> Read:
@@ -76,6 +75,12 @@ def reader_below(root: Path) -> Read:
         root: The folder.
     """
     return lambda name: (root / name).read_bytes()
+
+
+def _pixel_range(images: Sequence[SurveyedImage], options: LoadOptions, name: str) -> PixelRange | None:
+    """What is black and white in the images of more than 8 bits, of both parts; None where there are none."""
+    extents = [image.info.extent for image in images if image.info.extent is not None]
+    return (options.pixel_range or common_range(extents, name)) if extents else None
 
 
 def _split(read: Read, images: Sequence[SurveyedImage], size: tuple[int, int], options: LoadOptions) -> Split:
@@ -127,7 +132,15 @@ def _decode_again(
     read: Read, name: str, sha256: bytes, size: tuple[int, int], options: LoadOptions
 ) -> NDArray[np.uint8]:
     try:
-        return decode(_read_again(read, name, sha256), size, grayscale=options.grayscale, crop=options.crop)
+        return decode(
+            _read_again(read, name, sha256),
+            size,
+            grayscale=options.grayscale,
+            crop=options.crop,
+            interpolation=options.interpolation or "bilinear",
+            transparency=options.transparency,
+            pixel_range=options.pixel_range,
+        )
     except (OSError, UnreadableImage) as fault:
         raise DataError(
             f"{printable(name)} was readable and is no more ({fault}); check the disk and run again."
@@ -153,29 +166,62 @@ def _common_size(images: Sequence[SurveyedImage], options: LoadOptions) -> tuple
             f"Most images are {size[0]}x{size[1]} (height x width), larger than a classifier is given; say the size it "
             "works on with --image-size."
         )
+    by = filter_words(options.interpolation)
     if options.crop is not None:
         cut = note(
             "data_cut",
-            "The middle of each image, {share} of its shorter side, was cut out and given as {size}.",
+            "The middle of each image, {share} of its shorter side, was cut out and given as {size} ({filter}).",
             share=f"{options.crop:.3g}",
             size=f"{size[0]}x{size[1]}",
+            filter=by,
         )
         return size, (cut,)
     resized_count = sum(n for s, n in counts.items() if s != size)
     if not resized_count:
         return size, ()
     resized = (
-        note("data_resized", "{count} of {all} images were resized to {size}.")
+        note("data_resized", "{count} of {all} images were resized to {size} ({filter}).{stretched}")
         if side
-        else note("data_resized_commonest", "{count} of {all} images were resized to {size}, the commonest size.")
+        else note(
+            "data_resized_commonest",
+            "{count} of {all} images were resized to {size}, the commonest size ({filter}).{stretched}",
+        )
     )
-    return size, (resized.filled(count=resized_count, all=len(images), size=f"{size[0]}x{size[1]}"),)
+    return size, (
+        resized.filled(
+            count=resized_count,
+            all=len(images),
+            size=f"{size[0]}x{size[1]}",
+            filter=by,
+            stretched=_stretched(counts, size),
+        ),
+    )
+
+
+def _stretched(counts: Counter[tuple[int, int]], size: tuple[int, int]) -> Note | str:
+    """That images of other proportions were squeezed, where they were."""
+    ratios = {s: max(s[0] * size[1], s[1] * size[0]) / max(1, min(s[0] * size[1], s[1] * size[0])) for s in counts}
+    count = sum(n for s, n in counts.items() if ratios[s] > _SAME_PROPORTIONS)
+    if not count:
+        return ""
+    return note(
+        "data_stretched",
+        " Squeezed into other proportions: {count}, by up to {ratio}:1; --crop 1 cuts the largest middle part out in "
+        "place of that.",
+        count=count,
+        ratio=f"{max(ratios.values()):.1f}",
+    )
 
 
 def _fingerprint(images: Sequence[SurveyedImage], size: tuple[int, int], options: LoadOptions) -> str:
     digest = hashlib.sha256(repr((_DECODER, size, options.grayscale)).encode())
     if options.crop is not None:
         digest.update(f"crop {options.crop!r}".encode())
+    others = {"interpolation": "bilinear", "transparency": "drop", "pixel_range": None}
+    for key, usual in others.items():
+        value = getattr(options, key)
+        if value is not None and value != usual:
+            digest.update(f"{key} {value!r}".encode())
     for image in images:
         digest.update(repr((image.file.name, image.file.label)).encode() + image.sha256 + image.mask)
     return digest.hexdigest()

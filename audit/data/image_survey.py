@@ -1,30 +1,18 @@
-"""The first pass over image files: which are readable, their sizes and hashes, and the notes about them."""
+"""The first pass over image files: which are readable, their sizes, their hashes and what is odd about them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from audit.core.errors import DataError
-from audit.core.note import Note, note
 from audit.data.image_decoding import ImageInfo, UnreadableImage, inspect_image, strict_pillow
 
-_LISTED = 5
 _AT_ONCE = 512
-
-REPAIRS = {
-    "cmyk": note("data_cmyk", "Images in CMYK, turned into RGB: {count}."),
-    "deep": note("data_deep", "Images of 16 bits, rounded to 8: {count}."),
-    "exif": note("data_exif", "Images turned upright by their EXIF orientation: {count}."),
-    "alpha": note("data_alpha", "Images with an alpha channel, which was dropped: {count}."),
-    "frames": note("data_frames", "Images with several frames, of which the first is used: {count}."),
-}
-"""What is changed in an image when it is decoded, and what is said of it."""
 
 Read = Callable[[str], bytes]
 """`read(name)` gives a file's bytes; raises OSError."""
@@ -152,70 +140,6 @@ def check_readable(
                 f"No image of class {classes[min(empty)]!r} in the {split} part is readable; the first unreadable "
                 f"one is {lines[0]}. Mend the files or remove the class."
             )
-
-
-def mask_notes(images: Sequence[SurveyedImage], *, strict: bool) -> Iterator[Note]:
-    """Say which masks are unreadable and left out.
-
-    Args:
-        images: The surveyed images.
-        strict: Make an unreadable mask an error.
-
-    Raises:
-        DataError: When `strict` and a mask is unreadable.
-    """
-    unreadable = [image.file.mask for image in images if image.file.mask and not image.mask]
-    if unreadable and strict:
-        raise DataError(
-            f"{len(unreadable)} masks are unreadable, and --strict makes that an error; the first is "
-            f"{printable(unreadable[0])}."
-        )
-    if unreadable:
-        yield note(
-            "data_masks",
-            "{count} masks are unreadable and were left out, {first} the first.",
-            count=len(unreadable),
-            first=printable(unreadable[0]),
-        )
-
-
-def image_notes(images: Sequence[SurveyedImage], *, grayscale: bool) -> Iterator[Note]:
-    """Say what was repaired in the images, and that all are grey where they are given in colour.
-
-    Args:
-        images: The surveyed images.
-        grayscale: Whether they are given as one channel.
-    """
-    counts = Counter(repair for image in images for repair in image.info.repairs)
-    for repair, sentence in REPAIRS.items():
-        if counts[repair]:
-            yield sentence.filled(count=counts[repair])
-    if not grayscale and all(image.info.grey for image in images):
-        yield note("data_grey", "Every image is grey and is given as three equal channels; --grayscale gives one.")
-
-
-def skipped_notes(unreadable: Sequence[str]) -> Iterator[Note]:
-    """Say which files were skipped.
-
-    Args:
-        unreadable: A line for each unreadable file.
-    """
-    count = len(unreadable)
-    listed: Note | str = "; ".join(unreadable[:_LISTED])
-    if count == 1:
-        yield note("data_skipped_one", "1 image is unreadable and was skipped: {listed}.", listed=listed)
-    elif count:
-        more = count - _LISTED
-        if more > 0:
-            listed = note("listed_and_more", "{listed}; and {more} more", listed=listed, more=more)
-        yield note(
-            "data_skipped",
-            "{count} images are unreadable and were skipped: {listed}.",
-            count=count,
-            listed=note("listed_and_more", "{listed}; and {more} more", listed=listed, more=more)
-            if more > 0
-            else listed,
-        )
 
 
 def _mask_hash(read: Read, name: str) -> bytes:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from audit.core.errors import DataError, nearest
 from audit.core.note import note
 from audit.data.dataset import Dataset, Split, derive_fingerprint
+from audit.data.output_names import no_place, outputs_of, plain_names, read_output_names
 
 
 def remap_labels(dataset: Dataset, map_file: str) -> Dataset:
@@ -20,12 +18,20 @@ def remap_labels(dataset: Dataset, map_file: str) -> Dataset:
 
     Args:
         dataset: The data set.
-        map_file: A text file with a class name a line in the model's order; or JSON: a list of such names, or an
-            object from the data's class name to the model's output or from the output to the name. Raises DataError
-            when it cannot be read or has no output for a class.
+        map_file: A list of the model's classes, as `read_output_names` takes it. Raises DataError when it cannot be
+            read, has no output for a class, or several.
     """
     name = Path(map_file).name
-    return _renumbered(dataset, *_outputs_of(dataset.classes, _read(Path(map_file)), name), name)
+    names = read_output_names(Path(map_file))
+    outputs = outputs_of(dataset.classes, names, name)
+    missing = [label for label, output in zip(dataset.classes, outputs, strict=True) if output is None]
+    order = [output for output in outputs if output is not None]
+    if missing:
+        numbers = _by_number(dataset.classes, len(names.shown))
+        if order or numbers is None:
+            raise no_place(missing[0], len(missing), names, dataset.classes, name)
+        order = numbers
+    return renumbered(dataset, order, names.shown, name)
 
 
 def align_to_model(dataset: Dataset, names: tuple[str, ...], model: str) -> Dataset:
@@ -38,11 +44,22 @@ def align_to_model(dataset: Dataset, names: tuple[str, ...], model: str) -> Data
 
     Returns:
         The renumbered data set; as it is, with a note, when its classes have other names.
+
+    Raises:
+        DataError: A class fits several outputs; or some classes are called as outputs are, in another order, and
+            others are not.
     """
     if not names or names == dataset.classes:
         return dataset
-    if set(dataset.classes) <= set(names) or _are_numbers(dataset.classes, len(names)):
-        return _renumbered(dataset, *_outputs_of(dataset.classes, list(names), model), model)
+    outputs = outputs_of(dataset.classes, plain_names(names), model)
+    known = {number: output for number, output in enumerate(outputs) if output is not None}
+    if not known:
+        known = dict(enumerate(_by_number(dataset.classes, len(names)) or ()))
+    if len(known) == len(dataset.classes):
+        return renumbered(dataset, list(known.values()), names, model)
+    if any(number != output for number, output in known.items()):
+        unknown = [label for number, label in enumerate(dataset.classes) if number not in known]
+        raise no_place(unknown[0], len(unknown), plain_names(names), dataset.classes, model)
     assumed = note(
         "data_names_differ",
         "{model} calls its outputs {own}, ... and the data its classes {theirs}, ...: they are taken to be in the same "
@@ -54,18 +71,36 @@ def align_to_model(dataset: Dataset, names: tuple[str, ...], model: str) -> Data
     return replace(dataset, notes=(*dataset.notes, assumed))
 
 
+def knows_all(classes: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether every class is the name of one output, as it stands.
+
+    Args:
+        classes: Class names of the data.
+        names: The names of the model's outputs.
+    """
+    return bool(names) and all(list(names).count(label) == 1 for label in classes)
+
+
 def class_names(map_file: str) -> tuple[str, ...]:
-    """The class names in the model's order that a labels map lists.
+    """The class names in the model's order that a labels map lists; two outputs may have one name.
 
     Args:
         map_file: The file, as for `remap_labels`. Raises DataError when it cannot be read.
     """
-    return _names(_read(Path(map_file)), Path(map_file).name)
+    return read_output_names(Path(map_file)).shown
 
 
-def _renumbered(dataset: Dataset, outputs: list[int], names: tuple[str, ...], where: str) -> Dataset:
+def renumbered(dataset: Dataset, outputs: Sequence[int], names: tuple[str, ...], where: str) -> Dataset:
+    """A data set whose classes are the outputs of a model.
+
+    Args:
+        dataset: The data set.
+        outputs: The output of each of its classes.
+        names: The name of every output.
+        where: Where the order comes from, for the note.
+    """
     moved = [f"{old} {i} to {outputs[i]}" for i, old in enumerate(dataset.classes) if i != outputs[i]]
-    renumbered = note(
+    said = note(
         "data_labels",
         "Labels follow {where}: {moved} of {classes} classes moved ({listed}).",
         where=where,
@@ -78,70 +113,21 @@ def _renumbered(dataset: Dataset, outputs: list[int], names: tuple[str, ...], wh
         classes=names,
         test=_with_labels(dataset.test, outputs),
         train=_with_labels(dataset.train, outputs) if dataset.train else None,
-        notes=(*dataset.notes, *([renumbered] if moved else [])),
+        notes=(*dataset.notes, *([said] if moved else [])),
     )
 
 
-def _read(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as fault:
-        reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8 text"
-        raise DataError(f"Cannot read the labels map {str(path)!r}: {reason}.") from fault
-    if path.suffix.lower() != ".json":
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as fault:
-        raise DataError(f"{path.name} is not JSON ({str(fault)[:80]}).") from fault
+def _by_number(classes: Sequence[str], outputs: int) -> list[int] | None:
+    """Classes that are numbers as outputs: from 0, or from 1 where there are as many of them; None for others."""
+    if not classes or not all(name.isascii() and name.isdigit() for name in classes):
+        return None
+    numbers = [int(name) for name in classes]
+    if sorted(numbers) == list(range(1, outputs + 1)):
+        return [number - 1 for number in numbers]
+    return numbers if max(numbers) < outputs and len(set(numbers)) == len(numbers) else None
 
 
-def _are_numbers(classes: tuple[str, ...], outputs: int) -> bool:
-    return all(name.isdigit() and int(name) < outputs for name in classes)
-
-
-def _outputs_of(classes: tuple[str, ...], content: Any, name: str) -> tuple[list[int], tuple[str, ...]]:
-    """The model's output for each of the data's classes, and the name of every output."""
-    names = _names(content, name)
-    if set(classes) <= set(names):
-        return [names.index(label) for label in classes], names
-    if _are_numbers(classes, len(names)):
-        return [int(label) for label in classes], names
-    missing = sorted(set(classes) - set(names))
-    unused = [label for label in names if label not in classes]
-    raise DataError(
-        f"{name} has no place for the class {missing[0]!r} ({len(missing)} such).{nearest(missing[0], unused)} "
-        f"It names {', '.join(names[:6])}. List every class of the data in the model's order."
-    )
-
-
-def _names(content: Any, name: str) -> tuple[str, ...]:
-    outputs = _by_output(content, name)
-    if sorted(outputs) != list(range(len(outputs))) or len(outputs) < 2:
-        raise DataError(
-            f"{name} numbers the model's outputs {sorted(outputs)[:6]}; 0, 1, 2, ... without a gap were expected."
-        )
-    return tuple(outputs[i] for i in range(len(outputs)))
-
-
-def _by_output(content: Any, name: str) -> dict[int, str]:
-    """The name of each output."""
-    if isinstance(content, list) and all(isinstance(label, str) for label in content):
-        if len(set(content)) == len(content):
-            return dict(enumerate(content))
-    if isinstance(content, Mapping) and all(isinstance(v, str) and str(k).isdigit() for k, v in content.items()):
-        return {int(k): v for k, v in content.items()}
-    if isinstance(content, Mapping) and all(type(v) is int for v in content.values()):
-        swapped = {v: str(k) for k, v in content.items()}
-        if len(swapped) == len(content):
-            return swapped
-    raise DataError(
-        f"{name} is no labels map; different class names, one a line, a JSON list of them, or a JSON object from name "
-        "to number was expected."
-    )
-
-
-def _with_labels(split: Split, outputs: list[int]) -> Split:
+def _with_labels(split: Split, outputs: Sequence[int]) -> Split:
     return replace(
         split,
         labels=np.where(split.labels < 0, split.labels, np.array([*outputs, 0], dtype=np.int64)[split.labels]),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from audit.core.errors import DataError, UsageError, unknown_name
+from audit.core.image_options import Interpolation, PixelRange, Transparency
+from audit.core.note import note
 from audit.core.registry import Method, methods
-from audit.data.dataset import Dataset, LoadOptions
+from audit.data.dataset import NO_COLUMNS, Columns, Dataset, LoadOptions
+from audit.data.hold_out import divided
 from audit.data.label_map import remap_labels
 from audit.data.sampling import balanced_subset
 from audit.data.transforms import Flip, Preprocessing, apply_preprocessing, resize
@@ -25,6 +28,12 @@ def load_dataset(
     crop: float | None = None,
     rotate: float = 0.0,
     flip: Flip = "none",
+    interpolation: Interpolation | None = None,
+    transparency: Transparency = "drop",
+    pixel_range: PixelRange | None = None,
+    columns: Columns = NO_COLUMNS,
+    test_share: float | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Load the data set that `source` names, in the size and colour asked for.
 
@@ -38,17 +47,28 @@ def load_dataset(
         crop: Share in (0, 1] of each image that is kept (see `LoadOptions`); None keeps all.
         rotate: Degrees counter-clockwise by which evaluation images are rotated.
         flip: How evaluation images are mirrored.
+        interpolation: The filter of resizing; None for bilinear.
+        transparency: What becomes of transparent pixels (see `LoadOptions`).
+        pixel_range: The values that are black and white; None finds them (see `LoadOptions`).
+        columns: The columns of a table of images; those of usual names by default.
+        test_share: Share in (0, 1) of each class held out to test where the data has a single part; None holds none
+            out, and everything is tested on.
+        seed: Root of the draw of those.
 
     Raises:
         DataError: When the data cannot be read, or what follows the colon is missing or superfluous.
         UsageError: For an unknown format or setting of one.
     """
-    options = LoadOptions(image_size, grayscale, strict, crop)
+    options = LoadOptions(image_size, grayscale, strict, crop, interpolation, transparency, pixel_range, columns)
     method, argument, settings = _parse(source)
-    dataset: Dataset = method.function(argument, options, **settings)
+    _require_columns(method, columns)
+    dataset = divided(method.function(argument, options, **settings), test_share, seed)
     if not method.facts["images"]:
         dataset = apply_preprocessing(dataset, Preprocessing(crop))
     dataset = apply_preprocessing(resize(dataset, options), Preprocessing(None, rotate, flip))
+    if pixel_range is not None and dataset.pixel_range is None:
+        unused = note("data_range_unused", "No image has more than 8 bits: --pixel-range changes nothing.")
+        dataset = replace(dataset, notes=(*dataset.notes, unused))
     if labels_map is not None:
         dataset = remap_labels(dataset, labels_map)
     if dataset.train is None or train_examples is None:
@@ -105,6 +125,17 @@ def _without_format(source: str) -> UsageError | None:
         return None
     kind = "a folder" if path.is_dir() else "a file"
     return UsageError(f"{source!r} is {kind}, and its format comes first: write {name}:{source}.")
+
+
+def _require_columns(method: Method, columns: Columns) -> None:
+    """Raises UsageError where columns are chosen for a format that has none."""
+    chosen = [name for name, value in asdict(columns).items() if value is not None]
+    if chosen and not method.facts["columns"]:
+        tables = [other.name for other in methods("data-format") if other.facts["columns"]]
+        raise UsageError(
+            f"--{chosen[0]}-column chooses a column of {' or '.join(tables)} data, and {method.name!r} has no columns; "
+            "leave it out."
+        )
 
 
 def _settings(text: str, name: str) -> dict[str, str]:

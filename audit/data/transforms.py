@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from audit.core.image_options import Interpolation
 from audit.core.note import Note, note
 from audit.data.dataset import Dataset, LoadOptions, Split, derive_fingerprint
+from audit.data.resizing import filter_words, resize_images
 
 Flip = Literal["none", "horizontal", "vertical"]
 Filter = Literal["bilinear", "nearest"]
@@ -44,7 +46,7 @@ def resize(dataset: Dataset, options: LoadOptions) -> Dataset:
 
     Args:
         dataset: The data set.
-        options: `image_size` and `grayscale` are used.
+        options: `image_size`, `grayscale` and `interpolation` are used.
 
     Returns:
         The data set whose images are changed as they are fetched; `dataset` itself when nothing changes.
@@ -57,16 +59,17 @@ def resize(dataset: Dataset, options: LoadOptions) -> Dataset:
         return dataset
     resized = note(
         "data_resized_all",
-        "Images resized from {before} to {after} (bilinear, antialiased).",
+        "Images resized from {before} to {after} ({filter}).",
         before=f"{height}x{width}",
         after=f"{size}x{size}",
+        filter=filter_words(options.interpolation),
     )
     greyed = note("data_to_grey", "Colour turned into grey.")
     return replace(
         dataset,
         shape=(1 if grey else channels, *(target or (height, width))),
-        test=_resized(dataset.test, target, grey),
-        train=_resized(dataset.train, target, grey) if dataset.train else None,
+        test=_resized(dataset.test, target, grey, options.interpolation),
+        train=_resized(dataset.train, target, grey, options.interpolation) if dataset.train else None,
         notes=dataset.notes + ((resized,) if target else ()) + ((greyed,) if grey else ()),
     )
 
@@ -117,18 +120,20 @@ def transform_images(images: Tensor, preprocessing: Preprocessing, mode: Filter 
     return images.contiguous()
 
 
-def _resized(split: Split, target: tuple[int, int] | None, grey: bool) -> Split:
+def _resized(split: Split, target: tuple[int, int] | None, grey: bool, interpolation: Interpolation | None) -> Split:
     def change(images: Tensor) -> Tensor:
         if grey:
             images = (images * torch.tensor(_LUMA, device="cpu").view(1, 3, 1, 1)).sum(1, keepdim=True)
         if target is not None:
-            images = interpolate(images, target, mode="bilinear", antialias=True, align_corners=False)
+            images = resize_images(images, target, interpolation)
         return images
 
     def change_masks(masks: Tensor) -> Tensor:
         return masks if target is None else interpolate(masks, target, mode="nearest-exact")
 
-    return _changed(split, change, change_masks, derive_fingerprint(split.fingerprint, "fitted", target, grey))
+    other = () if interpolation in (None, "bilinear") or target is None else (interpolation,)
+    fingerprint = derive_fingerprint(split.fingerprint, "fitted", target, grey, *other)
+    return _changed(split, change, change_masks, fingerprint)
 
 
 def _preprocessed(split: Split, preprocessing: Preprocessing) -> Split:
@@ -154,7 +159,7 @@ def _changed(
         after = change(torch.from_numpy(np.ascontiguousarray(before)).to(torch.float32))
         if before.dtype == np.uint8:
             return np.asarray(after.round().clamp(0, 255).to(torch.uint8).numpy())
-        return np.asarray(after.numpy())
+        return np.asarray(after.clamp(0, 1).numpy())
 
     def fetch_masks(index: NDArray[np.int64]) -> NDArray[np.bool_]:
         assert masks is not None

@@ -34,6 +34,13 @@ _NO_GRADIENT = note(
     "The model's outputs have no gradient to the pixels (a rounding, a detach or a non-differentiable layer stands "
     "between); methods that need only scores, such as lime, shap or rise, apply.",
 )
+_PARTLY_WITHOUT = note(
+    "partly_without_gradient",
+    "A part of the forward pass that this method takes gradients in runs without autograd (torch.no_grad, a detach or "
+    "NumPy); methods that need only scores, such as lime, shap or rise, apply.",
+)
+_WITHOUT_GRADIENT = ("does not require grad", "not have been used in the graph", "that requires grad")
+"""What autograd says of a tensor that it did not follow."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class AttributionResult:
         quality: How good each image's answer is, name to (N,) values.
         maps: Further maps (N, C or 1, H, W) by name, such as standard errors.
         facts: Output, baseline and segments in words, and the method's own facts.
+        notes: Why the model's answers or gradients are in doubt, and what was done to the images; empty otherwise.
     """
 
     method: str
@@ -63,6 +71,7 @@ class AttributionResult:
     quality: Mapping[str, Tensor] = field(default_factory=dict)
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def explain_images(
@@ -163,6 +172,8 @@ def run_method(
     except RuntimeError as fault:
         if needs_gradient and not has_input_gradient(model):
             raise NotApplicable(_NO_GRADIENT) from fault
+        if needs_gradient and any(words in str(fault) for words in _WITHOUT_GRADIENT):
+            raise NotApplicable(_PARTLY_WITHOUT) from fault
         raise
     _require_maps(method, attribution, images)
     if needs_gradient and not bool(attribution.attributions.any()) and not has_input_gradient(model):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audit.core.errors import NotApplicable, UsageError, unknown_name
 from audit.core.note import Note, note
+from audit.core.pixel_range import is_rounding
 from audit.core.registry import Method
 from audit.core.seeding import Generators, content_ids
 from audit.core.types import Attributions, Images, Labels, Logits, Segments
@@ -223,9 +224,9 @@ def check_explained_images(model: ModelUnderTest, images: Images) -> Images:
     images = model.check_images(as_tensor(images))
     if not len(images):
         raise UsageError("No images were given to explain; give at least one, of shape (N, C, H, W).")
-    if not bool(((images >= 0) & (images <= 1)).all()):
+    if not is_rounding(float(images.min()), float(images.max())):
         raise UsageError("Images must lie in [0, 1], without NaN: divide by 255; the model normalises inside.")
-    return images
+    return images.clamp(0, 1)
 
 
 def uses_segments(method: Method, settings: Mapping[str, Any]) -> bool:

@@ -20,7 +20,6 @@ from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.types import Images, Labels
 from audit.explanation.captum_guard import restored
-from audit.models.outputs import to_logits
 from audit.models.under_test import ModelUnderTest
 
 _AS_MODULE: Mapping[Any, type[nn.Module]] = {
@@ -195,7 +194,7 @@ def target_logits(model: ModelUnderTest, outputs: Tensor, targets: Labels) -> Te
         targets: int64 (N,).
     """
     model.module.meter.forwards += len(outputs)
-    logits = to_logits(outputs, model.output_kind)
+    logits = model.reader(outputs, len(targets))
     if logits.requires_grad:
         logits.register_hook(model.module._count_backward)  # type: ignore[no-untyped-call]
     return logits.gather(1, targets[:, None]).squeeze(1)

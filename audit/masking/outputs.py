@@ -52,6 +52,7 @@ class Scored(torch.nn.Module):
         """
         super().__init__()
         self.model = model.module
+        self.gradient_point = model.gradient_point
         self.output: Output = output
 
     def forward(self, images: Tensor) -> Tensor:
@@ -60,4 +61,6 @@ class Scored(torch.nn.Module):
         Args:
             images: Float32 (N, C, H, W) in [0, 1].
         """
+        if images.requires_grad:
+            images = self.gradient_point.of(images)
         return scores(self.model(images), self.output)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audit.core.errors import ModelError
 from audit.core.types import Images, Logits
 from audit.models.under_test import ModelUnderTest
 
@@ -25,14 +26,18 @@ def repeat_difference(model: ModelUnderTest, images: Images, repeats: int = 5) -
 
 
 def batch_difference(model: ModelUnderTest, images: Images) -> Tensor:
-    """How far the logits move when the image is alone, f(x)[i] against f(x[i]), (N,), as a share of their spread.
+    """How far the logits move when the image is alone, f(x)[i] against f(x[i]), (N,), as a share of their spread; 1
+    where the model fails on an image alone. A single image gets its negative and its half for company.
 
     Args:
         model: The model to look at.
         images: Float32 (N, C, H, W) in [0, 1].
     """
-    batched = model.logits(images)
-    singly = torch.cat([model.logits(images[i : i + 1]) for i in range(len(images))])
+    batched = model.logits(images) if len(images) > 1 else model.logits(torch.cat([images, 1 - images, images / 2]))[:1]
+    try:
+        singly = torch.cat([model.logits(images[i : i + 1]) for i in range(len(images))])
+    except ModelError:
+        return torch.ones(len(images), dtype=torch.float64, device=batched.device)  # None is answered alone.
     return _strayed(batched - singly, batched)
 
 
@@ -58,6 +63,8 @@ def needs_autograd(model: ModelUnderTest, images: Images) -> bool:
             model.module(model.check_images(images))
     except RuntimeError:
         return True
+    except ValueError:  # It fails on so few images, which is another doubt.
+        return False
     return False
 
 

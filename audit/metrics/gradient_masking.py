@@ -91,8 +91,47 @@ def derivative_error(model: ModelUnderTest, local: LocalMargin, generators: Gene
         differences.append((ahead - behind) / (2 * STEP))
         claimed.append((local.gradient.double() * along).flatten(1).sum(1))
     slopes, secants = torch.stack(claimed, 1), torch.stack(differences, 1)
+    return _disagreement(slopes, secants, ROUNDING * local.size.double() / STEP)
+
+
+def face_error(
+    model: ModelUnderTest, batch: Batch, generators: Generators, *, differentiable: bool = True, directions: int = 4
+) -> Tensor:
+    """The gradient that attacks follow against one-sided differences at pixels of 0 and 1, (N,): 0 where they agree, 1
+    where unrelated; 0 for an image without such pixels.
+
+    A clamp at the entrance of a net has a kink exactly there, which central differences off the faces do not meet. Some
+    of those pixels, drawn at random, move into the box together.
+
+    Args:
+        model: The model to look at.
+        batch: N examples.
+        generators: One random generator an example.
+        differentiable: Whether autograd gives a gradient; a zero one is compared where it does not.
+        directions: Random choices of pixels that are compared.
+    """
+    images, goal = model.check_images(batch.images), batch.target_mask(len(model.classes)).to(model.device)
+    inward = (images == 0).to(images.dtype) - (images == 1).to(images.dtype)
+    if differentiable:
+        output = model.loss_gradient(images, goal, margin)
+        gradient, logits = output.gradient, output.logits
+    else:
+        gradient, logits = torch.zeros_like(images), model.logits(images)
+    before = margin(model.logits(images), goal).double()
+    slopes, secants = [], []
+    for k in range(directions):
+        along = inward * (generators.fork(k).uniform(*images.shape[1:]) < 0.5)
+        after = margin(model.logits(images + STEP * along), goal).double()
+        secants.append((after - before) / STEP)
+        slopes.append((gradient.double() * along).flatten(1).sum(1))
+    rounding = 2 * ROUNDING * logits.abs().amax(1).double() / STEP
+    return _disagreement(torch.stack(slopes, 1), torch.stack(secants, 1), rounding)
+
+
+def _disagreement(slopes: Tensor, secants: Tensor, rounding: Tensor) -> Tensor:
+    """The norm of their differences, less `rounding` (N,) a direction, over the sum of their norms, (N,)."""
     size = slopes.norm(dim=1) + secants.norm(dim=1)
-    excess = ((slopes - secants).norm(dim=1) - ROUNDING * local.size.double() * directions**0.5 / STEP).clamp(min=0)
+    excess = ((slopes - secants).norm(dim=1) - rounding * slopes.shape[1] ** 0.5).clamp(min=0)
     return torch.where(size > 0, excess / size, torch.zeros_like(size))
 
 

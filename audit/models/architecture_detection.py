@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from importlib.util import find_spec
@@ -13,18 +13,24 @@ from torch import Tensor
 
 from audit.core.errors import AuditError, ModelError
 from audit.models.architecture import ZOO, build, default_for
+from audit.models.key_matching import parts_of
 from audit.models.loaded import InputShape
-from audit.models.state_dict import mismatch
+from audit.models.state_dict import fit_of
 
 _PUBLISHED_CLASSES = 1000
 _PUBLISHED_CHANNELS = 3
+_WITHOUT_HEADS = {"inception_v3": 23_834_568}
+"""Parameters without the heads that only training runs, where the published number counts them."""
+_EXACT = 2
 _SLACK = 0.02
 """torchvision counts parameters, a state dict has buffers too; what is near enough is built and compared in full."""
 _SLACK_OF_TIMM = 0.002
 """timm has a hundred times as many models: closer, so that few are built."""
 
 
-def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape: InputShape, checkpoint: str) -> str:
+def infer_architecture(
+    state: Mapping[str, Tensor], *, classes: int, input_shape: InputShape, checkpoint: str, entry: str = ""
+) -> str:
     """The architecture that a state dict fits: of the zoo, else of torchvision, else of timm where it is installed.
 
     Args:
@@ -32,18 +38,18 @@ def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape
         classes: Number of outputs.
         input_shape: (C, H, W) of the images.
         checkpoint: The file's name, for errors.
+        entry: The prefix of the set of weights to take; "" takes an averaged set where there is one.
 
     Raises:
         ModelError: When several fit, listing them, or none does.
     """
-    fitting = list(_fitting(ZOO, state, classes, input_shape))
-    fitting = fitting or list(_fitting(_torchvision(state, classes, input_shape[0]), state, classes, input_shape))
-    fitting = fitting or list(_fitting(_timm(state, classes, input_shape[0]), state, classes, input_shape))
+    fitting = _all_fitting(state, classes, input_shape, entry)
     if len(fitting) > 1:
         raise ModelError(
             f"{checkpoint} fits several architectures: {', '.join(fitting)}. Say which with --architecture."
         )
     if not fitting:
+        _refuse_other_outputs(state, classes, input_shape, checkpoint, entry)
         largest = max(sorted(state), key=lambda name: state[name].numel())
         raise ModelError(
             f"{checkpoint} fits no architecture of the zoo, torchvision or timm for {classes} classes and images "
@@ -54,14 +60,46 @@ def infer_architecture(state: Mapping[str, Tensor], *, classes: int, input_shape
     return fitting[0]
 
 
-def _fitting(names: Iterable[str], state: Mapping[str, Tensor], classes: int, input_shape: InputShape) -> Iterator[str]:
+def _all_fitting(state: Mapping[str, Tensor], classes: int, input_shape: InputShape, entry: str) -> list[str]:
+    """Of the zoo, else of torchvision, else of timm; those by their own names before others."""
+    libraries: tuple[Callable[[], Iterable[str]], ...] = (
+        lambda: ZOO,
+        lambda: _torchvision(state, classes, input_shape[0]),
+        lambda: _timm(state, classes, input_shape[0]),
+    )
+    renamed: list[str] = []
+    for library in libraries:
+        fits = dict(_fits(library(), state, classes, input_shape, entry))
+        if exact := [name for name, fit in fits.items() if fit == _EXACT]:
+            return exact
+        renamed = renamed or [name for name, fit in fits.items() if fit]
+    return renamed
+
+
+def _refuse_other_outputs(
+    state: Mapping[str, Tensor], classes: int, input_shape: InputShape, checkpoint: str, entry: str
+) -> None:
+    """Where an architecture fits with another number of outputs, that is what is wrong."""
+    heads = [tensor.shape[0] for tensor in state.values() if tensor.ndim == 2]
+    for outputs in dict.fromkeys(count for count in (*heads[-1:], *heads[:1]) if count not in (classes, 1)):
+        fitting = _all_fitting(state, outputs, input_shape, entry)
+        if fitting:
+            raise ModelError(
+                f"{checkpoint} fits {fitting[0]} with {outputs} outputs, and {classes} classes were expected: name all "
+                "of its classes with --labels-map, or train a new last layer on it with audit train --pretrained."
+            )
+
+
+def _fits(
+    names: Iterable[str], state: Mapping[str, Tensor], classes: int, input_shape: InputShape, entry: str
+) -> Iterator[tuple[str, int]]:
+    """How well the state dict fits each net that takes such images."""
     for name in names:
         try:
-            expected = build(name, classes=classes, input_shape=input_shape, seed=0).state_dict()
+            module = build(name, classes=classes, input_shape=input_shape, seed=0)
         except (AuditError, RuntimeError, ValueError):
             continue  # it does not take images of this size
-        if not mismatch(state, expected):
-            yield name
+        yield name, fit_of(state, module, entry)
 
 
 def _torchvision(state: Mapping[str, Tensor], classes: int, channels: int) -> Iterator[str]:
@@ -70,8 +108,8 @@ def _torchvision(state: Mapping[str, Tensor], classes: int, channels: int) -> It
     models = importlib.import_module("torchvision.models")
     sizes = _published_sizes(state, classes, channels)
     for name in models.list_models(module=models):
-        published = models.get_model_weights(name).DEFAULT.meta["num_params"]
-        if any(abs(size - published) <= _SLACK * published for size in sizes):
+        published = (models.get_model_weights(name).DEFAULT.meta["num_params"], _WITHOUT_HEADS.get(name, 0))
+        if any(abs(size - number) <= _SLACK * number for size in sizes for number in published):
             yield f"torchvision:{name}"
 
 
@@ -99,6 +137,10 @@ def _published_sizes(state: Mapping[str, Tensor], classes: int, channels: int) -
     The order of a state dict does not say which layer is the first or the last: a safetensors file keeps none. So each
     convolution of the images' channels may be the first, and each layer of the classes' outputs the last.
     """
+    return {size for part in parts_of(state) for size in _sizes_of(part, classes, channels)}
+
+
+def _sizes_of(state: Mapping[str, Tensor], classes: int, channels: int) -> set[int]:
     learned = [t for k, t in state.items() if t.is_floating_point() and "running_" not in k]
     kernels = [tensor for tensor in learned if tensor.ndim in (2, 4)]
     stems = [k[:, :1].numel() for k in kernels if k.ndim == 4 and k.shape[1] == channels]
@@ -107,5 +149,5 @@ def _published_sizes(state: Mapping[str, Tensor], classes: int, channels: int) -
     return {
         size + (_PUBLISHED_CHANNELS - channels) * stem + (_PUBLISHED_CLASSES - classes) * head
         for stem in {0, *stems}
-        for head in {0, *heads}
+        for head in {0, sum(heads), *heads}
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from platformdirs import user_cache_path
 
-from audit.core.errors import SetupError
+from audit.core.errors import ModelError, SetupError
 from audit.models.batching import ExecutionLayout
 from audit.models.losses import margin
 from audit.models.under_test import ModelUnderTest
@@ -110,7 +110,7 @@ def _cost(model: ModelUnderTest, layout: ExecutionLayout, deadline: float) -> fl
         started = time.monotonic()
         try:
             model.loss_gradient(noise, goal, margin)[2].sum().item()
-        except (SetupError, RuntimeError):
+        except (SetupError, ModelError, RuntimeError):
             return float("inf")
         if model.layout.batch_size != layout.batch_size:
             return float("inf")

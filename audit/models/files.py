@@ -32,6 +32,15 @@ def require_file(path: str | Path) -> Path:
     return file
 
 
+def is_code(architecture: str) -> bool:
+    """Whether an architecture's name means FILE.py:FUNCTION.
+
+    Args:
+        architecture: The name.
+    """
+    return architecture.rpartition(":")[0].endswith(".py") or architecture.endswith(".py")
+
+
 def basename(weights: str) -> str:
     """The name of a checkpoint without the folders it is in.
 
@@ -72,7 +81,9 @@ def sha256_of(path: Path) -> str:
         raise ModelError(f"{path.name} cannot be read ({fault.strerror}); check its permissions.") from fault
 
 
-def check_trusted(path: Path, body: bytes, trust: Sequence[TrustConfig], *, reason: Note | str) -> str:
+def check_trusted(
+    path: Path, body: bytes, trust: Sequence[TrustConfig], *, reason: Note | str, otherwise: str = ""
+) -> str:
     """Check that the user trusts the code that is about to run.
 
     Args:
@@ -80,6 +91,7 @@ def check_trusted(path: Path, body: bytes, trust: Sequence[TrustConfig], *, reas
         body: Its bytes, which are what will run.
         trust: The files that the user trusts.
         reason: In what sense the file is code, for a sentence that begins with its name.
+        otherwise: What else can be done, a sentence.
 
     Returns:
         SHA-256 of `body` in hexadecimal.
@@ -95,7 +107,7 @@ def check_trusted(path: Path, body: bytes, trust: Sequence[TrustConfig], *, reas
         raise UntrustedError(
             f"{path.name} {reason}, and code runs with your rights; nobody has vouched for it. "
             + (f"The file {missing[0]!r}, which was vouched for, does not exist. " if missing else "")
-            + f"If you know where it comes from, allow this file alone with --trust {path}."
+            + f"If you know where it comes from, allow this file alone with --trust {path}.{otherwise}"
         )
     changed = [entry for entry in entries if entry.sha256 not in (None, sha256)]
     if changed:

@@ -11,6 +11,8 @@ from audit.models.formats.hf_config import folder_hash, is_folder
 if TYPE_CHECKING:
     from audit.config import ModelConfig
 
+_CHOICES = ("weights_entry", "outputs", "output_entry")
+"""Keys that change how the same files are read; those that a user leaves alone are not part of the hash."""
 VERSION = 1
 """Raised when the same files are read into another model."""
 
@@ -34,7 +36,8 @@ def model_identity(
     architecture = config.architecture.rpartition(":")[2] if code else config.architecture
     weights = _weights_hash(config.weights) if config.weights else f"seed {seed}"
     fields = (VERSION, architecture, code, weights, config.mean, config.std, tuple(classes), tuple(input_shape))
-    return hashlib.sha256(repr(fields).encode()).hexdigest()
+    chosen = tuple((key, getattr(config, key)) for key in _CHOICES if key in config.model_fields_set)
+    return hashlib.sha256(repr((*fields, *chosen)).encode()).hexdigest()
 
 
 def _weights_hash(weights: str) -> str:

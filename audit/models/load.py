@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,17 +11,21 @@ from torch import nn
 
 from audit.config import ModelConfig, TrustConfig
 from audit.core.errors import ModelError
-from audit.core.note import Note, note
+from audit.core.note import note
 from audit.core.registry import methods
 from audit.models.architecture import build, default_for
 from audit.models.architecture_detection import infer_architecture
-from audit.models.files import basename, require_file
+from audit.models.checkpoint_entries import with_entry
+from audit.models.files import basename, is_code, require_file
 from audit.models.formats.hf_config import is_folder
-from audit.models.formats.user_code import build_from_code, is_code
+from audit.models.formats.user_code import build_from_code
 from audit.models.identity import model_identity, with_companions
+from audit.models.input_scaling import input_notes
 from audit.models.loaded import CheckpointContent, InputShape, LoadedModel, TrustedFile
+from audit.models.outputs import OutputChoice, choose_outputs
+from audit.models.own_weights import own_module
 from audit.models.resize_layers import match_state_dict
-from audit.models.state_dict import load_matching
+from audit.models.state_dict import LoadedState, load_matching
 
 
 def load_model(
@@ -42,42 +47,92 @@ def load_model(
         The module in eval mode, with where it came from.
     """
     names = tuple(classes)
-    content = read_weights(config.weights, config.trust) if config.weights else CheckpointContent()
+    content = _content(config, len(names), input_shape, seed)
     architecture = _resolved(config, content, len(names), input_shape)
-    module, trusted, notes = _assemble(config, architecture, content, len(names), input_shape, seed)
+    module, trusted, state = _assemble(config, architecture, content, len(names), input_shape, seed)
+    choose_outputs(module, OutputChoice(config.outputs, config.output_entry))
     identity = model_identity(config, classes=names, input_shape=input_shape, seed=seed)
     return LoadedModel(
         module=module.to(device).eval(),
         identity=with_companions(identity, content.companions),
-        origin=_origin(config.weights, "" if content.module is not None else architecture),
-        notes=content.notes + notes,
+        origin=_origin(config.weights, "" if config.weights and content.module is not None else architecture),
+        notes=content.notes + state.notes,
         trusted=tuple(file.row() for file in (*content.trusted, *trusted)),
         whole=content.module is not None,
         architecture=architecture,
         cut=content.cut,
+        normalisation=state.normalisation,
     )
 
 
-def read_weights(weights: str, trust: Sequence[TrustConfig]) -> CheckpointContent:
+def _content(config: ModelConfig, classes: int, input_shape: InputShape, seed: int) -> CheckpointContent:
+    """What the weights' file holds, or the module that a function returns with weights of its own."""
+    if config.weights:
+        return read_weights(config.weights, config.trust, config.weights_entry)
+    if config.own_weights:
+        return own_module(config, classes=classes, input_shape=input_shape, seed=seed)
+    return CheckpointContent()
+
+
+def with_own_normalisation(loaded: LoadedModel, config: ModelConfig) -> tuple[LoadedModel, ModelConfig]:
+    """The normalisation that a file keeps beside its weights, applied where the configuration names none.
+
+    Args:
+        loaded: The model.
+        config: The [model] table.
+
+    Returns:
+        The model with a note, and the table with mean and std.
+    """
+    if not loaded.normalisation:
+        return loaded, config
+    mean, std = loaded.normalisation
+    named = config.mean is not None or config.std is not None
+    values = {"mean": _numbers(mean), "std": _numbers(std)}
+    if named:
+        said = note(
+            "model_own_normalisation_off",
+            "The file keeps a normalisation (mean {mean}, std {std}) beside its weights; the one given by --mean and "
+            "--std is applied in its place.",
+            **values,
+        )
+    else:
+        said = note(
+            "model_own_normalisation",
+            "The normalisation that the file keeps beside its weights is applied to images in [0, 1]: mean {mean}, std "
+            "{std}.",
+            **values,
+        )
+        config = config.model_copy(update={"mean": mean, "std": std})
+    return replace(loaded, notes=(*loaded.notes, said)), config
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def read_weights(weights: str, trust: Sequence[TrustConfig], entry: str = "") -> CheckpointContent:
     """Read a checkpoint. Raises ModelError when it cannot be read, UntrustedError when it is code.
 
     Args:
         weights: A file's path, or hf:FOLDER.
         trust: The files whose code may run.
+        entry: Which of several sets of weights; "" for that which is taken without being asked.
     """
     if not is_folder(weights):
-        return read_checkpoint(Path(weights), trust)
+        return read_checkpoint(Path(weights), trust, entry)
     from audit.models.formats.hf_folder import read_hf_folder
 
     return read_hf_folder(weights)
 
 
-def read_checkpoint(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
+def read_checkpoint(path: Path, trust: Sequence[TrustConfig], entry: str = "") -> CheckpointContent:
     """Read a checkpoint file with the registered format of its suffix.
 
     Args:
         path: The file.
         trust: The files whose code may run. Raises UntrustedError for code in any other.
+        entry: Which of several sets of weights; "" for that which is taken without being asked.
 
     Raises:
         ModelError: For a missing or damaged file, or an unknown suffix.
@@ -88,7 +143,7 @@ def read_checkpoint(path: Path, trust: Sequence[TrustConfig]) -> CheckpointConte
     if reader is None:
         raise ModelError(f"{path.name} is in no format known here; one of {', '.join(readers)} was expected.")
     content: CheckpointContent = reader(path, trust)
-    return content
+    return with_entry(content, entry, path.name)
 
 
 def fresh_module(
@@ -106,7 +161,9 @@ def fresh_module(
         The module, and the code that was run to make it.
     """
     name = default_for(input_shape) if config.architecture == "auto" else config.architecture
-    return _built(name, config.trust, classes, input_shape, seed)
+    module, trusted = _built(name, config.trust, classes, input_shape, seed)
+    choose_outputs(module, OutputChoice(config.outputs, config.output_entry))
+    return module, trusted
 
 
 def _built(
@@ -125,20 +182,24 @@ def _resolved(config: ModelConfig, content: CheckpointContent, classes: int, inp
     if content.state is None:
         return default_for(input_shape)
     checkpoint = basename(str(config.weights))
-    return infer_architecture(content.state, classes=classes, input_shape=input_shape, checkpoint=checkpoint)
+    entry = _prefix_entry(config, content)
+    return infer_architecture(
+        content.state, classes=classes, input_shape=input_shape, checkpoint=checkpoint, entry=entry
+    )
 
 
 def _assemble(
     config: ModelConfig, architecture: str, content: CheckpointContent, classes: int, input_shape: InputShape, seed: int
-) -> tuple[nn.Module, tuple[TrustedFile, ...], tuple[Note, ...]]:
+) -> tuple[nn.Module, tuple[TrustedFile, ...], LoadedState]:
     if content.module is not None:
-        return content.module, (), ()
+        return content.module, (), LoadedState(())
     module, trusted = _built(architecture, config.trust, classes, input_shape, seed)
     if content.state is None:
-        return module, trusted, ()
+        return module, trusted, LoadedState(())
     match_state_dict(module, content.state, cut=content.cut)
-    checkpoint = basename(str(config.weights))
-    notes = load_matching(module, content.state, checkpoint=checkpoint, architecture=_short(architecture))
+    checkpoint, entry = basename(str(config.weights)), _prefix_entry(config, content)
+    loaded = load_matching(module, content.state, checkpoint=checkpoint, architecture=_short(architecture), entry=entry)
+    notes = (*loaded.notes, *input_notes(module, content.state, classes, checkpoint))
     if config.architecture == "auto":
         fits = note(
             "model_fits",
@@ -146,8 +207,13 @@ def _assemble(
             name=checkpoint,
             architecture=architecture,
         )
-        return module, trusted, (*notes, fits)
-    return module, trusted, notes
+        notes = (*notes, fits)
+    return module, trusted, replace(loaded, notes=notes)
+
+
+def _prefix_entry(config: ModelConfig, content: CheckpointContent) -> str:
+    """The prefix that the configuration asks for, where it is no entry of the file."""
+    return "" if config.weights_entry in content.sets else config.weights_entry
 
 
 def _origin(weights: str | None, architecture: str) -> str:

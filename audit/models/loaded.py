@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -41,6 +42,7 @@ class CheckpointContent:
         trusted: Code that was run.
         companions: SHA-256 of further files that the model is made of.
         cut: Whether the net has fewer channels than its architecture.
+        sets: Every set of weights in the file by the entry that leads to it, as the file has them.
     """
 
     state: Mapping[str, Tensor] | None = None
@@ -49,6 +51,7 @@ class CheckpointContent:
     trusted: tuple[TrustedFile, ...] = ()
     companions: tuple[str, ...] = ()
     cut: bool = False
+    sets: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class LoadedModel:
         whole: Whether the file brought its own architecture: another copy comes from copying the module.
         architecture: The name it was built by, "auto" resolved.
         cut: Whether it has fewer channels than that architecture.
+        normalisation: The mean and the standard deviation that the file keeps beside its weights; empty for none.
     """
 
     module: nn.Module
@@ -74,6 +78,7 @@ class LoadedModel:
     whole: bool = False
     architecture: str = ""
     cut: bool = False
+    normalisation: tuple[tuple[float, ...], ...] = ()
 
 
 def channels_last_note(name: str) -> Note:

@@ -37,6 +37,15 @@ def loss_named(name: LossName, classes: int) -> Loss:
     return margin
 
 
+def dlr_classes(*, untargeted: bool) -> int:
+    """The fewest classes for which a DLR loss is not the margin itself.
+
+    Args:
+        untargeted: Whether any class but the label counts as broken; else it has the form for named classes.
+    """
+    return 3 if untargeted else 4
+
+
 def is_adversarial_logits(logits: Logits, goal: ClassMask) -> Tensor:
     """Whether each prediction is in its goal.
 

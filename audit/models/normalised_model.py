@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from audit.core.types import Images, Logits, PassCount
 from audit.models.batching import ExecutionLayout
-from audit.models.outputs import OutputKind, to_logits
+from audit.models.outputs import OutputReader
 
 
 @dataclass
@@ -48,13 +48,13 @@ class NormalisedModel(nn.Module):
     """Normalise images, run the net and give logits; count each example forwarded and each back-propagated.
 
     Attributes:
-        output_kind: What the net's outputs mean.
+        reader: How logits are read from what the net returns; None gives what it returns.
         draws: Forwards of which the logits are the mean; above 1 for a net that draws random numbers.
         mean: Subtracted from images in [0, 1], (1, C, 1, 1).
         std: Divided by after that, (1, C, 1, 1).
     """
 
-    output_kind: OutputKind = "logits"
+    reader: OutputReader | None = None
     draws: int = 1
     mean: Tensor
     std: Tensor
@@ -81,11 +81,11 @@ class NormalisedModel(nn.Module):
         normalised = (images - self.mean).div_(self.std)
         outputs = self.net(normalised)
         self.meter.forwards += self.draws * len(images)
-        if not isinstance(outputs, Tensor):
-            return outputs  # type: ignore[no-any-return]  # the probe names the type
-        logits = to_logits(outputs, self.output_kind)
+        if self.reader is None:
+            return outputs  # type: ignore[no-any-return]  # the probe learns from it how to read it
+        logits = self.reader(outputs, len(images))
         if self.draws > 1:
-            further = [to_logits(self.net(normalised), self.output_kind) for _ in range(self.draws - 1)]
+            further = [self.reader(self.net(normalised), len(images)) for _ in range(self.draws - 1)]
             logits = torch.stack([logits, *further]).mean(0)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]

@@ -12,8 +12,10 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+from audit.core.errors import ModelError
 from audit.core.note import NO_NOTE, Note, note
 from audit.core.types import Batch, Images, Labels
+from audit.models.outputs import OutputReader
 
 _NEEDED_GAIN = 0.1
 _SIGNIFICANCE = 0.01
@@ -128,6 +130,7 @@ def probe_preprocessing(
     std: Sequence[float] = (1.0,),
     classes: Sequence[str] = (),
     skip_above: float = 2.0,
+    reader: OutputReader | None = None,
 ) -> ProbeOutcome:
     """Accuracy of a net as configured and under every candidate.
 
@@ -140,13 +143,17 @@ def probe_preprocessing(
         std: What it divides by after that.
         classes: Class names in label order, for the warning.
         skip_above: The candidates are left out when the accuracy as configured is at least this.
+        reader: How logits are read from what the net returns; None takes them for logits.
     """
     configured = Preparation("as given", tuple(mean), tuple(std))
-    configured_outputs = _outputs(net, configured, batch.images)
+    reader = reader or OutputReader(len(classes) or int(batch.labels.max()) + 1)
+    configured_outputs = _outputs(net, configured, batch.images, reader)
     first = _trial(configured, configured_outputs, batch.labels)
     if first.accuracy >= skip_above:
         return ProbeOutcome(first, (first,), NO_NOTE)
-    others = {candidate: _outputs(net, candidate, batch.images) for candidate in candidates(batch.images.shape[1])}
+    others = {
+        candidate: _outputs(net, candidate, batch.images, reader) for candidate in candidates(batch.images.shape[1])
+    }
     outputs = {configured: configured_outputs, **others}
     trials = {key: _trial(key, logits, batch.labels) for key, logits in outputs.items()}
     ranked = tuple(sorted(trials.values(), key=lambda trial: (-trial.accuracy, trial.preparation.name)))
@@ -159,15 +166,14 @@ def probe_preprocessing(
     return ProbeOutcome(trials[configured], ranked, warning)
 
 
-def _outputs(net: nn.Module, preparation: Preparation, images: Images) -> Tensor | None:
-    """Raw outputs (N, classes); None where the net does not run on such images."""
+def _outputs(net: nn.Module, preparation: Preparation, images: Images, reader: OutputReader) -> Tensor | None:
+    """Logits (N, classes); None where the net does not run on such images."""
     modes = {layer: layer.training for layer in net.modules()}
     try:
         with torch.no_grad():
             net.eval()
-            outputs = torch.cat([net(layer) for layer in torch.split(preparation(images), 64)])
-        return outputs if isinstance(outputs, Tensor) and outputs.ndim == 2 else None
-    except RuntimeError:
+            return torch.cat([reader(net(part), len(part)) for part in torch.split(preparation(images), 64)])
+    except (RuntimeError, ValueError, ModelError):
         return None
     finally:
         for layer, training in modes.items():
@@ -177,15 +183,7 @@ def _outputs(net: nn.Module, preparation: Preparation, images: Images) -> Tensor
 def _trial(preparation: Preparation, outputs: Tensor | None, labels: Labels) -> PreprocessingTrial:
     if outputs is None:
         return PreprocessingTrial(preparation, np.zeros(len(labels), dtype=bool), ran=False)
-    return PreprocessingTrial(preparation, (_predicted(outputs) == labels).cpu().numpy())
-
-
-def _predicted(outputs: Tensor) -> Labels:
-    """A single output of two classes is a logit or a probability: it is split at a half, or at zero."""
-    if outputs.shape[1] > 1:
-        return outputs.argmax(1)
-    in_unit = bool(((outputs >= 0) & (outputs <= 1)).all())
-    return (outputs[:, 0] > (0.5 if in_unit else 0.0)).long()
+    return PreprocessingTrial(preparation, (outputs.argmax(1) == labels).cpu().numpy())
 
 
 def _far_better(other: NDArray[np.bool_], configured: NDArray[np.bool_]) -> bool:
@@ -199,9 +197,9 @@ def _far_better(other: NDArray[np.bool_], configured: NDArray[np.bool_]) -> bool
 def _order(outputs: Tensor | None, labels: Labels) -> tuple[tuple[int, ...], float]:
     """The class that each output seems to mean, and the accuracy then: found on one half of the examples, believed
     when it holds on the other. Empty when the data's own order is as good."""
-    if outputs is None or outputs.shape[1] < 2:
+    if outputs is None:
         return (), 0.0
-    predicted, actual = _predicted(outputs).cpu().numpy(), labels.cpu().numpy()
+    predicted, actual = outputs.argmax(1).cpu().numpy(), labels.cpu().numpy()
     size = outputs.shape[1]
     table = np.zeros((size, size))
     np.add.at(table, (predicted[::2], actual[::2]), 1)

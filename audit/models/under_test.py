@@ -7,7 +7,8 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 from audit.core.errors import ModelError, SetupError, UsageError
 from audit.core.note import Note
 from audit.core.types import Images, Labels, Logits, PassCount
+from audit.models.batch_statistics import batch_statistics_notes, failed_forward
 from audit.models.batching import ExecutionLayout, in_batches
+from audit.models.flat_faces import GradientPoint, find_gradient_point
 from audit.models.normalised_model import NormalisedModel, PassCounter
-from audit.models.outputs import NOTES, OutputKind, detect_output_kind
+from audit.models.outputs import OutputChoice, OutputKind, OutputReader, choose_outputs, chosen_outputs, learn_outputs
 
 Loss = Callable[[Logits, Labels], Tensor]
 """`(logits, labels) -> losses (N,)`: one value an example, never reduced."""
@@ -49,6 +52,7 @@ class ModelUnderTest:
         mean: The normalisation it was trained with, one number or one a channel, for images in [0, 1]; None for 0.
         std: What it divides by after that, one number or one a channel; None for 1.
         device: Where it runs; "auto" takes an accelerator when there is one.
+        outputs: What its outputs mean and where they are; None for what the module carries, else told from the module.
 
     Raises:
         ModelError: When it does not run on such images or gives no finite scores.
@@ -64,6 +68,7 @@ class ModelUnderTest:
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         device: torch.device | str = "auto",
+        outputs: OutputChoice | None = None,
     ) -> None:
         self.classes = tuple(str(name) for name in classes)
         channels, height, width = input_shape
@@ -78,14 +83,20 @@ class ModelUnderTest:
         self.net = _private_copy(module).to(self.device).to(memory_format=torch.channels_last)
         self.layout = ExecutionLayout.default(self.device)
         self.module = NormalisedModel(self.net, self.mean, self.std, self.layout).to(self.device).eval()
-        self.output_kind: OutputKind = detect_output_kind(self._probe(), len(self.classes))
-        self.module.output_kind = self.output_kind
+        choose_outputs(self.net, outputs or chosen_outputs(module))
+        self.reader: OutputReader = self._probe()
+        self.module.reader = self.reader
         self.module.meter.reset()
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What a reader should know about how the outputs are read; empty when nothing was done to them."""
-        return (NOTES[self.output_kind],) if self.output_kind in NOTES else ()
+        """What a reader should know about how the outputs come about and are read; empty when there is nothing."""
+        return (*self.reader.notes, *batch_statistics_notes(self.net))
+
+    @property
+    def output_kind(self) -> OutputKind:
+        """What the net's outputs mean."""
+        return self.reader.kind
 
     @property
     def passes(self) -> PassCount:
@@ -122,7 +133,12 @@ class ModelUnderTest:
         """
         images = self.check_images(images)
         with torch.no_grad():
-            parts = list(in_batches(len(images), self.layout, lambda rows: self.module(images[rows])))
+            try:
+                parts = list(in_batches(len(images), self.layout, lambda rows: self.module(images[rows])))
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, ValueError) as fault:
+                raise failed_forward(self.net, fault, min(len(images), self.layout.batch_size)) from fault
         return torch.cat(parts) if parts else images.new_zeros(0, len(self.classes))
 
     def predictions(self, images: Images) -> Labels:
@@ -144,12 +160,15 @@ class ModelUnderTest:
             labels: What `loss` takes beside the logits, sliced like the images: labels (N,), or a goal (N, classes).
             loss: Gives one value an example.
         """
-        images = self.check_images(images)
+        images, point = self.check_images(images), self.gradient_point
 
         def gradient_of(rows: slice) -> LossGradient:
             with torch.enable_grad():
-                leaf = images[rows].detach().requires_grad_(True)
-                logits = self.module(leaf)
+                leaf = point.of(images[rows]).detach().requires_grad_(True)
+                try:
+                    logits = self.module(leaf)
+                except ValueError as fault:
+                    raise failed_forward(self.net, fault, len(leaf)) from fault
                 losses = loss(logits, labels[rows])
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             return LossGradient(logits.detach(), losses.detach(), gradient)
@@ -158,6 +177,24 @@ class ModelUnderTest:
         if not parts:
             return LossGradient(images.new_zeros(0, len(self.classes)), images.new_zeros(0), images)
         return LossGradient(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    @cached_property
+    def gradient_point(self) -> GradientPoint:
+        """Where gradients are taken: at the image, or a hair beside it where the net has a kink on common values."""
+        return self.furthest_gradient_point.near
+
+    @cached_property
+    def furthest_gradient_point(self) -> GradientPoint:
+        """Where they are taken to see over faces that are flat up to some depth, as of a net that clamps to less than
+        [0, 1]: there the model answers as at the image, and a step further it does not.
+
+        It is looked for once, on images drawn for it; those passes are not counted.
+        """
+        before = self.passes
+        try:
+            return find_gradient_point(self.module, self.input_shape, self.mean, self.device)
+        finally:
+            self.module.meter.forwards, self.module.meter.backwards = before.forwards, before.backwards
 
     def check_images(self, images: Images) -> Images:
         """Images on the model's device as float32.
@@ -178,6 +215,8 @@ class ModelUnderTest:
     def fingerprint(self) -> str:
         """SHA-256 of weights, structure, layer code, normalisation and classes: what the answers depend on."""
         digest = hashlib.sha256(repr((str(self.net), self.mean, self.std, self.classes, self.input_shape)).encode())
+        if (choice := chosen_outputs(self.net)) != OutputChoice():
+            digest.update(repr(choice).encode())
         for kind in sorted({type(layer) for layer in self.net.modules()}, key=lambda k: k.__qualname__):
             if not kind.__module__.startswith("torch."):
                 digest.update(_source(kind).encode())
@@ -187,31 +226,27 @@ class ModelUnderTest:
             digest.update(plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
         return digest.hexdigest()
 
-    def _probe(self) -> Tensor:
-        """Raw outputs on four images of noise, to learn their meaning and that the model runs at all."""
+    def _probe(self) -> OutputReader:
+        """How outputs are read, learnt from four images of noise, which show too that the model runs at all."""
         generator = torch.Generator(device="cpu").manual_seed(0)
         noise = torch.rand(4, *self.input_shape, generator=generator, device="cpu").to(self.device)
         try:
-            outputs = self._try_layouts(noise)
+            return learn_outputs(self._try_layouts, noise, len(self.classes), chosen_outputs(self.net))
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as fault:
             first_line = str(fault).strip().split("\n", 1)[0]
             raise ModelError(
                 f"The model does not run on images of shape {self.input_shape} (channels, height, width): "
                 f"{first_line}. Give the size it was trained for with --image-size, or another architecture."
             ) from fault
-        if not isinstance(outputs, Tensor):
-            raise ModelError(f"The model returns {type(outputs).__name__}, where one tensor of scores was expected.")
-        return outputs
 
-    def _try_layouts(self, noise: Images) -> Tensor:
+    def _try_layouts(self, noise: Images) -> Any:
         """Channels last is the faster layout; a net that calls `view` on its features needs the other."""
-        with torch.no_grad():
-            try:
-                return self.module(noise)  # type: ignore[no-any-return]
-            except RuntimeError:
-                self.layout.channels_last = False
-                self.net.to(memory_format=torch.contiguous_format)
-                return self.module(noise)  # type: ignore[no-any-return]
+        try:
+            return self.module(noise)
+        except RuntimeError:
+            self.layout.channels_last = False
+            self.net.to(memory_format=torch.contiguous_format)
+            return self.module(noise)
 
 
 def resolve_device(name: torch.device | str = "auto") -> torch.device:

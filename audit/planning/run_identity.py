@@ -22,7 +22,7 @@ class RunIdentity:
         train: Fingerprint of the training split; empty without one.
         train_examples: Number of training images.
         loaded: Identity of the model that was loaded; None where one is trained.
-        pretrained: SHA-256 of the weights that training starts from; empty for new weights.
+        pretrained: SHA-256 of the weights that training starts from, with the entry asked for; empty for new ones.
         masked: Whether the test images have object masks.
         labelled: Whether the labels are true ones; False where they are the loaded model's predictions.
     """

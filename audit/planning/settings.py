@@ -19,7 +19,7 @@ class ModelSettings(StudySettings):
         mean: Subtracted from the pixels before the net, one or one per channel; None to measure it.
         std: The pixels are divided by it after that; None to measure it.
         training: The fields of a `TrainingConfig`; None where the model is not trained.
-        pretrained: SHA-256 of the file of weights it starts from; empty for new weights.
+        pretrained: SHA-256 of the file of weights it starts from, with the entry asked for; empty for new weights.
         amount: The parameter of a compression: the share of weights to prune, or the standard deviations to clip at;
             None where the method has none.
         student: The architecture that distillation trains; None for the run's own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from audit.config import IMAGE_SIZES, DataConfig, ModelConfig
 from audit.core.errors import DataError, ModelError
 from audit.data.dataset import Dataset
-from audit.data.label_map import align_to_model
+from audit.data.label_map import align_to_model, knows_all
 from audit.models.files import basename
 from audit.models.formats.hf_config import is_folder, read_preprocessing
 
@@ -49,30 +49,31 @@ def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfi
 
 
 def apply_input_format(data: DataConfig, model: ModelConfig) -> DataConfig:
-    """The configuration with the size, the colour and the crop that the checkpoint names, where it names none.
+    """The configuration with the size, the colour and the preparation that the checkpoint names, where it names none.
 
     Args:
         data: The configuration of the data.
         model: The configuration of the model, whose weights may have a header or lie in a Hugging Face folder.
     """
     if is_folder(model.weights):
-        return data.model_copy(update={"image_size": data.image_size or read_preprocessing(str(model.weights)).size})
+        stated = read_preprocessing(str(model.weights))
+        shape = {"image_size": data.image_size or stated.size, "grayscale": data.grayscale or stated.grey}
+        return _completed(data, _preparation_of(model.weights)).model_copy(update=shape)
     header, update = read_metadata(model.weights), dict[str, object]()
     channels, height, width = json.loads(header.get("input_shape", "[0, 0, 0]"))
     if channels == 1:
         update["grayscale"] = True
     if data.image_size is None and height == width and height in IMAGE_SIZES:
         update["image_size"] = height
-    if data.crop is None and "crop" in header:
-        update["crop"] = json.loads(header["crop"])
-    return data.model_copy(update=update)
+    preparation = {name: value for name, value in _preparation_of(model.weights).items() if name not in _TURNS}
+    return _completed(data, preparation).model_copy(update=update)
 
 
 def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Dataset:
     """The dataset with its labels in the order of the model's outputs.
 
-    A Hugging Face folder names that order, unless the configuration has a map of labels. Single images, which name no
-    classes, take them from a header too.
+    A Hugging Face folder and the header of a checkpoint written here name that order, unless the configuration has a
+    map of labels.
 
     Args:
         dataset: The images.
@@ -82,13 +83,9 @@ def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Data
     Raises:
         DataError: Nothing names the classes of single images.
     """
-    single, name = len(dataset.classes) < 2, basename(model.weights or "")
-    outputs: tuple[str, ...] = ()
-    if data.labels_map is None and is_folder(model.weights):
-        outputs = read_preprocessing(str(model.weights)).classes
-    elif data.labels_map is None and single:
-        outputs = tuple(json.loads(read_metadata(model.weights).get("classes", "[]")))
-    dataset = align_to_model(dataset, outputs, name)
+    name, outputs = basename(model.weights or ""), output_names(data, model)
+    if is_folder(model.weights) or len(dataset.classes) < 2 or knows_all(dataset.classes, outputs):
+        dataset = align_to_model(dataset, outputs, name)
     if len(dataset.classes) >= 2:
         return dataset
     if outputs:
@@ -99,7 +96,22 @@ def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Data
     )
 
 
-_PREPARATION = ("crop", "rotate", "flip")
+def output_names(data: DataConfig, model: ModelConfig) -> tuple[str, ...]:
+    """The names that a model gives its outputs; empty where it has none, or a map of labels goes over them.
+
+    Args:
+        data: The configuration of the data.
+        model: The configuration of the model.
+    """
+    if data.labels_map is not None:
+        return ()
+    if is_folder(model.weights):
+        return read_preprocessing(str(model.weights)).classes
+    return tuple(json.loads(read_metadata(model.weights).get("classes", "[]")))
+
+
+_TURNS = ("rotate", "flip")
+_PREPARATION = ("crop", *_TURNS, "interpolation", "transparency", "pixel_range")
 """Keys of [data] that a checkpoint written here carries: how the pictures it was audited on were prepared."""
 
 
@@ -117,15 +129,33 @@ def preparation_header(data: DataConfig) -> dict[str, str]:
 
 
 def apply_image_preparation(data: DataConfig, weights: str | None) -> DataConfig:
-    """The configuration with the crop, rotation and flip of a checkpoint's header where it sets none.
+    """The configuration with all of the preparation that a checkpoint states, where it sets none itself.
 
     Args:
         data: The configuration of the data.
         weights: The checkpoint; None for none.
     """
+    return _completed(data, _preparation_of(weights))
+
+
+def _preparation_of(weights: str | None) -> dict[str, object]:
+    """What a checkpoint's header, or the files of its folder, say of `_PREPARATION`."""
+    if is_folder(weights):
+        stated = read_preprocessing(str(weights))
+        named = {"crop": stated.crop, "interpolation": stated.interpolation}
+        return {name: value for name, value in named.items() if value is not None}
     header = read_metadata(weights)
-    unset = [name for name in _PREPARATION if name in header and name not in data.model_fields_set]
-    return DataConfig.model_validate(data.model_dump() | {name: json.loads(header[name]) for name in unset})
+    return {name: json.loads(header[name]) for name in _PREPARATION if name in header}
+
+
+def _completed(data: DataConfig, stated: Mapping[str, object]) -> DataConfig:
+    """`data` with what is stated, where it says nothing itself."""
+    unset = {
+        name: value
+        for name, value in stated.items()
+        if name not in data.model_fields_set or getattr(data, name) is None
+    }
+    return DataConfig.model_validate(data.model_dump(exclude_unset=True) | unset) if unset else data
 
 
 def read_metadata(weights: str | None) -> dict[str, str]:

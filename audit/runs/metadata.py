@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def _pixels(setup: RunSetup, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def _models(setup: RunSetup, results: RunResults) -> tuple[ModelMetadata, ...]:
     trained = {entry.task.role: _trained(entry) for entry in results.model_results()}
+    if setup.notes and "standard" in trained:
+        trained["standard"] = replace(trained["standard"], notes=(*setup.notes, *trained["standard"].notes))
     wrapped = setup.model_factory()
     standard = {} if wrapped is None else {"standard": _loaded(setup, wrapped())}
     return tuple((standard | trained).values())
@@ -95,7 +98,7 @@ def _loaded(setup: RunSetup, model: ModelUnderTest) -> ModelMetadata:
         origin=setup.loaded.origin,
         identity=setup.loaded.identity,
         parameters=sum(p.numel() for p in model.net.parameters()),
-        notes=(*setup.loaded.notes, *model.notes),
+        notes=setup.loaded.notes,
     )
 
 

@@ -16,6 +16,7 @@ from audit.core.evidence import Evidence
 from audit.core.types import Batch
 from audit.data.sampling import balanced_order
 from audit.execution.context import Context
+from audit.models.files import is_code
 from audit.models.preprocessing_probe import ProbeOutcome, probe_preprocessing
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
@@ -24,6 +25,10 @@ from audit.runs.setup import RunSetup, set_up
 from audit.topics.model_sanity.facts import ModelSanityFacts
 from audit.topics.model_sanity.study import model_sanity
 
+_NO_MODEL = (
+    "audit doctor looks at a model that exists: give a checkpoint with --model, or FILE.py:FUNCTION that returns a "
+    "module with weights of its own with --architecture."
+)
 _IMAGES = 100
 """Enough to tell preparations apart."""
 _GRADIENT_IMAGES = 16
@@ -33,7 +38,7 @@ _LINES = {
     "determinism": ("repeat_difference", "batch_difference"),
     "gradients": (
         *("missing_gradient", "ce_zero", "ce_nan", "margin_zero", "margin_nan"),
-        *("linear_distance", "derivative_error", "needs_autograd", "noise_shift", "plateau"),
+        *("linear_distance", "derivative_error", "face_error", "needs_autograd", "noise_shift", "plateau"),
     ),
 }
 """The quantities of the model-sanity study, by line of the diagnosis."""
@@ -79,18 +84,19 @@ def diagnose_model(config: RunConfig) -> ModelDiagnostics:
     """Try the model of a configuration on its data.
 
     Args:
-        config: The configuration, with weights.
+        config: The configuration, with weights, or a function that returns a module with weights of its own.
 
     Raises:
         UsageError: It has none.
         AuditError: Data or model cannot be loaded.
     """
-    if config.model.weights is None:
-        raise UsageError("audit doctor looks at a model that exists: give a checkpoint with --model.")
+    if not config.model.loads and not is_code(config.model.architecture):
+        raise UsageError(_NO_MODEL)
     without_hardening = config.hardening.model_copy(update={"enabled": False})
     setup = set_up(config.model_copy(update={"hardening": without_hardening}))
     build = setup.model_factory()
-    assert setup.loaded is not None and build is not None
+    if setup.loaded is None or build is None:
+        raise UsageError(_NO_MODEL)
     model, order = build(), balanced_order(setup.dataset.test, config.seed)
     batch = setup.dataset.test.batch(order[:_IMAGES]).to(setup.device)
     outcome = probe_preprocessing(
@@ -99,6 +105,7 @@ def diagnose_model(config: RunConfig) -> ModelDiagnostics:
         mean=model.mean,
         std=model.std,
         classes=setup.dataset.classes,
+        reader=model.reader,
     )
     notes = [note.text for note in setup.loaded.notes if note != outcome.warning]
     examined = (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,17 +14,23 @@ from numpy.typing import NDArray
 
 from audit.config import DataConfig, ModelConfig
 from audit.core.errors import DataError, ModelError, UsageError
+from audit.core.image_options import PixelRange
+from audit.core.note import Note
 from audit.core.registry import find
 from audit.core.types import Attributions, Images
-from audit.data.image_decoding import UnreadableImage, decode, strict_pillow
+from audit.data.image_decoding import UnreadableImage, decode, inspect_image, strict_pillow
 from audit.data.image_survey import printable
 from audit.data.label_map import class_names
+from audit.data.pixel_range import common_range
 from audit.data.transforms import Preprocessing, transform_images
 from audit.explanation.run import explain_images
-from audit.models.files import basename, require_file
+from audit.metrics.model_checks import fixed_function_notes
+from audit.models.files import basename, is_code, require_file
 from audit.models.formats.hf_config import is_folder, read_preprocessing
-from audit.models.load import load_model
+from audit.models.load import load_model, with_own_normalisation
 from audit.models.loaded import InputShape
+from audit.models.outputs import confidences
+from audit.models.own_weights import with_own_weights
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.report.overlay import overlay_png
 from audit.runs.checkpoint_metadata import apply_architecture, apply_image_preparation, read_metadata
@@ -31,9 +38,12 @@ from audit.storage.store import disk_faults, write_atomically
 
 _AUTO = ("grad-cam", "integrated-gradients", "occlusion")
 """What `auto` explains with: the first of these that applies to the model and finds a place in the picture."""
+_T = TypeVar("_T")
 _MOST = 5
+_EXAMINED = 4
+"""Pictures on which the model is examined."""
 _ALIKE = 0.75
-_UNCHANGED = Preprocessing()
+_UNCHANGED = DataConfig()
 _EMPTY = "The map is zero everywhere: by this method nothing in the picture speaks for the class."
 
 
@@ -44,7 +54,7 @@ class Candidate:
     Attributes:
         name: The class.
         index: Its index among the model's outputs.
-        probability: Its softmax probability, in [0, 1].
+        probability: Its softmax probability, in [0, 1]; its own score where each class has a sigmoid.
     """
 
     name: str
@@ -75,42 +85,51 @@ def load_for_prediction(model: ModelConfig, data: DataConfig, *, device: str, se
     """Load a model with the classes, size and normalisation that its file or folder names.
 
     Args:
-        model: The configuration of the model, with weights.
+        model: The configuration of the model, with weights or with a function that returns a module with its own.
         data: What names the rest: `labels_map` the classes, `image_size` and `grayscale` the shape.
         device: As in the configuration: auto, cpu, cuda, ...
         seed: Of the configuration.
 
     Raises:
         ModelError: Neither names the classes or the size, or the weights cannot be loaded.
+        UsageError: There are no weights.
         UntrustedError: Loading runs code that nobody vouched for.
     """
-    classes, shape = _classes_and_shape(str(model.weights), data)
+    if model.weights is None and not is_code(model.architecture):
+        raise UsageError("A prediction needs a model that exists: give a checkpoint with --model.")
+    classes, shape = _classes_and_shape(model, data)
     model = apply_architecture(model, classes)
+    model, _ = with_own_weights(model, classes=len(classes), input_shape=shape, seed=seed)
+    if not model.loads:
+        raise UsageError(
+            f"{_name(model)} returns new weights at every call: give trained ones with --model, or a function that "
+            "loads its own."
+        )
     target = resolve_device(device)
     loaded = load_model(model, classes=classes, input_shape=shape, device=target, seed=seed)
+    loaded, model = with_own_normalisation(loaded, model)
     return ModelUnderTest(
         loaded.module, classes=classes, input_shape=shape, mean=model.mean, std=model.std, device=target
     )
 
 
-def preparation_of(model: ModelConfig, data: DataConfig) -> Preprocessing:
-    """How pictures are prepared: as the configuration says, and where it is silent as the checkpoint's header does.
+def preparation_of(model: ModelConfig, data: DataConfig) -> DataConfig:
+    """How pictures are prepared: as the configuration says, and where it is silent as the checkpoint does.
 
     Args:
         model: The configuration of the model.
         data: The configuration of the data.
     """
-    data = apply_image_preparation(data, model.weights)
-    return Preprocessing(data.crop, data.rotate, data.flip)
+    return apply_image_preparation(data, model.weights)
 
 
-def read_pictures(paths: Sequence[Path], shape: InputShape, preprocessing: Preprocessing = _UNCHANGED) -> Images:
+def read_pictures(paths: Sequence[Path], shape: InputShape, data: DataConfig = _UNCHANGED) -> Images:
     """Read pictures, upright, resized and prepared.
 
     Args:
         paths: Picture files, N of them.
         shape: Of an image, (C, H, W).
-        preprocessing: Which part of each picture to keep, and how to turn and mirror it.
+        data: How to decode, crop, resize, turn and mirror each picture.
 
     Returns:
         Float32 images (N, C, H, W) in [0, 1].
@@ -119,8 +138,11 @@ def read_pictures(paths: Sequence[Path], shape: InputShape, preprocessing: Prepr
         DataError: A picture cannot be read; the first of them is named.
     """
     with strict_pillow():
-        pixels = [torch.from_numpy(_pixels(path, shape, preprocessing.crop)) for path in paths]
-    transformed = transform_images(torch.stack(pixels).to(torch.float32), replace(preprocessing, crop=None))
+        pixel_range = data.pixel_range or _common_range(paths)
+        data = data.model_copy(update={"pixel_range": pixel_range})
+        pixels = [torch.from_numpy(_pixels(path, shape, data)) for path in paths]
+    turned = Preprocessing(None, data.rotate, data.flip)
+    transformed = transform_images(torch.stack(pixels).to(torch.float32), turned)
     return transformed.round().clamp(0, 255) / 255
 
 
@@ -130,7 +152,7 @@ def predict_pictures(
     *,
     explain: str = "auto",
     seed: int = 0,
-    preprocessing: Preprocessing = _UNCHANGED,
+    data: DataConfig = _UNCHANGED,
 ) -> tuple[Prediction, ...]:
     """Predict and explain pictures.
 
@@ -140,7 +162,7 @@ def predict_pictures(
         explain: The name of an attribution method, "none", or "auto" for the first of Grad-CAM, integrated gradients
             and occlusion that applies to the model and points at a part of the picture.
         seed: Of the method's draws.
-        preprocessing: How the pictures are prepared.
+        data: How the pictures are prepared.
 
     Returns:
         A prediction for each picture.
@@ -150,12 +172,24 @@ def predict_pictures(
         UsageError: There is no such method.
     """
     methods = _AUTO if explain == "auto" else () if explain == "none" else (find("attribution", explain).name,)
-    images = read_pictures(paths, model.input_shape, preprocessing).to(model.device)
-    probabilities = model.logits(images).softmax(1).tolist()
+    images = read_pictures(paths, model.input_shape, data).to(model.device)
+    probabilities = confidences(model.logits(images), model.output_kind).tolist()
     return tuple(
         _prediction(model, printable(path.name), images[i : i + 1], probabilities[i], methods, seed)
         for i, path in enumerate(paths)
     )
+
+
+def doubts_of(model: ModelUnderTest, paths: Sequence[Path], data: DataConfig = _UNCHANGED) -> tuple[Note, ...]:
+    """Why the predictions themselves are in doubt: not finite, random, or dependent on the other pictures.
+
+    Args:
+        model: The model.
+        paths: Picture files; the first few are looked at.
+        data: How the pictures are prepared.
+    """
+    images = read_pictures(paths[:_EXAMINED], model.input_shape, data)
+    return (*model.notes, *fixed_function_notes(model, images.to(model.device)))
 
 
 def write_explanations(predictions: Sequence[Prediction], paths: Sequence[Path], out: Path) -> tuple[Path | None, ...]:
@@ -190,24 +224,29 @@ def write_explanations(predictions: Sequence[Prediction], paths: Sequence[Path],
     return tuple(cropped_paths)
 
 
-def _classes_and_shape(weights: str, data: DataConfig) -> tuple[tuple[str, ...], InputShape]:
+def _classes_and_shape(model: ModelConfig, data: DataConfig) -> tuple[tuple[str, ...], InputShape]:
     """Class names and (C, H, W), from the checkpoint or from the configuration."""
-    names, shape = _header_of(weights)
+    names, shape = _header_of(model.weights) if model.weights else ((), None)
     names = class_names(data.labels_map) if data.labels_map else names
     if data.image_size:
         shape = (1 if data.grayscale else shape[0] if shape else 3, data.image_size, data.image_size)
     if names and shape:
         return names, shape
     raise ModelError(
-        f"{basename(weights)} does not say which classes and image size it was trained for, as models written by "
+        f"{_name(model)} does not say which classes and image size it was trained for, as models written by "
         "audit do; give them with --labels-map FILE and --image-size PIXELS (and --grayscale for one channel)."
     )
+
+
+def _name(model: ModelConfig) -> str:
+    return basename(model.weights or model.architecture)
 
 
 def _header_of(weights: str) -> tuple[tuple[str, ...], InputShape | None]:
     if is_folder(weights):
         expected = read_preprocessing(weights)
-        return expected.classes, (3, expected.size, expected.size) if expected.size else None
+        channels = 1 if expected.grey else 3
+        return expected.classes, (channels, expected.size, expected.size) if expected.size else None
     header = read_metadata(str(require_file(weights)))
     if "input_shape" not in header:
         return (), None
@@ -215,9 +254,31 @@ def _header_of(weights: str) -> tuple[tuple[str, ...], InputShape | None]:
     return tuple(json.loads(header["classes"])), (channels, height, width)
 
 
-def _pixels(path: Path, shape: InputShape, crop: float | None) -> NDArray[np.uint8]:
+def _common_range(paths: Sequence[Path]) -> PixelRange | None:
+    """What is black and white in those of the pictures that have more than 8 bits; None where none has."""
+    extents = [info.extent for info in (_guarded(path, inspect_image) for path in paths) if info.extent is not None]
+    return common_range(extents, f"{len(extents)} of the pictures") if extents else None
+
+
+def _pixels(path: Path, shape: InputShape, data: DataConfig) -> NDArray[np.uint8]:
+    return _guarded(
+        path,
+        lambda body: decode(
+            body,
+            shape[1:],
+            grayscale=shape[0] == 1,
+            crop=data.crop,
+            interpolation=data.interpolation or "bilinear",
+            transparency=data.transparency,
+            pixel_range=data.pixel_range,
+        ),
+    )
+
+
+def _guarded(path: Path, read: Callable[[bytes], _T]) -> _T:
+    """What `read` makes of a file's bytes. Raises DataError where the file is unreadable."""
     try:
-        return decode(path.read_bytes(), shape[1:], grayscale=shape[0] == 1, crop=crop)
+        return read(path.read_bytes())
     except UnreadableImage as fault:
         raise DataError(f"{printable(path.name)} is unreadable: {fault}. Give another picture.") from fault
     except OSError as fault:

@@ -31,7 +31,7 @@ def subject_flags(config: RunConfig) -> str:
     Args:
         config: The configuration of the run.
     """
-    training = ("training",) if config.model.weights is None else ()
+    training = ("training",) if not config.model.loads else ()
     tables = (*SUBJECT_FLAGS, *_THREAT, *training)
     keys = {key for key in _changed(config) if key.startswith(tuple(f"{table}." for table in tables)) or key in tables}
     return shlex.join(_words(config, keys, flags_of(RunConfig, (*SUBJECT_FLAGS, *_THREAT))))

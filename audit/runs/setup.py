@@ -11,21 +11,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from audit.config import DataConfig, ModelConfig, RunConfig
+from audit.config import ModelConfig, RunConfig
+from audit.core.note import Note
 from audit.data.dataset import Dataset
 from audit.data.formats.image import labelled_as
-from audit.data.load import load_dataset
 from audit.data.sampling import balanced_order
 from audit.models.architecture import default_for
-from audit.models.files import sha256_of
-from audit.models.formats.user_code import is_code
+from audit.models.files import is_code, sha256_of
 from audit.models.identity import model_identity
-from audit.models.load import fresh_module, load_model
+from audit.models.load import fresh_module, read_checkpoint, with_own_normalisation
 from audit.models.loaded import LoadedModel
+from audit.models.outputs import OutputReader
+from audit.models.own_weights import with_own_weights
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning.run_identity import RunIdentity
-from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format
+from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format, output_names
+from audit.runs.label_numbers import load_with_labels, wrap_loaded
+from audit.runs.preparation import preparation_notes
+from audit.runs.training_images import load_images, without_needless_hardening
 from audit.runs.validation import (
     check_can_reinitialise,
     check_frozen_epochs,
@@ -54,6 +58,7 @@ class RunSetup:
         device: Where the model computes.
         loaded: The model of a checkpoint; None where it is trained in the run.
         trusted: The files of code that the run executes, each with "path" and "sha256".
+        notes: What the reader should know of the model that is trained in the run.
         requested: The configuration as it was given, which the commands that repeat the run say; None where it is
             `config`.
     """
@@ -64,6 +69,7 @@ class RunSetup:
     device: torch.device
     loaded: LoadedModel | None
     trusted: tuple[Mapping[str, str], ...] = ()
+    notes: tuple[Note, ...] = ()
     requested: RunConfig | None = None
 
     def new_module(self, seed: int, architecture: str | None = None) -> nn.Module:
@@ -77,7 +83,7 @@ class RunSetup:
             return copy.deepcopy(self.loaded.module)
         model = self.config.model
         if architecture is not None:
-            model = model.model_copy(update={"architecture": architecture})
+            model = model.model_copy(update={"architecture": architecture, "outputs": "auto", "output_entry": ""})
         module, _ = fresh_module(model, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed)
         if self.loaded is not None and architecture is None:
             match_state_dict(module, self.loaded.module.state_dict(), cut=self.loaded.cut)
@@ -116,38 +122,29 @@ def set_up(config: RunConfig) -> RunSetup:
     wants_tensorboard(config)
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)
-    dataset = align_labels(_load_images(data), data, config.model)
+    dataset = align_labels(load_images(config.model_copy(update={"data": data})), data, config.model)
     if (remark := note_on_eps(config, dataset.shape)) is not None:
         dataset = replace(dataset, notes=(*dataset.notes, remark))
-    check_training_images(config, dataset)
     model = with_pretrained(_with_architecture(config.model, dataset), dataset.shape[0])
+    model, notes = with_own_weights(model, classes=len(dataset.classes), input_shape=dataset.shape, seed=config.seed)
+    config, dataset = without_needless_hardening(config.model_copy(update={"model": model}), dataset)
+    check_training_images(config, dataset)
     loaded = None
-    if model.weights is not None:
-        loaded = load_model(model, classes=dataset.classes, input_shape=dataset.shape, device=device, seed=config.seed)
+    if model.loads:
+        named = bool(output_names(data, config.model)) or data.labels_map is not None
+        loaded, dataset = load_with_labels(model, dataset, config, device, named=named)
+        loaded, model = with_own_normalisation(loaded, model)
         model = model.model_copy(update={"architecture": loaded.architecture})
+    data = data.model_copy(update={"pixel_range": dataset.pixel_range}) if dataset.pixel_range else data
     config = with_default_learning_rate(config.model_copy(update={"data": data, "model": model}))
     check_can_reinitialise(config, loaded)
     labelled = bool((dataset.test.labels >= 0).all())
     if loaded is not None and not labelled:
         dataset = _with_predicted_labels(config, dataset, loaded, device)
-    subject = _identity(config, dataset, loaded, labelled=labelled)
-    setup = RunSetup(config, dataset, subject, device, loaded, requested=requested)
-    _check_models_run(setup)
-    return replace(setup, trusted=_trusted_files(setup), loaded=_with_preprocessing_warning(setup))
-
-
-def _load_images(data: DataConfig) -> Dataset:
-    return load_dataset(
-        data.source,
-        image_size=data.image_size,
-        grayscale=data.grayscale,
-        train_examples=data.train_examples,
-        strict=data.strict,
-        labels_map=data.labels_map,
-        crop=data.crop,
-        rotate=data.rotate,
-        flip=data.flip,
-    )
+    identity = _identity(config, dataset, loaded, labelled=labelled)
+    setup = RunSetup(config, dataset, identity, device, loaded, notes=notes, requested=requested)
+    reader = _check_models_run(setup)
+    return replace(setup, trusted=_trusted_files(setup), loaded=_with_notes(setup, reader))
 
 
 def _with_architecture(model: ModelConfig, dataset: Dataset) -> ModelConfig:
@@ -165,14 +162,7 @@ def _with_predicted_labels(config: RunConfig, dataset: Dataset, loaded: LoadedMo
 
 
 def _wrap(config: RunConfig, dataset: Dataset, loaded: LoadedModel, device: torch.device) -> ModelUnderTest:
-    return ModelUnderTest(
-        loaded.module,
-        classes=dataset.classes,
-        input_shape=dataset.shape,
-        mean=config.model.mean,
-        std=config.model.std,
-        device=device,
-    )
+    return wrap_loaded(config.model, dataset, loaded, device)
 
 
 def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *, labelled: bool) -> RunIdentity:
@@ -186,10 +176,18 @@ def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *
         train=train.fingerprint if train else "",
         train_examples=len(train) if train else 0,
         loaded=f"file:{loaded.identity}" if loaded else None,
-        pretrained=sha256_of(Path(config.model.pretrained)) if config.model.pretrained else "",
+        pretrained=_pretrained_identity(config),
         masked=dataset.test.masks is not None,
         labelled=labelled,
     )
+
+
+def _pretrained_identity(config: RunConfig) -> str:
+    """SHA-256 of the file, with the entry of its weights where one is asked for; empty for new weights."""
+    model = config.model
+    if not model.pretrained:
+        return ""
+    return sha256_of(Path(model.pretrained)) + (f":{model.weights_entry}" if model.weights_entry else "")
 
 
 def _architecture_identity(config: RunConfig, dataset: Dataset) -> str:
@@ -202,12 +200,14 @@ def _architecture_identity(config: RunConfig, dataset: Dataset) -> str:
     return f"{Path(name).name}@{identity[:16]}"
 
 
-def _check_models_run(setup: RunSetup) -> None:
-    """A model that cannot take these images, or code nobody vouched for, is refused before anything is written."""
+def _check_models_run(setup: RunSetup) -> OutputReader | None:
+    """How the loaded model's outputs are read, None where there is none.
+
+    A model that cannot take these images, or code nobody vouched for, is refused before anything is written.
+    """
     build, compression = setup.model_factory(), setup.config.compression
-    if build is not None:
-        build()
-    else:
+    reader = build().reader if build is not None else None
+    if build is None:
         setup.new_model()
         check_pretrained_fits(setup.config.model, lambda: setup.new_module(setup.config.seed))
     if compression.enabled and compression.student is not None:
@@ -217,6 +217,7 @@ def _check_models_run(setup: RunSetup) -> None:
         lambda: setup.loaded.module if setup.loaded else setup.new_module(setup.config.seed),
         setup.dataset.shape,
     )
+    return reader
 
 
 def _trusted_files(setup: RunSetup) -> tuple[Mapping[str, str], ...]:
@@ -224,13 +225,20 @@ def _trusted_files(setup: RunSetup) -> tuple[Mapping[str, str], ...]:
     if setup.loaded is not None:
         return setup.loaded.trusted
     dataset = setup.dataset
-    _, files = fresh_module(setup.config.model, classes=len(dataset.classes), input_shape=dataset.shape, seed=0)
+    model = setup.config.model
+    _, files = fresh_module(model, classes=len(dataset.classes), input_shape=dataset.shape, seed=0)
+    if model.pretrained and model.trust:
+        files = (*files, *read_checkpoint(Path(model.pretrained), model.trust).trusted)
     return tuple(file.row() for file in files)
 
 
-def _with_preprocessing_warning(setup: RunSetup) -> LoadedModel | None:
-    """The loaded model, with a note when it does far better on images prepared another way, or with labels moved."""
-    if setup.loaded is None:
+def _with_notes(setup: RunSetup, reader: OutputReader | None) -> LoadedModel | None:
+    """The loaded model, with notes on how its outputs are read.
+
+    Others are added where its own images seem prepared otherwise, and when it does far better on images prepared
+    another way, or with labels moved.
+    """
+    if setup.loaded is None or reader is None:
         return None
     from audit.models.preprocessing_probe import probe_preprocessing
 
@@ -242,7 +250,8 @@ def _with_preprocessing_warning(setup: RunSetup) -> LoadedModel | None:
         std=np.atleast_1d(1.0 if model.std is None else model.std).tolist(),
         classes=setup.dataset.classes,
         skip_above=_WELL_PREPARED,
+        reader=reader,
     )
-    if not outcome.warning:
-        return setup.loaded
-    return replace(setup.loaded, notes=(*setup.loaded.notes, outcome.warning))
+    differing = preparation_notes(setup.config.data, model, setup.dataset)
+    warning = (outcome.warning,) if outcome.warning else ()
+    return replace(setup.loaded, notes=(*setup.loaded.notes, *differing, *warning, *reader.notes))

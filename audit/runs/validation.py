@@ -16,8 +16,7 @@ from audit.data.dataset import Dataset
 from audit.models.architecture import ZOO
 from audit.models.compression.compress import amount_of
 from audit.models.compression.structured_pruning import probe_images, prune_channels
-from audit.models.files import require_file
-from audit.models.formats.user_code import is_code
+from audit.models.files import is_code, require_file
 from audit.models.loaded import InputShape, LoadedModel
 from audit.planning.models import TRAINED
 from audit.runs.checkpoint_metadata import read_metadata
@@ -61,7 +60,7 @@ def check_frozen_epochs(config: RunConfig) -> None:
     Raises:
         UsageError: No weights are named to begin from.
     """
-    if config.training.frozen_epochs and config.model.pretrained is None and config.model.weights is None:
+    if config.training.frozen_epochs and config.model.pretrained is None and not config.model.loads:
         raise UsageError(
             "--frozen-epochs keeps all layers but the last as they begin, and without --pretrained they begin random: "
             "give weights to start from, or leave --frozen-epochs out."
@@ -101,7 +100,7 @@ def check_training_images(config: RunConfig, dataset: Dataset) -> None:
         UsageError: It has none.
     """
     trains = config.hardening.enabled or needs_training_data(config.compression)
-    loads = config.model.weights is not None
+    loads = config.model.loads
     if dataset.train is not None or (loads and not trains):
         return
     lacking = "hardening and fine-tuning need some" if loads else "no --model was given"
@@ -120,7 +119,7 @@ def check_pretrained_fits(model: ModelConfig, module: Callable[[], nn.Module]) -
         ModelError: They do not fit.
     """
     if model.pretrained is not None:
-        load_pretrained(module(), pretrained_state(Path(model.pretrained)))
+        load_pretrained(module(), pretrained_state(Path(model.pretrained), model.trust, model.weights_entry))
 
 
 def with_default_learning_rate(config: RunConfig) -> RunConfig:

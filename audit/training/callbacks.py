@@ -21,6 +21,9 @@ from audit.training.state import TrainingState
 
 log = logging.getLogger("audit")
 
+_TABLES = {"standard": "training", "hardened": "hardening", "compressed": "compression"}
+"""By role the table of the configuration that its training reads."""
+
 TrainingHistory = Sequence[Mapping[str, Any]]
 """One row an epoch, as `TrainingState.history` has them."""
 
@@ -124,9 +127,24 @@ class TrainingCallbacks:
             checkpoint = f"the last good checkpoint{location} is that of epoch {state.epoch}"
         raise TrainingDiverged(
             f"The loss was not finite at step {step + 1} of {state.total_steps(setup)} (epoch {state.epoch + 1}) with "
-            f"learning rate {rate:.2g}; {checkpoint}. Lower --learning-rate, or clip the gradient with "
-            "training.clip_gradient."
+            f"learning rate {rate:.2g}; {checkpoint}. "
+            f"{calmer_training(self.role)}"
         )
+
+
+def calmer_training(role: str) -> str:
+    """What to change after a training that diverged, in the keys that this training reads.
+
+    Args:
+        role: The role of the model in its run; "" for a call from Python.
+
+    Returns:
+        A sentence.
+    """
+    if role not in _TABLES:
+        return "Lower learning_rate, or clip the gradient, as with clip_gradient=1."
+    table = _TABLES[role]
+    return f"Lower {table}.learning_rate, or clip the gradient, as with --set {table}.clip_gradient=1."
 
 
 def require_tensorboard() -> None:

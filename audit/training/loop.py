@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -82,7 +83,12 @@ def run_training(
     setup = build_setup(train, settings, threat=threat, seed=seed, device=device, teacher=teacher, workers=workers)
     net = TrainingModule(module, *normalisation, autocast=settings.precision == "bfloat16").to(device)
     net.to(memory_format=torch.channels_last).train()
-    net.learn_output_kind(setup.held_out.images[:4], classes)
+    net.learn_outputs(setup.held_out.images[:4], classes)
+    with _fork_rng(device):
+        net.require_gradients(setup.held_out.images[:4], adversarial=setup.threat is not None)
+    if setup.threat is not None:
+        channels, height, width = setup.images.shape[1:]
+        net.learn_gradient_point((channels, height, width), setup.threat.norm)
     sample = ((setup.held_out.images[:4] - net.mean) / net.std).contiguous(memory_format=torch.channels_last)
     with (
         _fork_rng(device),
@@ -90,9 +96,12 @@ def run_training(
         compiled(module, settings.compile, sample),
     ):
         state = _start_or_resume(setup, net, callbacks)
+        notes = (*setup.notes, *net.gradient_point.notes)
+        state.notes += [sentence for sentence in notes if sentence not in state.notes]
         while not state.finished():
             _epoch(setup, state, callbacks)
-    return state.result(*normalisation)
+    result = state.result(*normalisation)
+    return replace(result, notes=(*result.notes, *net.notes))
 
 
 def _start_or_resume(setup: TrainingSetup, net: TrainingModule, callbacks: TrainingCallbacks) -> TrainingState:

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig
 from audit.core.errors import DataError, UsageError
+from audit.core.note import Note, note
 from audit.core.registry import Method, find
 from audit.core.seeding import Generators, derive_seed, torch_generator
 from audit.core.threat import ThreatModel
@@ -22,6 +23,8 @@ from audit.training.step import PerExampleLoss, TrainingStep
 
 _RESIDENT_SHARE = 0.5
 """Share of a device's free memory that the images may take."""
+_STEPS_AT_LEAST = 4
+"""Batches an epoch is cut into where the images are fewer than one batch."""
 _SINGLE_PROCESS = WorkerGroup()
 
 
@@ -60,14 +63,36 @@ class TrainingSetup:
     workers: WorkerGroup = _SINGLE_PROCESS
 
     @property
+    def batch_size(self) -> int:
+        """The number of images of a batch: as configured, or a quarter of the images where they are fewer than that."""
+        count = len(self.examples)
+        return self.settings.batch_size if count >= self.settings.batch_size else max(2, count // _STEPS_AT_LEAST)
+
+    @property
     def local_batch_size(self) -> int:
         """The number of images of a batch that this process learns from."""
-        return self.settings.batch_size // self.workers.world_size
+        return max(1, self.batch_size // self.workers.world_size)
 
     @property
     def steps_per_epoch(self) -> int:
         """The number of whole batches: a last short one would change the weight of its examples."""
         return len(self.examples) // self.workers.world_size // self.local_batch_size
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What a reader should know of the setup; empty where it is as configured."""
+        if self.batch_size == self.settings.batch_size:
+            return ()
+        return (
+            note(
+                "training_small_batch",
+                "Training has {count} images to learn from, fewer than a batch of {configured}: it took {taken} at a "
+                "time.",
+                count=len(self.examples),
+                configured=self.settings.batch_size,
+                taken=self.batch_size,
+            ),
+        )
 
     @property
     def adversarial(self) -> bool:
@@ -171,7 +196,7 @@ def build_setup(
             "away from there: set augmentation to none, or start to random."
         )
     examples, held_out = hold_out(train, settings.held_out)
-    _require_enough(examples, held_out, settings.batch_size)
+    _require_enough(examples, held_out, workers.world_size)
     return TrainingSetup(
         settings=settings,
         recipe=recipe,
@@ -197,23 +222,24 @@ def hold_out(train: Batch, share: float) -> tuple[Batch, Batch]:
 
     Args:
         train: All examples.
-        share: The share to hold out, in [0, 1].
+        share: The share to hold out, in [0, 1]; one example at least.
 
     Returns:
         The examples to learn from, and those held out.
     """
-    count = round(share * len(train))
+    count = max(1, round(share * len(train)))
     by_id = sorted(range(len(train)), key=lambda i: derive_seed("held out", train.ids[i]))
     mask = torch.zeros(len(train), dtype=torch.bool, device="cpu")
     mask[by_id[:count]] = True
     return train.select(~mask), train.select(mask)
 
 
-def _require_enough(examples: Batch, held_out: Batch, batch_size: int) -> None:
-    if len(examples) < batch_size or len(held_out) == 0:
+def _require_enough(examples: Batch, held_out: Batch, workers: int) -> None:
+    fewest = max(2, workers)
+    if len(examples) < fewest or len(held_out) == 0:
         raise DataError(
-            f"Training has {len(examples)} images to learn from and {len(held_out)} held out, fewer than one batch of "
-            f"{batch_size} and one held out. Give more images, or a smaller batch_size."
+            f"Training has {len(examples)} images to learn from and {len(held_out)} held out, where at least {fewest} "
+            "and one were expected. Give more images."
         )
     if bool((examples.labels == examples.labels[0]).all()):
         raise DataError(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from torch import Tensor, nn
-from torch.nn.functional import kl_div
 
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -84,14 +83,17 @@ def classification_step(net: nn.Module, images: Images, step: TrainingStep) -> S
     return StepOutput(step.loss(logits, step.labels).mean(), logits.detach())
 
 
-def kl_divergence(probabilities: Tensor, logits: Logits) -> Tensor:
-    """Compute KL(probabilities || softmax(logits)) of each row.
+def kl_divergence(reference: Logits, logits: Logits) -> Tensor:
+    """Compute KL(softmax(reference) || softmax(logits)) of each row.
+
+    Both sides are logits: a probability that underflows to 0 has no logarithm, and its gradient would be NaN.
 
     Args:
-        probabilities: Rows that sum to 1, float (N, classes).
+        reference: Logits (N, classes).
         logits: Logits (N, classes).
 
     Returns:
         Divergences in nats, float (N,).
     """
-    return kl_div(logits.log_softmax(1), probabilities, reduction="none").sum(1)
+    log_reference = reference.log_softmax(1)
+    return (log_reference.exp() * (log_reference - logits.log_softmax(1))).sum(1)

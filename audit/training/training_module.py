@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from audit.core.errors import SetupError, UsageError
+from audit.core.errors import ModelError, SetupError, UsageError
+from audit.core.note import Note, note
+from audit.core.threat import Norm
 from audit.core.types import Images, Logits, PassCount
-from audit.models.outputs import OutputKind, detect_output_kind, to_logits
+from audit.models.batch_statistics import failed_forward
+from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
+from audit.models.output_entries import tensors_in
+from audit.models.outputs import OutputReader, chosen_outputs, learn_outputs
+
+_AUXILIARY = note(
+    "training_auxiliary",
+    "In training the net returns more than its scores, as nets with auxiliary heads do: only the scores were trained.",
+)
 
 
 class TrainingModule(nn.Module):
@@ -20,8 +31,10 @@ class TrainingModule(nn.Module):
     Attributes:
         mean: Mean of each channel, float32 (1, C, 1, 1).
         std: Standard deviation of each channel, float32 (1, C, 1, 1).
+        gradient_point: Where the gradient of images is taken.
     """
 
+    gradient_point: GradientPoint = AT_THE_IMAGE
     mean: Tensor
     std: Tensor
 
@@ -37,7 +50,8 @@ class TrainingModule(nn.Module):
         super().__init__()
         self.net = net
         self.autocast = autocast
-        self.output_kind: OutputKind = "logits"
+        self.reader: OutputReader | None = None
+        self._auxiliary = False
         self.forwards = 0
         self.backwards = 0
         self.processes = 1
@@ -51,18 +65,26 @@ class TrainingModule(nn.Module):
         Args:
             images: Images (N, C, H, W) in [0, 1].
         """
+        if images.requires_grad:
+            images = self.gradient_point.of(images)
         normalised = (images - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
-        logits = to_logits(self._outputs(normalised), self.output_kind)
+        assert self.reader is not None
+        try:
+            outputs = self._outputs(normalised)
+        except ValueError as fault:  # as of batch norm without statistics on a single image
+            raise failed_forward(self.net, fault, len(images)) from fault
+        self._auxiliary |= not isinstance(outputs, Tensor) and not self.reader.entry
+        logits = self.reader(outputs, len(images))
         self.forwards += self.processes * len(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
 
-    def _outputs(self, normalised: Images) -> Tensor:
+    def _outputs(self, normalised: Images) -> Any:
         if not self.autocast:  # entering it costs a small net half a percent of its time
-            return self.net(normalised)  # type: ignore[no-any-return]
+            return self.net(normalised)
         with torch.autocast(normalised.device.type, torch.bfloat16):
-            return self.net(normalised)  # type: ignore[no-any-return]
+            return self.net(normalised)
 
     @property
     def passes(self) -> PassCount:
@@ -73,21 +95,82 @@ class TrainingModule(nn.Module):
     def passes(self, value: PassCount) -> None:
         self.forwards, self.backwards = value.forwards, value.backwards
 
-    def learn_output_kind(self, images: Images, classes: int) -> None:
-        """Tell from a few images whether the net gives logits or probabilities.
+    def learn_outputs(self, images: Images, classes: int) -> None:
+        """Learn from a few images how to read logits from what the net returns.
 
         Args:
             images: Images (N, C, H, W) in [0, 1].
             classes: The number of classes.
 
         Raises:
-            ModelError: When the net's output does not have that many classes.
+            ModelError: When nothing that the net returns fits that many classes.
         """
         training = self.training
-        with torch.no_grad():
-            outputs = self.eval().net((images - self.mean) / self.std)
-        self.output_kind = detect_output_kind(outputs, classes)
+        self.eval()
+        self.reader = learn_outputs(self._raw, images, classes, chosen_outputs(self.net))
         self.train(training)
+
+    def _raw(self, images: Images) -> Any:
+        try:
+            return self.net((images - self.mean) / self.std)
+        except ValueError as fault:
+            raise failed_forward(self.net, fault, len(images)) from fault
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What a reader should know about how the net's outputs are read."""
+        notes = () if self.reader is None else self.reader.notes
+        return (*notes, _AUXILIARY) if self._auxiliary else notes
+
+    def require_gradients(self, images: Images, *, adversarial: bool) -> None:
+        """Check that autograd follows the forward pass; these passes are not counted.
+
+        Args:
+            images: A few images (N, C, H, W) in [0, 1].
+            adversarial: Whether attacks on the net need the gradient of its images too.
+
+        Raises:
+            ModelError: When weights or images have no gradient.
+        """
+        training, passes = self.training, self.passes
+        self.eval()
+        try:
+            with torch.enable_grad():
+                followed = self._followed(images, adversarial)
+        finally:
+            self.train(training)
+            self.passes = passes
+        if not followed:
+            raise ModelError(
+                f"The net cannot be trained{' against an adversary' * adversarial}: its forward pass, or the part "
+                "behind its input, runs without autograd (torch.no_grad, a detach, rounding or NumPy). Take that out."
+            )
+
+    def _followed(self, images: Images, adversarial: bool) -> bool:
+        try:
+            outputs = self(images)
+            if not outputs.requires_grad or not adversarial:
+                return bool(outputs.requires_grad)
+            leaf = images.detach().requires_grad_(True)
+            return torch.autograd.grad(self(leaf).sum(), leaf, allow_unused=True)[0] is not None
+        except RuntimeError as fault:
+            if "requires grad" in str(fault):  # NumPy refuses tensors that do.
+                return False
+            raise
+
+    def learn_gradient_point(self, shape: tuple[int, int, int], norm: Norm) -> None:
+        """Find where the gradient of images is to be taken, for attacks on this net; these passes are not counted.
+
+        Args:
+            shape: (C, H, W) of an image.
+            norm: The norm of the attacks: in linf alone it pays to see over a face that is flat to some depth.
+        """
+        training, passes = self.training, self.passes
+        mean: list[float] = self.mean.flatten().tolist()
+        furthest = find_gradient_point(self.eval(), shape, mean, self.mean.device)
+        self.gradient_point = furthest if norm == "linf" else furthest.near
+        self.train(training)
+        self.passes = passes
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += self.processes * len(gradient)
@@ -153,7 +236,7 @@ def _try_passes(net: nn.Module, images: Images) -> None:
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     try:
         with torch.enable_grad():
-            net(images).sum().backward()
+            torch.stack([tensor.sum() for tensor in tensors_in(net(images)).values()]).sum().backward()  # type: ignore[no-untyped-call]
     except Exception as fault:  # a compiler's failures have no common type
         first_line = (str(fault).strip() or type(fault).__name__).split("\n", 1)[0]
         raise SetupError(

@@ -11,38 +11,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audit.config import TrainingConfig
+from audit.config import TrainingConfig, TrustConfig
 from audit.core.errors import ModelError
 from audit.core.note import Note, note
+from audit.models.key_matching import computed
 from audit.models.load import read_checkpoint
-from audit.models.state_dict import without_prefix
+from audit.models.state_dict import match_module
 from audit.training.inner_attack import frozen_eval
 
 
-def pretrained_state(path: Path) -> Mapping[str, Tensor]:
+def pretrained_state(path: Path, trust: Sequence[TrustConfig] = (), entry: str = "") -> Mapping[str, Tensor]:
     """Read a state dict from a file.
 
     Args:
-        path: A checkpoint in any format that holds a state dict.
+        path: A checkpoint in any format that holds a state dict, or a pickled module, of which it is taken.
+        trust: The files whose code may run.
+        entry: Which of several sets of weights; "" for that which is taken without being asked.
 
     Returns:
         The tensors by name.
 
     Raises:
-        ModelError: When the file holds a whole model, or cannot be read.
-        UntrustedError: When reading it would run code.
+        ModelError: When the file holds a converted model, or cannot be read.
+        UntrustedError: When reading it would run code that is not trusted.
     """
-    state = read_checkpoint(path, ()).state
-    if state is None:
+    content = read_checkpoint(path, trust, entry)
+    if content.state is not None:
+        return content.state
+    if content.module is None or not content.trusted:  # a converted graph has names of its own
         raise ModelError(f"{path.name} holds a whole model, where a state dict of pretrained weights was expected.")
-    return state
+    return content.module.state_dict()
 
 
 def load_pretrained(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Copy into a net every pretrained tensor whose name and shape fit.
 
-    A wrapper's prefix before every name does not count. What stays as it was is the new head, and a first convolution
-    for another number of channels.
+    A wrapper's prefix and older names do not count; of raw and averaged weights the averaged ones are taken. What stays
+    as it was is the new head, and a first convolution for another number of channels.
 
     Args:
         module: The net, changed in place.
@@ -55,9 +60,9 @@ def load_pretrained(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[s
         ModelError: When less than half of the net's numbers would be replaced: the architectures differ.
     """
     state = module.state_dict()
-    pretrained, _ = without_prefix(weights, state)
-    fitting = {name: value for name, value in pretrained.items() if name in state and state[name].shape == value.shape}
-    missing = tuple(name for name in state if name not in fitting)
+    pretrained = match_module(weights, module).known
+    fitting = {name: value for name, value in pretrained.items() if state[name].shape == value.shape}
+    missing = tuple(name for name in state if name not in fitting and not computed(name))
     if sum(state[name].numel() for name in missing) * 2 > sum(value.numel() for value in state.values()):
         raise ModelError(
             f"The pretrained weights do not fit the architecture: {len(fitting)} of {len(state)} tensors agree in name "

@@ -172,6 +172,8 @@ def test_hardening_makes_a_model_harder_to_fool() -> None:
 def test_numpy_arrays_are_taken(model: audit.ModelUnderTest, images: Tensor, labels: Tensor) -> None:
     arrays = audit.robustness(model, images.numpy(), labels.numpy(), THREAT)
     assert torch.equal(arrays.robust, audit.robustness(model, images, labels, THREAT).robust)
+    floats = audit.robustness(model, images, labels.numpy().astype(float)[:, None], THREAT)
+    assert torch.equal(arrays.robust, floats.robust)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_numpy_arrays_are_taken(model: audit.ModelUnderTest, images: Tensor, lab
         ({"images": lambda i, y: i * torch.nan}, r"\[0, 1\]"),
         ({"images": lambda i, y: i[:0]}, "at least one"),
         ({"labels": lambda i, y: y[:5]}, "one an image"),
-        ({"labels": lambda i, y: y.float()}, "whole numbers"),
+        ({"labels": lambda i, y: y.float() + 0.5}, "whole numbers"),
         ({"labels": lambda i, y: y + 4}, "outside the model's 4 classes"),
         ({"targets": lambda i, y: y}, "must differ"),
         ({"targets": lambda i, y: torch.ones(12, 4, dtype=torch.bool)}, "own label"),

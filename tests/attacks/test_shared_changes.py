@@ -129,3 +129,15 @@ def test_an_impossible_patch_is_a_sentence() -> None:
         PatchThreat(5)
     with pytest.raises(UsageError, match="centre"):
         PatchThreat(0.1, "center")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(2, 200), (200, 2), (28, 28), (9, 64), (1, 50)])
+@pytest.mark.parametrize("area", [0.05, 0.3])
+def test_a_patch_covers_its_share_of_an_image_of_any_proportions_and_says_what_it_covers(
+    shape: tuple[int, int], area: float
+) -> None:
+    threat, images = PatchThreat(area), torch.rand(1, 3, *shape)
+    covered = float(threat.inside(images).double().mean())
+    assert threat.share_of(images) == covered and abs(covered - area) < 0.025
+    assert f"{covered:.1%}" in threat.described(images)
+    assert threat.allows(threat.painted(images, 1 - images), images).all()

@@ -128,6 +128,8 @@ def test_set_goes_over_flags() -> None:
 def test_every_flag_of_a_run_reaches_its_configuration(request_of: Any) -> None:
     words = "--preset standard --seed 7 --device cpu --only robustness --only accuracy --no-harden --data folder:pets "
     words += "--image-size 32 --crop .875 --grayscale --rotate -30 --flip horizontal --labels-map map.txt --strict "
+    words += "--interpolation bicubic --pixel-range -1024,3071 --transparency white "
+    words += "--test-share .25 --path-column file --label-column kind --split-column fold --mask-column outline "
     words += "--model net.pt --architecture net.py:make --mean .1,.2,.3 --std .5 --trust net.py --trust other.py "
     words += "--examples 40 --battery full --norm l2 --eps 8/255 --no-images --detail high --out there --gate"
     request: RunRequest = request_of("run", *words.split())
@@ -139,9 +141,17 @@ def test_every_flag_of_a_run_reaches_its_configuration(request_of: Any) -> None:
         ("robustness", "accuracy"),
     )
     assert config.data.model_dump(exclude={"train_examples"}) == {
+        "test_share": 0.25,
+        "path_column": "file",
+        "label_column": "kind",
+        "split_column": "fold",
+        "mask_column": "outline",
         "source": "folder:pets",
         "image_size": 32,
         "crop": 0.875,
+        "interpolation": "bicubic",
+        "pixel_range": (-1024.0, 3071.0),
+        "transparency": "white",
         "grayscale": True,
         "rotate": -30.0,
         "flip": "horizontal",

@@ -72,9 +72,11 @@ def test_sizes_differ_the_commonest_wins_and_it_is_said(pets: Pets, paint: Any) 
     Image.fromarray(paint(9, 30, 20)).save(root / "test" / "cat" / "0.png")
     data = load_dataset(f"folder:{root}")
     assert data.shape == (3, 12, 16)
-    assert "1 of 16 images were resized to 12x16, the commonest size." in map(str, data.notes)
+    assert any("1 of 16 images were resized to 12x16, the commonest size (bil" in str(note) for note in data.notes)
     square = load_dataset(f"folder:{root}", image_size=10, grayscale=True)
-    assert square.shape == (1, 10, 10) and "16 of 16 images were resized to 10x10." in map(str, square.notes)
+    assert square.shape == (1, 10, 10) and any(
+        "16 of 16 images were resized to 10x10 (bilinear, antialiased)." in str(note) for note in square.notes
+    )
     assert square.test.batch([0, 1]).images.shape == (2, 1, 10, 10)
 
 
@@ -164,7 +166,7 @@ BROKEN: Mapping[str, tuple[Callable[[Path], Any], str]] = {
         "class 'fox' that the training",
     ),
     "one class": (lambda r: [shutil.rmtree(r / part / "dog") for part in ("train", "test")], "holds 1 class folders"),
-    "train alone": (lambda r: shutil.rmtree(r / "test"), "training folder alone"),
+    "train alone": (lambda r: shutil.rmtree(r / "test"), "training part alone"),
     "nothing": (lambda r: [shutil.rmtree(r / part) for part in ("train", "test")], "holds 0 class folders"),
     "huge": (
         lambda r: [Image.new("L", (1500, 1200)).save(p) for p in r.rglob("*.png")],

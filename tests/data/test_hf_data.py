@@ -136,13 +136,16 @@ def test_a_table_cut_short_gets_a_sentence(form: str, tmp_path: Path, paint: Pai
 BROKEN: dict[str, tuple[Callable[[Path, Paint], object], str]] = {
     "no folder": (lambda f, p: None, "No folder"),
     "no tables": (lambda f, p: f.mkdir(), "folder:DIR"),
-    "train alone": (lambda f, p: as_parquet(f, "train", table(p, range(6))), "a train split alone"),
-    "no labels": (lambda f, p: as_parquet(f, "test", table(p, range(6), label=[-1] * 6)), "validation split alone"),
+    "train alone": (lambda f, p: as_parquet(f, "train", table(p, range(6))), "a training part alone"),
+    "no labels": (lambda f, p: as_parquet(f, "test", table(p, range(6), label=[-1] * 6)), "validation part alone"),
     "an odd label": (lambda f, p: as_parquet(f, "test", table(p, range(6), label=[0, 1, 2, 9, 0, 1])), "row 3"),
-    "a label missing": (lambda f, p: as_parquet(f, "test", table(p, range(2), label=[0, None])), "A label is 'None'"),
+    "a label missing": (lambda f, p: as_parquet(f, "test", table(p, range(2), label=[None, None])), "has no label"),
     "one class": (lambda f, p: as_parquet(f, "test", table(p, range(2), None, label=["a", "a"])), "single label 'a'"),
     "no rows": (lambda f, p: as_parquet(f, "test", table(p, range(6)).slice(0, 0)), "no rows"),
-    "no images": (lambda f, p: as_parquet(f, "test", table(p, range(6)).drop_columns(["image"])), "no one column of i"),
+    "no images": (
+        lambda f, p: as_parquet(f, "test", table(p, range(6)).drop_columns(["image"])),
+        "no column of images",
+    ),
     "two configurations": (
         lambda f, p: [as_parquet(f / name, "test", table(p, range(6))) for name in ("a", "b")],
         "several folders",

@@ -246,16 +246,20 @@ def test_the_size_is_what_reaches_the_net(settings: dict[str, Any], size: int | 
 
 
 @pytest.mark.parametrize(
-    ("settings", "flag"),
+    ("settings", "share"),
     [
-        ({"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 224}, "--crop 0.875 cuts"),
-        ({"size": {"shortest_edge": 224}, "crop_pct": 0.9}, "--crop 0.9 cuts"),
-        ({"do_center_crop": True}, ": --crop cuts"),
+        ({"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 224}, 0.875),
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.9}, 0.9),
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.9}, None),
+        ({"size": {"shortest_edge": 256}, "do_center_crop": False, "crop_size": 224}, None),
+        ({"do_center_crop": True}, None),
     ],
 )
-def test_a_centre_crop_is_told_with_the_flag_that_does_it(settings: dict[str, Any], flag: str, folder: Path) -> None:
+def test_a_centre_crop_is_the_share_that_it_leaves(settings: dict[str, Any], share: float | None, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    assert any(flag in str(note) for note in read_preprocessing(f"hf:{folder}").notes)
+    stated = read_preprocessing(f"hf:{folder}")
+    assert stated.crop == share
+    assert any("--crop cuts it out" in str(note) for note in stated.notes) == ("size" not in settings)
 
 
 def test_reversed_channels_are_turned_for_the_net(folder: Path) -> None:

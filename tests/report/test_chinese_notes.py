@@ -18,9 +18,11 @@ from audit.core.note import Note
 from audit.data.label_map import align_to_model
 from audit.data.load import load_dataset
 from audit.document.locale import load_locale
+from audit.models.checkpoint_entries import unwrapped
+from audit.models.key_matching import match_keys
 from audit.models.outputs import NOTES
 from audit.models.preprocessing_probe import Preparation, PreprocessingTrial, _preparation_warning
-from audit.models.state_dict import unwrapped, without_prefix
+from audit.models.state_dict import matching_notes
 from audit.training.transfer import OWN_NORMALISATION, pretrained_note, schedule_notes
 from tests.training.toy import tiny_net
 
@@ -39,7 +41,9 @@ def odd_pictures(root: Path) -> Path:
     odd = root / "test" / "cat"
     Image.fromarray(plain[:6]).save(odd / "small.png")
     Image.fromarray(plain).save(odd / "turned.jpg", exif=upright)
-    Image.fromarray(plain).convert("RGBA").save(odd / "alpha.png")
+    Image.fromarray(np.dstack([plain, plain[..., :1]])).save(odd / "alpha.png")
+    Image.fromarray(plain).save(odd / "unread.png", exif=b"garbage")
+    Image.fromarray(plain).save(odd / "wide-gamut.png", icc_profile=b"Display P3")
     Image.fromarray(plain).convert("CMYK").save(odd / "print.jpg")
     Image.fromarray(plain[..., 0].astype(np.uint16) * 200).save(odd / "deep.png")
     frames = [Image.fromarray(plain), Image.fromarray(255 - plain)]
@@ -52,7 +56,13 @@ def odd_pictures(root: Path) -> Path:
 @pytest.fixture(scope="module")
 def notes(tmp_path_factory: pytest.TempPathFactory) -> list[Note]:
     root = odd_pictures(tmp_path_factory.mktemp("odd"))
-    whole: tuple[dict[str, Any], ...] = ({}, {"image_size": 10}, {"crop": 0.5}, {"rotate": 5.0, "flip": "horizontal"})
+    whole: tuple[dict[str, Any], ...] = (
+        {},
+        {"image_size": 10},
+        {"crop": 0.5},
+        {"transparency": "white"},
+        {"rotate": 5.0, "flip": "horizontal"},
+    )
     found = [note for options in whole for note in load_dataset(f"folder:{root}", **options).notes]
     found += [note for source in ("sample", "digits") for note in load_dataset(source, crop=0.5, image_size=10).notes]
     return [*dict.fromkeys(found), *NOTES.values(), *of_models()]
@@ -70,7 +80,7 @@ def of_models() -> Iterator[Note]:
     net = tiny_net()
     yield from (pretrained_note(net, ()), pretrained_note(net, [f"{n}.weight" for n in range(7)]), OWN_NORMALISATION)
     yield from schedule_notes(net, TrainingConfig(epochs=4, frozen_epochs=1, backbone_rate=0.3))
-    yield from without_prefix(state, {"weight": state["module.weight"]})[1]
+    yield from matching_notes(match_keys(state, {"weight": state["module.weight"]}), "net.pt")
 
 
 def test_the_folder_draws_a_note_of_every_kind(notes: list[Note]) -> None:

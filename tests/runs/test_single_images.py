@@ -95,7 +95,7 @@ BAD: dict[str, tuple[str, type[AuditError], str]] = {
     "no picture by its ending": ("net.safetensors", DataError, "no picture"),
     "a class the model lacks": ("0.png=emu", DataError, "knows no class 'emu'; one of owl, cat, dog"),
     "an empty list": ("empty.txt", DataError, "names no pictures"),
-    "a list that leads out": ("out.txt", DataError, "outside the list's own folder"),
+    "a list that leads out": ("out.txt", DataError, "outside the folder of out.txt"),
     "a list of what is not there": ("gone.txt", DataError, "unreadable"),
 }
 
@@ -123,6 +123,7 @@ def test_training_images_are_asked_for_before_the_model_is_read(shelf: Path) -> 
     overrides = {
         "data": {"source": f"image:{shelf}/0.png=cat", "labels_map": str(shelf / "map.txt")},
         "model": {"weights": str(shelf / "broken.pt"), "architecture": "cnn-28"},
+        "hardening": {"enabled": True},
         "device": "cpu",
     }
     with pytest.raises(UsageError, match=r"hardening and fine-tuning need some: .* or --no-harden"):

@@ -89,7 +89,7 @@ def test_the_evidence_is_storable_and_counts_its_cost() -> None:
     json.dumps(dict(evidence.facts), allow_nan=False)
     assert {m.name for m in evidence.measurements} == set(rows_of("model sanity"))
     assert all(m.per_example.shape == (16,) for m in evidence.measurements)
-    assert 30 * 16 <= evidence.forwards <= 40 * 16 and evidence.backwards == 3 * 16 + 1
+    assert 30 * 16 <= evidence.forwards <= 40 * 16 and evidence.backwards == 4 * 16 + 1
 
 
 def test_sentences_carry_the_share_they_speak_of() -> None:

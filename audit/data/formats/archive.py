@@ -15,9 +15,10 @@ from audit.core.errors import DataError
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import infer_layout
+from audit.data.hold_out import file_dataset
 from audit.data.image_decoding import MOST_BYTES
-from audit.data.image_files import image_file_dataset
 from audit.data.image_survey import Read, printable
+from audit.data.relative_paths import relative_path
 
 _MOST_MEMBERS = 5_000_000
 _MOST_RATIO = 200
@@ -56,7 +57,7 @@ def archive(path: str, options: LoadOptions) -> Dataset:
     def read(name: str) -> bytes:
         return opened.read(layout.base + name)
 
-    return image_file_dataset(read, opened.name, layout.classes, layout.files_by_split, options, layout.notes)
+    return file_dataset(read, opened.name, layout.classes, layout.files_by_split, options, layout.notes)
 
 
 def open_archive(path: Path) -> Archive:
@@ -79,12 +80,14 @@ def open_archive(path: Path) -> Archive:
 def _zip(path: Path) -> Archive:
     try:
         zipped = zipfile.ZipFile(path)
-        entries = {entry.filename: entry for entry in zipped.infolist() if not entry.is_dir()}
+        members = [entry for entry in zipped.infolist() if not entry.filename.endswith(("/", "\\"))]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as fault:
         raise DataError(f"{path.name} is a damaged zip file ({fault}); copy or download it again.") from fault
-    for name, entry in entries.items():
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for entry in members:
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        _require_plain(path.name, name, regular=kind in (0, stat.S_IFREG))
+        name = _plain_name(path.name, entry.filename, regular=kind in (0, stat.S_IFREG))
+        entries[name] = entry
         if entry.flag_bits & 1:
             raise DataError(f"{path.name} is encrypted; unpack it and use folder:DIR.")
         if entry.file_size > min(MOST_BYTES, _MOST_RATIO * max(entry.compress_size, 4096)):
@@ -121,25 +124,27 @@ def _tar_extents(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
                 _require_few(path.name, count)
                 if member.isdir():
                     continue
-                _require_plain(path.name, member.name, regular=member.isreg())
+                name = _plain_name(path.name, member.name, regular=member.isreg())
                 if member.size > MOST_BYTES:
                     raise DataError(
                         f"{path.name} holds {printable(member.name)!r} of {member.size:,} bytes; no picture."
                     )
-                yield member.name.removeprefix("./"), (member.offset_data, member.size)
+                yield name, (member.offset_data, member.size)
     except (tarfile.TarError, OSError, EOFError, ValueError) as fault:
         raise DataError(
             f"{path.name} is no zip file and no uncompressed tar file ({fault}). Unpack it and use folder:DIR."
         ) from fault
 
 
-def _require_plain(container: str, name: str, *, regular: bool) -> None:
-    steps = name.replace("\\", "/").split("/")
-    if not regular or ".." in steps or name.startswith(("/", "\\")) or ":" in steps[0] or "\0" in name:
+def _plain_name(container: str, name: str, *, regular: bool) -> str:
+    """The name of a member in its plainest form. Raises DataError for a link and for a path that leads out."""
+    plain = relative_path(name)
+    if not regular or plain is None:
         what = "leads out of the archive" if regular else "is a link or a device"
         raise DataError(
             f"{container} holds {printable(name)!r}, which {what}; it is not read. Ask where it comes from."
         )
+    return plain
 
 
 def _require_few(container: str, count: int) -> None:

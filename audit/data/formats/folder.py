@@ -10,7 +10,8 @@ from audit.core.errors import DataError
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import infer_layout
-from audit.data.image_files import image_file_dataset, reader_below
+from audit.data.hold_out import file_dataset
+from audit.data.image_files import reader_below
 from audit.data.image_survey import printable
 
 
@@ -30,7 +31,7 @@ def folder(path: str, options: LoadOptions) -> Dataset:
         raise DataError(f"No folder {path!r}; give the one that holds a folder of images for each class.")
     name = printable(root.resolve().name)
     layout = infer_layout(list(_entries(root, "", frozenset())), name)
-    return image_file_dataset(
+    return file_dataset(
         reader_below(root / layout.base), name, layout.classes, layout.files_by_split, options, layout.notes
     )
 

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from audit.core.errors import DataError
 from audit.core.note import Note, note
 from audit.core.registry import data_format
+from audit.data.class_labels import MISSING, class_labels
 from audit.data.dataset import Dataset, LoadOptions
-from audit.data.folder_layout import TEST, TRAIN, VALIDATION
 from audit.data.formats.hf_tables import TABLE_SUFFIXES, Cache, Table
-from audit.data.image_files import image_file_dataset
+from audit.data.hold_out import file_dataset
 from audit.data.image_survey import ImageFile, printable
+from audit.data.litter import is_litter
+from audit.data.split_names import by_rank, part_within
 
 _MOST_FILES = 100_000
 
 
-@data_format(argument="DIR", images=True)
+@data_format(argument="DIR", images=True, columns=True)
 def hf(path: str, options: LoadOptions) -> Dataset:
     """A Hugging Face data set on disk: .parquet or .arrow files; nothing is downloaded and no script is run.
 
-    A file's split is its name up to the first dash, or its folder's: train, test, else validation. The columns are
-    `image` (bytes) and `label` (a ClassLabel, a whole number or a name).
+    A file's split is its name up to the number of its shard, or its folder's: train, test, else validation. The columns
+    are `image` (bytes) and `label` (a ClassLabel, a whole number or a name).
 
     Args:
         path: The folder of the files.
-        options: Size, colour and crop of the images.
+        options: Size, colour and crop of the images, and the columns where they have other names.
 
     Raises:
         DataError: For a folder without such files, a damaged file, or labels that are no classes.
@@ -36,31 +37,52 @@ def hf(path: str, options: LoadOptions) -> Dataset:
     root = Path(path)
     if not root.is_dir():
         raise DataError(f"No folder {path!r}; give a local Hugging Face data set, with .parquet or .arrow files.")
-    files, notes = _train_and_test(_by_split(root), root)
-    cache = Cache()
-    tables = {str(file.relative_to(root)): Table(file, cache) for paths in files.values() for file in paths}
-    labels = {name: table.labels() for name, table in tables.items()}
-    classes = _classes(tables, labels)
-    if len(classes) < 2:
-        raise DataError(f"The data has the single label {classes[0]!r}; at least two classes were expected.")
-    files_by_split = {
-        split: [image for file in paths for image in _image_files(str(file.relative_to(root)), labels, classes)]
-        for split, paths in files.items()
-    }
+    name, cache = printable(root.resolve().name), Cache()
 
-    def read(name: str) -> bytes:
-        file, _, row = name.rpartition("/")
-        return tables[file].image_bytes(int(row))
+    def opened(files: Sequence[Path]) -> dict[str, Table]:
+        return {str(file.relative_to(root)): Table(file, cache, options.columns) for file in files}
 
-    return image_file_dataset(read, printable(root.resolve().name), classes, files_by_split, options, notes)
+    used, notes = _train_and_test(_by_split(root), opened)
+    listed = {table.names for files in used.values() for table in files.values()}
+    if len(listed) > 1:
+        raise DataError("The files name different classes; one list of classes in all of them was expected.")
+    rows = [
+        (split, f"{file}/{row}", value)
+        for split, files in used.items()
+        for file, table in files.items()
+        for row, value in enumerate(table.labels())
+    ]
+    if not rows:
+        raise DataError("The tables hold no rows; one a picture was expected.")
+    labels = class_labels(
+        [value for _, _, value in rows],
+        name,
+        names=listed.pop(),
+        strict=options.strict,
+        place=lambda row: "{}, row {}".format(*rows[row][1].rsplit("/", 1)),
+    )
+    if len(labels.classes) < 2:
+        raise DataError(f"The data has the single label {labels.classes[0]!r}; at least two classes were expected.")
+    files_by_split: dict[str, list[ImageFile]] = {}
+    for (split, image, _), label in zip(rows, labels.numbers, strict=True):
+        if label != MISSING:
+            files_by_split.setdefault(split, []).append(ImageFile(image, label))
+    by_file = {file: table for files in used.values() for file, table in files.items()}
+
+    def read(image: str) -> bytes:
+        file, _, row = image.rpartition("/")
+        return by_file[file].image_bytes(int(row))
+
+    return file_dataset(read, name, labels.classes, files_by_split, options, (*notes, *labels.notes))
 
 
 def _by_split(root: Path) -> dict[str, list[Path]]:
-    """The table files by the word for their split. Raises DataError when two folders hold the same split."""
+    """The table files by the name of their split. Raises DataError when two folders hold the same split."""
     splits: dict[str, list[Path]] = {}
     for path in sorted(path for suffix in TABLE_SUFFIXES for path in root.rglob(f"*{suffix}")):
-        if not path.name.startswith(("cache-", ".")) and path.is_file():
-            splits.setdefault(_split_of(path, root), []).append(path)
+        inside = path.relative_to(root).as_posix()
+        if not path.name.startswith("cache-") and not is_litter(inside) and path.is_file():
+            splits.setdefault(_split_name(inside), []).append(path)
     if not splits or sum(map(len, splits.values())) > _MOST_FILES:
         raise DataError(
             f"{printable(root.name)!r} holds no .parquet or .arrow files; give a data set as the Hub stores it or as "
@@ -76,53 +98,52 @@ def _by_split(root: Path) -> dict[str, list[Path]]:
     return splits
 
 
-def _split_of(path: Path, root: Path) -> str:
-    """The split a file belongs to, by its name or its folder's; "test" when neither says."""
-    words = [re.split(r"[-_.]", path.name)[0], *(folder.name for folder in path.relative_to(root).parents)]
-    split_words = (*TRAIN, *TEST, *VALIDATION)
-    return next((word.lower() for word in words if word.lower() in split_words), "test")
+def _split_name(inside: str) -> str:
+    """The name of the split of a file, by its own name or a folder's; "test" when neither says."""
+    *folders, file = inside.split("/")
+    stem = re.sub(r"[-_.\d]+(of[-_\d]+)?\.(parquet|arrow)$", "", file)
+    words = (re.split(r"[-_.]", file)[0], stem, *reversed(folders))
+    return next((word for word in words if part_within(word)[0] is not None), "test")
 
 
-def _train_and_test(splits: Mapping[str, list[Path]], root: Path) -> tuple[dict[str, list[Path]], tuple[Note, ...]]:
-    """The files to train on and to test on. Raises DataError where all of them are of the training split."""
-    train = next((splits[word] for word in TRAIN if word in splits), None)
-    word = next((word for word in (*TEST, *VALIDATION) if word in splits), None)
-    if word is None:
-        raise DataError(f"{printable(root.name)!r} holds a train split alone; a test or validation split too.")
-    unused = sorted(set(splits) - {word, *TRAIN})
-    notes = tuple(
-        note("data_split", "The split '{name}' is not used: the test part is '{used}'.", name=name, used=word)
-        for name in unused
-    )
-    return {"test": splits[word], **({"train": train} if train else {})}, notes
-
-
-def _classes(tables: Mapping[str, Table], labels: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
-    """Class names in label order. Raises DataError when files disagree or labels are of no class."""
-    listed = {table.names for table in tables.values()}
-    if len(listed) > 1:
-        raise DataError("The files name different classes; one list of classes in all of them was expected.")
-    names = listed.pop()
-    values = [value for column in labels.values() for value in column]
-    if not values:
-        raise DataError("The tables hold no rows; one a picture was expected.")
-    if all(type(value) is int for value in values):
-        return names or tuple(str(i) for i in range(min(max(1, *values), 99_999) + 1))
-    if all(isinstance(value, str) for value in values):
-        return tuple(sorted({printable(value) for value in values}))
-    invalid = next(value for value in values if type(value) is not int)
-    raise DataError(f"A label is {str(invalid)[:40]!r}; whole numbers from 0, or names throughout, were expected.")
-
-
-def _image_files(file: str, labels: Mapping[str, Sequence[Any]], classes: tuple[str, ...]) -> list[ImageFile]:
-    numbers = {name: number for number, name in enumerate(classes)}
-    files = []
-    for row, value in enumerate(labels[file]):
-        label = value if isinstance(value, int) else numbers[printable(value)]
-        if not 0 <= label < len(classes):
-            hint = " A test split without labels cannot be audited: keep the validation split alone." * (label == -1)
-            raise DataError(
-                f"{printable(file)}, row {row}: the label is {label}; 0 to {len(classes) - 1} was expected.{hint}"
+def _train_and_test(
+    splits: Mapping[str, Sequence[Path]], opened: Callable[[Sequence[Path]], dict[str, Table]]
+) -> tuple[dict[str, dict[str, Table]], tuple[Note, ...]]:
+    """The files to train on and to test on: the test split, else, or where it has no labels, the validation split."""
+    parts = {word: part_within(word)[0] for word in splits}
+    tests = [w for part in ("test", "validation") for w in by_rank([word for word in splits if parts[word] == part])]
+    unlabelled: list[str] = []
+    used: dict[str, dict[str, Table]] = {}
+    test = next(iter(tests), None)
+    for word in tests:
+        tables = opened(splits[word])
+        if any(map(_labelled, tables.values())):
+            used, test = {"test": tables}, word
+            break
+        unlabelled.append(word)
+    if test is not None and not used:
+        used, unlabelled = {"test": opened(splits[test])}, [word for word in unlabelled if word != test]
+    train = next(iter(by_rank([word for word in splits if parts[word] == "train"])), None)
+    if train is not None:
+        used["train"] = opened(splits[train])
+    unused = sorted(set(splits) - {test, train})
+    return used, (
+        *(
+            note("data_split_unlabelled", "The split '{name}' has no labels and is not used.", name=printable(word))
+            for word in unlabelled
+        ),
+        *(
+            note(
+                "data_split",
+                "The split '{name}' is not used: the test part is '{used}'.",
+                name=printable(word),
+                used=printable(test or ""),
             )
-        files.append(ImageFile(f"{file}/{row}", label))
-    return files
+            for word in unused
+            if word not in unlabelled
+        ),
+    )
+
+
+def _labelled(table: Table) -> bool:
+    return any(value is not None and value != -1 for value in table.labels())

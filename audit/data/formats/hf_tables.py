@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from audit.core.errors import DataError, SetupError
+from audit.data.dataset import NO_COLUMNS, Columns
 from audit.data.image_survey import printable
+from audit.data.table_columns import column_of, optional_column
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
-_IMAGES = ("image", "img", "picture")
-_LABELS = ("label", "labels", "class", "target")
+_IMAGES = ("image", "img", "picture", "pixel_values", "jpg", "png")
+_LABELS = ("label", "labels", "class", "target", "cls")
 _CACHE = 256 << 20
 """Most bytes of decoded row groups held in memory."""
 
@@ -31,6 +33,7 @@ class Table:
     Attributes:
         path: The file; ".parquet" is read as Parquet, anything else as Arrow.
         cache: Holds the row groups decoded last, shared by the files of a data set.
+        chosen: The columns that the configuration names.
         image: The column of images.
         label: The column of labels.
         names: Class names in label order; empty where the file has none.
@@ -38,6 +41,7 @@ class Table:
 
     path: Path
     cache: Cache
+    chosen: Columns = NO_COLUMNS
     image: str = field(init=False)
     label: str = field(init=False)
     names: tuple[str, ...] = field(init=False)
@@ -45,8 +49,9 @@ class Table:
     def __post_init__(self) -> None:
         schema = self._guarded(lambda: self.source.schema)
         features = _features(schema)
-        self.image = _column("images", features.get("Image", ()), _IMAGES, schema.names, self.path.name)
-        self.label = _column("labels", features.get("ClassLabel", ()), _LABELS, schema.names, self.path.name)
+        columns = _TableColumns(printable(self.path.name), tuple(schema.names))
+        self.image = _column("path", self.chosen.path, features.get("Image", ()), _IMAGES, columns)
+        self.label = _column("label", self.chosen.label, features.get("ClassLabel", ()), _LABELS, columns)
         self.names = features.get("names", {}).get(self.label, ())
 
     @cached_property
@@ -56,6 +61,10 @@ class Table:
 
     def labels(self) -> list[Any]:
         """The label of each row, None where there is none."""
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> list[Any]:
         columns = self._guarded(
             lambda: [self.source.read(g, self.label).to_pylist() for g in range(self.source.groups)]
         )
@@ -194,16 +203,20 @@ def _lists_names(kind: Mapping[str, Any]) -> bool:
     return kind.get("_type") == "ClassLabel" and isinstance(kind.get("names"), list)
 
 
-def _column(what: str, typed: Sequence[str], usual: Sequence[str], columns: Sequence[str], name: str) -> str:
-    """The column of a usual name, else the only one of the type. Raises DataError that lists the columns."""
-    for column in (*_first(usual, columns), *(typed if len(typed) == 1 else ())):
-        return column
-    raise DataError(
-        f"{printable(name)} has no one column of {what}; the columns are "
-        f"{', '.join(printable(column) for column in columns[:8]) or 'none'}. Name it {usual[0]!r}."
-    )
+@dataclass(frozen=True)
+class _TableColumns:
+    name: str
+    columns: tuple[str, ...]
 
 
-def _first(usual: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
-    lowered = {column.lower(): column for column in columns}
-    yield from (lowered[name] for name in usual if name in lowered)
+def _column(what: str, chosen: str | None, typed: Sequence[str], usual: Sequence[str], table: _TableColumns) -> str:
+    """The chosen column, else that of a usual name, else the only one of the type."""
+    column = optional_column(what, chosen, usual, table)
+    if column is None and len(typed) == 1:
+        return typed[0]
+    if column is None and len(typed) > 1:
+        raise DataError(
+            f"{table.name} has {len(typed)} columns that could hold the {what}s: "
+            f"{', '.join(map(printable, typed[:8]))}. Choose one with --{what}-column NAME."
+        )
+    return column or column_of(what, chosen, usual, table)

@@ -15,6 +15,8 @@ from audit.data.dataset import Dataset, LoadOptions, derive_fingerprint
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_files import image_file_dataset, reader_below
 from audit.data.image_survey import ImageFile, printable
+from audit.data.named_files import NamedFiles
+from audit.data.plain_text import read_plain_text
 
 UNKNOWN = -1
 """The label of an image whose class is not said."""
@@ -77,20 +79,18 @@ def _split(source: str) -> tuple[Path, str]:
     path, label = (Path(before), after.strip()) if equals and not Path(source).exists() else (Path(source), "")
     if not path.is_file():
         raise DataError(f"No file {str(path)!r}; give a picture, or a .txt file of their paths: image:FILE=LABEL.")
-    if path.suffix.lower() not in (*IMAGE_SUFFIXES, *_LISTS):
+    if path.suffix.lower() not in (*IMAGE_SUFFIXES, *_LISTS, ""):
         raise DataError(f"{printable(path.name)} is no picture and no .txt list by its ending; give image:FILE=LABEL.")
     return path, label
 
 
 def _listed(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_plain_text(path).splitlines()]
     except (OSError, UnicodeDecodeError) as fault:
         raise DataError(f"{printable(path.name)} cannot be read as UTF-8 text; list one path a line.") from fault
     names = list(dict.fromkeys(line for line in lines if line))
     if not names:
         raise DataError(f"{printable(path.name)} names no pictures; one path a line was expected.")
-    for name in names:
-        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or "\0" in name:
-            raise DataError(f"{printable(path.name)}: {printable(name)!r} leads outside the list's own folder.")
-    return names
+    files = NamedFiles(path.parent, printable(path.name))
+    return list(dict.fromkeys(files.find(name, printable(path.name)) for name in names))

@@ -2,186 +2,150 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import posixpath
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from audit.core.errors import DataError
-from audit.core.note import note
+from audit.core.note import Note, note
 from audit.core.registry import data_format
-from audit.data.dataset import Dataset, LoadOptions
-from audit.data.folder_layout import split_of
-from audit.data.image_files import image_file_dataset, reader_below
+from audit.data.class_labels import MISSING, ClassLabels, class_labels, is_flag, one_hot_labels
+from audit.data.dataset import Columns, Dataset, LoadOptions
+from audit.data.hold_out import file_dataset
+from audit.data.image_files import reader_below
 from audit.data.image_survey import ImageFile, printable
+from audit.data.named_files import NamedFiles
+from audit.data.split_names import split_of
+from audit.data.table_columns import column_of, is_usual, optional_column
+from audit.data.text_tables import TextTable, read_text_table
 
-_PATH = ("path", "file", "filename", "file_name", "image", "image_path")
-_LABEL = ("label", "class", "target", "category", "class_name")
-_SPLIT = ("split", "part", "subset", "set")
+_PATH = ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "image_name", "image_names",
+         "images", "image_id", "img", "img_path", "img_name", "image index", "id_code", "filepaths", "paths",
+         "filenames", "files", "id", "name")  # fmt: skip
+_LABEL = ("label", "class", "target", "category", "class_name", "labels", "class_id", "label_id", "category_id",
+          "class_label", "label_name", "diagnosis", "dx", "breed", "species", "level")  # fmt: skip
+_SPLIT = ("split", "part", "subset", "set", "partition", "data set", "usage", "phase")
+_IN_TRAIN = ("is_train", "is_training", "is_training_image", "train")
+_IN_TEST = ("is_test", "is_valid", "is_val", "is_validation")
 _MASK = ("mask", "mask_path", "segmentation")
-_MOST_BYTES = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    number: int
-    path: str
-    label: str
-    split: str
-    mask: str
-
-
-@data_format(argument="FILE", images=True)
+@data_format(argument="FILE", images=True, columns=True)
 def manifest(source: str, options: LoadOptions) -> Dataset:
-    """The images that a .csv, .tsv, .jsonl or .ndjson file lists, perhaps with splits and masks.
+    """The images that a .csv, .tsv, .json, .jsonl or .ndjson file lists, perhaps with splits and masks.
 
-    Columns `path` and `label` (a name, or a whole number from 0), optionally `split` (train, test, validation;
-    without it everything is the test part) and `mask` (an image that is bright where the object is; attributions are
-    then compared with it). Paths are relative to the manifest's folder.
+    Columns `path` and `label` (a name, or a whole number), or in place of `label` a column of 0 and 1 for each class;
+    optionally `split` (train, test, validation; without it everything is the test part) and `mask` (an image that is
+    bright where the object is; attributions are then compared with it). Paths are relative to the manifest's folder.
 
     Args:
         source: The manifest's path.
-        options: Size, colour and crop of the images.
+        options: Size, colour and crop of the images, and the columns where they have other names.
 
     Raises:
         DataError: When the manifest is no such file, naming the line, or the images cannot be used.
     """
     path = Path(source)
-    text = _text(path)
-    rows = _json_rows(text, path.name) if path.suffix.lower() in (".jsonl", ".ndjson") else _csv_rows(text, path.name)
-    lines = [_line(row, number, path.name) for number, row in rows]
-    if not lines:
-        raise DataError(f"{path.name} names no images; a header and one line an image were expected.")
-    _require_once(lines, path.name)
-    names = _class_names([line.label for line in lines], path.name)
-    labels = {name: label for label, name in enumerate(names)}
-    files: dict[str, list[ImageFile]] = {}
-    for line in lines:
-        split = _split_of(line, path.name)
-        files.setdefault(split, []).append(ImageFile(line.path, labels[line.label], line.mask))
-    if "test" not in files:
-        raise DataError(f"Every line of {path.name} is of the train split; lines of a test or validation split too.")
-    no_splits = note("data_manifest", "The manifest names no splits: every image is used to test.")
-    notes = () if any(line.split for line in lines) else (no_splits,)
-    return image_file_dataset(reader_below(path.parent), printable(path.name), names, files, options, notes)
+    table = read_text_table(path)
+    name = printable(path.name)
+    if not table.rows:
+        raise DataError(f"{name} names no images; a header and one line an image were expected.")
+    chosen = options.columns
+    split_column = optional_column("split", chosen.split, (*_SPLIT, *_IN_TRAIN, *_IN_TEST), table)
+    mask_column = optional_column("mask", chosen.mask, _MASK, table)
+    path_column = column_of("path", chosen.path, _PATH, table)
+    labels = _labels(table, chosen, [path_column, split_column, mask_column], strict=options.strict)
+    files, splits = NamedFiles(path.parent, name), _splits(table, split_column)
+    paths = [_found(files, cell, "path", table.place(i)) for i, cell in enumerate(table.column(path_column))]
+    masks = [
+        _found(files, cell, "mask", table.place(i)) if cell not in (None, "") else ""
+        for i, cell in enumerate(table.column(mask_column) if mask_column else [None] * len(paths))
+    ]
+    once = _once(paths, list(zip(labels.numbers, map(str, splits), strict=True)), table)
+    files_by_split: dict[str, list[ImageFile]] = {}
+    for row in once:
+        if labels.numbers[row] != MISSING:
+            split = _split(splits[row], table.place(row))
+            files_by_split.setdefault(split, []).append(ImageFile(paths[row], labels.numbers[row], masks[row]))
+    if len(labels.classes) < 2:
+        raise DataError(f"{name} holds the single label {labels.classes[0]!r}; at least two classes were expected.")
+    notes = (*table.notes, *labels.notes, *files.notes(), *_repeated(len(paths) - len(once)), *_no_splits(splits))
+    return file_dataset(reader_below(path.parent), name, labels.classes, files_by_split, options, notes)
 
 
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{path.name} has over {_MOST_BYTES >> 30} GB, no size for a list of paths.")
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as fault:
-        raise DataError(f"No manifest {str(path)!r} ({fault.strerror}); give a .csv or .jsonl file.") from fault
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path.name} is not UTF-8 text (byte {fault.start}); save it as UTF-8.") from fault
+def _labels(table: TextTable, chosen: Columns, taken: Sequence[str | None], *, strict: bool) -> ClassLabels:
+    """The labels of the label column, or of columns that hold a 1 in that of the class."""
+    rest = [name for name in table.columns if name not in taken]
+    if optional_column("label", chosen.label, _LABEL, table) is None:
+        flags = [name for name in rest if is_flag(table.column(name))]
+        if len(flags) > 1:
+            rows = list(zip(*map(table.column, flags), strict=True))
+            return one_hot_labels(flags, rows, table.name, strict=strict)
+    column = column_of("label", chosen.label, _LABEL, table)
+    labels = class_labels(table.column(column), table.name, strict=strict, place=table.place)
+    others = [name for name in rest if name != column and chosen.label is None and is_usual(name, _LABEL)]
+    if not others:
+        return labels
+    said = note(
+        "data_label_column",
+        "The label is the column '{column}', and not {others}; --label-column chooses another.",
+        column=printable(column),
+        others=", ".join(printable(name) for name in others[:4]),
+    )
+    return replace(labels, notes=(*labels.notes, said))
 
 
-def _csv_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise DataError(
-                    f"{name}, line {reader.line_num}: {len(reader.fieldnames or ())} columns were expected, as in the "
-                    "header. Quote values that hold the delimiter."
-                )
-            yield reader.line_num, row
-    except csv.Error as fault:
-        raise DataError(f"{name}, line {reader.line_num}: not CSV ({fault}). Save it again as UTF-8 CSV.") from fault
-
-
-def _json_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as fault:
-            raise DataError(f"{name}, line {number}: not JSON ({str(fault)[:80]}); write one object a line.") from fault
-        if not isinstance(row, dict):
-            raise DataError(f"{name}, line {number}: an object with path and label was expected.")
-        yield number, row
-
-
-def _line(row: dict[str, Any], number: int, name: str) -> _Line:
-    cells = {str(key).strip().lower(): value for key, value in row.items()}
-    path = _inside(_cell(cells, _PATH, "path", number, name), number, name)
-    label = _cell(cells, _LABEL, "label", number, name)
-    if re.fullmatch(r"-[0-9]+", label):
-        raise DataError(
-            f"{name}, line {number}: the label {label} is negative; whole numbers from 0, or names, were expected."
-        )
-    split = next((str(cells[key] or "") for key in _SPLIT if key in cells), "")
-    mask = next((str(cells[key] or "").strip() for key in _MASK if key in cells), "")
-    return _Line(number, path, label, split, _inside(mask, number, name) if mask else "")
-
-
-def _inside(path: str, number: int, name: str) -> str:
-    """`path` in its plainest form. Raises DataError when it leads out of the manifest's folder."""
-    steps = path.replace("\\", "/").split("/")
-    if any("\ud800" <= character <= "\udfff" for character in path):
-        raise DataError(f"{name}, line {number}: a path holds half a character; save the manifest as UTF-8.")
-    if not path.strip("./") or path.startswith(("/", "\\")) or ".." in steps or "\0" in path:
-        raise DataError(
-            f"{name}, line {number}: {printable(path)!r} leads outside the manifest's folder; name files relative to "
-            "it, and put the manifest beside or above the images."
-        )
-    return posixpath.normpath(path)
-
-
-def _cell(row: dict[str, Any], columns: Sequence[str], what: str, number: int, name: str) -> str:
-    value = next((row[column] for column in columns if column in row), None)
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise DataError(
-            f"{name}, line {number}: no {what}; a column {what!r} with a value on every line was expected, and the "
-            f"columns are {', '.join(printable(key) for key in list(row)[:8]) or 'none'}."
-        )
-    text = str(value).strip()
+def _found(files: NamedFiles, cell: object, what: str, place: str) -> str:
+    if isinstance(cell, bool) or not isinstance(cell, (str, int)) or not str(cell).strip():
+        raise DataError(f"{place}: no {what}; a column {what!r} with a value on every line was expected.")
+    text = str(cell).strip()
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise DataError(f"{name}, line {number}: the {what} holds half a character; save the manifest as UTF-8.")
-    return text
+        raise DataError(f"{place}: the {what} holds half a character; save the manifest as UTF-8.")
+    return files.find(text, place)
 
 
-def _require_once(lines: Sequence[_Line], name: str) -> None:
-    first_line: dict[str, int] = {}
-    for line in lines:
-        if line.path in first_line:
+def _once(paths: Sequence[str], said: Sequence[tuple[int, str]], table: TextTable) -> list[int]:
+    """The first row of each image. Raises DataError where another row says otherwise of it."""
+    first: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        if said[first.setdefault(path, row)] != said[row]:
             raise DataError(
-                f"{name}, line {line.number}: {printable(line.path)!r} is named on line {first_line[line.path]} "
-                "already; name each image once."
+                f"{table.place(row)}: {printable(path)!r} is named on line {table.lines[first[path]]} already, with "
+                "another label or split; name each image once."
             )
-        first_line[line.path] = line.number
+    return list(first.values())
 
 
-def _class_names(labels: Sequence[str], name: str) -> tuple[str, ...]:
-    """Sorted names; whole numbers in the order of counting, with those in between that no image has."""
-    distinct = set(labels)
-    if all(label.isascii() and label.isdigit() and len(label) < 7 for label in distinct):
-        names = tuple(str(number) for number in range(max(map(int, distinct)) + 1))
-        if not distinct <= set(names):
-            raise DataError(
-                f"{name} writes the label {min(distinct - set(names))!r} with leading zeros; write plain numbers."
-            )
-    else:
-        names = tuple(sorted(distinct))
-    if len(names) < 2:
-        raise DataError(f"{name} holds the single label {names[0]!r}; at least two classes were expected.")
-    return names
+def _splits(table: TextTable, column: str | None) -> Sequence[object]:
+    """The split of each row as a word; that of is_train, is_valid and their like from what is true there."""
+    cells = table.column(column) if column else [None] * len(table.rows)
+    if column is None or not (is_usual(column, _IN_TRAIN) or is_usual(column, _IN_TEST)):
+        return cells
+    words = ("train", "test") if is_usual(column, _IN_TRAIN) else ("test", "train")
+    return [words[0] if _is_true(cell) else words[1] if _is_false(cell) else cell for cell in cells]
 
 
-def _split_of(line: _Line, name: str) -> str:
-    split = split_of(line.split) if line.split.strip() else "test"
+def _is_true(cell: object) -> bool:
+    return str(cell).strip().lower() in ("1", "1.0", "true", "yes")
+
+
+def _is_false(cell: object) -> bool:
+    return str(cell).strip().lower() in ("0", "0.0", "false", "no")
+
+
+def _split(cell: object, place: str) -> str:
+    text = "" if cell is None else str(cell).strip()
+    split = split_of(text) if text else "test"
     if split is None:
-        raise DataError(
-            f"{name}, line {line.number}: the split {printable(line.split)!r} is unknown; train, test or validation "
-            "was expected."
-        )
+        raise DataError(f"{place}: the split {printable(text)!r} is unknown; train, test or validation was expected.")
     return split
+
+
+def _repeated(count: int) -> Iterator[Note]:
+    if count:
+        yield note("data_repeated", "Lines that repeat another were left out: {count}.", count=count)
+
+
+def _no_splits(splits: Sequence[object]) -> Iterator[Note]:
+    if not any(splits):
+        yield note("data_manifest", "The manifest names no splits: every image is used to test.")

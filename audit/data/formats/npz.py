@@ -13,24 +13,29 @@ from numpy.typing import NDArray
 
 from audit.core.errors import DataError
 from audit.core.registry import data_format
-from audit.data.arrays import array_split, number_names
+from audit.data.array_labels import array_labels
+from audit.data.arrays import PLAIN_RANGES, array_range, array_split
 from audit.data.dataset import Dataset, LoadOptions
 
 LARGEST_ARCHIVE = 16 << 30
 """Bytes an archive may unpack to: these arrays live in memory; a larger set belongs in a folder."""
 
-_TEST = (("x_test", "y_test"), ("images", "labels"), ("test_images", "test_labels"))
+_TEST = (
+    *(("x_test", "y_test"), ("images", "labels"), ("test_images", "test_labels")),
+    *(("x_val", "y_val"), ("x_valid", "y_valid"), ("val_images", "val_labels")),
+)
 _TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"))
 
 
-@data_format(argument="FILE")
-def npz(source: str, _options: LoadOptions) -> Dataset:
+@data_format(argument="FILE", columns=True)
+def npz(source: str, options: LoadOptions) -> Dataset:
     """A NumPy archive with arrays x_test and y_test, perhaps x_train and y_train, or images and labels.
 
     An optional array `classes` names the classes in label order.
 
     Args:
         source: The path of the .npz file.
+        options: `pixel_range` is used, and `strict`, which makes a missing label an error.
 
     Raises:
         DataError: When the file is damaged, its arrays are no images and labels, or they hold Python objects: those
@@ -38,27 +43,55 @@ def npz(source: str, _options: LoadOptions) -> Dataset:
     """
     path = Path(source)
     arrays = _read(path)
-    test = _pair(arrays, _TEST)
-    if test is None:
+    chosen = (options.columns.path or "images", options.columns.label or "labels")
+    tests = (chosen,) if options.columns.path or options.columns.label else _TEST
+    pairs = {split: pair for split, names in (("test", tests), ("train", _TRAIN)) if (pair := _pair(arrays, names))}
+    if not pairs:
         raise DataError(
             f"{path.name} holds the arrays {', '.join(sorted(arrays)) or 'none'}; x_test and y_test (x_train and "
-            "y_train too, to train), or images and labels, were expected. Save it with numpy.savez under these names."
+            "y_train too, to train), or images and labels, were expected. Save it with numpy.savez under these names, "
+            "or choose two arrays with --path-column NAME and --label-column NAME."
         )
-    train = _pair(arrays, _TRAIN)
-    labels = [test[1]] + ([train[1]] if train else [])
-    classes = _names(arrays["classes"], path) if "classes" in arrays else number_names(labels, path.name)
+    names = _names(arrays["classes"], path) if "classes" in arrays else ()
+    for images, labels in pairs.values():
+        if len(images) != len(labels):
+            raise DataError(
+                f"{path.name} has {len(images)} images but {len(labels)} labels; one label for each image was "
+                "expected. Write both again from the same examples."
+            )
+    classes, numbers, notes = array_labels(
+        [labels for _, labels in pairs.values()], path.name, names=names, strict=options.strict
+    )
+    pixel_range, ranged = array_range([images for images, _ in pairs.values()], path.name, options.pixel_range)
     splits = {
-        name: array_split(*pair, name=name, classes=len(classes), source=f"{path.name} ({name})")
-        for name, pair in (("test", test), ("train", train))
-        if pair
+        split: array_split(
+            images[kept >= 0] if (kept < 0).any() else images,
+            kept[kept >= 0],
+            name=split,
+            classes=len(classes),
+            source=f"{path.name} ({split})",
+            pixel_range=pixel_range,
+        )
+        for (split, (images, _)), kept in zip(pairs.items(), numbers, strict=True)
     }
-    shapes = {name: split.fetch(np.zeros(1, np.int64)).shape[1:] for name, split in splits.items()}
+    shapes = {split: part.fetch(np.zeros(1, np.int64)).shape[1:] for split, part in splits.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(
             f"{path.name} has training images of shape {shapes['train']} but test images of {shapes['test']}."
         )
-    channels, height, width = shapes["test"]
-    return Dataset(path.name, classes, (channels, height, width), splits["test"], splits.get("train"))
+    channels, height, width = next(iter(shapes.values()))
+    test, train = splits.get("test", splits.get("train")), splits.get("train") if "test" in splits else None
+    assert test is not None
+    return Dataset(
+        path.name,
+        classes,
+        (channels, height, width),
+        test,
+        train,
+        (*notes, *ranged),
+        pixel_range if options.pixel_range or pixel_range not in PLAIN_RANGES else None,
+        training_alone="test" not in splits,
+    )
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
@@ -88,7 +121,10 @@ def _read(path: Path) -> Mapping[str, NDArray[Any]]:
 def _pair(
     arrays: Mapping[str, NDArray[Any]], names: tuple[tuple[str, str], ...]
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    return next(((arrays[x], arrays[y]) for x, y in names if x in arrays and y in arrays), None)
+    """The first of the pairs that is there, in whatever case."""
+    folded = {name.casefold(): name for name in arrays}
+    found = ((folded.get(x.casefold()), folded.get(y.casefold())) for x, y in names)
+    return next(((arrays[x], arrays[y]) for x, y in found if x is not None and y is not None), None)
 
 
 def _names(array: NDArray[Any], path: Path) -> tuple[str, ...]:

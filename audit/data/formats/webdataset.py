@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from audit.core.errors import DataError
 from audit.core.registry import data_format
+from audit.data.class_labels import MISSING, class_labels
 from audit.data.dataset import Dataset, LoadOptions
-from audit.data.folder_layout import split_of
 from audit.data.formats.archive import Archive, open_archive
+from audit.data.hold_out import file_dataset
 from audit.data.image_decoding import IMAGE_SUFFIXES
-from audit.data.image_files import image_file_dataset
 from audit.data.image_survey import ImageFile, printable
+from audit.data.litter import is_litter
+from audit.data.split_names import part_within
+
+_LABELS = ("cls", "class", "label", "lbl", "cls.txt")
+_MOST_LABEL = 200
+"""Bytes."""
 
 
 @data_format(argument="DIR", images=True)
 def webdataset(path: str, options: LoadOptions) -> Dataset:
-    """WebDataset shards: the .tar files of a folder, or one of them; labels are whole numbers in .cls files.
+    """WebDataset shards: the .tar files of a folder, or one of them; labels stand in .cls files.
 
-    Shards whose names begin with train are the training part, all others the test part. Class names come from a
-    labels map.
+    Shards whose names begin with train are the training part, all others the test part. Labels that are numbers get
+    their names from a labels map.
 
     Args:
         path: The folder of the shards, or one shard.
@@ -34,52 +40,61 @@ def webdataset(path: str, options: LoadOptions) -> Dataset:
     if not shards:
         raise DataError(f"{str(root)!r} holds no .tar shards; give their folder, or one of them.")
     archives = {shard.name: open_archive(shard) for shard in shards}
+    samples = [
+        (_split_of(name), *sample) for name, archive in archives.items() for sample in _labelled_images(name, archive)
+    ]
+    labels = class_labels(
+        [label for _, _, label in samples],
+        printable(root.name),
+        strict=options.strict,
+        place=lambda row: samples[row][1],
+    )
+    if len(labels.classes) < 2:
+        raise DataError(f"Every label of the shards is {labels.classes[0]}; at least two classes were expected.")
     files_by_split: dict[str, list[ImageFile]] = {}
-    for name, archive in archives.items():
-        split = split_of(name.split(".")[0].rstrip("0123456789").rstrip("-_")) or "test"
-        files_by_split.setdefault(split, []).extend(_image_files(name, archive))
-    if "test" not in files_by_split:
-        raise DataError("Every shard's name begins with train; a test shard was expected beside them.")
-    highest = max(file.label for files in files_by_split.values() for file in files)
-    if highest < 1:
-        raise DataError("Every label of the shards is 0; at least two classes were expected.")
+    for (split, image, _), label in zip(samples, labels.numbers, strict=True):
+        if label != MISSING:
+            files_by_split.setdefault(split, []).append(ImageFile(image, label))
 
     def read(name: str) -> bytes:
         shard, _, member = name.partition("/")
         return archives[shard].read(member)
 
-    classes = tuple(str(label) for label in range(highest + 1))
-    return image_file_dataset(read, printable(root.name), classes, files_by_split, options)
+    return file_dataset(read, printable(root.name), labels.classes, files_by_split, options, labels.notes)
 
 
-def _image_files(shard: str, archive: Archive) -> Sequence[ImageFile]:
-    files = []
+def _split_of(shard: str) -> str:
+    """The part that a shard belongs to by the beginning of its name, or by its last word; else "test"."""
+    stem = shard.split(".")[0].rstrip("0123456789{}").rstrip("-_")
+    part = part_within(stem)[0] or "test"
+    return "train" if part == "train" else "test"
+
+
+def _labelled_images(shard: str, archive: Archive) -> Iterator[tuple[str, str]]:
+    """The path of each picture and the text of its label. Raises DataError where a picture has none."""
+    pictures = 0
     for key, kinds in _samples(archive.members).items():
         images = [member for kind, member in kinds.items() if f".{kind}" in IMAGE_SUFFIXES]
         if not images:
             continue
-        if "cls" not in kinds:
+        label = next((kinds[kind] for kind in _LABELS if kind in kinds), None)
+        if label is None:
             raise DataError(
                 f"{shard}: the sample {printable(key)!r} has no label; a .cls beside the picture was expected."
             )
-        files.append(ImageFile(f"{shard}/{images[0]}", _label(archive.read(kinds["cls"]), shard, key)))
-    if not files:
+        pictures += 1
+        yield f"{shard}/{images[0]}", archive.read(label)[:_MOST_LABEL].decode("utf-8", "backslashreplace")
+    if not pictures:
         raise DataError(f"{shard} holds no pictures with labels; NAME.jpg and NAME.cls were expected.")
-    return files
 
 
 def _samples(members: Sequence[str]) -> dict[str, dict[str, str]]:
     """Members by sample and kind: before and after the first dot of the file name, by WebDataset's rule."""
     samples: dict[str, dict[str, str]] = {}
     for name in members:
+        if is_litter(name):
+            continue
         folder, _, last = name.rpartition("/")
         key, _, kind = last.partition(".")
         samples.setdefault(f"{folder}/{key}" if folder else key, {})[kind.lower()] = name
     return samples
-
-
-def _label(body: bytes, shard: str, key: str) -> int:
-    text = body[:20].decode("ascii", "replace").strip()
-    if not text.isdigit() or int(text) >= 100_000:
-        raise DataError(f"{shard}: the label of {printable(key)!r} is {text!r}; a whole number from 0 was expected.")
-    return int(text)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.core.errors import ModelError, UntrustedError
+from audit.core.image_options import Interpolation
 from audit.core.note import Note, note
 from audit.models.files import sha256_of
 
@@ -24,6 +25,9 @@ _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _CODE = ("auto_map", "custom_pipelines")
 _ELSEWHERE = ("backbone", "use_pretrained_backbone", "quantization_config", "kernel_config")
 _MOST_BYTES = 64 << 20
+_RESAMPLE: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""Pillow's filters by their numbers."""
+_WHOLE_FROM = 384
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class HfPreprocessing:
         std: Divided by after that.
         size: Height and width in pixels; None where nothing says it or they differ.
         bgr: Whether the channels are reversed.
+        grey: Whether it takes one channel.
+        interpolation: The filter of resizing; None where nothing says it, or nothing is resized.
+        crop: The share of the shorter side that its centre crop leaves; None for the whole image, or an unknown share.
         classes: Names in the model's order; empty where they have no names of their own.
         notes: Sentences that a reader should know.
     """
@@ -43,6 +50,9 @@ class HfPreprocessing:
     std: tuple[float, ...] | None = None
     size: int | None = None
     bgr: bool = False
+    grey: bool = False
+    interpolation: Interpolation | None = None
+    crop: float | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
 
@@ -150,7 +160,8 @@ def read_preprocessing(weights: str) -> HfPreprocessing:
             "{name} has no preprocessor_config.json: pixels are given in [0, 1] unless --mean and --std say.",
             name=folder.name,
         )
-        return HfPreprocessing(size=_side(config.get("image_size")), classes=classes, notes=(plain,))
+        grey = config.get("num_channels") == 1
+        return HfPreprocessing(size=_side(config.get("image_size")), grey=grey, classes=classes, notes=(plain,))
     settings = _json(path)
     mean, std = _normalisation(settings, path)
     return HfPreprocessing(
@@ -158,6 +169,9 @@ def read_preprocessing(weights: str) -> HfPreprocessing:
         std,
         _size(settings),
         bool(settings.get("do_flip_channel_order")),
+        config.get("num_channels") == 1,
+        _interpolation(settings),
+        _crop_share(settings),
         classes,
         tuple(_notes(settings, folder.name)),
     )
@@ -185,11 +199,24 @@ def _size(settings: Mapping[str, Any]) -> int | None:
     return _side(settings.get("size")) if settings.get("do_resize", True) else None
 
 
+def _interpolation(settings: Mapping[str, Any]) -> Interpolation | None:
+    """Pillow's number or name of the filter, as `resample` has it."""
+    resample = settings.get("resample")
+    if not settings.get("do_resize", True) or isinstance(resample, bool):
+        return None
+    if isinstance(resample, int):
+        return _RESAMPLE[resample] if 0 <= resample < len(_RESAMPLE) else None
+    return next((name for name in _RESAMPLE if name == str(resample).lower()), None)
+
+
 def _crop_share(settings: Mapping[str, Any]) -> float | None:
-    """The share of the shorter side that the centre crop leaves; None where the numbers do not say."""
-    if isinstance(settings.get("crop_pct"), float) and 0 < settings["crop_pct"] <= 1:
-        return float(settings["crop_pct"])
+    """The share of the shorter side that the centre crop leaves; None without one, or where the numbers do not say."""
     cut, whole = _side(settings.get("crop_size")), _side(settings.get("size"))
+    if isinstance(settings.get("crop_pct"), float) and 0 < settings["crop_pct"] <= 1:
+        # ConvNextImageProcessor squeezes the whole image from 384 on.
+        return float(settings["crop_pct"]) if (whole or 0) < _WHOLE_FROM else None
+    if not settings.get("do_center_crop") or not settings.get("do_resize", True):
+        return None
     return cut / whole if cut and whole and cut <= whole else None
 
 
@@ -203,14 +230,13 @@ def _side(size: Any) -> int | None:
 
 
 def _notes(settings: Mapping[str, Any], name: str) -> Iterator[Note]:
-    if settings.get("do_center_crop") or settings.get("crop_pct"):
-        share = _crop_share(settings)
-        flag = f"--crop {share:.3g}" if share else "--crop"
+    if settings.get("do_center_crop") and _crop_share(settings) is None:
         yield note(
             "model_for_middle",
-            "{name} was made for the middle of each image: {flag} cuts it out, else the whole image is resized.",
+            "{name} was made for the middle of each image, and its files do not say how much of it: {flag} cuts it "
+            "out, else the whole image is resized.",
             name=name,
-            flag=flag,
+            flag="--crop",
         )
     if settings.get("do_flip_channel_order"):
         yield note("model_bgr", "{name} takes BGR: channels are reversed for it.", name=name)
@@ -222,7 +248,7 @@ def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     names = tuple(str(labels[str(i)]) for i in range(len(labels)))
     made_up = all(name == f"LABEL_{i}" for i, name in enumerate(names))
-    return () if made_up or len(set(names)) != len(names) else names
+    return () if made_up else names
 
 
 def _shards(folder: Path) -> tuple[Path, ...]:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from audit.core.errors import ModelError, SetupError
 from audit.core.note import note
-from audit.models.formats.hf_config import configuration, folder_of, read_preprocessing, weight_files
+from audit.models.formats.hf_config import PREFIX, configuration, folder_of, read_preprocessing, weight_files
 from audit.models.formats.safetensors_file import safetensors
+from audit.models.formats.timm_folder import read_timm_config
 from audit.models.loaded import CheckpointContent
 
 _NOT_PLAIN = frozenset({"timm_wrapper", "perceiver", "imagegpt", "shieldgemma2"})
@@ -36,6 +37,7 @@ def read_hf_folder(weights: str) -> CheckpointContent:
     """
     folder = folder_of(weights)
     config = configuration(folder)
+    _require_transformers(weights, folder, config)
     state = _state(weight_files(folder))
     preprocessing = read_preprocessing(weights)
     transformers = _transformers(folder.name)
@@ -48,6 +50,15 @@ def read_hf_folder(weights: str) -> CheckpointContent:
         kind=str(config["model_type"]),
     )
     return CheckpointContent(module=module, notes=(runs, *preprocessing.notes))
+
+
+def _require_transformers(weights: str, folder: Path, config: dict[str, Any]) -> None:
+    """Raises ModelError for a folder of timm, with the flags that audit its weights."""
+    timm = read_timm_config(config)
+    if timm is not None and str(config.get("model_type")) in ("None", "timm_wrapper"):
+        file = next((name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()), "FILE")
+        path = f"{weights.removeprefix(PREFIX).rstrip('/')}/{file}"
+        raise ModelError(f"{folder.name} is a folder of timm, not of transformers; give {timm.flags(path)}.")
 
 
 class HfModule(nn.Module):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
+from contextlib import AbstractContextManager
 
 import torch
 
 from audit.core.errors import ModelError, UntrustedError
 from audit.core.note import NO_NOTE, Note, listed_with_more, note
+from audit.models.formats.inert_values import STAND_INS
 
+_TAR_PICKLE = b"sys_info"
+"""A member of torch's own old tar files."""
 _INFLATION = 8
 """torch.save stores without compression; a zip that unpacks to more than this times its size is a bomb."""
 
@@ -37,18 +41,35 @@ def executable_reason(body: bytes, name: str) -> Note:
         )
     if any(member.endswith("constants.pkl") for member in members):
         return note("code_torchscript", "is TorchScript, which is code")
+    if _is_tar(body) and _TAR_PICKLE not in body:
+        raise ModelError(f"{name} is a tar archive of other files; unpack it and give the file of weights inside.")
     if _is_tar(body):
         return note("code_tar", "is in torch's old tar format, which is a pickle that runs code")
-    if not members and not _pickle_starts(body):
+    if members and not any(member.endswith("data.pkl") for member in members):
+        listed = ", ".join(members[:3])
         raise ModelError(
-            f"{name} is not a torch.save file (it begins with {body[:4].hex() or 'nothing'}); export or "
-            "download it again."
+            f"{name} is a zip archive of other files ({listed}), not a torch.save file; unpack it and give the file of "
+            "weights inside."
         )
+    if not members and not _pickle_starts(body):
+        raise ModelError(_no_torch_save(body, name))
     globals_asked = _unsafe_globals(body, members, name)
     if globals_asked:
         asked = listed_with_more(globals_asked, 6)
         return note("code_pickle", "is a pickle that needs code (it asks for {asked})", asked=asked)
     return NO_NOTE
+
+
+def _no_torch_save(body: bytes, name: str) -> str:
+    """What a file is instead, as far as its first bytes tell."""
+    if body.startswith(b"version https://git-lfs"):
+        return f"{name} is a Git LFS pointer, not the weights themselves; fetch them with git lfs pull."
+    if body.lstrip()[:1] == b"<":
+        return f"{name} is a web page, not weights: the download gave a page in their place; download it again."
+    if body.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
+        return f"{name} is compressed; unpack it and give the file of weights inside."
+    begins = f"it begins with {body[:4].hex()}" if body else "it is empty"
+    return f"{name} is not a torch.save file ({begins}); export or download it again."
 
 
 def members_of(body: bytes, name: str) -> list[str]:
@@ -95,9 +116,11 @@ def _unsafe_globals(body: bytes, members: list[str], name: str) -> list[str]:
     """The globals torch does not hold for data, in the order met. Read from the pickle's opcodes; nothing runs."""
     if not members:
         allowed = set(_allowed())
-        return [name for name in _globals_of(body) if name not in allowed]
+        names = [name.replace("__builtin__.", "builtins.") for name in _globals_of(body)]
+        return [name for name in names if name not in allowed]
     try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(body)))
+        with stand_ins():
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(body)))
     except Exception as fault:  # a reader of hostile bytes raises whatever it stumbles on
         raise ModelError(
             f"{name} is cut short or damaged ({first_line(fault)}); export or download it again."
@@ -107,7 +130,12 @@ def _unsafe_globals(body: bytes, members: list[str], name: str) -> list[str]:
 def _allowed() -> list[str]:
     from torch._weights_only_unpickler import _get_allowed_globals
 
-    return [*_get_allowed_globals(), "torch.serialization._get_layout"]
+    return [*_get_allowed_globals(), *STAND_INS, "torch.serialization._get_layout"]
+
+
+def stand_ins() -> AbstractContextManager[None]:
+    """Inside the block torch reads numbers, times and paths beside the weights as harmless values."""
+    return torch.serialization.safe_globals([(value, name) for name, value in STAND_INS.items()])
 
 
 def _globals_of(body: bytes) -> list[str]:

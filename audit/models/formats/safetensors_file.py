@@ -15,10 +15,10 @@ from safetensors.torch import load
 from audit.config import TrustConfig
 from audit.core.errors import ModelError
 from audit.core.registry import model_format
+from audit.models.checkpoint_entries import unwrapped
 from audit.models.compression.compress import unpack
 from audit.models.files import read_whole
 from audit.models.loaded import CheckpointContent
-from audit.models.state_dict import unwrapped
 
 CUT = "cut"
 """The metadata entry of a net that has fewer channels than its architecture."""
@@ -35,14 +35,33 @@ def safetensors(path: Path, _trust: Sequence[TrustConfig] = ()) -> CheckpointCon
     Raises:
         ModelError: When it is damaged or holds no state dict.
     """
-    body = read_whole(path)
+    return read_safetensors(read_whole(path), path.name)
+
+
+def read_safetensors(body: bytes, name: str) -> CheckpointContent:
+    """The state dict in the bytes of a safetensors file, int8 weights widened to float32.
+
+    Args:
+        body: The file's bytes.
+        name: Its name, for errors.
+
+    Raises:
+        ModelError: When it is damaged or holds no state dict.
+    """
     try:
         state = dict(sorted(load(body).items()))  # it gives them in another order in every process
     except (SafetensorError, ValueError, KeyError, TypeError) as fault:
-        raise ModelError(
-            f"{path.name} is not a whole safetensors file ({fault}); export or download it again."
-        ) from fault
-    return replace(unwrapped(unpack(state), path.name), cut=CUT in metadata_of(body))
+        raise ModelError(f"{name} is not a whole safetensors file ({fault}); export or download it again.") from fault
+    return replace(unwrapped(unpack(state), name), cut=CUT in metadata_of(body))
+
+
+def is_safetensors(body: bytes) -> bool:
+    """Whether a file is safetensors, whatever its name: a length, then JSON of that length.
+
+    Args:
+        body: The file's bytes.
+    """
+    return body[8:9] == b"{" and int.from_bytes(body[:8], "little") <= len(body) - 8
 
 
 def with_metadata(packed: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -11,6 +11,7 @@ import io
 import pickle
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,19 @@ from audit.config import TrustConfig
 from audit.core.errors import ModelError, UntrustedError
 from audit.core.note import Note, note
 from audit.core.registry import model_format
+from audit.models.checkpoint_entries import unwrapped
 from audit.models.files import check_trusted, read_whole
-from audit.models.formats.pickle_inspection import executable_reason, first_line, is_whole, members_of
+from audit.models.formats.inert_values import settled
+from audit.models.formats.pickle_inspection import executable_reason, first_line, is_whole, members_of, stand_ins
+from audit.models.formats.safetensors_file import is_safetensors, read_safetensors
 from audit.models.loaded import CheckpointContent, TrustedFile
-from audit.models.state_dict import unwrapped
+
+_ALONE = " Or save the state dict alone, which needs no trust: torch.save(model.state_dict(), ...)."
 
 
 @model_format(suffixes=(".pt", ".pth", ".ckpt", ".bin", ".tar"))
 def torch_save(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
-    """The state dict in a torch.save file; a pickled module or TorchScript needs trust.
+    """The state dict in a torch.save file; a pickled module or TorchScript needs trust. Safetensors load.
 
     Raises UntrustedError for files that need code, listing the globals they ask for, and ModelError for damaged ones.
 
@@ -38,19 +43,21 @@ def torch_save(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
         trust: The files whose code may run.
     """
     body = read_whole(path)
+    if is_safetensors(body):
+        return read_safetensors(body, path.name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reason = executable_reason(body, path.name)
         if not reason:
             return unwrapped(_as_data(body, path.name), path.name)
-    sha256 = check_trusted(path, body, trust, reason=reason)
+    sha256 = check_trusted(path, body, trust, reason=reason, otherwise=_ALONE)
     trusted = (TrustedFile(path.name, sha256),)
     content = _as_code(body, path.name)
     run = _was_run(path.name, reason, sha256)
     if isinstance(content, nn.Module):
         return CheckpointContent(module=content, notes=(run,), trusted=trusted)
     inner = unwrapped(content, path.name)
-    return CheckpointContent(state=inner.state, notes=(run, *inner.notes), trusted=trusted)
+    return replace(inner, notes=(run, *inner.notes), trusted=trusted)
 
 
 @model_format(suffixes=(".pt2",))
@@ -80,7 +87,8 @@ def torch_export(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
 
 def _as_data(body: bytes, name: str) -> Any:
     try:
-        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        with stand_ins():
+            return settled(torch.load(io.BytesIO(body), map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as fault:
         if is_whole(body):
             raise UntrustedError(

@@ -20,15 +20,6 @@ from audit.models.files import check_trusted, read_whole, require_file
 from audit.models.loaded import InputShape, TrustedFile
 
 
-def is_code(architecture: str) -> bool:
-    """Whether an architecture's name means FILE.py:FUNCTION.
-
-    Args:
-        architecture: The name.
-    """
-    return architecture.rpartition(":")[0].endswith(".py") or architecture.endswith(".py")
-
-
 def split_name(architecture: str) -> tuple[Path, str]:
     """The file and the function of FILE.py:FUNCTION.
 
@@ -45,7 +36,13 @@ def split_name(architecture: str) -> tuple[Path, str]:
 
 
 def build_from_code(
-    architecture: str, trust: Sequence[TrustConfig], *, classes: int, input_shape: InputShape, seed: int
+    architecture: str,
+    trust: Sequence[TrustConfig],
+    *,
+    classes: int,
+    input_shape: InputShape,
+    seed: int,
+    anew: bool = False,
 ) -> tuple[nn.Module, TrustedFile]:
     """Run FILE.py and call FUNCTION, with `classes` and `input_shape` if it has parameters of these names.
 
@@ -58,6 +55,7 @@ def build_from_code(
         classes: Number of outputs.
         input_shape: (C, H, W) of the images.
         seed: Root of the random weights.
+        anew: Whether the file is run again though it has been, so that what it made then is not met.
 
     Returns:
         The module, and the file that was run.
@@ -70,7 +68,7 @@ def build_from_code(
     sha256 = check_trusted(path, body, trust, reason="is Python")
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(derive_seed("weights", sha256, seed))
-        module = _run(path, body, sha256)
+        module = _run(path, body, sha256, anew)
         built = _call(_pick(module, function, path), path, {"classes": classes, "input_shape": input_shape})
     if not isinstance(built, nn.Module):
         raise ModelError(
@@ -80,10 +78,10 @@ def build_from_code(
     return built, TrustedFile(path.name, sha256)
 
 
-def _run(path: Path, body: bytes, sha256: str) -> ModuleType:
+def _run(path: Path, body: bytes, sha256: str, anew: bool) -> ModuleType:
     """The module made of exactly the bytes that were vouched for, under a name no other module can have."""
-    name = f"_audit_trusted_{sha256[:16]}"
-    if name in sys.modules:
+    name = f"_audit_trusted_{sha256[:16]}" + "_anew" * anew
+    if name in sys.modules and not anew:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = f"<trusted {path.name} {sha256[:16]}>"

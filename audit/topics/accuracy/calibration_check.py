@@ -8,6 +8,7 @@ from audit.metrics.classification import calibration_error
 from audit.results.check_result import CheckResult, at_most, template_values
 from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
+from audit.topics.accuracy.facts import scores_are_independent
 
 MIN_CALIBRATION_IMAGES = 100
 """Least number of images for a verdict: on fewer, even a perfectly calibrated model exceeds most thresholds."""
@@ -37,6 +38,8 @@ def calibration(results: RunResults, role: str, config: RunConfig) -> CheckResul
     logits = results.array("accuracy", "logits", role=role)
     labels = results.array("accuracy", "labels", role=role)
     if logits is None or labels is None or not len(labels) or not results.labelled:
+        return None
+    if scores_are_independent(results, role):
         return None
     error = calibration_error(logits, labels)
     enough = len(labels) >= MIN_CALIBRATION_IMAGES

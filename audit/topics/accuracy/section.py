@@ -12,8 +12,9 @@ from audit.core.evidence import Array
 from audit.core.statistics import share_of, wilson
 from audit.document.model import Cost, DocumentModel, Proportion, cost_of, proportion
 from audit.document.section import Rows, SectionContext
-from audit.metrics.classification import confusion, per_class, reliability
+from audit.metrics.classification import Reliability, confusion, per_class, reliability
 from audit.results.run_results import RunResults
+from audit.topics.accuracy.facts import scores_are_independent
 
 MATRIX_CLASSES = 40
 """Most classes of a confusion matrix: at 1,000 classes it was 3 MB of zeros, and 20 MB in the page."""
@@ -86,8 +87,9 @@ class AccuracyPart(DocumentModel):
         confusion: Counts by label and prediction, K x K; empty for more than `MATRIX_CLASSES` classes.
         mistakes: The commonest confusions, where `confusion` is empty.
         mistaken: Number of images classified wrong.
-        calibration_error: Expected calibration error, in [0, 1].
-        reliability: The bins of the reliability diagram, in order of confidence.
+        calibration_error: Expected calibration error, in [0, 1]; None where each class has a score of its own, which is
+            no confidence.
+        reliability: The bins of the reliability diagram, in order of confidence; empty likewise.
         cost: What it cost.
     """
 
@@ -97,7 +99,7 @@ class AccuracyPart(DocumentModel):
     confusion: list[list[int]]
     mistakes: list[Mistake] = Field(default_factory=list)
     mistaken: int = 0
-    calibration_error: float
+    calibration_error: float | None
     reliability: list[ReliabilityBin]
     cost: Cost
 
@@ -120,7 +122,7 @@ def _accuracy(results: RunResults, role: str, classes: Sequence[str]) -> Accurac
     if logits is None or labels is None or not len(labels) or not results.labelled:
         return None
     predictions = logits.argmax(axis=1)
-    bins = reliability(logits, labels)
+    bins = None if scores_are_independent(results, role) else reliability(logits, labels)
     return AccuracyPart(
         role=role,
         accuracy=proportion(share_of(predictions == labels)),
@@ -128,15 +130,19 @@ def _accuracy(results: RunResults, role: str, classes: Sequence[str]) -> Accurac
         confusion=confusion(labels, predictions, len(classes)).tolist() if len(classes) <= MATRIX_CLASSES else [],
         mistakes=_mistakes(labels, predictions, classes) if len(classes) > MATRIX_CLASSES else [],
         mistaken=int((predictions != labels).sum()),
-        calibration_error=bins.error,
-        reliability=[
-            ReliabilityBin(low=lo, high=hi, count=c, confidence=conf, accuracy=acc)
-            for lo, hi, c, conf, acc in zip(
-                bins.edges, bins.edges[1:], bins.count, bins.confidence, bins.accuracy, strict=False
-            )
-        ],
+        calibration_error=bins.error if bins else None,
+        reliability=_reliability_rows(bins) if bins else [],
         cost=cost_of(results.entries("accuracy", role=role)),
     )
+
+
+def _reliability_rows(bins: Reliability) -> list[ReliabilityBin]:
+    return [
+        ReliabilityBin(low=lo, high=hi, count=c, confidence=conf, accuracy=acc)
+        for lo, hi, c, conf, acc in zip(
+            bins.edges, bins.edges[1:], bins.count, bins.confidence, bins.accuracy, strict=False
+        )
+    ]
 
 
 def _class_rows(labels: Array, predictions: Array, classes: Sequence[str]) -> list[ClassRow]:

@@ -11,6 +11,7 @@ from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
+from audit.topics.accuracy.facts import AccuracyFacts
 
 _STRIDE = 1024
 """Examples classified at a time; a stop takes effect in between."""
@@ -43,6 +44,7 @@ def accuracy(context: Context, cell: Cell) -> Evidence:
     return measured_evidence(
         cell,
         (Measurement("correct", "share", "higher", correct),),
+        facts=AccuracyFacts(independent=True) if model.output_kind == "sigmoid" else None,
         arrays={"logits": logits.astype(np.float32), "labels": labels},
         passes=counter.passes,
     )

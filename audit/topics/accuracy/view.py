@@ -79,5 +79,6 @@ def reliability_diagram(parts: Sequence[AccuracyPart], locale: Locale) -> str:
     description = " ".join(
         locale("accuracy.chart_told", role=locale.name("role", p.role), error=f"{p.calibration_error:.1%}")
         for p in parts
+        if p.calibration_error is not None
     )
     return svg_chart(diagonal + line + dots, locale("accuracy.chart_title"), description, width=300, height=300)

@@ -42,6 +42,7 @@ class OtherThreatsFacts(Facts):
         control: Those of them still right under a blind change of the same size.
         faults: Images that left the limits.
         draws: Forwards that each logit is the mean of: above 1 for a model that is not deterministic.
+        painted: The share of the image that a patch really covers; None for another threat.
     """
 
     threat: str
@@ -54,3 +55,4 @@ class OtherThreatsFacts(Facts):
     control: int
     faults: int
     draws: int = 1
+    painted: float | None = None

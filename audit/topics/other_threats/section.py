@@ -78,7 +78,7 @@ def _row(entry: TaskResult, facts: OtherThreatsFacts) -> ThreatRow:
         target=facts.target,
         rotation=settings.rotation,
         translation=settings.translation,
-        area=settings.area,
+        area=settings.area if facts.painted is None else facts.painted,
         norm=str(ball.get("norm", "")),
         eps=ball.get("eps"),
         withstood=proportion(withstood),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.eot import eot_if_stochastic
+from audit.adversarial.gradient_reach import gradients_over_flat_faces
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.verify import Threat, verify
 from audit.attacks.mi_fgsm import mi_fgsm
@@ -151,9 +152,11 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         raise Interrupted(f"Stopped before {cell.method}; the same command resumes.")
     model = context.model()
     batch = context.batch().to(model.device)
+    norm = (cell.threat or {}).get("norm", "linf")  # a pose or a patch may change a pixel by any amount
     with model.count() as counter, eot_if_stochastic(model, batch.images, cell.seed) as draws:
         request = ThreatRequest(context, cell, model, batch)
-        proposal = _THREATS[cell.method](request)
+        with gradients_over_flat_faces(model, norm):
+            proposal = _THREATS[cell.method](request)
         verdicts = verify(model, proposal.batch, proposal.proposals, proposal.bounds)
         wrong = is_adversarial(model, proposal.batch, proposal.batch.images)
         blind = is_adversarial(model, proposal.batch, proposal.control)
@@ -173,6 +176,7 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
             control=int((~wrong & ~blind).sum()),
             faults=int(verdicts.faults.sum()),
             draws=draws,
+            painted=bounds.share_of(batch.images) if isinstance(bounds := proposal.bounds, PatchThreat) else None,
         ),
         passes=counter.passes + proposal.surrogate_passes,
     )
@@ -224,7 +228,8 @@ def _patch(request: ThreatRequest) -> ThreatProposal:
     )
     proposals = threat.painted(batch.images, paint)
     target = "" if label is None else request.model.classes[label]
-    return ThreatProposal(str(threat), second, batch, proposals, threat, control, made_on=len(first), target=target)
+    words = threat.described(batch.images)
+    return ThreatProposal(words, second, batch, proposals, threat, control, made_on=len(first), target=target)
 
 
 def _best_targeted_patch(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audit.config import TrainingConfig
+from audit.config import TrainingConfig, TrustConfig
 from audit.core.cell import Cell
 from audit.core.errors import ModelError
 from audit.core.evidence import Evidence
@@ -26,7 +26,7 @@ from audit.planning.settings import ModelSettings
 from audit.results.facts import ModelFacts
 from audit.storage.store import write_atomically
 from audit.topics.training.facts import TrainingFacts
-from audit.training.callbacks import TrainingCallbacks, TrainingHistory, tensorboard_writer
+from audit.training.callbacks import TrainingCallbacks, TrainingHistory, calmer_training, tensorboard_writer
 from audit.training.fit import fit
 from audit.training.state import TrainingResult
 from audit.training.transfer import (
@@ -74,6 +74,7 @@ def training(context: Context, cell: Cell) -> Evidence:
             callbacks=TrainingCallbacks(context.scratch, context.progress, context.stopping, record, context.task.role),
         )
     teacher_forwards = teacher.passes.forwards - before if teacher else 0
+    _require_finite(trained, context.task.role)
     return _evidence(cell, trained, module, teacher_forwards, (*notes, *schedule_notes(module, config)))
 
 
@@ -118,15 +119,16 @@ def _has_teacher(cell: Cell) -> bool:
 
 def _pretrained(context: Context, cell: Cell) -> Mapping[str, Tensor]:
     path = Path(context.task.context["pretrained"])
-    if sha256_of(path) != ModelSettings.of(cell).pretrained:
+    planned, _, entry = ModelSettings.of(cell).pretrained.partition(":")
+    if sha256_of(path) != planned:
         raise ModelError(f"{path.name} changed since this run was planned; run the command again.")
-    return pretrained_state(path)
+    # What the run was planned with was checked for trust; these are the same bytes.
+    return pretrained_state(path, (TrustConfig(path=str(path), sha256=planned),), entry)
 
 
 def _evidence(
     cell: Cell, trained: TrainingResult, module: nn.Module, teacher_forwards: int, notes: tuple[Note, ...]
 ) -> Evidence:
-    _require_finite(trained)
     return Evidence(
         cell,
         "measured",
@@ -146,10 +148,7 @@ def _evidence(
     )
 
 
-def _require_finite(trained: TrainingResult) -> None:
+def _require_finite(trained: TrainingResult, role: str) -> None:
     broken = [name for name, weight in trained.weights.items() if not bool(torch.isfinite(weight).all())]
     if broken:
-        raise ModelError(
-            f"Training ended in weights that are not finite ({broken[0]}). Lower --learning-rate, or clip the gradient "
-            "with training.clip_gradient."
-        )
+        raise ModelError(f"Training ended in weights that are not finite ({broken[0]}). {calmer_training(role)}")

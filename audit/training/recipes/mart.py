@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from audit.core.registry import recipe
 from audit.core.types import Labels, Logits
 from audit.training.inner_attack import inner_pgd
-from audit.training.step import Objective, StepOutput, TrainingStep
-
-_MIN_PROBABILITY = 1e-12
+from audit.training.step import Objective, StepOutput, TrainingStep, kl_divergence
 
 
 @recipe(reference="https://openreview.net/forum?id=rklOg6EFwS", adversarial=True)
@@ -65,8 +64,9 @@ def margin_loss(logits: Logits, labels: Labels) -> Tensor:
         Losses, float (N,).
     """
     is_label = one_hot(labels, logits.shape[1]).bool()
-    runner_up = logits.softmax(1).masked_fill(is_label, 0).amax(1)
-    return -(1 - runner_up).clamp(min=_MIN_PROBABILITY).log()
+    runner_up = logits.masked_fill(is_label, -torch.inf).argmax(1, keepdim=True)
+    others = logits.scatter(1, runner_up, -torch.inf)
+    return logits.logsumexp(1) - others.logsumexp(1)
 
 
 def weighted_divergence(clean: Logits, attacked: Logits, labels: Labels) -> Tensor:
@@ -80,6 +80,5 @@ def weighted_divergence(clean: Logits, attacked: Logits, labels: Labels) -> Tens
     Returns:
         Losses, float (N,).
     """
-    log_clean = clean.log_softmax(1)
-    divergence = (log_clean.exp() * (log_clean - attacked.log_softmax(1))).sum(1)
-    return divergence * (1 - log_clean.exp().gather(1, labels[:, None]).squeeze(1))
+    label_probability = clean.softmax(1).gather(1, labels[:, None]).squeeze(1)
+    return kl_divergence(clean, attacked) * (1 - label_probability)

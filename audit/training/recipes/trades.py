@@ -35,7 +35,7 @@ def trades(
 
     def objective() -> StepOutput:
         clean, attacked = net(step.images), net(adversarial)
-        divergence = kl_divergence(clean.softmax(1), attacked)
+        divergence = kl_divergence(clean, attacked)
         return StepOutput((step.loss(clean, step.labels) + beta * divergence).mean(), attacked.detach())
 
     yield objective
@@ -55,7 +55,7 @@ def furthest_predictions(net: nn.Module, step: TrainingStep, *, steps: int, rela
     """
     threat = step.adversary
     with frozen_eval(net), torch.no_grad():
-        clean = net(step.images).softmax(1)
+        clean = net(step.images)
     return inner_pgd(
         net,
         step.images,

@@ -1,0 +1,14 @@
+"""Choices of how images are read and resized. It imports no torch and no Pillow: the configuration needs it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
+"""Filters of resizing, Pillow's, all antialiased but nearest."""
+
+Transparency = Literal["drop", "white", "black", "grey"]
+"""What becomes of transparent pixels: the colour that the file holds below, or one that they are laid upon."""
+
+PixelRange = tuple[float, float]
+"""The pixel values that are black and white."""

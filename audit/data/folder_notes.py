@@ -1,0 +1,106 @@
+"""What is said of a folder's layout: what lies where, and what is left aside."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from audit.core.note import Note, note
+from audit.data.folder_parts import Parts
+from audit.data.folder_tree import Folder, Tree
+from audit.data.image_survey import printable
+
+
+def base_note(base: Folder) -> Iterator[Note]:
+    """Say where the classes were found, where that is not the top.
+
+    Args:
+        base: The folder without wrappers.
+    """
+    if base.path:
+        yield note("data_found_in", "The classes were found in {folder}.", folder=printable(base.path.rstrip("/")))
+
+
+def layout_notes(tree: Tree, base: Folder, parts: Parts) -> Iterator[Note]:
+    """Say what is not used, and which names could be read otherwise.
+
+    Args:
+        tree: Everything below the top.
+        base: The folder without wrappers.
+        parts: The parts found in it.
+    """
+    if parts.test is base and not parts.inside_classes:
+        yield note("data_all_test", "The folder has no train and test parts: every image is used to test.")
+    if parts.inside_classes:
+        yield note(
+            "data_parts_inside",
+            "The parts lie inside the class folders: '{train}' is trained on and '{test}' tested on.",
+            train=printable(parts.inside_classes["train"]),
+            test=printable(parts.inside_classes["test"]),
+        )
+    used = (parts.test or parts.train or base).path[len(base.path) :].rstrip("/")
+    for folder in parts.unused:
+        yield note(
+            "data_folder",
+            "The folder '{name}' is not used: the test part is '{used}'.",
+            name=printable(folder.name),
+            used=printable(used),
+        )
+    for folder in parts.loose:
+        yield note(
+            "data_loose_part",
+            "The folder '{name}' is not used: its pictures lie in no class folder ({count}).",
+            name=printable(folder.name),
+            count=folder.count,
+        )
+        for table in [table for table in tree.tables if table.startswith(folder.path)][:1]:
+            yield note(
+                "data_loose_table",
+                "If {table} lists them with their labels, manifest:{table} reads them.",
+                table=printable(table),
+            )
+    for folder in parts.doubtful:
+        yield note("data_part_is_class", "The folder '{name}' is taken for a class.", name=printable(folder.name))
+    outside = sum(len(folder.images) for folder in {id(f): f for f in (base, parts.test, parts.train) if f}.values())
+    if outside:
+        yield note("data_loose", "Pictures in no class folder were left aside: {count}.", count=outside)
+    if sum(tree.litter.values()):
+        listed = ", ".join(printable(name) for name, count in tree.litter.most_common(4) if count)
+        yield note(
+            "data_litter",
+            "Pictures that systems made or hid were left aside: {count} ({listed}).",
+            count=sum(tree.litter.values()),
+            listed=listed,
+        )
+    if tree.endings:
+        listed = ", ".join(f"{n} {printable(ending)}" for ending, n in tree.endings.most_common(4))
+        yield note(
+            "data_aside",
+            "{count} files that are no images by their ending were left aside: {listed}.",
+            count=sum(tree.endings.values()),
+            listed=listed,
+        )
+
+
+def loose_pictures(folder: Folder, tables: Sequence[str]) -> str:
+    """A sentence about pictures that lie in no class folder, with the way to load them; "" where there are none.
+
+    Args:
+        folder: The folder where class folders were expected.
+        tables: Paths of tables that may list the pictures.
+    """
+    images = folder.images or [path for inner in folder.filled.values() for path in inner.images]
+    if not images:
+        return ""
+    said = f" Pictures lie there in no class folder ({len(images)})"
+    begins = Counter(re.split(r"[._\-\s\d]", path.rpartition("/")[2], maxsplit=1)[0] for path in images)
+    words = [word for word, count in begins.most_common(4) if word and 10 * count >= len(images)]
+    if 2 <= len(words) and sum(begins[word] for word in words) == len(images):
+        said += f", whose names begin with {', '.join(printable(word) for word in words)}"
+    tables = [table for table in tables if not table.endswith(".txt")] or [
+        t for t in tables if folder.path and t.startswith(folder.path)
+    ]
+    if tables:
+        return f"{said}; where {printable(tables[0])} lists them with their labels, give manifest:FILE."
+    return f"{said}; move each into a folder of its class, or list them with their labels in a manifest:FILE.csv."

@@ -1,0 +1,97 @@
+"""The files of a folder or an archive as a tree of folders with their pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from audit.data.image_decoding import IMAGE_SUFFIXES
+from audit.data.litter import litter_step
+
+
+@dataclass
+class Folder:
+    """A folder.
+
+    Attributes:
+        path: Its path, ending in a slash; "" for the top.
+        folders: The folders directly in it, by name.
+        images: The paths of the pictures directly in it, sorted.
+        count: The number of pictures in it at any depth.
+    """
+
+    path: str
+    folders: dict[str, Folder] = field(default_factory=dict)
+    images: list[str] = field(default_factory=list)
+    count: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name; "" for the top."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def filled(self) -> dict[str, Folder]:
+        """The folders directly in it that hold a picture at any depth."""
+        return {name: folder for name, folder in sorted(self.folders.items()) if folder.count}
+
+    def all_images(self) -> list[str]:
+        """The paths of the pictures in it at any depth, sorted."""
+        images = list(self.images)
+        for folder in self.folders.values():
+            images += folder.all_images()
+        return sorted(images)
+
+
+@dataclass
+class Tree:
+    """What lies below a folder.
+
+    Attributes:
+        top: The folder.
+        endings: The endings of files that are no pictures, with their number.
+        litter: Names left by systems, with the number of pictures in or behind them.
+        tables: The paths of files that may list the pictures.
+    """
+
+    top: Folder
+    endings: Counter[str]
+    litter: Counter[str]
+    tables: list[str]
+
+
+def as_tree(entries: Sequence[str]) -> Tree:
+    """The folders and pictures of a list of paths: by their endings, or the files without any where no ending is one.
+
+    Args:
+        entries: Relative paths with forward slashes; those of folders end in one.
+    """
+    tree = Tree(Folder(""), Counter(), Counter(), [])
+    suffixes = {PurePosixPath(entry).suffix.lower() for entry in entries if not litter_step(entry)}
+    pictured = suffixes & IMAGE_SUFFIXES or {""}
+    for entry in sorted(entries):
+        image = PurePosixPath(entry).suffix.lower() in pictured and not entry.endswith("/")
+        if step := litter_step(entry):
+            tree.litter[step] += image
+            continue
+        folder = _folder_of(tree.top, entry, count=image)
+        if image:
+            folder.images.append(entry)
+        elif not entry.endswith("/"):
+            suffix = PurePosixPath(entry).suffix.lower()
+            tree.endings[suffix or "no ending"] += 1
+            if suffix in (".csv", ".tsv", ".jsonl", ".txt"):
+                tree.tables.append(entry)
+    return tree
+
+
+def _folder_of(top: Folder, entry: str, *, count: bool) -> Folder:
+    """The folder that an entry lies in, made where it is absent, with the counts on the way raised by `count`."""
+    folder = top
+    folder.count += count
+    for step in entry.split("/")[:-1]:
+        folder = folder.folders.setdefault(step, Folder(f"{folder.path}{step}/"))
+        folder.count += count
+    return folder

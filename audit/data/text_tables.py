@@ -1,0 +1,189 @@
+"""Tables as text: CSV with any delimiter, with or without a header, and JSON Lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from audit.core.errors import DataError
+from audit.core.note import Note, note
+from audit.data.image_decoding import IMAGE_SUFFIXES
+from audit.data.image_survey import printable
+from audit.data.plain_text import read_plain_text
+from audit.data.split_names import split_of
+
+_MOST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table.
+
+    Attributes:
+        name: The file's name.
+        columns: The names of the columns.
+        rows: The cells of each row, in the order of the columns; None for one that is not there.
+        lines: The number of the line of each row in the file, from 1.
+        notes: What is to be said of how it was read.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    lines: tuple[int, ...]
+    notes: tuple[Note, ...] = ()
+
+    def column(self, name: str) -> list[Any]:
+        """The cells of a column.
+
+        Args:
+            name: One of `columns`.
+        """
+        position = self.columns.index(name)
+        return [row[position] for row in self.rows]
+
+    def place(self, row: int) -> str:
+        """Where a row stands, for errors: "list.csv, line 3".
+
+        Args:
+            row: Its number, from 0.
+        """
+        return f"{self.name}, line {self.lines[row]}"
+
+
+def read_text_table(path: Path) -> TextTable:
+    """Read a .csv or .tsv file, delimited by commas, semicolons, tabs or bars, or a .json, .jsonl or .ndjson file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: When it cannot be read or is no such table, naming the line.
+    """
+    text, name = _text(path), printable(path.name)
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        return _from_records(_json_rows(text, name), name)
+    if path.suffix.lower() == ".json":
+        return _from_records(_json_records(text, name), name)
+    return _from_csv(text, name)
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{path.name} has over {_MOST_BYTES >> 30} GB, no size for a list of paths.")
+        return read_plain_text(path)
+    except OSError as fault:
+        raise DataError(f"No manifest {str(path)!r} ({fault.strerror}); give a .csv or .jsonl file.") from fault
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{path.name} is not UTF-8 text (byte {fault.start}); save it as CSV in UTF-8.") from fault
+
+
+def _from_csv(text: str, name: str) -> TextTable:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if first.lower().startswith("sep=") and len(first.strip()) == 5:  # a line that Excel writes for itself
+        text = text.split(first, 1)[1].lstrip("\r\n")
+        first = next((line for line in text.splitlines() if line.strip()), "")
+    if pairs := _spaced_pairs(text):
+        said = note(
+            "data_no_header",
+            "{name} has no header: its columns are read as {columns}.",
+            name=name,
+            columns="path, label",
+        )
+        return TextTable(name, ("path", "label"), tuple(pairs), tuple(range(1, len(pairs) + 1)), (said,))
+    delimiter = max(",;\t|", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    rows: list[tuple[str, ...]] = []
+    lines: list[int] = []
+    try:
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if rows and len(row) != len(rows[0]):
+                raise DataError(
+                    f"{name}, line {reader.line_num}: {len(rows[0])} columns were expected, as in the header. Quote "
+                    "values that hold the delimiter."
+                )
+            rows.append(tuple(row))
+            lines.append(reader.line_num)
+    except csv.Error as fault:
+        raise DataError(f"{name}, line {reader.line_num}: not CSV ({fault}). Save it again as UTF-8 CSV.") from fault
+    if not rows:
+        return TextTable(name, (), (), ())
+    if columns := _columns_without_header(rows[0]):
+        said = note(
+            "data_no_header",
+            "{name} has no header: its columns are read as {columns}.",
+            name=name,
+            columns=", ".join(columns),
+        )
+        return TextTable(name, columns, tuple(rows), tuple(lines), (said,))
+    return TextTable(name, _distinct([cell.strip() for cell in rows[0]], name), tuple(rows[1:]), tuple(lines[1:]))
+
+
+def _spaced_pairs(text: str) -> list[tuple[str, str]]:
+    """Path and label of lines such as "val/0001.JPEG 65", as Caffe's lists have them; empty for any other text."""
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    pairs = [(" ".join(words[:-1]), words[-1]) for words in lines]
+    fits = all(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path, _ in pairs)
+    return pairs if fits and not any(character in path for path, _ in pairs for character in ",;\t|") else []
+
+
+def _columns_without_header(first: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns where the first row is a picture and its label already; empty where it is a header."""
+    suffixes = [PurePosixPath(cell.strip()).suffix.lower() in IMAGE_SUFFIXES for cell in first]
+    if len(first) < 2 or not suffixes[0] or suffixes[1]:
+        return ()
+    third = "split" if len(first) > 2 and split_of(first[2]) else "mask" if len(first) == 3 and suffixes[2] else "3"
+    return ("path", "label", third, *map(str, range(4, len(first) + 1)))[: len(first)]
+
+
+def _from_records(records: Iterator[tuple[int, dict[str, Any]]], name: str) -> TextTable:
+    rows, lines = [], []
+    for number, row in records:
+        rows.append({str(key).strip(): value for key, value in row.items()})
+        lines.append(number)
+    columns = tuple(dict.fromkeys(column for row in rows for column in row))
+    return TextTable(name, columns, tuple(tuple(row.get(c) for c in columns) for row in rows), tuple(lines))
+
+
+def _json_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as fault:
+            raise DataError(f"{name}, line {number}: not JSON ({str(fault)[:80]}); write one object a line.") from fault
+        if not isinstance(row, dict):
+            raise DataError(f"{name}, line {number}: an object with path and label was expected.")
+        yield number, row
+
+
+def _json_records(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON list, numbered from 1; or path and label of each entry of a JSON object."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise DataError(f"{name} is not JSON ({str(fault)[:80]}); copy it again.") from fault
+    if isinstance(content, dict) and not any(isinstance(value, (dict, list)) for value in content.values()):
+        content = [{"path": path, "label": label} for path, label in content.items()]
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise DataError(
+            f"{name}: a JSON list of objects with path and label, or an object from path to label, was expected."
+        )
+    yield from enumerate(content, start=1)
+
+
+def _distinct(columns: Sequence[str], name: str) -> tuple[str, ...]:
+    """Raises DataError where two columns have one name."""
+    twice = next((column for column in columns if column and columns.count(column) > 1), None)
+    if twice is not None:
+        raise DataError(f"{name} has two columns {printable(twice)!r}; give each a name of its own.")
+    return tuple(columns)
