@@ -31,7 +31,7 @@ WRONG_IMAGES: list[Any] = [
     np.array(["a"]),
     np.array([None]),
 ]
-WRONG_LABELS: list[Any] = [LABELS.float(), LABELS[None], LABELS[:2], LABELS + 5, LABELS - 1, ["a"] * 4, torch.eye(3)]
+WRONG_LABELS: list[Any] = [LABELS + 0.5, LABELS[None], LABELS[:2], LABELS + 5, LABELS - 1, ["a"] * 4, torch.eye(3)]
 WRONG_EPS: list[Any] = [[], [0.1, -1], ["a"], [float("nan")], [2.0], 0.1, [None], "8/255"]
 WRONG_SHAPES: list[Any] = [(1, 8), (1, 8, 8, 8), (0, 8, 8), (1, -8, 8), ("a", 8, 8), (1, 9, 8), (1.0, 8, 8)]
 
