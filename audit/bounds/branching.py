@@ -44,7 +44,7 @@ class Branched:
 
     Attributes:
         outcome: "proven" when every sub-problem is, "broken" when a point was found that breaks, else "open".
-        bound: The smallest bound left.
+        bound: The smallest bound of the sub-problems: those left, or those proven where none is left.
         problems: Sub-problems bounded.
         adversarial: The point that breaks, shaped as the image; None without one.
     """
@@ -69,6 +69,7 @@ class BranchAndBound:
         region: Region,
         coefficients: Tensor,
         breaks: Callable[[Tensor], Tensor],
+        tie: float = 0.0,
     ) -> None:
         """Nothing is computed yet.
 
@@ -79,10 +80,13 @@ class BranchAndBound:
             region: The image's, one row.
             coefficients: Functions of the logits to be proven above 0, (1, S, classes).
             breaks: Whether points (M, *shape) break the net, bool (M,).
+            tie: What a bound must exceed to count.
         """
+        self.tie = tie
         self.graph, self.search, self.values, self.region = graph, search, values, region
         self.coefficients, self.breaks = coefficients, breaks
         self._numbers = iter(range(2**62))
+        self._smallest = float("inf")
         self._near, self._near_region = values.to(search.dtype), region.to(search.dtype)
 
     def run(
@@ -115,7 +119,7 @@ class BranchAndBound:
                 return Branched("broken", heap[0].bound if heap else 0.0, bounded, point)
             for problem in rest:
                 heapq.heappush(heap, problem)
-        return Branched("proven", 0.0, bounded)
+        return Branched("proven", self._smallest, bounded)
 
     def _values_of(self, problems: Sequence[_Problem], values: Values) -> Values:
         """The bounds with the signs of each problem, one row a problem."""
@@ -283,7 +287,8 @@ class BranchAndBound:
         rest = []
         for row, problem in enumerate(problems):
             bound = float(lower.bound[row, 0])
-            if bound > 0:
+            if bound > self.tie:
+                self._smallest = min(self._smallest, bound)
                 continue
             slopes = {i: a[row, 0].clone() for i, a in found.slopes.items()}
             counts = {i: int((split.sign[row] != 0).sum()) for i, split in splits.items()}

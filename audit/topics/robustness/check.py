@@ -23,7 +23,7 @@ from audit.topics.robustness.facts import RobustnessFacts
     explanation="The share of {n} images still classified right under every attack of the {battery} battery. It is "
     "an upper bound: a stronger attack can only lower it.",
     explanation_inconclusive="{reasons}",
-    criterion="The lower bound of the 95% interval is at least {threshold:.0%}, and no sign of weak attacks.",
+    criterion="The lower bound of the 95% interval must be at least {threshold:.0%}, with no sign of weak attacks.",
     advice="Harden the model by adversarial training within the same threat model, then audit it again.",
     advice_inconclusive="Attack harder and on more images before believing this number.",
     command="audit harden --preset standard",
