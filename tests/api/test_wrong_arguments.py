@@ -47,7 +47,7 @@ def refuse(call: Callable[[], object]) -> None:
     assert str(refused.value).rstrip().endswith((".", "?")), refused.value
 
 
-@pytest.mark.parametrize("thing", THINGS, ids=repr)
+@pytest.mark.parametrize("thing", THINGS, ids=lambda thing: repr(thing).split(" at 0x")[0])
 def test_things_of_another_kind_are_refused_by_name(thing: Any, model: audit.ModelUnderTest) -> None:
     for other in (
         lambda: audit.robustness(thing, IMAGES, LABELS, THREAT, attacks=["fgsm"]),
