@@ -19,7 +19,7 @@ from audit.config.loading import run_config_type
 
 ROOT = Path(__file__).parents[1]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-ELSEWHERE = {"--gcc-toolchain"}
+ELSEWHERE = {"--gcc-toolchain", "--cpus"}
 """Flags of other programs."""
 
 

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from audit.bounds.activations import Activation
-from audit.bounds.alpha import Optimised, Split, constraint_terms, optimise
+from audit.bounds.alpha import Optimised, SignSplit, constraint_terms, optimise
 from audit.bounds.graph import BoundGraph, Box
 from audit.bounds.propagate import Values, lower_bound
 from audit.bounds.region import Region
 
-Outcome = Literal["proven", "broken", "open"]
+Decision = Literal["proven", "broken", "open"]
 
 BATCH = 32
 """Sub-problems that are split at once."""
 CANDIDATES = 3
 """ReLUs of a sub-problem whose children are bounded before one is chosen (arXiv:2104.06718, section 4)."""
-STEPS = 12
+CHILD_STEPS = 12
 
 
 @dataclass(order=True)
@@ -49,7 +49,7 @@ class Branched:
         adversarial: The point that breaks, shaped as the image; None without one.
     """
 
-    outcome: Outcome
+    outcome: Decision
     bound: float
     problems: int
     adversarial: Tensor | None = None
@@ -92,7 +92,7 @@ class BranchAndBound:
     def run(
         self, begin: Optimised, functions: Sequence[int], *, stop: Callable[[int], bool], batch: int = BATCH
     ) -> Branched:
-        """Split until every sub-problem is proven, a point breaks, or it is to stop.
+        """SignSplit until every sub-problem is proven, a point breaks, or it is to stop.
 
         Args:
             begin: What `optimise` reached on the whole region for all functions, in the precision of the search.
@@ -136,7 +136,7 @@ class BranchAndBound:
             rows.boxes[position] = Box(low, high)
         return rows
 
-    def _splits_of(self, problems: Sequence[_Problem]) -> dict[int, Split]:
+    def _splits_of(self, problems: Sequence[_Problem]) -> dict[int, SignSplit]:
         splits = {}
         device = self.region.low.device
         for position in sorted({position for p in problems for position, _, _ in p.splits}):
@@ -144,7 +144,7 @@ class BranchAndBound:
             width = max(map(len, own))
             padded = [row + [(0, 0)] * (width - len(row)) for row in own]
             table = torch.tensor(padded, device=device)
-            splits[position] = Split(table[..., 0], table[..., 1])
+            splits[position] = SignSplit(table[..., 0], table[..., 1])
         return splits
 
     def _functions_of(self, problems: Sequence[_Problem], dtype: torch.dtype) -> Tensor:
@@ -158,7 +158,7 @@ class BranchAndBound:
         return {i: torch.stack([p.slopes[i] for p in problems])[:, None].to(dtype) for i in problems[0].slopes}
 
     def _multipliers_of(
-        self, problems: Sequence[_Problem], splits: dict[int, Split], dtype: torch.dtype
+        self, problems: Sequence[_Problem], splits: dict[int, SignSplit], dtype: torch.dtype
     ) -> dict[int, Tensor]:
         multipliers = {}
         for position, split in splits.items():
@@ -265,7 +265,7 @@ class BranchAndBound:
             self._values_of(problems, self._near),
             self._region_of(problems, self._near_region),
             self._functions_of(problems, dtype),
-            steps=STEPS,
+            steps=CHILD_STEPS,
             slopes=self._slopes_of(problems, dtype),
             splits=splits,
             multipliers=self._multipliers_of(problems, splits, dtype),

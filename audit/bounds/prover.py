@@ -28,7 +28,7 @@ from audit.models.module_copy import copy_module
 from audit.models.normalised_model import NormalisedModel
 from audit.models.under_test import ModelUnderTest
 
-STEPS = 20
+SLOPE_STEPS = 20
 """Steps of alpha-CROWN."""
 _TIE = {"logits": 0.0, "one logit": 0.0, "probabilities": 1e-5, "one probability": 1e-5, "sigmoid": 1e-5}
 """By what the outputs mean, the margin that must be proven: after a softmax or sigmoid float32 ties within less."""
@@ -130,6 +130,17 @@ class Prover:
         return self.prove_region(
             region, self.margins(predicted, goal), self._breaks(images, predicted, goal, norm, radius), budget, stopping
         )
+
+    def interval_proofs(self, region: Region, functions: Tensor) -> Tensor:
+        """Whether intervals alone prove the functions of each row, bool (N,).
+
+        Args:
+            region: The inputs, float64.
+            functions: As in `prove_region`.
+        """
+        with torch.no_grad():
+            values = interval_values(self.graph, region)
+            return (self._bounds(values, region, functions, boxes_only=True) > self.tie).all(1)
 
     def prove_region(
         self,
@@ -290,7 +301,7 @@ class Prover:
 
     def _optimised(self, values: Values, region: Region, functions: Tensor) -> Optimised:
         dtype = self.search.dtype
-        return optimise(self.search, values.to(dtype), region.to(dtype), functions.to(dtype), steps=STEPS)
+        return optimise(self.search, values.to(dtype), region.to(dtype), functions.to(dtype), steps=SLOPE_STEPS)
 
     def _bounds(self, values: Values, region: Region, functions: Tensor, *, boxes_only: bool = False) -> Tensor:
         bounds = lower_bound(self.graph, values, region, self.graph.output, functions, boxes_only=boxes_only).bound

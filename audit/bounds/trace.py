@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from audit.bounds.activations import Activation
-from audit.bounds.graph import Affine, BoundGraph, Node
+from audit.bounds.graph import Affine, BoundGraph, GraphNode
 from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.models.module_copy import copy_module
@@ -55,7 +55,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 position of its value, or a list of positions where it has several.
         """
         super().__init__()  # type: ignore[no-untyped-call]
-        self.graph = BoundGraph([Node(None, (), tuple(images.shape[1:]), "the image", True)], images.dtype)
+        self.graph = BoundGraph([GraphNode(None, (), tuple(images.shape[1:]), "the image", True)], images.dtype)
         self.layers: list[str] = []
         self._rules = rules
         self._positions: dict[int, int] = {id(images): 0}
@@ -104,7 +104,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             shape: Its shape without the batch.
         """
         from_image = isinstance(operation, Affine) and all(self.graph.nodes[i].from_image for i in inputs)
-        self.graph.nodes.append(Node(operation, tuple(inputs), tuple(shape), self.layer, from_image))
+        self.graph.nodes.append(GraphNode(operation, tuple(inputs), tuple(shape), self.layer, from_image))
         return len(self.graph.nodes) - 1
 
     def end(self, value: Tensor, position: int) -> None:
