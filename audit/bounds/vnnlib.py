@@ -26,12 +26,12 @@ class OutputConstraint:
     """A linear inequality between outputs: coefficients times outputs is at most `limit`.
 
     Attributes:
-        coefficients: By the number of the output.
+        coefficients: The numbers of outputs, each with its factor.
         limit: The constant.
         strict: Whether equality does not count.
     """
 
-    coefficients: Mapping[int, Fraction]
+    coefficients: tuple[tuple[int, Fraction], ...]
     limit: Fraction
     strict: bool = False
 
@@ -41,7 +41,7 @@ class OutputConstraint:
         Args:
             outputs: All outputs of the net, finite.
         """
-        value = sum((c * Fraction(outputs[i]) for i, c in self.coefficients.items()), Fraction(0))
+        value = sum((c * Fraction(outputs[i]) for i, c in self.coefficients), Fraction(0))
         return value < self.limit if self.strict else value <= self.limit
 
 
@@ -225,7 +225,7 @@ class _Reader:
         if not difference:
             return [()] if (0 < limit if strict else 0 <= limit) else []
         if not inputs:
-            coefficients = {key[1]: factor for key, factor in sorted(difference.items()) if key}  # type: ignore[type-var]
+            coefficients = tuple(sorted((key[1], factor) for key, factor in difference.items() if key))
             return [(OutputConstraint(coefficients, limit, strict),)]
         if len(difference) > 1:
             names = ", ".join(f"{key[0]}_{key[1]}" for key in sorted(difference) if key)  # type: ignore[type-var]
@@ -297,5 +297,3 @@ def counterexample_text(inputs: list[float], outputs: list[float]) -> str:
     rows = [f"(X_{i} {value!r})" for i, value in enumerate(inputs)]
     rows += [f"(Y_{i} {value!r})" for i, value in enumerate(outputs)]
     return "(" + "\n ".join(rows) + ")\n"
-
-

@@ -22,6 +22,7 @@ from audit.cli.run import run
 from audit.cli.schema import schema
 from audit.cli.show import show
 from audit.cli.train import train
+from audit.cli.verify import verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +41,7 @@ for command in (
     harden,
     compress,
     predict,
+    verify,
     report,
     check,
     compare,
