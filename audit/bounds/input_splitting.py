@@ -109,7 +109,8 @@ class InputSplitting:
         values = tightened_together(self.graph, interval_values(self.graph, region), region)
         functions = query.coefficients[None].expand(len(low), -1, -1)
         lower = lower_bound(self.graph, values, region, self.graph.output, functions)
-        margins = lower.bound - query.limits
+        by_intervals = lower_bound(self.graph, values, region, self.graph.output, functions, boxes_only=True).bound
+        margins = torch.maximum(lower.bound, by_intervals) - query.limits
         worst = query.worst(margins)
         open_ = ~(worst > 0).all(1)
         if not bool(open_.any()):

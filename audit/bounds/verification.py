@@ -190,7 +190,7 @@ def _proven(
 
 def _search(instance: _Instance, graph: BoundGraph, query: BoxQuery, late: Callable[..., bool]) -> Searched:
     """Inputs are split where few are free; else ReLUs, and inputs after them where no ReLU is left to split."""
-    if len(query.owners.unique()) < query.conjunctions:  # asks for no more than an output, which was not finite
+    if len(set(query.owners.tolist())) < query.conjunctions:  # asks for no more than an output, which was not finite
         return Searched("open", 0)
     few = int((query.region.high > query.region.low).sum()) <= FEW_INPUTS
     if few:
@@ -209,11 +209,12 @@ def _split_relus(instance: _Instance, query: BoxQuery, late: Callable[..., bool]
     region = query.region
     with torch.no_grad():
         values = interval_values(graph, region)
-        for tighten in (False, True):
+        for rung in ("intervals", "linear", "tightened"):
             if late():
                 return Searched("open", 0)
-            values = tightened(graph, values, region) if tighten else values
-            lower = lower_bound(graph, values, region, graph.output, functions)
+            values = tightened(graph, values, region) if rung == "tightened" else values
+            boxes_only = rung == "intervals"
+            lower = lower_bound(graph, values, region, graph.output, functions, boxes_only=boxes_only)
             if bool((lower.bound > 0).all()):
                 return Searched("proven", 0)
     near = search.dtype

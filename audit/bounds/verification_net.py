@@ -155,7 +155,7 @@ def _unpacked(path: Path, folder: Path) -> Path:
         unpacked = folder / "unpacked.onnx"
         unpacked.write_bytes(gzip.decompress(path.read_bytes()))
         return unpacked
-    except (EOFError, zlib.error) as fault:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
         raise ModelError(f"{path.name} is a damaged gzip file: {fault}; fetch it again.") from fault
     except OSError as fault:
         raise ModelError(f"{path} cannot be read: {fault.strerror or fault}.") from fault

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,9 +77,9 @@ class VerificationProperty:
 
 
 class _Bound(NamedTuple):
-    """X_index at most (or at least) a value."""
+    """An input at most (or at least) a value."""
 
-    index: int
+    number: int
     upper: bool
     value: Fraction
     line: int
@@ -101,10 +102,10 @@ def read_vnnlib(path: Path) -> VerificationProperty:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
         text = content.decode()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
+        raise DataError(f"{path} is a damaged gzip file: {fault}; fetch it again.") from fault
     except OSError as fault:
         raise DataError(f"{path} cannot be read: {fault.strerror or fault}.") from fault
-    except (EOFError, zlib.error) as fault:
-        raise DataError(f"{path} is a damaged gzip file: {fault}; fetch it again.") from fault
     except UnicodeDecodeError as fault:
         raise DataError(f"{path} is not text, where a property in VNN-LIB 1.0 was expected.") from fault
     return parse_vnnlib(text, path.name)
@@ -183,7 +184,7 @@ class _Reader:
                 return [conjunction for part in found for conjunction in part]
             return self._product(found, expression)
         if head in ("<=", "<", ">=", ">", "=") and len(parts) >= 2:
-            pairs = [self._comparison(head, *pair, negated) for pair in zip(parts, parts[1:], strict=False)]
+            pairs = [self._comparison(head, *pair, negated) for pair in pairwise(parts)]
             return [c for pair in pairs for c in pair] if negated else self._product(pairs, expression)
         raise self._error(expression, f"{expression} is not a comparison, and, or or not of conditions")
 
@@ -268,12 +269,12 @@ class _Reader:
             if not isinstance(atom, _Bound):
                 continue
             ends, sign = (high, -1) if atom.upper else (low, 1)
-            if atom.index not in ends or sign * atom.value > sign * ends[atom.index].value:
-                ends[atom.index] = atom
-            below, above = low.get(atom.index), high.get(atom.index)
+            if atom.number not in ends or sign * atom.value > sign * ends[atom.number].value:
+                ends[atom.number] = atom
+            below, above = low.get(atom.number), high.get(atom.number)
             if below and above and below.value > above.value:
                 raise DataError(
-                    f"{self.name}, line {atom.line}: the box is empty: X_{atom.index} is to be at least "
+                    f"{self.name}, line {atom.line}: the box is empty: X_{atom.number} is to be at least "
                     f"{float(below.value):g} and at most {float(above.value):g}."
                 )
 
