@@ -31,7 +31,7 @@ _ATTACK_SHARE = 0.2
 _SAMPLES = 3
 _ALPHA_STEPS = 20
 
-Verdict = Literal["sat", "unsat", "unknown"]
+_Verdict = Literal["sat", "unsat", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class VerificationResult:
         seconds: What it took.
     """
 
-    verdict: Verdict
+    verdict: _Verdict
     counterexample: Counterexample | None = None
     reason: str = ""
     parts: int = 0
@@ -79,7 +79,7 @@ def verify_instance(
     def late(share: float = 1.0) -> bool:
         return time.monotonic() - begun > share * seconds or (stopping is not None and stopping())
 
-    def result(verdict: Verdict, found: Counterexample | None, reason: str, parts: int) -> VerificationResult:
+    def result(verdict: _Verdict, found: Counterexample | None, reason: str, parts: int) -> VerificationResult:
         return VerificationResult(verdict, found, reason, parts, time.monotonic() - begun)
 
     try:
@@ -111,9 +111,14 @@ class _Instance:
         if outputs.shape[1] != asked.outputs:
             raise DataError(_misfit(net.name, "outputs", outputs.shape[1], "the property", asked.outputs))
         with torch.no_grad():
-            require_agreement(net, lambda rows: self.flat(rows).double(), samples)
-        many = net.inputs > 100 or getattr(self.flat.net, "largest_batch", 0) == 1
-        self.restarts = RESTARTS // 8 if many else RESTARTS
+            try:
+                require_agreement(net, lambda rows: self.flat(rows).double(), samples)
+            except NotApplicable:
+                if self.flat.alone:
+                    raise
+                self.flat.alone = True
+                require_agreement(net, lambda rows: self.flat(rows).double(), samples)
+        self.restarts = RESTARTS // 8 if net.inputs > 100 or self.flat.alone else RESTARTS
         self.samples = samples
 
     def _samples(self) -> Tensor:
@@ -124,6 +129,11 @@ class _Instance:
 
     def graph(self) -> BoundGraph:
         """The net's operations in float64, compared with the file. Raises NotApplicable where bounds do not hold."""
+        if self.flat.alone:
+            raise NotApplicable(
+                f"{self.net.name} takes one input at a time, and bounds need a net that takes several: export it with "
+                "an axis for the batch, of any size."
+            )
         graph = trace(self.flat, (self.net.inputs,), RULES, torch.float64)
         require_agreement(self.net, lambda rows: graph.evaluate(rows.double())[graph.output], self.samples)
         return graph
@@ -168,7 +178,7 @@ def _proven(
     instance: _Instance,
     late: Callable[..., bool],
     seconds: float,
-    result: Callable[[Verdict, Counterexample | None, str, int], VerificationResult],
+    result: Callable[[_Verdict, Counterexample | None, str, int], VerificationResult],
 ) -> VerificationResult:
     try:
         graph = instance.graph()

@@ -28,7 +28,11 @@ _SHARE = 1e-3
 
 
 class FlatNet(nn.Module):
-    """A converted net as a function of rows (N, D) to rows (N, K)."""
+    """A converted net as a function of rows (N, D) to rows (N, K).
+
+    Attributes:
+        alone: Whether it takes one row at a time.
+    """
 
     def __init__(self, net: nn.Module, shape: tuple[int, ...]) -> None:
         """Around a converted net.
@@ -40,6 +44,7 @@ class FlatNet(nn.Module):
         super().__init__()
         self.net = net
         self.shape = shape
+        self.alone = getattr(net, "largest_batch", 0) > 0
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The outputs.
@@ -47,8 +52,10 @@ class FlatNet(nn.Module):
         Args:
             inputs: (N, D).
         """
+        if self.alone and len(inputs) > 1:
+            return torch.cat([self(row[None]) for row in inputs])
         outputs: Tensor = self.net.run(inputs.reshape(len(inputs), *self.shape))  # type: ignore[operator]
-        return outputs.reshape(len(inputs), -1) if outputs.ndim != 2 else outputs
+        return outputs if outputs.shape[:-1] == inputs.shape[:-1] else outputs.reshape(len(inputs), -1)
 
 
 @dataclass(frozen=True)
@@ -102,8 +109,7 @@ def read_net(path: Path) -> VerificationNet:
         except ModelError as fault:
             refusal = str(fault)
         own = _own_answer(proto, shape, batched)
-    net = VerificationNet(path.name, math.prod(shape), _outputs(proto, path.name, batched), flat, refusal, own)
-    return net
+    return VerificationNet(path.name, math.prod(shape), _outputs(proto, batched), flat, refusal, own)
 
 
 def require_agreement(net: VerificationNet, evaluate: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
@@ -188,7 +194,7 @@ def _input_shape(proto: ModelProto, name: str) -> tuple[tuple[int, ...], bool]:
     return (shape[1:] if batched else shape), batched
 
 
-def _outputs(proto: ModelProto, name: str, batched: bool) -> int:
+def _outputs(proto: ModelProto, batched: bool) -> int:
     shape = [int(dim.dim_value) for dim in proto.graph.output[0].type.tensor_type.shape.dim]
     sizes = shape[1:] if batched and len(shape) > 1 else shape
     return math.prod(sizes) if sizes and all(size > 0 for size in sizes) else 0
@@ -215,7 +221,7 @@ def _taking_rows(proto: ModelProto, shape: tuple[int, ...], batched: bool) -> Mo
     weights = {tensor.name for tensor in proto.graph.initializer}
     value = next(value for value in changed.graph.input if value.name not in weights)
     size, own = math.prod(shape), value.type.tensor_type
-    fixed = batched and own.shape.dim[0].dim_value == 1
+    fixed = own.shape.dim[0].dim_value == 1 or not batched  # the loader frees what was written for a batch of 1
     own_type, name = own.elem_type, value.name
     value.CopyFrom(helper.make_tensor_value_info(name, own_type, [1 if fixed else "batch", size]))
     if batched or len(shape) > 1:
@@ -226,8 +232,17 @@ def _taking_rows(proto: ModelProto, shape: tuple[int, ...], batched: bool) -> Mo
         changed.graph.initializer.append(numpy_helper.from_array(numpy.array(target), "shape of the input"))
         node = helper.make_node("Reshape", ["rows of numbers", "shape of the input"], [name])
         changed.graph.node.insert(0, node)
-    for output in changed.graph.output:
-        output.type.tensor_type.ClearField("shape")
+    output = changed.graph.output[0]
+    outputs = _outputs(proto, batched)
+    if not batched and outputs:
+        import numpy
+
+        target = numpy.array([1, outputs])
+        changed.graph.initializer.append(numpy_helper.from_array(target, "shape of the output"))
+        node = helper.make_node("Reshape", [output.name, "shape of the output"], ["row of outputs"])
+        changed.graph.node.append(node)
+        output.name = "row of outputs"
+    output.type.tensor_type.ClearField("shape")
     return changed
 
 

@@ -17,7 +17,7 @@ from audit.core.errors import DataError
 
 RESTARTS = 256
 """Points that an attack begins from, at least one a conjunction."""
-STEPS = 60
+_STEPS = 60
 _LARGEST = 3.0e38
 
 
@@ -139,10 +139,10 @@ class BoxQuery:
         noise[1 : count // 2] = noise[1 : count // 2].round()
         points = torch.minimum(torch.maximum(low + (high - low) * noise, low), high)
         goal = torch.arange(count) % self.conjunctions
-        for step in range(STEPS + 1):
+        for step in range(_STEPS + 1):
             if bool(self.broken(points).any()):
                 return True
-            if step == STEPS or late():
+            if step == _STEPS or late():
                 return False
             points = self._step(points, goal, 0.25 * 0.93**step)
         return False

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy
 import pytest
+from onnx_nets import property_text, random_layers, write_net
 from typer.testing import CliRunner, Result
 
 from audit.cli.app import app
-
-sys.path.append(str(Path(__file__).parent.parent / "bounds"))
-from onnx_nets import property_text, random_layers, write_net
 
 LOW, HIGH = [-1.0, 0.0], [1.0, 0.5]
 
