@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from audit.bounds.graph import BoundGraph, Box
-from audit.bounds.propagate import ROWS, Values, interval_values, lower_bound, refresh
+from audit.bounds.propagate import ROWS, Values, interval_values, lower_bound, refresh, tightened
 from audit.bounds.region import Region
 from audit.bounds.verification_query import BoxQuery
 
@@ -79,6 +79,7 @@ class InputSplitting:
         self.known = sum(sizes)
         rows = 2 * max(sizes, default=1)
         self.batch = max(1, min(LARGEST_BATCH, ROWS // (rows * widest)))
+        self._large = rows * widest > ROWS
 
     @torch.no_grad()
     def run(self, *, late: Callable[[], bool]) -> Searched:
@@ -123,7 +124,10 @@ class InputSplitting:
         """The parts that are not proven; counterexamples at their middles and at minima of the bounds are kept."""
         query, region = self.query, Region.box(parts.low, parts.high)
         values = interval_values(self.graph, region)
-        values = tightened_together(self.graph, values, region, parts.below, parts.above)
+        if self._large:  # in portions that fit into memory
+            values = tightened(self.graph, values, region)
+        else:
+            values = tightened_together(self.graph, values, region, parts.below, parts.above)
         functions = query.coefficients[None].expand(len(parts.low), -1, -1)
         lower = lower_bound(self.graph, values, region, self.graph.output, functions)
         by_intervals = lower_bound(self.graph, values, region, self.graph.output, functions, boxes_only=True).bound

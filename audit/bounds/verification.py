@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -53,9 +54,7 @@ class VerificationResult:
     seconds: float = 0.0
 
 
-def verify_instance(
-    net: Path, specification: Path, *, seconds: float = 60.0, stopping: Callable[[], bool] | None = None
-) -> VerificationResult:
+def verify_instance(net: Path, specification: Path, *, seconds: float = 60.0) -> VerificationResult:
     """Decide whether a net has an input within a property whose outputs meet it.
 
     "unsat" holds for the net's evaluation in float32 by direct summation in whatever order, at every input of the
@@ -66,7 +65,6 @@ def verify_instance(
         net: An .onnx file, or .onnx.gz.
         specification: A .vnnlib file, or .vnnlib.gz.
         seconds: After which what is not decided is unknown. Above 0.
-        stopping: When it turns true, what is not decided is unknown.
 
     Raises:
         DataError: The property is malformed, or does not fit the net.
@@ -77,7 +75,7 @@ def verify_instance(
     asked = read_vnnlib(specification)
 
     def late(share: float = 1.0) -> bool:
-        return time.monotonic() - begun > share * seconds or (stopping is not None and stopping())
+        return time.monotonic() - begun > share * seconds
 
     def result(verdict: _Verdict, found: Counterexample | None, reason: str, parts: int) -> VerificationResult:
         return VerificationResult(verdict, found, reason, parts, time.monotonic() - begun)
@@ -90,9 +88,9 @@ def verify_instance(
         instance = _Instance(loaded, asked)
     except NotApplicable as fault:
         return result("unknown", None, str(fault.reason), 0)
-    for query in instance.queries:
-        share = _ATTACK_SHARE * (instance.queries.index(query) + 1) / len(instance.queries)
-        if query.attack(late=lambda share=share: late(share), restarts=instance.restarts):  # type: ignore[misc]
+    for number, query in enumerate(instance.queries, 1):
+        share = _ATTACK_SHARE * number / len(instance.queries)
+        if query.attack(late=partial(late, share), restarts=instance.restarts):
             return result("sat", query.counterexample, "", 0)
     return _proven(instance, late, seconds, result)
 

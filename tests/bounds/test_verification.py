@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
 import onnx
 import pytest
+import torch
 from onnx import helper
 from onnx_nets import exact_minimum, property_text, random_layers, write_net
 
@@ -106,6 +108,64 @@ def test_inputs_of_every_shape_are_taken(tmp_path: Path, shape: list[int | str])
     minimum = exact_minimum(layers, LOW, HIGH, [1, 0])
     assert decide(tmp_path, net, property_text(LOW, HIGH, 2, f"(assert (<= Y_0 {minimum - 0.01}))")).verdict == "unsat"
     assert decide(tmp_path, net, property_text(LOW, HIGH, 2, f"(assert (<= Y_0 {minimum + 0.01}))")).verdict == "sat"
+
+
+def export(net: torch.nn.Module, shape: Sequence[int], path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net.eval(), (torch.rand(*shape),), str(path), dynamo=False)
+    return path
+
+
+class Columns(torch.nn.Module):
+    """Weights from the left, (1, 6, 1) to (1, 2, 1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        (first, _), (second, _) = random_layers([6, 5, 2], 3)
+        self.first, self.second = (torch.nn.Parameter(torch.from_numpy(w.T.copy())) for w in (first, second))
+
+    def forward(self, columns: torch.Tensor) -> torch.Tensor:
+        return self.second @ torch.relu(self.first @ columns)
+
+
+class OneImage(torch.nn.Module):
+    """(64,) to (2,): a batch of one image inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.head = torch.nn.Conv2d(1, 2, 3, stride=2), torch.nn.Linear(18, 2)
+
+    def forward(self, row: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.convolution(row.reshape(1, 1, 8, 8)))
+        outputs: torch.Tensor = self.head(features.reshape(-1))
+        return outputs
+
+
+@pytest.mark.parametrize(("net", "shape"), [(Columns(), (1, 6, 1)), (OneImage(), (64,))])
+def test_exported_nets_of_other_forms_are_proven_about_their_own_outputs(
+    net: torch.nn.Module, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = export(net, shape, tmp_path / "net.onnx")
+    size = math.prod(shape)
+    with torch.no_grad():
+        centre = net(torch.full(shape, 0.5)).flatten()
+        drawn = torch.stack([net(0.49 + 0.02 * torch.rand(shape)).flatten() for _ in range(200)])
+    top = float(drawn[:, 0].max())
+    low, high = [0.49] * size, [0.51] * size
+    reach = top - float(centre[0])
+    far = property_text(low, high, 2, f"(assert (>= Y_0 {top + 10 * reach + 1e-3}))")
+    assert decide(tmp_path, path, far).verdict == "unsat"
+    assert decide(tmp_path, path, property_text(low, high, 2, f"(assert (>= Y_0 {top}))")).verdict == "sat"
+
+
+def test_a_net_of_one_input_at_a_time_is_attacked_and_not_proven(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(0), torch.nn.Linear(6, 2))
+    path = export(net, (3, 2), tmp_path / "net.onnx")
+    text = property_text([0.0] * 6, [1.0] * 6, 2, "(assert (<= Y_0 {}))")
+    result = decide(tmp_path, path, text.format(-100))
+    assert result.verdict == "unknown" and "axis for the batch" in result.reason
+    assert decide(tmp_path, path, text.format(100)).verdict == "sat"
 
 
 def test_a_fixed_input_that_float32_has_not_is_within_the_counterexample(tmp_path: Path) -> None:
