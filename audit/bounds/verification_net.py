@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -225,20 +226,16 @@ def _taking_rows(proto: ModelProto, shape: tuple[int, ...], batched: bool) -> Mo
     own_type, name = own.elem_type, value.name
     value.CopyFrom(helper.make_tensor_value_info(name, own_type, [1 if fixed else "batch", size]))
     if batched or len(shape) > 1:
-        import numpy
-
         target = [1 if fixed else -1, *shape] if batched else list(shape)
         value.name = "rows of numbers"
-        changed.graph.initializer.append(numpy_helper.from_array(numpy.array(target), "shape of the input"))
+        changed.graph.initializer.append(numpy_helper.from_array(np.array(target), "shape of the input"))
         node = helper.make_node("Reshape", ["rows of numbers", "shape of the input"], [name])
         changed.graph.node.insert(0, node)
     output = changed.graph.output[0]
     outputs = _outputs(proto, batched)
     if not batched and outputs:
-        import numpy
-
-        target = numpy.array([1, outputs])
-        changed.graph.initializer.append(numpy_helper.from_array(target, "shape of the output"))
+        row = np.array([1, outputs])
+        changed.graph.initializer.append(numpy_helper.from_array(row, "shape of the output"))
         node = helper.make_node("Reshape", [output.name, "shape of the output"], ["row of outputs"])
         changed.graph.node.append(node)
         output.name = "row of outputs"

@@ -138,8 +138,8 @@ class OneImage(torch.nn.Module):
 
     def forward(self, row: torch.Tensor) -> torch.Tensor:
         features = torch.relu(self.convolution(row.reshape(1, 1, 8, 8)))
-        outputs: torch.Tensor = self.head(features.reshape(-1))
-        return outputs
+        outputs: torch.Tensor = self.head(features.reshape(1, -1))
+        return outputs.flatten()
 
 
 @pytest.mark.parametrize(("net", "shape"), [(Columns(), (1, 6, 1)), (OneImage(), (64,))])
