@@ -57,7 +57,10 @@ def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'audit' has no attribute {name!r}; it has {', '.join(__all__)}")
     source, attribute = _EXPORTS[name]
-    value = globals()[name] = getattr(importlib.import_module(source), attribute)
+    value = getattr(importlib.import_module(source), attribute)
+    if name.islower():  # a function: what it is given comes from outside
+        value = importlib.import_module("audit.api.arguments").checked(value)
+    globals()[name] = value
     return value
 
 

@@ -8,28 +8,38 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from jinja2 import Template
 
 from audit.adversarial.propose import propose
 from audit.adversarial.run_battery import run_battery
 from audit.config import load_config
 from audit.core import registry
+from audit.core.cell import Cell
 from audit.core.errors import AuditError, SetupError, UsageError
+from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import find
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.document.locale import load_locale
+from audit.execution.local import _require_one_value_an_example
 from audit.explanation.run import explain_images
 from audit.explanation.spec import Attribution
 from audit.models.under_test import ModelUnderTest
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.run_identity import RunIdentity
+from audit.report.document import build_document, to_json
 from audit.report.gate import gate
+from audit.report.html import _environment as html_environment
+from audit.report.html import render_html
 from audit.report.policy import Policy, Rule
 from audit.report.view import build_view
-from tests.made_run import made_document
+from audit.topics.accuracy.section import AccuracyPart
+from audit.topics.robustness.section import RobustnessPart
+from tests.made_run import made_config, made_document, made_facts, made_results
 
 PACKAGE = Path(__file__).parent.parent
 IDENTITY = RunIdentity(classes=("a", "b"), shape=(1, 4, 4), test="t", test_examples=8, architecture="cnn-28")
@@ -132,3 +142,65 @@ def test_a_package_that_cannot_be_imported_is_named(group: str, tmp_path: Path) 
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 5, ended.stderr
     assert "plug-in 'thing' of broken" in " ".join(ended.stderr.split()) and "Traceback" not in ended.stderr
+
+
+def failing(*args: object, **settings: object) -> object:
+    raise ValueError("no")
+
+
+def test_a_check_that_fails_is_a_gap_and_the_others_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        registry._METHODS, ("check", "clean-accuracy"), replace(find("check", "clean-accuracy"), function=failing)
+    )
+    document = build_document(made_results(), made_config(), made_facts())
+    assert document.findings and not document.summary.complete
+    assert "clean-accuracy" not in {finding.check for finding in document.findings}
+    (gap, *_) = [gap for gap in document.gaps if gap.study == "clean-accuracy"]
+    assert gap.status == "failed" and "Check clean-accuracy" in str(gap.reason)
+
+
+@pytest.mark.parametrize("answer", [failing, lambda *rest: {"nothing": []}, lambda *rest: {"accuracy": [object()]}])
+def test_a_section_that_fails_is_a_gap_and_the_others_stand(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audit.topics.accuracy.section.build", answer)
+    document = build_document(made_results(), made_config(), made_facts())
+    assert not document.rows(AccuracyPart) and document.rows(RobustnessPart) and not document.summary.complete
+    assert [gap.role for gap in document.gaps if gap.study == "accuracy"] == [""]
+
+
+def test_a_template_or_a_view_that_fails_leaves_the_page_without_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults: list[str] = []
+    monkeypatch.setattr("audit.topics.robustness.view.view", failing)
+    get_template = html_environment().get_template
+
+    def broken(name: str, *rest: object) -> Template:
+        return (
+            html_environment().from_string("{{ nothing.at.all }}") if "accuracy/section" in name else get_template(name)
+        )
+
+    monkeypatch.setattr(html_environment(), "get_template", broken)
+    page = render_html(made_document(), on_fault=faults.append)
+    assert "view of topic robustness failed: ValueError" in faults[0]
+    assert "section.html.j2 of topic accuracy failed" in faults[1] and "the page is without it" in page
+    assert page.rstrip().endswith("</html>") and 'id="corruptions"' in page
+
+
+def test_a_study_that_measures_too_few_values_is_failed_evidence(model: ModelUnderTest) -> None:
+    cell = Cell("accuracy", "clean")
+    for values in (np.zeros(2), np.zeros((3, 1)), np.array(["a", "b", "c"])):
+        measured = Evidence(cell, "measured", (Measurement("correct", "share", "higher", values),))
+        with pytest.raises(AuditError, match=r"The study accuracy measured 'correct'.*each of 3 examples"):
+            _require_one_value_an_example(measured, 3)
+
+
+@pytest.mark.parametrize("group", ["audit.methods", "audit.topics"])
+def test_a_broken_package_spoils_no_finished_run(group: str, tmp_path: Path) -> None:
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\nthing = no_such_module_anywhere\n")
+    (tmp_path / "audit.json").write_text(to_json(made_document()))
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PACKAGE}"}
+    command = [sys.executable, "-m", "audit", "report", "audit.json", "--format", "html,sarif"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "report.html").is_file() and "plug-in 'thing' of broken" in " ".join(ended.stderr.split())

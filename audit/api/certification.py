@@ -14,7 +14,7 @@ from audit.api.inputs import AttackTargets, make_batch
 from audit.api.robustness import robustness
 from audit.bounds.outcome import Budget, Outcome
 from audit.bounds.prover import Prover
-from audit.core.errors import UsageError
+from audit.core.errors import ModelError, NotApplicable, UsageError
 from audit.core.threat import ThreatModel
 from audit.core.types import PassCount
 from audit.models.under_test import ModelUnderTest
@@ -72,13 +72,16 @@ def certify(
     Raises:
         DataError: Images or labels are of the wrong type, shape or range.
         UsageError: A target is its image's label, or there are no seconds.
-        NotApplicable: The model holds an operation that bounds have no rule for; it is named.
+        ModelError: The model holds an operation that bounds have no rule for; it is named.
     """
     if not seconds_per_image > 0:
         raise UsageError(f"seconds_per_image is {seconds_per_image!r}, where a number above 0 was expected.")
     batch = make_batch(model, images, labels, targets)
-    prover = Prover(model)
-    prover.check_agreement(batch.images)
+    try:
+        prover = Prover(model)
+        prover.check_agreement(batch.images)
+    except NotApplicable as fault:
+        raise ModelError(str(fault)) from fault
     attacked = robustness(model, batch.images, batch.labels, threat, battery="standard", targets=targets, seed=seed)
     robust = attacked.robust.to(model.device)
     outcomes = [Outcome("broken") for _ in range(len(batch))]

@@ -18,7 +18,7 @@ _MULTIPLIER_RATE = 0.05
 _DECAY = 0.95
 
 
-class Split(NamedTuple):
+class SignSplit(NamedTuple):
     """The signs that sub-problems give to the inputs of one layer of ReLUs.
 
     Attributes:
@@ -64,7 +64,7 @@ def usual_slopes(graph: BoundGraph, values: Values, functions: int) -> dict[int,
 
 
 def constraint_terms(
-    graph: BoundGraph, splits: Mapping[int, Split], multipliers: Mapping[int, Tensor]
+    graph: BoundGraph, splits: Mapping[int, SignSplit], multipliers: Mapping[int, Tensor]
 ) -> dict[int, Tensor]:
     """What split constraints add to coefficients: -beta z for z at least 0, +beta z for z at most 0 (Lagrange).
 
@@ -96,7 +96,7 @@ def optimise(
     *,
     steps: int,
     slopes: Mapping[int, Tensor] | None = None,
-    splits: Mapping[int, Split] | None = None,
+    splits: Mapping[int, SignSplit] | None = None,
     multipliers: Mapping[int, Tensor] | None = None,
 ) -> Optimised:
     """Raise lower bounds on functions of the logits by Adam on slopes and multipliers; the boxes stay.

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from audit.bounds.activations import Activation
-from audit.bounds.alpha import Optimised, Split, constraint_terms, optimise
+from audit.bounds.alpha import Optimised, SignSplit, constraint_terms, optimise
 from audit.bounds.graph import BoundGraph, Box
 from audit.bounds.propagate import Values, lower_bound
 from audit.bounds.region import Region
 
-Outcome = Literal["proven", "broken", "open"]
+Decision = Literal["proven", "broken", "open"]
 
 BATCH = 32
 """Sub-problems that are split at once."""
 CANDIDATES = 3
 """ReLUs of a sub-problem whose children are bounded before one is chosen (arXiv:2104.06718, section 4)."""
-STEPS = 12
+CHILD_STEPS = 12
 
 
 @dataclass(order=True)
@@ -44,12 +44,12 @@ class Branched:
 
     Attributes:
         outcome: "proven" when every sub-problem is, "broken" when a point was found that breaks, else "open".
-        bound: The smallest bound left.
+        bound: The smallest bound of the sub-problems: those left, or those proven where none is left.
         problems: Sub-problems bounded.
         adversarial: The point that breaks, shaped as the image; None without one.
     """
 
-    outcome: Outcome
+    outcome: Decision
     bound: float
     problems: int
     adversarial: Tensor | None = None
@@ -69,6 +69,7 @@ class BranchAndBound:
         region: Region,
         coefficients: Tensor,
         breaks: Callable[[Tensor], Tensor],
+        tie: float = 0.0,
     ) -> None:
         """Nothing is computed yet.
 
@@ -79,16 +80,19 @@ class BranchAndBound:
             region: The image's, one row.
             coefficients: Functions of the logits to be proven above 0, (1, S, classes).
             breaks: Whether points (M, *shape) break the net, bool (M,).
+            tie: What a bound must exceed to count.
         """
+        self.tie = tie
         self.graph, self.search, self.values, self.region = graph, search, values, region
         self.coefficients, self.breaks = coefficients, breaks
         self._numbers = iter(range(2**62))
+        self._smallest = float("inf")
         self._near, self._near_region = values.to(search.dtype), region.to(search.dtype)
 
     def run(
         self, begin: Optimised, functions: Sequence[int], *, stop: Callable[[int], bool], batch: int = BATCH
     ) -> Branched:
-        """Split until every sub-problem is proven, a point breaks, or it is to stop.
+        """SignSplit until every sub-problem is proven, a point breaks, or it is to stop.
 
         Args:
             begin: What `optimise` reached on the whole region for all functions, in the precision of the search.
@@ -115,7 +119,7 @@ class BranchAndBound:
                 return Branched("broken", heap[0].bound if heap else 0.0, bounded, point)
             for problem in rest:
                 heapq.heappush(heap, problem)
-        return Branched("proven", 0.0, bounded)
+        return Branched("proven", self._smallest, bounded)
 
     def _values_of(self, problems: Sequence[_Problem], values: Values) -> Values:
         """The bounds with the signs of each problem, one row a problem."""
@@ -132,7 +136,7 @@ class BranchAndBound:
             rows.boxes[position] = Box(low, high)
         return rows
 
-    def _splits_of(self, problems: Sequence[_Problem]) -> dict[int, Split]:
+    def _splits_of(self, problems: Sequence[_Problem]) -> dict[int, SignSplit]:
         splits = {}
         device = self.region.low.device
         for position in sorted({position for p in problems for position, _, _ in p.splits}):
@@ -140,7 +144,7 @@ class BranchAndBound:
             width = max(map(len, own))
             padded = [row + [(0, 0)] * (width - len(row)) for row in own]
             table = torch.tensor(padded, device=device)
-            splits[position] = Split(table[..., 0], table[..., 1])
+            splits[position] = SignSplit(table[..., 0], table[..., 1])
         return splits
 
     def _functions_of(self, problems: Sequence[_Problem], dtype: torch.dtype) -> Tensor:
@@ -154,7 +158,7 @@ class BranchAndBound:
         return {i: torch.stack([p.slopes[i] for p in problems])[:, None].to(dtype) for i in problems[0].slopes}
 
     def _multipliers_of(
-        self, problems: Sequence[_Problem], splits: dict[int, Split], dtype: torch.dtype
+        self, problems: Sequence[_Problem], splits: dict[int, SignSplit], dtype: torch.dtype
     ) -> dict[int, Tensor]:
         multipliers = {}
         for position, split in splits.items():
@@ -261,7 +265,7 @@ class BranchAndBound:
             self._values_of(problems, self._near),
             self._region_of(problems, self._near_region),
             self._functions_of(problems, dtype),
-            steps=STEPS,
+            steps=CHILD_STEPS,
             slopes=self._slopes_of(problems, dtype),
             splits=splits,
             multipliers=self._multipliers_of(problems, splits, dtype),
@@ -283,7 +287,8 @@ class BranchAndBound:
         rest = []
         for row, problem in enumerate(problems):
             bound = float(lower.bound[row, 0])
-            if bound > 0:
+            if bound > self.tie:
+                self._smallest = min(self._smallest, bound)
                 continue
             slopes = {i: a[row, 0].clone() for i, a in found.slopes.items()}
             counts = {i: int((split.sign[row] != 0).sum()) for i, split in splits.items()}

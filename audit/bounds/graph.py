@@ -99,7 +99,7 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class Node:
+class GraphNode:
     """One value of the net.
 
     Attributes:
@@ -130,7 +130,7 @@ class BoundGraph:
             derivative as one forward more.
     """
 
-    nodes: list[Node]
+    nodes: list[GraphNode]
     dtype: torch.dtype
     output: int = 0
     cones: dict[int, Any] = field(default_factory=dict)

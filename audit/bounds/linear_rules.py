@@ -13,7 +13,7 @@ from torch import Tensor
 from audit.bounds.graph import Affine
 from audit.bounds.trace import TRACED, Recorder
 
-Rule = Callable[..., Any]
+OperationRule = Callable[..., Any]
 
 
 def linear_map(function: Callable[..., Tensor], shapes: Sequence[Sequence[int]], **options: Any) -> Affine:
@@ -89,7 +89,7 @@ def _transposed(recorder: Recorder, output: Tensor, x: Tensor, first: int, secon
     return _permuted(recorder, output, order, x)
 
 
-def _plain(name: str, terms: Callable[..., int] = lambda *_: 0) -> Rule:
+def _plain(name: str, terms: Callable[..., int] = lambda *_: 0) -> OperationRule:
     """An operation on one tensor that is linear, without negative coefficients, and gives one tensor an image."""
 
     def rule(recorder: Recorder, output: Any, x: Tensor, *args: Any, **kwargs: Any) -> int | list[int]:
@@ -162,7 +162,7 @@ def _stacked(recorder: Recorder, output: Tensor, tensors: Sequence[Tensor], dim:
     return _joined(recorder, output, tensors, dim, stack=True)
 
 
-def _weighted_sum(sign: float) -> Rule:
+def _weighted_sum(sign: float) -> OperationRule:
     """x + alpha y or x - alpha y, of two values or a value and a constant."""
 
     def rule(recorder: Recorder, output: Tensor, x: Any, y: Any, *, alpha: float = 1) -> int:
@@ -263,7 +263,7 @@ def _summed(x: Tensor, dims: Sequence[int] | None = None, *_: Any) -> int:
     return math.prod(x.shape[d] for d in (dims or range(1, x.ndim))) + 1
 
 
-LINEAR_RULES: dict[str, Rule] = {
+LINEAR_RULES: dict[str, OperationRule] = {
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten"), _reshaped),
     **dict.fromkeys(("detach", "alias", "clone", "_to_copy", "lift_fresh", "contiguous"), _unchanged),
     **dict.fromkeys(("_softmax", "_log_softmax"), _softmax),

@@ -102,7 +102,7 @@ def leaky(recorder: Recorder, output: Tensor, x: Tensor, slope: Any = 0.01) -> i
     return _mixed(recorder, output, position, factor, 1 - factor, box, 2)
 
 
-def magnitude(recorder: Recorder, output: Tensor, x: Tensor) -> int:
+def absolute(recorder: Recorder, output: Tensor, x: Tensor) -> int:
     """|x| = 2 relu(x) - x.
 
     Args:

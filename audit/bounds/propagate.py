@@ -18,7 +18,7 @@ from torch import Tensor
 
 from audit.bounds.activations import ULPS, Activation, Lines
 from audit.bounds.cones import BY_ROW, ByCone, ByRow, cones
-from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, Node
+from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode
 from audit.bounds.region import GUARD, Region
 
 MATRIX = 2**25
@@ -191,7 +191,7 @@ def lower_bound(
     return Lower(minimum + constant - guard, image, reached)
 
 
-def _stands_for_box(node: Node) -> bool:
+def _stands_for_box(node: GraphNode) -> bool:
     """Whether intervals know the value better than through its inputs: an activation or a maximum."""
     return isinstance(node.operation, Activation) or (
         node.operation is not None and node.operation.interval is not None

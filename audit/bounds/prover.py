@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +14,7 @@ from torch import Tensor
 from audit.bounds.activations import SIGMOID
 from audit.bounds.alpha import Optimised, optimise
 from audit.bounds.branching import BranchAndBound
+from audit.bounds.graph import BoundGraph
 from audit.bounds.outcome import Budget, Outcome, Rung
 from audit.bounds.propagate import ROWS, Values, interval_values, lower_bound, tightened
 from audit.bounds.region import Region
@@ -24,9 +24,11 @@ from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.types import PassCount
 from audit.models.batching import ExecutionLayout, in_batches
+from audit.models.module_copy import copy_module
+from audit.models.normalised_model import NormalisedModel
 from audit.models.under_test import ModelUnderTest
 
-STEPS = 20
+SLOPE_STEPS = 20
 """Steps of alpha-CROWN."""
 _TIE = {"logits": 0.0, "one logit": 0.0, "probabilities": 1e-5, "one probability": 1e-5, "sigmoid": 1e-5}
 """By what the outputs mean, the margin that must be proven: after a softmax or sigmoid float32 ties within less."""
@@ -58,11 +60,14 @@ class Prover:
                     kind=model.output_kind,
                 )
             )
+        if model.module.input_type != torch.float32:
+            raise NotApplicable(
+                note("bounds_number_type", "Bounds hold for nets in float32; this one computes in another number type.")
+            )
         self.model, self.tie = model, _TIE[model.output_kind]
-        whole = copy.deepcopy(model.module)
+        whole = copy_module(model.module)
         whole.reader, whole.draws = replace(model.reader, kind="logits", guessed=False), 1
-        self.graph = trace(whole, model.input_shape, RULES, torch.float64)
-        self.search = trace(whole, model.input_shape, RULES, torch.float32)
+        self.graph, self.search = (_traced(whole, model, dtype) for dtype in (torch.float64, torch.float32))
         for graph in (self.graph, self.search):
             if model.output_kind in ("one probability", "sigmoid"):
                 graph.output = self._before_sigmoid(graph)
@@ -125,6 +130,17 @@ class Prover:
         return self.prove_region(
             region, self.margins(predicted, goal), self._breaks(images, predicted, goal, norm, radius), budget, stopping
         )
+
+    def interval_proofs(self, region: Region, functions: Tensor) -> Tensor:
+        """Whether intervals alone prove the functions of each row, bool (N,).
+
+        Args:
+            region: The inputs, float64.
+            functions: As in `prove_region`.
+        """
+        with torch.no_grad():
+            values = interval_values(self.graph, region)
+            return (self._bounds(values, region, functions, boxes_only=True) > self.tie).all(1)
 
     def prove_region(
         self,
@@ -272,18 +288,20 @@ class Prover:
             late = budget.seconds is not None and time.monotonic() - begun > budget.seconds
             return problems >= budget.problems or late or (stopping is not None and stopping())
 
-        search = BranchAndBound(self.graph, self.search, values, region, functions[:, open_], breaks)
+        search = BranchAndBound(self.graph, self.search, values, region, functions[:, open_], breaks, self.tie)
         branched = search.run(found._replace(bound=lower.bound), still, stop=stop)
         if branched.outcome == "open":
             best[0] = torch.where(best[0] > self.tie, best[0], max(branched.bound, float(best.min())))
             return result("open", None, problems=branched.problems)
+        if branched.outcome == "proven":
+            best[0] = torch.where(best[0] > self.tie, best[0], branched.bound)
         return result(
             branched.outcome, "branch-and-bound", problems=branched.problems, adversarial=branched.adversarial
         )
 
     def _optimised(self, values: Values, region: Region, functions: Tensor) -> Optimised:
         dtype = self.search.dtype
-        return optimise(self.search, values.to(dtype), region.to(dtype), functions.to(dtype), steps=STEPS)
+        return optimise(self.search, values.to(dtype), region.to(dtype), functions.to(dtype), steps=SLOPE_STEPS)
 
     def _bounds(self, values: Values, region: Region, functions: Tensor, *, boxes_only: bool = False) -> Tensor:
         bounds = lower_bound(self.graph, values, region, self.graph.output, functions, boxes_only=boxes_only).bound
@@ -315,3 +333,8 @@ class Prover:
     def _batch_size(self) -> int:
         largest = max(torch.Size(node.shape).numel() for node in self.graph.nodes)
         return max(1, min(64, 4 * ROWS // (largest * max(2, len(self.model.classes)))))
+
+
+def _traced(whole: NormalisedModel, model: ModelUnderTest, dtype: torch.dtype) -> BoundGraph:
+    whole.input_type = dtype
+    return trace(whole, model.input_shape, RULES, dtype)

@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from audit.bounds.activations import RELU, SIGMOID, TANH, Activation, elu, softplus
-from audit.bounds.linear_rules import LINEAR_RULES, Rule
-from audit.bounds.maxima import clamped, leaky, magnitude, max_pooled, maximum
+from audit.bounds.linear_rules import LINEAR_RULES, OperationRule
+from audit.bounds.maxima import absolute, clamped, leaky, max_pooled, maximum
 from audit.bounds.trace import Recorder
 from audit.bounds.weighted_rules import WEIGHTED_RULES
 
 
-def _activation(build: Callable[..., Activation]) -> Rule:
+def _activation(build: Callable[..., Activation]) -> OperationRule:
     def rule(recorder: Recorder, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> int:
         source = recorder.position(x)
         assert source is not None
@@ -35,7 +35,7 @@ def _elu(recorder: Recorder, alpha: float = 1, scale: float = 1, input_scale: fl
     return elu(float(alpha))
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, OperationRule] = {
     **LINEAR_RULES,
     **WEIGHTED_RULES,
     "relu": _activation(lambda recorder: RELU),
@@ -46,7 +46,7 @@ RULES: dict[str, Rule] = {
     "leaky_relu": leaky,
     "_prelu_kernel": leaky,
     "prelu": leaky,
-    "abs": magnitude,
+    "abs": absolute,
     "clamp": clamped,
     "clamp_min": clamped,
     "clamp_max": lambda recorder, output, x, high: clamped(recorder, output, x, None, high),

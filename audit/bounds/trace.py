@@ -7,7 +7,6 @@ constant. What has no rule is refused with the name of its layer.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,9 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from audit.bounds.activations import Activation
-from audit.bounds.graph import Affine, BoundGraph, Node
+from audit.bounds.graph import Affine, BoundGraph, GraphNode
 from audit.core.errors import NotApplicable
 from audit.core.note import note
+from audit.models.module_copy import copy_module
 
 TRACED = 3
 """Images that the forward is recorded on: a leading size that no layer is likely to have."""
@@ -41,6 +41,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         graph: The graph so far.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: the compiler is not at work here, and to be kept out it would be imported first, which takes seconds."""
+        return False
+
     def __init__(self, images: Tensor, rules: Mapping[str, Callable[..., Any]]) -> None:
         """A graph of the images alone.
 
@@ -50,7 +55,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 position of its value, or a list of positions where it has several.
         """
         super().__init__()  # type: ignore[no-untyped-call]
-        self.graph = BoundGraph([Node(None, (), tuple(images.shape[1:]), "the image", True)], images.dtype)
+        self.graph = BoundGraph([GraphNode(None, (), tuple(images.shape[1:]), "the image", True)], images.dtype)
         self.layers: list[str] = []
         self._rules = rules
         self._positions: dict[int, int] = {id(images): 0}
@@ -99,7 +104,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             shape: Its shape without the batch.
         """
         from_image = isinstance(operation, Affine) and all(self.graph.nodes[i].from_image for i in inputs)
-        self.graph.nodes.append(Node(operation, tuple(inputs), tuple(shape), self.layer, from_image))
+        self.graph.nodes.append(GraphNode(operation, tuple(inputs), tuple(shape), self.layer, from_image))
         return len(self.graph.nodes) - 1
 
     def end(self, value: Tensor, position: int) -> None:
@@ -146,12 +151,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run an operation and record it where it touches the images."""
-        kwargs = kwargs or {}
-        output = function(*args, **kwargs)
-        name = function.overloadpacket.__name__
-        if name in _COPIES and args and id(args[0]) in self._ends:
-            self.end(output, self._ends[id(args[0])])
+        kwargs, name = dict(kwargs or {}), function.overloadpacket.__name__
+        ended = self._ends.get(id(args[0])) if args else None
+        if ended is not None and name in _COPIES:
+            output = function(*args, **kwargs)
+            self.end(output, ended)
             return output
+        if name == "_to_copy" and self.position(args[0]) is not None and kwargs.get("dtype") is not None:
+            if kwargs["dtype"] not in (torch.float32, torch.float64):
+                raise self.refused(f"numbers of type {kwargs['dtype']}")
+            kwargs["dtype"] = self.graph.dtype
+        output = function(*args, **kwargs)
         touched = [leaf for leaf in tree_leaves((args, kwargs)) if self.position(leaf) is not None]
         if not touched and name == "t":
             self._transposed[id(output)] = args[0]
@@ -197,7 +207,7 @@ def trace(
     Raises:
         NotApplicable: An operation has no rule, or the forward depends on values.
     """
-    return trace_live(copy.deepcopy(net).to(dtype).requires_grad_(False), input_shape, rules, dtype)
+    return trace_live(copy_module(net).to(dtype).requires_grad_(False), input_shape, rules, dtype)
 
 
 def trace_live(
@@ -222,6 +232,9 @@ def trace_live(
     try:
         with torch.no_grad(), _named_layers(net.eval(), recorder.layers), recorder:
             logits = net(images)
+    except (RuntimeError, TypeError, ValueError, AttributeError) as fault:
+        first_line = str(fault).strip().split("\n", 1)[0]
+        raise recorder.refused(f"what cannot be recorded ({first_line})") from fault
     finally:
         for layer, training in modes:
             layer.training = training

@@ -10,6 +10,7 @@ from audit.cli.check import check
 from audit.cli.compare import compare
 from audit.cli.compress import compress
 from audit.cli.doctor import doctor
+from audit.cli.door import OneDoor
 from audit.cli.harden import harden
 from audit.cli.index import index
 from audit.cli.init import init
@@ -25,13 +26,14 @@ from audit.cli.train import train
 from audit.cli.verify import verify
 
 app = typer.Typer(
+    cls=OneDoor,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 pass · 1 gate failed · 2 usage or configuration · 3 incomplete · 4 refused as untrusted · "
-    "5 environment · 130 interrupted.",
+    "5 environment · 70 audit itself failed · 130 interrupted.",
 )
 
 for command in (

@@ -42,12 +42,12 @@ def check(
     document = read_document(document_path(run))
     gated = gate(document.findings, rules, text=text, source=policy.name if policy else "")
     if junit:
-        write_atomically(junit, render_junit(document, gated))
+        write_atomically(junit, render_junit(document, gated), flag="--junit")
     if sarif:
-        write_atomically(sarif, render_sarif(document, gated))
+        write_atomically(sarif, render_sarif(document, gated), flag="--sarif")
     rows: list[dict[str, Any]] = [
         {"role": row.finding.role, "check": row.finding.check, "verdict": row.verdict, "outcome": row.outcome}
-        | {"title": row.finding.title, "line": row.line}
+        | {"title": row.finding.title, "line": row.line, "run_verdict": row.finding.verdict}
         for row in gated.rows
     ]
 
@@ -58,13 +58,19 @@ def check(
             "note": "[green]ok[/]   ",
             "off": "[dim]off[/]  ",
         }
-        for row in rows:
-            terminal.stdout.print(f"  {marks[row['outcome']]}  {row['role']}: {escape(row['title'])}", soft_wrap=True)
+        for row in gated.rows:
+            mark = "[yellow]allowed[/]" if row.allowed else marks[row.outcome]
+            title = f"{row.finding.role}: {row.finding.title}" + (f". {row.remark}" if row.remark else "")
+            terminal.stdout.print(f"  {mark}  {escape(title)}", soft_wrap=True)
         for name in gated.unmeasured:
             terminal.stdout.print(f"  [yellow]none[/]   {name}: the policy asks for it, and nothing was measured")
         errors = sum(row["outcome"] == "error" for row in rows)
-        count = "1 error" if errors == 1 else f"{errors} errors"
-        terminal.stdout.print("The gate is passed." if gated.passed else f"The gate is failed: {count}.")
+        terminal.stdout.print("The gate is passed." if gated.passed else f"The gate is failed: {errors} errors.")
+        if not document.summary.complete:
+            terminal.stdout.print("The run is incomplete: some of its studies failed. The same `audit run` goes on.")
+        for path in (junit, sarif):
+            if path:
+                terminal.stdout.print(f"Written: {escape(str(path))}", soft_wrap=True)
 
     terminal.emit(
         {

@@ -41,7 +41,7 @@ def compare(
     first, second = (read_document(document_path(run)) for run in (before, after))
     comparison = compare_documents(first, second, names=(before.name, after.name))
     if html:
-        write_atomically(html, render_comparison(comparison, language=language))
+        write_atomically(html, render_comparison(comparison, language=language), flag="--html")
 
     def show() -> None:
         table = Table(
@@ -65,6 +65,10 @@ def compare(
             about = f" ({escape(verdict.about)})" if verdict.about else ""
             was, is_now = (value or "not run" for value in (verdict.before, verdict.after))
             terminal.stdout.print(f"{verdict.role}: {verdict.check}{about}: {was} -> {is_now}", soft_wrap=True)
+        for remark in comparison.unpaired:
+            terminal.stdout.print(f"[yellow]note:[/] {escape(str(remark))}", soft_wrap=True)
+        if html:
+            terminal.stdout.print(f"Written: {escape(str(html))}", soft_wrap=True)
 
     terminal.emit(comparison.model_dump(mode="json"), show)
     if fail_on_regression and any(change.regressed for change in comparison.changes):

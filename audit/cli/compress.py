@@ -39,6 +39,5 @@ def compress(
     from audit.config import load_config, merge
 
     purpose = {"hardening": {"enabled": False}, "compression": {"enabled": True}}
-    finished = run_and_report(RunRequest(load_config(config, overrides=merge(purpose, overrides)), out), terminal)
-    finished.folder.release("compressed")
-    terminal.info(f"Compressed weights: {finished.folder.released_model}")
+    run_config = load_config(config, overrides=merge(purpose, overrides))
+    run_and_report(RunRequest(run_config, out, release="compressed"), terminal)

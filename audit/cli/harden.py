@@ -33,6 +33,4 @@ def harden(
     from audit.config import load_config, merge
 
     run_config = load_config(config, overrides=merge({"hardening": {"enabled": True}}, overrides))
-    finished = run_and_report(RunRequest(run_config, out), terminal)
-    finished.folder.release("hardened")
-    terminal.info(f"Hardened weights: {finished.folder.released_model}")
+    run_and_report(RunRequest(run_config, out, release="hardened"), terminal)

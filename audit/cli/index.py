@@ -46,6 +46,6 @@ def index(
         language=language,
         version=version("audit"),
     )
-    write_atomically(target, page)
+    write_atomically(target, page, flag="--html")
     result = {"written": {"html": str(target)}, "total": len(runs.rows), "read": runs.read}
     terminal.emit(result, lambda: terminal.stdout.print(str(target), soft_wrap=True, markup=False))

@@ -52,7 +52,7 @@ def init(
             "Give --force to write over it, or another folder with --out."
         )
     for path, text in texts.items():
-        write_atomically(path, text)
+        write_atomically(path, text, flag="--out")
     paths = [str(path) for path in texts]
     terminal.emit({"written": paths}, lambda: terminal.stdout.print("\n".join(paths), soft_wrap=True, markup=False))
     if run is None:

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from rich.markup import escape
 from typer.models import OptionInfo
 
-from audit.cli.terminal import command_context
+from audit.cli.faults import require_current_folder
+from audit.cli.terminal import command_context, document_alone
 from audit.config import PRESETS, RunConfig
 from audit.config.flags import KeyFlag, flags_of
 from audit.config.values import seconds
@@ -71,7 +72,9 @@ def command(
         options = [item.replace(kind=_KEYWORD) for item in stated if _is_option(item)]
 
         def run_command(**values: Any) -> None:
-            with command_context(**{name: values[name] for name in OUTPUT}) as terminal:
+            output = {name: values[name] for name in OUTPUT}
+            with command_context(**output) as terminal, document_alone(terminal):
+                require_current_folder()
                 passed = {item.name: values[item.name] for item in stated}
                 if keys:
                     passed["overrides"] = overrides(flags, values, values.get("settings"))

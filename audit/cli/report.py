@@ -34,6 +34,8 @@ def report(
 
       audit report --no-images --out public/report.html
     """
+    from rich.markup import escape
+
     from audit.document.locale import load_locale
     from audit.report.document import read_document
     from audit.report.formats import parse_formats, render
@@ -49,12 +51,17 @@ def report(
     if settings.get("images") is False:
         document = without_images(document)
     latencies = read_latencies(source.with_name("timing.json"))
-    paths = {}
+    paths: dict[str, str] = {}
+    faults: list[str] = []
     for form in forms:
         single = out is not None and len(forms) == 1 and out.suffix != ""
         target = out if single and out is not None else (out or source.parent) / form.file
-        write_atomically(target, render(document, form, language=language, latencies=latencies))
+        text = render(document, form, language=language, latencies=latencies, on_fault=faults.append)
+        write_atomically(target, text, flag="--out")
         paths[form.name] = str(target)
-    terminal.emit(
-        {"written": paths}, lambda: terminal.stdout.print("\n".join(paths.values()), soft_wrap=True, markup=False)
-    )
+    written = {"written": paths} | ({"faults": faults} if faults else {})
+    terminal.emit(written, lambda: terminal.stdout.print("\n".join(paths.values()), soft_wrap=True, markup=False))
+    for sentence in faults:
+        terminal.stderr.print(f"[red]failed:[/] {escape(sentence)}", soft_wrap=True)
+    if faults:
+        raise typer.Exit(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from audit.cli.progress import RichProgress
 from audit.cli.terminal import MARKS, Terminal
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
+from audit.document.schema import Gap
 from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.setup import RunSetup
@@ -30,12 +32,14 @@ class RunRequest:
         out: The run folder.
         scope: How much of it to run.
         gate: Whether a verdict of fail or inconclusive ends the command with exit code 1.
+        release: The role whose weights the command is run for: they are copied to OUT/model.safetensors.
     """
 
     config: RunConfig
     out: Path
     scope: Scope = "audit"
     gate: bool = False
+    release: str = ""
 
 
 def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
@@ -64,7 +68,10 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
             )
         except Interrupted as fault:
             raise Interrupted(f"{fault} Go on with: {current_command()}") from None
-    terminal.emit(_as_document(finished), lambda: _show(finished, terminal))
+    if request.release and finished.folder.model(request.release).is_file():
+        finished.folder.release(request.release)
+    weights = _weights(finished, request)
+    terminal.emit(_as_document(finished, weights), lambda: _show(finished, weights, terminal))
     code = exit_code(finished, gate=request.gate)
     if code:
         raise typer.Exit(code)
@@ -78,7 +85,7 @@ def exit_code(finished: AuditRun, *, gate: bool) -> int:
         finished: The run.
         gate: Whether a verdict of fail or inconclusive fails it.
     """
-    if not finished.results.complete:
+    if finished.faults or not finished.document.summary.complete:
         return 3
     return 1 if gate and finished.document.summary.verdict in ("fail", "inconclusive") else 0
 
@@ -102,7 +109,21 @@ def _introduce(setup: RunSetup, terminal: Terminal) -> None:
         terminal.info(f"[yellow]note:[/] {escape(note.text)}")
 
 
-def _show(finished: AuditRun, terminal: Terminal) -> None:
+def _weights(finished: AuditRun, request: RunRequest) -> list[str]:
+    """The weights that the run trained, those it was run for last."""
+    files = [finished.folder.model(model.role) for model in finished.document.models]
+    if request.release:
+        files.append(finished.folder.released_model)
+    return [str(path) for path in files if path.is_file()]
+
+
+def _failed_parts(finished: AuditRun) -> list[Gap]:
+    """The checks and sections that failed; those of cells are listed with their cells."""
+    studies = {task.cell.study for task in finished.results.plan.tasks}
+    return [gap for gap in finished.document.gaps if gap.status == "failed" and gap.study not in studies]
+
+
+def _show(finished: AuditRun, weights: Sequence[str], terminal: Terminal) -> None:
     def write(text: str) -> None:
         terminal.stdout.print(text, soft_wrap=True)
 
@@ -115,17 +136,26 @@ def _show(finished: AuditRun, terminal: Terminal) -> None:
         evidence = finished.results.evidence.get(task.cell.key)
         if evidence is not None and evidence.status == "failed":
             write(f"  [red]failed[/]  {escape(task.label)}: {escape(str(evidence.reason))}")
-    write(f"\nReport: [bold]{escape(str(finished.folder.report))}[/]")
+    for sentence in (*(str(gap.reason) for gap in _failed_parts(finished)), *finished.faults):
+        write(f"  [red]failed[/]  {escape(sentence)}")
+    write("")
+    for path in weights:
+        write(f"Weights: [bold]{escape(path)}[/]")
+    write(f"Report: [bold]{escape(str(finished.folder.report))}[/]")
+    again = f"{escape(current_command())} computes what failed" if not finished.document.summary.complete else ""
+    write(f"Next: {again or f'audit show {escape(shlex.quote(str(finished.folder.root)))}'}")
 
 
-def _as_document(finished: AuditRun) -> dict[str, Any]:
+def _as_document(finished: AuditRun, weights: Sequence[str]) -> dict[str, Any]:
     document = finished.document
     return {
         "run": str(finished.folder.root),
         "document": str(finished.folder.document),
         "report": str(finished.folder.report),
+        "weights": list(weights),
         "verdict": document.summary.verdict,
         "sentence": document.summary.sentence,
         "complete": document.summary.complete,
+        "faults": [*(str(gap.reason) for gap in _failed_parts(finished)), *finished.faults],
         "findings": [finding.model_dump(mode="json") for finding in document.findings],
     }

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from audit.core.errors import AuditError
+from audit.cli.faults import as_error
+from audit.core.errors import InternalError
+from audit.core.wording import agree
 
 MARKS: Mapping[str, str] = {
     "pass": "[green]pass[/]",
@@ -27,9 +30,23 @@ MARKS: Mapping[str, str] = {
     "not_run": "[dim]not run[/]",
 }
 """Verdicts as words of a terminal, in rich's markup."""
+_WIDE = 10_000
+"""Columns of a stream that is no terminal: a table in a file or a pipe is cut nowhere."""
 
 
-@dataclass(frozen=True)
+class _Console(Console):
+    """A console whose words agree in number, and which falls silent when its reader goes away: the command then goes on
+    to its own exit code."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(agree(item) if isinstance(item, str) else item for item in objects), **options)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        silence(self.file)
+
+
+@dataclass
 class Terminal:
     """Where a command prints.
 
@@ -39,6 +56,8 @@ class Terminal:
         as_json: Whether stdout holds one JSON document and nothing else.
         quiet: Whether only errors go to stderr.
         verbose: Whether debug messages and tracebacks are printed too.
+        document: Where that document goes.
+        emitted: Whether the result was printed.
     """
 
     stdout: Console
@@ -46,6 +65,8 @@ class Terminal:
     as_json: bool
     quiet: bool
     verbose: bool
+    document: TextIO | None = None
+    emitted: bool = False
 
     def info(self, text: str) -> None:
         """Print a line to stderr, unless quiet.
@@ -63,10 +84,39 @@ class Terminal:
             document: The result for a program, printed with --json.
             show: Prints the result for a person; called otherwise.
         """
+        self.emitted = True
         if self.as_json:
-            print(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
-        else:
+            self._print_document(document)
+            return
+        try:
             show()
+        except BrokenPipeError:
+            silence(sys.stdout)
+
+    def refuse(self, sentence: str, code: int) -> None:
+        """Print an error, and where one document was promised and none is there yet, as that document.
+
+        Args:
+            sentence: What failed, what was expected and what to do.
+            code: The exit code.
+        """
+        with suppress(OSError):
+            self.stderr.print(f"[bold red]error:[/] {escape(_printable(sentence))}", soft_wrap=True)
+        if self.as_json and not self.emitted:
+            with suppress(OSError):
+                self._print_document({"error": sentence, "exit_code": code})
+
+    def _print_document(self, document: Mapping[str, Any]) -> None:
+        text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
+        stream = self.document or sys.stdout
+        try:
+            text.encode(getattr(stream, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:  # another encoding, or the name of a file that is no text
+            text = json.dumps(document, indent=2, sort_keys=True)
+        try:
+            print(text, file=stream, flush=True)
+        except BrokenPipeError:
+            silence(stream)
 
 
 @contextmanager
@@ -80,28 +130,59 @@ def command_context(*, as_json: bool, quiet: bool, verbose: bool, no_color: bool
         no_color: Whether to print plain text.
 
     Raises:
-        Exit: An error of the package, Ctrl-C or a closed stdout ended the command.
+        Exit: An error, Ctrl-C or a closed stdout ended the command.
     """
-    color = {"no_color": True, "color_system": None} if no_color else {}
+    stdout = sys.stdout
     terminal = Terminal(
-        stdout=Console(highlight=False, emoji=False, **color),  # type: ignore[arg-type]
-        stderr=Console(stderr=True, highlight=False, emoji=False, **color),  # type: ignore[arg-type]
+        stdout=_console(stdout, no_color=no_color),
+        stderr=_console(sys.stderr, no_color=no_color),
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
+        document=stdout,
     )
     try:
         with _logging_to(terminal):
             yield terminal
-    except AuditError as fault:
-        if verbose:
+    except (typer.Exit, GeneratorExit):
+        raise
+    except BaseException as fault:
+        if isinstance(fault, BrokenPipeError) or isinstance(fault.__context__, BrokenPipeError):
+            silence(stdout)
+            raise typer.Exit(0) from None
+        error = as_error(fault)
+        if verbose or (isinstance(error, InternalError) and not error.report):
             traceback.print_exc()
-        _refuse(terminal, str(fault), fault.exit_code)
-    except KeyboardInterrupt:
-        _refuse(terminal, "Aborted; finished work is kept, and the same command goes on from it.", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        raise typer.Exit(0) from None
+        terminal.refuse(str(error), error.exit_code)
+        raise typer.Exit(error.exit_code) from None
+
+
+@contextmanager
+def document_alone(terminal: Terminal) -> Iterator[None]:
+    """With `--json`, what others print to stdout inside the block, such as a model's own code, goes to stderr.
+
+    Args:
+        terminal: Prints the document.
+    """
+    if not terminal.as_json:
+        yield
+        return
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def silence(stream: TextIO | Any) -> None:
+    """Let a stream whose reader is gone swallow what is still to come.
+
+    Args:
+        stream: Standard output or standard error.
+    """
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):  # no file behind it
+        return
 
 
 def document_path(run: Path) -> Path:
@@ -113,11 +194,12 @@ def document_path(run: Path) -> Path:
     return run if run.is_file() or run.suffix == ".json" else run / "audit.json"
 
 
-def _refuse(terminal: Terminal, sentence: str, code: int) -> None:
-    terminal.stderr.print(f"[bold red]error:[/] {escape(_printable(sentence))}", soft_wrap=True)
-    if terminal.as_json:
-        print(json.dumps({"error": sentence, "exit_code": code}))
-    raise typer.Exit(code)
+def _console(stream: TextIO | None, *, no_color: bool) -> Console:
+    plain: dict[str, Any] = {"no_color": True, "color_system": None} if no_color else {}
+    console = _Console(file=stream, stderr=stream is sys.stderr, highlight=False, emoji=False, **plain)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDE
+    return console
 
 
 def _printable(text: str) -> str:

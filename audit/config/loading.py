@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from pydantic import BaseModel, ValidationError, create_model
 
 from audit.config.sections import RunConfig
 from audit.core.errors import UsageError, unknown_name
-from audit.core.topic import topics
+from audit.core.topic import require_plugins, topics
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
@@ -57,6 +57,7 @@ def load_config(
         UsageError: A key is unknown or its value is wrong; the sentence names the file, the line, the key and the
             nearest valid key.
     """
+    require_plugins()
     text = _read(path) if path else ""
     from_file, from_flags = with_current_keys(_parse(text, path)), with_current_keys(overrides or {})
     name = str(preset or from_flags.get("preset") or from_file.get("preset") or "quick")
@@ -102,7 +103,7 @@ def with_current_keys(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8 text"
         raise UsageError(f"Cannot read the configuration {path}: {reason}. Give a TOML file.") from fault
@@ -116,11 +117,13 @@ def _parse(text: str, path: Path | None) -> dict[str, Any]:
 
 
 def _explain(fault: ValidationError, path: Path | None, text: str) -> UsageError:
-    first = fault.errors()[0]
-    location = [part for part in first["loc"] if isinstance(part, str)]
+    first = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
+    location = _keys(first["loc"])
     name = ".".join(location)
     names = (name, *(former for topic in topics() for former, key in topic.former_keys.items() if key == name))
     line = next((line for spelling in names if (line := _line_of(text, spelling.split(".")))), None)
+    if line and (place := first.get("ctx", {})).keys() >= {"row", "key"}:
+        line = _line_of_row(text, location, int(place["row"]), str(place["key"])) or line
     if path and line:
         prefix = f"{path}, line {line}: {name}"
     else:
@@ -129,28 +132,83 @@ def _explain(fault: ValidationError, path: Path | None, text: str) -> UsageError
         section = _section(location[:-1])
         error = unknown_name("key", location[-1], section.model_fields)
         return UsageError(f"{prefix}: {error}")
-    return UsageError(f"{prefix}: {first['msg']}, but {first['input']!r} was given.")
+    message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    for said, plain in _PLAIN.items():
+        message = re.sub(said, plain, message)
+    return UsageError(f"{prefix}: {message}, but {_shown(first['input'])} was given.")
+
+
+_PLAIN = {r"valid dictionary or instance of \w+": "table of keys", "valid dictionary": "table", "valid tuple": "list"}
+"""What pydantic calls the values of TOML, as a pattern, and what TOML calls them."""
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 100 else f"{shown[:100]}..."
+
+
+def _keys(location: Sequence[str | int]) -> list[str]:
+    """The keys of a location: it goes on with what pydantic calls the members of a union or of a list."""
+    keys: list[str] = []
+    table: type[BaseModel] | None = run_config_type()
+    for part in location:
+        if table is None or not isinstance(part, str):
+            break
+        keys.append(part)
+        table = _table(table, part)
+    return keys
 
 
 def _section(location: list[str]) -> type[BaseModel]:
     section: type[BaseModel] = run_config_type()
     for name in location:
-        annotation = section.model_fields[name].annotation
-        arguments = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
-        section = arguments[0] if arguments else annotation  # type: ignore[assignment]
+        section = _table(section, name) or section
     return section
+
+
+def _table(table: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The table that a key of a table holds; None where it holds a value, or is no key."""
+    annotation = table.model_fields[key].annotation if key in table.model_fields else None
+    return next((a for a in (annotation, *get_args(annotation)) if _is_table(a)), None)
+
+
+def _is_table(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _line_of(text: str, location: list[str]) -> int | None:
     """The line that sets the key at `location`; None when the file does not."""
     table: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line)
-        if header:
-            table = [part.strip(" \"'") for part in header[1].split(".")]
+        if (header := _header(line)) is not None:
+            table = header
             if table == location:
                 return number
-        key = re.match(r"\s*([\w.\"'-]+)\s*=", line)
-        if key and table + [part.strip("\"'") for part in key[1].split(".")] == location:
+        elif _sets(line, table) == location:
             return number
     return None
+
+
+def _line_of_row(text: str, location: list[str], row: int, key: str) -> int | None:
+    """The line that sets a key in one of the tables [[location]], from 1, or that of its header; None without one."""
+    start, counted = None, 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if (header := _header(line)) is not None:
+            if start is not None:
+                break
+            counted += header == location
+            start = number if header == location and counted == row else None
+        elif start is not None and _sets(line, []) == [key]:
+            return number
+    return start
+
+
+def _header(line: str) -> list[str] | None:
+    header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line)
+    return [part.strip(" \"'") for part in header[1].split(".")] if header else None
+
+
+def _sets(line: str, table: list[str]) -> list[str]:
+    """The key that a line of a table sets, with the table; empty where it sets none."""
+    key = re.match(r"\s*([\w.\"'-]+)\s*=", line)
+    return table + [part.strip("\"'") for part in key[1].split(".")] if key else []

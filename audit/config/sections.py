@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from audit.config.flags import Flag
 from audit.config.training import CompressionConfig, HardeningConfig, TrainingConfig
@@ -175,11 +176,12 @@ def _attack_row(number: int, row: Any) -> AttackRowConfig:
     try:
         return AttackRowConfig.model_validate(row)
     except ValidationError as fault:
-        first = fault.errors()[0]
+        first = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         unknown_key = str(unknown_name("key", key, AttackRowConfig.model_fields))
         problem = unknown_key if first["type"] == "extra_forbidden" else f"{key}: {first['msg']}"
-        raise ValueError(f"attack {number} of the battery: {problem}") from None
+        place = {"row": number, "key": key}
+        raise PydanticCustomError("attack_row", f"attack {number} of the battery: {problem}", place) from None
 
 
 class RobustnessConfig(ConfigTable):
@@ -209,9 +211,14 @@ class RobustnessConfig(ConfigTable):
         Eps | None,
         Flag(
             "--eps",
-            help="The eps of the verdict, as 0.1 or 8/255; 0.1 on grey images and 8/255 on colour by default.",
+            help="The eps of the verdict, as 0.1 or 8/255. By default, on grey images and on colour: linf 0.1 and "
+            "8/255; l2 1 at 28x28 and 0.5 at 32x32; l1 10 and 12 there; l2 and l1 grow with the side.",
         ),
-    ] = Field(None, description="the eps of the verdict; 0.1 on grey images and 8/255 on colour by default")
+    ] = Field(
+        None,
+        description="the eps of the verdict; by default, on grey and on colour, linf 0.1 and 8/255, l2 1 at 28x28 and "
+        "0.5 at 32x32, l1 10 and 12 there; l2 and l1 grow with the side",
+    )
     curve: tuple[Eps, ...] | None = Field(None, description="the eps of the curve; 1/8 to 2 times eps by default")
 
 

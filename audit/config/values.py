@@ -82,4 +82,4 @@ Normalisation = Annotated[float | tuple[float, ...] | None, BeforeValidator(_num
 class ConfigTable(BaseModel):
     """One table of the configuration: unknown keys are refused, values are fixed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)

@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from audit.core.note import Note
+from audit.core.wording import agree
 
 
 class AuditError(Exception):
     """Base of every error a user is meant to read; `exit_code` is the command line's."""
 
     exit_code = 3
+
+    def __str__(self) -> str:
+        return agree(super().__str__())
 
 
 class UsageError(AuditError):
@@ -51,6 +55,25 @@ class Interrupted(AuditError):
     exit_code = 130
 
 
+class InternalError(AuditError):
+    """Audit itself failed, in a way that nobody foresaw; no verdict on the model follows from it.
+
+    70 is what sysexits.h calls EX_SOFTWARE.
+    """
+
+    exit_code = 70
+
+    def __init__(self, sentence: str, report: str = "") -> None:
+        """Say what failed.
+
+        Args:
+            sentence: What failed and where.
+            report: The file that holds the traceback; empty where there is none.
+        """
+        super().__init__(sentence)
+        self.report = report
+
+
 class NotApplicable(Exception):
     """A method does not apply to this model or this data; the message says why."""
 
@@ -62,6 +85,16 @@ class NotApplicable(Exception):
         """
         super().__init__(reason)
         self.reason = Note.model_validate(reason)
+
+
+def one_line(fault: BaseException) -> str:
+    """The first line of an exception's message, short enough for a sentence and without a full stop.
+
+    Args:
+        fault: Any exception.
+    """
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return lines[0][:300].rstrip(".: ") if lines else type(fault).__name__
 
 
 def unknown_name(kind: str, name: str, available: Iterable[str]) -> UsageError:

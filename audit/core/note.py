@@ -16,6 +16,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from audit.core.wording import agree
+
 NoteValue: TypeAlias = "str | int | float | Note | list[str]"
 """A text or a number as it stands in the sentence; a note within the note; or words, which each language joins with its
 own "and" and translates one by one."""
@@ -99,7 +101,7 @@ NO_NOTE = Note(key="", text="")
 
 def _filled(key: str, template: str, values: dict[str, NoteValue]) -> Note:
     text = template.format(**{name: _english(value) for name, value in values.items()})
-    return Note(key=key, text=text, values=values)
+    return Note(key=key, text=agree(text), values=values)
 
 
 def _english(value: NoteValue) -> str | int | float | Note:

@@ -13,7 +13,6 @@ import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar
 
 from audit.core.errors import UsageError, unknown_name
@@ -22,7 +21,8 @@ from audit.core.method import KINDS as KINDS
 from audit.core.method import Kind as Kind
 from audit.core.method import Method as Method
 from audit.core.method import PassBound as PassBound
-from audit.core.topic import naming_the_plugin, topics
+from audit.core.plugins import load_methods
+from audit.core.topic import topics
 
 F = TypeVar("F", bound=Callable[..., Any])
 PACKAGES: Mapping[Kind, str] = {
@@ -293,11 +293,9 @@ def _first_sentence(text: str) -> str:
 def _load(kind: Kind) -> None:
     if kind in ("study", "check"):
         for topic in topics():
-            topic.modules(kind)
+            topic.load_checks() if kind == "check" else topic.modules(kind)
     else:
         package = importlib.import_module(PACKAGES[kind])
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    for point in entry_points(group="audit.methods"):
-        with naming_the_plugin(point):
-            point.load()
+    load_methods(needed=kind != "check")

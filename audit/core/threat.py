@@ -41,6 +41,8 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise unknown_name("norm", str(self.norm), NORMS)
+        if not hasattr(self.eps, "__float__"):
+            raise UsageError(f"eps {self.eps!r} is not a number: write 0.1 or 8 / 255.")
         if not (math.isfinite(self.eps) and self.eps >= 0 and (self.norm != "linf" or self.eps <= 1)):
             bounds = "[0, 1]" if self.norm == "linf" else "[0, inf)"
             raise UsageError(

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from audit.core.errors import UsageError
 
 Norm = Literal["linf", "l2", "l1"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
+
+
+_USUAL_EPS: Mapping[Norm, tuple[tuple[float, int], tuple[float, int]]] = {
+    "linf": ((0.1, 1), (8 / 255, 1)),
+    "l2": ((1.0, 28 * 28), (0.5, 3 * 32 * 32)),
+    "l1": ((10.0, 28 * 28), (12.0, 3 * 32 * 32)),
+}
+"""By norm, the eps on grey images and on colour, each with the number of values of an image that it is usual at.
+
+Wong and Kolter 2018 (grey, linf); RobustBench, arXiv:2010.09670 (colour: linf 8/255, l2 0.5); Croce and Hein 2021,
+arXiv:2103.01208 (l1: 10 on MNIST, 12 on CIFAR-10)."""
+
+
+def usual_eps(norm: Norm, shape: tuple[int, int, int]) -> float:
+    """The eps of a norm where none is given: that of the field's benchmarks.
+
+    For l2 and l1 it grows from there with the square root of the number of values, as the l2 norm of a change of given
+    size at every pixel does.
+
+    Args:
+        norm: The norm.
+        shape: Channels, height and width of an image.
+
+    Returns:
+        In units of the pixel range [0, 1].
+    """
+    grey, colour = _USUAL_EPS[norm]
+    eps, values = grey if shape[0] == 1 else colour
+    return eps if norm == "linf" else float(f"{eps * math.sqrt(math.prod(shape) / values):.2g}")
 
 
 def parse_eps(text: str | float) -> float:

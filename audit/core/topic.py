@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
@@ -16,8 +16,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from audit.core.errors import SetupError, UsageError
+from audit.core.errors import AuditError, SetupError, UsageError, one_line
+from audit.core.plugins import naming_the_plugin
 
+log = logging.getLogger("audit")
 PACKAGE = "audit.topics"
 """The package of the topics that ship, one subpackage each."""
 ENTRY_POINTS = "audit.topics"
@@ -113,6 +115,21 @@ class Topic:
         names = (module.name for module in iter_modules([str(self.folder)]))
         return tuple(importlib.import_module(f"{self.package}.{name}") for name in names if name.endswith(ending))
 
+    def load_checks(self) -> str:
+        """Import the topic's checks, so that they are registered.
+
+        Returns:
+            Why that failed, which is logged too; empty where it did not.
+        """
+        try:
+            self.modules("check")
+        except Exception as fault:
+            reason = f"The checks of topic {self.name} ({self.package}) cannot be imported: {type(fault).__name__}: "
+            reason += f"{one_line(fault)}."
+            log.warning("%s They are left out.", reason)
+            return reason
+        return ""
+
     @property
     def folder(self) -> Path:
         """The folder of the topic's files."""
@@ -123,41 +140,41 @@ class Topic:
 def topics() -> tuple[Topic, ...]:
     """Every topic, those that ship and those of other distributions, in order.
 
+    A topic of another distribution that cannot be used is left out with a warning, so that it spoils no finished run;
+    a new run refuses it (`require_plugins`).
+    """
+    usable, faults = _discover()
+    for fault in faults:
+        log.warning("%s Until then its topic is left out.", fault)
+    return usable
+
+
+def require_plugins() -> None:
+    """Refuse to go on where a topic of another distribution cannot be used.
+
     Raises:
-        SetupError: An entry point names a package that defines no `TOPIC`.
+        SetupError: An entry point names a package that cannot be imported or defines no `TOPIC`.
         UsageError: Two topics share a name or a document field.
     """
+    for fault in _discover()[1]:
+        raise fault
+
+
+def _discover() -> tuple[tuple[Topic, ...], tuple[AuditError, ...]]:
+    """The topics that can be used, in order, and why others cannot."""
     shipped = [module.name for module in iter_modules(importlib.import_module(PACKAGE).__path__) if module.ispkg]
-    packages = [f"{PACKAGE}.{name}" for name in shipped]
-    declared = [_declared(package) for package in packages]
+    declared = [_declared(f"{PACKAGE}.{name}") for name in shipped]
+    faults: list[AuditError] = []
+    _require_unique(declared)
     for point in entry_points(group=ENTRY_POINTS):
-        with naming_the_plugin(point):
-            declared.append(_declared(point.value))
-    _require_unique([(topic.name, topic.package) for topic in declared], "name")
-    _require_unique([(name, topic.package) for topic in declared for name in topic.document], "document field")
-    return tuple(sorted(declared, key=lambda topic: (topic.order, topic.name)))
-
-
-@contextmanager
-def naming_the_plugin(point: EntryPoint) -> Iterator[None]:
-    """Turn any error of the block into one that names the distribution behind an entry point.
-
-    Args:
-        point: The entry point that is being loaded.
-
-    Raises:
-        SetupError: What it names cannot be imported, or is not what its group asks for.
-    """
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as fault:
-        source = point.dist.name if point.dist else "an installed package"
-        raise SetupError(
-            f"The plug-in {point.name!r} of {source} ({point.group}: {point.value}) cannot be loaded: "
-            f"{type(fault).__name__}: {fault}. Mend that package or uninstall it."
-        ) from fault
+        try:
+            with naming_the_plugin(point):
+                topic = _declared(point.value)
+                _require_unique([*declared, topic])
+                declared.append(topic)
+        except AuditError as fault:
+            faults.append(fault)
+    return tuple(sorted(declared, key=lambda topic: (topic.order, topic.name))), tuple(faults)
 
 
 def sections() -> tuple[str, ...]:
@@ -198,9 +215,11 @@ def _declared(package: str) -> Topic:
     return replace(topic, package=package)
 
 
-def _require_unique(names: list[tuple[str, str]], what: str) -> None:
-    first: dict[str, str] = {}
-    for name, package in names:
-        if name in first:
-            raise UsageError(f"Two topics have the {what} {name!r}: {first[name]} and {package}. Rename one.")
-        first[name] = package
+def _require_unique(declared: Sequence[Topic]) -> None:
+    names = [("name", topic.name, topic.package) for topic in declared]
+    names += [("document field", name, topic.package) for topic in declared for name in topic.document]
+    first: dict[tuple[str, str], str] = {}
+    for what, name, package in names:
+        if (what, name) in first:
+            raise UsageError(f"Two topics have the {what} {name!r}: {first[what, name]} and {package}. Rename one.")
+        first[what, name] = package

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from audit.core.errors import DataError, UsageError, unknown_name
 from audit.core.image_options import Interpolation, PixelRange, Transparency
@@ -92,7 +93,7 @@ def _parse(source: str) -> tuple[Method, str, Mapping[str, object]]:
     name, colon, argument = source.partition(":")
     method = {method.name: method for method in methods("data-format")}.get(name)
     if method is None:
-        raise unknown_name("data source", source, described_formats())
+        raise _without_format(source) or unknown_name("data source", source, described_formats())
     expected = method.facts["argument"]
     if expected and not argument:
         raise DataError(f"The data source {name!r} needs a place: write {name}:{expected}.")
@@ -101,6 +102,29 @@ def _parse(source: str) -> tuple[Method, str, Mapping[str, object]]:
     if colon and not expected:
         raise DataError(f"The data source {name!r} takes no place after a colon, but {source!r} was given.")
     return method, argument, {}
+
+
+_BY_ENDING = {
+    ".npz": "npz",
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"), "archive"),
+    **dict.fromkeys((".csv", ".tsv", ".json", ".jsonl", ".txt"), "manifest"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"), "image"),
+    **dict.fromkeys((".parquet", ".arrow"), "hf"),
+}
+"""By the ending of a file, the format that reads it."""
+
+
+def _without_format(source: str) -> UsageError | None:
+    """The error for a place that is there but whose format is not named; None where there is no such place."""
+    path = Path(source)
+    try:
+        name = "folder" if path.is_dir() else _BY_ENDING.get(path.suffix.lower()) if path.is_file() else None
+    except (OSError, ValueError):  # too long for a path, or not one
+        return None
+    if name is None:
+        return None
+    kind = "a folder" if path.is_dir() else "a file"
+    return UsageError(f"{source!r} is {kind}, and its format comes first: write {name}:{source}.")
 
 
 def _require_columns(method: Method, columns: Columns) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from audit.core.errors import unknown_name
 from audit.core.note import Note, NoteValue
 from audit.core.resources import resource_dir
 from audit.core.topic import topics
+from audit.core.wording import agree
 from audit.document.display_names import display_name
+
+log = logging.getLogger("audit")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Locale:
             KeyError: English has no text at the key, or a value is missing.
         """
         template = self.texts.get(key) or self.english[key]
-        return template.format(**values) if values else template
+        return agree(template.format(**values)) if values else template
 
     def optional(self, key: str) -> str:
         """The text at a key; empty where there is none.
@@ -151,8 +155,10 @@ def _read(language: str) -> dict[str, str]:
     files += [topic.folder / f"strings.{language}.toml" for topic in topics()]
     texts: dict[str, str] = {}
     for file in files:
-        if file.is_file():
-            texts |= _flatten(tomllib.loads(file.read_text("utf-8")))
+        try:
+            texts |= _flatten(tomllib.loads(file.read_text("utf-8"))) if file.is_file() else {}
+        except (OSError, ValueError) as fault:
+            log.error("The texts of %s cannot be read and are left out: %s.", file, fault)
     return texts
 
 

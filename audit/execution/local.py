@@ -84,6 +84,7 @@ class LocalExecutor:
                 evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
             if not isinstance(evidence, Evidence):
                 raise AuditError(f"The study {task.cell.study} returned {type(evidence).__name__}, not its evidence.")
+            _require_one_value_an_example(evidence, len(task.examples))
         except NotApplicable as fault:
             evidence = Evidence(task.cell, "not_applicable", reason=fault.reason)
         except (SetupError, UntrustedError, Interrupted):
@@ -151,3 +152,17 @@ class LocalExecutor:
         model = self._models.get(task.cell.model)
         layout = {"batch_size": model.layout.batch_size, "channels_last": model.layout.channels_last} if model else {}
         return {"device": str(self.device), "threads": torch.get_num_threads(), "torch": torch.__version__, **layout}
+
+
+def _require_one_value_an_example(evidence: Evidence, examples: int) -> None:
+    """A study that measures fewer, or what is no number, fails here by name and not where its numbers are joined.
+
+    A study of no examples, such as the self-test, measures what it likes.
+    """
+    for item in evidence.measurements:
+        values = np.asarray(item.per_example)
+        if examples and (values.shape != (examples,) or values.dtype.kind not in "biuf"):
+            raise AuditError(
+                f"The study {evidence.cell.study} measured {item.name!r} as {values.dtype} of shape {values.shape}, "
+                f"where one number for each of {examples} examples was expected."
+            )

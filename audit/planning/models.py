@@ -8,6 +8,7 @@ from typing import Any
 from audit.config import CompressionConfig, HardeningConfig, TrainingConfig
 from audit.core.errors import UsageError
 from audit.core.registry import Method, find
+from audit.core.threat_format import usual_eps
 from audit.models.compression.compress import amount_of, revision_of
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import CALIBRATION_SPLIT, Slice, Task
@@ -156,5 +157,10 @@ def _settings(builder: PlanBuilder, training: TrainingConfig, recipe: Method) ->
 
 def _threat(builder: PlanBuilder, hardening: HardeningConfig | None) -> Mapping[str, Any]:
     norm = (hardening and hardening.norm) or builder.config.robustness.norm
-    eps = (hardening and hardening.eps) or headline_eps(builder.config, builder.identity)
+    if hardening and hardening.eps:
+        eps = hardening.eps
+    elif norm == builder.config.robustness.norm:
+        eps = headline_eps(builder.config, builder.identity)
+    else:
+        eps = usual_eps(norm, builder.identity.shape)
     return {"norm": norm, "eps": eps}

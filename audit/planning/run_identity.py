@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from audit.config import RunConfig
+from audit.core.threat_format import usual_eps
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,18 @@ class RunIdentity:
     masked: bool = False
     labelled: bool = True
 
-    @property
-    def default_eps(self) -> float:
-        """0.1 on grey images (Wong and Kolter 2018), 8/255 on colour (RobustBench)."""
-        return 0.1 if self.shape[0] == 1 else 8 / 255
-
 
 def headline_eps(config: RunConfig, identity: RunIdentity) -> float:
-    """The eps of the verdict: that of the configuration, or the default for the image type.
+    """The eps of the verdict: that of the configuration, or the usual one for the norm and the images.
 
     Args:
         config: The configuration of the run.
-        identity: Gives the number of channels.
+        identity: Gives the shape of the images.
 
     Returns:
         In units of the pixel range [0, 1].
     """
-    return config.robustness.eps or identity.default_eps
+    return config.robustness.eps or usual_eps(config.robustness.norm, identity.shape)
 
 
 def curve_eps(config: RunConfig, identity: RunIdentity) -> tuple[float, ...]:
@@ -67,5 +64,6 @@ def curve_eps(config: RunConfig, identity: RunIdentity) -> tuple[float, ...]:
         In units of the pixel range [0, 1].
     """
     headline = headline_eps(config, identity)
-    spread = tuple(headline * factor for factor in (0.125, 0.25, 0.5, 2.0) if headline * factor <= 1)
+    most = 1 if config.robustness.norm == "linf" else math.inf
+    spread = tuple(headline * factor for factor in (0.125, 0.25, 0.5, 2.0) if headline * factor <= most)
     return tuple(sorted({*(config.robustness.curve or spread), headline}))

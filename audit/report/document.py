@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from audit.config import RunConfig
-from audit.core.errors import SetupError, UsageError
+from audit.core.errors import AuditError, SetupError, UsageError, one_line
 from audit.core.evidence import Finding
 from audit.core.note import Note
 from audit.core.topic import Topic, topics
@@ -25,6 +26,7 @@ from audit.document.schema import (
     AuditedModel,
     AuditSubject,
     GalleryItem,
+    Gap,
     Protocol,
     Summary,
     document_type,
@@ -37,9 +39,10 @@ from audit.report.summary import by_severity, overall_verdict, verdict_sentences
 from audit.report.upgrade import upgrade
 from audit.results.facts import ModelFacts
 from audit.results.queries import model_roles
-from audit.results.run_checks import run_checks
+from audit.results.run_checks import OnFault, run_checks
 from audit.results.run_results import RunResults
 
+log = logging.getLogger("audit")
 DIGITS = 6
 """Significant digits of every number in the document; intervals here are wider than that."""
 
@@ -52,50 +55,62 @@ def build_document(results: RunResults, config: RunConfig, metadata: RunMetadata
         config: The configuration of the run.
         metadata: Names, origins, images and commands.
 
-    Raises:
-        SetupError: A topic fills a document field that it does not declare.
+    A check or a section that fails is a gap of the document, which is then incomplete.
     """
+    faults = [
+        Gap(study=t.name, method="", role="", status="failed", reason=Note.model_validate(why))
+        for t in topics()
+        if (why := t.load_checks())
+    ]
+
+    def on_fault(part: str, role: str, reason: str) -> None:
+        log.error(reason)
+        faults.append(Gap(study=part, method="", role=role, status="failed", reason=Note.model_validate(reason)))
+
     items = gallery(results, metadata) if config.report.images else []
-    findings = by_severity([_completed(f, items, metadata.subject) for f in run_checks(results, config)])
+    findings = by_severity([_completed(f, items, metadata.subject) for f in run_checks(results, config, on_fault)])
     context = SectionContext(config, metadata.classes, model_roles(results), config.report.images)
+    rows = _topic_rows(results, context, on_fault)
     document = document_type()(
         tool={"name": "audit", "version": metadata.version},
-        summary=_summary(findings, results, config.only),
+        summary=_summary(findings, results, config.only, complete=results.complete and not faults),
         subject=_subject(config, results, metadata),
         models=[_model(model, results) for model in metadata.models],
         findings=findings,
         gallery=items[: config.report.gallery],
         measures=measures(results),
-        gaps=gaps(results),
+        gaps=[*gaps(results), *faults],
         example_ids=list(metadata.ids),
         outcomes=[row for role in context.roles for row in outcome_rows(results, role)],
         protocol=_protocol(config, results, metadata),
-        **_topic_rows(results, context),
+        **rows,
     )
     return document_type().model_validate(_tidy(document.model_dump()))
 
 
-def _topic_rows(results: RunResults, context: SectionContext) -> dict[str, Any]:
+def _topic_rows(results: RunResults, context: SectionContext, on_fault: OnFault) -> dict[str, Any]:
     """The rows of every topic, by document field."""
     rows: dict[str, Any] = {}
     for topic in topics():
-        build = topic.function("section", "build")
-        for name, part in (_built(topic, build, results, context) if build else {}).items():
-            if name not in topic.document:
-                raise SetupError(f"Topic {topic.name} fills the document field {name!r}, which it does not declare.")
-            rows[name] = list(part)
+        try:
+            build = topic.function("section", "build")
+            rows |= _checked(topic, build(results, context)) if build else {}
+        except Exception as fault:
+            name = "" if isinstance(fault, AuditError) else f"{type(fault).__name__}: "
+            reason = f"The section of topic {topic.name} ({topic.package}) failed: {name}{one_line(fault)}. What was "
+            reason += "measured is kept in the run folder; mend the topic and run the same command again."
+            on_fault(topic.name, "", reason)
     return rows
 
 
-def _built(topic: Topic, build: Callable[..., Rows], results: RunResults, context: SectionContext) -> Rows:
-    """A topic's rows; an error says whose they are."""
-    try:
-        return build(results, context)
-    except Exception as fault:
-        raise SetupError(
-            f"The section of topic {topic.name} ({topic.package}) failed: {type(fault).__name__}: {fault}. What was "
-            "measured is kept in the run folder; mend the topic and run the same command again."
-        ) from fault
+def _checked(topic: Topic, rows: Rows) -> dict[str, Any]:
+    """Rows of the fields and of the kinds that a topic declares; anything else is its error."""
+    for name in rows:
+        if name not in topic.document:
+            raise SetupError(f"it fills the document field {name!r}, which it does not declare")
+    return {
+        name: [topic.document[name].model_validate(row.model_dump()) for row in part] for name, part in rows.items()
+    }
 
 
 def to_json(document: AuditDocument) -> str:
@@ -144,12 +159,12 @@ def read_document(path: Path) -> AuditDocument:
         ) from fault
 
 
-def _summary(findings: list[Finding], results: RunResults, only: Sequence[str]) -> Summary:
+def _summary(findings: list[Finding], results: RunResults, only: Sequence[str], *, complete: bool) -> Summary:
     roles = model_roles(results)
     return Summary(
         verdict=overall_verdict(findings, roles, only),
         sentence=" ".join(verdict_sentences(findings, roles, load_locale("en"), only)),
-        complete=results.complete,
+        complete=complete,
     )
 
 

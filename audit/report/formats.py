@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -21,6 +21,7 @@ class Format:
         function: The function that renders it, as module:name.
         translated: Whether the function takes `language`.
         timed: Whether the function takes `latencies`.
+        by_topic: Whether the function takes `on_fault`, which is told of a topic whose part fails.
     """
 
     name: str
@@ -28,12 +29,13 @@ class Format:
     function: str
     translated: bool = False
     timed: bool = False
+    by_topic: bool = False
 
 
 FORMATS: Mapping[str, Format] = {
     form.name: form
     for form in (
-        Format("html", "report.html", "audit.report.html:render_html", translated=True, timed=True),
+        Format("html", "report.html", "audit.report.html:render_html", translated=True, timed=True, by_topic=True),
         Format("junit", "junit.xml", "audit.report.junit:render_junit"),
         Format("sarif", "audit.sarif", "audit.report.sarif:render_sarif"),
         Format("md", "summary.md", "audit.report.markdown:render_markdown", translated=True),
@@ -59,7 +61,14 @@ def parse_formats(names: str) -> tuple[Format, ...]:
     return tuple(formats)
 
 
-def render(document: AuditDocument, form: Format, *, language: str = "en", latencies: Sequence[LatencyRow] = ()) -> str:
+def render(
+    document: AuditDocument,
+    form: Format,
+    *,
+    language: str = "en",
+    latencies: Sequence[LatencyRow] = (),
+    on_fault: Callable[[str], None] | None = None,
+) -> str:
     """Render a document.
 
     Args:
@@ -67,6 +76,7 @@ def render(document: AuditDocument, form: Format, *, language: str = "en", laten
         form: The format.
         language: Code of the language, for formats that are translated.
         latencies: Latencies of a compressed model, for formats that show them.
+        on_fault: Told of a topic whose part of the page fails; without it the error is raised.
 
     Returns:
         The text of the file.
@@ -75,5 +85,6 @@ def render(document: AuditDocument, form: Format, *, language: str = "en", laten
     function = getattr(import_module(module), name)
     translation = {"language": language} if form.translated else {}
     timing = {"latencies": latencies} if form.timed else {}
-    rendered: str = function(document, **translation, **timing)
+    told = {"on_fault": on_fault} if form.by_topic else {}
+    rendered: str = function(document, **translation, **timing, **told)
     return rendered

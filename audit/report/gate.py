@@ -9,6 +9,7 @@ from audit.core.errors import UsageError, unknown_name
 from audit.core.evidence import Finding, Verdict
 from audit.core.statistics import Interval
 from audit.report.policy import Policy, PolicyOutcome, line_of
+from audit.report.summary import PASSING
 
 ROLES = ("standard", "hardened", "compressed")
 """The roles a model of a run may have."""
@@ -29,6 +30,18 @@ class GatedFinding:
     verdict: Verdict
     outcome: PolicyOutcome
     line: int
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the policy lets pass what the run itself does not."""
+        return self.outcome == "note" and self.finding.verdict not in PASSING
+
+    @property
+    def remark(self) -> str:
+        """A sentence where the policy judges otherwise than the run, whose title stands beside it; else empty."""
+        if self.verdict == self.finding.verdict:
+            return ""
+        return f"Under the run's own criterion: {self.finding.verdict}. Under the policy's: {self.verdict}."
 
 
 @dataclass(frozen=True)

@@ -23,18 +23,26 @@ from audit.document.sanitise import visible
 from audit.document.schema import AuditDocument
 from audit.report.history import RunRow
 from audit.report.run_comparison import RunComparison
+from audit.report.topic_parts import OnPartFault, topic_part
 from audit.report.trends import numbered, trend_chart, trends
 from audit.report.view import build_view
 from audit.topics.compression.section import LatencyRow
 
 
-def render_html(document: AuditDocument, *, language: str = "en", latencies: Sequence[LatencyRow] = ()) -> str:
+def render_html(
+    document: AuditDocument,
+    *,
+    language: str = "en",
+    latencies: Sequence[LatencyRow] = (),
+    on_fault: OnPartFault | None = None,
+) -> str:
     """The page of a document; the same document gives the same text.
 
     Args:
         document: The document.
         language: Code of the language.
         latencies: Latencies of a compressed model, where the run measured them.
+        on_fault: Told of a topic whose part of the page fails, which is then left out; without it the error is raised.
 
     Raises:
         UsageError: The language is unknown.
@@ -46,7 +54,8 @@ def render_html(document: AuditDocument, *, language: str = "en", latencies: Seq
         .render(
             d=document,
             t=load_locale(language),
-            page=build_view(document, load_locale(language)),
+            page=build_view(document, load_locale(language), on_fault=on_fault),
+            on_fault=on_fault,
             latencies=latencies,
             style=Markup(style),
             script=Markup(script),
@@ -123,6 +132,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["topic_part"] = topic_part
     environment.filters |= {
         "name": _name,
         "seen": lambda text: visible(str(text)),

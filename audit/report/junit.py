@@ -87,6 +87,7 @@ def details(row: GatedFinding) -> str:
     lines = [
         finding.explanation,
         f"Criterion: {finding.criterion}",
+        row.remark,
         f"Estimate {estimate}, 95% interval {bounds}, n = {finding.n}.",
         finding.advice,
         finding.command and f"Run: {finding.command}",

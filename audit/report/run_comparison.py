@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 from scipy.stats import spearmanr
 
 from audit.core.errors import UsageError
 from audit.core.evidence import Finding, Verdict
+from audit.core.note import Note, note
+from audit.core.threat_format import format_threat
 from audit.document.model import DocumentModel, Heatmap
 from audit.document.schema import (
     AuditDocument,
@@ -19,6 +22,7 @@ from audit.document.schema import (
     OutcomeRow,
 )
 from audit.topics.comparison.section import ComparisonRow, compare_outcomes
+from audit.topics.robustness.section import RobustnessPart
 
 COMPARISON_SCHEMA_VERSION = 1
 SIGNIFICANT = 0.05
@@ -94,6 +98,7 @@ class RunComparison(DocumentModel):
         changes: Each quantity of each model, regressions first.
         verdicts: Findings whose verdicts differ, regressions first.
         agreement: Agreement of the maps, by model and method.
+        unpaired: What both runs measured but in different ways, so that it is not compared.
     """
 
     schema_version: int = COMPARISON_SCHEMA_VERSION
@@ -103,6 +108,7 @@ class RunComparison(DocumentModel):
     changes: list[Change]
     verdicts: list[VerdictChange]
     agreement: list[Agreement]
+    unpaired: list[Note] = Field(default_factory=list)
 
     @property
     def regressed(self) -> bool:
@@ -129,7 +135,10 @@ def compare_documents(
             "These two runs share no example or have other classes, so nothing in them can be paired. Compare runs on "
             "the same test data."
         )
-    changes = _holm(list(_changes(before, after)))
+    unpaired = dict(_other_attacks(before, after))
+    changes = _holm(
+        [change for change in _changes(before, after) if (change.role, change.row.quantity) not in unpaired]
+    )
     return RunComparison(
         before=names[0],
         after=names[1],
@@ -137,6 +146,7 @@ def compare_documents(
         changes=sorted(changes, key=lambda change: (not change.regressed, change.row.difference)),
         verdicts=sorted(_verdicts(before, after), key=lambda change: not change.regressed),
         agreement=list(_agreement(before, after)),
+        unpaired=list(unpaired.values()),
     )
 
 
@@ -150,6 +160,33 @@ def _changes(before: AuditDocument, after: AuditDocument) -> Iterator[Change]:
         names = [name for name in first if name in second]
         if names:
             yield _change(row, names, first, second)
+
+
+def _other_attacks(before: AuditDocument, after: AuditDocument) -> Iterator[tuple[tuple[str, str], Note]]:
+    """Robust accuracies, by role and quantity, that another battery measured in each run."""
+    later = {(part.role, part.norm): part for part in after.rows(RobustnessPart)}
+    for part in before.rows(RobustnessPart):
+        other = later.get((part.role, part.norm))
+        if other is None or _battery(part) == _battery(other):
+            continue
+        for point in part.curve:
+            quantity = f"robust {format_threat(part.norm, point.eps)}"
+            yield (
+                (part.role, quantity),
+                note(
+                    "other_battery",
+                    "{quantity} of the {role} model is not compared: the runs attacked with different batteries, "
+                    "{first} and {second}.",
+                    quantity=quantity,
+                    role=part.role,
+                    first=part.protocol or part.battery,
+                    second=other.protocol or other.battery,
+                ),
+            )
+
+
+def _battery(part: RobustnessPart) -> str:
+    return f"{part.battery} {part.protocol}"
 
 
 def _change(row: OutcomeRow, names: list[str], before: Mapping[str, bool], after: Mapping[str, bool]) -> Change:

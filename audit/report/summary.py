@@ -153,7 +153,10 @@ def localised_text(finding: Finding, locale: Locale) -> dict[str, str]:
         **({"method": locale.method(str(finding.values["identifier"]))} if "identifier" in finding.values else {}),
         "role": locale.name("role", finding.role),
     }
-    return fill_templates(templates, finding.verdict, values)
+    try:
+        return fill_templates(templates, finding.verdict, values)
+    except (KeyError, IndexError, ValueError, TypeError):  # a text of another version, or of a package that errs
+        return english
 
 
 def _translated(value: CheckValue, locale: Locale) -> CheckValue:

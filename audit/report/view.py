@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from audit.core.evidence import Finding
 from audit.core.threat_format import format_threat
-from audit.core.topic import Topic, sections, topics
+from audit.core.topic import sections
 from audit.document.locale import Locale
 from audit.document.model import Proportion
 from audit.document.schema import AuditDocument, GalleryItem, GalleryView
 from audit.report.standards import ClauseCoverage, coverage
 from audit.report.summary import by_severity, localised_text, top_findings, verdict_sentences
+from audit.report.topic_parts import OnPartFault, SectionView, section_views
 from audit.topics.accuracy.section import AccuracyPart
 from audit.topics.corruptions.section import CorruptionRow
 from audit.topics.explanations.section import ExplanationPart
@@ -88,42 +88,6 @@ class ScorecardRow:
 
 
 @dataclass(frozen=True)
-class TopicView:
-    """A topic's part of a section.
-
-    Attributes:
-        name: Name of the topic.
-        template: Its template; empty when it has none.
-        lead: The template of what stands above the section's findings; empty when it has none.
-        studies: The studies whose measurements follow in a table.
-        view: What the topic's `view` function returned for its templates.
-    """
-
-    name: str
-    template: str
-    lead: str
-    studies: tuple[str, ...]
-    view: Any
-
-
-@dataclass(frozen=True)
-class SectionView:
-    """A section of the report.
-
-    Attributes:
-        name: Its anchor.
-        title: Its heading.
-        lead: The sentence below the heading.
-        parts: What its topics show.
-    """
-
-    name: str
-    title: str
-    lead: str
-    parts: tuple[TopicView, ...]
-
-
-@dataclass(frozen=True)
 class ReportView:
     """Everything the templates show.
 
@@ -150,19 +114,22 @@ class ReportView:
     coverage: tuple[ClauseCoverage, ...]
 
 
-def build_view(document: AuditDocument, locale: Locale, *, draw: bool = True) -> ReportView:
+def build_view(
+    document: AuditDocument, locale: Locale, *, draw: bool = True, on_fault: OnPartFault | None = None
+) -> ReportView:
     """The view of a document.
 
     Args:
         document: The document.
         locale: The reader's language.
         draw: Whether to draw the charts; without them there are no sections.
+        on_fault: Told of a topic whose view fails; without it the error is raised.
     """
     roles = tuple(model.role for model in document.models)
     only = document.protocol.configuration.get("only", ())
     views = [_finding_view(f, document, locale, i) for i, f in enumerate(by_severity(document.findings))]
     top = top_findings(document.findings)
-    shown = _sections(document, locale, [(v.anchor, v.finding) for v in views]) if draw else ()
+    shown = section_views(document, locale, [(v.anchor, v.finding) for v in views], on_fault) if draw else ()
     named = tuple(section.name for section in shown) if draw else sections()
     return ReportView(
         sentences=tuple(verdict_sentences(document.findings, roles, locale, only)),
@@ -238,56 +205,3 @@ def _headline(row: RobustnessPart) -> Proportion:
 def _section_of(finding: Finding, named: Sequence[str]) -> str:
     """Where a finding stands: among the protocol where its section is not shown, as of a topic not installed here."""
     return finding.section if finding.section in named else "protocol"
-
-
-def _sections(
-    document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]
-) -> tuple[SectionView, ...]:
-    """The sections that have something to show."""
-    views = {name: _topic_views(name, document, locale, findings) for name in sections()}
-    return tuple(
-        SectionView(
-            name,
-            locale.title(name),
-            locale.optional(f"{name}.lead"),
-            topic_views,
-        )
-        for name, topic_views in views.items()
-        if topic_views
-    )
-
-
-def _topic_views(
-    section: str, document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]
-) -> tuple[TopicView, ...]:
-    return tuple(
-        _topic_view(topic, document, locale, findings)
-        for topic in topics()
-        if topic.section == section and _is_shown(topic, document)
-    )
-
-
-def _is_shown(topic: Topic, document: AuditDocument) -> bool:
-    """Whether a topic has rows, unless it says so itself."""
-    declared = topic.function("view", "is_shown")
-    if declared:
-        return bool(declared(document))
-    rows = any(getattr(document, field) for field in topic.document)
-    return rows or any(row.study in topic.studies for row in document.measures)
-
-
-def _topic_view(
-    topic: Topic, document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]
-) -> TopicView:
-    view = topic.function("view", "view")
-    templates = {
-        name: f"topics/{topic.name}/{name}.html.j2" if (topic.folder / f"{name}.html.j2").is_file() else ""
-        for name in ("section", "lead")
-    }
-    return TopicView(
-        name=topic.name,
-        template=templates["section"],
-        lead=templates["lead"],
-        studies=tuple(topic.studies) if topic.measures else (),
-        view=view(document, locale, findings) if view else None,
-    )

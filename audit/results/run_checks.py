@@ -2,46 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 from audit.config import RunConfig
-from audit.core.errors import AuditError, SetupError
+from audit.core.errors import AuditError, SetupError, one_line
 from audit.core.evidence import CheckValue, Finding, Verdict
 from audit.core.registry import Method, methods
+from audit.core.wording import agree
 from audit.results.check_result import CheckResult
 from audit.results.run_results import RunResults
 
 SEVERITY: tuple[Verdict, ...] = ("fail", "inconclusive", "warn", "not_run", "informative", "pass")
 """Verdicts, the most severe first."""
+OnFault: TypeAlias = Callable[[str, str, str], None]
+"""Takes the name of a part that failed, the role of the model it is about ("" for all), and why, as a sentence."""
 
 
-def run_checks(results: RunResults, config: RunConfig) -> tuple[Finding, ...]:
+def run_checks(results: RunResults, config: RunConfig, on_fault: OnFault | None = None) -> tuple[Finding, ...]:
     """The findings of all checks that apply, by model and then by check.
 
     Args:
         results: The run.
         config: The configuration of the run, with the thresholds.
+        on_fault: Told of a check that fails, and of the model: its findings are then left out.
+
+    Raises:
+        SetupError: A check fails and there is no `on_fault`; the sentence says whose it is.
     """
     return tuple(
-        to_finding(method, role, result)
+        finding
         for role in results.roles
         for method in methods("check")
-        for result in _conclusions(method, results, role, config)
+        for finding in _conclusions(method, results, role, config, on_fault)
     )
 
 
-def _conclusions(method: Method, results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
-    """What a check concludes; an error says whose it is."""
+def _conclusions(
+    method: Method, results: RunResults, role: str, config: RunConfig, on_fault: OnFault | None
+) -> tuple[Finding, ...]:
+    """What a check concludes."""
     try:
-        return _as_tuple(method.function(results, role, config))
-    except AuditError:
-        raise
+        return tuple(to_finding(method, role, result) for result in _as_tuple(method.function(results, role, config)))
     except Exception as fault:
-        raise SetupError(
-            f"Check {method.name} ({method.function.__module__}) failed: {type(fault).__name__}: {fault}. What was "
+        name = "" if isinstance(fault, AuditError) else f"{type(fault).__name__}: "
+        error = SetupError(
+            f"Check {method.name} ({method.function.__module__}) failed: {name}{one_line(fault)}. What was "
             "measured is kept in the run folder; mend the check and run the same command again."
-        ) from fault
+        )
+        if on_fault is None:
+            raise error from fault
+        on_fault(method.name, role, str(error))
+        return ()
 
 
 def to_finding(method: Method, role: str, result: CheckResult) -> Finding:
@@ -90,7 +102,7 @@ def fill_templates(templates: Mapping[str, Any], verdict: Verdict, values: Mappi
     """
     words = {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in values.items()}
     texts = {
-        part: _template(templates, part, verdict).format_map(words)
+        part: agree(_template(templates, part, verdict).format_map(words))
         for part in ("title", "explanation", "criterion", "advice")
     }
     return texts | ({"advice": ""} if verdict == "pass" else {})

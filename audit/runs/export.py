@@ -65,4 +65,4 @@ def _below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 def _refresh(path: Path, body: bytes) -> None:
     """Write `path` only when that changes it."""
     if not path.exists() or path.read_bytes() != body:
-        write_atomically(path, body)
+        write_atomically(path, body, flag="--out")

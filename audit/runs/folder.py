@@ -79,7 +79,7 @@ class RunFolder:
         Args:
             role: Of the model.
         """
-        write_atomically(self.released_model, self.model(role).read_bytes())
+        write_atomically(self.released_model, self.model(role).read_bytes(), flag="--out")
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def open_run(root: Path) -> Iterator[RunFolder]:
         UsageError: The folder is of another format, or a file.
         SetupError: Another run holds it, or it cannot be written.
     """
-    with disk_faults(root):
+    with disk_faults(root, "--out"):
         _check_format(root)
         root.mkdir(parents=True, exist_ok=True)
         probe = root / ".writable"
@@ -112,9 +112,9 @@ def open_run(root: Path) -> Iterator[RunFolder]:
             f"Another run (process {pid}) is working in {root}. Wait for it, or give another folder with --out."
         ) from None
     try:
-        with disk_faults(root):
+        with disk_faults(root, "--out"):
             owner.write_text(str(os.getpid()))
-        write_atomically(root / "run.json", json.dumps({"tool": "audit", "format": RUN_FORMAT}) + "\n")
+        write_atomically(root / "run.json", json.dumps({"tool": "audit", "format": RUN_FORMAT}) + "\n", flag="--out")
         folder = RunFolder(root)
         for draft in (*root.glob(".draft-*"), *root.glob("models/.draft-*")):
             draft.unlink()

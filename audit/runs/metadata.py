@@ -46,8 +46,8 @@ def collect_metadata(setup: RunSetup, results: RunResults) -> RunMetadata:
         notes=dataset.notes,
         environment=_environment(setup),
         trusted=setup.trusted,
-        commands=section_commands(config),
-        subject=subject_flags(config),
+        commands=section_commands(setup.requested or config),
+        subject=subject_flags(setup.requested or config),
     )
 
 

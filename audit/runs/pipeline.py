@@ -35,11 +35,13 @@ class AuditRun:
         folder: Where its files are.
         document: Its audit.json.
         results: The plan, and the evidence of every cell.
+        faults: Which parts of the report could not be shown, a sentence each.
     """
 
     folder: RunFolder
     document: AuditDocument
     results: RunResults
+    faults: tuple[str, ...] = ()
 
 
 def run_audit(
@@ -90,10 +92,12 @@ def _run_in(
     results = run_plan(plan, folder.store, executor, callback)
     export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)
     document = build_document(results, setup.config, collect_metadata(setup, results))
-    write_atomically(folder.document, to_json(document))
-    write_atomically(folder.timing, _timing(started, time.monotonic() - clock, results))
-    write_atomically(folder.report, render_html(document, latencies=read_latencies(folder.timing)))
-    return AuditRun(folder, document, results)
+    write_atomically(folder.document, to_json(document), flag="--out")
+    write_atomically(folder.timing, _timing(started, time.monotonic() - clock, results), flag="--out")
+    faults: list[str] = []
+    page = render_html(document, latencies=read_latencies(folder.timing), on_fault=faults.append)
+    write_atomically(folder.report, page, flag="--out")
+    return AuditRun(folder, document, results, tuple(faults))
 
 
 def _timing(started: datetime, seconds: float, results: RunResults) -> str:

@@ -217,9 +217,9 @@ def write_explanations(predictions: Sequence[Prediction], paths: Sequence[Path],
     cropped_paths: list[Path | None] = []
     for item, file in zip(predictions, files, strict=True):
         if item.explanation is not None:
-            with disk_faults(out):
+            with disk_faults(out, "--out"):
                 out.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, item.explanation)
+            write_atomically(file, item.explanation, flag="--out")
         cropped_paths.append(file if item.explanation is not None else None)
     return tuple(cropped_paths)
 

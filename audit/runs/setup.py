@@ -37,6 +37,7 @@ from audit.runs.validation import (
     check_pretrained_fits,
     check_prunable,
     check_training_images,
+    note_on_eps,
     wants_tensorboard,
     with_default_learning_rate,
     with_pretrained,
@@ -59,6 +60,8 @@ class RunSetup:
         loaded: The model of a checkpoint; None where it is trained in the run.
         trusted: The files of code that the run executes, each with "path" and "sha256".
         notes: What the reader should know of the model that is trained in the run.
+        requested: The configuration as it was given, which the commands that repeat the run say; None where it is
+            `config`.
     """
 
     config: RunConfig
@@ -68,6 +71,7 @@ class RunSetup:
     loaded: LoadedModel | None
     trusted: tuple[Mapping[str, str], ...] = ()
     notes: tuple[Note, ...] = ()
+    requested: RunConfig | None = None
 
     def new_module(self, seed: int, architecture: str | None = None) -> nn.Module:
         """A module with new weights; a copy of a loaded model that came whole, and in the form of a compressed one.
@@ -115,11 +119,13 @@ def set_up(config: RunConfig) -> RunSetup:
     Raises:
         AuditError: The data, the model, the device or a library is missing, wrong, or does not fit the rest.
     """
-    device = resolve_device(config.device)
+    requested, device = config, resolve_device(config.device)
     wants_tensorboard(config)
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)
     dataset = align_labels(load_images(config.model_copy(update={"data": data})), data, config.model)
+    if (remark := note_on_eps(config, dataset.shape)) is not None:
+        dataset = replace(dataset, notes=(*dataset.notes, remark))
     model = with_pretrained(_with_architecture(config.model, dataset), dataset.shape[0])
     model, notes = with_own_weights(model, classes=len(dataset.classes), input_shape=dataset.shape, seed=config.seed)
     config, dataset = without_needless_hardening(config.model_copy(update={"model": model}), dataset)
@@ -139,7 +145,7 @@ def set_up(config: RunConfig) -> RunSetup:
     if loaded is not None:
         config, loaded = without_impossible_hardening(config, loaded, _wrap(config, dataset, loaded, device))
     identity = _identity(config, dataset, loaded, labelled=labelled)
-    setup = RunSetup(config, dataset, identity, device, loaded, notes=notes)
+    setup = RunSetup(config, dataset, identity, device, loaded, notes=notes, requested=requested)
     reader = _check_models_run(setup)
     return replace(setup, trusted=_trusted_files(setup), loaded=_with_notes(setup, reader))
 

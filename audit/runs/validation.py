@@ -10,6 +10,8 @@ from torch import nn
 
 from audit.config import CompressionConfig, ModelConfig, RunConfig
 from audit.core.errors import UsageError
+from audit.core.note import Note, note
+from audit.core.threat_format import usual_eps
 from audit.data.dataset import Dataset
 from audit.models.architecture import ZOO
 from audit.models.compression.compress import amount_of
@@ -195,3 +197,28 @@ def _normalisation(model: ModelConfig, path: Path, channels: int) -> dict[str, t
         return {}
     values = {name: tuple(json.loads(header[name])) for name in ("mean", "std")}
     return values if len(values["mean"]) == channels else {}
+
+
+_SMALL = 0.1
+"""The share of the usual eps below which one is remarked on."""
+
+
+def note_on_eps(config: RunConfig, shape: InputShape) -> Note | None:
+    """A note where the eps is far below what is usual for its norm, as 8/255 is in l2; None where it is not.
+
+    Args:
+        config: The configuration of the run.
+        shape: Channels, height and width of an image.
+    """
+    threat = config.robustness
+    usual = usual_eps(threat.norm, shape)
+    if threat.eps is None or threat.norm == "linf" or threat.eps >= _SMALL * usual:
+        return None
+    return note(
+        "small_eps",
+        "An eps of {eps} is small for {norm}, where {usual} is usual on images of this size: hardly any model fails "
+        "within it, so that passing says little.",
+        eps=f"{threat.eps:.3g}",
+        norm=threat.norm,
+        usual=f"{usual:g}",
+    )

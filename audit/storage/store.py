@@ -80,7 +80,7 @@ class Store:
         """
         folder = self._folder(evidence.cell.key)
         document, arrays = _serialize(evidence)
-        with disk_faults(self.root):
+        with disk_faults(self.root, "--out"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
             try:
@@ -120,19 +120,24 @@ class _DamagedError(Exception):
     pass
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str, *, flag: str = "") -> None:
     """Replace a file in one step: a reader, or a kill, meets the old content or the new one whole.
 
     Args:
         path: The file; its folder is made where it is missing.
         content: Bytes, or text to be written as UTF-8.
+        flag: The flag of the command line that names the file or its folder; empty where none does.
 
     Raises:
         SetupError: When the disk refuses.
     """
-    body = content.encode() if isinstance(content, str) else content
-    with disk_faults(path.parent):
+    # A file name that is no text, as Linux allows, stands in a document as an escape.
+    body = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    with disk_faults(path, flag):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            path.write_bytes(body)  # /dev/stdout, /dev/null or a pipe takes the text, and must not be replaced
+            return
         descriptor, name = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
         os.close(descriptor)
         draft = Path(name)
@@ -145,11 +150,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 @contextmanager
-def disk_faults(folder: Path) -> Iterator[None]:
+def disk_faults(path: Path, flag: str = "") -> Iterator[None]:
     """Turn an OSError of the block into a SetupError that says what to do.
 
     Args:
-        folder: The folder that the block writes to, for the message.
+        path: The file or the folder that the block writes, for the message.
+        flag: The flag of the command line that names it; empty where none does.
 
     Raises:
         SetupError: When the operating system refuses to write.
@@ -159,11 +165,12 @@ def disk_faults(folder: Path) -> Iterator[None]:
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SetupError(
-                f"The disk holding {folder} is full; nothing half-written was left. Free some space and run the "
+                f"The disk holding {path} is full; nothing half-written was left. Free some space and run the "
                 "same command again: finished work is kept."
             ) from fault
         raise SetupError(
-            f"Cannot write to {folder} ({fault.strerror or fault}); give a folder you may write to with --out."
+            f"Cannot write to {path} ({fault.strerror or fault}); name a place that you may write to"
+            f"{f' with {flag}' if flag else ''}."
         ) from fault
 
 

@@ -16,7 +16,7 @@ from audit.bounds.propagate import Values, interval_values, lower_bound
 from audit.bounds.region import Region
 from audit.bounds.rules import RULES
 from audit.bounds.trace import trace_live
-from audit.core.errors import UsageError
+from audit.core.errors import ModelError, NotApplicable, UsageError
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Labels
 from audit.training.step import TrainingStep
@@ -68,11 +68,14 @@ def bound_graph(net: nn.Module, images: Images) -> BoundGraph:
         images: A batch, for its shape.
 
     Raises:
-        NotApplicable: The net holds an operation that bounds have no rule for.
+        ModelError: The net holds an operation that bounds have no rule for.
         UsageError: A weight of the net that learns is used in a way that bounds cannot follow.
     """
     if net not in _GRAPHS:
-        graph = trace_live(net, images.shape[1:], RULES, torch.float32)
+        try:
+            graph = trace_live(net, images.shape[1:], RULES, torch.float32)
+        except NotApplicable as fault:
+            raise ModelError(f"The net cannot be trained for proofs: {fault} Choose recipe pgd.") from fault
         logits = interval_values(graph, Region.box(images[:1], images[:1]), rounding=False).boxes[graph.output].low
         named = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
         reached: Sequence[Tensor | None] = [None] * len(named)

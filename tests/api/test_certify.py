@@ -11,7 +11,7 @@ from exact_minimum import exact_linf, images_near_the_boundary, tiny_relu_model
 from torch import nn
 
 import audit
-from audit.core.errors import AuditError, DataError, NotApplicable, UsageError
+from audit.core.errors import AuditError, DataError, ModelError, UsageError
 
 MODEL = tiny_relu_model()
 BATCH = images_near_the_boundary(MODEL)
@@ -75,7 +75,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[AuditError], str]] = {
     ),
     "unknown layer": (
         lambda: audit.certify(gelu_model(), BATCH.images, BATCH.labels, audit.ThreatModel("linf", 0.1)),
-        NotApplicable,
+        ModelError,
         r"layer '2' \(GELU\) uses 'gelu'",
     ),
 }

@@ -122,7 +122,7 @@ def archive_of(kind: str) -> bytes:
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
         (b"<!DOCTYPE html><html></html>", "web page"),
-        (gzip.compress(b"weights"), "compressed"),
+        (gzip.compress(b"weights", mtime=0), "compressed"),
         (archive_of("zip"), "zip archive of other files"),
         (archive_of("tar"), "tar archive of other files"),
         (b"", "it is empty"),

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from audit.bounds.rules import RULES
+from audit.bounds.trace import trace
 from audit.core.errors import NotApplicable
 from audit.explanation.traced_net import check_supported_layers, with_module_activations
-from audit.metrics.interval_bounds import layers_of
 from audit.models.architecture import build
 from audit.models.compression.compress import quantize_weights, unpack
 from audit.models.compression.quantization import (
@@ -107,8 +108,8 @@ def test_the_packed_form_brings_a_fresh_net_to_the_same_answers() -> None:
 
 def test_methods_that_would_overlook_the_rounding_refuse() -> None:
     twin = in_bytes(tiny_net(), torch.rand(8, 1, 9, 9))
-    with pytest.raises(NotApplicable, match="holds a Int8Conv2d"):
-        list(layers_of(twin))
+    with pytest.raises(NotApplicable, match=r"\(Int8Conv2d\) uses"):
+        trace(twin, (1, 9, 9), RULES, torch.float64)
     with pytest.raises(NotApplicable, match="fake_quantize"):
         check_supported_layers(
             with_module_activations(twin), (nn.Conv2d, nn.Linear, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Identity), "LRP"

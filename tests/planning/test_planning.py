@@ -240,3 +240,16 @@ def test_an_attack_that_seeks_the_smallest_change_is_foretold_once_for_all_eps()
 
     assert backwards(battery="ddn", curve=[0.1, 0.2]) == backwards(battery="ddn", curve=[0.1, 0.2, 0.3, 0.4])
     assert backwards(battery="pgd", curve=[0.1, 0.2]) < backwards(battery="pgd", curve=[0.1, 0.2, 0.3, 0.4])
+
+
+def test_each_norm_has_its_usual_eps() -> None:
+    colour, large = replace(SUBJECT, shape=(3, 32, 32)), replace(SUBJECT, shape=(3, 224, 224))
+    l2, l1 = (load_config(overrides={"robustness": {"norm": norm}}) for norm in ("l2", "l1"))
+    assert [headline_eps(l2, subject) for subject in (SUBJECT, colour, large)] == [1.0, 0.5, 3.5]
+    assert [headline_eps(l1, subject) for subject in (SUBJECT, colour, large)] == [10.0, 12.0, 84.0]
+    assert curve_eps(l1, colour) == (1.5, 3.0, 6.0, 12.0, 24.0)
+
+
+def test_hardening_within_another_norm_takes_that_norms_eps() -> None:
+    hardened = [t for t in plan(hardening={"norm": "l2"}).tasks if t.cell.study == "training"][-1]
+    assert hardened.cell.threat == {"norm": "l2", "eps": 1.0}

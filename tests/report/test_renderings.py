@@ -16,7 +16,7 @@ from audit.report.document import build_document
 from audit.report.first_policy import first_policy
 from audit.report.gate import gate
 from audit.report.html import render_comparison
-from audit.report.junit import render_junit
+from audit.report.junit import details, render_junit
 from audit.report.markdown import escaped, render_card, render_markdown
 from audit.report.policy import Policy, Rule, load_policy
 from audit.report.run_comparison import compare_documents
@@ -251,3 +251,12 @@ def test_clauses_say_what_the_report_lacks() -> None:
     owasp = rows["OWASP Machine Learning Security Top 10", "ML01:2023"]
     assert (owasp.present, owasp.missing) == ((), ("robustness",))
     assert all(row.clause.source.startswith("https://") for row in rows.values())
+
+
+def test_a_row_whose_verdict_the_policy_changed_says_so(document: AuditDocument) -> None:
+    failed = next(f for f in document.findings if f.verdict == "fail" and f.interval is not None)
+    lenient = gate(document.findings, Policy(checks={failed.check: Rule(minimum=-1.0)}))
+    row = next(row for row in lenient.rows if row.finding is failed)
+    assert row.allowed and row.remark == "Under the run's own criterion: fail. Under the policy's: pass."
+    assert row.remark in details(row)
+    assert not any(row.allowed or row.remark for row in gate(document.findings).rows)

@@ -14,9 +14,10 @@ from audit.core.errors import NotApplicable, UsageError
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
-from audit.metrics.interval_bounds import Box, interval_bounds, layers_of, through
+from audit.metrics.interval_bounds import interval_bounds
 from audit.metrics.smoothing import smoothing
 from audit.models.under_test import ModelUnderTest
+from audit.topics.certification.facts import BROKEN, PROVEN
 from audit.topics.certification.study import certification
 
 
@@ -90,42 +91,6 @@ def test_on_a_linear_model_interval_bounds_are_exact(linear_model, linear_batch)
     assert (found <= distance).all() and (found >= 0.98 * distance - 2e-4).all() and found.min() > 0
 
 
-def every_layer() -> nn.Sequential:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        norm = nn.BatchNorm2d(6)
-        norm.running_mean.uniform_(-0.5, 0.5)
-        norm.running_var.uniform_(0.5, 2)
-        return nn.Sequential(
-            nn.Conv2d(1, 6, 3, stride=1, padding=1),
-            norm,
-            nn.LeakyReLU(0.1),
-            nn.MaxPool2d(2),
-            nn.Sequential(nn.Conv2d(6, 8, 3, groups=2), nn.Tanh(), nn.AvgPool2d(2)),
-            nn.Dropout(0.5),
-            nn.Flatten(),
-            nn.Linear(32, 16),
-            nn.BatchNorm1d(16),
-            nn.Sigmoid(),
-            nn.Linear(16, 4),
-        ).eval()
-
-
-def test_the_output_of_every_point_of_a_box_lies_in_its_bounds() -> None:
-    net, draw = every_layer(), torch.Generator().manual_seed(1)
-    images = torch.rand(3, 1, 12, 12, generator=draw).double()
-    box = Box(images - 0.1, images + 0.1)
-    for layer in layers_of(net.double()):
-        box = through(layer, box)
-    inside = images + 0.2 * torch.rand(400, 3, 1, 12, 12, generator=draw).double() - 0.1
-    outputs = net(inside.flatten(0, 1)).view(400, 3, 4)
-    assert (outputs >= box.low).all() and (outputs <= box.high).all()
-    point = Box(images, images)
-    for layer in layers_of(net):
-        point = through(layer, point)
-    torch.testing.assert_close(point.low, net(images))
-
-
 def test_normalisation_is_part_of_the_bound(linear_model, linear_batch) -> None:
     plain = interval_bounds(linear_model, linear_batch)
     layer = nn.Linear(36, 2)
@@ -158,17 +123,10 @@ def test_what_is_certified_is_not_broken(hardened: bool) -> None:
     assert broken.any()
 
 
-def test_a_net_that_is_no_chain_of_known_layers_is_not_applicable(cnn_batch) -> None:
-    class Residual(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.dense = nn.Linear(144, 4)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.dense(images.flatten(1))
-
-    model = ModelUnderTest(Residual(), classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu")
-    with pytest.raises(NotApplicable, match="Residual"):
+def test_a_net_with_an_operation_without_a_rule_is_not_applicable(cnn_batch) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(144, 8), nn.GELU(), nn.Linear(8, 4))
+    model = ModelUnderTest(net, classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu")
+    with pytest.raises(NotApplicable, match=r"layer '2' \(GELU\)"):
         interval_bounds(model, cnn_batch)
 
 
@@ -192,6 +150,34 @@ def test_the_study_certifies_many_images_in_strides(cnn_model, cnn_batch) -> Non
     many = Batch(cnn_batch.images.repeat(4, 1, 1, 1), cnn_batch.labels.repeat(4), tuple(map(str, range(40))))
     radius = certify(cnn_model, many, cell).measurement("certified_radius").per_example.reshape(4, 10)
     assert (radius == radius[0]).all() and radius.max() > 0
+
+
+BOUNDS = {
+    "eps": [0.002, 0.01, 0.3],
+    "rungs": ["interval-bounds", "crown", "crown-tightened", "alpha-crown"],
+    "problems": 1,
+}
+
+
+def test_linear_bounds_bracket_the_robust_accuracy(cnn_model, cnn_batch) -> None:
+    """Nothing proven is broken; the radius is the largest eps proven; images that are wrong are broken."""
+    cell = Cell("certification", "linear-bounds", settings=BOUNDS, threat={"norm": "linf", "eps": 0.01})
+    wrong = cnn_batch.labels.clone()
+    wrong[0] = (wrong[0] + 1) % 4
+    evidence = certify(cnn_model, Batch(cnn_batch.images, wrong, cnn_batch.ids), cell)
+    verdicts, proven_by = evidence.arrays["verdicts"], evidence.arrays["proven_by"]
+    assert verdicts.shape == proven_by.shape == (3, 10)
+    assert (verdicts[:, 0] == BROKEN).all()
+    assert ((verdicts == PROVEN) == (proven_by >= 0)).all()
+    assert (np.diff((verdicts == PROVEN).astype(int), axis=0) <= 0).all() and (verdicts[0, 1:] == PROVEN).any()
+    radius = evidence.measurement("certified_radius").per_example
+    largest = np.array([0.0, 0.002, 0.01, 0.3])[(verdicts == PROVEN).sum(0)]
+    np.testing.assert_allclose(radius, largest, atol=3e-6)
+    assert (evidence.measurement("certified").per_example == (verdicts[1] == PROVEN)).all()
+    for row, eps in enumerate(BOUNDS["eps"]):
+        attacked = pgd(cnn_model, cnn_batch, ThreatModel("linf", eps), generators(cnn_batch), steps=20)
+        broken = (cnn_model.predictions(attacked) != cnn_batch.labels).numpy()
+        assert not (broken[1:] & (verdicts[row, 1:] == PROVEN)).any()
 
 
 def test_another_norm_than_the_certificates_own_is_not_applicable(cnn_model, cnn_batch) -> None:

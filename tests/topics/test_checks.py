@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -13,8 +14,10 @@ from made_entries import (
 from made_run import made_results
 
 from audit.config import load_config
+from audit.core.registry import Method, methods
 from audit.core.statistics import Interval
 from audit.document.display_names import display_name
+from audit.document.locale import load_locale
 from audit.results.check_result import at_least, at_most
 from audit.results.run_checks import run_checks
 
@@ -68,3 +71,11 @@ def test_checks_load_no_torch() -> None:
 )
 def test_identifiers_are_written_as_readers_know_them(identifier: str, text: str) -> None:
     assert display_name(identifier) == text
+
+
+@pytest.mark.parametrize("method", methods("check"), ids=lambda method: method.name)
+def test_a_criterion_says_what_is_asked_and_not_what_is(method: Method) -> None:
+    criterion = str(method.facts["criterion"])
+    assert re.search(r"\b(must|may)\b", criterion), criterion
+    chinese = load_locale("zh").texts[f"check.{method.name}.criterion"]
+    assert re.search("须|不得|可有", chinese), chinese

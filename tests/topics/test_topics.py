@@ -63,19 +63,19 @@ def test_a_topic_of_another_distribution_stands_among_those_that_ship(install: I
 def test_two_topics_of_one_name_are_refused(install: Install) -> None:
     install("outside", OUTSIDE.format(name="backdoor", section="robustness", field="other_triggers"))
     with pytest.raises(UsageError, match=r"name 'backdoor': audit\.topics\.backdoor and outside"):
-        topic_module.topics()
+        topic_module.require_plugins()
 
 
 def test_two_topics_with_one_field_of_the_document_are_refused(install: Install) -> None:
     install("outside", OUTSIDE.format(name="sharpness", section="robustness", field="triggers"))
     with pytest.raises(UsageError, match=r"field 'triggers': audit\.topics\.backdoor and outside"):
-        topic_module.topics()
+        topic_module.require_plugins()
 
 
 def test_a_package_without_a_topic_is_refused_by_name(install: Install) -> None:
     install("outside", "TOPIC = 'sharpness'")
     with pytest.raises(SetupError, match="outside is registered as a topic and holds no TOPIC"):
-        topic_module.topics()
+        topic_module.require_plugins()
 
 
 def test_a_section_of_another_distribution_can_be_asked_for_alone(install: Install) -> None:

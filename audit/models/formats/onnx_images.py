@@ -211,7 +211,7 @@ class OrientedNet(nn.Module):
             if images.shape[1] != 1:
                 raise ModelError(
                     f"{self.name} takes images without channels, of {_size(self.image.shape[1:])}, and these have "
-                    f"{images.shape[1]}. Give images in grey, with --channels 1, or export a net that takes channels."
+                    f"{images.shape[1]}. Give images in grey, with --grayscale, or export a net that takes channels."
                 )
             return images.flatten(1) if len(self.image.shape) == 2 else images[:, 0]
         return images

@@ -22,7 +22,7 @@ MIN_CALIBRATION_IMAGES = 100
     title_inconclusive="{n} images are too few to say whether the {role} model's confidence can be believed",
     explanation="Expected calibration error over 15 bins of confidence and {n} images: the mean distance between how "
     "sure the model is and how often it is right.",
-    criterion="The upper bound of the 95% interval is at most {threshold:.0%}, on at least 100 images.",
+    criterion="The upper bound of the 95% interval must be at most {threshold:.0%}, on at least 100 images.",
     advice="Fit a temperature on held-out images and divide the logits by it; predictions do not change.",
     command_inconclusive="audit run --preset standard",
     reference="arXiv:1706.04599",

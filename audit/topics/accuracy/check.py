@@ -16,7 +16,7 @@ from audit.results.run_results import RunResults
     title_fail="The {role} model classifies only {estimate:.1%} of clean images right",
     title_inconclusive="{n} images are too few to say whether the {role} model reaches {threshold:.0%} clean accuracy",
     explanation="Measured on {n} test images as they are. Every other number in this report is read against this one.",
-    criterion="The lower bound of the 95% interval is at least {threshold:.0%}.",
+    criterion="The lower bound of the 95% interval must be at least {threshold:.0%}.",
     advice="Train longer, on more images, or with a larger architecture, then look at the classes that are confused.",
     command="audit run --preset standard",
 )

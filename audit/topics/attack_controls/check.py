@@ -18,8 +18,8 @@ from audit.topics.model_sanity.check import inconclusive_if_flagged
     explanation="On {n} images: PGD breaks what noise and a single step break, breaks more as eps grows and everything "
     "once eps covers the box, and twice the steps and restarts of the {battery} battery change nothing.",
     explanation_inconclusive="{reasons}",
-    criterion="At most 1% of the images, or one, against each order; 0.5% gained by twice the effort; 5% unbroken in "
-    "the whole box (Carlini et al. 2019).",
+    criterion="At most 1% of the images, or one, may go against each order, twice the effort may gain 0.5%, and 5% may "
+    "stay unbroken in the whole box (Carlini et al. 2019).",
     advice="Read the robust accuracy of this model as not yet measured: attack it with more steps, more restarts and "
     "attacks that see no gradient.",
     command="audit run --preset full",

@@ -40,7 +40,7 @@ BLIND = ("random", "edges")
     title_inconclusive="Whether {method} depends on what the {role} model learnt cannot be told from {n} images",
     explanation="With every weight drawn anew, the map keeps a rank correlation of {estimate:.2f} (95% interval "
     "{low:.2f} to {high:.2f}) with the model's own; near 0, the map rests on the weights.",
-    criterion="The upper bound of the 95% interval of that correlation is at most {threshold_rank:.2f}.",
+    criterion="The upper bound of the 95% interval of that correlation must be at most {threshold_rank:.2f}.",
     advice="Do not read this method's maps as what the model learnt: they mostly show the image or the architecture.",
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:1810.03292",
@@ -68,7 +68,7 @@ def randomised_weights(results: RunResults, role: str, config: RunConfig) -> tup
     "{n} images",
     explanation="The worst of a few moves within 2% of the pixel range changes the map by {estimate:.2f} of its own "
     "length (95% interval {low:.2f} to {high:.2f}).",
-    criterion="The upper bound of the 95% interval of the relative change is at most {threshold_rank:.2f}.",
+    criterion="The upper bound of the 95% interval of the relative change must be at most {threshold_rank:.2f}.",
     advice="Average the map over noise (SmoothGrad), or use a method that passes.",
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:1901.09392",
@@ -91,7 +91,7 @@ def sensitive_explanations(results: RunResults, role: str, config: RunConfig) ->
     title_inconclusive="Whether the seed decides {method}'s map of the {role} model cannot be told from {n} images",
     explanation="Maps of the same image from different seeds have a rank correlation of {estimate:.2f} (95% interval "
     "{low:.2f} to {high:.2f}).",
-    criterion="The lower bound of the 95% interval of that correlation is at least {threshold_rank:.2f}.",
+    criterion="The lower bound of the 95% interval of that correlation must be at least {threshold_rank:.2f}.",
     advice="Give the method more samples.",
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:1910.07856",
@@ -116,7 +116,7 @@ def seeded_explanations(results: RunResults, role: str, config: RunConfig) -> tu
     explanation="Pixels ranked first are replaced by what surrounds them (ROAD). Beside the strongest of {count} blind "
     "maps (noise, an edge detector), {method} is ahead by {estimate:+.3f} in mean output (interval {low:+.3f} to "
     "{high:+.3f}, 95% over all of them together).",
-    criterion="The lower bound of the interval of the advantage over every blind map is above 0.",
+    criterion="The lower bound of the interval of the advantage over every blind map must be above 0.",
     advice="Do not show this method's maps as reasons for this model: an edge detector or noise does as well.",
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:2202.00449",

@@ -38,8 +38,8 @@ MIN_CLASSES = 5
     "{anomaly:.1f}.",
     explanation_inconclusive="The patch of one class is judged against those of the others, and that needs at least "
     "{fewest:.0f} classes.",
-    criterion="No patch that carries over to unseen images is smaller than a third of the median one (fails), or has "
-    "an anomaly index above 2 (warns). A pass is no proof of absence.",
+    criterion="No patch that carries over to unseen images may be smaller than a third of the median one (fails), or "
+    "have an anomaly index above 2 (warns). A pass is no proof of absence.",
     advice="Ask where the weights and the training images come from, look at the training images of this class for a "
     "mark that goes with the label, and retrain from data you trust.",
     reference="doi:10.1109/SP.2019.00031",

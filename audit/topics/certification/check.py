@@ -27,7 +27,7 @@ THE_MODEL = "the model itself"
     title_fail="The tool contradicts itself on the {role} model: {count} images were broken inside what it proved",
     explanation="Each of {n} images has a radius in {norm} within which bounds prove the prediction, and a "
     "smallest distance at which an attack broke it. The first may never exceed the second; {proven} radii are above 0.",
-    criterion="No image is broken at a distance below its certified radius.",
+    criterion="No image may be broken at a distance below its certified radius.",
     advice="Do not use this run: report the model and the versions in the protocol section, as either a bound or the "
     "verifier is wrong.",
     reference="arXiv:1810.12715",

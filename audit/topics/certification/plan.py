@@ -9,7 +9,7 @@ from audit.topics.certification import CertificationConfig
 from audit.topics.certification.facts import LINEAR_BOUNDS, BoundsSettings
 
 CERTIFICATES = ("interval-bounds", "smoothing")
-RUNGS = {
+RUNGS_OF_EFFORT = {
     "bounds": ("interval-bounds", "crown", "alpha-crown"),
     "optimised": ("interval-bounds", "crown", "crown-tightened", "alpha-crown"),
     "complete": ("interval-bounds", "crown", "crown-tightened", "alpha-crown", "branch-and-bound"),
@@ -38,7 +38,9 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
             model,
             chunk,
             settings=BoundsSettings(
-                eps=curve_eps(builder.config, builder.identity), rungs=RUNGS[config.effort], problems=config.problems
+                eps=curve_eps(builder.config, builder.identity),
+                rungs=RUNGS_OF_EFFORT[config.effort],
+                problems=config.problems,
             ).dump(),
             threat=builder.threat,
             inputs={"robustness": attacked} if attacked else {},

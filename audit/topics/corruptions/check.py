@@ -17,7 +17,7 @@ from audit.results.run_results import RunResults
     title_inconclusive="{n} images are too few to say how much accuracy corruptions cost the {role} model",
     explanation="The mean fall in accuracy over {conditions} kinds of corruption and their severities, on the same "
     "{n} images with and without it.",
-    criterion="The upper bound of the 95% interval of the fall is at most {threshold_points:.0f} points.",
+    criterion="The upper bound of the 95% interval of the fall must be at most {threshold_points:.0f} points.",
     advice="Add the corruptions that hurt most to the training augmentation.",
     command="audit run --preset standard",
     reference="arXiv:1903.12261",

@@ -28,7 +28,7 @@ MARGIN = 0.1
     explanation="PGD ({threat}) that stops before the prediction changes leaves the map a rank correlation of "
     "{moved:.2f} with the clean one, noise of the same size {noise:.2f}: {estimate:+.3f} is lost beyond noise (95% "
     "interval {low:+.3f} to {high:+.3f}).",
-    criterion="The upper bound of the 95% interval of the loss beyond noise is at most {margin:.2f}.",
+    criterion="The upper bound of the 95% interval of the loss beyond noise must be at most {margin:.2f}.",
     advice="Do not let a decision hang on this map where images may be tampered with: it changes while the prediction "
     "does not.",
     advice_inconclusive=ADVICE_MORE_IMAGES,
@@ -53,7 +53,7 @@ def drift_at_constant_label(results: RunResults, role: str, config: RunConfig) -
     explanation="Images moved within {threat} so that the gradient turns and the prediction stays leave the map a rank "
     "correlation of {moved:.2f} with the clean one, noise of the same size {noise:.2f}: {estimate:+.3f} is lost beyond "
     "noise (95% interval {low:+.3f} to {high:+.3f}).",
-    criterion="The upper bound of the 95% interval of the loss beyond noise is at most {margin:.2f}.",
+    criterion="The upper bound of the 95% interval of the loss beyond noise must be at most {margin:.2f}.",
     advice="Do not offer this map as proof of what the model looks at to anyone who does not trust the image.",
     advice_inconclusive=ADVICE_MORE_IMAGES,
     reference="arXiv:1906.07983",

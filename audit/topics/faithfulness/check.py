@@ -20,7 +20,7 @@ from audit.results.run_results import RunResults, TaskResult
     title_inconclusive="Whether {method} points at pixels the {role} model uses cannot be told from {n} images",
     explanation="Pixels are deleted in the order {method} ranks them, and in a random order. Its advantage, in area "
     "under the score, is {estimate:+.3f} (95% interval {low:+.3f} to {high:+.3f}); 0 is no better than chance.",
-    criterion="The lower bound of the 95% interval of the advantage over a random order is above 0.",
+    criterion="The lower bound of the 95% interval of the advantage over a random order must be above 0.",
     advice="Do not show this method's maps as reasons for this model; use one that passes.",
     advice_inconclusive="Explain more images before this method's maps are trusted, or dropped.",
     command="audit methods attribution",

@@ -20,7 +20,7 @@ from audit.results.run_results import RunResults, TaskResult
     title_inconclusive="Whether {method} lies on the marked objects for the {role} model is not told by {n} images",
     explanation="Masks say where the object lies. {mass:.0%} of {method}'s positive attribution falls inside, and the "
     "masks cover {area:.0%} of the images: {estimate:+.3f} (95% interval {low:+.3f} to {high:+.3f}) over chance.",
-    criterion="The lower bound of the 95% interval of the share inside, less the masks' area, is above 0.",
+    criterion="The lower bound of the 95% interval of the share inside, less the masks' area, must be above 0.",
     advice="Look at the maps: the model may rest on the background, or the method may not show what it rests on; "
     "deletion tells which.",
     reference="arXiv:2003.07258",

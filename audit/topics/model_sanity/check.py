@@ -22,7 +22,8 @@ from audit.topics.model_sanity.facts import SuspicionFacts
     explanation="On {n} images: outputs finite and the same at every call and in every batch, gradients neither zero "
     "nor NaN and equal to finite differences, no plateaus, no state changed by a forward pass.",
     explanation_inconclusive="{reasons}",
-    criterion="None of the signs of Athalye et al. 2018 (arXiv:1802.00420) and Carlini et al. 2019 (arXiv:1902.06705).",
+    criterion="None of the signs of Athalye et al. 2018 (arXiv:1802.00420) and Carlini et al. 2019 (arXiv:1902.06705) "
+    "may be there.",
     advice="Audit the model without the layer that rounds, randomises or saturates, or attack it with score-based "
     "attacks; until then its robust accuracy says little.",
     command="audit run --battery full",

@@ -19,7 +19,7 @@ from audit.topics.self_test.facts import SelfTestFacts
     title_pass="The tool solved all {total} problems with known answers on this device",
     title_fail="The tool missed {missed} of {total} problems with known answers on this device",
     explanation="Before it judges a model, the tool re-solves problems whose exact answers are known: {problems}.",
-    criterion="Every error is within its bound.",
+    criterion="Every error must be within its bound.",
     advice="Do not trust attributions from this device or these library versions until every problem holds; see which "
     "ones do not in the protocol section.",
     command="audit doctor",

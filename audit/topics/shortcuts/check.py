@@ -16,7 +16,7 @@ from audit.topics.shortcuts.facts import ShortcutsFacts
     title_fail="One place decides a class for the {role} model: {classes}",
     explanation="Attributions over {n} images were searched for places that a class rests on ({tried} suspects); a "
     "suspect is confirmed by exchanging the place between images and seeing the predictions follow.",
-    criterion="No suspect is confirmed.",
+    criterion="No suspect may be confirmed.",
     advice="Look at the training images of these classes at this place: a mark, border or watermark that goes with the "
     "label must be removed or spread over all classes.",
 )

@@ -1,0 +1,104 @@
+"""Arguments of the wrong kind or shape get a sentence that names them, whatever public function takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import audit
+from audit.core.errors import AuditError
+
+NET = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+IMAGES, LABELS = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
+THREAT = audit.ThreatModel("linf", 0.1)
+THINGS: list[Any] = [None, 3, "x", [], {}, NET, object(), float("nan"), [None], b"x", THREAT]
+WRONG_IMAGES: list[Any] = [
+    IMAGES[0],
+    IMAGES[None],
+    torch.rand(4, 1, 9, 8),
+    (IMAGES * 255).byte(),
+    IMAGES * float("nan"),
+    IMAGES * 255,
+    IMAGES[:0],
+    IMAGES.to(torch.complex64),
+    IMAGES.to_sparse(),
+    torch.empty(4, 1, 8, 8, device="meta"),
+    np.array(["a"]),
+    np.array([None]),
+]
+WRONG_LABELS: list[Any] = [LABELS + 0.5, LABELS[None], LABELS[:2], LABELS + 5, LABELS - 1, ["a"] * 4, torch.eye(3)]
+WRONG_EPS: list[Any] = [[], [0.1, -1], ["a"], [float("nan")], [2.0], 0.1, [None], "8/255"]
+WRONG_SHAPES: list[Any] = [(1, 8), (1, 8, 8, 8), (0, 8, 8), (1, -8, 8), ("a", 8, 8), (1, 9, 8), (1.0, 8, 8)]
+
+
+@pytest.fixture(scope="module")
+def model() -> audit.ModelUnderTest:
+    return audit.wrap(NET, classes=3, input_shape=(1, 8, 8), device="cpu")
+
+
+def refuse(call: Callable[[], object]) -> None:
+    with pytest.raises(AuditError) as refused:
+        call()
+    assert str(refused.value).rstrip().endswith((".", "?")), refused.value
+
+
+@pytest.mark.parametrize("thing", THINGS, ids=lambda thing: repr(thing).split(" at 0x")[0])
+def test_things_of_another_kind_are_refused_by_name(thing: Any, model: audit.ModelUnderTest) -> None:
+    for other in (
+        lambda: audit.robustness(thing, IMAGES, LABELS, THREAT, attacks=["fgsm"]),
+        lambda: audit.robustness(model, thing, LABELS, THREAT, attacks=["fgsm"]),
+        lambda: audit.robustness(model, IMAGES, thing, THREAT, attacks=["fgsm"]),
+        lambda: audit.explain(thing, IMAGES, method="saliency"),
+        lambda: audit.explain(model, thing, method="saliency"),
+        lambda: audit.explain(model, IMAGES, method=thing),
+        lambda: audit.harden(thing, IMAGES, LABELS, THREAT),
+        lambda: audit.train(thing, LABELS, classes=3),
+        lambda: audit.ThreatModel(thing, 0.1),
+    ):
+        refuse(other)
+    if thing is not NET:
+        refuse(lambda: audit.wrap(thing, classes=3, input_shape=(1, 8, 8)))
+    if thing is not THREAT:
+        refuse(lambda: audit.robustness(model, IMAGES, LABELS, thing, attacks=["fgsm"]))
+    if thing != 3:
+        refuse(lambda: audit.wrap(NET, classes=thing, input_shape=(1, 8, 8), device="cpu"))
+        refuse(lambda: audit.wrap(NET, classes=3, input_shape=thing, device="cpu"))
+    if thing is not None:
+        refuse(lambda: audit.robustness(model, IMAGES, LABELS, THREAT, attacks=thing))
+
+
+@pytest.mark.parametrize("images", WRONG_IMAGES, ids=range(len(WRONG_IMAGES)))
+def test_images_that_are_none_are_refused(images: Any, model: audit.ModelUnderTest) -> None:
+    refuse(lambda: audit.robustness(model, images, LABELS, THREAT, attacks=["fgsm"]))
+    refuse(lambda: audit.explain(model, images, method="saliency"))
+
+
+@pytest.mark.parametrize("labels", WRONG_LABELS, ids=range(len(WRONG_LABELS)))
+def test_labels_that_are_none_are_refused(labels: Any, model: audit.ModelUnderTest) -> None:
+    refuse(lambda: audit.robustness(model, IMAGES, labels, THREAT, attacks=["fgsm"]))
+
+
+@pytest.mark.parametrize("eps", WRONG_EPS, ids=repr)
+def test_eps_that_are_none_are_refused(eps: Any, model: audit.ModelUnderTest) -> None:
+    refuse(lambda: audit.robustness_curve(model, IMAGES, LABELS, "linf", eps, attacks=["fgsm"]))
+
+
+@pytest.mark.parametrize("shape", WRONG_SHAPES, ids=repr)
+def test_shapes_that_are_none_are_refused(shape: Any) -> None:
+    refuse(lambda: audit.wrap(NET, classes=3, input_shape=shape, device="cpu"))
+
+
+def test_a_misspelt_argument_is_named() -> None:
+    with pytest.raises(AuditError, match=r"audit\.wrap: .*'colour'"):
+        audit.wrap(NET, classes=3, input_shape=(1, 8, 8), colour=True)  # type: ignore[call-arg]
+
+
+def test_lists_are_images_and_labels_too(model: audit.ModelUnderTest) -> None:
+    few = audit.robustness(model, IMAGES.tolist(), LABELS.tolist(), THREAT, attacks=["fgsm"])
+    assert few.robust.shape == (4,)
+    assert audit.explain(model, IMAGES.tolist(), method="saliency").attributions is not None
