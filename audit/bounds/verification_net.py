@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from audit.core.errors import ModelError, NotApplicable, SetupError
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
 
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+_VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 _FLOATS = (1, 11)
 """TensorProto's codes of float32 and float64."""
 _SHARE = 1e-3
@@ -234,6 +235,7 @@ def _taking_rows(proto: ModelProto, shape: tuple[int, ...], batched: bool) -> Mo
     output = changed.graph.output[0]
     outputs = _outputs(proto, batched)
     if not batched and outputs:
+        _without_last_views(changed.graph)
         row = np.array([1, outputs])
         changed.graph.initializer.append(numpy_helper.from_array(row, "shape of the output"))
         node = helper.make_node("Reshape", [output.name, "shape of the output"], ["row of outputs"])
@@ -241,6 +243,13 @@ def _taking_rows(proto: ModelProto, shape: tuple[int, ...], batched: bool) -> Mo
         output.name = "row of outputs"
     output.type.tensor_type.ClearField("shape")
     return changed
+
+
+def _without_last_views(graph: GraphProto) -> None:
+    """Take away reshapes at the end, which keep the order of the outputs and would mix several rows into one axis."""
+    while graph.node and graph.node[-1].op_type in _VIEWS and graph.node[-1].output[0] == graph.output[0].name:
+        graph.output[0].name = graph.node[-1].input[0]
+        del graph.node[-1]
 
 
 def _own_answer(proto: ModelProto, shape: tuple[int, ...], batched: bool) -> Callable[[Tensor], Tensor] | None:

@@ -55,7 +55,7 @@ def verify(
     if result.counterexample is not None:
         text = counterexample_text(result.counterexample.inputs, result.counterexample.outputs)
         if counterexample is not None:
-            write_atomically(counterexample, text)
+            write_atomically(counterexample, text, flag="--counterexample")
     terminal.emit(_as_document(result, net, specification), lambda: _show(terminal, result, text))
     if result.verdict != "unsat":
         raise typer.Exit(_EXIT_CODES[result.verdict])
