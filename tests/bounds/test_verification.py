@@ -134,7 +134,9 @@ class OneImage(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.convolution, self.head = torch.nn.Conv2d(1, 2, 3, stride=2), torch.nn.Linear(18, 2)
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            self.convolution, self.head = torch.nn.Conv2d(1, 2, 3, stride=2), torch.nn.Linear(18, 2)
 
     def forward(self, row: torch.Tensor) -> torch.Tensor:
         features = torch.relu(self.convolution(row.reshape(1, 1, 8, 8)))
@@ -150,13 +152,14 @@ def test_exported_nets_of_other_forms_are_proven_about_their_own_outputs(
     size = math.prod(shape)
     with torch.no_grad():
         centre = net(torch.full(shape, 0.5)).flatten()
-        drawn = torch.stack([net(0.49 + 0.02 * torch.rand(shape)).flatten() for _ in range(200)])
+        draws = torch.rand(200, *shape, generator=torch.Generator().manual_seed(0))
+        drawn = torch.stack([net(0.49 + 0.02 * draw).flatten() for draw in draws])
     top = float(drawn[:, 0].max())
     low, high = [0.49] * size, [0.51] * size
     reach = top - float(centre[0])
     far = property_text(low, high, 2, f"(assert (>= Y_0 {top + 10 * reach + 1e-3}))")
     assert decide(tmp_path, path, far).verdict == "unsat"
-    assert decide(tmp_path, path, property_text(low, high, 2, f"(assert (>= Y_0 {top}))")).verdict == "sat"
+    assert decide(tmp_path, path, property_text(low, high, 2, f"(assert (>= Y_0 {top - 1e-5}))")).verdict == "sat"
 
 
 def test_a_net_of_one_input_at_a_time_is_attacked_and_not_proven(tmp_path: Path) -> None:
