@@ -244,16 +244,17 @@ class _Reader:
         high: dict[int, _Bound] = {}
         self._narrow(low, high, common)
         shared = tuple(atom for atom in common if isinstance(atom, OutputConstraint))
-        boxes: dict[tuple[tuple[Fraction, ...], tuple[Fraction, ...]], list[tuple[OutputConstraint, ...]]] = {}
-        cache: dict[tuple[_Bound, ...], tuple[tuple[Fraction, ...], tuple[Fraction, ...]]] = {}
+        groups: dict[tuple[_Bound, ...], list[tuple[OutputConstraint, ...]]] = {}
         for conjunction in joined:
             own = tuple(atom for atom in conjunction if isinstance(atom, _Bound))
-            if own not in cache:
-                lower, upper = dict(low), dict(high)
-                self._narrow(lower, upper, own)
-                cache[own] = tuple(self._ends(lower, inputs, "lower")), tuple(self._ends(upper, inputs, "upper"))
             constraints = (*shared, *(atom for atom in conjunction if isinstance(atom, OutputConstraint)))
-            boxes.setdefault(cache[own], []).append(constraints)
+            groups.setdefault(own, []).append(constraints)
+        boxes: dict[tuple[tuple[Fraction, ...], tuple[Fraction, ...]], list[tuple[OutputConstraint, ...]]] = {}
+        for own, found in groups.items():
+            lower, upper = dict(low), dict(high)
+            self._narrow(lower, upper, own)
+            ends = tuple(self._ends(lower, inputs, "lower")), tuple(self._ends(upper, inputs, "upper"))
+            boxes.setdefault(ends, []).extend(found)
         if not boxes:
             raise DataError(f"{self.name} asks for what is never true, as (or) without alternatives is.")
         return tuple(InputBox(*ends, tuple(dict.fromkeys(found))) for ends, found in boxes.items())
