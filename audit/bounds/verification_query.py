@@ -33,6 +33,12 @@ class Counterexample:
     inputs: list[float]
     outputs: list[float]
 
+    def text(self) -> str:
+        """It as the verification competition writes it: ((X_0 value) ... (Y_0 value) ...)."""
+        rows = [f"(X_{i} {value!r})" for i, value in enumerate(self.inputs)]
+        rows += [f"(Y_{i} {value!r})" for i, value in enumerate(self.outputs)]
+        return "(" + "\n ".join(rows) + ")\n"
+
 
 class BoxQuery:
     """One box of a property, and the net.

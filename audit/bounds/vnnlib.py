@@ -287,15 +287,3 @@ class _Reader:
 
     def _error(self, syntax: Syntax, what: str) -> DataError:
         return parse_error(self.name, syntax.line, what)
-
-
-def counterexample_text(inputs: list[float], outputs: list[float]) -> str:
-    """A counterexample as the verification competition writes it.
-
-    Args:
-        inputs: The value of each input.
-        outputs: The net's outputs there.
-    """
-    rows = [f"(X_{i} {value!r})" for i, value in enumerate(inputs)]
-    rows += [f"(Y_{i} {value!r})" for i, value in enumerate(outputs)]
-    return "(" + "\n ".join(rows) + ")\n"

@@ -41,7 +41,6 @@ def verify(
       audit verify net.onnx.gz property.vnnlib.gz --timeout 5m --counterexample counterexample.txt
     """
     from audit.bounds.verification import verify_instance
-    from audit.bounds.vnnlib import counterexample_text
     from audit.core.errors import UsageError
     from audit.storage.store import write_atomically
 
@@ -53,7 +52,7 @@ def verify(
     result = verify_instance(net, specification, seconds=seconds)
     text = ""
     if result.counterexample is not None:
-        text = counterexample_text(result.counterexample.inputs, result.counterexample.outputs)
+        text = result.counterexample.text()
         if counterexample is not None:
             write_atomically(counterexample, text, flag="--counterexample")
     terminal.emit(_as_document(result, net, specification), lambda: _show(terminal, result, text))

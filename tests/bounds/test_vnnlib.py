@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit.bounds.verification_query import Counterexample
 from audit.bounds.vnnlib import (
     InputBox,
     OutputConstraint,
     VerificationProperty,
-    counterexample_text,
     parse_vnnlib,
     read_vnnlib,
 )
@@ -166,4 +166,4 @@ def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_counterexample_is_written_as_the_competition_does() -> None:
-    assert counterexample_text([0.1, -2.0], [1e-20]) == "((X_0 0.1)\n (X_1 -2.0)\n (Y_0 1e-20))\n"
+    assert Counterexample([0.1, -2.0], [1e-20]).text() == "((X_0 0.1)\n (X_1 -2.0)\n (Y_0 1e-20))\n"
