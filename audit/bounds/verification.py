@@ -132,6 +132,11 @@ class _Instance:
                 f"{self.net.name} takes one input at a time, and bounds need a net that takes several: export it with "
                 "an axis for the batch, of any size."
             )
+        if self.net.ending in ("Softmax", "LogSoftmax"):
+            raise NotApplicable(
+                f"{self.net.name} ends in a softmax, which bounds do not go through; export it without, and compare "
+                "logits in the property."
+            )
         graph = trace(self.flat, (self.net.inputs,), RULES, torch.float64)
         require_agreement(self.net, lambda rows: graph.evaluate(rows.double())[graph.output], self.samples)
         return graph

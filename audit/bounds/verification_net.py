@@ -71,6 +71,7 @@ class VerificationNet:
         flat: It in torch, in float32 and eval mode; None where it cannot be converted.
         refusal: Why not.
         own: The file's own answer to one input (D,), by onnxruntime; None where that is not installed.
+        ending: The operator that gives the outputs.
     """
 
     name: str
@@ -79,6 +80,7 @@ class VerificationNet:
     flat: FlatNet | None
     refusal: str
     own: Callable[[Tensor], Tensor] | None
+    ending: str = ""
 
 
 def read_net(path: Path) -> VerificationNet:
@@ -111,7 +113,7 @@ def read_net(path: Path) -> VerificationNet:
         except ModelError as fault:
             refusal = str(fault)
         own = _own_answer(proto, shape, batched)
-    return VerificationNet(path.name, math.prod(shape), _outputs(proto, batched), flat, refusal, own)
+    return VerificationNet(path.name, math.prod(shape), _outputs(proto, batched), flat, refusal, own, _ending(proto))
 
 
 def require_agreement(net: VerificationNet, evaluate: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
@@ -134,8 +136,8 @@ def require_agreement(net: VerificationNet, evaluate: Callable[[Tensor], Tensor]
         ((answers - expected).abs() <= _SHARE * expected.abs().amax().clamp(min=1.0)).all()
     ):
         raise NotApplicable(
-            f"{net.name} answers otherwise than the operations recorded of it, as a net does that ends in a softmax or "
-            "depends on the batch; bounds do not hold for it."
+            f"{net.name} answers otherwise than the operations recorded of it, as a net does that depends on the batch; "
+            "bounds do not hold for it."
         )
 
 
@@ -200,6 +202,15 @@ def _outputs(proto: ModelProto, batched: bool) -> int:
     shape = [int(dim.dim_value) for dim in proto.graph.output[0].type.tensor_type.shape.dim]
     sizes = shape[1:] if batched and len(shape) > 1 else shape
     return math.prod(sizes) if sizes and all(size > 0 for size in sizes) else 0
+
+
+def _ending(proto: ModelProto) -> str:
+    """The operator that gives the outputs, before reshapes."""
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    node = makers.get(proto.graph.output[0].name)
+    while node is not None and node.op_type in _VIEWS:
+        node = makers.get(node.input[0])
+    return "" if node is None else str(node.op_type)
 
 
 def _converted(proto: ModelProto, file: Path, folder: Path, shape: tuple[int, ...], batched: bool) -> FlatNet:
