@@ -136,8 +136,8 @@ def require_agreement(net: VerificationNet, evaluate: Callable[[Tensor], Tensor]
         ((answers - expected).abs() <= _SHARE * expected.abs().amax().clamp(min=1.0)).all()
     ):
         raise NotApplicable(
-            f"{net.name} answers otherwise than the operations recorded of it, as a net does that depends on the batch; "
-            "bounds do not hold for it."
+            f"{net.name} answers otherwise than the operations recorded of it, as a net does that depends on the "
+            "batch; bounds do not hold for it."
         )
 
 

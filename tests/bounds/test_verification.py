@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from onnx_nets import exact_minimum, property_text, random_layers, write_net
 
 from audit.bounds.verification import VerificationResult, verify_instance
 from audit.bounds.verification_query import Counterexample
-from audit.core.errors import DataError, ModelError
+from audit.core.errors import DataError, ModelError, SetupError
 
 LOW, HIGH = [-0.8, -1.0, 0.1], [0.9, 1.0, 0.7]
 
@@ -261,3 +262,13 @@ def test_what_takes_too_long_is_unknown(tmp_path: Path) -> None:
     text = property_text([-2.0] * 5, [2.0] * 5, 5, "(assert (>= Y_0 100))")
     result = decide(tmp_path, net, text, seconds=0.05)
     assert result.verdict == "unknown" and "--timeout" in result.reason
+
+
+def test_without_onnxruntime_the_net_itself_confirms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = write_net(tmp_path / "net.onnx", random_layers([3, 5, 2], 0), [1, 3])
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert decide(tmp_path, net, property_text(LOW, HIGH, 2, "(assert (>= Y_0 -100))")).verdict == "sat"
+    assert decide(tmp_path, net, property_text(LOW, HIGH, 2, "(assert (>= Y_0 100))")).verdict == "unsat"
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(SetupError, match="needs onnx"):
+        decide(tmp_path, net, property_text(LOW, HIGH, 2, "(assert (>= Y_0 100))"))
