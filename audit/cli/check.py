@@ -65,7 +65,7 @@ def check(
         for name in gated.unmeasured:
             terminal.stdout.print(f"  [yellow]none[/]   {name}: the policy asks for it, and nothing was measured")
         errors = sum(row["outcome"] == "error" for row in rows)
-        terminal.stdout.print("The gate is passed." if gated.passed else f"The gate is failed: {errors} error{'s' * (errors != 1)}.")
+        terminal.stdout.print("The gate is passed." if gated.passed else f"The gate is failed: {errors} errors.")
         if not document.summary.complete:
             terminal.stdout.print("The run is incomplete: some of its studies failed. The same `audit run` goes on.")
         for path in (junit, sarif):
