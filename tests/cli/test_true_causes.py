@@ -80,6 +80,12 @@ def test_an_architecture_that_is_not_here_is_told_where_it_is(name: str, said: s
     assert ended.exit_code == 2 and said in ended.stderr
 
 
+def test_code_given_as_weights_is_told_its_flag(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("def make(): ...")
+    ended = call("run", "--model", tmp_path / "net.py", "--out", tmp_path / "out")
+    assert ended.exit_code == 2 and f"--architecture {tmp_path / 'net.py'}:FUNCTION" in ended.stderr
+
+
 def test_a_warning_is_as_wide_as_its_words() -> None:
     stream = io.StringIO()
     terminal = Terminal(Console(), Console(file=stream, width=10_000), as_json=False, quiet=False, verbose=False)
