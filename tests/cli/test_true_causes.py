@@ -80,6 +80,22 @@ def test_an_architecture_that_is_not_here_is_told_where_it_is(name: str, said: s
     assert ended.exit_code == 2 and said in ended.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "train", "plan"])
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--mean", ".485,.456,.406", "--std", ".229,.224,.225"], "mean has 3 values for images of 1 channel"),
+        (["--std", "0"], "must be positive"),
+        (["--mean", "nan"], "(nan,) was given"),
+    ],
+)
+def test_a_normalisation_that_cannot_be_is_refused_before_training(
+    command: str, flags: list[str], said: str, tmp_path: Path
+) -> None:
+    ended = call(command, *flags, "--out", tmp_path / "out")
+    assert ended.exit_code == 2 and said in ended.stderr and "to know" not in ended.stderr
+
+
 def test_code_given_as_weights_is_told_its_flag(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("def make(): ...")
     ended = call("run", "--model", tmp_path / "net.py", "--out", tmp_path / "out")
