@@ -37,6 +37,7 @@ def checked(function: F) -> F:
             bound = signature.bind(*given, **named)
         except TypeError as fault:
             raise UsageError(f"audit.{function.__name__}: {fault}.") from None
+        bound.arguments |= {name: _plain(bound.arguments[name]) for name in _PLAIN if name in bound.arguments}
         for name, value in bound.arguments.items():
             if name in _KINDS and value is not signature.parameters[name].default:
                 _require(f"audit.{function.__name__}", name, value)
@@ -73,8 +74,13 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, Sequence) and all(isinstance(name, str) for name in value)
 
 
+def _plain(value: Any) -> Any:
+    """NumPy's and torch's numbers as Python's, and a row of them, such as scikit-learn's `classes_`, as a list."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim < 2 else value
+
+
 def _are_classes(value: Any) -> bool:
-    return _is_count(value) or (isinstance(value, Sequence) and not isinstance(value, str))
+    return _is_count(value) or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
 
 
 def _are_numbers(value: Any) -> bool:
@@ -104,6 +110,8 @@ def _is_config(value: Any) -> bool:
     return isinstance(value, RunConfig | Mapping | str | Path)
 
 
+_PLAIN = ("classes", "seed", "input_shape")
+"""Parameters that take numbers and names of NumPy and torch, too."""
 _MODEL = "a model from audit.wrap"
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "model": (_MODEL, lambda value: isinstance(value, ModelUnderTest)),

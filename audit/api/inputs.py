@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -100,6 +101,8 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
     if tensor.numel() == 0:
         raise DataError("There are no images: at least one was expected.")
     low, high = float(tensor.min()), float(tensor.max())
+    if not math.isfinite(low + high):
+        raise DataError("Images hold values that are not finite (NaN or infinity): find where they come from.")
     if not is_rounding(low, high):
         raise DataError(
             f"Images lie in [{low:.8g}, {high:.8g}], where [0, 1] was expected. Scale them, and give the model's "

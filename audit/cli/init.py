@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,4 +57,5 @@ def init(
     paths = [str(path) for path in texts]
     terminal.emit({"written": paths}, lambda: terminal.stdout.print("\n".join(paths), soft_wrap=True, markup=False))
     if run is None:
-        terminal.info("Next: audit run audit.toml, then audit init RUN writes policy.toml from what it found.")
+        configuration = shlex.quote(str(out / "audit.toml"))
+        terminal.info(f"Next: audit run {configuration}, then audit init RUN writes policy.toml from what it found.")

@@ -61,10 +61,15 @@ def _cells(row: RunRow) -> tuple[str, ...]:
     from audit.document.sanitise import visible
 
     if row.problem:
-        return (row.begun[:16], "unreadable", "", "", "", "", "", visible(row.path))
+        return (_minute(row.begun), "unreadable", "", "", "", "", "", visible(row.path))
     counted = f"{row.failed} of {row.findings}" if row.complete else "incomplete"
-    cells = (row.begun[:16].replace("T", " "), row.verdict, counted, _share(row, "clean"), _share(row, "robust"))
+    cells = (_minute(row.begun), row.verdict, counted, _share(row, "clean"), _share(row, "robust"))
     return (*cells, *(visible(text) for text in (row.architecture, row.data, row.path)))
+
+
+def _minute(begun: str) -> str:
+    """The time in ISO 8601, to the minute and with a space."""
+    return begun[:16].replace("T", " ")
 
 
 def _share(row: RunRow, quantity: str) -> str:

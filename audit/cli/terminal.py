@@ -207,14 +207,31 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
+class _LogHandler(logging.Handler):
+    """Prints each record of the log as one line, as wide as it is."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record.
+
+        Args:
+            record: The record.
+        """
+        colour = "red" if record.levelno >= logging.ERROR else "yellow"
+        with suppress(OSError):
+            text = escape(_printable(self.format(record)))
+            self.console.print(f"[{colour}]{record.levelname:<8}[/] {text}", soft_wrap=True)
+
+
 @contextmanager
 def _logging_to(terminal: Terminal) -> Iterator[None]:
     """The package's log goes to `terminal` inside the block, and where it went before after it."""
-    from rich.logging import RichHandler
-
     log = logging.getLogger("audit")
     before = log.handlers[:], log.level, log.propagate
-    log.handlers[:] = [RichHandler(console=terminal.stderr, show_time=False, show_path=False)]
+    log.handlers[:] = [_LogHandler(terminal.stderr)]
     log.setLevel(logging.DEBUG if terminal.verbose else logging.ERROR if terminal.quiet else logging.WARNING)
     log.propagate = False
     try:

@@ -121,7 +121,7 @@ def _explain(fault: ValidationError, path: Path | None, text: str) -> UsageError
     location = _keys(first["loc"])
     name = ".".join(location)
     names = (name, *(former for topic in topics() for former, key in topic.former_keys.items() if key == name))
-    line = next((line for spelling in names if (line := _line_of(text, spelling.split(".")))), None)
+    line = next((line for spelling in names if (line := line_of_key(text, spelling.split(".")))), None)
     if line and (place := first.get("ctx", {})).keys() >= {"row", "key"}:
         line = _line_of_row(text, location, int(place["row"]), str(place["key"])) or line
     if path and line:
@@ -176,8 +176,16 @@ def _is_table(annotation: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _line_of(text: str, location: list[str]) -> int | None:
-    """The line that sets the key at `location`; None when the file does not."""
+def line_of_key(text: str, location: list[str]) -> int | None:
+    """The line of a TOML file that sets a key, or begins a table.
+
+    Args:
+        text: The file's text.
+        location: The names of the tables around the key, and its own.
+
+    Returns:
+        The line, from 1; None where no line does.
+    """
     table: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if (header := _header(line)) is not None:

@@ -45,9 +45,8 @@ class ThreatModel:
             raise UsageError(f"eps {self.eps!r} is not a number: write 0.1 or 8 / 255.")
         if not (math.isfinite(self.eps) and self.eps >= 0 and (self.norm != "linf" or self.eps <= 1)):
             bounds = "[0, 1]" if self.norm == "linf" else "[0, inf)"
-            raise UsageError(
-                f"eps {self.eps!r} is outside {bounds} for {self.norm}: pixels are in [0, 1], so write 8/255, not 8."
-            )
+            remedy = ": pixels are in [0, 1], so write 8/255, not 8" if self.eps > 1 else ""
+            raise UsageError(f"eps {self.eps!r} is outside {bounds} for {self.norm}{remedy}.")
 
     def __str__(self) -> str:
         return format_threat(self.norm, self.eps)

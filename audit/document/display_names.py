@@ -10,6 +10,7 @@ _PROPER: Mapping[str, str] = {
     "apgd-t": "APGD-T",
     "brendel-bethge": "Brendel-Bethge",
     "carlini-wagner": "Carlini-Wagner",
+    "crown-ibp": "CROWN-IBP",
     "deep-lift": "DeepLIFT",
     "deep-shap": "DeepSHAP",
     "deepfool": "DeepFool",
@@ -21,10 +22,11 @@ _PROPER: Mapping[str, str] = {
     "input-x-gradient": "Input x gradient",
     "layer-cam": "Layer-CAM",
     "mi-fgsm": "MI-FGSM",
+    "mtl-ibp": "MTL-IBP",
     "multi-targeted": "Multi-targeted",
     "smooth-grad": "SmoothGrad",
 }
-_CAPITALS = frozenset("ce ddn dlr ead fgsm fmn jpeg lime lrp mart pgd rise road shap trades".split())
+_CAPITALS = frozenset("ce ddn dlr ead fgsm fmn ibp jpeg lime lrp mart pgd rise road shap trades".split())
 
 
 def display_name(identifier: str) -> str:

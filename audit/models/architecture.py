@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from audit.core.errors import SetupError, unknown_name
+from audit.core.errors import SetupError, UsageError, unknown_name
 from audit.core.seeding import derive_seed
 from audit.models.loaded import InputShape
 from audit.models.zoo import attention, convolutional, recurrent, residual
@@ -65,14 +66,28 @@ def _builder(name: str) -> Builder:
     if inner and library in _LIBRARIES:
         return _LIBRARIES[library](inner)
     if name not in ZOO:
-        raise unknown_name("architecture", name, [*ZOO, "torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION"])
+        raise _unknown(name)
     return ZOO[name]
+
+
+def _unknown(name: str) -> UsageError:
+    """The error for a name that the zoo lacks, with the library that has it."""
+    if name in _torchvision_names():
+        return UsageError(f"The architecture {name!r} is torchvision's: write torchvision:{name}.")
+    if importlib.util.find_spec("timm") and name in importlib.import_module("timm").list_models():
+        return UsageError(f"The architecture {name!r} is timm's: write timm:{name}.")
+    return unknown_name("architecture", name, [*ZOO, "torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION"])
+
+
+def _torchvision_names() -> list[str]:
+    models = importlib.import_module("torchvision.models")
+    return list(models.list_models(module=models))
 
 
 def _torchvision(name: str) -> Builder:
     models = importlib.import_module("torchvision.models")
-    if name not in models.list_models(module=models):
-        raise unknown_name("torchvision architecture", name, models.list_models(module=models))
+    if name not in _torchvision_names():
+        raise unknown_name("torchvision architecture", name, _torchvision_names())
     # Both warn unless told whether to draw their own weights.
     extras: dict[str, Any] = {"init_weights": True} if name in ("inception_v3", "googlenet") else {}
 

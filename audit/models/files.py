@@ -27,6 +27,8 @@ def require_file(path: str | Path) -> Path:
     file = Path(path)
     if not file.is_file():
         problem = "a folder" if file.is_dir() else "no file"
+        if file.suffix == ".py":
+            raise ModelError(f"{str(path)!r} is {problem}; a module of your own is --architecture FILE.py:FUNCTION.")
         hint = f" Write hf:{path} for a Hugging Face folder." if (file / "config.json").is_file() else ""
         raise ModelError(f"The model file {str(path)!r} is {problem}; give a checkpoint's path.{hint}")
     return file

@@ -143,7 +143,8 @@ def read_checkpoint(path: Path, trust: Sequence[TrustConfig], entry: str = "") -
     readers = {suffix: method.function for method in methods("model-format") for suffix in method.facts["suffixes"]}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise ModelError(f"{path.name} is in no format known here; one of {', '.join(readers)} was expected.")
+        own = f" A module of your own is --architecture {path}:FUNCTION." if path.suffix == ".py" else ""
+        raise ModelError(f"{path.name} is in no format known here; one of {', '.join(readers)} was expected.{own}")
     content: CheckpointContent = reader(path, trust)
     return with_entry(content, entry, path.name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -98,18 +99,29 @@ class NormalisedModel(nn.Module):
         self.meter.backwards += self.draws * len(gradient)
 
 
-def per_channel(value: float | Sequence[float] | None, default: float, channels: int, name: str) -> tuple[float, ...]:
-    """One number a channel.
+def normalisation(
+    mean: float | Sequence[float] | None, std: float | Sequence[float] | None, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and the standard deviation of each channel.
 
     Args:
-        value: One number, or one a channel; None for the default.
-        default: What None stands for.
+        mean: One number, or one a channel; None for 0.
+        std: One number, or one a channel; None for 1.
         channels: The number of channels.
-        name: What the numbers are, for the error.
 
     Raises:
-        UsageError: There are as many numbers as neither.
+        UsageError: There are as many numbers as neither, or one cannot normalise an image.
     """
+    means, stds = _per_channel(mean, 0.0, channels, "mean"), _per_channel(std, 1.0, channels, "std")
+    if not min(stds) > 0:
+        raise UsageError(f"std {stds} must be positive in every channel.")
+    if not all(map(math.isfinite, (*means, *stds))):
+        raise UsageError(f"mean {means} and std {stds} must be finite in every channel.")
+    return means, stds
+
+
+def _per_channel(value: float | Sequence[float] | None, default: float, channels: int, name: str) -> tuple[float, ...]:
+    """One number a channel."""
     if value is None:
         return (default,) * channels
     numbers = [float(value)] if isinstance(value, int | float) else [float(v) for v in value]

@@ -20,7 +20,7 @@ from audit.models.batching import ExecutionLayout, in_batches, set_memory_format
 from audit.models.flat_faces import GradientPoint, find_gradient_point
 from audit.models.module_checks import as_module, why_it_does_not_run
 from audit.models.net_form import NetForm, other_forms, private_copy
-from audit.models.normalised_model import NormalisedModel, PassCounter, per_channel
+from audit.models.normalised_model import NormalisedModel, PassCounter, normalisation
 from audit.models.outputs import OutputChoice, OutputKind, OutputReader, choose_outputs, chosen_outputs, learn_outputs
 from audit.models.state_hash import hash_state
 
@@ -76,10 +76,7 @@ class ModelUnderTest:
         channels, height, width = input_shape
         self.input_shape = (channels, height, width)
         self.device = resolve_device(device)
-        self.mean = per_channel(mean, 0.0, channels, "mean")
-        self.std = per_channel(std, 1.0, channels, "std")
-        if min(self.std) <= 0:
-            raise UsageError(f"std {self.std} must be positive in every channel.")
+        self.mean, self.std = normalisation(mean, std, channels)
         if len(self.classes) < 2:
             raise UsageError(f"A classifier needs at least two classes; {len(self.classes)} given.")
         module = as_module(module)

@@ -138,6 +138,7 @@ def read_document(path: Path) -> AuditDocument:
         path: The file.
 
     Raises:
+        AuditError: The run is not finished.
         UsageError: The file cannot be read, is no audit document, or is of a later version.
     """
     try:
@@ -150,6 +151,11 @@ def read_document(path: Path) -> AuditDocument:
             )
         return document_type().model_validate(upgrade(raw))
     except OSError as fault:
+        if path.with_name("run.json").is_file():
+            raise AuditError(
+                f"The run in {path.parent} has not finished: it has no {path.name} yet. The command that began it "
+                "goes on with it."
+            ) from fault
         raise UsageError(
             f"Cannot read {path}: {fault.strerror}. Give a run folder that holds an audit.json."
         ) from fault

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from audit.config.loading import line_of_key
 from audit.core.errors import UsageError, unknown_name
 from audit.core.evidence import Verdict
 from audit.core.registry import methods
@@ -114,7 +115,7 @@ def load_policy(path: Path) -> tuple[Policy, str]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise UsageError(f"The policy {path} is not valid TOML: {fault}.") from None
     except ValidationError as fault:
-        raise _explain(path, fault) from None
+        raise _explain(path, text, fault) from None
     checks = [method.name for method in methods("check")]
     for name in policy.checks:
         if name not in checks:
@@ -141,8 +142,13 @@ def line_of(text: str, check: str) -> int:
     return 1
 
 
-def _explain(path: Path, fault: ValidationError) -> UsageError:
+def _explain(path: Path, text: str, fault: ValidationError) -> UsageError:
     first = fault.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    keys = ", ".join(Rule.model_fields)
-    return UsageError(f"The policy {path}: {key}: {first['msg']}. A rule may hold: {keys}.")
+    location = [str(part) for part in first["loc"]]
+    line = line_of_key(text, location)
+    at = f"{path}, line {line}" if line else f"The policy {path}"
+    if first["type"] == "extra_forbidden":
+        known = Rule.model_fields if len(location) > 1 else Policy.model_fields
+        return UsageError(f"{at}: {'.'.join(location)}: {unknown_name('key', location[-1], known)}")
+    message = str(first["msg"]).rstrip(".")
+    return UsageError(f"{at}: {'.'.join(location)}: {message}, but {first['input']!r} was given.")

@@ -21,6 +21,7 @@ from audit.models.identity import model_identity
 from audit.models.load import fresh_module, read_checkpoint, with_own_normalisation
 from audit.models.loaded import LoadedModel
 from audit.models.module_copy import copy_module
+from audit.models.normalised_model import normalisation
 from audit.models.outputs import OutputReader
 from audit.models.own_weights import with_own_weights
 from audit.models.resize_layers import match_state_dict
@@ -127,6 +128,7 @@ def set_up(config: RunConfig) -> RunSetup:
     if (remark := note_on_eps(config, dataset.shape)) is not None:
         dataset = replace(dataset, notes=(*dataset.notes, remark))
     model = with_pretrained(_with_architecture(config.model, dataset), dataset.shape[0])
+    normalisation(model.mean, model.std, dataset.shape[0])  # refuses what does not fit, before anything is trained
     model, notes = with_own_weights(model, classes=len(dataset.classes), input_shape=dataset.shape, seed=config.seed)
     config, dataset = without_needless_hardening(config.model_copy(update={"model": model}), dataset)
     check_training_images(config, dataset)

@@ -102,3 +102,27 @@ def test_lists_are_images_and_labels_too(model: audit.ModelUnderTest) -> None:
     few = audit.robustness(model, IMAGES.tolist(), LABELS.tolist(), THREAT, attacks=["fgsm"])
     assert few.robust.shape == (4,)
     assert audit.explain(model, IMAGES.tolist(), method="saliency").attributions is not None
+
+
+@pytest.mark.parametrize("classes", [np.array(["a", "b", "c"]), np.int64(3), torch.tensor(3), LABELS.max() + 1])
+def test_classes_may_come_from_numpy_and_torch(classes: Any) -> None:
+    model = audit.wrap(NET, classes=classes, input_shape=(1, 8, 8))
+    assert model.classes in [("a", "b", "c"), ("0", "1", "2")] and {type(name) for name in model.classes} == {str}
+
+
+@pytest.mark.parametrize(
+    ("images", "eps", "said"),
+    [
+        (IMAGES * float("nan"), 0.1, "not finite"),
+        (IMAGES / 0, 0.1, "not finite"),
+        (IMAGES * 255, 0.1, "Scale them"),
+        (IMAGES, 8, "write 8/255, not 8"),
+        (IMAGES, -0.1, "outside [0, 1] for linf."),
+    ],
+)
+def test_the_remedy_follows_from_what_is_wrong(
+    model: audit.ModelUnderTest, images: torch.Tensor, eps: float, said: str
+) -> None:
+    with pytest.raises(AuditError) as fault:
+        audit.robustness(model, images, LABELS, audit.ThreatModel("linf", eps))
+    assert str(fault.value).count(said) == 1 and ("Scale" in str(fault.value)) == (said == "Scale them")

@@ -39,7 +39,10 @@ def number():
     return 7
 
 def broken():
-    raise RuntimeError("no weights here")
+    raise RuntimeError("no weights here\\nand none there")
+
+def leave():
+    raise SystemExit(0)
 """
 
 
@@ -120,7 +123,8 @@ def test_the_fingerprint_follows_the_code_of_the_layers(tmp_path: Path) -> None:
     [
         ("mak", UsageError, "Did you mean 'make'"),
         ("number", ModelError, "returned int"),
-        ("broken", ModelError, "no weights here"),
+        ("broken", ModelError, r"no weights here\). It is called"),
+        ("leave", ModelError, "SystemExit: 0"),
         ("not a name", ModelError, "FILE.py:FUNCTION"),
     ],
 )
@@ -131,7 +135,12 @@ def test_a_wrong_function_is_a_sentence(source: Path, function: str, kind: type[
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("def make(:\n", "SyntaxError"), ("import sibling\n", "not vouched for"), ("1/0\n", "ZeroDivisionError")],
+    [
+        ("def make(:\n", "SyntaxError"),
+        ("import sibling\n", "not vouched for"),
+        ("1/0\n", "ZeroDivisionError"),
+        ("import argparse\nargparse.ArgumentParser().parse_args(['--x'])\n", "below if __name__"),
+    ],
 )
 def test_a_file_that_does_not_run_is_a_sentence(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "sibling.py").write_text("")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from audit.config import TrustConfig
-from audit.core.errors import ModelError, unknown_name
+from audit.core.errors import ModelError, one_line, unknown_name
 from audit.core.seeding import derive_seed
 from audit.models.files import check_trusted, read_whole, require_file
 from audit.models.loaded import InputShape, TrustedFile
@@ -106,7 +106,9 @@ def _run(path: Path, body: bytes, sha256: str, anew: bool) -> ModuleType:
 
 
 def _failure(path: Path, fault: BaseException) -> str:
-    text = f"{path.name} does not run ({type(fault).__name__}: {fault})."
+    text = f"{path.name} does not run ({type(fault).__name__}: {one_line(fault)})."
+    if isinstance(fault, SystemExit):
+        return f"{text} It must be importable: put what ends it below if __name__ == '__main__'."
     if isinstance(fault, ModuleNotFoundError) and fault.name and (path.parent / f"{fault.name}.py").exists():
         return f"{text} It imports the file beside it, which was not vouched for: put both into one file."
     return f"{text} Run it with python to see more."
@@ -124,9 +126,9 @@ def _call(function: Callable[..., Any], path: Path, arguments: dict[str, Any]) -
     try:
         accepted = inspect.signature(function).parameters
         return function(**{name: value for name, value in arguments.items() if name in accepted})
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         name = getattr(function, "__name__", "the function")
         raise ModelError(
-            f"{path.name}:{name} failed ({type(fault).__name__}: {fault}). It is called with keywords `classes` and "
-            "`input_shape` where it has them, and must need nothing else."
+            f"{path.name}:{name} failed ({type(fault).__name__}: {one_line(fault)}). It is called with keywords "
+            "`classes` and `input_shape` where it has them, and must need nothing else."
         ) from fault

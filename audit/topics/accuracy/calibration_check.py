@@ -24,7 +24,7 @@ MIN_CALIBRATION_IMAGES = 100
     "sure the model is and how often it is right.",
     criterion="The upper bound of the 95% interval must be at most {threshold:.0%}, on at least 100 images.",
     advice="Fit a temperature on held-out images and divide the logits by it; predictions do not change.",
-    command_inconclusive="audit run --preset standard",
+    advice_inconclusive="Give more test images: all that there are were measured.",
     reference="arXiv:1706.04599",
 )
 def calibration(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:

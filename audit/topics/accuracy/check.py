@@ -18,7 +18,8 @@ from audit.results.run_results import RunResults
     explanation="Measured on {n} test images as they are. Every other number in this report is read against this one.",
     criterion="The lower bound of the 95% interval must be at least {threshold:.0%}.",
     advice="Train longer, on more images, or with a larger architecture, then look at the classes that are confused.",
-    command="audit run --preset standard",
+    command_fail="audit run --preset standard",
+    advice_inconclusive="Give more test images: all that there are were measured.",
 )
 def clean_accuracy(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The share of clean images classified right, against `clean_accuracy`.
