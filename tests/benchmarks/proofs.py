@@ -128,9 +128,8 @@ def sweep() -> None:
             call()
             times[name].append(time.process_time() - begun)
     best = {name: min(values) for name, values in times.items()}
-    print(
-        f"CROWN {best['bounds']:.2f} s, bare passes {best['passes']:.3f} s: {best['bounds'] / best['passes']:.0f} of them"
-    )
+    ratio = best["bounds"] / best["passes"]
+    print(f"CROWN {best['bounds']:.2f} s, bare passes {best['passes']:.3f} s: {ratio:.0f} of them")
 
 
 if __name__ == "__main__":
