@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from audit.core.note import Note, note
-from audit.data.folder_parts import Parts
+from audit.data.folder_parts import PICTURE_FOLDERS, Parts
 from audit.data.folder_tree import Folder, Tree
 from audit.data.image_survey import printable
 
@@ -77,7 +77,7 @@ def layout_notes(tree: Tree, base: Folder, parts: Parts) -> Iterator[Note]:
         listed = ", ".join(f"{n} {printable(ending)}" for ending, n in tree.endings.most_common(4))
         yield note(
             "data_aside",
-            "{count} files that are no images by their ending were left aside: {listed}.",
+            "Files that are no images by their ending were left aside: {count} ({listed}).",
             count=sum(tree.endings.values()),
             listed=listed,
         )
@@ -90,6 +90,10 @@ def loose_pictures(folder: Folder, tables: Sequence[str]) -> str:
         folder: The folder where class folders were expected.
         tables: Paths of tables that may list the pictures.
     """
+    if not folder.images and len(folder.filled) == 1:
+        (only,) = folder.filled
+        if only.lower() not in PICTURE_FOLDERS:
+            return f" All {folder.count} pictures lie in {printable(only)!r}: add a folder for each other class beside it."
     images = folder.images or [path for inner in folder.filled.values() for path in inner.images]
     if not images:
         return ""
@@ -104,3 +108,26 @@ def loose_pictures(folder: Folder, tables: Sequence[str]) -> str:
     if tables:
         return f"{said}; where {printable(tables[0])} lists them with their labels, give manifest:FILE."
     return f"{said}; move each into a folder of its class, or list them with their labels in a manifest:FILE.csv."
+
+
+def what_lies_there(tree: Tree) -> str:
+    """A sentence about a folder without any picture, by the endings of its files; "" where it is empty.
+
+    Args:
+        tree: Everything below the folder.
+    """
+    if tree.top.count or not tree.endings:
+        return ""
+    listed = ", ".join(f"{count} {printable(ending)}" for ending, count in tree.endings.most_common(4))
+    remedy = next((way for endings, way in _WAYS if endings & tree.endings.keys()), "")
+    return f" There is no picture, but: {listed}.{remedy}"
+
+
+_WAYS = (
+    ({".zip", ".tar"}, " Give an archive of class folders as archive:FILE, or unpack it."),
+    ({".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"}, " Unpack the archive first."),
+    ({".npz"}, " Arrays are read as npz:FILE."),
+    ({".npy", ".mat", ".h5", ".hdf5"}, " Save the arrays with numpy.savez as x_test and y_test and give npz:FILE."),
+    ({".parquet", ".arrow"}, " Tables of the Hugging Face Hub are read as hf:DIR."),
+)
+"""By the endings of the files, how they can be loaded."""

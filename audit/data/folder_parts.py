@@ -11,7 +11,7 @@ from audit.data.folder_tree import Folder
 from audit.data.image_survey import printable
 from audit.data.split_names import SplitPart, by_rank, is_part_word, part_of, part_within
 
-_PICTURES = frozenset(("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "jpg", "jpeg", "png"))
+PICTURE_FOLDERS = frozenset(("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "jpg", "jpeg", "png"))
 """A single folder of this name inside a part holds loose pictures: it is no class."""
 
 
@@ -113,7 +113,7 @@ def class_folders_of(folder: Folder) -> dict[str, Folder]:
         folder: A part.
     """
     filled = list(folder.filled)
-    if not filled or (len(filled) == 1 and filled[0].lower() in _PICTURES):
+    if not filled or (len(filled) == 1 and filled[0].lower() in PICTURE_FOLDERS):
         return {}
     return {n: f for n, f in sorted(folder.folders.items()) if f.count or part_of(n) is None}
 

@@ -55,10 +55,10 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
         seed: Root of the draw.
 
     Raises:
-        DataError: It is of training images alone, and nothing is to be held out.
+        DataError: It is of training images alone, and nothing is to be held out; or no class has two images.
 
     Returns:
-        The divided data set; the same where it has two parts, no labels, or no class of two images.
+        The divided data set; the same where it has two parts or no labels.
     """
     if dataset.train is not None or (share is None and not dataset.training_alone):
         return dataset
@@ -71,9 +71,14 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
             f"one, or hold some of its images out with --test-share {USUAL_SHARE}: a model that was trained on them "
             "looks better on them than it is."
         )
-    test, train = _positions(dataset.test, share, seed)
-    if not len(test) or (dataset.test.labels < 0).any():
+    if (dataset.test.labels < 0).any():
         return dataset
+    test, train = _positions(dataset.test, share, seed)
+    if not len(test):
+        raise DataError(
+            f"{dataset.name!s} has one image a class at most, so that none can be held out to test; two of some class "
+            "were expected. Add images, or a test part of its own."
+        )
     held_out = note(
         "data_held_out",
         "The data has one part: {test} of its {all} images, {share} of each class drawn by seed {seed}, are held out "

@@ -14,6 +14,8 @@ from audit.core.errors import DataError
 from audit.core.note import Note, note
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_survey import printable
+from audit.data.other_files import other_kind
+from audit.data.pixel_tables import require_no_pixels
 from audit.data.plain_text import read_plain_text
 from audit.data.split_names import split_of
 
@@ -77,6 +79,8 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f"{path.name} has over {_MOST_BYTES >> 30} GB, no size for a list of paths.")
+        if path.is_file() and path.stat().st_size and (kind := other_kind(path)):
+            raise DataError(f"{printable(path.name)} {kind}.")
         return read_plain_text(path)
     except OSError as fault:
         raise DataError(f"No manifest {str(path)!r} ({fault.strerror}); give a .csv or .jsonl file.") from fault
@@ -124,6 +128,7 @@ def _from_csv(text: str, name: str) -> TextTable:
             columns=", ".join(columns),
         )
         return TextTable(name, columns, tuple(rows), tuple(lines), (said,))
+    require_no_pixels(rows[:1], name)
     return TextTable(name, _distinct([cell.strip() for cell in rows[0]], name), tuple(rows[1:]), tuple(lines[1:]))
 
 

@@ -16,6 +16,7 @@ from audit.core.registry import data_format
 from audit.data.array_labels import array_labels
 from audit.data.arrays import PLAIN_RANGES, array_range, array_split
 from audit.data.dataset import Dataset, LoadOptions
+from audit.data.other_files import other_kind
 
 LARGEST_ARCHIVE = 16 << 30
 """Bytes an archive may unpack to: these arrays live in memory; a larger set belongs in a folder."""
@@ -54,11 +55,7 @@ def npz(source: str, options: LoadOptions) -> Dataset:
         )
     names = _names(arrays["classes"], path) if "classes" in arrays else ()
     for images, labels in pairs.values():
-        if len(images) != len(labels):
-            raise DataError(
-                f"{path.name} has {len(images)} images but {len(labels)} labels; one label for each image was "
-                "expected. Write both again from the same examples."
-            )
+        _require_as_many(images, labels, path.name)
     classes, numbers, notes = array_labels(
         [labels for _, labels in pairs.values()], path.name, names=names, strict=options.strict
     )
@@ -97,6 +94,8 @@ def npz(source: str, options: LoadOptions) -> Dataset:
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
     if not path.is_file():
         raise DataError(f"No file {str(path)!r}; give the .npz file after npz:.")
+    if not zipfile.is_zipfile(path) and (kind := other_kind(path)):
+        raise DataError(f"{path.name} is no .npz archive: it {kind}.")
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -125,6 +124,21 @@ def _pair(
     folded = {name.casefold(): name for name in arrays}
     found = ((folded.get(x.casefold()), folded.get(y.casefold())) for x, y in names)
     return next(((arrays[x], arrays[y]) for x, y in found if x is not None and y is not None), None)
+
+
+def _require_as_many(images: NDArray[Any], labels: NDArray[Any], name: str) -> None:
+    """Raises DataError where there is not one label for each image."""
+    if images.ndim == 4 and images.shape[3] == len(labels) != len(images):
+        raise DataError(
+            f"{name} has images of shape {images.shape}, whose last axis counts the images, as in the MATLAB files of "
+            "SVHN; it must come first: save numpy.moveaxis(images, -1, 0)."
+        )
+    if not images.ndim or not labels.ndim or len(images) != len(labels):
+        counts = [len(array) if array.ndim else 1 for array in (images, labels)]
+        raise DataError(
+            f"{name} has {counts[0]} images but {counts[1]} labels; one label for each image was expected. Write both "
+            "again from the same examples."
+        )
 
 
 def _names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
