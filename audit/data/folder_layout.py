@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 from audit.core.errors import DataError
 from audit.core.note import Note, note
+from audit.data.class_labels import alike_notes
 from audit.data.folder_notes import base_note, layout_notes, loose_pictures, what_lies_there
 from audit.data.folder_parts import Parts, base_of, class_folders_of, find_parts
 from audit.data.folder_tree import Folder, Tree, as_tree
 from audit.data.image_survey import ImageFile, printable
 
-
 _PILES = frozenset(
-    "batch chunk dir fold folder image images img imgs part partition photos pictures set shard split subset zip".split()
+    "batch chunk dir fold folder image images img imgs part partition photos pictures set shard split subset".split()
 )
+"""Last words of folders that a pile of pictures was cut into, before their number."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def infer_layout(entries: Sequence[str], source: str) -> FolderLayout:
         for split, listed in files.items()
     }
     notes = (*base_note(base), *_absent(classes, files), *layout_notes(tree, base, parts), *_numbered(classes))
+    notes += tuple(item for item in alike_notes(classes) if item.key == "data_case")
     notes += tuple((*_alike_inside(base), *_piles(classes, tree.tables)) if parts.test is base else ())
     return FolderLayout(base.path, classes, files_by_split, notes)
 
@@ -72,9 +74,7 @@ _Files = dict[str, list[tuple[str, int]]]
 """The path and the label of each picture, by part."""
 
 
-def _parts_above(
-    roots: Mapping[str, Folder], base: Folder, source: str, tree: Tree
-) -> tuple[tuple[str, ...], _Files]:
+def _parts_above(roots: Mapping[str, Folder], base: Folder, source: str, tree: Tree) -> tuple[tuple[str, ...], _Files]:
     """Classes and files where each part holds class folders."""
     reference = roots.get("train", roots["test"] if "test" in roots else base)
     names = list(class_folders_of(reference))
@@ -138,7 +138,8 @@ def _numbered(classes: Sequence[str]) -> Iterator[Note]:
 def _alike_inside(base: Folder) -> Iterator[Note]:
     """Folders that all hold the same folders may be folds or sources, and those within them the classes."""
     inside = [tuple(folder.filled) for folder in base.filled.values() if not folder.images]
-    if len(inside) == len(base.filled) > 1 and len(inside[0]) > 1 and len(set(inside)) == 1:
+    masked = any(folder.masks() for folder in base.filled.values())
+    if not masked and len(inside) == len(base.filled) > 1 and len(inside[0]) > 1 and len(set(inside)) == 1:
         yield note(
             "data_alike_inside",
             "The folders {outer} are taken for the classes, though each holds the same folders {inner}: where those "

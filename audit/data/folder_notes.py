@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from audit.core.note import Note, note
-from audit.data.folder_parts import PICTURE_FOLDERS, Parts
-from audit.data.folder_tree import Folder, Tree
+from audit.data.folder_parts import Parts, class_folders_of, copies_in
+from audit.data.folder_tree import PICTURE_FOLDERS, Folder, Tree
 from audit.data.image_survey import printable
 
 
@@ -47,6 +47,16 @@ def layout_notes(tree: Tree, base: Folder, parts: Parts) -> Iterator[Note]:
             name=printable(folder.name),
             used=printable(used),
         )
+    roots = [root for root in {id(root): root for root in (parts.test, parts.train) if root}.values()]
+    for folder in (copy for root in roots for copy in copies_in(root).values()):
+        yield note(
+            "data_copy",
+            "The folder '{name}' is not used: it holds folders of the same names as those beside it.",
+            name=printable(folder.path[len(base.path) :].rstrip("/")),
+        )
+    masks = sum(inner.count for root in roots for one in class_folders_of(root).values() for inner in one.masks())
+    if masks:
+        yield note("data_masks_beside", "Masks beside the pictures of a class were left aside: {count}.", count=masks)
     for folder in parts.loose:
         yield note(
             "data_loose_part",
@@ -92,8 +102,11 @@ def loose_pictures(folder: Folder, tables: Sequence[str]) -> str:
     """
     if not folder.images and len(folder.filled) == 1:
         (only,) = folder.filled
-        if only.lower() not in PICTURE_FOLDERS:
-            return f" All {folder.count} pictures lie in {printable(only)!r}: add a folder for each other class beside it."
+        if only.lower() not in PICTURE_FOLDERS and not folder.filled[only].filled:
+            return (
+                f" Every picture lies in {printable(only)!r} ({folder.count}): add a folder for each other class beside "
+                "it, or, where these are of several classes, list them with their labels in a manifest:FILE.csv."
+            )
     images = folder.images or [path for inner in folder.filled.values() for path in inner.images]
     if not images:
         return ""

@@ -55,10 +55,11 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
         seed: Root of the draw.
 
     Raises:
-        DataError: It is of training images alone, and nothing is to be held out; or no class has two images.
+        DataError: It is of training images alone, and nothing is to be held out; or no class has two of
+            them.
 
     Returns:
-        The divided data set; the same where it has two parts or no labels.
+        The divided data set; the same where it has two parts, no labels, or no class of two images.
     """
     if dataset.train is not None or (share is None and not dataset.training_alone):
         return dataset
@@ -74,11 +75,13 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
     if (dataset.test.labels < 0).any():
         return dataset
     test, train = _positions(dataset.test, share, seed)
-    if not len(test):
+    if not len(test) and dataset.training_alone:
         raise DataError(
-            f"{dataset.name!s} has one image a class at most, so that none can be held out to test; two of some class "
-            "were expected. Add images, or a test part of its own."
+            f"{dataset.name!s} has training images alone and one a class at most, so that none can be held out to "
+            "test; two of some class were expected. Add images, or a test part of its own."
         )
+    if not len(test):
+        return dataset
     held_out = note(
         "data_held_out",
         "The data has one part: {test} of its {all} images, {share} of each class drawn by seed {seed}, are held out "

@@ -21,6 +21,7 @@ from audit.data.image_survey import ImageFile, Read, SurveyedImage, check_readab
 from audit.data.losses import lost_image_notes
 from audit.data.pixel_range import common_range
 from audit.data.resizing import filter_words
+from audit.data.twins import twin_notes
 
 _LARGEST_SIDE = 1024
 _SAME_PROPORTIONS = 1.05
@@ -64,6 +65,7 @@ def image_file_dataset(
     skipped = tuple(skipped_notes([line for _, lines in surveys.values() for line in lines]))
     skipped = (*skipped, *lost_image_notes(files_by_split, readable, classes))
     notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, classes, options, pixel_range))
+    notes += tuple(twin_notes(readable))
     shape = (1 if options.grayscale else 3, *size)
     return Dataset(name, classes, shape, splits["test"], splits.get("train"), notes, pixel_range)
 

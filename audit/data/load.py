@@ -144,6 +144,8 @@ def _format_of(path: Path) -> str | None:
 
 def _without_format(source: str) -> UsageError | None:
     """The error for a place that is there but whose format is not named; None where there is no such place."""
+    if not source:
+        return None
     path = Path(source)
     try:
         name, unread = _format_of(path), other_kind(path) if path.is_file() else ""

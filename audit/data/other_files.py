@@ -10,8 +10,8 @@ _UNPACK = "unpack it and give what it holds"
 _KINDS: Sequence[tuple[tuple[bytes, ...], str]] = (
     ((b"version https://git-lfs",), "is a Git LFS pointer in place of the file; git lfs pull fetches that"),
     ((b"<!doctype html", b"<html"), "is a web page in place of the file; download it again"),
-    ((b"par1",), "is a Parquet table; give hf:FILE.parquet"),
-    ((b"arrow1",), "is an Arrow table; give hf:FILE.arrow"),
+    ((b"par1",), "is a Parquet table; hf:FILE.parquet reads it where it holds the pictures, else save it as CSV"),
+    ((b"arrow1",), "is an Arrow table; hf:FILE.arrow reads it where it holds the pictures, else save it as CSV"),
     ((b"\x93numpy",), f"is a single NumPy array, without labels; {_ARRAYS}"),
     ((b"\x89hdf\r\n",), f"is an HDF5 file, which is not read; {_ARRAYS}"),
     ((b"matlab 5.0 mat-file",), f"is a MATLAB file, which is not read; {_ARRAYS}"),

@@ -186,11 +186,11 @@ def _from_json(content: Any, name: str) -> OutputNames:
         return _of_entries(content, name)
     if not isinstance(content, Mapping) or not content:
         raise _no_map(name)
-    by_key = {_whole(key): value for key, value in content.items()}
-    if None not in by_key and not all(type(value) is int for value in content.values()):
+    by_key = {number: value for key, value in content.items() if (number := _whole(key)) is not None}
+    if len(by_key) == len(content) and not all(type(value) is int for value in content.values()):
         return _of_entries([by_key[n] for n in _counting(list(by_key), name)], name)
-    by_value = {_whole(value): str(key) for key, value in content.items()}
-    if None not in by_value and len(by_value) == len(content):
+    by_value = {number: str(key) for key, value in content.items() if (number := _whole(value)) is not None}
+    if len(by_value) == len(content):
         return _of_entries([by_value[n] for n in _counting(list(by_value), name)], name)
     raise _no_map(name)
 
@@ -207,7 +207,9 @@ def _counting(numbers: list[int], name: str) -> list[int]:
     """The numbers in order, from 0 or 1. Raises DataError where they leave one out."""
     ordered = sorted(numbers)
     if ordered != list(range(len(ordered))) and ordered != list(range(1, len(ordered) + 1)):
-        raise DataError(f"{name} numbers the model's outputs {ordered[:6]}; 0, 1, 2, ... (or 1, 2, ...) without a gap were expected.")
+        raise DataError(
+            f"{name} numbers the model's outputs {ordered[:6]}; 0, 1, 2, ... (or from 1) without a gap were expected."
+        )
     return ordered
 
 

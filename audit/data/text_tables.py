@@ -14,6 +14,7 @@ from audit.core.errors import DataError
 from audit.core.note import Note, note
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_survey import printable
+from audit.data.json_tables import json_records
 from audit.data.other_files import other_kind
 from audit.data.pixel_tables import require_no_pixels
 from audit.data.plain_text import read_plain_text
@@ -102,6 +103,8 @@ def _from_csv(text: str, name: str) -> TextTable:
         )
         return TextTable(name, ("path", "label"), tuple(pairs), tuple(range(1, len(pairs) + 1)), (said,))
     delimiter = max(",;\t|", key=first.count)
+    if not first.count(delimiter) and (spaced := _spaced_table(text)):
+        text, delimiter = spaced, "\t"
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     rows: list[tuple[str, ...]] = []
     lines: list[int] = []
@@ -140,6 +143,22 @@ def _spaced_pairs(text: str) -> list[tuple[str, str]]:
     return pairs if fits and not any(character in path for path, _ in pairs for character in ",;\t|") else []
 
 
+def _spaced_table(text: str) -> str:
+    """The table with tabs, of a text whose rows have equally many words, as CelebA's lists have; "" for any other.
+
+    A count of the rows may stand above, and a header may lack the name of the first column, the paths.
+    """
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    if len(lines) > 2 and len(lines[0]) == 1 and lines[0][0].isdigit():
+        lines = lines[1:]
+    width = len(lines[-1]) if len(lines) > 1 else 0
+    if width < 2 or any(len(words) != width for words in lines[1:]):
+        return ""
+    if len(lines[0]) == width - 1:
+        lines[0] = ["path", *lines[0]]
+    return "\n".join("\t".join(words) for words in lines) if len(lines[0]) == width else ""
+
+
 def _columns_without_header(first: Sequence[str]) -> tuple[str, ...]:
     """The names of the columns where the first row is a picture and its label already; empty where it is a header."""
     suffixes = [PurePosixPath(cell.strip()).suffix.lower() in IMAGE_SUFFIXES for cell in first]
@@ -172,18 +191,16 @@ def _json_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _json_records(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON list, numbered from 1; or path and label of each entry of a JSON object."""
+    """The records of a JSON document, numbered from 1; one a line where the lines are documents of their own."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as fault:
+        lines = text.strip().splitlines()
+        if len(lines) > 1 and all(line.strip()[:1] + line.strip()[-1:] == "{}" for line in lines if line.strip()):
+            yield from _json_rows(text, name)
+            return
         raise DataError(f"{name} is not JSON ({str(fault)[:80]}); copy it again.") from fault
-    if isinstance(content, dict) and not any(isinstance(value, (dict, list)) for value in content.values()):
-        content = [{"path": path, "label": label} for path, label in content.items()]
-    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise DataError(
-            f"{name}: a JSON list of objects with path and label, or an object from path to label, was expected."
-        )
-    yield from enumerate(content, start=1)
+    yield from enumerate(json_records(content, name), start=1)
 
 
 def _distinct(columns: Sequence[str], name: str) -> tuple[str, ...]:

@@ -39,7 +39,9 @@ def unread_kind(body: bytes, readable: Sequence[str]) -> str:
         return "it is empty"
     bands = _tiff_bands(body)
     if bands not in (None, 1, 3):
-        return f"it is a TIFF picture of {bands} bands, and those of 1 or 3 are read; save the three that the model sees"
+        return (
+            f"it is a TIFF picture of {bands} bands, and those of 1 or 3 are read; save the three that the model sees"
+        )
     for offset, beginnings, sentence in _KINDS:
         if body[offset:].startswith(beginnings):
             return sentence

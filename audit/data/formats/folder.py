@@ -50,7 +50,7 @@ def _link_notes(dangling: Sequence[str]) -> Iterator[Note]:
     if dangling:
         yield note(
             "data_dangling",
-            "Links that lead to no file were left aside: {count}, such as {first}. Git annex, DVC and caches keep their "
+            "Links that lead to no file were left aside: {count}, such as {first}. Git annex, DVC and caches keep "
             "files behind such links: fetch them, or copy what the links lead to.",
             count=len(dangling),
             first=printable(dangling[0]),
