@@ -19,8 +19,8 @@ def twin_notes(readable: Mapping[str, Sequence[SurveyedImage]]) -> Iterator[Note
     if known:
         yield note(
             "data_trained_on",
-            "Test images that are training images too, to the byte: {count} of {all}, such as {first}. What is measured "
-            "on them says little about new images.",
+            "Test images that are training images too, to the byte: {count} of {all}, such as {first}. What is "
+            "measured on them says little about new images.",
             count=len(known),
             all=len(test),
             first=printable(known[0].file.name),

@@ -113,7 +113,7 @@ def test_parts_of_a_pile_taken_for_classes_are_a_doubt(tmp_path: Path) -> None:
 
 def test_one_image_a_class_is_never_tested_on_what_was_trained_on(tmp_path: Path) -> None:
     put(tmp_path, "train/a/0.png", "train/b/0.png")
-    with pytest.raises(DataError, match="one image a class at most"):
+    with pytest.raises(DataError, match="one a class at most"):
         load_dataset(f"folder:{tmp_path}", test_share=0.5)
 
 
