@@ -104,8 +104,8 @@ def loose_pictures(folder: Folder, tables: Sequence[str]) -> str:
         (only,) = folder.filled
         if only.lower() not in PICTURE_FOLDERS and not folder.filled[only].filled:
             return (
-                f" Every picture lies in {printable(only)!r} ({folder.count}): add a folder for each other class beside "
-                "it, or, where these are of several classes, list them with their labels in a manifest:FILE.csv."
+                f" Every picture lies in {printable(only)!r} ({folder.count}): add a folder for each other class "
+                "beside it, or, where these are of several classes, list them with their labels in a manifest:FILE.csv."
             )
     images = folder.images or [path for inner in folder.filled.values() for path in inner.images]
     if not images:
