@@ -121,7 +121,7 @@ def _require_kind(method: Method, argument: str) -> None:
     """Raises DataError where a format of folders is given a file, or one of files a folder, with what reads it."""
     expected, path = method.facts["argument"], Path(argument)
     try:
-        differs = (expected == "DIR" and path.is_file()) or (expected == "FILE" and path.is_dir())
+        differs = (expected == "DIR" and path.is_file()) or (str(expected).startswith("FILE") and path.is_dir())
     except (OSError, ValueError):  # too long for a path, or not one
         return
     right = _format_of(path) if differs else None
@@ -153,6 +153,9 @@ def _without_format(source: str) -> UsageError | None:
         return None
     if unread and (name is None or path.suffix.lower() in _COMPRESSED):
         return UsageError(f"{source!r} {unread}.")
+    if name is None and path.suffix.lower() in _BY_ENDING and not path.exists():
+        reader = _BY_ENDING[path.suffix.lower()]
+        return UsageError(f"There is no file {source!r}; where it is, its format comes first: {reader}:{source}.")
     if name is None:
         return None
     kind = "a folder" if path.is_dir() else "a file"

@@ -8,6 +8,7 @@ import os
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -240,3 +241,40 @@ def test_one_picture_of_two_classes_is_counted(tmp_path: Path) -> None:
     (tmp_path / "a" / "1.png").write_bytes(picture(30))
     notes = " ".join(map(str, load_dataset(f"folder:{tmp_path}").notes))
     assert "Images that are the same to the byte lie in several classes: 2, such as a/0.png." in notes
+
+
+@pytest.mark.parametrize(
+    ("names", "trains"),
+    [
+        (("train_x", "train_y", "test_x", "test_y"), True),
+        (("X_tr", "Y_tr", "X_te", "Y_te"), True),
+        (("trainImages", "trainLabels", "validationImages", "validationLabels"), True),
+        (("X", "y"), False),
+        (("data", "target"), False),
+    ],
+)
+def test_arrays_are_told_by_the_words_of_their_names(names: tuple[str, ...], trains: bool, tmp_path: Path) -> None:
+    rows: list[Any] = [
+        np.full((4, 8, 8), 9 * i, np.uint8) if i % 2 == 0 else np.arange(4) % 2 for i in range(len(names))
+    ]
+    np.savez(tmp_path / "x.npz", **dict(zip(names, rows, strict=True)))
+    data = load_dataset(f"npz:{tmp_path}/x.npz")
+    assert (data.train is not None) == trains and len(data.test) == 4
+    assert float(data.test.batch([0]).images.max() * 255) == pytest.approx(18 if trains else 0)
+
+
+def test_names_that_do_not_say_which_arrays_are_which_are_listed(tmp_path: Path) -> None:
+    images: Any = np.zeros((4, 8, 8), np.uint8)
+    labels: Any = np.arange(4) % 2
+    for names in (("x", "images", "y"), ("x", "z"), ("fold1_x", "fold1_y")):
+        np.savez(tmp_path / "x.npz", **{name: labels if name[-1] == "y" else images for name in names})
+        with pytest.raises(DataError, match="choose two arrays with --path-column"):
+            load_dataset(f"npz:{tmp_path}/x.npz")
+
+
+def test_parts_of_arrays_in_two_scales_are_refused_and_a_given_range_is_taken(tmp_path: Path) -> None:
+    images, labels = np.linspace(0, 1, 4 * 64, dtype=np.float32).reshape(4, 8, 8), np.arange(4) % 2
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_test=255 * images, y_test=labels)
+    with pytest.raises(DataError, match="up to 1 in one part and up to 255 in the other"):
+        load_dataset(f"npz:{tmp_path}/x.npz")
+    assert load_dataset(f"npz:{tmp_path}/x.npz", pixel_range=(0, 255)).train is not None
