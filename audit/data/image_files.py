@@ -36,6 +36,8 @@ def image_file_dataset(
     files_by_split: Mapping[str, Sequence[ImageFile]],
     options: LoadOptions,
     notes: tuple[Note, ...] = (),
+    *,
+    every: bool = False,
 ) -> Dataset:
     """Make a data set of image files, all of one size and colour.
 
@@ -48,13 +50,14 @@ def image_file_dataset(
         files_by_split: The files of "test" and perhaps of "train".
         options: Size, colour, crop and the rest; without a size the commonest of the images is taken.
         notes: What the reader of the files has to say; these come first.
+        every: Refuse a single unreadable file, as each of them was named.
 
     Raises:
         DataError: When too many files are unreadable (`image_survey.check_readable`), or the images are larger than
             1024 pixels and no size is given.
     """
     surveys = {split: survey(read, files) for split, files in files_by_split.items()}
-    check_readable(surveys, files_by_split, classes, strict=options.strict)
+    check_readable(surveys, files_by_split, classes, strict=options.strict, every=every)
     readable = {split: images for split, (images, _) in surveys.items()}
     all_images = [image for images in readable.values() for image in images]
     maskless = tuple(mask_notes(all_images, strict=options.strict))

@@ -278,3 +278,11 @@ def test_parts_of_arrays_in_two_scales_are_refused_and_a_given_range_is_taken(tm
     with pytest.raises(DataError, match="up to 1 in one part and up to 255 in the other"):
         load_dataset(f"npz:{tmp_path}/x.npz")
     assert load_dataset(f"npz:{tmp_path}/x.npz", pixel_range=(0, 255)).train is not None
+
+
+def test_an_unreadable_picture_that_was_named_is_not_blamed_on_strict(tmp_path: Path) -> None:
+    put(tmp_path, "a.png", "b.png")
+    (tmp_path / "l.txt").write_text("a.png\nb.png\nc.png\n")
+    with pytest.raises(DataError, match=r"1 of 3 images are unreadable, and each of them was asked for") as fault:
+        load_dataset(f"image:{tmp_path}/l.txt")
+    assert "--strict" not in str(fault.value)
