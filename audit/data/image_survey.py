@@ -124,8 +124,8 @@ def check_readable(
         every: Refuse one, as each of them was named.
 
     Raises:
-        DataError: When `strict` or `every` and a file is unreadable, when over half are, or when a class of a part has no
-            readable image.
+        DataError: When `strict` or `every` and a file is unreadable, when over half are, or when a class of a part has
+            no readable image.
     """
     unreadable = [line for _, lines in surveys.values() for line in lines]
     total = sum(len(files) for files in files_by_split.values())
