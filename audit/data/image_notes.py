@@ -87,7 +87,7 @@ def mask_notes(images: Sequence[SurveyedImage], *, strict: bool) -> Iterator[Not
     if unreadable:
         yield note(
             "data_masks",
-            "Masks that are unreadable were left out: {count}, {first} the first.",
+            "{count} masks are unreadable and left out, {first} the first.",
             count=len(unreadable),
             first=printable(unreadable[0]),
         )
