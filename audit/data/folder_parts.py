@@ -117,7 +117,7 @@ def class_folders_of(folder: Folder) -> dict[str, Folder]:
 
 
 def copies_in(folder: Folder) -> dict[str, Folder]:
-    """The folders that hold folders of the very names of all others beside them, as archives repeat themselves.
+    """The folders that hold all others beside them once more, with pictures of the same names.
 
     Args:
         folder: A folder of class folders.
@@ -126,8 +126,15 @@ def copies_in(folder: Folder) -> dict[str, Folder]:
     return {
         name: inner
         for name, inner in filled.items()
-        if not inner.images and len(filled) > 2 and set(inner.filled) == filled.keys() - {name}
+        if not inner.images
+        and len(filled) > 2
+        and set(inner.filled) == filled.keys() - {name}
+        and all(_names_in(again) == _names_in(filled[other]) for other, again in inner.filled.items())
     }
+
+
+def _names_in(folder: Folder) -> list[str]:
+    return [path[len(folder.path) :] for path in folder.all_images()]
 
 
 def _named_parts(base: Folder) -> dict[str, SplitPart]:

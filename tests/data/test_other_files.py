@@ -221,6 +221,8 @@ def test_a_copy_of_the_classes_beside_them_is_no_class(tmp_path: Path) -> None:
     data = load_dataset(f"folder:{tmp_path}")
     assert data.classes == ("no", "yes") and len(data.test) == 2
     assert any("'brain_tumor_dataset' is not used" in str(said) for said in data.notes)
+    put(tmp_path / "other", "cat/0.png", "dog/0.png", "both/cat/7.png", "both/dog/8.png")
+    assert load_dataset(f"folder:{tmp_path}/other").classes == ("both", "cat", "dog")
 
 
 def test_class_folders_that_differ_in_case_or_a_space_are_a_doubt(tmp_path: Path) -> None:
