@@ -204,12 +204,10 @@ def _whole(value: Any) -> int | None:
 
 
 def _counting(numbers: list[int], name: str) -> list[int]:
-    """The numbers in order, from 0 or 1. Raises DataError where they leave one out."""
+    """The numbers in order. Raises DataError where they leave one out, or count from 1 as folders are called."""
     ordered = sorted(numbers)
-    if ordered != list(range(len(ordered))) and ordered != list(range(1, len(ordered) + 1)):
-        raise DataError(
-            f"{name} numbers the model's outputs {ordered[:6]}; 0, 1, 2, ... (or from 1) without a gap were expected."
-        )
+    if ordered != list(range(len(ordered))):
+        raise DataError(f"{name} numbers the model's outputs {ordered[:6]}; 0, 1, 2, ... without a gap were expected.")
     return ordered
 
 

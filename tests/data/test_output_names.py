@@ -25,7 +25,6 @@ FORMS = {
     "a list": ("x.json", json.dumps(TENCH)),
     "number to name": ("x.json", json.dumps(dict(enumerate(TENCH)))),
     "number to names": ("x.json", json.dumps({i: [f"n0144076{i}", name] for i, name in enumerate(TENCH)})),
-    "numbers from one in JSON": ("x.json", json.dumps(dict(enumerate(TENCH, start=1)))),
     "numbers as fractions": ("x.json", json.dumps([{"id": float(i), "name": name} for i, name in enumerate(TENCH)])),
     "names under a key": ("x.json", json.dumps({"nc": 5, "names": TENCH})),
     "a header": ("x.csv", "\n".join(("name", *TENCH))),
@@ -127,3 +126,10 @@ def test_names_that_end_in_a_number_stay_names(tmp_path: Path) -> None:
 def test_names_between_commas_on_one_line_are_a_list(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("crow,ape,bee\n")
     assert class_names(str(tmp_path / "x.txt")) == ("crow", "ape", "bee")
+
+
+def test_names_of_folders_that_count_from_one_are_no_outputs(tmp_path: Path) -> None:
+    """As Oxford Flowers' cat_to_name.json: its keys are folders, which torchvision sorts as 1, 10, 100, 11, ..."""
+    (tmp_path / "x.json").write_text(json.dumps({str(number): f"flower {number}" for number in range(1, 13)}))
+    with pytest.raises(DataError, match=r"numbers the model's outputs \[1, 2, 3"):
+        class_names(str(tmp_path / "x.json"))
