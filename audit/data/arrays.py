@@ -18,6 +18,8 @@ from audit.data.pixel_range import common_range, dark_note, extent_of, to_bytes,
 
 _Array = NDArray[Any]
 _BYTES: PixelRange = (0.0, 255.0)
+_TIMES_BRIGHTER = 16.0
+"""A part whose brightest value is above this, beside one that ends at 1, has another scale."""
 PLAIN_RANGES: tuple[PixelRange, ...] = ((0.0, 1.0), _BYTES)
 """Of floats and of integers that are taken as they are."""
 
@@ -129,6 +131,8 @@ def array_range(
     except ValueError as fault:
         raise DataError(f"{source}: {fault}. Replace them, or leave those images out.") from fault
     plain: PixelRange = (0.0, 1.0) if extents[0].floating else _BYTES
+    if pixel_range is None and extents[0].floating:
+        _require_one_scale([extent.high for extent in extents], source)
     chosen = pixel_range or common_range(extents, source)
     dark = dark_note([min(extent.high for extent in extents)], chosen)
     low, high = min(extent.low for extent in extents), max(extent.high for extent in extents)
@@ -146,6 +150,16 @@ def array_range(
         dark=dark,
     )
     return chosen, (said,)
+
+
+def _require_one_scale(highest: Sequence[float], source: str) -> None:
+    """Raises DataError where the floats of one part end at 1 and those of the other far above: one was divided."""
+    if 0 < min(highest) <= 1.0 + 1e-6 and max(highest) > _TIMES_BRIGHTER:
+        raise DataError(
+            f"{source} has floating-point pixels up to {min(highest):g} in one part and up to {max(highest):g} in the "
+            "other; one range for both was expected. Divide those of the brighter part too, or say which values are "
+            "black and white with --pixel-range."
+        )
 
 
 def as_labels(labels: _Array, classes: int, source: str) -> NDArray[np.int64]:

@@ -235,7 +235,7 @@ def _named(cells: Sequence[Any]) -> ClassLabels:
     numbers = {cell: number for number, cell in enumerate(ordered)}
     classes = tuple(printable(cell) if isinstance(cell, str) else str(cell) for cell in ordered)
     return ClassLabels(
-        classes, tuple(MISSING if cell is None else numbers[cell] for cell in cells), tuple(_alike(classes))
+        classes, tuple(MISSING if cell is None else numbers[cell] for cell in cells), tuple(alike_notes(classes))
     )
 
 
@@ -251,8 +251,12 @@ def _require_single(texts: set[str], source: str) -> None:
         )
 
 
-def _alike(classes: Sequence[str]) -> Iterator[Note]:
-    """Names that differ in case alone are seldom two classes, and one word among numbers is seldom a class."""
+def alike_notes(classes: Sequence[str]) -> Iterator[Note]:
+    """Names that differ in case or spaces alone are seldom two classes, and one word among numbers is seldom a class.
+
+    Args:
+        classes: The names.
+    """
     words = [name for name in classes if _number(name) is None]
     if 0 < len(words) < len(classes) - len(words):
         yield note(
@@ -261,8 +265,8 @@ def _alike(classes: Sequence[str]) -> Iterator[Note]:
             "they are no classes.",
             listed=", ".join(words[:4]),
         )
-    counts = Counter(name.casefold() for name in classes)
-    alike = [name for name in classes if counts[name.casefold()] > 1]
+    counts = Counter(name.strip().casefold() for name in classes)
+    alike = [name for name in classes if counts[name.strip().casefold()] > 1]
     if alike:
         yield note(
             "data_case",

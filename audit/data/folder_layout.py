@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from audit.core.errors import DataError
 from audit.core.note import Note, note
-from audit.data.folder_notes import base_note, layout_notes, loose_pictures
+from audit.data.class_labels import alike_notes
+from audit.data.folder_notes import base_note, layout_notes, loose_pictures, what_lies_there
 from audit.data.folder_parts import Parts, base_of, class_folders_of, find_parts
-from audit.data.folder_tree import Folder, as_tree
-from audit.data.image_decoding import IMAGE_SUFFIXES
+from audit.data.folder_tree import Folder, Tree, as_tree
 from audit.data.image_survey import ImageFile, printable
+
+_PILES = frozenset(
+    "batch chunk dir fold folder image images img imgs part partition photos pictures set shard split subset".split()
+)
+"""Last words of folders that a pile of pictures was cut into, before their number."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,14 @@ def infer_layout(entries: Sequence[str], source: str) -> FolderLayout:
     if parts.inside_classes:
         classes, files = _parts_inside(base, parts)
     else:
-        classes, files = _parts_above(roots, base, source, tree.tables)
+        classes, files = _parts_above(roots, base, source, tree)
     files_by_split = {
         split: [ImageFile(path[len(base.path) :], label) for path, label in sorted(listed)]
         for split, listed in files.items()
     }
     notes = (*base_note(base), *_absent(classes, files), *layout_notes(tree, base, parts), *_numbered(classes))
-    notes += tuple(_alike_inside(base) if parts.test is base else ())
+    notes += tuple(item for item in alike_notes(classes) if item.key == "data_case")
+    notes += tuple((*_alike_inside(base), *_piles(classes, tree.tables)) if parts.test is base else ())
     return FolderLayout(base.path, classes, files_by_split, notes)
 
 
@@ -67,16 +74,14 @@ _Files = dict[str, list[tuple[str, int]]]
 """The path and the label of each picture, by part."""
 
 
-def _parts_above(
-    roots: Mapping[str, Folder], base: Folder, source: str, tables: Sequence[str]
-) -> tuple[tuple[str, ...], _Files]:
+def _parts_above(roots: Mapping[str, Folder], base: Folder, source: str, tree: Tree) -> tuple[tuple[str, ...], _Files]:
     """Classes and files where each part holds class folders."""
     reference = roots.get("train", roots["test"] if "test" in roots else base)
     names = list(class_folders_of(reference))
     if len(names) < 2:
         raise DataError(
             f"{printable(reference.path.rstrip('/')) or source!r} holds {len(names)} class folders; at least two, each "
-            f"with images of one class, were expected.{loose_pictures(reference, tables)}"
+            f"with images of one class, were expected.{loose_pictures(reference, tree.tables) or what_lies_there(tree)}"
         )
     files: _Files = {}
     for split, root in roots.items():
@@ -93,8 +98,8 @@ def _parts_above(
         if empty and root is reference:
             path = folders[empty[0]].path.rstrip("/")[len(base.path) :]
             raise DataError(
-                f"The class folder {printable(path)!r} holds no images; put "
-                f" {', '.join(sorted(IMAGE_SUFFIXES)[:6])} ... files there or remove it."
+                f"The class folder {printable(path)!r} holds no images; put .jpg, .png or other pictures there or "
+                "remove it."
             )
     return tuple(map(printable, names)), files
 
@@ -133,13 +138,28 @@ def _numbered(classes: Sequence[str]) -> Iterator[Note]:
 def _alike_inside(base: Folder) -> Iterator[Note]:
     """Folders that all hold the same folders may be folds or sources, and those within them the classes."""
     inside = [tuple(folder.filled) for folder in base.filled.values() if not folder.images]
-    if len(inside) == len(base.filled) > 1 and len(inside[0]) > 1 and len(set(inside)) == 1:
+    masked = any(folder.masks() for folder in base.filled.values())
+    if not masked and len(inside) == len(base.filled) > 1 and len(inside[0]) > 1 and len(set(inside)) == 1:
         yield note(
             "data_alike_inside",
             "The folders {outer} are taken for the classes, though each holds the same folders {inner}: where those "
             "are the classes, give one of the outer folders.",
             outer=", ".join(map(printable, list(base.filled)[:4])),
             inner=", ".join(map(printable, inside[0][:4])),
+        )
+
+
+def _piles(classes: Sequence[str], tables: Sequence[str]) -> Iterator[Note]:
+    """Folders such as images_part_1 and images_part_2 seldom are classes: one pile of pictures was cut for its size."""
+    stems = {re.sub(r"[\s_.-]*\d+$", "", name).casefold() for name in classes}
+    if len(stems) == 1 and re.split(r"[\s_.-]", stems.pop())[-1] in _PILES:
+        listed = next((table for table in tables if not table.endswith(".txt")), "FILE.csv")
+        yield note(
+            "data_piles",
+            "The folders {names} are taken for the classes, though their names read like parts of one pile of "
+            "pictures: where {table} lists the labels, give manifest:FILE.",
+            names=", ".join(classes[:4]),
+            table=printable(listed),
         )
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from audit.core.note import Note, note
-from audit.data.folder_parts import Parts
-from audit.data.folder_tree import Folder, Tree
+from audit.data.folder_parts import Parts, class_folders_of, copies_in
+from audit.data.folder_tree import PICTURE_FOLDERS, Folder, Tree
 from audit.data.image_survey import printable
 
 
@@ -47,6 +47,16 @@ def layout_notes(tree: Tree, base: Folder, parts: Parts) -> Iterator[Note]:
             name=printable(folder.name),
             used=printable(used),
         )
+    roots = [root for root in {id(root): root for root in (parts.test, parts.train) if root}.values()]
+    for folder in (copy for root in roots for copy in copies_in(root).values()):
+        yield note(
+            "data_copy",
+            "The folder '{name}' is not used: it holds folders of the same names as those beside it.",
+            name=printable(folder.path[len(base.path) :].rstrip("/")),
+        )
+    masks = sum(inner.count for root in roots for one in class_folders_of(root).values() for inner in one.masks())
+    if masks:
+        yield note("data_masks_beside", "Masks beside the pictures of a class were left aside: {count}.", count=masks)
     for folder in parts.loose:
         yield note(
             "data_loose_part",
@@ -77,7 +87,7 @@ def layout_notes(tree: Tree, base: Folder, parts: Parts) -> Iterator[Note]:
         listed = ", ".join(f"{n} {printable(ending)}" for ending, n in tree.endings.most_common(4))
         yield note(
             "data_aside",
-            "{count} files that are no images by their ending were left aside: {listed}.",
+            "Files that are no images by their ending were left aside: {count} ({listed}).",
             count=sum(tree.endings.values()),
             listed=listed,
         )
@@ -90,6 +100,13 @@ def loose_pictures(folder: Folder, tables: Sequence[str]) -> str:
         folder: The folder where class folders were expected.
         tables: Paths of tables that may list the pictures.
     """
+    if not folder.images and len(folder.filled) == 1:
+        (only,) = folder.filled
+        if only.lower() not in PICTURE_FOLDERS and not folder.filled[only].filled:
+            return (
+                f" Every picture lies in {printable(only)!r} ({folder.count}): add a folder for each other class "
+                "beside it, or, where these are of several classes, list them with their labels in a manifest:FILE.csv."
+            )
     images = folder.images or [path for inner in folder.filled.values() for path in inner.images]
     if not images:
         return ""
@@ -104,3 +121,26 @@ def loose_pictures(folder: Folder, tables: Sequence[str]) -> str:
     if tables:
         return f"{said}; where {printable(tables[0])} lists them with their labels, give manifest:FILE."
     return f"{said}; move each into a folder of its class, or list them with their labels in a manifest:FILE.csv."
+
+
+def what_lies_there(tree: Tree) -> str:
+    """A sentence about a folder without any picture, by the endings of its files; "" where it is empty.
+
+    Args:
+        tree: Everything below the folder.
+    """
+    if tree.top.count or not tree.endings:
+        return ""
+    listed = ", ".join(f"{count} {printable(ending)}" for ending, count in tree.endings.most_common(4))
+    remedy = next((way for endings, way in _WAYS if endings & tree.endings.keys()), "")
+    return f" There is no picture, but: {listed}.{remedy}"
+
+
+_WAYS = (
+    ({".zip", ".tar"}, " Give an archive of class folders as archive:FILE, or unpack it."),
+    ({".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"}, " Unpack the archive first."),
+    ({".npz"}, " Arrays are read as npz:FILE."),
+    ({".npy", ".mat", ".h5", ".hdf5"}, " Save the arrays with numpy.savez as x_test and y_test and give npz:FILE."),
+    ({".parquet", ".arrow"}, " Tables of the Hugging Face Hub are read as hf:DIR."),
+)
+"""By the endings of the files, how they can be loaded."""

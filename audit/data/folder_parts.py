@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from audit.core.errors import DataError
-from audit.data.folder_tree import Folder
+from audit.data.folder_tree import PICTURE_FOLDERS, Folder
 from audit.data.image_survey import printable
 from audit.data.split_names import SplitPart, by_rank, is_part_word, part_of, part_within
-
-_PICTURES = frozenset(("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "jpg", "jpeg", "png"))
-"""A single folder of this name inside a part holds loose pictures: it is no class."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +110,31 @@ def class_folders_of(folder: Folder) -> dict[str, Folder]:
         folder: A part.
     """
     filled = list(folder.filled)
-    if not filled or (len(filled) == 1 and filled[0].lower() in _PICTURES):
+    if not filled or (len(filled) == 1 and filled[0].lower() in PICTURE_FOLDERS):
         return {}
-    return {n: f for n, f in sorted(folder.folders.items()) if f.count or part_of(n) is None}
+    copies = set(copies_in(folder))
+    return {n: f for n, f in sorted(folder.folders.items()) if n not in copies and (f.count or part_of(n) is None)}
+
+
+def copies_in(folder: Folder) -> dict[str, Folder]:
+    """The folders that hold all others beside them once more, with pictures of the same names.
+
+    Args:
+        folder: A folder of class folders.
+    """
+    filled = folder.filled
+    return {
+        name: inner
+        for name, inner in filled.items()
+        if not inner.images
+        and len(filled) > 2
+        and set(inner.filled) == filled.keys() - {name}
+        and all(_names_in(again) == _names_in(filled[other]) for other, again in inner.filled.items())
+    }
+
+
+def _names_in(folder: Folder) -> list[str]:
+    return [path[len(folder.path) :] for path in folder.all_images()]
 
 
 def _named_parts(base: Folder) -> dict[str, SplitPart]:

@@ -10,6 +10,18 @@ from pathlib import PurePosixPath
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.litter import litter_step
 
+PICTURE_FOLDERS = frozenset(
+    ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "jpg", "jpeg", "png")
+)
+"""Names of folders that say nothing of what their pictures show."""
+_MASKS = frozenset(
+    (
+        *("masks", "mask", "segmentation", "segmentations", "segmentation_masks", "annotations", "groundtruth", "gt"),
+        *("ground_truth", "lung masks", "lung_masks", "infection masks", "trimaps", "labels"),
+    )
+)
+_OF_A_CLASS = PICTURE_FOLDERS | _MASKS
+
 
 @dataclass
 class Folder:
@@ -37,11 +49,18 @@ class Folder:
         """The folders directly in it that hold a picture at any depth."""
         return {name: folder for name, folder in sorted(self.folders.items()) if folder.count}
 
+    def masks(self) -> list[Folder]:
+        """The folders directly in it that hold masks of the pictures in another folder directly in it."""
+        names = {name: name.casefold() for name in self.filled}
+        if self.images or not PICTURE_FOLDERS & set(names.values()) or not set(names.values()) <= _OF_A_CLASS:
+            return []
+        return [self.folders[name] for name, folded in names.items() if folded in _MASKS]
+
     def all_images(self) -> list[str]:
-        """The paths of the pictures in it at any depth, sorted."""
-        images = list(self.images)
+        """The paths of the pictures in it at any depth, sorted; without those of `masks`."""
+        images, aside = list(self.images), {folder.path for folder in self.masks()}
         for folder in self.folders.values():
-            images += folder.all_images()
+            images += [] if folder.path in aside else folder.all_images()
         return sorted(images)
 
 

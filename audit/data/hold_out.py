@@ -55,7 +55,8 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
         seed: Root of the draw.
 
     Raises:
-        DataError: It is of training images alone, and nothing is to be held out.
+        DataError: It is of training images alone, and nothing is to be held out; or no class has two of
+            them.
 
     Returns:
         The divided data set; the same where it has two parts, no labels, or no class of two images.
@@ -71,8 +72,15 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
             f"one, or hold some of its images out with --test-share {USUAL_SHARE}: a model that was trained on them "
             "looks better on them than it is."
         )
+    if (dataset.test.labels < 0).any():
+        return dataset
     test, train = _positions(dataset.test, share, seed)
-    if not len(test) or (dataset.test.labels < 0).any():
+    if not len(test) and dataset.training_alone:
+        raise DataError(
+            f"{dataset.name!s} has training images alone and one a class at most, so that none can be held out to "
+            "test; two of some class were expected. Add images, or a test part of its own."
+        )
+    if not len(test):
         return dataset
     held_out = note(
         "data_held_out",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,14 +72,19 @@ class ImageInfo:
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Make decompression bombs errors and silence Pillow's warnings about odd metadata.
+    """Make decompression bombs errors and silence what Pillow warns and logs of odd pictures.
 
     Use it around a whole pool of threads: warning filters belong to the process.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+    silent = logging.NullHandler()  # without any handler, logging prints what Pillow says on standard error
+    logging.getLogger("PIL").addHandler(silent)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        logging.getLogger("PIL").removeHandler(silent)
 
 
 def inspect_image(body: bytes) -> ImageInfo:

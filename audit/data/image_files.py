@@ -21,6 +21,7 @@ from audit.data.image_survey import ImageFile, Read, SurveyedImage, check_readab
 from audit.data.losses import lost_image_notes
 from audit.data.pixel_range import common_range
 from audit.data.resizing import filter_words
+from audit.data.twins import twin_notes
 
 _LARGEST_SIDE = 1024
 _SAME_PROPORTIONS = 1.05
@@ -35,6 +36,8 @@ def image_file_dataset(
     files_by_split: Mapping[str, Sequence[ImageFile]],
     options: LoadOptions,
     notes: tuple[Note, ...] = (),
+    *,
+    every: bool = False,
 ) -> Dataset:
     """Make a data set of image files, all of one size and colour.
 
@@ -47,13 +50,14 @@ def image_file_dataset(
         files_by_split: The files of "test" and perhaps of "train".
         options: Size, colour, crop and the rest; without a size the commonest of the images is taken.
         notes: What the reader of the files has to say; these come first.
+        every: Refuse a single unreadable file, as each of them was named.
 
     Raises:
         DataError: When too many files are unreadable (`image_survey.check_readable`), or the images are larger than
             1024 pixels and no size is given.
     """
     surveys = {split: survey(read, files) for split, files in files_by_split.items()}
-    check_readable(surveys, files_by_split, classes, strict=options.strict)
+    check_readable(surveys, files_by_split, classes, strict=options.strict, every=every)
     readable = {split: images for split, (images, _) in surveys.items()}
     all_images = [image for images in readable.values() for image in images]
     maskless = tuple(mask_notes(all_images, strict=options.strict))
@@ -64,6 +68,7 @@ def image_file_dataset(
     skipped = tuple(skipped_notes([line for _, lines in surveys.values() for line in lines]))
     skipped = (*skipped, *lost_image_notes(files_by_split, readable, classes))
     notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, classes, options, pixel_range))
+    notes += tuple(twin_notes(readable))
     shape = (1 if options.grayscale else 3, *size)
     return Dataset(name, classes, shape, splits["test"], splits.get("train"), notes, pixel_range)
 

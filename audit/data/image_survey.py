@@ -112,6 +112,7 @@ def check_readable(
     classes: Sequence[str],
     *,
     strict: bool,
+    every: bool = False,
 ) -> None:
     """Refuse data of which too much is unreadable.
 
@@ -119,16 +120,18 @@ def check_readable(
         surveys: What `survey` gave for each part.
         files_by_split: The files of each part.
         classes: Class names in label order.
-        strict: Refuse a single unreadable file.
+        strict: Refuse a single unreadable file, as --strict asks.
+        every: Refuse one, as each of them was named.
 
     Raises:
-        DataError: When `strict` and a file is unreadable, when over half are, or when a class of a part has no
-            readable image.
+        DataError: When `strict` or `every` and a file is unreadable, when over half are, or when a class of a part has
+            no readable image.
     """
     unreadable = [line for _, lines in surveys.values() for line in lines]
     total = sum(len(files) for files in files_by_split.values())
-    if unreadable and (strict or 2 * len(unreadable) > total):
-        why = "--strict makes that an error" if strict else "that is over half of them"
+    if unreadable and (strict or every or 2 * len(unreadable) > total):
+        why = "each of them was asked for" if every else "that is over half of them"
+        why = "--strict makes that an error" if strict else why
         raise DataError(
             f"{len(unreadable)} of {total} images are unreadable, and {why}; the first is {unreadable[0]}. "
             "Mend or remove them."

@@ -13,6 +13,7 @@ from audit.core.registry import Method, methods
 from audit.data.dataset import NO_COLUMNS, Columns, Dataset, LoadOptions
 from audit.data.hold_out import divided
 from audit.data.label_map import remap_labels
+from audit.data.other_files import other_kind
 from audit.data.sampling import balanced_subset
 from audit.data.transforms import Flip, Preprocessing, apply_preprocessing, resize
 
@@ -61,6 +62,7 @@ def load_dataset(
     """
     options = LoadOptions(image_size, grayscale, strict, crop, interpolation, transparency, pixel_range, columns)
     method, argument, settings = _parse(source)
+    _require_kind(method, argument)
     _require_columns(method, columns)
     dataset = divided(method.function(argument, options, **settings), test_share, seed)
     if not method.facts["images"]:
@@ -104,9 +106,10 @@ def _parse(source: str) -> tuple[Method, str, Mapping[str, object]]:
     return method, argument, {}
 
 
+_COMPRESSED = (".gz", ".tgz", ".bz2", ".xz")
 _BY_ENDING = {
     ".npz": "npz",
-    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz"), "archive"),
+    **dict.fromkeys((".zip", ".tar", *_COMPRESSED), "archive"),
     **dict.fromkeys((".csv", ".tsv", ".json", ".jsonl", ".txt"), "manifest"),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"), "image"),
     **dict.fromkeys((".parquet", ".arrow"), "hf"),
@@ -114,13 +117,45 @@ _BY_ENDING = {
 """By the ending of a file, the format that reads it."""
 
 
+def _require_kind(method: Method, argument: str) -> None:
+    """Raises DataError where a format of folders is given a file, or one of files a folder, with what reads it."""
+    expected, path = method.facts["argument"], Path(argument)
+    try:
+        differs = (expected == "DIR" and path.is_file()) or (str(expected).startswith("FILE") and path.is_dir())
+    except (OSError, ValueError):  # too long for a path, or not one
+        return
+    right = _format_of(path) if differs else None
+    if differs and right != method.name and method.name not in _OF_BOTH:
+        kind, wanted = ("file", "folder") if expected == "DIR" else ("folder", "file")
+        remedy = f"write {right}:{argument}." if right else f"give a {wanted}."
+        raise DataError(f"{argument!r} is a {kind}, and {method.name}: reads a {wanted}; {remedy}")
+
+
+_OF_BOTH = ("webdataset", "hf")
+"""Formats of folders that read one of their files, too."""
+
+
+def _format_of(path: Path) -> str | None:
+    """The format that reads a folder or a file, by its ending; None for others."""
+    if path.is_dir():
+        return "folder"
+    return _BY_ENDING.get(path.suffix.lower()) if path.is_file() else None
+
+
 def _without_format(source: str) -> UsageError | None:
     """The error for a place that is there but whose format is not named; None where there is no such place."""
+    if not source:
+        return None
     path = Path(source)
     try:
-        name = "folder" if source and path.is_dir() else _BY_ENDING.get(path.suffix.lower()) if path.is_file() else None
+        name, unread = _format_of(path), other_kind(path) if path.is_file() else ""
     except (OSError, ValueError):  # too long for a path, or not one
         return None
+    if unread and (name is None or path.suffix.lower() in _COMPRESSED):
+        return UsageError(f"{source!r} {unread}.")
+    if name is None and path.suffix.lower() in _BY_ENDING and not path.exists():
+        reader = _BY_ENDING[path.suffix.lower()]
+        return UsageError(f"There is no file {source!r}; where it is, its format comes first: {reader}:{source}.")
     if name is None:
         return None
     kind = "a folder" if path.is_dir() else "a file"

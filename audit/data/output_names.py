@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import unicodedata
@@ -16,7 +17,10 @@ from audit.data.plain_text import read_plain_text
 
 _WORDNET = re.compile(r"(n\d{8})[\s,:]+(?P<rest>.+)")
 _NUMBER_FIRST = re.compile(r"\{?\s*(?P<number>\d+)\s*[\s,;:]\s*(?P<name>.+?)[\s,}]*")
-_NUMBER_LAST = re.compile(r"(?P<name>.+?)\s*[,;:\t]\s*(?P<number>\d+)")
+_NUMBER_LAST = re.compile(r"(?P<name>.+?)\s*[\s,;:]\s*(?P<number>\d+)")
+_HEADERS = frozenset("name names class classes label labels category categories class_name class_names".split())
+_UNDER = ("id2label", "idx_to_class", "index_to_class", "label2id", "class_to_idx", "classes", "labels", "names")
+"""Keys of a JSON object below which the names stand."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def read_output_names(path: Path) -> OutputNames:
         reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8 text"
         raise DataError(f"Cannot read the labels map {str(path)!r}: {reason}.") from fault
     if path.suffix.lower() != ".json":
-        return _checked(_from_lines([line.strip() for line in text.splitlines() if line.strip()]), path.name)
+        return _checked(_lines_of(text, path.name), path.name)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as fault:
@@ -122,12 +126,28 @@ def no_place(name: str, count: int, names: OutputNames, taken: Sequence[str], so
     )
 
 
+def _lines_of(text: str, name: str) -> OutputNames:
+    """Names a line, without comments, a header and quotes; or the list that stands on a single line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("# ")]
+    if len(lines) == 1:
+        try:
+            return _from_json(ast.literal_eval(lines[0]), name)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            lines = [part.strip() for part in re.split("[,;\t]", lines[0]) if part.strip()]
+    if len(lines) > 2 and lines[0].strip("'\"").casefold() in _HEADERS:
+        lines = lines[1:]
+    if all(len(line) > 2 and line[0] == line[-1] and line[0] in "'\"" for line in lines):
+        lines = [line[1:-1] for line in lines]
+    return _from_lines(lines)
+
+
 def _from_lines(lines: Sequence[str]) -> OutputNames:
     for form in (_NUMBER_FIRST, _NUMBER_LAST):
         matches = [form.fullmatch(line) for line in (lines[1:] if _has_header(lines, form) else lines)]
         numbers = [int(match["number"]) if match else -1 for match in matches]
         start = min(numbers, default=-1)
-        if len(numbers) > 1 and start in (0, 1) and sorted(numbers) == list(range(start, start + len(numbers))):
+        several = len({match["name"] for match in matches if match}) > 1  # "class 0", "class 1" are names
+        if several and start in (0, 1) and sorted(numbers) == list(range(start, start + len(numbers))):
             by_number = {n: match["name"].strip("'\" ") for n, match in zip(numbers, matches, strict=True) if match}
             literal = dict(zip(numbers, lines[-len(numbers) :], strict=True))
             ordered = sorted(by_number)
@@ -158,29 +178,33 @@ def _synonyms(name: str) -> tuple[str, ...]:
 
 def _from_json(content: Any, name: str) -> OutputNames:
     if isinstance(content, Mapping):
-        inner = next(
-            (content[key] for key in ("id2label", "class_to_idx", "classes", "labels") if _lists(content, key)), None
-        )
+        inner = next((content[key] for key in _UNDER if isinstance(content.get(key), (list, Mapping))), None)
         content = content if inner is None else inner
+    if isinstance(content, list) and content and all(isinstance(entry, Mapping) for entry in content):
+        content = {entry.get("id"): entry.get("name") for entry in content}
     if isinstance(content, list):
         return _of_entries(content, name)
-    numbered_names = isinstance(content, Mapping) and not all(type(value) is int for value in content.values())
-    if numbered_names and all(re.fullmatch("[0-9]{1,7}", str(key)) for key in content):
-        numbered = {int(key): value for key, value in content.items()}
-        return _of_entries([numbered[n] for n in _counting(list(numbered), name)], name)
-    if isinstance(content, Mapping) and content and all(type(value) is int for value in content.values()):
-        by_number = {value: str(key) for key, value in content.items()}
-        if len(by_number) == len(content):
-            return _of_entries([by_number[n] for n in _counting(list(by_number), name)], name)
+    if not isinstance(content, Mapping) or not content:
+        raise _no_map(name)
+    by_key = {number: value for key, value in content.items() if (number := _whole(key)) is not None}
+    if len(by_key) == len(content) and not all(type(value) is int for value in content.values()):
+        return _of_entries([by_key[n] for n in _counting(list(by_key), name)], name)
+    by_value = {number: str(key) for key, value in content.items() if (number := _whole(value)) is not None}
+    if len(by_value) == len(content):
+        return _of_entries([by_value[n] for n in _counting(list(by_value), name)], name)
     raise _no_map(name)
 
 
-def _lists(content: Mapping[str, Any], key: str) -> bool:
-    return isinstance(content.get(key), (list, Mapping))
+def _whole(value: Any) -> int | None:
+    """The whole number from 0 that a value of JSON is, as 3, 3.0 or "3"; None for any other."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = "" if isinstance(value, bool) else str(value)
+    return int(text) if re.fullmatch("[0-9]{1,7}", text) else None
 
 
 def _counting(numbers: list[int], name: str) -> list[int]:
-    """The numbers in order. Raises DataError where they leave one out."""
+    """The numbers in order. Raises DataError where they leave one out, or count from 1 as folders are called."""
     ordered = sorted(numbers)
     if ordered != list(range(len(ordered))):
         raise DataError(f"{name} numbers the model's outputs {ordered[:6]}; 0, 1, 2, ... without a gap were expected.")

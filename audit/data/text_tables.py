@@ -14,6 +14,9 @@ from audit.core.errors import DataError
 from audit.core.note import Note, note
 from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.image_survey import printable
+from audit.data.json_tables import json_records
+from audit.data.other_files import other_kind
+from audit.data.pixel_tables import require_no_pixels
 from audit.data.plain_text import read_plain_text
 from audit.data.split_names import split_of
 
@@ -77,6 +80,8 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f"{path.name} has over {_MOST_BYTES >> 30} GB, no size for a list of paths.")
+        if path.is_file() and path.stat().st_size and (kind := other_kind(path)):
+            raise DataError(f"{printable(path.name)} {kind}.")
         return read_plain_text(path)
     except OSError as fault:
         raise DataError(f"No manifest {str(path)!r} ({fault.strerror}); give a .csv or .jsonl file.") from fault
@@ -98,6 +103,8 @@ def _from_csv(text: str, name: str) -> TextTable:
         )
         return TextTable(name, ("path", "label"), tuple(pairs), tuple(range(1, len(pairs) + 1)), (said,))
     delimiter = max(",;\t|", key=first.count)
+    if not first.count(delimiter) and (spaced := _spaced_table(text)):
+        text, delimiter = spaced, "\t"
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     rows: list[tuple[str, ...]] = []
     lines: list[int] = []
@@ -124,6 +131,7 @@ def _from_csv(text: str, name: str) -> TextTable:
             columns=", ".join(columns),
         )
         return TextTable(name, columns, tuple(rows), tuple(lines), (said,))
+    require_no_pixels(rows[:1], name)
     return TextTable(name, _distinct([cell.strip() for cell in rows[0]], name), tuple(rows[1:]), tuple(lines[1:]))
 
 
@@ -133,6 +141,22 @@ def _spaced_pairs(text: str) -> list[tuple[str, str]]:
     pairs = [(" ".join(words[:-1]), words[-1]) for words in lines]
     fits = all(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path, _ in pairs)
     return pairs if fits and not any(character in path for path, _ in pairs for character in ",;\t|") else []
+
+
+def _spaced_table(text: str) -> str:
+    """The table with tabs, of a text whose rows have equally many words, as CelebA's lists have; "" for any other.
+
+    A count of the rows may stand above, and a header may lack the name of the first column, the paths.
+    """
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    if len(lines) > 2 and len(lines[0]) == 1 and lines[0][0].isdigit():
+        lines = lines[1:]
+    width = len(lines[-1]) if len(lines) > 1 else 0
+    if width < 2 or any(len(words) != width for words in lines[1:]):
+        return ""
+    if len(lines[0]) == width - 1:
+        lines[0] = ["path", *lines[0]]
+    return "\n".join("\t".join(words) for words in lines) if len(lines[0]) == width else ""
 
 
 def _columns_without_header(first: Sequence[str]) -> tuple[str, ...]:
@@ -167,18 +191,16 @@ def _json_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _json_records(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON list, numbered from 1; or path and label of each entry of a JSON object."""
+    """The records of a JSON document, numbered from 1; one a line where the lines are documents of their own."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as fault:
+        lines = text.strip().splitlines()
+        if len(lines) > 1 and all(line.strip()[:1] + line.strip()[-1:] == "{}" for line in lines if line.strip()):
+            yield from _json_rows(text, name)
+            return
         raise DataError(f"{name} is not JSON ({str(fault)[:80]}); copy it again.") from fault
-    if isinstance(content, dict) and not any(isinstance(value, (dict, list)) for value in content.values()):
-        content = [{"path": path, "label": label} for path, label in content.items()]
-    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise DataError(
-            f"{name}: a JSON list of objects with path and label, or an object from path to label, was expected."
-        )
-    yield from enumerate(content, start=1)
+    yield from enumerate(json_records(content, name), start=1)
 
 
 def _distinct(columns: Sequence[str], name: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 _ELSEWHERE = "which is not read here; save it as JPEG or PNG"
@@ -36,7 +37,26 @@ def unread_kind(body: bytes, readable: Sequence[str]) -> str:
     """
     if not body:
         return "it is empty"
+    bands = _tiff_bands(body)
+    if bands not in (None, 1, 3):
+        return (
+            f"it is a TIFF picture of {bands} bands, and those of 1 or 3 are read; save the three that the model sees"
+        )
     for offset, beginnings, sentence in _KINDS:
         if body[offset:].startswith(beginnings):
             return sentence
     return f"it is no {', '.join(readable[:-1])} or {readable[-1]} picture"
+
+
+def _tiff_bands(body: bytes) -> int | None:
+    """The samples a pixel of a TIFF's first picture (TIFF 6.0, tag 277); None where the file does not say."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(body[:4])
+    try:
+        if order is None:
+            return None
+        (start,) = struct.unpack_from(f"{order}I", body, 4)
+        (count,) = struct.unpack_from(f"{order}H", body, start)
+        entries = (struct.unpack_from(f"{order}HHIH", body, start + 2 + 12 * i) for i in range(count))
+        return next((value for tag, _, _, value in entries if tag == 277), None)
+    except struct.error:
+        return None

@@ -246,10 +246,10 @@ def test_arrays_of_other_names_are_found_or_chosen(tmp_path: Path) -> None:
     images, labels = np.zeros((4, 8, 8), np.uint8), np.arange(4) % 2
     held = npz(tmp_path, X_Train=images, Y_Train=labels, X_val=images[:2], y_val=labels[:2])
     assert held.train is not None and (len(held.train), len(held.test)) == (4, 2)
-    np.savez(tmp_path / "o.npz", data=images, target=labels)
-    with pytest.raises(DataError, match=r"the arrays data, target; .*--path-column NAME and --label-column NAME"):
+    np.savez(tmp_path / "o.npz", arr_0=images, arr_1=labels)
+    with pytest.raises(DataError, match=r"the arrays arr_0, arr_1; .*--path-column NAME and --label-column NAME"):
         load_dataset(f"npz:{tmp_path / 'o.npz'}")
-    chosen = load_dataset(f"npz:{tmp_path / 'o.npz'}", columns=Columns(path="data", label="target"))
+    chosen = load_dataset(f"npz:{tmp_path / 'o.npz'}", columns=Columns(path="arr_0", label="arr_1"))
     assert chosen.test.labels.tolist() == [0, 1, 0, 1]
 
 

@@ -25,6 +25,12 @@ FORMS = {
     "a list": ("x.json", json.dumps(TENCH)),
     "number to name": ("x.json", json.dumps(dict(enumerate(TENCH)))),
     "number to names": ("x.json", json.dumps({i: [f"n0144076{i}", name] for i, name in enumerate(TENCH)})),
+    "numbers as fractions": ("x.json", json.dumps([{"id": float(i), "name": name} for i, name in enumerate(TENCH)])),
+    "names under a key": ("x.json", json.dumps({"nc": 5, "names": TENCH})),
+    "a header": ("x.csv", "\n".join(("name", *TENCH))),
+    "a remark and quotes": ("x.txt", "# of ImageNet\n" + "\n".join(f'"{name}"' for name in TENCH)),
+    "a printed list": ("x.txt", str(list(TENCH))),
+    "numbers last": ("x.txt", "\n".join(f"{name} {i}" for i, name in enumerate(TENCH))),
     "a configuration": ("x.json", json.dumps({"id2label": dict(enumerate(TENCH)), "model_type": "resnet"})),
 }
 
@@ -95,3 +101,35 @@ def test_images_without_classes_take_the_names(tmp_path: Path) -> None:
     nameless = replace(data_of("a", "b"), classes=())
     nameless = replace(nameless, test=replace(nameless.test, labels=np.full(4, -1)))
     assert align_to_model(nameless, ("cat", "cat"), "net").classes == ("cat", "cat")
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"b": "0", "a": "1"}, ("b", "a")),
+        ({"label2id": {"b": 0.0, "a": 1.0}}, ("b", "a")),
+        ({"idx_to_class": {"0": "b", "1": "a"}}, ("b", "a")),
+        ({"7": 0, "3": 1}, ("7", "3")),
+        ({"0": "7", "1": "3"}, ("7", "3")),
+    ],
+)
+def test_numbers_in_json_may_be_texts_and_names_may_be_numbers(content: Any, names: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    assert class_names(str(tmp_path / "x.json")) == names
+
+
+def test_names_that_end_in_a_number_stay_names(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("class 0\nclass 1\nclass 2\n")
+    assert class_names(str(tmp_path / "x.txt")) == ("class 0", "class 1", "class 2")
+
+
+def test_names_between_commas_on_one_line_are_a_list(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("crow,ape,bee\n")
+    assert class_names(str(tmp_path / "x.txt")) == ("crow", "ape", "bee")
+
+
+def test_names_of_folders_that_count_from_one_are_no_outputs(tmp_path: Path) -> None:
+    """As Oxford Flowers' cat_to_name.json: its keys are folders, which torchvision sorts as 1, 10, 100, 11, ..."""
+    (tmp_path / "x.json").write_text(json.dumps({str(number): f"flower {number}" for number in range(1, 13)}))
+    with pytest.raises(DataError, match=r"numbers the model's outputs \[1, 2, 3"):
+        class_names(str(tmp_path / "x.json"))

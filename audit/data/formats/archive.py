@@ -18,6 +18,7 @@ from audit.data.folder_layout import infer_layout
 from audit.data.hold_out import file_dataset
 from audit.data.image_decoding import MOST_BYTES
 from audit.data.image_survey import Read, printable
+from audit.data.other_files import other_kind
 from audit.data.relative_paths import relative_path
 
 _MOST_MEMBERS = 5_000_000
@@ -74,6 +75,10 @@ def open_archive(path: Path) -> Archive:
         raise DataError(f"No file {str(path)!r}; give a .zip or .tar file of pictures.")
     if zipfile.is_zipfile(path):
         return _zip(path)
+    if kind := other_kind(path):
+        broken = kind.startswith("is a zip file")
+        kind = "is a damaged zip file (its end is missing); copy or download it again" if broken else kind
+        raise DataError(f"{printable(path.name)} is no archive of pictures: it {kind}.")
     return _tar(path)
 
 

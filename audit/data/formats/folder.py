@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from audit.core.errors import DataError
+from audit.core.note import Note, note
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import infer_layout
 from audit.data.hold_out import file_dataset
 from audit.data.image_files import reader_below
 from audit.data.image_survey import printable
+from audit.data.litter import is_litter
 
 
 @data_format(argument="DIR", images=True)
@@ -30,14 +32,36 @@ def folder(path: str, options: LoadOptions) -> Dataset:
     if not root.is_dir():
         raise DataError(f"No folder {path!r}; give the one that holds a folder of images for each class.")
     name = printable(root.resolve().name)
-    layout = infer_layout(list(_entries(root, "", frozenset())), name)
+    dangling: list[str] = []
+    entries = list(_entries(root, "", frozenset(), dangling))
+    links = tuple(_link_notes([link for link in dangling if not is_litter(link)]))
+    if links and options.strict:
+        raise DataError(f"{links[0]} --strict makes that an error.")
+    try:
+        layout = infer_layout(entries, name)
+    except DataError as fault:
+        raise DataError(" ".join(map(str, (fault, *links)))) from fault
     return file_dataset(
-        reader_below(root / layout.base), name, layout.classes, layout.files_by_split, options, layout.notes
+        reader_below(root / layout.base), name, layout.classes, layout.files_by_split, options, (*layout.notes, *links)
     )
 
 
-def _entries(root: Path, inside: str, above: frozenset[str]) -> Iterator[str]:
-    """Regular files and folders below `root`, relative; links are followed, but never in a circle."""
+def _link_notes(dangling: Sequence[str]) -> Iterator[Note]:
+    if dangling:
+        yield note(
+            "data_dangling",
+            "Links that lead to no file were left aside: {count}, such as {first}. Git annex, DVC and caches keep "
+            "files behind such links: fetch them, or copy what the links lead to.",
+            count=len(dangling),
+            first=printable(dangling[0]),
+        )
+
+
+def _entries(root: Path, inside: str, above: frozenset[str], dangling: list[str]) -> Iterator[str]:
+    """Regular files and folders below `root`, relative; links are followed, but never in a circle.
+
+    Links that lead nowhere are added to `dangling`.
+    """
     real = os.path.realpath(root / inside)
     if real in above:
         return
@@ -49,6 +73,8 @@ def _entries(root: Path, inside: str, above: frozenset[str]) -> Iterator[str]:
         path = f"{inside}{entry.name}"
         if entry.is_dir():
             yield f"{path}/"
-            yield from _entries(root, f"{path}/", above | {real})
+            yield from _entries(root, f"{path}/", above | {real}, dangling)
         elif entry.is_file():
             yield path
+        elif entry.is_symlink():
+            dangling.append(path)

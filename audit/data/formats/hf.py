@@ -28,21 +28,23 @@ def hf(path: str, options: LoadOptions) -> Dataset:
     are `image` (bytes) and `label` (a ClassLabel, a whole number or a name).
 
     Args:
-        path: The folder of the files.
+        path: The folder of the files, or one of them.
         options: Size, colour and crop of the images, and the columns where they have other names.
 
     Raises:
         DataError: For a folder without such files, a damaged file, or labels that are no classes.
     """
-    root = Path(path)
+    root, single = Path(path), None
+    if root.is_file() and root.suffix in TABLE_SUFFIXES:
+        root, single = root.parent, root
     if not root.is_dir():
         raise DataError(f"No folder {path!r}; give a local Hugging Face data set, with .parquet or .arrow files.")
-    name, cache = printable(root.resolve().name), Cache()
+    name, cache = printable((single or root).resolve().name), Cache()
 
     def opened(files: Sequence[Path]) -> dict[str, Table]:
         return {str(file.relative_to(root)): Table(file, cache, options.columns) for file in files}
 
-    used, notes = _train_and_test(_by_split(root), opened)
+    used, notes = _train_and_test({_split_name(single.name): [single]} if single else _by_split(root), opened)
     listed = {table.names for files in used.values() for table in files.values()}
     if len(listed) > 1:
         raise DataError("The files name different classes; one list of classes in all of them was expected.")

@@ -17,6 +17,7 @@ import numpy as np
 from audit.core.errors import DataError, SetupError
 from audit.data.dataset import NO_COLUMNS, Columns
 from audit.data.image_survey import printable
+from audit.data.other_files import other_kind
 from audit.data.table_columns import column_of, optional_column
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
@@ -82,6 +83,8 @@ class Table:
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
         cell = self.cache.column(self, group)[row - int(self._starts[group])].as_py()
         body = cell.get("bytes") if isinstance(cell, Mapping) else cell
+        if isinstance(body, str):
+            raise OSError(0, "the table holds a path for it, not the picture; save the table as CSV: manifest:FILE", "")
         if not isinstance(body, bytes):
             raise OSError(0, "the table holds no bytes for it", "")
         return body
@@ -97,6 +100,9 @@ class Table:
         except (DataError, SetupError):
             raise
         except Exception as fault:  # pyarrow has a type for each way to be damaged
+            kind = other_kind(self.path)
+            if kind and "table" not in kind:
+                raise DataError(f"{printable(self.path.name)} {kind}.") from fault
             line = (str(fault).strip().split("\n", 1)[0] or type(fault).__name__)[:120].rstrip(". ")
             raise DataError(
                 f"{printable(self.path.name)} is cut short or damaged ({line}); copy or download it again."

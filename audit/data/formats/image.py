@@ -45,7 +45,8 @@ def image(source: str, options: LoadOptions) -> Dataset:
         printable(path.name),
         (label or "unknown",),
         {"test": files},
-        replace(options, strict=True),
+        options,
+        every=True,
     )
     if label:
         return dataset

@@ -15,6 +15,7 @@ from audit.data.hold_out import file_dataset
 from audit.data.image_files import reader_below
 from audit.data.image_survey import ImageFile, printable
 from audit.data.named_files import NamedFiles
+from audit.data.pixel_tables import require_no_pixels
 from audit.data.split_names import split_of
 from audit.data.table_columns import column_of, is_usual, optional_column
 from audit.data.text_tables import TextTable, read_text_table
@@ -53,6 +54,8 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
     chosen = options.columns
     split_column = optional_column("split", chosen.split, (*_SPLIT, *_IN_TRAIN, *_IN_TEST), table)
     mask_column = optional_column("mask", chosen.mask, _MASK, table)
+    if optional_column("path", chosen.path, _PATH, table) is None:
+        require_no_pixels(table.rows[:20], name)
     path_column = column_of("path", chosen.path, _PATH, table)
     labels = _labels(table, chosen, [path_column, split_column, mask_column], strict=options.strict)
     files, splits = NamedFiles(path.parent, name), _splits(table, split_column)

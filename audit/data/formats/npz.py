@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from audit.core.registry import data_format
 from audit.data.array_labels import array_labels
 from audit.data.arrays import PLAIN_RANGES, array_range, array_split
 from audit.data.dataset import Dataset, LoadOptions
+from audit.data.other_files import other_kind
+from audit.data.split_names import part_of
 
 LARGEST_ARCHIVE = 16 << 30
 """Bytes an archive may unpack to: these arrays live in memory; a larger set belongs in a folder."""
@@ -46,6 +49,8 @@ def npz(source: str, options: LoadOptions) -> Dataset:
     chosen = (options.columns.path or "images", options.columns.label or "labels")
     tests = (chosen,) if options.columns.path or options.columns.label else _TEST
     pairs = {split: pair for split, names in (("test", tests), ("train", _TRAIN)) if (pair := _pair(arrays, names))}
+    if not pairs and tests is _TEST:
+        pairs = _pairs_by_words(arrays)
     if not pairs:
         raise DataError(
             f"{path.name} holds the arrays {', '.join(sorted(arrays)) or 'none'}; x_test and y_test (x_train and "
@@ -54,11 +59,7 @@ def npz(source: str, options: LoadOptions) -> Dataset:
         )
     names = _names(arrays["classes"], path) if "classes" in arrays else ()
     for images, labels in pairs.values():
-        if len(images) != len(labels):
-            raise DataError(
-                f"{path.name} has {len(images)} images but {len(labels)} labels; one label for each image was "
-                "expected. Write both again from the same examples."
-            )
+        _require_as_many(images, labels, path.name)
     classes, numbers, notes = array_labels(
         [labels for _, labels in pairs.values()], path.name, names=names, strict=options.strict
     )
@@ -97,6 +98,9 @@ def npz(source: str, options: LoadOptions) -> Dataset:
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
     if not path.is_file():
         raise DataError(f"No file {str(path)!r}; give the .npz file after npz:.")
+    kind = other_kind(path)
+    if kind and not kind.startswith("is a zip file"):
+        raise DataError(f"{path.name} is not a whole .npz archive: it {kind}.")
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -125,6 +129,47 @@ def _pair(
     folded = {name.casefold(): name for name in arrays}
     found = ((folded.get(x.casefold()), folded.get(y.casefold())) for x, y in names)
     return next(((arrays[x], arrays[y]) for x, y in found if x is not None and y is not None), None)
+
+
+def _pairs_by_words(arrays: Mapping[str, NDArray[Any]]) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Images and labels of the test and the training part, by names such as train_x, X and y, data and target."""
+    held: dict[str, dict[str, str]] = {}
+    for name in arrays:
+        words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
+        what = [kind for kind, usual in _WORDS.items() if words and usual & {words[0], words[-1]}]
+        rest = [word for word in words if not any(word in usual for usual in _WORDS.values())]
+        part = part_of(_SHORT.get(rest[0], rest[0])) if len(rest) == 1 else None if rest else "test"
+        if len(what) == 1 and part is not None:
+            if what[0] in held.setdefault(part, {}):
+                return {}  # two arrays of one meaning
+            held[part][what[0]] = name
+    whole = {part: names for part, names in held.items() if len(names) == len(_WORDS)}
+    test = whole.get("test", whole.get("validation"))
+    split = {"test": test, "train": whole.get("train")}
+    return {part: (arrays[names["images"]], arrays[names["labels"]]) for part, names in split.items() if names}
+
+
+_WORDS = {
+    "images": frozenset(("x", "data", "image", "images", "imgs", "pixels", "inputs")),
+    "labels": frozenset(("y", "label", "labels", "target", "targets")),
+}
+_SHORT = {"tr": "train", "te": "test", "va": "val"}
+
+
+def _require_as_many(images: NDArray[Any], labels: NDArray[Any], name: str) -> None:
+    """Raises DataError where there is not one label for each image."""
+    if images.ndim == 4 and images.shape[3] == len(labels) != len(images):
+        raise DataError(
+            f"{name} has images of shape {images.shape}, whose last axis counts the images, as in the MATLAB files of "
+            "SVHN; it must come first: save numpy.moveaxis(images, -1, 0)."
+        )
+    if not images.ndim or not labels.ndim:
+        raise DataError(f"{name} holds a single number where an array with an entry for each image was expected.")
+    if len(images) != len(labels):
+        raise DataError(
+            f"{name} has {len(images)} images but {len(labels)} labels; one label for each image was expected. Write "
+            "both again from the same examples."
+        )
 
 
 def _names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
