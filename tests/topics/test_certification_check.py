@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from made_entries import entry, results_of, robustness_entry
 from made_entries import pictures as made_pictures
-from made_entries import results_of, robustness_entry
 from made_evidence import certification_entry
 from made_run import finding_of
 
 from audit.config import load_config
 from audit.results.run_checks import run_checks
+from audit.topics.certification.facts import BROKEN, OPEN, PROVEN
+from audit.topics.certification.section import brackets
 
 
 def attacked(right: int = 100):
@@ -38,3 +41,57 @@ def test_proofs_of_another_classifier_or_norm_are_not_compared() -> None:
     assert not [
         f for f in run_checks(results_of(attacked(), proof), load_config()) if f.check == "certified-not-broken"
     ]
+
+
+def bounds_entry(proven: int, broken: int = 0, n: int = 100):
+    """The first images proven, the last broken, the rest open, at eps 0.05 and 0.1."""
+    verdicts = np.full((2, n), OPEN)
+    verdicts[:, :proven] = PROVEN
+    verdicts[:, n - broken :] = BROKEN
+    return entry(
+        "certification",
+        "standard",
+        {"certified_radius": np.where(verdicts[1] == PROVEN, 0.1, 0.0), "certified": verdicts[1] == PROVEN},
+        method="linear-bounds",
+        settings={"problems": 7},
+        threat={"norm": "linf", "eps": 0.1},
+        arrays={"verdicts": verdicts, "proven_by": np.where(verdicts == PROVEN, 1, -1)},
+        facts={
+            "norm": "linf",
+            "certifies": "the model itself",
+            "eps": [0.05, 0.1],
+            "rungs": ["interval-bounds", "crown"],
+            "settings": {"problems": 7},
+        },
+    )
+
+
+def test_the_bracket_shows_proven_unbroken_and_open_shares_of_the_same_images() -> None:
+    (bracket,) = brackets(results_of(attacked(), bounds_entry(60, 25)))
+    assert [(p.eps, p.proven.estimate, p.unbroken.estimate, p.open) for p in bracket.points] == [
+        (0.05, 0.6, 0.75, 0.15),
+        (0.1, 0.6, 0.75, 0.15),
+    ]
+    assert bracket.proven_by == {"crown": 60} and bracket.problems == 0 and bracket.n == 100
+
+
+@pytest.mark.parametrize(("proven", "broken", "verdict"), [(60, 25, "pass"), (5, 80, "pass"), (20, 30, "inconclusive")])
+def test_the_verdict_hangs_on_open_images_only_between_the_bounds(proven: int, broken: int, verdict: str) -> None:
+    found = finding_of(results_of(attacked(), bounds_entry(proven, broken)), "proofs-decide")
+    assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(("proven", "verdict"), [(80, "pass"), (41, "inconclusive"), (0, "inconclusive")])
+def test_enough_proofs_settle_what_weak_attacks_leave_in_doubt(proven: int, verdict: str) -> None:
+    doubted = robustness_entry("standard", 10.0, made_pictures(4), np.ones(100), inconclusive=["Gradients vanish."])
+    found = finding_of(results_of(doubted, bounds_entry(proven)), "robust-accuracy")
+    assert found.verdict == verdict
+
+
+def test_an_image_broken_inside_what_linear_bounds_proved_fails_the_tool() -> None:
+    task, evidence = attacked()
+    evidence.arrays["minimal_eps"][:] = 0.5
+    assert finding_of(results_of((task, evidence), bounds_entry(60)), "certified-not-broken").verdict == "pass"
+    evidence.arrays["minimal_eps"][3] = 0.07
+    found = finding_of(results_of((task, evidence), bounds_entry(60)), "certified-not-broken")
+    assert found.verdict == "fail" and found.values["count"] == 1

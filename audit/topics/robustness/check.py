@@ -6,11 +6,12 @@ from audit.config import RunConfig
 from audit.core.evidence import Verdict
 from audit.core.note import Note, note
 from audit.core.registry import check
-from audit.core.statistics import share_of
+from audit.core.statistics import Interval, share_of
 from audit.core.threat_format import format_threat
 from audit.results.check_result import CheckResult, at_least, template_values
 from audit.results.queries import Condition, cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
+from audit.topics.certification.proven import proven_share
 from audit.topics.model_sanity.check import suspicious_reasons
 from audit.topics.robustness.facts import RobustnessFacts
 
@@ -40,16 +41,24 @@ def robust_accuracy(results: RunResults, role: str, config: RunConfig) -> tuple[
     groups = group_by_condition(results.entries("robustness", role=role))
     model_reasons = suspicious_reasons(results, role)
     return tuple(
-        _judge(at, only_measured(entries), config, model_reasons) for at, entries in groups if only_measured(entries)
+        _judge(at, only_measured(entries), config, model_reasons, proven_share(results, role, at.norm, at.eps))
+        for at, entries in groups
+        if only_measured(entries)
     )
 
 
 def _judge(
-    at: Condition, entries: tuple[TaskResult, ...], config: RunConfig, model_reasons: tuple[Note, ...]
+    at: Condition,
+    entries: tuple[TaskResult, ...],
+    config: RunConfig,
+    model_reasons: tuple[Note, ...],
+    proven: Interval | None,
 ) -> CheckResult:
     share = share_of(per_example(entries, "robust").values)
     reasons = tuple(dict.fromkeys((*inconclusive_reasons(entries), *model_reasons)))
     verdict: Verdict = at_least(share, config.criteria.robust_accuracy)
+    if verdict == "pass" and proven is not None and proven.low >= config.criteria.robust_accuracy:
+        reasons = ()  # However weak the attacks, so many images are proven.
     if reasons and verdict == "pass":
         verdict = "inconclusive"
     weak_evidence = len(reasons)
