@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audit.config import RunConfig
 from audit.core.errors import DataError, UsageError
@@ -106,7 +106,6 @@ def _is_config(value: Any) -> bool:
 
 _MODEL = "a model from audit.wrap"
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "module": ("a torch.nn.Module", lambda value: isinstance(value, nn.Module)),
     "model": (_MODEL, lambda value: isinstance(value, ModelUnderTest)),
     "threat": ("an audit.ThreatModel", lambda value: isinstance(value, ThreatModel)),
     "classes": ("the number of classes or a list of their names", _are_classes),

@@ -242,7 +242,7 @@ def _tightened_image(graph: BoundGraph, values: Values, region: Region) -> Value
             new_low[chunk] = torch.maximum(low[chunk], lower[0])
             new_high[chunk] = torch.minimum(high[chunk], -lower[1])
         values.boxes[position] = Box(new_low.view(box.low.shape), new_high.view(box.high.shape))
-        _refresh(graph, values, position)
+        refresh(graph, values, position)
     return values
 
 
@@ -288,8 +288,14 @@ def _both_ends(graph: BoundGraph, values: Values, region: Region, position: int,
     return torch.stack([bounds[row, rank], bounds[len(rows) + row, rank]])
 
 
-def _refresh(graph: BoundGraph, values: Values, position: int) -> None:
-    """Intervals after a tightened value, never wider than they were."""
+def refresh(graph: BoundGraph, values: Values, position: int) -> None:
+    """Intervals after a tightened value, never wider than they were.
+
+    Args:
+        graph: The net.
+        values: Changed in place.
+        position: Of the value that was tightened.
+    """
     changed = {position}
     for later in range(position + 1, len(graph.nodes)):
         node = graph.nodes[later]

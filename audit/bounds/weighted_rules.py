@@ -43,6 +43,26 @@ def _dense_without_bias(recorder: Recorder, output: Tensor, x: Tensor, weight: T
     return _dense(recorder, x, weight, None, output)
 
 
+def _batched_product(recorder: Recorder, output: Tensor, x: Tensor, y: Tensor) -> int:
+    """A matrix times (R, D, E), or (R, D, E) times a matrix, the same for every image."""
+    left, source = recorder.position(x) is None, recorder.position(y if recorder.position(x) is None else x)
+    matrices = x if left else y
+    if source is None or recorder.position(matrices) is not None or not bool((matrices == matrices[:1]).all()):
+        raise recorder.refused("a product of two values of the net")
+    matrix = matrices[0]
+
+    def multiply(values: Tensor, factor: Tensor) -> Tensor:
+        return factor @ values if left else values @ factor
+
+    operation = Affine(
+        lambda t: multiply(t, matrix),
+        lambda a: [multiply(a, matrix.t())],
+        lambda t: multiply(t, matrix.abs()),
+        terms=matrix.shape[1 if left else 0] + 1,
+    )
+    return recorder.add(operation, [source], output.shape[1:])
+
+
 def _convolution(
     recorder: Recorder,
     output: Tensor,
@@ -138,6 +158,7 @@ def _batch_norm(
 WEIGHTED_RULES: dict[str, Callable[..., Any]] = {
     "addmm": _dense_with_bias,
     "mm": _dense_without_bias,
+    "bmm": _batched_product,
     "convolution": _convolution,
     **dict.fromkeys(
         ("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "miopen_batch_norm"),

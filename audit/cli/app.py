@@ -23,6 +23,7 @@ from audit.cli.run import run
 from audit.cli.schema import schema
 from audit.cli.show import show
 from audit.cli.train import train
+from audit.cli.verify import verify
 
 app = typer.Typer(
     cls=OneDoor,
@@ -42,6 +43,7 @@ for command in (
     harden,
     compress,
     predict,
+    verify,
     report,
     check,
     compare,

@@ -87,7 +87,7 @@ def mask_notes(images: Sequence[SurveyedImage], *, strict: bool) -> Iterator[Not
     if unreadable:
         yield note(
             "data_masks",
-            "{count} masks are unreadable and were left out, {first} the first.",
+            "{count} masks are unreadable and left out, {first} the first.",
             count=len(unreadable),
             first=printable(unreadable[0]),
         )

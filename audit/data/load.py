@@ -118,7 +118,7 @@ def _without_format(source: str) -> UsageError | None:
     """The error for a place that is there but whose format is not named; None where there is no such place."""
     path = Path(source)
     try:
-        name = "folder" if path.is_dir() else _BY_ENDING.get(path.suffix.lower()) if path.is_file() else None
+        name = "folder" if source and path.is_dir() else _BY_ENDING.get(path.suffix.lower()) if path.is_file() else None
     except (OSError, ValueError):  # too long for a path, or not one
         return None
     if name is None:

@@ -34,7 +34,7 @@ SEGMENTS = torch.arange(36).view(6, 6) // 6
         ({"method": "integrated-gradients", "baseline": float("nan")}, "not finite"),
         ({"method": "lime", "segments": torch.zeros(5, 5, dtype=torch.int64)}, "segments have shape"),
         ({"method": "lime", "segments": torch.zeros(6, 6)}, "must be integers"),
-        ({"ids": ["a"]}, "1 ids were given for 4 images"),
+        ({"ids": ["a"]}, "1 id was given for 4 images"),
     ],
 )
 def test_wrong_argument_is_one_sentence(

@@ -165,7 +165,7 @@ BROKEN: Mapping[str, tuple[Callable[[Path], Any], str]] = {
         lambda r: shutil.copytree(r / "test/cat", r / "test/fox"),
         "class 'fox' that the training",
     ),
-    "one class": (lambda r: [shutil.rmtree(r / part / "dog") for part in ("train", "test")], "holds 1 class folders"),
+    "one class": (lambda r: [shutil.rmtree(r / part / "dog") for part in ("train", "test")], "holds 1 class folder;"),
     "train alone": (lambda r: shutil.rmtree(r / "test"), "training part alone"),
     "nothing": (lambda r: [shutil.rmtree(r / part) for part in ("train", "test")], "holds 0 class folders"),
     "huge": (

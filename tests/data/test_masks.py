@@ -68,10 +68,10 @@ def test_masks_belong_to_the_datas_identity(shelf: Path) -> None:
 def test_a_mask_that_cannot_be_read_is_told_and_strictly_an_error(shelf: Path) -> None:
     (shelf / "left.png").write_bytes(b"nothing")
     data = load(shelf)
-    assert not masks_of(data)[0].any() and "1 masks are unreadable and were left out, left.png" in " ".join(
+    assert not masks_of(data)[0].any() and "1 mask is unreadable and left out, left.png" in " ".join(
         map(str, data.notes)
     )
-    with pytest.raises(DataError, match="1 masks are unreadable"):
+    with pytest.raises(DataError, match="1 mask is unreadable"):
         load(shelf, strict=True)
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from audit.cli.app import app
 from audit.config import ModelConfig, load_config
-from audit.core.errors import AuditError, ModelError, UntrustedError
+from audit.core.errors import AuditError, DataError, ModelError, UntrustedError
 from audit.models.formats.hf_config import read_preprocessing
 from audit.models.load import load_model
 from audit.runs.setup import RunSetup, set_up
@@ -122,10 +122,18 @@ def test_labels_take_the_models_order_and_it_is_said(folder: Path, pets: Path) -
 
 
 def test_other_class_names_are_taken_in_order_and_said(folder: Path, pets: Path) -> None:
-    (pets / "owl").rename(pets / "emu")
+    for name, other in (("cat", "ant"), ("dog", "bee"), ("owl", "emu")):
+        (pets / name).rename(pets / other)
     dataset = ready(folder, pets).dataset
-    assert dataset.classes == ("cat", "dog", "emu")
+    assert dataset.classes == ("ant", "bee", "emu")
     assert any("taken to be in the same order" in str(note) for note in dataset.notes)
+
+
+def test_a_class_that_the_model_does_not_name_is_refused_beside_classes_that_it_does(folder: Path, pets: Path) -> None:
+    """In order they would be other outputs than those of their names."""
+    (pets / "owl").rename(pets / "emu")
+    with pytest.raises(DataError, match="no place for the class 'emu'"):
+        ready(folder, pets)
 
 
 def test_pictures_of_another_size_are_resized_to_the_models(folder: Path, pets: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_frozen_backbone_keeps_the_foreign_weights_and_the_head_is_new(elsewhe
     assert len(model.settings["pretrained"]) == 64
     adopted, frozen = map(str, model.notes)
     assert "; new are " in adopted and all(name in adopted for name in head)
-    assert frozen.endswith(" learnt alone in the first 1 of 1 epochs.")
+    assert frozen.endswith(" learnt alone in the first 1 of 1 epoch.")
 
 
 def test_an_unfrozen_backbone_learns_with_the_foreign_normalisation(elsewhere: Path, tmp_path: Path) -> None:

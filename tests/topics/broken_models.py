@@ -102,6 +102,7 @@ BROKEN: dict[str, Callable[[nn.Module], nn.Module]] = {
     "misleading gradient": lambda net: Wrapped(net, front=_half_detached),
     "jpeg-like rounding": lambda net: Wrapped(net, front=lambda x: jpeg(x.clamp(0, 1), 75)),
     "saturated sigmoid": lambda net: Wrapped(net, back=lambda z: torch.sigmoid(20 * z)),
+    "saturated tanh": lambda net: Wrapped(net, back=lambda z: torch.tanh(20 * z)),
     "batch statistics": AlwaysTraining,
     "counting calls": Counting,
     "purifying forward": Purifying,

@@ -32,6 +32,7 @@ CAUGHT_BY = {
     "misleading gradient": {"derivative_error"},
     "jpeg-like rounding": {"margin_zero", "plateau"},
     "saturated sigmoid": {"margin_zero", "linear_distance"},
+    "saturated tanh": {"margin_zero", "linear_distance"},
     "batch statistics": {"batch_difference", "in_training"},
     "counting calls": {"changed_state"},
     "purifying forward": {"needs_autograd"},

@@ -93,7 +93,7 @@ def test_enough_images_are_learnt_in_the_batches_asked_for() -> None:
 
 
 def test_a_single_image_to_learn_from_is_refused() -> None:
-    with pytest.raises(DataError, match="1 images to learn from and 1 held out"):
+    with pytest.raises(DataError, match="1 image to learn from and 1 held out"):
         fit(tiny_net(), thirds(2), SETTINGS, classes=3, threat=None)
 
 

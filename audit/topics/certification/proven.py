@@ -10,7 +10,7 @@ from audit.results.run_results import RunResults
 from audit.topics.certification.facts import LINEAR_BOUNDS, PROVEN, CertificationFacts
 
 
-def proven_share(results: RunResults, role: str, norm: str, eps: float) -> Interval | None:
+def proven_by_bounds(results: RunResults, role: str, norm: str, eps: float) -> Interval | None:
     """The share proven robust by linear bounds, with the interval of its images; None where nothing was tried.
 
     Args:

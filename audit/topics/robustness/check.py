@@ -11,7 +11,7 @@ from audit.core.threat_format import format_threat
 from audit.results.check_result import CheckResult, at_least, template_values
 from audit.results.queries import Condition, cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
-from audit.topics.certification.proven import proven_share
+from audit.topics.certification.proven import proven_by_bounds
 from audit.topics.model_sanity.check import suspicious_reasons
 from audit.topics.robustness.facts import RobustnessFacts
 
@@ -41,7 +41,7 @@ def robust_accuracy(results: RunResults, role: str, config: RunConfig) -> tuple[
     groups = group_by_condition(results.entries("robustness", role=role))
     model_reasons = suspicious_reasons(results, role)
     return tuple(
-        _judge(at, only_measured(entries), config, model_reasons, proven_share(results, role, at.norm, at.eps))
+        _judge(at, only_measured(entries), config, model_reasons, proven_by_bounds(results, role, at.norm, at.eps))
         for at, entries in groups
         if only_measured(entries)
     )
