@@ -222,6 +222,21 @@ def test_a_keras_net_that_normalises_bytes_gets_pixels_of_bytes(
 
 
 @pytest.mark.usefixtures("state_of_randomness")
+@pytest.mark.parametrize(("shift", "spread", "scale"), [(0.0, 255.0, 255), (127.5, 127.5, 255), (0.5, 0.5, 1)])
+def test_a_keras_net_that_computes_without_layers_needs_no_trust(
+    shift: float, spread: float, scale: int, keras: Any, tmp_path: Path
+) -> None:
+    inputs = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(4, 3)((inputs - shift) / spread if shift else inputs / spread)
+    model = keras.Model(inputs, keras.layers.Dense(5)(keras.ops.mean(keras.ops.relu(x), axis=(1, 2))))
+    model.save(tmp_path / "net.keras")
+    loaded = load(tmp_path / "net.keras")
+    expected = model(images().permute(0, 2, 3, 1) * scale, training=False).detach()
+    assert torch.allclose(wrapped(loaded.module).logits(images()), expected, atol=1e-5)
+    assert any("0 to 255" in str(note) for note in loaded.notes) == (scale == 255)
+
+
+@pytest.mark.usefixtures("state_of_randomness")
 def test_a_copied_keras_net_has_the_same_names_and_weights_of_its_own(keras: Any, tmp_path: Path) -> None:
     tutorial(keras).save(tmp_path / "net.keras")
     first, second = load(tmp_path / "net.keras").module, load(tmp_path / "net.keras").module

@@ -164,13 +164,21 @@ def _rescales(model: Any) -> bool:
             return float(layer.scale) < 1 / 50
         if type(layer).__name__ == "Normalization" and not layer.invert:
             return bool(abs(layer.mean).max() > _LARGEST_OF_UNIT or layer.variance.max() > _LARGEST_OF_UNIT**2)
-        if layer.weights:
+        if type(layer).__name__ in ("TrueDivide", "Divide", "Subtract") and (number := _constant_of(layer)) is not None:
+            return abs(number) > _LARGEST_OF_UNIT
+        if getattr(layer, "weights", ()):
             return False
     return False
 
 
+def _constant_of(operation: Any) -> float | None:
+    """The number that an operation without layers takes beside its tensor; None where it takes none."""
+    numbers = [value for node in operation._inbound_nodes for value in node.arguments.args if _is_number(value)]
+    return float(numbers[0]) if len(numbers) == 1 else None
+
+
 def _flat(model: Any) -> Iterator[Any]:
-    for layer in model.layers:
+    for layer in getattr(model, "operations", model.layers):
         if hasattr(layer, "layers"):
             yield from _flat(layer)
         else:
