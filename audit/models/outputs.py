@@ -21,8 +21,8 @@ OutputMeaning = Literal["auto", "logits", "probabilities", "sigmoid"]
 NOTES: dict[OutputKind, Note] = {
     "probabilities": note(
         "model_softmax",
-        "The model ends in softmax: its outputs are used as log-probabilities, and gradients may vanish where it is "
-        "confident.",
+        "The model gives probabilities, as after a softmax: their logarithms are used, and gradients may vanish where "
+        "it is confident.",
     ),
     "sigmoid": note(
         "model_sigmoid",
