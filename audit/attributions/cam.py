@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from audit.core.evidence import Better
 from audit.core.registry import attribution
@@ -15,6 +14,7 @@ from audit.core.types import Images, PassCount
 from audit.explanation.captum_guard import restored
 from audit.explanation.gradients import in_leaf_batches
 from audit.explanation.positions import CHANNELS_FIRST
+from audit.explanation.seen_part import laid_over, seen_part
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.explanation.target_layer import spatial_layer
 from audit.masking.outputs import Scored, score
@@ -59,11 +59,11 @@ def grad_cam(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, la
     name, module, order = spatial_layer(model, layer)
     if order != CHANNELS_FIRST:  # the library reads channels first
         return _activation_map(model, images, spec, layer, grad_cam_map)
-    method = LayerGradCam(Scored(model, spec.output), module)
+    method, part = LayerGradCam(Scored(model, spec.output), module), seen_part(model, name, order)
 
     def enlarged(leaf: Images, rows: slice) -> Tensor:
         coarse = method.attribute(leaf, target=spec.targets[rows], relu_attributions=True)
-        return functional.interpolate(coarse, size=leaf.shape[2:], mode="bilinear", align_corners=False)
+        return laid_over(coarse, (leaf.shape[2], leaf.shape[3]), part)
 
     with restored(model):
         maps = in_leaf_batches(model, images, enlarged)
@@ -167,11 +167,12 @@ def _activation_map(
 ) -> Attribution:
     """`coarse_map` at the named (or last spatial) layer, its positive part enlarged bilinearly to (N, 1, H, W)."""
     name, module, order = spatial_layer(model, layer)
+    part = seen_part(model, name, order)
 
     def enlarged(leaf: Images, rows: slice) -> Tensor:
         activations, gradients = _at_layer(model, module, leaf, spec.part(rows))
         coarse = coarse_map(activations.permute(order), gradients.permute(order))
-        return functional.interpolate(coarse, size=leaf.shape[2:], mode="bilinear", align_corners=False).relu()
+        return laid_over(coarse, (leaf.shape[2], leaf.shape[3]), part).relu()
 
     with restored(model):
         maps = in_leaf_batches(model, images, enlarged)

@@ -20,6 +20,7 @@ from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
 from audit.explanation.captum_guard import uncounted
 from audit.explanation.faithful_copy import traced_copy
+from audit.explanation.scores_alone import with_scores_alone
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.explanation.traced_net import (
     ACTIVATIONS,
@@ -130,7 +131,7 @@ def _mean_over_references(
                 "that gives logits.",
             )
         )
-    net = traced_copy(model, images)
+    net = with_scores_alone(traced_copy(model, images), model.reader.entry)
     check_supported_layers(net, (*ACTIVATIONS, nn.MaxPool2d, *_LINEAR), "DeepLIFT")
     total, gap = torch.zeros_like(images), torch.zeros(len(images), device=images.device)
     for number in range(references.shape[1]):

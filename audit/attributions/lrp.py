@@ -15,6 +15,7 @@ from audit.core.note import note
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
 from audit.explanation.faithful_copy import check_same_outputs, traced_copy
+from audit.explanation.scores_alone import with_scores_alone
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.explanation.traced_net import (
     ACTIVATIONS,
@@ -68,6 +69,7 @@ def lrp(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, gamma: 
         raise NotApplicable(note("lrp_logit", "LRP divides a logit; explain the logit of a model that gives logits."))
     net = with_module_activations(fuse(traced_copy(model, images)))
     check_same_outputs(model, net, images)
+    net = with_scores_alone(net, model.reader.entry)
     check_supported_layers(net, (*_PASSING, *_ROUTING, *_WEIGHTED, *_MIXING), "LRP")
 
     def propagate(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,7 +80,7 @@ def lrp(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, gamma: 
 
         def start(outputs: Tensor) -> Tensor:
             logits.append(target_logits(model, outputs, targets))
-            return outputs * target_mask
+            return outputs * target_mask.reshape(outputs.shape)
 
         relevance = propagate_relevance(net, normalised(model, images[rows]), start, gamma)
         model.module.meter.backwards += len(targets)

@@ -43,6 +43,12 @@ _PARTLY_WITHOUT = note(
     "A part of the forward pass that this method takes gradients in runs without autograd (torch.no_grad, a detach or "
     "NumPy); methods that need only scores, such as lime, shap or rise, apply.",
 )
+_NOT_FINITE = note(
+    "baseline_not_finite",
+    "The model's answer to the reference input is NaN or infinite, as where a net divides by the spread of a picture "
+    "of one colour. Another one, such as blur, may serve: --set explanations.baseline=blur (baseline of "
+    "audit.explain).",
+)
 _WITHOUT_GRADIENT = ("does not require grad", "not have been used in the graph", "that requires grad")
 """What autograd says of a tensor that it did not follow."""
 
@@ -190,11 +196,19 @@ def run_method(
         if needs_gradient and any(words in str(fault) for words in _WITHOUT_GRADIENT):
             raise NotApplicable(_PARTLY_WITHOUT) from fault
         raise
+    if not bool(attribution.attributions.isfinite().all()):
+        _require_finite_answers(model, images, spec)
     _require_maps(method, attribution, images)
     if needs_gradient and not bool(attribution.attributions.any()) and not has_input_gradient(model):
         raise NotApplicable(_NO_GRADIENT)
     maps = without_rounding(method, model, images, spec, attribution.attributions)
     return attribution if maps is attribution.attributions else replace(attribution, attributions=maps)
+
+
+def _require_finite_answers(model: ModelUnderTest, images: Images, spec: ExplanationSpec) -> None:
+    """Raise NotApplicable where it is the model that answers with NaN or infinity on the reference input."""
+    if not bool(model.logits(spec.baseline).isfinite().all()):
+        raise NotApplicable(_NOT_FINITE)
 
 
 def _require_maps(method: Method, attribution: Attribution, images: Images) -> None:

@@ -10,6 +10,9 @@ from functools import cached_property
 
 from torch import Tensor
 
+from audit.core.note import Note
+from audit.models.saved_forms import computed_weights
+
 _COUNTERS = ("num_batches_tracked", "relative_position_index", "relative_coords_table", "attn_mask", "position_ids")
 """Last parts of names that a file may lack: they change no prediction, or the module computes them when it is made."""
 _UNUSED_HEADS = ("AuxLogits", "aux1", "aux2", "aux_classifier", "aux_head", "aux_heads", "aux_logits", "auxiliary_head")
@@ -61,6 +64,7 @@ class KeyMatching:
         averaged: The prefix of the averaged weights that were taken; "" where there is one set.
         normaliser: The mean and the standard deviation that the file keeps as buffers and the module lacks; else empty.
         head: The layer of the file that was taken, by its shapes, for the only one that the module misses; else "".
+        forms: Notes on what wrappers, pruning and the like had made of names and weights, which was undone.
     """
 
     tensors: Mapping[str, Tensor]
@@ -72,6 +76,7 @@ class KeyMatching:
     averaged: str = ""
     normaliser: tuple[Tensor, ...] = ()
     head: str = ""
+    forms: tuple[Note, ...] = ()
 
     @cached_property
     def missing(self) -> list[str]:
@@ -132,6 +137,9 @@ def parts_of(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
         state: The file's tensors by name.
     """
     yield state
+    whole, computed_count = computed_weights(state)
+    if computed_count:
+        yield whole
     own = {name: value for name, value in state.items() if not _is_foreign(name, value)}
     if len(own) < len(state):
         yield own

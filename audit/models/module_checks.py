@@ -13,6 +13,10 @@ from torch.nn.parameter import is_lazy
 
 from audit.core.errors import ModelError
 
+_ABOUT_SIZE = re.compile(
+    r"size|height|width|shape|resolution|dimension|patch|divisible|multiple|\d+ ?[x*,] ?\d+|^AssertionError$", re.I
+)
+"""Words of a forward's own checks that the size of the images may be the matter."""
 _WRAP = "Wrap it in a module whose forward takes images (N, C, H, W) alone and returns scores (N, classes)."
 
 
@@ -63,6 +67,8 @@ def why_it_does_not_run(net: nn.Module, fault: Exception, input_shape: tuple[int
         return f"{failed} {_of_channels(wanted, input_shape[0])}"
     if re.search(r"dtype|same type|scalar type|data type", said):
         return f"{failed} Numbers of several types meet in it: convert the module with .float()."
+    if isinstance(fault, AssertionError | ValueError) and not _ABOUT_SIZE.search(said):
+        return f"{failed} A check of its own stands in the way. {_WRAP}"
     return f"{failed} Give the size it was trained for with --image-size, or another architecture."
 
 

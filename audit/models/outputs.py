@@ -21,8 +21,8 @@ OutputMeaning = Literal["auto", "logits", "probabilities", "sigmoid"]
 NOTES: dict[OutputKind, Note] = {
     "probabilities": note(
         "model_softmax",
-        "The model ends in softmax: its outputs are used as log-probabilities, and gradients may vanish where it is "
-        "confident.",
+        "The model gives probabilities, as after a softmax: their logarithms are used, and gradients may vanish where "
+        "it is confident.",
     ),
     "sigmoid": note(
         "model_sigmoid",
@@ -234,9 +234,9 @@ def _meaning(
     run: Callable[[Images], Any], images: Images, scores: Tensor, classes: int, entry: str
 ) -> tuple[OutputMeaning, bool]:
     """What scores mean, and whether that was told from values alone."""
-    if not bool(in_unit(scores)):
-        return "logits", False
     sums = scores.float().sum(1)
+    if not bool(in_unit(scores)):
+        return ("probabilities" if _is_scaled_softmax(run, images, scores, classes, entry) else "logits"), False
     if scores.shape[1] > 1 and bool(((sums - 1).abs() < _TOLERANCE.get(scores.dtype, 1e-4)).all()):
         return "probabilities", False
     last = last_operation(run, images, classes, entry)
@@ -248,6 +248,13 @@ def _meaning(
     if last in LINEAR or not stays_in_unit(run, images, classes, entry):
         return "logits", False
     return "sigmoid", True
+
+
+def _is_scaled_softmax(run: Callable[[Images], Any], images: Images, scores: Tensor, classes: int, entry: str) -> bool:
+    """Whether scores are probabilities times a number, such as percentages, whose logarithms are logits too."""
+    sums = scores.float().sum(1)
+    alike = bool((scores >= 0).all()) and bool(((sums / sums.mean() - 1).abs() < 1e-4).all())
+    return alike and last_operation(run, images, classes, entry) == "softmax"
 
 
 def _require_rows(scores: Tensor) -> None:

@@ -30,7 +30,9 @@ def _widened(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     """With numbers at least as precise as their namesakes: a half-precision net would round what training learnt."""
     for key, value in (*module.named_parameters(), *module.named_buffers()):
         target = state.get(key)
-        if target is not None and target.is_floating_point() and value.is_floating_point():
+        if target is None or target.dtype.itemsize == 1:  # torch promotes no numbers of 8 bits; any other is wider
+            continue
+        if target.is_floating_point() and value.is_floating_point():
             value.data = value.data.to(torch.promote_types(value.dtype, target.dtype))
     return module
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,10 @@ from audit.core.note import Note, note
 from audit.models.checkpoint_entries import aside_note, averaged_note
 from audit.models.key_matching import KeyMatching, match_keys
 from audit.models.load_state import load_state
+from audit.models.saved_forms import plain_forms
+
+_ADAPTER = re.compile(r"(^|[._])(lora|loha|lokr|hada|dora)_", re.IGNORECASE)
+"""Names of low-rank adapters: peft, loralib, LyCORIS."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,9 @@ def load_matching(
     expected, known = matching.expected, matching.known
     problems = _problems(matching)
     if problems:
-        outputs = _other_outputs(matching)
-        remedy = (
-            f"It has {outputs[0]} outputs and {outputs[1]} classes were expected: name all of its classes with "
-            "--labels-map, or train a new last layer on it with audit train --pretrained."
-            if outputs
-            else "Give the architecture it was trained with by --architecture, and the same classes and image size."
+        raise ModelError(
+            f"{checkpoint} does not fit the architecture {architecture}: {'; '.join(problems)}. {_remedy(matching)}"
         )
-        raise ModelError(f"{checkpoint} does not fit the architecture {architecture}: {'; '.join(problems)}. {remedy}")
     load_state(module, {**expected, **known})
     return LoadedState(tuple(_notes(matching, checkpoint)), _normalisation(matching))
 
@@ -70,6 +70,11 @@ def match_module(state: Mapping[str, Tensor], module: nn.Module, entry: str = ""
     """
     expected = module.state_dict()
     matching = match_keys(state, expected, entry)
+    if _problems(matching):
+        plain, forms = plain_forms(state, expected)
+        other = match_keys(plain, expected, entry) if forms else matching
+        if _fitting(other) > _fitting(matching):
+            state, matching = plain, replace(other, forms=tuple(forms))
     converter = getattr(sys.modules.get(type(module).__module__), "checkpoint_filter_fn", None)
     if not _problems(matching) or converter is None:
         return matching
@@ -80,7 +85,8 @@ def match_module(state: Mapping[str, Tensor], module: nn.Module, entry: str = ""
         return matching
     if _fitting(converted) <= _fitting(matching):
         return matching
-    return replace(converted, removed=matching.removed, renamed=len(set(converted.tensors) - set(bare)))
+    renamed = len(set(converted.tensors) - set(bare))
+    return replace(converted, removed=matching.removed, renamed=renamed, forms=matching.forms)
 
 
 def fit_of(state: Mapping[str, Tensor], module: nn.Module, entry: str = "") -> int:
@@ -97,7 +103,7 @@ def fit_of(state: Mapping[str, Tensor], module: nn.Module, entry: str = "") -> i
     matching = match_module(state, module, entry)
     if _problems(matching):
         return 0
-    return 1 if matching.head or matching.renamed else 2
+    return 1 if matching.head or matching.renamed or matching.forms else 2
 
 
 def matching_notes(matching: KeyMatching, checkpoint: str) -> tuple[Note, ...]:
@@ -111,6 +117,7 @@ def matching_notes(matching: KeyMatching, checkpoint: str) -> tuple[Note, ...]:
 
 
 def _notes(matching: KeyMatching, checkpoint: str) -> Iterator[Note]:
+    yield from matching.forms
     if matching.removed:
         yield note("model_prefix", "The prefix '{prefix}' was removed from every key.", prefix=matching.removed)
     if matching.added:
@@ -175,6 +182,34 @@ def _problems(matching: KeyMatching) -> list[str]:
             more = f" and {len(keys) - 2} more" if len(keys) > 2 else ""
             problems.append(f"{text}: {', '.join(keys[:2])}{more}")
     return problems
+
+
+def _remedy(matching: KeyMatching) -> str:
+    """What to do about a file that does not fit, from what it lacks and has over."""
+    adapters = [name for name in matching.unknown if _ADAPTER.search(name)]
+    last = list(matching.expected)[-1].rpartition(".")[0]
+    headless = {name.rpartition(".")[0] for name in matching.missing} == {last}
+    if outputs := _other_outputs(matching):
+        return (
+            f"It has {outputs[0]} outputs and {outputs[1]} classes were expected: name all of its classes with "
+            "--labels-map, or train a new last layer on it with audit train --pretrained."
+        )
+    if adapters:
+        return (
+            f"It holds low-rank adapters ({adapters[0]}), whose scale stands elsewhere: merge them into the weights "
+            "(merge_and_unload() in peft) and save those."
+        )
+    if headless and not matching.unknown:
+        return (
+            f"It has every layer but the last one, {last}: it is a backbone. Train a last layer on it with audit train "
+            "--pretrained, or give the file that holds it too."
+        )
+    if headless:
+        return (
+            f"Its last layer is another than the architecture's {last}: give the module that has it as "
+            "--architecture FILE.py:FUNCTION."
+        )
+    return "Give the architecture it was trained with by --architecture, and the same classes and image size."
 
 
 def _other_outputs(matching: KeyMatching) -> tuple[int, int] | None:

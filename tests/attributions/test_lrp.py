@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -81,3 +84,43 @@ def test_lost_relevance_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = explain_images(wrapped(), IMAGES, method="lrp", targets=2)
     assert found.status == "not_applicable"
     assert "does not conserve relevance" in str(found.reason)
+
+
+class Among(Residual):
+    """The scores among other tensors."""
+
+    def __init__(self, form: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, images: Tensor) -> Any:
+        return self.form(super().forward(images))
+
+
+class Answer(NamedTuple):
+    logits: Tensor
+    other: Tensor
+
+
+FORMS: dict[str, Callable[[Tensor], Any]] = {
+    "dictionary": lambda scores: {"probabilities": scores.softmax(1), "logits": scores},
+    "tuple": lambda scores: (scores[:, :2], scores),
+    "nested": lambda scores: {"heads": [scores, {"other": scores.mean()}]},
+    "named tuple": lambda scores: Answer(scores, scores.softmax(1)),
+    "dictionary of one": lambda scores: {"scores": scores},
+}
+
+
+@pytest.mark.parametrize("method", ["lrp", "deep-lift"])
+@pytest.mark.parametrize("form", FORMS)
+def test_scores_among_other_tensors_are_divided_alike(form: str, method: str) -> None:
+    torch.manual_seed(1)
+    net, plain = Among(FORMS[form]).eval(), Residual().eval()
+    plain.load_state_dict(net.state_dict())
+    maps = [
+        explain_images(
+            ModelUnderTest(one, classes="abc", input_shape=(1, 8, 8), device="cpu"), IMAGES, method=method, targets=2
+        ).attributions
+        for one in (net, plain)
+    ]
+    assert maps[0] is not None and maps[1] is not None and torch.allclose(maps[0], maps[1], atol=1e-6)

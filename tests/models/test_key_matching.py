@@ -268,6 +268,14 @@ def test_the_number_of_outputs_is_named_where_that_alone_does_not_fit(tmp_path: 
         load_model(config, classes=CLASSES, input_shape=SHAPE, device="cpu", seed=0)
 
 
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])
+def test_weights_of_another_type_are_its_numbers(kind: torch.dtype, tmp_path: Path) -> None:
+    stored = {name: value.to(kind) if value.ndim > 1 else value for name, value in RAW.state_dict().items()}
+    loaded, _ = load(stored, tmp_path)
+    assert torch.equal(loaded.module.conv1.weight.float(), stored["conv1.weight"].float())  # type: ignore[union-attr, operator]
+    assert any(str(kind) in str(note) for note in loaded.notes) or kind == torch.float64
+
+
 def test_pretrained_weights_are_found_the_same_way(tmp_path: Path) -> None:
     torch.save({"model": RAW.state_dict(), "model_ema": under("module.", AVERAGED.state_dict())}, tmp_path / "p.pth")
     target = build("cnn-32", classes=5, input_shape=SHAPE, seed=0)

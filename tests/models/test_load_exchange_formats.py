@@ -207,6 +207,36 @@ def test_the_tutorials_keras_net_is_audited_as_it_is(scale: float | None, keras:
 
 
 @pytest.mark.usefixtures("state_of_randomness")
+@pytest.mark.parametrize(("mean", "spread", "scale"), [(120.0, 60.0, 255), (0.5, 0.2, 1)])
+def test_a_keras_net_that_normalises_bytes_gets_pixels_of_bytes(
+    mean: float, spread: float, scale: int, keras: Any, tmp_path: Path
+) -> None:
+    layers = keras.layers
+    normalised = layers.Normalization(mean=[mean] * 3, variance=[spread**2] * 3)
+    model = keras.Sequential([keras.Input((12, 12, 3)), normalised, layers.Flatten(), layers.Dense(5)])
+    model.save(tmp_path / "net.keras")
+    loaded = load(tmp_path / "net.keras")
+    expected = model(images().permute(0, 2, 3, 1) * scale, training=False).detach()
+    assert torch.allclose(wrapped(loaded.module).logits(images()), expected, atol=1e-4)
+    assert any("0 to 255" in str(note) for note in loaded.notes) == (scale == 255)
+
+
+@pytest.mark.usefixtures("state_of_randomness")
+@pytest.mark.parametrize(("shift", "spread", "scale"), [(0.0, 255.0, 255), (127.5, 127.5, 255), (0.5, 0.5, 1)])
+def test_a_keras_net_that_computes_without_layers_needs_no_trust(
+    shift: float, spread: float, scale: int, keras: Any, tmp_path: Path
+) -> None:
+    inputs = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(4, 3)((inputs - shift) / spread if shift else inputs / spread)
+    model = keras.Model(inputs, keras.layers.Dense(5)(keras.ops.mean(keras.ops.relu(x), axis=(1, 2))))
+    model.save(tmp_path / "net.keras")
+    loaded = load(tmp_path / "net.keras")
+    expected = model(images().permute(0, 2, 3, 1) * scale, training=False).detach()
+    assert torch.allclose(wrapped(loaded.module).logits(images()), expected, atol=1e-5)
+    assert any("0 to 255" in str(note) for note in loaded.notes) == (scale == 255)
+
+
+@pytest.mark.usefixtures("state_of_randomness")
 def test_a_copied_keras_net_has_the_same_names_and_weights_of_its_own(keras: Any, tmp_path: Path) -> None:
     tutorial(keras).save(tmp_path / "net.keras")
     first, second = load(tmp_path / "net.keras").module, load(tmp_path / "net.keras").module

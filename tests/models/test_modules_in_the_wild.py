@@ -284,7 +284,25 @@ class ChannelsLast(Net):
         return super().forward(images.permute(0, 3, 1, 2))
 
 
+class WantsBytes(Net):
+    """Checks its input, as nets for phones do."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.dtype == torch.uint8, "uint8 images were expected"
+        return super().forward(images / 255)
+
+
+class WantsItsSize(Net):
+    """Checks its input, as timm's vision transformers do."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[2] == 1, f"Input height ({images.shape[2]}) doesn't match model (1)."
+        return super().forward(images)
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "a check of its own": (WantsBytes, r"uint8 images were expected\. A check of its own stands in the way\. Wrap it"),
+    "a check of the size": (WantsItsSize, r"Input height.*--image-size"),
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(2)), r"1\.weight has no shape yet.*once on a batch"),
     "meta": (_meta, r"conv\.weight is on the meta device.*assign=True"),
     "two arguments": (Masked, r"takes images and mask\. Wrap it"),

@@ -186,6 +186,24 @@ def test_files_for_images_of_any_size_load(shape: tuple[Any, ...], tmp_path: Pat
     assert close(module_of(path)(images), expected)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "given", "remedy"), [(3, 1, r"Give images of 3 channels\.$"), (1, 3, r"Read them with --grayscale\.$")]
+)
+def test_images_of_other_channels_than_the_file_s_are_not_told_to_change_their_size(
+    wanted: int, given: int, remedy: str, tmp_path: Path
+) -> None:
+    nodes = [node("Flatten", "x", "flat"), node("MatMul", "flat w", "y")]
+    path = write(tmp_path / "net.onnx", nodes, {"w": weights(1, 64 * wanted, 5)}, shape=("n", wanted, 8, 8))
+    with pytest.raises(ModelError, match=remedy):
+        module_of(path)(pictures(channels=given))
+
+
+def test_an_image_in_a_row_of_numbers_whose_order_is_not_said_is_refused_for_that(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", [node("MatMul", "x w", "y")], {"w": weights(1, 192, 5)}, shape=("n", 192))
+    with pytest.raises(ModelError, match=r"192 numbers of an image in a row.*takes \(N, C, H, W\)"):
+        module_of(path)(pictures())
+
+
 def test_images_of_another_size_than_the_file_s_get_a_sentence(tmp_path: Path) -> None:
     nodes = [*CONV, node("Flatten", "f", "flat"), node("MatMul", "flat w", "y")]
     path = write(tmp_path / "net.onnx", nodes, {**KERNEL, "w": weights(3, 256, 5)})

@@ -95,6 +95,15 @@ def test_the_last_operation_says_what_scores_mean(case: str) -> None:
     assert torch.equal(model.predictions(IMAGES), expected)
 
 
+def test_percentages_of_a_softmax_are_probabilities() -> None:
+    net = Net(3, lambda z: 100 * z.softmax(1))
+    model = audit.wrap(net, classes=3, input_shape=SHAPE)
+    assert model.output_kind == "probabilities"
+    assert torch.allclose(model.logits(IMAGES).softmax(1), net(IMAGES) / 100, atol=1e-5)
+    logits = audit.wrap(Net(3, lambda z: 100 + z - z.mean(1, keepdim=True)), classes=3, input_shape=SHAPE)
+    assert logits.output_kind == "logits"
+
+
 def test_sigmoid_scores_are_inverted_and_the_doubt_of_hidden_ones_is_said() -> None:
     scores = torch.tensor([[0.1, 0.9, 0.5]])
     assert torch.allclose(to_logits(scores, "sigmoid").sigmoid(), scores)

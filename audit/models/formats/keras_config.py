@@ -25,6 +25,11 @@ LAYERS = frozenset(
     Attention AdditiveAttention MultiHeadAttention ActivityRegularization Rescaling Normalization Resizing CenterCrop
     RandomFlip RandomRotation RandomZoom RandomContrast RandomTranslation RandomBrightness RandomCrop""".split()
 )
+OPERATIONS = frozenset(
+    """Add Subtract Multiply Divide TrueDivide Negative Absolute Square Sqrt Exp Log Maximum Minimum Clip Mean Max Min
+    Sum Reshape Transpose Concatenate Squeeze ExpandDims Relu Relu6 Sigmoid Silu Gelu Softmax LogSoftmax""".split()
+)
+"""Arithmetic that a net writes without layers, as in `inputs / 255`: each takes numbers and tensors alone."""
 _VALUES = ("keras.initializers", "keras.regularizers", "keras.constraints")
 _TRAINING = frozenset({"compile_config", "build_config"})
 """Read only by a training loop, which is not what is loaded here."""
@@ -84,6 +89,8 @@ def _is_data(module: str, kind: str, registered: Any) -> bool:
         return False
     if module in _VALUES:
         return kind.isidentifier()
+    if module in ("keras.src.ops.numpy", "keras.src.ops.nn"):
+        return kind in OPERATIONS
     return kind in LAYERS and module in ("keras", "keras.layers", "keras.models", "keras.src.models.functional")
 
 

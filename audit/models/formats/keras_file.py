@@ -60,6 +60,10 @@ def keras_hdf5(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
     )
 
 
+_LARGEST_OF_UNIT = 2.0
+"""Means and standard deviations beyond are those of pixels of 0 to 255."""
+
+
 class KerasModule(nn.Module):
     """A Keras model as a torch module: images (N, C, H, W) in, scores (N, classes) out, in inference mode."""
 
@@ -154,15 +158,27 @@ def _without_randomness(library: Any, model: Any) -> Any:
 
 
 def _rescales(model: Any) -> bool:
-    """Whether one of the first layers divides by about 255, so that the model was made for pixels 0..255."""
-    scales = [
-        float(layer.scale) for layer in _flat(model) if type(layer).__name__ == "Rescaling" and _is_number(layer.scale)
-    ]
-    return bool(scales) and scales[0] < 1 / 50
+    """Whether the first layer that scales its input divides by about 255, or was fitted to pixels of 0 to 255."""
+    for layer in _flat(model):
+        if type(layer).__name__ == "Rescaling" and _is_number(layer.scale):
+            return float(layer.scale) < 1 / 50
+        if type(layer).__name__ == "Normalization" and not layer.invert:
+            return bool(abs(layer.mean).max() > _LARGEST_OF_UNIT or layer.variance.max() > _LARGEST_OF_UNIT**2)
+        if type(layer).__name__ in ("TrueDivide", "Divide", "Subtract") and (number := _constant_of(layer)) is not None:
+            return abs(number) > _LARGEST_OF_UNIT
+        if getattr(layer, "weights", ()):
+            return False
+    return False
+
+
+def _constant_of(operation: Any) -> float | None:
+    """The number that an operation without layers takes beside its tensor; None where it takes none."""
+    numbers = [value for node in operation._inbound_nodes for value in node.arguments.args if _is_number(value)]
+    return float(numbers[0]) if len(numbers) == 1 else None
 
 
 def _flat(model: Any) -> Iterator[Any]:
-    for layer in model.layers:
+    for layer in getattr(model, "operations", model.layers):
         if hasattr(layer, "layers"):
             yield from _flat(layer)
         else:

@@ -195,9 +195,16 @@ class OrientedNet(nn.Module):
             raise
 
     def _other_size(self, inputs: Tensor) -> ModelError:
+        axis = -1 if self.image.channels_last else 1
+        wanted, channels = self.image.shape[axis], inputs.shape[axis]
+        remedy = "Bring them to its size with --image-size."
+        if inputs.ndim == 4 and wanted != channels:
+            remedy = "Read them with --grayscale." if wanted == 1 else f"Give images of {wanted} channels."
+        elif inputs.ndim == 2:
+            remedy = "Bring them to so many pixels with --image-size, or export a net that takes (N, C, H, W)."
         return ModelError(
             f"{self.name} was exported for images of {_size(self.image.shape[1:])}, and does not run on images of "
-            f"{_size(tuple(inputs.shape[1:]))}. Bring them to its size with --image-size."
+            f"{_size(tuple(inputs.shape[1:]))}. {remedy}"
         )
 
     def _arranged(self, images: Tensor) -> Tensor:
@@ -208,6 +215,11 @@ class OrientedNet(nn.Module):
         if self.image.channels_last:
             return images.permute(0, 2, 3, 1).contiguous()
         if len(self.image.shape) < 4:
+            if images.shape[1] != 1 and self.image.shape[1:] == (images[0].numel(),):
+                raise ModelError(
+                    f"{self.name} takes the {images[0].numel()} numbers of an image in a row, and does not say whether "
+                    "those of a channel or those of a pixel stand together. Export a net that takes (N, C, H, W)."
+                )
             if images.shape[1] != 1:
                 raise ModelError(
                     f"{self.name} takes images without channels, of {_size(self.image.shape[1:])}, and these have "

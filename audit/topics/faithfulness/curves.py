@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from audit.core.errors import NotApplicable
 from audit.core.evidence import Array, Better, Measurement
 from audit.core.note import Note, note
 from audit.core.seeding import Generators
@@ -23,6 +24,11 @@ from audit.topics.faithfulness.facts import FaithfulnessSettings
 
 ORDERS_OF_A_MAP = 2
 """Number of orders per map: its own, and that of the map blurred."""
+_NOT_FINITE = note(
+    "removed_not_finite",
+    "The model's answer is NaN or infinite on pictures whose pixels are removed, as where a net divides by the spread "
+    "of a picture of one colour.",
+)
 _BETTER: Mapping[RemovalMode, Better] = {"deletion": "lower", "insertion": "higher"}
 
 
@@ -85,6 +91,9 @@ def all_curves(
 
     Returns:
         By name, such as "deletion_area_random", the curves (N, steps + 1).
+
+    Raises:
+        NotApplicable: The model's answer is not finite where pixels are removed.
     """
     areas: dict[str, Tensor] = {}
     modes: tuple[RemovalMode, ...] = ("deletion", "insertion")
@@ -107,6 +116,8 @@ def all_curves(
         for mode in modes:
             output = steps.run(f"{mode} {fill}", partial(curves, fill, mode))
             areas |= _averaged(output, f"{mode}_area" + (f"_{fill}" if position else ""))
+    if not all(bool(curve.isfinite().all()) for curve in areas.values()):
+        raise NotApplicable(_NOT_FINITE)
     return areas
 
 
