@@ -1,6 +1,4 @@
-"""Auto-PGD with cross-entropy, with the DLR loss, and with the targeted DLR loss (Croce and Hein 2020,
-arXiv:2003.01690).
-"""
+"""Auto-PGD with cross-entropy, the DLR loss and the targeted DLR loss (Croce and Hein 2020, arXiv:2003.01690)."""
 
 from __future__ import annotations
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from audit.bounds.graph import BoundGraph, Box
-from audit.bounds.propagate import ROWS, Values, interval_values, lower_bound, refresh, tightened
+from audit.bounds.propagate import ROWS, Values, interval_values, lower_bound
 from audit.bounds.region import Region
+from audit.bounds.tighten import refresh, tightened
 from audit.bounds.verification_query import BoxQuery
 
 LARGEST_BATCH = 512

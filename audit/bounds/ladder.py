@@ -15,8 +15,9 @@ from audit.bounds.alpha import Optimised, optimise
 from audit.bounds.branching import BranchAndBound
 from audit.bounds.graph import BoundGraph
 from audit.bounds.outcome import Budget, Outcome, Rung
-from audit.bounds.propagate import Values, interval_values, lower_bound, tightened
+from audit.bounds.propagate import Values, interval_values, lower_bound
 from audit.bounds.region import Region
+from audit.bounds.tighten import tightened
 from audit.models.batching import ExecutionLayout, in_batches
 
 SLOPE_STEPS = 20

@@ -17,8 +17,9 @@ from audit.bounds.alpha import optimise
 from audit.bounds.branching import BranchAndBound
 from audit.bounds.graph import BoundGraph
 from audit.bounds.input_splitting import InputSplitting, Searched
-from audit.bounds.propagate import interval_values, lower_bound, tightened
+from audit.bounds.propagate import interval_values, lower_bound
 from audit.bounds.rules import RULES
+from audit.bounds.tighten import tightened
 from audit.bounds.trace import trace
 from audit.bounds.verification_net import VerificationNet, file_answers, read_net, require_agreement
 from audit.bounds.verification_query import RESTARTS, BoxQuery, Counterexample

@@ -5,14 +5,12 @@ from audit.config.sections import (
     AttackRowConfig,
     CorruptionConfig,
     CriteriaConfig,
-    DataConfig,
     ExplanationConfig,
-    ModelConfig,
     ReportConfig,
     RobustnessConfig,
     RunConfig,
-    TrustConfig,
 )
+from audit.config.subject import DataConfig, ModelConfig, TrustConfig
 from audit.config.training import (
     AUGMENTATIONS,
     AugmentationConfig,

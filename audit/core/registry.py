@@ -1,8 +1,7 @@
 """The registry of methods: a decorated function is registered under its name.
 
 The keyword-only parameters of a method are its settings: they are validated from the configuration and hashed into the
-cell. Other distributions register methods through the entry-point group `audit.methods`, whose values name modules to
-import.
+cell. Other distributions register methods through the entry points `audit.methods`, whose values name modules.
 """
 
 from __future__ import annotations

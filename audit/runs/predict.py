@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from audit.config import DataConfig, ModelConfig
-from audit.core.errors import DataError, ModelError, UsageError
-from audit.core.image_options import PixelRange
+from audit.core.errors import ModelError, UsageError
 from audit.core.note import Note
 from audit.core.registry import find
 from audit.core.types import Attributions, Images
-from audit.data.image_decoding import UnreadableImage, decode, inspect_image, strict_pillow
 from audit.data.image_survey import printable
 from audit.data.label_map import class_names
-from audit.data.pixel_range import common_range
-from audit.data.transforms import Preprocessing, transform_images
 from audit.explanation.run import explain_images
 from audit.metrics.model_checks import fixed_function_notes
 from audit.models.files import basename, is_code, require_file
@@ -34,6 +26,7 @@ from audit.models.own_weights import with_own_weights
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.report.overlay import overlay_png
 from audit.runs.checkpoint_metadata import apply_architecture, apply_image_preparation, read_metadata
+from audit.runs.pictures import read_pictures
 from audit.storage.store import disk_faults, write_atomically
 
 _AUTO = ("grad-cam", "integrated-gradients", "occlusion")
@@ -121,29 +114,6 @@ def preparation_of(model: ModelConfig, data: DataConfig) -> DataConfig:
         data: The configuration of the data.
     """
     return apply_image_preparation(data, model.weights)
-
-
-def read_pictures(paths: Sequence[Path], shape: InputShape, data: DataConfig = _UNCHANGED) -> Images:
-    """Read pictures, upright, resized and prepared.
-
-    Args:
-        paths: Picture files, N of them.
-        shape: Of an image, (C, H, W).
-        data: How to decode, crop, resize, turn and mirror each picture.
-
-    Returns:
-        Float32 images (N, C, H, W) in [0, 1].
-
-    Raises:
-        DataError: A picture cannot be read; the first of them is named.
-    """
-    with strict_pillow():
-        pixel_range = data.pixel_range or _common_range(paths)
-        data = data.model_copy(update={"pixel_range": pixel_range})
-        pixels = [torch.from_numpy(_pixels(path, shape, data)) for path in paths]
-    turned = Preprocessing(None, data.rotate, data.flip)
-    transformed = transform_images(torch.stack(pixels).to(torch.float32), turned)
-    return transformed.round().clamp(0, 255) / 255
 
 
 def predict_pictures(
@@ -252,37 +222,6 @@ def _header_of(weights: str) -> tuple[tuple[str, ...], InputShape | None]:
         return (), None
     channels, height, width = json.loads(header["input_shape"])
     return tuple(json.loads(header["classes"])), (channels, height, width)
-
-
-def _common_range(paths: Sequence[Path]) -> PixelRange | None:
-    """What is black and white in those of the pictures that have more than 8 bits; None where none has."""
-    extents = [info.extent for info in (_guarded(path, inspect_image) for path in paths) if info.extent is not None]
-    return common_range(extents, f"{len(extents)} of the pictures") if extents else None
-
-
-def _pixels(path: Path, shape: InputShape, data: DataConfig) -> NDArray[np.uint8]:
-    return _guarded(
-        path,
-        lambda body: decode(
-            body,
-            shape[1:],
-            grayscale=shape[0] == 1,
-            crop=data.crop,
-            interpolation=data.interpolation or "bilinear",
-            transparency=data.transparency,
-            pixel_range=data.pixel_range,
-        ),
-    )
-
-
-def _guarded(path: Path, read: Callable[[bytes], _T]) -> _T:
-    """What `read` makes of a file's bytes. Raises DataError where the file is unreadable."""
-    try:
-        return read(path.read_bytes())
-    except UnreadableImage as fault:
-        raise DataError(f"{printable(path.name)} is unreadable: {fault}. Give another picture.") from fault
-    except OSError as fault:
-        raise DataError(f"Cannot read {str(path)!r}: {fault.strerror}. Give a picture file.") from fault
 
 
 def _top(probabilities: Sequence[float], classes: Sequence[str]) -> tuple[Candidate, ...]:

@@ -49,13 +49,10 @@ class TrainingModule(nn.Module):
             autocast: Whether the net runs in bfloat16.
         """
         super().__init__()
-        self.net = net
-        self.autocast = autocast
+        self.net, self.autocast = net, autocast
         self.reader: OutputReader | None = None
-        self._auxiliary = False
-        self.channels_last = True
-        self.forwards = 0
-        self.backwards = 0
+        self._auxiliary, self.channels_last = False, True
+        self.forwards = self.backwards = 0
         self.processes = 1
         """How many processes make the same passes at this time: each pass counts that many times."""
         self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from audit.bounds.alpha import optimise
 from audit.bounds.cones import cones
 from audit.bounds.graph import BoundGraph
-from audit.bounds.propagate import Values, interval_values, lower_bound, tightened
+from audit.bounds.propagate import Values, interval_values, lower_bound
 from audit.bounds.region import Region
 from audit.bounds.rules import RULES
+from audit.bounds.tighten import tightened
 from audit.bounds.trace import trace
 from audit.core.errors import NotApplicable
 
@@ -95,7 +96,7 @@ def test_rows_shared_by_cones_give_the_bounds_of_rows_of_their_own(
 ) -> None:
     graph, apart = traced(small_net(name)), traced(small_net(name))
     assert any(cones(graph, i) is not None for i in graph.unbounded)
-    monkeypatch.setattr("audit.bounds.propagate.cones", lambda g, i: None if g is apart else cones(g, i))
+    monkeypatch.setattr("audit.bounds.tighten.cones", lambda g, i: None if g is apart else cones(g, i))
     region = Region.ball(images(), norm, EPS[norm])
     shared, alone = tight(graph, region), tight(apart, region)
     for position in graph.unbounded:
