@@ -198,7 +198,7 @@ def test_pixels_outside_by_rounding_are_clipped_with_a_note(value: float, images
     assert any("clipped" in sentence for sentence in explained.notes)
 
 
-@pytest.mark.parametrize("value", [1.01, 255.0, -0.5, float("nan")])
+@pytest.mark.parametrize("value", [1.01, 255.0, -0.5])
 def test_another_range_is_refused_with_its_numbers(value: float, images: Tensor) -> None:
     model = wrapped(small_cnn())
     images[0, 0, 0, 0] = value

@@ -11,11 +11,13 @@ second takes a checkpoint. The third times CROWN for all classes of 512 images a
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections import Counter
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import audit
@@ -54,7 +56,10 @@ def main() -> None:
     if given.load:
         net = build("cnn-28", classes=CLASSES, input_shape=dataset.shape, seed=0)
         net.load_state_dict(load_file(given.load))
-        model = audit.wrap(net, classes=CLASSES, input_shape=dataset.shape, mean=0.286, std=0.353)
+        with safe_open(given.load, "pt") as file:
+            header = file.metadata()
+        mean, std = (json.loads(header[key]) for key in ("mean", "std"))
+        model = audit.wrap(net, classes=CLASSES, input_shape=dataset.shape, mean=mean, std=std)
     else:
         assert dataset.train is not None
         train = dataset.train.batch(range(len(dataset.train)))

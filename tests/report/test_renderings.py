@@ -98,7 +98,7 @@ def test_a_policy_is_read_with_its_lines(document: AuditDocument, tmp_path: Path
     [
         ("[checks.robust-acuracy]\n", "line 1.*Did you mean 'robust-accuracy'"),
         ("[default]\nlevel = 'fatal'\n", "default.level"),
-        ("[default]\nminimal = 1\n", "A rule may hold: level, inconclusive, minimum"),
+        ("[default]\nminimal = 1\n", "line 2: default.minimal: Unknown key.*Did you mean 'minimum'"),
         ("[default\n", "not valid TOML"),
     ],
 )

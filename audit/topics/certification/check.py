@@ -64,7 +64,7 @@ def certified_not_broken(results: RunResults, role: str, config: RunConfig) -> C
     title_inconclusive="The verdict on the {role} model within {threat} hangs on images neither broken nor proven",
     explanation="Of {n} images {proven:.1%} are proven robust and {unbroken:.1%} are unbroken; robust accuracy lies "
     "between, and {open:.1%} are open.",
-    criterion="Both bounds are to lie on the same side of the {threshold:.0%} that are asked.",
+    criterion="Both bounds must lie on the same side of the {threshold:.0%} that are asked.",
     advice_inconclusive="Give the proofs more effort, or train for proofs.",
     command_inconclusive="audit run --set certification.effort=complete",
     reference="arXiv:2103.06624",
