@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 
 METHODS = (lrp, deep_lift, grad_cam, guided_backprop, saliency)
 CLASSES = tuple("abcde")
+EVERY = slice(None)
 
 
 class Residual(nn.Module):
@@ -52,7 +53,7 @@ def wrapped(module: nn.Module) -> ModelUnderTest:
     return ModelUnderTest(module, classes=CLASSES, input_shape=(3, 8, 8), device="cpu")
 
 
-def maps(method: Callable[..., Attribution], module: nn.Module, rows: slice = slice(None)) -> Tensor:
+def maps(method: Callable[..., Attribution], module: nn.Module, rows: slice = EVERY) -> Tensor:
     images, targets = pictures()[rows], torch.tensor([0, 3, 4])[rows]
     generators = Generators.of("abc"[rows], seed=0, purpose="maps", device="cpu")
     spec = ExplanationSpec(targets, "logit", torch.zeros_like(images), generators)
