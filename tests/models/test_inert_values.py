@@ -108,7 +108,7 @@ def archive_of(kind: str) -> bytes:
     stream, inner = io.BytesIO(), b"\x80\x02weights"
     if kind == "zip":
         with zipfile.ZipFile(stream, "w") as archive:
-            archive.writestr("net.pth", inner)
+            archive.writestr(zipfile.ZipInfo("net.pth"), inner)  # of a fixed date: the bytes name the test
     else:
         with tarfile.open(fileobj=stream, mode="w") as archive_file:
             entry = tarfile.TarInfo("net.pth")
