@@ -62,7 +62,7 @@ class Activation:
             low: Lower ends, (N, *shape).
             high: Upper ends, at least `low`.
             slope: Slope in [0, 1] of the line below an unstable ReLU, (N, S or 1, *shape); None for 1 where the upper
-                end is further from 0 than the lower one, else 0 (arXiv:1811.00866, section 3.3). Not used by others.
+                end is further from 0 than the lower one, else 0 (arXiv:1811.00866). Not used by others.
         """
         if self.derivative is None:
             return _relu_lines(low, high, slope)
@@ -110,7 +110,7 @@ def _convex_lines(
 def _s_shaped_lines(
     function: Callable[[Tensor], Tensor], derivative: Callable[[Tensor], Tensor], low: Tensor, high: Tensor
 ) -> Lines:
-    """Chords and tangents (arXiv:1811.00866, table 3), an end's tangent found by bisection from its safe side."""
+    """Chords and tangents (arXiv:1811.00866), an end's tangent found by bisection from its safe side."""
     chord = _chord(function, derivative, low, high)
     above, top = _line_above(function, derivative, low, high, chord)
     below, bottom = _line_above(lambda x: -function(-x), lambda x: derivative(-x), -high, -low, chord)

@@ -107,14 +107,12 @@ class GraphNode:
         inputs: Positions of the values that it is computed from.
         shape: Its shape, without the batch.
         layer: Name of the layer of the net that it belongs to.
-        from_image: Whether every operation before it is affine, so that it is an affine function of the image.
     """
 
     operation: Affine | Activation | None
     inputs: tuple[int, ...]
     shape: tuple[int, ...]
     layer: str
-    from_image: bool
 
 
 @dataclass

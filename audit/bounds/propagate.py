@@ -20,8 +20,6 @@ from audit.bounds.cones import BY_ROW, ByCone, ByRow
 from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode
 from audit.bounds.region import GUARD, Region
 
-MATRIX = 2**25
-"""Numbers that the coefficients of a value that is affine in the image may have, to be kept."""
 ROWS = 2**23
 """Numbers that the largest tensor of a backward pass may have."""
 
@@ -76,7 +74,7 @@ class Lower:
 
 
 def interval_values(graph: BoundGraph, region: Region, *, rounding: bool = True, inner: bool = True) -> Values:
-    """Boxes around every value by intervals (arXiv:1810.12715); exact ones where a value is affine in the image.
+    """Boxes around every value by intervals (arXiv:1810.12715).
 
     Args:
         graph: The net.

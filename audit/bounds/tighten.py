@@ -11,11 +11,11 @@ from torch import Tensor
 from audit.bounds.activations import Activation
 from audit.bounds.cones import ByCone, cones
 from audit.bounds.graph import Affine, BoundGraph, Box
-from audit.bounds.propagate import ROWS, Slopes, Values, lower_bound
+from audit.bounds.propagate import ROWS, Values, lower_bound
 from audit.bounds.region import Region
 
 
-def tightened(graph: BoundGraph, values: Values, region: Region, slopes: Slopes | None = None) -> Values:
+def tightened(graph: BoundGraph, values: Values, region: Region) -> Values:
     """The same with the inputs of every activation bounded by backward passes, where intervals leave its sign open.
 
     Image by image, since each has other values open.
@@ -24,7 +24,6 @@ def tightened(graph: BoundGraph, values: Values, region: Region, slopes: Slopes 
         graph: The net.
         values: Interval bounds.
         region: The inputs.
-        slopes: See `lower_bound`.
     """
     rows = [
         _tightened_image(graph, values.select(index), region.select(index))

@@ -55,7 +55,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 position of its value, or a list of positions where it has several.
         """
         super().__init__()  # type: ignore[no-untyped-call]
-        self.graph = BoundGraph([GraphNode(None, (), tuple(images.shape[1:]), "the image", True)], images.dtype)
+        self.graph = BoundGraph([GraphNode(None, (), tuple(images.shape[1:]), "the image")], images.dtype)
         self.layers: list[str] = []
         self._rules = rules
         self._positions: dict[int, int] = {id(images): 0}
@@ -103,8 +103,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             inputs: Positions of what it is computed from.
             shape: Its shape without the batch.
         """
-        from_image = isinstance(operation, Affine) and all(self.graph.nodes[i].from_image for i in inputs)
-        self.graph.nodes.append(GraphNode(operation, tuple(inputs), tuple(shape), self.layer, from_image))
+        self.graph.nodes.append(GraphNode(operation, tuple(inputs), tuple(shape), self.layer))
         return len(self.graph.nodes) - 1
 
     def end(self, value: Tensor, position: int) -> None:

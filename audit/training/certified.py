@@ -41,7 +41,7 @@ class Ramp(NamedTuple):
 def ramp(step: TrainingStep, warmup: float, grown: float) -> Ramp:
     """The radius grows from 0 after the warm-up to that of the adversary: first by a power, then straight.
 
-    The smooth schedule of Shi et al. 2021 (arXiv:2103.17268, appendix): the fourth power over the first quarter of the
+    The smooth schedule of Shi et al. 2021 (arXiv:2103.17268): the fourth power over the first quarter of the
     growth, continued by its tangent.
 
     Args:
@@ -105,7 +105,7 @@ def ball(images: Images, threat: ThreatModel, eps: float) -> Region:
 def worst_logits(graph: BoundGraph, values: Values, region: Region, labels: Labels, *, linear: bool = False) -> Tensor:
     """Logits no better than any in the region, up to a shift: minus the lower bounds of the label's margins.
 
-    Cross entropy of them is an upper bound on that of every image of the region (arXiv:1711.00851, theorem 2).
+    Cross entropy of them is an upper bound on that of every image of the region (arXiv:1711.00851).
 
     Args:
         graph: The net.
@@ -150,7 +150,7 @@ def rescale_untrained(net: nn.Module, step: TrainingStep, loss: Tensor, classes:
     """At the first step, give the weights of an untrained net the size at which intervals neither grow nor shrink.
 
     Weights of fan-in n are scaled to the standard deviation sqrt(2 pi) / n, at which an interval keeps its width
-    through a layer and its ReLU (Shi et al. 2021, arXiv:2103.17268, section 3.1). A net that has learnt is
+    through a layer and its ReLU (Shi et al. 2021, arXiv:2103.17268). A net that has learnt is
     left as it is.
 
     Args:
@@ -175,8 +175,8 @@ def rescale_untrained(net: nn.Module, step: TrainingStep, loss: Tensor, classes:
 def width_penalty(graph: BoundGraph, values: Values, tolerance: float = 0.5) -> Tensor:
     """How much wider the intervals of later layers are than those of the image, and how unbalanced their ReLUs.
 
-    The two regularisers of the warm-up of Shi et al. 2021 (arXiv:2103.17268, section 3.3): the tightness of intervals
-    before activations, and the ratios of their mean centres and of their widths over active and inactive ReLUs.
+    The two regularisers of the warm-up of Shi et al. 2021 (arXiv:2103.17268): the tightness of intervals
+    before activations, and the balance of the means and variances of their centres over active and inactive ReLUs.
 
     Args:
         graph: The net.

@@ -18,7 +18,7 @@ def crown_ibp(
 ) -> Iterator[Objective]:
     """Descend a mixture of the worst logits by linear relaxation and by intervals: from the first to the second.
 
-    Zhang et al. 2020, Eq. 13: the weight of the linear bound falls from 1 to 0 as the radius grows.
+    Zhang et al. 2020: the weight of the linear bound falls from 1 to 0 as the radius grows.
 
     Args:
         net: Gives logits (N, classes) of images in [0, 1].

@@ -28,7 +28,7 @@ def mtl_ibp(
 ) -> Iterator[Objective]:
     """Descend (1 - a) times the loss under attack plus a times the loss of the worst logits by intervals.
 
-    De Palma et al. 2024, Eq. 7. With a = 1 it is IBP; a smaller share costs less clean accuracy, and leaves more images
+    De Palma et al. 2024. With a = 1 it is IBP; a smaller share costs less clean accuracy, and leaves more images
     to branch and bound.
 
     Args:
