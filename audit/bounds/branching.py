@@ -21,7 +21,7 @@ Decision = Literal["proven", "broken", "open"]
 BATCH = 32
 """Sub-problems that are split at once."""
 CANDIDATES = 3
-"""ReLUs of a sub-problem whose children are bounded before one is chosen (filtered smart branching, arXiv:2104.06718)."""
+"""ReLUs of a sub-problem whose children are bounded before one is chosen (arXiv:2104.06718)."""
 CHILD_STEPS = 12
 
 
