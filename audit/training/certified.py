@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,7 @@ from audit.bounds.trace import trace_live
 from audit.core.errors import ModelError, NotApplicable, UsageError
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Labels
-from audit.training.step import TrainingStep
+from audit.training.step import StepOutput, TrainingStep
 
 _GRAPHS: WeakKeyDictionary[nn.Module, BoundGraph] = WeakKeyDictionary()
 _UNTRAINED = 0.9
@@ -89,6 +89,42 @@ def bound_graph(net: nn.Module, images: Images) -> BoundGraph:
             )
         _GRAPHS[net] = graph
     return _GRAPHS[net]
+
+
+def certified_loss(
+    net: nn.Module,
+    step: TrainingStep,
+    images: Images,
+    now: Ramp,
+    penalty: float,
+    bounded: Callable[[Tensor, BoundGraph, Values, Region], Tensor],
+    *,
+    linear: bool = False,
+) -> StepOutput:
+    """The objective of a recipe that trains for proofs: its loss over the ball, and the regularisers of the warm-up.
+
+    Args:
+        net: The net in training.
+        step: The batch and the adversary.
+        images: The images whose plain loss is taken, (N, C, H, W): clean, or attacked.
+        now: How far the radius has grown.
+        penalty: Factor on the width of intervals while it grows.
+        bounded: From that loss, the graph, its interval bounds and the region, the loss once there is a radius.
+        linear: Whether `bounded` takes linear relaxation, which needs the boxes inside maxima too.
+    """
+    graph = bound_graph(net, step.images)
+    logits = net(images)
+    loss = step.loss(logits, step.labels).mean()
+    if rescale_untrained(net, step, loss, logits.shape[1]):
+        logits = net(images)
+        loss = step.loss(logits, step.labels).mean()
+    region = ball(step.images, step.adversary, max(now.eps, 1e-6))
+    values = interval_values(graph, region, rounding=False, inner=linear)
+    if now.share > 0:
+        loss = bounded(loss, graph, values, region)
+    if now.share < 1:
+        loss = loss + penalty * (1 - now.share) * width_penalty(graph, values)
+    return StepOutput(loss, logits.detach())
 
 
 def ball(images: Images, threat: ThreatModel, eps: float) -> Region:

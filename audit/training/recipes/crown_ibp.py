@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
-from audit.bounds.propagate import interval_values
+from audit.bounds.graph import BoundGraph
+from audit.bounds.propagate import Values
+from audit.bounds.region import Region
 from audit.core.registry import recipe
-from audit.training.certified import ball, bound_graph, ramp, rescale_untrained, width_penalty, worst_logits
-from audit.training.step import Objective, StepOutput, TrainingStep
+from audit.training.certified import bound_graph, certified_loss, ramp, worst_logits
+from audit.training.step import Objective, TrainingStep
 
 
 @recipe(reference="arXiv:1906.06316", adversarial=True, proves=True)
@@ -30,24 +32,14 @@ def crown_ibp(
     Yields:
         One objective.
     """
-    graph, now = bound_graph(net, step.images), ramp(step, warmup, grown)
+    bound_graph(net, step.images)  # A net that bounds do not know is refused before anything is learnt.
+    now = ramp(step, warmup, grown)
 
-    def objective() -> StepOutput:
-        clean = net(step.images)
-        loss = step.loss(clean, step.labels).mean()
-        if rescale_untrained(net, step, loss, clean.shape[1]):
-            clean = net(step.images)
-            loss = step.loss(clean, step.labels).mean()
-        region = ball(step.images, step.adversary, max(now.eps, 1e-6))
-        values = interval_values(graph, region, rounding=False)
-        if now.share > 0:
-            worst = worst_logits(graph, values, region, step.labels)
-            if now.share < 1:
-                linear = worst_logits(graph, values, region, step.labels, linear=True)
-                worst = now.share * worst + (1 - now.share) * linear
-            loss = step.loss(worst, step.labels).mean()
+    def bounded(_: Tensor, graph: BoundGraph, values: Values, region: Region) -> Tensor:
+        worst = worst_logits(graph, values, region, step.labels)
         if now.share < 1:
-            loss = loss + penalty * (1 - now.share) * width_penalty(graph, values)
-        return StepOutput(loss, clean.detach())
+            linear = worst_logits(graph, values, region, step.labels, linear=True)
+            worst = now.share * worst + (1 - now.share) * linear
+        return step.loss(worst, step.labels).mean()
 
-    yield objective
+    yield lambda: certified_loss(net, step, step.images, now, penalty, bounded, linear=now.share < 1)

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from audit.bounds.propagate import interval_values
+from audit.bounds.graph import BoundGraph
+from audit.bounds.propagate import Values
+from audit.bounds.region import Region
 from audit.core.registry import recipe
 from audit.core.threat import ThreatModel
-from audit.training.certified import ball, bound_graph, ramp, rescale_untrained, width_penalty, worst_logits
+from audit.training.certified import bound_graph, certified_loss, ramp, worst_logits
 from audit.training.inner_attack import inner_pgd
-from audit.training.step import Objective, StepOutput, TrainingStep
+from audit.training.step import Objective, TrainingStep
 
 
 @recipe(reference="arXiv:2305.13991", adversarial=True, proves=True)
@@ -44,7 +46,8 @@ def mtl_ibp(
     Yields:
         One objective.
     """
-    graph, now = bound_graph(net, step.images), ramp(step, warmup, grown)
+    bound_graph(net, step.images)  # A net that bounds do not know is refused before anything is learnt.
+    now = ramp(step, warmup, grown)
     attacked = step.images
     if now.share > 0 and bound_share < 1:
         threat = ThreatModel(step.adversary.norm, now.eps)
@@ -55,19 +58,8 @@ def mtl_ibp(
         start = threat.random_start(step.images, step.generators)
         attacked = inner_pgd(net, step.images, start, threat, losses, steps=steps, step_size=relative_step * threat.eps)
 
-    def objective() -> StepOutput:
-        logits = net(attacked)
-        loss = step.loss(logits, step.labels).mean()
-        if rescale_untrained(net, step, loss, logits.shape[1]):
-            logits = net(attacked)
-            loss = step.loss(logits, step.labels).mean()
-        region = ball(step.images, step.adversary, max(now.eps, 1e-6))
-        values = interval_values(graph, region, rounding=False, inner=False)
-        if now.share > 0:
-            worst = worst_logits(graph, values, region, step.labels)
-            loss = (1 - bound_share) * loss + bound_share * step.loss(worst, step.labels).mean()
-        if now.share < 1:
-            loss = loss + penalty * (1 - now.share) * width_penalty(graph, values)
-        return StepOutput(loss, logits.detach())
+    def bounded(loss: Tensor, graph: BoundGraph, values: Values, region: Region) -> Tensor:
+        worst = worst_logits(graph, values, region, step.labels)
+        return (1 - bound_share) * loss + bound_share * step.loss(worst, step.labels).mean()
 
-    yield objective
+    yield lambda: certified_loss(net, step, attacked, now, penalty, bounded)
