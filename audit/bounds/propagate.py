@@ -9,7 +9,7 @@ of two that `Affine.rounding` takes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,23 +88,34 @@ def interval_values(graph: BoundGraph, region: Region, *, rounding: bool = True,
     for position, node in enumerate(graph.nodes):
         if wanted is not None and position not in wanted:
             continue
-        boxes = [values.boxes[i] for i in node.inputs if i in values.boxes]
         if node.operation is None:
-            box = Box(region.low, region.high)
-        elif isinstance(node.operation, Activation):
-            box = Box(node.operation.apply(boxes[0].low), node.operation.apply(boxes[0].high))
-            if rounding and node.operation.derivative is not None:
-                values.slack[position] = torch.maximum(box.low.abs(), box.high.abs()) * (ULPS * UNIT)
-        else:
-            box = node.operation.box(*boxes)
-            slack = node.operation.rounding(*boxes) if rounding else None
-            if slack is not None:
-                values.slack[position] = slack
-        slack = values.slack.get(position)
+            values.boxes[position] = Box(region.low, region.high)
+            continue
+        boxes = [values.boxes[i] for i in node.inputs if i in values.boxes]
+        values.boxes[position], slack = value_bounds(node, boxes, rounding=rounding)
         if slack is not None:
-            box = Box(box.low - slack, box.high + slack)
-        values.boxes[position] = box
+            values.slack[position] = slack
     return values
+
+
+def value_bounds(node: GraphNode, boxes: Sequence[Box], *, rounding: bool = True) -> tuple[Box, Tensor | None]:
+    """The box around one value, and how far float32 may move it, by which the box is wider; None where it is exact.
+
+    Args:
+        node: The value; not the image.
+        boxes: Around what it is computed from.
+        rounding: See `interval_values`.
+    """
+    slack = None
+    if isinstance(node.operation, Activation):
+        box = Box(node.operation.apply(boxes[0].low), node.operation.apply(boxes[0].high))
+        if rounding and node.operation.derivative is not None:
+            slack = torch.maximum(box.low.abs(), box.high.abs()) * (ULPS * UNIT)
+    else:
+        assert isinstance(node.operation, Affine)
+        box = node.operation.box(*boxes)
+        slack = node.operation.rounding(*boxes) if rounding else None
+    return (box, None) if slack is None else (Box(box.low - slack, box.high + slack), slack)
 
 
 def lower_bound(

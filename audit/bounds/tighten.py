@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from audit.bounds.activations import Activation
 from audit.bounds.cones import ByCone, cones
-from audit.bounds.graph import Affine, BoundGraph, Box
-from audit.bounds.propagate import ROWS, Values, lower_bound
+from audit.bounds.graph import BoundGraph, Box
+from audit.bounds.propagate import ROWS, Values, lower_bound, value_bounds
 from audit.bounds.region import Region
 
 
@@ -109,17 +108,8 @@ def refresh(graph: BoundGraph, values: Values, position: int) -> None:
         if not changed.intersection(node.inputs):
             continue
         changed.add(later)
-        boxes = [values.boxes[i] for i in node.inputs]
-        if isinstance(node.operation, Activation):
-            box = Box(node.operation.apply(boxes[0].low), node.operation.apply(boxes[0].high))
-        else:
-            assert isinstance(node.operation, Affine)
-            box = node.operation.box(*boxes)
-            slack = node.operation.rounding(*boxes)
-            if slack is not None:
-                values.slack[later] = slack
-        slack = values.slack.get(later)
+        box, slack = value_bounds(node, [values.boxes[i] for i in node.inputs])
         if slack is not None:
-            box = Box(box.low - slack, box.high + slack)
+            values.slack[later] = slack
         old = values.boxes[later]
         values.boxes[later] = Box(torch.maximum(old.low, box.low), torch.minimum(old.high, box.high))
