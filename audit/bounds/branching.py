@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from torch import Tensor
 from audit.bounds.activations import Activation
 from audit.bounds.alpha import Optimised, SignSplit, constraint_terms, optimise
 from audit.bounds.graph import BoundGraph, Box
-from audit.bounds.propagate import Values, lower_bound
+from audit.bounds.propagate import Lower, Values, lower_bound
 from audit.bounds.region import Region
 
 Decision = Literal["proven", "broken", "open"]
@@ -55,6 +57,17 @@ class Branched:
     adversarial: Tensor | None = None
 
 
+class _Rows(NamedTuple):
+    """Sub-problems as what a backward pass takes, one row each."""
+
+    values: Values
+    region: Region
+    coefficients: Tensor
+    slopes: dict[int, Tensor]
+    splits: dict[int, SignSplit]
+    multipliers: dict[int, Tensor]
+
+
 class BranchAndBound:
     """Branch and bound on one image.
 
@@ -92,7 +105,7 @@ class BranchAndBound:
     def run(
         self, begin: Optimised, functions: Sequence[int], *, stop: Callable[[int], bool], batch: int = BATCH
     ) -> Branched:
-        """SignSplit until every sub-problem is proven, a point breaks, or it is to stop.
+        """Split until every sub-problem is proven, a point breaks, or it is to stop.
 
         Args:
             begin: What `optimise` reached on the whole region for all functions, in the precision of the search.
@@ -121,54 +134,38 @@ class BranchAndBound:
                 heapq.heappush(heap, problem)
         return Branched("proven", self._smallest, bounded)
 
-    def _values_of(self, problems: Sequence[_Problem], values: Values) -> Values:
-        """The bounds with the signs of each problem, one row a problem."""
-        rows = values.select(torch.zeros(len(problems), dtype=torch.int64, device=self.region.low.device))
-        touched = sorted({position for p in problems for position, _, _ in p.splits})
-        for position in touched:
-            low, high = rows.boxes[position].low.clone(), rows.boxes[position].high.clone()
-            for row, problem in enumerate(problems):
-                for at, number, sign in problem.splits:
-                    if at == position and sign > 0:
-                        low[row].view(-1)[number].clamp_(min=0)
-                    elif at == position:
-                        high[row].view(-1)[number].clamp_(max=0)
-            rows.boxes[position] = Box(low, high)
-        return rows
-
-    def _splits_of(self, problems: Sequence[_Problem]) -> dict[int, SignSplit]:
-        splits = {}
-        device = self.region.low.device
-        for position in sorted({position for p in problems for position, _, _ in p.splits}):
-            own = [[(n, s) for at, n, s in p.splits if at == position] for p in problems]
-            width = max(map(len, own))
-            padded = [row + [(0, 0)] * (width - len(row)) for row in own]
-            table = torch.tensor(padded, device=device)
-            splits[position] = SignSplit(table[..., 0], table[..., 1])
-        return splits
-
-    def _functions_of(self, problems: Sequence[_Problem], dtype: torch.dtype) -> Tensor:
-        index = torch.tensor([p.function for p in problems], device=self.region.low.device)
-        return self.coefficients[0, index][:, None].to(dtype)
-
-    def _region_of(self, problems: Sequence[_Problem], region: Region) -> Region:
-        return region.select(torch.zeros(len(problems), dtype=torch.int64, device=self.region.low.device))
-
-    def _slopes_of(self, problems: Sequence[_Problem], dtype: torch.dtype) -> dict[int, Tensor]:
-        return {i: torch.stack([p.slopes[i] for p in problems])[:, None].to(dtype) for i in problems[0].slopes}
-
-    def _multipliers_of(
-        self, problems: Sequence[_Problem], splits: dict[int, SignSplit], dtype: torch.dtype
-    ) -> dict[int, Tensor]:
+    def _rows(self, problems: Sequence[_Problem], graph: BoundGraph) -> _Rows:
+        """Sub-problems as tensors, in the precision of a graph."""
+        dtype, device = graph.dtype, self.region.low.device
+        region, values = (self.region, self.values) if graph is self.graph else (self._near_region, self._near)
+        index = torch.tensor([p.function for p in problems], device=device)
+        splits = self._splits_of(problems)
         multipliers = {}
         for position, split in splits.items():
-            table = torch.zeros(len(problems), 1, split.numbers.shape[1], dtype=dtype, device=self.region.low.device)
+            table = torch.zeros(len(problems), 1, split.numbers.shape[1], dtype=dtype, device=device)
             for row, problem in enumerate(problems):
                 beta = problem.multipliers.get(position)
                 if beta is not None:
                     table[row, 0, : len(beta)] = beta.to(dtype)
             multipliers[position] = table
-        return multipliers
+        return _Rows(
+            _with_signs(values.repeated(len(problems)), splits),
+            region.select(torch.zeros_like(index)),
+            self.coefficients[0, index][:, None].to(dtype),
+            {i: torch.stack([p.slopes[i] for p in problems])[:, None].to(dtype) for i in problems[0].slopes},
+            splits,
+            multipliers,
+        )
+
+    def _splits_of(self, problems: Sequence[_Problem]) -> dict[int, SignSplit]:
+        splits = {}
+        for position in sorted({position for p in problems for position, _, _ in p.splits}):
+            own = [[(n, s) for at, n, s in p.splits if at == position] for p in problems]
+            width = max(map(len, own))
+            padded = [row + [(0, 0)] * (width - len(row)) for row in own]
+            table = torch.tensor(padded, device=self.region.low.device)
+            splits[position] = SignSplit(table[..., 0], table[..., 1])
+        return splits
 
     def _children(self, parents: Sequence[_Problem]) -> Iterator[_Problem]:
         """Both signs of the ReLU that promises most, for each parent that has an unstable one."""
@@ -183,103 +180,57 @@ class BranchAndBound:
             yield from pairs[0]
 
     def _child(self, parent: _Problem, at: int, number: int, sign: int) -> _Problem:
-        multipliers = dict(parent.multipliers)
-        return replace(
-            parent, number=next(self._numbers), splits=(*parent.splits, (at, number, sign)), multipliers=multipliers
-        )
+        return replace(parent, number=next(self._numbers), splits=(*parent.splits, (at, number, sign)))
 
     def _quick(self, problems: Sequence[_Problem]) -> Tensor:
         """Bounds without optimising, (M,)."""
-        dtype = self.search.dtype
-        splits = self._splits_of(problems)
-        terms = constraint_terms(self.search, splits, self._multipliers_of(problems, splits, dtype))
-        return lower_bound(
-            self.search,
-            self._values_of(problems, self._near),
-            self._region_of(problems, self._near_region),
-            self.search.output,
-            self._functions_of(problems, dtype),
-            self._slopes_of(problems, dtype),
-            multipliers=terms,
-        ).bound[:, 0]
+        return _lower(self.search, self._rows(problems, self.search)).bound[:, 0]
 
     def _candidates(self, problems: Sequence[_Problem]) -> list[list[tuple[int, int]]]:
         """The ReLUs whose relaxation costs each problem's bound most: their intercepts' share (arXiv:1909.06588)."""
-        dtype = self.search.dtype
-        splits = self._splits_of(problems)
-        values = self._values_of(problems, self._near)
-        slopes = self._slopes_of(problems, dtype)
-        lower = lower_bound(
-            self.search,
-            values,
-            self._region_of(problems, self._near_region),
-            self.search.output,
-            self._functions_of(problems, dtype),
-            slopes,
-            multipliers=constraint_terms(self.search, splits, self._multipliers_of(problems, splits, dtype)),
-            keep=True,
-        )
-        scores = []
-        for position, a in lower.reached.items():
+        rows = self._rows(problems, self.search)
+        scores: dict[int, Tensor] = {}
+        for position, a in _lower(self.search, rows, keep=True).reached.items():
             node = self.search.nodes[position]
             assert isinstance(node.operation, Activation)
             if node.operation.derivative is not None:
                 continue
-            box = values.boxes[node.inputs[0]]
+            box = rows.values.boxes[node.inputs[0]]
             unstable = (box.low < 0) & (box.high > 0)
             width = torch.where(unstable, box.high - box.low, 1)
             above = -box.low * box.high / width
-            slope = slopes[position][:, 0] if position in slopes else torch.zeros_like(box.low)
+            slope = rows.slopes[position][:, 0] if position in rows.slopes else torch.zeros_like(box.low)
             below = torch.minimum(box.high * (1 - slope), -box.low * slope)
             score = torch.where(unstable, -a[:, 0].clamp(max=0) * above + a[:, 0].clamp(min=0) * below + 1e-12, 0)
-            scores.append(score.flatten(1))
+            scores[position] = score.flatten(1)
         if not scores:
             return [[] for _ in problems]
-        inputs = [self.search.nodes[position].inputs[0] for position in lower.reached if self._is_relu(position)]
-        sizes = [s.shape[1] for s in scores]
-        top = torch.cat(scores, 1).topk(min(CANDIDATES, sum(sizes)), dim=1)
+        inputs = [self.search.nodes[position].inputs[0] for position in scores]
+        begins = [0, *accumulate(score.shape[1] for score in scores.values())]
+        top = torch.cat(list(scores.values()), 1).topk(min(CANDIDATES, begins[-1]), dim=1)
         chosen: list[list[tuple[int, int]]] = []
-        for row_scores, row in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-            choices = []
-            for score_, flat in zip(row_scores, row, strict=True):
-                if score_ <= 0:
-                    continue
-                layer, number = 0, flat
-                while number >= sizes[layer]:
-                    number -= sizes[layer]
-                    layer += 1
-                choices.append((inputs[layer], number))
-            chosen.append(choices)
+        for best, places in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+            layers = [bisect(begins, place) - 1 for place in places]
+            found = zip(best, layers, places, strict=True)
+            chosen.append([(inputs[layer], place - begins[layer]) for score, layer, place in found if score > 0])
         return chosen
-
-    def _is_relu(self, position: int) -> bool:
-        operation = self.search.nodes[position].operation
-        return isinstance(operation, Activation) and operation.derivative is None
 
     def _bounded(self, problems: Sequence[_Problem]) -> tuple[list[_Problem], Tensor | None]:
         """The problems that are still open, with better bounds; a point that breaks, if one was met."""
-        dtype = self.search.dtype
-        splits = self._splits_of(problems)
+        rows = self._rows(problems, self.search)
         found = optimise(
             self.search,
-            self._values_of(problems, self._near),
-            self._region_of(problems, self._near_region),
-            self._functions_of(problems, dtype),
+            rows.values,
+            rows.region,
+            rows.coefficients,
             steps=CHILD_STEPS,
-            slopes=self._slopes_of(problems, dtype),
-            splits=splits,
-            multipliers=self._multipliers_of(problems, splits, dtype),
+            slopes=rows.slopes,
+            splits=rows.splits,
+            multipliers=rows.multipliers,
         )
         exact = self.graph.dtype
-        lower = lower_bound(
-            self.graph,
-            self._values_of(problems, self.values),
-            self._region_of(problems, self.region),
-            self.graph.output,
-            self._functions_of(problems, exact),
-            {i: a.to(exact) for i, a in found.slopes.items()},
-            multipliers=constraint_terms(self.graph, splits, {i: b.to(exact) for i, b in found.multipliers.items()}),
-        )
+        slopes, multipliers = ({i: t.to(exact) for i, t in kind.items()} for kind in (found.slopes, found.multipliers))
+        lower = _lower(self.graph, self._rows(problems, self.graph)._replace(slopes=slopes, multipliers=multipliers))
         points = self.region.minimiser(lower.coefficients[:, 0][None])[0]
         broken = self.breaks(points)
         if bool(broken.any()):
@@ -291,7 +242,27 @@ class BranchAndBound:
                 self._smallest = min(self._smallest, bound)
                 continue
             slopes = {i: a[row, 0].clone() for i, a in found.slopes.items()}
-            counts = {i: int((split.sign[row] != 0).sum()) for i, split in splits.items()}
+            counts = {i: int((split.sign[row] != 0).sum()) for i, split in rows.splits.items()}
             betas = {i: b[row, 0, : counts[i]].clone() for i, b in found.multipliers.items() if counts[i]}
             rest.append(replace(problem, bound=bound, slopes=slopes, multipliers=betas))
         return rest, None
+
+
+def _lower(graph: BoundGraph, rows: _Rows, *, keep: bool = False) -> Lower:
+    """Bounds on the function of each row, by one backward pass."""
+    terms = constraint_terms(graph, rows.splits, rows.multipliers)
+    return lower_bound(
+        graph, rows.values, rows.region, graph.output, rows.coefficients, rows.slopes, multipliers=terms, keep=keep
+    )
+
+
+def _with_signs(values: Values, splits: Mapping[int, SignSplit]) -> Values:
+    """The bounds with the signs that each row gives to ReLU inputs."""
+    boxes = dict(values.boxes)
+    for position, (numbers, sign) in splits.items():
+        low, high = (end.flatten(1) for end in boxes[position])
+        least = torch.where(sign > 0, 0.0, -torch.inf).to(low.dtype)
+        most = torch.where(sign < 0, 0.0, torch.inf).to(low.dtype)
+        low, high = low.scatter_reduce(1, numbers, least, "amax"), high.scatter_reduce(1, numbers, most, "amin")
+        boxes[position] = Box(low.view_as(boxes[position].low), high.view_as(boxes[position].high))
+    return Values(boxes, values.slack)

@@ -134,12 +134,12 @@ class BoundGraph:
     cones: dict[int, Any] = field(default_factory=dict)
     meter: PassCounter = field(default_factory=PassCounter)
 
-    @property
+    @cached_property
     def activations(self) -> list[int]:
         """Positions of the activations."""
         return [i for i, node in enumerate(self.nodes) if isinstance(node.operation, Activation)]
 
-    @property
+    @cached_property
     def unbounded(self) -> list[int]:
         """Positions of the values that an activation is applied to, in order, each once."""
         return sorted({self.nodes[i].inputs[0] for i in self.activations})

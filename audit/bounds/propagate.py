@@ -48,6 +48,15 @@ class Values:
         boxes = {i: Box(box.low[index], box.high[index]) for i, box in self.boxes.items()}
         return Values(boxes, {i: slack[index] for i, slack in self.slack.items()})
 
+    def repeated(self, count: int) -> Values:
+        """Its only row several times, without copies.
+
+        Args:
+            count: How often.
+        """
+        boxes = {i: Box(*(end.expand(count, *end.shape[1:]) for end in box)) for i, box in self.boxes.items()}
+        return Values(boxes, {i: slack.expand(count, *slack.shape[1:]) for i, slack in self.slack.items()})
+
     def to(self, dtype: torch.dtype) -> Values:
         """The bounds in another precision, rounded to the nearest.
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from audit.bounds.activations import Activation
 from audit.bounds.graph import Affine, BoundGraph, GraphNode
-from audit.core.errors import NotApplicable
+from audit.core.errors import NotApplicable, one_line
 from audit.core.note import note
 from audit.models.module_copy import copy_module
 
@@ -39,6 +39,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes:
         graph: The graph so far.
+        layers: Names of the layers whose forwards are running, the innermost last.
     """
 
     @classmethod
@@ -232,8 +233,7 @@ def trace_live(
         with torch.no_grad(), _named_layers(net.eval(), recorder.layers), recorder:
             logits = net(images)
     except (RuntimeError, TypeError, ValueError, AttributeError) as fault:
-        first_line = str(fault).strip().split("\n", 1)[0]
-        raise recorder.refused(f"what cannot be recorded ({first_line})") from fault
+        raise recorder.refused(f"what cannot be recorded ({one_line(fault)})") from fault
     finally:
         for layer, training in modes:
             layer.training = training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audit.bounds.alpha import optimise
-from audit.bounds.branching import BranchAndBound
 from audit.bounds.graph import BoundGraph
 from audit.bounds.input_splitting import InputSplitting, Searched
-from audit.bounds.propagate import interval_values, lower_bound
+from audit.bounds.ladder import Ladder
+from audit.bounds.outcome import Budget
 from audit.bounds.rules import RULES
-from audit.bounds.tighten import tightened
 from audit.bounds.trace import trace
 from audit.bounds.verification_net import VerificationNet, file_answers, read_net, require_agreement
 from audit.bounds.verification_query import RESTARTS, BoxQuery, Counterexample
@@ -31,7 +30,6 @@ FEW_INPUTS = 20
 _ATTACK_SHARE = 0.2
 """Of the time, the most that attacks take before proofs begin."""
 _SAMPLES = 3
-_ALPHA_STEPS = 20
 
 _Verdict = Literal["sat", "unsat", "unknown"]
 
@@ -220,28 +218,10 @@ def _split_relus(instance: _Instance, query: BoxQuery, late: Callable[..., bool]
     net = MetNet(instance.flat, query)
     graph, search = (trace(net, (instance.net.inputs,), RULES, dtype) for dtype in (torch.float64, torch.float32))
     functions = torch.eye(query.conjunctions, dtype=torch.float64)[None]
-    region = query.region
-    with torch.no_grad():
-        values = interval_values(graph, region)
-        for rung in ("intervals", "linear", "tightened"):
-            if late():
-                return Searched("open", 0)
-            values = tightened(graph, values, region) if rung == "tightened" else values
-            boxes_only = rung == "intervals"
-            lower = lower_bound(graph, values, region, graph.output, functions, boxes_only=boxes_only)
-            if bool((lower.bound > 0).all()):
-                return Searched("proven", 0)
-    near = search.dtype
-    optimised = optimise(search, values.to(near), region.to(near), functions.to(near), steps=_ALPHA_STEPS)
-    with torch.no_grad():
-        slopes = {i: slope.double() for i, slope in optimised.slopes.items()}
-        lower = lower_bound(graph, values, region, graph.output, functions, slopes)
-    if bool(query.broken(region.minimiser(lower.coefficients)[0]).any()):
-        return Searched("broken", 0)
-    still = (lower.bound[0] <= 0).nonzero().flatten().tolist()
-    splitting = BranchAndBound(graph, search, values, region, functions, query.broken)
-    branched = splitting.run(optimised._replace(bound=lower.bound), still, stop=lambda _: late())
-    return Searched(branched.outcome, branched.problems)
+    ladder = Ladder(graph, search, tie=0.0, batch_size=1)
+    budget = Budget(problems=sys.maxsize)
+    (outcome,) = ladder.prove(query.region, functions, lambda _, points: query.broken(points), budget, late)
+    return Searched(outcome.verdict, outcome.problems)
 
 
 def _require_fit(net: VerificationNet, asked: VerificationProperty, specification: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import tempfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audit.core.errors import ModelError, NotApplicable, SetupError
+from audit.bounds.packed_file import is_packed, reading
+from audit.core.errors import ModelError, NotApplicable, SetupError, one_line
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -104,7 +104,7 @@ def read_net(path: Path) -> VerificationNet:
             proto: ModelProto = library.load(str(file))
             library.checker.check_model(proto)
         except Exception as fault:  # the parser and the checker raise types of their own
-            raise ModelError(f"{path.name} is not a valid ONNX file ({_line(fault)}); export it again.") from fault
+            raise ModelError(f"{path.name} is not a valid ONNX file ({one_line(fault)}); export it again.") from fault
         _require_deterministic(proto, path.name)
         shape, batched = _input_shape(proto, path.name)
         flat, refusal = None, ""
@@ -157,18 +157,14 @@ def file_answers(net: VerificationNet, inputs: Tensor) -> Tensor:
 
 def _unpacked(path: Path, folder: Path) -> Path:
     """The file itself, or what it holds where gzip packed it."""
-    try:
+    with reading(path, ModelError):
         with path.open("rb") as stream:
-            packed = stream.read(2) == b"\x1f\x8b"
+            packed = is_packed(stream.read(2))
         if not packed:
             return path
         unpacked = folder / "unpacked.onnx"
         unpacked.write_bytes(gzip.decompress(path.read_bytes()))
         return unpacked
-    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
-        raise ModelError(f"{path.name} is a damaged gzip file: {fault}; fetch it again.") from fault
-    except OSError as fault:
-        raise ModelError(f"{path} cannot be read: {fault.strerror or fault}.") from fault
 
 
 def _require_deterministic(proto: ModelProto, name: str) -> None:
@@ -285,7 +281,3 @@ def _own_answer(proto: ModelProto, shape: tuple[int, ...], batched: bool) -> Cal
         return torch.from_numpy(outputs).double().flatten()
 
     return answer
-
-
-def _line(fault: object) -> str:
-    return (str(fault).strip().split("\n", 1)[0] or type(fault).__name__)[:200].rstrip(". ")

@@ -7,7 +7,6 @@ conjunctions. Numbers are exact fractions until they are computed with.
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from audit.bounds.packed_file import is_packed, reading
 from audit.bounds.vnnlib_terms import Syntax, TermReader, parse_error, read_syntax
 from audit.core.errors import DataError
 
@@ -97,15 +97,12 @@ def read_vnnlib(path: Path) -> VerificationProperty:
     Raises:
         DataError: It cannot be read, or a line of it is not VNN-LIB 1.0.
     """
-    try:
+    with reading(path, DataError):
         content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
+        if is_packed(content):
             content = gzip.decompress(content)
+    try:
         text = content.decode()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
-        raise DataError(f"{path} is a damaged gzip file: {fault}; fetch it again.") from fault
-    except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror or fault}.") from fault
     except UnicodeDecodeError as fault:
         raise DataError(f"{path} is not text, where a property in VNN-LIB 1.0 was expected.") from fault
     return parse_vnnlib(text, path.name)

@@ -45,14 +45,15 @@ def _dense_without_bias(recorder: Recorder, output: Tensor, x: Tensor, weight: T
 
 def _batched_product(recorder: Recorder, output: Tensor, x: Tensor, y: Tensor) -> int:
     """A matrix times (R, D, E), or (R, D, E) times a matrix, the same for every image."""
-    left, source = recorder.position(x) is None, recorder.position(y if recorder.position(x) is None else x)
-    matrices = x if left else y
+    left = recorder.position(x) is None
+    matrices, values = (x, y) if left else (y, x)
+    source = recorder.position(values)
     if source is None or recorder.position(matrices) is not None or not bool((matrices == matrices[:1]).all()):
         raise recorder.refused("a product of two values of the net")
     matrix = matrices[0]
 
-    def multiply(values: Tensor, factor: Tensor) -> Tensor:
-        return factor @ values if left else values @ factor
+    def multiply(t: Tensor, factor: Tensor) -> Tensor:
+        return factor @ t if left else t @ factor
 
     operation = Affine(
         lambda t: multiply(t, matrix),
