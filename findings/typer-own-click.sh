@@ -6,7 +6,7 @@
 # Seen (typer 0.29.2, click 8.5.1, Python 3.11): with both installed, a wrong option raises a NoSuchOption that is no
 # click.ClickException, typer.BadParameter is no subclass of it either, and typer.Exit none of click.exceptions.Exit.
 # The handler never runs and the user sees a traceback.
-# What audit does: it takes the base class from typer's own exceptions (audit/cli/door.py, tests/cli/test_one_door.py).
+# What audit does: it takes the base class from typer's own exceptions (audit/cli/faults.py, tests/cli/test_one_door.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import typer
 
-from audit.core.errors import AuditError, InternalError, Interrupted, NotApplicable, SetupError, UsageError, one_line
+from audit.core.errors import (
+    AuditError,
+    InternalError,
+    Interrupted,
+    NotApplicable,
+    SetupError,
+    UsageError,
+    fault_line,
+    one_line,
+)
 
 _REFUSED_WORDS = typer.BadParameter.__mro__[2]
 """ClickException, the base of what typer raises for wrong words; newer versions have one of their own."""
@@ -78,12 +87,13 @@ def _about_the_system(fault: OSError) -> str:
 
 def _unforeseen(fault: BaseException) -> InternalError:
     """An error that owns up to a fault of audit, and names the file that holds the traceback."""
-    asked = f"{type(fault).__name__}: {one_line(fault)}" if str(fault) else type(fault).__name__
     frames = traceback.extract_tb(fault.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     report = _write_traceback(fault)
     evidence = f" The traceback is in {report}; please report it." if report else " Please report it."
-    return InternalError(f"audit itself failed, which is no verdict on the model: {asked}{where}.{evidence}", report)
+    return InternalError(
+        f"audit itself failed, which is no verdict on the model: {fault_line(fault)}{where}.{evidence}", report
+    )
 
 
 def _write_traceback(fault: BaseException) -> str:

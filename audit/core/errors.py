@@ -97,6 +97,16 @@ def one_line(fault: BaseException) -> str:
     return lines[0][:300].rstrip(".: ") if lines else type(fault).__name__
 
 
+def fault_line(fault: BaseException) -> str:
+    """The first line of an exception's message, after its type where it is no error of the package.
+
+    Args:
+        fault: Any exception.
+    """
+    name = type(fault).__name__
+    return one_line(fault) if isinstance(fault, AuditError) or not str(fault) else f"{name}: {one_line(fault)}"
+
+
 def unknown_name(kind: str, name: str, available: Iterable[str]) -> UsageError:
     """The error for a name that does not exist: it lists those that do, and suggests the most similar one.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from audit.core.errors import AuditError, SetupError, UsageError, one_line
+from audit.core.errors import AuditError, SetupError, UsageError, fault_line
 from audit.core.plugins import naming_the_plugin
 
 log = logging.getLogger("audit")
@@ -124,8 +124,7 @@ class Topic:
         try:
             self.modules("check")
         except Exception as fault:
-            reason = f"The checks of topic {self.name} ({self.package}) cannot be imported: {type(fault).__name__}: "
-            reason += f"{one_line(fault)}."
+            reason = f"The checks of topic {self.name} ({self.package}) cannot be imported: {fault_line(fault)}."
             log.warning("%s They are left out.", reason)
             return reason
         return ""

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from audit.config import RunConfig
-from audit.core.errors import AuditError, SetupError, UsageError, one_line
+from audit.core.errors import AuditError, SetupError, UsageError, fault_line
 from audit.core.evidence import Finding
 from audit.core.note import Note
 from audit.core.topic import Topic, topics
@@ -96,8 +96,7 @@ def _topic_rows(results: RunResults, context: SectionContext, on_fault: OnFault)
             build = topic.function("section", "build")
             rows |= _checked(topic, build(results, context)) if build else {}
         except Exception as fault:
-            name = "" if isinstance(fault, AuditError) else f"{type(fault).__name__}: "
-            reason = f"The section of topic {topic.name} ({topic.package}) failed: {name}{one_line(fault)}. What was "
+            reason = f"The section of topic {topic.name} ({topic.package}) failed: {fault_line(fault)}. What was "
             reason += "measured is kept in the run folder; mend the topic and run the same command again."
             on_fault(topic.name, "", reason)
     return rows

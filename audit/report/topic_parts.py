@@ -11,7 +11,7 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from audit.core.errors import one_line
+from audit.core.errors import fault_line
 from audit.core.evidence import Finding
 from audit.core.topic import Topic, sections, topics
 from audit.document.locale import Locale
@@ -147,7 +147,7 @@ def _fault_sentence(topic: str, part: str, fault: Exception) -> str:
         part: The file or the function that failed.
         fault: How.
     """
-    return f"{part} of topic {topic} failed: {type(fault).__name__}: {one_line(fault)}; the page is without it."
+    return f"{part} of topic {topic} failed: {fault_line(fault)}; the page is without it."
 
 
 def _guarded(topic: Topic, name: str, call: Callable[[], Any], on_fault: OnPartFault | None, otherwise: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from audit.config import RunConfig
-from audit.core.errors import AuditError, SetupError, one_line
+from audit.core.errors import SetupError, fault_line
 from audit.core.evidence import CheckValue, Finding, Verdict
 from audit.core.registry import Method, methods
 from audit.core.wording import agree
@@ -45,9 +45,8 @@ def _conclusions(
     try:
         return tuple(to_finding(method, role, result) for result in _as_tuple(method.function(results, role, config)))
     except Exception as fault:
-        name = "" if isinstance(fault, AuditError) else f"{type(fault).__name__}: "
         error = SetupError(
-            f"Check {method.name} ({method.function.__module__}) failed: {name}{one_line(fault)}. What was "
+            f"Check {method.name} ({method.function.__module__}) failed: {fault_line(fault)}. What was "
             "measured is kept in the run folder; mend the check and run the same command again."
         )
         if on_fault is None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from audit.config import TrustConfig
-from audit.core.errors import ModelError, one_line, unknown_name
+from audit.core.errors import ModelError, fault_line, unknown_name
 from audit.core.seeding import derive_seed
 from audit.models.files import check_trusted, read_whole, require_file
 from audit.models.loaded import InputShape, TrustedFile
@@ -106,7 +106,7 @@ def _run(path: Path, body: bytes, sha256: str, anew: bool) -> ModuleType:
 
 
 def _failure(path: Path, fault: BaseException) -> str:
-    text = f"{path.name} does not run ({type(fault).__name__}: {one_line(fault)})."
+    text = f"{path.name} does not run ({fault_line(fault)})."
     if isinstance(fault, SystemExit):
         return f"{text} It must be importable: put what ends it below if __name__ == '__main__'."
     if isinstance(fault, ModuleNotFoundError) and fault.name and (path.parent / f"{fault.name}.py").exists():
@@ -129,6 +129,6 @@ def _call(function: Callable[..., Any], path: Path, arguments: dict[str, Any]) -
     except (Exception, SystemExit) as fault:
         name = getattr(function, "__name__", "the function")
         raise ModelError(
-            f"{path.name}:{name} failed ({type(fault).__name__}: {one_line(fault)}). It is called with keywords "
+            f"{path.name}:{name} failed ({fault_line(fault)}). It is called with keywords "
             "`classes` and `input_shape` where it has them, and must need nothing else."
         ) from fault

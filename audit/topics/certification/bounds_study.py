@@ -22,7 +22,7 @@ from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps
 from audit.models.under_test import ModelUnderTest
-from audit.topics.certification.facts import BROKEN, OPEN, PROVEN, BoundsSettings, CertificationFacts
+from audit.topics.certification.facts import BROKEN, OPEN, PROVEN, THE_MODEL, BoundsSettings, CertificationFacts
 
 _STRIDE = 8
 """Images of one step; between steps a stop takes effect."""
@@ -70,7 +70,7 @@ def certified_by_bounds(context: Context, cell: Cell) -> Evidence:
         arrays={"predictions": predicted.cpu().numpy(), "verdicts": verdicts, "proven_by": proven_by},
         facts=CertificationFacts(
             norm=norm,
-            certifies="the model itself",
+            certifies=THE_MODEL,
             settings=settings.dump(),
             eps=tuple(threat.eps for threat in threats),
             rungs=rungs,

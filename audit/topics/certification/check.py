@@ -14,11 +14,8 @@ from audit.core.threat_format import format_threat
 from audit.results.check_result import CheckResult
 from audit.results.queries import PerExample, cell_keys, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
-from audit.topics.certification.facts import LINEAR_BOUNDS, CertificationFacts
+from audit.topics.certification.facts import LINEAR_BOUNDS, THE_MODEL, CertificationFacts
 from audit.topics.certification.section import brackets
-
-THE_MODEL = "the model itself"
-"""The value of `CertificationFacts.certifies` of certificates that attacks on the model can be compared with."""
 
 
 @check(

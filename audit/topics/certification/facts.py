@@ -44,6 +44,8 @@ class BoundsSettings(StudySettings):
     problems: int = 0
 
 
+THE_MODEL = "the model itself"
+"""The value of `CertificationFacts.certifies` of certificates that attacks on the model can be compared with."""
 LINEAR_BOUNDS = "linear-bounds"
 """The method of a cell that proves by linear bounds."""
 OPEN, PROVEN, BROKEN = 0, 1, 2

@@ -48,5 +48,5 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
 
 
 def _covering(attacks: tuple[Task, ...], chunk: Slice) -> Task | None:
-    """The attacks on a slice that holds the chunk; None without one."""
-    return next((t for t in attacks if t.examples.start <= chunk.start and chunk.stop <= t.examples.stop), None)
+    """The attacks on a slice that begins with the chunk; None without one."""
+    return next((t for t in attacks if t.examples.start == chunk.start and chunk.stop <= t.examples.stop), None)

@@ -24,10 +24,10 @@ from audit.metrics.interval_bounds import interval_bounds
 from audit.metrics.smoothing import smoothing
 from audit.models.under_test import ModelUnderTest
 from audit.topics.certification.bounds_study import certified_by_bounds
-from audit.topics.certification.facts import LINEAR_BOUNDS, CertificationFacts
+from audit.topics.certification.facts import LINEAR_BOUNDS, THE_MODEL, CertificationFacts
 
 NORM = {"smoothing": "l2", "interval-bounds": "linf"}
-CERTIFIED = {"smoothing": "the model smoothed by Gaussian noise", "interval-bounds": "the model itself"}
+CERTIFIED = {"smoothing": "the model smoothed by Gaussian noise", "interval-bounds": THE_MODEL}
 _STRIDE = 16
 """Images certified in one step; between steps a stop takes effect."""
 

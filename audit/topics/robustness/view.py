@@ -11,7 +11,7 @@ from audit.core.evidence import Finding
 from audit.document.charts import FAINT, interval_band, series_colour, series_shape, share_axis, svg_chart
 from audit.document.locale import Locale
 from audit.document.schema import AuditDocument
-from audit.topics.certification.check import THE_MODEL
+from audit.topics.certification.facts import THE_MODEL
 from audit.topics.certification.section import CertificatePart
 from audit.topics.robustness.section import RobustnessPart
 
