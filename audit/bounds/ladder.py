@@ -56,14 +56,13 @@ class Ladder:
             budget: How far to go.
             stopping: When it turns true, what is not decided stays open.
         """
-        outcomes = [Outcome() for _ in range(len(region.low))]
+        count = len(region.low)
 
         def compute(rows: slice) -> list[Outcome]:
-            index = torch.arange(len(region.low), device=region.low.device)[rows]
+            index = torch.arange(count, device=region.low.device)[rows]
             return self._ladder(region.select(index), functions[index], index, breaks, budget, stopping)
 
-        done = [outcome for part in in_batches(len(outcomes), self.layout, compute) for outcome in part]
-        return done
+        return [outcome for part in in_batches(count, self.layout, compute) for outcome in part]
 
     def _ladder(
         self,
@@ -105,9 +104,10 @@ class Ladder:
         for row in left().tolist():
             if stopping is not None and stopping():
                 break
+            index = torch.tensor([row], device=best.device)
             outcomes[row] = self._single(
-                values.select(torch.tensor([row], device=best.device)),
-                region.select(torch.tensor([row], device=best.device)),
+                values.select(index),
+                region.select(index),
                 functions[row : row + 1],
                 best[row : row + 1],
                 partial(breaks, int(rows[row])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -197,14 +198,7 @@ def _add_scaled(recorder: Recorder, output: Tensor, x: Any, y: Any, a: float, b:
         terms=2 if all(abs(f) == 1 for f in factors) else 3,
     )
     if all(_shape(recorder, p) == shape for p, _ in used):
-        operation = Affine(
-            operation.linear,
-            lambda c: [c if f == 1 else c * f for f in factors],
-            operation.spread,
-            operation.offset,
-            None,
-            operation.terms,
-        )
+        operation = replace(operation, transpose=lambda c: [c if f == 1 else c * f for f in factors])
     return recorder.add(operation, [p for p, _ in used], shape)
 
 

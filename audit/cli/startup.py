@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 
 _MMAP_THRESHOLD = -3
@@ -34,7 +36,6 @@ def tune_malloc() -> bool:
         Whether this C library could, and nothing in the environment forbade it.
     """
     import ctypes
-    import os
 
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return False
@@ -54,8 +55,6 @@ def limit_spinning() -> bool:
     Returns:
         Whether nothing in the environment said it already.
     """
-    import os
-
     if any(name in os.environ for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")):
         return False
     os.environ |= {"GOMP_SPINCOUNT": str(_SPINS), "KMP_BLOCKTIME": str(_BLOCK_MS)}
@@ -74,9 +73,6 @@ def limit_threads(root: Path = Path("/")) -> int | None:
     Returns:
         The number of threads that was set, None where nothing limits them further.
     """
-    import math
-    import os
-
     if "OMP_NUM_THREADS" in os.environ:
         return None
     share = _processor_share(root)
@@ -87,8 +83,6 @@ def limit_threads(root: Path = Path("/")) -> int | None:
 
 
 def _processors() -> int:
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

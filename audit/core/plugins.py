@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 
-from audit.core.errors import SetupError, UsageError
+from audit.core.errors import SetupError, UsageError, fault_line
 
 log = logging.getLogger("audit")
 
@@ -30,7 +30,7 @@ def naming_the_plugin(point: EntryPoint) -> Iterator[None]:
         source = point.dist.name if point.dist else "an installed package"
         raise SetupError(
             f"The plug-in {point.name!r} of {source} ({point.group}: {point.value}) cannot be loaded: "
-            f"{type(fault).__name__}: {fault}. Mend that package or uninstall it."
+            f"{fault_line(fault)}. Mend that package or uninstall it."
         ) from fault
 
 
