@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from audit.config import DataConfig, ModelConfig
 from audit.core.errors import ModelError, UsageError
@@ -31,7 +30,6 @@ from audit.storage.store import disk_faults, write_atomically
 
 _AUTO = ("grad-cam", "integrated-gradients", "occlusion")
 """What `auto` explains with: the first of these that applies to the model and finds a place in the picture."""
-_T = TypeVar("_T")
 _MOST = 5
 _EXAMINED = 4
 """Pictures on which the model is examined."""
