@@ -15,12 +15,12 @@ from audit.core.errors import DataError
 from audit.core.image_options import PixelRange
 from audit.core.note import Note, note
 from audit.data.dataset import Dataset, FetchMasks, LoadOptions, Split
+from audit.data.duplicates import duplicate_notes
 from audit.data.image_decoding import UnreadableImage, decode, decode_mask, strict_pillow
 from audit.data.image_notes import image_notes, lost_image_notes, mask_notes, skipped_notes
 from audit.data.image_survey import ImageFile, Read, SurveyedImage, check_readable, in_threads, printable, survey
 from audit.data.pixel_range import common_range
 from audit.data.resizing import filter_words
-from audit.data.twins import twin_notes
 
 _LARGEST_SIDE = 1024
 _SAME_PROPORTIONS = 1.05
@@ -71,7 +71,7 @@ def image_file_dataset(
     skipped = tuple(skipped_notes([line for _, lines in surveys.values() for line in lines]))
     skipped = (*skipped, *lost_image_notes(files_by_split, readable, classes))
     notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, classes, options, pixel_range))
-    notes += tuple(twin_notes(readable))
+    notes += tuple(duplicate_notes(readable))
     shape = (1 if options.grayscale else 3, *size)
     return Dataset(name, classes, shape, splits["test"], splits.get("train"), notes, pixel_range, alone)
 
