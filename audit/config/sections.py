@@ -175,6 +175,10 @@ class RunConfig(ConfigTable):
     report: ReportConfig = Field(ReportConfig(), description="what the report shows")
     criteria: CriteriaConfig = Field(CriteriaConfig(), description="what passes")
 
+    def without_hardening(self) -> RunConfig:
+        """The same run without a hardened model."""
+        return self.model_copy(update={"hardening": self.hardening.model_copy(update={"enabled": False})})
+
     def table(self, kind: type[_Table]) -> _Table:
         """The table of a topic, such as `config.table(BackdoorConfig)`.
 

@@ -121,6 +121,11 @@ class HardeningConfig(TrainingConfig):
     norm: Norm | None = Field(None, description="as in [robustness] by default")
     eps: Eps | None = Field(None, description="as in [robustness] by default")
 
+    @property
+    def asked_for(self) -> bool:
+        """Whether it is on because the configuration says so, and not by default."""
+        return self.enabled and "enabled" in self.model_fields_set
+
 
 class CompressionConfig(TrainingConfig):
     """A smaller model made from the model under test, and the training that follows (distill: that makes it)."""

@@ -89,7 +89,7 @@ def find_parts(base: Folder) -> Parts:
         return Parts(base, None, doubtful=loose, inside_classes={} if loose else _inside_classes(base))
     trains = by_rank([name for name in good if named[name] == "train"])
     train = roots[trains[0]] if trains else None
-    tests = [name for part in ("test", "validation") for name in by_rank([n for n in good if named[n] == part])]
+    tests = by_rank([name for name in good if named[name] != "train"])
     test = next(
         (name for name in tests if train is None or _has_classes_of(roots[name], train)), next(iter(tests), None)
     )
@@ -179,5 +179,5 @@ def _inside_classes(base: Folder) -> dict[str, str]:
     if None in parts.values() or not all(any(parts[name] == "train" for name in folder.filled) for folder in classes):
         return {}
     train = by_rank([name for name, part in parts.items() if part == "train"])
-    test = [name for part in ("test", "validation") for name in by_rank([n for n, p in parts.items() if p == part])]
+    test = by_rank([name for name, part in parts.items() if part != "train"])
     return {"train": train[0], "test": test[0]} if test else {}

@@ -88,22 +88,25 @@ def as_tree(entries: Sequence[str]) -> Tree:
         entries: Relative paths with forward slashes; those of folders end in one.
     """
     tree = Tree(Folder(""), Counter(), Counter(), [])
-    suffixes = {PurePosixPath(entry).suffix.lower() for entry in entries if not litter_step(entry)}
-    pictured = suffixes & IMAGE_SUFFIXES or {""}
-    for entry in sorted(entries):
-        image = PurePosixPath(entry).suffix.lower() in pictured and not entry.endswith("/")
-        if step := litter_step(entry):
-            tree.litter[step] += image
+    read = [(entry, _ending(entry), litter_step(entry)) for entry in sorted(entries)]
+    pictured = {ending for _, ending, litter in read if not litter} & IMAGE_SUFFIXES or {""}
+    for entry, ending, litter in read:
+        image = ending in pictured and not entry.endswith("/")
+        if litter:
+            tree.litter[litter] += image
             continue
         folder = _folder_of(tree.top, entry, count=image)
         if image:
             folder.images.append(entry)
         elif not entry.endswith("/"):
-            suffix = PurePosixPath(entry).suffix.lower()
-            tree.endings[suffix or "no ending"] += 1
-            if suffix in (".csv", ".tsv", ".jsonl", ".txt"):
+            tree.endings[ending or "no ending"] += 1
+            if ending in (".csv", ".tsv", ".jsonl", ".txt"):
                 tree.tables.append(entry)
     return tree
+
+
+def _ending(entry: str) -> str:
+    return PurePosixPath(entry).suffix.lower()
 
 
 def _folder_of(top: Folder, entry: str, *, count: bool) -> Folder:

@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
-from audit.core.note import Note, note
+from audit.core.note import note
 from audit.core.seeding import derive_seed
-from audit.data.dataset import Dataset, LoadOptions, Split
-from audit.data.image_files import image_file_dataset
-from audit.data.image_survey import ImageFile, Read
+from audit.data.dataset import Dataset, Split
 
 USUAL_SHARE = 0.2
 """The share held out where a training needs images and the data has no training part."""
-
-
-def file_dataset(
-    read: Read,
-    name: str,
-    classes: tuple[str, ...],
-    files_by_split: Mapping[str, Sequence[ImageFile]],
-    options: LoadOptions,
-    notes: tuple[Note, ...] = (),
-) -> Dataset:
-    """A data set of image files, which may be of the training part alone.
-
-    Args:
-        read: Gives a file's bytes by name.
-        name: The data set's name, without any path.
-        classes: Class names in label order.
-        files_by_split: The files of "test", of "train", or of both.
-        options: Size, colour and crop.
-        notes: What the reader of the files has to say.
-
-    Returns:
-        The data set; one of training images alone has them as its test part and says so in `training_alone`.
-    """
-    if files_by_split.get("test") or "train" not in files_by_split:
-        return image_file_dataset(read, name, classes, files_by_split, options, notes)
-    alone = {"test": files_by_split["train"]}
-    return replace(image_file_dataset(read, name, classes, alone, options, notes), training_alone=True)
 
 
 def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
@@ -54,12 +24,11 @@ def divided(dataset: Dataset, share: float | None, seed: int) -> Dataset:
         share: Share in (0, 1) of each class to hold out where there is one part; None holds nothing out.
         seed: Root of the draw.
 
-    Raises:
-        DataError: It is of training images alone, and nothing is to be held out; or no class has two of
-            them.
-
     Returns:
         The divided data set; the same where it has two parts, no labels, or no class of two images.
+
+    Raises:
+        DataError: It is of training images alone, and nothing is to be held out; or no class has two of them.
     """
     if dataset.train is not None or (share is None and not dataset.training_alone):
         return dataset

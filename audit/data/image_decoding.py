@@ -60,7 +60,7 @@ class ImageInfo:
     Attributes:
         size: (height, width) in pixels, upright.
         grey: Whether it has no colour.
-        repairs: What is changed when it is decoded, each a name in `image_survey.REPAIRS`.
+        repairs: What is changed when it is decoded, each a name in `image_notes.REPAIRS`.
         extent: The values that occur in an image of more than 8 bits; None for any other.
     """
 

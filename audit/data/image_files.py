@@ -15,13 +15,12 @@ from audit.core.errors import DataError
 from audit.core.image_options import PixelRange
 from audit.core.note import Note, note
 from audit.data.dataset import Dataset, FetchMasks, LoadOptions, Split
+from audit.data.duplicates import duplicate_notes
 from audit.data.image_decoding import UnreadableImage, decode, decode_mask, strict_pillow
-from audit.data.image_notes import image_notes, mask_notes, skipped_notes
+from audit.data.image_notes import image_notes, lost_image_notes, mask_notes, skipped_notes
 from audit.data.image_survey import ImageFile, Read, SurveyedImage, check_readable, in_threads, printable, survey
-from audit.data.losses import lost_image_notes
 from audit.data.pixel_range import common_range
 from audit.data.resizing import filter_words
-from audit.data.twins import twin_notes
 
 _LARGEST_SIDE = 1024
 _SAME_PROPORTIONS = 1.05
@@ -41,13 +40,14 @@ def image_file_dataset(
 ) -> Dataset:
     """Make a data set of image files, all of one size and colour.
 
-    Files that are no readable image are skipped and listed in its notes.
+    Files that are no readable image are skipped and listed in its notes. Training images alone are its test part, which
+    `training_alone` says.
 
     Args:
         read: Gives a file's bytes by name; several threads may call it.
         name: The data set's name, without any path.
         classes: Class names in label order.
-        files_by_split: The files of "test" and perhaps of "train".
+        files_by_split: The files of "test", of "train", or of both.
         options: Size, colour, crop and the rest; without a size the commonest of the images is taken.
         notes: What the reader of the files has to say; these come first.
         every: Refuse a single unreadable file, as each of them was named.
@@ -56,6 +56,9 @@ def image_file_dataset(
         DataError: When too many files are unreadable (`image_survey.check_readable`), or the images are larger than
             1024 pixels and no size is given.
     """
+    alone = "train" in files_by_split and not files_by_split.get("test")
+    if alone:
+        files_by_split = {"test": files_by_split["train"]}
     surveys = {split: survey(read, files) for split, files in files_by_split.items()}
     check_readable(surveys, files_by_split, classes, strict=options.strict, every=every)
     readable = {split: images for split, (images, _) in surveys.items()}
@@ -68,9 +71,9 @@ def image_file_dataset(
     skipped = tuple(skipped_notes([line for _, lines in surveys.values() for line in lines]))
     skipped = (*skipped, *lost_image_notes(files_by_split, readable, classes))
     notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, classes, options, pixel_range))
-    notes += tuple(twin_notes(readable))
+    notes += tuple(duplicate_notes(readable))
     shape = (1 if options.grayscale else 3, *size)
-    return Dataset(name, classes, shape, splits["test"], splits.get("train"), notes, pixel_range)
+    return Dataset(name, classes, shape, splits["test"], splits.get("train"), notes, pixel_range, alone)
 
 
 def reader_below(root: Path) -> Read:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from audit.core.errors import DataError
 from audit.core.image_options import PixelRange
 from audit.core.note import Note, note
 from audit.data.dataset import LoadOptions
-from audit.data.image_survey import SurveyedImage, printable
+from audit.data.image_survey import ImageFile, SurveyedImage, printable
 from audit.data.pixel_range import range_note
 
 _LISTED = 5
+_MOST_CLASSES = 8
 _UNEVEN = 0.5
 """Classes that differ by this share in what was changed in their images are told apart in the note."""
 
@@ -112,8 +113,33 @@ def skipped_notes(unreadable: Sequence[str]) -> Iterator[Note]:
         )
 
 
-def _uneven(counts: Counter[int], totals: Counter[int], classes: Sequence[str], least: float = _UNEVEN) -> Note | str:
-    """The classes with the largest shares and the one with the least, where these differ by `least`; else nothing."""
+def lost_image_notes(
+    files_by_split: Mapping[str, Sequence[ImageFile]],
+    readable: Mapping[str, Sequence[SurveyedImage]],
+    classes: Sequence[str],
+) -> Iterator[Note]:
+    """Say how many images of which class were skipped.
+
+    Args:
+        files_by_split: The files of each part.
+        readable: Those of them that could be read.
+        classes: Class names in label order.
+    """
+    there = Counter(file.label for files in files_by_split.values() for file in files)
+    left = Counter(image.file.label for images in readable.values() for image in images)
+    lost = {label: there[label] - left[label] for label in there if there[label] > left[label]}
+    if sum(lost.values()) > 1:
+        most = sorted(lost, key=lambda label: (-lost[label] / there[label], label))
+        yield note(
+            "data_lost",
+            "Skipped by class: {listed}.",
+            listed=", ".join(f"{classes[label]} {lost[label]} / {there[label]}" for label in most[:_MOST_CLASSES])
+            + (", ..." if len(most) > _MOST_CLASSES else ""),
+        )
+
+
+def _uneven(counts: Counter[int], totals: Counter[int], classes: Sequence[str]) -> Note | str:
+    """The classes with the largest shares and the one with the least, where these differ much; else nothing."""
     shares = {label: counts[label] / total for label, total in totals.items() if total}
     ordered = sorted(shares, key=lambda label: (-shares[label], label))
     if len(ordered) < 2 or shares[ordered[0]] - shares[ordered[-1]] < _UNEVEN:

@@ -12,6 +12,7 @@ from audit.core.note import note
 from audit.core.registry import Method, methods
 from audit.data.dataset import NO_COLUMNS, Columns, Dataset, LoadOptions
 from audit.data.hold_out import divided
+from audit.data.image_decoding import IMAGE_SUFFIXES
 from audit.data.label_map import remap_labels
 from audit.data.other_files import other_kind
 from audit.data.sampling import balanced_subset
@@ -110,8 +111,8 @@ _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz")
 _BY_ENDING = {
     ".npz": "npz",
     **dict.fromkeys((".zip", ".tar", *_COMPRESSED), "archive"),
-    **dict.fromkeys((".csv", ".tsv", ".json", ".jsonl", ".txt"), "manifest"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"), "image"),
+    **dict.fromkeys((".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".txt"), "manifest"),
+    **dict.fromkeys(IMAGE_SUFFIXES, "image"),
     **dict.fromkeys((".parquet", ".arrow"), "hf"),
 }
 """By the ending of a file, the format that reads it."""

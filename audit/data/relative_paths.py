@@ -69,17 +69,19 @@ def is_absolute(path: str) -> bool:
 
 def _below(path: str, base: Path) -> str | None:
     """`path` relative to `base`, by its words or, where folders on the way are links, by where they lead."""
-    for root in _roots(base):
+    roots = _roots(os.path.abspath(base))
+    for root in roots:
         if posixpath.normpath(path).startswith(root):
             return posixpath.normpath(path)[len(root) :]
     folder, name = posixpath.split(path)
     if not _DRIVE.match(path) or os.name == "nt":
         real = posixpath.join(os.path.realpath(folder).replace(os.sep, "/"), name)
-        return next((real[len(root) :] for root in _roots(base) if real.startswith(root)), None)
+        return next((real[len(root) :] for root in roots if real.startswith(root)), None)
     return None
 
 
 @lru_cache
-def _roots(base: Path) -> tuple[str, ...]:
-    roots = (os.path.abspath(base), os.path.realpath(base))
+def _roots(base: str) -> tuple[str, ...]:
+    """An absolute folder as it is written and as it is without links, with a slash at the end."""
+    roots = (base, os.path.realpath(base))
     return tuple(dict.fromkeys(root.replace(os.sep, "/").rstrip("/") + "/" for root in roots))

@@ -95,13 +95,7 @@ def _from_csv(text: str, name: str) -> TextTable:
         text = text.split(first, 1)[1].lstrip("\r\n")
         first = next((line for line in text.splitlines() if line.strip()), "")
     if pairs := _spaced_pairs(text):
-        said = note(
-            "data_no_header",
-            "{name} has no header: its columns are read as {columns}.",
-            name=name,
-            columns="path, label",
-        )
-        return TextTable(name, ("path", "label"), tuple(pairs), tuple(range(1, len(pairs) + 1)), (said,))
+        return _without_header(name, ("path", "label"), pairs, range(1, len(pairs) + 1))
     delimiter = max(",;\t|", key=first.count)
     if not first.count(delimiter) and (spaced := _spaced_table(text)):
         text, delimiter = spaced, "\t"
@@ -124,23 +118,32 @@ def _from_csv(text: str, name: str) -> TextTable:
     if not rows:
         return TextTable(name, (), (), ())
     if columns := _columns_without_header(rows[0]):
-        said = note(
-            "data_no_header",
-            "{name} has no header: its columns are read as {columns}.",
-            name=name,
-            columns=", ".join(columns),
-        )
-        return TextTable(name, columns, tuple(rows), tuple(lines), (said,))
+        return _without_header(name, columns, rows, lines)
     require_no_pixels(rows[:1], name)
     return TextTable(name, _distinct([cell.strip() for cell in rows[0]], name), tuple(rows[1:]), tuple(lines[1:]))
 
 
+def _without_header(
+    name: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], lines: Sequence[int]
+) -> TextTable:
+    said = note(
+        "data_no_header",
+        "{name} has no header: its columns are read as {columns}.",
+        name=name,
+        columns=", ".join(columns),
+    )
+    return TextTable(name, columns, tuple(rows), tuple(lines), (said,))
+
+
 def _spaced_pairs(text: str) -> list[tuple[str, str]]:
     """Path and label of lines such as "val/0001.JPEG 65", as Caffe's lists have them; empty for any other text."""
-    lines = [line.split() for line in text.splitlines() if line.strip()]
-    pairs = [(" ".join(words[:-1]), words[-1]) for words in lines]
-    fits = all(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path, _ in pairs)
-    return pairs if fits and not any(character in path for path, _ in pairs for character in ",;\t|") else []
+    pairs = []
+    for words in filter(None, map(str.split, text.splitlines())):
+        path = " ".join(words[:-1])
+        if PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES or any(mark in path for mark in ",;\t|"):
+            return []
+        pairs.append((path, words[-1]))
+    return pairs
 
 
 def _spaced_table(text: str) -> str:

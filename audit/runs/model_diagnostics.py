@@ -92,8 +92,7 @@ def diagnose_model(config: RunConfig) -> ModelDiagnostics:
     """
     if not config.model.loads and not is_code(config.model.architecture):
         raise UsageError(_NO_MODEL)
-    without_hardening = config.hardening.model_copy(update={"enabled": False})
-    setup = set_up(config.model_copy(update={"hardening": without_hardening}))
+    setup = set_up(config.without_hardening())
     build = setup.model_factory()
     if setup.loaded is None or build is None:
         raise UsageError(_NO_MODEL)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from audit.config import DataConfig, ModelConfig
 from audit.core.errors import ModelError, UsageError
@@ -31,7 +30,6 @@ from audit.storage.store import disk_faults, write_atomically
 
 _AUTO = ("grad-cam", "integrated-gradients", "occlusion")
 """What `auto` explains with: the first of these that applies to the model and finds a place in the picture."""
-_T = TypeVar("_T")
 _MOST = 5
 _EXAMINED = 4
 """Pictures on which the model is examined."""
@@ -184,14 +182,14 @@ def write_explanations(predictions: Sequence[Prediction], paths: Sequence[Path],
             f"Two pictures are called alike, and both explanations would be {twice[0].name}; predict them one by one, "
             "with another --out."
         )
-    cropped_paths: list[Path | None] = []
+    written: list[Path | None] = []
     for item, file in zip(predictions, files, strict=True):
         if item.explanation is not None:
             with disk_faults(out, "--out"):
                 out.mkdir(parents=True, exist_ok=True)
             write_atomically(file, item.explanation, flag="--out")
-        cropped_paths.append(file if item.explanation is not None else None)
-    return tuple(cropped_paths)
+        written.append(file if item.explanation is not None else None)
+    return tuple(written)
 
 
 def _classes_and_shape(model: ModelConfig, data: DataConfig) -> tuple[tuple[str, ...], InputShape]:

@@ -22,7 +22,6 @@ from audit.models.load import fresh_module, read_checkpoint, with_own_normalisat
 from audit.models.loaded import LoadedModel
 from audit.models.module_copy import copy_module
 from audit.models.normalised_model import normalisation
-from audit.models.outputs import OutputReader
 from audit.models.own_weights import with_own_weights
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
@@ -105,7 +104,7 @@ class RunSetup:
         loaded = self.loaded
         if loaded is None:
             return None
-        return lambda: _wrap(self.config, self.dataset, loaded, self.device)
+        return lambda: wrap_loaded(self.config.model, self.dataset, loaded, self.device)
 
 
 def set_up(config: RunConfig) -> RunSetup:
@@ -142,14 +141,17 @@ def set_up(config: RunConfig) -> RunSetup:
     config = with_default_learning_rate(config.model_copy(update={"data": data, "model": model}))
     check_can_reinitialise(config, loaded)
     labelled = bool((dataset.test.labels >= 0).all())
-    if loaded is not None and not labelled:
-        dataset = _with_predicted_labels(config, dataset, loaded, device)
+    wrapped = None
     if loaded is not None:
-        config, loaded = without_impossible_hardening(config, loaded, _wrap(config, dataset, loaded, device))
+        wrapped = wrap_loaded(config.model, dataset, loaded, device)
+        if not labelled:  # what the model predicts stands in
+            images = dataset.test.batch(slice(None)).images
+            dataset = labelled_as(dataset, wrapped.predictions(images).cpu().numpy())
+        config, loaded = without_impossible_hardening(config, loaded, wrapped)
     identity = _identity(config, dataset, loaded, labelled=labelled)
     setup = RunSetup(config, dataset, identity, device, loaded, notes=notes, requested=requested)
-    reader = _check_models_run(setup)
-    return replace(setup, trusted=_trusted_files(setup), loaded=_with_notes(setup, reader))
+    _check_models_run(setup)
+    return replace(setup, trusted=_trusted_files(setup), loaded=_with_notes(setup, wrapped))
 
 
 def _with_architecture(model: ModelConfig, dataset: Dataset) -> ModelConfig:
@@ -158,16 +160,6 @@ def _with_architecture(model: ModelConfig, dataset: Dataset) -> ModelConfig:
     if model.architecture == "auto" and model.weights is None:
         return model.model_copy(update={"architecture": default_for(dataset.shape)})
     return model
-
-
-def _with_predicted_labels(config: RunConfig, dataset: Dataset, loaded: LoadedModel, device: torch.device) -> Dataset:
-    """`dataset` with what the model predicts as the labels, where the images have none."""
-    model = _wrap(config, dataset, loaded, device)
-    return labelled_as(dataset, model.predictions(dataset.test.batch(slice(None)).images).cpu().numpy())
-
-
-def _wrap(config: RunConfig, dataset: Dataset, loaded: LoadedModel, device: torch.device) -> ModelUnderTest:
-    return wrap_loaded(config.model, dataset, loaded, device)
 
 
 def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *, labelled: bool) -> RunIdentity:
@@ -205,14 +197,10 @@ def _architecture_identity(config: RunConfig, dataset: Dataset) -> str:
     return f"{Path(name).name}@{identity[:16]}"
 
 
-def _check_models_run(setup: RunSetup) -> OutputReader | None:
-    """How the loaded model's outputs are read, None where there is none.
-
-    A model that cannot take these images, or code nobody vouched for, is refused before anything is written.
-    """
-    build, compression = setup.model_factory(), setup.config.compression
-    reader = build().reader if build is not None else None
-    if build is None:
+def _check_models_run(setup: RunSetup) -> None:
+    """Refuse models that the run makes and that cannot take these images, before anything is written."""
+    compression = setup.config.compression
+    if setup.loaded is None:
         setup.new_model()
         check_pretrained_fits(setup.config.model, lambda: setup.new_module(setup.config.seed))
     if compression.enabled and compression.student is not None:
@@ -222,7 +210,6 @@ def _check_models_run(setup: RunSetup) -> OutputReader | None:
         lambda: setup.loaded.module if setup.loaded else setup.new_module(setup.config.seed),
         setup.dataset.shape,
     )
-    return reader
 
 
 def _trusted_files(setup: RunSetup) -> tuple[Mapping[str, str], ...]:
@@ -237,26 +224,26 @@ def _trusted_files(setup: RunSetup) -> tuple[Mapping[str, str], ...]:
     return tuple(file.row() for file in files)
 
 
-def _with_notes(setup: RunSetup, reader: OutputReader | None) -> LoadedModel | None:
+def _with_notes(setup: RunSetup, wrapped: ModelUnderTest | None) -> LoadedModel | None:
     """The loaded model, with notes on how its outputs are read.
 
     Others are added where its own images seem prepared otherwise, and when it does far better on images prepared
     another way, or with labels moved.
     """
-    if setup.loaded is None or reader is None:
+    if setup.loaded is None or wrapped is None:
         return None
     from audit.models.preprocessing_probe import probe_preprocessing
 
     test, model = setup.dataset.test, setup.config.model
     outcome = probe_preprocessing(
-        _wrap(setup.config, setup.dataset, setup.loaded, setup.device).net,
+        wrapped.net,
         test.batch(balanced_order(test, setup.config.seed)[:_PROBED]).to(setup.device),
         mean=np.atleast_1d(0.0 if model.mean is None else model.mean).tolist(),
         std=np.atleast_1d(1.0 if model.std is None else model.std).tolist(),
         classes=setup.dataset.classes,
         skip_above=_WELL_PREPARED,
-        reader=reader,
+        reader=wrapped.reader,
     )
     differing = preparation_notes(setup.config.data, model, setup.dataset)
     warning = (outcome.warning,) if outcome.warning else ()
-    return replace(setup.loaded, notes=(*setup.loaded.notes, *differing, *warning, *reader.notes))
+    return replace(setup.loaded, notes=(*setup.loaded.notes, *differing, *warning, *wrapped.reader.notes))

@@ -38,11 +38,10 @@ def without_impossible_hardening(
     reason = _why_not_trainable(model) if config.hardening.enabled else None
     if reason is None:
         return config, loaded
-    if "enabled" in config.hardening.model_fields_set:
+    if config.hardening.asked_for:
         raise ModelError(f"{reason}: leave --harden out, and it is audited as it is.")
     said = note("model_no_hardening", "{reason}: it is audited as it is and not hardened.", reason=reason)
-    hardening = config.hardening.model_copy(update={"enabled": False})
-    return config.model_copy(update={"hardening": hardening}), replace(loaded, notes=(*loaded.notes, said))
+    return config.without_hardening(), replace(loaded, notes=(*loaded.notes, said))
 
 
 def _why_not_trainable(model: ModelUnderTest) -> Note | None:

@@ -62,24 +62,18 @@ def without_needless_hardening(config: RunConfig, dataset: Dataset) -> tuple[Run
         The configuration, and the images with a note where it was changed.
     """
     hardening = config.hardening
-    if not config.model.loads or dataset.train is not None or not hardening.enabled or _is_asked(config):
+    if not config.model.loads or dataset.train is not None or not hardening.enabled or hardening.asked_for:
         return config, dataset
     said = note(
         "data_no_hardening",
         "There are no training images, so the model is audited as it is and not hardened; data with a train part, or "
         "--test-share, hardens it too.",
     )
-    hardening = hardening.model_copy(update={"enabled": False})
-    return config.model_copy(update={"hardening": hardening}), replace(dataset, notes=(*dataset.notes, said))
+    return config.without_hardening(), replace(dataset, notes=(*dataset.notes, said))
 
 
 def _must_train(config: RunConfig) -> bool:
     """Whether the run trains in any case: there is no model, or hardening or compression is asked for."""
     model = config.model
     may_be_trained = model.loads or (is_code(model.architecture) and model.own_weights is not False)
-    return not may_be_trained or _is_asked(config) or needs_training_data(config.compression)
-
-
-def _is_asked(config: RunConfig) -> bool:
-    """Whether hardening is on because the configuration says so, and not by default."""
-    return config.hardening.enabled and "enabled" in config.hardening.model_fields_set
+    return not may_be_trained or config.hardening.asked_for or needs_training_data(config.compression)

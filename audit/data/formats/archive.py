@@ -15,8 +15,8 @@ from audit.core.errors import DataError
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import infer_layout
-from audit.data.hold_out import file_dataset
 from audit.data.image_decoding import MOST_BYTES
+from audit.data.image_files import image_file_dataset
 from audit.data.image_survey import Read, printable
 from audit.data.other_files import other_kind
 from audit.data.relative_paths import relative_path
@@ -58,7 +58,7 @@ def archive(path: str, options: LoadOptions) -> Dataset:
     def read(name: str) -> bytes:
         return opened.read(layout.base + name)
 
-    return file_dataset(read, opened.name, layout.classes, layout.files_by_split, options, layout.notes)
+    return image_file_dataset(read, opened.name, layout.classes, layout.files_by_split, options, layout.notes)
 
 
 def open_archive(path: Path) -> Archive:

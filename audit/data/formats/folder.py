@@ -11,8 +11,7 @@ from audit.core.note import Note, note
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import infer_layout
-from audit.data.hold_out import file_dataset
-from audit.data.image_files import reader_below
+from audit.data.image_files import image_file_dataset, reader_below
 from audit.data.image_survey import printable
 from audit.data.litter import is_litter
 
@@ -41,7 +40,7 @@ def folder(path: str, options: LoadOptions) -> Dataset:
         layout = infer_layout(entries, name)
     except DataError as fault:
         raise DataError(" ".join(map(str, (fault, *links)))) from fault
-    return file_dataset(
+    return image_file_dataset(
         reader_below(root / layout.base), name, layout.classes, layout.files_by_split, options, (*layout.notes, *links)
     )
 

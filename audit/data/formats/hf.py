@@ -12,7 +12,7 @@ from audit.core.registry import data_format
 from audit.data.class_labels import MISSING, class_labels
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.formats.hf_tables import TABLE_SUFFIXES, Cache, Table
-from audit.data.hold_out import file_dataset
+from audit.data.image_files import image_file_dataset
 from audit.data.image_survey import ImageFile, printable
 from audit.data.litter import is_litter
 from audit.data.split_names import by_rank, part_within
@@ -75,7 +75,7 @@ def hf(path: str, options: LoadOptions) -> Dataset:
         file, _, row = image.rpartition("/")
         return by_file[file].image_bytes(int(row))
 
-    return file_dataset(read, name, labels.classes, files_by_split, options, (*notes, *labels.notes))
+    return image_file_dataset(read, name, labels.classes, files_by_split, options, (*notes, *labels.notes))
 
 
 def _by_split(root: Path) -> dict[str, list[Path]]:
@@ -113,7 +113,7 @@ def _train_and_test(
 ) -> tuple[dict[str, dict[str, Table]], tuple[Note, ...]]:
     """The files to train on and to test on: the test split, else, or where it has no labels, the validation split."""
     parts = {word: part_within(word)[0] for word in splits}
-    tests = [w for part in ("test", "validation") for w in by_rank([word for word in splits if parts[word] == part])]
+    tests = by_rank([word for word in splits if parts[word] != "train"])
     unlabelled: list[str] = []
     used: dict[str, dict[str, Table]] = {}
     test = next(iter(tests), None)

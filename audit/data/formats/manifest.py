@@ -11,8 +11,7 @@ from audit.core.note import Note, note
 from audit.core.registry import data_format
 from audit.data.class_labels import MISSING, ClassLabels, class_labels, is_flag, one_hot_labels
 from audit.data.dataset import Columns, Dataset, LoadOptions
-from audit.data.hold_out import file_dataset
-from audit.data.image_files import reader_below
+from audit.data.image_files import image_file_dataset, reader_below
 from audit.data.image_survey import ImageFile, printable
 from audit.data.named_files import NamedFiles
 from audit.data.pixel_tables import require_no_pixels
@@ -73,7 +72,7 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
     if len(labels.classes) < 2:
         raise DataError(f"{name} holds the single label {labels.classes[0]!r}; at least two classes were expected.")
     notes = (*table.notes, *labels.notes, *files.notes(), *_repeated(len(paths) - len(once)), *_no_splits(splits))
-    return file_dataset(reader_below(path.parent), name, labels.classes, files_by_split, options, notes)
+    return image_file_dataset(reader_below(path.parent), name, labels.classes, files_by_split, options, notes)
 
 
 def _labels(table: TextTable, chosen: Columns, taken: Sequence[str | None], *, strict: bool) -> ClassLabels:

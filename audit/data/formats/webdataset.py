@@ -10,8 +10,8 @@ from audit.core.registry import data_format
 from audit.data.class_labels import MISSING, class_labels
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.formats.archive import Archive, open_archive
-from audit.data.hold_out import file_dataset
 from audit.data.image_decoding import IMAGE_SUFFIXES
+from audit.data.image_files import image_file_dataset
 from audit.data.image_survey import ImageFile, printable
 from audit.data.litter import is_litter
 from audit.data.split_names import part_within
@@ -60,7 +60,7 @@ def webdataset(path: str, options: LoadOptions) -> Dataset:
         shard, _, member = name.partition("/")
         return archives[shard].read(member)
 
-    return file_dataset(read, printable(root.name), labels.classes, files_by_split, options, labels.notes)
+    return image_file_dataset(read, printable(root.name), labels.classes, files_by_split, options, labels.notes)
 
 
 def _split_of(shard: str) -> str:

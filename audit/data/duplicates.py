@@ -8,8 +8,8 @@ from audit.core.note import Note, note
 from audit.data.image_survey import SurveyedImage, printable
 
 
-def twin_notes(readable: Mapping[str, Sequence[SurveyedImage]]) -> Iterator[Note]:
-    """Say how many test images are trained on too, and how many images have a twin of another class.
+def duplicate_notes(readable: Mapping[str, Sequence[SurveyedImage]]) -> Iterator[Note]:
+    """Say how many test images are trained on too, and how many images lie in several classes.
 
     Args:
         readable: The images of each part.
@@ -25,10 +25,10 @@ def twin_notes(readable: Mapping[str, Sequence[SurveyedImage]]) -> Iterator[Note
             all=len(test),
             first=printable(known[0].file.name),
         )
-    labels: dict[bytes, set[int]] = {}
-    for image in (image for images in readable.values() for image in images):
-        labels.setdefault(image.sha256, set()).add(image.file.label)
-    several = [image for images in readable.values() for image in images if len(labels[image.sha256]) > 1]
+    images = [image for part in readable.values() for image in part]
+    labels: dict[bytes, int] = {}
+    of_several = {i.sha256 for i in images if labels.setdefault(i.sha256, i.file.label) != i.file.label}
+    several = [image for image in images if image.sha256 in of_several]
     if several:
         yield note(
             "data_of_two_classes",
