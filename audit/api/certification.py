@@ -17,6 +17,7 @@ from audit.bounds.prover import Prover
 from audit.core.errors import ModelError, NotApplicable, UsageError
 from audit.core.threat import ThreatModel
 from audit.core.types import PassCount
+from audit.models.ambient_torch import in_plain_torch
 from audit.models.under_test import ModelUnderTest
 
 
@@ -45,6 +46,7 @@ class Certification:
     passes: PassCount
 
 
+@in_plain_torch
 def certify(
     model: ModelUnderTest,
     images: Any,

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from audit.api.inputs import as_image_tensor, given_image_notes
@@ -18,12 +16,14 @@ from audit.explanation.run import AttributionResult, explain_images
 from audit.explanation.spec import TargetClasses
 from audit.masking.baselines import Fill
 from audit.metrics.model_checks import doubts
+from audit.models.ambient_torch import in_plain_torch
 from audit.models.under_test import ModelUnderTest
 
 _EXAMINED = 2
 """Images on which the model is examined: an explanation costs little more itself."""
 
 
+@in_plain_torch
 def explain(
     model: ModelUnderTest,
     images: Images,
@@ -64,7 +64,6 @@ def explain(
         ModelError: The images have another shape than the model's input.
     """
     registered = find("attribution", method)
-    images = images if isinstance(images, Tensor) else torch.as_tensor(np.asarray(images))
     result = explain_images(
         model,
         images,

@@ -14,7 +14,7 @@ from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
-from audit.explanation.faithful_copy import check_same_outputs, traced_copy
+from audit.explanation.faithful_copy import check_same_outputs
 from audit.explanation.scores_alone import with_scores_alone
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.explanation.traced_net import (
@@ -67,7 +67,7 @@ def lrp(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, gamma: 
 
     if spec.output != "logit" or model.output_kind != "logits":
         raise NotApplicable(note("lrp_logit", "LRP divides a logit; explain the logit of a model that gives logits."))
-    net = with_module_activations(fuse(traced_copy(model, images)))
+    net = with_module_activations(fuse(with_module_activations(model.net)))
     check_same_outputs(model, net, images)
     net = with_scores_alone(net, model.reader.entry)
     check_supported_layers(net, (*_PASSING, *_ROUTING, *_WEIGHTED, *_MIXING), "LRP")

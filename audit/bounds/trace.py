@@ -7,19 +7,18 @@ constant. What has no rule is refused with the name of its layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from audit.bounds.activations import Activation
 from audit.bounds.graph import Affine, BoundGraph, GraphNode
 from audit.core.errors import NotApplicable, one_line
 from audit.core.note import note
+from audit.models.forward_watch import OperationWatch, RunningLayers, running_layers
 from audit.models.module_copy import copy_module
 
 TRACED = 3
@@ -34,18 +33,13 @@ _COPIES = {"_to_copy", "clone", "detach", "alias"}
 """Operations that may follow a softmax at the end."""
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(OperationWatch):  # type: ignore[no-untyped-call]
     """Builds the graph while a forward runs.
 
     Attributes:
         graph: The graph so far.
         layers: Names of the layers whose forwards are running, the innermost last.
     """
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: the compiler is not at work here, and to be kept out it would be imported first, which takes seconds."""
-        return False
 
     def __init__(self, images: Tensor, rules: Mapping[str, Callable[..., Any]]) -> None:
         """A graph of the images alone.
@@ -55,9 +49,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             rules: By the name of an operation, what adds it: `rule(recorder, output, *args, **kwargs)` gives the
                 position of its value, or a list of positions where it has several.
         """
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.graph = BoundGraph([GraphNode(None, (), tuple(images.shape[1:]), "the image")], images.dtype)
-        self.layers: list[str] = []
+        self.running: RunningLayers = []
         self._rules = rules
         self._positions: dict[int, int] = {id(images): 0}
         self._alive: list[Tensor] = [images]
@@ -68,7 +62,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @property
     def layer(self) -> str:
         """The layer whose forward is running."""
-        return self.layers[-1] if self.layers else "the net itself"
+        name, layer = self.running[-1] if self.running else ("net", None)
+        return "the net itself" if name == "net" else f"layer '{name.removeprefix('net.')}' ({type(layer).__name__})"
 
     def position(self, value: Any) -> int | None:
         """Where a value stands in the graph; None for a constant.
@@ -230,7 +225,7 @@ def trace_live(
     recorder = Recorder(images, rules)
     modes = [(layer, layer.training) for layer in net.modules()]
     try:
-        with torch.no_grad(), _named_layers(net.eval(), recorder.layers), recorder:
+        with torch.no_grad(), running_layers(net.eval()) as recorder.running, recorder:
             logits = net(images)
     except (RuntimeError, TypeError, ValueError, AttributeError) as fault:
         raise recorder.refused(f"what cannot be recorded ({one_line(fault)})") from fault
@@ -239,25 +234,3 @@ def trace_live(
             layer.training = training
     recorder.graph.output = recorder.output(logits)
     return recorder.graph
-
-
-@contextmanager
-def _named_layers(net: nn.Module, running: list[str]) -> Iterator[None]:
-    """Within the context `running` ends with the name of the layer whose forward runs."""
-
-    def enter(name: str, kind: str) -> Callable[..., None]:
-        return lambda *_: running.append(f"layer '{name}' ({kind})")
-
-    def leave(*_: Any) -> None:
-        running.pop()
-
-    handles = []
-    for name, layer in net.named_modules():
-        if name and name != "net":
-            handles.append(layer.register_forward_pre_hook(enter(name.removeprefix("net."), type(layer).__name__)))
-            handles.append(layer.register_forward_hook(leave))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

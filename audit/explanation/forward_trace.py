@@ -8,17 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from audit.core.types import Images, Logits
 from audit.explanation.captum_guard import eager, restored, uncounted
+from audit.models.forward_watch import OnOutput, OperationWatch, RunningLayers, running_layers
 from audit.models.under_test import ModelUnderTest
 
 See = Callable[["Operation"], Any]
 """Runs the operation, or answers in its place."""
-OnOutput = Callable[[str, Tensor], Tensor | None]
-"""`(layer, output) -> output`, or None to leave it."""
 
 
 class Operation:
@@ -29,7 +27,7 @@ class Operation:
         function: The ATen overload.
         args: Its arguments by position.
         kwargs: Its arguments by name.
-        layer: The name of the innermost layer that runs.
+        layer: The name of the innermost layer that runs; empty in the net's own forward.
     """
 
     def __init__(self, number: int, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], layer: str) -> None:
@@ -50,23 +48,20 @@ class Operation:
         return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Watch(OperationWatch):  # type: ignore[no-untyped-call]
     """Numbers the operations and hands each to `see`; what hooks do meanwhile is not numbered."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: the compiler is not at work here, and to be kept out it would be imported first, which takes seconds."""
-        return False
-
     def __init__(self, see: See) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.see, self.number, self.layers, self.paused = see, -1, [""], False
+        super().__init__()
+        self.running: RunningLayers = []
+        self.see, self.number, self.paused = see, -1, False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.paused:
             return func(*args, **(kwargs or {}))
         self.number += 1
-        return self.see(Operation(self.number, func, args, kwargs or {}, self.layers[-1]))
+        layer = self.running[-1][0] if self.running else ""
+        return self.see(Operation(self.number, func, args, kwargs or {}, layer))
 
 
 def traced_forward(
@@ -84,22 +79,17 @@ def traced_forward(
     """
     watch = _Watch(see)
 
-    def leave(name: str, output: object) -> Any:
-        watch.layers.pop()
+    def passed_on(layer: str, output: Any) -> Any:
         if on_output is None or not isinstance(output, Tensor):
             return None
         watch.paused = True
         try:
-            return on_output(name, output)
+            return on_output(layer, output)
         finally:
             watch.paused = False
 
     with restored(model), uncounted(model), eager(model), _unfused(), torch.no_grad():
-        for name, layer in model.net.named_modules():
-            if name and not isinstance(layer, torch.jit.ScriptModule):
-                layer.register_forward_pre_hook(lambda _, __, name=name: watch.layers.append(name))
-                layer.register_forward_hook(lambda _, __, output, name=name: leave(name, output))
-        with watch:
+        with running_layers(model.net, passed_on) as watch.running, watch:
             logits: Logits = model.module(image)
     return logits
 
@@ -135,7 +125,7 @@ def is_map(tensor: Tensor) -> bool:
         tensor: A layer's output.
     """
     sides = sorted(tensor.shape[1:])
-    return tensor.ndim == 4 and sides[1] >= 2 and isinstance(tensor, Tensor) and tensor.is_floating_point()
+    return tensor.ndim == 4 and sides[1] >= 2 and tensor.is_floating_point()
 
 
 def noise_like(tensor: Tensor, generator: torch.Generator) -> Tensor:

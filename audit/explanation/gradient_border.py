@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from audit.core.note import NO_NOTE, Note, note
 from audit.core.types import Images
 from audit.explanation.captum_guard import eager, restored, uncounted
 from audit.explanation.once_per_model import once_per_model
+from audit.models.forward_watch import RunningLayers, running_layers
 from audit.models.under_test import ModelUnderTest
 
 _STEP = 0.02
@@ -52,20 +53,8 @@ def missing_gradient(model: ModelUnderTest) -> Note:
 
 def _cut(model: ModelUnderTest, images: Images) -> str | None:
     """The innermost layer that runs where the first gradient is lost; None where none is, or all is."""
-    stack: list[str] = []
-
-    def enter(name: str) -> Callable[..., None]:
-        return lambda *_: stack.append(name)
-
-    def leave(*_: object) -> None:
-        stack.pop()
-
-    with restored(model), eager(model), torch.enable_grad():
-        for name, layer in model.net.named_modules():
-            if not isinstance(layer, torch.jit.ScriptModule):
-                layer.register_forward_pre_hook(enter(name))
-                layer.register_forward_hook(leave)
-        watch = _GradientWatch(stack)
+    with restored(model), eager(model), torch.enable_grad(), running_layers(model.net) as running:
+        watch = _GradientWatch(running)
         with watch:
             logits = model.module(images.detach().clone().requires_grad_(True))
     return watch.cut if logits.requires_grad else None
@@ -74,9 +63,9 @@ def _cut(model: ModelUnderTest, images: Images) -> str | None:
 class _GradientWatch(TorchFunctionMode):
     """Notes the first call whose input has a gradient and whose output, though float, has none."""
 
-    def __init__(self, stack: list[str]) -> None:
+    def __init__(self, running: RunningLayers) -> None:
         super().__init__()
-        self.stack = stack
+        self.running = running
         self.cut: str | None = None
 
     def __torch_function__(
@@ -94,7 +83,7 @@ class _GradientWatch(TorchFunctionMode):
         ):
             given = [leaf for leaf in tree_leaves((args, dict(kwargs or {}))) if isinstance(leaf, Tensor)]
             if any(tensor.requires_grad for tensor in given) and result.numel() > 1:
-                self.cut = (self.stack[-1] if self.stack else "") or name
+                self.cut = self.running[-1][0] if self.running else name
         return result
 
 

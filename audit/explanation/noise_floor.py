@@ -51,7 +51,7 @@ def without_rounding(
     if not by_scores:
         unsure = ~empty & (size[rows] <= near * floor)
         if bool(unsure.any()):
-            empty[unsure.clone()] = ~_moves(model, images[rows[unsure]], spec, floor[unsure])
+            empty[unsure] = ~_moves(model, images[rows[unsure]], spec, floor[unsure])
     if not bool(empty.any()):
         return maps
     emptied = maps.clone()

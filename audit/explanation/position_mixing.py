@@ -57,21 +57,22 @@ def positions_after(model: ModelUnderTest, image: Images, layer: str) -> PassedO
     """Follow two positions of a layer's map (N, K, h, w) to the logits.
 
     Args:
-        model: The model; up to a dozen forwards from the layer on, not counted.
+        model: The model; a forward whose operations from the layer on run a dozen times, and three for each that mixes;
+            not counted.
         image: Float32 (1, C, H, W).
         layer: The name of the layer.
     """
     tracker = _Tracker()
     traced_forward(model, image, tracker.see, lambda name, output: tracker.start(output) if name == layer else None)
-    for number, axis, name in tracker.mixed:
-        if _several_matter(model, image, number, axis):
+    for number, axis, size, name in tracker.mixed:
+        if _several_matter(model, image, number, axis, size):
             return PassedOn(name, tracker.sums)
     return PassedOn("", tracker.sums)
 
 
-def _several_matter(model: ModelUnderTest, image: Images, number: int, axis: int) -> bool:
-    """Whether the logits depend on both halves, drawn at random, of a result along an axis: of a class token alone, on
-    one."""
+def _several_matter(model: ModelUnderTest, image: Images, number: int, axis: int, size: int) -> bool:
+    """Whether the logits depend on both halves, drawn at random, of a result along an axis of that size: of a class
+    token alone, on one."""
     generator = torch.Generator(device="cpu").manual_seed(5)
     clean = traced_forward(model, image)
 
@@ -86,18 +87,8 @@ def _several_matter(model: ModelUnderTest, image: Images, number: int, axis: int
 
         return float((traced_forward(model, image, see) - clean).abs().max()) > _SMALL * float(clean.abs().max())
 
-    sizes: list[int] = []
-
-    def measure(operation: Operation) -> Any:
-        result = operation.run()
-        if operation.number == number:
-            sizes.append(float_tensors(result)[0].shape[axis])
-        return result
-
-    traced_forward(model, image, measure)
-    order = torch.randperm(sizes[0], generator=generator, device="cpu")
-    half = torch.zeros(sizes[0], dtype=torch.bool, device="cpu")
-    half[order[: sizes[0] // 2]] = True
+    half = torch.zeros(size, dtype=torch.bool, device="cpu")
+    half[torch.randperm(size, generator=generator, device="cpu")[: size // 2]] = True
     return changed(half) and changed(~half)
 
 
@@ -108,7 +99,7 @@ class _Tracker:
         self.spreads: dict[_Key, list[Spread]] = {}
         self.summaries: set[_Key] = set()
         self.kept: list[Tensor] = []
-        self.mixed: list[tuple[int, int, str]] = []
+        self.mixed: list[tuple[int, int, int, str]] = []
         self.sums: dict[int, Tensor] = {}
         self.generator = torch.Generator(device="cpu").manual_seed(4)
 
@@ -161,7 +152,7 @@ class _Tracker:
             and not (convolves or moves_only)
             and (axis := self._mixing_axis(operation, output, local, everywhere)) is not None
         ):
-            self.mixed.append((operation.number, axis, operation.layer or operation.name))
+            self.mixed.append((operation.number, axis, output.shape[axis], operation.layer or operation.name))
         if local:
             self._keep(output, _distinct([to for _, _, to in local]))
             if first and operation.name.startswith("aten.add") and self._meets_another(operation, output):

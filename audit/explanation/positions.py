@@ -33,7 +33,7 @@ def axes_of_positions(model: ModelUnderTest, image: Images, layer: str) -> Order
     Where every position sees the whole image, nothing can be said, and it is channels first.
 
     Args:
-        model: The model; a batch of ten forwards, not counted.
+        model: The model; batches of five and of ten images, not counted.
         image: Float32 (1, C, H, W) in [0, 1].
         layer: The name of a layer that gives (N, ?, ?, ?).
     """

@@ -97,7 +97,6 @@ def _factors(count: int) -> Iterator[tuple[int, int]]:
 
 def _token_changes(model: ModelUnderTest, layers: list[nn.Module], images: Images, tokens: int) -> Tensor:
     """How much each part's change changes each token before the first attention layer, float (parts, tokens)."""
-    parts: list[Tensor] = []
 
     def batch(rows: slice) -> Tensor:
         seen: list[Tensor] = []
@@ -114,8 +113,7 @@ def _token_changes(model: ModelUnderTest, layers: list[nn.Module], images: Image
         return seen[0]
 
     with uncounted(model), torch.no_grad():
-        parts = list(in_batches(len(images), model.layout, batch))
-    given = torch.cat(parts)
+        given = torch.cat(list(in_batches(len(images), model.layout, batch)))
     if given.ndim != 3 or given.shape[:2] != (len(images), tokens):
         return torch.zeros(len(images) - 1, tokens, device="cpu")
     changes = (given[1:] - given[:1]).float()
@@ -131,31 +129,32 @@ def _deciding(
     generator: torch.Generator,
 ) -> list[Tensor]:
     """The tokens on which the logits depend after the last attention layer."""
-    clean = _with_change(model, layers, image, torch.zeros(0, dtype=torch.int64, device="cpu"), generator)
+    calls: list[nn.Module] = []
+    with uncounted(model), torch.no_grad(), restored(model):
+        for layer in layers:
+            layer.register_forward_hook(lambda attends, *_: calls.append(attends))
+        clean = model.module(image)
     others = [torch.tensor([token], device="cpu") for token in range(tokens) if token not in set(patches.tolist())]
     least = _LEAST * float(clean.abs().max())
 
     def decides(group: Tensor) -> bool:
-        return float((_with_change(model, layers, image, group, generator) - clean).abs().max()) > least
+        changed = _with_change(model, calls, image, group, generator)
+        return float((changed - clean).abs().max()) > least
 
     deciding = [group for group in (*others, patches) if decides(group)]
     return deciding or [patches]
 
 
 def _with_change(
-    model: ModelUnderTest, layers: list[nn.Module], image: Images, group: Tensor, generator: torch.Generator
+    model: ModelUnderTest, calls: list[nn.Module], image: Images, group: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """The logits, noise added to some tokens of what the attention layer that runs last gives."""
-    calls = 0
-
-    def count(*_: object) -> None:
-        nonlocal calls
-        calls += 1
+    """The logits, noise added to some tokens of what the last of the calls of attention layers gives."""
+    left = len(calls)
 
     def change(layer: nn.Module, _: object, output: Any) -> Any:
-        nonlocal calls
-        calls -= 1
-        if calls or not len(group):
+        nonlocal left
+        left -= 1
+        if left:
             return None
         features = output[0] if isinstance(output, tuple) else output
         mask = torch.zeros(_by_image(layer, features).shape[1], device="cpu")
@@ -165,15 +164,10 @@ def _with_change(
         )
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
-    with uncounted(model), torch.no_grad():
-        with restored(model):
-            for layer in layers:
-                layer.register_forward_hook(count)
-            model.module(image)
-        with restored(model):
-            for layer in layers:
-                layer.register_forward_hook(change)
-            return model.module(image)  # type: ignore[no-any-return]
+    with uncounted(model), torch.no_grad(), restored(model):
+        for layer in set(calls):
+            layer.register_forward_hook(change)
+        return model.module(image)  # type: ignore[no-any-return]
 
 
 def _by_image(layer: nn.Module, tokens: Tensor) -> Tensor:

@@ -67,11 +67,7 @@ class TrainingModule(nn.Module):
         assert self.reader is not None
         if images.requires_grad:
             images = self.gradient_point.of(images)
-        assert self.reader is not None
-        try:
-            outputs = self._outputs(self.normalised(images))
-        except ValueError as fault:  # as of batch norm without statistics on a single image
-            raise failed_forward(self.net, fault, len(images)) from fault
+        outputs = self._outputs(self.normalised(images))
         self._auxiliary |= not isinstance(outputs, Tensor) and not self.reader.entry
         logits = self.reader(outputs, len(images))
         self.forwards += self.processes * len(images)
@@ -119,20 +115,23 @@ class TrainingModule(nn.Module):
 
     def _try(self, images: Images) -> None:
         """Forward and, where there is a gradient, back: `view` may fail on either way."""
-        try:
-            with torch.enable_grad():
-                outputs = [value.sum() for value in tensors_in(self.net(self.normalised(images))).values()]
-            trainable = [output for output in outputs if output.requires_grad]
-            if trainable:
-                torch.autograd.grad(trainable, [p for p in self.net.parameters() if p.requires_grad], allow_unused=True)
-        except ValueError as fault:
-            raise failed_forward(self.net, fault, len(images)) from fault
+        with torch.enable_grad():
+            outputs = [value.sum() for value in tensors_in(self._run(self.normalised(images))).values()]
+        trainable = [output for output in outputs if output.requires_grad]
+        if trainable:
+            torch.autograd.grad(trainable, [p for p in self.net.parameters() if p.requires_grad], allow_unused=True)
 
     def _outputs(self, normalised: Images) -> Any:
         if not self.autocast:  # entering it costs a small net half a percent of its time
-            return self.net(normalised)
+            return self._run(normalised)
         with torch.autocast(normalised.device.type, torch.bfloat16):
+            return self._run(normalised)
+
+    def _run(self, normalised: Images) -> Any:
+        try:
             return self.net(normalised)
+        except ValueError as fault:  # as of batch norm without statistics on a single image
+            raise failed_forward(self.net, fault, len(normalised)) from fault
 
     @property
     def passes(self) -> PassCount:
@@ -155,17 +154,9 @@ class TrainingModule(nn.Module):
         """
         training = self.training
         self.eval()
-        try:
-            self.reader = learn_outputs(self._raw, images, classes, chosen_outputs(self.net))
-        except ValueError as fault:
-            raise failed_forward(self.net, fault, len(images)) from fault
+        choice = chosen_outputs(self.net)
+        self.reader = learn_outputs(lambda some: self._run(self.normalised(some)), images, classes, choice)
         self.train(training)
-
-    def _raw(self, images: Images) -> Any:
-        try:
-            return self.net((images - self.mean) / self.std)
-        except ValueError as fault:
-            raise failed_forward(self.net, fault, len(images)) from fault
 
     @property
     def notes(self) -> tuple[Note, ...]:

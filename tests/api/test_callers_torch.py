@@ -46,10 +46,12 @@ def answers(setting: Callable[[], AbstractContextManager[object]]) -> list[Tenso
         pixels = images()
         model = audit.wrap(module, classes=2, input_shape=(3, 12, 12), device="cpu")
         robust = audit.robustness(model, pixels, LABELS, THREAT, attacks=["pgd"])
-        maps = audit.explain(model, pixels, method="integrated-gradients").attributions
+        explained = audit.explain(model, pixels, method="integrated-gradients")
+        certified = audit.certify(model, pixels, LABELS, THREAT, seconds_per_image=1e-6)
+        maps = explained.attributions
         hardened = audit.harden(model, pixels, LABELS, THREAT, epochs=1, batch_size=4).model
-        assert maps is not None
-        return [robust.adversarial, maps, hardened.logits(pixels)]
+        assert maps is not None and not explained.notes
+        return [robust.adversarial, maps, hardened.logits(pixels), certified.adversarial, certified.bound]
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -66,6 +66,13 @@ def test_the_recorded_graph_is_the_net(name: str) -> None:
     assert torch.allclose(outputs, net(images(5)), atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_graph_of_a_script_is_that_of_the_net_it_was_made_of() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    graph = traced(nn.Sequential(torch.jit.script(net)))  # type: ignore[no-untyped-call]
+    assert torch.allclose(graph.evaluate(images(5))[graph.output], net.double()(images(5)), atol=1e-12)
+
+
 @pytest.mark.parametrize("norm", EPS)
 @pytest.mark.parametrize("name", NETS)
 def test_no_sampled_input_leaves_a_bound_and_each_rung_is_tighter(name: str, norm: Any) -> None:
