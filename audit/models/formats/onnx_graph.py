@@ -17,14 +17,11 @@ _ONNX = ("", "ai.onnx")
 _FLOATS = (1, 10, 11, 16)
 """TensorProto's codes of float, float16, double and bfloat16."""
 _PASSING = ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "LabelEncoder", "ZipMap")
+_LOOP = "Loops are not converted; export with torch.onnx.export(..., dynamo=True), which unrolls them"
 _RANDOM = "They draw random numbers; call net.eval() before the export"
 _REMEDIES = {
-    "Loop": "Loops are not converted; export with torch.onnx.export(..., dynamo=True), which unrolls them",
-    "Scan": "Loops are not converted; export with torch.onnx.export(..., dynamo=True), which unrolls them",
-    **{
-        name: _RANDOM
-        for name in ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli")
-    },
+    **dict.fromkeys(("Loop", "Scan"), _LOOP),
+    **dict.fromkeys(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"), _RANDOM),
 }
 """What to do about operators that have a known reason to be there."""
 
@@ -53,8 +50,18 @@ def opset_of(proto: ModelProto) -> int:
     return max((entry.version for entry in proto.opset_import if entry.domain in _ONNX), default=1)
 
 
+def inputs_of(graph: GraphProto) -> list[ValueInfoProto]:
+    """The inputs of a graph; weights that are listed as inputs are none.
+
+    Args:
+        graph: The graph.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
 def image_input(proto: ModelProto, name: str) -> ValueInfoProto:
-    """The input that takes the images; weights that are listed as inputs are none.
+    """The input that takes the images.
 
     Args:
         proto: The model.
@@ -63,8 +70,7 @@ def image_input(proto: ModelProto, name: str) -> ValueInfoProto:
     Raises:
         ModelError: There is none, or more than one.
     """
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    inputs: list[ValueInfoProto] = [value for value in proto.graph.input if value.name not in weights]
+    inputs = inputs_of(proto.graph)
     if len(inputs) != 1:
         listed = ", ".join(repr(value.name) for value in inputs) or "none"
         raise ModelError(
