@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from audit.config import TrustConfig
-from audit.core.errors import ModelError, SetupError, UntrustedError
+from audit.core.errors import ModelError, SetupError, UntrustedError, one_line
 from audit.core.note import Note, note
 from audit.core.registry import model_format
 from audit.models.files import check_trusted, read_whole
@@ -129,8 +129,9 @@ def _load(library: Any, body: bytes, name: str, *, safe: bool) -> Any:
         except ModelError:
             raise
         except Exception as fault:  # each layer raises its own
-            line = (str(fault).strip().split("\n", 1)[0] or type(fault).__name__)[:200].rstrip(". ")
-            raise ModelError(f"{name} does not load in Keras ({line}); save it again with Keras 3.") from fault
+            raise ModelError(
+                f"{name} does not load in Keras ({one_line(fault)}); save it again with Keras 3."
+            ) from fault
 
 
 def _require_image_input(model: Any, name: str) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from audit.config import TrustConfig
-from audit.core.errors import ModelError, SetupError, UntrustedError
+from audit.core.errors import ModelError, SetupError, UntrustedError, one_line
 from audit.core.note import Note, note
 from audit.core.registry import model_format
 from audit.models.loaded import CheckpointContent, channels_last_note
@@ -79,7 +79,7 @@ def _read(path: Path) -> tuple[ModelProto, tuple[str, ...]]:
     except (ModelError, UntrustedError):
         raise
     except Exception as fault:  # the parser and the checker raise types of their own
-        raise ModelError(f"{path.name} is not a valid ONNX file ({_line(fault)}); export it again.") from fault
+        raise ModelError(f"{path.name} is not a valid ONNX file ({one_line(fault)}); export it again.") from fault
     return proto, companions
 
 
@@ -132,7 +132,7 @@ class _Conversion:
             except Unsupported as fault:
                 faults.append(fault)
         raise ModelError(
-            f"{self.name} cannot be converted to torch ({_line(faults[0])}). Export the net without it, or give its "
+            f"{self.name} cannot be converted to torch ({one_line(faults[0])}). Export the net without it, or give its "
             "weights with --architecture."
         ) from faults[0]
 
@@ -158,7 +158,7 @@ class _Conversion:
                     judged = judge_of(self.proto, self.scores.values, probe)
                 except NoAnswer as silent:
                     raise ModelError(
-                        f"{self.name} runs neither in onnxruntime nor in ONNX's reference ({_line(silent)}); export "
+                        f"{self.name} runs neither in onnxruntime nor in ONNX's reference ({one_line(silent)}); export "
                         "it again."
                     ) from silent
             if self._agrees(module, judged[1], raw):
@@ -288,7 +288,3 @@ def _notes(conversion: _Conversion, module: OrientedNet, judge: str) -> Iterator
 
 def _has_half(proto: ModelProto) -> bool:
     return any(tensor.data_type in (10, 16) for tensor in proto.graph.initializer)
-
-
-def _line(fault: Any) -> str:
-    return (str(fault).strip().split("\n", 1)[0] or type(fault).__name__)[:200].rstrip(". ")
