@@ -20,6 +20,9 @@ from audit.models.files import check_trusted, read_whole
 from audit.models.formats.keras_config import code_in
 from audit.models.loaded import CheckpointContent, TrustedFile, channels_last_note
 
+_LARGEST_OF_UNIT = 2.0
+"""Means and standard deviations beyond are those of pixels of 0 to 255."""
+
 
 @model_format(suffixes=(".keras",), reference="https://keras.io/guides/serialization_and_saving")
 def keras(path: Path, trust: Sequence[TrustConfig]) -> CheckpointContent:
@@ -58,10 +61,6 @@ def keras_hdf5(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
         f"{path.name} is in Keras' old HDF5 format, which can hold code and is not loaded. Open it where you "
         "trust it and save it again: keras.models.load_model(...).save('model.keras')."
     )
-
-
-_LARGEST_OF_UNIT = 2.0
-"""Means and standard deviations beyond are those of pixels of 0 to 255."""
 
 
 class KerasModule(nn.Module):
