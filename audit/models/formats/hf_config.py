@@ -233,10 +233,9 @@ def _notes(settings: Mapping[str, Any], name: str) -> Iterator[Note]:
     if settings.get("do_center_crop") and _crop_share(settings) is None:
         yield note(
             "model_for_middle",
-            "{name} was made for the middle of each image, and its files do not say how much of it: {flag} cuts it "
+            "{name} was made for the middle of each image, and its files do not say how much of it: --crop cuts it "
             "out, else the whole image is resized.",
             name=name,
-            flag="--crop",
         )
     if settings.get("do_flip_channel_order"):
         yield note("model_bgr", "{name} takes BGR: channels are reversed for it.", name=name)
