@@ -35,7 +35,8 @@ def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfi
     if "architecture" not in header:
         return model
     trained_on = json.loads(header["classes"])
-    if list(trained_on) != list(classes):
+    unnamed = list(trained_on) == [str(index) for index in range(len(classes))]  # `audit.train(classes=10)`
+    if list(trained_on) != list(classes) and not unnamed:
         raise ModelError(
             f"{Path(str(model.weights)).name} was trained on the classes {', '.join(trained_on)}, where the data has "
             f"{', '.join(classes)}. Give the data it was trained for."

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 from audit.cli.options import overrides
 from audit.config import DataConfig, ModelConfig, RunConfig, load_config, merge
@@ -17,8 +18,14 @@ from audit.config.flags import AUDIT_FLAGS, flags_of
 from audit.core.errors import ModelError
 from audit.data.load import load_dataset
 from audit.models.formats.hf_config import read_preprocessing
+from audit.models.formats.safetensors_file import with_metadata
 from audit.models.own_preparation import own_preparation
-from audit.runs.checkpoint_metadata import apply_image_preparation, apply_input_format, preparation_header
+from audit.runs.checkpoint_metadata import (
+    apply_architecture,
+    apply_image_preparation,
+    apply_input_format,
+    preparation_header,
+)
 from audit.runs.preparation import preparation_notes
 from audit.runs.setup import RunSetup, set_up
 from tests.models.test_hf_folder import saved
@@ -229,3 +236,14 @@ def test_the_range_that_was_found_is_in_the_configuration_of_the_run(tmp_path: P
         (tmp_path / "both" / part).symlink_to(tmp_path / "set")
     setup = set_up(load_config(overrides={"data": {"source": f"folder:{tmp_path / 'both'}"}, "device": "cpu"}))
     assert setup.config.data.pixel_range == (0, 4095)
+
+
+def test_a_checkpoint_of_numbered_outputs_takes_the_classes_of_the_data_in_order(tmp_path: Path) -> None:
+    """`audit.train(classes=3)` names its outputs 0, 1, 2: those are no names that the data could contradict."""
+    header = {"architecture": "cnn-28", "classes": json.dumps(["0", "1", "2"]), "mean": "[0.3]", "std": "[0.2]"}
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(with_metadata(save({"a": torch.zeros(1)}), header))
+    model = ModelConfig(weights=str(path))
+    assert apply_architecture(model, ("cat", "dog", "owl")).architecture == "cnn-28"
+    with pytest.raises(ModelError, match="was trained on the classes 0, 1, 2"):
+        apply_architecture(model, ("cat", "dog"))
