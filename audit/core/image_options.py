@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
 """Filters of resizing, Pillow's, all antialiased but nearest."""
@@ -12,3 +12,15 @@ Transparency = Literal["drop", "white", "black", "grey"]
 
 PixelRange = tuple[float, float]
 """The pixel values that are black and white."""
+
+
+def interpolation_named(name: object) -> Interpolation | None:
+    """The filter of resizing of a name.
+
+    Args:
+        name: What a library calls it.
+
+    Returns:
+        None for a name that is none of the filters'.
+    """
+    return next((known for known in get_args(Interpolation) if known == name), None)

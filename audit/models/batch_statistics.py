@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from audit.core.errors import ModelError
+from audit.core.errors import ModelError, one_line
 from audit.core.note import Note, listed_with_more, note
 
 
@@ -37,7 +37,6 @@ def failed_forward(net: nn.Module, fault: Exception, images: int) -> ModelError:
         fault: What it raised.
         images: The number of images at most in the batch.
     """
-    first_line = str(fault).strip().split("\n", 1)[0] or type(fault).__name__
     batch = "a single image" if images == 1 else f"a batch of {images} images"
     names = _without_statistics(net)
     remedy = "Give a net that answers a batch of any size."
@@ -46,7 +45,7 @@ def failed_forward(net: nn.Module, fault: Exception, images: int) -> ModelError:
             f"It normalises by the batch at hand ({', '.join(names[:3])}), so an answer depends on the other images: "
             "build it with track_running_stats=True, and give weights that hold the statistics."
         )
-    return ModelError(f"The model fails on {batch}: {first_line.rstrip('.')}. {remedy}")
+    return ModelError(f"The model fails on {batch}: {one_line(fault)}. {remedy}")
 
 
 def _without_statistics(net: nn.Module) -> list[str]:

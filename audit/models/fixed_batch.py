@@ -33,12 +33,26 @@ class FixedBatch(nn.Module):
         Args:
             images: Float (N, C, H, W).
         """
-        count = len(images)
-        missing = -count % self.size
-        filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing else images
-        parts = [pytree.tree_flatten(self.net(batch)) for batch in torch.split(filled, self.size)]
-        joined = [torch.cat(values)[:count] for values in zip(*(leaves for leaves, _ in parts), strict=True)]
-        return pytree.tree_unflatten(joined, parts[0][1])
+        return in_filled_batches(self.net, images, self.size)
+
+
+def in_filled_batches(net: nn.Module, images: Images, size: int) -> Any:
+    """What a net gives for any number of images, asked in batches of one size, the last filled up with its last image.
+
+    Args:
+        net: The net; every tensor that it returns has one row an image.
+        images: (N, ...), in the layout that the net takes.
+        size: Images in a batch.
+
+    Returns:
+        What the net returns, its tensors joined along the first axis, (N, ...).
+    """
+    count = len(images)
+    missing = -count % size
+    filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing else images
+    parts = [pytree.tree_flatten(net(batch)) for batch in torch.split(filled, size)]
+    joined = [torch.cat(values)[:count] for values in zip(*(leaves for leaves, _ in parts), strict=True)]
+    return pytree.tree_unflatten(joined, parts[0][1])
 
 
 def with_fixed_batch(net: nn.Module, images: Images) -> FixedBatch | None:

@@ -10,7 +10,7 @@ gives.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -131,7 +131,7 @@ class _Slopes(NamedTuple):
 
 
 def _search(logits: Callable[[Images], Logits], images: Images) -> GradientPoint:
-    up, down = (GradientPoint((HAIR,), (1 - HAIR,), shift) for shift in (HAIR, -HAIR))
+    up, down = (replace(A_HAIR_INSIDE, shift=shift) for shift in (HAIR, -HAIR))
     here, above, below = (_slopes(logits, images, point) for point in (AT_THE_IMAGE, up, down))
     at_faces = _differ(here.faces, above.faces)
     inside = _differ(here.between, above.between) or _differ(here.between, below.between)
@@ -143,12 +143,10 @@ def _search(logits: Callable[[Images], Logits], images: Images) -> GradientPoint
     shift = 0.0
     if inside:
         shift = up.shift if float(above.between.nansum()) >= float(below.between.nansum()) else down.shift
-    return GradientPoint(*(deep or ((HAIR,), (1 - HAIR,))), shift)
+    return replace(deep or A_HAIR_INSIDE, shift=shift)
 
 
-def _flat_depths(
-    logits: Callable[[Images], Logits], images: Images, flat: Tensor
-) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def _flat_depths(logits: Callable[[Images], Logits], images: Images, flat: Tensor) -> GradientPoint | None:
     """By channel where a net begins to answer otherwise near 0 and near 1, a hair inside where it does at once; None
     where it does at once everywhere, and where nothing begins in reach.
 
@@ -170,12 +168,16 @@ def _flat_depths(
                 return torch.equal(logits(point), before)
 
             depths[face, channel] = _where_it_changes(unchanged)
-    deeper = GradientPoint(tuple(depths[0].tolist()), tuple((1 - depths[1]).tolist()))
-    alive = _slopes(logits, images, deeper).faces.cpu() > 0
+    alive = _slopes(logits, images, _inside_by(depths)).faces.cpu() > 0
     if not bool((alive & flat.cpu()).any()):
         return None
     depths[~alive] = HAIR
-    return tuple(depths[0].tolist()), tuple((1 - depths[1]).tolist())
+    return _inside_by(depths)
+
+
+def _inside_by(depths: Tensor) -> GradientPoint:
+    """Inside [0, 1] by so much at 0 and at 1 in each channel, (2, C)."""
+    return GradientPoint(tuple(depths[0].tolist()), tuple((1 - depths[1]).tolist()))
 
 
 def _where_it_changes(unchanged: Callable[[float], bool]) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from audit.core.errors import ModelError
+from audit.core.errors import ModelError, one_line
 
 _ABOUT_SIZE = re.compile(
     r"size|height|width|shape|resolution|dimension|patch|divisible|multiple|\d+ ?[x*,] ?\d+|^AssertionError$", re.I
@@ -55,7 +55,7 @@ def why_it_does_not_run(net: nn.Module, fault: Exception, input_shape: tuple[int
         fault: What its forward raised on images.
         input_shape: (C, H, W) of the images.
     """
-    said = (str(fault).strip() or type(fault).__name__).split("\n", 1)[0].rstrip(".")
+    said = one_line(fault)
     failed = f"The model does not run on images of shape {input_shape} (channels, height, width): {said}."
     positional, by_keyword = required_arguments(net)
     if len(positional) != 1 or by_keyword:

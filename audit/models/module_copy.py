@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from audit.core.errors import ModelError
+from audit.core.errors import ModelError, one_line
 
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -74,10 +74,9 @@ def copy_of(module: nn.Module) -> ModuleCopy:
             shared = survey.share_what_cannot_be_copied()
             copied = survey.copied(module)
     except Exception as fault:
-        first_line = str(fault).strip().split("\n", 1)[0]
         raise ModelError(
             f"The model ({type(module).__name__}) cannot be copied, and the audit never works on the original: "
-            f"{first_line}. Make its class work with copy.deepcopy, or load its state dict into a plain module."
+            f"{one_line(fault)}. Make its class work with copy.deepcopy, or load its state dict into a plain module."
         ) from fault
     for layer in copied.modules():
         if isinstance(layer, torch.jit.ScriptModule):

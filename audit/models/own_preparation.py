@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from audit.config import ModelConfig
-from audit.core.image_options import Interpolation
+from audit.core.image_options import Interpolation, interpolation_named
 from audit.models.formats.hf_config import folder_of, is_folder, read_preprocessing
 from audit.models.formats.timm_folder import timm_folder_beside
 
@@ -67,7 +67,13 @@ def _of_timm(name: str, source: str) -> OwnPreparation | None:
     side = config.input_size[-1] if config.input_size[-1] == config.input_size[-2] else None
     crop = config.crop_pct if config.crop_mode == "center" else None
     return OwnPreparation(
-        source, False, side, _filter(config.interpolation), crop, _numbers(config.mean), _numbers(config.std)
+        source,
+        False,
+        side,
+        interpolation_named(config.interpolation),
+        crop,
+        _numbers(config.mean),
+        _numbers(config.std),
     )
 
 
@@ -80,15 +86,11 @@ def _of_torchvision(name: str, source: str) -> OwnPreparation | None:
         source,
         False,
         side,
-        _filter(transforms.interpolation.value),
+        interpolation_named(transforms.interpolation.value),
         side / whole if side and whole and side <= whole else None,
         _numbers(transforms.mean),
         _numbers(transforms.std),
     )
-
-
-def _filter(name: object) -> Interpolation | None:
-    return next((known for known in get_args(Interpolation) if known == name), None)
 
 
 def _side(size: int | Sequence[int]) -> int | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from audit.config import ModelConfig
 from audit.core.note import Note, note
 from audit.core.seeding import derive_seed
-from audit.models.files import is_code
+from audit.models.files import basename, is_code
 from audit.models.formats.user_code import build_from_code
 from audit.models.loaded import CheckpointContent, InputShape
 from audit.models.state_hash import hash_state
@@ -34,7 +34,7 @@ def own_module(config: ModelConfig, *, classes: int, input_shape: InputShape, se
     audited = note(
         "model_own_weights",
         "{name} returns a module with weights of its own: they are audited. --own-weights no trains over them.",
-        name=_name(config),
+        name=basename(config.architecture),
     )
     return CheckpointContent(module=module, notes=(audited,), trusted=(file,), companions=(_hash_of(module),))
 
@@ -81,14 +81,10 @@ def _starts_from_own(config: ModelConfig, alike: int, total: int) -> Note:
     return note(
         "model_starts_from_own_weights",
         "{name} returns a module with weights of its own in {alike} of {total} tensors: training starts from them.",
-        name=_name(config),
+        name=basename(config.architecture),
         alike=alike,
         total=total,
     )
-
-
-def _name(config: ModelConfig) -> str:
-    return config.architecture.replace("\\", "/").rpartition("/")[2]
 
 
 def _weights(config: ModelConfig, classes: int, input_shape: InputShape, seed: int) -> dict[str, Tensor]:

@@ -126,7 +126,7 @@ def _parts_of_weight(name: str, state: Mapping[str, Tensor]) -> tuple[str, Tenso
 
 
 def _of_length(direction: Tensor, length: Tensor) -> Tensor:
-    """Weight normalisation, equation 2 of arXiv:1602.07868; the axes of length 1 are those that a norm runs over."""
+    """Weight normalisation (arXiv:1602.07868); the axes of length 1 are those that a norm runs over."""
     axes = [axis for axis, size in enumerate(length.shape) if size == 1] if length.ndim else []
     norm = torch.linalg.vector_norm(direction, dim=axes or None, keepdim=bool(axes))
     weight: Tensor = direction * (length / norm)
@@ -134,7 +134,7 @@ def _of_length(direction: Tensor, length: Tensor) -> Tensor:
 
 
 def _largest_singular_value(weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """As spectral normalisation estimates it, equation 6 of arXiv:1802.05957; transposed convolutions have their
+    """As spectral normalisation (arXiv:1802.05957) estimates it; transposed convolutions have their
     outputs second."""
     first = weight if weight.shape[0] == len(left) else weight.transpose(0, 1)
     return torch.dot(left.float(), first.flatten(1) @ right.float())

@@ -57,7 +57,7 @@ def load_matching(
             f"{checkpoint} does not fit the architecture {architecture}: {'; '.join(problems)}. {_remedy(matching)}"
         )
     load_state(module, {**expected, **known})
-    return LoadedState(tuple(_notes(matching, checkpoint)), _normalisation(matching))
+    return LoadedState(matching_notes(matching, checkpoint), _normalisation(matching))
 
 
 def match_module(state: Mapping[str, Tensor], module: nn.Module, entry: str = "") -> KeyMatching:

@@ -139,6 +139,21 @@ def test_external_weights_elsewhere_are_refused(location: str, onnx: Any, tmp_pa
         load(path)
 
 
+def test_external_numbers_in_a_branch_of_a_function_are_refused_elsewhere(onnx: Any, tmp_path: Path) -> None:
+    helper = onnx.helper
+    proto = onnx.load(str(exported(tmp_path / "net.onnx")))
+    number = onnx.TensorProto(name="number", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    number.external_data.add(key="location", value="../number.bin")
+    constant = helper.make_node("Constant", [], ["inner"], value=number)
+    branch = helper.make_graph([constant], "branch", [], [helper.make_tensor_value_info("inner", 1, [1])])
+    chosen = helper.make_node("If", ["condition"], ["y"], then_branch=branch, else_branch=branch)
+    opset = [helper.make_opsetid("", 18)]
+    proto.functions.append(helper.make_function("own", "Chosen", ["condition"], ["y"], [chosen], opset))
+    onnx.save(proto, str(tmp_path / "net.onnx"))
+    with pytest.raises(UntrustedError, match="outside its own folder"):
+        load(tmp_path / "net.onnx")
+
+
 def test_damaged_and_odd_onnx_files_get_a_sentence(onnx: Any, tmp_path: Path) -> None:
     path = exported(tmp_path / "net.onnx")
     body = path.read_bytes()

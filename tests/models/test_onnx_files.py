@@ -563,7 +563,7 @@ assert torch.equal(net(images), expected)
 def test_without_onnxruntime_the_reference_decides_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from audit.models.formats import onnx_check
+    from audit.models.formats import onnx_check, onnx_conversion
 
     real = onnx_check.import_module
 
@@ -576,7 +576,7 @@ def test_without_onnxruntime_the_reference_decides_and_that_is_said(
     assert "ONNX's reference" not in notes_of(path)
     monkeypatch.setattr(onnx_check, "import_module", absent)
     assert "compared with ONNX's reference, as onnxruntime" in notes_of(path)
-    monkeypatch.setattr(onnx_check, "differs", lambda *_, **__: True)
+    monkeypatch.setattr(onnx_conversion, "differs", lambda *_, **__: True)
     with pytest.raises(ModelError, match="install onnxruntime, which decides"):
         module_of(path)
 

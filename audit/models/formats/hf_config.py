@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.core.errors import ModelError, UntrustedError
-from audit.core.image_options import Interpolation
+from audit.core.image_options import Interpolation, interpolation_named
 from audit.core.note import Note, note
 from audit.models.files import sha256_of
 
@@ -206,7 +206,7 @@ def _interpolation(settings: Mapping[str, Any]) -> Interpolation | None:
         return None
     if isinstance(resample, int):
         return _RESAMPLE[resample] if 0 <= resample < len(_RESAMPLE) else None
-    return next((name for name in _RESAMPLE if name == str(resample).lower()), None)
+    return interpolation_named(str(resample).lower())
 
 
 def _crop_share(settings: Mapping[str, Any]) -> float | None:
@@ -233,10 +233,9 @@ def _notes(settings: Mapping[str, Any], name: str) -> Iterator[Note]:
     if settings.get("do_center_crop") and _crop_share(settings) is None:
         yield note(
             "model_for_middle",
-            "{name} was made for the middle of each image, and its files do not say how much of it: {flag} cuts it "
+            "{name} was made for the middle of each image, and its files do not say how much of it: --crop cuts it "
             "out, else the whole image is resized.",
             name=name,
-            flag="--crop",
         )
     if settings.get("do_flip_channel_order"):
         yield note("model_bgr", "{name} takes BGR: channels are reversed for it.", name=name)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audit.core.errors import ModelError, SetupError
+from audit.core.errors import ModelError, SetupError, one_line
 from audit.core.note import note
 from audit.models.formats.hf_config import PREFIX, configuration, folder_of, read_preprocessing, weight_files
 from audit.models.formats.safetensors_file import safetensors
@@ -107,7 +107,7 @@ def _built(transformers: Any, name: str, config: dict[str, Any], state: dict[str
             None, config=settings, state_dict=state, output_loading_info=True, **options
         )
     except Exception as fault:  # each architecture raises its own
-        raise ModelError(f"{name} cannot be built by transformers ({_line(fault)}); save it again.") from fault
+        raise ModelError(f"{name} cannot be built by transformers ({one_line(fault)}); save it again.") from fault
     for problem in ("mismatched", "missing", "unexpected"):
         keys = sorted(key if isinstance(key, str) else key[0] for key in report[f"{problem}_keys"])
         if keys:
@@ -131,7 +131,7 @@ def _classifier(transformers: Any, name: str, config: dict[str, Any]) -> tuple[A
     try:
         settings = transformers.CONFIG_MAPPING[model_type].from_dict(config)
     except Exception as fault:  # validators of every field
-        raise ModelError(f"{name}/config.json is no {model_type} configuration ({_line(fault)}).") from fault
+        raise ModelError(f"{name}/config.json is no {model_type} configuration ({one_line(fault)}).") from fault
     return getattr(transformers, (named or names)[0]), settings
 
 
@@ -150,7 +150,3 @@ def _quiet(transformers: Any) -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _line(fault: Any) -> str:
-    return (str(fault).strip().split("\n", 1)[0] or type(fault).__name__)[:200].rstrip(". ")

@@ -13,12 +13,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from audit.config import TrustConfig
-from audit.core.errors import ModelError, SetupError, UntrustedError
+from audit.core.errors import ModelError, SetupError, UntrustedError, one_line
 from audit.core.note import Note, note
 from audit.core.registry import model_format
 from audit.models.files import check_trusted, read_whole
 from audit.models.formats.keras_config import code_in
 from audit.models.loaded import CheckpointContent, TrustedFile, channels_last_note
+
+_LARGEST_OF_UNIT = 2.0
+"""Means and standard deviations beyond are those of pixels of 0 to 255."""
 
 
 @model_format(suffixes=(".keras",), reference="https://keras.io/guides/serialization_and_saving")
@@ -58,10 +61,6 @@ def keras_hdf5(path: Path, _trust: Sequence[TrustConfig]) -> CheckpointContent:
         f"{path.name} is in Keras' old HDF5 format, which can hold code and is not loaded. Open it where you "
         "trust it and save it again: keras.models.load_model(...).save('model.keras')."
     )
-
-
-_LARGEST_OF_UNIT = 2.0
-"""Means and standard deviations beyond are those of pixels of 0 to 255."""
 
 
 class KerasModule(nn.Module):
@@ -129,8 +128,9 @@ def _load(library: Any, body: bytes, name: str, *, safe: bool) -> Any:
         except ModelError:
             raise
         except Exception as fault:  # each layer raises its own
-            line = (str(fault).strip().split("\n", 1)[0] or type(fault).__name__)[:200].rstrip(". ")
-            raise ModelError(f"{name} does not load in Keras ({line}); save it again with Keras 3.") from fault
+            raise ModelError(
+                f"{name} does not load in Keras ({one_line(fault)}); save it again with Keras 3."
+            ) from fault
 
 
 def _require_image_input(model: Any, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from audit.models.formats.onnx_graph import opset_of
+from audit.models.formats.onnx_graph import inputs_of, opset_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 Judge = Callable[[Tensor], Mapping[str, Tensor]]
 """Images in the layout and type of the file to its outputs, by name."""
 
-
 _OLDEST = 7
+"""The first opset that runtimes run."""
 _MODERN = 13
+"""The opset that files from before it are brought to."""
 
 
 class NoAnswer(Exception):
@@ -30,7 +31,6 @@ def judge_of(proto: ModelProto, outputs: Mapping[str, str], probe: Tensor) -> tu
     """What runs the file as its authors meant it.
 
     Args:
-
         proto: The model.
         outputs: The values that are wanted, by the names of their outputs.
         probe: Images that it must run on.
@@ -81,9 +81,7 @@ def _modern(proto: ModelProto, shape: Sequence[int]) -> ModelProto:
     if opset_of(proto) >= _OLDEST:
         return proto
     sized = type(proto).FromString(proto.SerializeToString())
-    weights = {tensor.name for tensor in sized.graph.initializer}
-    image = next(value for value in sized.graph.input if value.name not in weights)
-    for dim, size in zip(image.type.tensor_type.shape.dim, shape, strict=False):
+    for dim, size in zip(inputs_of(sized.graph)[0].type.tensor_type.shape.dim, shape, strict=False):
         dim.dim_value = size  # the converter asks for numbers
     try:
         return import_module("onnx.version_converter").convert_version(sized, _MODERN)  # type: ignore[no-any-return]
@@ -120,9 +118,7 @@ def _onnxruntime(proto: ModelProto, outputs: Mapping[str, str]) -> Judge:
 
 def _reference(proto: ModelProto, outputs: Mapping[str, str]) -> Judge:
     evaluator = import_module("onnx.reference").ReferenceEvaluator(proto)
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    image = next(value.name for value in proto.graph.input if value.name not in weights)
-    return _running(evaluator.run, image, outputs)
+    return _running(evaluator.run, inputs_of(proto.graph)[0].name, outputs)
 
 
 def _running(run: Callable[..., Any], image: str, outputs: Mapping[str, str]) -> Judge:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from audit.core.errors import ModelError, UntrustedError
 from audit.models.files import sha256_of
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, TensorProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 
 def companion_hashes(proto: ModelProto, path: Path) -> tuple[str, ...]:
@@ -49,21 +49,37 @@ def companion_hashes(proto: ModelProto, path: Path) -> tuple[str, ...]:
     return tuple(hashes[location] for location in sorted(hashes))
 
 
+def subgraphs(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
+    """The graphs inside nodes, as the branches of an If, at any depth.
+
+    Args:
+        nodes: The nodes of a graph or of a function.
+    """
+    for node in nodes:
+        for attribute in node.attribute:
+            for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+                yield graph
+                yield from subgraphs(graph.node)
+
+
+def nodes_in(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Nodes, and those of the graphs inside them.
+
+    Args:
+        nodes: The nodes of a graph or of a function.
+    """
+    for node in nodes:
+        yield node
+        for graph in subgraphs([node]):
+            yield from graph.node
+
+
 def _tensors_of(proto: ModelProto) -> Iterator[TensorProto]:
-    yield from _tensors(proto.graph)
-    for function in proto.functions:
-        for node in function.node:
-            for attribute in node.attribute:
-                yield from (attribute.t, *attribute.tensors)
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
+    bodies = [proto.graph.node, *(function.node for function in proto.functions)]
+    for graph in (proto.graph, *(graph for body in bodies for graph in subgraphs(body))):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    for node in (node for body in bodies for node in nodes_in(body)):
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.ByteSize():
-                    yield from _tensors(inner)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from audit.core.errors import ModelError
+from audit.models.formats.onnx_data import nodes_in, subgraphs
 from audit.models.formats.onnx_operators import OPERATORS
 
 if TYPE_CHECKING:
@@ -17,14 +18,11 @@ _ONNX = ("", "ai.onnx")
 _FLOATS = (1, 10, 11, 16)
 """TensorProto's codes of float, float16, double and bfloat16."""
 _PASSING = ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "LabelEncoder", "ZipMap")
+_LOOP = "Loops are not converted; export with torch.onnx.export(..., dynamo=True), which unrolls them"
 _RANDOM = "They draw random numbers; call net.eval() before the export"
 _REMEDIES = {
-    "Loop": "Loops are not converted; export with torch.onnx.export(..., dynamo=True), which unrolls them",
-    "Scan": "Loops are not converted; export with torch.onnx.export(..., dynamo=True), which unrolls them",
-    **{
-        name: _RANDOM
-        for name in ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli")
-    },
+    **dict.fromkeys(("Loop", "Scan"), _LOOP),
+    **dict.fromkeys(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"), _RANDOM),
 }
 """What to do about operators that have a known reason to be there."""
 
@@ -53,8 +51,18 @@ def opset_of(proto: ModelProto) -> int:
     return max((entry.version for entry in proto.opset_import if entry.domain in _ONNX), default=1)
 
 
+def inputs_of(graph: GraphProto) -> list[ValueInfoProto]:
+    """The inputs of a graph; weights that are listed as inputs are none.
+
+    Args:
+        graph: The graph.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
 def image_input(proto: ModelProto, name: str) -> ValueInfoProto:
-    """The input that takes the images; weights that are listed as inputs are none.
+    """The input that takes the images.
 
     Args:
         proto: The model.
@@ -63,8 +71,7 @@ def image_input(proto: ModelProto, name: str) -> ValueInfoProto:
     Raises:
         ModelError: There is none, or more than one.
     """
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    inputs: list[ValueInfoProto] = [value for value in proto.graph.input if value.name not in weights]
+    inputs = inputs_of(proto.graph)
     if len(inputs) != 1:
         listed = ", ".join(repr(value.name) for value in inputs) or "none"
         raise ModelError(
@@ -156,7 +163,7 @@ def inlined(proto: ModelProto) -> ModelProto:
     inliner = import_module("onnx.inliner")
     if proto.functions:
         proto = inliner.inline_local_functions(proto, True)
-    names = {(node.domain, node.op_type) for node in _nodes(proto.graph) if not _known(node)}
+    names = {(node.domain, node.op_type) for node in nodes_in(proto.graph.node) if not _known(node)}
     if names:
         try:
             return inliner.inline_selected_functions(_typed(proto), sorted(names), inline_schema_functions=True)  # type: ignore[no-any-return]
@@ -188,7 +195,7 @@ def require_known(graph: GraphProto, name: str) -> None:
     """
     if graph.sparse_initializer:
         raise ModelError(f"{name} has sparse weights, which are not converted; export them as dense tensors.")
-    unknown = {node.op_type: node.domain for node in _nodes(graph) if not _known(node)}
+    unknown = {node.op_type: node.domain for node in nodes_in(graph.node) if not _known(node)}
     if not unknown:
         return
     listed = ", ".join(f"{domain}.{op}" if domain not in _ONNX else op for op, domain in sorted(unknown.items()))
@@ -205,22 +212,12 @@ def _known(node: NodeProto) -> bool:
     return node.domain in _ONNX and (node.op_type in OPERATORS or node.op_type == "If")
 
 
-def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
-
-
 def _captured(node: NodeProto) -> Iterator[str]:
     """What a node's subgraphs read."""
-    for attribute in node.attribute:
-        for inner in (attribute.g, *attribute.graphs):
-            yield from (output.name for output in inner.output)
-            for below in inner.node:
-                yield from below.input
-                yield from _captured(below)
+    for graph in subgraphs([node]):
+        yield from (output.name for output in graph.output)
+        for inner in graph.node:
+            yield from inner.input
 
 
 def _before_decision(value: str, makers: dict[str, NodeProto]) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import ModelError
+from audit.models.fixed_batch import in_filled_batches
 from audit.models.formats.onnx_net import OnnxNet
 from audit.models.formats.onnx_node import TYPES, attributes_of, tensor_of
 
@@ -234,21 +235,9 @@ class OrientedNet(nn.Module):
         Args:
             inputs: What `image` takes.
         """
-        return self._in_batches(inputs) if self.largest_batch else self.net(inputs)
-
-    def _in_batches(self, inputs: Tensor) -> Any:
-        answers = []
-        for rows in torch.split(inputs, self.largest_batch):
-            lacking = self.largest_batch - len(rows)
-            filled = torch.cat([rows, rows[-1:].expand(lacking, *rows.shape[1:])]) if lacking else rows
-            answers.append(_first(self.net(filled.contiguous()), len(rows)))
-        if isinstance(answers[0], Mapping):
-            return {key: torch.cat([answer[key] for answer in answers]) for key in answers[0]}
-        return torch.cat(answers)
-
-
-def _first(outputs: Any, count: int) -> Any:
-    return {k: v[:count] for k, v in outputs.items()} if isinstance(outputs, Mapping) else outputs[:count]
+        if not self.largest_batch:
+            return self.net(inputs)
+        return in_filled_batches(self.net, inputs.contiguous(), self.largest_batch)
 
 
 def _size(shape: tuple[int, ...]) -> str:

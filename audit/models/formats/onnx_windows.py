@@ -19,7 +19,7 @@ class Windows:
 
     Attributes:
         kernel: Size along each spatial axis.
-        stride: OnnxStep along each.
+        stride: Step along each.
         dilation: Spacing within a window along each.
         before: Padding before the first row of each axis; None where it follows from the size of the input.
         after: Padding after the last.

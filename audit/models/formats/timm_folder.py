@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from audit.core.image_options import Interpolation
+from audit.core.image_options import Interpolation, interpolation_named
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def read_timm_config(config: Mapping[str, Any]) -> TimmFolder | None:
     if not isinstance(stated, Mapping) or not isinstance(name, str):
         return None
     sides = _numbers(stated.get("input_size"))
-    crop, filter_name = stated.get("crop_pct"), stated.get("interpolation")
+    crop = stated.get("crop_pct")
     return TimmFolder(
         architecture=f"timm:{name}",
         size=int(sides[1]) if sides and len(sides) == 3 and sides[1] == sides[2] else None,
-        interpolation=next((known for known in get_args(Interpolation) if known == filter_name), None),
+        interpolation=interpolation_named(stated.get("interpolation")),
         crop=float(crop)
         if isinstance(crop, float) and 0 < crop <= 1 and stated.get("crop_mode", "center") == "center"
         else None,
