@@ -11,5 +11,6 @@ TOPIC = Topic(
     studies={"explanation": "explanations.examples, explanations.settings.METHOD.samples"},
     presets={"standard": {"examples": 64}, "full": {"examples": 200, "methods": ("all",)}},
     minimum={"explanations.examples": 4},
+    first_images={"robustness": "explanations.examples"},
     document={"explanations": ExplanationPart},
 )
