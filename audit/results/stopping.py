@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from audit.config import RunConfig
 from audit.core.looks import Look, mean_at, share_at
+from audit.core.note import NO_NOTE, Note, note
 from audit.core.statistics import Interval
 from audit.core.topic import topic_of
 from audit.planning.steps import StudySteps, study_steps
@@ -110,6 +111,62 @@ def unneeded_tasks(results: RunResults, config: RunConfig) -> frozenset[str]:
         if ending(results, steps, config) in ("decided", "precise")
         for task in steps.tasks
         if task.cell.key not in results.evidence
+    )
+
+
+def images_taken(results: RunResults, steps: StudySteps) -> int:
+    """How many images all cells of the steps so far have in common.
+
+    Args:
+        results: The run so far.
+        steps: The study.
+    """
+    done = steps_done(results, steps)
+    return max((task.examples.stop for step in steps.steps[:done] for task in step), default=0)
+
+
+def stopping_note(results: RunResults, steps: StudySteps, config: RunConfig) -> Note:
+    """Which rule ended a study and at how many images; empty where it took what was asked for and looked once.
+
+    Args:
+        results: The run.
+        steps: The study.
+        config: The configuration of the run.
+    """
+    taken, planned, rule = images_taken(results, steps), steps.examples, results.plan.stop
+    end = ending(results, steps, config)
+    if end == "unfinished":
+        return note(
+            "stop_unfinished",
+            "The run was cut after {images} of {planned} images, before its rule for stopping was met, so nothing "
+            "passes on them yet; the same command goes on.",
+            images=taken,
+            planned=planned,
+        )
+    if rule == "all":
+        return NO_NOTE
+    if end == "decided":
+        return note(
+            "stop_decided",
+            "Stopped after {images} of at most {planned} images, which decide it: the interval is a confidence "
+            "sequence, which holds at whatever look one stops.",
+            images=taken,
+            planned=planned,
+        )
+    points = f"{100 * float(rule):.3g}" if rule != "decides" else ""
+    if end == "precise":
+        return note(
+            "stop_precise",
+            "Stopped after {images} of at most {planned} images, once the interval reached no further than {points} "
+            "points either way: it is a confidence sequence, which holds at whatever look one stops.",
+            images=taken,
+            planned=planned,
+            points=points,
+        )
+    return note(
+        "stop_last",
+        "Took all {planned} images, as no look before was enough to stop at; the interval allows for those looks.",
+        planned=planned,
     )
 
 
