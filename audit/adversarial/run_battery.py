@@ -26,8 +26,8 @@ from audit.adversarial.sanity import (
     SAMPLE,
     SanityReport,
     battery_red_flags,
-    missing_gradient,
     run_sanity_checks,
+    why_no_gradient,
 )
 from audit.adversarial.targets import check_examples
 from audit.adversarial.verify import verify
@@ -103,7 +103,7 @@ def run_battery(
         report = (
             run_sanity_checks(model, batch, norm, seed, noise)
             if sanity_checks
-            else SanityReport(0, logit_noise=noise, no_gradient_reason=missing_gradient(model, batch))
+            else SanityReport(0, logit_noise=noise, no_gradient_reason=why_no_gradient(model, batch))
         )
         worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
         battery_run = _BatteryRun(model, batch, chosen, worst_case, at, seed, report.no_gradient_reason, surrogate)

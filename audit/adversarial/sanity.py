@@ -78,7 +78,7 @@ def run_sanity_checks(
     )
 
 
-def missing_gradient(model: ModelUnderTest, batch: Batch) -> Note:
+def why_no_gradient(model: ModelUnderTest, batch: Batch) -> Note:
     """Why a model has no gradient at all; empty where it has one.
 
     Args:

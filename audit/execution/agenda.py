@@ -10,7 +10,7 @@ from audit.core.topic import topic_of
 from audit.planning.plan import AuditPlan, Task
 from audit.planning.steps import StudySteps, study_steps
 from audit.results.run_results import RunResults
-from audit.results.stopping import ending, readings, steps_done
+from audit.results.stopping import checked_readings, ending, steps_done
 
 
 class Agenda:
@@ -88,5 +88,5 @@ class Agenda:
 
     def _reach(self, study: StudySteps, evidence: Mapping[str, Evidence]) -> float:
         """How far the widest of the intervals that the checks read of a study reaches; infinite without any."""
-        read = readings(RunResults(self._plan, evidence), study.study, study.role, self._config)
+        read = checked_readings(RunResults(self._plan, evidence), study.study, study.role, self._config)
         return max((reading.reach for reading in read), default=float("inf"))

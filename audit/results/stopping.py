@@ -49,7 +49,7 @@ class Reading:
         return max(self.interval.high - self.interval.estimate, self.interval.estimate - self.interval.low)
 
 
-def readings(results: RunResults, study: str, role: str, config: RunConfig) -> tuple[Reading, ...]:
+def checked_readings(results: RunResults, study: str, role: str, config: RunConfig) -> tuple[Reading, ...]:
     """What the checks read of a sequential study, as its topic declares.
 
     Args:
@@ -90,7 +90,7 @@ def ending(results: RunResults, steps: StudySteps, config: RunConfig) -> Ending:
     rule = results.plan.stop
     if done == 0 or rule == "all":
         return "unfinished"
-    read = readings(_after(results, steps, done), steps.study, steps.role, config)
+    read = checked_readings(_after(results, steps, done), steps.study, steps.role, config)
     if not read:
         return "unfinished"
     if rule == "decides":
