@@ -185,6 +185,7 @@ def _as_document(finished: AuditRun, weights: Sequence[str]) -> dict[str, Any]:
         "sentence": document.summary.sentence,
         "complete": document.summary.complete,
         "cut_by": document.summary.cut_by,
+        "next": "" if document.summary.complete else current_command(),
         "unfinished": [row.model_dump(mode="json") for row in document.unfinished],
         "faults": [*(str(gap.reason) for gap in _failed_parts(finished)), *finished.faults],
         "findings": [finding.model_dump(mode="json") for finding in document.findings],
