@@ -32,7 +32,6 @@ from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import segments_to_pixels
 from audit.models.under_test import ModelUnderTest
 
-
 _FIRST_LOOK = 4
 """Masks a cell, or a segment, at the first look, where a precision is asked for."""
 _GROUPS = 16
@@ -97,13 +96,13 @@ def _over_segments(
     queue: MaskQueue, spec: ExplanationSpec, samples: int, shown: float, precision: float | None
 ) -> Attribution:
     drawn = [_hard_masks(spec.generators, queue, row, samples, shown) for row in range(len(queue.images))]
-    offered = [len(queue.offered_samples(row)) for row in range(len(drawn))]
-    every = [count == 2**size for count, size in zip(offered, queue.sizes, strict=True)]
+    every = [queue.is_complete(row) for row in range(len(drawn))]
+    exchanged = [bool(len(queue.offered_samples(row))) and not every[row] for row in range(len(drawn))]
 
     def estimates(counts: Mapping[int, int]) -> Mapping[int, MapEstimate]:
         masks = [drawn[row][:count] for row, count in counts.items()]
         return {
-            row: _segment_estimate(sampled, outputs, paired=bool(offered[row]) and not every[row])
+            row: _segment_estimate(sampled, outputs, paired=exchanged[row])
             for row, sampled, outputs in zip(counts, masks, scores_of(queue, masks, list(counts)), strict=True)
         }
 

@@ -86,7 +86,7 @@ class _GroupSums:
         numbers = torch.cat([torch.full_like(samples, row) for row, samples in fresh.items()])
         samples = torch.cat(list(fresh.values()))
         order = samples.argsort(stable=True)  # the images in turn, as each look has few samples of each
-        for part in order.split(self.at_once):
+        for part in torch.split(order, self.at_once):
             maps = self.sampled(numbers[part] + self.rows.start, samples[part])
             self.sums.index_put_((numbers[part], samples[part] // self.size), maps.to(self.sums), accumulate=True)
         self.done.update(counts)

@@ -24,7 +24,7 @@ from audit.explanation.spec import (
     uses_segments,
 )
 from audit.masking.baselines import Fill
-from audit.masking.queue import MaskQueue
+from audit.masking.queue import MaskQueue, first_of_each
 from audit.masking.segmentation import max_segments, segment_images
 from audit.models.under_test import ModelUnderTest
 
@@ -187,7 +187,7 @@ def scores_of(queue: MaskQueue, masks: Sequence[Tensor], rows: Sequence[int] | N
     return list(torch.split(scores, lengths))
 
 
-def reuse_samples(queue: MaskQueue, row: int, masks: Tensor, generator: Generators) -> Tensor:
+def reuse_samples(queue: MaskQueue, row: int, masks: Tensor, generator: Generators, *, paired: bool = False) -> Tensor:
     """Exchange as many random masks as possible for ones that other methods offered for the same image.
 
     A mask whose segments are shown independently with one probability is, given how many it shows, uniform among the
@@ -201,13 +201,18 @@ def reuse_samples(queue: MaskQueue, row: int, masks: Tensor, generator: Generato
         row: The image.
         masks: Bool (M, segments), each segment shown independently with one probability.
         generator: One generator, which chooses among the offered masks.
+        paired: Whether each mask stands for itself and its complement, whose segments are as likely to be shown: the
+            one of the two that shows segment 0 is then given back, and exchanged for such.
 
     Returns:
         Bool (M, segments).
     """
-    pool = queue.offered_samples(row)
-    if not len(pool) or len(pool) == 2 ** queue.sizes[row]:
+    pool, masks = queue.offered_samples(row), _of_pair(masks) if paired else masks
+    if not len(pool) or queue.is_complete(row):
         return masks
+    if paired:
+        pool = _of_pair(pool)
+        pool = pool[first_of_each(pool)]
     return _exchange(masks, pool[generator.permutations(len(pool))[0].cpu()])
 
 
@@ -221,9 +226,14 @@ def sum_by_pair(masks: Tensor, parts: Tensor) -> Tensor:
     Returns:
         Float64 (pairs, P), of M - pairs complete pairs and of masks without their complement.
     """
-    canonical = masks ^ ~masks[:, :1]
-    pair = torch.from_numpy(np.unique(np.packbits(canonical.numpy(), axis=1), axis=0, return_inverse=True)[1]).flatten()
+    bits = np.packbits(_of_pair(masks).numpy(), axis=1)
+    pair = torch.from_numpy(np.unique(bits, axis=0, return_inverse=True)[1]).flatten()
     return parts.new_zeros(int(pair.max()) + 1, parts.shape[1]).index_add_(0, pair, parts)
+
+
+def _of_pair(masks: Tensor) -> Tensor:
+    """Of each mask and its complement the one that shows segment 0."""
+    return masks ^ ~masks[:, :1]
 
 
 def _exchange(masks: Tensor, pool: Tensor) -> Tensor:

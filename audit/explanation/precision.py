@@ -18,8 +18,8 @@ LEVEL = 0.95
 """The probability with which a map is within the error that is stated of it, however often one looked before."""
 LEADING = 5
 """So many leading parts of a map must stand in the order they had one look before."""
-_GROWTH = 1.5
-"""From one look to the next the samples grow by half: at most so much is asked beyond what was needed."""
+_GROWTH = 1.3
+"""From one look to the next the samples grow by this factor: at most so much is asked beyond what was needed."""
 _WHOLE_BATCHES = 32
 """Looks but the last come after a multiple of so many samples, so that batches are full."""
 _POOLED = 7
