@@ -75,7 +75,8 @@ def lime(
         replay: Draw the masks that `lime_image.LimeImageExplainer(random_state=replay)` draws, which gives its own
             coefficients; None to draw from each image's generator.
         precision: Draw masks with their complements, and stop once the map is off by at most this share of its size,
-            with 95% probability; None for all samples, drawn one by one. With fewer masks the penalty is smaller in proportion, so that the limit is the same.
+            with 95% probability; None for all samples, drawn one by one. With fewer masks the penalty is smaller in
+            proportion, so that the limit is the same.
     """
     queue = spec.masks(model, images)
     paired = precision is not None and replay is None

@@ -155,6 +155,7 @@ def build_spec(
     generators: Generators,
     by_segment: bool,
     queue: MaskQueue | None = None,
+    counts: Tensor | None = None,
 ) -> ExplanationSpec:
     """Check the arguments and fill in the method's defaults.
 
@@ -170,6 +171,7 @@ def build_spec(
         generators: One random generator an image.
         by_segment: Whether the method switches segments on and off, see `uses_segments`.
         queue: Answers of other methods to share, used where `by_segment`.
+        counts: How many samples each image gets, int64 (N,), or None.
 
     Raises:
         UsageError: An argument has a wrong name, shape, type or range.
@@ -192,6 +194,7 @@ def build_spec(
         segmentation=None if segmentation is None else segmentation.description,
         references=None if references is None else check_explained_images(model, references),
         queue=queue if by_segment else None,
+        counts=counts,
     )
 
 
