@@ -10,10 +10,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
+from audit.explanation.precision import (
+    PRECISION_UNITS,
+    MapEstimate,
+    Precision,
+    looks_at,
+    quality_of_maps,
+    sample_until_precise,
+)
 from audit.explanation.shapley_exact import (
     MAX_AUTO_SEGMENTS,
     MAX_EXACT_SEGMENTS,
@@ -26,6 +33,9 @@ from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import max_segments, segments_to_pixels, target_count
 from audit.models.under_test import ModelUnderTest
+
+_FIRST_LOOK = 4
+"""Masks a segment at the first look, where a precision is asked for: what control variates need at least."""
 
 
 def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
@@ -50,7 +60,11 @@ def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
     wraps="shap",
     baseline="segment-mean",
     passes=_passes,
-    quality_units={"efficiency_residual": ("output", "lower"), "standard_error": ("output", "lower")},
+    quality_units={
+        "efficiency_residual": ("output", "lower"),
+        "standard_error": ("output", "lower"),
+        **PRECISION_UNITS,
+    },
     version="3",
 )
 def shap(
@@ -60,11 +74,13 @@ def shap(
     *,
     algorithm: Literal["auto", "exact", "kernel", "partition"] = "auto",
     samples: int = 1024,
+    precision: Precision | None = None,
 ) -> Attribution:
     """Shapley values of the segments: each one's fair share of output(image) - output(baseline).
 
-    The map is (N, 1, H, W), in units of the output. Quality: `efficiency_residual` (what the values miss of the
-    difference), `standard_error` (mean over segments; 0 where exact).
+    The map is (N, 1, H, W), in units of the output; `standard_error` is a map of it. Quality: `efficiency_residual`
+    (what the values miss of the difference), `standard_error` (mean over segments; 0 where exact), and see
+    `audit.explanation.precision.PRECISION_UNITS`; `partition`, which draws nothing, leaves out all but the first.
 
     Args:
         model: The model to explain.
@@ -74,33 +90,50 @@ def shap(
             sampled as in arXiv:2410.01917 and third-order interactions of neighbours taken out of the noise;
             `partition` is shap's own, Owen values over a tree of neighbouring segments; `auto` is exact up to 12
             segments and kernel above.
-        samples: Masks an image, where sampled.
+        samples: Masks an image, where sampled; with a precision, at most.
+        precision: Stop `kernel` once the map is off by at most this share of its size, with 95% probability; None for
+            all samples.
     """
     queue = spec.masks(model, images)
-    values: list[Tensor] = []
-    errors: list[Tensor] = []
-    residuals: list[float] = []
-    for row, size in enumerate(queue.sizes):
-        algorithm_used = ("exact" if size <= MAX_AUTO_SEGMENTS else "kernel") if algorithm == "auto" else algorithm
-        if algorithm_used == "exact":
-            shapley = exact_shapley(queue, row)
-        elif algorithm_used == "kernel":
-            shapley = kernel_shapley(queue, row, spec.generators, samples)
-        else:
-            shapley = partition_shapley(queue, row, samples)
-        values.append(shapley.values)
-        errors.append(shapley.standard_errors)
-        residuals.append(shapley.efficiency_residual)
+    if algorithm == "partition":
+        return _partitioned(queue, samples)
+    enumerated = {row for row, size in enumerate(queue.sizes) if algorithm == "exact" or _is_small(size, algorithm)}
+    answers: dict[int, ShapleyValues] = {}
+
+    def estimates(counts: Mapping[int, int]) -> Mapping[int, MapEstimate]:
+        answers.update({row: exact_shapley(queue, row) for row in counts if row in enumerated})
+        sampled = {row: count for row, count in counts.items() if row not in enumerated}
+        answers.update(kernel_shapley(queue, spec.generators, sampled) if sampled else {})
+        return {row: answers[row].estimate for row in counts}
+
+    looks = [
+        (2**size,) if row in enumerated else looks_at(_FIRST_LOOK * size, samples, precision, spec.count_of(row))
+        for row, size in enumerate(queue.sizes)
+    ]
+    judged = sample_until_precise(looks, precision, estimates)
+    errors = [one.standard_errors for one in judged]
+    residuals = [answers[row].efficiency_residual for row in range(len(judged))]
     quality = {
         "efficiency_residual": torch.tensor(residuals, device="cpu"),
         "standard_error": torch.stack([error.mean() for error in errors]),
     }
     return Attribution(
-        segments_to_pixels(values, queue.segments),
-        quality,
+        segments_to_pixels([one.values for one in judged], queue.segments),
+        quality | quality_of_maps(judged, precision),
         {"algorithm": algorithm},
         {"standard_error": segments_to_pixels(errors, queue.segments)},
     )
+
+
+def _is_small(size: int, algorithm: str) -> bool:
+    return algorithm == "auto" and size <= MAX_AUTO_SEGMENTS
+
+
+def _partitioned(queue: MaskQueue, samples: int) -> Attribution:
+    answers = [partition_shapley(queue, row, samples) for row in range(len(queue.sizes))]
+    residuals = torch.tensor([answer.efficiency_residual for answer in answers], device="cpu")
+    maps = segments_to_pixels([answer.estimate.values for answer in answers], queue.segments)
+    return Attribution(maps, {"efficiency_residual": residuals}, {"algorithm": "partition"})
 
 
 def partition_shapley(queue: MaskQueue, row: int, samples: int) -> ShapleyValues:
@@ -125,7 +158,7 @@ def partition_shapley(queue: MaskQueue, row: int, samples: int) -> ShapleyValues
         )
     values = torch.from_numpy(np.asarray(answer.values, dtype=np.float64).reshape(size))
     gap = float(outputs(np.ones((1, size)))[0] - outputs(np.zeros((1, size)))[0])
-    return ShapleyValues(values, torch.zeros_like(values), abs(float(values.sum()) - gap))
+    return ShapleyValues.of(values, gap)
 
 
 def _shap_library() -> Any:

@@ -114,6 +114,13 @@ class ExplanationConfig(ConfigTable):
         ("saliency", "integrated-gradients", "grad-cam", "lime", "shap"), description="or all: every one there is"
     )
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings by method")
+    precision: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="methods that sample stop once a map is off by at most this share of its size, with 95% "
+        "probability; 0 for all samples",
+    )
     output: Literal["logit", "probability", "log-probability"] = Field(
         "logit", description="what of the predicted class is explained: logit, probability or log-probability"
     )
