@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from audit.core.registry import Method
+from audit.core.registry import Method, find
+from audit.core.types import PassCount
 from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, can_reuse
 from audit.planning.builder import PlanBuilder, select_methods
 from audit.planning.plan import Task
@@ -72,3 +73,15 @@ def mask_inputs(builder: PlanBuilder, method: Method, role: str, on: str = "clea
         if ExplanationSettings.of(task.cell).on == on:
             return {MASKS: task}
     return {}
+
+
+def attribution_passes(task: Task, shape: tuple[int, int, int]) -> PassCount | None:
+    """The most that one image costs the attribution method of a cell, with its prediction; None where it declares none.
+
+    Args:
+        task: A cell of a study that explains images.
+        shape: Of an image, (C, H, W).
+    """
+    settings, method = ExplanationSettings.of(task.cell), find("attribution", task.cell.method)
+    passes = method.max_passes({**settings.method, "references": settings.references}, shape)
+    return None if passes is None else passes + PassCount(1, 0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from audit.core.registry import Method, find
+from audit.core.registry import Method
 from audit.core.types import PassCount
 from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, evaluates_every_mask
 from audit.planning.builder import ModelRef, PlanBuilder
-from audit.planning.explanations import explained_methods, explanation_settings, mask_inputs
+from audit.planning.explanations import attribution_passes, explained_methods, explanation_settings, mask_inputs
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.planning.settings import ExplanationSettings
@@ -55,7 +55,4 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     mask_source = task.context.get(MASKS)
     if mask_source is not None and evaluates_every_mask(mask_source, identity.shape):
         return PassCount(0, 0)
-    settings = ExplanationSettings.of(task.cell)
-    method = find("attribution", task.cell.method)
-    passes = method.max_passes({**settings.method, "references": settings.references}, identity.shape)
-    return None if passes is None else passes + PassCount(1, 0)
+    return attribution_passes(task, identity.shape)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from audit.core.registry import find
+from audit.core.types import PassCount
 from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.plan import Task
+from audit.planning.run_identity import RunIdentity
 from audit.topics.other_threats import OtherThreatsConfig
+from audit.topics.other_threats.facts import TRANSFER_STEPS, OtherThreatsSettings
 
 MAX_TARGETS = 10
 """Most target classes that a patch is tried for."""
@@ -37,3 +42,27 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     for targets in (0, MAX_TARGETS):
         add("patch", "patch", {"area": config.patch_area, "targets": targets})
     add("transfer", "mi-fgsm", {}, threat=builder.threat, inputs={"surrogate": surrogates[0]})
+
+
+JUDGED = 4
+"""Forwards an image that judge one threat: the clean prediction, the control's, and the verifier's two."""
+
+
+def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
+    """The attack on half or all of the images, and the judgement of the others.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+    """
+    settings, images = OtherThreatsSettings.of(task.cell), max(1, len(task.examples))
+    if task.cell.method == "spatial":
+        passes = find("attack", "spatial").max_passes(settings.attack, identity.shape)
+        return None if passes is None else passes + PassCount(JUDGED, 0)
+    if task.cell.method == "transfer":
+        return PassCount(TRANSFER_STEPS + JUDGED, TRANSFER_STEPS)
+    attack = settings.attack
+    times = max(1, min(settings.targets, len(identity.classes)))
+    made_on = math.ceil(images / 2)
+    ascent = math.ceil(times * attack["steps"] * min(attack["images_a_step"], made_on) / images)
+    return PassCount(ascent + times + JUDGED + 1, ascent)
