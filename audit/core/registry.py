@@ -103,7 +103,8 @@ def attribution(
         wraps: The distribution that does the work.
         facts: Further facts: `baseline`, the default reference input; `unit`, "output" where it is left out, of maps
             that can be held against the outputs' rounding; `reuses_masks`, `(settings) -> bool`, whether a
-            method by segment may take masks that another one evaluated (it may where this is left out).
+            method by segment may take masks that another one evaluated (it may where this is left out); `expected`,
+            as `passes`, what an image usually costs where that is less.
 
     Returns:
         The decorator.

@@ -156,8 +156,8 @@ def expected_battery_passes(request: BatteryRequest, outcomes: BatteryOutcomes) 
             each = _each(entry, eps, request, outcomes)
             if each is None:
                 return None
-            forwards += tried * each[0] * outcomes.draws
-            backwards += tried * each[1] * outcomes.draws
+            forwards += tried * each[0]
+            backwards += tried * each[1]
             alive -= tried * each[2]
             if goal is not None and not entry.control_sample:
                 alive = min(alive, goal)
@@ -231,7 +231,8 @@ def _each(
         return None
     gives_up = any(settings.get(name) for name in method.facts.get("early_stops", ()))
     share = min(1.0, GIVE_UP_STEPS / settings["steps"]) if gives_up and "steps" in settings else 1.0
-    return share * most.forwards + VERIFIER_FORWARDS, share * most.backwards, 0.0
+    draws = outcomes.draws
+    return draws * (share * most.forwards + VERIFIER_FORWARDS), draws * share * most.backwards, 0.0
 
 
 def _interpolated(survival: Mapping[float, float], ratio: float) -> float:

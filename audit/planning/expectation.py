@@ -10,13 +10,11 @@ from typing import Literal
 from audit.core.pass_count import PassCount
 from audit.core.topic import topic_of
 from audit.planning.cost import max_task_passes
-from audit.planning.experience import CellCost, Experience
+from audit.planning.experience import Experience
 from audit.planning.plan import MODEL_STUDIES, Task
 from audit.planning.run_identity import RunIdentity
 from audit.planning.training_cost import training_passes
 
-_ENOUGH = 0.5
-"""Of the examples of a cell: so many in cells like it tell its cost by themselves."""
 Basis = Literal["store", "probe", "usual", "declared"]
 """What an expectation rests on: cells in the store, a probe, what is usual of such models, or the declared bound, which
 is exact for what costs the same whatever the model answers."""
@@ -70,7 +68,7 @@ def expect_costs(tasks: Iterable[Task], identity: RunIdentity, experience: Exper
         experience: What is known of the cost of cells.
     """
     by_task: dict[str, TaskCost] = {}
-    by_study: Counter[str] = Counter()
+    by_study: dict[str, float] = {}
     unknown = 0
     for task in tasks:
         cost = expect_cost(task, identity, experience)
@@ -78,16 +76,16 @@ def expect_costs(tasks: Iterable[Task], identity: RunIdentity, experience: Exper
             unknown += 1
             continue
         by_task[task.cell.key] = cost
-        by_study[task.cell.study] += cost.seconds  # type: ignore[assignment]
+        by_study[task.cell.study] = by_study.get(task.cell.study, 0.0) + cost.seconds
     passes = sum((cost.passes for cost in by_task.values()), PassCount())
-    return Expectation(by_task, passes, sum(cost.seconds for cost in by_task.values()), dict(by_study), unknown)
+    return Expectation(by_task, passes, sum(cost.seconds for cost in by_task.values()), by_study, unknown)
 
 
 def expect_cost(task: Task, identity: RunIdentity, experience: Experience) -> TaskCost | None:
     """What one task is expected to cost.
 
-    Cells like it tell, an image at a time, where they had half as many examples or more; else what the topic declares
-    as `expected_passes`; else the cells like it, however few; else the bound.
+    What the topic declares as `expected_passes` comes first; then cells like it, in the store or probed, an image at a
+    time; then the bound.
 
     Args:
         task: A task of a plan.
@@ -98,16 +96,35 @@ def expect_cost(task: Task, identity: RunIdentity, experience: Experience) -> Ta
         Its cost; None where nothing is known of it.
     """
     alike = experience.like(task)
-    seen = sum(cost.examples for cost in alike)
-    passes = None if alike and seen >= _ENOUGH * len(task.examples) else _declared(task, identity, experience)
+    passes = _declared(task, identity, experience)
     basis: Basis = alike[0].source if alike else "declared" if passes is None else "usual"
     if passes is None:
-        passes = _scaled(alike, len(task.examples)) if alike else max_task_passes(task, identity)
+        passes = experience.passes_like(task) or max_task_passes(task, identity)
     if passes is None:
         return None
     bare = experience.throughput.seconds(passes)
-    seconds = bare * experience.pace(task) if bare else experience.seconds_an_example(task) * _length(task)
+    seconds = bare * experience.pace(task) if bare else _without_passes(task, experience)
     return TaskCost(passes, seconds, basis)
+
+
+def most_seconds(tasks: Iterable[Task], identity: RunIdentity, experience: Experience) -> float:
+    """How long tasks take here at most, by their bounds and no faster than passes alone; without those of no bound.
+
+    Args:
+        tasks: Tasks of a plan.
+        identity: Identities and sizes of the data and the model.
+        experience: What is known of the cost of cells.
+    """
+    total = 0.0
+    for task in tasks:
+        most = max_task_passes(task, identity)
+        bare = 0.0 if most is None else experience.throughput.seconds(most)
+        total += bare * max(1.0, experience.pace(task)) if bare else _without_passes(task, experience)
+    return total
+
+
+def _without_passes(task: Task, experience: Experience) -> float:
+    return experience.seconds_an_example(task) * max(1, len(task.examples))
 
 
 def _declared(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
@@ -118,17 +135,3 @@ def _declared(task: Task, identity: RunIdentity, experience: Experience) -> Pass
     expected = topic.function("plan", "expected_passes") if topic else None
     passes: PassCount | None = expected(task, identity, experience) if expected else None
     return passes
-
-
-def _scaled(alike: Iterable[CellCost], examples: int) -> PassCount:
-    """The passes of cells like it, for another number of examples."""
-    costs = list(alike)
-    share = examples / max(1, sum(cost.examples for cost in costs))
-    return PassCount(
-        round(share * sum(cost.passes.forwards for cost in costs)),
-        round(share * sum(cost.passes.backwards for cost in costs)),
-    )
-
-
-def _length(task: Task) -> int:
-    return max(1, len(task.examples))

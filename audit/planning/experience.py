@@ -9,12 +9,12 @@ from typing import Any, Literal
 from audit.core.cell import Cell
 from audit.core.pass_count import PassCount
 from audit.planning.battery_cost import BatteryOutcomes
-from audit.planning.plan import Task
+from audit.planning.plan import MODEL_STUDIES, Task
 from audit.planning.throughput import Throughput
 
 Source = Literal["store", "probe"]
-_OF_THE_THREAT = ("eps", "headline", "kept", "threat")
-"""Settings of a cell beside which two cells are alike: how large the ball is, and what is stored."""
+_NO_MATTER = ("eps", "headline", "kept", "on")
+"""Settings beside which two cells cost alike: how large the ball is, what is stored, and which images are explained."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,21 @@ class Experience:
         stored = tuple(cost for cost in of_model if cost.source == "store")
         return stored or tuple(of_model)
 
+    def passes_like(self, task: Task) -> PassCount | None:
+        """The passes of cells like it, scaled to its number of examples; None where there are none.
+
+        Args:
+            task: A task of a plan.
+        """
+        alike = self.like(task)
+        if not alike:
+            return None
+        share = len(task.examples) / max(1, sum(cost.examples for cost in alike))
+        return PassCount(
+            round(share * sum(cost.passes.forwards for cost in alike)),
+            round(share * sum(cost.passes.backwards for cost in alike)),
+        )
+
     def outcomes(self, model: str) -> BatteryOutcomes:
         """What attacks did to images of a model so far; what is usual where none were attacked.
 
@@ -82,16 +97,20 @@ class Experience:
         return BatteryOutcomes.usual(hardened=self.adversarial.get(model, False))
 
     def pace(self, task: Task) -> float:
-        """How much longer a cell takes than its bare passes would, as a factor; 1 where that is not known.
+        """How much longer a cell takes than its bare passes would, as a factor.
+
+        Told by cells like it, else by those of its study, else by all of them; 1 where there are none.
 
         Args:
             task: A task of a plan.
         """
-        for alike in (self.like(task), self._of_study(task.cell)):
+        of_study = tuple(cost for cost in self.cells if cost.cell.study == task.cell.study)
+        others = tuple(cost for cost in self.cells if cost.cell.study not in MODEL_STUDIES)
+        for alike in (self.like(task), of_study, others):
             timed = [(cost.seconds, self.throughput.seconds(cost.passes)) for cost in alike if cost.seconds is not None]
             bare = sum(passes for _, passes in timed)
             if bare > 0:
-                return sum(seconds for seconds, _ in timed) / bare
+                return sum(seconds for seconds, passes in timed if passes > 0) / bare
         return 1.0
 
     def seconds_an_example(self, task: Task) -> float:
@@ -104,10 +123,7 @@ class Experience:
         examples = sum(max(1, cost.examples) for cost in timed)
         return sum(cost.seconds or 0.0 for cost in timed) / examples if examples else 0.0
 
-    def _of_study(self, cell: Cell) -> tuple[CellCost, ...]:
-        return tuple(cost for cost in self.cells if cost.cell.study == cell.study)
-
 
 def _question(cell: Cell) -> tuple[str, str, Mapping[str, Any]]:
-    settings = {name: value for name, value in cell.settings.items() if name not in _OF_THE_THREAT}
+    settings = {name: value for name, value in cell.settings.items() if name not in _NO_MATTER}
     return cell.study, cell.method, settings

@@ -80,6 +80,8 @@ def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -
     Returns:
         The passes of the whole cell; None where an attack declares no cost.
     """
+    if (alike := experience.passes_like(task)) is not None:
+        return alike
     settings, shape, images = AttackControlsSettings.of(task.cell), identity.shape, len(task.examples)
     headline = float((task.cell.threat or {})["eps"])
     outcomes = experience.outcomes(task.cell.model)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from audit.core.types import PassCount
 from audit.metrics.road import SHARES
 from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.experience import Experience
 from audit.planning.explanations import (
     attribution_passes,
     explained_methods,
     explanation_of,
     explanation_settings,
     mask_inputs,
+    of_all_images,
 )
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
@@ -50,7 +52,22 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
     """
-    explained = attribution_passes(task, identity.shape)
+    return _passes(task, identity, most=True)
+
+
+def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
+    """What cells like it cost, else the same with maps that cost what they usually do.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+        experience: What cells like it cost so far.
+    """
+    return experience.passes_like(task) or of_all_images(_passes(task, identity, most=False), task)
+
+
+def _passes(task: Task, identity: RunIdentity, *, most: bool) -> PassCount | None:
+    explained = attribution_passes(task, identity.shape, most=most)
     if explained is None:
         return None
     settings = AttributionQualitySettings.of(task.cell)

@@ -9,6 +9,7 @@ from typing import Any
 from audit.core.registry import find
 from audit.core.types import PassCount
 from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.experience import Experience
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.other_threats import OtherThreatsConfig
@@ -44,8 +45,11 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     add("transfer", "mi-fgsm", {}, threat=builder.threat, inputs={"surrogate": surrogates[0]})
 
 
-JUDGED = 4
-"""Forwards an image that judge one threat: the clean prediction, the control's, and the verifier's two."""
+JUDGED = 8
+"""Most forwards an image around one threat: whether the model is random, the clean prediction, the control's, the
+verifier's, and where its gradient is taken."""
+POSES_TO_BREAK = 0.2
+"""The share of the poses that are tried of an image until one breaks it, as it usually is."""
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
@@ -66,3 +70,20 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     made_on = math.ceil(images / 2)
     ascent = math.ceil(times * attack["steps"] * min(attack["images_a_step"], made_on) / images)
     return PassCount(ascent + times + JUDGED + 1, ascent)
+
+
+def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
+    """Of poses, those until one breaks the image; of the others the whole, for they are made on all images together.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+        experience: What cells like it cost so far.
+    """
+    if (alike := experience.passes_like(task)) is not None:
+        return alike
+    most, images = max_passes(task, identity), len(task.examples)
+    if most is None:
+        return None
+    share = POSES_TO_BREAK if task.cell.method == "spatial" else 1.0
+    return PassCount(round(share * images * most.forwards), images * most.backwards)

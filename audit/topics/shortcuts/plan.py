@@ -9,7 +9,7 @@ from audit.core.types import PassCount
 from audit.metrics.shortcuts import MIN_CLUSTER_IMAGES
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.experience import Experience
-from audit.planning.explanations import attribution_passes
+from audit.planning.explanations import attribution_passes, of_all_images
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.shortcuts import ShortcutsConfig
@@ -44,7 +44,7 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
     """
-    explained, images = attribution_passes(task, identity.shape), len(task.examples)
+    explained, images = attribution_passes(task, identity.shape, most=True), len(task.examples)
     if explained is None:
         return None
     classes = min(len(identity.classes), images // MIN_CLUSTER_IMAGES)
@@ -57,9 +57,6 @@ def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -
     Args:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
-        experience: Not asked.
+        experience: What cells like it cost so far.
     """
-    explained = attribution_passes(task, identity.shape)
-    if explained is None:
-        return None
-    return PassCount(explained.forwards * len(task.examples), explained.backwards * len(task.examples))
+    return experience.passes_like(task) or of_all_images(attribution_passes(task, identity.shape, most=False), task)
