@@ -95,16 +95,14 @@ def expect_cost(task: Task, identity: RunIdentity, experience: Experience) -> Ta
     Returns:
         Its cost; None where nothing is known of it.
     """
-    alike = experience.like(task)
+    source = experience.source(task)
     passes = _declared(task, identity, experience)
-    basis: Basis = alike[0].source if alike else "declared" if passes is None else "usual"
+    basis: Basis = source or ("declared" if passes is None else "usual")
     if passes is None:
         passes = experience.passes_like(task) or max_task_passes(task, identity)
     if passes is None:
         return None
-    bare = experience.throughput.seconds(passes)
-    seconds = bare * experience.pace(task) if bare else _without_passes(task, experience)
-    return TaskCost(passes, seconds, basis)
+    return TaskCost(passes, experience.seconds(task, passes), basis)
 
 
 def most_seconds(tasks: Iterable[Task], identity: RunIdentity, experience: Experience) -> float:
@@ -115,16 +113,12 @@ def most_seconds(tasks: Iterable[Task], identity: RunIdentity, experience: Exper
         identity: Identities and sizes of the data and the model.
         experience: What is known of the cost of cells.
     """
-    total = 0.0
-    for task in tasks:
-        most = max_task_passes(task, identity)
-        bare = 0.0 if most is None else experience.throughput.seconds(most)
-        total += bare * max(1.0, experience.pace(task)) if bare else _without_passes(task, experience)
-    return total
-
-
-def _without_passes(task: Task, experience: Experience) -> float:
-    return experience.seconds_an_example(task) * max(1, len(task.examples))
+    bounds = [(task, max_task_passes(task, identity)) for task in tasks]
+    return sum(
+        max(experience.throughput.seconds(most), experience.seconds(task, most))
+        for task, most in bounds
+        if most is not None
+    )
 
 
 def _declared(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -68,13 +68,24 @@ class Experience:
         stored = tuple(cost for cost in of_model if cost.source == "store")
         return stored or tuple(of_model)
 
+    def source(self, task: Task) -> Source | None:
+        """Where what is known of the cost of a task comes from; None where nothing is known of it.
+
+        Args:
+            task: A task of a plan.
+        """
+        attacked = [cost for cost in self.cells if cost.outcomes is not None and cost.cell.model == task.cell.model]
+        alike = self.like(task) or (tuple(attacked) if task.cell.threat is not None else ())
+        return alike[0].source if alike else None
+
     def passes_like(self, task: Task) -> PassCount | None:
         """The passes of cells like it, scaled to its number of examples; None where there are none.
 
         Args:
             task: A task of a plan.
         """
-        alike = self.like(task)
+        largest = max((cost.examples for cost in self.like(task)), default=0)
+        alike = [cost for cost in self.like(task) if 2 * cost.examples > largest]
         if not alike:
             return None
         share = len(task.examples) / max(1, sum(cost.examples for cost in alike))
@@ -96,32 +107,46 @@ class Experience:
             return BatteryOutcomes.joined(parts)
         return BatteryOutcomes.usual(hardened=self.adversarial.get(model, False))
 
-    def pace(self, task: Task) -> float:
-        """How much longer a cell takes than its bare passes would, as a factor.
+    def seconds(self, task: Task, passes: PassCount) -> float:
+        """How long a cell takes here.
 
-        Told by cells like it, else by those of its study, else by all of them; 1 where there are none.
+        Told by cells like it, else by those of its study, else by all of them: by what an image more took between the
+        smallest and the largest, where a probe had two sizes, so that what is paid once counts once.
 
         Args:
             task: A task of a plan.
+            passes: What it costs.
         """
+        like = self.like(task)
+        bare, examples = self.throughput.seconds(passes), max(1, len(task.examples))
+        if bare == 0:
+            return _line([(max(1, c.examples), c.seconds) for c in like if c.seconds is not None], examples) or 0.0
         of_study = tuple(cost for cost in self.cells if cost.cell.study == task.cell.study)
         others = tuple(cost for cost in self.cells if cost.cell.study not in MODEL_STUDIES)
-        for alike in (self.like(task), of_study, others):
-            timed = [(cost.seconds, self.throughput.seconds(cost.passes)) for cost in alike if cost.seconds is not None]
-            bare = sum(passes for _, passes in timed)
-            if bare > 0:
-                return sum(seconds for seconds, passes in timed if passes > 0) / bare
-        return 1.0
+        told = _line(self._timed(like), bare)
+        for costs in (of_study, others):
+            if told is None and (timed := self._timed(costs)):
+                pace = sum(seconds for _, seconds in timed) / sum(passes_alone for passes_alone, _ in timed)
+                told = pace * bare
+        return bare if told is None else told
 
-    def seconds_an_example(self, task: Task) -> float:
-        """How long a cell without passes takes an example, by those like it; 0 where that is not known.
+    def _timed(self, costs: Iterable[CellCost]) -> list[tuple[float, float]]:
+        """Seconds of the bare passes, and of the whole, of every cell that was timed here."""
+        pairs = [(self.throughput.seconds(cost.passes), cost.seconds) for cost in costs if cost.seconds is not None]
+        return [(bare, seconds) for bare, seconds in pairs if bare > 0]
 
-        Args:
-            task: A task of a plan.
-        """
-        timed = [cost for cost in self.like(task) if cost.seconds is not None]
-        examples = sum(max(1, cost.examples) for cost in timed)
-        return sum(cost.seconds or 0.0 for cost in timed) / examples if examples else 0.0
+
+def _line(points: Sequence[tuple[float, float]], at: float) -> float | None:
+    """The value at a place on the line through the lowest and the highest point, or through the origin where the two
+    do not rise; None without points."""
+    if not points:
+        return None
+    (low, first), (high, last) = min(points), max(points)
+    if high > 1.5 * low and last > first:
+        slope = (last - first) / (high - low)
+        return max(0.0, first - slope * low) + slope * at
+    top = [(place, value) for place, value in points if place > high / 1.5]
+    return at * sum(value for _, value in top) / sum(place for place, _ in top)
 
 
 def _question(cell: Cell) -> tuple[str, str, Mapping[str, Any]]:

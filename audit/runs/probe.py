@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,8 @@ SECONDS_A_CELL = 4.0
 """A cell that could take longer is not probed: its passes are timed instead."""
 EXPLAINED = 4
 """Images that each method explains in a probe."""
+SIZES = (4, 1)
+"""Every cell is probed on a quarter of the images, then on all: what is paid once, such as an import, shows so."""
 OF_A_KIND = 2
 """Cells of one study and method that are probed at most: those that differ in a severity alone cost alike."""
 BATCHES = 4
@@ -109,18 +112,20 @@ class _Prober:
         Returns:
             The number of images that were attacked.
         """
-        experience = replace(experience, cells=experience.cells)
         images = min(images_to_attack(experience.throughput), self.setup.subject.test_examples)
-        for task in self._small_plan(images):
-            if self._wanted(task, experience):
-                self._measure(task, experience.throughput)
+        for part in SIZES:
+            seen: Counter[tuple[str, str]] = Counter()
+            for task in self._small_plan(max(1, images // part), max(1, EXPLAINED // part)):
+                if seen[_kind(task)] < OF_A_KIND and self._wanted(task, experience):
+                    seen[_kind(task)] += 1
+                    self._measure(task, experience.throughput)
         self._attack(model, images, experience)
         self._train(experience.throughput)
         return images
 
-    def _small_plan(self, images: int) -> Iterator[Task]:
+    def _small_plan(self, images: int, explained: int) -> Iterator[Task]:
         """The tasks on a few images of one model, which counts as loaded: nothing is trained."""
-        examples = {key: EXPLAINED if key.startswith("explanations.") else images for key in minimum_examples()}
+        examples = {key: explained if key.startswith("explanations.") else images for key in minimum_examples()}
         config = at_most(self.setup.config, examples)
         off = {"enabled": False}
         config = config.model_copy(
@@ -136,10 +141,8 @@ class _Prober:
     def _wanted(self, task: Task, experience: Experience) -> bool:
         """Whether the cost of the task tells of one that is to come, and nothing else does."""
         missing = {_kind(other) for other in self.plan.tasks if not self.store.has(other.cell.key)}
-        known = replace(experience, cells=(*experience.cells, *self.cells))
-        of_kind = sum((cost.cell.study, cost.cell.method) == _kind(task) for cost in self.cells)
         ready = all(self.scratch.has(key) for key in task.cell.inputs.values())
-        return _kind(task) in missing and ready and of_kind < OF_A_KIND and not known.like(task)
+        return _kind(task) in missing and ready and not experience.like(task)
 
     def _measure(self, task: Task, throughput: Throughput) -> None:
         most = max_task_passes(task, self.setup.subject)
