@@ -160,7 +160,7 @@ def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: An
         adversarial: Whether it trains within a threat model.
         version: Raised when its answers change.
         facts: Further facts: `teacher`, whether it learns from another model; `passes`, `(settings, shape) ->
-            PassCount`, the most that an image of `shape` costs in one batch.
+            PassCount`, the most that an image of `shape` costs in one batch, and `expected` where it usually is less.
 
     Returns:
         The decorator, which returns the function as it is.

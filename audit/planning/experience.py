@@ -12,7 +12,7 @@ from audit.planning.battery_cost import BatteryOutcomes
 from audit.planning.plan import MODEL_STUDIES, Task
 from audit.planning.throughput import Throughput
 
-Source = Literal["store", "probe"]
+CostSource = Literal["store", "probe"]
 _NO_MATTER = ("eps", "headline", "kept", "on")
 """Settings beside which two cells cost alike: how large the ball is, what is stored, and which images are explained."""
 
@@ -34,7 +34,7 @@ class CellCost:
     examples: int
     passes: PassCount
     seconds: float | None
-    source: Source
+    source: CostSource
     outcomes: BatteryOutcomes | None = None
 
 
@@ -68,7 +68,7 @@ class Experience:
         stored = tuple(cost for cost in of_model if cost.source == "store")
         return stored or tuple(of_model)
 
-    def source(self, task: Task) -> Source | None:
+    def source(self, task: Task) -> CostSource | None:
         """Where what is known of the cost of a task comes from; None where nothing is known of it.
 
         Args:

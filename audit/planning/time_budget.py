@@ -64,7 +64,7 @@ def _counts(config: RunConfig, share: int) -> dict[str, int]:
     return counts
 
 
-def at_most(config: RunConfig, examples: Mapping[str, int]) -> RunConfig:
+def no_more_than(config: RunConfig, examples: Mapping[str, int]) -> RunConfig:
     """A configuration with no more examples than some numbers.
 
     Args:

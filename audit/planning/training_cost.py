@@ -31,7 +31,8 @@ def training_passes(task: Task, *, most: bool) -> PassCount | None:
     recipe_settings = training.pop("recipe_settings", {})
     config = TrainingConfig.model_validate(training)
     recipe = find("recipe", config.recipe)
-    each = recipe.max_passes(recipe.settings(recipe_settings), settings.input_shape)
+    passes_of = recipe.max_passes if most else recipe.expected_passes
+    each = passes_of(recipe.settings(recipe_settings), settings.input_shape)
     if each is None:
         return None
     successor = recipe.facts.get("falls_back_to")

@@ -19,7 +19,7 @@ from audit.planning.throughput import Throughput
 from audit.storage.checkpoint import CellCheckpoint
 from audit.storage.store import Store
 
-SECONDS = 15.0
+ATTACK_SECONDS = 15.0
 """So long attacks go on, but for the one under way."""
 SECONDS_AN_ATTACK = 15.0
 """An attack that could take longer at one eps is left out; its images are taken to survive it."""
@@ -64,7 +64,7 @@ def attack_a_few(
     if not exists:
         batch = replace(batch, labels=model.predictions(batch.images).cpu())
     unfinished = CellCheckpoint(scratch.scratch("battery") / "cell.safetensors")
-    stops_at = time.monotonic() + SECONDS
+    stops_at = time.monotonic() + ATTACK_SECONDS
     started = time.monotonic()
     eps = tuple(settings.get("eps") or (threat["eps"],))
     try:

@@ -22,14 +22,14 @@ from audit.planning.experience import CellCost, Experience
 from audit.planning.plan import CALIBRATION_SPLIT, MODEL_STUDIES, AuditPlan, Slice, Task
 from audit.planning.settings import ModelSettings
 from audit.planning.throughput import Throughput
-from audit.planning.time_budget import at_most, minimum_examples
+from audit.planning.time_budget import minimum_examples, no_more_than
 from audit.runs.battery_probe import attack_a_few, images_to_attack
 from audit.runs.past_costs import outcomes_of, past_costs
 from audit.runs.setup import RunSetup
 from audit.runs.throughput import measure_throughput
 from audit.storage.store import Store
 
-SECONDS = 20.0
+PROBE_SECONDS = 20.0
 """So long a probe goes on at most, but for the cell it is at."""
 SECONDS_A_CELL = 4.0
 """A cell that could take longer is not probed: its passes are timed instead."""
@@ -87,7 +87,7 @@ class _Prober:
             loaded=setup.model_factory() or setup.new_model,
         )
         self.cells: list[CellCost] = []
-        self.stops_at = time.monotonic() + SECONDS
+        self.stops_at = time.monotonic() + PROBE_SECONDS
 
     def model(self, identity: str) -> ModelUnderTest:
         """A model that exists, or the untrained one in its place.
@@ -126,7 +126,7 @@ class _Prober:
     def _small_plan(self, images: int, explained: int) -> Iterator[Task]:
         """The tasks on a few images of one model, which counts as loaded: nothing is trained."""
         examples = {key: explained if key.startswith("explanations.") else images for key in minimum_examples()}
-        config = at_most(self.setup.config, examples)
+        config = no_more_than(self.setup.config, examples)
         off = {"enabled": False}
         config = config.model_copy(
             update={

@@ -16,7 +16,7 @@ from audit.topics.attack_controls import AttackControlsConfig
 from audit.topics.attack_controls.facts import AttackControlsSettings
 from audit.topics.attack_controls.protocol import BOX_RESTARTS, PGD, twice
 
-JUDGED = VERIFIER_FORWARDS + 1
+FORWARDS_TO_JUDGE = VERIFIER_FORWARDS + 1
 """Forwards an image that judge one control: the clean prediction, and the verifier's."""
 SHARE_OF_STEPS_TO_BREAK = 0.2
 """The share of its steps that PGD takes on an image that it breaks, as it usually is: its step is a tenth of eps."""
@@ -66,7 +66,7 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
         assert passes is not None  # attacks that ship declare what they cost
         total += PassCount(times * passes.forwards, times * passes.backwards)
         judgements += times
-    return total + PassCount(judgements * JUDGED, 0)
+    return total + PassCount(judgements * FORWARDS_TO_JUDGE, 0)
 
 
 def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
@@ -97,7 +97,7 @@ def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -
     searches = sum(share + (1 - share) * SHARE_OF_STEPS_TO_BREAK for share in unbroken)
     fixed = [(name, changed, times) for name, changed, times in _controls(len(settings.eps)) if name != "pgd"]
     others = sum(_most_forwards(name, changed, shape) * times for name, changed, times in fixed)
-    judged = JUDGED * (len(unbroken) + len(fixed))
+    judged = FORWARDS_TO_JUDGE * (len(unbroken) + len(fixed))
     return PassCount(
         round(images * (searches * once.forwards + others + judged) + survivors * doubled.forwards),
         round(images * (searches * once.backwards + 1) + survivors * doubled.backwards),

@@ -45,7 +45,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     add("transfer", "mi-fgsm", {}, threat=builder.threat, inputs={"surrogate": surrogates[0]})
 
 
-JUDGED = 8
+AROUND_A_THREAT = 8
 """Most forwards an image around one threat: whether the model is random, the clean prediction, the control's, the
 verifier's, and where its gradient is taken."""
 POSES_TO_BREAK = 0.2
@@ -62,14 +62,14 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     settings, images = OtherThreatsSettings.of(task.cell), max(1, len(task.examples))
     if task.cell.method == "spatial":
         passes = find("attack", "spatial").max_passes(settings.attack, identity.shape)
-        return None if passes is None else passes + PassCount(JUDGED, 0)
+        return None if passes is None else passes + PassCount(AROUND_A_THREAT, 0)
     if task.cell.method == "transfer":
-        return PassCount(TRANSFER_STEPS + JUDGED, TRANSFER_STEPS)
+        return PassCount(TRANSFER_STEPS + AROUND_A_THREAT, TRANSFER_STEPS)
     attack = settings.attack
     times = max(1, min(settings.targets, len(identity.classes)))
     made_on = math.ceil(images / 2)
     ascent = math.ceil(times * attack["steps"] * min(attack["images_a_step"], made_on) / images)
-    return PassCount(ascent + times + JUDGED + 1, ascent)
+    return PassCount(ascent + times + AROUND_A_THREAT + 1, ascent)
 
 
 def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
