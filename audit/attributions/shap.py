@@ -39,17 +39,22 @@ _FIRST_LOOK = 4
 
 
 def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
-    """Masks of an image that gives the usual number of segments, and the two ends.
-
-    An image too plain for that number may be enumerated where others are sampled, which costs more.
-    """
+    """Every mask, or those sampled and the two ends; an image of any size may be plain enough for the first."""
     algorithm, samples = settings["algorithm"], settings["samples"]
     most = max_segments(*shape[1:])
     if algorithm == "exact":
         return PassCount(2 ** min(MAX_EXACT_SEGMENTS, most), 0)
-    if algorithm == "auto" and target_count(*shape[1:])[0] <= MAX_AUTO_SEGMENTS:
+    if algorithm == "auto":
         samples = max(samples, 2 ** min(MAX_AUTO_SEGMENTS, most))
     return PassCount(samples + 2, 0)
+
+
+def _expected(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
+    """Masks of an image that gives the usual number of segments, and the two ends."""
+    algorithm, segments = settings["algorithm"], target_count(*shape[1:])[0]
+    if algorithm == "exact" or (algorithm == "auto" and segments <= MAX_AUTO_SEGMENTS):
+        return PassCount(2 ** min(MAX_EXACT_SEGMENTS, segments), 0)
+    return PassCount(settings["samples"] + 2, 0)
 
 
 @attribution(
@@ -60,6 +65,7 @@ def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
     wraps="shap",
     baseline="segment-mean",
     passes=_passes,
+    expected=_expected,
     quality_units={
         "efficiency_residual": ("output", "lower"),
         "standard_error": ("output", "lower"),
