@@ -1,7 +1,7 @@
-"""Memory layout, batch size and form of search that suit a model on this machine: a short probe, whose answer is stored.
+"""The memory layout, batch size and form of search that suit a model on this machine: a short probe, and its memory.
 
-The layout is worth 2 to 4 x on a CPU, and a GPU wants the opposite; folding batch norm up to a third. It moves floating-point rounding, so it is stored
-in the user's cache folder (`AUDIT_CACHE_DIR` overrides it): the same machine gives the same bytes again.
+The layout is worth 2 to 4 x on a CPU, and a GPU wants the opposite; folding batch norm saves up to a quarter. The
+choice moves floating-point rounding, so it is stored in the user's cache folder (`AUDIT_CACHE_DIR` overrides it): the same machine gives the same bytes again.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _cost(model: ModelUnderTest, layout: ExecutionLayout, deadline: float) -> fl
 
 
 def _folding_pays(model: ModelUnderTest, layout: ExecutionLayout, seconds: float) -> bool:
-    """Whether the folded form is faster, the two timed in turn; each is asked once at least, however long that takes."""
+    """Whether the folded form is faster, the two timed in turn; each is asked once at least, whatever that takes."""
     _apply(model, layout)
     if (form := folded_form(model)) is None:
         return False

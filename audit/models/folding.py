@@ -124,13 +124,14 @@ def _foldable(net: nn.Module, images: Images) -> list[tuple[nn.Module, nn.Module
     for value, layer in uses.made_by.items():
         readers = uses.readers.get(value, [])
         norm = readers[0] if len(readers) == 1 else None
-        fits = norm is not None and {id(layer), id(norm)} <= once and answers.get(id(layer)) == value
-        if fits and owners[id(layer.weight)] == 1 and _same_channels(layer, norm):
+        if norm is None or not {id(layer), id(norm)} <= once or answers.get(id(layer)) != value:
+            continue
+        if owners[id(layer.weight)] == 1 and _same_channels(layer, norm):
             pairs.append((layer, norm))
     return pairs
 
 
-def _same_channels(layer: nn.Module, norm: nn.Module | None) -> bool:
+def _same_channels(layer: nn.Module, norm: nn.Module) -> bool:
     """Whether it is a batch norm with fixed statistics, one for each output of the layer."""
     return (
         isinstance(norm, nn.modules.batchnorm._BatchNorm)

@@ -9,19 +9,11 @@ from torch import Tensor, nn
 from audit.core.ascent import projected_step
 from audit.core.registry import recipe
 from audit.core.types import Images
-from audit.training.inner_attack import PerturbationStart, initial_perturbation, store_perturbation
 from audit.training.step import Objective, StepOutput, TrainingStep
 
 
 @recipe(reference="arXiv:1904.12843", adversarial=True)
-def free(
-    net: nn.Module,
-    step: TrainingStep,
-    *,
-    replays: int = 4,
-    relative_step: float = 1.0,
-    start: PerturbationStart = "random",
-) -> Iterator[Objective]:
+def free(net: nn.Module, step: TrainingStep, *, replays: int = 4, relative_step: float = 1.0) -> Iterator[Objective]:
     """Learn each batch several times, with one backward pass for both the weights and the perturbation.
 
     Shafahi et al. 2019, Algorithm 1 (arXiv:1904.12843). An epoch takes `replays` optimiser steps a batch, so give it
@@ -37,16 +29,14 @@ def free(
         One objective a replay; its images must have got their gradient before the next is asked for.
     """
     threat = step.adversary
-    images = initial_perturbation(step, start) if start == "previous" else _perturbed(step)
+    images = _perturbed(step)
     for _ in range(replays):
         leaf = images.detach().requires_grad_(True)
         yield _objective(net, leaf, step)
         assert leaf.grad is not None
         size = relative_step * threat.eps
         images = projected_step(leaf.detach(), step.images, leaf.grad, threat, size, direction="unconstrained")
-        if start == "random":
-            step.recipe_state["perturbation"] = images - step.images
-    store_perturbation(step, start, images)
+        step.recipe_state["perturbation"] = images - step.images
 
 
 def _perturbed(step: TrainingStep) -> Images:
