@@ -1,7 +1,8 @@
 """The memory layout, batch size and form of search that suit a model on this machine: a short probe, and its memory.
 
 The layout is worth 2 to 4 x on a CPU, and a GPU wants the opposite; folding batch norm saves up to a quarter. The
-choice moves floating-point rounding, so it is stored in the user's cache folder (`AUDIT_CACHE_DIR` overrides it): the same machine gives the same bytes again.
+choice moves floating-point rounding, so it is stored in the user's cache folder (`AUDIT_CACHE_DIR` overrides it): the
+same machine gives the same bytes again.
 """
 
 from __future__ import annotations
