@@ -125,18 +125,20 @@ class ByCone:
     cones: Cones
     colours: Tensor
 
-    def total(self, position: int, a: Tensor, values: Tensor) -> Tensor:
+    def total(self, position: int, a: Tensor, values: Tensor, *, double: bool = False) -> Tensor:
         """Sums of products, part by part.
 
         Args:
             position: Of the value that the coefficients belong to.
             a: (1, S, *shape).
-            values: (1, *shape).
+            values: (1, *shape), or broadcast to it.
+            double: Whether float32 products are added in float64.
 
         Returns:
             (1, S, width).
         """
-        products = (a[0] * values[0]).flatten(1, -3).sum(1).flatten(1)
+        dtype = torch.float64 if double else a.dtype
+        products = (a[0] * values[0]).flatten(1, -3).sum(1, dtype=dtype).flatten(1)
         return self._parts(position, products)
 
     def minimum(self, region: Region, a: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,14 +167,21 @@ class ByCone:
 class ByRow:
     """Sums of a backward pass whose rows hold one function each."""
 
-    def total(self, position: int, a: Tensor, values: Tensor) -> Tensor:
+    def total(self, position: int, a: Tensor, values: Tensor, *, double: bool = False) -> Tensor:
         """Sums of products, (N, S).
 
         Args:
             position: Of the value that the coefficients belong to.
             a: (N, S, *shape).
-            values: (N, *shape), or (1, *shape) for all.
+            values: (N, *shape), or broadcast to it.
+            double: Whether float32 products are added in float64.
         """
+        if double:
+            same = [d for d in range(1, values.ndim) if values.shape[d] == 1 and a.shape[d + 1] > 1]
+            if same:  # One number for all places of a channel.
+                a = a.sum([d + 1 for d in same], keepdim=True, dtype=torch.float64)
+            return (a * values[:, None]).flatten(2).sum(2, dtype=torch.float64)
+        values = values.expand(len(values), *a.shape[2:])
         if len(values) == 1:
             return a.flatten(2) @ values.flatten()
         return torch.bmm(a.flatten(2), values.flatten(1)[:, :, None]).squeeze(2)
