@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,8 @@ UNIT = 2.0**-24
 """Unit roundoff of float32: what one rounded operation may add, relative to its result."""
 SINGLE_STEPS = 32
 """Rounded operations on a coefficient or an end of a box between two sums, at most, see `single_precision`."""
+SINGLE_ROOM = 1.25
+"""Times what float32 may round: covers what that is rounded by itself, below a tenth."""
 
 
 class Box(NamedTuple):
@@ -29,6 +32,18 @@ class Box(NamedTuple):
 
     low: Tensor
     high: Tensor
+
+
+class Rounding(NamedTuple):
+    """How far rounding may move a value, (N, *shape) each.
+
+    Attributes:
+        slack: In the evaluation of the net, and what a backward pass through the value rounds itself.
+        box: In the evaluation of the net, and what its box was rounded by.
+    """
+
+    slack: Tensor
+    box: Tensor
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,7 @@ class Affine:
         radius = self.spread(*((box.high - box.low) / 2 for box in inputs))
         return Box(centre - radius, centre + radius)
 
-    def rounding(self, *inputs: Box) -> Tensor | None:
+    def rounding(self, *inputs: Box) -> Rounding | None:
         """How far the outputs may be from the exact value, (N, *shape); None where they are exact.
 
         A sum of n products evaluated in float32 in whatever order, with or without fused operations, is within
@@ -105,12 +120,22 @@ class Affine:
         if self.terms == 0 and not (fan_out > 1 or (fan_out and self.spread is not None)):
             return None
         size = (self.spread or self.linear)(*(torch.maximum(box.low.abs(), box.high.abs()) for box in inputs))
+        constant = None
         if self.offset is not None:
-            size = size + (self.offset().abs() if self.offset_size is None else self.offset_size())
-        relative = self.terms * UNIT
-        if fan_out:
-            relative = (3 * self.terms + fan_out + SINGLE_STEPS) * UNIT
-        return size * (2 * relative / (1 - relative))
+            constant = self.offset().abs() if self.offset_size is None else self.offset_size()
+            size = size + constant
+        if not fan_out:
+            slack = size * (2 * _relative(self.terms))
+            return Rounding(slack, slack)
+        slack = size * (SINGLE_ROOM * _relative(self.terms + fan_out + SINGLE_STEPS))
+        if constant is not None:  # The places of a channel are added in float32.
+            slack = slack + constant * (2 * UNIT * math.prod(size.shape[2:]))
+        return Rounding(slack, size * (SINGLE_ROOM * _relative(3 * self.terms + SINGLE_STEPS)))
+
+
+def _relative(steps: int) -> float:
+    """The largest relative error of so many roundings; infinite where it is not small."""
+    return steps * UNIT / (1 - steps * UNIT) if steps * UNIT < 0.1 else math.inf
 
 
 @dataclass(frozen=True)

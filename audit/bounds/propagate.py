@@ -10,6 +10,7 @@ that `Affine.rounding` takes. In float32, which is several times as fast, they r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from audit.bounds.activations import ULPS, Activation, Lines
 from audit.bounds.cones import BY_ROW, ByCone, ByRow
-from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode
+from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode, Rounding
 from audit.bounds.pooling import Pooling
 from audit.bounds.region import GUARD, Region
 from audit.bounds.single_precision import COSTS, LARGEST, UNDERFLOW, outward_box, outward_lines
@@ -124,20 +125,24 @@ def value_bounds(
         consumers: Values that are computed from it.
         rounding: See `interval_values`.
     """
-    slack = None
+    rounded: Rounding | None = None
+    single = boxes[0].low.dtype == torch.float32
     if isinstance(node.operation, Activation):
         box = Box(node.operation.apply(boxes[0].low), node.operation.apply(boxes[0].high))
         if rounding and node.operation.derivative is not None:
-            often = 1 if box.low.dtype == torch.float64 else 3  # Float32 ends are off by as much themselves.
+            often = 3 if single else 1  # Float32 ends are off by as much themselves.
             slack = torch.maximum(box.low.abs(), box.high.abs()) * (often * ULPS * UNIT)
+            rounded = Rounding(slack, slack)
     else:
         assert isinstance(node.operation, Affine)
         box = node.operation.box(*boxes)
-        slack = node.operation.rounding(*boxes) if rounding else None
-    if rounding and consumers > 1 and box.low.dtype == torch.float32:
+        rounded = node.operation.rounding(*boxes) if rounding else None
+    if rounded is not None:
+        box = Box(box.low - rounded.box, box.high + rounded.box)
+    if rounding and single and consumers > 1:
         more = torch.maximum(box.low.abs(), box.high.abs()) * (2 * consumers * UNIT)
-        slack = more if slack is None else slack + more
-    return (box, None) if slack is None else (Box(box.low - slack, box.high + slack), slack)
+        return box, more if rounded is None else rounded.slack + more
+    return box, None if rounded is None else rounded.slack
 
 
 def lower_bound(
@@ -190,7 +195,7 @@ def lower_bound(
         operation = node.operation
         slack = values.slack.get(position)
         if slack is not None:
-            walk.cost(position, a.abs(), slack)
+            walk.cost(position, a, slack)
         if boxes_only and _stands_for_box(node):
             box = values.boxes[position]
             walk.add(position, a.clamp(min=0), box.low)
@@ -207,7 +212,7 @@ def lower_bound(
             backs: Sequence[Tensor | None] = [
                 torch.addcmul(above * _wide(lines.low_slope, a), below, _wide(lines.high_slope, a))
             ]
-            walk.add(position, below, lines.high_intercept)
+            walk.add(position, below, lines.high_intercept, one_sign=operation.derivative is None)
             if operation.derivative is not None:
                 walk.add(position, above, lines.low_intercept)
         elif not keep and operation.pooling and operation.pooling.goes_at_once(multipliers):
@@ -228,7 +233,7 @@ def lower_bound(
     image = image.to(region.low.dtype)
     if single and graph.consumers[0] > 1:
         largest = torch.maximum(region.low.abs(), region.high.abs())
-        walk.cost(0, image.abs(), largest * (2 * graph.consumers[0] * UNIT))
+        walk.cost(0, image, largest * (2 * graph.consumers[0] * UNIT))
     minimum, size = sums.minimum(region, image)
     if not guarded:
         return Lower(minimum + walk.constant - walk.costs, image, reached, walk.costs)
@@ -243,14 +248,18 @@ class _Walk:
         self.sums, self.single = sums, single
         self.constant = self.costs = zero
 
-    def add(self, position: int, a: Tensor, values: Tensor) -> None:
-        """Add <a, values>."""
-        self.constant = self.constant + self.sums.total(position, a, values, double=self.single)
+    def add(self, position: int, a: Tensor, values: Tensor, *, one_sign: bool = False) -> None:
+        """Add <a, values>; `one_sign` says that no two products have different signs."""
+        total = self.sums.total(position, a, values, double=self.single, by_place=one_sign)
+        self.constant = self.constant + total
+        if self.single and one_sign:
+            self.costs = self.costs + total.abs() * (2 * UNIT * math.prod(a.shape[3:]))
 
-    def cost(self, position: int, size: Tensor, slack: Tensor) -> None:
-        """Count <size, slack>, both at least 0."""
-        exact = self.single and slack[0].numel() > LARGEST
-        self.costs = self.costs + self.sums.total(position, size, slack, double=exact) * (COSTS if self.single else 1)
+    def cost(self, position: int, a: Tensor, slack: Tensor) -> None:
+        """Count <|a|, slack>."""
+        if self.single and slack[0].numel() > LARGEST:
+            a = a.double()
+        self.costs = self.costs + self.sums.size(position, a, slack) * (COSTS if self.single else 1)
 
 
 def _through_windows(
@@ -264,9 +273,9 @@ def _through_windows(
     assert isinstance(cut, Affine)
     lines = pooling.lines(values.boxes, slopes, outward=walk.single)
     above, below = a.clamp(min=0), a.clamp(max=0)
-    walk.add(position, below, lines.intercept)
+    walk.add(position, below, lines.intercept, one_sign=True)
     if lines.slack is not None:
-        walk.cost(position, a.abs(), lines.slack)
+        walk.cost(position, a, lines.slack)
     return pooling.back(above, below, lines, graph.nodes[node.inputs[0]].shape, cut.transpose)
 
 

@@ -7,16 +7,17 @@ times the size of those values. With u the unit roundoff, |z| <= m, and size = |
 - The transposed map sums `fan_out` products a coefficient: computed in whatever order, it is within gamma(fan_out)
   |W|' |a| of the exact one (Higham 2002, section 3.1), which costs gamma(fan_out) <|a|, size>. That is the form of what
   the evaluation of the net itself may round, gamma(terms) <|a|, size>, so one vector stands for both.
-- The box around z' has a centre and a radius, each within gamma(terms) size: twice that.
+- The box around z' has a centre and a radius, each within gamma(terms) size: it is wider by twice that.
 - A product with the slope of an activation, a sum of what several values send back, the ends of a box and the terms of
   c cost a few u each, relative to a coefficient or an end. Those of the inputs of z' come out as at most <|a|, size> a
   u too, since |W' a| m <= <|a|, size>. `SINGLE_STEPS` of them are allowed for, and a value that goes into n others is
   charged 2 n u m more.
 - Slopes are what they are after rounding: intercepts are found for these, and rounded outward (`outward_lines`).
-- Sums of c, and the minimum over the image, are taken in float64. The sum of the costs alone is a float32 one: of at
-  most `LARGEST` numbers, so that `COSTS` covers what it rounds.
+- c, and the minimum over the image, are added in float64, up to sums over the places of a channel: these are added in
+  float32 where all have one sign, or where they multiply one offset, and charged their number of places times u.
+- The sum of the costs alone is a float32 one: of at most `LARGEST` numbers, so that `COSTS` covers what it rounds.
 
-`Affine.rounding` gives the vector, twice as large as that, which covers what it rounds itself. Numbers that
+`Affine.rounding` gives the vector, a quarter larger than that, which covers what it rounds itself. Numbers that
 underflow are covered by a constant.
 """
 
