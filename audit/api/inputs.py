@@ -95,7 +95,7 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
         ModelError: They have another shape than the model's.
     """
     require_wrapped(model)
-    tensor = _tensor(images, "images")
+    tensor = as_values(images, "images")
     if not tensor.is_floating_point():
         raise DataError(f"Images are {tensor.dtype}, where floats in [0, 1] were expected: divide bytes by 255.")
     if tensor.numel() == 0:
@@ -117,7 +117,7 @@ def given_image_notes(images: Any) -> tuple[str, ...]:
     Args:
         images: The images as they were given.
     """
-    tensor = _tensor(images, "images")
+    tensor = as_values(images, "images")
     return tuple(map(str, rounding_notes(float(tensor.min()), float(tensor.max()))))
 
 
@@ -135,7 +135,7 @@ def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
     Raises:
         DataError: They are no whole numbers, of another number, or out of range.
     """
-    tensor = _tensor(labels, "labels")
+    tensor = as_values(labels, "labels")
     tensor = tensor.flatten() if tensor.ndim == 2 and tensor.shape[1] == 1 else tensor
     if tensor.is_floating_point() and bool((tensor == tensor.round()).all()):  # as pandas holds whole numbers
         tensor = tensor.to(torch.int64)
@@ -151,7 +151,7 @@ def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
 
 
 def _mask(targets: Tensor, labels: Labels, classes: int) -> ClassMask:
-    targets = _tensor(targets, "targets").to(labels.device)
+    targets = as_values(targets, "targets").to(labels.device)
     if targets.dtype == torch.bool:
         if tuple(targets.shape) != (len(labels), classes):
             raise UsageError(
@@ -169,7 +169,16 @@ def _mask(targets: Tensor, labels: Labels, classes: int) -> ClassMask:
     return torch.zeros(len(labels), classes, dtype=torch.bool, device=labels.device).scatter_(1, goals[:, None], True)
 
 
-def _tensor(values: Any, name: str) -> Tensor:
+def as_values(values: Any, name: str) -> Tensor:
+    """What a caller gave as a tensor, without its graph.
+
+    Args:
+        values: A tensor, an array or a nested list of numbers.
+        name: The argument it was given as.
+
+    Raises:
+        DataError: No tensor can be made of it.
+    """
     try:
         return plain_tensor(torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values))
     except (TypeError, ValueError) as fault:
