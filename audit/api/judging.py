@@ -190,7 +190,7 @@ def _maps(maps: Any, images: Images) -> Attributions:
     if tuple(tensor.shape) not in ((count, channels, height, width), (count, 1, height, width)):
         shapes = dict.fromkeys(f"({count}, {depth}{height}, {width})" for depth in (f"{channels}, ", "1, ", ""))
         raise DataError(
-            f"Maps have shape {tuple(as_values(maps, 'maps').shape)}, where {' or '.join(shapes)} was expected: one map an "
+            f"Maps have shape {tuple(given.shape)}, where {' or '.join(shapes)} was expected: one map an "
             "image, of the class that was explained."
         )
     tensor = tensor.to(torch.float32)
