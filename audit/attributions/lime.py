@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
+from audit.explanation.lime_package import LimeExplanation, lime_by_package
 from audit.explanation.mask_reuse import reuse_samples, scores_of
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.masking.queue import MaskQueue
@@ -32,7 +35,8 @@ _FORWARD_SELECTION_MAX = 6
         "intercept": ("output", "neither"),
         "local_output": ("output", "neither"),
     },
-    reuses_masks=lambda settings: settings.get("replay") is None,
+    reuses_masks=lambda settings: settings.get("replay") is None and settings.get("engine") != "package",
+    wraps="lime",
     version="1",
 )
 def lime(
@@ -44,6 +48,7 @@ def lime(
     kernel_width: float = 0.25,
     features: int | None = None,
     replay: int | None = None,
+    engine: Literal["audit", "package"] = "audit",
 ) -> Attribution:
     """Coefficients of a ridge regression of the output on which segments are shown, near the whole image.
 
@@ -59,8 +64,12 @@ def lime(
         features: Segments that get a coefficient, at most; None for all.
         replay: Draw the masks that `lime_image.LimeImageExplainer(random_state=replay)` draws, which gives its own
             coefficients; None to draw from each image's generator.
+        engine: `package` runs the lime package's own `LimeImageExplainer` on the same segments, baseline and output,
+            its `random_state` taken from `replay` or from each image's generator.
     """
     queue = spec.masks(model, images)
+    if engine == "package":
+        return _by_package(model, images, spec, samples, kernel_width, features, replay)
     masks = [
         _replayed(replay, samples, size) if replay is not None else _random_masks(spec, queue, row, samples)
         for row, size in enumerate(queue.sizes)
@@ -69,12 +78,41 @@ def lime(
         weighted_ridge(sampled, outputs, lime_kernel_weights(sampled, kernel_width), features)
         for sampled, outputs in zip(masks, scores_of(queue, masks), strict=True)
     ]
-    quality = {
+    return Attribution(segments_to_pixels([fit.coefficients for fit in fits], queue.segments), _quality(fits))
+
+
+def _by_package(
+    model: ModelUnderTest,
+    images: Images,
+    spec: ExplanationSpec,
+    samples: int,
+    kernel_width: float,
+    features: int | None,
+    replay: int | None,
+) -> Attribution:
+    segments = spec.masks(model, images).segments
+    fits = [
+        lime_by_package(
+            model,
+            images,
+            spec,
+            row,
+            seed=int(spec.generators.keys[row]) % 2**32 if replay is None else replay,
+            samples=samples,
+            kernel_width=kernel_width,
+            features=features,
+        )
+        for row in range(len(images))
+    ]
+    return Attribution(segments_to_pixels([fit.coefficients for fit in fits], segments), _quality(fits))
+
+
+def _quality(fits: Sequence[RidgeFit | LimeExplanation]) -> dict[str, Tensor]:
+    return {
         "r2": torch.tensor([fit.r2 for fit in fits], device="cpu"),
         "intercept": torch.tensor([fit.intercept for fit in fits], device="cpu"),
         "local_output": torch.tensor([fit.at_image for fit in fits], device="cpu"),
     }
-    return Attribution(segments_to_pixels([fit.coefficients for fit in fits], queue.segments), quality)
 
 
 def _random_masks(spec: ExplanationSpec, queue: MaskQueue, row: int, samples: int) -> Tensor:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
-from audit.explanation.shapley_exact import (
-    MAX_AUTO_SEGMENTS,
-    MAX_EXACT_SEGMENTS,
-    ShapleyValues,
-    exact_shapley,
-    masked_outputs,
-)
+from audit.explanation.shap_package import kernel_by_package, partition_by_package
+from audit.explanation.shapley_exact import MAX_AUTO_SEGMENTS, MAX_EXACT_SEGMENTS, exact_shapley
 from audit.explanation.shapley_kernel import kernel_shapley
 from audit.explanation.spec import Attribution, ExplanationSpec
-from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import max_segments, segments_to_pixels, target_count
 from audit.models.under_test import ModelUnderTest
 
@@ -60,6 +50,7 @@ def shap(
     *,
     algorithm: Literal["auto", "exact", "kernel", "partition"] = "auto",
     samples: int = 1024,
+    engine: Literal["audit", "package"] = "audit",
 ) -> Attribution:
     """Shapley values of the segments: each one's fair share of output(image) - output(baseline).
 
@@ -75,6 +66,8 @@ def shap(
             `partition` is shap's own, Owen values over a tree of neighbouring segments; `auto` is exact up to 12
             segments and kernel above.
         samples: Masks an image, where sampled.
+        engine: `package` has shap's own `KernelExplainer` do what `exact` and `kernel` ask for, on the same segments,
+            baseline and output; it tells no standard errors where it samples.
     """
     queue = spec.masks(model, images)
     values: list[Tensor] = []
@@ -82,77 +75,22 @@ def shap(
     residuals: list[float] = []
     for row, size in enumerate(queue.sizes):
         algorithm_used = ("exact" if size <= MAX_AUTO_SEGMENTS else "kernel") if algorithm == "auto" else algorithm
-        if algorithm_used == "exact":
+        if algorithm_used == "partition":
+            shapley = partition_by_package(queue, row, samples)
+        elif engine == "package":
+            seed = int(spec.generators.keys[row]) % 2**32
+            shapley = kernel_by_package(queue, row, seed=seed, samples=samples, exact=algorithm_used == "exact")
+        elif algorithm_used == "exact":
             shapley = exact_shapley(queue, row)
-        elif algorithm_used == "kernel":
-            shapley = kernel_shapley(queue, row, spec.generators, samples)
         else:
-            shapley = partition_shapley(queue, row, samples)
+            shapley = kernel_shapley(queue, row, spec.generators, samples)
         values.append(shapley.values)
         errors.append(shapley.standard_errors)
         residuals.append(shapley.efficiency_residual)
-    quality = {
-        "efficiency_residual": torch.tensor(residuals, device="cpu"),
-        "standard_error": torch.stack([error.mean() for error in errors]),
-    }
-    return Attribution(
-        segments_to_pixels(values, queue.segments),
-        quality,
-        {"algorithm": algorithm},
-        {"standard_error": segments_to_pixels(errors, queue.segments)},
-    )
-
-
-def partition_shapley(queue: MaskQueue, row: int, samples: int) -> ShapleyValues:
-    """Owen values of one image's segments over a tree that joins neighbours first, by shap's partition explainer.
-
-    Args:
-        queue: Evaluates masks of N images.
-        row: The image.
-        samples: Masks to evaluate, at most about.
-    """
-    library = _shap_library()
-    size = queue.sizes[row]
-
-    def outputs(masks: NDArray[np.float64]) -> NDArray[np.float64]:
-        visible = torch.from_numpy(np.asarray(masks) > 0.5)
-        return np.asarray(masked_outputs(queue, row, visible).numpy(), np.float64)
-
-    masker = library.maskers.Partition(np.zeros((1, size)), clustering=_tree(queue.segments[row].cpu().numpy(), size))
-    with _fixed_numpy_state():
-        answer = library.explainers.Partition(outputs, masker)(
-            np.ones((1, size)), max_evals=samples, batch_size=max(50, queue.model.layout.batch_size), silent=True
-        )
-    values = torch.from_numpy(np.asarray(answer.values, dtype=np.float64).reshape(size))
-    gap = float(outputs(np.ones((1, size)))[0] - outputs(np.zeros((1, size)))[0])
-    return ShapleyValues(values, torch.zeros_like(values), abs(float(values.sum()) - gap))
-
-
-def _shap_library() -> Any:
-    """The library, whose import warns of matplotlib's deprecations."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import shap
-    return shap
-
-
-def _tree(segments: NDArray[np.int64], size: int) -> NDArray[np.float64]:
-    """Average linkage of the segments' centres, as scipy writes it."""
-    from scipy.cluster.hierarchy import linkage
-
-    rows, columns = np.indices(segments.shape)
-    counts = np.bincount(segments.ravel(), minlength=size)
-    centres = [np.bincount(segments.ravel(), axis.ravel(), minlength=size) / counts for axis in (rows, columns)]
-    tree: NDArray[np.float64] = linkage(np.stack(centres, 1), "average")
-    return tree
-
-
-@contextmanager
-def _fixed_numpy_state() -> Iterator[None]:
-    """shap breaks ties with numpy's global generator: give it a fixed state, and put the caller's back."""
-    before = np.random.get_state()
-    np.random.seed(0)
-    try:
-        yield
-    finally:
-        np.random.set_state(before)
+    maps = segments_to_pixels(values, queue.segments)
+    quality = {"efficiency_residual": torch.tensor(residuals, device="cpu")}
+    facts = {"algorithm": algorithm, "engine": engine} if engine == "package" else {"algorithm": algorithm}
+    if any(bool(error.isnan().any()) for error in errors):
+        return Attribution(maps, quality, facts)
+    quality["standard_error"] = torch.stack([error.mean() for error in errors])
+    return Attribution(maps, quality, facts, {"standard_error": segments_to_pixels(errors, queue.segments)})
