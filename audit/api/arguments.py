@@ -134,7 +134,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "battery": ("the name of a battery", lambda value: isinstance(value, str)),
     "attacks": ("a list of names of attacks", _are_names),
     "method": ("the name of a method", lambda value: isinstance(value, str)),
-    "norm": ("linf, l2 or l1", lambda value: isinstance(value, str)),
+    "norm": ("linf, l2, l1 or l0", lambda value: isinstance(value, str)),
     "seed": ("a whole number", _is_count),
     "config": ("a configuration, the path of one, or a mapping of its keys", _is_config),
     "out": ("the path of a folder", lambda value: isinstance(value, str | Path)),
