@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from audit.api.inputs import wrap as wrap
     from audit.api.judging import EvaluatedAttributions as EvaluatedAttributions
     from audit.api.judging import evaluate_attributions as evaluate_attributions
+    from audit.api.maite import MaiteData as MaiteData
+    from audit.api.maite import MaiteModel as MaiteModel
+    from audit.api.maite import as_maite as as_maite
+    from audit.api.maite import from_maite as from_maite
     from audit.api.robustness import Robustness as Robustness
     from audit.api.robustness import RobustnessCurve as RobustnessCurve
     from audit.api.robustness import robustness as robustness
@@ -51,6 +55,7 @@ _SOURCES = {
     "audit.api.explanation": ("explain",),
     "audit.api.inputs": ("wrap",),
     "audit.api.judging": ("EvaluatedAttributions", "evaluate_attributions"),
+    "audit.api.maite": ("MaiteData", "MaiteModel", "as_maite", "from_maite"),
     "audit.api.robustness": ("Robustness", "RobustnessCurve", "robustness", "robustness_curve"),
     "audit.api.running": ("AuditResult", "run"),
     "audit.api.running_metrics": ("AttributionMetrics", "RobustAccuracyMetric"),

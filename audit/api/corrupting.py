@@ -8,12 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from audit.api.inputs import as_image_tensor, as_label_tensor, given_image_notes
+from audit.api.maite_augmentation import augmented
 from audit.core.errors import UsageError
 from audit.core.registry import find
 from audit.core.seeding import content_ids
 from audit.core.types import Images, Labels, PassCount
 from audit.metrics.model_checks import fixed_function_notes
 from audit.models.ambient_torch import in_plain_torch
+from audit.models.maite_model import metadata_of
 from audit.models.under_test import ModelUnderTest
 from audit.topics.corruptions.study import corrupted
 
@@ -25,8 +27,8 @@ class CorruptedImages:
     """N images under one corruption, judged by the model.
 
     Attributes:
-        method: The name of the corruption.
-        severity: How strong, 1 to 5.
+        method: The name of the corruption, or the id of the augmentation.
+        severity: How strong, 1 to 5; None of an augmentation.
         images: Float32 (N, C, H, W) in [0, 1].
         predictions: The model's, int64 (N,).
         correct: Whether each prediction is the label, bool (N,); None without labels.
@@ -37,7 +39,7 @@ class CorruptedImages:
     """
 
     method: str
-    severity: int
+    severity: int | None
     images: Images
     predictions: Labels
     correct: Tensor | None
@@ -55,6 +57,7 @@ def corrupt(
     *,
     method: str = "gaussian-noise",
     severity: int = 3,
+    augmentation: Any = None,
     seed: int = 0,
 ) -> CorruptedImages:
     """Corrupt every image, and ask the model about it.
@@ -65,11 +68,14 @@ def corrupt(
         labels: Whole numbers (N,); None where they are not known.
         method: The name of a corruption, such as "fog" or "jpeg-compression".
         severity: How strong, 1 to 5; the severities of one image share its draws.
+        augmentation: An augmentation by MAITE's protocol, such as nrtk's, in place of `method` and `severity`. It is
+            given one image at a time, as bytes (C, H, W), with its one-hot label (the prediction where there are no
+            labels) and its id; NumPy's, Python's and torch's global generators are seeded for each.
         seed: Of all draws, which also follow the bytes of each image, never the batch.
 
     Raises:
-        DataError: Images or labels are of the wrong type, shape or range.
-        UsageError: There is no such corruption or severity.
+        DataError: Images or labels are of the wrong type, shape or range, or an augmentation returns no such image.
+        UsageError: There is no such corruption or severity, or the augmentation is none of MAITE's.
     """
     registered = find("corruption", method)
     if severity not in SEVERITIES:
@@ -78,11 +84,16 @@ def corrupt(
     classes = None if labels is None else as_label_tensor(labels, len(pixels), len(model.classes)).to(model.device)
     with model.count() as counter:
         doubtful = fixed_function_notes(model, pixels, seed)
-        changed = corrupted(registered, model, content_ids(pixels), pixels, severity, seed)
-        predictions, unchanged = model.predictions(changed), model.predictions(pixels)
+        unchanged = model.predictions(pixels)
+        if augmentation is None:
+            changed = corrupted(registered, model, content_ids(pixels), pixels, severity, seed)
+        else:
+            given = unchanged if classes is None else classes
+            changed = augmented(augmentation, pixels, given, len(model.classes), seed)
+        predictions = model.predictions(changed)
     return CorruptedImages(
-        method=registered.name,
-        severity=severity,
+        method=registered.name if augmentation is None else str(metadata_of(augmentation)["id"]),
+        severity=severity if augmentation is None else None,
         images=changed,
         predictions=predictions,
         correct=None if classes is None else predictions == classes,
