@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audit.bounds.activations import ULPS, Activation, Lines
+from audit.bounds.activations import ULPS, Activation
 from audit.bounds.cones import BY_ROW, ByCone, ByRow
 from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode, Rounding
 from audit.bounds.pooling import Pooling

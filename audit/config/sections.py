@@ -73,7 +73,7 @@ class RobustnessConfig(ConfigTable):
         "[[robustness.battery]] tables of attack, settings, title, sample, hardest, transferred",
     )
     norm: Annotated[Norm, Flag("--norm")] = Field(
-        "linf", description="linf, l2 or l1: how the size of a change is measured"
+        "linf", description="linf, l2, l1 or l0 (how many values): how the size of a change is measured"
     )
     eps: Annotated[
         Eps | None,

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from audit.config import TrainingConfig
+from audit.core.errors import UsageError
 from audit.core.threat import ThreatModel
+from audit.core.threat_format import CONVEX_NORMS
 from audit.core.types import Batch, Images, Logits
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.distributed import WorkerGroup, require_shareable
@@ -63,6 +65,8 @@ def fit(
         ModelError: When the net's output does not fit the classes, or a checkpoint is damaged.
         SetupError: When torch.compile fails, a worker process fails, or the disk refuses.
     """
+    if threat is not None and threat.norm not in CONVEX_NORMS:
+        raise UsageError(f"No model is trained against {threat.norm}: give {' or '.join(CONVEX_NORMS)}.")
     device, statistics = torch.device(device), channel_statistics(train.images)
     arguments: dict[str, Any] = {
         "settings": settings,
