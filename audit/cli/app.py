@@ -15,6 +15,7 @@ from audit.cli.harden import harden
 from audit.cli.index import index
 from audit.cli.init import init
 from audit.cli.list import list_runs
+from audit.cli.log import log_run
 from audit.cli.methods import methods
 from audit.cli.plan import plan
 from audit.cli.predict import predict
@@ -22,6 +23,7 @@ from audit.cli.report import report
 from audit.cli.run import run
 from audit.cli.schema import schema
 from audit.cli.show import show
+from audit.cli.sign import sign, verify_signature
 from audit.cli.train import train
 from audit.cli.verify import verify
 
@@ -56,6 +58,9 @@ for command in (
 ):
     app.command()(command)
 app.command("list")(list_runs)
+app.command("log")(log_run)
+app.command("sign")(sign)
+app.command("verify-signature")(verify_signature)
 
 
 def _print_version(requested: bool) -> None:
