@@ -30,7 +30,7 @@ from audit.cli.verify import verify
 app = typer.Typer(
     cls=OneDoor,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -121,7 +121,7 @@ def test_the_program_of_model_signing_verifies_it_too(run: Path, keys: Path) -> 
         str(weights),
         "--signature",
         str(signature_of(weights)),
-        "--public-key",
+        "--public_key",
         str(keys / "mine.pub"),
     ]
     done = subprocess.run(

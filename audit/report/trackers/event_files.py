@@ -47,7 +47,7 @@ def log_to_tensorboard(run: TrackedRun, *, address: str, experiment: str) -> str
 
         for name, step, value in points:
             add(step, name, simple_value=value)
-        for name, text in (("summary", run.summary), ("parameters", _table(run.parameters | run.tags))):
+        for name, text in (("summary", run.summary), ("parameters", _table({**run.parameters, **run.tags}))):
             metadata = create_summary_metadata(display_name=name, description="")
             add(0, name, tensor=make_tensor_proto([text.encode()]), metadata=metadata)
         writer.close()
