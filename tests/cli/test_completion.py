@@ -17,7 +17,11 @@ def completions(shell: str, words: str) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("audit re", {"report"}), ("audit verify", {"verify", "verify-signature"}), ("audit run --pre", {"--preset", "--pretrained"})],
+    [
+        ("audit re", {"report"}),
+        ("audit verify", {"verify", "verify-signature"}),
+        ("audit run --pre", {"--preset", "--pretrained"}),
+    ],
 )
 def test_bash_is_told_how_a_word_goes_on(words: str, expected: set[str]) -> None:
     code, found = completions("bash", words)
