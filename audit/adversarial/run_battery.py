@@ -40,6 +40,7 @@ from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.models.autotune import tune_execution
 from audit.models.normalised_model import PassCounter
+from audit.models.search_form import search_form
 from audit.models.under_test import ModelUnderTest
 from audit.storage.checkpoint import CellCheckpoint
 
@@ -138,6 +139,14 @@ def run_battery(
         draws=draws,
         passes=counter.passes + surrogate_counter.passes,
     )
+
+
+def _searched(method: Method, model: ModelUnderTest) -> ModelUnderTest:
+    """What an attack asks. One that ends on the boundary itself asks the model as the verifier does: what crosses by a
+    rounding in another form of it need not cross there.
+    """
+    exact = method.facts["minimal"] or method.facts["needs"] == "decisions"
+    return model if exact else search_form(model)
 
 
 @contextmanager
@@ -266,7 +275,7 @@ class _BatteryRun:
         subset = self.batch.select(index)
         purpose = f"{entry.seed_stream} {threat.norm} {threat.eps!r}"
         draws = Generators.of(subset.ids, seed=self.seed, purpose=purpose, device="cpu")
-        proposals = propose(entry.method, attacked, subset, threat, draws, row.settings)
+        proposals = propose(entry.method, _searched(entry.method, attacked), subset, threat, draws, row.settings)
         verdicts = verify(self.model, subset, proposals, threat)
         return self.worst_case.update(row.name, index, verdicts), int(verdicts.faults.sum())
 

@@ -121,6 +121,8 @@ def full_box_threat(norm: Norm, size: int, fraction: float = 1.0) -> ThreatModel
         size: The number of pixel values of an image, C x H x W.
         fraction: How far each value may move, in [0, 1]: 1 turns any image into any other, 0.5 paints any image grey.
     """
+    if norm == "l0":  # No gradient step exists in its ball: the control moves every value instead.
+        return ThreatModel("linf", fraction)
     return ThreatModel(norm, {"linf": fraction, "l2": fraction * math.sqrt(size), "l1": fraction * size}[norm])
 
 

@@ -67,7 +67,7 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
                 scope=request.scope,
                 callback=progress,
                 should_stop=should_stop,
-                on_setup=lambda setup: _introduce(setup, terminal),
+                on_setup=lambda setup: introduce(setup, terminal),
                 within=request.within,
             )
         except Interrupted as fault:
@@ -110,7 +110,13 @@ def current_command() -> str:
     return shlex.join([*(["python", "-m", "audit"] if program == "__main__.py" else [program]), *sys.argv[1:]])
 
 
-def _introduce(setup: RunSetup, terminal: Terminal) -> None:
+def introduce(setup: RunSetup, terminal: Terminal) -> None:
+    """Say what data and model were read, and every note on them.
+
+    Args:
+        setup: The data and the model.
+        terminal: Where to print.
+    """
     subject = setup.subject
     size = "x".join(str(side) for side in subject.shape)
     automatic = " (chosen by auto)" if setup.config.device == "auto" else ""

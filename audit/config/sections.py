@@ -73,7 +73,7 @@ class RobustnessConfig(ConfigTable):
         "[[robustness.battery]] tables of attack, settings, title, sample, hardest, transferred",
     )
     norm: Annotated[Norm, Flag("--norm")] = Field(
-        "linf", description="linf, l2 or l1: how the size of a change is measured"
+        "linf", description="linf, l2, l1 or l0 (how many values): how the size of a change is measured"
     )
     eps: Annotated[
         Eps | None,
@@ -114,6 +114,13 @@ class ExplanationConfig(ConfigTable):
         ("saliency", "integrated-gradients", "grad-cam", "lime", "shap"), description="or all: every one there is"
     )
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings by method")
+    precision: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="methods that sample stop once a map is off by at most this share of its size, with 95% "
+        "probability; 0 for all samples",
+    )
     output: Literal["logit", "probability", "log-probability"] = Field(
         "logit", description="what of the predicted class is explained: logit, probability or log-probability"
     )
