@@ -77,6 +77,8 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
     weights = _weights(finished, request)
     terminal.emit(_as_document(finished, weights), lambda: _show(finished, weights, terminal))
     code = exit_code(finished, gate=request.gate)
+    if code == 0 and request.release and not finished.folder.released_model.is_file():
+        code = 3  # the time ended before there was the model that the command is run for
     if code:
         raise typer.Exit(code)
     return finished
