@@ -12,7 +12,6 @@ from audit.planning.steps import StudySteps, study_steps
 from audit.results.run_results import RunResults
 from audit.results.stopping import checked_readings, ending, steps_done
 
-
 VERDICT_PRIORITY = 40
 """Topics of a lower `Topic.priority` than this give the findings that a report begins with."""
 
