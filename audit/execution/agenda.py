@@ -56,7 +56,7 @@ class Agenda:
             if first := [task for task in wave if task.cell.key not in self._later | self._named]:
                 return first
             for study in self._studies:
-                if step := [task for task in self._next_step(study, evidence) if task in wave]:
+                if step := [task for task in self._next_step(study, evidence) if task.wave == wave[0].wave]:
                     return step
         return ()
 
