@@ -12,7 +12,7 @@ from torch import Tensor
 from audit.core.registry import attribution
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.explanation.integration_path import IntegrationPath, Numbers
-from audit.explanation.precision import PRECISION_UNITS, Precision
+from audit.explanation.precision import PRECISION_UNITS, MapPrecision
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.masking.outputs import score
 from audit.models.under_test import ModelUnderTest
@@ -52,7 +52,7 @@ def integrated_gradients(
     steps: int = 32,
     max_steps: int = 256,
     tolerance: float = 0.01,
-    precision: Precision | None = None,
+    precision: MapPrecision | None = None,
 ) -> Attribution:
     """The gradient averaged along the line from the baseline, times the difference to it.
 

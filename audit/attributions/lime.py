@@ -15,7 +15,7 @@ from audit.explanation.mask_reuse import reuse_samples, scores_of
 from audit.explanation.precision import (
     PRECISION_UNITS,
     MapEstimate,
-    Precision,
+    MapPrecision,
     looks_at,
     quality_of_maps,
     sample_until_precise,
@@ -56,7 +56,7 @@ def lime(
     kernel_width: float = 0.25,
     features: int | None = None,
     replay: int | None = None,
-    precision: Precision | None = None,
+    precision: MapPrecision | None = None,
 ) -> Attribution:
     """Coefficients of a ridge regression of the output on which segments are shown, near the whole image.
 

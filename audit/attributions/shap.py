@@ -16,7 +16,7 @@ from audit.core.types import Images, PassCount
 from audit.explanation.precision import (
     PRECISION_UNITS,
     MapEstimate,
-    Precision,
+    MapPrecision,
     looks_at,
     quality_of_maps,
     sample_until_precise,
@@ -74,7 +74,7 @@ def shap(
     *,
     algorithm: Literal["auto", "exact", "kernel", "partition"] = "auto",
     samples: int = 1024,
-    precision: Precision | None = None,
+    precision: MapPrecision | None = None,
 ) -> Attribution:
     """Shapley values of the segments: each one's fair share of output(image) - output(baseline).
 

@@ -52,7 +52,7 @@ def mean_maps(
     for start in range(0, len(images), rows_at_once):
         rows = range(start, min(len(images), start + rows_at_once))
         sums = _GroupSums(images, rows, sampled, samples, size, at_once)
-        looks = [looks_at(_FIRST_GROUPS * size, samples, precision, spec.count_of(row)) for row in rows]
+        looks = [looks_at(_FIRST_GROUPS * size, samples, precision, spec.count_of(row), multiple=size) for row in rows]
         judged += sample_until_precise(looks, precision, sums.estimates)
     return judged
 
