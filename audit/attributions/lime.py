@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
+from audit.explanation.lime_package import LimeExplanation, lime_by_package
 from audit.explanation.mask_reuse import reuse_samples, scores_of
 from audit.explanation.precision import (
     PRECISION_UNITS,
@@ -44,7 +46,8 @@ _FIRST_LOOK = 4
         "local_output": ("output", "neither"),
         **PRECISION_UNITS,
     },
-    reuses_masks=lambda settings: settings.get("replay") is None,
+    reuses_masks=lambda settings: settings.get("replay") is None and settings.get("engine") != "package",
+    wraps="lime",
     version="1",
 )
 def lime(
@@ -57,6 +60,7 @@ def lime(
     features: int | None = None,
     replay: int | None = None,
     precision: MapPrecision | None = None,
+    engine: Literal["audit", "package"] = "audit",
 ) -> Attribution:
     """Coefficients of a ridge regression of the output on which segments are shown, near the whole image.
 
@@ -76,9 +80,13 @@ def lime(
             coefficients; None to draw from each image's generator.
         precision: Draw masks with their complements, and stop once the map is off by at most this share of its size,
             with 95% probability; None for all samples, drawn one by one. With fewer masks the penalty is smaller in
-            proportion, so that the limit is the same.
+            proportion, so that the limit is the same. The package knows none and asks all samples.
+        engine: `package` runs the lime package's own `LimeImageExplainer` on the same segments, baseline and output,
+            its `random_state` taken from `replay` or from each image's generator.
     """
     queue = spec.masks(model, images)
+    if engine == "package":
+        return _by_package(model, images, spec, samples, kernel_width, features, replay)
     paired = precision is not None and replay is None
     draws = [
         _replayed(replay, samples, size) if replay is not None else _random_masks(spec, queue, row, samples, paired)
@@ -105,16 +113,45 @@ def lime(
         for row, one in enumerate(judged):
             queue.offer_samples(row, draws[row][: one.samples])
     ordered = [fits[row] for row in range(len(draws))]
-    quality = {
-        "r2": torch.tensor([fit.r2 for fit in ordered], device="cpu"),
-        "intercept": torch.tensor([fit.intercept for fit in ordered], device="cpu"),
-        "local_output": torch.tensor([fit.at_image for fit in ordered], device="cpu"),
-    }
     return Attribution(
         segments_to_pixels([fit.coefficients for fit in ordered], queue.segments),
-        quality | quality_of_maps(judged, precision),
+        _quality(ordered) | quality_of_maps(judged, precision),
         maps={"standard_error": segments_to_pixels([one.standard_errors for one in judged], queue.segments)},
     )
+
+
+def _by_package(
+    model: ModelUnderTest,
+    images: Images,
+    spec: ExplanationSpec,
+    samples: int,
+    kernel_width: float,
+    features: int | None,
+    replay: int | None,
+) -> Attribution:
+    segments = spec.masks(model, images).segments
+    fits = [
+        lime_by_package(
+            model,
+            images,
+            spec,
+            row,
+            seed=int(spec.generators.keys[row]) % 2**32 if replay is None else replay,
+            samples=samples,
+            kernel_width=kernel_width,
+            features=features,
+        )
+        for row in range(len(images))
+    ]
+    return Attribution(segments_to_pixels([fit.coefficients for fit in fits], segments), _quality(fits))
+
+
+def _quality(fits: Sequence[RidgeFit | LimeExplanation]) -> dict[str, Tensor]:
+    return {
+        "r2": torch.tensor([fit.r2 for fit in fits], device="cpu"),
+        "intercept": torch.tensor([fit.intercept for fit in fits], device="cpu"),
+        "local_output": torch.tensor([fit.at_image for fit in fits], device="cpu"),
+    }
 
 
 def _random_masks(spec: ExplanationSpec, queue: MaskQueue, row: int, samples: int, paired: bool) -> Tensor:

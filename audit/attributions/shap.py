@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
@@ -21,12 +17,12 @@ from audit.explanation.precision import (
     quality_of_maps,
     sample_until_precise,
 )
+from audit.explanation.shap_package import kernel_by_package, partition_by_package
 from audit.explanation.shapley_exact import (
     MAX_AUTO_SEGMENTS,
     MAX_EXACT_SEGMENTS,
     ShapleyValues,
     exact_shapley,
-    masked_outputs,
 )
 from audit.explanation.shapley_kernel import kernel_shapley
 from audit.explanation.spec import Attribution, ExplanationSpec
@@ -39,17 +35,22 @@ _FIRST_LOOK = 4
 
 
 def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
-    """Masks of an image that gives the usual number of segments, and the two ends.
-
-    An image too plain for that number may be enumerated where others are sampled, which costs more.
-    """
+    """Every mask, or those sampled and the two ends; an image of any size may be plain enough for the first."""
     algorithm, samples = settings["algorithm"], settings["samples"]
     most = max_segments(*shape[1:])
     if algorithm == "exact":
         return PassCount(2 ** min(MAX_EXACT_SEGMENTS, most), 0)
-    if algorithm == "auto" and target_count(*shape[1:])[0] <= MAX_AUTO_SEGMENTS:
+    if algorithm == "auto":
         samples = max(samples, 2 ** min(MAX_AUTO_SEGMENTS, most))
     return PassCount(samples + 2, 0)
+
+
+def _expected(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
+    """Masks of an image that gives the usual number of segments, and the two ends."""
+    algorithm, segments = settings["algorithm"], target_count(*shape[1:])[0]
+    if algorithm == "exact" or (algorithm == "auto" and segments <= MAX_AUTO_SEGMENTS):
+        return PassCount(2 ** min(MAX_EXACT_SEGMENTS, segments), 0)
+    return PassCount(settings["samples"] + 2, 0)
 
 
 @attribution(
@@ -60,6 +61,7 @@ def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
     wraps="shap",
     baseline="segment-mean",
     passes=_passes,
+    expected=_expected,
     quality_units={
         "efficiency_residual": ("output", "lower"),
         "standard_error": ("output", "lower"),
@@ -75,6 +77,7 @@ def shap(
     algorithm: Literal["auto", "exact", "kernel", "partition"] = "auto",
     samples: int = 1024,
     precision: MapPrecision | None = None,
+    engine: Literal["audit", "package"] = "audit",
 ) -> Attribution:
     """Shapley values of the segments: each one's fair share of output(image) - output(baseline).
 
@@ -93,10 +96,12 @@ def shap(
         samples: Masks an image, where sampled; with a precision, at most.
         precision: Stop `kernel` once the map is off by at most this share of its size, with 95% probability; None for
             all samples.
+        engine: `package` has shap's own `KernelExplainer` do what `exact` and `kernel` ask for, on the same segments,
+            baseline and output; it tells no standard errors where it samples, and knows no precision.
     """
     queue = spec.masks(model, images)
-    if algorithm == "partition":
-        return _partitioned(queue, samples)
+    if engine == "package" or algorithm == "partition":
+        return _by_package(queue, spec, algorithm, samples)
     enumerated = {row for row, size in enumerate(queue.sizes) if algorithm == "exact" or _is_small(size, algorithm)}
     answers: dict[int, ShapleyValues] = {}
 
@@ -129,63 +134,15 @@ def _is_small(size: int, algorithm: str) -> bool:
     return algorithm == "auto" and size <= MAX_AUTO_SEGMENTS
 
 
-def _partitioned(queue: MaskQueue, samples: int) -> Attribution:
-    answers = [partition_shapley(queue, row, samples) for row in range(len(queue.sizes))]
+def _by_package(queue: MaskQueue, spec: ExplanationSpec, algorithm: str, samples: int) -> Attribution:
+    answers: list[ShapleyValues] = []
+    for row, size in enumerate(queue.sizes):
+        if algorithm == "partition":
+            answers.append(partition_by_package(queue, row, samples))
+        else:
+            seed, exact = int(spec.generators.keys[row]) % 2**32, algorithm == "exact" or _is_small(size, algorithm)
+            answers.append(kernel_by_package(queue, row, seed=seed, samples=samples, exact=exact))
     residuals = torch.tensor([answer.efficiency_residual for answer in answers], device="cpu")
     maps = segments_to_pixels([answer.estimate.values for answer in answers], queue.segments)
-    return Attribution(maps, {"efficiency_residual": residuals}, {"algorithm": "partition"})
-
-
-def partition_shapley(queue: MaskQueue, row: int, samples: int) -> ShapleyValues:
-    """Owen values of one image's segments over a tree that joins neighbours first, by shap's partition explainer.
-
-    Args:
-        queue: Evaluates masks of N images.
-        row: The image.
-        samples: Masks to evaluate, at most about.
-    """
-    library = _shap_library()
-    size = queue.sizes[row]
-
-    def outputs(masks: NDArray[np.float64]) -> NDArray[np.float64]:
-        visible = torch.from_numpy(np.asarray(masks) > 0.5)
-        return np.asarray(masked_outputs(queue, row, visible).numpy(), np.float64)
-
-    masker = library.maskers.Partition(np.zeros((1, size)), clustering=_tree(queue.segments[row].cpu().numpy(), size))
-    with _fixed_numpy_state():
-        answer = library.explainers.Partition(outputs, masker)(
-            np.ones((1, size)), max_evals=samples, batch_size=max(50, queue.model.layout.batch_size), silent=True
-        )
-    values = torch.from_numpy(np.asarray(answer.values, dtype=np.float64).reshape(size))
-    gap = float(outputs(np.ones((1, size)))[0] - outputs(np.zeros((1, size)))[0])
-    return ShapleyValues.of(values, gap)
-
-
-def _shap_library() -> Any:
-    """The library, whose import warns of matplotlib's deprecations."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import shap
-    return shap
-
-
-def _tree(segments: NDArray[np.int64], size: int) -> NDArray[np.float64]:
-    """Average linkage of the segments' centres, as scipy writes it."""
-    from scipy.cluster.hierarchy import linkage
-
-    rows, columns = np.indices(segments.shape)
-    counts = np.bincount(segments.ravel(), minlength=size)
-    centres = [np.bincount(segments.ravel(), axis.ravel(), minlength=size) / counts for axis in (rows, columns)]
-    tree: NDArray[np.float64] = linkage(np.stack(centres, 1), "average")
-    return tree
-
-
-@contextmanager
-def _fixed_numpy_state() -> Iterator[None]:
-    """shap breaks ties with numpy's global generator: give it a fixed state, and put the caller's back."""
-    before = np.random.get_state()
-    np.random.seed(0)
-    try:
-        yield
-    finally:
-        np.random.set_state(before)
+    facts = {"algorithm": algorithm} if algorithm == "partition" else {"algorithm": algorithm, "engine": "package"}
+    return Attribution(maps, {"efficiency_residual": residuals}, facts)

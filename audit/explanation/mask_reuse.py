@@ -166,7 +166,8 @@ def evaluates_every_mask(settings: Mapping[str, Any], shape: tuple[int, ...]) ->
         settings: The settings of `MASK_SOURCE`.
         shape: Of an image, (C, H, W).
     """
-    return settings.get("algorithm") in ("auto", "exact") and max_segments(*shape[1:]) <= MAX_AUTO_SEGMENTS
+    offered = settings.get("algorithm") in ("auto", "exact") and settings.get("engine") != "package"
+    return offered and max_segments(*shape[1:]) <= MAX_AUTO_SEGMENTS
 
 
 def scores_of(queue: MaskQueue, masks: Sequence[Tensor], rows: Sequence[int] | None = None) -> list[Tensor]:

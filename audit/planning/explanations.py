@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from audit.config import ExplanationConfig
-from audit.core.registry import Method
+from audit.core.registry import Method, find
+from audit.core.types import PassCount
 from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, can_reuse
 from audit.planning.builder import PlanBuilder, select_methods
 from audit.planning.plan import Task
@@ -83,3 +84,28 @@ def mask_inputs(builder: PlanBuilder, method: Method, role: str, on: str = "clea
         if ExplanationSettings.of(task.cell).on == on:
             return {MASKS: task}
     return {}
+
+
+def attribution_passes(task: Task, shape: tuple[int, int, int], *, most: bool) -> PassCount | None:
+    """What one image costs the attribution method of a cell, with its prediction; None where it declares nothing.
+
+    Args:
+        task: A cell of a study that explains images.
+        shape: Of an image, (C, H, W).
+        most: The most that it may cost, or what it usually does.
+    """
+    settings, method = ExplanationSettings.of(task.cell), find("attribution", task.cell.method)
+    passes_of = method.max_passes if most else method.expected_passes
+    passes = passes_of({**settings.method, "references": settings.references}, shape)
+    return None if passes is None else passes + PassCount(1, 0)
+
+
+def of_all_images(passes: PassCount | None, task: Task) -> PassCount | None:
+    """What a whole cell costs.
+
+    Args:
+        passes: What one image costs; None where that is not known.
+        task: The cell.
+    """
+    images = len(task.examples)
+    return None if passes is None else PassCount(images * passes.forwards, images * passes.backwards)

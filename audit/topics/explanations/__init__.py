@@ -14,5 +14,6 @@ TOPIC = Topic(
         "full": {"examples": 200, "methods": ("all",), "precision": 0.0},
     },
     minimum={"explanations.examples": 4},
+    first_images={"robustness": "explanations.examples"},
     document={"explanations": ExplanationPart},
 )
