@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -129,6 +129,20 @@ def looks_at(
         counts.append(min(most, math.ceil(count / multiple) * multiple))
         count = counts[-1] * _GROWTH
     return tuple(dict.fromkeys((*counts, most)))
+
+
+def expected_masks(settings: Mapping[str, Any], segments: int, a_segment: float) -> int:
+    """How many masks an image is expected to get: as many more as the error asked for is smaller, squared.
+
+    Args:
+        settings: With `samples` and `precision`.
+        segments: Of an image.
+        a_segment: Masks a segment that are expected to leave an error as large as the map.
+    """
+    precision, most = settings.get("precision"), int(settings["samples"])
+    if precision is None:
+        return most
+    return min(most, max(4 * segments, math.ceil(a_segment * segments / precision**2)))
 
 
 def sample_until_precise(
