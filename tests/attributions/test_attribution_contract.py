@@ -146,6 +146,7 @@ def test_no_image_costs_more_than_the_method_declares(
     method, images = find("attribution", name), batch.images[:count]
     settings = method.settings(QUICK.get(name))
     variants = [settings, *([settings | {"over": "segments"}] if "over" in settings else [])]
+    variants += [variant | {"precision": 0.01} for variant in variants if "precision" in variant]
     for variant in variants:
         for references in (None, 1 - images) if method.facts["references"] else (None,):
             cell = {"method": variant, "references": 0 if references is None else count}
@@ -166,7 +167,9 @@ def test_no_algorithm_of_shapley_values_costs_more_than_declared(
 
 
 def test_every_quality_has_a_declared_unit(name: str, cnn_model: ModelUnderTest, batch: Batch) -> None:
-    assert set(explain(cnn_model, batch, name).quality) == set(find("attribution", name).facts["quality_units"])
+    method = find("attribution", name)
+    asked = {"precision": 0.5} if "precision" in method.defaults else {}
+    assert set(explain(cnn_model, batch, name, **asked).quality) == set(method.facts["quality_units"])
 
 
 def test_of_a_method_that_declares_nothing_the_cost_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
