@@ -84,10 +84,11 @@ class _Prober:
             seed=setup.config.seed,
             device=setup.device,
             fresh=setup.new_module,
-            loaded=setup.model_factory() or setup.new_model,
+            loaded=lambda: self.model(self.timed),
         )
         self.cells: list[CellCost] = []
-        self.stops_at = time.monotonic() + PROBE_SECONDS
+        self.models: dict[str, ModelUnderTest] = {}
+        self.stops_at = math.inf
 
     def model(self, identity: str) -> ModelUnderTest:
         """A model that exists, or the untrained one in its place.
@@ -95,6 +96,11 @@ class _Prober:
         Args:
             identity: As `Cell.model` holds it.
         """
+        if identity not in self.models:
+            self.models[identity] = self._made(identity)
+        return self.models[identity]
+
+    def _made(self, identity: str) -> ModelUnderTest:
         evidence = self.store.get(identity.removeprefix("cell:")) if identity in self.known else None
         if evidence is None:
             return (self.setup.model_factory() or self.setup.new_model)()
@@ -112,15 +118,17 @@ class _Prober:
         Returns:
             The number of images that were attacked.
         """
+        self.stops_at = time.monotonic() + PROBE_SECONDS
         images = min(images_to_attack(experience.throughput), self.setup.subject.test_examples)
+        self._train(experience.throughput)
+        self._attack(model, images, experience)
         for part in SIZES:
             seen: Counter[tuple[str, str]] = Counter()
             for task in self._small_plan(max(1, images // part), max(1, EXPLAINED // part)):
-                if seen[_kind(task)] < OF_A_KIND and self._wanted(task, experience):
+                attacks = task.cell.study == "robustness"
+                if seen[_kind(task)] < OF_A_KIND and self._wanted(task, experience) and not (attacks and part == 1):
                     seen[_kind(task)] += 1
                     self._measure(task, experience.throughput)
-        self._attack(model, images, experience)
-        self._train(experience.throughput)
         return images
 
     def _small_plan(self, images: int, explained: int) -> Iterator[Task]:
@@ -164,10 +172,10 @@ class _Prober:
             self.cells.append(CellCost(evidence.cell, examples, passes, seconds, "probe", outcomes))
 
     def _attack(self, model: ModelUnderTest, images: int, experience: Experience) -> None:
-        """How the first images of every model fare under the cheap attacks, where no cell told; else the pace alone."""
+        """How the first images of every model fare under the cheap attacks; of one that does not exist, their pace."""
         test = self.setup.dataset.test
         batch = test.batch(balanced_order(test, self.setup.config.seed)[:images])
-        told = {cost.cell.model for cost in (*experience.cells, *self.cells) if cost.cell.study == "robustness"}
+        told = {cost.cell.model for cost in experience.cells if cost.cell.study == "robustness"}
         for task in self.plan.tasks:
             if task.cell.study != "robustness" or task.cell.model in told or self.store.has(task.cell.key):
                 continue
