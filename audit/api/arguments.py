@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from audit.config import RunConfig
 from audit.core.errors import DataError, UsageError
+from audit.core.registry import find
 from audit.core.threat import ThreatModel
 from audit.models.under_test import ModelUnderTest
 
@@ -36,7 +38,8 @@ def checked(function: F) -> F:
         try:
             bound = signature.bind(*given, **named)
         except TypeError as fault:
-            raise UsageError(f"audit.{function.__name__}: {fault}.") from None
+            raise UsageError(f"audit.{function.__name__}: {fault}.{_meant(named, signature)}") from None
+        _require_no_misspelt(function, signature, bound)
         bound.arguments |= {name: _plain(bound.arguments[name]) for name in _PLAIN if name in bound.arguments}
         for name, value in bound.arguments.items():
             if name in _KINDS and value is not signature.parameters[name].default:
@@ -47,6 +50,37 @@ def checked(function: F) -> F:
         return function(*bound.args, **bound.kwargs)
 
     return call  # type: ignore[return-value]
+
+
+def _meant(named: Iterable[str], signature: inspect.Signature) -> str:
+    """A suggestion for the first argument that the function does not have; empty where none is near."""
+    for name in named:
+        near = get_close_matches(name, signature.parameters, n=1, cutoff=0.5)
+        if name not in signature.parameters and near:
+            return f" Did you mean {near[0]!r} by {name!r}?"
+    return ""
+
+
+def _require_no_misspelt(
+    function: Callable[..., Any], signature: inspect.Signature, bound: inspect.BoundArguments
+) -> None:
+    """Refuse a setting of no method that is nearly the name of an argument, such as `target` for `targets`."""
+    arguments = [name for name, kind in signature.parameters.items() if kind.kind is not kind.VAR_KEYWORD]
+    others = next((name for name, kind in signature.parameters.items() if kind.kind is kind.VAR_KEYWORD), "")
+    method = bound.arguments.get("method")
+    for name in bound.arguments.get(others, {}):
+        near = get_close_matches(name, arguments, n=1, cutoff=0.8)
+        if near and isinstance(method, str) and name not in _settings_of(method):
+            raise UsageError(
+                f"audit.{function.__name__}: got an unexpected argument {name!r}. Did you mean {near[0]!r}?"
+            )
+
+
+def _settings_of(method: str) -> Iterable[str]:
+    try:
+        return find("attribution", method).defaults
+    except UsageError:
+        return ()
 
 
 def _require(function: str, name: str, value: Any) -> None:

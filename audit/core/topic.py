@@ -54,6 +54,7 @@ class Topic:
         minimum: By dotted key, the least number of examples that still gives a meaningful result; `audit plan --within`
             reduces these keys and no others.
         document: By field of the audit document, the model of its rows.
+        also_in: Further sections whose findings rest on it, and which `--only` therefore measures it for.
         former_keys: By dotted configuration key of an earlier version, the key that replaced it.
         former_names: By study, check or document field of an earlier version, the name that replaced it.
         measures: Whether its measurements are also listed in the document's general table of measurements.
@@ -69,6 +70,7 @@ class Topic:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     minimum: Mapping[str, int] = field(default_factory=dict)
     document: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    also_in: tuple[str, ...] = ()
     former_keys: Mapping[str, str] = field(default_factory=dict)
     former_names: Mapping[str, str] = field(default_factory=dict)
     measures: bool = False

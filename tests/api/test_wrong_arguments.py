@@ -98,6 +98,16 @@ def test_a_misspelt_argument_is_named() -> None:
         audit.wrap(NET, classes=3, input_shape=(1, 8, 8), colour=True)  # type: ignore[call-arg]
 
 
+def test_an_argument_that_is_nearly_there_is_suggested(model: audit.ModelUnderTest) -> None:
+    explain: Callable[..., Any] = audit.explain
+    with pytest.raises(AuditError, match=r"'target'. Did you mean 'targets'"):
+        explain(model, IMAGES, method="saliency", target=1)
+    with pytest.raises(AuditError, match=r"'method'. Did you mean 'method' by 'methods'"):
+        explain(model, IMAGES, methods="saliency")
+    with pytest.raises(AuditError, match=r"sample.*Did you mean 'samples'"):
+        explain(model, IMAGES, method="rise", sample=3)
+
+
 def test_lists_are_images_and_labels_too(model: audit.ModelUnderTest) -> None:
     few = audit.robustness(model, IMAGES.tolist(), LABELS.tolist(), THREAT, attacks=["fgsm"])
     assert few.robust.shape == (4,)

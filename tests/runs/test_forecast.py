@@ -14,7 +14,6 @@ from audit.core.types import PassCount
 from audit.planning.build import build_plan
 from audit.planning.cost import max_task_passes
 from audit.planning.expectation import Expectation, expect_costs, most_seconds
-from audit.planning.experience import Experience
 from audit.planning.plan import MODEL_STUDIES, Task
 from audit.runs.past_costs import examples_of
 from audit.runs.pipeline import AuditRun, run_audit
@@ -119,9 +118,7 @@ def test_a_model_that_does_not_exist_yet_is_told_by_what_is_usual(setup: RunSetu
 def test_the_store_tells_of_more_examples_of_the_same_model(
     finished: AuditRun, setup: RunSetup, tmp_path: Path
 ) -> None:
-    more = setup.config.model_copy(
-        update={"robustness": setup.config.robustness.model_copy(update={"examples": 48})}
-    )
+    more = setup.config.model_copy(update={"robustness": setup.config.robustness.model_copy(update={"examples": 48})})
     plan = build_plan(more, setup.subject)
     shutil.copytree(finished.folder.store.root, tmp_path / "store")
     experience = learn_costs(setup, plan, Store(tmp_path / "store"), probe=False)

@@ -7,5 +7,6 @@ TOPIC = Topic(
     section="robustness",
     order=200,
     studies={"model-sanity": "robustness.examples"},
+    also_in=("explanations",),
     former_names={"sanity": "model-sanity", "honest-evaluation": "gradient-masking"},
 )
