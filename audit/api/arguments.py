@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,37 +12,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audit.api.names_of_peers import refuse_names_of_peers
 from audit.config import RunConfig
 from audit.core.errors import DataError, UsageError
-from audit.core.registry import find
 from audit.core.threat import ThreatModel
 from audit.models.under_test import ModelUnderTest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def checked(function: F) -> F:
+def checked(function: F, name: str) -> F:
     """A public function that says which of its arguments is of the wrong kind, before it does anything.
 
     Args:
         function: The function.
+        name: What `audit` offers it as.
 
     Returns:
         The function, with the same signature.
     """
     signature = inspect.signature(function)
+    door = f"audit.{name}"
 
     @functools.wraps(function)
     def call(*given: Any, **named: Any) -> Any:
+        refuse_names_of_peers(door, signature, named)
         try:
             bound = signature.bind(*given, **named)
         except TypeError as fault:
-            raise UsageError(f"audit.{function.__name__}: {fault}.{_meant(named, signature)}") from None
-        _require_no_misspelt(function, signature, bound)
+            raise UsageError(f"{door}: {fault}.") from None
         bound.arguments |= {name: _plain(bound.arguments[name]) for name in _PLAIN if name in bound.arguments}
         for name, value in bound.arguments.items():
             if name in _KINDS and value is not signature.parameters[name].default:
-                _require(f"audit.{function.__name__}", name, value)
+                _require(door, name, value)
         if not isinstance(bound.arguments.get("images", torch.empty(0)), Tensor | np.ndarray):
             pixels = np.asarray(bound.arguments["images"])
             bound.arguments["images"] = pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
@@ -52,41 +53,10 @@ def checked(function: F) -> F:
     return call  # type: ignore[return-value]
 
 
-def _meant(named: Iterable[str], signature: inspect.Signature) -> str:
-    """A suggestion for the first argument that the function does not have; empty where none is near."""
-    for name in named:
-        near = get_close_matches(name, signature.parameters, n=1, cutoff=0.5)
-        if name not in signature.parameters and near:
-            return f" Did you mean {near[0]!r} by {name!r}?"
-    return ""
-
-
-def _require_no_misspelt(
-    function: Callable[..., Any], signature: inspect.Signature, bound: inspect.BoundArguments
-) -> None:
-    """Refuse a setting of no method that is nearly the name of an argument, such as `target` for `targets`."""
-    arguments = [name for name, kind in signature.parameters.items() if kind.kind is not kind.VAR_KEYWORD]
-    others = next((name for name, kind in signature.parameters.items() if kind.kind is kind.VAR_KEYWORD), "")
-    method = bound.arguments.get("method")
-    for name in bound.arguments.get(others, {}):
-        near = get_close_matches(name, arguments, n=1, cutoff=0.8)
-        if near and isinstance(method, str) and name not in _settings_of(method):
-            raise UsageError(
-                f"audit.{function.__name__}: got an unexpected argument {name!r}. Did you mean {near[0]!r}?"
-            )
-
-
-def _settings_of(method: str) -> Iterable[str]:
-    try:
-        return find("attribution", method).defaults
-    except UsageError:
-        return ()
-
-
 def _require(function: str, name: str, value: Any) -> None:
     expected, fits = _KINDS[name]
     if not fits(value):
-        error = DataError if name in ("images", "labels") else UsageError
+        error = DataError if name in ("images", "labels", "maps", "masks") else UsageError
         raise error(f"{function}: {name} is {_described(value)}, where {expected} was expected.")
 
 
@@ -144,7 +114,7 @@ def _is_config(value: Any) -> bool:
     return isinstance(value, RunConfig | Mapping | str | Path)
 
 
-_PLAIN = ("classes", "seed", "input_shape")
+_PLAIN = ("classes", "seed", "input_shape", "severity")
 """Parameters that take numbers and names of NumPy and torch, too."""
 _MODEL = "a model from audit.wrap"
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
@@ -157,11 +127,14 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "device": ("a name such as cpu or a torch device", lambda value: isinstance(value, str | torch.device)),
     "images": ("a dense tensor or array of numbers (N, channels, height, width)", _hold_values),
     "labels": ("a tensor, an array or a list of whole numbers", _hold_values),
+    "maps": ("a tensor or array of numbers (N, channels or 1, height, width)", _hold_values),
+    "masks": ("a tensor or array, true where the object is, (N, height, width)", _hold_values),
+    "severity": ("a whole number from 1 to 5", _is_count),
     "eps": ("a list of numbers", _are_eps),
     "battery": ("the name of a battery", lambda value: isinstance(value, str)),
     "attacks": ("a list of names of attacks", _are_names),
-    "method": ("the name of an attribution", lambda value: isinstance(value, str)),
-    "norm": ("linf, l2 or l1", lambda value: isinstance(value, str)),
+    "method": ("the name of a method", lambda value: isinstance(value, str)),
+    "norm": ("linf, l2, l1 or l0", lambda value: isinstance(value, str)),
     "seed": ("a whole number", _is_count),
     "config": ("a configuration, the path of one, or a mapping of its keys", _is_config),
     "out": ("the path of a folder", lambda value: isinstance(value, str | Path)),

@@ -164,21 +164,24 @@ def expected_battery_passes(request: BatteryRequest, outcomes: BatteryOutcomes) 
     return PassCount(round(forwards), round(backwards)), started - alive
 
 
-def before_and_after(images: int, broken: float, refine_steps: int) -> PassCount:
+def before_and_after(images: int, broken: float, refine_steps: int, *, sanity_checks: bool = True) -> PassCount:
     """What a battery is expected to cost beside its attacks.
 
     Args:
         images: How many it is given.
         broken: How many of them it breaks.
         refine_steps: Bisections towards the clean image of each broken one.
+        sanity_checks: Whether the battery is checked itself, as in the first cell of a sequence.
     """
-    checked = min(images, SAMPLE)
-    looked_at = min(images, 4 * SAMPLE)
+    checked = min(images, SAMPLE) if sanity_checks else 0
+    looked_at = min(images, 4 * SAMPLE) if sanity_checks else 0
     forwards = images + looked_at + checked * USUAL_SANITY_CHECKS.forwards + broken * (refine_steps + VERIFIER_FORWARDS)
     return PassCount(round(forwards), checked * USUAL_SANITY_CHECKS.backwards)
 
 
-def most_battery_passes(battery: Battery, eps: int, images: int, shape: tuple[int, ...]) -> PassCount | None:
+def most_battery_passes(
+    battery: Battery, eps: int, images: int, shape: tuple[int, ...], *, sanity_checks: bool = True
+) -> PassCount | None:
     """The most that one image costs a battery: no attack stops before its last step.
 
     Args:
@@ -186,11 +189,12 @@ def most_battery_passes(battery: Battery, eps: int, images: int, shape: tuple[in
         eps: Number of sizes of the ball.
         images: How many images it is given, over which the sanity checks spread.
         shape: Of an image, (C, H, W).
+        sanity_checks: Whether the battery is checked itself, as in the first cell of a sequence.
 
     Returns:
         The passes of one image; None where an attack declares no cost.
     """
-    checked = min(1.0, SAMPLE / max(1, images))
+    checked = min(1.0, SAMPLE / max(1, images)) if sanity_checks else 0.0
     total = PassCount(
         FORWARDS_AN_IMAGE + math.ceil(checked * SANITY_CHECKS.forwards), math.ceil(checked * SANITY_CHECKS.backwards)
     )

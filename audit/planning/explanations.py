@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from audit.config import ExplanationConfig
 from audit.core.registry import Method, find
 from audit.core.types import PassCount
 from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, can_reuse
@@ -23,7 +26,7 @@ def explained_methods(builder: PlanBuilder) -> tuple[Method, ...]:
 
 
 def explanation_settings(builder: PlanBuilder, method: Method) -> ExplanationSettings:
-    """The settings of a cell that explains with a method.
+    """The settings of a cell that explains with a method; of one that samples, with the precision of its maps.
 
     Args:
         builder: The plan so far.
@@ -31,10 +34,18 @@ def explanation_settings(builder: PlanBuilder, method: Method) -> ExplanationSet
     """
     config = builder.config.explanations
     settings = ExplanationSettings(
-        method=method.settings(config.settings.get(method.name)), output=config.output, baseline=config.baseline
+        method=method.settings(_with_precision(method, config)), output=config.output, baseline=config.baseline
     )
     averages = method.facts["references"] and config.baseline is None
     return settings.model_copy(update={"references": BACKGROUND} if averages else {})
+
+
+def _with_precision(method: Method, config: ExplanationConfig) -> dict[str, Any]:
+    """What the configuration sets of a method; a precision of 0 is none."""
+    chosen = dict(config.settings.get(method.name) or {})
+    if "reached" in method.facts["quality_units"] and not chosen.setdefault("precision", config.precision):
+        del chosen["precision"]
+    return chosen
 
 
 def explanation_of(builder: PlanBuilder, method: str, role: str) -> Task:

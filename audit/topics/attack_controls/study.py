@@ -22,10 +22,12 @@ from audit.adversarial.sanity import full_box_threat
 from audit.adversarial.thresholds import rows_of
 from audit.adversarial.verify import verify
 from audit.core.cell import Cell
+from audit.core.errors import NotApplicable
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import find, study
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
+from audit.core.threat_format import CONVEX_NORMS, no_steps_within
 from audit.core.types import Batch
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
@@ -58,6 +60,8 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     model, batch = context.model(), context.batch()
     battery = battery_of_cell(cell.method, AttackControlsSettings.of(cell).protocol)
     threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
+    if threat.norm not in CONVEX_NORMS:
+        raise NotApplicable(no_steps_within(threat.norm))
     survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
     with model.count() as counter, eot_if_stochastic(model, batch.images, cell.seed):
         controls = _controls(model, batch, threat, cell)

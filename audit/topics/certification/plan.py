@@ -31,6 +31,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     for metric in CERTIFICATES:
         builder.metric_cells("certification", metric, model, builder.chunks(config.examples))
     attacks = builder.planned("robustness", model.role)
+    attacks = attacks if builder.config.stop == "all" else attacks[:1]  # later ones may never be wanted
     for chunk in builder.chunks(config.examples):
         attacked = _covering(attacks, chunk)
         builder.add(

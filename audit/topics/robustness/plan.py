@@ -21,26 +21,30 @@ from audit.topics.robustness.facts import RobustnessSettings
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """The battery on the evaluation images; each cell stores the adversarial images of those that are explained.
 
-    A battery with transferred attacks gets the surrogate as input.
+    A battery with transferred attacks gets the surrogate as input. Where the study may stop early its cells are small,
+    and the first alone runs the sanity checks and the controls: they cost as much as in one large cell.
 
     Args:
         builder: The plan so far.
         model: The model.
     """
-    config = builder.config.robustness
+    config = builder.config
     surrogates = builder.planned("surrogate", model.role) if builder.battery.wants_surrogate else ()
-    for chunk in builder.chunks(config.examples):
+    for chunk in builder.growing_chunks("robustness", config.robustness.examples):
+        again = config.stop != "all" and chunk.start > 0
+        battery = builder.battery.without_controls() if again else builder.battery
+        settings = RobustnessSettings(
+            eps=curve_eps(config, builder.identity),
+            headline=headline_eps(config, builder.identity),
+            kept=max(0, min(chunk.stop, builder.explained.stop) - chunk.start),
+            protocol=battery.describe(),
+        )
         builder.add(
             "robustness",
-            builder.battery.name,
+            battery.name,
             model,
             chunk,
-            settings=RobustnessSettings(
-                eps=curve_eps(builder.config, builder.identity),
-                headline=headline_eps(builder.config, builder.identity),
-                kept=max(0, min(chunk.stop, builder.explained.stop) - chunk.start),
-                protocol=builder.battery.describe(),
-            ).dump(),
+            settings=settings.dump() | ({"sanity_checks": False} if again else {}),
             threat=builder.threat,
             inputs={"surrogate": surrogates[0]} if surrogates else {},
         )
@@ -55,7 +59,8 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     """
     settings = RobustnessSettings.of(task.cell)
     battery = battery_of_cell(task.cell.method, settings.protocol)
-    return most_battery_passes(battery, len(settings.eps), len(task.examples), identity.shape)
+    images, checks = len(task.examples), settings.sanity_checks
+    return most_battery_passes(battery, len(settings.eps), images, identity.shape, sanity_checks=checks)
 
 
 def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
@@ -85,4 +90,5 @@ def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -
     if expected is None:
         return None
     passes, broken = expected
-    return passes + before_and_after(images, broken, battery.refine_steps) + PassCount(min(settings.kept, images), 0)
+    around = before_and_after(images, broken, battery.refine_steps, sanity_checks=settings.sanity_checks)
+    return passes + around + PassCount(min(settings.kept, images), 0)
