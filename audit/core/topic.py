@@ -35,7 +35,8 @@ class Topic:
 
     - `plan.py`: `plan(builder, model)` adds the cells of one model, `plan_pair(builder, first, second)` those that
       compare two models, `plan_run(builder)` those without a model; `max_passes(task, identity)` is what an image costs
-      at most, `expected_passes(task, identity, experience)` what the whole cell should cost, where that differs.
+      at most, `expected_passes(task, identity, experience)` what the whole cell should cost, where that differs;
+      `foreseen(task, config, experience)` what a check of a study of `sequential` would read after the cell.
     - `stopping.py`: `readings(results, role, config)` gives what the checks of a study of `sequential` read.
     - modules whose names end in `study` hold functions under `@study`; in `check`, functions under `@check`.
     - `section.py`: `build(results, context)` gives the rows of each document field.

@@ -29,7 +29,7 @@ from audit.runs.setup import RunSetup
 from audit.runs.throughput import measure_throughput
 from audit.storage.store import Store
 
-PROBE_SECONDS = 20.0
+PROBE_SECONDS = 30.0
 """So long a probe goes on at most, but for the cell it is at."""
 SECONDS_A_CELL = 4.0
 """A cell that could take longer is not probed: its passes are timed instead."""

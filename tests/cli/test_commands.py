@@ -115,7 +115,7 @@ def test_a_plan_tells_what_is_expected_apart_from_the_most(tmp_path: Path) -> No
     assert expected["forwards"] == sum(cost["passes"]["forwards"] for cost in told) < most["forwards"]
     assert expected["backwards"] == sum(cost["passes"]["backwards"] for cost in told) < most["backwards"]
     assert 0 < expected["seconds"] < most["seconds"] and expected["seconds_by_study"]["training"] > 0
-    assert set(expected["cells_by_basis"]) == {"usual", "declared"} and expected["images_probed"] == 0
+    assert set(expected["cells_by_basis"]) == {"usual", "declared", "unlikely"} and expected["images_probed"] == 0
     assert expected["untold_cells"] == most["untold_cells"] == 0
 
 
@@ -126,8 +126,8 @@ def test_a_plan_says_what_it_rests_on_and_which_keys_follow() -> None:
     told = Expectation(by_task, PassCount(440, 100), 660.0, {"robustness": 60.0, "explanation": 600.0}, 0)
     whole, *dearest = expected_lines(told, experience)
     assert whole == (
-        "What is missing should take 11 min here: 440 forwards and 100 gradients, by 6 images probed and what is usual "
-        "of models that do not exist yet."
+        "What is missing should take 11 min here: 440 forwards and 100 gradients, by 6 images probed, what is usual of "
+        "models that do not exist yet."
     )
     assert [line.split(",")[0] for line in dearest] == [
         "  explanation: 10 min; cheaper by explanations.examples",

@@ -25,6 +25,7 @@ from tests.runs.conftest import TINY
 EVERY_TOPIC: dict[str, Any] = TINY | {
     "data": {"train_examples": 200},
     "hardening": {"enabled": False},
+    "stop": "all",
     "robustness": {"examples": 24, "battery": "fgsm,apgd-dlr,random-noise"},
     "explanations": {"examples": 2, "methods": ["integrated-gradients", "lime"]},
     "drift": {"enabled": True},
