@@ -34,7 +34,7 @@ def plan(
     probe: Annotated[
         bool,
         typer.Option(
-            "--probe/--no-probe", help="Try the model on a few images, for half a minute at most, to tell its cost."
+            "--probe/--no-probe", help="Try the model on a few images, for about a minute at most, to tell its cost."
         ),
     ] = True,
     out: Out = Path("audit-run"),

@@ -29,10 +29,11 @@ from audit.runs.setup import RunSetup
 from audit.runs.throughput import measure_throughput
 from audit.storage.store import Store
 
-PROBE_SECONDS = 30.0
+PROBE_SECONDS = 40.0
 """So long a probe goes on at most, but for the cell it is at."""
-SECONDS_A_CELL = 4.0
-"""A cell that could take longer is not probed: its passes are timed instead."""
+SECONDS_A_CELL = (40.0, 4.0)
+"""A cell that could take longer is not probed: its passes are timed instead. By size: what one image costs a method
+that stops by itself is worth knowing, what several cost is not."""
 EXPLAINED = 4
 """Images that each method explains in a probe."""
 SIZES = (4, 1)
@@ -122,13 +123,13 @@ class _Prober:
         images = min(images_to_attack(experience.throughput), self.setup.subject.test_examples)
         self._train(experience.throughput)
         self._attack(model, images, experience)
-        for part in SIZES:
+        for part, limit in zip(SIZES, SECONDS_A_CELL, strict=True):
             seen: Counter[tuple[str, str]] = Counter()
             for task in self._small_plan(max(1, images // part), max(1, EXPLAINED // part)):
                 attacks = task.cell.study == "robustness"
                 if seen[_kind(task)] < OF_A_KIND and self._wanted(task, experience) and not (attacks and part == 1):
                     seen[_kind(task)] += 1
-                    self._measure(task, experience.throughput)
+                    self._measure(task, experience.throughput, limit)
         return images
 
     def _small_plan(self, images: int, explained: int) -> Iterator[Task]:
@@ -152,11 +153,11 @@ class _Prober:
         ready = all(self.scratch.has(key) for key in task.cell.inputs.values())
         return _kind(task) in missing and ready and not experience.like(task)
 
-    def _measure(self, task: Task, throughput: Throughput) -> None:
+    def _measure(self, task: Task, throughput: Throughput, limit: float) -> None:
         most = max_task_passes(task, self.setup.subject)
         if most is None and throughput.forward > UNTOLD_FORWARD:
             return
-        if most is not None and throughput.seconds(most) > SECONDS_A_CELL:
+        if most is not None and throughput.seconds(most) > limit:
             return
         if time.monotonic() > self.stops_at:
             return
@@ -206,7 +207,7 @@ class _Prober:
                 examples=f":0-{len(examples)}",
             )
             if cell.model in self.known or not cell.model:
-                self._measure(replace(task, cell=cell, examples=examples, context={}), throughput)
+                self._measure(replace(task, cell=cell, examples=examples, context={}), throughput, SECONDS_A_CELL[0])
 
 
 def _spent(evidence: Evidence) -> PassCount:
