@@ -44,9 +44,9 @@ def fgsm_rs(
             arXiv:1912.11969; Jia et al. 2022, arXiv:2207.08859): nearly the examples of PGD at the price of one step,
             for two bytes a pixel of the training images. `auto` does so unless the images are augmented or the
             memory is short, and starts at `random` as published else.
-        reused_step: From the previous point on, a second step in units of eps, by the gradient that the backward pass of the
-            weights gives besides (Shafahi et al. 2019, arXiv:1904.12843): it moves where the next epoch starts, for a
-            tenth more time and no pass; 0 for none.
+        reused_step: From the previous point on, the length of a second step in units of eps, by the gradient that the
+            backward pass of the weights gives besides (Shafahi et al. 2019, arXiv:1904.12843): it moves where the
+            next epoch starts, for a tenth more time and no pass; 0 for none.
 
     Yields:
         One objective.
