@@ -41,7 +41,7 @@ def run_once(checkout: Path, folder: Path, words: Sequence[str]) -> None:
     folder.mkdir(parents=True)
     environment = {
         **os.environ,
-        "PYTHONPATH": str(checkout.resolve()),
+        "PYTHONPATH": os.pathsep.join([str(checkout.resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "AUDIT_CACHE_DIR": str(folder.resolve() / "cache"),
         "XDG_CACHE_HOME": str(folder.resolve() / "cache"),
     }
