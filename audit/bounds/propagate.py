@@ -253,7 +253,7 @@ class _Walk:
         total = self.sums.total(position, a, values, double=self.single, by_place=one_sign)
         self.constant = self.constant + total
         if self.single and one_sign:
-            self.costs = self.costs + total.abs() * (2 * UNIT * math.prod(a.shape[3:]))
+            self.costs = self.costs + total.abs() * (2 * UNIT * (a.shape[2] + math.prod(a.shape[3:])))
 
     def cost(self, position: int, a: Tensor, slack: Tensor) -> None:
         """Count <|a|, slack>."""
