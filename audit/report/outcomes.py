@@ -13,9 +13,11 @@ from audit.document.schema import Gap, OutcomeRow, StudyCost
 from audit.results.queries import (
     clean_correct,
     group_by_condition,
+    only_measured,
     per_example,
 )
 from audit.results.run_results import RunResults
+from audit.topics.certification.facts import LINEAR_BOUNDS
 
 
 def outcome_rows(results: RunResults, role: str) -> list[OutcomeRow]:
@@ -29,6 +31,10 @@ def outcome_rows(results: RunResults, role: str) -> list[OutcomeRow]:
     for at, entries in group_by_condition(results.entries("robustness", role=role)):
         robust = per_example(entries, "robust")
         rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", robust.positions, robust.values))
+    for at, entries in group_by_condition(only_measured(results.entries("certification", role=role))):
+        if at.method == LINEAR_BOUNDS:
+            proven = per_example(entries, "certified")
+            rows.append(_outcome_row(role, f"proven {format_threat(at.norm, at.eps)}", proven.positions, proven.values))
     return [row for row in rows if row.outcomes]
 
 
