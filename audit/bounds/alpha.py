@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from audit.bounds.activations import Activation
+from audit.bounds.activations import Activation, usual_slope
 from audit.bounds.graph import BoundGraph
 from audit.bounds.propagate import Values, lower_bound
 from audit.bounds.region import Region
@@ -58,7 +58,7 @@ def usual_slopes(graph: BoundGraph, values: Values, functions: int) -> dict[int,
         assert isinstance(node.operation, Activation)
         box = values.boxes[node.inputs[0]]
         if node.operation.derivative is None and bool(((box.low < 0) & (box.high > 0)).any()):
-            slope = (box.high > -box.low).to(box.low.dtype)[:, None]
+            slope = usual_slope(box.low, box.high)[:, None]
             slopes[position] = slope.repeat(1, functions, *(1,) * len(node.shape))
     return slopes
 

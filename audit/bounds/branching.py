@@ -6,6 +6,7 @@ import heapq
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -137,7 +138,7 @@ class BranchAndBound:
             if not children:
                 return Branched("open", parents[0].bound, bounded)
             bounded += len(children)
-            for rest, point in in_batches(len(children), self._layout, lambda part: self._bounded(children[part])):
+            for rest, point in in_batches(len(children), self._layout, partial(self._bounded, children)):
                 if point is not None:
                     return Branched("broken", heap[0].bound if heap else 0.0, bounded, point)
                 for problem in rest:
@@ -185,7 +186,7 @@ class BranchAndBound:
             pairs = [[self._child(parent, at, number, sign) for sign in (1, -1)] for at, number in choices]
             if len(pairs) > 1:
                 flat = [child for pair in pairs for child in pair]
-                bounds = list(in_batches(len(flat), self._layout, lambda part: self._quick(flat[part])))
+                bounds = list(in_batches(len(flat), self._layout, partial(self._quick, flat)))
                 quick = torch.cat(bounds).view(-1, 2).amin(1)
                 pairs = [pairs[int(quick.argmax())]]
             yield from pairs[0]
@@ -193,9 +194,9 @@ class BranchAndBound:
     def _child(self, parent: _Problem, at: int, number: int, sign: int) -> _Problem:
         return replace(parent, number=next(self._numbers), splits=(*parent.splits, (at, number, sign)))
 
-    def _quick(self, problems: Sequence[_Problem]) -> Tensor:
-        """Bounds without optimising, (M,)."""
-        return _lower(self.search, self._rows(problems, self.search)).bound[:, 0]
+    def _quick(self, problems: Sequence[_Problem], part: slice) -> Tensor:
+        """Bounds of a part without optimising, (M,)."""
+        return _lower(self.search, self._rows(problems[part], self.search)).bound[:, 0]
 
     def _candidates(self, problems: Sequence[_Problem]) -> list[list[tuple[int, int]]]:
         """The ReLUs whose relaxation costs each problem's bound most: their intercepts' share (arXiv:1909.06588)."""
@@ -226,8 +227,9 @@ class BranchAndBound:
             chosen.append([(inputs[layer], place - begins[layer]) for score, layer, place in found if score > 0])
         return chosen
 
-    def _bounded(self, problems: Sequence[_Problem]) -> tuple[list[_Problem], Tensor | None]:
-        """The problems that are still open, with better bounds; a point that breaks, if one was met."""
+    def _bounded(self, children: Sequence[_Problem], part: slice) -> tuple[list[_Problem], Tensor | None]:
+        """Those of a part that are still open, with better bounds; a point that breaks, if one was met."""
+        problems = children[part]
         rows = self._rows(problems, self.search)
         found = optimise(
             self.search,

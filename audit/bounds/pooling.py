@@ -60,9 +60,7 @@ class Pooling:
         """
         return not any(relu - 1 in multipliers for relu in self.relus)
 
-    def lines(
-        self, boxes: Mapping[int, Box], slopes: Mapping[int, Tensor], *, outward: bool = False
-    ) -> WindowLines:
+    def lines(self, boxes: Mapping[int, Box], slopes: Mapping[int, Tensor], *, outward: bool = False) -> WindowLines:
         """The lines of the halvings, multiplied out.
 
         Args:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audit.bounds.activations import ULPS, Activation, Lines
+from audit.bounds.activations import ULPS, Activation
 from audit.bounds.cones import BY_ROW, ByCone, ByRow
 from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode, Rounding
 from audit.bounds.pooling import Pooling
@@ -215,7 +215,7 @@ def lower_bound(
             walk.add(position, below, lines.high_intercept, one_sign=operation.derivative is None)
             if operation.derivative is not None:
                 walk.add(position, above, lines.low_intercept)
-        elif not keep and operation.pooling and operation.pooling.goes_at_once(multipliers):
+        elif not keep and operation is not None and operation.pooling and operation.pooling.goes_at_once(multipliers):
             sources = node.inputs[:1]
             backs = [_through_windows(graph, values, position, a, slopes, walk)]
         else:

@@ -21,14 +21,14 @@ from audit.bounds.verification import verify_instance
 _VERDICTS = {"holds": "unsat", "unsat": "unsat", "violated": "sat", "sat": "sat"}
 
 
-def published(folder: Path) -> dict[tuple[str, str], set[str]]:
-    """The verdicts of each instance, by the names of its net and specification."""
-    verdicts: dict[tuple[str, str], set[str]] = defaultdict(set)
+def published(folder: Path) -> dict[tuple[str, str], Counter[str]]:
+    """How many tools gave each verdict, by the names of the instance's net and specification."""
+    verdicts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for table in sorted(folder.glob("*.csv")):
         for row in csv.reader(table.open()):
             verdict = _VERDICTS.get(row[4].strip().lower()) if len(row) > 4 else None
             if verdict:
-                verdicts[Path(row[1]).name, Path(row[2]).name].add(verdict)
+                verdicts[Path(row[1]).name, Path(row[2]).name][verdict] += 1
     return verdicts
 
 
@@ -49,13 +49,13 @@ def main() -> None:
         theirs = known[Path(net).name, Path(specification).name]
         if result.verdict == "unknown":
             kind = "unknown"
-        elif len(theirs) != 1:
-            kind = "new" if not theirs else "disputed"
+        elif not theirs:
+            kind = "new"
         else:
-            kind = "agrees" if theirs == {result.verdict} else "CONTRADICTS"
+            kind = "agrees" if theirs.most_common(1)[0][0] == result.verdict else "CONTRADICTS"
         counts[kind] += 1
         cpu = time.process_time() - begun
-        print(net, specification, result.verdict, f"{cpu:.1f} s", "/".join(sorted(theirs)) or "-", kind, flush=True)
+        print(net, specification, result.verdict, f"{cpu:.1f} s", dict(theirs), kind, flush=True)
     print(dict(counts))
     if counts["CONTRADICTS"]:
         raise SystemExit(1)

@@ -62,8 +62,8 @@ def certified_not_broken(results: RunResults, role: str, config: RunConfig) -> C
     title_inconclusive="The verdict on the {role} model within {threat} hangs on images neither broken nor proven",
     explanation="Of {n} images {proven:.1%} are proven robust and {unbroken:.1%} are unbroken; robust accuracy lies "
     "between, and {open:.1%} are open.",
-    criterion="Both bounds must lie on the same side of the {threshold:.0%} that are asked. The interval is that of the "
-    "share proven, so that a policy can ask for a minimum of it.",
+    criterion="Both bounds must lie on the same side of the {threshold:.0%} that are asked. The interval is that of "
+    "the share proven, so that a policy can ask for a minimum of it.",
     advice_inconclusive="Give the open images more effort, or train for proofs.",
     command_inconclusive="audit run --set certification.effort=complete --set certification.problems=5000",
     reference="arXiv:2103.06624",

@@ -106,7 +106,10 @@ def build(results: RunResults, context: SectionContext) -> Rows:
         results: The run.
         context: What the rows need besides the evidence.
     """
-    return {"certificates": _certificates(results, _attacked_eps(results)), "brackets": brackets(results, context.classes)}
+    return {
+        "certificates": _certificates(results, _attacked_eps(results)),
+        "brackets": brackets(results, context.classes),
+    }
 
 
 def brackets(results: RunResults, classes: Sequence[str] = ()) -> list[Bracket]:
