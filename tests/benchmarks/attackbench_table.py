@@ -107,8 +107,9 @@ def peers(norm: str) -> dict[str, Attack]:
         alma = {"linf": 0.01, "l2": 0.1, "l1": 0.5}[norm]
         if norm != "linf":
             table["adv-lib alma"] = partial(adv.alma, distance=norm, num_steps=STEPS, α=0.9, init_lr_distance=alma)
-        table["adv-lib pdpgd"] = partial(adv.pdpgd, norm=order, num_steps=STEPS)
-        table |= _apgd(adv, norm)
+        if norm != "l2":
+            table["adv-lib pdpgd"] = partial(adv.pdpgd, norm=order, num_steps=STEPS)
+            table |= _apgd(adv, norm)
     if norm == "l2":
         table["adv-lib ddn"] = partial(adv.ddn, steps=STEPS)
     if norm == "l0":
