@@ -23,6 +23,8 @@ from audit.models.under_test import ModelUnderTest
 
 SAMPLE = 64
 """Examples the controls look at."""
+FEW = 8
+"""Examples that show whether a model is random, or without gradients, where the controls have run before."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,18 @@ def run_sanity_checks(
         unbroken=unbroken,
         chance=_chance(model, sample),
     )
+
+
+def why_no_gradient(model: ModelUnderTest, batch: Batch) -> Note:
+    """Why a model has no gradient at all; empty where it has one.
+
+    Args:
+        model: The model under attack.
+        batch: The examples of the battery.
+    """
+    return gradient_health(
+        model, batch.select(torch.arange(FEW, device=batch.labels.device)[: len(batch)])
+    ).no_gradient_reason
 
 
 def battery_red_flags(

@@ -6,30 +6,51 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
+from audit.explanation.precision import (
+    PRECISION_UNITS,
+    MapEstimate,
+    Precision,
+    looks_at,
+    quality_of_maps,
+    sample_until_precise,
+)
 from audit.explanation.shap_package import kernel_by_package, partition_by_package
-from audit.explanation.shapley_exact import MAX_AUTO_SEGMENTS, MAX_EXACT_SEGMENTS, exact_shapley
+from audit.explanation.shapley_exact import (
+    MAX_AUTO_SEGMENTS,
+    MAX_EXACT_SEGMENTS,
+    ShapleyValues,
+    exact_shapley,
+)
 from audit.explanation.shapley_kernel import kernel_shapley
 from audit.explanation.spec import Attribution, ExplanationSpec
+from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import max_segments, segments_to_pixels, target_count
 from audit.models.under_test import ModelUnderTest
 
+_FIRST_LOOK = 4
+"""Masks a segment at the first look, where a precision is asked for: what control variates need at least."""
+
 
 def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
-    """Masks of an image that gives the usual number of segments, and the two ends.
-
-    An image too plain for that number may be enumerated where others are sampled, which costs more.
-    """
+    """Every mask, or those sampled and the two ends; an image of any size may be plain enough for the first."""
     algorithm, samples = settings["algorithm"], settings["samples"]
     most = max_segments(*shape[1:])
     if algorithm == "exact":
         return PassCount(2 ** min(MAX_EXACT_SEGMENTS, most), 0)
-    if algorithm == "auto" and target_count(*shape[1:])[0] <= MAX_AUTO_SEGMENTS:
+    if algorithm == "auto":
         samples = max(samples, 2 ** min(MAX_AUTO_SEGMENTS, most))
     return PassCount(samples + 2, 0)
+
+
+def _expected(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
+    """Masks of an image that gives the usual number of segments, and the two ends."""
+    algorithm, segments = settings["algorithm"], target_count(*shape[1:])[0]
+    if algorithm == "exact" or (algorithm == "auto" and segments <= MAX_AUTO_SEGMENTS):
+        return PassCount(2 ** min(MAX_EXACT_SEGMENTS, segments), 0)
+    return PassCount(settings["samples"] + 2, 0)
 
 
 @attribution(
@@ -40,7 +61,12 @@ def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
     wraps="shap",
     baseline="segment-mean",
     passes=_passes,
-    quality_units={"efficiency_residual": ("output", "lower"), "standard_error": ("output", "lower")},
+    expected=_expected,
+    quality_units={
+        "efficiency_residual": ("output", "lower"),
+        "standard_error": ("output", "lower"),
+        **PRECISION_UNITS,
+    },
     version="3",
 )
 def shap(
@@ -50,12 +76,14 @@ def shap(
     *,
     algorithm: Literal["auto", "exact", "kernel", "partition"] = "auto",
     samples: int = 1024,
+    precision: Precision | None = None,
     engine: Literal["audit", "package"] = "audit",
 ) -> Attribution:
     """Shapley values of the segments: each one's fair share of output(image) - output(baseline).
 
-    The map is (N, 1, H, W), in units of the output. Quality: `efficiency_residual` (what the values miss of the
-    difference), `standard_error` (mean over segments; 0 where exact).
+    The map is (N, 1, H, W), in units of the output; `standard_error` is a map of it. Quality: `efficiency_residual`
+    (what the values miss of the difference), `standard_error` (mean over segments; 0 where exact), and see
+    `audit.explanation.precision.PRECISION_UNITS`; `partition`, which draws nothing, leaves out all but the first.
 
     Args:
         model: The model to explain.
@@ -65,32 +93,56 @@ def shap(
             sampled as in arXiv:2410.01917 and third-order interactions of neighbours taken out of the noise;
             `partition` is shap's own, Owen values over a tree of neighbouring segments; `auto` is exact up to 12
             segments and kernel above.
-        samples: Masks an image, where sampled.
+        samples: Masks an image, where sampled; with a precision, at most.
+        precision: Stop `kernel` once the map is off by at most this share of its size, with 95% probability; None for
+            all samples.
         engine: `package` has shap's own `KernelExplainer` do what `exact` and `kernel` ask for, on the same segments,
-            baseline and output; it tells no standard errors where it samples.
+            baseline and output; it tells no standard errors where it samples, and knows no precision.
     """
     queue = spec.masks(model, images)
-    values: list[Tensor] = []
-    errors: list[Tensor] = []
-    residuals: list[float] = []
+    if engine == "package" or algorithm == "partition":
+        return _by_package(queue, spec, algorithm, samples)
+    enumerated = {row for row, size in enumerate(queue.sizes) if algorithm == "exact" or _is_small(size, algorithm)}
+    answers: dict[int, ShapleyValues] = {}
+
+    def estimates(counts: Mapping[int, int]) -> Mapping[int, MapEstimate]:
+        answers.update({row: exact_shapley(queue, row) for row in counts if row in enumerated})
+        sampled = {row: count for row, count in counts.items() if row not in enumerated}
+        answers.update(kernel_shapley(queue, spec.generators, sampled) if sampled else {})
+        return {row: answers[row].estimate for row in counts}
+
+    looks = [
+        (2**size,) if row in enumerated else looks_at(_FIRST_LOOK * size, samples, precision, spec.count_of(row))
+        for row, size in enumerate(queue.sizes)
+    ]
+    judged = sample_until_precise(looks, precision, estimates)
+    errors = [one.standard_errors for one in judged]
+    residuals = [answers[row].efficiency_residual for row in range(len(judged))]
+    quality = {
+        "efficiency_residual": torch.tensor(residuals, device="cpu"),
+        "standard_error": torch.stack([error.mean() for error in errors]),
+    }
+    return Attribution(
+        segments_to_pixels([one.values for one in judged], queue.segments),
+        quality | quality_of_maps(judged, precision),
+        {"algorithm": algorithm},
+        {"standard_error": segments_to_pixels(errors, queue.segments)},
+    )
+
+
+def _is_small(size: int, algorithm: str) -> bool:
+    return algorithm == "auto" and size <= MAX_AUTO_SEGMENTS
+
+
+def _by_package(queue: MaskQueue, spec: ExplanationSpec, algorithm: str, samples: int) -> Attribution:
+    answers: list[ShapleyValues] = []
     for row, size in enumerate(queue.sizes):
-        algorithm_used = ("exact" if size <= MAX_AUTO_SEGMENTS else "kernel") if algorithm == "auto" else algorithm
-        if algorithm_used == "partition":
-            shapley = partition_by_package(queue, row, samples)
-        elif engine == "package":
-            seed = int(spec.generators.keys[row]) % 2**32
-            shapley = kernel_by_package(queue, row, seed=seed, samples=samples, exact=algorithm_used == "exact")
-        elif algorithm_used == "exact":
-            shapley = exact_shapley(queue, row)
+        if algorithm == "partition":
+            answers.append(partition_by_package(queue, row, samples))
         else:
-            shapley = kernel_shapley(queue, row, spec.generators, samples)
-        values.append(shapley.values)
-        errors.append(shapley.standard_errors)
-        residuals.append(shapley.efficiency_residual)
-    maps = segments_to_pixels(values, queue.segments)
-    quality = {"efficiency_residual": torch.tensor(residuals, device="cpu")}
-    facts = {"algorithm": algorithm, "engine": engine} if engine == "package" else {"algorithm": algorithm}
-    if any(bool(error.isnan().any()) for error in errors):
-        return Attribution(maps, quality, facts)
-    quality["standard_error"] = torch.stack([error.mean() for error in errors])
-    return Attribution(maps, quality, facts, {"standard_error": segments_to_pixels(errors, queue.segments)})
+            seed, exact = int(spec.generators.keys[row]) % 2**32, algorithm == "exact" or _is_small(size, algorithm)
+            answers.append(kernel_by_package(queue, row, seed=seed, samples=samples, exact=exact))
+    residuals = torch.tensor([answer.efficiency_residual for answer in answers], device="cpu")
+    maps = segments_to_pixels([answer.estimate.values for answer in answers], queue.segments)
+    facts = {"algorithm": algorithm} if algorithm == "partition" else {"algorithm": algorithm, "engine": "package"}
+    return Attribution(maps, {"efficiency_residual": residuals}, facts)

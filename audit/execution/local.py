@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from audit.core.errors import AuditError, Interrupted, NotApplicable, SetupError, UntrustedError
 from audit.core.evidence import Evidence
@@ -146,7 +148,12 @@ class LocalExecutor:
                 raise AuditError(f"{self.dataset.name} has no training images.")
             order = np.arange(len(train)) if examples.split == "train" else balanced_order(train, self.seed)
             return train.batch(order[examples.start : examples.stop])
-        return self.dataset.test.batch(balanced_order(self.dataset.test, self.seed)[examples.start : examples.stop])
+        return self.dataset.test.batch(self._test_order[examples.start : examples.stop])
+
+    @cached_property
+    def _test_order(self) -> NDArray[np.int64]:
+        """The audit order of the test images, which every cell reads a part of."""
+        return balanced_order(self.dataset.test, self.seed)
 
     def _environment(self, task: Task) -> dict[str, object]:
         model = self._models.get(task.cell.model)

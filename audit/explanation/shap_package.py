@@ -38,7 +38,7 @@ def kernel_by_package(queue: MaskQueue, row: int, *, seed: int, samples: int, ex
         exact: Give it every mask instead, so that its regression is exact.
 
     Returns:
-        The values; the package tells no standard errors, which are NaN where it sampled.
+        The values; the package tells no errors of theirs where it sampled.
 
     Raises:
         UsageError: Every mask was asked for and there are more than 20 segments.
@@ -56,8 +56,7 @@ def kernel_by_package(queue: MaskQueue, row: int, *, seed: int, samples: int, ex
         answer = explainer.shap_values(
             np.ones((1, size)), nsamples=2**size if exact else samples, l1_reg=False, silent=True
         )
-    sampled = not exact and samples < 2**size - 2
-    return _values(outputs, np.asarray(answer, np.float64).reshape(size), np.nan if sampled else 0.0)
+    return _values(outputs, np.asarray(answer, np.float64).reshape(size))
 
 
 def partition_by_package(queue: MaskQueue, row: int, samples: int) -> ShapleyValues:
@@ -74,7 +73,7 @@ def partition_by_package(queue: MaskQueue, row: int, samples: int) -> ShapleyVal
         answer = library.explainers.Partition(outputs, masker)(
             np.ones((1, size)), max_evals=samples, batch_size=max(50, queue.model.layout.batch_size), silent=True
         )
-    return _values(outputs, np.asarray(answer.values, np.float64).reshape(size), 0.0)
+    return _values(outputs, np.asarray(answer.values, np.float64).reshape(size))
 
 
 @contextmanager
@@ -100,11 +99,10 @@ def _outputs(queue: MaskQueue, row: int) -> Outputs:
     return outputs
 
 
-def _values(outputs: Outputs, answer: NDArray[np.float64], error: float) -> ShapleyValues:
+def _values(outputs: Outputs, answer: NDArray[np.float64]) -> ShapleyValues:
     size = len(answer)
     gap = float(outputs(np.ones((1, size)))[0] - outputs(np.zeros((1, size)))[0])
-    values = torch.from_numpy(answer)
-    return ShapleyValues(values, torch.full_like(values, error), abs(float(values.sum()) - gap))
+    return ShapleyValues.of(torch.from_numpy(answer), gap)
 
 
 def _tree(segments: NDArray[np.int64], size: int) -> NDArray[np.float64]:

@@ -23,10 +23,12 @@ class ExecutionLayout:
     Attributes:
         channels_last: Whether images and weights lie in memory with the channels last.
         batch_size: Examples in a forward.
+        folded: Whether searches ask a copy whose batch norm is folded (see `audit.models.search_form`).
     """
 
     channels_last: bool = True
     batch_size: int = 128
+    folded: bool = False
 
     @classmethod
     def default(cls, device: torch.device, *, channels_last: bool = True, largest: int = 0) -> ExecutionLayout:

@@ -21,6 +21,7 @@ from audit.document.locale import Locale, load_locale
 from audit.document.model import Proportion
 from audit.document.sanitise import visible
 from audit.document.schema import AuditDocument
+from audit.report.hand_over import HandOver
 from audit.report.history import RunRow
 from audit.report.run_comparison import RunComparison
 from audit.report.topic_parts import OnPartFault, topic_part
@@ -35,6 +36,7 @@ def render_html(
     language: str = "en",
     latencies: Sequence[LatencyRow] = (),
     on_fault: OnPartFault | None = None,
+    hand_over: HandOver | None = None,
 ) -> str:
     """The page of a document; the same document gives the same text.
 
@@ -43,6 +45,7 @@ def render_html(
         language: Code of the language.
         latencies: Latencies of a compressed model, where the run measured them.
         on_fault: Told of a topic whose part of the page fails, which is then left out; without it the error is raised.
+        hand_over: What was decided about the run, where somebody stated it.
 
     Raises:
         UsageError: The language is unknown.
@@ -57,6 +60,7 @@ def render_html(
             page=build_view(document, load_locale(language), on_fault=on_fault),
             on_fault=on_fault,
             latencies=latencies,
+            h=hand_over,
             style=Markup(style),
             script=Markup(script),
             policy=_policy(style, script),

@@ -16,6 +16,7 @@ from audit.core.note import Note, note
 from audit.data.sampling import balanced_order
 from audit.models.under_test import ModelUnderTest
 from audit.planning.builder import explained_examples
+from audit.planning.cost import max_task_passes
 from audit.planning.settings import ModelSettings
 from audit.report.metadata import ModelMetadata, RunMetadata
 from audit.results.facts import ModelFacts
@@ -48,6 +49,7 @@ def collect_metadata(setup: RunSetup, results: RunResults) -> RunMetadata:
         trusted=setup.trusted,
         commands=section_commands(setup.requested or config),
         subject=subject_flags(setup.requested or config),
+        most_passes={task.cell.key: max_task_passes(task, setup.subject) for task in results.unfinished},
     )
 
 

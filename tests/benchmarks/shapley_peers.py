@@ -77,7 +77,7 @@ def long_run(game: Game, permutations: int) -> Values:
 def ours(game: Game, budget: int, seed: int) -> Values:
     """Paired leverage-score sampling."""
     generators = Generators.of(["image"], seed=seed, purpose="benchmark", device="cpu")
-    return np.asarray(kernel_shapley(game.queue(), 0, generators, budget).values.numpy())
+    return np.asarray(kernel_shapley(game.queue(), generators, {0: budget})[0].estimate.values.numpy())
 
 
 def ours_partition(game: Game, budget: int, seed: int) -> Values:

@@ -33,13 +33,12 @@ from audit.core.types import Batch, Images, PassCount
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
 from audit.models.under_test import ModelUnderTest
-from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSettings
+from audit.topics.other_threats.facts import TRANSFER_STEPS, OtherThreatsFacts, OtherThreatsSettings
 from audit.topics.surrogate.facts import SurrogateFacts
 from audit.topics.surrogate.study import surrogate_model
 
 MIN_OTHER_THREAT_IMAGES = 8
 """Least number of images for a change that is made on half of them and scored on the other half."""
-TRANSFER_STEPS = 20
 
 
 @dataclass(frozen=True)
