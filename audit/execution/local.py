@@ -24,6 +24,7 @@ from audit.execution.context import Context, ModuleFactory
 from audit.execution.runner import RunCallback
 from audit.execution.stored_model import trained_model
 from audit.models.autotune import tune_execution
+from audit.models.precision import device_facts, ieee_float32, take_nondeterministic_operations
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import CALIBRATION_SPLIT, MODEL_STUDIES, Slice, Task
 from audit.planning.settings import ModelSettings
@@ -81,8 +82,9 @@ class LocalExecutor:
 
     def _compute(self, task: Task) -> Evidence:
         started = time.monotonic()
+        take_nondeterministic_operations()
         try:
-            with fork_global_rng(self.device, task.cell.key):
+            with fork_global_rng(self.device, task.cell.key), ieee_float32():
                 evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
             if not isinstance(evidence, Evidence):
                 raise AuditError(f"The study {task.cell.study} returned {type(evidence).__name__}, not its evidence.")
@@ -158,7 +160,10 @@ class LocalExecutor:
     def _environment(self, task: Task) -> dict[str, object]:
         model = self._models.get(task.cell.model)
         layout = {"batch_size": model.layout.batch_size, "channels_last": model.layout.channels_last} if model else {}
-        return {"device": str(self.device), "threads": torch.get_num_threads(), "torch": torch.__version__, **layout}
+        versions = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+        names = take_nondeterministic_operations()
+        loose = {"nondeterministic": list(names)} if names else {}
+        return {**device_facts(self.device), **versions, **layout, **loose}
 
 
 def _require_one_value_an_example(evidence: Evidence, examples: int) -> None:

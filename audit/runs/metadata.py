@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from audit.core.note import Note, note
 from audit.data.sampling import balanced_order
+from audit.models.precision import device_facts
 from audit.models.under_test import ModelUnderTest
 from audit.planning.builder import explained_examples
 from audit.planning.cost import max_task_passes
@@ -44,7 +45,7 @@ def collect_metadata(setup: RunSetup, results: RunResults) -> RunMetadata:
         models=_models(setup, results),
         gallery=_pixels(setup, order[: min(config.report.gallery, len(explained_examples(config, len(order))))]),
         ids=tuple(dataset.test.ids[i] for i in order),
-        notes=dataset.notes,
+        notes=(*dataset.notes, *_determinism_notes(results)),
         environment=_environment(setup),
         trusted=setup.trusted,
         commands=section_commands(setup.requested or config),
@@ -104,9 +105,18 @@ def _loaded(setup: RunSetup, model: ModelUnderTest) -> ModelMetadata:
     )
 
 
+def _determinism_notes(results: RunResults) -> tuple[Note, ...]:
+    """What layers without a deterministic kernel on this device mean for the promise of the same bytes."""
+    found = {name for e in results.evidence.values() for name in e.environment.get("nondeterministic", ())}
+    if not found:
+        return ()
+    text = "{names}: no deterministic kernel on this device, so another run may differ in the last digits."
+    return (note("nondeterministic_kernels", text, names=", ".join(sorted(found))),)
+
+
 def _environment(setup: RunSetup) -> Mapping[str, Any]:
     return {
-        "device": setup.device.type,
+        **device_facts(setup.device),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         **{name: version(name) for name in LIBRARIES},
