@@ -125,19 +125,33 @@ class ByCone:
     cones: Cones
     colours: Tensor
 
-    def total(self, position: int, a: Tensor, values: Tensor) -> Tensor:
+    def total(
+        self, position: int, a: Tensor, values: Tensor, *, double: bool = False, by_place: bool = False
+    ) -> Tensor:
         """Sums of products, part by part.
 
         Args:
             position: Of the value that the coefficients belong to.
             a: (1, S, *shape).
-            values: (1, *shape).
+            values: (1, *shape), or broadcast to it.
+            double: Whether float32 products are added in float64.
+            by_place: Whether those of the places of a channel may be added in float32 first.
 
         Returns:
             (1, S, width).
         """
-        products = (a[0] * values[0]).flatten(1, -3).sum(1).flatten(1)
-        return self._parts(position, products)
+        dtype = torch.float64 if double else a.dtype
+        return self._parts(position, (a[0] * values[0]).flatten(1, -3).sum(1, dtype=dtype).flatten(1))
+
+    def size(self, position: int, a: Tensor, values: Tensor) -> Tensor:
+        """Sums of absolute products, part by part.
+
+        Args:
+            position: Of the value that the coefficients belong to.
+            a: (1, S, *shape).
+            values: (1, *shape).
+        """
+        return self._parts(position, (a[0] * values[0]).abs_().flatten(1, -3).sum(1).flatten(1))
 
     def minimum(self, region: Region, a: Tensor) -> tuple[Tensor, Tensor]:
         """The minimum of each part over the region, and the sum of its absolute coefficients, (1, S, width) each.
@@ -165,17 +179,35 @@ class ByCone:
 class ByRow:
     """Sums of a backward pass whose rows hold one function each."""
 
-    def total(self, position: int, a: Tensor, values: Tensor) -> Tensor:
+    def total(
+        self, position: int, a: Tensor, values: Tensor, *, double: bool = False, by_place: bool = False
+    ) -> Tensor:
         """Sums of products, (N, S).
 
         Args:
             position: Of the value that the coefficients belong to.
             a: (N, S, *shape).
-            values: (N, *shape), or (1, *shape) for all.
+            values: (N, *shape), or broadcast to it.
+            double: Whether float32 products are added in float64.
+            by_place: Whether those of the places of a channel may be added in float32 first.
         """
-        if len(values) == 1:
-            return a.flatten(2) @ values.flatten()
-        return torch.bmm(a.flatten(2), values.flatten(1)[:, :, None]).squeeze(2)
+        if double and values.shape[2:] == (1, 1):  # One number for all places of a channel.
+            a, values = a.flatten(3).sum(3), values.flatten(1)
+        if double:
+            products = a * values[:, None]
+            products = products.flatten(3).sum(3) if products.ndim > 3 and by_place else products.flatten(2)
+            return products.sum(2, dtype=torch.float64)
+        return (a * values[:, None]).flatten(2).sum(2)
+
+    def size(self, position: int, a: Tensor, values: Tensor) -> Tensor:
+        """Sums of absolute products, (N, S).
+
+        Args:
+            position: Of the value that the coefficients belong to.
+            a: (N, S, *shape).
+            values: (N, *shape).
+        """
+        return (a * values[:, None]).abs_().flatten(2).sum(2)
 
     def minimum(self, region: Region, a: Tensor) -> tuple[Tensor, Tensor]:
         """The minimum of each function over the region, and the sum of its absolute coefficients, (N, S) each.

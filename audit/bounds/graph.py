@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,10 @@ from audit.models.normalised_model import PassCounter
 
 UNIT = 2.0**-24
 """Unit roundoff of float32: what one rounded operation may add, relative to its result."""
+SINGLE_STEPS = 32
+"""Rounded operations on a coefficient or an end of a box between two sums, at most, see `single_precision`."""
+SINGLE_ROOM = 1.25
+"""Times what float32 may round: covers what that is rounded by itself, below a tenth."""
 
 
 class Box(NamedTuple):
@@ -27,6 +32,18 @@ class Box(NamedTuple):
 
     low: Tensor
     high: Tensor
+
+
+class Rounding(NamedTuple):
+    """How far rounding may move a value, (N, *shape) each.
+
+    Attributes:
+        slack: In the evaluation of the net, and what a backward pass through the value rounds itself.
+        box: In the evaluation of the net, and what its box was rounded by.
+    """
+
+    slack: Tensor
+    box: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,9 @@ class Affine:
         terms: Rounded operations behind one output when a framework evaluates it in float32; 0 where it is exact.
         interval: The box around the outputs from those around the inputs where it is tighter than through `linear`.
         of_first: Whether that box follows from the first input alone.
+        fan_out: Outputs that one number of an input goes into, at most: the terms of a coefficient of `transpose`. Or
+            what finds out.
+        pooling: The windows of a maximum that ends here, a `Pooling`, whose lines a backward pass takes at once.
     """
 
     linear: Callable[..., Tensor]
@@ -54,6 +74,8 @@ class Affine:
     terms: int = 0
     interval: Callable[..., Box] | None = None
     of_first: bool = False
+    fan_out: int | Callable[[], int] = 1
+    pooling: Any = None
 
     def apply(self, *inputs: Tensor) -> Tensor:
         """The outputs.
@@ -67,35 +89,53 @@ class Affine:
     def box(self, *inputs: Box) -> Box:
         """The smallest box around the outputs that follows from boxes around the inputs, without rounding.
 
-        Centre and radius go through on their own (arXiv:1810.12715).
+        Centre and radius go through on their own (arXiv:1810.12715); the ends where no coefficient is negative.
 
         Args:
             inputs: One box an input; the first alone where the others do not matter.
         """
         if self.interval is not None:
             return self.interval(*inputs)
+        if self.spread is None:
+            return Box(self.apply(*(box.low for box in inputs)), self.apply(*(box.high for box in inputs)))
         centre = self.apply(*((box.low + box.high) / 2 for box in inputs))
-        radius = (self.spread or self.linear)(*((box.high - box.low) / 2 for box in inputs))
+        radius = self.spread(*((box.high - box.low) / 2 for box in inputs))
         return Box(centre - radius, centre + radius)
 
-    def rounding(self, *inputs: Box) -> Tensor | None:
-        """How far a float32 evaluation of the outputs may be from the exact value, (N, *shape); None where it is exact.
+    def rounding(self, *inputs: Box) -> Rounding | None:
+        """How far the outputs may be from the exact value, (N, *shape); None where they are exact.
 
         A sum of n products evaluated in float32 in whatever order, with or without fused operations, is within
         n u / (1 - n u) times the sum of the absolute products of its exact value (Higham 2002, "Accuracy and Stability
-        of Numerical Algorithms", section 3.1). The factor is taken twice, which leaves room for what float64 itself
-        rounds in the propagation of bounds.
+        of Numerical Algorithms", section 3.1). Where bounds are propagated in float64 the factor is taken twice, which
+        leaves room for what float64 itself rounds. Where they are propagated in float32, see
+        `audit.bounds.single_precision` for what is added.
 
         Args:
-            inputs: Boxes that hold the inputs.
+            inputs: Boxes that hold the inputs; their precision is that of the propagation.
         """
-        if self.terms == 0:
+        fan_out = 0
+        if inputs[0].low.dtype == torch.float32:
+            fan_out = self.fan_out() if callable(self.fan_out) else self.fan_out
+        if self.terms == 0 and not (fan_out > 1 or (fan_out and self.spread is not None)):
             return None
         size = (self.spread or self.linear)(*(torch.maximum(box.low.abs(), box.high.abs()) for box in inputs))
+        constant = None
         if self.offset is not None:
-            size = size + (self.offset().abs() if self.offset_size is None else self.offset_size())
-        relative = self.terms * UNIT
-        return size * (2 * relative / (1 - relative))
+            constant = self.offset().abs() if self.offset_size is None else self.offset_size()
+            size = size + constant
+        if not fan_out:
+            slack = size * (2 * _relative(self.terms))
+            return Rounding(slack, slack)
+        slack = size * (SINGLE_ROOM * _relative(self.terms + fan_out + SINGLE_STEPS))
+        if constant is not None:  # The places of a channel are added in float32.
+            slack = slack + constant * (2 * UNIT * math.prod(size.shape[2:]))
+        return Rounding(slack, size * (SINGLE_ROOM * _relative(3 * self.terms + SINGLE_STEPS)))
+
+
+def _relative(steps: int) -> float:
+    """The largest relative error of so many roundings; infinite where it is not small."""
+    return steps * UNIT / (1 - steps * UNIT) if steps * UNIT < 0.1 else math.inf
 
 
 @dataclass(frozen=True)
@@ -138,6 +178,15 @@ class BoundGraph:
     def activations(self) -> list[int]:
         """Positions of the activations."""
         return [i for i, node in enumerate(self.nodes) if isinstance(node.operation, Activation)]
+
+    @cached_property
+    def consumers(self) -> list[int]:
+        """By position, how many values are computed from it."""
+        counts = [0] * len(self.nodes)
+        for node in self.nodes:
+            for source in node.inputs:
+                counts[source] += 1
+        return counts
 
     @cached_property
     def unbounded(self) -> list[int]:

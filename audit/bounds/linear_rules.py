@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -33,6 +33,14 @@ def linear_map(function: Callable[..., Tensor], shapes: Sequence[Sequence[int]],
         return torch.autograd.grad(outputs, zeros, coefficients, create_graph=torch.is_grad_enabled())
 
     return Affine(function, transpose, **options)
+
+
+def _fan_out(operation: Affine, ones: Tensor) -> int:
+    """Outputs of one input, at most: coefficients are 1, or those of a mean over fewer numbers than `terms`."""
+    with torch.no_grad():
+        (sums,) = operation.transpose(ones)
+    assert sums is not None
+    return math.ceil(float(sums.amax()) * max(1, operation.terms - 1) * (1 + 1e-3) - 1e-2)
 
 
 def _itself(value: Tensor) -> Tensor:
@@ -90,8 +98,11 @@ def _transposed(recorder: Recorder, output: Tensor, x: Tensor, first: int, secon
     return _permuted(recorder, output, order, x)
 
 
-def _plain(name: str, terms: Callable[..., int] = lambda *_: 0) -> OperationRule:
-    """An operation on one tensor that is linear, without negative coefficients, and gives one tensor an image."""
+def _plain(name: str, terms: Callable[..., int] = lambda *_: 0, *, mixes: bool = False) -> OperationRule:
+    """An operation on one tensor that is linear, without negative coefficients, and gives one tensor an image.
+
+    `mixes` says that its coefficients are neither 1 nor those of a mean.
+    """
 
     def rule(recorder: Recorder, output: Any, x: Tensor, *args: Any, **kwargs: Any) -> int | list[int]:
         source = recorder.position(x)
@@ -104,7 +115,10 @@ def _plain(name: str, terms: Callable[..., int] = lambda *_: 0) -> OperationRule
                 picked: Tensor = result if index is None else result[index]
                 return picked
 
-            return linear_map(apply, [_shape(recorder, source)], terms=terms(x, *args))
+            part = output if index is None else output[index]
+            map_ = linear_map(apply, [_shape(recorder, source)], terms=terms(x, *args))
+            ones = torch.ones_like(part[:1])
+            return replace(map_, fan_out=math.prod(part.shape[1:]) if mixes else cache(partial(_fan_out, map_, ones)))
 
         if isinstance(output, Tensor):
             return recorder.add(operation(None), [source], output.shape[1:])
@@ -125,7 +139,9 @@ def _expanded(recorder: Recorder, output: Tensor, x: Tensor, size: Sequence[int]
     shape = tuple(output.shape[1:])
     if x.ndim != output.ndim:
         raise recorder.refused("an expansion across images")
-    return recorder.add(linear_map(lambda t: t.expand(len(t), *shape), [_shape(recorder, source)]), [source], shape)
+    before = _shape(recorder, source)
+    copies = math.prod(shape) // math.prod(before)
+    return recorder.add(linear_map(lambda t: t.expand(len(t), *shape), [before], fan_out=copies), [source], shape)
 
 
 def _joined(recorder: Recorder, output: Tensor, tensors: Sequence[Tensor], dim: int = 0, *, stack: bool = False) -> int:
@@ -196,6 +212,7 @@ def _add_scaled(recorder: Recorder, output: Tensor, x: Any, y: Any, a: float, b:
         spread=lambda *inputs: function(*inputs, scale=abs),
         offset=partial(_itself, constants[0]) if constants else None,
         terms=2 if all(abs(f) == 1 for f in factors) else 3,
+        fan_out=max(math.prod(shape) // math.prod(_shape(recorder, p)) for p, _ in used),
     )
     if all(_shape(recorder, p) == shape for p, _ in used):
         operation = replace(operation, transpose=lambda c: [c if f == 1 else c * f for f in factors])
@@ -215,7 +232,11 @@ def _scaled(recorder: Recorder, output: Tensor, x: Tensor, factor: Tensor, terms
         operation = Affine(lambda t: t * factor, lambda a: [a * factor], lambda t: t * factor.abs(), terms=terms)
     else:
         operation = linear_map(
-            lambda t: t * factor, [_shape(recorder, source)], spread=lambda t: t * factor.abs(), terms=terms
+            lambda t: t * factor,
+            [_shape(recorder, source)],
+            spread=lambda t: t * factor.abs(),
+            terms=terms,
+            fan_out=math.prod(shape) // math.prod(_shape(recorder, source)),
         )
     return recorder.add(operation, [source], shape)
 
@@ -276,7 +297,7 @@ LINEAR_RULES: dict[str, OperationRule] = {
     "_adaptive_avg_pool2d": _plain("_adaptive_avg_pool2d", _averaged),
     "mean": _plain("mean", _summed),
     "sum": _plain("sum", _summed),
-    "upsample_bilinear2d": _plain("upsample_bilinear2d", lambda *_: 8),
+    "upsample_bilinear2d": _plain("upsample_bilinear2d", lambda *_: 8, mixes=True),
     "add": _weighted_sum(1.0),
     "sub": _weighted_sum(-1.0),
     "rsub": _reverse_subtracted,

@@ -3,22 +3,26 @@
 Sound in floating point: a float32 evaluation of the net, in whatever order of summation, is the exact net with every
 affine value moved by at most its rounding (`Affine.rounding`) and every smooth activation by a few units. Both passes
 let each value move so far: intervals are widened by it, and a backward pass subtracts |coefficient| times it at every
-value it goes through. The passes run in float64, whose own rounding is 2**-29 of the same quantities, inside the factor
-of two that `Affine.rounding` takes.
+value it goes through. In float64 the passes themselves round 2**-29 of the same quantities, inside the factor of two
+that `Affine.rounding` takes. In float32, which is several times as fast, they round as much as the net: see
+`audit.bounds.single_precision`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from audit.bounds.activations import ULPS, Activation, Lines
+from audit.bounds.activations import ULPS, Activation
 from audit.bounds.cones import BY_ROW, ByCone, ByRow
-from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode
+from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode, Rounding
+from audit.bounds.pooling import Pooling
 from audit.bounds.region import GUARD, Region
+from audit.bounds.single_precision import COSTS, LARGEST, UNDERFLOW, outward_box, outward_lines
 
 ROWS = 2**23
 """Numbers that the largest tensor of a backward pass may have."""
@@ -75,11 +79,13 @@ class Lower:
         bound: The minimum over the region, (N, S).
         coefficients: (N, S, *shape of the image).
         reached: By the position of an activation, the coefficients of its output, (N, S, *shape), where asked for.
+        costs: What was subtracted for rounding, as `bound`.
     """
 
     bound: Tensor
     coefficients: Tensor
     reached: dict[int, Tensor]
+    costs: Tensor
 
 
 def interval_values(graph: BoundGraph, region: Region, *, rounding: bool = True, inner: bool = True) -> Values:
@@ -98,33 +104,45 @@ def interval_values(graph: BoundGraph, region: Region, *, rounding: bool = True,
         if wanted is not None and position not in wanted:
             continue
         if node.operation is None:
-            values.boxes[position] = Box(region.low, region.high)
+            exact = region.low.dtype == graph.dtype
+            values.boxes[position] = (Box if exact else outward_box)(region.low, region.high)
             continue
         boxes = [values.boxes[i] for i in node.inputs if i in values.boxes]
-        values.boxes[position], slack = value_bounds(node, boxes, rounding=rounding)
+        values.boxes[position], slack = value_bounds(node, boxes, graph.consumers[position], rounding=rounding)
         if slack is not None:
             values.slack[position] = slack
     return values
 
 
-def value_bounds(node: GraphNode, boxes: Sequence[Box], *, rounding: bool = True) -> tuple[Box, Tensor | None]:
+def value_bounds(
+    node: GraphNode, boxes: Sequence[Box], consumers: int = 1, *, rounding: bool = True
+) -> tuple[Box, Tensor | None]:
     """The box around one value, and how far float32 may move it, by which the box is wider; None where it is exact.
 
     Args:
         node: The value; not the image.
         boxes: Around what it is computed from.
+        consumers: Values that are computed from it.
         rounding: See `interval_values`.
     """
-    slack = None
+    rounded: Rounding | None = None
+    single = boxes[0].low.dtype == torch.float32
     if isinstance(node.operation, Activation):
         box = Box(node.operation.apply(boxes[0].low), node.operation.apply(boxes[0].high))
         if rounding and node.operation.derivative is not None:
-            slack = torch.maximum(box.low.abs(), box.high.abs()) * (ULPS * UNIT)
+            often = 3 if single else 1  # Float32 ends are off by as much themselves.
+            slack = torch.maximum(box.low.abs(), box.high.abs()) * (often * ULPS * UNIT)
+            rounded = Rounding(slack, slack)
     else:
         assert isinstance(node.operation, Affine)
         box = node.operation.box(*boxes)
-        slack = node.operation.rounding(*boxes) if rounding else None
-    return (box, None) if slack is None else (Box(box.low - slack, box.high + slack), slack)
+        rounded = node.operation.rounding(*boxes) if rounding else None
+    if rounded is not None:
+        box = Box(box.low - rounded.box, box.high + rounded.box)
+    if rounding and single and consumers > 1:
+        more = torch.maximum(box.low.abs(), box.high.abs()) * (2 * consumers * UNIT)
+        return box, more if rounded is None else rounded.slack + more
+    return box, None if rounded is None else rounded.slack
 
 
 def lower_bound(
@@ -156,56 +174,109 @@ def lower_bound(
         boxes_only: Whether the pass ends at activations and maxima, whose boxes then stand for them: intervals.
         guarded: Whether the bound is lowered by what the sums themselves may have rounded, as proofs must be.
         sums: How the terms of a row are added.
+
+    A guarded pass through a graph in float32 takes the region in float64, and sums in it.
     """
     rows, functions = coefficients.shape[:2]
     graph.meter.backwards += rows * functions
     graph.meter.forwards += rows * functions * int(torch.is_grad_enabled())
+    single = guarded and graph.dtype == torch.float32
+    walk = _Walk(sums, single, coefficients.new_zeros((), dtype=torch.float64 if single else None))
+    slopes, multipliers = slopes or {}, multipliers or {}
     pending = {start: coefficients}
-    constant = coefficients.new_zeros(())
     reached: dict[int, Tensor] = {}
     for position in range(start, 0, -1):
         a = pending.pop(position, None)
-        if multipliers and position in multipliers:
+        if position in multipliers:
             a = multipliers[position] if a is None else a + multipliers[position]
         if a is None:
             continue
         node = graph.nodes[position]
+        operation = node.operation
         slack = values.slack.get(position)
         if slack is not None:
-            constant = constant - sums.total(position, a.abs(), slack)
+            walk.cost(position, a, slack)
         if boxes_only and _stands_for_box(node):
             box = values.boxes[position]
-            constant = constant + sums.total(position, a.clamp(min=0), box.low)
-            constant = constant + sums.total(position, a.clamp(max=0), box.high)
+            walk.add(position, a.clamp(min=0), box.low)
+            walk.add(position, a.clamp(max=0), box.high)
             continue
-        if isinstance(node.operation, Activation):
+        sources: Sequence[int] = node.inputs
+        if isinstance(operation, Activation):
             if keep:
                 reached[position] = a
             box = values.boxes[node.inputs[0]]
-            slope = slopes.get(position) if slopes else None
-            lines = node.operation.lines(box.low, box.high, slope)
-            backs: list[Tensor | None] = [_back(a, lines)]
-            constant = constant + sums.total(position, a.clamp(max=0), lines.high_intercept)
-            if node.operation.derivative is not None:
-                constant = constant + sums.total(position, a.clamp(min=0), lines.low_intercept)
-        else:
-            assert isinstance(node.operation, Affine)
-            if node.operation.offset is not None:
-                offset = node.operation.offset().expand(1, *node.shape)
-                constant = constant + sums.total(position, a, offset)
-            flat = a.flatten(0, 1)
-            backs = [
-                None if b is None else b.view(rows, functions, *b.shape[1:]) for b in node.operation.transpose(flat)
+            slope = slopes.get(position)
+            lines = outward_lines(operation, box, slope) if single else operation.lines(box.low, box.high, slope)
+            above, below = a.clamp(min=0), a.clamp(max=0)
+            backs: Sequence[Tensor | None] = [
+                torch.addcmul(above * _wide(lines.low_slope, a), below, _wide(lines.high_slope, a))
             ]
-        for source, back in zip(node.inputs, backs, strict=True):
+            walk.add(position, below, lines.high_intercept, one_sign=operation.derivative is None)
+            if operation.derivative is not None:
+                walk.add(position, above, lines.low_intercept)
+        elif not keep and operation.pooling and operation.pooling.goes_at_once(multipliers):
+            sources = node.inputs[:1]
+            backs = [_through_windows(graph, values, position, a, slopes, walk)]
+        else:
+            assert isinstance(operation, Affine)
+            if operation.offset is not None:
+                walk.add(position, a, operation.offset())
+            flat = a.flatten(0, 1)
+            backs = [None if b is None else b.view(rows, functions, *b.shape[1:]) for b in operation.transpose(flat)]
+        for source, back in zip(sources, backs, strict=True):
             if back is not None:
                 pending[source] = pending[source] + back if source in pending else back
     image = pending.get(0)
     if image is None:
         image = coefficients.new_zeros(rows, functions, *graph.nodes[0].shape)
+    image = image.to(region.low.dtype)
+    if single and graph.consumers[0] > 1:
+        largest = torch.maximum(region.low.abs(), region.high.abs())
+        walk.cost(0, image, largest * (2 * graph.consumers[0] * UNIT))
     minimum, size = sums.minimum(region, image)
-    guard = GUARD * (size + constant.abs()) if guarded else 0.0
-    return Lower(minimum + constant - guard, image, reached)
+    if not guarded:
+        return Lower(minimum + walk.constant - walk.costs, image, reached, walk.costs)
+    costs = walk.costs + GUARD * (size + walk.constant.abs() + walk.costs) + single * UNDERFLOW
+    return Lower(minimum + walk.constant - costs, image, reached, costs)
+
+
+class _Walk:
+    """The constant of a bound in the making, and what is to be subtracted for rounding."""
+
+    def __init__(self, sums: ByRow | ByCone, single: bool, zero: Tensor) -> None:
+        self.sums, self.single = sums, single
+        self.constant = self.costs = zero
+
+    def add(self, position: int, a: Tensor, values: Tensor, *, one_sign: bool = False) -> None:
+        """Add <a, values>; `one_sign` says that no two products have different signs."""
+        total = self.sums.total(position, a, values, double=self.single, by_place=one_sign)
+        self.constant = self.constant + total
+        if self.single and one_sign:
+            self.costs = self.costs + total.abs() * (2 * UNIT * math.prod(a.shape[3:]))
+
+    def cost(self, position: int, a: Tensor, slack: Tensor) -> None:
+        """Count <|a|, slack>."""
+        if self.single and slack[0].numel() > LARGEST:
+            a = a.double()
+        self.costs = self.costs + self.sums.size(position, a, slack) * (COSTS if self.single else 1)
+
+
+def _through_windows(
+    graph: BoundGraph, values: Values, position: int, a: Tensor, slopes: Slopes, walk: _Walk
+) -> Tensor:
+    """Coefficients before a max-pooling, whose lines go to the constant."""
+    node = graph.nodes[position]
+    assert isinstance(node.operation, Affine)
+    pooling: Pooling = node.operation.pooling
+    cut = graph.nodes[pooling.windows].operation
+    assert isinstance(cut, Affine)
+    lines = pooling.lines(values.boxes, slopes, outward=walk.single)
+    above, below = a.clamp(min=0), a.clamp(max=0)
+    walk.add(position, below, lines.intercept, one_sign=True)
+    if lines.slack is not None:
+        walk.cost(position, a, lines.slack)
+    return pooling.back(above, below, lines, graph.nodes[node.inputs[0]].shape, cut.transpose)
 
 
 def _stands_for_box(node: GraphNode) -> bool:
@@ -213,11 +284,6 @@ def _stands_for_box(node: GraphNode) -> bool:
     return isinstance(node.operation, Activation) or (
         node.operation is not None and node.operation.interval is not None
     )
-
-
-def _back(a: Tensor, lines: Lines) -> Tensor:
-    """Coefficients before an activation from those after it: the line below where they are positive."""
-    return torch.where(a > 0, _wide(lines.low_slope, a), _wide(lines.high_slope, a)) * a
 
 
 def _wide(slope: Tensor, a: Tensor) -> Tensor:

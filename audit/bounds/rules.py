@@ -9,7 +9,8 @@ from torch import Tensor
 
 from audit.bounds.activations import RELU, SIGMOID, TANH, Activation, elu, softplus
 from audit.bounds.linear_rules import LINEAR_RULES, OperationRule
-from audit.bounds.maxima import absolute, clamped, leaky, max_pooled, maximum
+from audit.bounds.maxima import absolute, clamped, leaky, maximum
+from audit.bounds.pooling import max_pooled
 from audit.bounds.trace import Recorder
 from audit.bounds.weighted_rules import WEIGHTED_RULES
 

@@ -29,6 +29,7 @@ def _dense(recorder: Recorder, x: Tensor, weight: Tensor, bias: Tensor | None, o
         None if bias is None else lambda: bias.view(view),
         None,
         weight.shape[0] + 1,
+        fan_out=weight.shape[1],
     )
     return recorder.add(operation, [source], output.shape[1:])
 
@@ -60,6 +61,7 @@ def _batched_product(recorder: Recorder, output: Tensor, x: Tensor, y: Tensor) -
         lambda a: [multiply(a, matrix.t())],
         lambda t: multiply(t, matrix.abs()),
         terms=matrix.shape[1 if left else 0] + 1,
+        fan_out=matrix.shape[0 if left else 1],
     )
     return recorder.add(operation, [source], output.shape[1:])
 
@@ -82,7 +84,8 @@ def _convolution(
         raise recorder.refused("a convolution with computed weights")
     shape, current = recorder.graph.nodes[source].shape, recorder.current(weight)
     settings = (stride, padding, dilation, transposed, output_padding, groups)
-    fan_in = weight.shape[0] // groups if transposed else weight.shape[1]
+    fans = (weight.shape[0] // groups, weight.shape[1])
+    fan_in, fan_out = fans if transposed else fans[::-1]
     view = (1, -1, *(1,) * (output.ndim - 2))
     operation = Affine(
         lambda t: aten.convolution(t, current(), None, *settings),
@@ -91,6 +94,7 @@ def _convolution(
         None if bias is None else lambda: bias.view(view),
         None,
         fan_in * math.prod(weight.shape[2:]) + 1,
+        fan_out=fan_out * math.prod(weight.shape[2:]),
     )
     return recorder.add(operation, [source], output.shape[1:])
 

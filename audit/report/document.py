@@ -34,7 +34,7 @@ from audit.document.schema import (
 from audit.document.section import Rows, SectionContext
 from audit.report.gallery import gallery
 from audit.report.metadata import ModelMetadata, RunMetadata
-from audit.report.outcomes import gaps, outcome_rows, study_costs
+from audit.report.outcomes import gaps, outcome_rows, stop_rows, study_costs, unfinished_rows
 from audit.report.summary import by_severity, overall_verdict, verdict_sentences
 from audit.report.upgrade import upgrade
 from audit.results.facts import ModelFacts
@@ -74,6 +74,8 @@ def build_document(results: RunResults, config: RunConfig, metadata: RunMetadata
     document = document_type()(
         tool={"name": "audit", "version": metadata.version},
         summary=_summary(findings, results, config.only, complete=results.complete and not faults),
+        stops=stop_rows(results, config),
+        unfinished=unfinished_rows(results, findings, metadata.most_passes),
         subject=_subject(config, results, metadata),
         models=[_model(model, results) for model in metadata.models],
         findings=findings,
@@ -167,9 +169,10 @@ def read_document(path: Path) -> AuditDocument:
 def _summary(findings: list[Finding], results: RunResults, only: Sequence[str], *, complete: bool) -> Summary:
     roles = model_roles(results)
     return Summary(
-        verdict=overall_verdict(findings, roles, only),
-        sentence=" ".join(verdict_sentences(findings, roles, load_locale("en"), only)),
+        verdict=overall_verdict(findings, roles, only, cut=bool(results.cut_by)),
+        sentence=" ".join(verdict_sentences(findings, roles, load_locale("en"), only, cut=bool(results.cut_by))),
         complete=complete,
+        cut_by=results.cut_by,
     )
 
 

@@ -86,6 +86,7 @@ def details(row: GatedFinding) -> str:
     estimate = "none" if finding.estimate is None else f"{finding.estimate:.4g}"
     lines = [
         finding.explanation,
+        str(finding.stopping),
         f"Criterion: {finding.criterion}",
         row.remark,
         f"Estimate {estimate}, 95% interval {bounds}, n = {finding.n}.",

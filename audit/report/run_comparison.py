@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from audit.core.errors import UsageError
 from audit.core.evidence import Finding, Verdict
+from audit.core.looks import Look
 from audit.core.note import Note, note
 from audit.core.threat_format import format_threat
 from audit.document.model import DocumentModel, Heatmap
@@ -21,7 +22,7 @@ from audit.document.schema import (
     GalleryItem,
     OutcomeRow,
 )
-from audit.topics.comparison.section import ComparisonRow, compare_outcomes
+from audit.topics.comparison.section import ComparisonRow, common_look, compare_outcomes
 from audit.topics.robustness.section import RobustnessPart
 
 COMPARISON_SCHEMA_VERSION = 1
@@ -35,7 +36,7 @@ class Change(DocumentModel):
     Attributes:
         role: Role of the model.
         row: Its shares in both runs and their difference.
-        adjusted_p: p-value of McNemar's test, adjusted for the number of quantities by Holm's method.
+        adjusted_p: The p-value of the row, adjusted for the number of quantities by Holm's method.
         regressed: Whether it fell and `adjusted_p` is below `SIGNIFICANT`.
         newly_wrong: Names of examples that were right before and are wrong now.
         newly_right: Names of examples that were wrong before and are right now.
@@ -159,7 +160,7 @@ def _changes(before: AuditDocument, after: AuditDocument) -> Iterator[Change]:
         first, second = _by_example(row, before.example_ids), _by_example(counterpart, after.example_ids)
         names = [name for name in first if name in second]
         if names:
-            yield _change(row, names, first, second)
+            yield _change(row, names, first, second, common_look(row.look, counterpart.look))
 
 
 def _other_attacks(before: AuditDocument, after: AuditDocument) -> Iterator[tuple[tuple[str, str], Note]]:
@@ -189,9 +190,11 @@ def _battery(part: RobustnessPart) -> str:
     return f"{part.battery} {part.protocol}"
 
 
-def _change(row: OutcomeRow, names: list[str], before: Mapping[str, bool], after: Mapping[str, bool]) -> Change:
+def _change(
+    row: OutcomeRow, names: list[str], before: Mapping[str, bool], after: Mapping[str, bool], look: Look
+) -> Change:
     comparison = compare_outcomes(
-        row.quantity, np.array([before[n] for n in names]), np.array([after[n] for n in names])
+        row.quantity, np.array([before[n] for n in names]), np.array([after[n] for n in names]), look
     )
     return Change(
         role=row.role,

@@ -19,7 +19,7 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
-EPS = {"linf": 0.08, "l2": 0.8, "l1": 4.0}
+EPS = {"linf": 0.08, "l2": 0.8, "l1": 4.0, "l0": 8}
 
 
 def run(method: Method, norm: str, model: ModelUnderTest, batch: Batch, seed: int = 0) -> Images:
@@ -133,7 +133,7 @@ def test_a_targeted_attack_reaches_targets_that_an_untargeted_one_does_not_name(
     goal = torch.zeros(len(batch), 4, dtype=torch.bool).scatter_(1, target[:, None], True)
     named = Batch(batch.images, batch.labels, batch.ids, goal)
     draws = Generators.of(batch.ids, seed=0, purpose="contract", device="cpu")
-    threat = ThreatModel(norm, {"linf": 0.5, "l2": 6.0, "l1": 70.0}[norm])
+    threat = ThreatModel(norm, {"linf": 0.5, "l2": 6.0, "l1": 70.0, "l0": 144}[norm])
     try:
         proposals = method.function(cnn_model, named, threat, draws, **method.settings(QUICKER.get(method.name)))
     except NotApplicable as reason:

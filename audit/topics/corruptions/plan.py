@@ -9,7 +9,7 @@ from audit.planning.run_identity import RunIdentity
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Each corruption at each severity.
+    """Each corruption at each severity, on growing numbers of images where the study may stop early.
 
     Args:
         builder: The plan so far.
@@ -18,7 +18,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     config = builder.config.corruptions
     for method in select_methods("corruption", config.names):
         for severity in config.severities:
-            for chunk in builder.chunks(config.examples, 4 * EXAMPLES_PER_CELL):
+            for chunk in builder.growing_chunks("corruption", config.examples, 4 * EXAMPLES_PER_CELL):
                 settings = {"severity": severity}
                 builder.add("corruption", method.name, model, chunk, settings=settings, version=method.full_version)
 

@@ -6,12 +6,18 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from audit.core.pass_count import PassCount
 from audit.core.registry import recipe
 from audit.training.inner_attack import PerturbationStart, initial_perturbation, inner_pgd, store_perturbation
 from audit.training.step import Objective, TrainingStep, classification_step
 
 
-@recipe(reference="arXiv:2001.03994", adversarial=True, falls_back_to="pgd")
+@recipe(
+    reference="arXiv:2001.03994",
+    adversarial=True,
+    falls_back_to="pgd",
+    passes=lambda settings, shape: PassCount(2, 2),
+)
 def fgsm_rs(
     net: nn.Module,
     step: TrainingStep,
