@@ -92,7 +92,7 @@ class ReportWatcher(RunCallback):
         self.inner.progress(done, total)
 
     def finished(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
-        """Keep the evidence for the next page.
+        """Keep the evidence, and draw the page if it is time.
 
         Args:
             task: The task.
@@ -101,6 +101,8 @@ class ReportWatcher(RunCallback):
         """
         self.inner.finished(task, evidence, stored=stored)
         self.evidence[task.cell.key] = evidence
+        if time.monotonic() >= self.next_at:
+            self._draw()
 
     def lead_on(self, report: str) -> None:
         """Write the last page, which leads to the report.
