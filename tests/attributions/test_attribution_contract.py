@@ -20,6 +20,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.explanations.plan import max_passes
+from tests.pretended_device import on_both
 
 NAMES = [method.name for method in methods("attribution")]
 BY_SEGMENT = [
@@ -122,6 +123,19 @@ def test_runs_where_the_default_device_is_another(name: str, cnn_model: ModelUnd
         found = maps_of(explain(cnn_model, batch, name))
     assert found.device.type == "cpu"
     assert torch.equal(found, expected)
+
+
+def test_another_device_gives_the_same_map(name: str, cnn_model: ModelUnderTest, batch: Batch) -> None:
+    if name in ("grad-cam", "grad-cam-plus-plus", "layer-cam"):
+        pytest.skip("finds its layer under a dispatch mode of its own, below which the pretended device has no numbers")
+
+    def maps(device: torch.device) -> Tensor:
+        model = ModelUnderTest(cnn_model.net, classes=tuple("abcd"), input_shape=(1, 12, 12), device=device)
+        few = Batch(batch.images[:2].to(device), batch.labels[:2].to(device), batch.ids[:2])
+        return maps_of(explain(model, few, name))
+
+    here, there = on_both(maps)
+    assert torch.allclose(here, there, atol=1e-5 * float(here.abs().max()))
 
 
 @pytest.mark.parametrize("count", [1, 3])
