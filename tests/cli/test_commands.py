@@ -216,7 +216,7 @@ WRONG: dict[str, tuple[list[str], int, list[str]]] = {
     "missing configuration": (["run", "absent.toml"], 2, ["absent.toml"]),
     "no run to report": (["report", "absent"], 2, ["audit.json"]),
     "unknown language": (["report", "{document}", "--lang", "xx"], 2, ["xx", "en"]),
-    "unknown format": (["report", "{document}", "--format", "pdf"], 2, ["format", "'pdf'", "junit"]),
+    "unknown format": (["report", "{document}", "--format", "docx"], 2, ["format", "'docx'", "junit"]),
     "not a document": (["report", "{document}"], 2, ["audit.json", "not an audit document"]),
     "no run to check": (["check", "absent"], 2, ["audit.json"]),
     "no policy": (["check", "--policy", "absent.toml"], 2, ["absent.toml"]),
