@@ -124,7 +124,12 @@ def attack_evidence_entries(role: str) -> list[tuple[Task, Evidence]]:
 def oracle_entry(holds: bool = True) -> tuple[Task, Evidence]:
     row = {"problem": "linear game", "method": "shap", "error": 1e-7, "bound": 1e-4, "holds": True}
     rows = [row, row | {"problem": "ridge", "method": "lime", "error": 1e-7 if holds else 0.5, "holds": holds}]
-    return entry("self-test", "tool", {"error": np.array([1e-7, 1e-7])}, facts={"oracles": rows})
+    same = {"package": "lime 0.2.0.1", "problem": "linear game", "method": "lime", "call": "LimeImageExplainer"}
+    same |= {"difference": 1e-7, "ours": 2e-7, "theirs": 1e-7, "bound": 1e-4, "holds": True, "why": "rounding"}
+    failed = {"package": "shap", "problem": "not solved", "method": "", "call": "", "difference": None, "ours": None}
+    failed |= {"theirs": None, "bound": 0.0, "holds": False, "why": "the package failed: it moved"}
+    facts = {"oracles": rows, "packages": [same, failed]}
+    return entry("self-test", "tool", {"error": np.array([1e-7, 1e-7])}, facts=facts)
 
 
 def training_entry(role: str) -> tuple[Task, Evidence]:

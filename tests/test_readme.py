@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = (
     "README.md",
     ".github/CONTRIBUTING.md",
+    ".github/SECURITY.md",
     "audit/README.md",
     "samples/formats.md",
     "samples/what-loads.md",

@@ -17,6 +17,7 @@ from torch import Tensor
 from audit.core.errors import AuditError
 from audit.core.seeding import Generators
 from audit.core.types import Batch, ClassMask, Images
+from audit.models.batching import is_out_of_memory
 from audit.models.under_test import ModelUnderTest
 
 State: TypeAlias = Mapping[str, Tensor]
@@ -150,7 +151,7 @@ class _Window:
     def advance(self, step: Step, steps: int) -> None:
         """One step of every slot. What is solved or exhausted keeps its answer until it is released."""
         slots = self._slots()
-        move = step(slots)
+        move = self._step(step, slots)
         at_work = ~self.ended & (slots.age < steps)
         newly = at_work & move.broken
         given_up = slots.age + 1 == steps if move.hopeless is None else (slots.age + 1 == steps) | move.hopeless
@@ -159,6 +160,18 @@ class _Window:
         self.result = torch.where(_wide(last), move.state["images"], self.result)
         self.ended = self.ended | newly | last
         self.slots = replace(slots, age=slots.age + 1, state=move.state)
+
+    def _step(self, step: Step, slots: SearchState) -> StepResult:
+        """A step of some slots; half of them at a time where memory runs out for what the search remembers of each."""
+        try:
+            return step(slots)
+        except RuntimeError as fault:
+            if len(slots) == 1 or not is_out_of_memory(fault):
+                raise
+        if len(slots) <= self.model.layout.batch_size:
+            self.model.layout.halve()
+        index = torch.arange(len(slots), device=slots.age.device)
+        return _joined_results(*(self._step(step, slots.select(part)) for part in index.tensor_split(2)))
 
     def release(self) -> None:
         """Write the answers of finished examples and keep the others."""
@@ -199,6 +212,16 @@ def _joined(first: SearchState, second: SearchState) -> SearchState:
         Generators(torch.cat([first.generators.keys, second.generators.keys])),
         torch.cat([first.age, second.age]),
         {name: torch.cat([tensor, second.state[name]]) for name, tensor in first.state.items()},
+    )
+
+
+def _joined_results(first: StepResult, second: StepResult) -> StepResult:
+    hopeless = (first.hopeless, second.hopeless)
+    return StepResult(
+        torch.cat([first.images, second.images]),
+        torch.cat([first.broken, second.broken]),
+        {name: torch.cat([tensor, second.state[name]]) for name, tensor in first.state.items()},
+        None if hopeless[0] is None or hopeless[1] is None else torch.cat([hopeless[0], hopeless[1]]),
     )
 
 

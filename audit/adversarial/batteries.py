@@ -97,6 +97,11 @@ class Battery:
         """Whether some attack is to be made on a surrogate."""
         return any(entry.transferred for entry in self.entries)
 
+    def without_controls(self) -> Battery:
+        """The battery without the attacks that only check the others; as it is where it consists of them."""
+        attacks = tuple(entry for entry in self.entries if not entry.control_sample)
+        return replace(self, entries=attacks or self.entries)
+
     def describe(self) -> list[Any]:
         """Everything that changes its answers, as JSON: attacks in order, their settings and versions."""
         attacks = [

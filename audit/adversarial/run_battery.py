@@ -21,7 +21,14 @@ from audit.adversarial.gradient_reach import flat_face_flag
 from audit.adversarial.loss_used import loss_notes, with_loss_used
 from audit.adversarial.propose import propose
 from audit.adversarial.result import BatteryResult, unfit_reason
-from audit.adversarial.sanity import SAMPLE, battery_red_flags, run_sanity_checks
+from audit.adversarial.sanity import (
+    FEW,
+    SAMPLE,
+    SanityReport,
+    battery_red_flags,
+    run_sanity_checks,
+    why_no_gradient,
+)
 from audit.adversarial.targets import check_examples
 from audit.adversarial.verify import verify
 from audit.adversarial.worst_case import BatteryCheckpoint, WorstCase
@@ -33,6 +40,7 @@ from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.models.autotune import tune_execution
 from audit.models.normalised_model import PassCounter
+from audit.models.search_form import search_form
 from audit.models.under_test import ModelUnderTest
 from audit.storage.checkpoint import CellCheckpoint
 
@@ -55,6 +63,7 @@ def run_battery(
     seed: int = 0,
     headline: float | None = None,
     surrogate: ModelUnderTest | None = None,
+    sanity_checks: bool = True,
     progress: Progress | None = None,
     stopping: Stopping | None = None,
     unfinished: CellCheckpoint | None = None,
@@ -70,6 +79,8 @@ def run_battery(
         seed: Root of the random draws.
         headline: The eps of the verdict, the largest by default.
         surrogate: Where transferred attacks are made (see `audit.training.surrogate`); without one they do not run.
+        sanity_checks: Whether to look for weak evidence too (`audit.adversarial.sanity`), which one run of the same
+            battery on the same model need not do again.
         progress: Called with the attack runs done and their total.
         stopping: When it turns true, Interrupted is raised between two attack runs.
         unfinished: Where the runs so far are kept, and from where the same battery goes on to the same answer; on a
@@ -87,10 +98,14 @@ def run_battery(
     check_examples(model, batch)
     tune_execution(model)
     with model.count() as counter, _counted(surrogate) as surrogate_counter, ExitStack() as averaged:
-        noise = logit_noise(model, batch.images[:SAMPLE], seed)
+        noise = logit_noise(model, batch.images[: SAMPLE if sanity_checks else FEW], seed)
         draws = eot_samples(noise)
         averaged.enter_context(expectation_over_transformation(model, draws, seed))
-        report = run_sanity_checks(model, batch, norm, seed, noise)
+        report = (
+            run_sanity_checks(model, batch, norm, seed, noise)
+            if sanity_checks
+            else SanityReport(0, logit_noise=noise, no_gradient_reason=why_no_gradient(model, batch))
+        )
         worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
         battery_run = _BatteryRun(model, batch, chosen, worst_case, at, seed, report.no_gradient_reason, surrogate)
         checkpoint = BatteryCheckpoint(worst_case, battery_run.passes_so_far, unfinished if draws == 1 else None)
@@ -124,6 +139,14 @@ def run_battery(
         draws=draws,
         passes=counter.passes + surrogate_counter.passes,
     )
+
+
+def _searched(method: Method, model: ModelUnderTest) -> ModelUnderTest:
+    """What an attack asks. One that ends on the boundary itself asks the model as the verifier does: what crosses by a
+    rounding in another form of it need not cross there.
+    """
+    exact = method.facts["minimal"] or method.facts["needs"] == "decisions"
+    return model if exact else search_form(model)
 
 
 @contextmanager
@@ -252,7 +275,7 @@ class _BatteryRun:
         subset = self.batch.select(index)
         purpose = f"{entry.seed_stream} {threat.norm} {threat.eps!r}"
         draws = Generators.of(subset.ids, seed=self.seed, purpose=purpose, device="cpu")
-        proposals = propose(entry.method, attacked, subset, threat, draws, row.settings)
+        proposals = propose(entry.method, _searched(entry.method, attacked), subset, threat, draws, row.settings)
         verdicts = verify(self.model, subset, proposals, threat)
         return self.worst_case.update(row.name, index, verdicts), int(verdicts.faults.sum())
 

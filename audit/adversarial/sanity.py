@@ -23,6 +23,8 @@ from audit.models.under_test import ModelUnderTest
 
 SAMPLE = 64
 """Examples the controls look at."""
+FEW = 8
+"""Examples that show whether a model is random, or without gradients, where the controls have run before."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,18 @@ def run_sanity_checks(
     )
 
 
+def why_no_gradient(model: ModelUnderTest, batch: Batch) -> Note:
+    """Why a model has no gradient at all; empty where it has one.
+
+    Args:
+        model: The model under attack.
+        batch: The examples of the battery.
+    """
+    return gradient_health(
+        model, batch.select(torch.arange(FEW, device=batch.labels.device)[: len(batch)])
+    ).no_gradient_reason
+
+
 def battery_red_flags(
     report: SanityReport, rows: Sequence[AttackResult], total: int, *, iterative: bool = True
 ) -> tuple[RedFlag, ...]:
@@ -107,6 +121,8 @@ def full_box_threat(norm: Norm, size: int, fraction: float = 1.0) -> ThreatModel
         size: The number of pixel values of an image, C x H x W.
         fraction: How far each value may move, in [0, 1]: 1 turns any image into any other, 0.5 paints any image grey.
     """
+    if norm == "l0":  # No gradient step exists in its ball: the control moves every value instead.
+        return ThreatModel("linf", fraction)
     return ThreatModel(norm, {"linf": fraction, "l2": fraction * math.sqrt(size), "l1": fraction * size}[norm])
 
 

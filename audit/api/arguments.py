@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audit.api.names_of_peers import refuse_names_of_peers
 from audit.config import RunConfig
 from audit.core.errors import DataError, UsageError
 from audit.core.threat import ThreatModel
@@ -20,27 +21,30 @@ from audit.models.under_test import ModelUnderTest
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def checked(function: F) -> F:
+def checked(function: F, name: str) -> F:
     """A public function that says which of its arguments is of the wrong kind, before it does anything.
 
     Args:
         function: The function.
+        name: What `audit` offers it as.
 
     Returns:
         The function, with the same signature.
     """
     signature = inspect.signature(function)
+    door = f"audit.{name}"
 
     @functools.wraps(function)
     def call(*given: Any, **named: Any) -> Any:
+        refuse_names_of_peers(door, signature, named)
         try:
             bound = signature.bind(*given, **named)
         except TypeError as fault:
-            raise UsageError(f"audit.{function.__name__}: {fault}.") from None
+            raise UsageError(f"{door}: {fault}.") from None
         bound.arguments |= {name: _plain(bound.arguments[name]) for name in _PLAIN if name in bound.arguments}
         for name, value in bound.arguments.items():
             if name in _KINDS and value is not signature.parameters[name].default:
-                _require(f"audit.{function.__name__}", name, value)
+                _require(door, name, value)
         if not isinstance(bound.arguments.get("images", torch.empty(0)), Tensor | np.ndarray):
             pixels = np.asarray(bound.arguments["images"])
             bound.arguments["images"] = pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
@@ -52,7 +56,7 @@ def checked(function: F) -> F:
 def _require(function: str, name: str, value: Any) -> None:
     expected, fits = _KINDS[name]
     if not fits(value):
-        error = DataError if name in ("images", "labels") else UsageError
+        error = DataError if name in ("images", "labels", "maps", "masks") else UsageError
         raise error(f"{function}: {name} is {_described(value)}, where {expected} was expected.")
 
 
@@ -110,7 +114,7 @@ def _is_config(value: Any) -> bool:
     return isinstance(value, RunConfig | Mapping | str | Path)
 
 
-_PLAIN = ("classes", "seed", "input_shape")
+_PLAIN = ("classes", "seed", "input_shape", "severity")
 """Parameters that take numbers and names of NumPy and torch, too."""
 _MODEL = "a model from audit.wrap"
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
@@ -123,11 +127,14 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "device": ("a name such as cpu or a torch device", lambda value: isinstance(value, str | torch.device)),
     "images": ("a dense tensor or array of numbers (N, channels, height, width)", _hold_values),
     "labels": ("a tensor, an array or a list of whole numbers", _hold_values),
+    "maps": ("a tensor or array of numbers (N, channels or 1, height, width)", _hold_values),
+    "masks": ("a tensor or array, true where the object is, (N, height, width)", _hold_values),
+    "severity": ("a whole number from 1 to 5", _is_count),
     "eps": ("a list of numbers", _are_eps),
     "battery": ("the name of a battery", lambda value: isinstance(value, str)),
     "attacks": ("a list of names of attacks", _are_names),
-    "method": ("the name of an attribution", lambda value: isinstance(value, str)),
-    "norm": ("linf, l2 or l1", lambda value: isinstance(value, str)),
+    "method": ("the name of a method", lambda value: isinstance(value, str)),
+    "norm": ("linf, l2, l1 or l0", lambda value: isinstance(value, str)),
     "seed": ("a whole number", _is_count),
     "config": ("a configuration, the path of one, or a mapping of its keys", _is_config),
     "out": ("the path of a folder", lambda value: isinstance(value, str | Path)),

@@ -16,6 +16,7 @@ from audit.bounds.outcome import Budget, Outcome
 from audit.bounds.prover import Prover
 from audit.core.errors import ModelError, NotApplicable, UsageError
 from audit.core.threat import ThreatModel
+from audit.core.threat_format import CONVEX_NORMS
 from audit.core.types import PassCount
 from audit.models.ambient_torch import in_plain_torch
 from audit.models.under_test import ModelUnderTest
@@ -73,9 +74,11 @@ def certify(
 
     Raises:
         DataError: Images or labels are of the wrong type, shape or range.
-        UsageError: A target is its image's label, or there are no seconds.
+        UsageError: A target is its image's label, there are no seconds, or the norm is l0.
         ModelError: The model holds an operation that bounds have no rule for; it is named.
     """
+    if threat.norm not in CONVEX_NORMS:
+        raise UsageError(f"Bounds exist for {', '.join(CONVEX_NORMS)}, not for {threat.norm}: give one of them.")
     if not seconds_per_image > 0:
         raise UsageError(f"seconds_per_image is {seconds_per_image!r}, where a number above 0 was expected.")
     batch = make_batch(model, images, labels, targets)

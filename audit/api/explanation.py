@@ -36,6 +36,7 @@ def explain(
     references: Images | None = None,
     seed: int = 0,
     ids: Sequence[str] | None = None,
+    precision: float | None = None,
     **settings: Any,
 ) -> AttributionResult:
     """Explain each image by one method.
@@ -56,6 +57,9 @@ def explain(
             deep-shap); None for the baseline alone.
         seed: Seeds the method's random draws, together with the ids.
         ids: One name an image, for its random draws; made from the pixels where None.
+        precision: Of lime, shap, rise, expected-gradients, smooth-grad and integrated-gradients: stop once a map is off
+            by at most this share of its size, in (0, 1], with 95% probability; `quality` says whether it came so far.
+            None for all samples.
         settings: The method's settings.
 
     Raises:
@@ -64,6 +68,8 @@ def explain(
         ModelError: The images have another shape than the model's input.
     """
     registered = find("attribution", method)
+    if precision is not None:
+        settings["precision"] = precision
     result = explain_images(
         model,
         images,

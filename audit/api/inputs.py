@@ -15,6 +15,7 @@ from audit.core.pixel_range import is_rounding, rounding_notes
 from audit.core.seeding import content_ids
 from audit.core.types import Batch, ClassMask, Images, Labels
 from audit.models.ambient_torch import in_plain_torch, plain_tensor
+from audit.models.maite_model import MaiteClassifier, is_maite, maite_class_names
 from audit.models.outputs import OutputChoice, OutputMeaning
 from audit.models.under_test import ModelUnderTest, require_wrapped
 
@@ -24,9 +25,9 @@ AttackTargets = Tensor | None
 
 @in_plain_torch
 def wrap(
-    module: nn.Module,
+    module: nn.Module | Any,
     *,
-    classes: Sequence[str] | int,
+    classes: Sequence[str] | int | None = None,
     input_shape: tuple[int, int, int],
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
@@ -38,8 +39,9 @@ def wrap(
 
     Args:
         module: Maps normalised images (N, C, H, W) to scores (N, classes), perhaps in a dictionary, a tuple or an
-            object; two classes may share one score.
-        classes: Names in the order of the outputs, or their number.
+            object; two classes may share one score. Or a model by MAITE's protocol, which maps a sequence of images
+            (C, H, W) to a sequence of scores (classes,).
+        classes: Names in the order of the outputs, or their number; None for `index2label` of a MAITE model.
         input_shape: Of an image, (C, H, W).
         mean: What the module expects subtracted from images in [0, 1], one number or one a channel; None for nothing.
         std: What it expects them divided by after that; None for nothing.
@@ -50,8 +52,13 @@ def wrap(
 
     Raises:
         ModelError: The module does not run on such images, or has another number of outputs.
-        UsageError: The normalisation or the device is wrong.
+        UsageError: The normalisation or the device is wrong, or the classes are not named.
     """
+    if is_maite(module) and callable(module):
+        classes = maite_class_names(module) if classes is None else classes
+        module = MaiteClassifier(module, input_shape)
+    if classes is None:
+        raise UsageError("Name the classes in the order of the model's outputs, as in classes=['cat', 'dog'].")
     names = [str(index) for index in range(classes)] if isinstance(classes, int) else list(classes)
     if outputs not in get_args(OutputMeaning):
         raise unknown_name("meaning of outputs", outputs, get_args(OutputMeaning))
@@ -95,7 +102,7 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
         ModelError: They have another shape than the model's.
     """
     require_wrapped(model)
-    tensor = _tensor(images, "images")
+    tensor = as_values(images, "images")
     if not tensor.is_floating_point():
         raise DataError(f"Images are {tensor.dtype}, where floats in [0, 1] were expected: divide bytes by 255.")
     if tensor.numel() == 0:
@@ -117,7 +124,7 @@ def given_image_notes(images: Any) -> tuple[str, ...]:
     Args:
         images: The images as they were given.
     """
-    tensor = _tensor(images, "images")
+    tensor = as_values(images, "images")
     return tuple(map(str, rounding_notes(float(tensor.min()), float(tensor.max()))))
 
 
@@ -135,7 +142,7 @@ def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
     Raises:
         DataError: They are no whole numbers, of another number, or out of range.
     """
-    tensor = _tensor(labels, "labels")
+    tensor = as_values(labels, "labels")
     tensor = tensor.flatten() if tensor.ndim == 2 and tensor.shape[1] == 1 else tensor
     if tensor.is_floating_point() and bool((tensor == tensor.round()).all()):  # as pandas holds whole numbers
         tensor = tensor.to(torch.int64)
@@ -151,7 +158,7 @@ def as_label_tensor(labels: Any, images: int, classes: int) -> Labels:
 
 
 def _mask(targets: Tensor, labels: Labels, classes: int) -> ClassMask:
-    targets = _tensor(targets, "targets").to(labels.device)
+    targets = as_values(targets, "targets").to(labels.device)
     if targets.dtype == torch.bool:
         if tuple(targets.shape) != (len(labels), classes):
             raise UsageError(
@@ -169,7 +176,16 @@ def _mask(targets: Tensor, labels: Labels, classes: int) -> ClassMask:
     return torch.zeros(len(labels), classes, dtype=torch.bool, device=labels.device).scatter_(1, goals[:, None], True)
 
 
-def _tensor(values: Any, name: str) -> Tensor:
+def as_values(values: Any, name: str) -> Tensor:
+    """What a caller gave as a tensor, without its graph.
+
+    Args:
+        values: A tensor, an array or a nested list of numbers.
+        name: The argument it was given as.
+
+    Raises:
+        DataError: No tensor can be made of it.
+    """
     try:
         return plain_tensor(torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values))
     except (TypeError, ValueError) as fault:

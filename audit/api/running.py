@@ -53,18 +53,22 @@ class AuditResult:
 
 
 def run(
-    config: RunConfig | Mapping[str, Any] | str | Path | None = None, *, out: str | Path = "audit-run"
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
+    *,
+    out: str | Path = "audit-run",
+    within: float | None = None,
 ) -> AuditResult:
     """Train or load a model, audit it, harden it, audit that too.
 
     Args:
         config: A configuration, an audit.toml, a nested mapping of its keys, or None for the sample.
         out: The run folder. What it holds already is not computed again.
+        within: Seconds after which the run ends with a report of what is there; None for as long as it needs.
 
     Raises:
         AuditError: Any of `audit.core.errors`.
     """
-    finished = run_audit(_as_config(config), Path(out))
+    finished = run_audit(_as_config(config), Path(out), within=within)
     return AuditResult(finished.document, finished.folder.root)
 
 

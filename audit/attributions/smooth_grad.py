@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
+from audit.explanation.gradient_means import maps_of, mean_maps
 from audit.explanation.gradients import output_gradient
+from audit.explanation.precision import PRECISION_UNITS, MapPrecision, quality_of_maps
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.models.under_test import ModelUnderTest
 
@@ -16,36 +19,49 @@ from audit.models.under_test import ModelUnderTest
     needs="gradients",
     signed=True,
     passes=lambda settings, shape: PassCount(settings["samples"], settings["samples"]),
+    quality_units=PRECISION_UNITS,
 )
 def smooth_grad(
-    model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, samples: int = 32, noise: float = 0.15
+    model: ModelUnderTest,
+    images: Images,
+    spec: ExplanationSpec,
+    *,
+    samples: int = 32,
+    noise: float = 0.15,
+    precision: MapPrecision | None = None,
 ) -> Attribution:
     """The mean gradient over `samples` copies with Gaussian noise of `noise` times the image's own range.
 
     The estimate of arXiv:1706.03825; copies come in pairs with opposite noise, which lowers the variance at no cost.
-    The map is (N, C, H, W), in units of the output a pixel range.
+    The map is (N, C, H, W), in units of the output a pixel range; `standard_error` is a map of it, from the pairs.
+    Quality: see `audit.explanation.precision.PRECISION_UNITS`.
 
     Args:
         model: The model to explain.
         images: Float32 (N, C, H, W) in [0, 1].
         spec: What to explain.
-        samples: Noisy copies an image.
+        samples: Noisy copies an image; with a precision, at most.
         noise: Standard deviation of the Gaussian noise, as a share of the image's own range of values.
+        precision: Stop once the map is off by at most this share of its size, with 95% probability; None for all
+            samples.
     """
     span = images.flatten(1).amax(1) - images.flatten(1).amin(1)
     scale = (noise * span).view(-1, 1, 1, 1)
 
-    def noisy(sample: int) -> Images:
-        noise_sample = spec.generators.fork(sample // 2).normal(*images.shape[1:]).to(images.dtype)
-        return images + scale * (noise_sample if sample % 2 == 0 else -noise_sample)
+    def gradients(rows: Tensor, numbers: Tensor) -> Images:
+        drawn = spec.generators.select(rows).fork(numbers // 2).normal(*images.shape[1:]).to(images.dtype)
+        signs = (1 - 2 * (numbers % 2)).to(images.dtype).view(-1, 1, 1, 1)
+        return output_gradient(model, images[rows] + scale[rows] * signs * drawn, spec.select(rows))
 
-    total = torch.zeros_like(images)
-    # Few images would make small batches: several samples of each go together.
-    group = max(1, model.layout.batch_size // len(images))
     with torch.no_grad():
-        for start in range(0, samples, group):
-            inputs = [noisy(sample) for sample in range(start, min(samples, start + group))]
-            index = torch.arange(len(images), device=images.device).repeat(len(inputs))
-            gradients = output_gradient(model, torch.cat(inputs), spec.select(index))
-            total += gradients.view(len(inputs), *images.shape).sum(0)
-        return Attribution(total / samples)
+        judged = mean_maps(
+            images,
+            spec,
+            gradients,
+            samples=samples,
+            together=2,
+            precision=precision,
+            at_once=max(len(images), model.layout.batch_size),
+        )
+    maps, errors = maps_of(judged, images)
+    return Attribution(maps, quality_of_maps(judged, precision), maps={"standard_error": errors})

@@ -15,6 +15,7 @@ from audit.cli.harden import harden
 from audit.cli.index import index
 from audit.cli.init import init
 from audit.cli.list import list_runs
+from audit.cli.log import log_run
 from audit.cli.methods import methods
 from audit.cli.plan import plan
 from audit.cli.predict import predict
@@ -22,13 +23,14 @@ from audit.cli.report import report
 from audit.cli.run import run
 from audit.cli.schema import schema
 from audit.cli.show import show
+from audit.cli.sign import sign, verify_signature
 from audit.cli.train import train
 from audit.cli.verify import verify
 
 app = typer.Typer(
     cls=OneDoor,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,6 +58,9 @@ for command in (
 ):
     app.command()(command)
 app.command("list")(list_runs)
+app.command("log")(log_run)
+app.command("sign")(sign)
+app.command("verify-signature")(verify_signature)
 
 
 def _print_version(requested: bool) -> None:

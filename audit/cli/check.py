@@ -17,7 +17,11 @@ def check(
     run: Run = Path("audit-run"),
     policy: Annotated[Path | None, typer.Option("--policy", help="Levels and thresholds by check.")] = None,
     junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML here.")] = None,
-    sarif: Annotated[Path | None, typer.Option("--sarif", help="Also write SARIF here.")] = None,
+    sarif: Annotated[Path | None, typer.Option("--sarif", help="Also write SARIF here: the problems.")] = None,
+    passes: Annotated[bool, typer.Option("--sarif-passes", help="Keep in it what passed.")] = False,
+    category: Annotated[
+        str, typer.Option("--sarif-category", help="Its name beside other analyses of the same commit.")
+    ] = "audit",
 ) -> None:
     """Gate a finished run: exit 1 when the policy calls a finding an error.
 
@@ -40,11 +44,11 @@ def check(
 
     rules, text = load_policy(policy) if policy else (None, "")
     document = read_document(document_path(run))
-    gated = gate(document.findings, rules, text=text, source=policy.name if policy else "")
+    gated = gate(document.findings, rules, text=text, source=_from_here(policy) if policy else "")
     if junit:
         write_atomically(junit, render_junit(document, gated), flag="--junit")
     if sarif:
-        write_atomically(sarif, render_sarif(document, gated), flag="--sarif")
+        write_atomically(sarif, render_sarif(document, gated, passes=passes, category=category), flag="--sarif")
     rows: list[dict[str, Any]] = [
         {"role": row.finding.role, "check": row.finding.check, "verdict": row.verdict, "outcome": row.outcome}
         | {"title": row.finding.title, "line": row.line, "run_verdict": row.finding.verdict}
@@ -67,7 +71,8 @@ def check(
         errors = sum(row["outcome"] == "error" for row in rows)
         terminal.stdout.print("The gate is passed." if gated.passed else f"The gate is failed: {errors} errors.")
         if not document.summary.complete:
-            terminal.stdout.print("The run is incomplete: some of its studies failed. The same `audit run` goes on.")
+            why = "it was cut before its end" if document.summary.cut_by else "some of its studies failed"
+            terminal.stdout.print(f"The run is incomplete: {why}. The same `audit run` goes on.")
         for path in (junit, sarif):
             if path:
                 terminal.stdout.print(f"Written: {escape(str(path))}", soft_wrap=True)
@@ -85,3 +90,9 @@ def check(
         raise typer.Exit(3)
     if not gated.passed:
         raise typer.Exit(1)
+
+
+def _from_here(path: Path) -> str:
+    """A file as a repository names it whose root is the current folder; its name where it is elsewhere."""
+    here, whole = Path.cwd().resolve(), path.resolve()
+    return whole.relative_to(here).as_posix() if whole.is_relative_to(here) else path.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -45,8 +46,8 @@ class OneDoor(TyperGroup):
             SystemExit: With the exit code.
         """
         words = list(sys.argv[1:] if args is None else args)
-        if not standalone_mode:
-            return super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
+        if not standalone_mode or _is_for_the_shell(words):
+            return super().main(words, prog_name, complete_var, standalone_mode, windows_expand_args, **extra)
         _print_anything()
         code = 0
         try:
@@ -57,6 +58,11 @@ class OneDoor(TyperGroup):
             code = ended.exit_code
         _flush()
         sys.exit(code)
+
+
+def _is_for_the_shell(words: Sequence[str]) -> bool:
+    """Whether a shell asks how words go on, or for the script that asks: typer answers both, and ends the process."""
+    return "_AUDIT_COMPLETE" in os.environ or words[:1] in (["--show-completion"], ["--install-completion"])
 
 
 def _output_flags(words: Sequence[str]) -> dict[str, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from audit.cli.options import ConfigFile, Out, command
+from audit.cli.options import ConfigFile, Out, Within, command, parse_duration
 from audit.cli.terminal import Terminal
 from audit.config.flags import SUBJECT_FLAGS
 
@@ -17,7 +17,11 @@ BOTH_TRAININGS = ("hardening.workers", "training.workers", "hardening.tensorboar
 
 @command("preset", *SUBJECT_FLAGS, *HARDENING, *BOTH_TRAININGS, "robustness.norm", "robustness.eps", any_key=True)
 def harden(
-    terminal: Terminal, overrides: dict[str, Any], config: ConfigFile = None, out: Out = Path("audit-harden")
+    terminal: Terminal,
+    overrides: dict[str, Any],
+    config: ConfigFile = None,
+    out: Out = Path("audit-harden"),
+    within: Within = None,
 ) -> None:
     """Train a model that is harder to fool, and audit it beside the one it came from.
 
@@ -33,4 +37,5 @@ def harden(
     from audit.config import load_config, merge
 
     run_config = load_config(config, overrides=merge({"hardening": {"enabled": True}}, overrides))
-    run_and_report(RunRequest(run_config, out, release="hardened"), terminal)
+    limit = parse_duration(within, "--within")
+    run_and_report(RunRequest(run_config, out, release="hardened", within=limit), terminal)

@@ -1,4 +1,4 @@
-"""Ctrl-C once: finish the batch, write, stop. Twice: abort at once."""
+"""Ctrl-C once: finish the batch, write the report, stop. Twice: abort at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def graceful_interrupts(terminal: Terminal) -> Iterator[Callable[[], bool]]:
         if interrupted:
             raise KeyboardInterrupt
         interrupted = True
-        terminal.info("[yellow]Stopping after this batch; press Ctrl-C again to abort at once.[/]")
+        terminal.info(
+            "[yellow]Stopping after this batch, then writing the report; press Ctrl-C again to abort at once.[/]"
+        )
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -33,6 +33,13 @@ ConfigFile = Annotated[
 Run = Annotated[Path, typer.Argument(help="A run folder, or its audit.json.")]
 Runs = Annotated[Path, typer.Argument(help="A folder that holds run folders, at most four levels down.")]
 Out = Annotated[Path, typer.Option("--out", help="The run folder: document, report, models, store.")]
+Within = Annotated[
+    str | None,
+    typer.Option(
+        "--within",
+        help="End after this long with a whole report: 90s, 10m, 2h. The same command goes on from it.",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any configuration key: --set explanations.examples=8. Repeatable."),

@@ -59,7 +59,7 @@ class RichProgress(RunCallback):
         self.total = total
         self.bar.update(self.run, total=total)
         already = f", {stored} of them already in the store" if stored else ""
-        self.terminal.info(f"{total} cells to know{already}.")
+        self.terminal.info(f"{total} cells at most{already}.")
 
     def starting(self, task: Task) -> None:
         """Show a task in the bar.

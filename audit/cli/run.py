@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audit.cli.options import ConfigFile, Out, command
+from audit.cli.options import ConfigFile, Out, Within, command, parse_duration
 from audit.cli.terminal import Terminal
 from audit.config.flags import AUDIT_FLAGS
 
@@ -18,13 +18,19 @@ def run(
     overrides: dict[str, Any],
     config: ConfigFile = None,
     out: Out = Path("audit-run"),
+    within: Within = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write OUT/live.html, which shows the report as it grows.")
+    ] = False,
     gate: Annotated[bool, typer.Option("--gate", help="Exit 1 when the verdict is fail or inconclusive.")] = False,
 ) -> None:
     """Train or load a model, audit it, harden it, audit that too, and write the report.
 
     Without any flag it does so on the Fashion-MNIST sample that ships with the package.
 
-    What the run folder holds already is not computed again: the same command goes on.
+    What the run folder holds already is not computed again: the same command goes on. Images are attacked until the
+    criteria are met or missed (--stop). With --within the run begins with the least that each part needs, and at the
+    end of the time the report says what more would decide; Ctrl-C ends it the same way.
 
     [bold]Examples[/]
 
@@ -38,9 +44,15 @@ def run(
 
       audit run --only robustness --attacks pgd,square
 
+      audit run --model net.safetensors --data folder:photos --within 20m
+
+      audit run --preset standard --watch
+
       audit run audit.toml --set explanations.examples=8 --gate
     """
     from audit.cli.run_command import RunRequest, run_and_report
     from audit.config import load_config
 
-    run_and_report(RunRequest(load_config(config, overrides=overrides), out, gate=gate), terminal)
+    limit = parse_duration(within, "--within")
+    request = RunRequest(load_config(config, overrides=overrides), out, gate=gate, within=limit, watch=watch)
+    run_and_report(request, terminal)

@@ -33,6 +33,8 @@ class RunRequest:
         scope: How much of it to run.
         gate: Whether a verdict of fail or inconclusive ends the command with exit code 1.
         release: The role whose weights the command is run for: they are copied to OUT/model.safetensors.
+        within: Seconds that the run may take; None for as long as it needs.
+        watch: Whether the report is shown as it grows.
     """
 
     config: RunConfig
@@ -40,6 +42,8 @@ class RunRequest:
     scope: Scope = "audit"
     gate: bool = False
     release: str = ""
+    within: float | None = None
+    watch: bool = False
 
 
 def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
@@ -54,8 +58,11 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
 
     Raises:
         Exit: The exit code is another.
-        Interrupted: The user stopped the run; the sentence names the command that goes on.
+        Interrupted: The run was stopped before there was anything to report; the sentence names the command that goes
+            on.
     """
+    if request.watch:
+        terminal.info(f"Open {escape(str(request.out / 'live.html'))} in a browser: it follows the run.")
     with graceful_interrupts(terminal) as should_stop, RichProgress(terminal) as progress:
         try:
             finished = run_audit(
@@ -64,7 +71,9 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
                 scope=request.scope,
                 callback=progress,
                 should_stop=should_stop,
-                on_setup=lambda setup: _introduce(setup, terminal),
+                on_setup=lambda setup: introduce(setup, terminal),
+                within=request.within,
+                watch=request.watch,
             )
         except Interrupted as fault:
             raise Interrupted(f"{fault} Go on with: {current_command()}") from None
@@ -73,21 +82,33 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
     weights = _weights(finished, request)
     terminal.emit(_as_document(finished, weights), lambda: _show(finished, weights, terminal))
     code = exit_code(finished, gate=request.gate)
+    if code == 0 and request.release and not finished.folder.released_model.is_file():
+        code = 3  # the time ended before there was the model that the command is run for
     if code:
         raise typer.Exit(code)
     return finished
 
 
 def exit_code(finished: AuditRun, *, gate: bool) -> int:
-    """The exit code of a run: 3 when it is incomplete, 1 when it fails the gate, else 0.
+    """The exit code of a run: 130 when it was stopped, 3 when it is incomplete, 1 when it fails the gate, else 0.
+
+    One whose time ended did what was asked, and is incomplete for a gate alone, which it may fail all the same.
 
     Args:
         finished: The run.
         gate: Whether a verdict of fail or inconclusive fails it.
     """
-    if finished.faults or not finished.document.summary.complete:
+    summary = finished.document.summary
+    if summary.cut_by == "user":
+        return 130
+    failed = any(evidence.status == "failed" for evidence in finished.results.evidence.values())
+    if finished.faults or failed or not (summary.complete or summary.cut_by):
         return 3
-    return 1 if gate and finished.document.summary.verdict in ("fail", "inconclusive") else 0
+    if not gate:
+        return 0
+    if summary.verdict == "fail":
+        return 1
+    return 3 if summary.cut_by else int(summary.verdict == "inconclusive")
 
 
 def current_command() -> str:
@@ -96,7 +117,13 @@ def current_command() -> str:
     return shlex.join([*(["python", "-m", "audit"] if program == "__main__.py" else [program]), *sys.argv[1:]])
 
 
-def _introduce(setup: RunSetup, terminal: Terminal) -> None:
+def introduce(setup: RunSetup, terminal: Terminal) -> None:
+    """Say what data and model were read, and every note on them.
+
+    Args:
+        setup: The data and the model.
+        terminal: Where to print.
+    """
     subject = setup.subject
     size = "x".join(str(side) for side in subject.shape)
     automatic = " (chosen by auto)" if setup.config.device == "auto" else ""
@@ -142,8 +169,22 @@ def _show(finished: AuditRun, weights: Sequence[str], terminal: Terminal) -> Non
     for path in weights:
         write(f"Weights: [bold]{escape(path)}[/]")
     write(f"Report: [bold]{escape(str(finished.folder.report))}[/]")
-    again = f"{escape(current_command())} computes what failed" if not finished.document.summary.complete else ""
+    if summary.cut_by:
+        write(f"[yellow]{_CUT[summary.cut_by]}[/] Not measured, or not to the end: {escape(_left(finished))}.")
+    does = "goes on from here" if summary.cut_by else "computes what failed"
+    again = "" if summary.complete else f"{escape(current_command())} {does}"
     write(f"Next: {again or f'audit show {escape(shlex.quote(str(finished.folder.root)))}'}")
+
+
+_CUT = {"time": "The time ended.", "user": "Stopped as asked."}
+
+
+def _left(finished: AuditRun) -> str:
+    """The studies that a run which was cut did not finish, each with its models."""
+    roles: dict[str, list[str]] = {}
+    for row in finished.document.unfinished:
+        roles.setdefault(row.study, []).append(row.role)
+    return ", ".join(f"{study} ({' and '.join(names)})" for study, names in roles.items())
 
 
 def _as_document(finished: AuditRun, weights: Sequence[str]) -> dict[str, Any]:
@@ -156,6 +197,9 @@ def _as_document(finished: AuditRun, weights: Sequence[str]) -> dict[str, Any]:
         "verdict": document.summary.verdict,
         "sentence": document.summary.sentence,
         "complete": document.summary.complete,
+        "cut_by": document.summary.cut_by,
+        "next": "" if document.summary.complete else current_command(),
+        "unfinished": [row.model_dump(mode="json") for row in document.unfinished],
         "faults": [*(str(gap.reason) for gap in _failed_parts(finished)), *finished.faults],
         "findings": [finding.model_dump(mode="json") for finding in document.findings],
     }

@@ -27,6 +27,7 @@ from audit.config.values import (
     Precision,
     Preset,
     Schedule,
+    StopRule,
 )
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "RobustnessConfig",
     "RunConfig",
     "Schedule",
+    "StopRule",
     "TrainingConfig",
     "TrustConfig",
     "load_config",

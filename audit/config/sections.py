@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from audit.config.flags import Flag
 from audit.config.subject import DataConfig, ModelConfig
 from audit.config.training import CompressionConfig, HardeningConfig, TrainingConfig
-from audit.config.values import GALLERY_SIZES, ConfigTable, Eps, Preset
+from audit.config.values import GALLERY_SIZES, ConfigTable, Eps, Preset, StopRule
 from audit.core.errors import unknown_name
 from audit.core.threat_format import Norm
 from audit.core.topic import measured_sections
@@ -55,9 +55,9 @@ def _attack_row(number: int, row: Any) -> AttackRowConfig:
 class RobustnessConfig(ConfigTable):
     """Which attacks, how strong, on how many images."""
 
-    examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.", default="")] = Field(
-        500, ge=1, description="images attacked, balanced over the classes"
-    )
+    examples: Annotated[
+        int, Flag("--examples", help="Attack and corrupt this many test images at most.", default="")
+    ] = Field(500, ge=1, description="images attacked at most, balanced over the classes")
     battery: Annotated[
         str | tuple[AttackRowConfig, ...],
         BeforeValidator(_attack_rows),
@@ -73,7 +73,7 @@ class RobustnessConfig(ConfigTable):
         "[[robustness.battery]] tables of attack, settings, title, sample, hardest, transferred",
     )
     norm: Annotated[Norm, Flag("--norm")] = Field(
-        "linf", description="linf, l2 or l1: how the size of a change is measured"
+        "linf", description="linf, l2, l1 or l0 (how many values): how the size of a change is measured"
     )
     eps: Annotated[
         Eps | None,
@@ -93,9 +93,9 @@ class RobustnessConfig(ConfigTable):
 class CorruptionConfig(ConfigTable):
     """Which corruptions, at which severities, on how many images."""
 
-    examples: Annotated[int, Flag("--examples", help="Attack and corrupt this many test images.", default="")] = Field(
-        500, ge=1, description="images corrupted, balanced over the classes"
-    )
+    examples: Annotated[
+        int, Flag("--examples", help="Attack and corrupt this many test images at most.", default="")
+    ] = Field(500, ge=1, description="images corrupted at most, balanced over the classes")
     names: tuple[str, ...] = Field(
         ("gaussian-noise", "defocus-blur", "fog", "jpeg-compression"), description="or all: every one there is"
     )
@@ -114,6 +114,13 @@ class ExplanationConfig(ConfigTable):
         ("saliency", "integrated-gradients", "grad-cam", "lime", "shap"), description="or all: every one there is"
     )
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings by method")
+    precision: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="methods that sample stop once a map is off by at most this share of its size, with 95% "
+        "probability; 0 for all samples",
+    )
     output: Literal["logit", "probability", "log-probability"] = Field(
         "logit", description="what of the predicted class is explained: logit, probability or log-probability"
     )
@@ -160,6 +167,24 @@ class RunConfig(ConfigTable):
     )
     device: Annotated[str, Flag("--device")] = Field(
         "auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one"
+    )
+    stop: Annotated[
+        StopRule,
+        Flag(
+            "--stop",
+            help="When enough images are attacked and corrupted: decides (once every criterion is met or missed), a "
+            "number (once the 95% interval is so narrow either way, as 0.05), or all (the images asked for).",
+            default="",
+        ),
+        Flag(
+            "--precision",
+            help="The same by a number alone: 0.03 stops at an interval of 3 points either way.",
+            default="",
+        ),
+    ] = Field(
+        "decides",
+        description="when enough images are attacked and corrupted: decides, once every criterion is met or missed; a "
+        "number as 0.05, once the 95% interval reaches no further either way; all, the images asked for",
     )
     only: Annotated[tuple[Annotated[str, AfterValidator(_measured_section)], ...], Flag("--only")] = Field(
         (), description="measure these sections of the report alone, such as robustness; all by default"

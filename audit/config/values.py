@@ -14,7 +14,7 @@ from audit.core.image_options import PixelRange
 from audit.core.threat_format import parse_eps
 
 Preset = Literal["quick", "standard", "full"]
-Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+Optimizer = Literal["muon", "adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
 Precision = Literal["float32", "bfloat16"]
 Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
@@ -73,6 +73,9 @@ def seconds(value: Any) -> Any:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+StopRule = Literal["decides", "all"] | Annotated[float, Field(gt=0, lt=0.5)]
+"""When a study takes no further images: once its checks are decided, once its interval is at most so wide either way,
+or once it has all that were asked for."""
 Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Range = Annotated[PixelRange | None, BeforeValidator(_range)]

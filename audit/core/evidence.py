@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from audit.core.cell import Cell
-from audit.core.note import Note
+from audit.core.note import NO_NOTE, Note
 
 Status = Literal["measured", "not_applicable", "failed"]
 Better = Literal["higher", "lower", "neither"]
@@ -135,6 +135,7 @@ class Finding(BaseModel):
         command: What to run next; empty when the check passed.
         examples: Names of images that show it.
         values: What the templates of the sentences were filled with, for another language.
+        stopping: Which rule ended the study it rests on, where that may stop early.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -155,3 +156,4 @@ class Finding(BaseModel):
     command: str
     examples: tuple[str, ...]
     values: dict[str, CheckValue] = Field(default_factory=dict)
+    stopping: Note = NO_NOTE

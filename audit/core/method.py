@@ -95,6 +95,16 @@ class Method:
         passes: PassBound | None = self.facts.get("passes")
         return None if passes is None else passes(settings, shape)
 
+    def expected_passes(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount | None:
+        """What one example usually costs, where the method stops by itself: the most where it declares nothing else.
+
+        Args:
+            settings: All settings, as `settings` gives them.
+            shape: Of an image, (C, H, W).
+        """
+        expected: PassBound | None = self.facts.get("expected")
+        return self.max_passes(settings, shape) if expected is None else expected(settings, shape)
+
     def doubled(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """The settings of twice the effort; None where the method does not declare which are effort.
 

@@ -192,12 +192,40 @@ def fork_global_rng(device: torch.device, *parts: object) -> Iterator[None]:
         device: The generator of this device is seeded besides that of the CPU.
         parts: Values that the seed is derived from, see `derive_seed`.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        seed = derive_seed(*parts)
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+    with restored_global_rng(device):
+        seed_global_rng(device, derive_seed(*parts))
         yield
+
+
+@contextmanager
+def restored_global_rng(device: torch.device) -> Iterator[None]:
+    """Put the state of torch's global generators back after a block.
+
+    Args:
+        device: The generator of this device is put back besides that of the CPU.
+    """
+    metal = torch.mps.get_rng_state() if device.type == "mps" else None
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            if metal is not None:
+                torch.mps.set_rng_state(metal)
+
+
+def seed_global_rng(device: torch.device, seed: int) -> None:
+    """Seed torch's global generators of the CPU and of one device, whichever device is current.
+
+    Args:
+        device: The device; of several cards the one that its index names.
+        seed: The seed.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def torch_generator(*parts: object) -> torch.Generator:

@@ -25,11 +25,13 @@ _ROWS = 256
 class ThreatModel:
     """A norm ball around each image, within the box [0, 1].
 
-    The norm is taken over all pixels and channels of one image.
+    The norm is taken over all pixels and channels of one image. l0 is no norm but is called one: it counts the values
+    that differ, each channel of a pixel by itself, and its ball is not convex.
 
     Attributes:
-        norm: "linf", "l2" or "l1".
-        eps: The radius, in units of the pixel range [0, 1]; at least 0, and at most 1 for linf.
+        norm: "linf", "l2", "l1" or "l0".
+        eps: The radius, in units of the pixel range [0, 1]; at least 0, and at most 1 for linf. For l0 the number of
+            values that may differ.
 
     Raises:
         UsageError: When the norm is unknown or eps out of its range.
@@ -59,7 +61,7 @@ class ThreatModel:
             origin: The clean images, as `images`.
 
         Returns:
-            float64 (N,), in units of the pixel range.
+            float64 (N,), in units of the pixel range; for l0 a number of values.
         """
         parts = zip(torch.split(images, _ROWS), torch.split(origin, _ROWS), strict=True)
         return torch.cat([norms(image.double() - clean.double(), self.norm) for image, clean in parts])
@@ -81,8 +83,8 @@ class ThreatModel:
     def project(self, images: Images, origin: Images) -> Images:
         """Project images onto the ball, then clamp them to [0, 1].
 
-        For linf that is the exact projection onto their intersection; for l2 and l1 it lies in both but need not be the
-        nearest point.
+        For linf and l0 that is the exact projection onto their intersection of images in the box; for l2 and l1 it lies
+        in both but need not be the nearest point.
 
         Args:
             images: Float32 (N, C, H, W).
@@ -107,7 +109,7 @@ class ThreatModel:
         if self.norm == "l2":
             size = norms(delta, "l2").clamp(min=1e-12)
             return delta * (self.eps / size).clamp(max=1).view(-1, 1, 1, 1)
-        return _project_l1(delta, self.eps)
+        return _largest(delta, int(self.eps)) if self.norm == "l0" else _project_l1(delta, self.eps)
 
     def random_start(self, origin: Images, generators: Generators) -> Images:
         """A point drawn uniformly from the ball around each origin, then clamped to [0, 1].
@@ -120,6 +122,9 @@ class ThreatModel:
             Images, float32 (N, C, H, W) in [0, 1].
         """
         shape = origin.shape[1:]
+        if self.norm == "l0":
+            chosen = _largest(generators.fork(0).uniform(*shape) + 1, int(self.eps)) > 0
+            return torch.where(chosen, generators.fork(1).uniform(*shape).to(origin.dtype), origin)
         if self.norm == "linf":
             delta = generators.uniform(*shape).mul_(2).sub_(1).mul_(self.eps)
         else:
@@ -135,12 +140,12 @@ def norms(delta: Images, norm: Norm) -> Tensor:
 
     Args:
         delta: Float (N, C, H, W).
-        norm: "linf", "l2" or "l1".
+        norm: "linf", "l2", "l1" or "l0".
 
     Returns:
         The norms, (N,), of the dtype of `delta`.
     """
-    order = {"linf": math.inf, "l2": 2, "l1": 1}[norm]
+    order = {"linf": math.inf, "l2": 2, "l1": 1, "l0": 0}[norm]
     size: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1)
     return size
 
@@ -151,6 +156,15 @@ def _random_direction(generators: Generators, norm: Norm, shape: torch.Size) -> 
     else:
         sample = -(1 - generators.fork(0).uniform(*shape)).log() * generators.fork(1).rademacher(*shape)
     return sample / norms(sample, norm).clamp(min=1e-12).view(-1, 1, 1, 1)
+
+
+def _largest(delta: Images, count: int) -> Images:
+    """The `count` values of each row that are largest in size; the others are 0."""
+    flat = delta.flatten(1)
+    if count >= flat.shape[1]:
+        return delta
+    top = flat.abs().topk(count, dim=1).indices
+    return torch.zeros_like(flat).scatter_(1, top, flat.gather(1, top)).view_as(delta)
 
 
 def _project_l1(delta: Images, eps: float) -> Images:

@@ -34,8 +34,10 @@ class Topic:
     optional:
 
     - `plan.py`: `plan(builder, model)` adds the cells of one model, `plan_pair(builder, first, second)` those that
-      compare two models, `plan_run(builder)` those without a model; `max_passes(task, identity)` is what a cell costs
-      at most.
+      compare two models, `plan_run(builder)` those without a model; `max_passes(task, identity)` is what an image costs
+      at most, `expected_passes(task, identity, experience)` what the whole cell should cost, where that differs;
+      `foreseen(task, config, experience)` what a check of a study of `sequential` would read after the cell.
+    - `stopping.py`: `readings(results, role, config)` gives what the checks of a study of `sequential` read.
     - modules whose names end in `study` hold functions under `@study`; in `check`, functions under `@check`.
     - `section.py`: `build(results, context)` gives the rows of each document field.
     - `view.py`: `view(document, locale, findings)` gives what the template needs besides; `is_shown(document)` says
@@ -53,7 +55,11 @@ class Topic:
         presets: By preset, values of that table that differ from its defaults.
         minimum: By dotted key, the least number of examples that still gives a meaningful result; `audit plan --within`
             reduces these keys and no others.
+        sequential: Studies that take images in growing steps and may stop before the last.
+        first_images: By study of another topic, the key of the number of its first images that this topic reads; they
+            are then in one cell.
         document: By field of the audit document, the model of its rows.
+        also_in: Further sections whose findings rest on it, and which `--only` therefore measures it for.
         former_keys: By dotted configuration key of an earlier version, the key that replaced it.
         former_names: By study, check or document field of an earlier version, the name that replaced it.
         measures: Whether its measurements are also listed in the document's general table of measurements.
@@ -68,7 +74,10 @@ class Topic:
     config: type[BaseModel] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     minimum: Mapping[str, int] = field(default_factory=dict)
+    sequential: tuple[str, ...] = ()
+    first_images: Mapping[str, str] = field(default_factory=dict)
     document: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    also_in: tuple[str, ...] = ()
     former_keys: Mapping[str, str] = field(default_factory=dict)
     former_names: Mapping[str, str] = field(default_factory=dict)
     measures: bool = False

@@ -24,9 +24,10 @@ _PROPER: Mapping[str, str] = {
     "mi-fgsm": "MI-FGSM",
     "mtl-ibp": "MTL-IBP",
     "multi-targeted": "Multi-targeted",
+    "sigma-zero": "Sigma-zero",
     "smooth-grad": "SmoothGrad",
 }
-_CAPITALS = frozenset("ce ddn dlr ead fgsm fmn ibp jpeg lime lrp mart pgd rise road shap trades".split())
+_CAPITALS = frozenset("ce ddn dlr ead fgsm fmn ibp jpeg lime lrp mart pdpgd pgd rise road shap trades".split())
 
 
 def display_name(identifier: str) -> str:

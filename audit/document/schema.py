@@ -7,12 +7,16 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, create_model
 
+from audit.config import StopRule
 from audit.core.errors import SetupError
 from audit.core.evidence import Finding, Status, Verdict
+from audit.core.looks import Look
 from audit.core.note import Note
 from audit.core.topic import topics
 from audit.document.measures import MeasuredRow
 from audit.document.model import Cost, DocumentModel, Heatmap, Picture
+from audit.results.run_results import Cut
+from audit.results.stopping import Ending
 
 T = TypeVar("T", bound=DocumentModel)
 SCHEMA_VERSION = 2
@@ -116,12 +120,15 @@ class OutcomeRow(DocumentModel):
         quantity: "clean", or "robust" with the threat model: "robust linf 8/255".
         start: Position of the first example in the audit order.
         outcomes: "1" or "0" for each example.
+        look: Whether their number was set beforehand ("only"), or the run looked at them before and stopped ("early")
+            or went on to the last planned ("last").
     """
 
     role: str
     quantity: str
     start: int
     outcomes: str
+    look: Look = "only"
 
 
 class Gap(DocumentModel):
@@ -140,6 +147,47 @@ class Gap(DocumentModel):
     role: str
     status: Status
     reason: Note
+
+
+class StopRow(DocumentModel):
+    """Where a study that takes images in steps ended.
+
+    Attributes:
+        study: Name of the study.
+        role: Role of the model.
+        rule: "decides", "all", or how far the interval may reach either way.
+        images: Images taken.
+        planned: Images it would have taken at most.
+        ended: "decided" once every check that reads it was, "precise", "all" images taken, or "unfinished" where the
+            run was cut.
+        sentence: The same in words; empty under the rule "all" once all are taken.
+    """
+
+    study: str
+    role: str
+    rule: StopRule
+    images: int
+    planned: int
+    ended: Ending
+    sentence: Note
+
+
+class UnfinishedRow(DocumentModel):
+    """What a run that was cut has not computed of one study of one model.
+
+    Attributes:
+        study: Name of the study.
+        role: Role of the model.
+        cells: Number of cells.
+        cost: What they cost at most; None where that is not known before.
+        undecided: Checks that read the study and are inconclusive without it.
+    """
+
+    study: str
+    role: str
+    cells: int
+    cost: Cost | None
+    undecided: list[str]
 
 
 class StudyCost(DocumentModel):
@@ -184,12 +232,14 @@ class Summary(DocumentModel):
     Attributes:
         verdict: The overall verdict.
         sentence: One sentence per model, joined.
-        complete: Whether every planned task was run and none failed.
+        complete: Whether every task that was wanted was run and none failed.
+        cut_by: What ended the run before that: "time", or "user" who stopped it; empty where nothing did.
     """
 
     verdict: Verdict
     sentence: str
     complete: bool
+    cut_by: Cut = ""
 
 
 class AuditDocument(DocumentModel):
@@ -208,6 +258,8 @@ class AuditDocument(DocumentModel):
         gallery: The first images of the audit order.
         measures: Measurements beside their controls.
         gaps: Planned measurements that give no number.
+        stops: Where the studies that take images in steps ended.
+        unfinished: What a run that was cut has not computed.
         example_ids: Name of each evaluation image, in the audit order.
         outcomes: Yes or no for each example, by model and quantity.
         protocol: How the numbers were made.
@@ -225,6 +277,8 @@ class AuditDocument(DocumentModel):
     gallery: list[GalleryItem]
     measures: list[MeasuredRow] = Field(default_factory=list)
     gaps: list[Gap] = Field(default_factory=list)
+    stops: list[StopRow] = Field(default_factory=list)
+    unfinished: list[UnfinishedRow] = Field(default_factory=list)
     example_ids: list[str] = Field(default_factory=list)
     outcomes: list[OutcomeRow] = Field(default_factory=list)
     protocol: Protocol

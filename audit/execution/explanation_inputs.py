@@ -35,6 +35,7 @@ def run_cell_method(
     references: Images | None = None,
     seed: int | None = None,
     queue: MaskQueue | None = None,
+    counts: Tensor | None = None,
 ) -> AttributionResult:
     """Explain images by the cell's method, with the settings, output and baseline that the cell names.
 
@@ -48,6 +49,7 @@ def run_cell_method(
         references: Images (M, C, H, W) in [0, 1] for methods that average over a background.
         seed: In place of the cell's seed.
         queue: Answers masked images, for methods that ask them.
+        counts: How many samples each image gets, int64 (N,), see `sample_counts`.
 
     Returns:
         The maps, or the reason why there are none.
@@ -65,8 +67,26 @@ def run_cell_method(
         seed=cell.seed if seed is None else seed,
         ids=ids,
         queue=queue,
+        counts=counts,
         **settings.method,
     )
+
+
+def sample_counts(explained: Evidence) -> Tensor | None:
+    """How many samples each map of an explanation rests on, int64 (N,); None where no precision decided it.
+
+    A map that is compared with one of these gets as many, the same ones where the draws are the same: or what one of
+    the two was sampled longer passes for a difference.
+
+    Args:
+        explained: The explanation.
+    """
+    if ExplanationSettings.of(explained.cell).method.get("precision") is None:
+        return None
+    for measurement in explained.measurements:
+        if measurement.name == "samples":
+            return torch.from_numpy(np.asarray(measurement.per_example, dtype=np.int64))
+    return None
 
 
 def attributions_or_raise(result: AttributionResult) -> Attributions:

@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from audit.core.errors import AuditError, Interrupted, NotApplicable, SetupError, UntrustedError
 from audit.core.evidence import Evidence
@@ -22,6 +24,7 @@ from audit.execution.context import Context, ModuleFactory
 from audit.execution.runner import RunCallback
 from audit.execution.stored_model import trained_model
 from audit.models.autotune import tune_execution
+from audit.models.precision import device_facts, ieee_float32, take_nondeterministic_operations
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import CALIBRATION_SPLIT, MODEL_STUDIES, Slice, Task
 from audit.planning.settings import ModelSettings
@@ -79,8 +82,9 @@ class LocalExecutor:
 
     def _compute(self, task: Task) -> Evidence:
         started = time.monotonic()
+        take_nondeterministic_operations()
         try:
-            with fork_global_rng(self.device, task.cell.key):
+            with fork_global_rng(self.device, task.cell.key), ieee_float32():
                 evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
             if not isinstance(evidence, Evidence):
                 raise AuditError(f"The study {task.cell.study} returned {type(evidence).__name__}, not its evidence.")
@@ -146,12 +150,20 @@ class LocalExecutor:
                 raise AuditError(f"{self.dataset.name} has no training images.")
             order = np.arange(len(train)) if examples.split == "train" else balanced_order(train, self.seed)
             return train.batch(order[examples.start : examples.stop])
-        return self.dataset.test.batch(balanced_order(self.dataset.test, self.seed)[examples.start : examples.stop])
+        return self.dataset.test.batch(self._test_order[examples.start : examples.stop])
+
+    @cached_property
+    def _test_order(self) -> NDArray[np.int64]:
+        """The audit order of the test images, which every cell reads a part of."""
+        return balanced_order(self.dataset.test, self.seed)
 
     def _environment(self, task: Task) -> dict[str, object]:
         model = self._models.get(task.cell.model)
         layout = {"batch_size": model.layout.batch_size, "channels_last": model.layout.channels_last} if model else {}
-        return {"device": str(self.device), "threads": torch.get_num_threads(), "torch": torch.__version__, **layout}
+        versions = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+        names = take_nondeterministic_operations()
+        loose = {"nondeterministic": list(names)} if names else {}
+        return {**device_facts(self.device), **versions, **layout, **loose}
 
 
 def _require_one_value_an_example(evidence: Evidence, examples: int) -> None:

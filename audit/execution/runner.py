@@ -1,14 +1,18 @@
-"""Run the tasks of a plan that the store lacks, wave after wave; evidence is stored as soon as it is there."""
+"""Run the tasks of a plan that are wanted and that the store lacks; evidence is stored as soon as it is there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
-from audit.core.errors import SetupError
+from audit.config import RunConfig
+from audit.core.errors import Interrupted, SetupError
 from audit.core.evidence import Evidence
+from audit.execution.agenda import Agenda
 from audit.planning.plan import AuditPlan, Task
-from audit.results.run_results import RunResults
+from audit.results.run_results import Cut, RunResults
+from audit.results.stopping import unneeded_tasks
 from audit.storage.store import Store
 
 
@@ -63,35 +67,56 @@ class Executor(Protocol):
         ...
 
 
-def run_plan(plan: AuditPlan, store: Store, executor: Executor, callback: RunCallback) -> RunResults:
-    """Compute every task of a plan whose evidence the store lacks.
+def run_plan(
+    plan: AuditPlan,
+    store: Store,
+    executor: Executor,
+    callback: RunCallback,
+    config: RunConfig,
+    *,
+    cost: Callable[[Task], float] | None = None,
+    cut_by: Callable[[], Cut] = lambda: "user",
+) -> RunResults:
+    """Compute every task of a plan that is wanted and whose evidence the store lacks.
 
-    Failed evidence is returned but not stored: the next run tries again.
+    Whether a study takes a further step is asked of the evidence of its steps so far alone, whatever the store holds
+    besides, so that a run that was cut or resumed ends as one that ran through. Failed evidence is returned but not
+    stored: the next run tries again. An executor that raises `Interrupted` ends the run; what is there is returned.
 
     Args:
         plan: The plan.
         store: Where evidence is read and kept.
         executor: Computes the tasks.
         callback: What to call on the way.
+        config: The configuration of the run, whose criteria say when a study is decided.
+        cost: What a task costs, for a run whose time may end: it begins with what each part needs at least. None for
+            one that goes wave after wave. No answer depends on it.
+        cut_by: Asked once the run was interrupted, what did it.
 
     Returns:
         The plan with the evidence of its tasks.
     """
     callback.begin(len(plan.tasks), sum(store.has(task.cell.key) for task in plan.tasks))
     evidence: dict[str, Evidence] = {}
-    for wave in plan.waves():
-        missing = []
-        for task in wave:
-            stored = store.get(task.cell.key)
-            if stored is None:
-                missing.append(task)
-                continue
-            evidence[task.cell.key] = stored
-            callback.finished(task, stored, stored=True)
-        for task, computed in executor.compute(missing):
-            evidence[task.cell.key] = computed if computed.status == "failed" else _store_and_reload(store, computed)
-            callback.finished(task, computed, stored=False)
-    return RunResults(plan, evidence)
+    agenda, cut = Agenda(plan, config, cost), False
+    try:
+        while tasks := agenda.next_tasks(evidence):
+            missing = []
+            for task in tasks:
+                stored = store.get(task.cell.key)
+                if stored is None:
+                    missing.append(task)
+                    continue
+                evidence[task.cell.key] = stored
+                callback.finished(task, stored, stored=True)
+            for task, computed in executor.compute(missing):
+                failed = computed.status == "failed"
+                evidence[task.cell.key] = computed if failed else _store_and_reload(store, computed)
+                callback.finished(task, computed, stored=False)
+    except Interrupted:
+        cut = True
+    results = RunResults(plan, evidence, cut_by=(cut_by() or "user") if cut else "")
+    return replace(results, unneeded=unneeded_tasks(results, config))
 
 
 def _store_and_reload(store: Store, evidence: Evidence) -> Evidence:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from audit.explanation.spec import (
     uses_segments,
 )
 from audit.masking.baselines import Fill
-from audit.masking.queue import MaskQueue
+from audit.masking.queue import MaskQueue, first_of_each
 from audit.masking.segmentation import max_segments, segment_images
 from audit.models.under_test import ModelUnderTest
 
@@ -165,48 +166,75 @@ def evaluates_every_mask(settings: Mapping[str, Any], shape: tuple[int, ...]) ->
         settings: The settings of `MASK_SOURCE`.
         shape: Of an image, (C, H, W).
     """
-    return settings.get("algorithm") in ("auto", "exact") and max_segments(*shape[1:]) <= MAX_AUTO_SEGMENTS
+    offered = settings.get("algorithm") in ("auto", "exact") and settings.get("engine") != "package"
+    return offered and max_segments(*shape[1:]) <= MAX_AUTO_SEGMENTS
 
 
-def scores_of(queue: MaskQueue, masks: list[Tensor]) -> list[Tensor]:
+def scores_of(queue: MaskQueue, masks: Sequence[Tensor], rows: Sequence[int] | None = None) -> list[Tensor]:
     """The output under each image's own masks, float64 (M,) each, on the CPU; all images in one call of the queue.
 
     Args:
         queue: Evaluates masks of N images.
         masks: Bool (M, segments) of each image.
+        rows: Which images they are; None for all N in order.
     """
     widest = max(mask.shape[1] for mask in masks)
     padded = torch.cat([torch.nn.functional.pad(mask, (0, widest - mask.shape[1])) for mask in masks])
     lengths = [len(mask) for mask in masks]
-    owners = torch.arange(len(masks), device="cpu").repeat_interleave(torch.tensor(lengths, device="cpu"))
+    numbers = torch.tensor(range(len(masks)) if rows is None else rows, dtype=torch.int64, device="cpu")
+    owners = numbers.repeat_interleave(torch.tensor(lengths, device="cpu"))
     device = queue.images.device
     scores = queue.scores(owners.to(device), padded.to(device)).double().cpu()
     return list(torch.split(scores, lengths))
 
 
-def reuse_samples(queue: MaskQueue, row: int, masks: Tensor, generator: Generators) -> Tensor:
+def reuse_samples(queue: MaskQueue, row: int, masks: Tensor, generator: Generators, *, paired: bool = False) -> Tensor:
     """Exchange as many random masks as possible for ones that other methods offered for the same image.
 
     A mask whose segments are shown independently with one probability is, given how many it shows, uniform among the
     masks of that size; so is every offered one. Exchanging equal sizes therefore keeps the distribution of each mask,
-    and the estimator built on them, while it saves passes. Where nothing is offered, or every mask is known
-    already, the masks come back as they are. What is returned is offered in turn.
+    and the estimator built on them, while it saves passes; the first of a size are exchanged first, so that of a part
+    of the masks, too, as many as possible are known. Where nothing is offered, or every mask is known already, the
+    masks come back as they are. Whoever asks for what is returned offers it in turn.
 
     Args:
         queue: Evaluates masks of N images.
         row: The image.
         masks: Bool (M, segments), each segment shown independently with one probability.
         generator: One generator, which chooses among the offered masks.
+        paired: Whether each mask stands for itself and its complement, whose segments are as likely to be shown: the
+            one of the two that shows segment 0 is then given back, and exchanged for such.
 
     Returns:
         Bool (M, segments).
     """
-    pool = queue.offered_samples(row)
-    if len(pool) and len(pool) < 2 ** queue.sizes[row]:
-        shuffled = pool[generator.permutations(len(pool))[0].cpu()]
-        masks = _exchange(masks, shuffled)
-    queue.offer_samples(row, masks)
-    return masks
+    pool, masks = queue.offered_samples(row), _of_pair(masks) if paired else masks
+    if not len(pool) or queue.is_complete(row):
+        return masks
+    if paired:
+        pool = _of_pair(pool)
+        pool = pool[first_of_each(pool)]
+    return _exchange(masks, pool[generator.permutations(len(pool))[0].cpu()])
+
+
+def sum_by_pair(masks: Tensor, parts: Tensor) -> Tensor:
+    """What goes with a mask and with its complement added up: drawn together, they are one draw and not two.
+
+    Args:
+        masks: Bool (M, segments), on the CPU.
+        parts: Float64 (M, P).
+
+    Returns:
+        Float64 (pairs, P), of M - pairs complete pairs and of masks without their complement.
+    """
+    bits = np.packbits(_of_pair(masks).numpy(), axis=1)
+    pair = torch.from_numpy(np.unique(bits, axis=0, return_inverse=True)[1]).flatten()
+    return parts.new_zeros(int(pair.max()) + 1, parts.shape[1]).index_add_(0, pair, parts)
+
+
+def _of_pair(masks: Tensor) -> Tensor:
+    """Of each mask and its complement the one that shows segment 0."""
+    return masks ^ ~masks[:, :1]
 
 
 def _exchange(masks: Tensor, pool: Tensor) -> Tensor:

@@ -98,6 +98,7 @@ def explain_images(
     seed: int = 0,
     ids: Sequence[str] | None = None,
     queue: MaskQueue | None = None,
+    counts: Tensor | None = None,
     **settings: Any,
 ) -> AttributionResult:
     """Explain each image by one method.
@@ -118,6 +119,8 @@ def explain_images(
         seed: Seeds the method's random draws, together with the ids.
         ids: One name an image, for its random draws; made from the pixels where None.
         queue: Lets segment methods share the answers to their masks (see `audit.explanation.mask_reuse.explain_many`).
+        counts: How many samples each image gets, int64 (N,), as a map had that this one is to be compared with; None
+            for as many as the settings say.
         settings: The method's settings.
 
     Raises:
@@ -143,6 +146,7 @@ def explain_images(
             ),
             by_segment=uses_segments(registered, checked),
             queue=queue,
+            counts=counts,
         )
         try:
             attribution, reason = run_method(registered, model, images, spec, checked), NO_NOTE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from audit.core.errors import AuditError
 from audit.core.note import Note, note
 from audit.core.seeding import torch_generator
+from audit.core.types import Images
 from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
 
@@ -51,8 +52,29 @@ def run_self_test(device: torch.device) -> tuple[SelfTestResult, ...]:
     return (*_linear(device), *_games(device), *_patch(device))
 
 
-def _linear(device: torch.device) -> Iterator[SelfTestResult]:
-    """Logits w.x + b: gradient w, path methods w (x - baseline), segments their sums of that."""
+@dataclass(frozen=True)
+class LinearProblem:
+    """A model whose logits are w.x + b: every method has a known answer on it.
+
+    Attributes:
+        model: Three classes, images 8x8 in one channel.
+        images: Two of them, float32 (2, 1, 8, 8), on the CPU.
+        weight: w by class, float32 (3, 1, 8, 8), on the CPU.
+        segments: Eight blocks of eight pixels, int64 (8, 8).
+    """
+
+    model: ModelUnderTest
+    images: Images
+    weight: Tensor
+    segments: Tensor
+
+
+def linear_problem(device: torch.device) -> LinearProblem:
+    """The linear model of the self-test, with images.
+
+    Args:
+        device: Where the model runs.
+    """
     generator = torch_generator("oracles", "linear")
     weight = torch.randn(3, 1, 8, 8, generator=generator, device="cpu")
     images = torch.rand(2, 1, 8, 8, generator=generator, device="cpu")
@@ -61,9 +83,15 @@ def _linear(device: torch.device) -> Iterator[SelfTestResult]:
         layer.weight.copy_(weight.flatten(1))
         layer.bias.copy_(torch.tensor([0.3, -0.1, 0.2], device="cpu"))
     model = _wrapped(nn.Sequential(nn.Flatten(), layer), ("a", "b", "c"), device)
-    blocks = _blocks()
+    return LinearProblem(model, images, weight, _blocks())
+
+
+def _linear(device: torch.device) -> Iterator[SelfTestResult]:
+    """Logits w.x + b: gradient w, path methods w (x - baseline), segments their sums of that."""
+    problem = linear_problem(device)
+    model, images, weight, blocks = problem.model, problem.images, problem.weight, problem.segments
     moved = weight[1] * (images - 0.25)
-    by_segment = torch.stack([_sums(image, blocks) for image in moved])
+    by_segment = torch.stack([segment_sums(image, blocks) for image in moved])
     answers: Sequence[tuple[str, Tensor, float, dict[str, Any]]] = (
         ("saliency", weight[1].expand(2, 1, 8, 8), EXACT, {}),
         ("smooth-grad", weight[1].expand(2, 1, 8, 8), EXACT, {"samples": 8}),
@@ -91,7 +119,31 @@ GAMES: Mapping[Note, tuple[Sequence[Sequence[float]], Sequence[float], Sequence[
 """Hidden weights, biases and output weights over the means of four quarters, with the quarters' Shapley values."""
 
 
-def _games(device: torch.device) -> Iterator[SelfTestResult]:
+@dataclass(frozen=True)
+class GameProblem:
+    """A net wired by hand over the means of an image's four quarters, whose Shapley values are known.
+
+    Attributes:
+        name: What it computes.
+        model: Two classes, images 8x8 in one channel; class 1 is explained.
+        image: The one image, all white, float32 (1, 1, 8, 8).
+        segments: The quarters, int64 (8, 8).
+        answer: Their Shapley values against black, float32 (1, 1, 8, 8).
+    """
+
+    name: Note
+    model: ModelUnderTest
+    image: Images
+    segments: Tensor
+    answer: Tensor
+
+
+def game_problems(device: torch.device) -> Iterator[GameProblem]:
+    """The games of the self-test.
+
+    Args:
+        device: Where the models run.
+    """
     quarters = torch.arange(8, device="cpu") // 4
     segments = quarters[:, None] * 2 + quarters[None]
     for name, (hidden, bias, output, values) in GAMES.items():
@@ -101,15 +153,37 @@ def _games(device: torch.device) -> Iterator[SelfTestResult]:
             first.bias.copy_(torch.tensor(bias, device="cpu"))
             last.weight.copy_(torch.tensor([[0.0] * len(hidden), list(output)], device="cpu"))
         net = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), first, nn.ReLU(), last)
-        model = _wrapped(net, ("off", "on"), device)
-        image = torch.ones(1, 1, 8, 8, device="cpu")
-        maps = _maps(model, image, "shap", targets=1, baseline=0.0, segments=segments)
         answer = torch.tensor(values, device="cpu")[segments][None, None]
-        yield SelfTestResult(name, "shap (exact)", _error(maps, answer), EXACT)
+        image = torch.ones(1, 1, 8, 8, device="cpu")
+        yield GameProblem(name, _wrapped(net, ("off", "on"), device), image, segments, answer)
 
 
-def _patch(device: torch.device) -> Iterator[SelfTestResult]:
-    """A convolution that answers to one 3x3 pattern: maps must peak on it, wherever it stands."""
+def _games(device: torch.device) -> Iterator[SelfTestResult]:
+    for game in game_problems(device):
+        maps = _maps(game.model, game.image, "shap", targets=1, baseline=0.0, segments=game.segments)
+        yield SelfTestResult(game.name, "shap (exact)", _error(maps, game.answer), EXACT)
+
+
+class PatchProblem(NamedTuple):
+    """A convolution that answers to one 3x3 pattern, and images with the pattern somewhere.
+
+    Attributes:
+        model: Two classes, images 8x8 in one channel; class 1 is explained.
+        images: Four of them, float32 (4, 1, 8, 8), on the CPU.
+        corners: Row and column of each pattern's first pixel.
+    """
+
+    model: ModelUnderTest
+    images: Images
+    corners: tuple[tuple[int, int], ...]
+
+
+def patch_problem(device: torch.device) -> PatchProblem:
+    """The patch detector of the self-test, with images.
+
+    Args:
+        device: Where the model runs.
+    """
     pattern = torch.tensor([[1.0, -1, 1], [-1, 1, -1], [1, -1, 1]], device="cpu")
     conv, last = nn.Conv2d(1, 1, 3, padding=1, device="cpu"), nn.Linear(1, 2, bias=False, device="cpu")
     with torch.no_grad():
@@ -121,6 +195,12 @@ def _patch(device: torch.device) -> Iterator[SelfTestResult]:
     images = torch.full((len(corners), 1, 8, 8), 0.3, device="cpu")
     for image, (row, column) in zip(images, corners, strict=True):
         image[0, row : row + 3, column : column + 3] = pattern.clamp(min=0)
+    return PatchProblem(model, images, corners)
+
+
+def _patch(device: torch.device) -> Iterator[SelfTestResult]:
+    """A convolution that answers to one 3x3 pattern: maps must peak on it, wherever it stands."""
+    model, images, corners = patch_problem(device)
     methods: Sequence[tuple[str, dict[str, Any]]] = (
         ("grad-cam", {}),
         ("grad-cam-plus-plus", {}),
@@ -165,7 +245,13 @@ def _blocks() -> Tensor:
     return rows[:, None] * 2 + columns[None]
 
 
-def _sums(values: Tensor, segments: Tensor) -> Tensor:
+def segment_sums(values: Tensor, segments: Tensor) -> Tensor:
+    """A map with each pixel's value replaced by the sum over its segment, (1, H, W).
+
+    Args:
+        values: Float (C, H, W), on the CPU.
+        segments: int64 (H, W), numbered from 0.
+    """
     flat = segments.flatten()
     sums = torch.zeros(int(flat.max()) + 1, device="cpu").scatter_add(0, flat, values.sum(0).flatten())
     return sums[segments][None]

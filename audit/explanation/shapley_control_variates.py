@@ -34,7 +34,7 @@ class MaskPairs(NamedTuple):
 def adjusted_values(
     masks: Tensor, outputs: Tensor, weights: Tensor, total: float, windows: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Shapley values that sum to a total, and their standard errors, float64 (n,) both.
+    """Shapley values that sum to a total, float64 (n,), and what each pair adds to their error, float64 (m, n).
 
     The estimate is linear in the outputs: its errors are that map's, applied to what each pair is missed by when it is
     left out.
@@ -54,7 +54,7 @@ def adjusted_values(
     # values = regression (gains - triples - alone * rest) + rest / n + values of triples, where rest = total - theirs
     spread = regression @ pair_values - 1 / size
     lever = regression + (values - regression @ kernel + torch.outer(spread, values.sum(0))) @ smoother
-    return lever @ pairs.gains - spread * total, ((lever * residuals) ** 2).sum(1).sqrt()
+    return lever @ pairs.gains - spread * total, (lever * residuals).T
 
 
 def nearness(segments: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from audit.core.errors import UsageError
+from audit.explanation.precision import MapEstimate
 from audit.masking.queue import MaskQueue
 
 MAX_AUTO_SEGMENTS = 12
@@ -22,14 +23,24 @@ class ShapleyValues:
     """The Shapley values of one image's n segments, on the CPU.
 
     Attributes:
-        values: Float64 (n,), in units of the output.
-        standard_errors: Float64 (n,); 0 where the values are exact.
+        estimate: The values, in units of the output, with their deviations; none where they are exact.
         efficiency_residual: What the values miss of output(image) - output(baseline).
     """
 
-    values: Tensor
-    standard_errors: Tensor
+    estimate: MapEstimate
     efficiency_residual: float
+
+    @classmethod
+    def of(cls, values: Tensor, total: float, deviations: Tensor | None = None) -> ShapleyValues:
+        """The values beside what they should sum to.
+
+        Args:
+            values: Float64 (n,).
+            total: output(image) - output(baseline).
+            deviations: Float64 (k, n), see `MapEstimate`; None where the values are exact.
+        """
+        estimate = MapEstimate(values, values.new_zeros(0, len(values)) if deviations is None else deviations)
+        return cls(estimate, abs(float(values.sum()) - total))
 
 
 def exact_shapley(queue: MaskQueue, row: int) -> ShapleyValues:
@@ -51,9 +62,7 @@ def exact_shapley(queue: MaskQueue, row: int) -> ShapleyValues:
     masks = every_coalition(size)
     outputs = masked_outputs(queue, row, masks)
     queue.offer_samples(row, masks)
-    values = shapley_from_table(masks, outputs)
-    gap = float(outputs[-1] - outputs[0])
-    return ShapleyValues(values, torch.zeros_like(values), abs(float(values.sum()) - gap))
+    return ShapleyValues.of(shapley_from_table(masks, outputs), float(outputs[-1] - outputs[0]))
 
 
 def every_coalition(size: int) -> Tensor:

@@ -3,51 +3,66 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from audit.core.errors import UsageError
 from audit.core.seeding import Generators
+from audit.explanation.mask_reuse import scores_of, sum_by_pair
 from audit.explanation.shapley_control_variates import adjusted_values, nearness
-from audit.explanation.shapley_exact import ShapleyValues, every_coalition, masked_outputs
+from audit.explanation.shapley_exact import ShapleyValues, every_coalition
 from audit.masking.queue import MaskQueue, first_of_each
 
 
-def kernel_shapley(queue: MaskQueue, row: int, generators: Generators, samples: int) -> ShapleyValues:
-    """Shapley values of one image's n segments from different random masks; exact once they are all.
+def kernel_shapley(queue: MaskQueue, generators: Generators, counts: Mapping[int, int]) -> dict[int, ShapleyValues]:
+    """Shapley values of images' n segments from different random masks; exact once they are all.
 
     Masks come with their complements, every size gets an equal share of the budget (its leverage), and sizes
-    that fit whole are enumerated. Where the masks suffice, third-order interactions of neighbours are taken out of
-    the noise (`adjusted_values`). The regression keeps efficiency exactly. Standard errors are cautious, and zero when
-    every mask was evaluated.
+    that fit whole are enumerated. The masks of a larger budget hold those of a smaller one. Where the masks suffice,
+    third-order interactions of neighbours are taken out of the noise (`adjusted_values`). The regression keeps
+    efficiency exactly. Deviations are cautious: those of masks drawn with replacement.
 
     Args:
         queue: Evaluates masks of N images.
-        row: The image.
         generators: One random generator an image.
-        samples: Masks to evaluate, about; at least 2n + 2.
+        counts: By the row of an image, the masks to evaluate, about; at least 2n + 2.
 
     Raises:
-        UsageError: There are fewer samples than that.
+        UsageError: There are fewer masks than that.
     """
-    size = queue.sizes[row]
-    ends = torch.stack([torch.zeros(size, device="cpu"), torch.ones(size, device="cpu")]).bool()
-    if samples < 2 * size + 2:
-        raise UsageError(f"{samples} samples cannot settle {size} segments; give at least {2 * size + 2}.")
-    masks, weights = paired_masks(
-        size, samples - 2, generators.select(torch.tensor([row], device=generators.keys.device))
-    )
-    all_outputs = masked_outputs(queue, row, torch.cat([ends, masks]))
-    (empty, full), outputs = all_outputs[:2].tolist(), all_outputs[2:]
-    queue.offer_samples(row, masks)
-    if len(masks) == 2**size - 2 or len(masks) < 4 * size:
-        values, errors = constrained_regression(masks.double(), outputs - empty, weights, full - empty)
+    asked, weights = {}, {}
+    for row, count in counts.items():
+        size = queue.sizes[row]
+        if count < 2 * size + 2:
+            raise UsageError(f"{count} samples cannot settle {size} segments; give at least {2 * size + 2}.")
+        ends = torch.stack([torch.zeros(size, device="cpu"), torch.ones(size, device="cpu")]).bool()
+        masks, weights[row] = paired_masks(size, count - 2, generators.select(_index(generators, row)))
+        asked[row] = torch.cat([ends, masks])
+        queue.offer_samples(row, masks)
+    answers = scores_of(queue, list(asked.values()), list(asked))
+    return {
+        row: _values(asked[row][2:], outputs, weights[row], queue.segments[row])
+        for row, outputs in zip(asked, answers, strict=True)
+    }
+
+
+def _index(generators: Generators, row: int) -> Tensor:
+    return torch.tensor([row], device=generators.keys.device)
+
+
+def _values(masks: Tensor, outputs: Tensor, weights: Tensor, segments: Tensor) -> ShapleyValues:
+    """From the outputs under no segment, under all, and under the masks."""
+    size = masks.shape[1]
+    (empty, full), outputs = outputs[:2].tolist(), outputs[2:]
+    every = len(masks) == 2**size - 2
+    if every or len(masks) < 4 * size:
+        values, deviations = constrained_regression(masks.double(), outputs - empty, weights, full - empty)
+        deviations = sum_by_pair(masks, deviations)
     else:
-        values, errors = adjusted_values(masks, outputs, weights, full - empty, nearness(queue.segments[row]))
-    if len(masks) == 2**size - 2:
-        errors = torch.zeros_like(errors)
-    return ShapleyValues(values, errors, abs(float(values.sum()) - (full - empty)))
+        values, deviations = adjusted_values(masks, outputs, weights, full - empty, nearness(segments))
+    return ShapleyValues.of(values, full - empty, None if every else deviations)
 
 
 def paired_masks(size: int, budget: int, generator: Generators) -> tuple[Tensor, Tensor]:
@@ -89,7 +104,7 @@ def kernel_weights(members: Tensor, size: int) -> Tensor:
 
 
 def constrained_regression(masks: Tensor, gains: Tensor, weights: Tensor, total: float) -> tuple[Tensor, Tensor]:
-    """Weighted least squares with values that sum to a total; values and standard errors, float64 (n,) each.
+    """Weighted least squares with values that sum to a total, (n,), and what each mask adds to their error, (M, n).
 
     Args:
         masks: Float64 (M, n) of 0 and 1.
@@ -115,8 +130,7 @@ def constrained_regression(masks: Tensor, gains: Tensor, weights: Tensor, total:
     residual = targets - reduced @ solved
     lever = basis @ torch.linalg.pinv(gram, hermitian=True) @ weighted.T
     freedom = max(1, len(masks) - size + 1)
-    errors = ((lever * residual) ** 2).sum(1).sqrt() * math.sqrt(len(masks) / freedom)
-    return basis @ solved + total / size, errors
+    return basis @ solved + total / size, (lever * residual).T * math.sqrt(len(masks) / freedom)
 
 
 def _subsets(size: int, members: int, take: int, exist: int, middle: bool, generator: Generators) -> Tensor:

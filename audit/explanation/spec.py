@@ -40,6 +40,8 @@ class ExplanationSpec:
         segmentation: How the segments were made, in words.
         queue: Answers masks of these images that other methods asked for already, or None.
         references: Background images (B, C, H, W) of methods that average over some, or None.
+        counts: How many samples each image gets, int64 (N,), as the map had that this one is compared with; None for
+            as many as the method's settings say.
     """
 
     targets: Labels
@@ -50,6 +52,7 @@ class ExplanationSpec:
     segmentation: Note | None = None
     queue: MaskQueue | None = None
     references: Images | None = None
+    counts: Tensor | None = None
 
     def select(self, index: Tensor) -> ExplanationSpec:
         """The same for some of the images, without the queue.
@@ -63,6 +66,7 @@ class ExplanationSpec:
             baseline=self.baseline[index],
             generators=self.generators.select(index),
             segments=None if self.segments is None else self.segments[index],
+            counts=None if self.counts is None else self.counts[index],
             queue=None,
         )
 
@@ -78,8 +82,17 @@ class ExplanationSpec:
             baseline=self.baseline[rows],
             generators=Generators(self.generators.keys[rows]),
             segments=None if self.segments is None else self.segments[rows],
+            counts=None if self.counts is None else self.counts[rows],
             queue=None,
         )
+
+    def count_of(self, row: int) -> int | None:
+        """How many samples an image gets, where another map decides it.
+
+        Args:
+            row: The image.
+        """
+        return None if self.counts is None else int(self.counts[row])
 
     def score(self, logits: Logits, targets: Labels | None = None) -> Tensor:
         """The explained quantity of each row, (M,).
@@ -142,6 +155,7 @@ def build_spec(
     generators: Generators,
     by_segment: bool,
     queue: MaskQueue | None = None,
+    counts: Tensor | None = None,
 ) -> ExplanationSpec:
     """Check the arguments and fill in the method's defaults.
 
@@ -157,6 +171,7 @@ def build_spec(
         generators: One random generator an image.
         by_segment: Whether the method switches segments on and off, see `uses_segments`.
         queue: Answers of other methods to share, used where `by_segment`.
+        counts: How many samples each image gets, int64 (N,), or None.
 
     Raises:
         UsageError: An argument has a wrong name, shape, type or range.
@@ -179,6 +194,7 @@ def build_spec(
         segmentation=None if segmentation is None else segmentation.description,
         references=None if references is None else check_explained_images(model, references),
         queue=queue if by_segment else None,
+        counts=counts,
     )
 
 

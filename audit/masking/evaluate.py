@@ -11,6 +11,7 @@ from torch import Tensor
 
 from audit.core.types import Images, Logits
 from audit.models.batching import in_batches
+from audit.models.precision import ieee_float32
 from audit.models.under_test import ModelUnderTest
 
 _MAX_LOGITS = 1 << 23
@@ -52,7 +53,7 @@ def evaluate(model: ModelUnderTest, count: int, compose: Compose, score_rows: Sc
         logits: Logits = model.module(ahead(rows))
         return logits if at_once else score_rows(logits, rows)
 
-    with torch.no_grad():
+    with torch.no_grad(), ieee_float32():
         outputs = torch.cat(list(in_batches(count, model.layout, batch)))
         return score_rows(outputs, slice(0, count)) if at_once else outputs
 

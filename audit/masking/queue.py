@@ -116,6 +116,15 @@ class MaskQueue:
         offered = torch.cat(self._offered[owner])
         return offered[first_of_each(offered)]
 
+    def is_complete(self, owner: int) -> bool:
+        """Whether earlier methods offered every mask there is.
+
+        Args:
+            owner: The image.
+        """
+        every: int = 2 ** self.sizes[owner]
+        return len(self.offered_samples(owner)) == every
+
     def scores(self, owners: Labels, masks: Tensor) -> Tensor:
         """The score of each masked image, float32 (M,).
 

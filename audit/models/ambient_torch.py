@@ -9,12 +9,16 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from audit.models.precision import ieee_float32
+
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
 def in_plain_torch(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """The function with gradients on and float32 by default, also in a block of inference mode or `no_grad`.
+    """The function with gradients on and float32 by default, also in a block of inference mode, `no_grad` or autocast.
+
+    Float32 is computed as such, see `ieee_float32`.
 
     Args:
         function: A public function.
@@ -25,7 +29,7 @@ def in_plain_torch(function: Callable[_Arguments, _Result]) -> Callable[_Argumen
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
-            with torch.inference_mode(False), torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad(), ieee_float32():
                 return function(*args, **kwargs)
         finally:
             torch.set_default_dtype(default)

@@ -14,6 +14,16 @@ from audit.core.errors import SetupError
 
 _log = logging.getLogger("audit")
 _T = TypeVar("_T")
+_SIGNS_OF_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "not enough memory",
+    "out of memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "HIPBLAS_STATUS_ALLOC_FAILED",
+)
+"""What says so in the messages of the CPU's allocator, of CUDA, HIP, MPS and XPU, and of NVIDIA's libraries."""
 
 
 @dataclass
@@ -23,10 +33,12 @@ class ExecutionLayout:
     Attributes:
         channels_last: Whether images and weights lie in memory with the channels last.
         batch_size: Examples in a forward.
+        folded: Whether searches ask a copy whose batch norm is folded (see `audit.models.search_form`).
     """
 
     channels_last: bool = True
     batch_size: int = 128
+    folded: bool = False
 
     @classmethod
     def default(cls, device: torch.device, *, channels_last: bool = True, largest: int = 0) -> ExecutionLayout:
@@ -87,7 +99,7 @@ def in_batches(total: int, layout: ExecutionLayout, compute: Callable[[slice], _
         try:
             answer = compute(slice(start, stop))
         except (RuntimeError, MemoryError) as fault:
-            if not _out_of_memory(fault):
+            if not is_out_of_memory(fault):
                 raise
             layout.halve()
             continue
@@ -95,6 +107,14 @@ def in_batches(total: int, layout: ExecutionLayout, compute: Callable[[slice], _
         start = stop
 
 
-def _out_of_memory(fault: Exception) -> bool:
-    """A processor's allocator raises a plain RuntimeError; torch.OutOfMemoryError is an accelerator's."""
-    return isinstance(fault, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(fault)
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether a fault says that memory ran out: an accelerator's, that of its libraries, or the processor's.
+
+    Only torch's own allocator on CUDA raises a class of its own; the others raise a RuntimeError that says so.
+
+    Args:
+        fault: What was raised.
+    """
+    if isinstance(fault, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(fault, RuntimeError) and any(sign in str(fault) for sign in _SIGNS_OF_NO_MEMORY)

@@ -13,6 +13,7 @@ from audit.core.errors import UsageError
 from audit.core.types import Images, Logits, PassCount
 from audit.models.batching import ExecutionLayout
 from audit.models.outputs import OutputReader
+from audit.models.precision import recurrent_gradients
 
 
 @dataclass
@@ -83,14 +84,15 @@ class NormalisedModel(nn.Module):
         if self.layout.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         normalised = (images - self.mean).div_(self.std).to(self.input_type)
-        outputs = self.net(normalised)
-        self.meter.forwards += self.draws * len(images)
-        if self.reader is None:
-            return outputs  # type: ignore[no-any-return]  # the probe learns from it how to read it
-        logits = self.reader(outputs, len(images))
-        if self.draws > 1:
-            further = [self.reader(self.net(normalised), len(images)) for _ in range(self.draws - 1)]
-            logits = torch.stack([logits, *further]).mean(0)
+        with recurrent_gradients(self.net):
+            outputs = self.net(normalised)
+            self.meter.forwards += self.draws * len(images)
+            if self.reader is None:
+                return outputs  # type: ignore[no-any-return]  # the probe learns from it how to read it
+            logits = self.reader(outputs, len(images))
+            if self.draws > 1:
+                further = [self.reader(self.net(normalised), len(images)) for _ in range(self.draws - 1)]
+                logits = torch.stack([logits, *further]).mean(0)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits

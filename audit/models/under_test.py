@@ -16,12 +16,13 @@ from audit.core.errors import AuditError, ModelError, SetupError, UsageError
 from audit.core.note import Note
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.models.batch_statistics import batch_statistics_notes, failed_forward
-from audit.models.batching import ExecutionLayout, in_batches, set_memory_format
+from audit.models.batching import ExecutionLayout, in_batches, is_out_of_memory, set_memory_format
 from audit.models.flat_faces import GradientPoint, find_gradient_point
 from audit.models.module_checks import as_module, why_it_does_not_run
 from audit.models.net_form import NetForm, other_forms, private_copy
 from audit.models.normalised_model import NormalisedModel, PassCounter, normalisation
 from audit.models.outputs import OutputChoice, OutputKind, OutputReader, choose_outputs, chosen_outputs, learn_outputs
+from audit.models.precision import ieee_float32
 from audit.models.state_hash import hash_state
 
 Loss = Callable[[Logits, Labels], Tensor]
@@ -125,7 +126,7 @@ class ModelUnderTest:
             counter.forwards, counter.backwards = difference.forwards, difference.backwards
 
     def logits(self, images: Images) -> Logits:
-        """Logits in float32 eager mode, without gradients.
+        """Logits in float32 eager mode, without gradients; as exact inside a block of autocast, see `ieee_float32`.
 
         Args:
             images: Float (N, C, H, W) in [0, 1], on any device.
@@ -134,12 +135,12 @@ class ModelUnderTest:
             Float32 (N, classes) on the model's device.
         """
         images = self.check_images(images)
-        with torch.no_grad():
+        with torch.no_grad(), ieee_float32():
             try:
                 parts = list(in_batches(len(images), self.layout, lambda rows: self.module(images[rows])))
-            except torch.OutOfMemoryError:
-                raise
             except (RuntimeError, ValueError) as fault:
+                if is_out_of_memory(fault):
+                    raise
                 raise failed_forward(self.net, fault, min(len(images), self.layout.batch_size)) from fault
         return torch.cat(parts) if parts else images.new_zeros(0, len(self.classes))
 
@@ -175,7 +176,8 @@ class ModelUnderTest:
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             return LossGradient(logits.detach(), losses.detach(), gradient)
 
-        parts = list(in_batches(len(images), self.layout, gradient_of))
+        with ieee_float32():
+            parts = list(in_batches(len(images), self.layout, gradient_of))
         if not parts:
             return LossGradient(images.new_zeros(0, len(self.classes)), images.new_zeros(0), images)
         return LossGradient(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -194,7 +196,8 @@ class ModelUnderTest:
         """
         before = self.passes
         try:
-            return find_gradient_point(self.module, self.input_shape, self.mean, self.device)
+            with ieee_float32():
+                return find_gradient_point(self.module, self.input_shape, self.mean, self.device)
         finally:
             self.module.meter.forwards, self.module.meter.backwards = before.forwards, before.backwards
 
@@ -231,10 +234,13 @@ class ModelUnderTest:
         noise = torch.rand(4, *self.input_shape, generator=generator, device="cpu", dtype=torch.float32).to(self.device)
         try:
             choice = chosen_outputs(self.net)
-            return learn_outputs(lambda images: self._run_somehow(images, original), noise, len(self.classes), choice)
-        except (AuditError, torch.OutOfMemoryError):
+            with ieee_float32():
+                return learn_outputs(lambda some: self._run_somehow(some, original), noise, len(self.classes), choice)
+        except AuditError:
             raise
         except Exception as fault:  # a user's forward raises whatever it likes
+            if is_out_of_memory(fault):
+                raise
             raise ModelError(why_it_does_not_run(self.net, fault, self.input_shape)) from fault
 
     def _run_somehow(self, noise: Images, original: nn.Module) -> Any:
@@ -272,15 +278,13 @@ def resolve_device(name: torch.device | str = "auto") -> torch.device:
     """The torch device of a name.
 
     Args:
-        name: "auto" for CUDA when there is one, then MPS, else the CPU; or any name that torch knows.
+        name: "auto" for CUDA when there is one, else the CPU; or any name that torch knows.
 
     Raises:
         SetupError: When the device is not usable here.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

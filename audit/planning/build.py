@@ -38,7 +38,7 @@ def build_plan(config: RunConfig, identity: RunIdentity, scope: Scope = "audit")
         _plan_model(builder, standard, ("accuracy",))
     else:
         _plan_audit(builder, standard)
-    return select_sections(AuditPlan(tuple(builder.tasks)), config.only)
+    return select_sections(AuditPlan(tuple(builder.tasks), config.stop), config.only)
 
 
 def _plan_audit(builder: PlanBuilder, standard: ModelRef) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery, require_norm
@@ -12,12 +14,14 @@ from audit.config import RunConfig
 from audit.core.cell import Cell
 from audit.core.errors import SetupError
 from audit.core.registry import Kind, Method, find, methods
-from audit.core.topic import topic_of
+from audit.core.topic import topic_of, topics
 from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity, headline_eps
 
 EXAMPLES_PER_CELL = 500
 """Most examples in a cell: small beside a run, as a killed process loses its cell, and large beside a batch."""
+FIRST_LOOK = 64
+"""Least examples in the first step of a study that may stop early: a batch, and enough to tell 20% from 50%."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,29 @@ class PlanBuilder:
         """
         total = min(examples, self.identity.test_examples)
         return [Slice("test", start, min(start + size, total)) for start in range(0, total, size)]
+
+    def growing_chunks(self, study: str, examples: int, size: int = EXAMPLES_PER_CELL) -> list[Slice]:
+        """Split the first examples of the audit order into steps, after each of which the study may stop.
+
+        The first holds what other topics read of it (`Topic.first_images`), and from step to step the examples so far
+        double. Under the rule "all" they are those of `chunks`.
+
+        Args:
+            study: Name of the study.
+            examples: How many, at most; fewer where the test set is smaller.
+            size: Most examples in a step.
+        """
+        if self.config.stop == "all":
+            return self.chunks(examples, size)
+        keys = (topic.first_images[study] for topic in topics() if study in topic.first_images)
+        read = max((int(operator.attrgetter(key)(self.config)) for key in keys), default=0)
+        total, step = min(examples, self.identity.test_examples), min(max(FIRST_LOOK, read), size)
+        stops = [0]
+        while stops[-1] < total:
+            step = min(step, size) if len(stops) == 1 else min(stops[-1], size)
+            rest = total - stops[-1]
+            stops.append(total if rest < 1.5 * step and rest <= size else stops[-1] + min(step, rest))
+        return [Slice("test", start, stop) for start, stop in pairwise(stops)]
 
     def add(
         self,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from audit.core.topic import topic_of
 from audit.core.types import PassCount
-from audit.planning.plan import Task
+from audit.planning.plan import MODEL_STUDIES, Task
 from audit.planning.run_identity import RunIdentity
+from audit.planning.training_cost import training_passes
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class CostEstimate:
     Attributes:
         passes: The most examples forwarded and back-propagated, by the cells whose cost is known.
         by_study: The same by study.
-        unknown: Number of cells whose cost is not known before: it depends on what they measure, or they train a model.
+        unknown: Number of cells whose cost is not known before: it depends on what they measure.
     """
 
     passes: PassCount
@@ -54,6 +55,8 @@ def max_task_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     Returns:
         The passes of the whole cell; None where they are not known before.
     """
+    if task.cell.study in MODEL_STUDIES:
+        return training_passes(task, most=True)
     topic = topic_of(task.cell.study)
     declared = topic.function("plan", "max_passes") if topic else None
     each: PassCount | None = declared(task, identity) if declared else None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from audit.core.registry import Method
+from typing import Any
+
+from audit.config import ExplanationConfig
+from audit.core.registry import Method, find
+from audit.core.types import PassCount
 from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, can_reuse
 from audit.planning.builder import PlanBuilder, select_methods
 from audit.planning.plan import Task
@@ -22,7 +26,7 @@ def explained_methods(builder: PlanBuilder) -> tuple[Method, ...]:
 
 
 def explanation_settings(builder: PlanBuilder, method: Method) -> ExplanationSettings:
-    """The settings of a cell that explains with a method.
+    """The settings of a cell that explains with a method; of one that samples, with the precision of its maps.
 
     Args:
         builder: The plan so far.
@@ -30,10 +34,18 @@ def explanation_settings(builder: PlanBuilder, method: Method) -> ExplanationSet
     """
     config = builder.config.explanations
     settings = ExplanationSettings(
-        method=method.settings(config.settings.get(method.name)), output=config.output, baseline=config.baseline
+        method=method.settings(_with_precision(method, config)), output=config.output, baseline=config.baseline
     )
     averages = method.facts["references"] and config.baseline is None
     return settings.model_copy(update={"references": BACKGROUND} if averages else {})
+
+
+def _with_precision(method: Method, config: ExplanationConfig) -> dict[str, Any]:
+    """What the configuration sets of a method; a precision of 0 is none."""
+    chosen = dict(config.settings.get(method.name) or {})
+    if "reached" in method.facts["quality_units"] and not chosen.setdefault("precision", config.precision):
+        del chosen["precision"]
+    return chosen
 
 
 def explanation_of(builder: PlanBuilder, method: str, role: str) -> Task:
@@ -72,3 +84,28 @@ def mask_inputs(builder: PlanBuilder, method: Method, role: str, on: str = "clea
         if ExplanationSettings.of(task.cell).on == on:
             return {MASKS: task}
     return {}
+
+
+def attribution_passes(task: Task, shape: tuple[int, int, int], *, most: bool) -> PassCount | None:
+    """What one image costs the attribution method of a cell, with its prediction; None where it declares nothing.
+
+    Args:
+        task: A cell of a study that explains images.
+        shape: Of an image, (C, H, W).
+        most: The most that it may cost, or what it usually does.
+    """
+    settings, method = ExplanationSettings.of(task.cell), find("attribution", task.cell.method)
+    passes_of = method.max_passes if most else method.expected_passes
+    passes = passes_of({**settings.method, "references": settings.references}, shape)
+    return None if passes is None else passes + PassCount(1, 0)
+
+
+def of_all_images(passes: PassCount | None, task: Task) -> PassCount | None:
+    """What a whole cell costs.
+
+    Args:
+        passes: What one image costs; None where that is not known.
+        task: The cell.
+    """
+    images = len(task.examples)
+    return None if passes is None else PassCount(images * passes.forwards, images * passes.backwards)

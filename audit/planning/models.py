@@ -8,7 +8,7 @@ from typing import Any
 from audit.config import CompressionConfig, HardeningConfig, TrainingConfig
 from audit.core.errors import UsageError
 from audit.core.registry import Method, find
-from audit.core.threat_format import usual_eps
+from audit.core.threat_format import CONVEX_NORMS, usual_eps
 from audit.models.compression.compress import amount_of, revision_of
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import CALIBRATION_SPLIT, Slice, Task
@@ -157,6 +157,11 @@ def _settings(builder: PlanBuilder, training: TrainingConfig, recipe: Method) ->
 
 def _threat(builder: PlanBuilder, hardening: HardeningConfig | None) -> Mapping[str, Any]:
     norm = (hardening and hardening.norm) or builder.config.robustness.norm
+    if norm not in CONVEX_NORMS:
+        raise UsageError(
+            f"No model is trained against {norm}: give --no-harden, or a norm to train against, as in "
+            "--set hardening.norm=linf."
+        )
     if hardening and hardening.eps:
         eps = hardening.eps
     elif norm == builder.config.robustness.norm:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from audit.config import StopRule
 from audit.core.cell import Cell
 
 MODEL_STUDIES = ("training", "compression")
@@ -53,6 +54,12 @@ class Task:
     context: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def needs(self) -> frozenset[str]:
+        """Keys of the cells whose evidence it reads, that of its model among them where the run makes it."""
+        made = {self.cell.model.removeprefix("cell:")} if self.cell.model.startswith("cell:") else set()
+        return frozenset({*self.cell.inputs.values(), *made})
+
+    @property
     def label(self) -> str:
         """Study, method and role, for a progress line."""
         return f"{self.cell.study} · {self.cell.method} · {self.role}"
@@ -64,9 +71,11 @@ class AuditPlan:
 
     Attributes:
         tasks: In the order of the report; the inputs of a task are in earlier waves.
+        stop: When a study that takes images in steps takes no further ones.
     """
 
     tasks: tuple[Task, ...]
+    stop: StopRule = "all"
 
     def waves(self) -> Iterator[tuple[Task, ...]]:
         """The tasks grouped by wave, in order of computation; those of one wave do not depend on each other."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from audit.core.topic import topics
-from audit.planning.plan import AuditPlan, Task
+from audit.planning.plan import AuditPlan
 
 
 def select_sections(plan: AuditPlan, only: Sequence[str]) -> AuditPlan:
@@ -20,13 +21,10 @@ def select_sections(plan: AuditPlan, only: Sequence[str]) -> AuditPlan:
     """
     if not only:
         return plan
-    selected = {study for topic in topics() if topic.section in ("accuracy", *only) for study in topic.studies}
+    wanted = {"accuracy", *only}
+    selected = {study for topic in topics() if wanted & {topic.section, *topic.also_in} for study in topic.studies}
     needed: set[str] = set()
     for task in sorted(plan.tasks, key=lambda task: -task.wave):
         if task.cell.study in selected or task.cell.key in needed:
-            needed |= {task.cell.key, *_inputs(task)}
-    return AuditPlan(tuple(task for task in plan.tasks if task.cell.key in needed))
-
-
-def _inputs(task: Task) -> set[str]:
-    return {*task.cell.inputs.values(), task.cell.model.removeprefix("cell:")}
+            needed |= {task.cell.key, *task.needs}
+    return replace(plan, tasks=tuple(task for task in plan.tasks if task.cell.key in needed))

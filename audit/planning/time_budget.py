@@ -40,9 +40,9 @@ def scale_to_budget(config: RunConfig, cost: Callable[[RunConfig], float], limit
     low, high = 0, _STEPS + 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if cost(_with(config, _counts(config, middle))) <= limit else (low, middle)
+        low, high = (middle, high) if cost(with_counts(config, _counts(config, middle))) <= limit else (low, middle)
     counts = _counts(config, low)
-    seconds = cost(_with(config, counts))
+    seconds = cost(with_counts(config, counts))
     return BudgetFit(
         {name: number for name, number in counts.items() if number != _configured(config, name)},
         seconds,
@@ -64,12 +64,28 @@ def _counts(config: RunConfig, share: int) -> dict[str, int]:
     return counts
 
 
+def no_more_than(config: RunConfig, examples: Mapping[str, int]) -> RunConfig:
+    """A configuration with no more examples than some numbers.
+
+    Args:
+        config: The configuration of the run.
+        examples: By dotted configuration key, the most.
+    """
+    return with_counts(config, {key: min(most, _configured(config, key)) for key, most in examples.items()})
+
+
 def _configured(config: RunConfig, name: str) -> int:
     section, key = name.split(".")
     return int(getattr(getattr(config, section), key))
 
 
-def _with(config: RunConfig, counts: Mapping[str, int]) -> RunConfig:
+def with_counts(config: RunConfig, counts: Mapping[str, int]) -> RunConfig:
+    """A configuration with other numbers of examples.
+
+    Args:
+        config: The configuration of the run.
+        counts: By dotted configuration key.
+    """
     changed: dict[str, dict[str, int]] = {}
     for name, count in counts.items():
         table, key = name.split(".")

@@ -6,7 +6,9 @@ import json
 import logging
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from audit.document.schema import (
 from audit.document.section import Rows, SectionContext
 from audit.report.gallery import gallery
 from audit.report.metadata import ModelMetadata, RunMetadata
-from audit.report.outcomes import gaps, outcome_rows, study_costs
+from audit.report.outcomes import gaps, outcome_rows, stop_rows, study_costs, unfinished_rows
 from audit.report.summary import by_severity, overall_verdict, verdict_sentences
 from audit.report.upgrade import upgrade
 from audit.results.facts import ModelFacts
@@ -74,6 +76,8 @@ def build_document(results: RunResults, config: RunConfig, metadata: RunMetadata
     document = document_type()(
         tool={"name": "audit", "version": metadata.version},
         summary=_summary(findings, results, config.only, complete=results.complete and not faults),
+        stops=stop_rows(results, config),
+        unfinished=unfinished_rows(results, findings, metadata.most_passes),
         subject=_subject(config, results, metadata),
         models=[_model(model, results) for model in metadata.models],
         findings=findings,
@@ -167,9 +171,10 @@ def read_document(path: Path) -> AuditDocument:
 def _summary(findings: list[Finding], results: RunResults, only: Sequence[str], *, complete: bool) -> Summary:
     roles = model_roles(results)
     return Summary(
-        verdict=overall_verdict(findings, roles, only),
-        sentence=" ".join(verdict_sentences(findings, roles, load_locale("en"), only)),
+        verdict=overall_verdict(findings, roles, only, cut=bool(results.cut_by)),
+        sentence=" ".join(verdict_sentences(findings, roles, load_locale("en"), only, cut=bool(results.cut_by))),
         complete=complete,
+        cut_by=results.cut_by,
     )
 
 
@@ -211,10 +216,23 @@ _MODEL_COMMANDS = ("audit run", "audit harden")
 def _completed(finding: Finding, items: list[GalleryItem], subject: str) -> Finding:
     changes: dict[str, Any] = {}
     if finding.command.startswith(_MODEL_COMMANDS):
-        changes["command"] = f"{finding.command} {subject}".strip()
+        changes["command"] = f"{finding.command} {_without(subject, finding.command)}".strip()
     if not finding.examples:
         changes["examples"] = _example_images(finding, items)
     return finding.model_copy(update=changes)
+
+
+def _without(flags: str, command: str) -> str:
+    """Flags without the keys that a command sets itself."""
+    own = {word.partition("=")[0] for word in shlex.split(command) if "=" in word}
+    words = shlex.split(flags)
+    dropped = {
+        place + step
+        for place, (flag, value) in enumerate(pairwise(words))
+        if flag == "--set" and value.partition("=")[0] in own
+        for step in (0, 1)
+    }
+    return shlex.join(word for place, word in enumerate(words) if place not in dropped)
 
 
 def _example_images(finding: Finding, items: list[GalleryItem], count: int = 4) -> tuple[str, ...]:

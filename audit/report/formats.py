@@ -8,6 +8,7 @@ from importlib import import_module
 
 from audit.core.errors import unknown_name
 from audit.document.schema import AuditDocument
+from audit.report.hand_over import HandOver
 from audit.topics.compression.section import LatencyRow
 
 
@@ -22,6 +23,7 @@ class Format:
         translated: Whether the function takes `language`.
         timed: Whether the function takes `latencies`.
         by_topic: Whether the function takes `on_fault`, which is told of a topic whose part fails.
+        handed_over: Whether the function takes `hand_over`.
     """
 
     name: str
@@ -30,16 +32,20 @@ class Format:
     translated: bool = False
     timed: bool = False
     by_topic: bool = False
+    handed_over: bool = False
 
 
+_PAGE = (True, True, True, True)  # all that a rendering may take
 FORMATS: Mapping[str, Format] = {
     form.name: form
     for form in (
-        Format("html", "report.html", "audit.report.html:render_html", translated=True, timed=True, by_topic=True),
+        Format("html", "report.html", "audit.report.html:render_html", *_PAGE),
+        Format("pdf", "report.pdf", "audit.report.pdf:render_pdf", *_PAGE),
         Format("junit", "junit.xml", "audit.report.junit:render_junit"),
         Format("sarif", "audit.sarif", "audit.report.sarif:render_sarif"),
         Format("md", "summary.md", "audit.report.markdown:render_markdown", translated=True),
-        Format("card", "model-card.md", "audit.report.markdown:render_card", translated=True),
+        Format("card", "model-card.md", "audit.report.markdown:render_card", translated=True, handed_over=True),
+        Format("bom", "audit.cdx.json", "audit.report.bill_of_materials:render_bill_of_materials", handed_over=True),
     )
 }
 
@@ -68,7 +74,8 @@ def render(
     language: str = "en",
     latencies: Sequence[LatencyRow] = (),
     on_fault: Callable[[str], None] | None = None,
-) -> str:
+    hand_over: HandOver | None = None,
+) -> str | bytes:
     """Render a document.
 
     Args:
@@ -77,14 +84,16 @@ def render(
         language: Code of the language, for formats that are translated.
         latencies: Latencies of a compressed model, for formats that show them.
         on_fault: Told of a topic whose part of the page fails; without it the error is raised.
+        hand_over: What only people know of the model, for formats that say it.
 
     Returns:
-        The text of the file.
+        The text of the file, or its bytes.
     """
     module, name = form.function.split(":")
     function = getattr(import_module(module), name)
     translation = {"language": language} if form.translated else {}
     timing = {"latencies": latencies} if form.timed else {}
     told = {"on_fault": on_fault} if form.by_topic else {}
-    rendered: str = function(document, **translation, **timing, **told)
+    stated = {"hand_over": hand_over} if form.handed_over else {}
+    rendered: str | bytes = function(document, **translation, **timing, **told, **stated)
     return rendered

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from audit.core.errors import UsageError, unknown_name
 from audit.core.evidence import Finding, Verdict
 from audit.core.statistics import Interval
 from audit.report.policy import Policy, PolicyOutcome, line_of
 from audit.report.summary import PASSING
+from audit.results.stopping import UNFINISHED
 
 ROLES = ("standard", "hardened", "compressed")
 """The roles a model of a run may have."""
@@ -50,13 +51,17 @@ class Gate:
 
     Attributes:
         rows: The findings, in the order of the document.
-        source: Name of the policy file; empty for the built-in policy.
+        policy: The policy.
+        source: The policy file, relative to the current folder where it is in it; empty for the built-in policy.
+        text: Its text.
         unmeasured: Checks whose own rule makes a failure an error, of which the document has no finding that the rule
             speaks of.
     """
 
     rows: tuple[GatedFinding, ...]
+    policy: Policy = field(default_factory=Policy)
     source: str = ""
+    text: str = ""
     unmeasured: tuple[str, ...] = ()
 
     @property
@@ -72,7 +77,7 @@ def gate(findings: Sequence[Finding], policy: Policy | None = None, *, text: str
         findings: The findings of a run.
         policy: The policy; None for the built-in one: failures are errors, and inconclusive findings warnings.
         text: Text of the policy file, for line numbers.
-        source: Name of the policy file.
+        source: The policy file as reports name it.
 
     Raises:
         UsageError: The policy names a role that no model of a run has.
@@ -84,7 +89,7 @@ def gate(findings: Sequence[Finding], policy: Policy | None = None, *, text: str
     strict = (
         name for name, rule in policy.checks.items() if rule.level == "error" and "level" in rule.model_fields_set
     )
-    return Gate(rows, source, tuple(name for name in strict if name not in judged))
+    return Gate(rows, policy, source, text, tuple(name for name in strict if name not in judged))
 
 
 def _require_roles(policy: Policy, findings: Sequence[Finding], source: str) -> None:
@@ -97,7 +102,8 @@ def _require_roles(policy: Policy, findings: Sequence[Finding], source: str) -> 
 
 def _apply(finding: Finding, policy: Policy, text: str) -> GatedFinding:
     rule = policy.rule(finding.check)
-    verdict = rule.verdict(finding.verdict, _interval(finding), weak_evidence=bool(finding.values.get("doubts")))
+    weak = bool(finding.values.get("doubts")) or finding.stopping.key == UNFINISHED
+    verdict = rule.verdict(finding.verdict, _interval(finding), weak_evidence=weak)
     return GatedFinding(finding, verdict, rule.outcome(verdict, finding.role), line_of(text, finding.check))
 
 

@@ -57,7 +57,7 @@ def _case(suite: xml.Element, row: GatedFinding) -> None:
     finding = row.finding
     case = xml.SubElement(suite, "testcase", classname=f"audit.{finding.section}", name=case_name(row))
     if _skipped(row):
-        xml.SubElement(case, "skipped", message=visible(finding.title))
+        xml.SubElement(case, "skipped").text = visible(finding.title)  # the schema gives it no attributes
     elif row.outcome == "error":
         failure = xml.SubElement(case, "failure", message=visible(finding.title), type=row.verdict)
         failure.text = details(row)
@@ -86,6 +86,7 @@ def details(row: GatedFinding) -> str:
     estimate = "none" if finding.estimate is None else f"{finding.estimate:.4g}"
     lines = [
         finding.explanation,
+        str(finding.stopping),
         f"Criterion: {finding.criterion}",
         row.remark,
         f"Estimate {estimate}, 95% interval {bounds}, n = {finding.n}.",

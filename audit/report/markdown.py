@@ -15,7 +15,9 @@ from audit.document.locale import load_locale
 from audit.document.model import Proportion
 from audit.document.sanitise import visible
 from audit.document.schema import AuditDocument
+from audit.report.card_head import card_head
 from audit.report.gate import gate
+from audit.report.hand_over import HandOver
 from audit.report.view import FindingView, build_view
 
 
@@ -44,17 +46,21 @@ def render_markdown(document: AuditDocument, *, language: str = "en") -> str:
     return _render("summary.md.j2", document, language)
 
 
-def render_card(document: AuditDocument, *, language: str = "en") -> str:
+def render_card(document: AuditDocument, *, language: str = "en", hand_over: HandOver | None = None) -> str:
     """A model card (Mitchell et al. 2019, arXiv:1810.03993) of what was measured and what was not.
+
+    It begins with the YAML head that the Hugging Face Hub indexes.
 
     Args:
         document: The document.
         language: Code of the language.
+        hand_over: The licence, the data sets and the decision, where somebody stated them.
     """
-    return _render("card.md.j2", document, language)
+    stated = hand_over or HandOver()
+    return f"{card_head(document, stated)}\n{_render('card.md.j2', document, language, stated)}"
 
 
-def _render(template: str, document: AuditDocument, language: str) -> str:
+def _render(template: str, document: AuditDocument, language: str, stated: HandOver | None = None) -> str:
     locale = load_locale(language)
     page = build_view(document, locale, draw=False)
     views = {id(view.finding): view for section in page.by_section.values() for view in section}
@@ -63,7 +69,7 @@ def _render(template: str, document: AuditDocument, language: str) -> str:
         for row in gate(document.findings).rows
         if id(row.finding) in views
     ]
-    text = _environment().get_template(template).render(d=document, t=locale, page=page, rows=rows)
+    text = _environment().get_template(template).render(d=document, t=locale, page=page, rows=rows, h=stated)
     return _single_blank_lines(text)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.note import Note
+from audit.core.pass_count import PassCount
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class RunMetadata:
         trusted: Files of code that the user trusted, as {"path", "sha256"}.
         commands: By section or "run", the command that reproduces its numbers.
         subject: Command line flags that name the same model and data.
+        most_passes: By key of a cell that the run did not compute, what it costs at most; None where that is not known.
     """
 
     version: str
@@ -66,3 +68,4 @@ class RunMetadata:
     trusted: tuple[Mapping[str, str], ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
     subject: str = ""
+    most_passes: Mapping[str, PassCount | None] = field(default_factory=dict)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
 
-from audit.core.evidence import Array
+from audit.config import RunConfig
+from audit.core.evidence import Finding
+from audit.core.looks import Look
 from audit.core.note import Note
+from audit.core.pass_count import PassCount
 from audit.core.threat_format import format_threat
-from audit.document.model import cost_of
-from audit.document.schema import Gap, OutcomeRow, StudyCost
+from audit.document.model import Cost, cost_of
+from audit.document.schema import Gap, OutcomeRow, StopRow, StudyCost, UnfinishedRow
+from audit.planning.plan import Task
+from audit.planning.steps import study_steps
 from audit.results.queries import (
+    PerExample,
     clean_correct,
     group_by_condition,
     only_measured,
     per_example,
 )
 from audit.results.run_results import RunResults
+from audit.results.stopping import ending, images_taken, look_at, stopping_note
 from audit.topics.certification.facts import LINEAR_BOUNDS
 
 
@@ -27,20 +33,77 @@ def outcome_rows(results: RunResults, role: str) -> list[OutcomeRow]:
         results: The run.
         role: Role of the model.
     """
-    rows = [_outcome_row(role, "clean", clean_correct(results, role).positions, clean_correct(results, role).values)]
+    rows = [_outcome_row(role, "clean", clean_correct(results, role))]
+    look = look_at(results, "robustness", role)
     for at, entries in group_by_condition(results.entries("robustness", role=role)):
         robust = per_example(entries, "robust")
-        rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", robust.positions, robust.values))
+        rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", robust, look))
+    look = look_at(results, "certification", role)
     for at, entries in group_by_condition(only_measured(results.entries("certification", role=role))):
         if at.method == LINEAR_BOUNDS:
             proven = per_example(entries, "certified")
-            rows.append(_outcome_row(role, f"proven {format_threat(at.norm, at.eps)}", proven.positions, proven.values))
+            rows.append(_outcome_row(role, f"proven {format_threat(at.norm, at.eps)}", proven, look))
     return [row for row in rows if row.outcomes]
 
 
-def _outcome_row(role: str, quantity: str, positions: NDArray[np.int64], values: Array) -> OutcomeRow:
-    bits = "".join("1" if value else "0" for value in values)
-    return OutcomeRow(role=role, quantity=quantity, start=int(positions[0]) if bits else 0, outcomes=bits)
+def _outcome_row(role: str, quantity: str, examples: PerExample, look: Look = "only") -> OutcomeRow:
+    bits = "".join("1" if value else "0" for value in examples.values)
+    start = int(examples.positions[0]) if bits else 0
+    return OutcomeRow(role=role, quantity=quantity, start=start, outcomes=bits, look=look)
+
+
+def stop_rows(results: RunResults, config: RunConfig) -> list[StopRow]:
+    """Where each study that takes images in steps ended; those that did not begin are unfinished.
+
+    Args:
+        results: The run.
+        config: The configuration of the run.
+    """
+    return [
+        StopRow(
+            study=steps.study,
+            role=steps.role,
+            rule=results.plan.stop,
+            images=taken,
+            planned=steps.examples,
+            ended=ending(results, steps, config),
+            sentence=stopping_note(results, steps, config),
+        )
+        for steps in study_steps(results.plan)
+        if (taken := images_taken(results, steps))
+    ]
+
+
+def unfinished_rows(
+    results: RunResults, findings: Sequence[Finding], most: Mapping[str, PassCount | None]
+) -> list[UnfinishedRow]:
+    """What a run that was cut has not computed, in plan order.
+
+    Args:
+        results: The run.
+        findings: What its checks concluded.
+        most: By key of a cell, the most it costs; None where that is not known.
+    """
+    groups: dict[tuple[str, str], list[Task]] = {}
+    for task in results.unfinished:
+        groups.setdefault((task.cell.study, task.role), []).append(task)
+    rows = []
+    for (study, role), tasks in groups.items():
+        read = {entry.task.cell.key for entry in results.entries(study, role=role)}
+        doubtful = (f for f in findings if f.verdict == "inconclusive" and f.role == role and read & set(f.evidence))
+        passes = [most.get(task.cell.key) for task in tasks]
+        known = [count for count in passes if count is not None]
+        total = sum(known, PassCount())
+        rows.append(
+            UnfinishedRow(
+                study=study,
+                role=role,
+                cells=len(tasks),
+                cost=Cost(forwards=total.forwards, backwards=total.backwards) if len(known) == len(passes) else None,
+                undecided=list(dict.fromkeys(finding.check for finding in doubtful)),
+            )
+        )
+    return rows
 
 
 def gaps(results: RunResults) -> list[Gap]:

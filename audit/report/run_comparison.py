@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from audit.core.errors import UsageError
 from audit.core.evidence import Finding, Verdict
+from audit.core.looks import Look
 from audit.core.note import Note, note
 from audit.core.threat_format import format_threat
 from audit.document.model import DocumentModel, Heatmap
@@ -21,7 +22,8 @@ from audit.document.schema import (
     GalleryItem,
     OutcomeRow,
 )
-from audit.topics.comparison.section import ComparisonRow, compare_outcomes
+from audit.report.version_boundaries import boundaries_crossed
+from audit.topics.comparison.section import ComparisonRow, common_look, compare_outcomes
 from audit.topics.robustness.section import RobustnessPart
 
 COMPARISON_SCHEMA_VERSION = 1
@@ -35,7 +37,7 @@ class Change(DocumentModel):
     Attributes:
         role: Role of the model.
         row: Its shares in both runs and their difference.
-        adjusted_p: p-value of McNemar's test, adjusted for the number of quantities by Holm's method.
+        adjusted_p: The p-value of the row, adjusted for the number of quantities by Holm's method.
         regressed: Whether it fell and `adjusted_p` is below `SIGNIFICANT`.
         newly_wrong: Names of examples that were right before and are wrong now.
         newly_right: Names of examples that were wrong before and are right now.
@@ -99,6 +101,7 @@ class RunComparison(DocumentModel):
         verdicts: Findings whose verdicts differ, regressions first.
         agreement: Agreement of the maps, by model and method.
         unpaired: What both runs measured but in different ways, so that it is not compared.
+        versions: Changes of behaviour of the libraries that lie between the runs.
     """
 
     schema_version: int = COMPARISON_SCHEMA_VERSION
@@ -109,6 +112,7 @@ class RunComparison(DocumentModel):
     verdicts: list[VerdictChange]
     agreement: list[Agreement]
     unpaired: list[Note] = Field(default_factory=list)
+    versions: list[Note] = Field(default_factory=list)
 
     @property
     def regressed(self) -> bool:
@@ -147,6 +151,7 @@ def compare_documents(
         verdicts=sorted(_verdicts(before, after), key=lambda change: not change.regressed),
         agreement=list(_agreement(before, after)),
         unpaired=list(unpaired.values()),
+        versions=list(boundaries_crossed(before.protocol.environment, after.protocol.environment)),
     )
 
 
@@ -159,7 +164,7 @@ def _changes(before: AuditDocument, after: AuditDocument) -> Iterator[Change]:
         first, second = _by_example(row, before.example_ids), _by_example(counterpart, after.example_ids)
         names = [name for name in first if name in second]
         if names:
-            yield _change(row, names, first, second)
+            yield _change(row, names, first, second, common_look(row.look, counterpart.look))
 
 
 def _other_attacks(before: AuditDocument, after: AuditDocument) -> Iterator[tuple[tuple[str, str], Note]]:
@@ -189,9 +194,11 @@ def _battery(part: RobustnessPart) -> str:
     return f"{part.battery} {part.protocol}"
 
 
-def _change(row: OutcomeRow, names: list[str], before: Mapping[str, bool], after: Mapping[str, bool]) -> Change:
+def _change(
+    row: OutcomeRow, names: list[str], before: Mapping[str, bool], after: Mapping[str, bool], look: Look
+) -> Change:
     comparison = compare_outcomes(
-        row.quantity, np.array([before[n] for n in names]), np.array([after[n] for n in names])
+        row.quantity, np.array([before[n] for n in names]), np.array([after[n] for n in names]), look
     )
     return Change(
         role=row.role,

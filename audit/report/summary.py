@@ -50,17 +50,20 @@ def top_findings(findings: Sequence[Finding], count: int = 3) -> list[Finding]:
     return (firsts + [f for f in bad if f not in firsts])[:count]
 
 
-def overall_verdict(findings: Sequence[Finding], roles: Sequence[str], only: Sequence[str] = ()) -> Verdict:
+def overall_verdict(
+    findings: Sequence[Finding], roles: Sequence[str], only: Sequence[str] = (), *, cut: bool = False
+) -> Verdict:
     """The most severe verdict on the model under test or on the tool itself.
 
     Args:
         findings: The findings of the run.
         roles: Roles of the models, the one under test first.
         only: The sections the run was restricted to; it is then inconclusive where it would pass.
+        cut: Whether the run was cut before its end; likewise.
     """
     verdicts = [_effective_verdict(f) for f in _deciding(findings, roles)]
     worst = min(verdicts, key=SEVERITY.index) if verdicts else "not_run"
-    return "inconclusive" if only and worst in (*PASSING, "warn") else worst
+    return "inconclusive" if (only or cut) and worst in (*PASSING, "warn") else worst
 
 
 def _effective_verdict(finding: Finding) -> Verdict:
@@ -71,7 +74,12 @@ def _effective_verdict(finding: Finding) -> Verdict:
 
 
 def verdict_sentences(
-    findings: Sequence[Finding], roles: Sequence[str], locale: Locale, only: Sequence[str] = ()
+    findings: Sequence[Finding],
+    roles: Sequence[str],
+    locale: Locale,
+    only: Sequence[str] = (),
+    *,
+    cut: bool = False,
 ) -> list[str]:
     """The verdict in words.
 
@@ -80,6 +88,7 @@ def verdict_sentences(
         roles: Roles of the models, the one under test first.
         locale: The reader's language.
         only: The sections the run was restricted to.
+        cut: Whether the run was cut before its end.
 
     Returns:
         A sentence on the model under test, then one on each other model and whether it does better.
@@ -88,8 +97,9 @@ def verdict_sentences(
     if not deciding:
         return [locale("headline.not_run")]
     first = _verdict_sentence(deciding, roles, locale)
-    if only and _effective_verdict(deciding[0]) in (*PASSING, "warn"):
-        first = locale("headline.partial", parts=", ".join(locale.title(section) for section in only))
+    if (only or cut) and _effective_verdict(deciding[0]) in (*PASSING, "warn"):
+        parts = ", ".join(locale.title(section) for section in only)
+        first = locale("headline.cut", **_counts(deciding)) if cut else locale("headline.partial", parts=parts)
     return [first, *(_other_model_sentence(deciding[0], findings, role, locale) for role in roles[1:])]
 
 

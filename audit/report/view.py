@@ -132,7 +132,7 @@ def build_view(
     shown = section_views(document, locale, [(v.anchor, v.finding) for v in views], on_fault) if draw else ()
     named = tuple(section.name for section in shown) if draw else sections()
     return ReportView(
-        sentences=tuple(verdict_sentences(document.findings, roles, locale, only)),
+        sentences=tuple(verdict_sentences(document.findings, roles, locale, only, cut=bool(document.summary.cut_by))),
         roles=roles,
         scorecard=tuple(_scorecard_row(role, document) for role in roles),
         top_findings=tuple(next(v for v in views if v.finding is f) for f in top),

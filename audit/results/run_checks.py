@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from audit.config import RunConfig
 from audit.core.errors import SetupError, fault_line
 from audit.core.evidence import CheckValue, Finding, Verdict
+from audit.core.note import NO_NOTE
 from audit.core.registry import Method, methods
 from audit.core.wording import agree
+from audit.planning.steps import study_steps
 from audit.results.check_result import CheckResult
 from audit.results.run_results import RunResults
+from audit.results.stopping import ending, stopping_note
 
 SEVERITY: tuple[Verdict, ...] = ("fail", "inconclusive", "warn", "not_run", "informative", "pass")
 """Verdicts, the most severe first."""
@@ -43,7 +47,8 @@ def _conclusions(
 ) -> tuple[Finding, ...]:
     """What a check concludes."""
     try:
-        return tuple(to_finding(method, role, result) for result in _as_tuple(method.function(results, role, config)))
+        concluded = _as_tuple(method.function(results, role, config))
+        return tuple(_as_stopped(method, role, result, results, config) for result in concluded)
     except Exception as fault:
         error = SetupError(
             f"Check {method.name} ({method.function.__module__}) failed: {fault_line(fault)}. What was "
@@ -53,6 +58,16 @@ def _conclusions(
             raise error from fault
         on_fault(method.name, role, str(error))
         return ()
+
+
+def _as_stopped(method: Method, role: str, result: CheckResult, results: RunResults, config: RunConfig) -> Finding:
+    """The finding with the rule that ended the studies it rests on; one that was cut short passes nothing."""
+    read = [s for s in study_steps(results.plan) if any(task.cell.key in result.evidence for task in s.tasks)]
+    cut = any(ending(results, steps, config) == "unfinished" for steps in read)
+    if cut and result.verdict == "pass":
+        result = replace(result, verdict="inconclusive")
+    notes = [said for steps in read if (said := stopping_note(results, steps, config))]
+    return to_finding(method, role, result).model_copy(update={"stopping": notes[0] if notes else NO_NOTE})
 
 
 def to_finding(method: Method, role: str, result: CheckResult) -> Finding:
@@ -79,11 +94,15 @@ def to_finding(method: Method, role: str, result: CheckResult) -> Finding:
         n=interval.n if interval else _examples(result),
         unit=result.unit,
         evidence=result.evidence,
-        command="" if result.verdict == "pass" else _template(method.facts, "command", result.verdict),
+        command=_command(method.facts, result.verdict, values),
         section=str(method.facts["section"]),
         values=dict(result.values),
         examples=(),
     )
+
+
+def _command(templates: Mapping[str, Any], verdict: Verdict, values: Mapping[str, CheckValue]) -> str:
+    return "" if verdict == "pass" else _template(templates, "command", verdict).format_map(values)
 
 
 def _examples(result: CheckResult) -> int:

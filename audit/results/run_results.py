@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from audit.core.evidence import Array, Evidence
 from audit.planning.plan import MODEL_STUDIES, PREDICTED_LABELS, AuditPlan, Task
+
+Cut = Literal["", "time", "user"]
+"""What ended a run early: its time, or whoever started it."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +35,27 @@ class RunResults:
     Attributes:
         plan: The plan.
         evidence: By key of a cell, its evidence.
+        unneeded: Keys of the cells that a study's rule for stopping did not want.
+        cut_by: What ended the run before its tasks were done; empty where nothing did.
     """
 
     plan: AuditPlan
     evidence: Mapping[str, Evidence]
+    unneeded: frozenset[str] = frozenset()
+    cut_by: Cut = ""
 
     @property
     def complete(self) -> bool:
-        """Whether every task was run, and none failed."""
-        return all(
-            task.cell.key in self.evidence and self.evidence[task.cell.key].status != "failed"
+        """Whether every task that was wanted was run, and none failed."""
+        return not self.unfinished and all(evidence.status != "failed" for evidence in self.evidence.values())
+
+    @property
+    def unfinished(self) -> tuple[Task, ...]:
+        """The tasks that were wanted and have no evidence."""
+        return tuple(
+            task
             for task in self.plan.tasks
+            if task.cell.key not in self.evidence and task.cell.key not in self.unneeded
         )
 
     @property

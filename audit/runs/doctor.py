@@ -15,7 +15,7 @@ from pathlib import Path
 from audit.core.errors import AuditError
 
 _REQUIRED = ("torch", "torchvision", "captum", "foolbox", "lime", "shap", "altair", "vl-convert-python", "scikit-learn")
-_OPTIONAL = ("timm", "onnx", "onnxruntime", "keras", "transformers", "pyarrow")
+_OPTIONAL = ("timm", "onnx", "onnxruntime", "keras", "transformers", "pyarrow", "maite", "nrtk")
 _NEEDED_DISK = 500_000_000
 """Bytes."""
 

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from audit.core.note import Note, note
 from audit.data.sampling import balanced_order
+from audit.models.precision import device_facts
 from audit.models.under_test import ModelUnderTest
 from audit.planning.builder import explained_examples
+from audit.planning.cost import max_task_passes
 from audit.planning.settings import ModelSettings
 from audit.report.metadata import ModelMetadata, RunMetadata
 from audit.results.facts import ModelFacts
@@ -43,11 +45,12 @@ def collect_metadata(setup: RunSetup, results: RunResults) -> RunMetadata:
         models=_models(setup, results),
         gallery=_pixels(setup, order[: min(config.report.gallery, len(explained_examples(config, len(order))))]),
         ids=tuple(dataset.test.ids[i] for i in order),
-        notes=dataset.notes,
+        notes=(*dataset.notes, *_determinism_notes(results)),
         environment=_environment(setup),
         trusted=setup.trusted,
         commands=section_commands(setup.requested or config),
         subject=subject_flags(setup.requested or config),
+        most_passes={task.cell.key: max_task_passes(task, setup.subject) for task in results.unfinished},
     )
 
 
@@ -102,9 +105,18 @@ def _loaded(setup: RunSetup, model: ModelUnderTest) -> ModelMetadata:
     )
 
 
+def _determinism_notes(results: RunResults) -> tuple[Note, ...]:
+    """What layers without a deterministic kernel on this device mean for the promise of the same bytes."""
+    found = {name for e in results.evidence.values() for name in e.environment.get("nondeterministic", ())}
+    if not found:
+        return ()
+    text = "{names}: no deterministic kernel on this device, so another run may differ in the last digits."
+    return (note("nondeterministic_kernels", text, names=", ".join(sorted(found))),)
+
+
 def _environment(setup: RunSetup) -> Mapping[str, Any]:
     return {
-        "device": setup.device.type,
+        **device_facts(setup.device),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         **{name: version(name) for name in LIBRARIES},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from audit.config import RunConfig
+from audit.core.errors import Interrupted
 from audit.document.schema import AuditDocument
 from audit.execution.local import LocalExecutor
 from audit.execution.runner import RunCallback, run_plan
@@ -18,13 +18,17 @@ from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
 from audit.results.run_results import RunResults
+from audit.runs.clock import RunClock
 from audit.runs.export import export_models
 from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
 from audit.runs.setup import RunSetup, set_up
 from audit.runs.validation import wants_tensorboard
+from audit.runs.watch import ReportWatcher
 from audit.storage.store import write_atomically
 from audit.topics.compression.section import latencies_of, read_latencies
+
+_ENDED = {"time": "The time ended", "user": "Stopped as asked"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class AuditRun:
         document: Its audit.json.
         results: The plan, and the evidence of every cell.
         faults: Which parts of the report could not be shown, a sentence each.
+
+    A run that was cut short is finished in this sense: its report says what is missing.
     """
 
     folder: RunFolder
@@ -52,32 +58,55 @@ def run_audit(
     callback: RunCallback | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_setup: Callable[[RunSetup], None] = lambda setup: None,
+    within: float | None = None,
+    watch: bool = False,
 ) -> AuditRun:
     """Run a configuration into a folder; what its store holds already is not computed again.
+
+    Where the run is stopped, or its time ends, the report is written of what is there, and says what is missing.
 
     Args:
         config: The configuration.
         out: The run folder, made where it is absent.
         scope: How much of the plan to run.
         callback: Called as the run goes on.
-        should_stop: Asked after every batch; True ends the run with `Interrupted`.
+        should_stop: Asked after every batch; True ends the run.
         on_setup: Called once data and model are read, before anything is written.
+        within: Seconds after which no more is computed; it then begins with the least that each part needs. None for a
+            run that ends by itself.
+        watch: Whether OUT/live.html shows the report as it grows.
 
     Raises:
-        AuditError: Any of `audit.core.errors`; the same call goes on from what was finished.
+        Interrupted: The run was stopped, or its time ended, before there was anything to report.
+        AuditError: Any other of `audit.core.errors`; the same call goes on from what was finished.
     """
+    clock = RunClock(within, should_stop)
     setup = set_up(config)
     plan = build_plan(setup.config, setup.subject, scope)
     on_setup(setup)
     with open_run(out) as folder:
-        return _run_in(folder, setup, plan, callback or RunCallback(), should_stop)
+        callback = callback or RunCallback()
+        if not watch:
+            return _run_in(folder, setup, plan, callback, clock)
+        watcher = _watcher(folder, setup, plan, callback)
+        try:
+            finished = _run_in(folder, setup, plan, watcher, clock)
+        except BaseException as fault:
+            watcher.give_up(fault)
+            raise
+        watcher.lead_on(folder.report.name)
+        return finished
 
 
-def _run_in(
-    folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, should_stop: Callable[[], bool]
-) -> AuditRun:
+def _watcher(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback) -> ReportWatcher:
+    def build(results: RunResults) -> AuditDocument:
+        return build_document(results, setup.config, collect_metadata(setup, results))
+
+    return ReportWatcher(callback, folder.live, build, RunResults(plan, {}), config=setup.config)
+
+
+def _run_in(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, clock: RunClock) -> AuditRun:
     started = datetime.now(UTC)
-    clock = time.monotonic()
     executor = LocalExecutor(
         dataset=setup.dataset,
         store=folder.store,
@@ -86,14 +115,17 @@ def _run_in(
         fresh=setup.new_module,
         loaded=setup.model_factory(),
         callback=callback,
-        stopping=should_stop,
+        stopping=lambda: bool(clock.cut_by()),
         tensorboard=folder.models if wants_tensorboard(setup.config) else None,
     )
-    results = run_plan(plan, folder.store, executor, callback)
+    cost = clock.cost_of(setup.subject)
+    results = run_plan(plan, folder.store, executor, callback, setup.config, cost=cost, cut_by=clock.cut_by)
+    if results.cut_by and not results.entries("accuracy"):
+        raise Interrupted(f"{_ENDED[results.cut_by]} before there was anything to report; what was finished is kept.")
     export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)
     document = build_document(results, setup.config, collect_metadata(setup, results))
     write_atomically(folder.document, to_json(document), flag="--out")
-    write_atomically(folder.timing, _timing(started, time.monotonic() - clock, results), flag="--out")
+    write_atomically(folder.timing, _timing(started, clock.elapsed, results), flag="--out")
     faults: list[str] = []
     page = render_html(document, latencies=read_latencies(folder.timing), on_fault=faults.append)
     write_atomically(folder.report, page, flag="--out")

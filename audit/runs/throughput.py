@@ -4,62 +4,56 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
-from audit.core.types import PassCount
+from audit.core.types import Images
+from audit.models.autotune import tune_execution
 from audit.models.losses import margin
-from audit.runs.setup import RunSetup
+from audit.models.under_test import ModelUnderTest
+from audit.planning.throughput import Throughput
 
-_IMAGES = 16
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """How long a pass takes an image.
-
-    Attributes:
-        forward: Seconds of a forward pass.
-        gradient: Seconds of a gradient, which is a forward and a backward pass.
-    """
-
-    forward: float
-    gradient: float
-
-    def seconds(self, passes: PassCount) -> float:
-        """The seconds that passes take.
-
-        Args:
-            passes: Their number; each backward pass is counted as a forward pass too.
-        """
-        return (passes.forwards - passes.backwards) * self.forward + passes.backwards * self.gradient
+_SECONDS = 0.3
+"""So long a measurement may take, with as many images as that allows, up to a batch."""
+_FIRST = 2
+_ATTEMPTS = 10
 
 
-def measure_throughput(setup: RunSetup) -> Throughput:
-    """Time the loaded model, or a new one of the run's architecture.
+def measure_throughput(model: ModelUnderTest) -> Throughput:
+    """Time a model in the layout that a run would use, on as large a batch as a short time allows.
 
     Args:
-        setup: The data, the model and the device.
+        model: The model; its layout is chosen where that was not done before.
     """
-    model = (setup.model_factory() or setup.new_model)()
-    noise = torch.rand(_IMAGES, *model.input_shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
-    noise = noise.to(model.device)
-    goal = torch.ones(_IMAGES, len(model.classes), dtype=torch.bool, device=model.device)
-    goal[:, 0] = False
-    forward = _fastest(lambda: float(model.logits(noise).sum()))
+    tune_execution(model)
+
+    def gradient(noise: Images) -> float:
+        goal = torch.ones(len(noise), len(model.classes), dtype=torch.bool, device=model.device)
+        goal[:, 0] = False
+        return float(model.loss_gradient(noise, goal, margin).gradient.sum())
+
+    forward = _seconds_an_image(model, lambda noise: float(model.logits(noise).sum()))
     try:
-        gradient = _fastest(lambda: float(model.loss_gradient(noise, goal, margin).gradient.sum()))
+        return Throughput(forward, _seconds_an_image(model, gradient))
     except RuntimeError:  # a model without gradients is never asked for any
-        gradient = forward
-    return Throughput(forward / _IMAGES, gradient / _IMAGES)
+        return Throughput(forward, forward)
 
 
-def _fastest(attempt: Callable[[], float]) -> float:
-    """Seconds of the faster of two attempts; the first finds its memory."""
-    durations = []
-    for _ in range(2):
-        started = time.monotonic()
-        attempt()
-        durations.append(time.monotonic() - started)
-    return min(durations)
+def _seconds_an_image(model: ModelUnderTest, attempt: Callable[[Images], float]) -> float:
+    """Mean seconds of an image, over as many attempts as the time allows after a first, which finds its memory.
+
+    The mean and not the fastest: what else the machine does slows a run as it slows this.
+    """
+    images = _FIRST
+    while True:
+        noise = torch.rand(images, *model.input_shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+        noise = noise.to(model.device)
+        attempt(noise)
+        started, attempts = time.monotonic(), 0
+        while attempts < 2 or (attempts < _ATTEMPTS and time.monotonic() - started < _SECONDS):
+            attempt(noise)
+            attempts += 1
+        seconds = (time.monotonic() - started) / attempts
+        if images == model.layout.batch_size or 4 * seconds > _SECONDS:
+            return seconds / images
+        images = min(4 * images, model.layout.batch_size)

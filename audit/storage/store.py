@@ -69,6 +69,18 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             return None
 
+    def without_arrays(self) -> Iterator[Evidence]:
+        """Every evidence of the store as far as its JSON goes, without arrays and measurements, which are not read.
+
+        Yields:
+            Each, in the order of the keys; damaged ones are left out.
+        """
+        for path in sorted(self.root.glob(f"*/*/{_EVIDENCE}")):
+            try:
+                yield Evidence(**_described(_verified_body(path.read_bytes())))
+            except (_DamagedError, FileNotFoundError):
+                continue
+
     def put(self, evidence: Evidence) -> None:
         """Write `evidence` under its cell's key, in place of what was there.
 
@@ -195,20 +207,32 @@ def _serialize(evidence: Evidence) -> tuple[bytes, bytes]:
 
 
 def _deserialize(document: bytes, serialized: bytes) -> Evidence:
-    try:
-        outer = json.loads(document)
-        body = outer["body"]
-        intact = outer["sha256"] == _digest(canonical_json(body))
-    except (ValueError, KeyError, TypeError) as fault:
-        raise _DamagedError from fault
-    if not intact or body["arrays_sha256"] != hashlib.sha256(serialized).hexdigest():
+    body = _verified_body(document)
+    if body["arrays_sha256"] != hashlib.sha256(serialized).hexdigest():
         raise _DamagedError
     # safetensors 0.8 gives arrays parsed from bytes in another order in every process.
     arrays = dict(sorted(parse_arrays(serialized).items()))
     measured = tuple(Measurement(**m, per_example=arrays.pop(_MEASUREMENT + m["name"])) for m in body["measurements"])
-    others = {k: body[k] for k in ("status", "facts", "forwards", "backwards", "seconds", "environment")}
-    others["reason"] = body["reason"] if isinstance(body["reason"], str) else Note.model_validate(body["reason"])
-    return Evidence(cell=Cell(**body["cell"]), measurements=measured, arrays=arrays, **others)
+    return Evidence(measurements=measured, arrays=arrays, **_described(body))
+
+
+def _verified_body(document: bytes) -> dict[str, Any]:
+    try:
+        outer = json.loads(document)
+        body: dict[str, Any] = outer["body"]
+        intact = outer["sha256"] == _digest(canonical_json(body))
+    except (ValueError, KeyError, TypeError) as fault:
+        raise _DamagedError from fault
+    if not intact:
+        raise _DamagedError
+    return body
+
+
+def _described(body: dict[str, Any]) -> dict[str, Any]:
+    """The fields of evidence that its JSON holds."""
+    fields = {k: body[k] for k in ("status", "facts", "forwards", "backwards", "seconds", "environment")}
+    fields["reason"] = body["reason"] if isinstance(body["reason"], str) else Note.model_validate(body["reason"])
+    return {"cell": Cell(**body["cell"]), **fields}
 
 
 def _digest(text: str) -> str:

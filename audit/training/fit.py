@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from audit.config import TrainingConfig
+from audit.core.errors import SetupError, UsageError
 from audit.core.threat import ThreatModel
+from audit.core.threat_format import CONVEX_NORMS
 from audit.core.types import Batch, Images, Logits
+from audit.models.batching import is_out_of_memory
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.distributed import WorkerGroup, require_shareable
 from audit.training.launcher import launch_workers
@@ -63,6 +67,8 @@ def fit(
         ModelError: When the net's output does not fit the classes, or a checkpoint is damaged.
         SetupError: When torch.compile fails, a worker process fails, or the disk refuses.
     """
+    if threat is not None and threat.norm not in CONVEX_NORMS:
+        raise UsageError(f"No model is trained against {threat.norm}: give {' or '.join(CONVEX_NORMS)}.")
     device, statistics = torch.device(device), channel_statistics(train.images)
     arguments: dict[str, Any] = {
         "settings": settings,
@@ -72,13 +78,28 @@ def fit(
         "normalisation": (_per_channel(mean, statistics[0]), _per_channel(std, statistics[1])),
         "device": device,
     }
-    if settings.workers == 1:
-        return run_training(
-            WorkerGroup(), train=train, module=module, teacher=teacher, callbacks=callbacks, **arguments
-        )
-    require_shareable(settings, has_teacher=teacher is not None)
-    with launch_workers(settings.workers, train, module, device, arguments) as workers:
-        return run_training(workers, train=train, module=module, callbacks=callbacks, **arguments)
+    with _saying_how_to_save_memory(settings):
+        if settings.workers == 1:
+            return run_training(
+                WorkerGroup(), train=train, module=module, teacher=teacher, callbacks=callbacks, **arguments
+            )
+        require_shareable(settings, has_teacher=teacher is not None)
+        with launch_workers(settings.workers, train, module, device, arguments) as workers:
+            return run_training(workers, train=train, module=module, callbacks=callbacks, **arguments)
+
+
+@contextmanager
+def _saying_how_to_save_memory(settings: TrainingConfig) -> Iterator[None]:
+    """A batch is not halved here as it is elsewhere: batch norm and the rate depend on it."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as fault:
+        if not is_out_of_memory(fault):
+            raise
+        raise SetupError(
+            f"Out of memory while training with batches of {settings.batch_size}; nothing finished is lost. Train with "
+            f"--batch-size {max(2, settings.batch_size // 2)}, a smaller --image-size or a smaller architecture."
+        ) from fault
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

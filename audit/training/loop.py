@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from audit.config import TrainingConfig
 from audit.core.registry import find
-from audit.core.seeding import derive_seed
+from audit.core.seeding import derive_seed, restored_global_rng, seed_global_rng
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, Logits
 from audit.models.module_copy import copy_module
+from audit.models.precision import ieee_float32
 from audit.training.awp import adversarial_weight_perturbation
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.checkpoint import load_training_checkpoint
@@ -85,14 +85,15 @@ def run_training(
     net.train()
     net.choose_layout(setup.held_out.images[:4])
     net.learn_outputs(setup.held_out.images[:4], classes)
-    with _fork_rng(device):
+    with restored_global_rng(device):
         net.require_gradients(setup.held_out.images[:4], adversarial=setup.threat is not None)
     if setup.threat is not None:
         channels, height, width = setup.images.shape[1:]
         net.learn_gradient_point((channels, height, width), setup.threat.norm)
     sample = net.normalised(setup.held_out.images[:4])
     with (
-        _fork_rng(device),
+        restored_global_rng(device),
+        ieee_float32(),
         dropout_before_head(module, settings.dropout),
         compiled(module, settings.compile, sample),
     ):
@@ -119,7 +120,8 @@ def _start_or_resume(setup: TrainingSetup, net: TrainingModule, callbacks: Train
 
 def _initial_state(setup: TrainingSetup, net: TrainingModule) -> TrainingState:
     settings = setup.settings
-    optimizer = make_optimizer(parameter_groups(net.net, settings.backbone_rate), settings)
+    groups = parameter_groups(net.net, settings.backbone_rate, head_apart=settings.optimizer == "muon")
+    optimizer = make_optimizer(groups, settings)
     ema = ModelEma(net.net, settings.averaging) if settings.averaging else None
     return TrainingState(net, optimizer, settings.recipe, settings.epochs, ema)
 
@@ -230,16 +232,6 @@ def _validate(setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _fork_rng(device: torch.device) -> Iterator[None]:
-    """Layers that draw (dropout) use torch's global generators: those are put back after the block."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-
-
 def _seed_layers(setup: TrainingSetup, step: int) -> None:
     rank = (setup.workers.rank,) if setup.workers.rank else ()
-    seed = derive_seed(setup.seed, "layers", step, *rank)
-    torch.default_generator.manual_seed(seed)
-    if setup.device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+    seed_global_rng(setup.device, derive_seed(setup.seed, "layers", step, *rank))

@@ -19,6 +19,7 @@ from audit.models.batching import set_memory_format
 from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.output_entries import tensors_in
 from audit.models.outputs import OutputReader, chosen_outputs, learn_outputs
+from audit.models.precision import recurrent_gradients
 
 _AUXILIARY = note(
     "training_auxiliary",
@@ -129,7 +130,8 @@ class TrainingModule(nn.Module):
 
     def _run(self, normalised: Images) -> Any:
         try:
-            return self.net(normalised)
+            with recurrent_gradients(self.net):
+                return self.net(normalised)
         except ValueError as fault:  # as of batch norm without statistics on a single image
             raise failed_forward(self.net, fault, len(normalised)) from fault
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.adversarial.active_set import SearchState, StepResult, run_search
+from audit.adversarial.active_set import SearchState, Step, StepResult, run_search
 from audit.attacks.pgd import initial_point, pgd_step
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -146,6 +146,30 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(
     exact_model.layout.batch_size = 32
     assert torch.equal(fast(exact_model, exact_batch), slow(exact_model, exact_batch))
     assert exact_model.layout.batch_size <= 6
+
+
+def test_out_of_memory_for_what_a_search_remembers_changes_nothing(
+    exact_model: ModelUnderTest, exact_batch: Batch
+) -> None:
+    def step(slots: SearchState) -> StepResult:
+        if len(slots) > 6:
+            raise RuntimeError("CUDA error: out of memory")
+        return plain_step(slots)
+
+    def plain_step(slots: SearchState) -> StepResult:
+        noise = slots.generators.fork(slots.age).uniform(*slots.origin.shape[1:])
+        return StepResult(slots.images, slots.images[:, 0, 0, 0] > 0.9, {"images": noise})
+
+    def start(origin: Images, goal: ClassMask, generators: Generators) -> dict[str, Tensor]:
+        return {"images": origin}
+
+    def search(step: Step) -> Images:
+        return run_search(exact_model, exact_batch, draws(exact_batch), start=start, step=step, steps=5)
+
+    exact_model.layout.batch_size = 32
+    expected = search(plain_step)
+    assert torch.equal(search(step), expected)
+    assert exact_model.layout.batch_size <= 16
 
 
 def _steps_needed(model: ModelUnderTest, batch: Batch) -> int:

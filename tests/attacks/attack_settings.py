@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from audit.core.registry import Method, methods
+from audit.core.threat_format import CONVEX_NORMS
 
 
 def case(method: Method, norm: str, name: str = "", *, slow: bool = False) -> Any:
@@ -17,8 +18,14 @@ def case(method: Method, norm: str, name: str = "", *, slow: bool = False) -> An
 
 EVERY = [case(method, norm) for method in methods("attack") for norm in method.facts["norms"]]
 ONE_NORM = [case(m, m.facts["norms"][0], m.name) for m in methods("attack") if m.facts["norms"]]
-ON_LINEAR = [case(m, norm, slow=m.name == "boundary") for m in methods("attack") for norm in m.facts["norms"]]
-"""For the oracle, which a random walk along the boundary needs thousands of single queries to meet."""
+ON_LINEAR = [
+    case(m, norm, slow=m.name == "boundary")
+    for m in methods("attack")
+    for norm in m.facts["norms"]
+    if norm in CONVEX_NORMS
+]
+"""For the oracle (that of l0 is in `test_sigma_zero.py`), which a random walk along the boundary needs thousands of
+single queries to meet."""
 
 QUICKER: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 12, "restarts": 2, "relative_step": 0.2},
@@ -32,6 +39,8 @@ QUICKER: dict[str, dict[str, Any]] = {
     "ddn": {"steps": 30},
     "ead": {"binary_search_steps": 3, "steps": 40, "step_size": 0.1, "initial_const": 10.0},
     "fmn": {"steps": 30},
+    "sigma-zero": {"steps": 40},
+    "pdpgd": {"steps": 60},
     "boundary": {"steps": 12},
     "hopskipjump": {"steps": 1, "first_queries": 20},
     "brendel-bethge": {"steps": 20, "trust_radius": 0.01},

@@ -18,8 +18,9 @@ from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
+from tests.pretended_device import on_both
 
-EPS = {"linf": 0.08, "l2": 0.8, "l1": 4.0}
+EPS = {"linf": 0.08, "l2": 0.8, "l1": 4.0, "l0": 8}
 
 
 def run(method: Method, norm: str, model: ModelUnderTest, batch: Batch, seed: int = 0) -> Images:
@@ -110,6 +111,24 @@ def test_every_tensor_names_its_device(method: Method, norm: str, cnn_model: Mod
 
 
 @pytest.mark.parametrize(("method", "norm"), ONE_NORM)
+def test_another_device_gives_the_same_proposals(
+    method: Method, norm: str, cnn_model: ModelUnderTest, batch: Batch
+) -> None:
+    """A sign of a rounded zero may flip a few pixels."""
+    few = batch.select(torch.arange(4))
+
+    def attack(device: torch.device) -> Images:
+        model = ModelUnderTest(cnn_model.net, classes=tuple("abcd"), input_shape=(1, 12, 12), device=device)
+        there = Batch(few.images.to(device), few.labels.to(device), few.ids)
+        draws = Generators.of(few.ids, seed=0, purpose="contract", device=device)
+        settings = method.settings(QUICKER.get(method.name))
+        return method.function(model, there, ThreatModel(norm, EPS[norm]), draws, **settings)
+
+    here, there = on_both(attack)
+    assert ((here - there).abs() < 1e-3).float().mean() > 0.98
+
+
+@pytest.mark.parametrize(("method", "norm"), ONE_NORM)
 def test_the_host_waits_a_bounded_number_of_times_a_forward(
     method: Method, norm: str, cnn_model: ModelUnderTest, batch: Batch
 ) -> None:
@@ -133,7 +152,7 @@ def test_a_targeted_attack_reaches_targets_that_an_untargeted_one_does_not_name(
     goal = torch.zeros(len(batch), 4, dtype=torch.bool).scatter_(1, target[:, None], True)
     named = Batch(batch.images, batch.labels, batch.ids, goal)
     draws = Generators.of(batch.ids, seed=0, purpose="contract", device="cpu")
-    threat = ThreatModel(norm, {"linf": 0.5, "l2": 6.0, "l1": 70.0}[norm])
+    threat = ThreatModel(norm, {"linf": 0.5, "l2": 6.0, "l1": 70.0, "l0": 144}[norm])
     try:
         proposals = method.function(cnn_model, named, threat, draws, **method.settings(QUICKER.get(method.name)))
     except NotApplicable as reason:

@@ -94,7 +94,8 @@ def test_sampled_kernel_comes_near_and_its_error_bars_hold() -> None:
         chosen, weights = paired_masks(size, 700, Generators.of([str(seed)], seed=0, purpose="t", device="cpu"))
         asked = outputs[(chosen.long() * codes).sum(1)]
         total = float(outputs[-1] - outputs[0])
-        values, errors = constrained_regression(chosen.double(), asked - outputs[0], weights, total)
+        values, deviations = constrained_regression(chosen.double(), asked - outputs[0], weights, total)
+        errors = deviations.square().sum(0).sqrt()
         assert float((values - exact).norm() / exact.norm()) < 0.15
         covered.append(((values - exact).abs() <= 2 * errors).double().mean())
     assert 0.8 < float(torch.stack(covered).mean()) <= 1

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audit.attributions.shap import partition_shapley
 from audit.core.seeding import Generators
+from audit.explanation.shap_package import partition_by_package
 from audit.explanation.shapley_kernel import kernel_shapley
 from audit.masking.evaluate import evaluate
 from audit.masking.queue import MaskQueue
@@ -77,12 +77,12 @@ def long_run(game: Game, permutations: int) -> Values:
 def ours(game: Game, budget: int, seed: int) -> Values:
     """Paired leverage-score sampling."""
     generators = Generators.of(["image"], seed=seed, purpose="benchmark", device="cpu")
-    return np.asarray(kernel_shapley(game.queue(), 0, generators, budget).values.numpy())
+    return np.asarray(kernel_shapley(game.queue(), generators, {0: budget})[0].estimate.values.numpy())
 
 
 def ours_partition(game: Game, budget: int, seed: int) -> Values:
     """shap's partition through our queue."""
-    return np.asarray(partition_shapley(game.queue(), 0, budget).values.numpy())
+    return np.asarray(partition_by_package(game.queue(), 0, budget).values.numpy())
 
 
 def shap_kernel(game: Game, budget: int, seed: int) -> Values:

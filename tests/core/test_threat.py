@@ -42,7 +42,7 @@ def test_no_point_of_the_ball_is_nearer_than_the_projection(norm: str, eps: floa
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_point_inside_the_ball_is_its_own_projection(norm: str) -> None:
-    threat = ThreatModel(norm, 1.0)  # type: ignore[arg-type]
+    threat = ThreatModel(norm, 50 if norm == "l0" else 1.0)  # type: ignore[arg-type]
     delta = images(0) * 0.01
     assert torch.allclose(threat.project_perturbation(delta), delta)
 
@@ -89,6 +89,7 @@ def test_eps_is_read_and_written_as_people_do() -> None:
         ("l2", 1.0, "l2 1"),
         ("l2", 128 / 255, "l2 0.501961"),
         ("l1", 12.0, "l1 12"),
+        ("l0", 24, "l0 24"),
     ],
 )
 def test_grey_levels_measure_linf_alone_and_the_report_writes_what_the_threat_model_does(
@@ -101,3 +102,20 @@ def test_grey_levels_measure_linf_alone_and_the_report_writes_what_the_threat_mo
 def test_an_eps_that_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="8/255"):
         parse_eps(text)
+
+
+def test_l0_counts_the_values_that_differ_and_keeps_the_largest() -> None:
+    threat = ThreatModel("l0", 2)
+    origin = torch.full((2, 1, 2, 2), 0.5)
+    far = torch.tensor([[[[0.5, 0.9], [0.4, 0.0]]], [[[0.5, 0.5], [0.5, 0.6]]]])
+    assert threat.distance(far, origin).tolist() == [3, 1] and threat.allows(far, origin).tolist() == [False, True]
+    assert threat.project(far, origin).flatten(1).tolist() == [
+        pytest.approx([0.5, 0.9, 0.5, 0.0]),
+        pytest.approx([0.5, 0.5, 0.5, 0.6]),
+    ]
+
+
+def test_random_starts_of_l0_move_that_many_values() -> None:
+    origin = images(3)
+    generators = Generators.of(map(str, range(8)), seed=0, purpose="t", device="cpu")
+    assert ThreatModel("l0", 7).distance(ThreatModel("l0", 7).random_start(origin, generators), origin).eq(7).all()

@@ -51,8 +51,8 @@ def estimate(game: Game, budget: int, seed: int) -> tuple[Tensor, Tensor, Tensor
     """Adjusted values, their errors, and the values of the regression alone."""
     masks, weights = sampled(36, budget, seed)
     outputs, total = played(masks, game), float(played(torch.ones(1, 36).bool(), game))
-    values, errors = adjusted_values(masks, outputs, weights, total, nearness(GRID))
-    return values, errors, constrained_regression(masks.double(), outputs, weights, total)[0]
+    values, deviations = adjusted_values(masks, outputs, weights, total, nearness(GRID))
+    return values, deviations.square().sum(0).sqrt(), constrained_regression(masks.double(), outputs, weights, total)[0]
 
 
 def test_the_kernel_sums_products_over_all_triples() -> None:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -120,10 +121,52 @@ def test_lime_is_foretold_to_ask_nothing_where_shap_asks_every_mask(
 
 
 def test_chunks_cover_the_examples_once_and_keep_the_images_that_are_explained() -> None:
-    parts = [task for task in plan(robustness={"examples": 1100}).tasks if task.cell.study == "robustness"]
+    parts = [task for task in plan(stop="all", robustness={"examples": 1100}).tasks if task.cell.study == "robustness"]
     ours = [task for task in parts if task.role == "standard"]
     assert [(t.examples.start, t.examples.stop) for t in ours] == [(0, 500), (500, 1000), (1000, 1100)]
     assert [t.cell.settings["kept"] for t in ours] == [24, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("examples", "ends"),
+    [(60, [60]), (64, [64]), (80, [80]), (500, [64, 128, 256, 500]), (1100, [64, 128, 256, 512, 1012, 1100])],
+)
+def test_a_study_that_may_stop_early_takes_images_in_growing_steps(examples: int, ends: list[int]) -> None:
+    ours = [t for t in plan(robustness={"examples": examples}).tasks if (t.cell.study, t.role) == ATTACKED]
+    assert [t.examples.stop for t in ours] == ends
+    assert [t.examples.start for t in ours] == [0, *ends[:-1]]
+    assert ["sanity_checks" not in t.cell.settings for t in ours] == [True] + [False] * (len(ours) - 1)
+
+
+ATTACKED = ("robustness", "standard")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [{"explanations": {"examples": 150}}, {"attack_controls": {"examples": 150}}, {"certification": {"examples": 150}}],
+)
+def test_the_first_step_holds_the_images_that_other_topics_read_of_it(table: dict[str, Any]) -> None:
+    planned = plan(robustness={"examples": 500}, **table).tasks
+    (first, second, *_) = [t for t in planned if (t.cell.study, t.role) == ATTACKED]
+    assert (first.examples.stop, second.examples.stop) == (150, 300)
+    readers = [t for t in planned if first.cell.key in t.cell.inputs.values()]
+    assert readers and all(t.examples.stop <= 150 for t in readers)
+    assert not [t for t in planned if second.cell.key in t.cell.inputs.values()]
+
+
+def test_what_only_checks_the_other_attacks_runs_in_the_first_step_alone() -> None:
+    tasks = [t for t in plan(robustness={"battery": ROWS}).tasks if (t.cell.study, t.role) == ATTACKED]
+    attacks = [[row[1] for row in t.cell.settings["protocol"][0]] for t in tasks]
+    assert attacks == [["apgd-ce", "square"], ["apgd-ce"], ["apgd-ce"], ["apgd-ce"]]
+
+
+def test_a_number_of_images_within_the_first_step_or_all_of_them_is_planned_as_ever() -> None:
+    """So that stores of earlier versions stay valid: the keys are those of one cell of up to 500."""
+    few = {"examples": 60}
+    one, whole = (
+        [t.cell.key for t in plan(stop=stop, robustness=few, corruptions=few).tasks] for stop in ("decides", "all")
+    )
+    assert one == whole
 
 
 def test_a_loaded_model_is_not_trained_but_starts_the_hardening() -> None:
@@ -198,13 +241,13 @@ ROWS = [{"attack": "apgd-ce", "settings": {"steps": 30}}, {"attack": "square", "
 @pytest.mark.parametrize("battery", ["apgd-ce,square", ROWS])
 def test_any_attacks_can_be_planned_as_a_battery(battery: object) -> None:
     config = {"battery": battery, "control_examples": 16}
-    tasks = [t for t in plan(robustness=config).tasks if t.cell.study in ("robustness", "attack-controls")]
+    tasks = [t for t in plan(stop="all", robustness=config).tasks if t.cell.study in ("robustness", "attack-controls")]
     assert {task.cell.method for task in tasks} == {"custom"} and len(tasks) == 4
     for task in tasks:
         attacks, refined = task.cell.settings["protocol"]
         assert [row[1] for row in attacks] == ["apgd-ce", "square"] and refined == 6
     keys = {task.cell.key for task in tasks}
-    assert not keys & {task.cell.key for task in plan(robustness={**config, "battery": "apgd-ce"}).tasks}
+    assert not keys & {t.cell.key for t in plan(stop="all", robustness={**config, "battery": "apgd-ce"}).tasks}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +265,7 @@ def test_a_battery_that_cannot_run_is_refused_before_anything_runs(robustness: o
 
 
 def test_the_cost_of_an_attack_that_declares_none_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told, undeclared = plan(robustness={"battery": "pgd"}), find("attack", "pgd")
+    told, undeclared = plan(stop="all", robustness={"battery": "pgd"}), find("attack", "pgd")
     (task, *_) = [task for task in told.tasks if task.cell.study == "robustness"]
     most = max_task_passes(task, SUBJECT)
     assert most is not None and most.backwards >= 500 * 40 * 5

@@ -237,3 +237,10 @@ def test_an_attack_that_could_not_run_reads_not_applicable_and_not_zero() -> Non
     attacks[0] = attacks[0].model_copy(update={"name": "carlini-wagner", "tried": 0, "broke": 0, "reason": reason})
     assert f'colspan="6" class="small">Not applicable: {reason}' in render_html(document)
     assert "不适用：该攻击适用于 l2，不适用于 linf。" in render_html(document, language="zh")
+
+
+def test_the_packages_of_the_field_stand_beside_our_answers(page: str) -> None:
+    table = page[page.index('id="packages"') :]
+    table = table[: table.index("</table>")]
+    assert "lime 0.2.0.1" in table and "LimeImageExplainer" in table and '<td class="num">1e-07</td>' in table
+    assert "the package failed: it moved" in table and table.count("<tr>") == 3

@@ -18,7 +18,8 @@ from audit.core.registry import find
 from audit.core.threat import Norm
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.topics.attack_controls.study import MEASUREMENTS, attack_controls, twice
+from audit.topics.attack_controls.protocol import twice
+from audit.topics.attack_controls.study import MEASUREMENTS, attack_controls
 from audit.topics.robustness.study import robustness
 
 THREAT = {"norm": "linf", "eps": 0.1}

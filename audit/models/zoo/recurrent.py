@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from audit.models.loaded import InputShape
@@ -37,8 +36,6 @@ class RowLstm(nn.Module):
             (N, classes).
         """
         rows = images.permute(0, 2, 1, 3).flatten(2)
-        # cuDNN gives no gradient in eval mode, where every audit takes place.
-        with torch.backends.cudnn.flags(enabled=self.training):
-            states, _ = self.lstm(rows)
+        states, _ = self.lstm(rows)
         logits: Tensor = self.head(states[:, -1])
         return logits

@@ -21,6 +21,7 @@ TOPIC = Topic(
     config=AttackControlsConfig,
     presets={"standard": {"examples": 64}, "full": {"examples": 200}},
     minimum={"attack_controls.examples": 10},
+    first_images={"robustness": "attack_controls.examples"},
     document={"attack_controls": ControlRow},
     former_keys={"robustness.control_examples": "attack_controls.examples"},
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.adversarial.batteries import AttackSpec, Battery, battery_of_cell
+from audit.adversarial.batteries import Battery, battery_of_cell
 from audit.adversarial.eot import eot_if_stochastic
 from audit.adversarial.propose import propose
 from audit.adversarial.red_flags import over_threshold
@@ -23,19 +22,19 @@ from audit.adversarial.sanity import full_box_threat
 from audit.adversarial.thresholds import rows_of
 from audit.adversarial.verify import verify
 from audit.core.cell import Cell
+from audit.core.errors import NotApplicable
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import find, study
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
+from audit.core.threat_format import CONVEX_NORMS, no_steps_within
 from audit.core.types import Batch
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps
 from audit.models.under_test import ModelUnderTest
 from audit.topics.attack_controls.facts import AttackControlsFacts, AttackControlsSettings
-
-PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
-"""Settings of the PGD that is compared with weaker attacks, and with itself at other eps."""
+from audit.topics.attack_controls.protocol import BOX_RESTARTS, PGD, twice
 
 WEAKER = ("noise_only", "fgsm_only")
 """Weaker attacks, which must break nothing that PGD leaves unbroken."""
@@ -57,10 +56,15 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     Args:
         context: Gives the model, the examples and the inputs of the cell.
         cell: The cell.
+
+    Raises:
+        NotApplicable: The norm's ball is not convex, and PGD has no step within it.
     """
     model, batch = context.model(), context.batch()
     battery = battery_of_cell(cell.method, AttackControlsSettings.of(cell).protocol)
     threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
+    if threat.norm not in CONVEX_NORMS:
+        raise NotApplicable(no_steps_within(threat.norm))
     survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
     with model.count() as counter, eot_if_stochastic(model, batch.images, cell.seed):
         controls = _controls(model, batch, threat, cell)
@@ -107,7 +111,7 @@ def _controls(model: ModelUnderTest, batch: Batch, threat: ThreatModel, cell: Ce
         "noise_only": partial(broken, threat, name="random-noise", settings={}),
         "fgsm_only": partial(broken, threat, name="fgsm", settings={"loss": "margin"}),
         "shrinking": shrinking,
-        "unbroken_in_box": lambda: ~broken(full_box, name="pgd", settings={**PGD, "restarts": 2}),
+        "unbroken_in_box": lambda: ~broken(full_box, name="pgd", settings={**PGD, "restarts": BOX_RESTARTS}),
     }
 
 
@@ -148,18 +152,3 @@ def _doubled(
         )
         gained[index] = ~outcome.robust.cpu()
     return gained
-
-
-def twice(battery: Battery) -> Battery:
-    """The battery with twice the effort that each attack declares, without early stopping or sampling.
-
-    Args:
-        battery: The battery; an attack that does not declare its effort stays as it is.
-    """
-    return replace(battery, name=f"{battery.name}, twice", entries=tuple(_twice(entry) for entry in battery.entries))
-
-
-def _twice(entry: AttackSpec) -> AttackSpec:
-    settings = entry.method.settings(entry.settings)
-    doubled = entry.method.doubled(settings)
-    return replace(entry, settings=settings if doubled is None else doubled, control_sample=0, hardest_fraction=1.0)

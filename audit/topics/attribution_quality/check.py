@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from audit.results.check_result import (
     cap_at_warning,
     template_values,
 )
+from audit.results.precision import unless_imprecise
 from audit.results.queries import cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 
@@ -131,7 +132,9 @@ def better_than_blind(results: RunResults, role: str, config: RunConfig) -> tupl
         role: Role of the model.
         config: The configuration of the run; its criteria hold the thresholds.
     """
-    return tuple(_against_blind(method, entries) for method, entries in _groups(results, role, "road_area"))
+    return tuple(
+        _against_blind(results, role, method, entries) for method, entries in _groups(results, role, "road_area")
+    )
 
 
 def _groups(results: RunResults, role: str, measurement: str) -> Iterator[tuple[str, tuple[TaskResult, ...]]]:
@@ -157,18 +160,33 @@ def _against_threshold(
             continue
         mean = bootstrap_mean(values)
         texts = template_values(mean, method=display_name(method), identifier=method, threshold_rank=threshold)
-        yield CheckResult(cap_at_warning(mean, rule(mean, threshold)), mean, cell_keys(entries), texts, unit=unit)
+        verdict = cap_at_warning(mean, rule(mean, threshold))
+        if measurement != "seed_stability":  # which is there to show what imprecise maps are like
+            verdict = unless_imprecise(results, role, method, verdict)
+        yield CheckResult(verdict, mean, cell_keys(entries), texts, unit=unit)
 
 
-def _against_blind(method: str, entries: tuple[TaskResult, ...]) -> CheckResult:
+def _against_blind(results: RunResults, role: str, method: str, entries: tuple[TaskResult, ...]) -> CheckResult:
     area = np.asarray(per_example(entries, "road_area").values, np.float64)
-    blind = [_finite(per_example(entries, f"road_area_{name}").values - area) for name in BLIND]
-    level = 1 - (1 - LEVEL) / len(BLIND)
-    weakest = min((bootstrap_mean(values, level=level) for values in blind), key=lambda interval: interval.low)
+    weakest = blind_advantage(area, [per_example(entries, f"road_area_{name}").values for name in BLIND])
     texts = template_values(weakest, method=display_name(method), identifier=method, count=len(BLIND))
-    return CheckResult(
-        cap_at_warning(weakest, above_zero(weakest)), weakest, cell_keys(entries), texts, unit="mean output"
-    )
+    verdict = unless_imprecise(results, role, method, cap_at_warning(weakest, above_zero(weakest)))
+    return CheckResult(verdict, weakest, cell_keys(entries), texts, unit="mean output")
+
+
+def blind_advantage(area: Array, blind: Sequence[Array]) -> Interval:
+    """How much lower the ROAD area of a map is than that of the blind map that does best, with its interval.
+
+    Args:
+        area: Mean output while pixels are imputed in the map's order, (N,).
+        blind: The same for each blind map, (N,); the level of the intervals is corrected for their number.
+
+    Returns:
+        The interval with the lowest lower bound.
+    """
+    ahead = [_finite(np.asarray(values, np.float64) - area) for values in blind]
+    level = 1 - (1 - LEVEL) / len(blind)
+    return min((bootstrap_mean(values, level=level) for values in ahead), key=lambda interval: interval.low)
 
 
 def _finite(values: Array) -> Array:

@@ -22,6 +22,7 @@ from audit.execution.explanation_inputs import (
     load_array,
     references_for,
     run_cell_method,
+    sample_counts,
     segments_for,
     to_numpy,
 )
@@ -114,7 +115,7 @@ def _case(context: Context, cell: Cell) -> _Case:
     targets = load_array(explained, "targets", model.device)
     batch = context.batch().to(model.device)
     segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
-    draws = same_draws(context, explained)
+    draws, counts = same_draws(context, explained), sample_counts(explained)
 
     def explain(subject: ModelUnderTest, images: Images, seed: int) -> Attributions:
         masks = draws if seed == cell.seed else None
@@ -128,6 +129,7 @@ def _case(context: Context, cell: Cell) -> _Case:
             references=references,
             seed=seed,
             queue=drawing_queue(subject, cell, images, targets, segments, masks),
+            counts=counts if seed == cell.seed else None,
         )
         return attributions_or_raise(explanation)
 

@@ -29,6 +29,7 @@ TOPIC = Topic(
     config=CertificationConfig,
     presets={"standard": {"examples": 100}, "full": {"examples": 1000, "effort": "complete"}},
     minimum={"certification.examples": 10},
+    first_images={"robustness": "certification.examples"},
     document={"certificates": CertificatePart, "brackets": Bracket},
     former_keys={"robustness.certified_examples": "certification.examples"},
 )

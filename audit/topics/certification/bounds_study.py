@@ -14,9 +14,10 @@ from audit.adversarial.worst_case import radius
 from audit.bounds.outcome import RUNGS, Budget, Outcome, Rung
 from audit.bounds.prover import Prover
 from audit.core.cell import Cell
-from audit.core.errors import Interrupted
+from audit.core.errors import Interrupted, NotApplicable
 from audit.core.evidence import Evidence, Measurement
 from audit.core.threat import ThreatModel
+from audit.core.threat_format import CONVEX_NORMS, no_steps_within
 from audit.core.types import Batch
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
@@ -39,10 +40,15 @@ def certified_by_bounds(context: Context, cell: Cell) -> Evidence:
     Args:
         context: Gives the model, the examples and the attacks' evidence.
         cell: The cell.
+
+    Raises:
+        NotApplicable: The norm's ball is not convex, and no bound is over it.
     """
     settings = BoundsSettings.of(cell)
     assert cell.threat is not None
     norm, headline = cell.threat["norm"], float(cell.threat["eps"])
+    if norm not in CONVEX_NORMS:
+        raise NotApplicable(no_steps_within(norm))
     model, batch = context.model(), context.batch()
     threats = [ThreatModel(norm, eps) for eps in sorted({*settings.eps, headline})]
     rungs: tuple[Rung, ...] = tuple(rung for rung in RUNGS if rung in settings.rungs)

@@ -14,5 +14,6 @@ TOPIC = Topic(
         "full": {"examples": 10_000, "names": ("all",)},
     },
     minimum={"corruptions.examples": 20},
+    sequential=("corruption",),
     document={"corruptions": CorruptionRow},
 )

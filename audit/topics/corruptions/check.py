@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from audit.config import RunConfig
 from audit.core.registry import check
-from audit.core.statistics import bootstrap_mean
 from audit.results.check_result import MIN_IMAGES, CheckResult, at_most, template_values
-from audit.results.queries import cell_keys, clean_correct, corruption_correct
+from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
+from audit.topics.corruptions.stopping import mean_fall
 
 
 @check(
@@ -31,13 +31,10 @@ def corruption(results: RunResults, role: str, config: RunConfig) -> CheckResult
         role: Role of the model.
         config: The configuration of the run; its criteria hold the thresholds.
     """
-    corrupted = corruption_correct(results, role)
-    before = clean_correct(results, role).at(corrupted.positions)
-    corrupted = corrupted.at(before.positions)
-    if not corrupted.values.size:
+    fall = mean_fall(results, role)
+    if fall is None:
         return None
     entries = results.entries("corruption", role=role)
-    fall = bootstrap_mean(before.values - corrupted.values)
     values = template_values(
         fall,
         points=100 * fall.estimate,

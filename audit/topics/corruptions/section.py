@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from audit.core.statistics import share_of
 from audit.document.model import Cost, DocumentModel, Proportion, cost_of, proportion
 from audit.document.section import Rows, SectionContext
 from audit.results.queries import (
@@ -11,6 +10,7 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults
+from audit.results.stopping import share_of_entries
 
 
 class CorruptionRow(DocumentModel):
@@ -48,7 +48,7 @@ def _corruptions(results: RunResults, role: str) -> list[CorruptionRow]:
             role=role,
             name=at.method,
             severity=int(at.setting or 0),
-            accuracy=proportion(share_of(per_example(entries, "correct").values)),
+            accuracy=proportion(share_of_entries(results, entries, per_example(entries, "correct").values)),
             cost=cost_of(entries),
         )
         for at, entries in group_by_condition(results.entries("corruption", role=role), "severity")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from audit.core.statistics import bootstrap_mean
 from audit.core.threat_format import format_threat
 from audit.document.display_names import display_name
 from audit.results.check_result import ADVICE_MORE_IMAGES, CheckResult, at_most, cap_at_warning, template_values
+from audit.results.precision import unless_imprecise
 from audit.results.queries import cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 
@@ -72,7 +74,7 @@ def steered_explanations(results: RunResults, role: str, config: RunConfig) -> t
 def _conclusions(results: RunResults, role: str, kind: str) -> Iterator[CheckResult]:
     for at, entries in group_by_condition(only_measured(results.entries("drift", role=role)), "kind"):
         if at.setting == kind and (result := _judge(at.method, format_threat(at.norm, at.eps), entries)):
-            yield result
+            yield replace(result, verdict=unless_imprecise(results, role, at.method, result.verdict))
 
 
 def _judge(method: str, threat: str, entries: tuple[TaskResult, ...]) -> CheckResult | None:

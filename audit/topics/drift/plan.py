@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from audit.core.types import PassCount
 from audit.planning.builder import ModelRef, PlanBuilder
-from audit.planning.explanations import explained_methods, explanation_of, explanation_settings, mask_inputs
+from audit.planning.experience import Experience
+from audit.planning.explanations import (
+    attribution_passes,
+    explained_methods,
+    explanation_of,
+    explanation_settings,
+    mask_inputs,
+    of_all_images,
+)
+from audit.planning.plan import Task
+from audit.planning.run_identity import RunIdentity
 from audit.topics.drift import DriftConfig
 from audit.topics.drift.facts import BETWEEN
 
@@ -50,3 +61,43 @@ def plan_pair(builder: PlanBuilder, first: ModelRef, second: ModelRef) -> None:
         }
         settings = {"kind": BETWEEN}
         builder.add("drift", method.name, second, builder.explained, settings=settings, inputs=inputs)
+
+
+PGD_PASSES = PassCount(26, 10)
+"""Ten steps of PGD that look whether the prediction stays, and six halvings."""
+MANIPULATION_PASSES = PassCount(46, 22)
+"""Twenty steps that turn the gradient, each with a gradient of a gradient, and look whether the prediction stays."""
+NOISE_TRIES = 4
+"""Points that the control draws at most."""
+
+
+def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
+    """The move, its control, and the map after each; nothing between models, whose maps are there.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+    """
+    return _passes(task, identity, most=True)
+
+
+def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
+    """What cells like it cost, else the same with maps that cost what they usually do.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+        experience: What cells like it cost so far.
+    """
+    return experience.passes_like(task) or of_all_images(_passes(task, identity, most=False), task)
+
+
+def _passes(task: Task, identity: RunIdentity, *, most: bool) -> PassCount | None:
+    kind = task.cell.settings["kind"]
+    if kind == BETWEEN:
+        return PassCount(0, 0)
+    explained = attribution_passes(task, identity.shape, most=most)
+    if explained is None:
+        return None
+    moved = PGD_PASSES if kind == "constant-label" else MANIPULATION_PASSES
+    return explained + explained + moved + PassCount(NOISE_TRIES, 0)

@@ -21,6 +21,7 @@ from audit.execution.explanation_inputs import (
     load_array,
     references_for,
     run_cell_method,
+    sample_counts,
     segments_for,
     to_numpy,
 )
@@ -73,13 +74,14 @@ def _moved(context: Context, cell: Cell) -> Evidence:
     targets = load_array(explained, "targets", model.device)
     batch = context.batch().to(model.device)
     threat, draws = ThreatModel(**(cell.threat or {})), same_draws(context, explained)
+    counts = sample_counts(explained)
     with model.count() as counter:
         steps = ResumableSteps(context, model, 2, "measuring how explanations drift")
 
         def moved(name: str, move: DriftMove) -> dict[str, Tensor]:
             generators = Generators.of(batch.ids, seed=cell.seed, purpose=f"drift/{kind}{name}", device=model.device)
             images = move(model, batch.images, targets, threat, generators)
-            return {"images": images, "maps": _explained(model, cell, batch, images, targets, draws)}
+            return {"images": images, "maps": _explained(model, cell, batch, images, targets, draws, counts)}
 
         moves = {"": MOVES[kind], "_random": noise_keeping_label}
         outputs = {name: steps.run(kind + name, partial(moved, name, move)) for name, move in moves.items()}
@@ -100,12 +102,26 @@ def _moved(context: Context, cell: Cell) -> Evidence:
 
 
 def _explained(
-    model: ModelUnderTest, cell: Cell, batch: Batch, images: Images, targets: Labels, draws: MaskCache | None
+    model: ModelUnderTest,
+    cell: Cell,
+    batch: Batch,
+    images: Images,
+    targets: Labels,
+    draws: MaskCache | None,
+    counts: Tensor | None,
 ) -> Attributions:
     segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
     queue = drawing_queue(model, cell, images, targets, segments, draws)
     explanation = run_cell_method(
-        model, cell, images, targets=targets, segments=segments, ids=batch.ids, references=references, queue=queue
+        model,
+        cell,
+        images,
+        targets=targets,
+        segments=segments,
+        ids=batch.ids,
+        references=references,
+        queue=queue,
+        counts=counts,
     )
     return attributions_or_raise(explanation)
 

@@ -8,8 +8,12 @@ TOPIC = Topic(
     section="explanations",
     order=400,
     priority=50,
-    studies={"explanation": "explanations.examples, explanations.settings.METHOD.samples"},
-    presets={"standard": {"examples": 64}, "full": {"examples": 200, "methods": ("all",)}},
+    studies={"explanation": "explanations.examples, explanations.precision, explanations.settings.METHOD.samples"},
+    presets={
+        "standard": {"examples": 64, "precision": 0.15},
+        "full": {"examples": 200, "methods": ("all",), "precision": 0.0},
+    },
     minimum={"explanations.examples": 4},
+    first_images={"robustness": "explanations.examples"},
     document={"explanations": ExplanationPart},
 )

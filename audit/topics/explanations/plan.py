@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from audit.core.registry import Method, find
+from audit.core.registry import Method
 from audit.core.types import PassCount
 from audit.explanation.mask_reuse import MASK_SOURCE, MASKS, evaluates_every_mask
 from audit.planning.builder import ModelRef, PlanBuilder
-from audit.planning.explanations import explained_methods, explanation_settings, mask_inputs
+from audit.planning.experience import Experience
+from audit.planning.explanations import (
+    attribution_passes,
+    explained_methods,
+    explanation_settings,
+    mask_inputs,
+    of_all_images,
+)
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.planning.settings import ExplanationSettings
@@ -52,10 +59,22 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
     """
+    return _passes(task, identity, most=True)
+
+
+def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
+    """What cells like it cost, else the same with maps that cost what they usually do.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+        experience: What cells like it cost so far.
+    """
+    return experience.passes_like(task) or of_all_images(_passes(task, identity, most=False), task)
+
+
+def _passes(task: Task, identity: RunIdentity, *, most: bool) -> PassCount | None:
     mask_source = task.context.get(MASKS)
     if mask_source is not None and evaluates_every_mask(mask_source, identity.shape):
         return PassCount(0, 0)
-    settings = ExplanationSettings.of(task.cell)
-    method = find("attribution", task.cell.method)
-    passes = method.max_passes({**settings.method, "references": settings.references}, identity.shape)
-    return None if passes is None else passes + PassCount(1, 0)
+    return attribution_passes(task, identity.shape, most=most)

@@ -35,6 +35,11 @@ class ExplanationPart(DocumentModel):
         quality: By name, the mean over images of what the method says of its own maps, such as the fit of a surrogate.
         cost: What it cost besides what it reused.
         shared: By method, the number of its masks that were reused.
+        images: Number of images.
+        precision: The error at which sampling stops, as a share of a map's size; None where all samples are taken, or
+            none are.
+        error: The error of a map as a share of its size, on average; None where the method gives none.
+        reached: Number of maps that are as precise as asked; None where no precision was asked for.
     """
 
     role: str
@@ -48,6 +53,10 @@ class ExplanationPart(DocumentModel):
     quality: dict[str, float]
     cost: Cost
     shared: dict[str, int] = Field(default_factory=dict)
+    images: int = 0
+    precision: float | None = None
+    error: float | None = None
+    reached: int | None = None
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
@@ -69,7 +78,10 @@ def _explanations(results: RunResults, role: str) -> list[ExplanationPart]:
 def _explanation(role: str, method: str, entries: tuple[TaskResult, ...]) -> ExplanationPart:
     first = entries[0].evidence
     facts = first.facts_as(ExplanationFacts)
-    names = [m.name for m in first.measurements]
+    quality = {m.name: per_example(entries, m.name).values for m in first.measurements}
+    reached = quality.pop("reached", None)
+    error = quality.pop("error", None)
+    settings = ExplanationSettings.of(first.cell).method
     return ExplanationPart(
         role=role,
         method=method,
@@ -78,8 +90,12 @@ def _explanation(role: str, method: str, entries: tuple[TaskResult, ...]) -> Exp
         output=facts.output,
         baseline=facts.baseline or "",
         segments=facts.segments or NO_NOTE,
-        settings=ExplanationSettings.of(first.cell).method,
-        quality={name: float(per_example(entries, name).values.mean()) for name in names},
+        settings=settings,
+        quality={name: float(values.mean()) for name, values in quality.items()},
         cost=cost_of(entries),
         shared=facts.shared or {},
+        images=sum(entry.task.examples.stop - entry.task.examples.start for entry in entries),
+        precision=settings.get("precision"),
+        error=None if error is None else float(error.mean()),
+        reached=None if reached is None else int(reached.sum()),
     )

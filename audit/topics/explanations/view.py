@@ -86,5 +86,6 @@ ORDER = (
     "drift-at-constant-label",
     "steered-explanations",
     "localisation",
+    "precise-explanations",
 )
 """Order of the table's columns: the basic requirements of a map first."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from audit.config import RunConfig
+from audit.core.evidence import Array
 from audit.core.registry import check
-from audit.core.statistics import bootstrap_mean
+from audit.core.statistics import Interval, bootstrap_mean
 from audit.document.display_names import display_name
 from audit.results.check_result import CheckResult, above_zero, cap_at_warning, template_values
+from audit.results.precision import unless_imprecise
 from audit.results.queries import cell_keys, group_by_condition, on_clean_images, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 
@@ -38,17 +40,29 @@ def deletion_against_random(results: RunResults, role: str, config: RunConfig) -
     """
     entries = on_clean_images(results.entries("faithfulness", role=role))
     return tuple(
-        _judge(at.method, only_measured(group)) for at, group in group_by_condition(entries) if only_measured(group)
+        _judge(results, role, at.method, only_measured(group))
+        for at, group in group_by_condition(entries)
+        if only_measured(group)
     )
 
 
-def _judge(method: str, entries: tuple[TaskResult, ...]) -> CheckResult:
+def _judge(results: RunResults, role: str, method: str, entries: tuple[TaskResult, ...]) -> CheckResult:
     ranked, random = per_example(entries, "deletion_area"), per_example(entries, "deletion_area_random")
-    advantage = bootstrap_mean(np.asarray(random.values, np.float64) - ranked.values)
+    advantage = deletion_advantage(ranked.values, random.values)
     return CheckResult(
-        cap_at_warning(advantage, above_zero(advantage)),
+        unless_imprecise(results, role, method, cap_at_warning(advantage, above_zero(advantage))),
         advantage,
         cell_keys(entries),
         template_values(advantage, method=display_name(method), identifier=method),
         unit="area",
     )
+
+
+def deletion_advantage(ranked: Array, random: Array) -> Interval:
+    """How much lower the deletion area of a map's order is than that of a random one, with its interval.
+
+    Args:
+        ranked: Area under each image's deletion curve by the map, (N,).
+        random: The same by a random order, (N,).
+    """
+    return bootstrap_mean(np.asarray(random, np.float64) - ranked)

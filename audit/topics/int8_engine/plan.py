@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from audit.core.types import PassCount
 from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
+from audit.planning.plan import Task
+from audit.planning.run_identity import RunIdentity
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
@@ -16,3 +19,13 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     if made_by_int8 and builder.identity.train_examples:
         for chunk in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):
             builder.add("int8-engine", "integer-kernels", model, chunk)
+
+
+def max_passes(task: Task, identity: RunIdentity) -> PassCount:
+    """One forward per image by each of the two forms.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+    """
+    return PassCount(2, 0)

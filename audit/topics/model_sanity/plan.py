@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from audit.core.types import PassCount
 from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.plan import Task
+from audit.planning.run_identity import RunIdentity
 
 EXAMPLES = 64
 """Number of examples that the sanity checks of a model run on."""
@@ -17,3 +20,17 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     (chunk,) = builder.chunks(min(EXAMPLES, builder.config.robustness.examples), EXAMPLES)
     builder.add("model-sanity", "honest-evaluation", model, chunk)
+
+
+CHECKS = PassCount(44, 6)
+"""The most that `audit.metrics.model_checks` asks of an image."""
+
+
+def max_passes(task: Task, identity: RunIdentity) -> PassCount:
+    """Every check of every example.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+    """
+    return CHECKS

@@ -9,6 +9,9 @@ from pydantic import Field
 from audit.core.cell import StudySettings
 from audit.core.evidence import Facts
 
+TRANSFER_STEPS = 20
+"""Steps of MI-FGSM on the surrogate."""
+
 
 class OtherThreatsSettings(StudySettings):
     """Settings of a cell; those of the other threats are unset.

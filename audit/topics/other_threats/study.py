@@ -28,17 +28,17 @@ from audit.core.note import note
 from audit.core.registry import study
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
+from audit.core.threat_format import CONVEX_NORMS, no_steps_within
 from audit.core.types import Batch, Images, PassCount
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
 from audit.models.under_test import ModelUnderTest
-from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSettings
+from audit.topics.other_threats.facts import TRANSFER_STEPS, OtherThreatsFacts, OtherThreatsSettings
 from audit.topics.surrogate.facts import SurrogateFacts
 from audit.topics.surrogate.study import surrogate_model
 
 MIN_OTHER_THREAT_IMAGES = 8
 """Least number of images for a change that is made on half of them and scored on the other half."""
-TRANSFER_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,14 @@ class ThreatRequest:
 
     @property
     def ball(self) -> ThreatModel:
-        """The threat model of the cell."""
+        """The threat model of the cell.
+
+        Raises:
+            NotApplicable: Its ball is not convex.
+        """
         threat = self.cell.threat or {}
+        if threat["norm"] not in CONVEX_NORMS:
+            raise NotApplicable(no_steps_within(threat["norm"]))
         return ThreatModel(threat["norm"], threat["eps"])
 
     def draws(self, batch: Batch, purpose: str) -> Generators:

@@ -14,5 +14,6 @@ TOPIC = Topic(
         "full": {"examples": 10_000, "battery": "full"},
     },
     minimum={"robustness.examples": 20},
+    sequential=("robustness",),
     document={"robustness": RobustnessPart, "distances": DistanceRow},
 )

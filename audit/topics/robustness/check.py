@@ -6,11 +6,11 @@ from audit.config import RunConfig
 from audit.core.evidence import Verdict
 from audit.core.note import Note, note
 from audit.core.registry import check
-from audit.core.statistics import Interval, share_of
 from audit.core.threat_format import format_threat
 from audit.results.check_result import CheckResult, at_least, template_values
 from audit.results.queries import Condition, cell_keys, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
+from audit.results.stopping import share_of_entries
 from audit.topics.certification.proven import proven_by_bounds
 from audit.topics.model_sanity.check import suspicious_reasons
 from audit.topics.robustness.facts import RobustnessFacts
@@ -41,20 +41,21 @@ def robust_accuracy(results: RunResults, role: str, config: RunConfig) -> tuple[
     groups = group_by_condition(results.entries("robustness", role=role))
     model_reasons = suspicious_reasons(results, role)
     return tuple(
-        _judge(at, only_measured(entries), config, model_reasons, proven_by_bounds(results, role, at.norm, at.eps))
+        _judge(results, at, only_measured(entries), config, model_reasons)
         for at, entries in groups
         if only_measured(entries)
     )
 
 
 def _judge(
+    results: RunResults,
     at: Condition,
     entries: tuple[TaskResult, ...],
     config: RunConfig,
     model_reasons: tuple[Note, ...],
-    proven: Interval | None,
 ) -> CheckResult:
-    share = share_of(per_example(entries, "robust").values)
+    share = share_of_entries(results, entries, per_example(entries, "robust").values)
+    proven = proven_by_bounds(results, entries[0].task.role, at.norm, at.eps)
     reasons = tuple(dict.fromkeys((*inconclusive_reasons(entries), *model_reasons)))
     verdict: Verdict = at_least(share, config.criteria.robust_accuracy)
     if verdict == "pass" and proven is not None and proven.low >= config.criteria.robust_accuracy:

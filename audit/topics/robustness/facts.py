@@ -25,6 +25,7 @@ class RobustnessSettings(StudySettings):
         eps: Sizes of the ball; empty for that of the threat model alone.
         headline: The eps of the verdict, one of them; None for that of the threat model.
         kept: Adversarial images to store, of the first examples of the cell.
+        sanity_checks: Whether the cell runs the sanity checks of the battery; False where an earlier one has.
         protocol: What `Battery.describe` gives: its attacks with all their settings and versions; None where only
             the name of the battery is known.
     """
@@ -32,6 +33,7 @@ class RobustnessSettings(StudySettings):
     eps: tuple[float, ...] = ()
     headline: float | None = None
     kept: int = 64
+    sanity_checks: bool = True
     protocol: list[Any] | None = None
 
 

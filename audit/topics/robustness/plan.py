@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from audit.adversarial.batteries import battery_of_cell
-from audit.adversarial.sanity import SAMPLE
+from audit.config import RunConfig
+from audit.core.looks import share_at
+from audit.core.threat_format import usual_eps
 from audit.core.types import PassCount
+from audit.planning.battery_cost import (
+    BatteryRequest,
+    before_and_after,
+    expected_battery_passes,
+    most_battery_passes,
+)
 from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.experience import Experience
+from audit.planning.foreseen import ForeseenReading
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
 from audit.topics.robustness.facts import RobustnessSettings
-
-VERIFIER_FORWARDS = 2
-"""Forwards per image that verify an attack's proposal at each eps: as it is, and rounded to 256 levels."""
-FORWARDS_AN_IMAGE = 6
-"""Forwards per image before and after the attacks: clean predictions, verified distances, logits of stored images."""
-SANITY_CHECKS = PassCount(50, 44)
-"""Passes per image of the sanity checks of a battery: gradients, noise, PGD in the whole box."""
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """The battery on the evaluation images; each cell stores the adversarial images of those that are explained.
 
-    A battery with transferred attacks gets the surrogate as input.
+    A battery with transferred attacks gets the surrogate as input. Where the study may stop early its cells are small,
+    and the first alone runs the sanity checks and the controls: they cost as much as in one large cell.
 
     Args:
         builder: The plan so far.
         model: The model.
     """
-    config = builder.config.robustness
+    config = builder.config
     surrogates = builder.planned("surrogate", model.role) if builder.battery.wants_surrogate else ()
-    for chunk in builder.chunks(config.examples):
+    for chunk in builder.growing_chunks("robustness", config.robustness.examples):
+        again = config.stop != "all" and chunk.start > 0
+        battery = builder.battery.without_controls() if again else builder.battery
+        settings = RobustnessSettings(
+            eps=curve_eps(config, builder.identity),
+            headline=headline_eps(config, builder.identity),
+            kept=max(0, min(chunk.stop, builder.explained.stop) - chunk.start),
+            protocol=battery.describe(),
+        )
         builder.add(
             "robustness",
-            builder.battery.name,
+            battery.name,
             model,
             chunk,
-            settings=RobustnessSettings(
-                eps=curve_eps(builder.config, builder.identity),
-                headline=headline_eps(builder.config, builder.identity),
-                kept=max(0, min(chunk.stop, builder.explained.stop) - chunk.start),
-                protocol=builder.battery.describe(),
-            ).dump(),
+            settings=settings.dump() | ({"sanity_checks": False} if again else {}),
             threat=builder.threat,
             inputs={"surrogate": surrogates[0]} if surrogates else {},
         )
@@ -56,16 +63,51 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
         identity: Identities and sizes of the data and the model.
     """
     settings = RobustnessSettings.of(task.cell)
-    battery, curve = battery_of_cell(task.cell.method, settings.protocol), len(settings.eps)
-    checked = min(1.0, SAMPLE / max(1, len(task.examples)))
-    total = PassCount(
-        FORWARDS_AN_IMAGE + math.ceil(checked * SANITY_CHECKS.forwards), math.ceil(checked * SANITY_CHECKS.backwards)
+    battery = battery_of_cell(task.cell.method, settings.protocol)
+    images, checks = len(task.examples), settings.sanity_checks
+    return most_battery_passes(battery, len(settings.eps), images, identity.shape, sanity_checks=checks)
+
+
+def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
+    """What the cell costs when its images fare as others of the model did under attack.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+        experience: What attacks did so far.
+
+    Returns:
+        The passes of the whole cell; None where an attack that was never seen declares no cost.
+    """
+    settings, threat = RobustnessSettings.of(task.cell), task.cell.threat or {}
+    battery = battery_of_cell(task.cell.method, settings.protocol)
+    images = len(task.examples)
+    request = BatteryRequest(
+        battery,
+        settings.eps,
+        headline=threat["eps"] if settings.headline is None else settings.headline,
+        usual=usual_eps(threat["norm"], identity.shape),
+        images=images,
+        shape=identity.shape,
+        norm=threat["norm"],
     )
-    for entry in battery.entries:
-        method = entry.method
-        passes = method.max_passes(method.settings(entry.settings), identity.shape)
-        if passes is None:
-            return None
-        times = 1 if entry.control_sample or method.facts["minimal"] else curve
-        total += PassCount(times * (passes.forwards + VERIFIER_FORWARDS), times * passes.backwards)
-    return total + PassCount(battery.refine_steps, 0)
+    expected = expected_battery_passes(request, experience.outcomes(task.cell.model))
+    if expected is None:
+        return None
+    passes, broken = expected
+    around = before_and_after(images, broken, battery.refine_steps, sanity_checks=settings.sanity_checks)
+    return passes + around + PassCount(min(settings.kept, images), 0)
+
+
+def foreseen(task: Task, config: RunConfig, experience: Experience) -> ForeseenReading:
+    """The robust accuracy after the last image of a cell, were as many to survive as did of others.
+
+    Args:
+        task: A cell of this topic.
+        config: The configuration of the run; its criteria hold the threshold.
+        experience: What attacks did so far.
+    """
+    images, eps = task.examples.stop, float((task.cell.threat or {})["eps"])
+    share = experience.outcomes(task.cell.model).surviving(eps, eps)
+    unbroken = np.arange(images) < round(share * images)
+    return ForeseenReading(share_at("early", unbroken), config.criteria.robust_accuracy)

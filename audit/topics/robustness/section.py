@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field
 
 from audit.core.note import NO_NOTE, Note
-from audit.core.statistics import share_of
 from audit.document.model import Cost, CurvePoint, DocumentModel, Proportion, cost_of, proportion
 from audit.document.section import Rows, SectionContext
 from audit.results.queries import (
@@ -20,6 +19,7 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults, TaskResult
+from audit.results.stopping import share_of_entries
 from audit.topics.robustness.check import inconclusive_reasons
 from audit.topics.robustness.facts import RobustnessFacts
 
@@ -129,7 +129,8 @@ def _robustness(results: RunResults, role: str, at: Condition, entries: tuple[Ta
     robust = np.concatenate([e.evidence.arrays["robust"] for e in entries], axis=1).astype(bool)
     facts = [entry.evidence.facts_as(RobustnessFacts) for entry in entries]
     curve = [
-        CurvePoint(eps=eps, robust=proportion(share_of(row))) for eps, row in zip(facts[0].eps, robust, strict=True)
+        CurvePoint(eps=eps, robust=proportion(share_of_entries(results, entries, row)))
+        for eps, row in zip(facts[0].eps, robust, strict=True)
     ]
     return RobustnessPart(
         role=role,
@@ -141,7 +142,7 @@ def _robustness(results: RunResults, role: str, at: Condition, entries: tuple[Ta
         curve=sorted(curve, key=lambda point: point.eps),
         attacks=attack_rows(facts, at.eps),
         attack_success_rate=_success_rate(results, role, entries),
-        survive_rounding=_rounding(facts),
+        survive_rounding=_rounding(results, entries, facts),
         inconclusive=list(inconclusive_reasons(entries)),
         cost=cost_of(entries),
     )
@@ -152,16 +153,18 @@ def _success_rate(results: RunResults, role: str, entries: Sequence[TaskResult])
     robust = per_example(entries, "robust")
     right = clean_correct(results, role).at(robust.positions)
     broken = robust.at(right.positions).values[right.values > 0] == 0
-    return proportion(share_of(broken)) if broken.size else None
+    return proportion(share_of_entries(results, entries, broken)) if broken.size else None
 
 
-def _rounding(facts: Sequence[RobustnessFacts]) -> Proportion | None:
+def _rounding(
+    results: RunResults, entries: Sequence[TaskResult], facts: Sequence[RobustnessFacts]
+) -> Proportion | None:
     """The share of adversarial examples that still fool the model when stored with 256 levels."""
     broken = sum(chunk.broken for chunk in facts)
     if not broken:
         return None
     survived = sum(chunk.survive_rounding for chunk in facts)
-    return proportion(share_of(np.arange(broken) < survived))
+    return proportion(share_of_entries(results, entries, np.arange(broken) < survived))
 
 
 def attack_rows(facts: Sequence[RobustnessFacts], eps: float) -> list[AttackRow]:

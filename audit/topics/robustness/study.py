@@ -49,6 +49,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         seed=cell.seed,
         headline=headline,
         surrogate=_surrogate(context, cell),
+        sanity_checks=settings.sanity_checks,
         progress=context.progress,
         stopping=context.stopping,
         unfinished=context.checkpoint(),

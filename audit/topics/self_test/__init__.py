@@ -4,7 +4,7 @@ from pydantic import Field
 
 from audit.config import ConfigTable
 from audit.core.topic import Topic
-from audit.topics.self_test.facts import OracleRow
+from audit.topics.self_test.facts import OracleRow, PackageRow
 
 
 class SelfTestConfig(ConfigTable):
@@ -19,7 +19,7 @@ TOPIC = Topic(
     order=470,
     studies={"self-test": "self_test.enabled"},
     config=SelfTestConfig,
-    document={"oracles": OracleRow},
+    document={"oracles": OracleRow, "packages": PackageRow},
     former_keys={"explanations.calibration": "self_test.enabled"},
     former_names={"calibration-of-the-tool": "self-test"},
 )

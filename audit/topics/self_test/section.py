@@ -11,11 +11,14 @@ from audit.topics.self_test.facts import SelfTestFacts
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Each problem with a known answer that was solved on this device.
+    """Each problem with a known answer that was solved on this device, by us and by the packages of the field.
 
     Args:
         results: The run.
         context: What the rows need besides the evidence.
     """
-    entries = only_measured(results.entries("self-test"))
-    return {"oracles": [row for entry in entries for row in entry.evidence.facts_as(SelfTestFacts).oracles]}
+    facts = [entry.evidence.facts_as(SelfTestFacts) for entry in only_measured(results.entries("self-test"))]
+    return {
+        "oracles": [row for fact in facts for row in fact.oracles],
+        "packages": [row for fact in facts for row in fact.packages],
+    }

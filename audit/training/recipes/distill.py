@@ -7,11 +7,17 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from audit.core.pass_count import PassCount
 from audit.core.registry import recipe
 from audit.training.step import Objective, StepOutput, TrainingStep, kl_divergence
 
 
-@recipe(reference="arXiv:1503.02531", adversarial=False, teacher=True)
+@recipe(
+    reference="arXiv:1503.02531",
+    adversarial=False,
+    teacher=True,
+    passes=lambda settings, shape: PassCount(2, 1),
+)
 def distill(
     net: nn.Module, step: TrainingStep, *, temperature: float = 4.0, weight: float = 0.9
 ) -> Iterator[Objective]:

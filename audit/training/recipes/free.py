@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from audit.core.ascent import projected_step
+from audit.core.pass_count import PassCount
 from audit.core.registry import recipe
 from audit.core.types import Images
 from audit.training.step import Objective, StepOutput, TrainingStep
 
 
-@recipe(reference="arXiv:1904.12843", adversarial=True)
+@recipe(
+    reference="arXiv:1904.12843",
+    adversarial=True,
+    passes=lambda settings, shape: PassCount(settings["replays"], settings["replays"]),
+)
 def free(net: nn.Module, step: TrainingStep, *, replays: int = 4, relative_step: float = 1.0) -> Iterator[Objective]:
     """Learn each batch several times, with one backward pass for both the weights and the perturbation.
 

@@ -9,12 +9,19 @@ from torch import Tensor, nn
 from audit.bounds.graph import BoundGraph
 from audit.bounds.propagate import Values
 from audit.bounds.region import Region
+from audit.core.pass_count import PassCount
 from audit.core.registry import recipe
 from audit.training.certified import bound_graph, certified_loss, ramp, worst_logits
 from audit.training.step import Objective, TrainingStep
 
 
-@recipe(reference="arXiv:2103.17268", adversarial=True, proves=True)
+@recipe(
+    reference="arXiv:2103.17268",
+    adversarial=True,
+    proves=True,
+    passes=lambda settings, shape: PassCount(2, 1),
+    expected=lambda settings, shape: PassCount(1, 0),
+)
 def ibp(
     net: nn.Module, step: TrainingStep, *, warmup: float = 0.02, grown: float = 0.5, penalty: float = 0.5
 ) -> Iterator[Objective]:

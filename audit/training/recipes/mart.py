@@ -8,13 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from audit.core.pass_count import PassCount
 from audit.core.registry import recipe
 from audit.core.types import Labels, Logits
 from audit.training.inner_attack import inner_pgd
 from audit.training.step import Objective, StepOutput, TrainingStep, kl_divergence
 
 
-@recipe(reference="https://openreview.net/forum?id=rklOg6EFwS", adversarial=True)
+@recipe(
+    reference="https://openreview.net/forum?id=rklOg6EFwS",
+    adversarial=True,
+    passes=lambda settings, shape: PassCount(settings["steps"] + 2, settings["steps"] + 2),
+)
 def mart(
     net: nn.Module, step: TrainingStep, *, weight: float = 5.0, steps: int = 3, relative_step: float = 0.5
 ) -> Iterator[Objective]:

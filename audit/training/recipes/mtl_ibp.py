@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from audit.bounds.graph import BoundGraph
 from audit.bounds.propagate import Values
 from audit.bounds.region import Region
+from audit.core.pass_count import PassCount
 from audit.core.registry import recipe
 from audit.core.threat import ThreatModel
 from audit.training.certified import bound_graph, certified_loss, ramp, worst_logits
@@ -16,7 +17,13 @@ from audit.training.inner_attack import inner_pgd
 from audit.training.step import Objective, TrainingStep
 
 
-@recipe(reference="arXiv:2305.13991", adversarial=True, proves=True)
+@recipe(
+    reference="arXiv:2305.13991",
+    adversarial=True,
+    proves=True,
+    passes=lambda settings, shape: PassCount(settings["steps"] + 2, settings["steps"] + 2),
+    expected=lambda settings, shape: PassCount(settings["steps"] + 1, settings["steps"] + 1),
+)
 def mtl_ibp(
     net: nn.Module,
     step: TrainingStep,

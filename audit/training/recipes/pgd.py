@@ -6,12 +6,17 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from audit.core.pass_count import PassCount
 from audit.core.registry import recipe
 from audit.training.inner_attack import PerturbationStart, initial_perturbation, inner_pgd, store_perturbation
 from audit.training.step import Objective, TrainingStep, classification_step
 
 
-@recipe(reference="arXiv:1706.06083", adversarial=True)
+@recipe(
+    reference="arXiv:1706.06083",
+    adversarial=True,
+    passes=lambda settings, shape: PassCount(settings["steps"] + 1, settings["steps"] + 1),
+)
 def pgd(
     net: nn.Module,
     step: TrainingStep,

@@ -7,13 +7,18 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from audit.core.pass_count import PassCount
 from audit.core.registry import recipe
 from audit.core.types import Images
 from audit.training.inner_attack import frozen_eval, inner_pgd
 from audit.training.step import Objective, StepOutput, TrainingStep, kl_divergence
 
 
-@recipe(reference="arXiv:1901.08573", adversarial=True)
+@recipe(
+    reference="arXiv:1901.08573",
+    adversarial=True,
+    passes=lambda settings, shape: PassCount(settings["steps"] + 3, settings["steps"] + 2),
+)
 def trades(
     net: nn.Module, step: TrainingStep, *, beta: float = 6.0, steps: int = 3, relative_step: float = 0.5
 ) -> Iterator[Objective]:
