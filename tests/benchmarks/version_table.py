@@ -58,7 +58,13 @@ def render(folder: Path) -> str:
         for row, mine in answers.items()
     ]
     groups = sorted({key.split("/")[0] for key in answers[BASE]} - {"version"})
-    lines += ["", "## Equal, rounding, different", "", f"| row | {' | '.join(groups)} |", f"|---|{'---|' * len(groups)}"]
+    lines += [
+        "",
+        "## Equal, rounding, different",
+        "",
+        f"| row | {' | '.join(groups)} |",
+        f"|---|{'---|' * len(groups)}",
+    ]
     differing: dict[str, dict[str, dict[str, Difference]]] = {}
     for row, mine in answers.items():
         if row != BASE:
@@ -114,7 +120,7 @@ def _words(base: NDArray[Any], other: NDArray[Any]) -> str:
     if len(before) > 1 or len(after) > 1:
         gone, new = sorted(set(before) - set(after)), sorted(set(after) - set(before))
         return f"{len(gone)} of {len(before)} keys have other names, such as `{(gone or new)[0]}`"
-    return f"\"{str(base)[:80]}\" became \"{str(other)[:80]}\""
+    return f'"{str(base)[:80]}" became "{str(other)[:80]}"'
 
 
 def _rank(first: NDArray[Any], second: NDArray[Any]) -> float:
