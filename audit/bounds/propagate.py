@@ -215,7 +215,7 @@ def lower_bound(
             walk.add(position, below, lines.high_intercept, one_sign=operation.derivative is None)
             if operation.derivative is not None:
                 walk.add(position, above, lines.low_intercept)
-        elif not keep and operation.pooling and operation.pooling.goes_at_once(multipliers):
+        elif not keep and operation is not None and operation.pooling and operation.pooling.goes_at_once(multipliers):
             sources = node.inputs[:1]
             backs = [_through_windows(graph, values, position, a, slopes, walk)]
         else:
@@ -253,7 +253,7 @@ class _Walk:
         total = self.sums.total(position, a, values, double=self.single, by_place=one_sign)
         self.constant = self.constant + total
         if self.single and one_sign:
-            self.costs = self.costs + total.abs() * (2 * UNIT * math.prod(a.shape[3:]))
+            self.costs = self.costs + total.abs() * (2 * UNIT * (a.shape[2] + math.prod(a.shape[3:])))
 
     def cost(self, position: int, a: Tensor, slack: Tensor) -> None:
         """Count <|a|, slack>."""

@@ -12,7 +12,7 @@ from audit.bounds.activations import SIGMOID
 from audit.bounds.graph import BoundGraph
 from audit.bounds.ladder import Ladder
 from audit.bounds.outcome import Budget, Outcome
-from audit.bounds.propagate import ROWS, interval_values
+from audit.bounds.propagate import ROWS
 from audit.bounds.region import Region
 from audit.bounds.rules import RULES
 from audit.bounds.trace import trace
@@ -131,9 +131,8 @@ class Prover:
             region: The inputs, float64.
             functions: As in `Ladder.prove`.
         """
-        with torch.no_grad():
-            values = interval_values(self.graph, region)
-            return (self.ladder.bounds(values, region, functions, boxes_only=True) > self.tie).all(1)
+        sweeps = self.ladder.sweeps
+        return (sweeps.bounds(sweeps.values(region), region, functions, boxes_only=True) > self.tie).all(1)
 
     def margins(self, predicted: Tensor, goal: Tensor) -> Tensor:
         """Predicted logit less each logit of the goal, as functions of the net's outputs, float64 (N, S, outputs).

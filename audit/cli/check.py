@@ -71,7 +71,8 @@ def check(
         errors = sum(row["outcome"] == "error" for row in rows)
         terminal.stdout.print("The gate is passed." if gated.passed else f"The gate is failed: {errors} errors.")
         if not document.summary.complete:
-            terminal.stdout.print("The run is incomplete: some of its studies failed. The same `audit run` goes on.")
+            why = "it was cut before its end" if document.summary.cut_by else "some of its studies failed"
+            terminal.stdout.print(f"The run is incomplete: {why}. The same `audit run` goes on.")
         for path in (junit, sarif):
             if path:
                 terminal.stdout.print(f"Written: {escape(str(path))}", soft_wrap=True)

@@ -82,6 +82,8 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
     weights = _weights(finished, request)
     terminal.emit(_as_document(finished, weights), lambda: _show(finished, weights, terminal))
     code = exit_code(finished, gate=request.gate)
+    if code == 0 and request.release and not finished.folder.released_model.is_file():
+        code = 3  # the time ended before there was the model that the command is run for
     if code:
         raise typer.Exit(code)
     return finished
@@ -196,6 +198,7 @@ def _as_document(finished: AuditRun, weights: Sequence[str]) -> dict[str, Any]:
         "sentence": document.summary.sentence,
         "complete": document.summary.complete,
         "cut_by": document.summary.cut_by,
+        "next": "" if document.summary.complete else current_command(),
         "unfinished": [row.model_dump(mode="json") for row in document.unfinished],
         "faults": [*(str(gap.reason) for gap in _failed_parts(finished)), *finished.faults],
         "findings": [finding.model_dump(mode="json") for finding in document.findings],

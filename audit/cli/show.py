@@ -51,7 +51,8 @@ def _print(document: AuditDocument, files: list[tuple[str, int]], terminal: Term
     summary = document.summary
     write(f"{MARKS[summary.verdict]}  [bold]{escape(visible(summary.sentence))}[/]")
     if not summary.complete:
-        write("The run is incomplete: some of its studies failed or are missing.")
+        why = "it was cut before its end" if summary.cut_by else "some of its studies failed or are missing"
+        write(f"The run is incomplete: {why}. The command that began it goes on.")
     write("")
     for finding in document.findings:
         if not terminal.quiet or finding.verdict in ("fail", "inconclusive"):

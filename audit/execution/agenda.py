@@ -12,6 +12,9 @@ from audit.planning.steps import StudySteps, study_steps
 from audit.results.run_results import RunResults
 from audit.results.stopping import checked_readings, ending, steps_done
 
+VERDICT_PRIORITY = 40
+"""Topics of a lower `Topic.priority` than this give the findings that a report begins with."""
+
 
 class Agenda:
     """Names the next cells to compute, each once.
@@ -34,6 +37,7 @@ class Agenda:
         self._later = {task.cell.key for study in self._studies for step in study.steps[1:] for task in step}
         self._keys = {task.cell.key for task in plan.tasks}
         self._roles = list(dict.fromkeys(task.role for task in plan.tasks))
+        self._urgent = _with_needs(plan, {task.cell.key for task in plan.tasks if _gives_verdicts(task)})
         self._named: set[str] = set()
 
     def next_tasks(self, evidence: Mapping[str, Evidence]) -> Sequence[Task]:
@@ -52,7 +56,7 @@ class Agenda:
             if first := [task for task in wave if task.cell.key not in self._later | self._named]:
                 return first
             for study in self._studies:
-                if step := [task for task in self._next_step(study, evidence) if task in wave]:
+                if step := [task for task in self._next_step(study, evidence) if task.wave == wave[0].wave]:
                     return step
         return ()
 
@@ -69,11 +73,10 @@ class Agenda:
         return max(steps, key=lambda item: self._reach(item[0], evidence))[1] if steps else ()
 
     def _place(self, task: Task) -> tuple[int, float]:
-        """Verdicts before explanations; the first by model, the second by cost, as they are many and dear."""
-        topic = topic_of(task.cell.study)
-        if topic is not None and topic.section == "explanations":
-            return 1, self._cost(task) if self._cost else 0.0
-        return 0, float(self._roles.index(task.role))
+        """What the first verdicts rest on, model after model; then all else by cost, as it is much and dear."""
+        if task.cell.key in self._urgent:
+            return 0, float(self._roles.index(task.role))
+        return 1, self._cost(task) if self._cost else 0.0
 
     def _next_step(self, study: StudySteps, evidence: Mapping[str, Evidence]) -> Sequence[Task]:
         """The cells of the step that a study wants next; none where it wants none, or not yet."""
@@ -90,3 +93,16 @@ class Agenda:
         """How far the widest of the intervals that the checks read of a study reaches; infinite without any."""
         read = checked_readings(RunResults(self._plan, evidence), study.study, study.role, self._config)
         return max((reading.reach for reading in read), default=float("inf"))
+
+
+def _gives_verdicts(task: Task) -> bool:
+    topic = topic_of(task.cell.study)
+    return topic is not None and topic.priority < VERDICT_PRIORITY
+
+
+def _with_needs(plan: AuditPlan, keys: set[str]) -> frozenset[str]:
+    """Some cells of a plan, and all that they read."""
+    for task in sorted(plan.tasks, key=lambda task: -task.wave):
+        if task.cell.key in keys:
+            keys = keys | task.needs
+    return frozenset(keys)

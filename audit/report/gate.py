@@ -10,6 +10,7 @@ from audit.core.evidence import Finding, Verdict
 from audit.core.statistics import Interval
 from audit.report.policy import Policy, PolicyOutcome, line_of
 from audit.report.summary import PASSING
+from audit.results.stopping import UNFINISHED
 
 ROLES = ("standard", "hardened", "compressed")
 """The roles a model of a run may have."""
@@ -101,7 +102,8 @@ def _require_roles(policy: Policy, findings: Sequence[Finding], source: str) -> 
 
 def _apply(finding: Finding, policy: Policy, text: str) -> GatedFinding:
     rule = policy.rule(finding.check)
-    verdict = rule.verdict(finding.verdict, _interval(finding), weak_evidence=bool(finding.values.get("doubts")))
+    weak = bool(finding.values.get("doubts")) or finding.stopping.key == UNFINISHED
+    verdict = rule.verdict(finding.verdict, _interval(finding), weak_evidence=weak)
     return GatedFinding(finding, verdict, rule.outcome(verdict, finding.role), line_of(text, finding.check))
 
 

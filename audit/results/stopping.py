@@ -23,6 +23,10 @@ Ending = Literal["decided", "precise", "all", "unfinished"]
 were taken, or the run was stopped before any of these."""
 
 
+UNFINISHED = "stop_unfinished"
+"""The key of the note of a study that was cut before its rule was met."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """An interval that a check holds against a threshold.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -45,6 +46,8 @@ class RunClock:
     def cost_of(self, identity: RunIdentity) -> Callable[[Task], float] | None:
         """What orders the cells of a run whose time may end, by their passes at most; None for one that takes its time.
 
+        Those whose cost is not known come last.
+
         Args:
             identity: Identities and sizes of the data and the model.
         """
@@ -53,6 +56,6 @@ class RunClock:
 
         def cost(task: Task) -> float:
             passes = max_task_passes(task, identity)
-            return 0.0 if passes is None else passes.forwards + GRADIENT_COST * passes.backwards
+            return math.inf if passes is None else passes.forwards + GRADIENT_COST * passes.backwards
 
         return cost

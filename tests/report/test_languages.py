@@ -190,8 +190,8 @@ def test_what_studies_write_is_read_in_chinese() -> None:
 
 PROPER = frozenset(
     "APGD-CE APGD-DLR APGD-T Brendel-Bethge CROWN-IBP Carlini-Wagner DDN DeepFool DeepLIFT DeepSHAP EAD FAB-T FGSM "
-    "FGSM-RS FMN Free Grad-CAM Grad-CAM++ HopSkipJump IBP LIME LRP Layer-CAM MART MI-FGSM MTL-IBP PGD RISE SHAP "
-    "SmoothGrad Square TRADES".split()
+    "FGSM-RS FMN Free Grad-CAM Grad-CAM++ HopSkipJump IBP LIME LRP Layer-CAM MART MI-FGSM MTL-IBP PDPGD PGD RISE "
+    "SHAP Sigma-zero SmoothGrad Square TRADES".split()
 )
 """Names that are the same in every language."""
 

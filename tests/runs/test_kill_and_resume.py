@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,16 +66,29 @@ def test_a_job_killed_twenty_times_resumes_to_the_same_documents(kind: str, smal
     killed(kind, small_toml, tmp_path, 20)
 
 
-def test_ctrl_c_finishes_the_batch_and_prints_the_command_that_resumes(small_toml: Path, tmp_path: Path) -> None:
-    env, out = environment(tmp_path), tmp_path / "run"
-    arguments = [*command(small_toml, out)[:-1], "--json"]
+def interrupted_at(wanted: int, config: Path, out: Path, env: dict[str, str]) -> dict[str, Any]:
+    """Send Ctrl-C once so many cells are stored; the JSON that the command prints."""
+    arguments = [*command(config, out)[:-1], "--json"]
     running = subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while cells(out) < 2:
+    while cells(out) < wanted:
         assert running.poll() is None
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     answer, aside = running.communicate(timeout=120)
     assert running.returncode == 130
-    assert f"--out {out}" in json.loads(answer)["error"]
     assert "Traceback" not in aside
-    assert cells(out) >= 2 and not (out / "audit.json").exists()
+    document: dict[str, Any] = json.loads(answer)
+    return document
+
+
+def test_ctrl_c_prints_the_command_that_resumes_or_writes_the_report_of_what_is_there(
+    small_toml: Path, tmp_path: Path
+) -> None:
+    env, out = environment(tmp_path), tmp_path / "run"
+    early = interrupted_at(1, small_toml, out, env)
+    assert f"--out {out}" in early["error"] and not (out / "audit.json").exists()
+    late = interrupted_at(8, small_toml, out, env)
+    assert late["cut_by"] == "user" and late["complete"] is False and late["unfinished"]
+    assert f"--out {out}" in late["next"] and late["report"] == str(out / "report.html")
+    assert "This run was stopped before everything was measured" in (out / "report.html").read_text()
+    assert json.loads((out / "audit.json").read_text())["summary"]["cut_by"] == "user"

@@ -1,6 +1,8 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -94,16 +96,44 @@ def test_the_exported_model_is_the_audited_one(finished: AuditRun, small_config:
         assert (ours == finished.results.per_example(study, measurement, role="standard")).all()
 
 
-def test_a_run_stopped_between_cells_goes_on_where_it_was(
-    small_config: RunConfig, finished: AuditRun, tmp_path: Path
-) -> None:
+def test_a_run_stopped_before_there_is_anything_to_report_says_so(small_config: RunConfig, tmp_path: Path) -> None:
     watcher = Computed()
-    with pytest.raises(Interrupted):
-        run_audit(small_config, tmp_path / "run", callback=watcher, should_stop=lambda: len(watcher.tasks) >= 4)
-    assert len(watcher.tasks) == 4
+    with pytest.raises(Interrupted, match="Stopped as asked before there was anything to report"):
+        run_audit(small_config, tmp_path / "run", callback=watcher, should_stop=lambda: len(watcher.tasks) >= 1)
+    assert len(watcher.tasks) == 1
     assert not (tmp_path / "run" / "audit.json").exists()
+
+
+@pytest.mark.parametrize("by", ["user", "time"])
+def test_a_run_that_is_cut_reports_what_is_there_and_goes_on(
+    by: str, small_config: RunConfig, finished: AuditRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut after more and more cells; its clock counts them, so that no machine is too slow for the test."""
+    total = len(finished.results.plan.tasks)
+    for cells in (0.2, 0.5, 0.9):
+        watcher, most = Computed(), int(cells * total)
+        monkeypatch.setattr("audit.runs.clock.time", SimpleNamespace(monotonic=lambda w=watcher: float(len(w.tasks))))
+        root = tmp_path / "run"
+        done = len(list(root.glob("store/*/*/evidence.json")))
+        options: dict[str, Any] = {"within": most - done + 0.9} if by == "time" else {}
+        stop = (lambda w=watcher, n=most - done: len(w.tasks) >= n) if by == "user" else (lambda: False)
+        cut = run_audit(small_config, root, callback=watcher, should_stop=stop, **options)
+        summary = cut.document.summary
+        assert (summary.cut_by, summary.complete, cut.faults) == (by, False, ())
+        assert not [gap for gap in cut.document.gaps if gap.status == "failed"]
+        assert sum(row.cells for row in cut.document.unfinished) == len(cut.results.unfinished) > 0
+        assert summary.verdict not in ("pass", "warn")
+        page = cut.folder.report.read_text()
+        assert 'id="unfinished"' in page and page.count("<section") > 4
+        sure = {(f.role, f.check): f for f in cut.document.findings if f.verdict == "pass"}
+        assert all(f == sure.get((f.role, f.check), f) for f in finished.document.findings if f.check in ACCURACY)
+    monkeypatch.undo()
     resumed = run_audit(small_config, tmp_path / "run")
     assert resumed.folder.document.read_bytes() == finished.folder.document.read_bytes()
+    assert resumed.folder.report.read_bytes() == finished.folder.report.read_bytes()
+
+
+ACCURACY = ("clean-accuracy", "calibration")
 
 
 def test_a_changed_setting_recomputes_only_what_it_touches(finished: AuditRun) -> None:
