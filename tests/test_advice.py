@@ -19,8 +19,16 @@ from audit.config.loading import run_config_type
 
 ROOT = Path(__file__).parents[1]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-ELSEWHERE = {"--gcc-toolchain", "--cpus"}
-"""Flags of other programs."""
+CHROMIUM = {
+    "--headless",
+    "--disable-gpu",
+    "--no-pdf-header-footer",
+    "--user-data-dir",
+    "--no-sandbox",
+    "--print-to-pdf",
+}
+ELSEWHERE = {"--gcc-toolchain", "--cpus", "--install-completion", "--show-completion"} | CHROMIUM
+"""Flags of other programs, and typer's own."""
 
 
 def flags_of_command(name: str) -> set[str]:

@@ -13,7 +13,9 @@ REGISTERING = frozenset(
 )
 """Decorators by which a function becomes a method, a study, a check, a format or a command: its name is what a user
 writes, and its kind tells it from another of that name."""
-OF_A_TOPIC = frozenset("TOPIC plan plan_pair plan_run max_passes expected_passes readings build view is_shown".split())
+OF_A_TOPIC = frozenset(
+    "TOPIC plan plan_pair plan_run max_passes expected_passes foreseen readings build view is_shown".split()
+)
 """What every topic may have one of, found by name (see `audit.core.topic.Topic`)."""
 KNOWN: frozenset[str] = frozenset()
 """Names that are still defined twice. Rename one and take it from this list; nothing is to join it."""

@@ -35,7 +35,9 @@ def test_the_refusal_is_real(refused: list[str]) -> None:
     assert refused
 
 
-@pytest.mark.parametrize("command", [["methods"], ["doctor"], ["plan"], ["plan", "--data", "digits"]])
+@pytest.mark.parametrize(
+    "command", [["methods"], ["doctor"], ["plan", "--no-probe"], ["plan", "--data", "digits", "--no-probe"]]
+)
 def test_commands_work_without_a_network(command: list[str], refused: list[str], tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, command)
     assert ended.exit_code == 0, ended.output

@@ -32,6 +32,7 @@ def test_what_ships_holds_no_output_and_leads_somewhere(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
     """In a process of its own: the kernel's client leaves sockets that Python warns of."""

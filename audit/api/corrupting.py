@@ -15,7 +15,7 @@ from audit.core.seeding import content_ids
 from audit.core.types import Images, Labels, PassCount
 from audit.metrics.model_checks import fixed_function_notes
 from audit.models.ambient_torch import in_plain_torch
-from audit.models.maite_model import metadata_of
+from audit.models.maite_model import maite_metadata
 from audit.models.under_test import ModelUnderTest
 from audit.topics.corruptions.study import corrupted
 
@@ -92,7 +92,7 @@ def corrupt(
             changed = augmented(augmentation, pixels, given, len(model.classes), seed)
         predictions = model.predictions(changed)
     return CorruptedImages(
-        method=registered.name if augmentation is None else str(metadata_of(augmentation)["id"]),
+        method=registered.name if augmentation is None else str(maite_metadata(augmentation)["id"]),
         severity=severity if augmentation is None else None,
         images=changed,
         predictions=predictions,

@@ -15,7 +15,7 @@ from audit.core.pixel_range import is_rounding, rounding_notes
 from audit.core.seeding import content_ids
 from audit.core.types import Batch, ClassMask, Images, Labels
 from audit.models.ambient_torch import in_plain_torch, plain_tensor
-from audit.models.maite_model import MaiteClassifier, class_names, is_maite
+from audit.models.maite_model import MaiteClassifier, is_maite, maite_class_names
 from audit.models.outputs import OutputChoice, OutputMeaning
 from audit.models.under_test import ModelUnderTest, require_wrapped
 
@@ -55,7 +55,7 @@ def wrap(
         UsageError: The normalisation or the device is wrong, or the classes are not named.
     """
     if is_maite(module) and callable(module):
-        classes = class_names(module) if classes is None else classes
+        classes = maite_class_names(module) if classes is None else classes
         module = MaiteClassifier(module, input_shape)
     if classes is None:
         raise UsageError("Name the classes in the order of the model's outputs, as in classes=['cat', 'dog'].")

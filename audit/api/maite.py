@@ -17,7 +17,7 @@ from audit.core.errors import DataError, UsageError
 from audit.core.pixel_range import is_rounding
 from audit.core.types import Images, Labels
 from audit.models.ambient_torch import in_plain_torch
-from audit.models.maite_model import class_names, is_maite, metadata_of
+from audit.models.maite_model import is_maite, maite_class_names, maite_metadata
 from audit.models.under_test import ModelUnderTest
 from audit.storage.store import write_atomically
 
@@ -76,14 +76,14 @@ def from_maite(dataset: Any, *, limit: int | None = None) -> MaiteData:
             f"The data set is of type {type(dataset).__name__}, where one of MAITE's was expected: with __len__, "
             "__getitem__ giving (image, target, metadata), and metadata that hold an id."
         )
-    name = str(metadata_of(dataset)["id"])
+    name = str(maite_metadata(dataset)["id"])
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1:
         raise DataError(f"The MAITE data set {name!r} holds no image: at least one was expected.")
     images: list[Tensor] = []
     labels: list[int] = []
     ids: list[str] = []
-    classes = class_names(dataset)
+    classes = maite_class_names(dataset)
     width = None if classes is None else len(classes)
     for number in range(count):
         image, target, metadata = dataset[number]

@@ -14,7 +14,7 @@ from audit.api.maite import pixels_of
 from audit.core.errors import AuditError, DataError, UsageError, fault_line
 from audit.core.seeding import content_ids, derive_seed, fork_global_rng
 from audit.core.types import Images, Labels
-from audit.models.maite_model import is_maite, metadata_of
+from audit.models.maite_model import is_maite, maite_metadata
 
 
 def augmented(augmentation: Any, images: Images, labels: Labels, classes: int, seed: int) -> Images:
@@ -40,7 +40,7 @@ def augmented(augmentation: Any, images: Images, labels: Labels, classes: int, s
             f"The augmentation is of type {type(augmentation).__name__}, where one of MAITE's was expected: called "
             "with (images, targets, metadata), and with metadata that hold an id."
         )
-    name = str(metadata_of(augmentation)["id"])
+    name = str(maite_metadata(augmentation)["id"])
     as_bytes = (images * 255).round().to("cpu", torch.uint8).numpy()
     changed = []
     for picture, label, key in zip(as_bytes, labels.tolist(), content_ids(images), strict=True):

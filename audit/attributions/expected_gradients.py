@@ -13,10 +13,13 @@ from audit.core.seeding import Generators
 from audit.core.types import Images, Logits, PassCount
 from audit.explanation.gradient_means import GROUPS, maps_of, mean_maps
 from audit.explanation.gradients import output_gradient
-from audit.explanation.precision import PRECISION_UNITS, Precision, quality_of_maps
+from audit.explanation.precision import PRECISION_UNITS, MapPrecision, quality_of_maps
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.masking.evaluate import evaluate
 from audit.models.under_test import ModelUnderTest
+
+_ROUNDS = 4
+"""From so many visits of each reference on, a group of samples holds all of them."""
 
 
 def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
@@ -40,7 +43,7 @@ def expected_gradients(
     spec: ExplanationSpec,
     *,
     samples: int = 128,
-    precision: Precision | None = None,
+    precision: MapPrecision | None = None,
 ) -> Attribution:
     """The mean over references and places on the line to them of gradient x (image - reference).
 
@@ -74,7 +77,7 @@ def expected_gradients(
         spec,
         products,
         samples=samples,
-        together=1,
+        together=references.shape[1] if _is_in_rounds(references.shape[1], samples) else 1,
         precision=precision,
         at_once=max(len(images), model.layout.batch_size),
     )
@@ -83,11 +86,18 @@ def expected_gradients(
     return Attribution(attributions, quality | quality_of_maps(judged, precision), maps={"standard_error": errors})
 
 
+def _is_in_rounds(count: int, samples: int) -> bool:
+    """Whether so many samples visit each of the references several times."""
+    return samples >= _ROUNDS * count
+
+
 def _stratified(generators: Generators, count: int, samples: int) -> tuple[Tensor, Tensor]:
     """Which of `count` references, int64 (N, samples), and where on the line to it, in [0, 1], (N, samples).
 
-    Each reference gets evenly spaced places, and all places together are even too. They stand in groups whose places
-    are even again, over references in turn (a Latin square), so that a part of the samples is as good for its size.
+    Each reference gets evenly spaced places, and all places together are even too. They stand in groups that hold
+    every reference once, at places that are even again (a Latin square); or, where samples are few for the references,
+    that share as few of them as can be. So a part of the samples is as good for its size, and groups differ as
+    independent ones do.
     """
     strata = min(count, samples)
     sample = torch.arange(samples, device=generators.keys.device)
@@ -96,7 +106,12 @@ def _stratified(generators: Generators, count: int, samples: int) -> tuple[Tenso
     index = generators.fork(0).permutations(count)[:, slot]
     stratum = generators.fork(1).permutations(strata)[:, slot]
     position = (visit + (stratum + generators.fork(2).uniform(samples)) / strata) / visits
-    order = ((stratum + visit) % GROUPS).argsort(dim=1, stable=True)
+    if _is_in_rounds(count, samples):
+        rounds = -(-samples // count)
+        group = (stratum + visit) % -(-rounds // -(-rounds // GROUPS))
+    else:
+        group = (stratum + _ROUNDS * visit) % GROUPS
+    order = group.argsort(dim=1, stable=True)
     return index.gather(1, order), position.gather(1, order)
 
 

@@ -13,13 +13,15 @@ from torch import Tensor
 from audit.core.registry import attribution
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.explanation.integration_path import IntegrationPath, Numbers
-from audit.explanation.precision import PRECISION_UNITS, Precision
+from audit.explanation.precision import PRECISION_UNITS, MapPrecision
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.masking.outputs import score
 from audit.models.under_test import ModelUnderTest
 
 _COARSE = 4
 """By so much fewer intervals a path begins with where a precision is asked for, which tells where finer ones lack."""
+_POINTS = 4
+"""Intervals expected where the error asked for is the whole map: more in proportion where it is less."""
 _GRADIENT_NUMBERS = 1 << 27
 """Numbers of gradients held at once, which bounds the images integrated together."""
 
@@ -31,8 +33,10 @@ def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
 
 def _expected(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
     """Most images close with the first steps; 1.2 times those were taken on average on Fashion-MNIST's `cnn-28`."""
-    points = math.ceil(1.2 * settings["steps"]) + 1
-    return PassCount(points, points)
+    points, precision = math.ceil(1.2 * settings["steps"]), settings.get("precision")
+    if precision is not None:
+        points = min(settings["max_steps"], max(settings["steps"] // _COARSE, math.ceil(_POINTS / precision)))
+    return PassCount(points + 1, points + 1)
 
 
 @attribution(
@@ -60,7 +64,7 @@ def integrated_gradients(
     steps: int = 32,
     max_steps: int = 256,
     tolerance: float = 0.01,
-    precision: Precision | None = None,
+    precision: MapPrecision | None = None,
 ) -> Attribution:
     """The gradient averaged along the line from the baseline, times the difference to it.
 

@@ -17,20 +17,23 @@ from audit.explanation.mask_reuse import reuse_samples, scores_of
 from audit.explanation.precision import (
     PRECISION_UNITS,
     MapEstimate,
-    Precision,
+    MapPrecision,
+    expected_masks,
     looks_at,
     quality_of_maps,
     sample_until_precise,
 )
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.masking.queue import MaskQueue
-from audit.masking.segmentation import segments_to_pixels
+from audit.masking.segmentation import segments_to_pixels, target_count
 from audit.models.under_test import ModelUnderTest
 
 _FORWARD_SELECTION_MAX = 6
 """Up to this many features lime selects one by one; beyond, by the size of the weights."""
 _FIRST_LOOK = 4
 """Masks a segment at the first look, where a precision is asked for."""
+_MASKS = 0.8
+"""For `expected_masks`, measured on EfficientNet-Lite0 at 224 pixels."""
 
 
 @attribution(
@@ -40,6 +43,7 @@ _FIRST_LOOK = 4
     segment_based=True,
     baseline="segment-mean",
     passes=lambda settings, shape: PassCount(settings["samples"], 0),
+    expected=lambda settings, shape: PassCount(expected_masks(settings, target_count(*shape[1:])[0], _MASKS), 0),
     quality_units={
         "r2": ("share", "higher"),
         "intercept": ("output", "neither"),
@@ -59,7 +63,7 @@ def lime(
     kernel_width: float = 0.25,
     features: int | None = None,
     replay: int | None = None,
-    precision: Precision | None = None,
+    precision: MapPrecision | None = None,
     engine: Literal["audit", "package"] = "audit",
 ) -> Attribution:
     """Coefficients of a ridge regression of the output on which segments are shown, near the whole image.

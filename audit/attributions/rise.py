@@ -20,7 +20,7 @@ from audit.explanation.precision import (
     PRECISION_UNITS,
     JudgedMap,
     MapEstimate,
-    Precision,
+    MapPrecision,
     looks_at,
     pooled,
     quality_of_maps,
@@ -56,7 +56,7 @@ def rise(
     cells: int = 7,
     shown: float = 0.5,
     over: Literal["grid", "segments"] = "grid",
-    precision: Precision | None = None,
+    precision: MapPrecision | None = None,
 ) -> Attribution:
     """The mean output under random soft masks, weighted by how far they show each pixel, minus the plain mean.
 

@@ -9,7 +9,7 @@ from audit.core.registry import attribution
 from audit.core.types import Images, PassCount
 from audit.explanation.gradient_means import maps_of, mean_maps
 from audit.explanation.gradients import output_gradient
-from audit.explanation.precision import PRECISION_UNITS, Precision, quality_of_maps
+from audit.explanation.precision import PRECISION_UNITS, MapPrecision, quality_of_maps
 from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.models.under_test import ModelUnderTest
 
@@ -28,7 +28,7 @@ def smooth_grad(
     *,
     samples: int = 32,
     noise: float = 0.15,
-    precision: Precision | None = None,
+    precision: MapPrecision | None = None,
 ) -> Attribution:
     """The mean gradient over `samples` copies with Gaussian noise of `noise` times the image's own range.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _BISECTIONS = 30
+_TIED = 2.0**-16
 ULPS = 8
 """Units of roundoff of the result within which frameworks evaluate a smooth activation in float32."""
 
@@ -71,17 +72,28 @@ class Activation:
         return _s_shaped_lines(self.function, self.derivative, low, high)
 
 
+def usual_slope(low: Tensor, high: Tensor) -> Tensor:
+    """1 where the upper end is further from 0 than the lower one by more than rounding, else 0.
+
+    Ties are common, as where one pixel is compared with itself; without the margin, rounding would choose.
+
+    Args:
+        low: Lower ends.
+        high: Upper ends.
+    """
+    return (high > -low * (1 + _TIED)).to(low.dtype)
+
+
 def _relu_lines(low: Tensor, high: Tensor, slope: Tensor | None) -> Lines:
     """The triangle (arXiv:1711.00851); exact where the sign is known."""
-    on, off = low >= 0, high <= 0
-    unstable = ~(on | off)
-    width = torch.where(unstable, high - low, 1)
-    upper = torch.where(unstable, high / width, on.to(low.dtype))
+    below, above = low.clamp(max=0), high.clamp(min=0)
+    upper = above / (above - below).clamp(min=1e-37)
     if slope is None:
-        lower = torch.where(unstable, (high > -low).to(low.dtype), on.to(low.dtype))
+        lower = usual_slope(low, high)
     else:
-        lower = torch.where(unstable[:, None], slope, on.to(low.dtype)[:, None])
-    return Lines(lower, torch.zeros_like(low), upper, torch.where(unstable, -low * upper, 0))
+        unstable = (low < 0) & (high > 0)
+        lower = torch.where(unstable[:, None], slope, (low >= 0).to(low.dtype)[:, None])
+    return Lines(lower, torch.zeros((), dtype=low.dtype, device=low.device), upper, -below * upper)
 
 
 def _through(function: Callable[[Tensor], Tensor], at: Tensor, slope: Tensor) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from audit.bounds.activations import Activation
+from audit.bounds.activations import Activation, usual_slope
 from audit.bounds.graph import BoundGraph
 from audit.bounds.propagate import Values, lower_bound
 from audit.bounds.region import Region
@@ -58,7 +58,7 @@ def usual_slopes(graph: BoundGraph, values: Values, functions: int) -> dict[int,
         assert isinstance(node.operation, Activation)
         box = values.boxes[node.inputs[0]]
         if node.operation.derivative is None and bool(((box.low < 0) & (box.high > 0)).any()):
-            slope = (box.high > -box.low).to(box.low.dtype)[:, None]
+            slope = usual_slope(box.low, box.high)[:, None]
             slopes[position] = slope.repeat(1, functions, *(1,) * len(node.shape))
     return slopes
 
@@ -98,6 +98,7 @@ def optimise(
     slopes: Mapping[int, Tensor] | None = None,
     splits: Mapping[int, SignSplit] | None = None,
     multipliers: Mapping[int, Tensor] | None = None,
+    late: Callable[[], bool] | None = None,
 ) -> Optimised:
     """Raise lower bounds on functions of the logits by Adam on slopes and multipliers; the boxes stay.
 
@@ -112,6 +113,7 @@ def optimise(
         slopes: Where to begin; None for CROWN's.
         splits: Signs given to ReLU inputs, whose boxes obey them already.
         multipliers: Where to begin; None for 0.
+        late: Turns true when no more steps are to be taken.
     """
     splits = splits or {}
     start = slopes or usual_slopes(graph, values, coefficients.shape[1])
@@ -132,10 +134,13 @@ def optimise(
     optimiser = torch.optim.Adam([g for g in groups if g["params"]]) if steps and (alphas or betas) else None
     bound = best.bound
     for step in range(steps + 1):
-        last = step == steps or optimiser is None
+        last = step == steps or optimiser is None or (late is not None and step > 0 and late())
         with torch.set_grad_enabled(not last):
             terms = constraint_terms(graph, splits, betas)
-            bound = lower_bound(graph, values, region, graph.output, coefficients, alphas, multipliers=terms).bound
+            lower = lower_bound(
+                graph, values, region, graph.output, coefficients, alphas, multipliers=terms, guarded=False
+            )
+            bound = lower.bound
         better = bound.detach() > best.bound
         for kept, current in ((best.slopes, alphas), (best.multipliers, betas)):
             for i, value in current.items():

@@ -6,6 +6,7 @@ import heapq
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from audit.bounds.alpha import Optimised, SignSplit, constraint_terms, optimise
 from audit.bounds.graph import BoundGraph, Box
 from audit.bounds.propagate import Lower, Values, lower_bound
 from audit.bounds.region import Region
+from audit.models.batching import ExecutionLayout, in_batches
 
 Decision = Literal["proven", "broken", "open"]
 
@@ -101,18 +103,27 @@ class BranchAndBound:
         self._numbers = iter(range(2**62))
         self._smallest = float("inf")
         self._near, self._near_region = values.to(search.dtype), region.to(search.dtype)
+        self._layout = ExecutionLayout(batch_size=2 * BATCH * CANDIDATES)
 
     def run(
-        self, begin: Optimised, functions: Sequence[int], *, stop: Callable[[int], bool], batch: int = BATCH
+        self,
+        begin: Optimised,
+        functions: Sequence[int],
+        *,
+        problems: int,
+        late: Callable[[], bool],
+        batch: int = BATCH,
     ) -> Branched:
         """Split until every sub-problem is proven, a point breaks, or it is to stop.
 
         Args:
             begin: What `optimise` reached on the whole region for all functions, in the precision of the search.
             functions: Which of them are open.
-            stop: Called with the number of sub-problems bounded; true to stop.
+            problems: Sub-problems to bound at most, up to those of the last step.
+            late: Turns true when it is to stop.
             batch: Sub-problems split at once.
         """
+        self._late = late
         heap = []
         for f in functions:
             slopes = {i: a[0, f].clone() for i, a in begin.slopes.items()}
@@ -120,18 +131,18 @@ class BranchAndBound:
         heapq.heapify(heap)
         bounded = 0
         while heap:
-            if stop(bounded):
+            if bounded >= problems or late():
                 return Branched("open", heap[0].bound, bounded)
             parents = [heapq.heappop(heap) for _ in range(min(batch, len(heap)))]
             children = list(self._children(parents))
             if not children:
                 return Branched("open", parents[0].bound, bounded)
             bounded += len(children)
-            rest, point = self._bounded(children)
-            if point is not None:
-                return Branched("broken", heap[0].bound if heap else 0.0, bounded, point)
-            for problem in rest:
-                heapq.heappush(heap, problem)
+            for rest, point in in_batches(len(children), self._layout, partial(self._bounded, children)):
+                if point is not None:
+                    return Branched("broken", heap[0].bound if heap else 0.0, bounded, point)
+                for problem in rest:
+                    heapq.heappush(heap, problem)
         return Branched("proven", self._smallest, bounded)
 
     def _rows(self, problems: Sequence[_Problem], graph: BoundGraph) -> _Rows:
@@ -175,16 +186,17 @@ class BranchAndBound:
             pairs = [[self._child(parent, at, number, sign) for sign in (1, -1)] for at, number in choices]
             if len(pairs) > 1:
                 flat = [child for pair in pairs for child in pair]
-                quick = self._quick(flat).view(-1, 2).amin(1)
+                bounds = list(in_batches(len(flat), self._layout, partial(self._quick, flat)))
+                quick = torch.cat(bounds).view(-1, 2).amin(1)
                 pairs = [pairs[int(quick.argmax())]]
             yield from pairs[0]
 
     def _child(self, parent: _Problem, at: int, number: int, sign: int) -> _Problem:
         return replace(parent, number=next(self._numbers), splits=(*parent.splits, (at, number, sign)))
 
-    def _quick(self, problems: Sequence[_Problem]) -> Tensor:
-        """Bounds without optimising, (M,)."""
-        return _lower(self.search, self._rows(problems, self.search)).bound[:, 0]
+    def _quick(self, problems: Sequence[_Problem], part: slice) -> Tensor:
+        """Bounds of a part without optimising, (M,)."""
+        return _lower(self.search, self._rows(problems[part], self.search)).bound[:, 0]
 
     def _candidates(self, problems: Sequence[_Problem]) -> list[list[tuple[int, int]]]:
         """The ReLUs whose relaxation costs each problem's bound most: their intercepts' share (arXiv:1909.06588)."""
@@ -215,8 +227,9 @@ class BranchAndBound:
             chosen.append([(inputs[layer], place - begins[layer]) for score, layer, place in found if score > 0])
         return chosen
 
-    def _bounded(self, problems: Sequence[_Problem]) -> tuple[list[_Problem], Tensor | None]:
-        """The problems that are still open, with better bounds; a point that breaks, if one was met."""
+    def _bounded(self, children: Sequence[_Problem], part: slice) -> tuple[list[_Problem], Tensor | None]:
+        """Those of a part that are still open, with better bounds; a point that breaks, if one was met."""
+        problems = children[part]
         rows = self._rows(problems, self.search)
         found = optimise(
             self.search,
@@ -227,6 +240,7 @@ class BranchAndBound:
             slopes=rows.slopes,
             splits=rows.splits,
             multipliers=rows.multipliers,
+            late=self._late,
         )
         exact = self.graph.dtype
         slopes, multipliers = ({i: t.to(exact) for i, t in kind.items()} for kind in (found.slopes, found.multipliers))
@@ -252,7 +266,15 @@ def _lower(graph: BoundGraph, rows: _Rows, *, keep: bool = False) -> Lower:
     """Bounds on the function of each row, by one backward pass."""
     terms = constraint_terms(graph, rows.splits, rows.multipliers)
     return lower_bound(
-        graph, rows.values, rows.region, graph.output, rows.coefficients, rows.slopes, multipliers=terms, keep=keep
+        graph,
+        rows.values,
+        rows.region,
+        graph.output,
+        rows.coefficients,
+        rows.slopes,
+        multipliers=terms,
+        keep=keep,
+        guarded=graph.dtype == torch.float64,
     )
 
 

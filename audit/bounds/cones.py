@@ -134,14 +134,14 @@ class ByCone:
             position: Of the value that the coefficients belong to.
             a: (1, S, *shape).
             values: (1, *shape), or broadcast to it.
-            double: Whether float32 products are added in float64.
-            by_place: Whether those of the places of a channel may be added in float32 first.
+            double: Whether float32 products are added in float64, but those of one place.
+            by_place: Not used: places of a channel belong to several parts.
 
         Returns:
             (1, S, width).
         """
-        dtype = torch.float64 if double else a.dtype
-        return self._parts(position, (a[0] * values[0]).flatten(1, -3).sum(1, dtype=dtype).flatten(1))
+        products = (a[0] * values[0]).flatten(1, -3).sum(1).flatten(1)
+        return self._parts(position, products.double() if double else products)
 
     def size(self, position: int, a: Tensor, values: Tensor) -> Tensor:
         """Sums of absolute products, part by part.

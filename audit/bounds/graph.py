@@ -128,8 +128,8 @@ class Affine:
             slack = size * (2 * _relative(self.terms))
             return Rounding(slack, slack)
         slack = size * (SINGLE_ROOM * _relative(self.terms + fan_out + SINGLE_STEPS))
-        if constant is not None:  # The places of a channel are added in float32.
-            slack = slack + constant * (2 * UNIT * math.prod(size.shape[2:]))
+        if constant is not None:  # The places of a channel, or the channels of a place, are added in float32.
+            slack = slack + constant * (2 * UNIT * (size.shape[1] + math.prod(size.shape[2:])))
         return Rounding(slack, size * (SINGLE_ROOM * _relative(3 * self.terms + SINGLE_STEPS)))
 
 
@@ -192,6 +192,12 @@ class BoundGraph:
     def unbounded(self) -> list[int]:
         """Positions of the values that an activation is applied to, in order, each once."""
         return sorted({self.nodes[i].inputs[0] for i in self.activations})
+
+    @cached_property
+    def inside(self) -> set[int]:
+        """Positions of those that belong to the windows of a max-pooling."""
+        poolings = [node.operation.pooling for node in self.nodes if isinstance(node.operation, Affine)]
+        return {relu - 1 for pooling in poolings if pooling for relu in pooling.relus}
 
     @cached_property
     def boxed(self) -> set[int]:

@@ -15,8 +15,9 @@ from audit.bounds.alpha import Optimised, optimise
 from audit.bounds.branching import BranchAndBound
 from audit.bounds.graph import BoundGraph
 from audit.bounds.outcome import Budget, Outcome, Rung
-from audit.bounds.propagate import Values, interval_values, lower_bound
+from audit.bounds.propagate import Lower, Values, lower_bound
 from audit.bounds.region import Region
+from audit.bounds.sweeps import Sweeps, rows_that_fit
 from audit.bounds.tighten import tightened
 from audit.models.batching import ExecutionLayout, in_batches
 
@@ -32,10 +33,11 @@ class Ladder:
 
         Args:
             graph: The net in float64.
-            search: The same in the precision of searches.
+            search: The same in float32, for searches, and for bounds that hold with its rounding.
             tie: What a bound must exceed to count.
             batch_size: Rows of a region that are bounded at once; halved when memory runs out.
         """
+        self.sweeps = Sweeps(graph, search, tie)
         self.graph, self.search, self.tie = graph, search, tie
         self.layout = ExecutionLayout(batch_size=batch_size)
 
@@ -75,32 +77,26 @@ class Ladder:
     ) -> list[Outcome]:
         begun = time.monotonic()
         count = len(rows)
-        needed = functions.abs().sum(2) > 0
-        best = torch.where(needed, -torch.inf, torch.inf).to(torch.float64)
+        best = torch.where(functions.abs().sum(2) > 0, -torch.inf, torch.inf).to(torch.float64)
         proven: list[Rung | None] = [None] * count
-        with torch.no_grad():
-            values = interval_values(self.graph, region)
-
-        def settle(rung: Rung, index: Tensor, bounds: Tensor) -> None:
-            best[index] = torch.maximum(best[index], bounds)
-            for row in index.tolist():
-                if proven[row] is None and bool((best[row] > self.tie).all()):
-                    proven[row] = rung
+        values = self.sweeps.values(region)
 
         def left() -> Tensor:
-            return torch.tensor(
-                [i for i, rung in enumerate(proven) if rung is None], dtype=torch.int64, device=best.device
-            )
+            return torch.tensor([i for i, rung in enumerate(proven) if rung is None], device=best.device).long()
 
-        everything = torch.arange(count, device=best.device)
-        with torch.no_grad():
-            if "interval-bounds" in budget.rungs:
-                settle("interval-bounds", everything, self.bounds(values, region, functions, boxes_only=True))
-            if "crown" in budget.rungs and len(index := left()):
-                settle("crown", index, self.bounds(values.select(index), region.select(index), functions[index]))
-        outcomes = [Outcome("proven" if r else "open", r, float(best[i].min())) for i, r in enumerate(proven)]
+        for rung in ("interval-bounds", "crown"):
+            index = left()
+            if rung in budget.rungs and len(index):
+                part = (values.select(index), region.select(index), functions[index])
+                bounds = self.sweeps.bounds(*part, boxes_only=rung == "interval-bounds")
+                best[index] = torch.maximum(best[index], bounds)
+                for row in index[(best[index] > self.tie).all(1)].tolist():
+                    proven[row] = rung
         share = (time.monotonic() - begun) / max(1, count)
-        outcomes = [replace(outcome, seconds=share) for outcome in outcomes]
+        outcomes = [
+            Outcome("proven" if rung else "open", rung, float(best[i].min()), seconds=share)
+            for i, rung in enumerate(proven)
+        ]
         for row in left().tolist():
             if stopping is not None and stopping():
                 break
@@ -119,7 +115,7 @@ class Ladder:
 
     def _single(
         self,
-        values: Values,
+        near: Values,
         region: Region,
         functions: Tensor,
         best: Tensor,
@@ -131,30 +127,27 @@ class Ladder:
         """The dear bounds, of one image."""
         begun = time.monotonic()
 
+        def late() -> bool:
+            over = budget.seconds is not None and time.monotonic() - begun > budget.seconds
+            return over or (stopping is not None and stopping())
+
         def result(verdict: Literal["proven", "broken", "open"], rung: Rung | None, **more: object) -> Outcome:
             seconds = outcome.seconds + time.monotonic() - begun
             changes = {"verdict": verdict, "rung": rung, "bound": float(best.min()), "seconds": seconds, **more}
             return replace(outcome, **changes)  # type: ignore[arg-type]
 
-        with torch.no_grad():
-            if "crown-tightened" in budget.rungs:
-                values = tightened(self.graph, values, region)
-                best = torch.maximum(best, self.bounds(values, region, functions))
+        if "crown-tightened" in budget.rungs:
+            for inside in (False, True) if self.search.inside else (True,):
+                with torch.no_grad():
+                    near = tightened(self.search, near, region, late, inside=inside)
+                best = torch.maximum(best, self.sweeps.bounds(near, region, functions))
                 if bool((best > self.tie).all()):
                     return result("proven", "crown-tightened")
-        if "alpha-crown" not in budget.rungs:
+        if "alpha-crown" not in budget.rungs or late():
             return result("open", None)
+        values = self.sweeps.exact(near, region)
         open_ = (best[0] <= self.tie).nonzero().flatten()
-        found = self._optimised(values, region, functions[:, open_])
-        with torch.no_grad():
-            lower = lower_bound(
-                self.graph,
-                values,
-                region,
-                self.graph.output,
-                functions[:, open_],
-                {i: a.double() for i, a in found.slopes.items()},
-            )
+        found, lower = self._optimised(values, region, functions[:, open_], late)
         best = best.clone()
         best[0, open_] = torch.maximum(best[0, open_], lower.bound[0])
         if bool((best > self.tie).all()):
@@ -166,13 +159,8 @@ class Ladder:
         if "branch-and-bound" not in budget.rungs:
             return result("open", None)
         still = [k for k, f in enumerate(open_.tolist()) if float(best[0, f]) <= self.tie]
-
-        def stop(problems: int) -> bool:
-            late = budget.seconds is not None and time.monotonic() - begun > budget.seconds
-            return problems >= budget.problems or late or (stopping is not None and stopping())
-
         search = BranchAndBound(self.graph, self.search, values, region, functions[:, open_], breaks, self.tie)
-        branched = search.run(found._replace(bound=lower.bound), still, stop=stop)
+        branched = search.run(found._replace(bound=lower.bound), still, problems=budget.problems, late=late)
         if branched.outcome == "open":
             best[0] = torch.where(best[0] > self.tie, best[0], max(branched.bound, float(best.min())))
             return result("open", None, problems=branched.problems)
@@ -182,18 +170,27 @@ class Ladder:
             branched.outcome, "branch-and-bound", problems=branched.problems, adversarial=branched.adversarial
         )
 
-    def _optimised(self, values: Values, region: Region, functions: Tensor) -> Optimised:
-        dtype = self.search.dtype
-        return optimise(self.search, values.to(dtype), region.to(dtype), functions.to(dtype), steps=SLOPE_STEPS)
+    def _optimised(
+        self, values: Values, region: Region, functions: Tensor, late: Callable[[], bool]
+    ) -> tuple[Optimised, Lower]:
+        """Slopes found in float32, and the bounds that they give in float64, a few functions at a time."""
+        near, place = values.to(self.search.dtype), region.to(self.search.dtype)
 
-    def bounds(self, values: Values, region: Region, functions: Tensor, *, boxes_only: bool = False) -> Tensor:
-        """Lower bounds on functions of the outputs by one backward pass, infinite for functions that are zero, (N, S).
+        def compute(rows: slice) -> tuple[Optimised, Lower]:
+            some = functions[:, rows]
+            found = optimise(self.search, near, place, some.to(self.search.dtype), steps=SLOPE_STEPS, late=late)
+            slopes = {i: slope.to(self.graph.dtype) for i, slope in found.slopes.items()}
+            with torch.no_grad():
+                return found, lower_bound(self.graph, values, region, self.graph.output, some, slopes)
 
-        Args:
-            values: Bounds on the values of the graph.
-            region: The inputs.
-            functions: Their coefficients, (N, S, outputs).
-            boxes_only: Whether by intervals alone.
-        """
-        bounds = lower_bound(self.graph, values, region, self.graph.output, functions, boxes_only=boxes_only).bound
-        return torch.where(functions.abs().sum(2) > 0, bounds, torch.inf)
+        layout = ExecutionLayout(batch_size=rows_that_fit(self.graph, 2))
+        parts = list(in_batches(functions.shape[1], layout, compute))
+        found = Optimised(
+            torch.cat([part.bound for part, _ in parts], 1),
+            {i: torch.cat([part.slopes[i] for part, _ in parts], 1) for i in parts[0][0].slopes},
+            {},
+        )
+        bounds, coefficients, costs = (
+            torch.cat([getattr(lower, name) for _, lower in parts], 1) for name in ("bound", "coefficients", "costs")
+        )
+        return found, Lower(bounds, coefficients, {}, costs)

@@ -12,35 +12,10 @@ import torch
 from torch import Tensor
 
 from audit.bounds.graph import Affine
+from audit.bounds.linear_map import largest_fan_out, linear_map
 from audit.bounds.trace import TRACED, Recorder
 
 OperationRule = Callable[..., Any]
-
-
-def linear_map(function: Callable[..., Tensor], shapes: Sequence[Sequence[int]], **options: Any) -> Affine:
-    """A map without negative coefficients and weights: views, sums, means and their like.
-
-    Args:
-        function: Tensors (R, ...) to a tensor (R, ...), linear.
-        shapes: Of the inputs, without the batch.
-        options: Fields of `Affine`.
-    """
-
-    def transpose(coefficients: Tensor) -> Sequence[Tensor]:
-        with torch.enable_grad():
-            zeros = [coefficients.new_zeros(len(coefficients), *shape).requires_grad_() for shape in shapes]
-            outputs = function(*zeros)
-        return torch.autograd.grad(outputs, zeros, coefficients, create_graph=torch.is_grad_enabled())
-
-    return Affine(function, transpose, **options)
-
-
-def _fan_out(operation: Affine, ones: Tensor) -> int:
-    """Outputs of one input, at most: coefficients are 1, or those of a mean over fewer numbers than `terms`."""
-    with torch.no_grad():
-        (sums,) = operation.transpose(ones)
-    assert sums is not None
-    return math.ceil(float(sums.amax()) * max(1, operation.terms - 1) * (1 + 1e-3) - 1e-2)
 
 
 def _itself(value: Tensor) -> Tensor:
@@ -118,7 +93,9 @@ def _plain(name: str, terms: Callable[..., int] = lambda *_: 0, *, mixes: bool =
             part = output if index is None else output[index]
             map_ = linear_map(apply, [_shape(recorder, source)], terms=terms(x, *args))
             ones = torch.ones_like(part[:1])
-            return replace(map_, fan_out=math.prod(part.shape[1:]) if mixes else cache(partial(_fan_out, map_, ones)))
+            return replace(
+                map_, fan_out=math.prod(part.shape[1:]) if mixes else cache(partial(largest_fan_out, map_, ones))
+            )
 
         if isinstance(output, Tensor):
             return recorder.add(operation(None), [source], output.shape[1:])

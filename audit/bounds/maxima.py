@@ -1,4 +1,4 @@
-"""Maxima of two, clamps, leaky ReLU and absolute values as sums of ReLUs: exact, so that bounds and branching know ReLU alone.
+"""Maxima of two, clamps, leaky ReLU and |x| as sums of ReLUs: exact, so that bounds and branching know ReLU alone.
 
 max(a, b) = a + relu(b - a). Each sum carries the box of the function that it makes up, which is monotone or known and
 tighter than the sum of the boxes.
@@ -18,6 +18,12 @@ from audit.bounds.trace import Recorder
 
 
 def relu_of(recorder: Recorder, position: int) -> int:
+    """Add a ReLU; its position.
+
+    Args:
+        recorder: Holds the graph.
+        position: Of its input.
+    """
     return recorder.add(RELU, [position], recorder.graph.nodes[position].shape)
 
 

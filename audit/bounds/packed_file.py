@@ -24,7 +24,9 @@ def reading(path: Path, error: type[AuditError]) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
         raise error(f"{path} is a damaged gzip file: {fault}; fetch it again.") from fault
     except OSError as fault:
-        raise error(f"{path} cannot be read: {fault.strerror or fault}.") from fault
+        raise error(
+            f"{path} cannot be read: {fault.strerror or fault}; name a file that is there and that you may read."
+        ) from fault
 
 
 def is_packed(begin: bytes) -> bool:

@@ -12,9 +12,10 @@ from audit.bounds.activations import SIGMOID
 from audit.bounds.graph import BoundGraph
 from audit.bounds.ladder import Ladder
 from audit.bounds.outcome import Budget, Outcome
-from audit.bounds.propagate import ROWS, interval_values
+from audit.bounds.propagate import ROWS
 from audit.bounds.region import Region
 from audit.bounds.rules import RULES
+from audit.bounds.sweeps import CACHED
 from audit.bounds.trace import trace
 from audit.core.errors import NotApplicable
 from audit.core.note import note
@@ -131,9 +132,8 @@ class Prover:
             region: The inputs, float64.
             functions: As in `Ladder.prove`.
         """
-        with torch.no_grad():
-            values = interval_values(self.graph, region)
-            return (self.ladder.bounds(values, region, functions, boxes_only=True) > self.tie).all(1)
+        sweeps = self.ladder.sweeps
+        return (sweeps.bounds(sweeps.values(region), region, functions, boxes_only=True) > self.tie).all(1)
 
     def margins(self, predicted: Tensor, goal: Tensor) -> Tensor:
         """Predicted logit less each logit of the goal, as functions of the net's outputs, float64 (N, S, outputs).
@@ -174,6 +174,8 @@ class Prover:
 
     def _batch_size(self) -> int:
         largest = max(torch.Size(node.shape).numel() for node in self.graph.nodes)
+        if self.model.device.type == "cpu":
+            return max(1, min(64, CACHED // 8 // largest))
         return max(1, min(64, 4 * ROWS // (largest * max(2, len(self.model.classes)))))
 
 

@@ -13,8 +13,8 @@ times the size of those values. With u the unit roundoff, |z| <= m, and size = |
   u too, since |W' a| m <= <|a|, size>. `SINGLE_STEPS` of them are allowed for, and a value that goes into n others is
   charged 2 n u m more.
 - Slopes are what they are after rounding: intercepts are found for these, and rounded outward (`outward_lines`).
-- c, and the minimum over the image, are added in float64, up to sums over the places of a channel: these are added in
-  float32 where all have one sign, or where they multiply one offset, and charged their number of places times u.
+- c, and the minimum over the image, are added in float64, up to sums over the places of a channel or the channels of a
+  place: these are added in float32 where all have one sign, or where they multiply an offset, and charged for it.
 - The sum of the costs alone is a float32 one: of at most `LARGEST` numbers, so that `COSTS` covers what it rounds.
 
 `Affine.rounding` gives the vector, a quarter larger than that, which covers what it rounds itself. Numbers that
@@ -58,8 +58,8 @@ def outward_lines(activation: Activation, box: Box, slope: Tensor | None) -> Lin
     if activation.derivative is None:
         # The slope is s (1 + d) with |d| <= 3 u: the line must pass -s l at the lower end and u - s u at the upper.
         lines = activation.lines(low, high, slope)
-        above = lines.high_intercept * (1 + _OUTWARD) + torch.where(lines.high_intercept > 0, high * _OUTWARD, 0)
-        return lines._replace(high_intercept=above + UNDERFLOW * (lines.high_intercept > 0))
+        top = lines.high_intercept
+        return lines._replace(high_intercept=top * (1 + _OUTWARD) + top.sign() * (high * _OUTWARD + UNDERFLOW))
     exact = activation.lines(low.double(), high.double())
     size = torch.maximum(low.abs(), high.abs()).double()
     below, above = exact.low_slope.float(), exact.high_slope.float()

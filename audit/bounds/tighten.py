@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,20 +12,32 @@ from audit.bounds.cones import ByCone, cones
 from audit.bounds.graph import BoundGraph, Box
 from audit.bounds.propagate import ROWS, Values, lower_bound, value_bounds
 from audit.bounds.region import Region
+from audit.bounds.single_precision import outward_box
+from audit.models.batching import ExecutionLayout, in_batches
 
 
-def tightened(graph: BoundGraph, values: Values, region: Region) -> Values:
+def tightened(
+    graph: BoundGraph,
+    values: Values,
+    region: Region,
+    late: Callable[[], bool] | None = None,
+    *,
+    inside: bool = True,
+) -> Values:
     """The same with the inputs of every activation bounded by backward passes, where intervals leave its sign open.
 
     Image by image, since each has other values open.
 
     Args:
         graph: The net.
-        values: Interval bounds.
-        region: The inputs.
+        values: Interval bounds, of the graph's precision.
+        region: The inputs, float64.
+        late: Turns true when it is to stop: values that are not reached then keep their bounds.
+        inside: Whether those inside a max-pooling are bounded as well: most of the work, for the last bit of it.
     """
+    positions = [i for i in graph.unbounded if inside or i not in graph.inside]
     rows = [
-        _tightened_image(graph, values.select(index), region.select(index))
+        _tightened_image(graph, values.select(index), region.select(index), positions, late or (lambda: False))
         for index in torch.arange(len(region.low), device=region.low.device)[:, None]
     ]
     boxes = {
@@ -35,27 +47,37 @@ def tightened(graph: BoundGraph, values: Values, region: Region) -> Values:
     return Values(boxes, {i: torch.cat([r.slack[i] for r in rows]) for i in values.slack})
 
 
-def _tightened_image(graph: BoundGraph, values: Values, region: Region) -> Values:
-    for position in graph.unbounded:
+def _tightened_image(
+    graph: BoundGraph, values: Values, region: Region, positions: Sequence[int], late: Callable[[], bool]
+) -> Values:
+    for position in positions:
         box = values.boxes[position]
         low, high = box.low.flatten(), box.high.flatten()
         open_ = ((low < 0) & (high > 0)).nonzero().flatten()
         if len(open_) == 0:
             continue
+        if late():
+            break
         new_low, new_high = low.clone(), high.clone()
-        for chunk in _chunks(graph, position, open_):
-            lower = _both_ends(graph, values, region, position, chunk)
-            new_low[chunk] = torch.maximum(low[chunk], lower[0])
-            new_high[chunk] = torch.minimum(high[chunk], -lower[1])
+        rows = max(1, ROWS // (2 * max(math.prod(graph.nodes[i].shape) for i in graph.ancestors(position))))
+        for portion in _portions(graph, position, open_, rows):
+
+            def both(part: slice, chunk: Tensor = portion, at: int = position) -> tuple[Tensor, Tensor]:
+                return chunk[part], _both_ends(graph, values, region, at, chunk[part])
+
+            for index, lower in in_batches(len(portion), ExecutionLayout(batch_size=len(portion)), both):
+                ends = outward_box(lower[0], -lower[1]) if low.dtype == torch.float32 else Box(lower[0], -lower[1])
+                new_low[index] = torch.maximum(low[index], ends.low)
+                new_high[index] = torch.minimum(high[index], ends.high)
+            if late():
+                break
         values.boxes[position] = Box(new_low.view(box.low.shape), new_high.view(box.high.shape))
         refresh(graph, values, position)
     return values
 
 
-def _chunks(graph: BoundGraph, position: int, open_: Tensor) -> Sequence[Tensor]:
-    """The open values in parts whose rows fit into `ROWS` numbers; places of one channel stay together."""
-    largest = max(math.prod(graph.nodes[i].shape) for i in graph.ancestors(position))
-    rows = max(1, ROWS // (2 * largest))
+def _portions(graph: BoundGraph, position: int, open_: Tensor, rows: int) -> Sequence[Tensor]:
+    """The open values in parts of so many rows; places of one channel stay together."""
     found = cones(graph, position)
     if found is None:
         return torch.split(open_, rows)
@@ -108,7 +130,7 @@ def refresh(graph: BoundGraph, values: Values, position: int) -> None:
         if not changed.intersection(node.inputs):
             continue
         changed.add(later)
-        box, slack = value_bounds(node, [values.boxes[i] for i in node.inputs])
+        box, slack = value_bounds(node, [values.boxes[i] for i in node.inputs], graph.consumers[later])
         if slack is not None:
             values.slack[later] = slack
         old = values.boxes[later]

@@ -72,6 +72,15 @@ class BoxQuery:
             raise DataError("An input is bounded beyond the numbers of float32, which the net computes with.")
         self.near_low = torch.tensor([float(v) for v in box.low], dtype=torch.float64).float()
         self.near_high = torch.tensor([float(v) for v in box.high], dtype=torch.float64).float()
+        for inputs, ends, others, towards in (
+            (box.open_low, self.near_low, self.near_high, math.inf),
+            (box.open_high, self.near_high, self.near_low, -math.inf),
+        ):
+            for i in inputs:  # The first number inside, where there is one.
+                limit = box.low[i] if towards > 0 else box.high[i]
+                if (limit - Fraction(float(ends[i]))) * (1 if towards > 0 else -1) >= 0:
+                    ends[i] = torch.nextafter(ends[i], torch.tensor(towards))
+                ends[i] = torch.minimum(ends[i], others[i]) if towards > 0 else torch.maximum(ends[i], others[i])
         low = torch.tensor([_below(v) for v in box.low], dtype=torch.float64)
         high = torch.tensor([-_below(-v) for v in box.high], dtype=torch.float64)
         low, high = torch.minimum(low, self.near_low.double()), torch.maximum(high, self.near_high.double())
@@ -174,10 +183,13 @@ class BoxQuery:
         lists = [answer.tolist() for answer in answers]
         if not all(_met(constraints, outputs) for outputs in lists):
             return False
+        box = self._box
         inputs = [
             float(min(max(Fraction(value), low), high))
-            for value, low, high in zip(point.tolist(), self._box.low, self._box.high, strict=True)
+            for value, low, high in zip(point.tolist(), box.low, box.high, strict=True)
         ]
+        if any(inputs[i] <= box.low[i] for i in box.open_low) or any(inputs[i] >= box.high[i] for i in box.open_high):
+            return False
         self.counterexample = Counterexample(inputs, lists[-1])
         return True
 

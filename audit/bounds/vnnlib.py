@@ -1,4 +1,4 @@
-"""Verification instances in VNN-LIB 1.0: bounds on inputs, comparisons of outputs, joined by `and` and `or`.
+"""Verification instances in VNN-LIB 1.0 and 2.0: bounds on inputs, comparisons of outputs, joined by `and` and `or`.
 
 A property is satisfied by an input of one of its boxes whose outputs meet all constraints of one of the box's
 conjunctions. Numbers are exact fractions until they are computed with.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from audit.bounds.packed_file import is_packed, reading
 from audit.bounds.vnnlib_terms import Syntax, TermReader, parse_error, read_syntax
@@ -54,11 +54,15 @@ class InputBox:
         low: The lower end of every input.
         high: The upper ends, none below its lower end.
         conjunctions: Alternatives; each asks for all its constraints at once.
+        open_low: The inputs whose lower end does not belong to the box.
+        open_high: Those whose upper end does not.
     """
 
     low: tuple[Fraction, ...]
     high: tuple[Fraction, ...]
     conjunctions: tuple[tuple[OutputConstraint, ...], ...]
+    open_low: frozenset[int] = frozenset()
+    open_high: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,13 @@ class VerificationProperty:
 
 
 class _Bound(NamedTuple):
-    """An input at most (or at least) a value."""
+    """An input at most (or at least) a value; `strict` where equality does not count."""
 
     number: int
     upper: bool
     value: Fraction
     line: int
+    strict: bool
 
 
 _Conjunction = tuple[_Bound | OutputConstraint, ...]
@@ -95,7 +100,7 @@ def read_vnnlib(path: Path) -> VerificationProperty:
         path: A .vnnlib file, or one compressed with gzip.
 
     Raises:
-        DataError: It cannot be read, or a line of it is not VNN-LIB 1.0.
+        DataError: It cannot be read, or a line of it is not VNN-LIB.
     """
     with reading(path, DataError):
         content = path.read_bytes()
@@ -104,7 +109,7 @@ def read_vnnlib(path: Path) -> VerificationProperty:
     try:
         text = content.decode()
     except UnicodeDecodeError as fault:
-        raise DataError(f"{path} is not text, where a property in VNN-LIB 1.0 was expected.") from fault
+        raise DataError(f"{path} is not text, where a property in VNN-LIB was expected.") from fault
     return parse_vnnlib(text, path.name)
 
 
@@ -112,11 +117,11 @@ def parse_vnnlib(text: str, name: str = "the property") -> VerificationProperty:
     """The property of a text.
 
     Args:
-        text: VNN-LIB 1.0.
+        text: VNN-LIB 1.0, or 2.0 of one network.
         name: The file's name, for errors.
 
     Raises:
-        DataError: A line is not VNN-LIB 1.0, an input lacks a bound, or a box is empty.
+        DataError: A line is not VNN-LIB, an input lacks a bound, or a box is empty.
     """
     return _Reader(name).read(text)
 
@@ -160,8 +165,13 @@ class _Reader:
             return words[1]  # type: ignore[index]
         if head in ("set-logic", "set-info", "set-option", "check-sat", "get-model", "exit"):
             return None
-        if head in ("vnnlib-version", "declare-network"):
-            raise self._error(statement, "this is VNN-LIB 2.0, where 1.0 was expected")
+        if head == "declare-network":
+            self.terms.declare_network(statement)
+            return None
+        if head == "vnnlib-version" and len(words or ()) == 2:
+            if words[1].text.strip("<>").split(".")[0] not in ("1", "2"):  # type: ignore[index]
+                raise self._error(statement, f"{statement} is not version 1 or 2")
+            return None
         raise self._error(statement, f"{statement} is neither (declare-const NAME Real) nor (assert CONDITION)")
 
     def _alternatives(self, expression: Syntax, *, negated: bool) -> list[_Conjunction]:
@@ -180,8 +190,10 @@ class _Reader:
             if (head == "or") != negated:
                 return [conjunction for part in found for conjunction in part]
             return self._product(found, expression)
-        if head in ("<=", "<", ">=", ">", "=") and len(parts) >= 2:
-            pairs = [self._comparison(head, *pair, negated) for pair in pairwise(parts)]
+        if head == "!=" and len(parts) == 2:
+            return self._comparison("=", *parts, not negated)
+        if head in ("<=", "<", ">=", ">", "=", "==") and len(parts) >= 2:
+            pairs = [self._comparison(head.replace("==", "="), *pair, negated) for pair in pairwise(parts)]
             return [c for pair in pairs for c in pair] if negated else self._product(pairs, expression)
         raise self._error(expression, f"{expression} is not a comparison, and, or or not of conditions")
 
@@ -228,11 +240,9 @@ class _Reader:
         if len(difference) > 1:
             names = ", ".join(f"{key[0]}_{key[1]}" for key in sorted(difference) if key)  # type: ignore[type-var]
             raise self._error(small, f"a condition joins {names}, where each input has bounds of its own")
-        if strict:
-            raise self._error(small, "a bound on an input is strict; write <= or >=")
         (key,) = inputs
         assert key is not None
-        return [(_Bound(key[1], difference[key] > 0, limit / difference[key], line),)]
+        return [(_Bound(key[1], difference[key] > 0, limit / difference[key], line, strict),)]
 
     def _boxes(
         self, common: list[_Bound | OutputConstraint], joined: list[_Conjunction], inputs: int
@@ -246,15 +256,16 @@ class _Reader:
             own = tuple(atom for atom in conjunction if isinstance(atom, _Bound))
             constraints = (*shared, *(atom for atom in conjunction if isinstance(atom, OutputConstraint)))
             groups.setdefault(own, []).append(constraints)
-        boxes: dict[tuple[tuple[Fraction, ...], tuple[Fraction, ...]], list[tuple[OutputConstraint, ...]]] = {}
+        boxes: dict[tuple[Any, ...], list[tuple[OutputConstraint, ...]]] = {}
         for own, found in groups.items():
             lower, upper = dict(low), dict(high)
             self._narrow(lower, upper, own)
             ends = tuple(self._ends(lower, inputs, "lower")), tuple(self._ends(upper, inputs, "upper"))
-            boxes.setdefault(ends, []).extend(found)
+            open_ = (frozenset(i for i, bound in side.items() if bound.strict) for side in (lower, upper))
+            boxes.setdefault((*ends, *open_), []).extend(found)
         if not boxes:
             raise DataError(f"{self.name} asks for what is never true, as (or) without alternatives is.")
-        return tuple(InputBox(*ends, tuple(dict.fromkeys(found))) for ends, found in boxes.items())
+        return tuple(InputBox(*box[:2], tuple(dict.fromkeys(found)), *box[2:]) for box, found in boxes.items())
 
     def _narrow(
         self,
@@ -267,13 +278,16 @@ class _Reader:
             if not isinstance(atom, _Bound):
                 continue
             ends, sign = (high, -1) if atom.upper else (low, 1)
-            if atom.number not in ends or sign * atom.value > sign * ends[atom.number].value:
+            own = ends.get(atom.number)
+            if own is None or (sign * atom.value, atom.strict) > (sign * own.value, own.strict):
                 ends[atom.number] = atom
             below, above = low.get(atom.number), high.get(atom.number)
-            if below and above and below.value > above.value:
+            empty = below and above and (below.value - above.value, below.strict or above.strict) > (0, False)
+            if empty and below and above:
                 raise DataError(
-                    f"{self.name}, line {atom.line}: the box is empty: X_{atom.number} is to be at least "
-                    f"{float(below.value):g} and at most {float(above.value):g}."
+                    f"{self.name}, line {atom.line}: the box is empty: X_{atom.number} is to be "
+                    f"{'above' if below.strict else 'at least'} {float(below.value):g} and "
+                    f"{'below' if above.strict else 'at most'} {float(above.value):g}."
                 )
 
     def _ends(self, ends: Mapping[int, _Bound], inputs: int, kind: str) -> Iterator[Fraction]:

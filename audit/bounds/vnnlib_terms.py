@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from fractions import Fraction
 
 from audit.core.errors import DataError
 
-_TOKEN = re.compile(r"\s+|;[^\n]*|(?P<token>[()]|[^\s();]+)")
+_TOKEN = re.compile(r"\s+|;[^\n]*|(?P<token>[()]|[^\s();\[\]]*\[[^\]();]*\]|[^\s();]+)")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE](?P<power>[+-]?\d+))?")
 _VARIABLE = re.compile(r"([XY])_(\d+)")
+_ELEMENT = re.compile(r"([^\[\]]*)\[([\d,]*)\]")
+_TYPES = ("real", "float32")
 _LARGEST_POWER = 400
 _DEPTH = 200
 
@@ -81,6 +84,7 @@ def read_syntax(text: str, name: str) -> Iterator[Syntax]:
             else:
                 yield closed
         elif token:
+            token = "".join(token.split())
             if not open_:
                 raise parse_error(name, line, f"{token[:40]!r} stands outside of parentheses")
             open_[-1][1].append(Syntax(line, token))
@@ -100,6 +104,7 @@ class TermReader:
         """
         self.name = name
         self._declared: dict[str, tuple[str, int]] = {}
+        self._tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def declare(self, statement: Syntax) -> None:
         """Take a declaration.
@@ -120,6 +125,37 @@ class TermReader:
             raise self._error(statement, f"{words[1].text} is declared twice")
         self._declared[words[1].text] = (match[1], int(match[2]))
 
+    def declare_network(self, statement: Syntax) -> None:
+        """Take the declaration of a network, of VNN-LIB 2.0.
+
+        Args:
+            statement: (declare-network f (declare-input X float32 [1,5]) (declare-output Y float32 [1,2])).
+
+        Raises:
+            DataError: It is no such declaration, or one of more than one network, input or output.
+        """
+        words = statement.words or ()
+        if self._tensors:
+            raise self._error(statement, "a second network is declared, where properties of one are decided")
+        for part in words[2:]:
+            fields = part.words or ()
+            head = fields[0].text if fields else part.text
+            kind = {"declare-input": "X", "declare-output": "Y"}.get(head)
+            if kind is None:
+                raise self._error(part, f"({head} ...) is not decided: only networks with an input and an output are")
+            match = _ELEMENT.fullmatch(fields[3].text) if len(fields) >= 4 else None
+            if match is None or match[1] or not fields[1].text:
+                raise self._error(part, f"{part} is not ({head} NAME TYPE [SIZES])")
+            if fields[2].text.lower() not in _TYPES:
+                raise self._error(part, f"{fields[1]} is of type {fields[2]}, where {' or '.join(_TYPES)} was expected")
+            if fields[1].text in self._tensors or kind in (letter for letter, _ in self._tensors.values()):
+                raise self._error(
+                    part, f"{fields[1]} is declared beside another of its kind; one input and one output are decided"
+                )
+            self._tensors[fields[1].text] = kind, tuple(int(size) for size in match[2].split(",") if size)
+        if len(self._tensors) != 2:
+            raise self._error(statement, "the network is declared without an input or without an output")
+
     def count(self, kind: str) -> int:
         """How many variables of a kind are declared.
 
@@ -129,6 +165,9 @@ class TermReader:
         Raises:
             DataError: There are none, or a number is left out.
         """
+        for letter, shape in self._tensors.values():
+            if letter == kind:
+                return math.prod(shape)
         numbers = {number for letter, number in self._declared.values() if letter == kind}
         lacking = next((i for i in range(len(numbers) + 1) if i not in numbers), 0)
         if lacking < len(numbers) or not numbers:
@@ -177,6 +216,9 @@ class TermReader:
     def _word(self, word: Syntax) -> dict[Name, Fraction]:
         if word.text in self._declared:
             return {self._declared[word.text]: Fraction(1)}
+        element = _ELEMENT.fullmatch(word.text)
+        if element is not None:
+            return {self._element(word, *element.groups()): Fraction(1)}
         match = _NUMBER.fullmatch(word.text)
         if match is None:
             what = "is not declared" if _VARIABLE.fullmatch(word.text) else "is neither a number nor a variable"
@@ -184,6 +226,19 @@ class TermReader:
         if abs(int(match["power"] or 0)) > _LARGEST_POWER:
             raise self._error(word, f"{word} is beyond the numbers that a net computes with")
         return {None: Fraction(word.text)}
+
+    def _element(self, word: Syntax, name: str, places: str) -> Name:
+        """The number of an element of a declared tensor, in the order of its memory."""
+        if name not in self._tensors:
+            raise self._error(word, f"{name or word} is not declared")
+        kind, shape = self._tensors[name]
+        index = tuple(int(place) for place in places.split(",") if place)
+        if len(index) != len(shape) or any(i >= size for i, size in zip(index, shape, strict=False)):
+            raise self._error(word, f"{word} is not an element of {name}, whose sizes are {list(shape)}")
+        number = 0
+        for i, size in zip(index, shape, strict=True):
+            number = number * size + i
+        return kind, number
 
     def _error(self, syntax: Syntax, what: str) -> DataError:
         return parse_error(self.name, syntax.line, what)

@@ -65,7 +65,7 @@ def compare(
             about = f" ({escape(verdict.about)})" if verdict.about else ""
             was, is_now = (value or "not run" for value in (verdict.before, verdict.after))
             terminal.stdout.print(f"{verdict.role}: {verdict.check}{about}: {was} -> {is_now}", soft_wrap=True)
-        for remark in comparison.unpaired:
+        for remark in (*comparison.versions, *comparison.unpaired):
             terminal.stdout.print(f"[yellow]note:[/] {escape(str(remark))}", soft_wrap=True)
         if html:
             terminal.stdout.print(f"Written: {escape(str(html))}", soft_wrap=True)

@@ -34,7 +34,7 @@ def plan(
     probe: Annotated[
         bool,
         typer.Option(
-            "--probe/--no-probe", help="Try the model on a few images, for half a minute at most, to tell its cost."
+            "--probe/--no-probe", help="Try the model on a few images, for about a minute at most, to tell its cost."
         ),
     ] = True,
     out: Out = Path("audit-run"),
@@ -59,6 +59,7 @@ def plan(
     from audit.planning.build import build_plan
     from audit.planning.cost import estimate_cost, max_task_passes
     from audit.planning.expectation import expect_costs, most_seconds
+    from audit.planning.foreseen import unlikely_cells
     from audit.planning.time_budget import scale_to_budget
     from audit.runs.folder import RunFolder
     from audit.runs.probe import learn_costs
@@ -74,7 +75,9 @@ def plan(
 
     experience = learn_costs(setup, whole, store, probe=probe)
     todo = missing(whole.tasks)
-    expected, costs = expect_costs(todo, setup.subject, experience), estimate_cost(todo, setup.subject)
+    unlikely = unlikely_cells(whole, setup.config, experience)
+    expected = expect_costs(todo, setup.subject, experience, unlikely)
+    costs = estimate_cost(todo, setup.subject)
     most = most_seconds(todo, setup.subject, experience)
     rows: list[dict[str, Any]] = [
         {
@@ -107,7 +110,9 @@ def plan(
     if limit is not None:
 
         def seconds(config: RunConfig) -> float:
-            return expect_costs(missing(build_plan(config, setup.subject).tasks), setup.subject, experience).seconds
+            reduced = build_plan(config, setup.subject)
+            wanted = unlikely_cells(reduced, config, experience)
+            return expect_costs(missing(reduced.tasks), setup.subject, experience, wanted).seconds
 
         fit = scale_to_budget(setup.config, seconds, limit)
         document["within"] = {"counts": fit.counts, "seconds": round(fit.seconds, 1), "enough": fit.within_limit}
@@ -128,7 +133,7 @@ def _show(rows: Sequence[Mapping[str, Any]], out: Path, lines: Sequence[str], te
             escape(row["method"]),
             row["model"],
             f"{row['examples']} {row['split']}",
-            f"{sum(row['expected']['passes'].values()):,}" if row["expected"] else "–",
+            _expected_words(row["expected"]),
             f"{sum(row['passes'].values()):,}" if row["passes"] is not None else "–",
             "yes" if row["stored"] else "no",
             row["key"][:8],
@@ -137,6 +142,12 @@ def _show(rows: Sequence[Mapping[str, Any]], out: Path, lines: Sequence[str], te
     terminal.stdout.print(f"{len(rows)} cells, {sum(row['stored'] for row in rows)} of them in the store of {out}.")
     for line in lines:
         terminal.stdout.print(line, soft_wrap=True)
+
+
+def _expected_words(cost: Mapping[str, Any] | None) -> str:
+    if cost is None:
+        return "–"
+    return "unlikely" if cost["basis"] == "unlikely" else f"{sum(cost['passes'].values()):,}"
 
 
 def expected_lines(expected: Expectation, experience: Experience) -> list[str]:
@@ -157,9 +168,11 @@ def expected_lines(expected: Expectation, experience: Experience) -> list[str]:
     grounds = [f"{stored} cells of these models in the store"] if stored else []
     grounds += [f"{experience.probed} images probed"] if experience.probed else []
     grounds += ["what is usual of models that do not exist yet"] if expected.bases.get("usual") else []
+    if skipped := expected.bases.get("unlikely"):
+        grounds.append(f"{skipped} cells that the rule for stopping is likely not to want")
     lines = [
         f"What is missing should take {duration(expected.seconds)} here: {passes.forwards:,} forwards and "
-        f"{passes.backwards:,} gradients, by {' and '.join(grounds) or 'what its methods declare'}."
+        f"{passes.backwards:,} gradients, by {', '.join(grounds) or 'what its methods declare'}."
     ]
     for study in sorted(expected.by_study, key=lambda study: -expected.by_study[study])[:3]:
         cheaper = f"; cheaper by {keys}" if (keys := cost_keys(study)) else ""

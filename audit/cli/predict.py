@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def predict(
     terminal: Terminal,
     overrides: dict[str, Any],
-    images: Annotated[list[Path], typer.Argument(help="Picture files.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, folders of them, or patterns.", show_default=False)],
     model: Annotated[
         str | None,
         typer.Option(
@@ -43,9 +43,12 @@ def predict(
 
       audit predict cat.jpg --model photos/models/standard.safetensors
 
+      audit predict photos --model net.safetensors --explain none
+
       audit predict *.png --model net.pt --architecture cnn-32 --labels-map classes.txt --image-size 32 --explain lime
     """
     from audit.config import load_config, merge
+    from audit.runs.pictures import picture_files
     from audit.runs.predict import (
         doubts_of,
         load_for_prediction,
@@ -54,6 +57,7 @@ def predict(
         write_explanations,
     )
 
+    images = picture_files(images)
     config = load_config(overrides=merge(overrides, {"model": {"weights": model}}))
     loaded = load_for_prediction(config.model, config.data, device=config.device, seed=config.seed)
     data = preparation_of(config.model, config.data)

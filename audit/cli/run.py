@@ -19,6 +19,9 @@ def run(
     config: ConfigFile = None,
     out: Out = Path("audit-run"),
     within: Within = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write OUT/live.html, which shows the report as it grows.")
+    ] = False,
     gate: Annotated[bool, typer.Option("--gate", help="Exit 1 when the verdict is fail or inconclusive.")] = False,
 ) -> None:
     """Train or load a model, audit it, harden it, audit that too, and write the report.
@@ -43,11 +46,13 @@ def run(
 
       audit run --model net.safetensors --data folder:photos --within 20m
 
+      audit run --preset standard --watch
+
       audit run audit.toml --set explanations.examples=8 --gate
     """
     from audit.cli.run_command import RunRequest, run_and_report
     from audit.config import load_config
 
     limit = parse_duration(within, "--within")
-    request = RunRequest(load_config(config, overrides=overrides), out, gate=gate, within=limit)
+    request = RunRequest(load_config(config, overrides=overrides), out, gate=gate, within=limit, watch=watch)
     run_and_report(request, terminal)

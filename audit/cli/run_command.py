@@ -34,6 +34,7 @@ class RunRequest:
         gate: Whether a verdict of fail or inconclusive ends the command with exit code 1.
         release: The role whose weights the command is run for: they are copied to OUT/model.safetensors.
         within: Seconds that the run may take; None for as long as it needs.
+        watch: Whether the report is shown as it grows.
     """
 
     config: RunConfig
@@ -42,6 +43,7 @@ class RunRequest:
     gate: bool = False
     release: str = ""
     within: float | None = None
+    watch: bool = False
 
 
 def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
@@ -59,6 +61,8 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
         Interrupted: The run was stopped before there was anything to report; the sentence names the command that goes
             on.
     """
+    if request.watch:
+        terminal.info(f"Open {escape(str(request.out / 'live.html'))} in a browser: it follows the run.")
     with graceful_interrupts(terminal) as should_stop, RichProgress(terminal) as progress:
         try:
             finished = run_audit(
@@ -69,6 +73,7 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
                 should_stop=should_stop,
                 on_setup=lambda setup: introduce(setup, terminal),
                 within=request.within,
+                watch=request.watch,
             )
         except Interrupted as fault:
             raise Interrupted(f"{fault} Go on with: {current_command()}") from None

@@ -21,7 +21,7 @@ def verify(
     terminal: Terminal,
     net: Annotated[Path, typer.Argument(help="An .onnx file, or .onnx.gz.", show_default=False)],
     specification: Annotated[
-        Path, typer.Argument(help="A property in VNN-LIB 1.0: .vnnlib or .vnnlib.gz.", show_default=False)
+        Path, typer.Argument(help="A property in VNN-LIB 1.0 or 2.0: .vnnlib or .vnnlib.gz.", show_default=False)
     ],
     timeout: Annotated[str, typer.Option("--timeout", help="After which it is unknown: 60, 90s, 10m.")] = "60",
     counterexample: Annotated[

@@ -14,7 +14,7 @@ from audit.core.image_options import PixelRange
 from audit.core.threat_format import parse_eps
 
 Preset = Literal["quick", "standard", "full"]
-Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+Optimizer = Literal["muon", "adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
 Precision = Literal["float32", "bfloat16"]
 Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]

@@ -101,10 +101,9 @@ def attribution(
         quality_units: Unit and better direction of each entry of `Attribution.quality`.
         version: Raised when the method's answers change.
         wraps: The distribution that does the work.
-        facts: Further facts: `baseline`, the default reference input; `unit`, "output" where it is left out, of maps
-            that can be held against the outputs' rounding; `reuses_masks`, `(settings) -> bool`, whether a
-            method by segment may take masks that another one evaluated (it may where this is left out); `expected`,
-            as `passes`, what an image usually costs where that is less.
+        facts: Further facts: `baseline`, the default reference input; `unit`, "output" where it is left out, of maps to
+            hold against the outputs' rounding; `reuses_masks`, `(settings) -> bool`, whether a method by segment may
+            take another's masks (it may where this is left out); `expected`, as `passes`, what an image usually costs.
 
     Returns:
         The decorator.
@@ -159,8 +158,7 @@ def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: An
         reference: The source, as arXiv:NUMBER or doi:NUMBER.
         adversarial: Whether it trains within a threat model.
         version: Raised when its answers change.
-        facts: Further facts: `teacher`, whether it learns from another model; `passes`, `(settings, shape) ->
-            PassCount`, the most that an image of `shape` costs in one batch, and `expected` where it usually is less.
+        facts: Further facts: `teacher`, whether it learns from another model; `passes` and `expected`, as there.
 
     Returns:
         The decorator, which returns the function as it is.

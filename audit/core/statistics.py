@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,18 +63,11 @@ def wilson(k: int, n: int, *, level: float = LEVEL) -> Interval:
     Raises:
         UsageError: When n is 0 or k is not within 0 and n.
     """
-    _check_counts(k, n)
-    z = float(stats.norm.ppf((1 + level) / 2))
-    share = k / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low = 0.0 if k == 0 else max(0.0, middle - half)
-    high = 1.0 if k == n else min(1.0, middle + half)
-    return Interval(share, low, high, n, f"Wilson {level:.0%}")
+    return _share(k, n, level, "wilson", "Wilson")
 
 
 def clopper_pearson(k: int, n: int, *, level: float = LEVEL) -> Interval:
-    """The exact interval of a binomial share (Clopper and Pearson 1934), from quantiles of the beta distribution.
+    """The exact interval of a binomial share (Clopper and Pearson 1934).
 
     Its coverage is never below `level`, which certificates need.
 
@@ -85,11 +79,7 @@ def clopper_pearson(k: int, n: int, *, level: float = LEVEL) -> Interval:
     Raises:
         UsageError: When n is 0 or k is not within 0 and n.
     """
-    _check_counts(k, n)
-    tail = (1 - level) / 2
-    low = 0.0 if k == 0 else float(stats.beta.ppf(tail, k, n - k + 1))
-    high = 1.0 if k == n else float(stats.beta.ppf(1 - tail, k + 1, n - k))
-    return Interval(k / n, low, high, n, f"Clopper-Pearson {level:.0%}")
+    return _share(k, n, level, "exact", "Clopper-Pearson")
 
 
 def share_of(outcomes: ArrayLike) -> Interval:
@@ -184,6 +174,12 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
     half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((b + c) - (b - c) ** 2 / m) / m
     low, high = max(-1.0, middle - half), min(1.0, middle + half)
     return Interval((gained - lost) / n, low, high, n, f"Agresti-Min paired {level:.0%}")
+
+
+def _share(k: int, n: int, level: float, method: Literal["wilson", "exact"], name: str) -> Interval:
+    _check_counts(k, n)
+    bounds = stats.binomtest(k, n).proportion_ci(level, method)
+    return Interval(k / n, float(bounds.low), float(bounds.high), n, f"{name} {level:.0%}")
 
 
 def _check_counts(k: int, n: int) -> None:

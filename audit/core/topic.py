@@ -35,7 +35,8 @@ class Topic:
 
     - `plan.py`: `plan(builder, model)` adds the cells of one model, `plan_pair(builder, first, second)` those that
       compare two models, `plan_run(builder)` those without a model; `max_passes(task, identity)` is what an image costs
-      at most, `expected_passes(task, identity, experience)` what the whole cell should cost, where that differs.
+      at most, `expected_passes(task, identity, experience)` what the whole cell should cost, where that differs;
+      `foreseen(task, config, experience)` what a check of a study of `sequential` would read after the cell.
     - `stopping.py`: `readings(results, role, config)` gives what the checks of a study of `sequential` read.
     - modules whose names end in `study` hold functions under `@study`; in `check`, functions under `@check`.
     - `section.py`: `build(results, context)` gives the rows of each document field.
@@ -58,6 +59,7 @@ class Topic:
         first_images: By study of another topic, the key of the number of its first images that this topic reads; they
             are then in one cell.
         document: By field of the audit document, the model of its rows.
+        also_in: Further sections whose findings rest on it, and which `--only` therefore measures it for.
         former_keys: By dotted configuration key of an earlier version, the key that replaced it.
         former_names: By study, check or document field of an earlier version, the name that replaced it.
         measures: Whether its measurements are also listed in the document's general table of measurements.
@@ -75,6 +77,7 @@ class Topic:
     sequential: tuple[str, ...] = ()
     first_images: Mapping[str, str] = field(default_factory=dict)
     document: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    also_in: tuple[str, ...] = ()
     former_keys: Mapping[str, str] = field(default_factory=dict)
     former_names: Mapping[str, str] = field(default_factory=dict)
     measures: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,7 +53,7 @@ def mean_maps(
     for start in range(0, len(images), rows_at_once):
         rows = range(start, min(len(images), start + rows_at_once))
         sums = _GroupSums(images, rows, sampled, samples, size, at_once)
-        looks = [looks_at(_FIRST_GROUPS * size, samples, precision, spec.count_of(row)) for row in rows]
+        looks = [looks_at(_FIRST_GROUPS * size, samples, precision, spec.count_of(row), multiple=size) for row in rows]
         judged += sample_until_precise(looks, precision, sums.estimates)
     return judged
 
@@ -65,7 +66,7 @@ def maps_of(judged: Sequence[JudgedMap], images: Images) -> tuple[Images, Images
         images: Float32 (N, C, H, W).
     """
     columns = ([one.values for one in judged], [one.standard_errors for one in judged])
-    values, errors = (torch.stack(column).view(images.shape).to(images.dtype) for column in columns)
+    values, errors = (torch.stack(column).view(images.shape).to(images) for column in columns)
     return values, errors
 
 
@@ -88,15 +89,21 @@ class _GroupSums:
         order = samples.argsort(stable=True)  # the images in turn, as each look has few samples of each
         for part in torch.split(order, self.at_once):
             maps = self.sampled(numbers[part] + self.rows.start, samples[part])
-            self.sums.index_put_((numbers[part], samples[part] // self.size), maps.to(self.sums), accumulate=True)
+            _, images_of = np.unique(samples[part].cpu().numpy(), return_counts=True)
+            start = 0
+            for count in images_of.tolist():  # one sample of each image at a time: sums in an order that is fixed
+                members = part[start : start + count]
+                self.sums[numbers[members], samples[members] // self.size] += maps[start : start + count]
+                start += count
         self.done.update(counts)
         return {row: self._estimate(row, count) for row, count in counts.items()}
 
     def _estimate(self, row: int, count: int) -> MapEstimate:
-        mean = self.sums[row].double().sum(0) / count
+        sums = self.sums[row].cpu().double()
+        mean = sums.sum(0) / count
         full = count // self.size
         if full < 2:  # nothing tells the error: as large as the map
             return MapEstimate(mean.flatten(), mean.flatten()[None], pooled(mean[None])[0])
-        groups = (self.sums[row, :full].double() / self.size).flatten(1)
+        groups = (sums[:full] / self.size).flatten(1)
         deviations = (groups - groups.mean(0)) / math.sqrt((full - 1) * count / self.size)
         return MapEstimate(mean.flatten(), deviations, pooled(mean[None])[0])

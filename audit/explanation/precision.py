@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -13,21 +13,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from audit.core.evidence import Better
+from audit.core.statistics import LEVEL
 
-LEVEL = 0.95
-"""The probability with which a map is within the error that is stated of it, however often one looked before."""
 LEADING = 5
 """So many leading parts of a map must stand in the order they had one look before."""
 _GROWTH = 1.3
 """From one look to the next the samples grow by this factor: at most so much is asked beyond what was needed."""
-_WHOLE_BATCHES = 32
-"""Looks but the last come after a multiple of so many samples, so that batches are full."""
+_FAR_BELOW = 0.5
+"""Where the error is this share of what is asked, the order needs no second look: what differs visibly is certain."""
+WHOLE_BATCHES = 32
+"""Looks at masks but the last come after a multiple of so many, so that batches are full."""
 _POOLED = 7
 """Rows and columns of the blocks of pixels that count as parts of a map by pixel."""
 _LEAST_SIZE = 0.5
 """Share of a map's length that is taken for its size, at least, where the noise in it would leave less."""
 
-Precision = Annotated[float, Field(gt=0, le=1)]
+MapPrecision = Annotated[float, Field(gt=0, le=1)]
 """The error asked for, as a share of the map's size."""
 ERROR_UNITS: Mapping[str, tuple[str, Better]] = {"error": ("share", "lower"), "samples": ("count", "neither")}
 """What a method that samples says of every map."""
@@ -109,7 +110,9 @@ Estimates = Callable[[Mapping[int, int]], Mapping[int, MapEstimate]]
 """From the samples that each image still sampled is to have, by its row, to the estimates."""
 
 
-def looks_at(first: int, most: int, precision: float | None, exactly: int | None = None) -> tuple[int, ...]:
+def looks_at(
+    first: int, most: int, precision: float | None, exactly: int | None = None, *, multiple: int = WHOLE_BATCHES
+) -> tuple[int, ...]:
     """After how many samples an image's map is looked at; the numbers depend on nothing that is sampled.
 
     Args:
@@ -117,14 +120,29 @@ def looks_at(first: int, most: int, precision: float | None, exactly: int | None
         most: Samples of the last one.
         precision: The precision asked for; None for one look, at the end.
         exactly: In place of all that, so many samples, as another map of the image had; None for none.
+        multiple: All looks but the last come after a multiple of so many samples.
     """
     if precision is None or exactly is not None:
         return (most if exactly is None else min(exactly, most),)
     counts, count = [], float(first)
     while count * _GROWTH**0.5 < most:
-        counts.append(min(most, math.ceil(count / _WHOLE_BATCHES) * _WHOLE_BATCHES))
+        counts.append(min(most, math.ceil(count / multiple) * multiple))
         count = counts[-1] * _GROWTH
     return tuple(dict.fromkeys((*counts, most)))
+
+
+def expected_masks(settings: Mapping[str, Any], segments: int, a_segment: float) -> int:
+    """How many masks an image is expected to get: as many more as the error asked for is smaller, squared.
+
+    Args:
+        settings: With `samples` and `precision`.
+        segments: Of an image.
+        a_segment: Masks a segment that are expected to leave an error as large as the map.
+    """
+    most: int = settings["samples"]
+    if settings.get("precision") is None:
+        return most
+    return min(most, max(4 * segments, math.ceil(a_segment * segments / float(settings["precision"]) ** 2)))
 
 
 def sample_until_precise(
@@ -153,8 +171,8 @@ def sample_until_precise(
             error = estimate.error(len(looks[row]))
             reached = precision is not None and error <= precision
             parts = estimate.values if estimate.parts is None else estimate.parts
-            if reached and error > 0 and len(looks[row]) > 1:
-                reached = row in before and order_holds(before[row], parts, float(precision or 0))
+            if precision is not None and _FAR_BELOW * precision < error <= precision and len(looks[row]) > 1:
+                reached = row in before and order_holds(before[row], parts, precision)
             judged[row] = JudgedMap(estimate.values, estimate.standard_errors, pending[row], error, reached)
             before[row] = parts
     return [judged[row] for row in range(len(looks))]

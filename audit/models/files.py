@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audit.core.errors import ModelError, UntrustedError
+from audit.core.errors import ModelError, UntrustedError, UsageError
 from audit.core.note import Note
 
 if TYPE_CHECKING:
@@ -81,6 +81,20 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as fault:
         raise ModelError(f"{path.name} cannot be read ({fault.strerror}); check its permissions.") from fault
+
+
+def require_trusted_files(trust: Sequence[TrustConfig]) -> None:
+    """Refuse trust in files that do not exist: it was meant for others.
+
+    Args:
+        trust: The files that the user trusts.
+
+    Raises:
+        UsageError: One of them does not exist.
+    """
+    for entry in trust:
+        if not Path(entry.path).expanduser().exists():
+            raise UsageError(f"--trust {entry.path}: there is no such file, and nothing needed it; check its name.")
 
 
 def check_trusted(

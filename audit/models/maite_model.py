@@ -49,9 +49,9 @@ class MaiteClassifier(nn.Module):
         if len(scores) != len(images) or any(row.ndim != 1 or len(row) != len(scores[0]) for row in scores):
             shapes = sorted({tuple(row.shape) for row in scores})
             raise ModelError(
-                f"The MAITE model {metadata_of(self.model)['id']!r} answered {len(images)} images with {len(scores)} "
-                f"arrays of shape {', '.join(map(str, shapes)) or 'none'}, where one vector of scores an image, "
-                "(classes,), was expected."
+                f"The MAITE model {maite_metadata(self.model)['id']!r} answered {len(images)} images with "
+                f"{len(scores)} arrays of shape {', '.join(map(str, shapes)) or 'none'}, where one vector of scores "
+                "an image, (classes,), was expected."
             )
         stacked = torch.stack(scores)
         return stacked if stacked.is_floating_point() else stacked.float()
@@ -67,7 +67,7 @@ def is_maite(component: Any) -> bool:
     return isinstance(metadata, Mapping) and "id" in metadata
 
 
-def metadata_of(component: Any) -> Mapping[str, Any]:
+def maite_metadata(component: Any) -> Mapping[str, Any]:
     """The metadata of what `is_maite`.
 
     Args:
@@ -77,7 +77,7 @@ def metadata_of(component: Any) -> Mapping[str, Any]:
     return metadata
 
 
-def class_names(component: Any) -> tuple[str, ...] | None:
+def maite_class_names(component: Any) -> tuple[str, ...] | None:
     """The names in `index2label`; None where there is none.
 
     Args:
@@ -86,14 +86,14 @@ def class_names(component: Any) -> tuple[str, ...] | None:
     Raises:
         UsageError: Its numbers are not those from 0 on.
     """
-    labels = metadata_of(component).get("index2label")
+    labels = maite_metadata(component).get("index2label")
     if labels is None:
         return None
     if not isinstance(labels, Mapping) or sorted(labels) != list(range(len(labels))):
         numbers = sorted(labels, key=str)[:6] if isinstance(labels, Mapping) else labels
         raise UsageError(
-            f"index2label of {metadata_of(component)['id']!r} names the classes {numbers}, where each number from 0 on "
-            "was expected. Mend it, or give classes=[...] in the order of the scores."
+            f"index2label of {maite_metadata(component)['id']!r} names the classes {numbers}, where each number "
+            "from 0 on was expected. Mend it, or give classes=[...] in the order of the scores."
         )
     return tuple(str(labels[number]) for number in range(len(labels)))
 

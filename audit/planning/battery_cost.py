@@ -60,13 +60,16 @@ class BatteryOutcomes:
     survival: Mapping[float, float] = field(default_factory=dict)
     draws: int = 1
 
-    def surviving(self, eps: float) -> float:
+    def surviving(self, eps: float, headline: float) -> float:
         """The share of all images that are right and unbroken at an eps, or at the nearest that was tried.
 
         Args:
             eps: The size of the ball.
+            headline: The eps of the verdict, taken to be the usual one where nothing but what is usual is known.
         """
         right = self.right / max(1, self.images)
+        if self.survival:
+            return right * _interpolated(self.survival, eps / headline)
         sizes = {row.eps for row in self.rows if row.eps is not None}
         if not sizes:
             return right

@@ -13,11 +13,11 @@ from audit.planning.cost import max_task_passes
 from audit.planning.experience import Experience
 from audit.planning.plan import MODEL_STUDIES, Task
 from audit.planning.run_identity import RunIdentity
-from audit.planning.training_cost import training_passes
+from audit.planning.training_cost import time_budget_of, training_passes
 
-Basis = Literal["store", "probe", "usual", "declared"]
+Basis = Literal["store", "probe", "usual", "declared", "unlikely"]
 """What an expectation rests on: cells in the store, a probe, what is usual of such models, or the declared bound, which
-is exact for what costs the same whatever the model answers."""
+is exact for what costs the same whatever the model answers; or that the cell is likely not to be wanted."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class TaskCost:
     passes: PassCount
     seconds: float
     basis: Basis
+
+
+_NOTHING = TaskCost(PassCount(), 0.0, "unlikely")
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,23 @@ class Expectation:
         return Counter(cost.basis for cost in self.by_task.values())
 
 
-def expect_costs(tasks: Iterable[Task], identity: RunIdentity, experience: Experience) -> Expectation:
+def expect_costs(
+    tasks: Iterable[Task], identity: RunIdentity, experience: Experience, unlikely: frozenset[str] = frozenset()
+) -> Expectation:
     """What tasks are expected to cost, each by itself: nothing is computed.
 
     Args:
         tasks: Tasks of a plan.
         identity: Identities and sizes of the data and the model.
         experience: What is known of the cost of cells.
+        unlikely: Keys of cells that are likely not to be wanted (`audit.planning.foreseen`), which cost nothing.
     """
     by_task: dict[str, TaskCost] = {}
     by_study: dict[str, float] = {}
     unknown = 0
     for task in tasks:
-        cost = expect_cost(task, identity, experience)
+        skipped = task.cell.key in unlikely
+        cost = _NOTHING if skipped else expect_cost(task, identity, experience)
         if cost is None:
             unknown += 1
             continue
@@ -102,7 +109,10 @@ def expect_cost(task: Task, identity: RunIdentity, experience: Experience) -> Ta
         passes = experience.passes_like(task) or max_task_passes(task, identity)
     if passes is None:
         return None
-    return TaskCost(passes, experience.seconds(task, passes), basis)
+    seconds = experience.seconds(task, passes)
+    if task.cell.study in MODEL_STUDIES:
+        seconds = min(seconds, time_budget_of(task))
+    return TaskCost(passes, seconds, basis)
 
 
 def most_seconds(tasks: Iterable[Task], identity: RunIdentity, experience: Experience) -> float:

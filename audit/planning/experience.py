@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from audit.core.cell import Cell
 from audit.core.pass_count import PassCount
@@ -110,8 +111,8 @@ class Experience:
     def seconds(self, task: Task, passes: PassCount) -> float:
         """How long a cell takes here.
 
-        Told by cells like it, else by those of its study, else by all of them: by what an image more took between the
-        smallest and the largest, where a probe had two sizes, so that what is paid once counts once.
+        Told by cells like it, by what an image more took between the smallest and the largest, where a probe had two
+        sizes: what is paid once counts once. Else by the pace of other cells of its study, else of all.
 
         Args:
             task: A task of a plan.
@@ -120,15 +121,36 @@ class Experience:
         like = self.like(task)
         bare, examples = self.throughput.seconds(passes), max(1, len(task.examples))
         if bare == 0:
-            return _line([(max(1, c.examples), c.seconds) for c in like if c.seconds is not None], examples) or 0.0
-        of_study = tuple(cost for cost in self.cells if cost.cell.study == task.cell.study)
-        others = tuple(cost for cost in self.cells if cost.cell.study not in MODEL_STUDIES)
-        told = _line(self._timed(like), bare)
-        for costs in (of_study, others):
-            if told is None and (timed := self._timed(costs)):
-                pace = sum(seconds for _, seconds in timed) / sum(passes_alone for passes_alone, _ in timed)
-                told = pace * bare
-        return bare if told is None else told
+            points = [(max(1, cost.examples), cost.seconds) for cost in like if cost.seconds is not None]
+            return _line(points).at(examples) if points else 0.0
+        if (line := self._line_of(like)) is not None:
+            return line.at(bare)
+        of_study = [cost for cost in self.cells if cost.cell.study == task.cell.study]
+        others = [cost for cost in self.cells if cost.cell.study not in MODEL_STUDIES]
+        return bare * (self._pace(of_study) or self._pace(others) or 1.0)
+
+    def _pace(self, costs: Iterable[CellCost]) -> float | None:
+        """How many times as long as its bare passes another pass takes, over cells that ask different questions."""
+        groups: defaultdict[str, list[CellCost]] = defaultdict(list)
+        for cost in costs:
+            groups[repr(_question(cost.cell))].append(cost)
+        told = [(self._largest(group), line) for group in groups.values() if (line := self._line_of(group)) is not None]
+        weight = sum(bare for bare, _ in told)
+        return sum(bare * line.slope for bare, line in told) / weight if weight else None
+
+    def _line_of(self, alike: Sequence[CellCost]) -> _Line | None:
+        """Seconds by those of the bare passes, from cells that ask one question; None where none was timed here.
+
+        What a probe of one size took beyond its passes is taken to be paid once, as imports are.
+        """
+        timed = self._timed(alike)
+        if len(timed) == 1 and alike[0].source == "probe":
+            ((bare, seconds),) = timed
+            return _Line(max(0.0, seconds - bare), min(1.0, seconds / bare))
+        return _line(timed) if timed else None
+
+    def _largest(self, alike: Sequence[CellCost]) -> float:
+        return max((bare for bare, _ in self._timed(alike)), default=0.0)
 
     def _timed(self, costs: Iterable[CellCost]) -> list[tuple[float, float]]:
         """Seconds of the bare passes, and of the whole, of every cell that was timed here."""
@@ -136,17 +158,30 @@ class Experience:
         return [(bare, seconds) for bare, seconds in pairs if bare > 0]
 
 
-def _line(points: Sequence[tuple[float, float]], at: float) -> float | None:
-    """The value at a place on the line through the lowest and the highest point, or through the origin where the two
-    do not rise; None without points."""
-    if not points:
-        return None
+class _Line(NamedTuple):
+    """Seconds as a function of size.
+
+    Attributes:
+        start: At size 0.
+        slope: More, for each unit of size.
+    """
+
+    start: float
+    slope: float
+
+    def at(self, size: float) -> float:
+        """The seconds of a size."""
+        return self.start + self.slope * size
+
+
+def _line(points: Sequence[tuple[float, float]]) -> _Line:
+    """Through the smallest and the largest point; through the origin where the two do not rise, or are of one size."""
     (low, first), (high, last) = min(points), max(points)
     if high > 1.5 * low and last > first:
         slope = (last - first) / (high - low)
-        return max(0.0, first - slope * low) + slope * at
-    top = [(place, value) for place, value in points if place > high / 1.5]
-    return at * sum(value for _, value in top) / sum(place for place, _ in top)
+        return _Line(max(0.0, first - slope * low), slope)
+    top = [(size, seconds) for size, seconds in points if size > high / 1.5]
+    return _Line(0.0, sum(seconds for _, seconds in top) / sum(size for size, _ in top))
 
 
 def _question(cell: Cell) -> tuple[str, str, Mapping[str, Any]]:

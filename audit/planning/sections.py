@@ -21,7 +21,8 @@ def select_sections(plan: AuditPlan, only: Sequence[str]) -> AuditPlan:
     """
     if not only:
         return plan
-    selected = {study for topic in topics() if topic.section in ("accuracy", *only) for study in topic.studies}
+    wanted = {"accuracy", *only}
+    selected = {study for topic in topics() if wanted & {topic.section, *topic.also_in} for study in topic.studies}
     needed: set[str] = set()
     for task in sorted(plan.tasks, key=lambda task: -task.wave):
         if task.cell.study in selected or task.cell.key in needed:

@@ -6,7 +6,9 @@ import json
 import logging
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +216,23 @@ _MODEL_COMMANDS = ("audit run", "audit harden")
 def _completed(finding: Finding, items: list[GalleryItem], subject: str) -> Finding:
     changes: dict[str, Any] = {}
     if finding.command.startswith(_MODEL_COMMANDS):
-        changes["command"] = f"{finding.command} {subject}".strip()
+        changes["command"] = f"{finding.command} {_without(subject, finding.command)}".strip()
     if not finding.examples:
         changes["examples"] = _example_images(finding, items)
     return finding.model_copy(update=changes)
+
+
+def _without(flags: str, command: str) -> str:
+    """Flags without the keys that a command sets itself."""
+    own = {word.partition("=")[0] for word in shlex.split(command) if "=" in word}
+    words = shlex.split(flags)
+    dropped = {
+        place + step
+        for place, (flag, value) in enumerate(pairwise(words))
+        if flag == "--set" and value.partition("=")[0] in own
+        for step in (0, 1)
+    }
+    return shlex.join(word for place, word in enumerate(words) if place not in dropped)
 
 
 def _example_images(finding: Finding, items: list[GalleryItem], count: int = 4) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from audit.document.sanitise import visible
 from audit.document.schema import AuditDocument
 from audit.report.hand_over import HandOver
 from audit.report.history import RunRow
+from audit.report.live_run import LiveRun
 from audit.report.run_comparison import RunComparison
 from audit.report.topic_parts import OnPartFault, topic_part
 from audit.report.trends import numbered, trend_chart, trends
@@ -37,6 +38,7 @@ def render_html(
     latencies: Sequence[LatencyRow] = (),
     on_fault: OnPartFault | None = None,
     hand_over: HandOver | None = None,
+    live: LiveRun | None = None,
 ) -> str:
     """The page of a document; the same document gives the same text.
 
@@ -46,6 +48,7 @@ def render_html(
         latencies: Latencies of a compressed model, where the run measured them.
         on_fault: Told of a topic whose part of the page fails, which is then left out; without it the error is raised.
         hand_over: What was decided about the run, where somebody stated it.
+        live: How far the run is, where it goes on; the page then loads itself again.
 
     Raises:
         UsageError: The language is unknown.
@@ -61,10 +64,27 @@ def render_html(
             on_fault=on_fault,
             latencies=latencies,
             h=hand_over,
+            live=live,
             style=Markup(style),
             script=Markup(script),
             policy=_policy(style, script),
         )
+    )
+
+
+def render_live_note(state: str, *, language: str = "en", to: str = "", **values: object) -> str:
+    """A page of one sentence on a run: that it waits for its first numbers, is done, or ended without a report.
+
+    Args:
+        state: "waits", "done" or "ended".
+        language: Code of the language.
+        to: Where the page leads at once; empty for nowhere. While it waits it loads itself again.
+        **values: What the sentence names.
+    """
+    style = _asset("report.css")
+    page = {"state": state, "to": to, "values": values, "t": load_locale(language), "style": Markup(style)}
+    return (
+        _environment().get_template("live.html.j2").render(**page, policy=_policy(style, ""), seconds=LiveRun.seconds)
     )
 
 

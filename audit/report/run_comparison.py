@@ -22,6 +22,7 @@ from audit.document.schema import (
     GalleryItem,
     OutcomeRow,
 )
+from audit.report.version_boundaries import boundaries_crossed
 from audit.topics.comparison.section import ComparisonRow, common_look, compare_outcomes
 from audit.topics.robustness.section import RobustnessPart
 
@@ -100,6 +101,7 @@ class RunComparison(DocumentModel):
         verdicts: Findings whose verdicts differ, regressions first.
         agreement: Agreement of the maps, by model and method.
         unpaired: What both runs measured but in different ways, so that it is not compared.
+        versions: Changes of behaviour of the libraries that lie between the runs.
     """
 
     schema_version: int = COMPARISON_SCHEMA_VERSION
@@ -110,6 +112,7 @@ class RunComparison(DocumentModel):
     verdicts: list[VerdictChange]
     agreement: list[Agreement]
     unpaired: list[Note] = Field(default_factory=list)
+    versions: list[Note] = Field(default_factory=list)
 
     @property
     def regressed(self) -> bool:
@@ -148,6 +151,7 @@ def compare_documents(
         verdicts=sorted(_verdicts(before, after), key=lambda change: not change.regressed),
         agreement=list(_agreement(before, after)),
         unpaired=list(unpaired.values()),
+        versions=list(boundaries_crossed(before.protocol.environment, after.protocol.environment)),
     )
 
 

@@ -94,11 +94,15 @@ def to_finding(method: Method, role: str, result: CheckResult) -> Finding:
         n=interval.n if interval else _examples(result),
         unit=result.unit,
         evidence=result.evidence,
-        command="" if result.verdict == "pass" else _template(method.facts, "command", result.verdict),
+        command=_command(method.facts, result.verdict, values),
         section=str(method.facts["section"]),
         values=dict(result.values),
         examples=(),
     )
+
+
+def _command(templates: Mapping[str, Any], verdict: Verdict, values: Mapping[str, CheckValue]) -> str:
+    return "" if verdict == "pass" else _template(templates, "command", verdict).format_map(values)
 
 
 def _examples(result: CheckResult) -> int:

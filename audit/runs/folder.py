@@ -43,6 +43,11 @@ class RunFolder:
         return self.root / "report.html"
 
     @property
+    def live(self) -> Path:
+        """The page that follows a run while it goes on, with `audit run --watch`."""
+        return self.root / "live.html"
+
+    @property
     def timing(self) -> Path:
         """When the run was and how long its parts took, as JSON: whatever differs between equal runs."""
         return self.root / "timing.json"

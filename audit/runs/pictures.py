@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +15,7 @@ from audit.config import DataConfig
 from audit.core.errors import DataError
 from audit.core.image_options import PixelRange
 from audit.core.types import Images
-from audit.data.image_decoding import UnreadableImage, decode, inspect_image, strict_pillow
+from audit.data.image_decoding import IMAGE_SUFFIXES, UnreadableImage, decode, inspect_image, strict_pillow
 from audit.data.image_survey import printable
 from audit.data.pixel_range import common_range
 from audit.data.transforms import Preprocessing, transform_images
@@ -22,6 +23,35 @@ from audit.models.loaded import InputShape
 
 _T = TypeVar("_T")
 _UNCHANGED = DataConfig()
+
+
+def picture_files(paths: Sequence[Path]) -> list[Path]:
+    """The picture files that paths name: a file as it is, the pictures of a folder, those that a pattern fits.
+
+    Args:
+        paths: Files, folders and patterns such as `photos/*.jpg`.
+
+    Returns:
+        The files, those of one path in the order of their names.
+
+    Raises:
+        DataError: A folder holds no picture, or nothing fits a pattern.
+    """
+    return [file for path in paths for file in _files_of(path)]
+
+
+def _files_of(path: Path) -> list[Path]:
+    if path.is_dir():
+        inside = [file for file in path.iterdir() if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES]
+        if not inside:
+            raise DataError(f"{path} holds no picture itself; name a folder of pictures, or the pictures.")
+        return sorted(inside)
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    fitting = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    if not fitting:
+        raise DataError(f"No file fits {path}; name pictures, a folder of them, or another pattern.")
+    return fitting
 
 
 def read_pictures(paths: Sequence[Path], shape: InputShape, data: DataConfig = _UNCHANGED) -> Images:

@@ -24,6 +24,7 @@ from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
 from audit.runs.setup import RunSetup, set_up
 from audit.runs.validation import wants_tensorboard
+from audit.runs.watch import ReportWatcher
 from audit.storage.store import write_atomically
 from audit.topics.compression.section import latencies_of, read_latencies
 
@@ -58,6 +59,7 @@ def run_audit(
     should_stop: Callable[[], bool] = lambda: False,
     on_setup: Callable[[RunSetup], None] = lambda setup: None,
     within: float | None = None,
+    watch: bool = False,
 ) -> AuditRun:
     """Run a configuration into a folder; what its store holds already is not computed again.
 
@@ -72,6 +74,7 @@ def run_audit(
         on_setup: Called once data and model are read, before anything is written.
         within: Seconds after which no more is computed; it then begins with the least that each part needs. None for a
             run that ends by itself.
+        watch: Whether OUT/live.html shows the report as it grows.
 
     Raises:
         Interrupted: The run was stopped, or its time ended, before there was anything to report.
@@ -82,7 +85,24 @@ def run_audit(
     plan = build_plan(setup.config, setup.subject, scope)
     on_setup(setup)
     with open_run(out) as folder:
-        return _run_in(folder, setup, plan, callback or RunCallback(), clock)
+        callback = callback or RunCallback()
+        if not watch:
+            return _run_in(folder, setup, plan, callback, clock)
+        watcher = _watcher(folder, setup, plan, callback)
+        try:
+            finished = _run_in(folder, setup, plan, watcher, clock)
+        except BaseException as fault:
+            watcher.give_up(fault)
+            raise
+        watcher.lead_on(folder.report.name)
+        return finished
+
+
+def _watcher(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback) -> ReportWatcher:
+    def build(results: RunResults) -> AuditDocument:
+        return build_document(results, setup.config, collect_metadata(setup, results))
+
+    return ReportWatcher(callback, folder.live, build, RunResults(plan, {}), config=setup.config)
 
 
 def _run_in(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, clock: RunClock) -> AuditRun:

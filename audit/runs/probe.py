@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from audit.core.errors import Interrupted
 from audit.core.evidence import Evidence
 from audit.core.types import PassCount
 from audit.data.sampling import balanced_order
@@ -29,10 +31,12 @@ from audit.runs.setup import RunSetup
 from audit.runs.throughput import measure_throughput
 from audit.storage.store import Store
 
-PROBE_SECONDS = 20.0
+log = logging.getLogger("audit")
+PROBE_SECONDS = 40.0
 """So long a probe goes on at most, but for the cell it is at."""
-SECONDS_A_CELL = 4.0
-"""A cell that could take longer is not probed: its passes are timed instead."""
+SECONDS_A_CELL = (40.0, 4.0)
+"""A cell that could take longer is not probed: its passes are timed instead. By size: what one image costs a method
+that stops by itself is worth knowing, what several cost is not."""
 EXPLAINED = 4
 """Images that each method explains in a probe."""
 SIZES = (4, 1)
@@ -41,6 +45,15 @@ OF_A_KIND = 2
 """Cells of one study and method that are probed at most: those that differ in a severity alone cost alike."""
 BATCHES = 4
 """Batches of a training that are timed."""
+SHORT_TRAINING = {
+    "epochs": 2,
+    "time_budget": None,
+    "probe_examples": 1,
+    "frozen_epochs": 0,
+    "workers": 1,
+    "compile": False,
+}
+"""What differs in a training that is timed: the first epoch warms up, the second counts."""
 UNTOLD_FORWARD = 1e-3
 """Seconds of a forward above which a cell whose cost nobody declares is not begun: nothing would end it."""
 STAND_IN = "stand-in"
@@ -84,10 +97,11 @@ class _Prober:
             seed=setup.config.seed,
             device=setup.device,
             fresh=setup.new_module,
-            loaded=setup.model_factory() or setup.new_model,
+            loaded=lambda: self.model(self.timed),
         )
         self.cells: list[CellCost] = []
-        self.stops_at = time.monotonic() + PROBE_SECONDS
+        self.models: dict[str, ModelUnderTest] = {}
+        self.stops_at = math.inf
 
     def model(self, identity: str) -> ModelUnderTest:
         """A model that exists, or the untrained one in its place.
@@ -95,6 +109,11 @@ class _Prober:
         Args:
             identity: As `Cell.model` holds it.
         """
+        if identity not in self.models:
+            self.models[identity] = self._made(identity)
+        return self.models[identity]
+
+    def _made(self, identity: str) -> ModelUnderTest:
         evidence = self.store.get(identity.removeprefix("cell:")) if identity in self.known else None
         if evidence is None:
             return (self.setup.model_factory() or self.setup.new_model)()
@@ -112,15 +131,17 @@ class _Prober:
         Returns:
             The number of images that were attacked.
         """
+        self.stops_at = time.monotonic() + PROBE_SECONDS
         images = min(images_to_attack(experience.throughput), self.setup.subject.test_examples)
-        for part in SIZES:
+        self._train(experience.throughput)
+        self._attack(model, images, experience)
+        for part, limit in zip(SIZES, SECONDS_A_CELL, strict=True):
             seen: Counter[tuple[str, str]] = Counter()
             for task in self._small_plan(max(1, images // part), max(1, EXPLAINED // part)):
-                if seen[_kind(task)] < OF_A_KIND and self._wanted(task, experience):
+                attacks = task.cell.study == "robustness"
+                if seen[_kind(task)] < OF_A_KIND and self._wanted(task, experience) and not (attacks and part == 1):
                     seen[_kind(task)] += 1
-                    self._measure(task, experience.throughput)
-        self._attack(model, images, experience)
-        self._train(experience.throughput)
+                    self._measure(task, experience.throughput, limit)
         return images
 
     def _small_plan(self, images: int, explained: int) -> Iterator[Task]:
@@ -144,17 +165,16 @@ class _Prober:
         ready = all(self.scratch.has(key) for key in task.cell.inputs.values())
         return _kind(task) in missing and ready and not experience.like(task)
 
-    def _measure(self, task: Task, throughput: Throughput) -> None:
+    def _measure(self, task: Task, throughput: Throughput, limit: float) -> None:
         most = max_task_passes(task, self.setup.subject)
         if most is None and throughput.forward > UNTOLD_FORWARD:
             return
-        if most is not None and throughput.seconds(most) > SECONDS_A_CELL:
+        if most is not None and throughput.seconds(most) > limit:
             return
         if time.monotonic() > self.stops_at:
             return
-        for _, evidence in self.executor.compute([task]):
-            if evidence.status != "measured":
-                continue
+        evidence = self._evidence(task)
+        if evidence is not None:
             self.scratch.put(evidence)
             passes, examples, seconds = _spent(evidence), len(task.examples), evidence.seconds
             if epochs := evidence.environment.get("seconds_per_epoch"):  # the first one warms up
@@ -163,11 +183,22 @@ class _Prober:
             outcomes = outcomes_of(evidence, examples) if task.cell.model in self.known else None
             self.cells.append(CellCost(evidence.cell, examples, passes, seconds, "probe", outcomes))
 
+    def _evidence(self, task: Task) -> Evidence | None:
+        """What a cell measured; None where it cannot be: the run itself will say why, in its place."""
+        try:
+            ((_, evidence),) = self.executor.compute([task])
+        except Interrupted:
+            raise
+        except Exception as fault:  # of a training, or of the model
+            log.debug("The probe of %s failed: %s", task.label, fault, exc_info=True)
+            return None
+        return evidence if evidence.status == "measured" else None
+
     def _attack(self, model: ModelUnderTest, images: int, experience: Experience) -> None:
-        """How the first images of every model fare under the cheap attacks, where no cell told; else the pace alone."""
+        """How the first images of every model fare under the cheap attacks; of one that does not exist, their pace."""
         test = self.setup.dataset.test
         batch = test.batch(balanced_order(test, self.setup.config.seed)[:images])
-        told = {cost.cell.model for cost in (*experience.cells, *self.cells) if cost.cell.study == "robustness"}
+        told = {cost.cell.model for cost in experience.cells if cost.cell.study == "robustness"}
         for task in self.plan.tasks:
             if task.cell.study != "robustness" or task.cell.model in told or self.store.has(task.cell.key):
                 continue
@@ -185,7 +216,7 @@ class _Prober:
             settings = ModelSettings.of(task.cell) if task.cell.study in MODEL_STUDIES else None
             if settings is None or settings.training is None or self.store.has(task.cell.key):
                 continue
-            training = settings.training | {"epochs": 2, "time_budget": None, "probe_examples": 1}
+            training = settings.training | SHORT_TRAINING
             few = math.ceil(BATCHES * training["batch_size"] / (1 - training["held_out"]))
             examples = Slice(CALIBRATION_SPLIT, 0, min(few, len(task.examples)))
             short = settings.model_copy(update={"training": training, "pretrained": ""}).dump()
@@ -198,7 +229,7 @@ class _Prober:
                 examples=f":0-{len(examples)}",
             )
             if cell.model in self.known or not cell.model:
-                self._measure(replace(task, cell=cell, examples=examples, context={}), throughput)
+                self._measure(replace(task, cell=cell, examples=examples, context={}), throughput, SECONDS_A_CELL[0])
 
 
 def _spent(evidence: Evidence) -> PassCount:

@@ -16,7 +16,7 @@ from audit.data.dataset import Dataset
 from audit.data.formats.image import labelled_as
 from audit.data.sampling import balanced_order
 from audit.models.architecture import default_for
-from audit.models.files import is_code, sha256_of
+from audit.models.files import is_code, require_trusted_files, sha256_of
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, read_checkpoint, with_own_normalisation
 from audit.models.loaded import LoadedModel
@@ -39,8 +39,8 @@ from audit.runs.validation import (
     check_training_images,
     note_on_eps,
     wants_tensorboard,
-    with_default_learning_rate,
     with_pretrained,
+    with_suited_defaults,
 )
 
 _PROBED = 100
@@ -138,7 +138,7 @@ def set_up(config: RunConfig) -> RunSetup:
         loaded, model = with_own_normalisation(loaded, model)
         model = model.model_copy(update={"architecture": loaded.architecture})
     data = data.model_copy(update={"pixel_range": dataset.pixel_range}) if dataset.pixel_range else data
-    config = with_default_learning_rate(config.model_copy(update={"data": data, "model": model}))
+    config = with_suited_defaults(config.model_copy(update={"data": data, "model": model}))
     check_can_reinitialise(config, loaded)
     labelled = bool((dataset.test.labels >= 0).all())
     wrapped = None
@@ -151,7 +151,9 @@ def set_up(config: RunConfig) -> RunSetup:
     identity = _identity(config, dataset, loaded, labelled=labelled)
     setup = RunSetup(config, dataset, identity, device, loaded, notes=notes, requested=requested)
     _check_models_run(setup)
-    return replace(setup, trusted=_trusted_files(setup), loaded=_with_notes(setup, wrapped))
+    setup = replace(setup, trusted=_trusted_files(setup), loaded=_with_notes(setup, wrapped))
+    require_trusted_files(config.model.trust)
+    return setup
 
 
 def _with_architecture(model: ModelConfig, dataset: Dataset) -> ModelConfig:

@@ -17,8 +17,8 @@ from audit.storage.store import disk_faults
 
 SIGNATURE = "audit.sig"
 """Name of the signature of a run folder, inside it."""
-_CHANGING = ("store", "timing.json", SIGNATURE)
-"""What of a run folder is not signed: the store, from which a run goes on, and the times of this machine."""
+_CHANGING = ("store", "timing.json", "live.html", SIGNATURE)
+"""What of a run folder is not signed: the store, from which a run goes on, and what tells of one moment."""
 
 
 def signature_of(path: Path) -> Path:

@@ -14,7 +14,7 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Images, Logits
 from audit.training.step import TrainingStep
 
-PerturbationStart = Literal["random", "previous"]
+PerturbationStart = Literal["auto", "random", "previous"]
 
 _PERTURBATIONS = "perturbations"
 """The key of `recipe_state` with the last perturbation of every training image, NaN where there was none."""
@@ -102,6 +102,16 @@ def frozen_eval(net: nn.Module, head: nn.Module | None = None) -> Iterator[None]
             parameter.requires_grad_(True)
 
 
+def starts_at_previous(step: TrainingStep, start: PerturbationStart) -> bool:
+    """Tell whether the inner maximisation starts where it left the image in the epoch before.
+
+    Args:
+        step: The batch.
+        start: `auto` does so where the images are the same in each epoch and the memory holds a point for each.
+    """
+    return start == "previous" or (start == "auto" and step.keeps_perturbations)
+
+
 def initial_perturbation(step: TrainingStep, start: PerturbationStart) -> Images:
     """Choose where the inner maximisation starts.
 
@@ -109,17 +119,18 @@ def initial_perturbation(step: TrainingStep, start: PerturbationStart) -> Images
         step: The batch.
         start: `random` for a random point of the ball; `previous` for the point that `store_perturbation` kept of the
             same image, so that single steps add up over the epochs (Zheng et al. 2020, arXiv:1912.11969; Jia et al.
-            2022, arXiv:2207.08859), and a random one for an image not seen before.
+            2022, arXiv:2207.08859), and a random one for an image not seen before; `auto` as `starts_at_previous`
+            says.
 
     Returns:
         One point of the ball around each image, (N, C, H, W) in [0, 1].
     """
-    random = step.adversary.random_start(step.images, step.generators)
-    if start == "random" or _PERTURBATIONS not in step.recipe_state:
-        return random
+    if not starts_at_previous(step, start) or _PERTURBATIONS not in step.recipe_state:
+        return step.adversary.random_start(step.images, step.generators)
     stored = step.recipe_state[_PERTURBATIONS]
-    perturbations = stored[step.indices.to(stored.device)].to(random)
+    perturbations = stored[step.indices.to(stored.device)].to(step.images)
     stored_before = ~perturbations.isnan().flatten(1).any(1).view(-1, 1, 1, 1)
+    random = step.adversary.random_start(step.images, step.generators)
     return torch.where(stored_before, step.adversary.project(step.images + perturbations, step.images), random)
 
 
@@ -128,10 +139,10 @@ def store_perturbation(step: TrainingStep, start: PerturbationStart, adversarial
 
     Args:
         step: The batch.
-        start: Nothing is kept for `random`.
+        start: As `initial_perturbation` has it; nothing is kept for `random`.
         adversarial: The images reached, (N, C, H, W) in [0, 1].
     """
-    if start == "random":
+    if not starts_at_previous(step, start):
         return
     if _PERTURBATIONS not in step.recipe_state:
         shape = (step.total, *step.images.shape[1:])

@@ -120,7 +120,8 @@ def _start_or_resume(setup: TrainingSetup, net: TrainingModule, callbacks: Train
 
 def _initial_state(setup: TrainingSetup, net: TrainingModule) -> TrainingState:
     settings = setup.settings
-    optimizer = make_optimizer(parameter_groups(net.net, settings.backbone_rate), settings)
+    groups = parameter_groups(net.net, settings.backbone_rate, head_apart=settings.optimizer == "muon")
+    optimizer = make_optimizer(groups, settings)
     ema = ModelEma(net.net, settings.averaging) if settings.averaging else None
     return TrainingState(net, optimizer, settings.recipe, settings.epochs, ema)
 

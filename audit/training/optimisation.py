@@ -13,8 +13,10 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from audit.config import Schedule, TrainingConfig
 from audit.models.load_state import load_state
+from audit.training.muon import Muon
 
 _OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
+    "muon": Muon,
     "adam": Adam,
     "adamw": AdamW,
     "sgd": SGD,
@@ -33,7 +35,8 @@ def make_optimizer(groups: Iterable[Mapping[str, Any]], settings: TrainingConfig
     """Make the optimiser that the settings name.
 
     Args:
-        groups: Parameter groups, each with "params" and "factor", which scales the group's learning rate.
+        groups: Parameter groups, each with "params" and "factor", which scales the group's learning rate, and with
+            "matrices" as `Muon` reads it.
         settings: Name of the optimiser, learning rate, weight decay and momentum.
 
     Returns:

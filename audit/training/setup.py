@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -94,6 +95,11 @@ class TrainingSetup:
             ),
         )
 
+    @cached_property
+    def keeps_perturbations(self) -> bool:
+        """Whether the images are the same in each epoch, and a perturbation of each fits on the device beside them."""
+        return not self.settings.augmentation.active and _device_for_images(self.images, self.device) == self.device
+
     @property
     def adversarial(self) -> bool:
         """Whether the recipe trains against an adversary."""
@@ -146,6 +152,7 @@ class TrainingSetup:
             total=len(self.examples),
             progress=progress,
             teacher=self.teacher,
+            keeps_perturbations=self.keeps_perturbations,
         )
 
     @property
@@ -197,7 +204,7 @@ def build_setup(
     if recipe_settings.get("start") == "previous" and settings.augmentation.active:
         raise UsageError(
             "With start = 'previous' the adversary goes on where it left an image, and augmentation moves the image "
-            "away from there: set augmentation to none, or start to random."
+            "away from there: set augmentation to none, or start to auto or random."
         )
     examples, held_out = hold_out(train, settings.held_out)
     _require_enough(examples, held_out, workers.world_size)

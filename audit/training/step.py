@@ -50,6 +50,7 @@ class TrainingStep:
         total: The number of training images.
         teacher: For distillation, the logits (N, classes) of another model on images (N, C, H, W) in [0, 1].
         progress: Share of the training that is done, in [0, 1).
+        keeps_perturbations: Whether the images are the same in each epoch and the memory holds a perturbation of each.
     """
 
     images: Images
@@ -62,6 +63,7 @@ class TrainingStep:
     total: int
     teacher: Callable[[Images], Logits] | None = None
     progress: float = 0.0
+    keeps_perturbations: bool = False
 
     @property
     def adversary(self) -> ThreatModel:

@@ -138,23 +138,26 @@ def schedule_notes(module: nn.Module, settings: TrainingConfig) -> Iterator[Note
         )
 
 
-def parameter_groups(module: nn.Module, backbone_rate: float) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module, backbone_rate: float, *, head_apart: bool = False) -> list[dict[str, Any]]:
     """Make the optimiser's parameter groups: the backbone, and the head with a factor of 1 on its rate.
 
     Args:
         module: The net.
         backbone_rate: The backbone's learning rate as a share of the head's; 1 gives one group for all.
+        head_apart: Two groups all the same.
 
     Returns:
-        Groups with "params" and "factor".
+        Groups with "params", "factor" and "matrices", which is true of the backbone where the head is apart.
     """
-    if backbone_rate == 1:
-        return [{"params": list(module.parameters()), "factor": 1.0}]
+    if backbone_rate == 1 and not head_apart:
+        return [{"params": list(module.parameters()), "factor": 1.0, "matrices": False}]
     head = {id(parameter) for parameter in head_of(module).parameters()}
-    return [
-        {"params": [p for p in module.parameters() if id(p) not in head], "factor": backbone_rate},
-        {"params": list(head_of(module).parameters()), "factor": 1.0},
+    backbone = [parameter for parameter in module.parameters() if id(parameter) not in head]
+    groups = [
+        {"params": backbone, "factor": backbone_rate, "matrices": True},
+        {"params": list(head_of(module).parameters()), "factor": 1.0, "matrices": False},
     ]
+    return [group for group in groups if group["params"]]
 
 
 def head_of(module: nn.Module) -> nn.Module:

@@ -24,10 +24,21 @@ def in_float64() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+@contextmanager
+def in_low_precision() -> Iterator[None]:
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "no_grad": torch.no_grad,
     "inference mode": torch.inference_mode,
     "float64 by default": in_float64,
+    "autocast": in_low_precision,
 }
 
 

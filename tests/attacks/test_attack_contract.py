@@ -18,6 +18,7 @@ from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
+from tests.pretended_device import on_both
 
 EPS = {"linf": 0.08, "l2": 0.8, "l1": 4.0, "l0": 8}
 
@@ -107,6 +108,24 @@ def test_every_tensor_names_its_device(method: Method, norm: str, cnn_model: Mod
     with torch.device("meta"):
         proposals = run(method, norm, cnn_model, batch)
     assert torch.equal(proposals, expected)
+
+
+@pytest.mark.parametrize(("method", "norm"), ONE_NORM)
+def test_another_device_gives_the_same_proposals(
+    method: Method, norm: str, cnn_model: ModelUnderTest, batch: Batch
+) -> None:
+    """A sign of a rounded zero may flip a few pixels."""
+    few = batch.select(torch.arange(4))
+
+    def attack(device: torch.device) -> Images:
+        model = ModelUnderTest(cnn_model.net, classes=tuple("abcd"), input_shape=(1, 12, 12), device=device)
+        there = Batch(few.images.to(device), few.labels.to(device), few.ids)
+        draws = Generators.of(few.ids, seed=0, purpose="contract", device=device)
+        settings = method.settings(QUICKER.get(method.name))
+        return method.function(model, there, ThreatModel(norm, EPS[norm]), draws, **settings)
+
+    here, there = on_both(attack)
+    assert ((here - there).abs() < 1e-3).float().mean() > 0.98
 
 
 @pytest.mark.parametrize(("method", "norm"), ONE_NORM)

@@ -26,8 +26,8 @@ from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
 
-EPS = {"linf": 0.03, "l2": 0.3, "l1": 2.0}
-TINY = {"linf": 1e-4, "l2": 1e-3, "l1": 1e-3}
+EPS = {"linf": 0.03, "l2": 0.3, "l1": 2.0, "l0": 4.0}
+TINY = {"linf": 1e-4, "l2": 1e-3, "l1": 1e-3, "l0": 0.0}
 
 
 def alone(method: Method, **more: Any) -> AttackSpec:

@@ -20,6 +20,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.explanations.plan import max_passes
+from tests.pretended_device import on_both
 
 NAMES = [method.name for method in methods("attribution")]
 BY_SEGMENT = [
@@ -124,6 +125,19 @@ def test_runs_where_the_default_device_is_another(name: str, cnn_model: ModelUnd
     assert torch.equal(found, expected)
 
 
+def test_another_device_gives_the_same_map(name: str, cnn_model: ModelUnderTest, batch: Batch) -> None:
+    if name in ("grad-cam", "grad-cam-plus-plus", "layer-cam"):
+        pytest.skip("finds its layer under a dispatch mode of its own, below which the pretended device has no numbers")
+
+    def maps(device: torch.device) -> Tensor:
+        model = ModelUnderTest(cnn_model.net, classes=tuple("abcd"), input_shape=(1, 12, 12), device=device)
+        few = Batch(batch.images[:2].to(device), batch.labels[:2].to(device), batch.ids[:2])
+        return maps_of(explain(model, few, name))
+
+    here, there = on_both(maps)
+    assert torch.allclose(here, there, atol=1e-5 * float(here.abs().max()))
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_no_image_costs_more_than_the_method_declares(
     name: str, count: int, cnn_model: ModelUnderTest, batch: Batch
@@ -132,6 +146,7 @@ def test_no_image_costs_more_than_the_method_declares(
     method, images = find("attribution", name), batch.images[:count]
     settings = method.settings(QUICK.get(name))
     variants = [settings, *([settings | {"over": "segments"}] if "over" in settings else [])]
+    variants += [variant | {"precision": 0.01} for variant in variants if "precision" in variant]
     for variant in variants:
         for references in (None, 1 - images) if method.facts["references"] else (None,):
             cell = {"method": variant, "references": 0 if references is None else count}
@@ -152,7 +167,9 @@ def test_no_algorithm_of_shapley_values_costs_more_than_declared(
 
 
 def test_every_quality_has_a_declared_unit(name: str, cnn_model: ModelUnderTest, batch: Batch) -> None:
-    assert set(explain(cnn_model, batch, name).quality) == set(find("attribution", name).facts["quality_units"])
+    method = find("attribution", name)
+    asked = {"precision": 0.5} if "precision" in method.defaults else {}
+    assert set(explain(cnn_model, batch, name, **asked).quality) == set(method.facts["quality_units"])
 
 
 def test_of_a_method_that_declares_nothing_the_cost_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

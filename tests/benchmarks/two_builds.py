@@ -1,8 +1,15 @@
-"""The same audit by another build and by this one: `python tests/benchmarks/two_builds.py --before CHECKOUT -- WORDS`.
+"""Two checkouts of this repository on the same audit, in turn: seconds, passes by study, verdicts.
 
-CHECKOUT is a folder that holds another version of the package, as `git worktree add` makes one; WORDS go to `audit run`.
-Both run in turn, each in an empty folder. Printed are the images forwarded and back-propagated by each study, the
-seconds, and every finding whose verdict differs. `--keep FOLDER` keeps both runs there.
+    python tests/benchmarks/two_builds.py OLD NEW --keep FOLDER --rounds 3 -- --preset standard
+
+OLD and NEW are checkouts, such as two worktrees; the words after -- go to `audit run` of both, relative paths among
+them counted from the present folder. Every round runs both, each with an empty store and a cache of its own. With
+--keep the run folders stay, and a build whose folder holds a finished run of as many rounds is not run again: a slow
+old build needs its run once. Seconds compare on a machine that does nothing else; CPU seconds and passes anywhere.
+
+    python tests/benchmarks/two_builds.py OLD NEW --keep default
+    python tests/benchmarks/two_builds.py OLD NEW --keep standard -- --preset standard
+    python tests/benchmarks/two_builds.py OLD NEW --keep lite0 -- --preset quick --no-harden --data folder:DIR ...
 """
 
 from __future__ import annotations
@@ -10,84 +17,138 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+Passes = dict[tuple[str, str], tuple[int, int]]
+"""Forwards and backwards by study and role."""
+RUN_CODES = (0, 1)
+"""Exit codes of a finished audit: all passed, or a gate failed."""
+FINISHED = "seconds.json"
 
 
-def audited(checkout: Path, out: Path, words: list[str]) -> tuple[dict[str, Any], float]:
-    """The document of a run by the package in a checkout, and its seconds."""
-    begun = time.perf_counter()
-    ended = subprocess.run(
-        [sys.executable, "-m", "audit", "run", "--out", str(out), "--quiet", *words],
-        env=os.environ | {"PYTHONPATH": str(checkout.resolve())},
-        stdout=subprocess.DEVNULL,
-    )
-    if ended.returncode not in (0, 1):
-        raise SystemExit(f"The audit by {checkout} ended with {ended.returncode}.")
-    return json.loads((out / "audit.json").read_text()), time.perf_counter() - begun
+def run_once(checkout: Path, folder: Path, words: Sequence[str]) -> None:
+    """One audit into an empty folder; its seconds and CPU seconds stand beside it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(checkout.resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "AUDIT_CACHE_DIR": str(folder.resolve() / "cache"),
+        "XDG_CACHE_HOME": str(folder.resolve() / "cache"),
+    }
+    command = [sys.executable, "-m", "audit", "run", "--out", str(folder.resolve() / "out"), *words]
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    with (folder / "log.txt").open("w") as log:
+        code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+    seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if code not in RUN_CODES:
+        raise SystemExit(f"The audit of {checkout} ended with {code}; see {folder / 'log.txt'}.")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    (folder / FINISHED).write_text(json.dumps({"seconds": seconds, "cpu": cpu}))
 
 
-def passes(document: dict[str, Any]) -> Counter[tuple[str, str]]:
-    """By study and kind of pass, the images of all models."""
-    counted: Counter[tuple[str, str]] = Counter()
-    for row in document["protocol"]["costs"]:
-        for kind in ("forwards", "backwards"):
-            counted[row["study"], kind] += row["cost"][kind]
-    return counted
+def document_of(folder: Path) -> dict[str, Any]:
+    """The audit.json of a run."""
+    return dict(json.loads((folder / "out" / "audit.json").read_text()))
 
 
-def verdicts(document: dict[str, Any]) -> dict[tuple[str, str, str], str]:
-    """By role, check and what it is about."""
+def passes_of(document: Mapping[str, Any]) -> Passes:
+    """What each study of each model cost."""
     return {
-        (row["role"], row["check"], str(row["values"].get("identifier") or row["values"].get("threat") or "")): (
-            row["verdict"]
-        )
-        for row in document["findings"]
+        (row["study"], row["role"]): (row["cost"]["forwards"], row["cost"]["backwards"])
+        for row in document["protocol"]["costs"]
     }
 
 
-def show(before: dict[str, Any], after: dict[str, Any], seconds: tuple[float, float]) -> None:
-    """A row a study, then the sums without training and with it, the seconds and the verdicts that differ."""
-    old, new = passes(before), passes(after)
-    print(f"{'study':24} {'forwards':>19} {'backwards':>21}    ratio of both")
-    for study in dict.fromkeys(study for study, _ in old):
-        row(study, old, new, [study])
-    row("all but training", old, new, sorted({study for study, _ in old} - {"training"}))
-    row("all", old, new, sorted({study for study, _ in old}))
-    print(f"seconds {seconds[0]:.1f} -> {seconds[1]:.1f}, ratio {seconds[1] / seconds[0]:.2f}")
-    first, second = verdicts(before), verdicts(after)
-    differing = [key for key in first | second if first.get(key) != second.get(key)]
-    print(f"{len(first)} and {len(second)} findings, {len(differing)} with other verdicts")
-    for key in differing:
-        print("  ", *key, first.get(key), "->", second.get(key))
+def verdicts_of(document: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """The verdict and the estimate of each check of each model."""
+    return {(f["check"], f["role"]): f"{f['verdict']} {_number(f['estimate'])}" for f in document["findings"]}
 
 
-def row(name: str, old: Counter[tuple[str, str]], new: Counter[tuple[str, str]], studies: list[str]) -> None:
-    """The passes of some studies by both builds."""
-    counts = [
-        sum(build[study, kind] for study in studies) for kind in ("forwards", "backwards") for build in (old, new)
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def ratio(new: float, old: float) -> str:
+    """How much of the old one the new one is."""
+    return f"{new / old:.3f}" if old else "-"
+
+
+def passes_table(old: Passes, new: Passes) -> list[str]:
+    """A row for each study of each model, and their sums with training and without."""
+    lines = ["| study | model | old forwards | old backwards | new forwards | new backwards | x |", "|" + "---|" * 7]
+
+    def row(study: str, role: str, first: Sequence[int], second: Sequence[int]) -> str:
+        cells = (study, role, *(f"{count:,}" for count in (*first, *second)), ratio(sum(second), sum(first)))
+        return f"| {' | '.join(cells)} |"
+
+    for key in dict.fromkeys([*old, *new]):
+        lines.append(row(*key, old.get(key, (0, 0)), new.get(key, (0, 0))))
+    for name, left_out in (("all", ""), ("all but training", "training")):
+        sums = [
+            [sum(cost[i] for (study, _), cost in side.items() if study != left_out) for i in (0, 1)]
+            for side in (old, new)
+        ]
+        lines.append(row(name, "", *sums))
+    return lines
+
+
+def verdict_lines(old: Mapping[tuple[str, str], str], new: Mapping[tuple[str, str], str]) -> list[str]:
+    """How many checks both builds made agree in their verdict, and every other one."""
+    both = [key for key in old if key in new]
+    same = [key for key in both if old[key].split()[0] == new[key].split()[0]]
+    lines = [f"{len(same)} of {len(both)} checks that both made have the same verdict."]
+    lines += [f"- {' · '.join(k)}: {old[k]} -> {new[k]}" for k in both if k not in same]
+    lines += [f"- {' · '.join(k)}: only one build checked it" for k in sorted(set(old) ^ set(new))]
+    return lines
+
+
+def report(folders: Mapping[str, Sequence[Path]]) -> str:
+    """Seconds, passes and verdicts of finished runs, as Markdown."""
+    times = {build: [json.loads((folder / FINISHED).read_text()) for folder in runs] for build, runs in folders.items()}
+    lines = ["| build | seconds | CPU seconds |", "|---|---|---|"]
+    for build, rows in times.items():
+        cells = (" ".join(f"{row[kind]:.1f}" for row in rows) for kind in ("seconds", "cpu"))
+        lines.append(f"| {build} | {' | '.join(cells)} |")
+    middles = [
+        [statistics.median(row[kind] for row in times[b]) for b in ("new", "old")] for kind in ("seconds", "cpu")
     ]
-    ratio = (counts[1] + counts[3]) / max(1, counts[0] + counts[2])
-    print(f"{name:24} {counts[0]:>8} -> {counts[1]:>8} {counts[2]:>9} -> {counts[3]:>8}    {ratio:.2f}")
+    lines.append(f"| x (medians) | {' | '.join(ratio(*pair) for pair in middles)} |")
+    old, new = (document_of(folders[build][0]) for build in ("old", "new"))
+    lines += ["", *passes_table(passes_of(old), passes_of(new)), "", *verdict_lines(verdicts_of(old), verdicts_of(new))]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old", type=Path, help="a checkout")
+    parser.add_argument("new", type=Path, help="another checkout")
+    parser.add_argument("--keep", type=Path, help="where the runs stay; a temporary folder by default")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--only", choices=["old", "new"], help="run this build alone and compare nothing")
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    given, words = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]  # argparse would give the words to OLD
+    with tempfile.TemporaryDirectory() as temporary:
+        root = given.keep or Path(temporary)
+        builds = {"old": given.old, "new": given.new}
+        for number in range(given.rounds):
+            for build, checkout in builds.items():
+                folder = root / f"{build}-{number}"
+                if given.only not in (None, build) or (folder / FINISHED).exists():
+                    continue
+                run_once(checkout, folder, words)
+        if given.only is None:
+            print(report({build: [root / f"{build}-{n}" for n in range(given.rounds)] for build in builds}))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--before", type=Path, required=True, help="a checkout of the other version")
-    parser.add_argument("--keep", type=Path, help="keep both runs in this folder")
-    parser.add_argument("words", nargs="*", help="further words for `audit run`, after --")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = given.keep or Path(name)
-        runs = [
-            audited(checkout, folder / label, given.words)
-            for checkout, label in ((given.before, "before"), (ROOT, "after"))
-        ]
-    show(runs[0][0], runs[1][0], (runs[0][1], runs[1][1]))
+    main()

@@ -59,7 +59,10 @@ KINKS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "pairwise distance": (lambda x: F.pairwise_distance(x, x.flip(0)), TIES),
     "cdist": (lambda x: torch.cdist(x, x.flip(0)), TIES),
     "bilinear": (lambda x: F.interpolate(x[None, None], size=(5, 7), mode="bilinear"), TIES),
-    "bilinear, antialiased": (lambda x: F.interpolate(x[None, None], size=(2, 2), mode="bilinear", antialias=True), TIES),
+    "bilinear, antialiased": (
+        lambda x: F.interpolate(x[None, None], size=(2, 2), mode="bilinear", antialias=True),
+        TIES,
+    ),
     "bicubic": (lambda x: F.interpolate(x[None, None], size=(5, 7), mode="bicubic"), TIES),
     "cross entropy": (lambda x: F.cross_entropy(x, torch.tensor([1, 2, 3]), label_smoothing=0.1), TIES),
     "kl divergence": (lambda x: F.kl_div(x.log_softmax(1), x.flip(1).softmax(1), reduction="batchmean"), TIES),
@@ -142,7 +145,10 @@ def peers(subject: Any) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
         "shap KernelExplainer",
         lambda: {"map": shap.KernelExplainer(function, table[:5]).shap_values(table[:3], silent=True)},
     )
-    yield "shap Permutation", lambda: {"map": shap.explainers.Permutation(function, table[:5], seed=0)(table[:3]).values}
+    yield (
+        "shap Permutation",
+        lambda: {"map": shap.explainers.Permutation(function, table[:5], seed=0)(table[:3]).values},
+    )
     for norm in ("LinfPGD", "L2PGD", "L2DeepFoolAttack"):
         for twin in ("plain", "clamped"):
             yield f"foolbox {norm} {twin}", lambda norm=norm, twin=twin: _foolbox(subject, norm, twin, labels)
@@ -161,7 +167,13 @@ def _foolbox(subject: Any, attack: str, twin: str, labels: Tensor) -> dict[str, 
 
 NAMES = {
     "torchvision": ("resnet18", "mobilenet_v3_small", "efficientnet_b0", "vit_b_32", "swin_t", "googlenet"),
-    "timm": ("vit_tiny_patch16_224", "efficientnet_lite0", "convnext_atto", "mobilenetv4_conv_small", "xcit_nano_12_p16_224"),
+    "timm": (
+        "vit_tiny_patch16_224",
+        "efficientnet_lite0",
+        "convnext_atto",
+        "mobilenetv4_conv_small",
+        "xcit_nano_12_p16_224",
+    ),
     "transformers": ("ViT", "ResNet", "Swin", "ConvNext", "MobileNetV2", "DeiT", "Beit", "RegNet"),
 }
 

@@ -1,4 +1,4 @@
-"""What is asked in each environment of the version matrix: `python -m tests.benchmarks.version_probes SUBJECT ANSWERS`.
+"""What is asked in each environment of the version matrix: `python -m tests.benchmarks.version_probes SUBJECT ANSWERS [GROUP ...]`.
 
 Each probe gives arrays by name; what it raises is kept as its answer. Names are GROUP/PROBE/ARRAY.
 """
@@ -175,7 +175,10 @@ def main() -> None:
         except PackageNotFoundError:
             answers[f"version/{package}"] = np.array("absent")
     groups = {"audit": audits, "map": maps, "corruption": corruptions, "file": files, **LIBRARY_PROBES}
+    asked = sys.argv[3:] or groups
     for group, probes in groups.items():
+        if group not in asked:
+            continue
         begun = time.process_time()
         for name, probe in probes(subject):
             answers |= {f"{group}/{name}/{key}": array for key, array in answered(probe).items()}

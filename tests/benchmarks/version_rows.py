@@ -28,6 +28,16 @@ ROWS: dict[str, tuple[str, ...]] = {
     "scientific-floors": ("scipy==1.15.0", "scikit-image==0.22.0", "scikit-learn==1.4.0"),
     "pillow-11.3": ("pillow==11.3.0",),
 }
+GROUPS: dict[str, tuple[str, ...]] = {
+    "captum-0.8": ("map", "peer"),
+    "shap-0.46": ("map", "peer"),
+    "transformers-4.56": ("net",),
+    "timm-1.0.10": ("net",),
+    "onnx-1.21": ("file",),
+    "scientific-floors": ("map", "corruption", "draw", "file", "peer"),
+    "pillow-11.3": ("corruption", "file"),
+}
+"""The groups of probes asked in a row whose packages can reach no other; every group in the others."""
 _NEWEST = {
     **dict.fromkeys(("captum", "shap", "transformers", "timm", "onnx", "onnxruntime", "numpy", "pillow"), ""),
     **dict.fromkeys(("scipy", "scikit-image", "scikit-learn", "foolbox", "lime", "safetensors", "onnxscript"), ""),

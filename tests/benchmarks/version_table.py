@@ -58,13 +58,27 @@ def render(folder: Path) -> str:
         for row, mine in answers.items()
     ]
     groups = sorted({key.split("/")[0] for key in answers[BASE]} - {"version"})
-    lines += ["", "## Equal, rounding, different", "", f"| row | {' | '.join(groups)} |", f"|---|{'---|' * len(groups)}"]
+    lines += [
+        "",
+        "## Equal, rounding, different",
+        "",
+        f"| row | {' | '.join(groups)} |",
+        f"|---|{'---|' * len(groups)}",
+    ]
     differing: dict[str, dict[str, dict[str, Difference]]] = {}
     for row, mine in answers.items():
         if row != BASE:
-            differing[row] = probes_of(answers[BASE], mine)
+            groups_here = {key.split("/")[0] for key in mine}
+            base = {key: value for key, value in answers[BASE].items() if key.split("/")[0] in groups_here}
+            differing[row] = probes_of(base, mine)
             lines.append(f"| {row} | {' | '.join(_counts(differing[row], group) for group in groups)} |")
-    lines += ["", "Each cell counts probes: equal, rounding, different.", "", "## What differs", ""]
+    lines += [
+        "",
+        "Each cell counts probes: equal, rounding, different; - where the row's packages cannot reach the group.",
+        "",
+        "## What differs",
+        "",
+    ]
     lines += ["| row | probe | by how much | why |", "|---|---|---|---|"]
     causes = tomllib.loads(CAUSES.read_text())
     for row, probes in differing.items():
@@ -114,7 +128,7 @@ def _words(base: NDArray[Any], other: NDArray[Any]) -> str:
     if len(before) > 1 or len(after) > 1:
         gone, new = sorted(set(before) - set(after)), sorted(set(after) - set(before))
         return f"{len(gone)} of {len(before)} keys have other names, such as `{(gone or new)[0]}`"
-    return f"\"{str(base)[:80]}\" became \"{str(other)[:80]}\""
+    return f'"{str(base)[:80]}" became "{str(other)[:80]}"'
 
 
 def _rank(first: NDArray[Any], second: NDArray[Any]) -> float:
@@ -123,7 +137,7 @@ def _rank(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 def _counts(probes: Mapping[str, Mapping[str, Difference]], group: str) -> str:
     kinds = [_worst(arrays) for probe, arrays in probes.items() if probe.startswith(f"{group}/")]
-    return ", ".join(str(kinds.count(kind)) for kind in ("equal", "rounding", "differs"))
+    return ", ".join(str(kinds.count(kind)) for kind in ("equal", "rounding", "differs")) if kinds else "-"
 
 
 def _worst(arrays: Mapping[str, Difference]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.benchmarks.version_rows import BASE, ROWS, requirements_of
+from tests.benchmarks.version_rows import BASE, GROUPS, ROWS, requirements_of
 
 
 def main() -> None:
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="holds environments, the stored net and the answers")
     parser.add_argument("--only", nargs="*", default=[], help="names of rows")
     parser.add_argument("--with", nargs="*", default=[], dest="others", help="requirements, each a row of its own")
+    parser.add_argument("--groups", nargs="*", default=[], help="probes to ask: audit, map, net, ... (all that apply)")
     parser.add_argument("--keep", action="store_true", help="do not delete the environments")
     parser.add_argument("--again", action="store_true", help="ask rows that have answers, too")
     parser.add_argument("--table", type=Path, help="write the table of the answers and stop")
@@ -41,17 +42,17 @@ def main() -> None:
     for name, changed in rows.items():
         answers = folder / "answers" / f"{name}.npz"
         if options.again or not answers.exists():
-            asked(folder, name, requirements_of(changed), answers, keep=options.keep)
+            asked(folder, name, requirements_of(changed), answers, options.groups, keep=options.keep)
 
 
-def asked(folder: Path, name: str, requirements: list[str], answers: Path, *, keep: bool) -> None:
+def asked(folder: Path, name: str, requirements: list[str], answers: Path, groups: list[str], *, keep: bool) -> None:
     """Make a row's environment, ask in it, and delete it."""
     python = made(folder / "environments" / name, requirements)
     subject = folder / "subject"
     if not (subject / "done").exists():
         run(made(folder / "environments" / BASE, requirements_of(ROWS[BASE])), "version_subject", str(subject))
     answers.parent.mkdir(exist_ok=True)
-    run(python, "version_probes", str(subject), str(answers))
+    run(python, "version_probes", str(subject), str(answers), *(groups or GROUPS.get(name, ())))
     if not keep:
         shutil.rmtree(folder / "environments" / name)
 

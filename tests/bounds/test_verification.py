@@ -182,6 +182,25 @@ def test_a_fixed_input_that_float32_has_not_is_within_the_counterexample(tmp_pat
     assert decide(tmp_path, net, property_text([0.1, 0.3], [0.1, 0.3], 2, "(assert (<= Y_1 Y_0))")).verdict == "unsat"
 
 
+@pytest.mark.parametrize(
+    ("sign", "limit", "verdict"), [("<=", "1", "sat"), ("<", "1", "unknown"), ("<", "1.0001", "sat")]
+)
+def test_a_counterexample_that_lies_on_an_end_left_out_is_none(
+    tmp_path: Path, sign: str, limit: str, verdict: str
+) -> None:
+    """y = x reaches 1 only at x = 1: with x < 1 no input meets it, which a closed box cannot prove."""
+    net = torch.nn.Linear(1, 1)
+    with torch.no_grad():
+        net.weight.fill_(1.0)
+        net.bias.fill_(0.0)
+    path = export(net, (1, 1), tmp_path / "net.onnx")
+    text = "(declare-const X_0 Real)\n(declare-const Y_0 Real)\n(assert (>= X_0 0))\n"
+    result = decide(tmp_path, path, text + f"(assert ({sign} X_0 {limit}))\n(assert (>= Y_0 1))", 5.0)
+    assert result.verdict == verdict
+    if result.counterexample is not None:
+        assert result.counterexample.inputs[0] <= float(limit)
+
+
 def test_a_net_as_of_acas_xu_is_decided_within_seconds(tmp_path: Path) -> None:
     layers = random_layers([5, *[50] * 6, 5], 0)
     net = write_net(tmp_path / "net.onnx", layers, [1, 1, 1, 5])

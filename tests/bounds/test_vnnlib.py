@@ -1,4 +1,4 @@
-"""VNN-LIB 1.0 read: what a file says, whatever its form, and the line of what is wrong."""
+"""VNN-LIB read: what a file says, whatever its form, and the line of what is wrong."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ from audit.bounds.vnnlib import (
 from audit.core.errors import DataError
 
 DECLARED = "(declare-const X_0 Real)\n(declare-const Y_0 Real)\n(declare-const Y_1 Real)\n"
+NETWORK = """(vnnlib-version <2.0>)
+(declare-network f
+  (declare-input X float32 [1, 2])
+  (declare-output Y float32 [2]))
+"""
 BOUNDED = DECLARED + "(assert (>= X_0 -1))\n(assert (<= X_0 1))\n"
 
 
@@ -113,6 +118,29 @@ def test_the_tightest_bounds_of_an_input_count() -> None:
     assert box.low == box.high == (Fraction(1, 4),)
 
 
+def test_version_2_says_what_version_1_does() -> None:
+    old = (
+        DECLARED
+        + """(declare-const X_1 Real)
+(assert (and (>= X_0 -1) (< X_0 1))) (assert (and (>= X_1 -1) (<= X_1 1)))
+(assert (or (<= Y_0 1) (and (not (= Y_1 2)) (= X_1 0.5))))"""
+    )
+    new = (
+        NETWORK
+        + """(assert (and (>= X[0,0] -1) (< X[0,0] 1))) (assert (and (>= X[0, 1] -1) (<= X[0, 1] 1)))
+(assert (or (<= Y[0] 1) (and (!= Y[1] 2) (== X[0, 1] 0.5))))"""
+    )
+    assert parse_vnnlib(old) == parse_vnnlib(new)
+    assert len(parse_vnnlib(new).boxes) == 2
+
+
+def test_a_strict_bound_on_an_input_leaves_its_end_out() -> None:
+    (box,) = parse_vnnlib(BOUNDED + "(assert (< X_0 1))").boxes
+    assert (box.low, box.high, box.open_low, box.open_high) == ((-1,), (1,), frozenset(), frozenset({0}))
+    (box,) = parse_vnnlib(BOUNDED + "(assert (and (> X_0 0) (>= X_0 -2)))").boxes
+    assert (box.low, box.open_low, box.open_high) == ((0,), frozenset({0}), frozenset())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -127,7 +155,7 @@ def test_the_tightest_bounds_of_an_input_count() -> None:
         (BOUNDED + "(assert (<= (/ Y_0 0) 1))", "line 6: (/ Y_0 0) divides by zero"),
         (BOUNDED + "(assert (<= Y_0))", "line 6: (<= Y_0) is not a comparison"),
         (BOUNDED + "(assert (<= Y_0 X_0))", "line 6: a condition joins X_0, Y_0"),
-        (BOUNDED + "(assert (< X_0 1))", "line 6: a bound on an input is strict"),
+        (BOUNDED + "(assert (< X_0 -1))", "line 6: the box is empty: X_0 is to be at least -1 and below -1"),
         (BOUNDED + "(assert (>= X_0 2))", "line 6: the box is empty: X_0 is to be at least 2 and at most 1"),
         (BOUNDED + "(assert (or (<= X_0 -2) (<= Y_0 1)))", "line 6: the box is empty"),
         (BOUNDED + "(assert (xor (<= Y_0 1)))", "line 6: (xor (<= Y_0 1)) is not a comparison"),
@@ -136,7 +164,16 @@ def test_the_tightest_bounds_of_an_input_count() -> None:
         (BOUNDED + "(declare-const Z_0 Real)", "line 6: (declare-const Z_0 Real) is not"),
         (BOUNDED + "(declare-const Y_0 Real)", "line 6: Y_0 is declared twice"),
         (BOUNDED + "(declare-const Y_3 Real)", "Y_2 is not declared"),
-        (BOUNDED + "(vnnlib-version <2.0>)", "line 6: this is VNN-LIB 2.0"),
+        (BOUNDED + "(vnnlib-version <3.0>)", "line 6: (vnnlib-version <3.0>) is not version 1 or 2"),
+        (NETWORK + "(assert (<= X[0,3] 1))", "line 5: X[0,3] is not an element of X, whose sizes are [1, 2]"),
+        (NETWORK + "(assert (<= X[0] 1))", "line 5: X[0] is not an element of X"),
+        (NETWORK + "(assert (<= Z[0] 1))", "line 5: Z is not declared"),
+        (NETWORK + NETWORK, "line 6: a second network is declared"),
+        (NETWORK.replace("float32 [1, 2]", "int8 [1, 2]"), "line 3: X is of type int8"),
+        (NETWORK.replace("(declare-output Y float32 [2])", ""), "line 2: the network is declared without an input or"),
+        (NETWORK.replace("declare-output Y", "declare-hidden Y"), "line 4: (declare-hidden ...) is not decided"),
+        (NETWORK.replace("declare-output Y", "declare-input Y"), "line 4: Y is declared beside another of its kind"),
+        (NETWORK.replace("[1, 2]", ""), "line 3: (declare-input X float32) is not (declare-input NAME TYPE [SIZES])"),
         (DECLARED + "(assert (>= X_0 1))", "X_0 has no upper bound"),
         ("", "X_0 is not declared"),
         ("sat", "line 1: 'sat' stands outside of parentheses"),

@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from audit.cli.app import app
-from audit.cli.plan import cost_lines, fit_line
+from audit.cli.plan import expected_lines, fit_line, most_lines
 from audit.core.types import PassCount
 from audit.planning.cost import CostEstimate
+from audit.planning.expectation import Expectation, TaskCost
+from audit.planning.experience import Experience
+from audit.planning.throughput import Throughput
 from audit.planning.time_budget import BudgetFit
-from audit.runs.throughput import Throughput
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
@@ -92,7 +95,7 @@ def test_methods_lists_every_kind_with_settings_and_sources() -> None:
 
 def test_plan_lists_cells_and_writes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    shown = call("plan", "--out", out, "--json")
+    shown = call("plan", "--out", out, "--json", "--no-probe")
     cells = json.loads(shown.stdout)["cells"]
     assert {"training", "accuracy", "robustness", "corruption", "explanation", "faithfulness"} <= {
         c["study"] for c in cells
@@ -101,33 +104,70 @@ def test_plan_lists_cells_and_writes_nothing(tmp_path: Path) -> None:
     assert not any(c["stored"] for c in cells)
     cost = json.loads(shown.stdout)["at_most"]
     assert cost["forwards"] == sum(c["passes"]["forwards"] for c in cells if c["passes"]) > 10_000
-    assert cost["untold_cells"] == sum(c["passes"] is None for c in cells) > 0 < cost["seconds"]
+    assert cost["untold_cells"] == sum(c["passes"] is None for c in cells) and cost["seconds"] > 0
     assert not out.exists()
 
 
-def test_a_plan_says_what_it_costs_and_which_keys_follow() -> None:
-    costs = CostEstimate(
-        PassCount(4000, 1000), {"robustness": PassCount(800, 0), "explanation": PassCount(3200, 1000)}, 2
+def test_a_plan_tells_what_is_expected_apart_from_the_most(tmp_path: Path) -> None:
+    document = json.loads(call("plan", "--out", tmp_path / "run", "--json", "--no-probe").stdout)
+    expected, most = document["expected"], document["at_most"]
+    told = [cell["expected"] for cell in document["cells"] if cell["expected"]]
+    assert expected["forwards"] == sum(cost["passes"]["forwards"] for cost in told) < most["forwards"]
+    assert expected["backwards"] == sum(cost["passes"]["backwards"] for cost in told) < most["backwards"]
+    assert 0 < expected["seconds"] < most["seconds"] and expected["seconds_by_study"]["training"] > 0
+    assert set(expected["cells_by_basis"]) == {"usual", "declared", "unlikely"} and expected["images_probed"] == 0
+    assert expected["untold_cells"] == most["untold_cells"] == 0
+
+
+def test_a_plan_says_what_it_rests_on_and_which_keys_follow() -> None:
+    costs = CostEstimate(PassCount(4000, 1000), {"robustness": PassCount(4000, 1000)}, 2)
+    experience = Experience(Throughput(forward=0.1, gradient=0.3), probed=6)
+    by_task = {"a": TaskCost(PassCount(400, 100), 60.0, "probe"), "b": TaskCost(PassCount(40, 0), 600.0, "usual")}
+    told = Expectation(by_task, PassCount(440, 100), 660.0, {"robustness": 60.0, "explanation": 600.0}, 0)
+    whole, *dearest = expected_lines(told, experience)
+    assert whole == (
+        "What is missing should take 11 min here: 440 forwards and 100 gradients, by 6 images probed, what is usual of "
+        "models that do not exist yet."
     )
-    whole, *dearest = cost_lines(costs, Throughput(forward=0.1, gradient=0.3))
-    assert whole.startswith("What is missing takes at most 4,000 forwards and 1,000 gradients: 10 min at 100 ms a")
-    assert "2 cells" in whole
     assert [line.split(",")[0] for line in dearest] == [
-        "  explanation: 9 min; cheaper by explanations.examples",
-        "  robustness: 80 s; cheaper by robustness.examples",
+        "  explanation: 10 min; cheaper by explanations.examples",
+        "  robustness: 60 s; cheaper by robustness.examples",
     ]
-    assert cost_lines(CostEstimate(PassCount(), {}, 3), Throughput(0.1, 0.3)) == []
+    (most,) = most_lines(costs, 600.0, experience)
+    assert most.startswith("At most: 10 min,") and "4,000 forwards and 1,000 gradients at 100 ms and 300 ms" in most
+    assert "2 cells" in most
+    nothing = Expectation({}, PassCount(), 0.0, {}, 0)
+    assert expected_lines(nothing, experience) == most_lines(CostEstimate(PassCount(), {}, 0), 0.0, experience) == []
 
 
 def test_a_plan_says_how_to_stay_within_a_time(tmp_path: Path) -> None:
-    found = json.loads(call("plan", "--out", tmp_path / "run", "--within", "1s", "--json").stdout)["within"]
+    shown = call("plan", "--out", tmp_path / "run", "--within", "1s", "--json", "--no-probe")
+    found = json.loads(shown.stdout)["within"]
     assert found["counts"]["explanations.examples"] == 4 and not found["enough"] and found["seconds"] > 1
     few = BudgetFit({"robustness.examples": 64, "explanations.examples": 6}, 570.0, within_limit=True)
     flags = "--set robustness.examples=64 --set explanations.examples=6"
-    assert fit_line(few, "10m") == f"Within 10m: {flags} (10 min at most)."
-    assert fit_line(BudgetFit({}, 570.0, within_limit=True), "10m") == "It stays within 10m as it is."
+    assert fit_line(few, "10m") == f"Within 10m: {flags} (about 10 min)."
+    assert fit_line(BudgetFit({}, 570.0, within_limit=True), "10m") == "It should stay within 10m as it is."
     refused = fit_line(BudgetFit(few.counts, 570.0, within_limit=False), "9m")
-    assert refused == f"No number of examples makes it 9m: with {flags} it takes 10 min at most. Choose fewer methods."
+    assert refused == f"No number of examples makes it 9m: with {flags} it should take 10 min. Choose fewer methods."
+
+
+def test_a_plan_says_what_a_run_says_of_data_and_model(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(6):
+            side = 30 if number else 40
+            Image.new("L", (side, 28), number * 9).save(tmp_path / "data" / name / f"{number}.png")
+    shown = call(
+        "plan", "--data", f"folder:{tmp_path / 'data'}", "--no-probe", "--no-harden", "--out", tmp_path / "run"
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "2 classes of" in shown.stderr and "note:" in shown.stderr
+
+
+def test_trust_in_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    shown = call("plan", "--trust", tmp_path / "absent.py", "--no-probe", "--out", tmp_path / "run")
+    assert shown.exit_code == 2 and "absent.py: there is no such file, and nothing needed it" in shown.stderr
 
 
 def test_doctor_reports_the_machine(tmp_path: Path) -> None:
@@ -176,7 +216,7 @@ WRONG: dict[str, tuple[list[str], int, list[str]]] = {
     "missing configuration": (["run", "absent.toml"], 2, ["absent.toml"]),
     "no run to report": (["report", "absent"], 2, ["audit.json"]),
     "unknown language": (["report", "{document}", "--lang", "xx"], 2, ["xx", "en"]),
-    "unknown format": (["report", "{document}", "--format", "pdf"], 2, ["format", "'pdf'", "junit"]),
+    "unknown format": (["report", "{document}", "--format", "docx"], 2, ["format", "'docx'", "junit"]),
     "not a document": (["report", "{document}"], 2, ["audit.json", "not an audit document"]),
     "no run to check": (["check", "absent"], 2, ["audit.json"]),
     "no policy": (["check", "--policy", "absent.toml"], 2, ["absent.toml"]),

@@ -10,6 +10,7 @@ from audit.cli.app import app
 
 def completions(shell: str, words: str) -> tuple[int, list[str]]:
     asked = {"_AUDIT_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words}
+    asked |= {"_TYPER_COMPLETE_FISH_ACTION": "get-args", "_TYPER_COMPLETE_WORD_TO_COMPLETE": words.split(" ")[-1]}
     asked |= {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
     shown = CliRunner().invoke(app, [], env=asked, prog_name="audit")
     return shown.exit_code, shown.output.split()

@@ -71,7 +71,7 @@ def test_wrong_input_is_a_sentence_with_exit_code_two(net: Path, tmp_path: Path)
     bad.write_text(good.read_text() + "(assert (>= Y_7 0))\n")
     calls = [
         ((net, bad), "bad.vnnlib, line 11: Y_7 is not declared"),
-        ((net, tmp_path / "absent.vnnlib"), "cannot be read"),
+        ((net, tmp_path / "absent.vnnlib"), "No such file or directory; name a file that is there"),
         ((tmp_path / "absent.onnx", good), "cannot be read"),
         ((good, good), "not a valid ONNX file"),
         ((net, good, "--timeout", "soon"), "--timeout"),

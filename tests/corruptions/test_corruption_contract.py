@@ -11,6 +11,7 @@ from torch import Tensor
 from audit.core.errors import NotApplicable
 from audit.core.registry import Method, methods
 from audit.core.seeding import Generators
+from tests.pretended_device import on_both
 
 METHODS = methods("corruption")
 PUBLISHED = {
@@ -100,3 +101,13 @@ def test_new_tensors_are_made_on_the_images_device(method: Method) -> None:
     expected = apply(method, images, 3)
     with torch.device("meta"):
         assert torch.equal(expected, apply(method, images, 3))
+
+
+@every
+def test_another_device_gives_the_same_image(method: Method) -> None:
+    def corrupt(device: torch.device) -> Tensor:
+        draws = Generators.of(("a", "b"), seed=0, purpose="test", device=device)
+        return method.function(pictures(2, 3, 32, 32).to(device), 3, draws)
+
+    here, there = on_both(corrupt)
+    torch.testing.assert_close(here, there, atol=1e-6, rtol=0)

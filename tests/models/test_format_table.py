@@ -60,7 +60,8 @@ def hf_folder(path: Path, *, safe: bool = True) -> None:
     with torch.random.fork_rng(devices=[]):
         ResNetForImageClassification(config).save_pretrained(path)
     if not safe:
-        (path / "model.safetensors").rename(path / "pytorch_model.bin")
+        (path / "model.safetensors").unlink()
+        torch.save(net(), path / "pytorch_model.bin")
 
 
 def pt2_file(path: Path) -> None:

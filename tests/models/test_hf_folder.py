@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
 from typer.testing import CliRunner
 
 from audit.cli.app import app
@@ -193,7 +195,19 @@ def with_json(name: str, **fields: Any) -> Callable[[Path], object]:
 
 
 def pickled(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    torch.save(nn.Linear(2, 2), folder / "pytorch_model.bin")
+
+
+def test_weights_that_are_plain_data_in_a_pickle_are_the_same_model(folder: Path) -> None:
+    images = torch.rand(2, 3, SIDE, SIDE)
+    before = load(folder).module(images)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(load(folder).module(images), before)
+    identity = load(folder).identity
+    (folder / "pytorch_model.bin").write_bytes((folder / "pytorch_model.bin").read_bytes() + b"\0")
+    assert load(folder).identity != identity
 
 
 def outside(folder: Path) -> None:

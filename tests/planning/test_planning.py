@@ -302,3 +302,13 @@ def test_each_norm_has_its_usual_eps() -> None:
 def test_hardening_within_another_norm_takes_that_norms_eps() -> None:
     hardened = [t for t in plan(hardening={"norm": "l2"}).tasks if t.cell.study == "training"][-1]
     assert hardened.cell.threat == {"norm": "l2", "eps": 1.0}
+
+
+def test_the_curve_of_l0_counts_values() -> None:
+    l0 = load_config(overrides={"robustness": {"norm": "l0", "eps": 5}})
+    assert curve_eps(l0, SUBJECT) == (1.0, 2.0, 5.0, 10.0)
+
+
+def test_a_model_is_not_hardened_against_l0() -> None:
+    with pytest.raises(UsageError, match="--no-harden"):
+        plan(robustness={"norm": "l0", "battery": "sigma-zero"})

@@ -41,6 +41,12 @@ def test_a_section_alone_has_the_cells_of_the_whole_run_and_what_they_need(secti
         assert not task.cell.model.startswith("cell:") or task.cell.model.removeprefix("cell:") in keys(part)
 
 
+def test_explanations_alone_bring_the_checks_of_the_model_they_rest_on() -> None:
+    checked = [task.role for task in plan("explanations").tasks if task.cell.study == "model-sanity"]
+    assert checked == ["standard", "hardened"]
+    assert "model-sanity" not in {task.cell.study for task in plan("corruptions").tasks}
+
+
 def test_accuracy_alone_leaves_the_attacks_out() -> None:
     assert {task.cell.study for task in plan("accuracy").tasks} == {"training", "accuracy"}
     assert {task.role for task in plan("accuracy").tasks} == {"standard", "hardened"}

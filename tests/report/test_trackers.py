@@ -121,6 +121,26 @@ def test_a_missing_package_is_named_with_its_extra(run: TrackedRun, monkeypatch:
             log_to(name, run, address="", experiment="audit")
 
 
+def test_trackio_has_the_numbers(run: TrackedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
+    trackio = pytest.importorskip("trackio")
+    log_to("trackio", run, address="", experiment="nets")
+    (logged,) = trackio.Api().runs("nets")
+    rows = trackio.sqlite_storage.SQLiteStorage.get_logs("nets", logged.name)
+    read = {name: value for row in rows for name, value in row.items()}
+    assert {name: read[name] for name in run.metrics} == pytest.approx(run.metrics)
+
+
+def test_wandb_writes_the_run_where_it_is_offline(
+    run: TrackedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder = Path(log_to("wandb", run, address=str(tmp_path), experiment="nets"))
+    (records,) = folder.glob("*.wandb")
+    assert folder.is_relative_to(tmp_path) and b"standard/robust-accuracy_linf_0.1_low" in records.read_bytes()
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server on this machine; MLFLOW_SERVER names its program, in an environment of its own."""

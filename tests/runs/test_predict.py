@@ -49,6 +49,21 @@ def call(*words: object) -> Result:
     return CliRunner().invoke(app, ["predict", *map(str, words), "--device", "cpu"])
 
 
+def test_a_folder_and_a_pattern_are_the_pictures_in_them(checkpoint: Path, picture: Path, tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "notes.txt"):
+        (tmp_path / name).write_bytes(picture.read_bytes() if name != "notes.txt" else b"no picture")
+    given = ["--model", checkpoint, "--explain", "none", "--json"]
+    names = {
+        words: [row["image"] for row in json.loads(call(words, *given).stdout)["predictions"]]
+        for words in (tmp_path, tmp_path / "[ab].png")
+    }
+    assert names == {tmp_path: ["a.png", "b.png", "one.png"], tmp_path / "[ab].png": ["a.png", "b.png"]}
+    (tmp_path / "empty").mkdir()
+    for words, sentence in ((tmp_path / "empty", "holds no picture itself"), (tmp_path / "*.gif", "No file fits")):
+        refused = call(words, *given)
+        assert refused.exit_code == 2 and sentence in refused.stderr, refused.stderr
+
+
 def test_the_probabilities_are_those_of_the_model(checkpoint: Path, picture: Path, tmp_path: Path) -> None:
     shown = call(picture, "--model", checkpoint, "--out", tmp_path / "maps", "--json")
     assert shown.exit_code == 0, shown.output

@@ -89,6 +89,22 @@ def test_a_findings_command_names_the_model_it_is_about() -> None:
     assert not any("folder:pets" in f.command for f in findings if f.command.startswith("audit methods"))
 
 
+@pytest.mark.parametrize(
+    ("preset", "epochs", "advised"), [("quick", 1, 15), ("quick", 40, 80), ("standard", 15, 30), ("quick", 8, None)]
+)
+def test_whoever_is_told_to_train_longer_is_told_more_epochs_than_were_trained(
+    preset: str, epochs: int, advised: int | None
+) -> None:
+    config = load_config(
+        preset=preset, overrides={"training": {"epochs": epochs}, "criteria": {"clean_accuracy": 0.99}}
+    )
+    about = replace(made_facts(), subject=subject_flags(config))
+    findings = build_document(made_results(), config, about).findings
+    (command,) = {f.command for f in findings if f.check == "clean-accuracy" and f.verdict == "fail"}
+    expected = "audit run --preset standard" + (f" --set training.epochs={advised}" if advised else "")
+    assert command == expected
+
+
 def test_each_section_has_a_command_that_measures_it_alone(parsed: Parse) -> None:
     found = section_commands(load_config(overrides=SMALL))
     assert parsed(found.pop("run")) == load_config(overrides=SMALL)

@@ -173,6 +173,42 @@ def test_the_previous_start_is_where_the_last_step_ended_whatever_the_batch(thre
     assert torch.allclose(net.seen[-1], expected, atol=2e-4)  # float16 holds 0.1 to 5e-5
 
 
+@pytest.mark.parametrize("threat", THREATS, ids=str)
+def test_a_reused_step_moves_the_next_start_by_the_gradient_of_the_images_learnt_from(threat: ThreatModel) -> None:
+    batch, net = thirds(12), Watched(tiny_net())
+    step = step_of(batch, threat)
+    outcomes("fgsm-rs", net, step, start="previous", reused_step=0.5)
+    (learnt,) = net.seen
+    leaf = learnt.clone().requires_grad_(True)
+    cross_entropy(net.net(leaf), batch.labels).backward()
+    assert leaf.grad is not None
+    expected = projected_step(
+        leaf.detach(), batch.images, leaf.grad, threat, 0.5 * threat.eps, direction="unconstrained"
+    )
+    assert not torch.allclose(expected, learnt, atol=threat.eps / 1000)
+    # float16 holds 11 bits.
+    assert torch.allclose(initial_perturbation(step, "previous"), expected, atol=threat.eps / 1000)
+
+
+@pytest.mark.parametrize("recipe", ["fgsm-rs"])
+def test_the_start_is_the_previous_one_by_itself_unless_images_are_augmented(
+    monkeypatch: pytest.MonkeyPatch, short: TrainingConfig, examples: Batch, recipe: str
+) -> None:
+    stored: list[bool] = []
+    close = loop._close_epoch
+
+    def noted(setup: Any, state: Any, started: float) -> None:
+        stored.append("perturbations" in state.recipe_state)
+        close(setup, state, started)
+
+    monkeypatch.setattr(loop, "_close_epoch", noted)
+    for augmentation in ("none", "jitter"):
+        changes = {"recipe": recipe, "augmentation": augmentation, "epochs": 1}
+        settings = TrainingConfig.model_validate(short.model_dump() | changes)
+        fit(tiny_net(), examples, settings, classes=3, threat=ThreatModel("linf", 0.1))
+    assert stored == [True, False]
+
+
 def test_an_image_not_seen_before_starts_at_random() -> None:
     batch, threat = thirds(12), ThreatModel("linf", 0.1)
     step = step_of(batch, threat)

@@ -21,7 +21,8 @@ from audit.models.files import sha256_of
 PREFIX = "hf:"
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+PLAIN_PICKLE = "pytorch_model.bin"
+_PICKLES = (PLAIN_PICKLE, "pytorch_model.bin.index.json")
 _CODE = ("auto_map", "custom_pipelines")
 _ELSEWHERE = ("backbone", "use_pretrained_backbone", "quantization_config", "kernel_config")
 _MOST_BYTES = 64 << 20
@@ -110,19 +111,21 @@ def configuration(folder: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The .safetensors files of a folder.
+    """The .safetensors files of a folder, else its one pickle, of which only plain data is read.
 
     Args:
         folder: The folder.
 
     Raises:
-        UntrustedError: When there are pickles alone, or the index names a file outside the folder.
+        UntrustedError: When there are several pickles alone, or the index names a file outside the folder.
         ModelError: When there are no weights, or a shard is missing.
     """
     if (folder / _WHOLE).is_file():
         return (folder / _WHOLE,)
     if (folder / _INDEX).is_file():
         return _shards(folder)
+    if (folder / PLAIN_PICKLE).is_file():
+        return (folder / PLAIN_PICKLE,)
     pickles = [name for name in _PICKLES if (folder / name).exists()]
     if pickles:
         raise UntrustedError(

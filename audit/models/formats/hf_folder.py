@@ -1,4 +1,4 @@
-"""Hugging Face image-classification folders: config.json and safetensors, run by transformers without its hub.
+"""Hugging Face image-classification folders: config.json and weights as data, run by transformers without its hub.
 
 Only bytes that were inspected reach transformers: the configuration as a checked dictionary, the weights as tensors.
 """
@@ -15,11 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audit.core.errors import ModelError, SetupError, one_line
+from audit.core.errors import ModelError, SetupError, UntrustedError, one_line
 from audit.core.note import note
-from audit.models.formats.hf_config import PREFIX, configuration, folder_of, read_preprocessing, weight_files
+from audit.models.formats.hf_config import (
+    PLAIN_PICKLE,
+    PREFIX,
+    configuration,
+    folder_of,
+    read_preprocessing,
+    weight_files,
+)
 from audit.models.formats.safetensors_file import safetensors
 from audit.models.formats.timm_folder import read_timm_config
+from audit.models.formats.torch_checkpoint import torch_save
 from audit.models.loaded import CheckpointContent
 
 _NOT_PLAIN = frozenset({"timm_wrapper", "perceiver", "imagegpt", "shieldgemma2"})
@@ -27,7 +35,7 @@ _NOT_PLAIN = frozenset({"timm_wrapper", "perceiver", "imagegpt", "shieldgemma2"}
 
 
 def read_hf_folder(weights: str) -> CheckpointContent:
-    """The model of hf:FOLDER, its weights in safetensors.
+    """The model of hf:FOLDER, its weights in safetensors or as plain data in a pickle.
 
     Raises UntrustedError for pickles and code of its own, SetupError without the extra `hf`, and ModelError when the
     files are damaged or do not belong together.
@@ -85,8 +93,20 @@ class HfModule(nn.Module):
 def _state(files: Sequence[Path]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for file in files:
-        state |= safetensors(file).state or {}
+        content = _plain_pickle(file) if file.name == PLAIN_PICKLE else safetensors(file)
+        state |= content.state or {}
     return state
+
+
+def _plain_pickle(file: Path) -> CheckpointContent:
+    """What torch reads of a pickle as data; one that asks for code is refused, whoever trusts it."""
+    try:
+        return torch_save(file, ())
+    except UntrustedError as fault:
+        raise UntrustedError(
+            f"{file.parent.name} holds its weights as {file.name}, a pickle that is more than tensors, which is code; "
+            "model.safetensors was expected. Save it again with save_pretrained where you trust it."
+        ) from fault
 
 
 def _transformers(name: str) -> Any:

@@ -35,6 +35,7 @@ def log_to_wandb(run: TrackedRun, *, address: str, experiment: str) -> str:
             config={**run.parameters, **run.tags},
             notes=run.tags.get("audit.sentence", ""),
             dir=address or None,
+            settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )
         _log_numbers(wandb, run)
         logged.summary.update(dict(run.metrics))

@@ -87,13 +87,17 @@ def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -
     outcomes = experience.outcomes(task.cell.model)
     method = find("attack", "pgd")
     once = method.max_passes(method.settings(PGD), shape)
-    survivors = images * outcomes.surviving(headline)
+    survivors = images * outcomes.surviving(headline, headline)
     doubled = most_battery_passes(
         twice(battery_of_cell(task.cell.method, settings.protocol)), 1, round(survivors), shape
     )
     if doubled is None or once is None:
         return None
-    unbroken = [outcomes.surviving(headline), *(outcomes.surviving(eps) for eps in settings.eps), 0.0]
+    unbroken = [
+        outcomes.surviving(headline, headline),
+        *(outcomes.surviving(eps, headline) for eps in settings.eps),
+        0.0,
+    ]
     searches = sum(share + (1 - share) * SHARE_OF_STEPS_TO_BREAK for share in unbroken)
     fixed = [(name, changed, times) for name, changed, times in _controls(len(settings.eps)) if name != "pgd"]
     others = sum(_most_forwards(name, changed, shape) * times for name, changed, times in fixed)

@@ -56,6 +56,9 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     Args:
         context: Gives the model, the examples and the inputs of the cell.
         cell: The cell.
+
+    Raises:
+        NotApplicable: The norm's ball is not convex, and PGD has no step within it.
     """
     model, batch = context.model(), context.batch()
     battery = battery_of_cell(cell.method, AttackControlsSettings.of(cell).protocol)

@@ -40,6 +40,9 @@ def certified_by_bounds(context: Context, cell: Cell) -> Evidence:
     Args:
         context: Gives the model, the examples and the attacks' evidence.
         cell: The cell.
+
+    Raises:
+        NotApplicable: The norm's ball is not convex, and no bound is over it.
     """
     settings = BoundsSettings.of(cell)
     assert cell.threat is not None

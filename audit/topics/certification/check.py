@@ -10,6 +10,7 @@ import numpy as np
 from audit.config import RunConfig
 from audit.core.evidence import Array
 from audit.core.registry import check
+from audit.core.statistics import clopper_pearson
 from audit.core.threat_format import format_threat
 from audit.results.check_result import CheckResult
 from audit.results.queries import PerExample, cell_keys, only_measured, per_example
@@ -61,9 +62,10 @@ def certified_not_broken(results: RunResults, role: str, config: RunConfig) -> C
     title_inconclusive="The verdict on the {role} model within {threat} hangs on images neither broken nor proven",
     explanation="Of {n} images {proven:.1%} are proven robust and {unbroken:.1%} are unbroken; robust accuracy lies "
     "between, and {open:.1%} are open.",
-    criterion="Both bounds must lie on the same side of the {threshold:.0%} that are asked.",
-    advice_inconclusive="Give the proofs more effort, or train for proofs.",
-    command_inconclusive="audit run --set certification.effort=complete",
+    criterion="Both bounds must lie on the same side of the {threshold:.0%} that are asked. The interval is that of "
+    "the share proven, so that a policy can ask for a minimum of it.",
+    advice_inconclusive="Give the open images more effort, or train for proofs.",
+    command_inconclusive="audit run --set certification.effort=complete --set certification.problems=5000",
     reference="arXiv:2103.06624",
 )
 def proofs_decide(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
@@ -91,7 +93,8 @@ def proofs_decide(results: RunResults, role: str, config: RunConfig) -> CheckRes
         "threshold": threshold,
         "threat": format_threat(bracket.norm, eps),
     }
-    return CheckResult("pass" if decided else "inconclusive", None, cell_keys(entries), values)
+    share = clopper_pearson(round(point.proven.estimate * bracket.n), bracket.n)
+    return CheckResult("pass" if decided else "inconclusive", share, cell_keys(entries), values)
 
 
 def _of_the_model(entry: TaskResult) -> bool:

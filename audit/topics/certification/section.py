@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from pydantic import Field
 
 from audit.core.evidence import Array
 from audit.core.statistics import clopper_pearson
@@ -16,7 +17,7 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults
-from audit.topics.certification.facts import BROKEN, LINEAR_BOUNDS, PROVEN, CertificationFacts
+from audit.topics.certification.facts import BROKEN, LINEAR_BOUNDS, OPEN, PROVEN, CertificationFacts
 from audit.topics.robustness.facts import RobustnessFacts
 
 
@@ -60,6 +61,22 @@ class BracketPoint(DocumentModel):
     open: float
 
 
+class BracketClass(DocumentModel):
+    """The images of one class at the eps of the verdict.
+
+    Attributes:
+        name: Name of the class.
+        proven: How many are proven.
+        open: How many are neither proven nor broken.
+        n: How many there are.
+    """
+
+    name: str
+    proven: int
+    open: int
+    n: int
+
+
 class Bracket(DocumentModel):
     """Between which bounds the robust accuracy of one model lies.
 
@@ -70,6 +87,7 @@ class Bracket(DocumentModel):
         proven_by: By bound, the images that it proved at the eps of the verdict, from the cheapest bound on.
         problems: Sub-problems of branch and bound an image at most; 0 where there was none.
         n: Number of images.
+        per_class: By class that has images; empty where no labels are known.
     """
 
     role: str
@@ -78,6 +96,7 @@ class Bracket(DocumentModel):
     proven_by: dict[str, int]
     problems: int
     n: int
+    per_class: list[BracketClass] = Field(default_factory=list)
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
@@ -87,14 +106,18 @@ def build(results: RunResults, context: SectionContext) -> Rows:
         results: The run.
         context: What the rows need besides the evidence.
     """
-    return {"certificates": _certificates(results, _attacked_eps(results)), "brackets": brackets(results)}
+    return {
+        "certificates": _certificates(results, _attacked_eps(results)),
+        "brackets": brackets(results, context.classes),
+    }
 
 
-def brackets(results: RunResults) -> list[Bracket]:
+def brackets(results: RunResults, classes: Sequence[str] = ()) -> list[Bracket]:
     """Proven, unbroken and open shares of each model at each eps.
 
     Args:
         results: The run.
+        classes: Names of the classes; none where those are not asked.
     """
     rows = []
     for role in results.roles:
@@ -105,7 +128,8 @@ def brackets(results: RunResults) -> list[Bracket]:
                 np.concatenate([np.asarray(e.evidence.arrays[name]) for e in entries], axis=1)
                 for name in ("verdicts", "proven_by")
             )
-            by = proven_by[facts.eps.index(at.eps)] if at.eps in facts.eps else proven_by[-1]
+            verdict = facts.eps.index(at.eps) if at.eps in facts.eps else -1
+            by, first = proven_by[verdict], entries[0].task.examples.start
             rows.append(
                 Bracket(
                     role=role,
@@ -114,9 +138,25 @@ def brackets(results: RunResults) -> list[Bracket]:
                     proven_by={rung: int((by == i).sum()) for i, rung in enumerate(facts.rungs) if (by == i).any()},
                     problems=int(facts.settings["problems"]) if "branch-and-bound" in facts.rungs else 0,
                     n=verdicts.shape[1],
+                    per_class=_per_class(results, role, verdicts[verdict], first, classes),
                 )
             )
     return rows
+
+
+def _per_class(
+    results: RunResults, role: str, verdicts: Array, first: int, classes: Sequence[str]
+) -> list[BracketClass]:
+    labels = results.array("accuracy", "labels", role=role) if results.labelled else None
+    if labels is None or len(labels) < first + len(verdicts):
+        return []
+    own = labels[first : first + len(verdicts)]
+    rows = ((name, verdicts[own == label]) for label, name in enumerate(classes))
+    return [
+        BracketClass(name=name, proven=int((v == PROVEN).sum()), open=int((v == OPEN).sum()), n=v.size)
+        for name, v in rows
+        if v.size
+    ]
 
 
 def _point(eps: float, verdicts: Array) -> BracketPoint:

@@ -8,5 +8,6 @@ TOPIC = Topic(
     order=200,
     priority=10,
     studies={"model-sanity": "robustness.examples"},
+    also_in=("explanations",),
     former_names={"sanity": "model-sanity", "honest-evaluation": "gradient-masking"},
 )

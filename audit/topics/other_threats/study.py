@@ -64,7 +64,11 @@ class ThreatRequest:
 
     @property
     def ball(self) -> ThreatModel:
-        """The threat model of the cell."""
+        """The threat model of the cell.
+
+        Raises:
+            NotApplicable: Its ball is not convex.
+        """
         threat = self.cell.threat or {}
         if threat["norm"] not in CONVEX_NORMS:
             raise NotApplicable(no_steps_within(threat["norm"]))

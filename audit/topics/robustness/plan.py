@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from audit.adversarial.batteries import battery_of_cell
+from audit.config import RunConfig
+from audit.core.looks import share_at
 from audit.core.threat_format import usual_eps
 from audit.core.types import PassCount
 from audit.planning.battery_cost import (
@@ -13,6 +17,7 @@ from audit.planning.battery_cost import (
 )
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.experience import Experience
+from audit.planning.foreseen import ForeseenReading
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
 from audit.topics.robustness.facts import RobustnessSettings
@@ -92,3 +97,17 @@ def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -
     passes, broken = expected
     around = before_and_after(images, broken, battery.refine_steps, sanity_checks=settings.sanity_checks)
     return passes + around + PassCount(min(settings.kept, images), 0)
+
+
+def foreseen(task: Task, config: RunConfig, experience: Experience) -> ForeseenReading:
+    """The robust accuracy after the last image of a cell, were as many to survive as did of others.
+
+    Args:
+        task: A cell of this topic.
+        config: The configuration of the run; its criteria hold the threshold.
+        experience: What attacks did so far.
+    """
+    images, eps = task.examples.stop, float((task.cell.threat or {})["eps"])
+    share = experience.outcomes(task.cell.model).surviving(eps, eps)
+    unbroken = np.arange(images) < round(share * images)
+    return ForeseenReading(share_at("early", unbroken), config.criteria.robust_accuracy)

@@ -1,0 +1,183 @@
+"""What only a real card can show: `AUDIT_CACHE_DIR=$(mktemp -d) pytest -m gpu tests/gpu -n 0 -s`, under five minutes.
+
+It prints a table for `samples/benchmarks.md`. Without an NVIDIA card everything here is skipped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import audit
+from audit.config import TrainingConfig, load_config
+from audit.core.registry import find
+from audit.core.seeding import Generators
+from audit.core.threat import ThreatModel
+from audit.core.types import Batch
+from audit.models.architecture import build
+from audit.models.losses import margin
+from audit.models.precision import device_facts, ieee_float32
+from audit.models.under_test import ModelUnderTest
+from audit.runs.pipeline import run_audit
+from audit.training.fit import fit
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+CARD = torch.device("cuda:0")
+SHAPE = (3, 32, 32)
+NAMES = tuple(f"class {number}" for number in range(10))
+QUICK = {
+    "robustness": {"examples": 60},
+    "explanations": {"examples": 4},
+    "training": {"epochs": 1, "train_examples": 2000},
+    "hardening": {"enabled": False},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table() -> Iterator[list[str]]:
+    """Rows that are printed in the end."""
+    rows = ["", "| on | measured | value |", "|---|---|---|"]
+    yield rows
+    print("\n".join(rows))
+
+
+def note_row(table: list[str], what: str, value: str) -> None:
+    table.append(f"| {device_facts(CARD)['card']} | {what} | {value} |")
+
+
+def images(count: int) -> Tensor:
+    return torch.rand(count, *SHAPE, generator=torch.Generator("cpu").manual_seed(0))
+
+
+def model_on(device: torch.device | str) -> ModelUnderTest:
+    net = build("resnet-18-small", classes=10, input_shape=SHAPE, seed=0)
+    return ModelUnderTest(net, classes=NAMES, input_shape=SHAPE, device=device)
+
+
+def batch_for(model: ModelUnderTest, count: int) -> Batch:
+    pixels = images(count).to(model.device)
+    return Batch(pixels, model.predictions(pixels), tuple(map(str, range(count))))
+
+
+def attack(name: str, model: ModelUnderTest, batch: Batch, **settings: object) -> Tensor:
+    draws = Generators.of(batch.ids, seed=0, purpose="gpu", device=model.device)
+    method = find("attack", name)
+    return method.function(model, batch, ThreatModel("linf", 4 / 255), draws, **method.settings(settings))
+
+
+def test_logits_are_float32_and_without_the_pin_they_are_not(table: list[str]) -> None:
+    net = build("resnet-18-small", classes=10, input_shape=SHAPE, seed=0).eval()
+    exact = net.double()(images(64).double()).detach()
+    spread = float(exact.std())
+    model = model_on(CARD)
+    pinned = float((model.logits(images(64)).cpu().double() - exact).abs().max()) / spread
+    torch.backends.cudnn.allow_tf32 = True
+    with torch.no_grad():
+        loose = float((net.float().to(CARD)(images(64).to(CARD)).cpu().double() - exact).abs().max()) / spread
+    note_row(table, "largest error of a logit, of their spread, pinned", f"{pinned:.1e}")
+    note_row(table, "the same with TF32", f"{loose:.1e}")
+    assert pinned < 1e-5
+    if torch.cuda.get_device_capability(CARD) >= (8, 0):
+        assert loose > 1e-4  # else this test sees nothing
+
+
+def test_the_same_run_gives_the_same_bytes_and_a_resumed_one_too(tmp_path: Path, table: list[str]) -> None:
+    config = load_config(overrides={**QUICK, "device": "cuda"})
+    started = time.monotonic()
+    first = run_audit(config, tmp_path / "first").folder.document.read_bytes()
+    note_row(table, "quick audit of the sample, seconds", f"{time.monotonic() - started:.1f}")
+    assert run_audit(config, tmp_path / "second").folder.document.read_bytes() == first
+    asked = [0]
+
+    def stop() -> bool:
+        asked[0] += 1
+        return asked[0] > 200
+
+    with pytest.raises(audit.core.errors.Interrupted):
+        run_audit(config, tmp_path / "third", should_stop=stop)
+    assert run_audit(config, tmp_path / "third").folder.document.read_bytes() == first
+
+
+def test_verdicts_are_those_of_the_processor_but_on_the_boundary() -> None:
+    here, there = model_on("cpu"), model_on(CARD)
+    batch = batch_for(here, 200)
+    proposals = attack("pgd", here, batch, steps=5)
+    margins = [margin(model.logits(proposals), batch.target_mask(10).to(model.device)).cpu() for model in (here, there)]
+    sure = margins[0].abs() > 1e-4
+    assert torch.equal(margins[0][sure] > 0, margins[1][sure] > 0)
+
+
+def test_little_memory_halves_the_batch_and_keeps_the_answer() -> None:
+    roomy, tight = model_on(CARD), model_on(CARD)
+    expected = roomy.logits(images(4096))
+    tight.layout.batch_size = 4096
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.02, CARD)
+    try:
+        found = tight.logits(images(4096))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, CARD)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_training_gives_the_same_weights_twice() -> None:
+    data = Batch(torch.rand(512, 1, 28, 28), torch.arange(512) % 4, tuple(map(str, range(512))))
+    settings = TrainingConfig(recipe="pgd", epochs=1)
+
+    def weights() -> list[Tensor]:
+        net = build("cnn-28", classes=4, input_shape=(1, 28, 28), seed=0)
+        fit(net, data, settings, classes=4, threat=ThreatModel("linf", 0.1), device=CARD)
+        return [value.cpu() for value in net.state_dict().values()]
+
+    assert all(torch.equal(first, second) for first, second in zip(weights(), weights(), strict=True))
+
+
+def test_recurrent_nets_give_gradients_in_eval_mode() -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(96, 16, batch_first=True), nn.Linear(16, 10)
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            return self.head(self.lstm(pixels.permute(0, 2, 1, 3).flatten(2))[0][:, -1])
+
+    model = ModelUnderTest(Reads(), classes=NAMES, input_shape=SHAPE, device=CARD)
+    goal = torch.ones(4, 10, dtype=torch.bool, device=CARD)
+    goal[:, 0] = False
+    assert bool(model.loss_gradient(images(4), goal, margin).gradient.any())
+
+
+def test_a_search_does_not_wait_for_the_card_between_its_releases() -> None:
+    model = model_on(CARD)
+    batch = batch_for(model, 16)
+    goal = batch.target_mask(10).to(CARD)
+    model.loss_gradient(batch.images, goal, margin)
+    with ieee_float32():
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(8):
+                model.loss_gradient(batch.images, goal, margin)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("size", [128, 1024, 8192])
+def test_how_fast_apgd_is(size: int, table: list[str]) -> None:
+    model = model_on(CARD)
+    model.layout.batch_size = size
+    batch = batch_for(model, size)
+    attack("apgd-ce", model, batch, steps=2)
+    torch.cuda.synchronize()
+    started = time.monotonic()
+    with model.count() as spent:
+        attack("apgd-ce", model, batch, steps=20)
+    torch.cuda.synchronize()
+    rate = spent.passes.backwards / (time.monotonic() - started)
+    note_row(table, f"APGD, batches of {size}: gradients a second", f"{rate:,.0f}")
+    note_row(table, "the same: peak memory, MiB", f"{torch.cuda.max_memory_allocated(CARD) / 2**20:,.0f}")
+    torch.cuda.reset_peak_memory_stats(CARD)

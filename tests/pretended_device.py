@@ -1,0 +1,183 @@
+"""An accelerator that is not there: tensors that say they are elsewhere, compute on the CPU and never mix with its own.
+
+A tensor on the pretended device wraps one of the CPU and answers to `device("meta")`, the one device that torch takes
+for granted without hardware. As on a card, an operation on tensors of both devices raises, `numpy()` raises, and what
+is made without naming a device lies on the CPU. Unlike on torch's meta device, there are numbers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, Self
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from audit.core.errors import NotApplicable
+
+ELSEWHERE = torch.device("meta")
+_CPU = torch.device("cpu")
+_COPY = torch.ops.aten.copy_.default
+_BY_POSITION = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default)
+_READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default)
+
+
+class DeviceTensor(Tensor):
+    """A tensor on the pretended device.
+
+    Attributes:
+        data_: Its numbers, on the CPU.
+    """
+
+    data_: Tensor
+    __module__ = "torch"  # by which other packages know a tensor of torch
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, data: Tensor) -> DeviceTensor:
+        return Tensor._make_wrapper_subclass(  # type: ignore[attr-defined,no-any-return]
+            cls,
+            data.shape,
+            strides=data.stride(),
+            storage_offset=data.storage_offset(),
+            dtype=data.dtype,
+            layout=data.layout,
+            device=ELSEWHERE,
+            requires_grad=False,
+        )
+
+    def __init__(self, data: Tensor) -> None:
+        self.data_ = data
+
+    def data_ptr(self) -> int:
+        return self.data_.data_ptr()
+
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
+
+    def __repr__(self) -> str:
+        return f"elsewhere({self.data_})"
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {})
+
+
+def _filled_on_the_cpu() -> ExitStack:
+    """Replace what torch fills with Python's numbers before any dispatch: filled on the CPU and moved."""
+    tensor, as_tensor, get, put = torch.tensor, torch.as_tensor, Tensor.__getitem__, Tensor.__setitem__
+
+    def moved(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def filled(data: Any, *args: Any, device: Any = None, **given: Any) -> Tensor:
+            if isinstance(data, Tensor):
+                return make(data, *args, device=device, **given)
+            made = make(data, *args, device=_CPU, **given)
+            return made if device is None else made.to(device)
+
+        return filled
+
+    def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+        return tensor(data, dtype=dtype or self.dtype, device=_CPU).to(device or self.device)
+
+    def positions(index: Any) -> Any:
+        return tree_map_only(range, lambda numbers: tensor(list(numbers), device=_CPU), index)
+
+    def set_item(self: Tensor, index: Any, value: Any) -> None:
+        number = isinstance(value, bool | int | float)
+        put(self, positions(index), tensor(value, dtype=self.dtype, device=_CPU) if number else value)
+
+    stack = ExitStack()
+    stack.enter_context(patch.object(torch, "tensor", moved(tensor)))
+    stack.enter_context(patch.object(torch, "as_tensor", moved(as_tensor)))
+    stack.enter_context(patch.object(Tensor, "new_tensor", new_tensor))
+    stack.enter_context(patch.object(Tensor, "__getitem__", lambda self, index: get(self, positions(index))))
+    stack.enter_context(patch.object(Tensor, "__setitem__", set_item))
+    return stack
+
+
+class PretendedDevice(TorchDispatchMode):
+    """Within it `device("meta")` is the pretended device.
+
+    Args:
+        float64: Whether the device has such numbers; MPS has none.
+
+    Attributes:
+        host_reads: How often the processor waited for the device, by operation.
+    """
+
+    def __init__(self, *, float64: bool = True) -> None:
+        super().__init__()
+        self.float64 = float64
+        self.host_reads: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        self._replaced = _filled_on_the_cpu()
+        return super().__enter__()
+
+    def __exit__(self, *fault: Any) -> None:
+        super().__exit__(*fault)
+        self._replaced.close()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        on_device = any(isinstance(leaf, DeviceTensor) for leaf in tree_leaves((args, given)))
+        outcome = _run(func, args, given)
+        made = [leaf for leaf in tree_leaves(outcome) if isinstance(leaf, Tensor)]
+        if on_device and (func in _READS or any(not isinstance(tensor, DeviceTensor) for tensor in made)):
+            self.host_reads[str(func)] += 1
+        if not self.float64 and any(isinstance(t, DeviceTensor) and t.dtype == torch.float64 for t in made):
+            raise TypeError(f"{func}: this device has no float64.")
+        return outcome
+
+
+def _allowed(func: Any, args: Any, tensors: list[Tensor]) -> bool:
+    """Whether a card takes these: numbers from anywhere, copies, and positions on the CPU of what lies there."""
+    if func is _COPY:
+        return True
+    if func in _BY_POSITION and isinstance(args[0], DeviceTensor):
+        tensors = [args[0], *(leaf for leaf in tree_leaves(args[2:]) if isinstance(leaf, Tensor))]
+    return not any(tensor.dim() and not isinstance(tensor, DeviceTensor) for tensor in tensors)
+
+
+def _run(func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    there = [tensor for tensor in tensors if isinstance(tensor, DeviceTensor)]
+    target = kwargs.get("device")
+    if any(tensor.is_meta and not isinstance(tensor, DeviceTensor) for tensor in tensors):
+        raise AssertionError(f"{func}: torch made a tensor without numbers, which the pretence should have caught.")
+    if there and not _allowed(func, args, tensors):
+        raise RuntimeError(f"{func}: expected all tensors on the same device, found the CPU and another.")
+    if func is _COPY:
+        stays = isinstance(args[0], DeviceTensor)
+    else:
+        stays = bool(there) if target is None else torch.device(target).type == ELSEWHERE.type
+    plain, given = tree_map_only(DeviceTensor, lambda tensor: tensor.data_, (args, dict(kwargs)))
+    if target is not None:
+        given["device"] = _CPU
+    outcome = func(*plain, **given)
+    if not stays:
+        return outcome
+    same = {id(tensor.data_): tensor for tensor in there}  # an operation in place gives what it was given
+    return tree_map_only(Tensor, lambda t: same[id(t)] if id(t) in same else DeviceTensor(t), outcome)
+
+
+def on_both(compute: Callable[[torch.device], Tensor]) -> tuple[Tensor, Tensor]:
+    """What is computed on the CPU and on the pretended device, both on the CPU; skipped where it has no meaning.
+
+    Args:
+        compute: Computes on a device and gives a tensor that lies there.
+    """
+    try:
+        here = compute(_CPU)
+        with PretendedDevice():
+            there = compute(ELSEWHERE)
+            assert there.device == ELSEWHERE
+            return here, there.cpu()
+    except NotApplicable as reason:
+        pytest.skip(str(reason))
