@@ -307,3 +307,13 @@ def test_precisions_out_of_range_are_refused(cnn_model: ModelUnderTest, images: 
             explain_images(cnn_model, images, method="lime", precision=wrong)
     with pytest.raises(UsageError, match="precision"):
         explain_images(cnn_model, images, method="saliency", precision=0.1)
+
+
+def test_explain_takes_a_precision(cnn_model: ModelUnderTest, images: Tensor) -> None:
+    from audit.api.explanation import explain
+
+    options = SAMPLING["lime"]
+    found = explain(cnn_model, images, method="lime", precision=0.4, **options)
+    direct = explained(cnn_model, images, "lime", precision=0.4)
+    assert found.attributions is not None and torch.equal(found.attributions, direct.attributions)
+    assert bool(found.quality["reached"].all()) and found.maps["standard_error"].shape == (4, 1, 12, 12)
