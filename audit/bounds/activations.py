@@ -86,15 +86,14 @@ def usual_slope(low: Tensor, high: Tensor) -> Tensor:
 
 def _relu_lines(low: Tensor, high: Tensor, slope: Tensor | None) -> Lines:
     """The triangle (arXiv:1711.00851); exact where the sign is known."""
-    on, off = low >= 0, high <= 0
-    unstable = ~(on | off)
-    width = torch.where(unstable, high - low, 1)
-    upper = torch.where(unstable, high / width, on.to(low.dtype))
+    below, above = low.clamp(max=0), high.clamp(min=0)
+    upper = above / (above - below).clamp(min=1e-37)
     if slope is None:
-        lower = torch.where(unstable, usual_slope(low, high), on.to(low.dtype))
+        lower = usual_slope(low, high)
     else:
-        lower = torch.where(unstable[:, None], slope, on.to(low.dtype)[:, None])
-    return Lines(lower, torch.zeros_like(low), upper, torch.where(unstable, -low * upper, 0))
+        unstable = (low < 0) & (high > 0)
+        lower = torch.where(unstable[:, None], slope, (low >= 0).to(low.dtype)[:, None])
+    return Lines(lower, torch.zeros((), dtype=low.dtype, device=low.device), upper, -below * upper)
 
 
 def _through(function: Callable[[Tensor], Tensor], at: Tensor, slope: Tensor) -> Tensor:

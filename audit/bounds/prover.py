@@ -15,6 +15,7 @@ from audit.bounds.outcome import Budget, Outcome
 from audit.bounds.propagate import ROWS
 from audit.bounds.region import Region
 from audit.bounds.rules import RULES
+from audit.bounds.sweeps import CACHED
 from audit.bounds.trace import trace
 from audit.core.errors import NotApplicable
 from audit.core.note import note
@@ -173,6 +174,8 @@ class Prover:
 
     def _batch_size(self) -> int:
         largest = max(torch.Size(node.shape).numel() for node in self.graph.nodes)
+        if self.model.device.type == "cpu":
+            return max(1, min(64, CACHED // 8 // largest))
         return max(1, min(64, 4 * ROWS // (largest * max(2, len(self.model.classes)))))
 
 

@@ -53,11 +53,11 @@ class Region:
         """
         return cls((low + high) / 2, low, high)
 
-    def select(self, index: Tensor) -> Region:
+    def select(self, index: Tensor | slice) -> Region:
         """Some of its rows.
 
         Args:
-            index: Positions, int64 (M,).
+            index: Positions, int64 (M,), or a slice.
         """
         return Region(self.centre[index], self.low[index], self.high[index], self.norm, self.radius)
 

@@ -58,8 +58,8 @@ def outward_lines(activation: Activation, box: Box, slope: Tensor | None) -> Lin
     if activation.derivative is None:
         # The slope is s (1 + d) with |d| <= 3 u: the line must pass -s l at the lower end and u - s u at the upper.
         lines = activation.lines(low, high, slope)
-        above = lines.high_intercept * (1 + _OUTWARD) + torch.where(lines.high_intercept > 0, high * _OUTWARD, 0)
-        return lines._replace(high_intercept=above + UNDERFLOW * (lines.high_intercept > 0))
+        top = lines.high_intercept
+        return lines._replace(high_intercept=top * (1 + _OUTWARD) + top.sign() * (high * _OUTWARD + UNDERFLOW))
     exact = activation.lines(low.double(), high.double())
     size = torch.maximum(low.abs(), high.abs()).double()
     below, above = exact.low_slope.float(), exact.high_slope.float()

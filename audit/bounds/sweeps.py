@@ -12,7 +12,7 @@ from audit.bounds.propagate import ROWS, Values, interval_values, lower_bound
 from audit.bounds.region import Region
 from audit.models.batching import ExecutionLayout, in_batches
 
-CACHED = 2**21
+CACHED = 3 * 2**19
 """Numbers that the largest tensor of a sweep on a processor may have: more than that leave its cache."""
 _NEAR = 4
 """Times its costs in float32, the distance from what must be exceeded within which float64 is asked."""
@@ -83,10 +83,8 @@ class Sweeps:
             self.layout = ExecutionLayout(batch_size=max(1, limit // largest))
 
         def compute(rows: slice) -> Tensor:
-            index = torch.arange(len(functions), device=functions.device)[rows]
-            some = (values.select(index), region.select(index), functions[index])
             with torch.no_grad():
-                return self._bounds(*some, boxes_only=boxes_only)
+                return self._bounds(values.select(rows), region.select(rows), functions[rows], boxes_only=boxes_only)
 
         return torch.cat(list(in_batches(len(functions), self.layout, compute)))
 
