@@ -2,10 +2,10 @@
 # attackbenchlib 2.0.2 on torch 2.14 hides black and white pixels from every gradient attack that it measures.
 #
 # Guess: BenchModel counts queries and changes no answer; its clamp of the input to [0, 1] is the identity on images.
-# Seen (attackbenchlib 2.0.2 with torch 2.14.1): BenchModel.forward clamps its input, and since torch 2.14 torch.clamp with
-# number bounds has gradient 0 exactly on a bound (1 before). The gradient at pixels that are 0 or 1 is 0 through it, where
-# the model's own is not. On images with a black ground an attack that never touches a face (C&W) then comes out far ahead
-# of DDN and FMN, which do: optimality .99 against .82 where without the clamp the order is the usual one.
+# Seen (attackbenchlib 2.0.2 with torch 2.14.1): BenchModel.forward clamps its input, and since torch 2.14 torch.clamp
+# with number bounds has gradient 0 exactly on a bound (1 before). The gradient at pixels that are 0 or 1 is 0 through
+# it, where the model's own is not. On images with a black ground an attack that never touches a face (C&W) then comes
+# out far ahead of DDN and FMN, which do: optimality .99 against .82; without the clamp the order is the usual one.
 # What audit does: tests/benchmarks/attackbench_table.py gives BenchModel a clamp that keeps the gradient on the faces.
 set -euo pipefail
 folder=$(mktemp -d)
