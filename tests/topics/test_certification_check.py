@@ -108,8 +108,8 @@ def test_the_finding_carries_the_interval_of_what_is_proven_so_that_a_policy_can
     low, high = found.interval
     assert 0.49 < low < 0.6 < high < 0.71
     rule = Rule(minimum=0.55)
-    assert rule.verdict("pass", Interval(0.6, low, high, 100), weak_evidence=False) == "inconclusive"
-    assert Rule(minimum=0.45).verdict("pass", Interval(0.6, low, high, 100), weak_evidence=False) == "pass"
+    assert rule.verdict("pass", Interval(0.6, low, high, 100, "exact 95%"), weak_evidence=False) == "inconclusive"
+    assert Rule(minimum=0.45).verdict("pass", Interval(0.6, low, high, 100, "exact 95%"), weak_evidence=False) == "pass"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_finding_carries_the_interval_of_what_is_proven_so_that_a_policy_can
     [(60, 25, "informative"), (5, 80, "informative"), (20, 30, "inconclusive"), (None, 0, "inconclusive")],
 )
 def test_proofs_settle_what_masked_gradients_leave_in_doubt(proven: int | None, broken: int, verdict: str) -> None:
-    suspicion = {"kind": "zero-gradients", "sentence": "Gradients vanish on 12 of 100 images."}
+    suspicion = {"name": "zero", "value": 0.1, "limit": 0.0, "sentence": "Gradients vanish on 12 of 100 images."}
     doubted = entry("model-sanity", "standard", {}, facts={"suspicions": [suspicion]})
     proofs = [] if proven is None else [bounds_entry(proven, broken)]
     found = finding_of(results_of(attacked(), doubted, *proofs), "gradient-masking")
