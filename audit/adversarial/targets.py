@@ -16,6 +16,7 @@ from audit.models.losses import one_hot_goal
 from audit.models.under_test import ModelUnderTest
 
 PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 TargetFn: TypeAlias = Callable[[SearchState], Tensor]

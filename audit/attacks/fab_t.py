@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.active_set import SearchState, State, Step, StepResult, run_search
-from audit.adversarial.restarts import passes_of_targets, with_restarts
+from audit.adversarial.minimum_norm import Nearest
+from audit.adversarial.restarts import Attempt, is_adversarial, passes_of_targets, with_restarts
 from audit.adversarial.targets import PositiveInt, ranked_targets, single_target
 from audit.core.registry import attack
 from audit.core.seeding import Generators
@@ -54,10 +55,11 @@ def fab_t(
         steps: Gradient steps, at least 1.
         targets: How many of the likeliest classes of the goal are tried.
         stop: Whether an example's search ends as soon as it is broken within eps; without it the smallest
-            perturbation of all steps is returned.
+            perturbation of all steps and classes is returned.
 
     Returns:
-        Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
+        Proposals, float32 (N, C, H, W): the first that broke each example, or with `stop` false the nearest; else the
+        last one.
     """
     classes = ranked_targets(model, batch, targets)
 
@@ -69,7 +71,22 @@ def fab_t(
         )
         return threat.project(proposals, subset.images.to(proposals.device))
 
-    return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
+    if stop:
+        return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
+    return _nearest_of_all(model, batch, threat, generators, attempt, attempts=classes.shape[1])
+
+
+def _nearest_of_all(
+    model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, attempt: Attempt, *, attempts: int
+) -> Images:
+    """The nearest misclassified proposal of all attempts on every example, else the last one."""
+    origin, everything = batch.images.to(model.device), torch.arange(len(batch), device=batch.labels.device)
+    nearest, proposals = Nearest.at(origin), origin
+    for number in range(attempts):
+        proposals = attempt(batch, generators.fork(number), number, everything).to(origin)
+        broken = is_adversarial(model, batch, proposals).to(origin.device)
+        nearest.see(proposals, broken, norms(proposals - origin, threat.norm))
+    return torch.where(_wide(nearest.distance.isinf()), proposals, nearest.images)
 
 
 def from_the_image(origin: Images, goal: ClassMask, draws: Generators) -> State:

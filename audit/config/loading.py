@@ -17,7 +17,7 @@ from audit.core.topic import require_plugins, topics
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
-    "standard": {"stop": 0.05, "training": {"epochs": 15}, "hardening": {"epochs": 20}},
+    "standard": {"stop": 0.1, "training": {"epochs": 15}, "hardening": {"epochs": 20}},
     "full": {"stop": "all", "training": {"epochs": 30}, "hardening": {"epochs": 40}},
 }
 """What a preset says of the tables that are no topic's; each topic declares its own values."""

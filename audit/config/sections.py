@@ -173,7 +173,7 @@ class RunConfig(ConfigTable):
         Flag(
             "--stop",
             help="When enough images are attacked and corrupted: decides (once every criterion is met or missed), a "
-            "number (once the 95% interval is so narrow either way, as 0.05), or all (the images asked for).",
+            "number as 0.05 (once the 95% interval reaches no further either way, too), or all (those asked for).",
             default="",
         ),
         Flag(
@@ -184,7 +184,7 @@ class RunConfig(ConfigTable):
     ] = Field(
         "decides",
         description="when enough images are attacked and corrupted: decides, once every criterion is met or missed; a "
-        "number as 0.05, once the 95% interval reaches no further either way; all, the images asked for",
+        "number as 0.05, once the 95% interval reaches no further either way, too; all, those asked for",
     )
     only: Annotated[tuple[Annotated[str, AfterValidator(_measured_section)], ...], Flag("--only")] = Field(
         (), description="measure these sections of the report alone, such as robustness; all by default"

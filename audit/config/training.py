@@ -55,15 +55,20 @@ class TrainingConfig(ConfigTable):
         "standard", description="the objective; `audit methods recipe` lists them"
     )
     recipe_settings: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
-    epochs: Annotated[int, Flag("--epochs")] = Field(8, ge=1, description="passes over the training images")
+    epochs: Annotated[int, Flag("--epochs")] = Field(
+        4, ge=1, description="passes over the training images; by default 8 for a net that is not of the zoo"
+    )
     batch_size: Annotated[int, Flag("--batch-size")] = Field(64, ge=2, description="images a step")
     optimizer: Annotated[Optimizer, Flag("--optimizer")] = Field(
-        "adam", description="adam, adamw, sgd, rmsprop, adagrad"
+        "muon",
+        description="muon, adam, adamw, sgd, rmsprop, adagrad; by default adam for a net that is not of the zoo",
     )
-    learning_rate: Annotated[float, Flag("--learning-rate")] = Field(2e-3, gt=0, description="at its peak")
+    learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
+        4e-3, gt=0, description="at its peak; by default 0.002 for a net that is not of the zoo"
+    )
     schedule: Schedule = Field("one-cycle", description="of the learning rate: one-cycle, cosine, step, constant")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
-    weight_decay: float = Field(0.0, ge=0, description="the optimiser's own; decoupled for adamw")
+    weight_decay: float = Field(0.0, ge=0, description="the optimiser's own; decoupled for muon and adamw")
     l1: float = Field(0.0, ge=0, description="factor of the sum of absolute weights in the loss")
     l2: float = Field(0.0, ge=0, description="factor of the sum of squared weights in the loss")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes")
@@ -109,7 +114,7 @@ class HardeningConfig(TrainingConfig):
         True, description="train a hardened model and audit it too"
     )
     recipe: Annotated[str, Flag("--recipe")] = Field(
-        "pgd", description="adversarial training; `audit methods recipe` lists them"
+        "fgsm-rs", description="adversarial training; `audit methods recipe` lists them"
     )
     epochs: Annotated[int, Flag("--epochs")] = Field(6, ge=1, description="passes over the training images")
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
@@ -145,5 +150,8 @@ class CompressionConfig(TrainingConfig):
     )
     epochs: Annotated[int, Flag("--epochs")] = Field(
         3, ge=0, description="of fine-tuning after pruning or of distillation; 0 for no fine-tuning"
+    )
+    optimizer: Annotated[Optimizer, Flag("--optimizer")] = Field(
+        "adam", description="muon, adam, adamw, sgd, rmsprop, adagrad"
     )
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(1e-3, gt=0, description="at its peak")

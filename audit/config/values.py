@@ -74,8 +74,8 @@ def seconds(value: Any) -> Any:
 
 
 StopRule = Literal["decides", "all"] | Annotated[float, Field(gt=0, lt=0.5)]
-"""When a study takes no further images: once its checks are decided, once its interval is at most so wide either way,
-or once it has all that were asked for."""
+"""When a study takes no further images: once its checks are decided, once its interval reaches no further either way
+too, or once it has all that were asked for."""
 Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Range = Annotated[PixelRange | None, BeforeValidator(_range)]

@@ -158,8 +158,7 @@ def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: An
         reference: The source, as arXiv:NUMBER or doi:NUMBER.
         adversarial: Whether it trains within a threat model.
         version: Raised when its answers change.
-        facts: Further facts: `teacher`, whether it learns from another model; `passes` and `expected`, as those of
-            attributions.
+        facts: Further facts: `teacher`, whether it learns from another model; `passes` and `expected`, as there.
 
     Returns:
         The decorator, which returns the function as it is.

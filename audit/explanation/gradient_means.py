@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,9 +89,9 @@ class _GroupSums:
         order = samples.argsort(stable=True)  # the images in turn, as each look has few samples of each
         for part in torch.split(order, self.at_once):
             maps = self.sampled(numbers[part] + self.rows.start, samples[part])
-            _, counts_of_one = samples[part].unique_consecutive(return_counts=True)
+            _, images_of = np.unique(samples[part].cpu().numpy(), return_counts=True)
             start = 0
-            for count in counts_of_one.tolist():  # one sample of each image at a time: sums in an order that is fixed
+            for count in images_of.tolist():  # one sample of each image at a time: sums in an order that is fixed
                 members = part[start : start + count]
                 self.sums[numbers[members], samples[members] // self.size] += maps[start : start + count]
                 start += count

@@ -139,10 +139,10 @@ def expected_masks(settings: Mapping[str, Any], segments: int, a_segment: float)
         segments: Of an image.
         a_segment: Masks a segment that are expected to leave an error as large as the map.
     """
-    precision, most = settings.get("precision"), int(settings["samples"])
-    if precision is None:
+    most: int = settings["samples"]
+    if settings.get("precision") is None:
         return most
-    return min(most, max(4 * segments, math.ceil(a_segment * segments / precision**2)))
+    return min(most, max(4 * segments, math.ceil(a_segment * segments / float(settings["precision"]) ** 2)))
 
 
 def sample_until_precise(

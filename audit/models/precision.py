@@ -22,8 +22,9 @@ _LEAVES = (
     "mkldnn.conv",
     "mkldnn.rnn",
 )
-"""Parts of `torch.backends` that have a `fp32_precision` of their own. What is set above them does not reach those that
-have a value already: `cudnn.conv` and `cudnn.rnn` stay at tf32 under `torch.backends.fp32_precision = "ieee"`."""
+"""Parts of `torch.backends` that have a `fp32_precision` of their own. What is set above them does not reach one that
+was set before: once anybody has assigned `cudnn.allow_tf32 = True`, which is its default, `cudnn.conv` and `cudnn.rnn`
+stay at tf32 under `torch.backends.fp32_precision = "ieee"` (torch 2.14.1)."""
 _CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 """What cuBLAS reads before its first call, and what makes it give the same matrix product each time."""
 _ALERT = "does not have a deterministic implementation"

@@ -97,7 +97,7 @@ class PlanBuilder:
         """Split the first examples of the audit order into steps, after each of which the study may stop.
 
         The first holds what other topics read of it (`Topic.first_images`), and from step to step the examples so far
-        double. Under the rule "all" they are those of `chunks`.
+        grow by a half. Under the rule "all" they are those of `chunks`.
 
         Args:
             study: Name of the study.
@@ -108,11 +108,9 @@ class PlanBuilder:
             return self.chunks(examples, size)
         keys = (topic.first_images[study] for topic in topics() if study in topic.first_images)
         read = max((int(operator.attrgetter(key)(self.config)) for key in keys), default=0)
-        total, step = min(examples, self.identity.test_examples), min(max(FIRST_LOOK, read), size)
-        stops = [0]
-        while stops[-1] < total:
-            step = min(step, size) if len(stops) == 1 else min(stops[-1], size)
-            rest = total - stops[-1]
+        total, stops = min(examples, self.identity.test_examples), [0]
+        while (rest := total - stops[-1]) > 0:
+            step = min(max(FIRST_LOOK, read) if len(stops) == 1 else stops[-1] // 2, size)
             stops.append(total if rest < 1.5 * step and rest <= size else stops[-1] + min(step, rest))
         return [Slice("test", start, stop) for start, stop in pairwise(stops)]
 

@@ -13,7 +13,7 @@ from audit.planning.cost import max_task_passes
 from audit.planning.experience import Experience
 from audit.planning.plan import MODEL_STUDIES, Task
 from audit.planning.run_identity import RunIdentity
-from audit.planning.training_cost import training_passes
+from audit.planning.training_cost import time_budget_of, training_passes
 
 Basis = Literal["store", "probe", "usual", "declared", "unlikely"]
 """What an expectation rests on: cells in the store, a probe, what is usual of such models, or the declared bound, which
@@ -109,7 +109,10 @@ def expect_cost(task: Task, identity: RunIdentity, experience: Experience) -> Ta
         passes = experience.passes_like(task) or max_task_passes(task, identity)
     if passes is None:
         return None
-    return TaskCost(passes, experience.seconds(task, passes), basis)
+    seconds = experience.seconds(task, passes)
+    if task.cell.study in MODEL_STUDIES:
+        seconds = min(seconds, time_budget_of(task))
+    return TaskCost(passes, seconds, basis)
 
 
 def most_seconds(tasks: Iterable[Task], identity: RunIdentity, experience: Experience) -> float:
@@ -120,7 +123,7 @@ def most_seconds(tasks: Iterable[Task], identity: RunIdentity, experience: Exper
         identity: Identities and sizes of the data and the model.
         experience: What is known of the cost of cells.
     """
-    bounds = [(task, max_task_passes(task, identity)) for task in tasks]
+    bounds = [(task, max_task_passes(task, identity, experience.draws)) for task in tasks]
     return sum(
         max(experience.throughput.seconds(most), experience.seconds(task, most))
         for task, most in bounds

@@ -66,4 +66,6 @@ def curve_eps(config: RunConfig, identity: RunIdentity) -> tuple[float, ...]:
     headline = headline_eps(config, identity)
     most = 1 if config.robustness.norm == "linf" else math.inf
     spread = tuple(headline * factor for factor in (0.125, 0.25, 0.5, 2.0) if headline * factor <= most)
+    if config.robustness.norm == "l0":  # a number of values
+        spread = tuple(float(max(1, round(eps))) for eps in spread)
     return tuple(sorted({*(config.robustness.curve or spread), headline}))

@@ -43,6 +43,16 @@ def training_passes(task: Task, *, most: bool) -> PassCount | None:
     return _of_epochs(config, each, len(task.examples), attacked=task.cell.threat is not None, most=most)
 
 
+def time_budget_of(task: Task) -> float:
+    """The seconds that a training may take, by its configuration; infinite where it says nothing.
+
+    Args:
+        task: A training or a compression.
+    """
+    training = ModelSettings.of(task.cell).training or {}
+    return float(training.get("time_budget") or math.inf)
+
+
 def _of_epochs(config: TrainingConfig, each: PassCount, images: int, *, attacked: bool, most: bool) -> PassCount:
     """Every epoch learns the images that are not held out, in whole batches, then looks at those that are."""
     held_out = math.ceil(config.held_out * images)

@@ -19,8 +19,8 @@ from audit.results.check_result import at_least, at_most
 from audit.results.run_results import RunResults, TaskResult
 
 Ending = Literal["decided", "precise", "all", "unfinished"]
-"""Why a study took no more images: its checks were decided, its interval was as narrow as asked, all images asked for
-were taken, or the run was stopped before any of these."""
+"""Why a study took no more images: its checks were decided, they were and its interval was as narrow as asked, all
+images asked for were taken, or the run was stopped before any of these."""
 
 
 UNFINISHED = "stop_unfinished"
@@ -97,8 +97,10 @@ def ending(results: RunResults, steps: StudySteps, config: RunConfig) -> Ending:
     read = checked_readings(_after(results, steps, done), steps.study, steps.role, config)
     if not read:
         return "unfinished"
+    if not all(reading.decided for reading in read):
+        return "unfinished"
     if rule == "decides":
-        return "decided" if all(reading.decided for reading in read) else "unfinished"
+        return "decided"
     return "precise" if all(reading.reach <= rule for reading in read) else "unfinished"
 
 
@@ -161,8 +163,8 @@ def stopping_note(results: RunResults, steps: StudySteps, config: RunConfig) -> 
     if end == "precise":
         return note(
             "stop_precise",
-            "Stopped after {images} of at most {planned} images, once the interval reached no further than {points} "
-            "points either way: it is a confidence sequence, which holds at whatever look one stops.",
+            "Stopped after {images} of at most {planned} images, which decide it, once the interval reached no further "
+            "than {points} points either way: it is a confidence sequence, which holds at whatever look one stops.",
             images=taken,
             planned=planned,
             points=points,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from audit.core.errors import Interrupted
 from audit.core.evidence import Evidence
 from audit.core.types import PassCount
 from audit.data.sampling import balanced_order
@@ -29,6 +31,7 @@ from audit.runs.setup import RunSetup
 from audit.runs.throughput import measure_throughput
 from audit.storage.store import Store
 
+log = logging.getLogger("audit")
 PROBE_SECONDS = 40.0
 """So long a probe goes on at most, but for the cell it is at."""
 SECONDS_A_CELL = (40.0, 4.0)
@@ -42,6 +45,15 @@ OF_A_KIND = 2
 """Cells of one study and method that are probed at most: those that differ in a severity alone cost alike."""
 BATCHES = 4
 """Batches of a training that are timed."""
+SHORT_TRAINING = {
+    "epochs": 2,
+    "time_budget": None,
+    "probe_examples": 1,
+    "frozen_epochs": 0,
+    "workers": 1,
+    "compile": False,
+}
+"""What differs in a training that is timed: the first epoch warms up, the second counts."""
 UNTOLD_FORWARD = 1e-3
 """Seconds of a forward above which a cell whose cost nobody declares is not begun: nothing would end it."""
 STAND_IN = "stand-in"
@@ -161,9 +173,8 @@ class _Prober:
             return
         if time.monotonic() > self.stops_at:
             return
-        for _, evidence in self.executor.compute([task]):
-            if evidence.status != "measured":
-                continue
+        evidence = self._evidence(task)
+        if evidence is not None:
             self.scratch.put(evidence)
             passes, examples, seconds = _spent(evidence), len(task.examples), evidence.seconds
             if epochs := evidence.environment.get("seconds_per_epoch"):  # the first one warms up
@@ -171,6 +182,17 @@ class _Prober:
                 seconds = epochs[-1]
             outcomes = outcomes_of(evidence, examples) if task.cell.model in self.known else None
             self.cells.append(CellCost(evidence.cell, examples, passes, seconds, "probe", outcomes))
+
+    def _evidence(self, task: Task) -> Evidence | None:
+        """What a cell measured; None where it cannot be: the run itself will say why, in its place."""
+        try:
+            ((_, evidence),) = self.executor.compute([task])
+        except Interrupted:
+            raise
+        except Exception as fault:  # of a training, or of the model
+            log.debug("The probe of %s failed: %s", task.label, fault, exc_info=True)
+            return None
+        return evidence if evidence.status == "measured" else None
 
     def _attack(self, model: ModelUnderTest, images: int, experience: Experience) -> None:
         """How the first images of every model fare under the cheap attacks; of one that does not exist, their pace."""
@@ -194,7 +216,7 @@ class _Prober:
             settings = ModelSettings.of(task.cell) if task.cell.study in MODEL_STUDIES else None
             if settings is None or settings.training is None or self.store.has(task.cell.key):
                 continue
-            training = settings.training | {"epochs": 2, "time_budget": None, "probe_examples": 1}
+            training = settings.training | SHORT_TRAINING
             few = math.ceil(BATCHES * training["batch_size"] / (1 - training["held_out"]))
             examples = Slice(CALIBRATION_SPLIT, 0, min(few, len(task.examples)))
             short = settings.model_copy(update={"training": training, "pretrained": ""}).dump()

@@ -39,8 +39,8 @@ from audit.runs.validation import (
     check_training_images,
     note_on_eps,
     wants_tensorboard,
-    with_default_learning_rate,
     with_pretrained,
+    with_suited_defaults,
 )
 
 _PROBED = 100
@@ -138,7 +138,7 @@ def set_up(config: RunConfig) -> RunSetup:
         loaded, model = with_own_normalisation(loaded, model)
         model = model.model_copy(update={"architecture": loaded.architecture})
     data = data.model_copy(update={"pixel_range": dataset.pixel_range}) if dataset.pixel_range else data
-    config = with_default_learning_rate(config.model_copy(update={"data": data, "model": model}))
+    config = with_suited_defaults(config.model_copy(update={"data": data, "model": model}))
     check_can_reinitialise(config, loaded)
     labelled = bool((dataset.test.labels >= 0).all())
     wrapped = None

@@ -122,4 +122,4 @@ def surrogate_settings(epochs: int) -> TrainingConfig:
     Args:
         epochs: Epochs of the training.
     """
-    return TrainingConfig(epochs=epochs, batch_size=32)
+    return TrainingConfig(epochs=epochs, batch_size=32, optimizer="adam", learning_rate=2e-3)

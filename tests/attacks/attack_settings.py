@@ -39,7 +39,7 @@ QUICKER: dict[str, dict[str, Any]] = {
     "ddn": {"steps": 30},
     "ead": {"binary_search_steps": 3, "steps": 40, "step_size": 0.1, "initial_const": 10.0},
     "fmn": {"steps": 30},
-    "sigma-zero": {"steps": 40},
+    "sigma-zero": {"steps": 40, "trials": 8},
     "pdpgd": {"steps": 60},
     "boundary": {"steps": 12},
     "hopskipjump": {"steps": 1, "first_queries": 20},

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog, minimize
-from torch import Tensor
+from torch import Tensor, nn
 
-from audit.attacks.fab_t import project_onto_hyperplane
-from audit.core.threat import Norm, norms
+from audit.attacks.fab_t import fab_t, project_onto_hyperplane
+from audit.core.seeding import Generators
+from audit.core.threat import Norm, ThreatModel, norms
+from audit.core.types import Batch
+from audit.models.under_test import ModelUnderTest
 
 SIZE = 7
 
@@ -70,3 +73,19 @@ def test_beyond_the_boxs_reach_the_step_goes_to_its_corner(norm: Norm) -> None:
     arrived = points + project_onto_hyperplane(points, normals, torch.full((6,), 1e3), norm)
     moved = normals != 0
     assert torch.allclose(arrived[moved], (normals > 0).float()[moved], atol=1e-5)
+
+
+def test_without_stopping_the_nearest_of_all_classes_is_returned() -> None:
+    """On a linear model whose likeliest other class is three times as far as the next."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[0.0, 0, 0, 0], [0.3, 0, 0, 0], [0, 2.0, 0, 0]]))
+        net[1].bias.copy_(torch.tensor([0.0, -0.15 - 0.12, -1.0 - 0.25]))
+    model = ModelUnderTest(net, classes="abc", input_shape=(1, 2, 2), device="cpu")
+    batch = Batch(torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), ("x",))
+    threat, draws = ThreatModel("l2", 2.0), Generators.of(["x"], seed=0, purpose="t", device="cpu")
+    far, near = (
+        float(threat.distance(fab_t(model, batch, threat, draws, steps=20, targets=targets, stop=False), batch.images))
+        for targets in (1, 2)
+    )
+    assert far == pytest.approx(0.12 / 0.3, rel=0.06) and near == pytest.approx(0.25 / 2, rel=0.06)

@@ -24,7 +24,7 @@ from audit.training.fit import fit
 from audit.training.state import TrainingResult
 
 PREVIOUS: dict[str, dict[str, object]] = {
-    "fgsm-rs": {"start": "previous", "relative_step": 1.0},
+    "fgsm-rs": {"start": "previous"},
     "pgd": {"start": "previous", "steps": 2},
 }
 LONG = 200
@@ -45,14 +45,15 @@ class Ground:
 
 
 def settings_of(recipe: str, given: argparse.Namespace) -> dict[str, object]:
-    """The same for all but the rate: adversarial losses bear, and want, a higher one."""
-    adversarial = recipe != "standard"
+    """The same for all but the rate: adversarial losses bear, and want, a higher one of Adam."""
+    adam = 2e-3 if recipe == "standard" else 4e-3
     return {
         "recipe": recipe,
         "epochs": given.epochs or LONG,
         "time_budget": None if given.epochs else given.seconds,
         "batch_size": given.batch,
-        "learning_rate": 4e-3 if adversarial else 2e-3,
+        "optimizer": given.optimizer,
+        "learning_rate": given.rate or (adam if given.optimizer == "adam" else 4e-3),
         "augmentation": AUGMENTATIONS[given.augmentation],
         "averaging": given.averaging,
         "recipe_settings": recipe_settings(recipe, given),
@@ -62,8 +63,11 @@ def settings_of(recipe: str, given: argparse.Namespace) -> dict[str, object]:
 def recipe_settings(recipe: str, given: argparse.Namespace) -> dict[str, object]:
     """The defaults, as published; or for fgsm-rs and pgd one of their improvements."""
     if given.previous and recipe in PREVIOUS:
-        return PREVIOUS[recipe]
-    return {"clip": False} if given.unclipped and recipe == "fgsm-rs" else {}
+        reused = {"reused_step": given.reused} if given.reused and recipe == "fgsm-rs" else {}
+        return {**PREVIOUS[recipe], **reused}
+    if recipe != "fgsm-rs":
+        return {}
+    return {"start": "random", "clip": not given.unclipped}
 
 
 def run(recipe: str, ground: Ground, given: argparse.Namespace) -> str:
@@ -106,6 +110,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--augmentation", default="none", choices=list(AUGMENTATIONS))
+    parser.add_argument("--optimizer", default="adam", choices=["adam", "muon"])
+    parser.add_argument("--rate", type=float, help="of learning at its peak")
+    parser.add_argument("--reused", type=float, default=0.0, help="fgsm-rs with --previous: its reused_step")
     parser.add_argument("--averaging", type=float, default=0.0)
     parser.add_argument("--unclipped", action="store_true", help="fgsm-rs without projection onto the ball")
     parser.add_argument("--previous", action="store_true", help="fgsm-rs, pgd from where they left each image")

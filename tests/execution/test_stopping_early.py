@@ -93,7 +93,7 @@ def robust_finding(results: RunResults, config: RunConfig) -> Finding:
     [
         (0.1, 64, "fail", "decided"),
         (0.9, 64, "pass", "decided"),
-        (0.56, 256, "pass", "decided"),
+        (0.56, 144, "pass", "decided"),
         (0.47, 500, "pass", "all"),
         (0.42, 500, "inconclusive", "all"),
     ],
@@ -113,14 +113,19 @@ def test_a_study_stops_at_the_look_that_decides_its_check(
 
 
 def test_a_precision_is_reached_before_the_study_stops(tmp_path: Path) -> None:
-    for precision, images in ((0.2, 128), (0.1, 500), (0.01, 500)):
+    for precision, images in ((0.2, 64), (0.1, 216), (0.01, 500)):
         config = configured(stop=precision)
-        results = ran(config, tmp_path / str(precision), MadeExecutor({"standard": 0.5}))
+        results = ran(config, tmp_path / str(precision), MadeExecutor({"standard": 0.1}))
         assert taken(results, ATTACKED) == images
         finding = robust_finding(results, config)
         assert finding.interval is not None and finding.estimate is not None
         reach = finding.interval[1] - finding.estimate
         assert reach <= precision if ended(results, config)[ATTACKED] == "precise" else images == 500
+
+
+def test_a_precision_does_not_stop_what_is_undecided(tmp_path: Path) -> None:
+    results = ran(configured(stop=0.3), tmp_path, MadeExecutor({"standard": 0.47}))
+    assert taken(results, ATTACKED) == 500
 
 
 def test_all_takes_all_and_keeps_the_interval_of_fixed_n(tmp_path: Path) -> None:
@@ -132,7 +137,7 @@ def test_all_takes_all_and_keeps_the_interval_of_fixed_n(tmp_path: Path) -> None
 
 def test_corruptions_stop_when_the_fall_is_decided(tmp_path: Path) -> None:
     config = configured()
-    for fall, images in ((0.0, 64), (0.1, 256), (0.19, 500)):
+    for fall, images in ((0.0, 64), (0.1, 216), (0.19, 500)):
         results = ran(config, tmp_path / str(fall), MadeExecutor({"standard": 0.1}, fall=fall))
         assert taken(results, CORRUPTED) == images, fall
 

@@ -65,12 +65,19 @@ def _new_interface() -> None:
     BACKENDS.mkldnn.matmul.fp32_precision = "bf16"
 
 
+def _both_interfaces() -> None:
+    BACKENDS.cudnn.allow_tf32 = True
+    BACKENDS.fp32_precision = "ieee"
+    assert BACKENDS.cudnn.conv.fp32_precision == "tf32"
+
+
 CALLERS: dict[str, Callable[[], object]] = {
     "defaults": lambda: None,
     "medium": lambda: torch.set_float32_matmul_precision("medium"),
     "high": lambda: torch.set_float32_matmul_precision("high"),
     "tf32 by the newer interface": _new_interface,
     "ieee by the newer interface": lambda: setattr(BACKENDS, "fp32_precision", "ieee"),
+    "ieee above what the older interface has set": _both_interfaces,
     "no tf32 by the older interface": lambda: setattr(BACKENDS.cudnn, "allow_tf32", False),
 }
 

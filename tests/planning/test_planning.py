@@ -129,7 +129,13 @@ def test_chunks_cover_the_examples_once_and_keep_the_images_that_are_explained()
 
 @pytest.mark.parametrize(
     ("examples", "ends"),
-    [(60, [60]), (64, [64]), (80, [80]), (500, [64, 128, 256, 500]), (1100, [64, 128, 256, 512, 1012, 1100])],
+    [
+        (60, [60]),
+        (64, [64]),
+        (80, [80]),
+        (500, [64, 96, 144, 216, 324, 500]),
+        (2100, [64, 96, 144, 216, 324, 486, 729, 1200]),
+    ],
 )
 def test_a_study_that_may_stop_early_takes_images_in_growing_steps(examples: int, ends: list[int]) -> None:
     ours = [t for t in plan(robustness={"examples": examples}).tasks if (t.cell.study, t.role) == ATTACKED]
@@ -148,7 +154,7 @@ ATTACKED = ("robustness", "standard")
 def test_the_first_step_holds_the_images_that_other_topics_read_of_it(table: dict[str, Any]) -> None:
     planned = plan(robustness={"examples": 500}, **table).tasks
     (first, second, *_) = [t for t in planned if (t.cell.study, t.role) == ATTACKED]
-    assert (first.examples.stop, second.examples.stop) == (150, 300)
+    assert (first.examples.stop, second.examples.stop) == (150, 225)
     readers = [t for t in planned if first.cell.key in t.cell.inputs.values()]
     assert readers and all(t.examples.stop <= 150 for t in readers)
     assert not [t for t in planned if second.cell.key in t.cell.inputs.values()]
@@ -157,7 +163,7 @@ def test_the_first_step_holds_the_images_that_other_topics_read_of_it(table: dic
 def test_what_only_checks_the_other_attacks_runs_in_the_first_step_alone() -> None:
     tasks = [t for t in plan(robustness={"battery": ROWS}).tasks if (t.cell.study, t.role) == ATTACKED]
     attacks = [[row[1] for row in t.cell.settings["protocol"][0]] for t in tasks]
-    assert attacks == [["apgd-ce", "square"], ["apgd-ce"], ["apgd-ce"], ["apgd-ce"]]
+    assert attacks == [["apgd-ce", "square"]] + [["apgd-ce"]] * 5
 
 
 def test_a_number_of_images_within_the_first_step_or_all_of_them_is_planned_as_ever() -> None:
@@ -296,3 +302,21 @@ def test_each_norm_has_its_usual_eps() -> None:
 def test_hardening_within_another_norm_takes_that_norms_eps() -> None:
     hardened = [t for t in plan(hardening={"norm": "l2"}).tasks if t.cell.study == "training"][-1]
     assert hardened.cell.threat == {"norm": "l2", "eps": 1.0}
+
+
+def test_the_curve_of_l0_counts_values() -> None:
+    l0 = load_config(overrides={"robustness": {"norm": "l0", "eps": 5}})
+    assert curve_eps(l0, SUBJECT) == (1.0, 2.0, 5.0, 10.0)
+
+
+def test_a_model_is_not_hardened_against_l0() -> None:
+    with pytest.raises(UsageError, match="--no-harden"):
+        plan(robustness={"norm": "l0", "battery": "sigma-zero"})
+
+
+def test_attacks_on_a_model_that_answers_at_random_cost_a_forward_for_each_draw() -> None:
+    for task in plan(**EVERY_TOPIC, attack_controls={"examples": 8}, other_threats={"examples": 20}).tasks:
+        once, often = (max_task_passes(task, SUBJECT, draws) for draws in (1, 20))
+        assert once is not None and often is not None
+        attacked = task.cell.study in ("robustness", "attack-controls", "other-threats")
+        assert often.forwards == (20 if attacked else 1) * once.forwards, task.label

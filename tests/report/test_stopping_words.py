@@ -113,5 +113,5 @@ def _mended(row: OutcomeRow) -> OutcomeRow:
 
 
 def test_the_rule_is_set_by_preset_key_and_flag() -> None:
-    assert [load_config(preset=name).stop for name in ("quick", "standard", "full")] == ["decides", 0.05, "all"]
+    assert [load_config(preset=name).stop for name in ("quick", "standard", "full")] == ["decides", 0.1, "all"]
     assert load_config(overrides={"stop": "0.03"}).stop == 0.03

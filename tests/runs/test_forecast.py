@@ -26,14 +26,14 @@ EVERY_TOPIC: dict[str, Any] = TINY | {
     "data": {"train_examples": 200},
     "hardening": {"enabled": False},
     "stop": "all",
-    "robustness": {"examples": 24, "battery": "fgsm,apgd-dlr,random-noise"},
-    "explanations": {"examples": 2, "methods": ["integrated-gradients", "lime"]},
+    "robustness": {"examples": 16, "battery": "fgsm,apgd-dlr,random-noise"},
+    "explanations": {"examples": 1, "methods": ["lime", "saliency"]},
     "drift": {"enabled": True},
     "attribution_quality": {"enabled": True},
-    "attack_controls": {"examples": 12},
-    "certification": {"examples": 2},
-    "shortcuts": {"examples": 20},
-    "other_threats": {"examples": 10},
+    "attack_controls": {"examples": 6},
+    "certification": {"examples": 1},
+    "shortcuts": {"examples": 8},
+    "other_threats": {"examples": 8},
 }
 MEASURED = {
     *("accuracy", "agreement", "attack-controls", "attribution-quality", "certification", "corruption", "drift"),
@@ -119,7 +119,7 @@ def test_a_model_that_does_not_exist_yet_is_told_by_what_is_usual(setup: RunSetu
 def test_the_store_tells_of_more_examples_of_the_same_model(
     finished: AuditRun, setup: RunSetup, tmp_path: Path
 ) -> None:
-    more = setup.config.model_copy(update={"robustness": setup.config.robustness.model_copy(update={"examples": 48})})
+    more = setup.config.model_copy(update={"robustness": setup.config.robustness.model_copy(update={"examples": 32})})
     plan = build_plan(more, setup.subject)
     shutil.copytree(finished.folder.store.root, tmp_path / "store")
     experience = learn_costs(setup, plan, Store(tmp_path / "store"), probe=False)
@@ -127,6 +127,6 @@ def test_the_store_tells_of_more_examples_of_the_same_model(
     attacked = next(task for task in plan.tasks if task.cell.study == "robustness")
     cost = expected.by_task[attacked.cell.key]
     spent = next(passes for task, passes in measured(finished) if task.cell.study == "robustness")
-    assert cost.basis == "store" and examples_of(attacked.cell) == 48
+    assert cost.basis == "store" and examples_of(attacked.cell) == 32
     assert 1.3 * spent.forwards < cost.passes.forwards < 2.6 * spent.forwards
     assert experience.like(attacked)[0].seconds is not None, "it ran on this machine"

@@ -32,7 +32,13 @@ THREAT = ThreatModel("linf", 0.05)
 def hardened(recipe: str, epochs: int = 12, **settings: Any) -> tuple[nn.Module, list[dict[str, Any]]]:
     net = tiny_net()
     config = HardeningConfig(
-        recipe=recipe, epochs=epochs, batch_size=30, learning_rate=0.02, recipe_settings=settings, probe_examples=60
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=30,
+        optimizer="adam",
+        learning_rate=0.02,
+        recipe_settings=settings,
+        probe_examples=60,
     )
     result = fit(net, thirds(300), config, classes=3, threat=THREAT, mean=0.0, std=1.0)
     net.load_state_dict(result.weights)

@@ -60,7 +60,7 @@ def test_it_learns_a_problem_a_linear_net_can_solve(examples: Batch, short: Trai
     assert trained.history[-1]["loss"] < 0.5 * trained.history[0]["loss"]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("optimizer", ["muon", "adam", "adamw", "sgd", "rmsprop", "adagrad"])
 def test_every_optimizer_learns_and_resumes(
     optimizer: str, examples: Batch, short: TrainingConfig, tmp_path: Path
 ) -> None:
@@ -250,7 +250,9 @@ def test_a_damaged_checkpoint_is_told_and_not_ignored(
         learn(examples, short, callbacks=TrainingCallbacks(tmp_path))
 
 
-@pytest.mark.parametrize("where", ["weights/0.weight", "best/7.bias", "optimizer/0/exp_avg", '"facts"', "epoch/losses"])
+@pytest.mark.parametrize(
+    "where", ["weights/0.weight", "best/7.bias", "optimizer/0/momentum", '"facts"', "epoch/losses"]
+)
 def test_one_flipped_bit_of_a_checkpoint_is_told(
     where: str, examples: Batch, short: TrainingConfig, tmp_path: Path
 ) -> None:
