@@ -1,7 +1,7 @@
 """What another tool would have told you: `python tests/benchmarks/peer_answers.py [--only foolbox] [--seeds 20]`.
 
-Valid input, a right answer known beforehand, and what the tool says, over so many seeds. Tools that are not installed are
-left out. The rows stand in samples/peers.md.
+Valid input, a right answer known beforehand, and what the tool says, over so many seeds. Tools that are not installed
+are left out. The rows stand in samples/peers.md.
 """
 
 from __future__ import annotations
