@@ -59,7 +59,7 @@ OURS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "carlini-wagner": ("carlini-wagner", {"binary_search_steps": 6, "steps": 160}),
     },
     "l1": {
-        "pdpgd": ("pdpgd", {"steps": STEPS}),
+        "pdpgd": ("pdpgd", {"steps": STEPS - 271}),
         "ead": ("ead", {"binary_search_steps": 6, "steps": 110}),
         "fab-t": ("fab-t", {"steps": 110, "stop": False}),
     },
