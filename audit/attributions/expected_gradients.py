@@ -96,8 +96,8 @@ def _stratified(generators: Generators, count: int, samples: int) -> tuple[Tenso
 
     Each reference gets evenly spaced places, and all places together are even too. They stand in groups that hold
     every reference once, at places that are even again (a Latin square); or, where samples are few for the references,
-    that share as few of them as can be. So a part of the samples is as good for its size, and groups differ as
-    independent ones do.
+    that share as few of them as can be. Groups come in random order, so that the first are a random sample of all, of
+    whose error the differences between them tell.
     """
     strata = min(count, samples)
     sample = torch.arange(samples, device=generators.keys.device)
@@ -111,7 +111,8 @@ def _stratified(generators: Generators, count: int, samples: int) -> tuple[Tenso
         group = (stratum + visit) % -(-rounds // -(-rounds // GROUPS))
     else:
         group = (stratum + _ROUNDS * visit) % GROUPS
-    order = group.argsort(dim=1, stable=True)
+    turn = generators.fork(3).permutations(GROUPS)
+    order = turn.gather(1, group).argsort(dim=1, stable=True)
     return index.gather(1, order), position.gather(1, order)
 
 

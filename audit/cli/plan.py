@@ -77,7 +77,7 @@ def plan(
     todo = missing(whole.tasks)
     unlikely = unlikely_cells(whole, setup.config, experience)
     expected = expect_costs(todo, setup.subject, experience, unlikely)
-    costs = estimate_cost(todo, setup.subject)
+    costs = estimate_cost(todo, setup.subject, experience.draws)
     most = most_seconds(todo, setup.subject, experience)
     rows: list[dict[str, Any]] = [
         {
@@ -87,7 +87,9 @@ def plan(
             "model": task.role,
             "split": task.examples.split,
             "examples": len(task.examples),
-            "passes": None if (bound := max_task_passes(task, setup.subject)) is None else asdict(bound),
+            "passes": None
+            if (bound := max_task_passes(task, setup.subject, experience.draws)) is None
+            else asdict(bound),
             "expected": None if (cost := expected.by_task.get(task.cell.key)) is None else asdict(cost),
             "stored": store.has(task.cell.key),
             "key": task.cell.key,

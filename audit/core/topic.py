@@ -60,6 +60,7 @@ class Topic:
             are then in one cell.
         document: By field of the audit document, the model of its rows.
         also_in: Further sections whose findings rest on it, and which `--only` therefore measures it for.
+        averaged: Whether its studies ask a model that answers at random for the mean of several forwards each time.
         former_keys: By dotted configuration key of an earlier version, the key that replaced it.
         former_names: By study, check or document field of an earlier version, the name that replaced it.
         measures: Whether its measurements are also listed in the document's general table of measurements.
@@ -78,6 +79,7 @@ class Topic:
     first_images: Mapping[str, str] = field(default_factory=dict)
     document: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     also_in: tuple[str, ...] = ()
+    averaged: bool = False
     former_keys: Mapping[str, str] = field(default_factory=dict)
     former_names: Mapping[str, str] = field(default_factory=dict)
     measures: bool = False

@@ -236,10 +236,21 @@ def _each(
     most = method.max_passes(settings, request.shape)
     if most is None:
         return None
-    gives_up = any(settings.get(name) for name in method.facts.get("early_stops", ()))
-    share = min(1.0, GIVE_UP_STEPS / settings["steps"]) if gives_up and "steps" in settings else 1.0
+    share = share_on_survivors(entry)
     draws = outcomes.draws
     return draws * (share * most.forwards + VERIFIER_FORWARDS), draws * share * most.backwards, 0.0
+
+
+def share_on_survivors(entry: AttackSpec) -> float:
+    """The share of its most passes that an attack takes on an image that it does not break.
+
+    Args:
+        entry: An attack of a battery.
+    """
+    method = entry.method
+    settings = method.settings(entry.settings)
+    gives_up = any(settings.get(name) for name in method.facts.get("early_stops", ()))
+    return min(1.0, GIVE_UP_STEPS / settings["steps"]) if gives_up and "steps" in settings else 1.0
 
 
 def _interpolated(survival: Mapping[float, float], ratio: float) -> float:

@@ -27,17 +27,18 @@ class CostEstimate:
     unknown: int
 
 
-def estimate_cost(tasks: Iterable[Task], identity: RunIdentity) -> CostEstimate:
+def estimate_cost(tasks: Iterable[Task], identity: RunIdentity, draws: int = 1) -> CostEstimate:
     """The most that tasks cost.
 
     Args:
         tasks: Tasks of a plan.
         identity: Identities and sizes of the data and the model.
+        draws: See `max_task_passes`.
     """
     by_study: dict[str, PassCount] = {}
     unknown = 0
     for task in tasks:
-        passes = max_task_passes(task, identity)
+        passes = max_task_passes(task, identity, draws)
         if passes is None:
             unknown += 1
         else:
@@ -45,12 +46,13 @@ def estimate_cost(tasks: Iterable[Task], identity: RunIdentity) -> CostEstimate:
     return CostEstimate(sum(by_study.values(), PassCount(0, 0)), by_study, unknown)
 
 
-def max_task_passes(task: Task, identity: RunIdentity) -> PassCount | None:
+def max_task_passes(task: Task, identity: RunIdentity, draws: int = 1) -> PassCount | None:
     """The most that one cell costs, as its topic declares.
 
     Args:
         task: A task of a plan.
         identity: Identities and sizes of the data and the model.
+        draws: Forwards that each logit is the mean of where attacks ask it; above 1 for a model that answers at random.
 
     Returns:
         The passes of the whole cell; None where they are not known before.
@@ -60,7 +62,8 @@ def max_task_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     topic = topic_of(task.cell.study)
     declared = topic.function("plan", "max_passes") if topic else None
     each: PassCount | None = declared(task, identity) if declared else None
-    return None if each is None else PassCount(each.forwards * len(task.examples), each.backwards * len(task.examples))
+    times = len(task.examples) * (draws if topic and topic.averaged else 1)
+    return None if each is None else PassCount(each.forwards * times, each.backwards * times)
 
 
 def cost_keys(study: str) -> str:

@@ -123,7 +123,7 @@ def most_seconds(tasks: Iterable[Task], identity: RunIdentity, experience: Exper
         identity: Identities and sizes of the data and the model.
         experience: What is known of the cost of cells.
     """
-    bounds = [(task, max_task_passes(task, identity)) for task in tasks]
+    bounds = [(task, max_task_passes(task, identity, experience.draws)) for task in tasks]
     return sum(
         max(experience.throughput.seconds(most), experience.seconds(task, most))
         for task, most in bounds

@@ -55,6 +55,11 @@ class Experience:
     probed: int = 0
     adversarial: Mapping[str, bool] = field(default_factory=dict)
 
+    @property
+    def draws(self) -> int:
+        """Forwards that attacks took the mean of for each logit; above 1 where a model answers at random."""
+        return max((cost.outcomes.draws for cost in self.cells if cost.outcomes is not None), default=1)
+
     def like(self, task: Task) -> tuple[CellCost, ...]:
         """Costs of the same study and method with the same settings on the same model, whatever the examples and eps.
 

@@ -12,18 +12,17 @@ from audit.adversarial.run_battery import run_battery
 from audit.core.errors import AuditError, Interrupted
 from audit.core.types import Batch, PassCount
 from audit.models.under_test import ModelUnderTest
-from audit.planning.battery_cost import BatteryOutcomes
+from audit.planning.battery_cost import BatteryOutcomes, share_on_survivors
 from audit.planning.experience import CellCost
 from audit.planning.plan import Task
 from audit.planning.throughput import Throughput
 from audit.storage.checkpoint import CellCheckpoint
 from audit.storage.store import Store
 
-ATTACK_SECONDS = 20.0
+ATTACK_SECONDS = 30.0
 """So long attacks go on, but for the one under way."""
 SECONDS_AN_ATTACK = 30.0
-"""An attack that could take longer at one eps is left out: its images are taken to survive it. Most leave long before
-its last step."""
+"""An attack that takes longer at one eps on images that it does not break is left out: all are taken to survive it."""
 GRADIENTS = 40
 """Gradients that an image may cost a probe, by which the number of images follows from the time of one."""
 FEWEST, MOST = 4, 64
@@ -100,7 +99,7 @@ def _cheap(battery: Battery, model: ModelUnderTest, images: int, throughput: Thr
     for entry in battery.entries:
         passes = entry.method.max_passes(entry.method.settings(entry.settings), model.input_shape)
         if passes is not None and not entry.transferred and entry.hardest_fraction == 1:
-            if images * throughput.seconds(passes) <= SECONDS_AN_ATTACK:
+            if images * throughput.seconds(passes) * share_on_survivors(entry) <= SECONDS_AN_ATTACK:
                 entries.append(entry)
     return entries
 

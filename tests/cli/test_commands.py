@@ -254,7 +254,7 @@ def test_plan_takes_every_flag_that_run_takes_of_what_is_measured() -> None:
         [command] = [one for one in app.registered_commands if one.callback.__name__ == name]  # type: ignore[union-attr]
         return set(inspect.signature(command.callback).parameters)  # type: ignore[arg-type]
 
-    assert flags("run") - flags("plan") == {"gate"}
+    assert flags("run") - flags("plan") == {"gate", "watch"}
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_a_study_stops_at_the_look_that_decides_its_check(
 
 
 def test_a_precision_is_reached_before_the_study_stops(tmp_path: Path) -> None:
-    for precision, images in ((0.2, 64), (0.1, 144), (0.01, 500)):
+    for precision, images in ((0.2, 64), (0.1, 216), (0.01, 500)):
         config = configured(stop=precision)
         results = ran(config, tmp_path / str(precision), MadeExecutor({"standard": 0.1}))
         assert taken(results, ATTACKED) == images

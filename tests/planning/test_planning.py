@@ -312,3 +312,11 @@ def test_the_curve_of_l0_counts_values() -> None:
 def test_a_model_is_not_hardened_against_l0() -> None:
     with pytest.raises(UsageError, match="--no-harden"):
         plan(robustness={"norm": "l0", "battery": "sigma-zero"})
+
+
+def test_attacks_on_a_model_that_answers_at_random_cost_a_forward_for_each_draw() -> None:
+    for task in plan(**EVERY_TOPIC, attack_controls={"examples": 8}, other_threats={"examples": 20}).tasks:
+        once, often = (max_task_passes(task, SUBJECT, draws) for draws in (1, 20))
+        assert once is not None and often is not None
+        attacked = task.cell.study in ("robustness", "attack-controls", "other-threats")
+        assert often.forwards == (20 if attacked else 1) * once.forwards, task.label

@@ -175,7 +175,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_an_mlflow_server_has_the_run_with_numbers_parameters_tags_and_report(
-    document: AuditDocument, run: TrackedRun, server: str, tmp_path: Path
+    document: AuditDocument, run: TrackedRun, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow: Any = pytest.importorskip("mlflow")
     (tmp_path / "audit.json").write_text(to_json(document), encoding="utf-8")
@@ -184,6 +184,7 @@ def test_an_mlflow_server_has_the_run_with_numbers_parameters_tags_and_report(
             app, ["log", str(tmp_path), "--at", server, "--experiment", "nets", "--name", "mine"]
         )
         assert shown.exit_code == 0 and server in shown.output, shown.output
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)  # where the client of MLflow 3.0 fetches files
     client = mlflow.MlflowClient(tracking_uri=server)
     experiment = client.get_experiment_by_name("nets")
     logged, earlier = client.search_runs([experiment.experiment_id])

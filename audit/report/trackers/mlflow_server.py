@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from audit.report.trackers.tracked_run import TrackedRun
 
 _METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100  # what one request may hold
 _QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 
 def log_to_mlflow(run: TrackedRun, *, address: str, experiment: str) -> str:
@@ -36,7 +36,8 @@ def log_to_mlflow(run: TrackedRun, *, address: str, experiment: str) -> str:
     address = address or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not address:
         raise UsageError("No MLflow server is named: give its address, as in --at http://127.0.0.1:5000.")
-    with _environment(_QUICK | _QUIET):
+    # The client of MLflow 3.0 sends files to the server that the environment names, not to its own.
+    with _environment(_QUICK | _QUIET, {"MLFLOW_TRACKING_URI": address}):
         try:
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
@@ -86,12 +87,14 @@ def _log(client: Any, run_id: str, run: TrackedRun) -> None:
 
 
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables of the environment inside the block, where the user has not set them."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
+def _environment(defaults: Mapping[str, str], fixed: Mapping[str, str]) -> Iterator[None]:
+    """Variables of the environment inside the block; of the defaults those that the user has not set."""
+    before = {name: os.environ.get(name) for name in (*defaults, *fixed)}
+    os.environ.update({name: value for name, value in defaults.items() if before[name] is None} | dict(fixed))
     try:
         yield
     finally:
-        for name in added:
+        for name, value in before.items():
             os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -17,6 +17,7 @@ TOPIC = Topic(
     name="attack_controls",
     section="robustness",
     order=250,
+    averaged=True,
     studies={"attack-controls": "attack_controls.examples"},
     config=AttackControlsConfig,
     presets={"standard": {"examples": 64}, "full": {"examples": 200}},

@@ -22,6 +22,7 @@ TOPIC = Topic(
     name="other_threats",
     section="robustness",
     order=240,
+    averaged=True,
     studies={"other-threats": "other_threats.examples"},
     config=OtherThreatsConfig,
     presets={"standard": {"examples": 400}, "full": {"examples": 2000}},

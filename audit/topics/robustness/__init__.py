@@ -8,6 +8,7 @@ TOPIC = Topic(
     section="robustness",
     order=220,
     priority=10,
+    averaged=True,
     studies={"robustness": "robustness.examples, robustness.battery"},
     presets={
         "standard": {"examples": 1000, "battery": "standard"},
