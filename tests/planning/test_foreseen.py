@@ -45,11 +45,9 @@ def looks(rule: str | float, share: float, threshold: float, stops: list[int]) -
     for images in stops:
         survived = np.floor(share * (np.arange(images) + 1)) > np.floor(share * np.arange(images))
         interval = share_at("early", survived)
-        if rule == "decides" and (interval.low >= threshold or interval.high < threshold):
-            return images
-        if rule != "decides" and max(interval.high - interval.estimate, interval.estimate - interval.low) <= float(
-            rule
-        ):
+        decided = interval.low >= threshold or interval.high < threshold
+        reach = max(interval.high - interval.estimate, interval.estimate - interval.low)
+        if decided and (rule == "decides" or reach <= float(rule)):
             return images
     return stops[-1]
 
