@@ -22,7 +22,7 @@ from audit.bounds.cones import BY_ROW, ByCone, ByRow
 from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode, Rounding
 from audit.bounds.pooling import Pooling
 from audit.bounds.region import GUARD, Region
-from audit.bounds.single_precision import COSTS, LARGEST, UNDERFLOW, outward_box, outward_lines
+from audit.bounds.single_precision import COSTS, COSTED, UNDERFLOW, outward_box, outward_lines
 
 ROWS = 2**23
 """Numbers that the largest tensor of a backward pass may have."""
@@ -259,7 +259,7 @@ class _Walk:
 
     def cost(self, position: int, a: Tensor, slack: Tensor) -> None:
         """Count <|a|, slack>."""
-        if self.single and slack[0].numel() > LARGEST:
+        if self.single and slack[0].numel() > COSTED:
             a = a.double()
         self.costs = self.costs + self.sums.size(position, a, slack) * (COSTS if self.single else 1)
 

@@ -15,7 +15,7 @@ times the size of those values. With u the unit roundoff, |z| <= m, and size = |
 - Slopes are what they are after rounding: intercepts are found for these, and rounded outward (`outward_lines`).
 - c, and the minimum over the image, are added in float64, up to sums over the places of a channel or the channels of a
   place: these are added in float32 where all have one sign, or where they multiply an offset, and charged for it.
-- The sum of the costs alone is a float32 one: of at most `LARGEST` numbers, so that `COSTS` covers what it rounds.
+- The sum of the costs alone is a float32 one: of at most `COSTED` numbers, so that `COSTS` covers what it rounds.
 
 `Affine.rounding` gives the vector, a quarter larger than that, which covers what it rounds itself. Numbers that
 underflow are covered by a constant.
@@ -29,7 +29,7 @@ from torch import Tensor
 from audit.bounds.activations import Activation, Lines
 from audit.bounds.graph import UNIT, Box
 
-LARGEST = 2**17
+COSTED = 2**17
 """Numbers of a value up to which its costs are summed in float32: within 2**17 u = 1/128."""
 COSTS = 1 + 2.0**-6
 UNDERFLOW = 1e-30

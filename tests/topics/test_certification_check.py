@@ -10,9 +10,14 @@ from made_evidence import certification_entry
 from made_run import finding_of
 
 from audit.config import load_config
+from audit.core.statistics import Interval
+from audit.document.locale import load_locale
+from audit.report.outcomes import outcome_rows
+from audit.report.policy import Rule
 from audit.results.run_checks import run_checks
 from audit.topics.certification.facts import BROKEN, OPEN, PROVEN
 from audit.topics.certification.section import brackets
+from audit.topics.certification.view import bracket_chart
 
 
 def attacked(right: int = 100):
@@ -95,3 +100,41 @@ def test_an_image_broken_inside_what_linear_bounds_proved_fails_the_tool() -> No
     evidence.arrays["minimal_eps"][3] = 0.07
     found = finding_of(results_of((task, evidence), bounds_entry(60)), "certified-not-broken")
     assert found.verdict == "fail" and found.values["count"] == 1
+
+
+def test_the_finding_carries_the_interval_of_what_is_proven_so_that_a_policy_can_ask_for_it() -> None:
+    found = finding_of(results_of(attacked(), bounds_entry(60, 25)), "proofs-decide")
+    assert found.estimate == pytest.approx(0.6) and found.interval is not None
+    low, high = found.interval
+    assert 0.49 < low < 0.6 < high < 0.71
+    rule = Rule(minimum=0.55)
+    assert rule.verdict("pass", Interval(0.6, low, high, 100, "exact 95%"), weak_evidence=False) == "inconclusive"
+    assert Rule(minimum=0.45).verdict("pass", Interval(0.6, low, high, 100, "exact 95%"), weak_evidence=False) == "pass"
+
+
+@pytest.mark.parametrize(
+    ("proven", "broken", "verdict"),
+    [(60, 25, "informative"), (5, 80, "informative"), (20, 30, "inconclusive"), (None, 0, "inconclusive")],
+)
+def test_proofs_settle_what_masked_gradients_leave_in_doubt(proven: int | None, broken: int, verdict: str) -> None:
+    suspicion = {"name": "zero", "value": 0.1, "limit": 0.0, "sentence": "Gradients vanish on 12 of 100 images."}
+    doubted = entry("model-sanity", "standard", {}, facts={"suspicions": [suspicion]})
+    proofs = [] if proven is None else [bounds_entry(proven, broken)]
+    found = finding_of(results_of(attacked(), doubted, *proofs), "gradient-masking")
+    assert found.verdict == verdict
+    assert ("hides from attacks" in found.title) == (verdict == "inconclusive")
+    assert "Gradients vanish" in found.explanation
+
+
+def test_what_is_proven_is_an_outcome_of_each_image() -> None:
+    rows = outcome_rows(results_of(attacked(), bounds_entry(60, 25)), "standard")
+    (proven,) = (row for row in rows if row.quantity.startswith("proven"))
+    assert proven.quantity == "proven linf 0.1" and proven.outcomes == "1" * 60 + "0" * 40
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_band_is_drawn_from_the_bracket_with_its_numbers_in_words(language: str) -> None:
+    rows = brackets(results_of(attacked(), bounds_entry(60, 25)))
+    svg = bracket_chart(rows, load_locale(language), 0.1)
+    assert svg.startswith("<svg") and "60.0% - 75.0%" in svg and "0.05: " in svg
+    assert svg.count("<path") >= 3
