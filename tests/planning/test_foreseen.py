@@ -84,10 +84,5 @@ def test_what_is_unlikely_costs_nothing_and_counts_among_the_most() -> None:
 def test_a_threshold_within_the_interval_decides_nothing() -> None:
     interval = share_at("early", np.arange(64) < 26)
     assert not ForeseenReading(interval, 0.4).ends("decides") and not ForeseenReading(interval, 0.4).ends("all")
-<<<<<<< HEAD
-    assert ForeseenReading(interval, 0.9).ends("decides") and ForeseenReading(interval, 0.9).ends(0.4)
-    assert not ForeseenReading(interval, 0.4).ends(0.4) and not ForeseenReading(interval, 0.9).ends(0.1)
-=======
     assert ForeseenReading(interval, 0.9).ends("decides") and ForeseenReading(interval, 0.9).ends(0.5)
     assert not ForeseenReading(interval, 0.4).ends(0.5) and not ForeseenReading(interval, 0.9).ends(0.01)
->>>>>>> forecast
