@@ -128,12 +128,12 @@ def sweep() -> None:
     sweeps = prover.ladder.sweeps
 
     def bounds() -> None:
-        for rows in torch.arange(512).split(prover.ladder.layout.batch_size):
+        for rows in torch.split(torch.arange(512), prover.ladder.layout.batch_size):
             region = Region.ball(images[rows].double(), "linf", 0.02)
             sweeps.bounds(sweeps.values(region), region, functions[rows])
 
     def steps() -> None:
-        for rows in torch.arange(512)[:STEPPED].split(8):
+        for rows in torch.split(torch.arange(STEPPED), 8):
             region = Region.ball(images[rows].double(), "linf", 0.02)
             near = sweeps.values(region)
             some = functions[rows].float()
