@@ -116,9 +116,14 @@ class HardeningConfig(TrainingConfig):
     recipe: Annotated[str, Flag("--recipe")] = Field(
         "fgsm-rs", description="adversarial training; `audit methods recipe` lists them"
     )
-    epochs: Annotated[int, Flag("--epochs")] = Field(6, ge=1, description="passes over the training images")
+    epochs: Annotated[int, Flag("--epochs")] = Field(
+        4,
+        ge=1,
+        description="passes over the training images; by default up to 16 where they are few, and 6 for a net that is "
+        "not of the zoo",
+    )
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
-        4e-3, gt=0, description="at its peak; by default 0.001 for a net that is not of the zoo"
+        8e-3, gt=0, description="at its peak; by default 0.001 for a net that is not of the zoo"
     )
     from_scratch: Annotated[bool, Flag("--from-scratch/--warm-start")] = Field(
         False, description="start from new weights instead of the audited model's"

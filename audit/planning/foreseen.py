@@ -33,10 +33,9 @@ class ForeseenReading:
         """
         if rule == "all":
             return False
-        if rule == "decides":
-            return not self.interval.low < self.threshold <= self.interval.high
+        decided = not self.interval.low < self.threshold <= self.interval.high
         reach = max(self.interval.high - self.interval.estimate, self.interval.estimate - self.interval.low)
-        return reach <= rule
+        return decided and (rule == "decides" or reach <= rule)
 
 
 def unlikely_cells(plan: AuditPlan, config: RunConfig, experience: Experience) -> frozenset[str]:

@@ -34,8 +34,8 @@ BOUNDARIES = (
         (2, 14),
         note(
             "boundary_clamp",
-            "a clamp has no gradient exactly on its bounds any more, so maps of a net that clamps its input, and attacks "
-            "made by other tools, differ at black and white pixels",
+            "a clamp has no gradient exactly on its bounds any more, so maps of a net that clamps its input, and "
+            "attacks made by other tools, differ at black and white pixels",
         ),
     ),
 )

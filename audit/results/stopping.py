@@ -144,8 +144,8 @@ def stopping_note(results: RunResults, steps: StudySteps, config: RunConfig) -> 
     if end == "unfinished":
         return note(
             "stop_unfinished",
-            "The run was cut after {images} of {planned} images, before its rule for stopping was met, so nothing "
-            "passes on them yet; the same command goes on.",
+            "These are {images} of {planned} images, taken before the rule for stopping was met, so nothing passes on "
+            "them yet; the same command goes on.",
             images=taken,
             planned=planned,
         )

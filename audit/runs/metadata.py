@@ -110,8 +110,12 @@ def _determinism_notes(results: RunResults) -> tuple[Note, ...]:
     found = {name for e in results.evidence.values() for name in e.environment.get("nondeterministic", ())}
     if not found:
         return ()
-    text = "{names}: no deterministic kernel on this device, so another run may differ in the last digits."
-    return (note("nondeterministic_kernels", text, names=", ".join(sorted(found))),)
+    said = note(
+        "nondeterministic_kernels",
+        "{names}: no deterministic kernel on this device, so another run may differ in the last digits.",
+        names=", ".join(sorted(found)),
+    )
+    return (said,)
 
 
 def _environment(setup: RunSetup) -> Mapping[str, Any]:

@@ -138,7 +138,8 @@ def set_up(config: RunConfig) -> RunSetup:
         loaded, model = with_own_normalisation(loaded, model)
         model = model.model_copy(update={"architecture": loaded.architecture})
     data = data.model_copy(update={"pixel_range": dataset.pixel_range}) if dataset.pixel_range else data
-    config = with_suited_defaults(config.model_copy(update={"data": data, "model": model}))
+    config = config.model_copy(update={"data": data, "model": model})
+    config = with_suited_defaults(config, len(dataset.train) if dataset.train else 0)
     check_can_reinitialise(config, loaded)
     labelled = bool((dataset.test.labels >= 0).all())
     wrapped = None

@@ -61,10 +61,11 @@ class Muon(Optimizer):
         """The momentum, looked ahead as Nesterov's, as an orthogonal matrix of Adam's root mean square."""
         gradient, state = weight.grad, self.state[weight]
         assert gradient is not None
-        momentum = state.setdefault("momentum", torch.zeros_like(weight))
+        momentum: Tensor = state.setdefault("momentum", torch.zeros_like(weight))
         momentum.mul_(_MOMENTUM).add_(gradient)
         matrix = gradient.add(momentum, alpha=_MOMENTUM).flatten(1)
-        return orthogonalised(matrix).view(weight.shape) * (_ADAM_RMS * max(matrix.shape) ** 0.5)
+        size: float = _ADAM_RMS * max(matrix.shape) ** 0.5
+        return orthogonalised(matrix).view(weight.shape) * size
 
     def _adam(self, weight: nn.Parameter) -> Tensor:
         """Adam's direction (Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1)."""
@@ -75,8 +76,8 @@ class Muon(Optimizer):
             state["square"] = torch.zeros_like(weight.abs())
         state["steps"] += 1
         steps = int(state["steps"])
-        mean = state["mean"].lerp_(gradient, 1 - _BETAS[0]) / (1 - _BETAS[0] ** steps)
-        square = state["square"].lerp_(gradient.abs().square(), 1 - _BETAS[1]) / (1 - _BETAS[1] ** steps)
+        mean: Tensor = state["mean"].lerp_(gradient, 1 - _BETAS[0]) / (1 - _BETAS[0] ** steps)
+        square: Tensor = state["square"].lerp_(gradient.abs().square(), 1 - _BETAS[1]) / (1 - _BETAS[1] ** steps)
         return mean / (square.sqrt() + _TINY)
 
 
@@ -99,5 +100,5 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     for _ in range(_STEPS):
         square = factor @ factor @ gram
         factor = first * factor + (third * square + fifth * (square @ square)) @ factor
-    nearest = factor @ wide
+    nearest: Tensor = factor @ wide
     return nearest if matrix.shape[0] <= matrix.shape[1] else nearest.T

@@ -40,7 +40,7 @@ QUICKER: dict[str, dict[str, Any]] = {
     "ead": {"binary_search_steps": 3, "steps": 40, "step_size": 0.1, "initial_const": 10.0},
     "fmn": {"steps": 30},
     "sigma-zero": {"steps": 40, "trials": 8},
-    "pdpgd": {"steps": 60},
+    "pdpgd": {"steps": 60, "scouting": 10},
     "boundary": {"steps": 12},
     "hopskipjump": {"steps": 1, "first_queries": 20},
     "brendel-bethge": {"steps": 20, "trust_radius": 0.01},

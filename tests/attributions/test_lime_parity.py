@@ -91,7 +91,7 @@ def test_regression_equals_the_packages_on_equal_predictions(dtype: torch.dtype,
     from lime.lime_base import LimeBase
     from sklearn.metrics import pairwise_distances
 
-    from audit.attributions.lime import lime_kernel_weights, weighted_ridge
+    from audit.explanation.lime_regression import lime_kernel_weights, weighted_ridge
 
     masks = _replayed(3, 200, 11)
     outputs = torch.rand(200, dtype=dtype, generator=torch.Generator().manual_seed(1)).double()

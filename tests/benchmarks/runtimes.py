@@ -23,8 +23,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import audit
 from audit.data.load import load_dataset
@@ -34,6 +33,7 @@ from audit.models.compression.quantization import input_ranges, insert_input_qua
 from audit.models.load import read_checkpoint
 from tests.benchmarks.onnx_exports import dynamo
 
+ROOT = Path(__file__).parents[2]
 Runtime = Callable[[Tensor], Tensor]
 NETS = ("cnn-28", "resnet-18-small", "self-attention")
 IMAGES = 150

@@ -63,7 +63,7 @@ def settings_of(recipe: str, given: argparse.Namespace) -> dict[str, object]:
 def recipe_settings(recipe: str, given: argparse.Namespace) -> dict[str, object]:
     """The defaults, as published; or for fgsm-rs and pgd one of their improvements."""
     if given.previous and recipe in PREVIOUS:
-        reused = {"reused_step": given.reused} if given.reused and recipe == "fgsm-rs" else {}
+        reused = {"reused_step": given.reused} if recipe == "fgsm-rs" else {}
         return {**PREVIOUS[recipe], **reused}
     if recipe != "fgsm-rs":
         return {}

@@ -1,6 +1,7 @@
-"""What is asked in each environment of the version matrix: `python -m tests.benchmarks.version_probes SUBJECT ANSWERS [GROUP ...]`.
+"""What is asked in each environment of the version matrix.
 
-Each probe gives arrays by name; what it raises is kept as its answer. Names are GROUP/PROBE/ARRAY.
+`python -m tests.benchmarks.version_probes SUBJECT ANSWERS [GROUP ...]`. Each probe gives arrays by name; what it raises
+is kept as its answer. Names are GROUP/PROBE/ARRAY.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "torch-2.14": _torch("2.14.1"),
     "torch-2.15": _torch("2.15.0"),
     "captum-0.8": ("captum==0.8.0",),
-    "shap-0.46": ("shap==0.46.0",),
+    "shap-0.46": ("shap==0.46.0", "numpy==2.1.3"),
     "transformers-4.56": ("transformers==4.56.0",),
     "timm-1.0.10": ("timm==1.0.10",),
     "onnx-1.21": ("onnx==1.21.0", "onnxruntime==1.24.1"),

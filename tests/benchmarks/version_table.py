@@ -29,7 +29,7 @@ environment a row. Each row differs from the base, `{base}`, in what its name sa
 ## The environments
 
 | row | {packages} |
-|---|{rule}|
+|---|{rule}
 """
 _PACKAGES = ("torch", "torchvision", "captum", "shap", "transformers", "timm", "onnx", "onnxruntime", "numpy", "scipy")
 _PACKAGES += ("scikit-image", "pillow")
@@ -114,7 +114,8 @@ def _difference(name: str, base: NDArray[Any] | None, other: NDArray[Any] | None
     if not np.array_equal(np.isfinite(first), np.isfinite(second)):
         return Difference("differs", f"{name}: {int((np.isfinite(first) != np.isfinite(second)).sum())} not finite")
     finite = np.isfinite(first)
-    gap, largest = np.abs(first - second)[finite].max(initial=0), max(np.abs(first[finite]).max(initial=0), 1e-12)
+    gap = np.abs(first[finite] - second[finite]).max(initial=0)
+    largest = max(np.abs(first[finite]).max(initial=0), 1e-12)
     if gap == 0:
         return Difference("equal", "")
     rank = "" if first.size < 8 or first.ndim < 2 else f", rank correlation {_rank(first, second):.3f}"

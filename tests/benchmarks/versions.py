@@ -15,10 +15,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.version_rows import BASE, GROUPS, ROWS, requirements_of
+
+ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from audit.attributions.lime import lime_kernel_weights
 from audit.core.registry import find
 from audit.core.seeding import Generators
 from audit.core.types import Batch
+from audit.explanation.lime_regression import lime_kernel_weights
 from audit.explanation.mask_reuse import ExplanationBatch, can_reuse, explain_many, reuse_samples
 from audit.explanation.run import explain_images
 from audit.masking.baselines import fill_images

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.attributions.lime import lime_kernel_weights, weighted_ridge
 from audit.core.seeding import Generators
 from audit.core.types import Batch
+from audit.explanation.lime_regression import lime_kernel_weights, weighted_ridge
 from audit.explanation.mask_reuse import explain_many, sum_by_pair
 from audit.explanation.precision import MapEstimate, looks_at, order_holds, sample_until_precise
 from audit.explanation.run import AttributionResult, explain_images

@@ -17,6 +17,7 @@ from audit.core.errors import ModelError, SetupError, UsageError
 from audit.models.architecture import build
 from audit.runs.pipeline import run_audit
 from audit.runs.setup import set_up
+from audit.runs.validation import with_suited_defaults
 from audit.training.transfer import OWN_NORMALISATION
 from tests.runs.conftest import SMALL
 from tests.training.toy import thirds
@@ -168,7 +169,7 @@ def test_without_tensorboard_one_sentence_says_what_to_install(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("architecture", "given", "rate"),
     [
-        ("cnn-28", {}, 4e-3),
+        ("cnn-28", {}, 8e-3),
         ("torchvision:resnet18", {}, 1e-3),
         ("torchvision:resnet18", {"learning_rate": 4e-3}, 4e-3),
     ],
@@ -178,3 +179,23 @@ def test_nets_that_are_not_the_zoos_are_hardened_more_gently(
 ) -> None:
     config = load_config(overrides={"model": {"architecture": architecture}, "hardening": given})
     assert set_up(config).config.hardening.learning_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("hardening", "images", "epochs", "optimizer"),
+    [
+        ({}, 6000, 4, "muon"),
+        ({}, 60000, 4, "muon"),
+        ({}, 2000, 12, "muon"),
+        ({}, 300, 16, "muon"),
+        ({"epochs": 2}, 300, 2, "muon"),
+        ({"recipe": "ibp"}, 6000, 6, "adam"),
+        ({"recipe": "ibp", "optimizer": "muon"}, 6000, 6, "muon"),
+    ],
+)
+def test_few_images_are_hardened_on_for_more_epochs_and_proofs_are_trained_by_adam(
+    hardening: dict[str, Any], images: int, epochs: int, optimizer: str
+) -> None:
+    config = load_config(overrides={"model": {"architecture": "cnn-28"}, "hardening": hardening})
+    suited = with_suited_defaults(config, images).hardening
+    assert (suited.epochs, suited.optimizer) == (epochs, optimizer)

@@ -155,7 +155,8 @@ def test_without_the_clip_the_step_leaves_the_ball_but_not_the_box() -> None:
 def test_the_previous_start_is_where_the_last_step_ended_whatever_the_batch(threat: ThreatModel, recipe: str) -> None:
     batch, net = thirds(12), Watched(tiny_net())
     step = step_of(batch, threat)
-    settings: dict[str, Any] = {"relative_step": 0.5, "start": "previous"} | ({"steps": 1} if recipe == "pgd" else {})
+    one_step = {"steps": 1} if recipe == "pgd" else {"reused_step": 0.0}
+    settings: dict[str, Any] = {"relative_step": 0.5, "start": "previous", **one_step}
     outcomes(recipe, net, step, **settings)
     first = net.seen[-1]
     order = torch.tensor([7, 2, 11, 0])

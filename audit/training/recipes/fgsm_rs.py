@@ -32,7 +32,7 @@ def fgsm_rs(
     relative_step: float | None = None,
     clip: bool = True,
     start: PerturbationStart = "auto",
-    reused_step: float = 0.0,
+    reused_step: float = 0.5,
 ) -> Iterator[Objective]:
     """Descend the loss of images moved by one gradient step from a random point of the ball.
 
