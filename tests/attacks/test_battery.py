@@ -165,7 +165,7 @@ def test_bad_input_is_a_sentence(
 def test_a_wrong_eps_norm_or_battery_is_a_sentence(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     with pytest.raises(UsageError, match="8/255, not 8"):
         run_battery(cnn_model, noise_batch, "linf", [8])
-    with pytest.raises(UsageError, match="Known: l1, l2, linf"):
+    with pytest.raises(UsageError, match="Known: l0, l1, l2, linf"):
         run_battery(cnn_model, noise_batch, "linff", [0.1])  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="quick"):
         run_battery(cnn_model, noise_batch, "linf", [0.1], battery="quik")
