@@ -203,7 +203,11 @@ WRONG: dict[str, tuple[list[str], int, list[str]]] = {
     "unknown attribution": (["plan", "--set", 'explanations.methods=["gradcam"]'], 2, ["attribution", "grad-cam"]),
     "unknown corruption": (["plan", "--set", 'corruptions.names=["fogg"]'], 2, ["corruption", "'fogg'"]),
     "unknown recipe": (["plan", "--set", 'hardening.recipe="trade"'], 2, ["recipe", "'trade'", "pgd"]),
-    "unknown setting": (["plan", "--set", "hardening.recipe_settings.stps=3"], 2, ["setting of recipe fgsm-rs", "start"]),
+    "unknown setting": (
+        ["plan", "--set", "hardening.recipe_settings.stps=3"],
+        2,
+        ["setting of recipe fgsm-rs", "start"],
+    ),
     "unknown preset": (["plan", "--preset", "fast"], 2, ["preset", "standard"]),
     "unknown key": (["plan", "--set", "robustness.exampels=3"], 2, ["robustness.exampels", "'examples'"]),
     "malformed --set": (["plan", "--set", "robustness"], 2, ["KEY=VALUE"]),

@@ -199,3 +199,9 @@ def test_few_images_are_hardened_on_for_more_epochs_and_proofs_are_trained_by_ad
     config = load_config(overrides={"model": {"architecture": "cnn-28"}, "hardening": hardening})
     suited = with_suited_defaults(config, images).hardening
     assert (suited.epochs, suited.optimizer) == (epochs, optimizer)
+
+
+def test_other_nets_than_the_smallest_are_hardened_by_pgd_unless_the_configuration_says_otherwise() -> None:
+    config = load_config(overrides={"model": {"architecture": "cnn-32"}, "hardening": {"epochs": 2}})
+    suited = with_suited_defaults(config, 6000).hardening
+    assert (suited.recipe, suited.optimizer, suited.learning_rate, suited.epochs) == ("pgd", "adam", 4e-3, 2)
