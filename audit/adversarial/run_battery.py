@@ -21,14 +21,7 @@ from audit.adversarial.gradient_reach import flat_face_flag
 from audit.adversarial.loss_used import loss_notes, with_loss_used
 from audit.adversarial.propose import propose
 from audit.adversarial.result import BatteryResult, unfit_reason
-from audit.adversarial.sanity import (
-    FEW,
-    SAMPLE,
-    SanityReport,
-    battery_red_flags,
-    run_sanity_checks,
-    why_no_gradient,
-)
+from audit.adversarial.sanity import FEW, SAMPLE, battery_red_flags, run_sanity_checks, without_checks
 from audit.adversarial.targets import check_examples
 from audit.adversarial.verify import verify
 from audit.adversarial.worst_case import BatteryCheckpoint, WorstCase
@@ -101,11 +94,8 @@ def run_battery(
         noise = logit_noise(model, batch.images[: SAMPLE if sanity_checks else FEW], seed)
         draws = eot_samples(noise)
         averaged.enter_context(expectation_over_transformation(model, draws, seed))
-        report = (
-            run_sanity_checks(model, batch, norm, seed, noise)
-            if sanity_checks
-            else SanityReport(0, logit_noise=noise, no_gradient_reason=why_no_gradient(model, batch))
-        )
+        checked = run_sanity_checks(model, batch, norm, seed, noise) if sanity_checks else None
+        report = without_checks(model, batch, noise) if checked is None else checked
         worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
         battery_run = _BatteryRun(model, batch, chosen, worst_case, at, seed, report.no_gradient_reason, surrogate)
         checkpoint = BatteryCheckpoint(worst_case, battery_run.passes_so_far, unfinished if draws == 1 else None)

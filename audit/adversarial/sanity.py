@@ -78,16 +78,16 @@ def run_sanity_checks(
     )
 
 
-def why_no_gradient(model: ModelUnderTest, batch: Batch) -> Note:
-    """Why a model has no gradient at all; empty where it has one.
+def without_checks(model: ModelUnderTest, batch: Batch, logit_noise: float) -> SanityReport:
+    """What a battery must know of a model whose controls have run before: its noise, and whether it has a gradient.
 
     Args:
         model: The model under attack.
         batch: The examples of the battery.
+        logit_noise: What `audit.adversarial.eot.logit_noise` measured.
     """
-    return gradient_health(
-        model, batch.select(torch.arange(FEW, device=batch.labels.device)[: len(batch)])
-    ).no_gradient_reason
+    few = batch.select(torch.arange(FEW, device=batch.labels.device)[: len(batch)])
+    return SanityReport(0, logit_noise=logit_noise, no_gradient_reason=gradient_health(model, few).no_gradient_reason)
 
 
 def battery_red_flags(

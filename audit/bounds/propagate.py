@@ -22,7 +22,7 @@ from audit.bounds.cones import BY_ROW, ByCone, ByRow
 from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode, Rounding
 from audit.bounds.pooling import Pooling
 from audit.bounds.region import GUARD, Region
-from audit.bounds.single_precision import COSTS, COSTED, UNDERFLOW, outward_box, outward_lines
+from audit.bounds.single_precision import COSTED, COSTS, UNDERFLOW, outward_box, outward_lines
 
 ROWS = 2**23
 """Numbers that the largest tensor of a backward pass may have."""

@@ -265,7 +265,7 @@ class _Reader:
             boxes.setdefault((*ends, *open_), []).extend(found)
         if not boxes:
             raise DataError(f"{self.name} asks for what is never true, as (or) without alternatives is.")
-        return tuple(InputBox(*box[:2], tuple(dict.fromkeys(found)), *box[2:]) for box, found in boxes.items())
+        return tuple(InputBox(low, high, tuple(dict.fromkeys(c)), *ends) for (low, high, *ends), c in boxes.items())
 
     def _narrow(
         self,
@@ -282,7 +282,7 @@ class _Reader:
             if own is None or (sign * atom.value, atom.strict) > (sign * own.value, own.strict):
                 ends[atom.number] = atom
             below, above = low.get(atom.number), high.get(atom.number)
-            empty = below and above and (below.value - above.value, below.strict or above.strict) > (0, False)
+            empty = below and above and (below.value - above.value, below.strict or above.strict) > (Fraction(0), False)
             if empty and below and above:
                 raise DataError(
                     f"{self.name}, line {atom.line}: the box is empty: X_{atom.number} is to be "

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, create_model
 
-from audit.config import StopRule
 from audit.core.errors import SetupError
 from audit.core.evidence import Finding, Status, Verdict
 from audit.core.looks import Look
@@ -15,8 +14,8 @@ from audit.core.note import Note
 from audit.core.topic import topics
 from audit.document.measures import MeasuredRow
 from audit.document.model import Cost, DocumentModel, Heatmap, Picture
+from audit.document.stops import StopRow, UnfinishedRow
 from audit.results.run_results import Cut
-from audit.results.stopping import Ending
 
 T = TypeVar("T", bound=DocumentModel)
 SCHEMA_VERSION = 2
@@ -147,47 +146,6 @@ class Gap(DocumentModel):
     role: str
     status: Status
     reason: Note
-
-
-class StopRow(DocumentModel):
-    """Where a study that takes images in steps ended.
-
-    Attributes:
-        study: Name of the study.
-        role: Role of the model.
-        rule: "decides", "all", or how far the interval may reach either way.
-        images: Images taken.
-        planned: Images it would have taken at most.
-        ended: "decided" once every check that reads it was, "precise", "all" images taken, or "unfinished" where the
-            run was cut.
-        sentence: The same in words; empty under the rule "all" once all are taken.
-    """
-
-    study: str
-    role: str
-    rule: StopRule
-    images: int
-    planned: int
-    ended: Ending
-    sentence: Note
-
-
-class UnfinishedRow(DocumentModel):
-    """What a run that was cut has not computed of one study of one model.
-
-    Attributes:
-        study: Name of the study.
-        role: Role of the model.
-        cells: Number of cells.
-        cost: What they cost at most; None where that is not known before.
-        undecided: Checks that read the study and are inconclusive without it.
-    """
-
-    study: str
-    role: str
-    cells: int
-    cost: Cost | None
-    undecided: list[str]
 
 
 class StudyCost(DocumentModel):

@@ -11,7 +11,8 @@ from audit.core.note import Note
 from audit.core.pass_count import PassCount
 from audit.core.threat_format import format_threat
 from audit.document.model import Cost, cost_of
-from audit.document.schema import Gap, OutcomeRow, StopRow, StudyCost, UnfinishedRow
+from audit.document.schema import Gap, OutcomeRow, StudyCost
+from audit.document.stops import StopRow, UnfinishedRow
 from audit.planning.plan import Task
 from audit.planning.steps import study_steps
 from audit.results.queries import (

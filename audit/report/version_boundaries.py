@@ -31,6 +31,15 @@ class VersionBoundary:
 BOUNDARIES = (
     VersionBoundary(
         "torch",
+        (2, 12),
+        note(
+            "boundary_truncated_normal",
+            "one seed gives truncated normals of other numbers, so a transformer or ConvNeXt of torchvision that is "
+            "trained from nothing begins with other weights",
+        ),
+    ),
+    VersionBoundary(
+        "torch",
         (2, 14),
         note(
             "boundary_clamp",

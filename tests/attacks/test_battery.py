@@ -38,6 +38,27 @@ def test_the_sweep_finds_what_each_eps_alone_finds(cnn_model: ModelUnderTest, no
     assert torch.equal(swept.survived[0], run_battery(cnn_model, noise_batch, "linf", EPS[:1]).robust)
 
 
+def test_a_battery_without_its_sanity_checks_gives_the_same_answer_for_less(
+    cnn_model: ModelUnderTest, noise_batch: Batch
+) -> None:
+    """What a later cell of the same images' order runs; of a model without a gradient it says so all the same."""
+    checked, spared = (run_battery(cnn_model, noise_batch, "linf", EPS, sanity_checks=on) for on in (True, False))
+    assert torch.equal(checked.survived, spared.survived) and checked.attacks == spared.attacks
+    assert [row.broke for row in checked.rows] == [row.broke for row in spared.rows]
+    assert spared.passes.backwards < checked.passes.backwards
+    assert spared.passes.forwards < checked.passes.forwards
+    blind = ModelUnderTest(_Detached(), classes=cnn_model.classes, input_shape=cnn_model.input_shape)
+    refused = run_battery(blind, noise_batch, "linf", EPS[:1], battery="apgd-ce", sanity_checks=False)
+    assert "no gradient" in str(refused.rows[0].reason) and refused.rows[0].tried == 0
+
+
+class _Detached(nn.Module):
+    """A model whose logits do not depend on its input through autograd."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.detach().flatten(1)[:, :4].contiguous()
+
+
 def test_broken_at_a_small_eps_is_broken_at_every_larger_one(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     outcome = run_battery(cnn_model, noise_batch, "l2", [0.1, 0.3, 0.9])
     assert (outcome.survived[:-1] >= outcome.survived[1:]).all()
@@ -144,7 +165,7 @@ def test_bad_input_is_a_sentence(
 def test_a_wrong_eps_norm_or_battery_is_a_sentence(cnn_model: ModelUnderTest, noise_batch: Batch) -> None:
     with pytest.raises(UsageError, match="8/255, not 8"):
         run_battery(cnn_model, noise_batch, "linf", [8])
-    with pytest.raises(UsageError, match="Known: l1, l2, linf"):
+    with pytest.raises(UsageError, match="Known: l0, l1, l2, linf"):
         run_battery(cnn_model, noise_batch, "linff", [0.1])  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="quick"):
         run_battery(cnn_model, noise_batch, "linf", [0.1], battery="quik")

@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, default={}, help="of the recipe, as JSON")
     parser.add_argument("--start", type=Path, help="weights to start from")
     parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--train-images", type=int, default=60_000)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--images", type=int, default=10_000)
@@ -65,7 +66,7 @@ def main() -> None:
         model = audit.wrap(net, classes=CLASSES, input_shape=dataset.shape, mean=mean, std=std)
     else:
         assert dataset.train is not None
-        train = dataset.train.batch(range(len(dataset.train)))
+        train = dataset.train.batch(range(min(given.train_images, len(dataset.train))))
         model = trained(train, given)
     bracket(model, test, Budget(RUNGS_OF_EFFORT[given.effort], problems=500))
 
@@ -127,12 +128,12 @@ def sweep() -> None:
     sweeps = prover.ladder.sweeps
 
     def bounds() -> None:
-        for rows in torch.arange(512).split(prover.ladder.layout.batch_size):
+        for rows in torch.split(torch.arange(512), prover.ladder.layout.batch_size):
             region = Region.ball(images[rows].double(), "linf", 0.02)
             sweeps.bounds(sweeps.values(region), region, functions[rows])
 
     def steps() -> None:
-        for rows in torch.arange(512)[:STEPPED].split(8):
+        for rows in torch.split(torch.arange(STEPPED), 8):
             region = Region.ball(images[rows].double(), "linf", 0.02)
             near = sweeps.values(region)
             some = functions[rows].float()

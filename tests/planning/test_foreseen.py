@@ -45,11 +45,9 @@ def looks(rule: str | float, share: float, threshold: float, stops: list[int]) -
     for images in stops:
         survived = np.floor(share * (np.arange(images) + 1)) > np.floor(share * np.arange(images))
         interval = share_at("early", survived)
-        if rule == "decides" and (interval.low >= threshold or interval.high < threshold):
-            return images
-        if rule != "decides" and max(interval.high - interval.estimate, interval.estimate - interval.low) <= float(
-            rule
-        ):
+        decided = interval.low >= threshold or interval.high < threshold
+        reach = max(interval.high - interval.estimate, interval.estimate - interval.low)
+        if decided and (rule == "decides" or reach <= float(rule)):
             return images
     return stops[-1]
 
@@ -86,4 +84,5 @@ def test_what_is_unlikely_costs_nothing_and_counts_among_the_most() -> None:
 def test_a_threshold_within_the_interval_decides_nothing() -> None:
     interval = share_at("early", np.arange(64) < 26)
     assert not ForeseenReading(interval, 0.4).ends("decides") and not ForeseenReading(interval, 0.4).ends("all")
-    assert ForeseenReading(interval, 0.9).ends("decides") and ForeseenReading(interval, 0.4).ends(0.5)
+    assert ForeseenReading(interval, 0.9).ends("decides") and ForeseenReading(interval, 0.9).ends(0.5)
+    assert not ForeseenReading(interval, 0.4).ends(0.5) and not ForeseenReading(interval, 0.9).ends(0.01)

@@ -10,7 +10,8 @@ from made_run import made_document
 from audit.config import load_config
 from audit.core.note import note
 from audit.document.model import Cost
-from audit.document.schema import AuditDocument, OutcomeRow, StopRow, UnfinishedRow
+from audit.document.schema import AuditDocument, OutcomeRow
+from audit.document.stops import StopRow, UnfinishedRow
 from audit.report.gate import gate
 from audit.report.html import render_html
 from audit.report.junit import render_junit

@@ -25,7 +25,7 @@ def made_with(torch: str) -> AuditDocument:
         ("2.14.1+cpu", "2.13.0+cu130", True),
         ("2.9.1", "2.14", True),  # by numbers, not letters: 2.9 comes before 2.14
         ("2.14.0", "2.15.0", False),
-        ("2.10.0", "2.13.0+cpu", False),
+        ("2.12.0", "2.13.0+cpu", False),
         ("2.13.0", "2.13.0", False),
         ("", "2.14.1", False),
         ("unknown", "2.13", False),
@@ -35,6 +35,12 @@ def test_a_boundary_is_crossed_where_one_run_lies_before_it(first: str, second: 
     notes = [n for n in boundaries_crossed({"torch": first}, {"torch": second}) if "clamp" in str(n)]
     assert len(notes) == crossed
     assert all(first in str(n) and second in str(n) and "2.14" in str(n) for n in notes)
+
+
+def test_each_boundary_between_two_runs_is_said() -> None:
+    between = [str(n) for n in boundaries_crossed({"torch": "2.11.0"}, {"torch": "2.14.1"})]
+    assert ["2.12" in between[0], "2.14" in between[1], len(between)] == [True, True, 2]
+    assert not list(boundaries_crossed({"torch": "2.12.0"}, {"torch": "2.13.0"}))
 
 
 def test_a_run_that_names_no_such_library_crosses_nothing() -> None:

@@ -89,8 +89,13 @@ def test_a_findings_command_names_the_model_it_is_about() -> None:
     assert not any("folder:pets" in f.command for f in findings if f.command.startswith("audit methods"))
 
 
+USUAL, LONGER = (load_config(preset=preset).training.epochs for preset in ("quick", "standard"))
+
+
 @pytest.mark.parametrize(
-    ("preset", "epochs", "advised"), [("quick", 1, 15), ("quick", 40, 80), ("standard", 15, 30), ("quick", 8, None)]
+    ("preset", "epochs", "advised"),
+    [("quick", 1, LONGER), ("quick", 40, 80), ("standard", LONGER, 2 * LONGER), ("quick", USUAL, None)],
+    ids=["fewer", "more", "the preset's own", "the default"],
 )
 def test_whoever_is_told_to_train_longer_is_told_more_epochs_than_were_trained(
     preset: str, epochs: int, advised: int | None

@@ -12,7 +12,7 @@ from torch import Tensor
 from audit.core.errors import fault_line
 from audit.core.note import Note, note
 
-SAME_CODE = note("same_code", "audit calls this package: rounding alone can differ")
+SAME_CODE = note("same_code", "this package is what is called: rounding alone can differ")
 OTHER_CODE = note("rounding_alone", "the same quantity by other code: rounding alone differs")
 
 
