@@ -118,7 +118,7 @@ class HardeningConfig(TrainingConfig):
         description="`audit methods recipe` lists them; by default pgd for other nets than cnn-28",
     )
     epochs: Annotated[int, Flag("--epochs")] = Field(
-        4,
+        5,
         ge=1,
         description="passes over the training images; by default up to 16 where they are few, and 6 for other "
         "nets than cnn-28",

@@ -35,7 +35,7 @@ _LARGER_ZOO: Mapping[str, Any] = {"recipe": "pgd", "optimizer": "adam", "learnin
 """Defaults of hardening for the zoo's other nets than cnn-28, on which alone FGSM-RS and Muon were found better."""
 _PROVING: Mapping[str, Any] = {"optimizer": "adam", "learning_rate": 4e-3, "epochs": 6}
 """Defaults of hardening by recipes that train for proofs."""
-_FEWEST_STEPS = 320
+_FEWEST_STEPS = 400
 """Steps that the hardening of a net of the zoo takes at least."""
 _MOST_EPOCHS = 16
 """Epochs that a small number of images is hardened on at most, where the configuration does not say."""

@@ -184,9 +184,9 @@ def test_nets_that_are_not_the_zoos_are_hardened_more_gently(
 @pytest.mark.parametrize(
     ("hardening", "images", "epochs", "optimizer"),
     [
-        ({}, 6000, 4, "muon"),
-        ({}, 60000, 4, "muon"),
-        ({}, 2000, 12, "muon"),
+        ({}, 6000, 5, "muon"),
+        ({}, 60000, 5, "muon"),
+        ({}, 2000, 15, "muon"),
         ({}, 300, 16, "muon"),
         ({"epochs": 2}, 300, 2, "muon"),
         ({"recipe": "ibp"}, 6000, 6, "adam"),
