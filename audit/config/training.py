@@ -114,16 +114,20 @@ class HardeningConfig(TrainingConfig):
         True, description="train a hardened model and audit it too"
     )
     recipe: Annotated[str, Flag("--recipe")] = Field(
-        "fgsm-rs", description="adversarial training; `audit methods recipe` lists them"
+        "fgsm-rs",
+        description="`audit methods recipe` lists them; by default pgd for other nets than cnn-28",
     )
     epochs: Annotated[int, Flag("--epochs")] = Field(
-        4,
+        5,
         ge=1,
-        description="passes over the training images; by default up to 16 where they are few, and 6 for a net that is "
-        "not of the zoo",
+        description="passes over the training images; by default up to 16 where they are few, and 6 for other "
+        "nets than cnn-28",
     )
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
-        8e-3, gt=0, description="at its peak; by default 0.001 for a net that is not of the zoo"
+        8e-3,
+        gt=0,
+        description="at its peak; by default 0.004 for other nets of the zoo than cnn-28, and 0.001 for a net that is "
+        "not of the zoo",
     )
     from_scratch: Annotated[bool, Flag("--from-scratch/--warm-start")] = Field(
         False, description="start from new weights instead of the audited model's"
