@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save
@@ -27,9 +27,12 @@ from audit.models.load_state import load_state
 from audit.models.module_copy import copy_module
 from audit.models.under_test import ModelUnderTest, require_wrapped, resolve_device
 from audit.storage.store import write_atomically
+from audit.training.defaults import suited_hardening, suited_training
 from audit.training.fit import fit
 from audit.training.state import TrainingResult
 from audit.training.transfer import load_pretrained, pretrained_state
+
+_Table = TypeVar("_Table", bound=TrainingConfig)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def train(
         trusted = tuple(TrustConfig(path=str(path)) for path in trust)
         load_pretrained(module, pretrained_state(require_file(pretrained), trusted))
     untrained = ModelUnderTest(module, classes=names, input_shape=shape, device=device)
-    config = _settings(TrainingConfig, settings)
+    config = suited_training(_settings(TrainingConfig, settings), name)
     trained = _fit(module, _batch(untrained, tensor, labels), config, untrained, name, None, None, threat, seed)
     return replace(trained, notes=(*given_image_notes(images), *trained.notes))
 
@@ -146,8 +149,8 @@ def harden(
     module = copy_module(model.net)
     for parameter in module.parameters():
         parameter.requires_grad_(True)
-    config = _settings(HardeningConfig, settings)
     batch = _batch(model, images, labels)
+    config = suited_hardening(_settings(HardeningConfig, settings), None, len(batch))
     trained = _fit(module, batch, config, model, type(model.net).__name__, model.mean, model.std, threat, seed)
     return replace(trained, notes=(*given_image_notes(images), *trained.notes))
 
@@ -158,7 +161,7 @@ def _batch(model: ModelUnderTest, images: Any, labels: Any) -> Batch:
     return Batch(pixels, classes, content_ids(pixels)).to("cpu")
 
 
-def _settings(kind: type[TrainingConfig], settings: Mapping[str, Any]) -> TrainingConfig:
+def _settings(kind: type[_Table], settings: Mapping[str, Any]) -> _Table:
     from pydantic import ValidationError
 
     from audit.core.errors import unknown_name

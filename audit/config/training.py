@@ -56,15 +56,15 @@ class TrainingConfig(ConfigTable):
     )
     recipe_settings: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
     epochs: Annotated[int, Flag("--epochs")] = Field(
-        4, ge=1, description="passes over the training images; by default 8 for a net that is not of the zoo"
+        4, ge=1, description="passes over the training images; by default 8 for other nets than cnn-28"
     )
     batch_size: Annotated[int, Flag("--batch-size")] = Field(64, ge=2, description="images a step")
     optimizer: Annotated[Optimizer, Flag("--optimizer")] = Field(
         "muon",
-        description="muon, adam, adamw, sgd, rmsprop, adagrad; by default adam for a net that is not of the zoo",
+        description="muon, adam, adamw, sgd, rmsprop, adagrad; by default adam for other nets than cnn-28",
     )
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
-        4e-3, gt=0, description="at its peak; by default 0.002 for a net that is not of the zoo"
+        4e-3, gt=0, description="at its peak; by default 0.002 for other nets than cnn-28"
     )
     schedule: Schedule = Field("one-cycle", description="of the learning rate: one-cycle, cosine, step, constant")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
@@ -114,16 +114,20 @@ class HardeningConfig(TrainingConfig):
         True, description="train a hardened model and audit it too"
     )
     recipe: Annotated[str, Flag("--recipe")] = Field(
-        "fgsm-rs", description="adversarial training; `audit methods recipe` lists them"
+        "fgsm-rs",
+        description="`audit methods recipe` lists them; by default pgd for other nets than cnn-28",
     )
     epochs: Annotated[int, Flag("--epochs")] = Field(
-        4,
+        5,
         ge=1,
-        description="passes over the training images; by default up to 16 where they are few, and 6 for a net that is "
-        "not of the zoo",
+        description="passes over the training images; by default up to 16 where they are few, and 6 for other "
+        "nets than cnn-28 and other recipes than fgsm-rs",
     )
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
-        8e-3, gt=0, description="at its peak; by default 0.001 for a net that is not of the zoo"
+        8e-3,
+        gt=0,
+        description="at its peak; by default 0.004 for other nets of the zoo than cnn-28 and other recipes than "
+        "fgsm-rs, and 0.001 for a net that is not of the zoo",
     )
     from_scratch: Annotated[bool, Flag("--from-scratch/--warm-start")] = Field(
         False, description="start from new weights instead of the audited model's"

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from audit.config import CompressionConfig, ModelConfig, RunConfig
 from audit.core.errors import UsageError
 from audit.core.note import Note, note
-from audit.core.registry import find
 from audit.core.threat_format import usual_eps
 from audit.data.dataset import Dataset
-from audit.models.architecture import ZOO
 from audit.models.compression.compress import amount_of
 from audit.models.compression.structured_pruning import probe_images, prune_channels
 from audit.models.files import is_code, require_file
@@ -23,20 +20,10 @@ from audit.models.loaded import InputShape, LoadedModel
 from audit.planning.models import TRAINED
 from audit.runs.checkpoint_metadata import read_metadata
 from audit.training.callbacks import require_tensorboard
+from audit.training.defaults import suited_hardening, suited_training
 from audit.training.transfer import cached_torchvision_weights, load_pretrained, pretrained_state
 
 _TORCHVISION = "torchvision"
-_OTHER_NETS: Mapping[str, Mapping[str, Any]] = {
-    "training": {"optimizer": "adam", "learning_rate": 2e-3, "epochs": 8},
-    "hardening": {"optimizer": "adam", "learning_rate": 1e-3, "epochs": 6},
-}
-"""Defaults for nets that are not the zoo's, by table."""
-_PROVING: Mapping[str, Any] = {"optimizer": "adam", "learning_rate": 4e-3, "epochs": 6}
-"""Defaults of hardening by recipes that train for proofs."""
-_FEWEST_STEPS = 320
-"""Steps that the hardening of a net of the zoo takes at least."""
-_MOST_EPOCHS = 16
-"""Epochs that a small number of images is hardened on at most, where the configuration does not say."""
 
 
 def needs_training_data(compression: CompressionConfig) -> bool:
@@ -137,29 +124,15 @@ def check_pretrained_fits(model: ModelConfig, module: Callable[[], nn.Module]) -
 def with_suited_defaults(config: RunConfig, images: int) -> RunConfig:
     """The configuration with the defaults of training and hardening that suit the net, the recipe and the images.
 
-    The zoo's small nets learn best by Muon at high rates. A briefly trained resnet18 (four classes of CIFAR-10 at
-    96x96, three epochs of PGD) kept 42% of images right when it was hardened by Adam at 0.004, and 56% with the same
-    25% under attack at 0.001. Hardening by recipes that train for proofs was measured with Adam, and keeps it. Where
-    images are few, hardening takes more epochs, for it needs some hundred steps.
-
     Args:
         config: The configuration of the run.
         images: The number of training images.
     """
-    of_zoo, hardening = config.model.architecture in ZOO, config.hardening
-    defaults: dict[str, Mapping[str, Any]] = {} if of_zoo else dict(_OTHER_NETS)
-    if find("recipe", hardening.recipe).facts.get("proves"):
-        defaults["hardening"] = {**_PROVING, **defaults.get("hardening", {})}
-    elif of_zoo:
-        steps = max(1, int(images * (1 - hardening.held_out)) // hardening.batch_size)
-        epochs = min(_MOST_EPOCHS, max(hardening.epochs, -(-_FEWEST_STEPS // steps)))
-        defaults["hardening"] = {"epochs": epochs}
-    changed = {}
-    for name, values in defaults.items():
-        table = config.training if name == "training" else hardening
-        changes = {key: value for key, value in values.items() if key not in table.model_fields_set}
-        changed[name] = table.model_copy(update=changes)
-    return config.model_copy(update=changed)
+    architecture = config.model.architecture
+    training = suited_training(config.training, architecture)
+    return config.model_copy(
+        update={"training": training, "hardening": suited_hardening(config.hardening, architecture, images)}
+    )
 
 
 def check_can_reinitialise(config: RunConfig, loaded: LoadedModel | None) -> None:

@@ -184,18 +184,35 @@ def test_nets_that_are_not_the_zoos_are_hardened_more_gently(
 @pytest.mark.parametrize(
     ("hardening", "images", "epochs", "optimizer"),
     [
-        ({}, 6000, 4, "muon"),
-        ({}, 60000, 4, "muon"),
-        ({}, 2000, 12, "muon"),
+        ({}, 6000, 5, "muon"),
+        ({}, 60000, 5, "muon"),
+        ({}, 2000, 15, "muon"),
         ({}, 300, 16, "muon"),
         ({"epochs": 2}, 300, 2, "muon"),
         ({"recipe": "ibp"}, 6000, 6, "adam"),
+        ({"recipe": "pgd"}, 6000, 6, "adam"),
         ({"recipe": "ibp", "optimizer": "muon"}, 6000, 6, "muon"),
     ],
 )
-def test_few_images_are_hardened_on_for_more_epochs_and_proofs_are_trained_by_adam(
+def test_few_images_are_hardened_on_for_more_epochs_and_other_recipes_by_adam(
     hardening: dict[str, Any], images: int, epochs: int, optimizer: str
 ) -> None:
     config = load_config(overrides={"model": {"architecture": "cnn-28"}, "hardening": hardening})
     suited = with_suited_defaults(config, images).hardening
     assert (suited.epochs, suited.optimizer) == (epochs, optimizer)
+
+
+def test_other_nets_than_the_smallest_are_hardened_by_pgd_unless_the_configuration_says_otherwise() -> None:
+    config = load_config(overrides={"model": {"architecture": "cnn-32"}, "hardening": {"epochs": 2}})
+    suited = with_suited_defaults(config, 6000).hardening
+    assert (suited.recipe, suited.optimizer, suited.learning_rate, suited.epochs) == ("pgd", "adam", 4e-3, 2)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "training"),
+    [("cnn-28", ("muon", 4e-3, 4)), ("row-lstm", ("adam", 2e-3, 8)), ("timm:resnet18", ("adam", 2e-3, 8))],
+)
+def test_muon_trains_the_net_it_was_measured_on(architecture: str, training: tuple[str, float, int]) -> None:
+    config = load_config(overrides={"model": {"architecture": architecture}})
+    suited = with_suited_defaults(config, 6000).training
+    assert (suited.optimizer, suited.learning_rate, suited.epochs) == training
