@@ -6,7 +6,7 @@ from audit.core.registry import Method, _register, find, methods
 
 def test_an_unknown_method_lists_those_that_exist() -> None:
     with pytest.raises(UsageError, match=r"Did you mean 'pgd'.*fgsm"):
-        find("attack", "pdg")
+        find("attack", "pggd")
 
 
 def test_settings_are_checked_by_name_and_type() -> None:

@@ -12,7 +12,7 @@ from audit.config import RunConfig, load_config
 SMALL: dict[str, Any] = {
     "data": {"train_examples": 300},
     "training": {"epochs": 2, "batch_size": 64},
-    "hardening": {"epochs": 1, "batch_size": 64, "recipe_settings": {"steps": 2}},
+    "hardening": {"epochs": 1, "batch_size": 64, "recipe": "pgd", "recipe_settings": {"steps": 2}},
     "robustness": {"examples": 24},
     "corruptions": {"examples": 24, "severities": [1, 5]},
     "explanations": {"examples": 3, "methods": ["saliency", "grad-cam", "lime", "shap"]},
@@ -28,6 +28,7 @@ batch_size = 64
 [hardening]
 epochs = 1
 batch_size = 64
+recipe = "pgd"
 recipe_settings = { steps = 2 }
 [robustness]
 examples = 24
@@ -45,7 +46,7 @@ gallery = 3
 TINY: dict[str, Any] = {
     "data": {"train_examples": 160},
     "training": {"epochs": 1, "batch_size": 32},
-    "hardening": {"epochs": 1, "batch_size": 32, "recipe_settings": {"steps": 1}},
+    "hardening": {"epochs": 1, "batch_size": 32, "recipe": "pgd", "recipe_settings": {"steps": 1}},
     "robustness": {"examples": 8},
     "corruptions": {"examples": 8, "names": ["fog"], "severities": [3]},
     "explanations": {"examples": 2, "methods": ["saliency"], "calibration": False},
@@ -64,6 +65,7 @@ batch_size = 32
 [hardening]
 epochs = 1
 batch_size = 32
+recipe = "pgd"
 recipe_settings = { steps = 1 }
 [robustness]
 examples = 8

@@ -20,7 +20,7 @@ from audit.topics.compression.study import METHODS, compression
 from audit.training.fit import fit
 from tests.training.toy import thirds, tiny_net
 
-SETTINGS = TrainingConfig(epochs=8, batch_size=30, learning_rate=0.03)
+SETTINGS = TrainingConfig(epochs=8, batch_size=30, optimizer="adam", learning_rate=0.03)
 AMOUNTS = {"magnitude": 0.3, "structured": 0.2, "clip": 1.5, "int8": None}
 
 
