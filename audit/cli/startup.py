@@ -12,7 +12,7 @@ _TRIM_THRESHOLD = -1
 _LARGEST_REUSED = 1 << 30
 """Bytes. A single block above this is rare, and goes back to the system when it is freed."""
 _SPINS = 2_000
-"""How often a waiting thread of GNU's OpenMP looks before it sleeps: about a tenth of a millisecond. Its own 300,000 are
+"""How often a waiting thread of GNU's OpenMP looks before it sleeps, for a tenth of a millisecond; its own 300,000 are
 150 times that. On two cores a gradient of 16 images took 2.1 ms alone and 5.9 ms with another such process beside it
 (20,000: 2.2 and 24 ms; 300,000: 2.0 and 164 ms; 1,000: 3.1 and 4.7 ms)."""
 _BLOCK_MS = 1
