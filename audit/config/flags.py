@@ -114,7 +114,7 @@ class KeyFlag:
         try:
             return TypeAdapter(kind).validate_python(value)
         except ValidationError as fault:
-            error = fault.errors()[0]
+            error = _nearest_error(fault)
         text = value if isinstance(value, str | bool) else value[int(error["loc"][0])]
         flag = f"{self.names[0]} ({self.key})" if "." in self.key else self.names[0]
         message = str(error["msg"]).rstrip(".")
@@ -145,6 +145,13 @@ class KeyFlag:
         if isinstance(value, list):
             return [self.names[0], ",".join(json.dumps(number) for number in value)]
         return [self.names[0], value if isinstance(value, str) else json.dumps(value)]
+
+
+def _nearest_error(fault: ValidationError) -> Any:
+    """Of a key that takes a word or a number, what is wrong with the number, where one was given."""
+    errors = fault.errors()
+    of_numbers = [e for e in errors if e["type"] != "literal_error" and not e["type"].endswith("_parsing")]
+    return of_numbers[0] if of_numbers and errors[0]["type"] == "literal_error" else errors[0]
 
 
 def flags_of(model: type[BaseModel], keys: Sequence[str] = ("",), *, prefix: str = "") -> list[KeyFlag]:

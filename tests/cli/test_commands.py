@@ -193,6 +193,8 @@ WRONG: dict[str, tuple[list[str], int, list[str]]] = {
     "two batteries": (["run", "--battery", "quick", "--attacks", "pgd"], 2, ["--battery and --attacks", "one of"]),
     "no epochs": (["train", "--epochs", "0"], 2, ["--epochs (training.epochs) '0'"]),
     "unknown optimiser": (["train", "--optimizer", "adamm"], 2, ["--optimizer", "Did you mean 'adam'?"]),
+    "precision out of bounds": (["run", "--precision", "3"], 2, ["--precision '3'", "less than 0.5"]),
+    "no rule for stopping": (["run", "--stop", "maybe"], 2, ["--stop 'maybe'", "decides"]),
     "unknown augmentation": (["train", "--augmentation", "keas"], 2, ["--augmentation", "Did you mean 'keras'?"]),
     "unknown compression": (["compress", "--method", "int7"], 2, ["--method", "int8"]),
     "angle out of bounds": (["predict", "a.png", "--model", "a.pt", "--rotate", "400"], 2, ["--rotate", "180"]),

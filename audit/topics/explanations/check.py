@@ -21,9 +21,8 @@ MOST_REACHED = 0.9
     section="explanations",
     title_pass="{method} of the {role} model is as precise as asked",
     title_fail="{method} of the {role} model is not as precise as asked on every image",
-    explanation="On {reached} of {n} images the map is, with 95% probability, off by at most {precision:.0%} of its "
-    "size from what endless samples would give, and the order of its leading parts holds; the error is {error:.0%} on "
-    "average.",
+    explanation="On {reached} of {n} images the error that the method states of its map is at most {precision:.0%} of "
+    "the map's size, and the order of its leading parts holds; the error is {error:.0%} on average.",
     criterion="At least {threshold:.0%} of the maps must be as precise as asked (`explanations.precision`).",
     advice="Do not compare near values of this method's maps; more `explanations.settings.{identifier}.{most}` makes "
     "the error smaller.",
