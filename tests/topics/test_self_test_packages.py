@@ -14,23 +14,24 @@ from audit.core import registry
 from audit.explanation.spec import Attribution
 from audit.topics.self_test import package_comparison
 from audit.topics.self_test.attribution_answers import captum_answers, lime_answers
-from audit.topics.self_test.package_comparison import PackageComparison, _compared, compare_with_packages
+from audit.topics.self_test.facts import PackageRow
+from audit.topics.self_test.package_comparison import _compared, compare_with_packages
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def rows() -> tuple[PackageComparison, ...]:
+def rows() -> tuple[PackageRow, ...]:
     return compare_with_packages(CPU)
 
 
-def test_every_package_of_the_suite_is_asked_and_agrees(rows: tuple[PackageComparison, ...]) -> None:
+def test_every_package_of_the_suite_is_asked_and_agrees(rows: tuple[PackageRow, ...]) -> None:
     assert {row.package.split(" ")[0] for row in rows} == {"captum", "shap", "lime", "foolbox"}
     assert all(row.package.split(" ")[1][0].isdigit() for row in rows)
     assert [row for row in rows if not row.holds] == [] and len(rows) >= 18
 
 
-def test_where_the_answer_is_known_both_are_near_it(rows: tuple[PackageComparison, ...]) -> None:
+def test_where_the_answer_is_known_both_are_near_it(rows: tuple[PackageRow, ...]) -> None:
     known = [row for row in rows if row.ours is not None and row.theirs is not None]
     assert len(known) >= 12
     assert all(max(row.ours or 0.0, row.theirs or 0.0) < 0.06 for row in known)
@@ -40,7 +41,7 @@ def test_where_the_answer_is_known_both_are_near_it(rows: tuple[PackageCompariso
     )
 
 
-def test_own_draws_differ_and_the_same_draws_do_not(rows: tuple[PackageComparison, ...]) -> None:
+def test_own_draws_differ_and_the_same_draws_do_not(rows: tuple[PackageRow, ...]) -> None:
     differences = {row.method: row.difference for row in rows if row.method.startswith("lime")}
     assert differences["lime (its masks)"] < 1e-5 < differences["lime (our masks)"]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from audit.core.errors import fault_line
 from audit.core.note import Note, note
+from audit.topics.self_test.facts import PackageRow
 
 SAME_CODE = note("same_code", "this package is what is called: rounding alone can differ")
 OTHER_CODE = note("rounding_alone", "the same quantity by other code: rounding alone differs")
@@ -41,39 +42,7 @@ class PackageAnswer:
     why: Note
 
 
-@dataclass(frozen=True)
-class PackageComparison:
-    """How far our answer to one problem is from a package's.
-
-    Attributes:
-        package: The package with its version.
-        problem: The problem.
-        method: Our method.
-        call: What of the package was called; empty where it failed.
-        difference: Largest difference of the two answers, relative to the largest value; None where the package failed.
-        ours: Our error from the answer known by hand, relative; None where none is known.
-        theirs: The package's.
-        bound: The largest difference that `why` accounts for.
-        why: Why the answers differ, or how the package failed.
-    """
-
-    package: str
-    problem: Note
-    method: str
-    call: str
-    difference: float | None
-    ours: float | None
-    theirs: float | None
-    bound: float
-    why: Note
-
-    @property
-    def holds(self) -> bool:
-        """Whether the difference is within what `why` accounts for."""
-        return self.difference is not None and self.difference <= self.bound
-
-
-def compare_with_packages(device: torch.device) -> tuple[PackageComparison, ...]:
+def compare_with_packages(device: torch.device) -> tuple[PackageRow, ...]:
     """Solve problems of the self-test by us and by each package.
 
     A package that is missing or fails gives one row that says so: it is no fault of the audit, and the run goes on.
@@ -95,7 +64,7 @@ def compare_with_packages(device: torch.device) -> tuple[PackageComparison, ...]
 
 def _compared(
     package: str, answers: Callable[[torch.device], Iterator[PackageAnswer]], device: torch.device
-) -> Iterator[PackageComparison]:
+) -> Iterator[PackageRow]:
     try:
         name = f"{package} {version(package)}"
     except PackageNotFoundError:
@@ -105,22 +74,36 @@ def _compared(
             yield _compare(name, answer)
     except Exception as fault:  # whatever a package of some version raises
         why = note("package_failed", "the package failed: {fault}", fault=fault_line(fault))
-        yield PackageComparison(name, note("not_solved", "not solved"), "", "", None, None, None, 0.0, why)
+        unsolved = note("not_solved", "not solved")
+        yield PackageRow(
+            package=name,
+            problem=unsolved,
+            method="",
+            call="",
+            difference=None,
+            ours=None,
+            theirs=None,
+            bound=0.0,
+            holds=False,
+            why=why,
+        )
 
 
-def _compare(package: str, answer: PackageAnswer) -> PackageComparison:
+def _compare(package: str, answer: PackageAnswer) -> PackageRow:
     known = answer.known
     scale = float((answer.ours if known is None else known).abs().max())
-    return PackageComparison(
-        package,
-        answer.problem,
-        answer.method,
-        answer.call,
-        _apart(answer.ours, answer.theirs, scale),
-        None if known is None else _apart(answer.ours, known, scale),
-        None if known is None else _apart(answer.theirs, known, scale),
-        answer.bound,
-        answer.why,
+    difference = _apart(answer.ours, answer.theirs, scale)
+    return PackageRow(
+        package=package,
+        problem=answer.problem,
+        method=answer.method,
+        call=answer.call,
+        difference=difference,
+        ours=None if known is None else _apart(answer.ours, known, scale),
+        theirs=None if known is None else _apart(answer.theirs, known, scale),
+        bound=answer.bound,
+        holds=difference <= answer.bound,
+        why=answer.why,
     )
 
 

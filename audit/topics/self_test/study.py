@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 import torch
 
@@ -13,7 +11,7 @@ from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
 from audit.explanation.self_test import run_self_test
-from audit.topics.self_test.facts import OracleRow, PackageRow, SelfTestFacts
+from audit.topics.self_test.facts import OracleRow, SelfTestFacts
 from audit.topics.self_test.package_comparison import compare_with_packages
 
 
@@ -45,6 +43,6 @@ def self_test(context: Context, cell: Cell) -> Evidence:
         facts=SelfTestFacts(
             oracles=rows,
             holding=sum(row.holds for row in rows),
-            packages=tuple(PackageRow(**asdict(row), holds=row.holds) for row in compared),
+            packages=compared,
         ),
     )
