@@ -155,14 +155,16 @@ def _recall(classes: tuple[ClassMatches, ...]) -> NDArray[np.float64]:
     """The recall of each class, averaged over overlaps; NaN where it has no object."""
     found = np.array([matches.right.sum(axis=1).mean() for matches in classes])
     objects = np.array([matches.objects.sum() for matches in classes], np.float64)
-    return np.divide(found, objects, out=np.full(len(classes), np.nan), where=objects > 0)
+    share: NDArray[np.float64] = np.where(objects > 0, found / np.maximum(objects, 1), np.nan)
+    return share
 
 
 def _over(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean over the classes that have a value, along the last axis; NaN where none has."""
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0.0).sum(-1), known.sum(-1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    mean: NDArray[np.float64] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean
 
 
 def _interval(
