@@ -60,15 +60,16 @@ def test_d_rise_equals_a_plain_loop_over_the_same_masks() -> None:
     masks = draw_soft_masks(generators, 60, DETECTOR_SHAPE[1:], 16, 0.5).enlarge(
         slice(None), torch.empty(60, *DETECTOR_SHAPE[1:])
     )
-    weighted, total, mean = torch.zeros(fast.shape, dtype=torch.float64), torch.zeros(masks.shape[1:]).double(), 0.0
+    weighted, total = torch.zeros(fast.shape, dtype=torch.float64), torch.zeros(masks.shape[1:]).double()
+    mean = torch.zeros(len(target), dtype=torch.float64)
     for mask in masks:
         shown = mask * image + (1 - mask) * image.mean((2, 3), keepdim=True)
         (found,) = detector.detect(shown)
         similarity = _slow_similarity(target, found)
         weighted += similarity[:, None, None] * mask
         total += mask
-        mean = mean + similarity / len(masks)
-    slow = weighted / total - torch.as_tensor(mean)[:, None, None]
+        mean += similarity / len(masks)
+    slow = weighted / total - mean[:, None, None]
     torch.testing.assert_close(fast.double(), slow, rtol=0, atol=1e-6)
 
 
@@ -135,7 +136,7 @@ def test_saliency_is_nothing_outside_what_the_box_depends_on() -> None:
     kept = torch.zeros(1, 1, *DETECTOR_SHAPE[1:])
     kept[..., 10:30, 20:40] = 1
     features = detector.form._features
-    detector.form._features = lambda seen: features(seen * kept)  # type: ignore[method-assign, operator, assignment]
+    detector.form._features = lambda seen: features(seen * kept)  # type: ignore[operator, assignment]
     saliency = find("detection-attribution", "box-saliency").function(detector, images, targets, _generators(1))[0]
     assert float((saliency * (1 - kept[0])).abs().max()) == 0.0
     assert float(saliency.abs().max()) > 0.0
