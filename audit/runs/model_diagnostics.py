@@ -21,7 +21,8 @@ from audit.models.preprocessing_probe import ProbeOutcome, probe_preprocessing
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.runs.doctor import Diagnostic
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 from audit.topics.model_sanity.facts import ModelSanityFacts
 from audit.topics.model_sanity.study import model_sanity
 

@@ -27,7 +27,7 @@ from audit.planning.throughput import Throughput
 from audit.planning.time_budget import minimum_examples, no_more_than
 from audit.runs.battery_probe import attack_a_few, images_to_attack
 from audit.runs.past_costs import outcomes_of, past_costs
-from audit.runs.setup import RunSetup
+from audit.runs.run_setup import RunSetup
 from audit.runs.throughput import measure_throughput
 from audit.storage.store import Store
 

@@ -130,7 +130,7 @@ class ReportWatcher(RunCallback):
         results = replace(self.results, evidence=dict(self.evidence), cut_by="user")
         results = replace(results, unneeded=unneeded_tasks(results, self.config))
         done, total = len(self.evidence), len(results.plan.tasks) - len(results.unneeded)
-        if not results.entries("accuracy"):
+        if not first_entries(results):
             return render_live_note("waits", current=self.current, done=done, total=total)
         return render_html(self.build(results), live=LiveRun(done, total, self.current))
 
