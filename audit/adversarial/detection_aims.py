@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from audit.core.detection_aim import DetectionAim
 from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.objects import Candidates, Objects
@@ -16,7 +16,6 @@ from audit.core.types import Images
 from audit.models.detectors.boxes import generalised_iou
 from audit.models.detectors.under_test import DetectorGradient, DetectorUnderTest
 
-DetectionAim = Literal["untargeted", "vanish", "fabricate", "mislabel"]
 _ON_AN_OBJECT = 0.5
 """From this intersection over union a box counts as on an object."""
 _SURE = 1 - 1e-6

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from audit.adversarial.detection_aims import DetectionAim, DetectionObjective
+from audit.adversarial.detection_aims import DetectionObjective
 from audit.adversarial.detection_verify import verify_detections
+from audit.core.detection_aim import DetectionAim
 from audit.core.errors import AuditError, NotApplicable
 from audit.core.objects import Candidates, Objects
 from audit.core.registry import find, methods

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from audit.adversarial.detection_aims import DetectionAim, DetectionObjective
+from audit.adversarial.detection_aims import DetectionObjective
 from audit.adversarial.targets import PositiveFloat, PositiveInt
 from audit.core.ascent import projected_step
+from audit.core.detection_aim import DetectionAim
 from audit.core.registry import detection_attack
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
