@@ -51,7 +51,8 @@ class Letterbox:
         Args:
             boxes: x1, y1, x2, y2 in pixels, (M, 4).
         """
-        return boxes * self.scale + np.array([self.left, self.top, self.left, self.top])
+        placed: NDArray[np.float64] = boxes * self.scale + np.array([self.left, self.top, self.left, self.top])
+        return placed
 
 
 def read_letterboxed(

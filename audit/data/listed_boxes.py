@@ -165,7 +165,7 @@ def _objects(
     """The objects in the frame, their boxes checked."""
     height, width = size
     boxes = image.boxes * np.array([width, height, width, height]) if image.relative else image.boxes
-    inverted: NDArray[np.bool_] = ~np.isfinite(boxes).all(1) | (boxes[:, 2:] < boxes[:, :2]).any(1)
+    inverted: NDArray[np.bool_] = np.asarray(~np.isfinite(boxes).all(1) | (boxes[:, 2:] < boxes[:, :2]).any(1))
     inside = boxes.clip(0, [width, height, width, height])
     beyond: NDArray[np.bool_] = (np.abs(np.nan_to_num(boxes) - np.nan_to_num(inside)) > _ROUNDING).any(1)
     empty: NDArray[np.bool_] = inverted | (inside[:, 2:] <= inside[:, :2]).any(1)

@@ -17,6 +17,7 @@ from audit.planning.build import Scope, build_plan
 from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
+from audit.results.queries import first_entries
 from audit.results.run_results import RunResults
 from audit.runs.clock import RunClock
 from audit.runs.export import export_models

@@ -16,6 +16,7 @@ from audit.execution.runner import RunCallback
 from audit.planning.plan import Task
 from audit.report.html import render_html, render_live_note
 from audit.report.live_run import LiveRun
+from audit.results.queries import first_entries
 from audit.results.run_results import RunResults
 from audit.results.stopping import unneeded_tasks
 from audit.storage.store import write_atomically

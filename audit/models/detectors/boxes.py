@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.core.objects import Candidates, Detections
+from audit.core.objects import Candidates, Detections, Objects
 
 
 def generalised_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,16 +46,17 @@ def suppressed(candidates: Candidates, *, least_score: float, overlap: float, mo
     return Detections(boxes[kept], labels[kept], scores[kept])
 
 
-def no_detections(device: torch.device) -> Detections:
-    """Nothing found.
+def no_objects(device: torch.device) -> Objects:
+    """Nothing to be found.
 
     Args:
         device: Where the tensors are to be.
     """
-    return Detections(
+    return Objects(
         torch.zeros(0, 4, device=device),
         torch.zeros(0, dtype=torch.int64, device=device),
         torch.zeros(0, device=device),
+        torch.zeros(0, dtype=torch.bool, device=device),
     )
 
 

@@ -78,9 +78,10 @@ def build_detector(
                 "architecture of a detector", name, [*DETECTOR_ZOO, "torchvision:NAME", "FILE.py:FUNCTION"]
             )
         module = _of_torchvision(name, len(classes.names) + 1)
-        outputs = None if state is None else _outputs_of(module, state, len(classes.names) + 1)
-        if outputs not in (None, len(classes.names) + 1):
-            module = _of_torchvision(name, int(outputs or 0))
+        usual = len(classes.names) + 1
+        outputs = usual if state is None else _outputs_of(module, state, usual)
+        if outputs != usual:
+            module = _of_torchvision(name, outputs)
         return as_detector_form(module, classes, outputs), ()
 
 
@@ -170,13 +171,14 @@ def _settings(text: str) -> dict[str, int | float]:
         ) from None
 
 
-def _outputs_of(module: nn.Module, state: Mapping[str, Tensor], outputs: int) -> int | None:
-    """How many outputs the classifier in a state dict has, by how its shape differs; None where none is found."""
+def _outputs_of(module: nn.Module, state: Mapping[str, Tensor], outputs: int) -> int:
+    """How many outputs the classifier in a state dict has, by how its shape differs from that of `outputs`."""
     for name, own in module.state_dict().items():
         if "cls" not in name and "classification_head" not in name:
             continue
         stored = next((value for key, value in state.items() if key.endswith(name)), None)
-        if stored is not None and stored.ndim == own.ndim and stored.shape[1:] == own.shape[1:]:
-            if own.shape[0] % outputs == 0 and (stored.shape[0] * outputs) % own.shape[0] == 0:
-                return stored.shape[0] * outputs // own.shape[0]
-    return None
+        if stored is None or stored.ndim != own.ndim or stored.shape[0] == own.shape[0]:
+            continue
+        if own.shape[0] % outputs == 0 and (int(stored.shape[0]) * outputs) % own.shape[0] == 0:
+            return int(stored.shape[0]) * outputs // int(own.shape[0])
+    return outputs

@@ -170,7 +170,9 @@ class TwoStageForm(_TorchvisionForm):
         counts = [len(some) for some in proposals]
         return [
             Candidates(_in_pixels(some, size, images), own)
-            for some, own, size in zip(chosen.split(counts), scores.split(counts), batch.image_sizes, strict=True)
+            for some, own, size in zip(
+                torch.split(chosen, counts), torch.split(scores, counts), batch.image_sizes, strict=True
+            )
         ]
 
 

@@ -147,7 +147,7 @@ class FcosSmall(DetectorForm):
         y = (torch.arange(height, device=images.device) + 0.5) * STRIDE
         x = (torch.arange(width, device=images.device) + 0.5) * STRIDE
         points = torch.stack([x.repeat(height), y.repeat_interleave(width)], 1)
-        before, after = sides.flatten(2).mT.split(2, 2)
+        before, after = sides.flatten(2).mT.tensor_split(2, 2)
         return _Dense(logits.flatten(2).mT, torch.cat([points - before, points + after], 2), points)
 
 

@@ -73,4 +73,4 @@ def class_count(results: RunResults, role: str) -> int:
     packed = boxes_of(results, STUDY, role)
     if packed is None:
         return 0
-    return 1 + max([0, *packed[0].labels.tolist(), *packed[1].labels.tolist()])
+    return 1 + int(max([0, *packed[0].labels.tolist(), *packed[1].labels.tolist()]))
