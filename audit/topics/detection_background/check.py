@@ -16,10 +16,10 @@ from audit.topics.detection_background.measured import ALPHA, STUDY, backgrounds
     title_pass="No class was found to be recognised by its surroundings by the {role} detector",
     title_fail="The {role} detector finds objects by their surroundings: {count} of {classes} classes",
     title_inconclusive="Too few objects are found to say whether the {role} detector goes by surroundings",
-    explanation="{n} objects that are found were hidden, and put into other images. The worst class: {hidden:.0%} still "
-    "found when hidden, {lost:.0%} lost in other surroundings.",
-    criterion="Of no class may more than {allowed_hidden:.0%} be found when hidden, or more than {allowed_lost:.0%} be "
-    "lost when moved (exact binomial tests, Holm over classes and probes, 1%).",
+    explanation="{n} objects that are found were hidden, and put into other images. The worst class: {hidden:.0%} "
+    "still found when hidden, {lost:.0%} lost in other surroundings.",
+    criterion="Of no class may more than {allowed_hidden:.0%} be found when hidden, or more than {allowed_lost:.0%} "
+    "be lost when moved (exact binomial tests, Holm over classes and probes, 1%).",
     advice="Look at the training images of these classes: what always stands beside them must be shown without them, "
     "and they without it.",
     advice_inconclusive="Give more test images, or a detector that finds more.",

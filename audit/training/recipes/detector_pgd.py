@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-
 from audit.core.ascent import projected_step
 from audit.core.pass_count import PassCount
 from audit.core.registry import recipe
-from audit.core.types import Images
-from audit.training.detection import DetectionModule
-from audit.training.inner_attack import PerturbationStart, initial_perturbation, store_perturbation
+from audit.training.detection import DetectionModule, loss_gradient
+from audit.training.inner_attack import PerturbationStart, frozen_eval, initial_perturbation, store_perturbation
 from audit.training.step import Objective, StepOutput, TrainingStep
 
 
@@ -49,11 +45,11 @@ def detector_pgd(
     """
     threat = step.adversary
     adversarial = initial_perturbation(step, start)
-    for _ in range(steps):
-        gradient = _gradient(net, adversarial, step)
-        adversarial = projected_step(
-            adversarial, step.images, gradient, threat, relative_step * threat.eps, direction="unconstrained"
-        )
+    size = relative_step * threat.eps
+    with frozen_eval(net):
+        for _ in range(steps):
+            gradient = loss_gradient(net, adversarial, step.objects)
+            adversarial = projected_step(adversarial, step.images, gradient, threat, size, direction="unconstrained")
     store_perturbation(step, start, adversarial)
 
     def objective() -> StepOutput:
@@ -63,9 +59,3 @@ def detector_pgd(
         return StepOutput(loss)
 
     yield objective
-
-
-def _gradient(net: DetectionModule, images: Images, step: TrainingStep) -> Tensor:
-    leaf = images.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(net.losses(leaf, step.objects).sum(), leaf)
-    return gradient
