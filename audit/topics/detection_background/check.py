@@ -40,7 +40,7 @@ def detection_surroundings(results: RunResults, role: str, config: RunConfig) ->
     rows = backgrounds(results, role, table.found_hidden, table.lost_moved)
     guilty = [row for row in rows if min(row.hidden_p, row.lost_p) < ALPHA]
     values: dict[str, str | float] = {
-        "n": sum(len(entry.evidence.measurement("hidden").per_example) for entry in entries),
+        "n": sum(len(entry.evidence.arrays["labels"]) for entry in entries),
         "count": len(guilty),
         "classes": len(rows),
         "hidden": max((row.hidden.estimate for row in rows), default=0.0),

@@ -49,11 +49,10 @@ def backgrounds(results: RunResults, role: str, most_hidden: float, most_lost: f
         most_hidden: The share still found when hidden that is allowed.
         most_lost: The share lost when moved that is allowed.
     """
-    labels = results.array(STUDY, "labels", role=role)
-    if labels is None:
+    labels, hidden, moved = (results.array(STUDY, name, role=role) for name in ("labels", "hidden", "moved"))
+    if labels is None or hidden is None or moved is None:
         return []
-    hidden = results.per_example(STUDY, "hidden", role=role)
-    lost = 1 - results.per_example(STUDY, "moved", role=role)
+    lost = 1 - moved.astype(np.int64)
     judged = [
         int(k) for k, count in zip(*np.unique(labels, return_counts=True), strict=True) if count >= _LEAST_OBJECTS
     ]

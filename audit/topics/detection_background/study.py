@@ -18,7 +18,8 @@ from audit.metrics.detection_background import background_probes
 def detection_background(context: Context, cell: Cell) -> Evidence:
     """Of each object that is found, whether its class is still found there when it is hidden, and it when it is moved.
 
-    Measurements (P,): `hidden` and `moved`, 0 or 1. Arrays (P,): `owners`, positions in the audit order; `labels`.
+    Measurement `found` (N,): objects found in place, P in all. Arrays (P,): `owners`, positions in the audit order,
+    `labels`, and `hidden` and `moved`, 0 or 1.
 
     Args:
         context: Gives the detector and the images.
@@ -35,9 +36,15 @@ def detection_background(context: Context, cell: Cell) -> Evidence:
     return measured_evidence(
         cell,
         (
-            Measurement("hidden", "share", "lower", probes.hidden.astype(np.float64)),
-            Measurement("moved", "share", "higher", probes.moved.astype(np.float64)),
+            Measurement(
+                "found", "objects", "neither", np.bincount(probes.image, minlength=len(batch)).astype(np.float64)
+            ),
         ),
-        arrays={"owners": probes.image + context.task.examples.start, "labels": probes.labels},
+        arrays={
+            "owners": probes.image + context.task.examples.start,
+            "labels": probes.labels,
+            "hidden": probes.hidden.astype(np.uint8),
+            "moved": probes.moved.astype(np.uint8),
+        },
         passes=counter.passes,
     )

@@ -31,12 +31,12 @@ def box_deletion(results: RunResults, role: str, config: RunConfig) -> tuple[Che
         role: Role of the model.
         config: The configuration of the run.
     """
-    chance = results.per_example("box-controls", "deletion_random", role=role)
+    chance = results.array("box-controls", "deletion_random", role=role)
     answers: list[CheckResult] = []
     for method in dict.fromkeys(entry.task.cell.method for entry in results.entries("box-explanation", role=role)):
         entries = only_measured(results.entries("box-explanation", role=role, method=method))
-        areas = [area for entry in entries for area in entry.evidence.measurement("deletion").per_example]
-        if not areas or len(areas) != len(chance):
+        areas = [area for entry in entries for area in entry.evidence.arrays["deletion"]]
+        if chance is None or not areas or len(areas) != len(chance):
             continue
         gain = bootstrap_mean(chance - areas)
         values = template_values(gain, method=display_name(method))

@@ -88,12 +88,12 @@ def _by_method(results: RunResults, role: str) -> dict[str, tuple[TaskResult, ..
 
 
 def _mean(entries: Sequence[TaskResult], name: str) -> Proportion:
-    values = np.concatenate([entry.evidence.measurement(name).per_example for entry in entries])
+    values = np.concatenate([entry.evidence.arrays[name] for entry in entries])
     return proportion(bootstrap_mean(values))
 
 
 def _method_row(role: str, method: str, entries: Sequence[TaskResult]) -> BoxMethodRow:
-    pointing = np.concatenate([entry.evidence.measurement("pointing").per_example for entry in entries])
+    pointing = np.concatenate([entry.evidence.arrays["pointing"] for entry in entries])
     return BoxMethodRow(
         role=role,
         method=method,

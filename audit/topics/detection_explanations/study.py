@@ -35,10 +35,10 @@ _BLUR = 0.1
 def box_explanation(context: Context, cell: Cell) -> Evidence:
     """The map of each explained box by one method, R boxes in all, and how it does.
 
-    `cell.method` names the attribution. Measurements (R,): `deletion` and `insertion`, areas under the curves;
-    `pointing`, whether the highest value lies in the box; `mass`, the share of the positive part that does. Arrays:
-    `owners` int64 (R,), positions in the audit order; `boxes` (R, 4), `labels`, `scores`; of the first P boxes `maps`
-    float32 (P, H, W) and `pictures` uint8 (P, C, H, W).
+    `cell.method` names the attribution. Measurement `boxes` (N,): how many are explained. Arrays: `deletion` and
+    `insertion` (R,), areas under the curves; `pointing`, whether the highest value lies in the box; `mass`, the share of
+    the positive part that does; `owners` int64 (R,), positions in the audit order; `boxes` (R, 4), `labels`, `scores`;
+    of the first P boxes `maps` float32 (P, H, W) and `pictures` uint8 (P, C, H, W).
 
     Args:
         context: Gives the detector and the images.
@@ -71,14 +71,13 @@ def box_explanation(context: Context, cell: Cell) -> Evidence:
     boxes = torch.from_numpy(packed["boxes"])
     return measured_evidence(
         cell,
-        (
-            Measurement("deletion", "similarity", "lower", areas[0]),
-            Measurement("insertion", "similarity", "higher", areas[1]),
-            Measurement("pointing", "share", "higher", box_pointing(every, boxes).double().numpy()),
-            Measurement("mass", "share", "higher", mass_inside(every, boxes).double().numpy()),
-        ),
+        (_count(targets),),
         arrays={
             **packed,
+            "deletion": areas[0],
+            "insertion": areas[1],
+            "pointing": box_pointing(every, boxes).double().numpy(),
+            "mass": mass_inside(every, boxes).double().numpy(),
             "maps": every[:shown].numpy(),
             "pictures": np.rint(batch.images[owners].cpu().numpy() * 255).astype(np.uint8),
         },
@@ -91,8 +90,8 @@ def box_explanation(context: Context, cell: Cell) -> Evidence:
 def box_controls(context: Context, cell: Cell) -> Evidence:
     """The curves of orders that know nothing of the detector: pixels at random, and the box's pixels first.
 
-    Measurements (R,): `deletion_random`, `insertion_random`, `deletion_box` and `insertion_box`, areas; `share`, the
-    box's share of the image. Arrays as `box_explanation` has them, without maps.
+    Measurement and arrays as `box_explanation` has them, without maps; the areas are `deletion_random`,
+    `insertion_random`, `deletion_box` and `insertion_box`, and `share` is the box's share of the image.
 
     Args:
         context: Gives the detector and the images.
@@ -124,14 +123,15 @@ def box_controls(context: Context, cell: Cell) -> Evidence:
     share = (boxes[:, 2:] - boxes[:, :2]).prod(1).astype(np.float64) / (size[0] * size[1])
     return measured_evidence(
         cell,
-        (
-            Measurement("deletion_random", "similarity", "lower", chance_areas[0]),
-            Measurement("insertion_random", "similarity", "higher", chance_areas[1]),
-            Measurement("deletion_box", "similarity", "lower", box_areas[0]),
-            Measurement("insertion_box", "similarity", "higher", box_areas[1]),
-            Measurement("share", "share", "neither", share),
-        ),
-        arrays=packed,
+        (_count(targets),),
+        arrays={
+            **packed,
+            "deletion_random": chance_areas[0],
+            "insertion_random": chance_areas[1],
+            "deletion_box": box_areas[0],
+            "insertion_box": box_areas[1],
+            "share": share,
+        },
         facts=_facts(targets),
         passes=counter.passes,
     )
@@ -190,6 +190,10 @@ def _packed(targets: list[Detections], first: int) -> dict[str, Array]:
         name: torch.cat([getattr(some, name).cpu() for some in targets]) for name in ("boxes", "labels", "scores")
     }
     return {"owners": owners, **{name: column.numpy() for name, column in columns.items()}}
+
+
+def _count(targets: list[Detections]) -> Measurement:
+    return Measurement("boxes", "boxes", "neither", np.array([len(some) for some in targets], np.float64))
 
 
 def _facts(targets: list[Detections]) -> BoxFacts:
