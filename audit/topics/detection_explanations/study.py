@@ -36,9 +36,9 @@ def box_explanation(context: Context, cell: Cell) -> Evidence:
     """The map of each explained box by one method, R boxes in all, and how it does.
 
     `cell.method` names the attribution. Measurement `boxes` (N,): how many are explained. Arrays: `deletion` and
-    `insertion` (R,), areas under the curves; `pointing`, whether the highest value lies in the box; `mass`, the share of
-    the positive part that does; `owners` int64 (R,), positions in the audit order; `boxes` (R, 4), `labels`, `scores`;
-    of the first P boxes `maps` float32 (P, H, W) and `pictures` uint8 (P, C, H, W).
+    `insertion` (R,), areas under the curves; `pointing`, whether the highest value lies in the box; `mass`, the share
+    of the positive part that does; `owners` int64 (R,), positions in the audit order; `boxes` (R, 4), `labels` and
+    `scores`; of the first P boxes `maps` float32 (P, H, W) and `pictures` uint8 (P, C, H, W).
 
     Args:
         context: Gives the detector and the images.
