@@ -57,7 +57,7 @@ def test_d_rise_equals_a_plain_loop_over_the_same_masks() -> None:
     (target,) = _targets(detector.detect(image), 3)
     generators = _generators(1)
     fast = find("detection-attribution", "d-rise").function(detector, image, [target], generators, samples=60)[0]
-    masks = draw_soft_masks(generators, 60, DETECTOR_SHAPE[1:], 16, 0.5).enlarge(
+    masks = draw_soft_masks(generators, 60, DETECTOR_SHAPE[1:], 8, 0.5).enlarge(
         slice(None), torch.empty(60, *DETECTOR_SHAPE[1:])
     )
     weighted, total = torch.zeros(fast.shape, dtype=torch.float64), torch.zeros(masks.shape[1:]).double()
