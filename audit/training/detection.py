@@ -26,6 +26,9 @@ class DetectionModule(TrainingModule):
     Args:
         form: The detector.
         autocast: Whether it runs in bfloat16.
+
+    Attributes:
+        net: The detector.
     """
 
     net: DetectorForm
