@@ -28,7 +28,7 @@ class CellBoxes:
     found: PackedDetections = field(compare=False)
 
 
-def boxes_of(results: RunResults, study: str, role: str) -> CellBoxes | None:
+def boxes_of(results: RunResults, study: str, role: str) -> tuple[PackedObjects, PackedDetections] | None:
     """The objects of all measured images of a study, and what was found in them.
 
     Args:
@@ -39,7 +39,8 @@ def boxes_of(results: RunResults, study: str, role: str) -> CellBoxes | None:
     Returns:
         None where nothing was measured.
     """
-    return boxes_in(results.entries(study, role=role))
+    boxes = boxes_in(results.entries(study, role=role))
+    return None if boxes is None else (boxes.objects, boxes.found)
 
 
 def boxes_in(entries: Sequence[TaskResult], *, objects: str = "objects", found: str = "found") -> CellBoxes | None:

@@ -131,7 +131,10 @@ def _completed(config: RunConfig) -> RunConfig:
         model = model.model_copy(update={"architecture": _SMALL})
     if is_code(model.architecture) and model.weights is None:
         model = model.model_copy(update={"own_weights": True})
-    return config.model_copy(update={"data": data, "model": model, "task": "detection"})
+    report = config.report
+    if "title" not in report.model_fields_set:
+        report = report.model_copy(update={"title": "Object detector audit"})
+    return config.model_copy(update={"data": data, "model": model, "report": report, "task": "detection"})
 
 
 def _images(config: RunConfig) -> Dataset:

@@ -8,7 +8,7 @@ from audit.results.check_result import MIN_IMAGES, CheckResult, at_least, templa
 from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 from audit.topics.detection_accuracy import DetectionAccuracyConfig
-from audit.topics.detection_accuracy.measured import CLEAN_STUDY, measured_detector
+from audit.topics.detection_accuracy.measured import STUDY, measured_detector
 
 
 @check(
@@ -32,7 +32,7 @@ def detection_map(results: RunResults, role: str, config: RunConfig) -> CheckRes
         role: Role of the model.
         config: The configuration of the run, which holds the threshold.
     """
-    entries = results.entries(CLEAN_STUDY, role=role)
+    entries = results.entries(STUDY, role=role)
     measured = measured_detector(results, role)
     if measured is None or measured.precision is None:
         return None

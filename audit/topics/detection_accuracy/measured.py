@@ -13,10 +13,10 @@ from audit.metrics.classification import Reliability
 from audit.metrics.detection_calibration import detection_calibration
 from audit.metrics.detection_errors import DetectionErrors, detection_errors
 from audit.metrics.operating_score import best_f1_score
-from audit.results.boxes import CellBoxes, boxes_of
+from audit.results.boxes import CellBoxes, boxes_in, boxes_of
 from audit.results.run_results import RunResults
 
-CLEAN_STUDY = "detection-accuracy"
+STUDY = "detection-accuracy"
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,29 @@ def measured_detector(results: RunResults, role: str, classes: int = 0) -> Measu
         role: Role of the model.
         classes: The number of classes; 0 for those up to the last that occurs, of which mAP is the same.
     """
-    boxes = boxes_of(results, CLEAN_STUDY, role)
-    return None if boxes is None else _measured(boxes, max(classes, class_count(boxes)))
+    boxes = boxes_in(results.entries(STUDY, role=role))
+    return None if boxes is None else _measured(boxes, max(classes, classes_in(boxes.objects, boxes.found)))
 
 
-def class_count(boxes: CellBoxes) -> int:
+def class_count(results: RunResults, role: str) -> int:
+    """How many classes there are up to the last that occurs on clean images; 0 where that was not measured.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+    """
+    boxes = boxes_of(results, STUDY, role)
+    return 0 if boxes is None else classes_in(*boxes)
+
+
+def classes_in(objects: PackedObjects, found: PackedDetections) -> int:
     """How many classes there are up to the last that has an object or a detection: mAP does not depend on others.
 
     Args:
-        boxes: The objects and the detections.
+        objects: The true objects.
+        found: The detections.
     """
-    return 1 + int(max([-1, *boxes.objects.labels.tolist(), *boxes.found.labels.tolist()]))
+    return 1 + int(max([-1, *objects.labels.tolist(), *found.labels.tolist()]))
 
 
 @lru_cache(maxsize=8)

@@ -15,7 +15,7 @@ from audit.metrics.box_matching import OBJECT_SIZES
 from audit.metrics.detection_errors import OUTCOMES
 from audit.results.run_results import RunResults
 from audit.topics.accuracy.section import ReliabilityBin, reliability_rows
-from audit.topics.detection_accuracy.measured import CLEAN_STUDY, MeasuredDetector, measured_detector
+from audit.topics.detection_accuracy.measured import STUDY, MeasuredDetector, measured_detector
 
 SHOWN_SIZE = 256
 """Longest side of a picture in pixels: boxes are drawn on it."""
@@ -160,7 +160,7 @@ def _part(results: RunResults, role: str, measured: MeasuredDetector, classes: S
         outcomes=dict(measured.errors.counts),
         calibration_error=proportion(measured.calibration[1]) if measured.calibration else None,
         reliability=reliability_rows(measured.calibration[0]) if measured.calibration else [],
-        cost=cost_of(results.entries(CLEAN_STUDY, role=role)),
+        cost=cost_of(results.entries(STUDY, role=role)),
     )
 
 
@@ -185,8 +185,8 @@ def _classes(measured: MeasuredDetector, classes: Sequence[str]) -> Iterator[Det
 def _pictures(
     results: RunResults, role: str, measured: MeasuredDetector, classes: Sequence[str]
 ) -> Iterator[DetectionPicture]:
-    images = results.array(CLEAN_STUDY, "pictures", role=role)
-    positions = results.array(CLEAN_STUDY, "pictured", role=role)
+    images = results.array(STUDY, "pictures", role=role)
+    positions = results.array(STUDY, "pictured", role=role)
     if images is None or positions is None:
         return
     for image, position in zip(images, positions.tolist(), strict=True):

@@ -9,10 +9,10 @@ from audit.core.statistics import Interval
 from audit.metrics.average_precision import AveragePrecision, average_precision
 from audit.metrics.box_matching import BoxMatches, match_boxes
 from audit.metrics.relative_precision import relative_precision
-from audit.results.boxes import CellBoxes, boxes_in, boxes_of
+from audit.results.boxes import CellBoxes, boxes_in
 from audit.results.queries import group_by_condition
 from audit.results.run_results import RunResults, TaskResult
-from audit.topics.detection_accuracy.measured import CLEAN_STUDY, class_count
+from audit.topics.detection_accuracy.measured import STUDY, classes_in
 
 CORRUPTED_STUDY = "detection-corruption"
 _RESAMPLED = 200
@@ -65,7 +65,7 @@ def precision_left(results: RunResults, role: str) -> Interval | None:
         for _, entries in group_by_condition(results.entries(CORRUPTED_STUDY, role=role), "severity")
         if (boxes := boxes_in(entries)) is not None
     ]
-    clean = boxes_of(results, CLEAN_STUDY, role)
+    clean = boxes_in(results.entries(STUDY, role=role))
     return None if clean is None or not conditions else _left(clean, tuple(conditions))
 
 
@@ -75,12 +75,12 @@ def _left(clean: CellBoxes, conditions: tuple[CellBoxes, ...]) -> Interval | Non
     images = len(conditions[0].objects.counts)
     if any(len(some.objects.counts) != images for some in conditions) or images > len(clean.objects.counts):
         return None
-    classes = max(map(class_count, (clean, *conditions)))
+    classes = max(classes_in(some.objects, some.found) for some in (clean, *conditions))
     before = match_boxes(clean.objects.first(images), clean.found.first(images), classes, ("all",))
     return relative_precision(before, [match_boxes(some.objects, some.found, classes, ("all",)) for some in conditions])
 
 
 @lru_cache(maxsize=256)
 def _measured(boxes: CellBoxes) -> tuple[BoxMatches, AveragePrecision | None]:
-    matches = match_boxes(boxes.objects, boxes.found, max(1, class_count(boxes)), ("all",))
+    matches = match_boxes(boxes.objects, boxes.found, max(1, classes_in(boxes.objects, boxes.found)), ("all",))
     return matches, average_precision(matches, resamples=_RESAMPLED)
