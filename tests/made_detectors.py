@@ -48,7 +48,7 @@ def torchvision_detector(name: str, **settings: Any) -> nn.Module:
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm2d):
-                layer.momentum = None  # type: ignore[assignment]  # its statistics become those of the next batch
+                layer.momentum = None  # its statistics become those of the next batch
         module.train().backbone(batch.tensors)  # type: ignore[operator]
         for path, layer in module.named_modules():
             if path.endswith("cls_logits") and isinstance(layer, nn.Conv2d) and layer.bias is not None:
@@ -64,7 +64,7 @@ def _small(seed: int = 0) -> DetectorForm:
             if isinstance(layer, nn.BatchNorm2d):  # as after training, so that the answer depends on the image
                 assert layer.running_var is not None
                 layer.running_var.fill_(0.2)
-        form.classifier.bias += 4.0  # type: ignore[operator]
+        form.classifier.bias += 4.0  # type: ignore[operator, assignment]
     return form
 
 

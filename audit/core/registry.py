@@ -158,7 +158,7 @@ def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: An
         reference: The source, as arXiv:NUMBER or doi:NUMBER.
         adversarial: Whether it trains within a threat model.
         version: Raised when its answers change.
-        facts: Further: `teacher`, whether it learns from a model; `task`, "detection" for detectors; `passes`, `expected`.
+        facts: Further: `teacher`, whether it has one; `task`, "detection" of detectors; `passes` and `expected`.
 
     Returns:
         The decorator, which returns the function as it is.
