@@ -207,8 +207,7 @@ def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: An
         reference: The source, as arXiv:NUMBER or doi:NUMBER.
         adversarial: Whether it trains within a threat model.
         version: Raised when its answers change.
-        facts: Further facts: `teacher`, whether it learns from another model; `task`, "detection" where it trains
-            detectors; `passes` and `expected`.
+        facts: Further: `teacher`, whether it has one; `task`, "detection" of detectors; `passes` and `expected`.
 
     Returns:
         The decorator, which returns the function as it is.
@@ -266,8 +265,8 @@ def data_format(
             (`audit.data.dataset.LoadOptions.crop`), and the loaded data set is not cropped again.
         reference: Where the data or the format is described.
         version: Raised when the same source gives other images.
-        facts: Further facts: `columns`, whether it is a table whose columns may be chosen
-            (`audit.data.dataset.Columns`); `boxes`, whether images have objects, whose boxes it resizes with them.
+        facts: Further facts: `columns`, whether its columns may be chosen (`audit.data.dataset.Columns`); `boxes`,
+            whether images have objects, whose boxes it resizes with them.
 
     Returns:
         The decorator, which returns the function as it is.

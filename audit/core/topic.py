@@ -194,9 +194,14 @@ def sections() -> tuple[str, ...]:
     return tuple(dict.fromkeys(topic.section for topic in topics() if topic.section))
 
 
-def measured_sections() -> tuple[str, ...]:
-    """The sections that a run can be restricted to: those whose topics plan something for a model."""
-    return tuple(name for name in sections() if any(t.section == name and t.has("plan") for t in topics()))
+def measured_sections(task: str = "") -> tuple[str, ...]:
+    """The sections that a run can be restricted to: those whose topics plan something for a model.
+
+    Args:
+        task: Those of this task alone; "" for all.
+    """
+    planned = {t.section for t in topics() if t.has("plan") and task in ("", t.task)}
+    return tuple(name for name in sections() if name in planned)
 
 
 def current_name(name: str) -> str:
