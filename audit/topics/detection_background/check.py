@@ -8,7 +8,7 @@ from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults
 from audit.topics.detection_background import DetectionBackgroundConfig
-from audit.topics.detection_background.measured import ALPHA, STUDY, backgrounds
+from audit.topics.detection_background.measured import ALPHA, BACKGROUND_STUDY, backgrounds
 
 
 @check(
@@ -33,7 +33,7 @@ def detection_surroundings(results: RunResults, role: str, config: RunConfig) ->
         role: Role of the model.
         config: The configuration of the run, which holds the thresholds.
     """
-    entries = only_measured(results.entries(STUDY, role=role))
+    entries = only_measured(results.entries(BACKGROUND_STUDY, role=role))
     if not entries:
         return None
     table = config.table(DetectionBackgroundConfig)

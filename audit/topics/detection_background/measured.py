@@ -11,7 +11,7 @@ from scipy import stats
 from audit.core.statistics import Interval, clopper_pearson
 from audit.results.run_results import RunResults
 
-STUDY = "detection-background"
+BACKGROUND_STUDY = "detection-background"
 _LEAST_OBJECTS = 5
 """A class with fewer found objects is not judged."""
 ALPHA = 0.01
@@ -49,7 +49,7 @@ def backgrounds(results: RunResults, role: str, most_hidden: float, most_lost: f
         most_hidden: The share still found when hidden that is allowed.
         most_lost: The share lost when moved that is allowed.
     """
-    labels, hidden, moved = (results.array(STUDY, name, role=role) for name in ("labels", "hidden", "moved"))
+    labels, hidden, moved = (results.array(BACKGROUND_STUDY, name, role=role) for name in ("labels", "hidden", "moved"))
     if labels is None or hidden is None or moved is None:
         return []
     lost = 1 - moved.astype(np.int64)

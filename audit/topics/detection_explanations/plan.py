@@ -9,9 +9,6 @@ from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.detection_explanations import DetectionExplanationsConfig
 
-CONTROLS = 2
-"""Orders of pixels that know nothing of the detector: at random, and the box first."""
-
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """One cell a method, and one of the controls.

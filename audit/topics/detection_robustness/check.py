@@ -10,7 +10,7 @@ from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 from audit.topics.detection_accuracy.measured import class_count
 from audit.topics.detection_robustness import DetectionRobustnessConfig
-from audit.topics.detection_robustness.measured import STUDY, attacked_detector
+from audit.topics.detection_robustness.measured import ATTACK_STUDY, attacked_detector
 
 
 @check(
@@ -34,7 +34,7 @@ def robust_map(results: RunResults, role: str, config: RunConfig) -> CheckResult
         role: Role of the model.
         config: The configuration of the run, which holds the threshold.
     """
-    entries = results.entries(STUDY, role=role)
+    entries = results.entries(ATTACK_STUDY, role=role)
     measured = attacked_detector(results, role, class_count(results, role)) if entries else None
     if measured is None:
         return None
@@ -70,7 +70,7 @@ def detection_attack_control(results: RunResults, role: str, config: RunConfig) 
         role: Role of the model.
         config: The configuration of the run.
     """
-    entries = results.entries(STUDY, role=role)
+    entries = results.entries(ATTACK_STUDY, role=role)
     measured = attacked_detector(results, role, class_count(results, role)) if entries else None
     control = measured and next((a for a in measured.attacks if a.facts.control), None)
     if measured is None or not control:

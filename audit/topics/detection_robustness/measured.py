@@ -18,7 +18,7 @@ from audit.results.run_results import RunResults, TaskResult
 from audit.topics.detection_accuracy.measured import STUDY as CLEAN
 from audit.topics.detection_robustness.facts import DetectionAttackFacts
 
-STUDY = "detection-attack"
+ATTACK_STUDY = "detection-attack"
 _Packed = TypeVar("_Packed", PackedObjects, PackedDetections)
 
 
@@ -92,7 +92,7 @@ def attacked_detector(results: RunResults, role: str, classes: int) -> AttackedD
         role: Role of the model.
         classes: The number of classes.
     """
-    entries = [e for e in results.entries(STUDY, role=role) if e.evidence.status == "measured"]
+    entries = [e for e in results.entries(ATTACK_STUDY, role=role) if e.evidence.status == "measured"]
     clean = boxes_of(results, CLEAN, role)
     if not entries or clean is None:
         return None

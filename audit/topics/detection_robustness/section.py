@@ -22,7 +22,7 @@ from audit.topics.detection_robustness.measured import (
 )
 
 
-class DetectionAim(DocumentModel):
+class AttackedAim(DocumentModel):
     """One attack at the eps of the verdict.
 
     Attributes:
@@ -65,7 +65,7 @@ class DetectionAttackPart(DocumentModel):
         score: The operating score on clean images, from which errors are counted, in [0, 1].
         curve: By eps, clean images first.
         aims: By aim, the one that costs most first.
-        clean_outcomes: `DetectionAim.outcomes` before any attack.
+        clean_outcomes: `AttackedAim.outcomes` before any attack.
         cost: What all attacks cost.
     """
 
@@ -75,7 +75,7 @@ class DetectionAttackPart(DocumentModel):
     images: int
     score: float
     curve: list[DetectionCurvePoint]
-    aims: list[DetectionAim]
+    aims: list[AttackedAim]
     clean_outcomes: dict[str, int]
     cost: Cost
 
@@ -105,7 +105,7 @@ def _part(role: str, measured: AttackedDetector, score: float) -> DetectionAttac
     curve = [DetectionCurvePoint(eps=0.0, robust=proportion(measured.clean_map))]
     curve += [DetectionCurvePoint(eps=eps, robust=proportion(measured.robust(eps)[1])) for eps in every]
     aims = [
-        DetectionAim(
+        AttackedAim(
             name=_name(attack),
             mean_average_precision=proportion(map_under(attack)),
             fall=proportion(fall_under(measured, attack.matches)),
