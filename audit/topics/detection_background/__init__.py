@@ -22,7 +22,7 @@ class DetectionBackgroundConfig(ConfigTable):
 TOPIC = Topic(
     name="detection_background",
     section="detection_background",
-    order=450,
+    order=1450,
     priority=45,
     studies={"detection-background": "detection_background.examples"},
     config=DetectionBackgroundConfig,

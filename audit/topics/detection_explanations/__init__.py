@@ -23,7 +23,7 @@ class DetectionExplanationsConfig(ConfigTable):
 TOPIC = Topic(
     name="detection_explanations",
     section="detection_explanations",
-    order=400,
+    order=1400,
     priority=40,
     studies={
         "box-explanation": "detection_explanations.examples, detection_explanations.masks",

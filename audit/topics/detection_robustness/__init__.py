@@ -26,7 +26,7 @@ class DetectionRobustnessConfig(ConfigTable):
 TOPIC = Topic(
     name="detection_robustness",
     section="detection_robustness",
-    order=200,
+    order=1200,
     priority=10,
     studies={"detection-attack": "detection_robustness.examples, detection_robustness.steps"},
     config=DetectionRobustnessConfig,
