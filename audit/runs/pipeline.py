@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
 from audit.document.schema import AuditDocument
-from audit.execution.local import LocalExecutor
 from audit.execution.runner import RunCallback, run_plan
 from audit.planning.build import Scope, build_plan
 from audit.planning.plan import AuditPlan
@@ -19,11 +19,11 @@ from audit.report.document import build_document, to_json
 from audit.report.html import render_html
 from audit.results.run_results import RunResults
 from audit.runs.clock import RunClock
+from audit.runs.engine import choose_engine, threads_of_workers
 from audit.runs.export import export_models
 from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
 from audit.runs.setup import RunSetup, set_up
-from audit.runs.validation import wants_tensorboard
 from audit.runs.watch import ReportWatcher
 from audit.storage.store import write_atomically
 from audit.topics.compression.section import latencies_of, read_latencies
@@ -81,10 +81,11 @@ def run_audit(
         AuditError: Any other of `audit.core.errors`; the same call goes on from what was finished.
     """
     clock = RunClock(within, should_stop)
-    setup = set_up(config)
-    plan = build_plan(setup.config, setup.subject, scope)
-    on_setup(setup)
-    with open_run(out) as folder:
+    with threads_of_workers(config), ExitStack() as held:
+        setup = set_up(config)
+        plan = build_plan(setup.config, setup.subject, scope)
+        on_setup(setup)
+        folder = held.enter_context(open_run(out))
         callback = callback or RunCallback()
         if not watch:
             return _run_in(folder, setup, plan, callback, clock)
@@ -107,19 +108,17 @@ def _watcher(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunC
 
 def _run_in(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, clock: RunClock) -> AuditRun:
     started = datetime.now(UTC)
-    executor = LocalExecutor(
-        dataset=setup.dataset,
-        store=folder.store,
-        seed=setup.config.seed,
-        device=setup.device,
-        fresh=setup.new_module,
-        loaded=setup.model_factory(),
-        callback=callback,
-        stopping=lambda: bool(clock.cut_by()),
-        tensorboard=folder.models if wants_tensorboard(setup.config) else None,
+    engine = choose_engine(folder, setup, plan, callback, clock)
+    results = run_plan(
+        plan,
+        folder.store,
+        engine.executor,
+        callback,
+        setup.config,
+        order=engine.order,
+        cost=engine.cost,
+        cut_by=clock.cut_by,
     )
-    cost = clock.cost_of(setup.subject)
-    results = run_plan(plan, folder.store, executor, callback, setup.config, cost=cost, cut_by=clock.cut_by)
     if results.cut_by and not results.entries("accuracy"):
         raise Interrupted(f"{_ENDED[results.cut_by]} before there was anything to report; what was finished is kept.")
     export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)

@@ -1,0 +1,133 @@
+"""Where the cells of a run are computed, and in which order: in this process, in several, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from audit.config import RunConfig
+from audit.core.errors import UsageError
+from audit.execution.agenda import Order
+from audit.execution.local import LocalExecutor
+from audit.execution.parallel import ParallelExecutor
+from audit.execution.runner import Executor, RunCallback
+from audit.execution.workers import WorkerPool
+from audit.planning.expectation import expect_costs
+from audit.planning.plan import AuditPlan, Task
+from audit.runs.clock import RunClock, pass_cost
+from audit.runs.folder import RunFolder
+from audit.runs.probe import learn_costs
+from audit.runs.process_pool import ProcessPool
+from audit.runs.setup import RunSetup
+from audit.runs.validation import wants_tensorboard
+from audit.runs.worker import WorkerOrder
+
+CORES_A_WORKER = 4
+"""Cores of a worker on a cluster where OMP_NUM_THREADS says nothing: more threads than that speed no small net up."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a plan is computed.
+
+    Attributes:
+        executor: Computes the cells.
+        order: In which order they begin.
+        cost: What a cell costs, in any unit.
+    """
+
+    executor: Executor
+    order: Order
+    cost: Callable[[Task], float]
+
+
+@contextmanager
+def threads_of_workers(config: RunConfig) -> Iterator[None]:
+    """Compute in the block with as many threads as a worker of the run has: the number decides about last bits.
+
+    Workers of one machine share the threads that one process would use. A worker of a cluster has OMP_NUM_THREADS of
+    them, or `CORES_A_WORKER`.
+
+    Args:
+        config: The configuration of the run.
+    """
+    before = torch.get_num_threads()
+    if config.engine != "in-process":
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or CORES_A_WORKER))
+    elif config.jobs is not None:
+        torch.set_num_threads(max(1, before // config.jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_engine(
+    folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, clock: RunClock
+) -> Engine:
+    """The engine that the configuration names; no worker is started yet.
+
+    Args:
+        folder: The run folder.
+        setup: Data, model and device.
+        plan: The plan.
+        callback: Called as the run goes on.
+        clock: Says when the run ends.
+
+    Raises:
+        AuditError: There is no such engine here.
+    """
+    local = LocalExecutor(
+        dataset=setup.dataset,
+        store=folder.store,
+        seed=setup.config.seed,
+        device=setup.device,
+        fresh=setup.new_module,
+        loaded=setup.model_factory(),
+        callback=callback,
+        stopping=lambda: bool(clock.cut_by()),
+        tensorboard=folder.models if wants_tensorboard(setup.config) else None,
+    )
+    pool = _pool(setup, WorkerOrder.of(setup, folder.store.root, local.tensorboard))
+    executor = local if pool is None else ParallelExecutor(pool, local.layouts, callback, clock.cut_by)
+    if clock.limited:
+        return Engine(executor, "least first", pass_cost(setup.subject))
+    if pool is None:
+        return Engine(executor, "waves", lambda task: 0.0)
+    return Engine(executor, "longest first", _expected_seconds(folder, setup, plan))
+
+
+def _pool(setup: RunSetup, order: WorkerOrder) -> WorkerPool | None:
+    """The workers of a run; None where it is computed in this process."""
+    requested = setup.requested or setup.config
+    if requested.engine != "in-process":
+        from audit.runs.ray_pool import RayPool
+
+        if requested.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(
+                f"--device {requested.device} names one accelerator, and Ray gives each worker its own: use --device "
+                "auto, cpu or cuda."
+            )
+        address = requested.engine.partition(":")[2]
+        return RayPool(order, setup.device.type, address, requested.jobs)
+    if requested.jobs is None or requested.jobs == 1:
+        return None
+    return ProcessPool(order, requested.jobs, _cards(requested))
+
+
+def _cards(config: RunConfig) -> Sequence[str]:
+    """The NVIDIA cards that workers of this machine share out, as CUDA_VISIBLE_DEVICES names them."""
+    if config.device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return ()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",") if visible else [str(card) for card in range(torch.cuda.device_count())]
+
+
+def _expected_seconds(folder: RunFolder, setup: RunSetup, plan: AuditPlan) -> Callable[[Task], float]:
+    experience = learn_costs(setup, plan, folder.store, probe=False)
+    expected = expect_costs(plan.tasks, setup.subject, experience).by_task
+    return lambda task: expected[task.cell.key].seconds if task.cell.key in expected else float("inf")
