@@ -50,16 +50,16 @@ def threads_of_workers(config: RunConfig) -> Iterator[None]:
     """Compute in the block with as many threads as a worker of the run has: the number decides about last bits.
 
     Workers of one machine share the threads that one process would use. A worker of a cluster has OMP_NUM_THREADS of
-    them, or `CORES_A_WORKER`.
+    them, or `CORES_A_WORKER` at most.
 
     Args:
         config: The configuration of the run.
     """
     before = torch.get_num_threads()
-    if config.engine != "in-process":
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or CORES_A_WORKER))
-    elif config.jobs is not None:
+    if config.jobs is not None and config.engine in ("in-process", "ray"):
         torch.set_num_threads(max(1, before // config.jobs))
+    elif config.engine != "in-process" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(before, CORES_A_WORKER))
     try:
         yield
     finally:

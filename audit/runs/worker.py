@@ -41,7 +41,8 @@ class WorkerOrder:
         threads: CPU threads.
         folder: The working folder, which relative paths start from.
         cache: The cache folder of the driver.
-        store: The store of the run folder; workers read it where they see it, and write unfinished cells alone.
+        store: The store of the run folder; workers write unfinished cells there, where they see it, and nothing else.
+        owner: What the run folder's owner file holds, by which a worker of another machine knows that it sees it.
         tensorboard: The folder for TensorBoard's event files; None where none are wanted.
     """
 
@@ -52,6 +53,7 @@ class WorkerOrder:
     folder: str
     cache: str
     store: Path
+    owner: str
     tensorboard: Path | None = None
 
     @classmethod
@@ -78,6 +80,7 @@ class WorkerOrder:
             folder=os.getcwd(),
             cache=str(cache_folder().resolve()),
             store=store.resolve(),
+            owner=str(os.getpid()),
             tensorboard=tensorboard.resolve() if tensorboard else None,
         )
 
@@ -100,7 +103,7 @@ class Worker:
         os.environ["AUDIT_CACHE_DIR"] = order.cache
         torch.set_num_threads(order.threads)
         enter(order.folder)
-        self._stop = threading.Event()
+        self._stop, self._threads = threading.Event(), order.threads
         config: RunConfig = run_config_type().model_validate(order.config)
         setup = set_up(config)
         require_same(order, setup)
@@ -125,6 +128,7 @@ class Worker:
         Raises:
             Interrupted: `stop` was called; the work so far is in the cell's scratch folder.
         """
+        torch.set_num_threads(self._threads)  # OpenMP keeps the number by thread, and Ray's methods have their own
         hand_over_layouts(job.layouts)
         return self._executor.compute_cell(job.task)
 
@@ -172,7 +176,7 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         "audit": f"{version('audit')} ({code_fingerprint()[:12]})",
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "kind of CPU": torch.backends.cpu.get_cpu_capability(),  # type: ignore[no-untyped-call]
+        "kind of CPU": torch.backends.cpu.get_cpu_capability(),
         **{name: value for name, value in device_facts(device).items() if name != "device"},
         "device": device.type,
     }
