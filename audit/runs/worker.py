@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -17,13 +17,14 @@ from typing import Any
 import torch
 
 import audit
-from audit.config import RunConfig, run_config_type
+from audit.config import RunConfig, TrustConfig, run_config_type
 from audit.core.errors import SetupError
 from audit.core.evidence import Evidence
 from audit.execution.local import LocalExecutor
 from audit.execution.runner import RunCallback
 from audit.execution.workers import EvidenceSource, Job
 from audit.models.autotune import cache_folder, hand_over_layouts
+from audit.models.files import sha256_of
 from audit.models.precision import device_facts
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
@@ -66,14 +67,10 @@ class WorkerOrder:
             tensorboard: The folder for TensorBoard's event files.
         """
         config = setup.requested or setup.config
-        hashes = {str(Path(row["path"]).expanduser().resolve()): row["sha256"] for row in setup.trusted}
-        trust = tuple(
-            entry.model_copy(update={"sha256": hashes.get(str(Path(entry.path).expanduser().resolve()), entry.sha256)})
-            for entry in config.model.trust
-        )
+        trust = tuple(_as_vouched_for(entry, setup.trusted) for entry in config.model.trust)
         config = config.model_copy(update={"model": config.model.model_copy(update={"trust": trust})})
         return cls(
-            config=config.model_dump(mode="json"),
+            config=config.model_dump(mode="json", exclude_unset=True),  # what was left alone is part of an identity
             identity=setup.subject,
             machine=machine_facts(setup.device),
             threads=torch.get_num_threads(),
@@ -145,6 +142,13 @@ class _Progress(RunCallback):
 
     def progress(self, task: Task, done: int, total: int) -> None:
         self.report(done, total)
+
+
+def _as_vouched_for(entry: TrustConfig, trusted: Sequence[Mapping[str, str]]) -> TrustConfig:
+    """A trusted file with the hash that the driver ran, so that a worker runs no other."""
+    vouched = [row["sha256"] for row in trusted if row["path"] == Path(entry.path).name]
+    present = sha256_of(Path(entry.path).expanduser()) if len(vouched) > 1 else ""
+    return entry.model_copy(update={"sha256": present if present in vouched else (*vouched, entry.sha256)[0]})
 
 
 def enter(folder: str) -> None:
