@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from audit.core.errors import AuditError, Interrupted, SetupError, UntrustedError
 from audit.execution.workers import Faulted, Lost, Ready
@@ -109,12 +112,24 @@ def make():
 """
 
 
+def archive(path: Path) -> Path:
+    """Four grey images for each of ten classes."""
+    with zipfile.ZipFile(path, "w") as file:
+        for n in range(40):
+            picture = io.BytesIO()
+            Image.new("L", (28, 28), 6 * n).save(picture, "PNG")
+            file.writestr(f"test/{n % 10}/{n}.png", picture.getvalue())
+    return path
+
+
 def test_code_that_the_driver_vouched_for_runs_in_workers_and_changed_code_does_not(
     folder: Path, tmp_path: Path
 ) -> None:
+    """On images of an archive, which each worker opens for itself."""
     code = tmp_path / "net.py"
     code.write_text(NET)
     changes = {
+        "data": {"source": f"archive:{archive(tmp_path / 'images.zip')}", "grayscale": True},
         "model": {"weights": None, "architecture": f"{code}:make", "own_weights": True, "trust": [str(code)]},
         "only": ["accuracy"],
     }
