@@ -199,6 +199,13 @@ class RunConfig(ConfigTable):
     only: Annotated[tuple[Annotated[str, AfterValidator(_measured_section)], ...], Flag("--only")] = Field(
         (), description="measure these sections of the report alone, such as robustness; all by default"
     )
+    chunk: int = Field(
+        500,
+        ge=16,
+        le=500,
+        description="images in a cell of attacks at most, so how long a cell takes; a battery that attacks its hardest "
+        "images alone takes them from the cell, so another number is another measurement",
+    )
     engine: Annotated[str, AfterValidator(_engine), Flag("--engine")] = Field(
         "in-process",
         exclude=True,
