@@ -20,7 +20,7 @@ from audit.results.stopping import checked_readings, ending
 VERDICT_PRIORITY = 40
 """Topics of a lower `Topic.priority` than this give the findings that a report begins with."""
 
-Order = Literal["waves", "least first", "longest first"]
+CellOrder = Literal["waves", "least first", "longest first"]
 """How a run goes through its cells: one wave after another, for one that ends by itself in one process; first what each
 part needs at least, for one whose time may end; or first what the longest chain of cells begins with, for several
 workers, so that none is left with it at the end. No answer depends on it."""
@@ -38,7 +38,7 @@ class Agenda:
         self,
         plan: AuditPlan,
         config: RunConfig,
-        order: Order = "waves",
+        order: CellOrder = "waves",
         cost: Callable[[Task], float] = lambda task: 0.0,
     ) -> None:
         """Nothing is named yet.
@@ -125,7 +125,8 @@ class Agenda:
         costs = {task.cell.key: self._cost(task) for task in self._plan.tasks}
         largest = max((cost for cost in costs.values() if math.isfinite(cost)), default=1.0)
         after: dict[str, float] = {}
-        steps = {t.cell.key: following for study in self._studies for t, following in _with_following(study)}
+        in_turn = self._studies if self._plan.stop != "all" else ()
+        steps = {t.cell.key: following for study in in_turn for t, following in _with_following(study)}
         for task in sorted(self._plan.tasks, key=lambda task: (-task.wave, -task.examples.start)):
             waiting = [*self._dependents[task.cell.key], *steps.get(task.cell.key, ())]
             behind = max((after.get(other.cell.key, 0.0) for other in waiting), default=0.0)

@@ -92,6 +92,7 @@ class LocalExecutor:
 
         Raises:
             Interrupted: When the user asked to stop.
+            AuditError: What ends a run: the machine, code that is not trusted, a model that cannot be made.
         """
         started = time.monotonic()
         take_nondeterministic_operations()

@@ -10,7 +10,7 @@ from typing import Protocol
 from audit.config import RunConfig
 from audit.core.errors import Interrupted, SetupError
 from audit.core.evidence import Evidence
-from audit.execution.agenda import Agenda, Order
+from audit.execution.agenda import Agenda, CellOrder
 from audit.planning.plan import AuditPlan, Task
 from audit.results.run_results import Cut, RunResults
 from audit.results.stopping import unneeded_tasks
@@ -80,7 +80,7 @@ def run_plan(
     callback: RunCallback,
     config: RunConfig,
     *,
-    order: Order = "waves",
+    order: CellOrder = "waves",
     cost: Callable[[Task], float] = lambda task: 0.0,
     cut_by: Callable[[], Cut] = lambda: "user",
 ) -> RunResults:

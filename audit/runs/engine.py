@@ -11,7 +11,7 @@ import torch
 
 from audit.config import RunConfig
 from audit.core.errors import UsageError
-from audit.execution.agenda import Order
+from audit.execution.agenda import CellOrder
 from audit.execution.local import LocalExecutor
 from audit.execution.parallel import ParallelExecutor
 from audit.execution.runner import Executor, RunCallback
@@ -41,7 +41,7 @@ class Engine:
     """
 
     executor: Executor
-    order: Order
+    order: CellOrder
     cost: Callable[[Task], float]
 
 

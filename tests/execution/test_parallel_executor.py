@@ -11,7 +11,7 @@ import pytest
 from audit.core.errors import Interrupted, SetupError
 from audit.core.evidence import Evidence
 from audit.execution import parallel
-from audit.execution.agenda import Agenda, Order
+from audit.execution.agenda import Agenda, CellOrder
 from audit.execution.parallel import ParallelExecutor
 from audit.execution.runner import RunCallback, run_plan
 from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Progressed, Ready
@@ -78,7 +78,7 @@ class MadePool:
 
 
 def run_on(
-    pool: MadePool, folder: Path, order: Order = "longest first", plan: AuditPlan = PLAN, **options: object
+    pool: MadePool, folder: Path, order: CellOrder = "longest first", plan: AuditPlan = PLAN, **options: object
 ) -> RunResults:
     executor = ParallelExecutor(pool, **options)  # type: ignore[arg-type]
     return run_plan(plan, Store(folder), executor, RunCallback(), CONFIG, order=order, cost=size)
@@ -95,7 +95,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> RunResults:
 @pytest.mark.parametrize("order", ["waves", "least first", "longest first"])
 @pytest.mark.parametrize(("workers", "seed"), [(2, 1), (40, 3)])
 def test_workers_compute_what_one_process_does_in_whatever_order_they_finish(
-    workers: int, seed: int, order: Order, alone: RunResults, tmp_path: Path
+    workers: int, seed: int, order: CellOrder, alone: RunResults, tmp_path: Path
 ) -> None:
     pool = MadePool(workers, seed)
     results = run_on(pool, tmp_path, order)

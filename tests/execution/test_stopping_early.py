@@ -12,7 +12,7 @@ import pytest
 from audit.config import RunConfig, load_config
 from audit.core.errors import Interrupted
 from audit.core.evidence import Evidence, Finding, Measurement
-from audit.execution.agenda import Order
+from audit.execution.agenda import CellOrder
 from audit.execution.runner import RunCallback, run_plan
 from audit.planning.build import build_plan
 from audit.planning.plan import Task
@@ -156,8 +156,8 @@ def size(task: Task) -> float:
     return float(len(task.examples))
 
 
-@pytest.mark.parametrize("order", get_args(Order))
-def test_a_run_cut_ten_times_ends_as_one_that_ran_through(order: Order, tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", get_args(CellOrder))
+def test_a_run_cut_ten_times_ends_as_one_that_ran_through(order: CellOrder, tmp_path: Path) -> None:
     config = configured(hardening={"enabled": True})
     robust = {"standard": 0.1, "hardened": 0.5}
     through = MadeExecutor(robust)
