@@ -95,7 +95,7 @@ class PlanBuilder:
         total = min(examples, self.identity.test_examples)
         return [Slice("test", start, min(start + size, total)) for start in range(0, total, size)]
 
-    def growing_chunks(self, study: str, examples: int, cells: int = 1) -> list[Slice]:
+    def growing_chunks(self, study: str, examples: int, size: int | None = None) -> list[Slice]:
         """Split the first examples of the audit order into steps, after each of which the study may stop.
 
         The first holds what other topics read of it (`Topic.first_images`), and from step to step the examples so far
@@ -104,11 +104,11 @@ class PlanBuilder:
         Args:
             study: Name of the study.
             examples: How many, at most; fewer where the test set is smaller.
-            cells: How many times the examples of a cell a step may hold, of a study that costs little.
+            size: Most examples in a step; those of the configuration by default.
         """
         keys = (topic.first_images[study] for topic in topics() if study in topic.first_images)
         read = max((int(operator.attrgetter(key)(self.config)) for key in keys), default=0)
-        total, stops, size = min(examples, self.identity.test_examples), [0], cells * self.config.chunk
+        total, stops, size = min(examples, self.identity.test_examples), [0], size or self.config.chunk
         first = max(size, min(read, EXAMPLES_PER_CELL))
         if self.config.stop == "all":
             rest = range(first, total, size)

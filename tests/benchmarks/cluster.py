@@ -58,28 +58,33 @@ def kind_of(cell: Cell) -> tuple[Any, ...]:
     return cell.study, cell.method, cell.settings.get("sanity_checks", True), bool(cell.threat)
 
 
-def seconds_of_kinds(folders: Sequence[Path]) -> dict[tuple[Any, ...], list[tuple[int, float]]]:
+def amount(cell: Cell, images: int) -> float:
+    """What the seconds of a cell of a kind are proportional to: its images, or every so many of them."""
+    return max(1.0, images / float(cell.settings.get("every", 1)))
+
+
+def seconds_of_kinds(folders: Sequence[Path]) -> dict[tuple[Any, ...], list[tuple[float, float]]]:
     """By kind, the images and seconds of the cells in stores."""
-    told: defaultdict[tuple[Any, ...], list[tuple[int, float]]] = defaultdict(list)
+    told: defaultdict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
     for folder in folders:
         for evidence in Store(folder / "store").without_arrays():
-            told[kind_of(evidence.cell)].append((examples_of(evidence.cell), evidence.seconds))
+            told[kind_of(evidence.cell)].append((amount(evidence.cell, examples_of(evidence.cell)), evidence.seconds))
     return dict(told)
 
 
-def cost_of(told: Mapping[tuple[Any, ...], list[tuple[int, float]]], epochs: float) -> Callable[[Task], float]:
+def cost_of(told: Mapping[tuple[Any, ...], list[tuple[float, float]]], epochs: float) -> Callable[[Task], float]:
     """What a cell takes: as the nearest in size of its kind, by the image; a training by the image and the epoch."""
 
     def cost(task: Task) -> float:
-        cell, images = task.cell, max(1, len(task.examples))
+        cell, images = task.cell, amount(task.cell, len(task.examples))
         if cell.study in MODEL_STUDIES:
             times = float((cell.settings.get("training") or {}).get("epochs", 0))
-            return epochs * times * images * (4.0 if cell.threat else 1.0)
+            return epochs * times * len(task.examples) * (4.0 if cell.threat else 1.0)
         of_kind = told.get(kind_of(cell)) or told.get((*kind_of(cell)[:2], True, bool(cell.threat))) or []
         if not of_kind:
             raise SystemExit(f"No run tells what {task.label} takes; give one that measured it.")
         size, seconds = min(of_kind, key=lambda pair: abs(pair[0] - images))
-        return seconds * images / max(1, size)
+        return seconds * images / size
 
     return cost
 

@@ -40,13 +40,11 @@ def sizes(plan: AuditPlan, study: str) -> list[int]:
     return [cells[examples] for examples in sorted(cells, key=lambda examples: examples.start)]
 
 
-@pytest.mark.parametrize(
-    ("chunk", "attacks", "corruptions"),
-    [(500, [500, 500], [1000]), (300, [300, 300, 300, 100], [1000]), (100, [100] * 10, [400, 400, 200])],
-)
-def test_no_cell_holds_more_images_than_the_chunk(chunk: int, attacks: list[int], corruptions: list[int]) -> None:
+@pytest.mark.parametrize(("chunk", "attacks"), [(500, [500, 500]), (300, [300, 300, 300, 100]), (100, [100] * 10)])
+def test_no_cell_of_attacks_holds_more_images_than_the_chunk(chunk: int, attacks: list[int]) -> None:
+    """Corruptions cost so little that their cells stay as they are."""
     plan = planned(chunk)
-    assert sizes(plan, "robustness") == attacks and sizes(plan, "corruption") == corruptions
+    assert sizes(plan, "robustness") == attacks and sizes(plan, "corruption") == [1000]
     starts = [task.examples.start for task in plan.tasks if task.cell.study == "robustness"]
     assert starts == list(np.cumsum([0, *attacks[:-1]]))
 

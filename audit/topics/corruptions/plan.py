@@ -7,7 +7,7 @@ import numpy as np
 from audit.config import RunConfig
 from audit.core.looks import mean_at
 from audit.core.types import PassCount
-from audit.planning.builder import ModelRef, PlanBuilder, select_methods
+from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder, select_methods
 from audit.planning.experience import Experience
 from audit.planning.foreseen import ForeseenReading
 from audit.planning.plan import Task
@@ -28,7 +28,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     config = builder.config.corruptions
     for method in select_methods("corruption", config.names):
         for severity in config.severities:
-            for chunk in builder.growing_chunks("corruption", config.examples, cells=4):
+            for chunk in builder.growing_chunks("corruption", config.examples, 4 * EXAMPLES_PER_CELL):
                 settings = {"severity": severity}
                 builder.add("corruption", method.name, model, chunk, settings=settings, version=method.full_version)
 
