@@ -66,6 +66,7 @@ class Agenda:
             self._waiting[task.cell.key] = len(needs) + held
             for key in needs:
                 self._dependents[key].append(task)
+        for task in plan.tasks:
             if not self._waiting[task.cell.key]:
                 self._push(task)
 

@@ -118,13 +118,20 @@ def test_a_cell_begins_when_its_inputs_are_there_and_not_when_its_wave_does(tmp_
 
 
 def test_the_longest_chain_of_cells_is_begun_first() -> None:
-    agenda = Agenda(PLAN, CONFIG, "longest first", lambda task: 100.0 if task.cell.study == "training" else 1.0)
-    first = agenda.next_task({})
-    assert first is not None and first.cell.study == "training"
+    """Cheap cells come first where a dear one waits for them."""
+    config = configured(stop="all")
+
+    def cost(task: Task) -> float:
+        dear = task.cell.study == "faithfulness" and task.cell.method == "saliency"
+        return 100.0 if dear else 5.0 if task.cell.study == "corruption" else 1.0
+
+    agenda = Agenda(build_plan(config, SUBJECT), config, "longest first", cost)
     named: list[Task] = []
     while task := agenda.next_task({}):
         named.append(task)
-    assert not named or all(not task.needs for task in named)
+    assert not any(task.needs for task in named)
+    assert (named[0].cell.study, named[0].cell.method) == ("explanation", "saliency")
+    assert named[1].cell.study == "faithfulness-baselines" and named[2].cell.study == "corruption"
 
 
 def test_a_lost_worker_is_replaced_and_its_cell_runs_elsewhere(alone: RunResults, tmp_path: Path) -> None:
