@@ -72,7 +72,9 @@ def seconds_of_kinds(folders: Sequence[Path]) -> dict[tuple[Any, ...], list[tupl
     return dict(told)
 
 
-def cost_of(told: Mapping[tuple[Any, ...], list[tuple[float, float]]], epochs: float) -> Callable[[Task], float]:
+def cost_of(
+    told: Mapping[tuple[Any, ...], list[tuple[float, float]]], epochs: float, hardened: float = 1.0
+) -> Callable[[Task], float]:
     """What a cell takes: as the nearest in size of its kind, by the image; a training by the image and the epoch."""
 
     def cost(task: Task) -> float:
@@ -80,11 +82,14 @@ def cost_of(told: Mapping[tuple[Any, ...], list[tuple[float, float]]], epochs: f
         if cell.study in MODEL_STUDIES:
             times = float((cell.settings.get("training") or {}).get("epochs", 0))
             return epochs * times * len(task.examples) * (4.0 if cell.threat else 1.0)
-        of_kind = told.get(kind_of(cell)) or told.get((*kind_of(cell)[:2], True, bool(cell.threat))) or []
+        of_kind = told.get(kind_of(cell)) or [
+            pair for kind, pairs in told.items() if kind[:2] == (cell.study, cell.method) for pair in pairs
+        ]
         if not of_kind:
             raise SystemExit(f"No run tells what {task.label} takes; give one that measured it.")
         size, seconds = min(of_kind, key=lambda pair: abs(pair[0] - images))
-        return seconds * images / size
+        longer = hardened if task.role == "hardened" and cell.threat else 1.0
+        return longer * seconds * images / size
 
     return cost
 
@@ -141,6 +146,7 @@ if __name__ == "__main__":
     parser.add_argument("--driver", type=float, default=0.02, help="seconds of the driver for a cell")
     parser.add_argument("--price", type=float, default=0.05, help="of an hour of a worker")
     parser.add_argument("--hardening", action="store_true", help="harden the model too, and audit that")
+    parser.add_argument("--hardened", type=float, default=2.0, help="how many times as long its attacks take")
     parser.add_argument("--shared", type=int, default=1, help="workers that one hardening runs on")
     parser.add_argument("--sharing", type=float, default=0.9, help="how well it uses them")
     parser.add_argument("--train", type=int, default=60_000, help="training images")
@@ -152,7 +158,7 @@ if __name__ == "__main__":
     print("|---|---|---|---|---|---|---|---|---|")
     for images in given.images:
         plan, config = planned(images, given.set, hardening=given.hardening, train=given.train)
-        cost = cost_of(told, given.epoch)
+        cost = cost_of(told, given.epoch, given.hardened)
         alone = given.start + sum(cost(task) + given.driver for task in plan.tasks)
         longest = max(cost(task) for task in plan.tasks)
         for workers in given.workers:

@@ -1,7 +1,7 @@
 """One worker and two of one thread each: `python tests/benchmarks/several_workers.py --rounds 3 -- --preset standard`.
 
 For a machine that does nothing else. Each round runs the same audit in an empty folder, in turn in one process, on two
-processes (`--jobs 2`) and, with --ray, on two workers of Ray on this machine; what follows `--` are flags of `audit run`.
+processes (`--jobs 2`) and, with --ray, on two workers of Ray on this machine; what follows `--` are flags of the run.
 Printed are seconds of the whole command, how many times as fast as one worker, and whether `audit.json` has the same
 bytes. A model is trained once, so that what is compared is the audit of a given one.
 """
