@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 
 from audit.core.errors import AuditError, Interrupted, SetupError, UntrustedError
-from audit.execution.workers import Faulted, Lost, Ready
+from audit.execution.workers import Event, Faulted, Lost, Ready
 from audit.runs import process_pool
 from audit.runs.pipeline import run_audit
 from audit.runs.process_pool import ProcessPool
 from audit.runs.process_worker import portable
 from audit.runs.setup import set_up
-from audit.runs.worker import Worker, WorkerOrder, machine_facts
+from audit.runs.worker import Worker, WorkerOrder
 from audit.storage.store import Store
 from tests.runs.workers import Count, configured, killing
 
@@ -72,7 +72,8 @@ def test_a_worker_that_reads_other_images_is_refused(folder: Path) -> None:
     pool = ProcessPool(other, 1)
     try:
         pool.start(0)
-        deadline, events = time.monotonic() + 60, []
+        deadline = time.monotonic() + 60
+        events: list[Event] = []
         while not events and time.monotonic() < deadline:
             events = list(pool.events(1.0))
         (event,) = events
@@ -193,7 +194,6 @@ def test_threads_are_shared_out_and_given_back(folder: Path, monkeypatch: pytest
         raise SetupError("enough")
 
     monkeypatch.setattr("audit.runs.engine.ProcessPool", noted)
-    monkeypatch.setattr("audit.runs.worker.machine_facts", lambda device: machine_facts(device))
     torch.set_num_threads(4)
     try:
         for jobs in (2, 3, 9):
@@ -214,14 +214,14 @@ def test_cards_are_dealt_out_to_workers(folder: Path, monkeypatch: pytest.Monkey
         def __init__(self, *_: object, env: dict[str, str], **__: object) -> None:
             environments.append(env["CUDA_VISIBLE_DEVICES"])
 
-    monkeypatch.setattr(process_pool.subprocess, "Popen", Popen)
+    monkeypatch.setattr("audit.runs.process_pool.subprocess.Popen", Popen)
     pool = ProcessPool(order_of(folder), 3, ("0", "5"))
     for worker in range(3):
         pool.start(worker)
     assert environments == ["0", "5", "0"]
-    for worker in pool._workers.values():
-        worker.pipe.close()
-        worker.errors.close()
+    for started in pool._workers.values():
+        started.pipe.close()
+        started.errors.close()
 
 
 def _nobody(done: int, total: int) -> None:

@@ -59,7 +59,8 @@ def killing(pool: type[Any], study: str, process: Callable[[Any, int], int]) -> 
         study: The study.
         process: Gives the process of a worker.
     """
-    send, killed = pool.send, []
+    send = pool.send
+    killed: list[int] = []
 
     def send_and_kill(self: Any, worker: int, job: Job) -> None:
         send(self, worker, job)
