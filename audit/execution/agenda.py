@@ -17,6 +17,9 @@ from audit.planning.steps import StudySteps, study_steps
 from audit.results.run_results import RunResults
 from audit.results.stopping import checked_readings, ending
 
+REPORTED_AT_LEAST = "accuracy"
+"""The study without which there is nothing to report, so that a run that is stopped early is not stopped for nothing.
+"""
 VERDICT_PRIORITY = 40
 """Topics of a lower `Topic.priority` than this give the findings that a report begins with."""
 
@@ -113,7 +116,7 @@ class Agenda:
         if self._order == "waves":
             return task.wave, key in self._study_of, self._study_of.get(key, 0), task.examples.start, self._place[key]
         if self._order == "longest first":
-            return -self._chains[key], self._place[key]
+            return task.cell.study != REPORTED_AT_LEAST, -self._chains[key], self._place[key]
         if key in self._study_of:
             return 2, 0, self._place[key]
         if key in self._urgent:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -66,10 +67,44 @@ def threads_of_workers(config: RunConfig) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def open_pool(setup: RunSetup, folder: RunFolder) -> WorkerPool | None:
+    """The workers that the configuration asks for, none of them started; to be closed.
+
+    Args:
+        setup: Data, model and device.
+        folder: The run folder, which need not exist.
+
+    Returns:
+        The pool; None where the run is computed in this process.
+
+    Raises:
+        AuditError: There is no such engine here, or no room for so many workers.
+    """
+    requested = setup.requested or setup.config
+    order = WorkerOrder.of(setup, folder.store.root, _event_files(setup, folder))
+    if requested.engine != "in-process":
+        from audit.runs.ray_pool import RayPool
+
+        if requested.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(
+                f"--device {requested.device} names one accelerator, and Ray gives each worker its own: use --device "
+                "auto, cpu or cuda."
+            )
+        return RayPool(order, setup.device.type, requested.engine.partition(":")[2], requested.jobs)
+    if requested.jobs is None or requested.jobs == 1:
+        return None
+    return ProcessPool(order, requested.jobs, _cards(requested))
+
+
 def choose_engine(
-    folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, clock: RunClock
+    folder: RunFolder,
+    setup: RunSetup,
+    plan: AuditPlan,
+    callback: RunCallback,
+    clock: RunClock,
+    pool: WorkerPool | None = None,
 ) -> Engine:
-    """The engine that the configuration names; no worker is started yet.
+    """How a plan is computed.
 
     Args:
         folder: The run folder.
@@ -77,9 +112,7 @@ def choose_engine(
         plan: The plan.
         callback: Called as the run goes on.
         clock: Says when the run ends.
-
-    Raises:
-        AuditError: There is no such engine here.
+        pool: The workers; None to compute in this process.
     """
     local = LocalExecutor(
         dataset=setup.dataset,
@@ -90,9 +123,8 @@ def choose_engine(
         loaded=setup.model_factory(),
         callback=callback,
         stopping=lambda: bool(clock.cut_by()),
-        tensorboard=folder.models if wants_tensorboard(setup.config) else None,
+        tensorboard=_event_files(setup, folder),
     )
-    pool = _pool(setup, WorkerOrder.of(setup, folder.store.root, local.tensorboard))
     executor = local if pool is None else ParallelExecutor(pool, local.layouts, callback, clock.cut_by)
     if clock.limited:
         return Engine(executor, "least first", pass_cost(setup.subject))
@@ -101,22 +133,8 @@ def choose_engine(
     return Engine(executor, "longest first", _expected_seconds(folder, setup, plan))
 
 
-def _pool(setup: RunSetup, order: WorkerOrder) -> WorkerPool | None:
-    """The workers of a run; None where it is computed in this process."""
-    requested = setup.requested or setup.config
-    if requested.engine != "in-process":
-        from audit.runs.ray_pool import RayPool
-
-        if requested.device not in ("auto", "cpu", "cuda"):
-            raise UsageError(
-                f"--device {requested.device} names one accelerator, and Ray gives each worker its own: use --device "
-                "auto, cpu or cuda."
-            )
-        address = requested.engine.partition(":")[2]
-        return RayPool(order, setup.device.type, address, requested.jobs)
-    if requested.jobs is None or requested.jobs == 1:
-        return None
-    return ProcessPool(order, requested.jobs, _cards(requested))
+def _event_files(setup: RunSetup, folder: RunFolder) -> Path | None:
+    return folder.models if wants_tensorboard(setup.config) else None
 
 
 def _cards(config: RunConfig) -> Sequence[str]:

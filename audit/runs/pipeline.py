@@ -13,13 +13,14 @@ from audit.config import RunConfig
 from audit.core.errors import Interrupted
 from audit.document.schema import AuditDocument
 from audit.execution.runner import RunCallback, run_plan
+from audit.execution.workers import WorkerPool
 from audit.planning.build import Scope, build_plan
 from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
 from audit.results.run_results import RunResults
 from audit.runs.clock import RunClock
-from audit.runs.engine import choose_engine, threads_of_workers
+from audit.runs.engine import choose_engine, open_pool, threads_of_workers
 from audit.runs.export import export_models
 from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
@@ -85,13 +86,16 @@ def run_audit(
         setup = set_up(config)
         plan = build_plan(setup.config, setup.subject, scope)
         on_setup(setup)
+        pool = open_pool(setup, RunFolder(out))  # before anything is written, as it may be refused
+        if pool is not None:
+            held.callback(pool.close)
         folder = held.enter_context(open_run(out))
         callback = callback or RunCallback()
         if not watch:
-            return _run_in(folder, setup, plan, callback, clock)
+            return _run_in(folder, setup, plan, callback, clock, pool)
         watcher = _watcher(folder, setup, plan, callback)
         try:
-            finished = _run_in(folder, setup, plan, watcher, clock)
+            finished = _run_in(folder, setup, plan, watcher, clock, pool)
         except BaseException as fault:
             watcher.give_up(fault)
             raise
@@ -106,9 +110,16 @@ def _watcher(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunC
     return ReportWatcher(callback, folder.live, build, RunResults(plan, {}), config=setup.config)
 
 
-def _run_in(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, clock: RunClock) -> AuditRun:
+def _run_in(
+    folder: RunFolder,
+    setup: RunSetup,
+    plan: AuditPlan,
+    callback: RunCallback,
+    clock: RunClock,
+    pool: WorkerPool | None,
+) -> AuditRun:
     started = datetime.now(UTC)
-    engine = choose_engine(folder, setup, plan, callback, clock)
+    engine = choose_engine(folder, setup, plan, callback, clock, pool)
     results = run_plan(
         plan,
         folder.store,

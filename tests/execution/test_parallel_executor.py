@@ -118,7 +118,7 @@ def test_a_cell_begins_when_its_inputs_are_there_and_not_when_its_wave_does(tmp_
 
 
 def test_the_longest_chain_of_cells_is_begun_first() -> None:
-    """Cheap cells come first where a dear one waits for them."""
+    """Cheap cells come first where a dear one waits for them, and before all the one that every report needs."""
     config = configured(stop="all")
 
     def cost(task: Task) -> float:
@@ -130,8 +130,9 @@ def test_the_longest_chain_of_cells_is_begun_first() -> None:
     while task := agenda.next_task({}):
         named.append(task)
     assert not any(task.needs for task in named)
-    assert (named[0].cell.study, named[0].cell.method) == ("explanation", "saliency")
-    assert named[1].cell.study == "faithfulness-baselines" and named[2].cell.study == "corruption"
+    assert named[0].cell.study == "accuracy"
+    assert (named[1].cell.study, named[1].cell.method) == ("explanation", "saliency")
+    assert named[2].cell.study == "faithfulness-baselines" and named[3].cell.study == "corruption"
 
 
 def test_a_lost_worker_is_replaced_and_its_cell_runs_elsewhere(alone: RunResults, tmp_path: Path) -> None:
