@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import socket
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +28,8 @@ SILENCE_SECONDS = 45.0
 after about a minute."""
 _CONNECT_SECONDS = 5.0
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Ray listens on every interface, whatever address it is given, but where it takes this machine for a laptop."""
+"""Ray takes the loopback address for the machine's own and listens on every interface, but where it takes the machine
+for a laptop."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -196,15 +199,13 @@ def _actor_class(ray: Any, resources: Mapping[str, Any]) -> Any:
 
 def _connect(address: str) -> tuple[Any, bool]:
     """Ray, connected, and whether it was connected here; an application that uses Ray itself stays connected."""
-    before = {name: os.environ.get(name) for name in (*_QUIET, *_ON_LOOPBACK)}
-    os.environ.update(_QUIET | ({} if address else _ON_LOOPBACK))
+    nearby = not address or address.rpartition(":")[0] in ("127.0.0.1", "localhost", "::1")
+    for name, value in (_QUIET | (_ON_LOOPBACK if nearby else {})).items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
         raise SetupError("--engine ray needs Ray: pip install 'audit[ray]'.") from None
-    finally:
-        if not address and before["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] is None:
-            os.environ.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
     if ray.is_initialized():
         return ray, False
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -214,10 +215,22 @@ def _connect(address: str) -> tuple[Any, bool]:
     elif address != "auto":
         _require_somebody(address)
     try:
-        ray.init(address=address or "local", **options)
+        with _signals_kept():
+            ray.init(address=address or "local", **options)
     except Exception as fault:
         raise SetupError(_refused(address, fault)) from None
     return ray, True
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray makes SIGTERM end the process at once, where the command line writes the report first."""
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and kept is not None:
+            signal.signal(signal.SIGTERM, kept)
 
 
 def _processors() -> int:
@@ -246,4 +259,5 @@ def _refused(address: str, fault: Exception) -> str:
             f"{place[0].upper()}{place[1:]} has other versions of Python or Ray than this machine: "
             f"{' '.join(lines[1:]).rstrip('.')}. Use the same on all machines."
         )
-    return f"Cannot connect to {place}: {one_line(fault)}."
+    hint = " Where it asks for a token, set RAY_AUTH_MODE=token." if address else ""
+    return f"Cannot connect to {place}: {one_line(fault)}.{hint}"
