@@ -12,14 +12,11 @@ from typing import Literal
 from audit.config import RunConfig
 from audit.core.evidence import Evidence
 from audit.core.topic import topic_of
-from audit.planning.plan import AuditPlan, Task
+from audit.planning.plan import FIRST_STUDIES, AuditPlan, Task
 from audit.planning.steps import StudySteps, study_steps
 from audit.results.run_results import RunResults
 from audit.results.stopping import checked_readings, ending
 
-REPORTED_AT_LEAST = "accuracy"
-"""The study without which there is nothing to report, so that a run that is stopped early is not stopped for nothing.
-"""
 VERDICT_PRIORITY = 40
 """Topics of a lower `Topic.priority` than this give the findings that a report begins with."""
 
@@ -116,7 +113,8 @@ class Agenda:
         if self._order == "waves":
             return task.wave, key in self._study_of, self._study_of.get(key, 0), task.examples.start, self._place[key]
         if self._order == "longest first":
-            return task.cell.study != REPORTED_AT_LEAST, -self._chains[key], self._place[key]
+            # Without clean images there is nothing to report of a run that is stopped early.
+            return task.cell.study not in FIRST_STUDIES, -self._chains[key], self._place[key]
         if key in self._study_of:
             return 2, 0, self._place[key]
         if key in self._urgent:

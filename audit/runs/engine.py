@@ -23,7 +23,7 @@ from audit.runs.clock import RunClock, pass_cost
 from audit.runs.folder import RunFolder
 from audit.runs.probe import learn_costs
 from audit.runs.process_pool import ProcessPool
-from audit.runs.setup import RunSetup
+from audit.runs.run_setup import RunSetup
 from audit.runs.validation import wants_tensorboard
 from audit.runs.worker import WorkerOrder
 

@@ -28,7 +28,8 @@ from audit.models.files import sha256_of
 from audit.models.precision import device_facts
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 
 
 @dataclass(frozen=True)
