@@ -78,7 +78,8 @@ def open_pool(setup: RunSetup, folder: RunFolder) -> WorkerPool | None:
         The pool; None where the run is computed in this process.
 
     Raises:
-        AuditError: There is no such engine here, or no room for so many workers.
+        UsageError: The device cannot be had on Ray, or there is no room for so many workers.
+        AuditError: There is no such engine here.
     """
     requested = setup.requested or setup.config
     order = WorkerOrder.of(setup, folder.store.root, _event_files(setup, folder))
