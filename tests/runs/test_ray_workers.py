@@ -71,6 +71,7 @@ def test_a_killed_worker_and_a_stop_change_no_byte(
     assert ray.is_initialized(), "whoever connected stays connected"
 
 
+@pytest.mark.slow
 def test_a_worker_that_reads_other_images_is_refused(cluster: str, folder: Path) -> None:
     order = WorkerOrder.of(set_up(configured(folder)), folder / "store", None)
     pool = RayPool(replace(order, identity=replace(order.identity, test="ab" * 32)), "cpu", "", 1)
@@ -107,6 +108,7 @@ def test_ray_listens_to_this_machine_alone(cluster: str) -> None:
     assert address.startswith(("0100007F:", "0000000000000000FFFF00000100007F:"))
 
 
+@pytest.mark.slow
 def test_a_cluster_of_another_python_is_refused_in_a_sentence(cluster: str, folder: Path) -> None:
     """Ray compares versions when it connects; this process says that it is another."""
     program = (
