@@ -79,6 +79,7 @@ class Split:
         fetch: Reads images by position.
         fingerprint: SHA-256 of the pixels, the labels and the masks.
         masks: Reads by position where the objects are; None where the data does not say.
+        sizes: Height and width of each image as it lies in its file, int32 (N, 2); None where all are of one size.
     """
 
     labels: NDArray[np.int64]
@@ -86,6 +87,7 @@ class Split:
     fetch: Fetch
     fingerprint: str
     masks: FetchMasks | None = None
+    sizes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -124,6 +126,7 @@ class Split:
                 self.fingerprint, "subset", hashlib.sha256(selected.astype("<i8").tobytes()).hexdigest()
             ),
             masks=None if masks is None else lambda index: masks(selected[index]),
+            sizes=None if self.sizes is None else self.sizes[selected],
         )
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
+from audit.data.dataset import Dataset
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Task
 from audit.storage.checkpoint import CellCheckpoint
@@ -48,6 +49,7 @@ class Context:
         stopping: Becomes true when the user asked to stop: the study then saves its work and raises Interrupted.
         device: Where to compute.
         tensorboard: The folder for TensorBoard's event files; None where none are wanted.
+        dataset: The run's images, for a study of the data itself; None outside a run.
     """
 
     task: Task
@@ -60,6 +62,7 @@ class Context:
     stopping: Callable[[], bool]
     device: torch.device
     tensorboard: Path | None = None
+    dataset: Dataset | None = None
 
     def checkpoint(self, part: str = "cell") -> CellCheckpoint:
         """The checkpoint of the cell's unfinished work.

@@ -1,4 +1,4 @@
-"""Whether the kind of an image file tells its class: size, proportions, colour, format. A net can learn that instead."""
+"""Whether the kind of an image file tells its class: size, proportions, colour. A net can learn that instead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Property = Literal["size", "proportions", "colour", "format"]
+Property = Literal["size", "proportions", "colour"]
 _PERMUTATIONS = 999
 _MOST_VALUES = 10
 _COLOURLESS = 0.5 / 255
@@ -28,7 +28,7 @@ class Association:
         guessed: Share of images whose class is guessed by the commonest class of their value.
         anyway: Share guessed by the commonest class of all.
         label: The class that the property tells best.
-        value: The value that goes with that class, in words of the data: "64x64", "grey", "PNG".
+        value: The value that goes with that class, in words of the data: "64x64", "grey".
     """
 
     name: Property

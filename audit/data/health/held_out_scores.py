@@ -26,25 +26,22 @@ _AT_ONCE = 4096
 def held_out_scores(
     inputs: NDArray[np.float16],
     labels: NDArray[np.int64],
-    others: NDArray[np.float16],
     *,
     classes: int,
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> NDArray[np.float32]:
     """Score images by fits to the others.
 
     Args:
         inputs: Of norm 1 each, (N, ...).
         labels: Their classes, int64 (N,).
-        others: Further images that no fit sees, (M, ...).
         classes: Number of classes.
         seed: Root of the draw of features and folds.
         progress: Called with the number of images done; may raise to stop.
 
     Returns:
-        Scores of `inputs`, float32 (N, classes), by the fit to the other folds; and of `others`, float32 (M, classes),
-        by the fit to all inputs.
+        Scores, float32 (N, classes), of each image by the fit to the folds it is not in.
     """
     draw = np.random.default_rng(seed)
     size = int(np.prod(inputs.shape[1:]))
@@ -69,16 +66,13 @@ def held_out_scores(
     whole, wanted = products.sum(axis=0), targets.sum(axis=0)
     ridge = _RIDGE * np.trace(whole) / len(whole) * np.eye(len(whole))
     weights = np.stack([_solution(whole - products[k] + ridge, wanted - targets[k]) for k in range(FOLDS)])
-    last = _solution(whole + ridge, wanted)
-    own, other = np.zeros((len(inputs), classes), np.float32), np.zeros((len(others), classes), np.float32)
+    scores = np.zeros((len(inputs), classes), np.float32)
     for rows in _chunks(len(inputs)):
         drawn = features(inputs[rows])
         for fold in range(FOLDS):
             mine = folds[rows] == fold
-            own[rows][mine] = drawn[mine] @ weights[fold]
-    for rows in _chunks(len(others)):
-        other[rows] = features(others[rows]) @ last
-    return own, other
+            scores[rows][mine] = drawn[mine] @ weights[fold]
+    return scores
 
 
 def _chunks(count: int) -> list[slice]:

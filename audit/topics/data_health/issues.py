@@ -1,0 +1,81 @@
+"""Every issue of a run's data, for the section and for the table of whoever mends the data."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+from audit.core.evidence import Array, Evidence
+from audit.results.queries import only_measured
+from audit.results.run_results import RunResults
+from audit.topics.data_health.facts import ISSUES, HealthFacts, IssueFacts, LabelFacts
+
+COLUMNS = ("image", "split", "label", "issue", "partner", "partner_split", "partner_label", "score", "suggestion")
+_SUGGESTIONS = {
+    "leak": "remove it from the training part, or from the test part",
+    "conflict": "decide which label is right, and give it to both",
+    "label": "look at the image and correct the label",
+    "blank": "replace the image, or remove it",
+    "duplicate": "keep one of the two",
+    "unusual": "look whether the image belongs here",
+}
+
+
+def health_of(results: RunResults) -> tuple[Evidence, HealthFacts] | None:
+    """What was measured of the data; None where it was not.
+
+    Args:
+        results: The run.
+    """
+    entries = only_measured(results.entries("data-health"))
+    return (entries[0].evidence, entries[0].evidence.facts_as(HealthFacts)) if entries else None
+
+
+def labels_of(results: RunResults) -> tuple[Evidence, LabelFacts] | None:
+    """What the model's predictions say of the test labels; None where that was not asked.
+
+    Args:
+        results: The run.
+    """
+    entries = only_measured(results.entries("label-errors"))
+    return (entries[0].evidence, entries[0].evidence.facts_as(LabelFacts)) if entries else None
+
+
+def issues_of(results: RunResults) -> Iterator[tuple[IssueFacts, Array | None]]:
+    """Each issue with its pictures, uint8 (3, C, h, w), or None where it is not shown; what matters most first.
+
+    Args:
+        results: The run.
+    """
+    listed = [
+        (issue, dict(zip(evidence.arrays["shown"].tolist(), evidence.arrays["pictures"], strict=True)).get(number))
+        if "shown" in evidence.arrays
+        else (issue, None)
+        for evidence, facts in filter(None, (health_of(results), labels_of(results)))
+        for number, issue in enumerate(facts.issues)
+    ]
+    yield from sorted(listed, key=lambda pair: ISSUES.index(pair[0].issue))
+
+
+def issues_as_csv(results: RunResults) -> str | None:
+    """The table of issues; None where the data was not measured.
+
+    A cell that a spreadsheet would take for a formula begins with an apostrophe.
+
+    Args:
+        results: The run.
+
+    Returns:
+        A header and a row an issue, in CSV.
+    """
+    if health_of(results) is None:
+        return None
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for issue, _ in issues_of(results):
+        cells = [issue.image, issue.split, issue.label, issue.issue, issue.partner, issue.partner_split]
+        row = [*cells, issue.partner_label, f"{issue.score:.4f}", _SUGGESTIONS[issue.issue]]
+        writer.writerow([f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in row])
+    return buffer.getvalue()
