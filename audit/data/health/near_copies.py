@@ -47,7 +47,7 @@ class Copies:
     Attributes:
         pairs: Positions, int64 (P, 2), the smaller first.
         distances: Residual of the best match as a share of the image's contrast, float64 (P,), 0 for exact copies.
-        symmetries: How the second is turned into the first, int64 (P,), a number of `symmetries.NAMES`.
+        symmetries: How the second is turned into the first, int64 (P,), see `symmetries`.
         exact: Whether all pixels are equal, bool (P,).
         ratio: The largest share of the tenth neighbour's distance at which a pair was accepted; 0 where only certain
             pairs were.

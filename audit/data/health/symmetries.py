@@ -5,20 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.core.note import Note, note
 from audit.data.health.signature import SIDE
 
-NAMES = (
-    note("health_as_is", "as it is"),
-    note("health_mirrored", "mirrored"),
-    note("health_upside_down", "mirrored upside down"),
-    note("health_half_turn", "turned by 180°"),
-    note("health_transposed", "mirrored at the diagonal"),
-    note("health_quarter_right", "turned by 90° clockwise"),
-    note("health_quarter_left", "turned by 90° counter-clockwise"),
-    note("health_transposed_other", "mirrored at the other diagonal"),
-)
-"""The symmetries: bit 1 mirrors left and right, bit 2 up and down, and bit 4 transposes before that."""
+COUNT = 8
+"""The symmetries: bit 1 of a number mirrors left and right, bit 2 up and down, and bit 4 transposes before that."""
 _BLURS = (0.4, 0.6, 0.8, 1.0, 1.25, 1.5)
 """Standard deviations, in pixels of the thumbnail, that one of two images may be blurred by to match the other."""
 _FREQUENCIES = np.add.outer(np.arange(SIDE) ** 2, np.arange(SIDE) ** 2)
@@ -43,7 +33,7 @@ def symmetric_distances(
     for start in range(0, len(pairs), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         first, second = (coefficients[pairs[part, side]].astype(np.float32) for side in (0, 1))
-        turned = [changed(second, number) for number in range(len(NAMES))]
+        turned = [changed(second, number) for number in range(COUNT)]
         products = np.stack([np.einsum("nij,nij->n", first, image) for image in turned])
         best = products.argmax(axis=0)
         matched = np.stack(turned)[best, np.arange(len(best))]
@@ -58,7 +48,7 @@ def changed(coefficients: NDArray[np.float32], symmetry: int) -> NDArray[np.floa
 
     Args:
         coefficients: (N, 16, 16).
-        symmetry: A number of `NAMES`.
+        symmetry: Below `COUNT`.
     """
     result = coefficients.transpose(0, 2, 1) if symmetry & 4 else coefficients
     result = result * _ALTERNATE[None, None, :] if symmetry & 1 else result
@@ -70,20 +60,11 @@ def changed_pixels(image: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]
 
     Args:
         image: (C, H, W).
-        symmetry: A number of `NAMES`.
+        symmetry: Below `COUNT`.
     """
     result = image.transpose(0, 2, 1) if symmetry & 4 else image
     result = result[:, :, ::-1] if symmetry & 1 else result
     return np.ascontiguousarray(result[:, ::-1, :] if symmetry & 2 else result)
-
-
-def name_of(symmetry: int) -> Note:
-    """A symmetry in words.
-
-    Args:
-        symmetry: A number of `NAMES`.
-    """
-    return NAMES[symmetry]
 
 
 def _blurred_likeness(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:

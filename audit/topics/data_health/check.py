@@ -13,8 +13,8 @@ from audit.topics.data_health import DataHealthConfig
 from audit.topics.data_health.facts import HealthFacts, LabelFacts, as_interval
 from audit.topics.data_health.issues import health_of
 from audit.topics.data_health.section import LeakRow, leak_row, leaked_share
+from audit.topics.data_health.words import PARTS
 
-PARTS = {"train": note("health_train", "training"), "test": note("health_test", "test")}
 _TABLE = "data-issues.csv in the run folder lists them."
 
 

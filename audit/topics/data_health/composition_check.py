@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from audit.config import RunConfig
 from audit.core.evidence import CheckValue, Verdict
-from audit.core.note import note
 from audit.core.registry import check
 from audit.core.statistics import Interval
 from audit.results.check_result import CheckResult, template_values
 from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults
 from audit.topics.data_health import DataHealthConfig
-from audit.topics.data_health.check import PARTS
 from audit.topics.data_health.facts import HealthFacts
+from audit.topics.data_health.words import PARTS, PROPERTIES
 
 _P_VALUE = 0.01
-PROPERTIES = {
-    "size": note("health_size", "size"),
-    "proportions": note("health_proportions", "proportions"),
-    "colour": note("health_colour", "colour"),
-}
-"""The properties of files in words."""
 
 
 @check(
@@ -98,8 +91,8 @@ def train_test_shift(results: RunResults, role: str, config: RunConfig) -> Check
     section="data_health",
     title_pass="The largest class has {times:.1f} times the images of the smallest ({part} part)",
     title_fail="A class has no image in the {part} part: {label}",
-    explanation="The {part} part has {most} images of {largest} and {least} of {label}. The figures of a class with few "
-    "images have wide intervals, and overall accuracy is mostly that of the large ones.",
+    explanation="The {part} part has {most} images of {largest} and {least} of {label}. The figures of a class with "
+    "few images have wide intervals, and overall accuracy is mostly that of the large ones.",
     criterion="Every class must have an image in either part.",
     advice="Add images of it, or leave the class out.",
 )

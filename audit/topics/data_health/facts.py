@@ -29,7 +29,7 @@ class IssueFacts(DocumentModel):
         score: How certain or how strong: for copies 1 less the residual of the best match as a share of the contrast,
             for labels the probability of being wrong, for blank images 1, for unusual ones robust standard deviations.
         exact: Whether a copy is the same to the pixel.
-        symmetry: How a copy is turned into the image, a number of `audit.data.health.symmetries.NAMES`.
+        symmetry: How a copy is turned into the image, see `audit.data.health.symmetries`.
     """
 
     issue: Issue

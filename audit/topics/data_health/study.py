@@ -49,7 +49,10 @@ def data_health(context: Context, cell: Cell) -> Evidence:
     parts = Parts(data)
     total, labelled = len(parts), bool(cell.settings["labelled"])
     signatures = joined(
-        [sign(split, _steps(context, start, 3 * total)) for split, start in zip(parts.splits, parts.starts, strict=True)]
+        [
+            sign(split, _steps(context, start, 3 * total))
+            for split, start in zip(parts.splits, parts.starts, strict=True)
+        ]
     )
     copies = find_copies(signatures, _steps(context, total, 3 * total))
     leaks = leaked_images(parts, copies)
@@ -72,7 +75,9 @@ def data_health(context: Context, cell: Cell) -> Evidence:
             **(pictures_of(parts, kept) if cell.settings["pictures"] else {}),
         },
         facts=HealthFacts(
-            parts=tuple(_part(parts, at, signatures, strange, kept, noise, labelled) for at in range(len(parts.splits))),
+            parts=tuple(
+                _part(parts, at, signatures, strange, kept, noise, labelled) for at in range(len(parts.splits))
+            ),
             issues=tuple(kept),
             left_out=len(issues) - len(kept),
             kinds=tuple(_kinds(parts, signatures, cell.seed)) if labelled else (),
