@@ -32,7 +32,7 @@ def symmetric_distances(
     distances, symmetries = np.zeros(len(pairs)), np.zeros(len(pairs), np.int64)
     for start in range(0, len(pairs), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        first, second = (coefficients[pairs[part, side]].astype(np.float32) for side in (0, 1))
+        first, second = (_normalised(coefficients[pairs[part, side]]) for side in (0, 1))
         turned = [changed(second, number) for number in range(COUNT)]
         products = np.stack([np.einsum("nij,nij->n", first, image) for image in turned])
         best = products.argmax(axis=0)
@@ -65,6 +65,13 @@ def changed_pixels(image: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]
     result = image.transpose(0, 2, 1) if symmetry & 4 else image
     result = result[:, :, ::-1] if symmetry & 1 else result
     return np.ascontiguousarray(result[:, ::-1, :] if symmetry & 2 else result)
+
+
+def _normalised(coefficients: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Of norm 1 again, as half precision rounds it by up to 0.0005."""
+    values = coefficients.astype(np.float32)
+    norms = np.sqrt(np.einsum("nij,nij->n", values, values))
+    return values / np.maximum(norms, np.float32(1e-12))[:, None, None]
 
 
 def _blurred_likeness(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
 """Whether two sets of images can be told apart: a classifier two-sample test with a permutation p-value.
 
 Lopez-Paz and Oquab 2017, arXiv:1610.06545, with the area under the ROC curve as the statistic. The classifier is a
-ridge regression, whose predictions are linear in the memberships: the leave-one-out scores of every permutation come from one
-matrix, h_ij / (1 - h_ii), so that no permutation is fitted anew.
+ridge regression, whose predictions are linear in the memberships: the leave-one-out scores of every permutation come
+from one hat matrix h, (fitted - h_ii y_i) / (1 - h_ii), so that no permutation is fitted anew.
 """
 
 from __future__ import annotations

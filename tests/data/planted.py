@@ -1,0 +1,61 @@
+"""Data sets with planted faults: copies, wrong labels, blank images, sizes and colours that go with a class."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from audit.data.arrays import array_split
+from audit.data.dataset import Dataset
+from audit.data.load import load_dataset
+
+Pixels = NDArray[np.uint8]
+CLASSES = tuple("abcdefghij")
+
+
+@cache
+def garments() -> tuple[Pixels, NDArray[np.int64]]:
+    """3,000 images (N, 28, 28) of the sample with their labels, in a drawn order."""
+    train = load_dataset("sample").train
+    assert train is not None
+    rows = np.random.default_rng(5).permutation(len(train))[:3000]
+    return train.fetch(rows)[:, 0].astype(np.uint8), train.labels[rows]
+
+
+def as_jpeg(image: Pixels) -> Pixels:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=75)
+    return np.array(Image.open(buffer))
+
+
+def rescaled(image: Pixels) -> Pixels:
+    small = Image.fromarray(image).resize((24, 24), Image.Resampling.BILINEAR)
+    return np.array(small.resize(image.shape[::-1], Image.Resampling.BILINEAR))
+
+
+COPIES: dict[str, Callable[[Pixels], Pixels]] = {
+    "exact": lambda image: image,
+    "jpeg": as_jpeg,
+    "rescaled": rescaled,
+    "mirrored": lambda image: image[:, ::-1],
+    "turned": lambda image: np.rot90(image),
+    "mirrored-jpeg": lambda image: as_jpeg(np.ascontiguousarray(image[:, ::-1])),
+}
+
+
+def dataset(train: Pixels, train_labels: NDArray[np.int64], test: Pixels, test_labels: NDArray[np.int64]) -> Dataset:
+    parts = [
+        array_split(images, labels, name=name, classes=10, source="planted")
+        for name, images, labels in (("test", test, test_labels), ("train", train, train_labels))
+    ]
+    return Dataset("planted", CLASSES, (1, 28, 28), *parts)
+
+
+def clean_dataset() -> Dataset:
+    images, labels = garments()
+    return dataset(images[:2400], labels[:2400], images[2400:], labels[2400:])
