@@ -37,20 +37,20 @@ def drawn_scores(
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.05, 0.2])
 def test_the_share_of_wrong_labels_is_recovered_however_much_classes_overlap(share: float) -> None:
-    scores, labels, wrong = drawn_scores(20_000, share, 3)
+    scores, labels, wrong = drawn_scores(8_000, share, 3)
     noise = label_noise(scores, labels)
-    assert noise.share.low - 0.002 <= share <= noise.share.high + 0.002
+    assert noise.share.low - 0.003 <= share <= noise.share.high + 0.003
     assert abs(noise.wrong.sum() / len(labels) - noise.share.estimate) < 0.003
     assert abs(noise.wrong[noise.wrong > 0.5].sum() - wrong[noise.wrong > 0.5].sum()) < 0.01 * len(labels)
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     held = []
-    for seed in range(60):
-        scores, labels, _ = drawn_scores(1_000, 0.05, 100 + seed)
+    for seed in range(30):
+        scores, labels, _ = drawn_scores(600, 0.05, 100 + seed)
         interval = label_noise(scores, labels).share
         held.append(interval.low <= 0.05 <= interval.high)
-    assert np.mean(held) >= 0.85  # 0.95 less 2.8 standard errors of 60 draws, and the draw of the flips
+    assert np.mean(held) >= 0.83  # 0.95 less 3 standard errors of 30 draws
 
 
 def test_it_ranks_no_worse_than_cleanlab_and_counts_better() -> None:
