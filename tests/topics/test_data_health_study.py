@@ -72,7 +72,7 @@ def results_with(evidence: Evidence, *more: tuple[Task, Evidence]) -> RunResults
 
 def planted() -> Dataset:
     """Four leaks, one turned and one with another label; a blank test image; a copy within the training part."""
-    (train, train_labels), (test, test_labels) = drawn(600, 1), drawn(200, 2)
+    (train, train_labels), (test, test_labels) = drawn(600, 3), drawn(200, 2)
     test[:4] = train[:4]
     test[1] = test[1, :, :, ::-1]
     test_labels[2] = 0
@@ -111,7 +111,7 @@ def test_the_pictures_show_the_copy_as_the_image_is_turned() -> None:
 
 
 def test_clean_data_is_silent() -> None:
-    evidence, facts = survey(dataset(drawn(600, 1), drawn(200, 2)))
+    evidence, facts = survey(dataset(drawn(600, 3), drawn(200, 2)))
     assert not facts.issues and not facts.kinds and not facts.leaked
     results = results_with(evidence)
     for check in ("test-set-leak", "label-errors", "blank-images", "conflicting-labels", "file-kinds"):
