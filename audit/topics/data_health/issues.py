@@ -43,7 +43,8 @@ def labels_of(results: RunResults) -> tuple[Evidence, LabelFacts] | None:
 
 
 def issues_of(results: RunResults) -> Iterator[tuple[IssueFacts, Array | None]]:
-    """Each issue with its pictures, uint8 (3, C, h, w), or None where it is not shown; what matters most first.
+    """Each issue with its pictures, uint8 (3, C, h, w), or None where it is not shown; what matters most first, and of
+    one kind those of the test part.
 
     Args:
         results: The run.
@@ -55,7 +56,7 @@ def issues_of(results: RunResults) -> Iterator[tuple[IssueFacts, Array | None]]:
         for evidence, facts in filter(None, (health_of(results), labels_of(results)))
         for number, issue in enumerate(facts.issues)
     ]
-    yield from sorted(listed, key=lambda pair: ISSUES.index(pair[0].issue))
+    yield from sorted(listed, key=lambda pair: (ISSUES.index(pair[0].issue), pair[0].split != "test"))
 
 
 def issues_as_csv(results: RunResults) -> str | None:

@@ -18,7 +18,7 @@ from audit.topics.data_health.facts import HealthFacts, IssueFacts, KindFacts, P
 from audit.topics.data_health.issues import health_of, issues_of, labels_of
 
 LISTED = 25
-"""Issues of each kind in the document; the table of all of them lies in the run folder."""
+"""Issues of each kind and part in the document; the table of all of them lies in the run folder."""
 
 
 class DataPartRow(PartFacts):
@@ -141,10 +141,11 @@ def _share(values: Array) -> Proportion | None:
 
 
 def _issues(results: RunResults, *, pictures: bool) -> Iterator[DataIssueRow]:
-    counts: Counter[str] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for issue, shown in issues_of(results):
-        counts[issue.issue] += 1
-        if counts[issue.issue] > LISTED:
+        kind = issue.issue, issue.split
+        counts[kind] += 1
+        if counts[kind] > LISTED:
             continue
         row = DataIssueRow(**issue.model_dump())
         if pictures and shown is not None:
