@@ -20,13 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 from scipy.stats import chi2
 
 from audit.core.statistics import Interval
 
 _SHARPNESS = (0.05, 200.0)
 _LEAST, _MOST = 1e-7, 0.6
+_MOST_SCORES = 20_000_000
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -37,65 +38,79 @@ class LabelNoise:
         share: Share of labels that are wrong, with its 95% profile-likelihood interval.
         wrong: Probability of each label to be wrong, float64 (N,).
         suggested: The most probable other class, int64 (N,).
-        likeness: Probability of the label by the classifier, q(y|x), float64 (N,).
     """
 
     share: Interval
     wrong: NDArray[np.float64]
     suggested: NDArray[np.int64]
-    likeness: NDArray[np.float64]
 
 
 def label_noise(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> LabelNoise:
-    """Fit the channel.
+    """Fit the channel; on evenly spaced rows where there are more than 20 million scores.
 
     Args:
         scores: Held-out scores, such as logits, (N, K), N and K at least 2; their scale is fitted.
         labels: The labels, int64 (N,).
     """
-    count, classes = scores.shape
-    rows = np.arange(count)
-    centred = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
-
-    def own(sharpness: float) -> NDArray[np.float64]:
-        return np.asarray(np.exp(log_softmax(centred * sharpness, axis=1)[rows, labels]))
-
-    def loss(sharpness: float, eta: float) -> float:
-        q = own(sharpness)
-        return float(-np.log(np.maximum((1 - eta) * q + eta * (1 - q) / (classes - 1), 1e-300)).sum())
-
-    def best_sharpness(eta: float) -> tuple[float, float]:
-        bounds = tuple(np.log(_SHARPNESS))
-        fit = minimize_scalar(
-            lambda x: loss(float(np.exp(x)), eta), bounds=bounds, method="bounded", options={"xatol": 1e-3}
-        )
-        return float(np.exp(fit.x)), float(fit.fun)
-
-    etas: dict[float, float] = {}
-
-    def profile(log_eta: float) -> float:
-        if log_eta not in etas:
-            etas[log_eta] = best_sharpness(float(np.exp(log_eta)))[1]
-        return etas[log_eta]
-
+    step = -(-scores.size // _MOST_SCORES)
+    channel = _Channel(scores[::step], labels[::step])
     bounds = float(np.log(_LEAST)), float(np.log(_MOST))
     start = float(np.log(0.003))
     fits = [
-        minimize_scalar(profile, bounds=part, method="bounded", options={"xatol": 5e-3})
+        minimize_scalar(channel.profile, bounds=part, method="bounded", options={"xatol": 5e-3})
         for part in ((bounds[0], start), (start, bounds[1]))
     ]
-    top = min((*((float(fit.x), float(fit.fun)) for fit in fits), (bounds[0], profile(bounds[0]))), key=lambda f: f[1])
-    limit = top[1] + chi2.ppf(0.95, 1) / 2
-    low, high = (_crossing(profile, top[0], end, limit) for end in bounds)
-    eta = float(np.exp(top[0]))
-    sharpness, _ = best_sharpness(eta)
-    q = own(sharpness)
-    noise = eta * (1 - q) / (classes - 1)
-    wrong = noise / np.maximum((1 - eta) * q + noise, 1e-300)
-    others = centred.copy()
-    others[rows, labels] = -np.inf
-    interval = Interval(eta, low, high, count, "profile likelihood 95%")
-    return LabelNoise(interval, wrong, others.argmax(axis=1), q)
+    candidates = [*((float(fit.x), float(fit.fun)) for fit in fits), (bounds[0], channel.profile(bounds[0]))]
+    top = min(candidates, key=lambda candidate: candidate[1])
+    limit = top[1] + float(chi2.ppf(0.95, 1)) / 2
+    low, high = (_crossing(channel.profile, top[0], end, limit) for end in bounds)
+    eta, sharpness = float(np.exp(top[0])), channel.sharpness[top[0]]
+    wrong, suggested = np.zeros(len(labels)), np.zeros(len(labels), np.int64)
+    for begin in range(0, len(labels), _AT_ONCE):
+        rows = slice(begin, begin + _AT_ONCE)
+        q = _own(_centred(scores[rows]), labels[rows], sharpness)
+        noise = eta * (1 - q) / (scores.shape[1] - 1)
+        wrong[rows] = noise / np.maximum((1 - eta) * q + noise, 1e-300)
+        others = scores[rows].astype(np.float64)
+        others[np.arange(len(q)), labels[rows]] = -np.inf
+        suggested[rows] = others.argmax(axis=1)
+    interval = Interval(eta, low, high, len(channel.labels), "profile likelihood 95%")
+    return LabelNoise(interval, wrong, suggested)
+
+
+class _Channel:
+    """The likelihood of eta, with T fitted to each."""
+
+    def __init__(self, scores: NDArray[np.float32], labels: NDArray[np.int64]):
+        self.centred, self.labels = _centred(scores), labels
+        self.losses: dict[float, float] = {}
+        self.sharpness: dict[float, float] = {}
+
+    def profile(self, log_eta: float) -> float:
+        """The negative log-likelihood of an eta at its best T."""
+        key = float(log_eta)
+        if key not in self.losses:
+            eta, bounds = float(np.exp(key)), tuple(np.log(_SHARPNESS))
+            fit = minimize_scalar(
+                lambda x: self._loss(float(np.exp(x)), eta), bounds=bounds, method="bounded", options={"xatol": 1e-3}
+            )
+            self.losses[key], self.sharpness[key] = float(fit.fun), float(np.exp(fit.x))
+        return self.losses[key]
+
+    def _loss(self, sharpness: float, eta: float) -> float:
+        q = _own(self.centred, self.labels, sharpness)
+        likelihood = (1 - eta) * q + eta * (1 - q) / (self.centred.shape[1] - 1)
+        return float(-np.log(np.maximum(likelihood, 1e-300)).sum())
+
+
+def _centred(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    return scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
+
+
+def _own(centred: NDArray[np.float64], labels: NDArray[np.int64], sharpness: float) -> NDArray[np.float64]:
+    """q(y|x) of each label."""
+    chosen = centred[np.arange(len(labels)), labels] * sharpness
+    return np.asarray(np.exp(chosen) / np.exp(centred * sharpness).sum(axis=1))
 
 
 def _crossing(profile: Callable[[float], float], top: float, end: float, limit: float) -> float:

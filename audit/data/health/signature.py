@@ -35,7 +35,7 @@ _WEIGHT = np.exp(-0.5 * (1.25 * np.pi / SIDE) ** 2 * np.add.outer(np.arange(LOW)
 
 @dataclass(frozen=True)
 class Signatures:
-    """What is kept of each image, 840 bytes.
+    """What is kept of each image, 800 bytes.
 
     Attributes:
         hashes: BLAKE2b of the pixels, bytes (N,), 16 each.
