@@ -20,7 +20,7 @@ from audit.data.dataset import Dataset, Split
 from audit.data.health.held_out_scores import held_out_scores
 from audit.data.health.label_noise import label_noise
 from audit.data.health.near_copies import find_copies
-from audit.data.health.signature import Signatures, joined, sign, signatures_of
+from audit.data.health.signature import Signatures, joined, sign_images, signatures_of
 from audit.data.load import load_dataset
 
 Pixels = NDArray[np.uint8]
@@ -67,8 +67,8 @@ def recall(data: Dataset, signatures: Signatures) -> None:
 def cost(data: Dataset) -> Signatures:
     assert data.train is not None
     begun = time.process_time()
-    train = sign(data.train)
-    signatures = joined([train, sign(data.test)])
+    train = sign_images(data.train)
+    signatures = joined([train, sign_images(data.test)])
     read = time.process_time()
     find_copies(signatures)
     searched = time.process_time()
@@ -105,7 +105,7 @@ def memory() -> None:
 
         split = Split(np.zeros(count, np.int64), tuple(map(str, range(count))), fetch, "")
         begun = time.process_time()
-        sign(split)
+        sign_images(split)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"{count} photographs: {time.process_time() - begun:.1f} s, peak {peak:.0f} MB")
 

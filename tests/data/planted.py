@@ -49,11 +49,11 @@ COPIES: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 def dataset(train: Pixels, train_labels: NDArray[np.int64], test: Pixels, test_labels: NDArray[np.int64]) -> Dataset:
-    parts = [
+    tested, trained = (
         array_split(images, labels, name=name, classes=10, source="planted")
         for name, images, labels in (("test", test, test_labels), ("train", train, train_labels))
-    ]
-    return Dataset("planted", CLASSES, (1, 28, 28), *parts)
+    )
+    return Dataset("planted", CLASSES, (1, 28, 28), tested, trained)
 
 
 def clean_dataset() -> Dataset:

@@ -104,13 +104,14 @@ class _Channel:
 
 
 def _centred(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    return scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
+    return np.asarray(scores - scores.max(axis=1, keepdims=True), np.float64)
 
 
 def _own(centred: NDArray[np.float64], labels: NDArray[np.int64], sharpness: float) -> NDArray[np.float64]:
     """q(y|x) of each label."""
-    chosen = centred[np.arange(len(labels)), labels] * sharpness
-    return np.asarray(np.exp(chosen) / np.exp(centred * sharpness).sum(axis=1))
+    chosen = np.exp(centred[np.arange(len(labels)), labels] * sharpness)
+    share: NDArray[np.float64] = chosen / np.exp(centred * sharpness).sum(axis=1)
+    return share
 
 
 def _crossing(profile: Callable[[float], float], top: float, end: float, limit: float) -> float:

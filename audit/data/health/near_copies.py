@@ -149,7 +149,7 @@ class _Search:
     def _apart(self, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         embedding = self.signatures.embedding
         first, second = embedding[self.unique[pairs[:, 0]]], embedding[self.unique[pairs[:, 1]]]
-        return np.linalg.norm(first - second, axis=1).astype(np.float64)
+        return np.asarray(np.linalg.norm(first - second, axis=1), np.float64)
 
     def tenth(self, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         """The distance of the tenth neighbour, the smaller of both members, float64 (P,)."""

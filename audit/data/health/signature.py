@@ -18,7 +18,7 @@ from scipy.fft import dctn
 
 from audit.data.dataset import Split
 
-SIDE = 16
+THUMBNAIL = 16
 """Height and width of the grey thumbnail."""
 LOW = 8
 """Cosine frequencies a side that the embedding holds: half of the thumbnail's."""
@@ -29,7 +29,7 @@ BLANK = 2.5 / 255
 """An image whose values span no more than this is blank: 8-bit rounding and compression make as much of one colour."""
 _VALUES = 1 << 22
 """Pixel values read at a time, which bounds memory and changes no answer."""
-_WEIGHT = np.exp(-0.5 * (1.25 * np.pi / SIDE) ** 2 * np.add.outer(np.arange(LOW) ** 2, np.arange(LOW) ** 2))
+_WEIGHT = np.exp(-0.5 * (1.25 * np.pi / THUMBNAIL) ** 2 * np.add.outer(np.arange(LOW) ** 2, np.arange(LOW) ** 2))
 """A blur of 1.25 thumbnail pixels, so that a copy that was scaled down and up again stays near its original."""
 
 
@@ -60,7 +60,7 @@ class Signatures:
         return self.spans <= BLANK
 
 
-def sign(split: Split, progress: Callable[[int], None] = lambda done: None) -> Signatures:
+def sign_images(split: Split, progress: Callable[[int], None] = lambda done: None) -> Signatures:
     """Read a split once, a few images at a time.
 
     Args:
@@ -142,22 +142,24 @@ def _unit(coefficients: NDArray[np.float32], blank: NDArray[np.bool_]) -> NDArra
     coefficients[:, 0, 0] = 0
     coefficients[blank] = 0
     norms = np.linalg.norm(coefficients, axis=(1, 2), keepdims=True)
-    return coefficients / np.where(norms > 0, norms, np.float32(1))
+    return np.asarray(coefficients / np.where(norms > 0, norms, 1), np.float32)
 
 
 @cache
 def _averaging(side: int) -> NDArray[np.float32]:
     """The matrix (16, side) that averages pixels over the area of each pixel of the thumbnail."""
-    edges = np.linspace(0, side, SIDE + 1)
+    edges = np.linspace(0, side, THUMBNAIL + 1)
     pixels = np.arange(side)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     weights = np.maximum(overlap, 0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
 def _statistics(unit: NDArray[np.float32], grey: NDArray[np.float32]) -> NDArray[np.float32]:
     def edges(axis: int) -> NDArray[np.float32]:
-        return np.asarray(np.abs(np.diff(grey, axis=axis)).mean(axis=(1, 2))) if grey.shape[axis] > 1 else grey[:, 0, 0]
+        if grey.shape[axis] < 2:
+            return np.zeros(len(grey), np.float32)
+        return np.asarray(np.abs(np.diff(grey, axis=axis)).mean(axis=(1, 2)), np.float32)
 
     colour = (unit.max(axis=1) - unit.min(axis=1)).mean(axis=(1, 2))
     columns = (grey.mean(axis=(1, 2)), grey.std(axis=(1, 2)), colour, (edges(1) + edges(2)) / 2)

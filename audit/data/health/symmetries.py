@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.data.health.signature import SIDE
+from audit.data.health.signature import THUMBNAIL
 
 COUNT = 8
 """The symmetries: bit 1 of a number mirrors left and right, bit 2 up and down, and bit 4 transposes before that."""
 _BLURS = (0.4, 0.6, 0.8, 1.0, 1.25, 1.5)
 """Standard deviations, in pixels of the thumbnail, that one of two images may be blurred by to match the other."""
-_FREQUENCIES = np.add.outer(np.arange(SIDE) ** 2, np.arange(SIDE) ** 2)
-_FACTORS = np.stack([np.exp(-0.5 * (blur * np.pi / SIDE) ** 2 * _FREQUENCIES) for blur in _BLURS]).astype(np.float32)
-_ALTERNATE = np.where(np.arange(SIDE) % 2, -1.0, 1.0).astype(np.float32)
+_FREQUENCIES = np.add.outer(np.arange(THUMBNAIL) ** 2, np.arange(THUMBNAIL) ** 2)
+_FACTORS = np.stack([np.exp(-0.5 * (blur * np.pi / THUMBNAIL) ** 2 * _FREQUENCIES) for blur in _BLURS]).astype(
+    np.float32
+)
+_ALTERNATE = np.where(np.arange(THUMBNAIL) % 2, -1.0, 1.0).astype(np.float32)
 _AT_ONCE = 4096
 
 
@@ -71,7 +73,7 @@ def _normalised(coefficients: NDArray[np.float16]) -> NDArray[np.float32]:
     """Of norm 1 again, as half precision rounds it by up to 0.0005."""
     values = coefficients.astype(np.float32)
     norms = np.sqrt(np.einsum("nij,nij->n", values, values))
-    return values / np.maximum(norms, np.float32(1e-12))[:, None, None]
+    return np.asarray(values / np.maximum(norms, 1e-12)[:, None, None], np.float32)
 
 
 def _blurred_likeness(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:

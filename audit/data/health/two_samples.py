@@ -74,7 +74,7 @@ def _leave_one_out(features: NDArray[np.float64], memberships: NDArray[np.float6
     kept = left * np.sqrt(values**2 / (values**2 + _RIDGE * count))
     leverage = np.minimum(np.einsum("ij,ij->i", kept, kept), 1 - 1e-6)[:, None]
     fitted = kept @ (kept.T @ memberships)
-    return (fitted - leverage * memberships) / (1 - leverage)
+    return np.asarray((fitted - leverage * memberships) / (1 - leverage))
 
 
 def _area(scores: NDArray[np.float64], member: NDArray[np.float64]) -> float:

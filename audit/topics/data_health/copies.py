@@ -14,7 +14,7 @@ from audit.data.health.near_copies import Copies
 from audit.topics.data_health.facts import Issue, IssueFacts
 
 
-class Parts:
+class DataParts:
     """The images of a data set in one row: those of the training part, where there is one, and then those of the test.
 
     Attributes:
@@ -69,10 +69,10 @@ class Parts:
         """
         at, position = self.locate(row)
         pixels = self.splits[at].fetch(np.array([position], np.int64))[0]
-        return pixels if pixels.dtype == np.uint8 else np.rint(pixels * 255).astype(np.uint8)
+        return np.asarray(pixels if pixels.dtype == np.uint8 else np.rint(pixels * 255), np.uint8)
 
 
-def leaked_images(parts: Parts, copies: Copies) -> NDArray[np.int64]:
+def leaked_images(parts: DataParts, copies: Copies) -> NDArray[np.int64]:
     """Rows of the test images that are copies of training images, directly or by way of other copies, int64 (L,).
 
     Args:
@@ -87,10 +87,10 @@ def leaked_images(parts: Parts, copies: Copies) -> NDArray[np.int64]:
     trained = np.zeros(group.max() + 1, np.bool_)
     trained[group[: parts.starts[-1]]] = True
     rows = np.arange(parts.starts[-1], count)
-    return rows[trained[group[rows]]]
+    return np.asarray(rows[trained[group[rows]]], np.int64)
 
 
-def copy_issues(parts: Parts, copies: Copies, *, labelled: bool) -> list[IssueFacts]:
+def copy_issues(parts: DataParts, copies: Copies, *, labelled: bool) -> list[IssueFacts]:
     """An issue a pair, with another where the labels differ.
 
     Args:

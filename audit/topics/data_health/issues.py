@@ -6,6 +6,8 @@ import csv
 import io
 from collections.abc import Iterator
 
+import numpy as np
+
 from audit.core.evidence import Array, Evidence
 from audit.results.queries import only_measured
 from audit.results.run_results import RunResults
@@ -49,13 +51,13 @@ def issues_of(results: RunResults) -> Iterator[tuple[IssueFacts, Array | None]]:
     Args:
         results: The run.
     """
-    listed = [
-        (issue, dict(zip(evidence.arrays["shown"].tolist(), evidence.arrays["pictures"], strict=True)).get(number))
-        if "shown" in evidence.arrays
-        else (issue, None)
-        for evidence, facts in filter(None, (health_of(results), labels_of(results)))
-        for number, issue in enumerate(facts.issues)
-    ]
+    listed: list[tuple[IssueFacts, Array | None]] = []
+    for measured in (health_of(results), labels_of(results)):
+        if measured is not None:
+            evidence, facts = measured
+            shown, pictures = (evidence.arrays.get(name, np.zeros(0, np.int64)) for name in ("shown", "pictures"))
+            by_number = dict(zip(shown.tolist(), pictures, strict=True))
+            listed += [(issue, by_number.get(number)) for number, issue in enumerate(facts.issues)]
     yield from sorted(listed, key=lambda pair: (ISSUES.index(pair[0].issue), pair[0].split != "test"))
 
 

@@ -12,14 +12,14 @@ from PIL import Image
 from audit.core.evidence import Array
 from audit.data.health.symmetries import changed_pixels
 from audit.document.images import LARGEST
-from audit.topics.data_health.copies import Parts
+from audit.topics.data_health.copies import DataParts
 from audit.topics.data_health.facts import Issue, IssueFacts
 
 SHOWN: dict[Issue, int] = {"leak": 8, "conflict": 8, "label": 12, "blank": 4, "duplicate": 6, "unusual": 6}
 """By kind of issue, how many are shown."""
 
 
-def pictures_of(parts: Parts, issues: Sequence[IssueFacts]) -> dict[str, Array]:
+def pictures_of(parts: DataParts, issues: Sequence[IssueFacts]) -> dict[str, Array]:
     """Pictures of the first issues of each kind.
 
     Args:
@@ -51,7 +51,7 @@ def pictures_of(parts: Parts, issues: Sequence[IssueFacts]) -> dict[str, Array]:
     return {"shown": np.array(shown, np.int64), "pictures": np.stack(pictures)}
 
 
-def _wanted(parts: Parts, issues: Sequence[IssueFacts]) -> list[tuple[int, int, str]]:
+def _wanted(parts: DataParts, issues: Sequence[IssueFacts]) -> list[tuple[int, int, str]]:
     """Part, position and name of every image that an issue names."""
     names = {(i.split, i.image) for i in issues} | {(i.partner_split, i.partner) for i in issues}
     return [

@@ -16,14 +16,14 @@ from audit.data.health.association import Property, associations, colour_modes, 
 from audit.data.health.held_out_scores import FOLDS, held_out_scores
 from audit.data.health.label_noise import LabelNoise, label_noise
 from audit.data.health.near_copies import find_copies
-from audit.data.health.signature import Signatures, joined, sign
+from audit.data.health.signature import Signatures, joined, sign_images
 from audit.data.health.two_samples import compare
 from audit.data.health.unusual import LIMIT, unusual
 from audit.data.sampling import balanced_order
 from audit.document.model import Proportion, proportion
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
-from audit.topics.data_health.copies import Parts, copy_issues, leaked_images
+from audit.topics.data_health.copies import DataParts, copy_issues, leaked_images
 from audit.topics.data_health.facts import HealthFacts, IssueFacts, KindFacts, LabelFacts, PartFacts
 from audit.topics.data_health.shown import pictures_of
 
@@ -46,11 +46,11 @@ def data_health(context: Context, cell: Cell) -> Evidence:
         Interrupted: The user asked to stop.
     """
     data = _dataset(context)
-    parts = Parts(data)
+    parts = DataParts(data)
     total, labelled = len(parts), bool(cell.settings["labelled"])
     signatures = joined(
         [
-            sign(split, _steps(context, start, 3 * total))
+            sign_images(split, _steps(context, start, 3 * total))
             for split, start in zip(parts.splits, parts.starts, strict=True)
         ]
     )
@@ -104,7 +104,7 @@ def label_errors(context: Context, cell: Cell) -> Evidence:
         cell: Its inputs are the cells of clean accuracy.
     """
     data = _dataset(context)
-    parts = Parts(data)
+    parts = DataParts(data)
     clean = [context.evidence(name).arrays for name in sorted(cell.inputs, key=lambda name: int(name.split()[1]))]
     logits = np.concatenate([arrays["logits"] for arrays in clean])
     order = balanced_order(data.test, cell.seed)[: len(logits)]
@@ -119,7 +119,7 @@ def label_errors(context: Context, cell: Cell) -> Evidence:
     )
 
 
-def label_issues(parts: Parts, at: int, noise: LabelNoise) -> list[IssueFacts]:
+def label_issues(parts: DataParts, at: int, noise: LabelNoise) -> list[IssueFacts]:
     """The images whose label is more likely wrong than right, the likeliest first.
 
     Args:
@@ -155,7 +155,7 @@ def _steps(context: Context, before: int, total: int) -> Callable[[int], None]:
 
 
 def _training_noise(
-    parts: Parts, signatures: Signatures, seed: int, progress: Callable[[int], None]
+    parts: DataParts, signatures: Signatures, seed: int, progress: Callable[[int], None]
 ) -> LabelNoise | None:
     """The channel on the training images, where there are enough of them for a small classifier; else None."""
     if parts.names[0] != "train":
@@ -169,17 +169,17 @@ def _training_noise(
     )
 
 
-def _blank(parts: Parts, signatures: Signatures) -> list[IssueFacts]:
+def _blank(parts: DataParts, signatures: Signatures) -> list[IssueFacts]:
     return [IssueFacts(issue="blank", **parts.describe(row)) for row in np.flatnonzero(signatures.blank).tolist()]
 
 
-def _unusual(parts: Parts, strange: NDArray[np.float64]) -> list[IssueFacts]:
+def _unusual(parts: DataParts, strange: NDArray[np.float64]) -> list[IssueFacts]:
     rows = np.flatnonzero(strange > LIMIT)
     rows = rows[np.argsort(-strange[rows], kind="stable")]
     return [IssueFacts(issue="unusual", score=float(strange[row]), **parts.describe(row)) for row in rows.tolist()]
 
 
-def _kinds(parts: Parts, signatures: Signatures, seed: int) -> list[KindFacts]:
+def _kinds(parts: DataParts, signatures: Signatures, seed: int) -> list[KindFacts]:
     rows = []
     for at, (name, split) in enumerate(zip(parts.names, parts.splits, strict=True)):
         span = slice(parts.starts[at], parts.starts[at] + len(split))
@@ -193,7 +193,7 @@ def _kinds(parts: Parts, signatures: Signatures, seed: int) -> list[KindFacts]:
 
 
 def _part(
-    parts: Parts,
+    parts: DataParts,
     at: int,
     signatures: Signatures,
     strange: NDArray[np.float64],
@@ -215,7 +215,7 @@ def _part(
     )
 
 
-def _of(signatures: Signatures, parts: Parts, name: str) -> Signatures:
+def _of(signatures: Signatures, parts: DataParts, name: str) -> Signatures:
     at = parts.names.index(name)
     rows = slice(parts.starts[at], parts.starts[at] + len(parts.splits[at]))
     return Signatures(**{key: value[rows] for key, value in vars(signatures).items()})
