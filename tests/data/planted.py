@@ -1,4 +1,4 @@
-"""Data sets with planted faults: copies, wrong labels, blank images, sizes and colours that go with a class."""
+"""Images of garments, and the ways to make copies of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from audit.data.arrays import array_split
-from audit.data.dataset import Dataset
 from audit.data.load import load_dataset
 
 Pixels = NDArray[np.uint8]
-CLASSES = tuple("abcdefghij")
 
 
 @cache
@@ -46,16 +43,3 @@ COPIES: dict[str, Callable[[Pixels], Pixels]] = {
     "turned": lambda image: np.rot90(image),
     "mirrored-jpeg": lambda image: as_jpeg(np.ascontiguousarray(image[:, ::-1])),
 }
-
-
-def dataset(train: Pixels, train_labels: NDArray[np.int64], test: Pixels, test_labels: NDArray[np.int64]) -> Dataset:
-    tested, trained = (
-        array_split(images, labels, name=name, classes=10, source="planted")
-        for name, images, labels in (("test", test, test_labels), ("train", train, train_labels))
-    )
-    return Dataset("planted", CLASSES, (1, 28, 28), tested, trained)
-
-
-def clean_dataset() -> Dataset:
-    images, labels = garments()
-    return dataset(images[:2400], labels[:2400], images[2400:], labels[2400:])
