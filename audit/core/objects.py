@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from audit.core.boxes import PackedDetections, PackedObjects
@@ -67,6 +68,22 @@ class Detections:
         return Detections(**{name: value.to(device) for name, value in vars(self).items()})
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The boxes that a detector considers in one image before it suppresses any, K of them, in no order.
+
+    Attributes:
+        boxes: Float32 (K, 4), x1, y1, x2, y2 in pixels of the image as the model gets it.
+        scores: What each box scores for each class, float32 (K, classes) in [0, 1].
+    """
+
+    boxes: Tensor
+    scores: Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
 _Item = TypeVar("_Item", Objects, Detections)
 
 
@@ -119,12 +136,17 @@ def _packed(images: Sequence[Objects] | Sequence[Detections], kind: type[_Item])
     arrays: dict[str, object] = {"counts": np.array([len(image) for image in images], dtype=np.int64)}
     for field in fields(kind):
         dtype, empty = _TYPES[field.name]
-        parts = [getattr(image, field.name).detach().cpu().numpy().astype(dtype) for image in images]
+        parts: list[NDArray[Any]] = [
+            getattr(image, field.name).detach().cpu().numpy().astype(dtype) for image in images
+        ]
         arrays[field.name] = np.concatenate([np.zeros(empty, dtype), *parts])
     return arrays
 
 
 def _unpacked(packed: PackedObjects | PackedDetections, kind: type[_Item]) -> list[_Item]:
-    sizes: list[int] = packed.counts.tolist()
-    parts = {f.name: torch.split(torch.from_numpy(getattr(packed, f.name)), sizes) for f in fields(kind)}
-    return [kind(**{name: part[i] for name, part in parts.items()}) for i in range(len(sizes))]
+    return [
+        kind(
+            **{field.name: torch.from_numpy(getattr(packed, field.name)[packed.rows(image)]) for field in fields(kind)}
+        )
+        for image in range(len(packed.counts))
+    ]
