@@ -8,8 +8,8 @@ of the other K - 1 classes with probability eta:
 (uniform label noise, Natarajan et al. 2013, "Learning with noisy labels"). T and eta are fitted by maximum likelihood.
 Classes that overlap spread q and need no eta, so that hard images do not count as mistakes: on Fashion-MNIST's 60,000
 training images, with the scores of `held_out_scores`, 0, 600, 3,000 and 6,000 labels drawn anew are estimated as 0,
-400, 2,510 and 5,360. The off-diagonal sum of the confident joint (Northcutt et al. 2021, arXiv:1911.00068; cleanlab 2.9) says
-6,974 for the 3,000. The order of suspicion is theirs, by self-confidence, since the posterior falls as q(y|x) rises.
+400, 2,510 and 5,360. The off-diagonal sum of the confident joint (Northcutt et al. 2021, arXiv:1911.00068) is 6,974 in
+cleanlab 2.9 for the 3,000. The order of suspicion is theirs, by self-confidence: the posterior falls as q(y|x) rises.
 """
 
 from __future__ import annotations
