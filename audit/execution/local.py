@@ -144,6 +144,7 @@ class LocalExecutor:
             stopping=self.stopping,
             device=self.device,
             tensorboard=self.tensorboard,
+            dataset=self.dataset,
         )
 
     def _input(self, task: Task, name: str) -> Evidence:

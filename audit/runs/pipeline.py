@@ -22,7 +22,7 @@ from audit.results.queries import first_entries
 from audit.results.run_results import RunResults
 from audit.runs.clock import RunClock
 from audit.runs.engine import choose_engine, open_pool, threads_of_workers
-from audit.runs.export import export_models
+from audit.runs.export import export_data_issues, export_models
 from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
 from audit.runs.run_setup import RunSetup
@@ -135,6 +135,7 @@ def _run_in(
     if results.cut_by and not first_entries(results):
         raise Interrupted(f"{_ENDED[results.cut_by]} before there was anything to report; what was finished is kept.")
     export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)
+    export_data_issues(folder, results)
     document = build_document(results, setup.config, collect_metadata(setup, results))
     write_atomically(folder.document, to_json(document), flag="--out")
     write_atomically(folder.timing, _timing(started, clock.elapsed, results), flag="--out")
