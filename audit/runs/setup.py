@@ -42,6 +42,7 @@ from audit.runs.validation import (
     with_pretrained,
     with_suited_defaults,
 )
+from audit.training.distributed import require_cards
 
 _PROBED = 100
 _WELL_PREPARED = 0.85
@@ -120,6 +121,8 @@ def set_up(config: RunConfig) -> RunSetup:
         AuditError: The data, the model, the device or a library is missing, wrong, or does not fit the rest.
     """
     requested, device = config, resolve_device(config.device)
+    if (processes := max(config.training.nproc, config.hardening.nproc if config.hardening.enabled else 1)) > 1:
+        require_cards(processes, device)
     wants_tensorboard(config)
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)

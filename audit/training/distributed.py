@@ -238,7 +238,7 @@ def require_cards(processes: int, device: torch.device) -> None:
         UsageError: When one GPU of several is named.
     """
     if not distributed.is_available():
-        raise SetupError("Several processes train through torch.distributed, which this torch lacks: leave --nproc out.")
+        raise SetupError("Several processes need torch.distributed, which this torch lacks: leave --nproc out.")
     if device.type not in ("cpu", "cuda"):
         raise SetupError(f"Several processes train on CPUs or NVIDIA GPUs, not on {device.type}: leave --nproc out.")
     if device.type == "cuda" and torch.cuda.device_count() < processes:

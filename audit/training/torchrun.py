@@ -102,8 +102,11 @@ def world() -> World | None:
 
 
 @contextmanager
-def joined_world() -> Iterator[World]:
+def joined_world(device: torch.device) -> Iterator[World]:
     """Inside the block, trainings with `nproc` are shared by the processes that torchrun has started.
+
+    Args:
+        device: "cpu", or "cuda" for a GPU each.
 
     Yields:
         The processes; those of another rank than 0 are to `serve`.
@@ -112,8 +115,7 @@ def joined_world() -> Iterator[World]:
         SetupError: When this machine has fewer GPUs than processes.
     """
     global _world
-    if torch.cuda.is_available():
-        require_cards(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.device("cuda"))
+    require_cards(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), device)
     store, rank, size = next(iter(distributed.rendezvous("env://", timeout=EXCHANGE_TIMEOUT)))
     own = World(distributed.PrefixStore("audit", store), WorkerGroup(rank, size))
     if rank:

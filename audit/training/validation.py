@@ -61,9 +61,9 @@ class Validator:
         with frozen_eval(net):
             for part in self.parts:
                 clean += int(_is_correct(net, part.batch.images, part.batch.labels).sum())
-            attacked = [part.batch.select(torch.arange(part.attacked, device="cpu")) for part in self.parts if part.attacked]
-            for batch in attacked if self.threat is not None else ():
-                assert self.threat is not None
+                if self.threat is None or not part.attacked:
+                    continue
+                batch = part.batch.select(torch.arange(part.attacked, device="cpu"))
                 robust += count_under_pgd(net, batch, self.threat, self.loss, seed=self.seed, steps=self.steps)
                 if self.proves:
                     proven += count_proven(net, batch.images, batch.labels, self.threat)
