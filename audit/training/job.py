@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cloudpickle
 import torch
@@ -107,13 +108,14 @@ def follow(workers: WorkerGroup, device: torch.device, callbacks: TrainingCallba
         device: Where this process trains.
         callbacks: What to call on the way.
     """
-    job, body = workers.from_rank0(lambda: _nothing())
-    data = workers.scatter(lambda rank: _nothing())
+    told: tuple[TrainingJob, bytes] = workers.from_rank0(_given_by_rank0)
+    job, body = told
+    data: TrainingData = workers.scatter(_given_by_rank0)
     return replace(job, device=device).run(workers, pickle.loads(body), data, callbacks)
 
 
-def _nothing() -> tuple[TrainingJob, bytes]:
-    raise AssertionError("Rank 0 leads.")
+def _given_by_rank0(*_: int) -> Any:
+    raise AssertionError("Rank 0 leads and gives this.")
 
 
 def pickled(module: nn.Module) -> bytes:
@@ -130,7 +132,7 @@ def pickled(module: nn.Module) -> bytes:
     for code in local_modules:
         cloudpickle.register_pickle_by_value(code)
     try:
-        return cloudpickle.dumps(module)
+        return bytes(cloudpickle.dumps(module))
     except Exception as fault:  # whatever a class of the user's raises when it is pickled
         raise UsageError(
             f"Several processes each need the net, and {type(module).__name__} cannot be handed to another process "

@@ -171,8 +171,8 @@ def _train_step(setup: TrainingSetup, state: TrainingState, indices: Mapping[int
     recipe_settings = setup.recipe_settings if recipe is setup.recipe else recipe.defaults
     running = [recipe.function(net, step, **recipe_settings) for step in steps]
     while True:
-        objectives = shares.each(lambda position: next(running[position], None))
-        if objectives[0] is None:
+        objectives = [each for each in shares.each(lambda position: next(running[position], None)) if each]
+        if not objectives:
             break
         loss, correct = _descend(setup, state, shares, objectives, [step.labels for step in steps])
     state.losses.append(loss)

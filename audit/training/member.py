@@ -65,8 +65,9 @@ def _train(folder: Path) -> None:
     told: dict[str, Any] = pickle.loads((folder / JOB).read_bytes())
     job: TrainingJob = told["job"]
     device = member_device(job.device.type)
+    stores: Any = distributed  # torch exports them without naming them
     meeting = folder / f"meeting-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
-    with process_group(distributed.FileStore(str(meeting), workers.world_size), workers, device):
+    with process_group(stores.FileStore(str(meeting), workers.world_size), workers, device):
         if workers.rank:
             follow(workers, device)
             return

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -23,6 +24,7 @@ from audit.training.training_data import SplitImages
 EXCHANGE_TIMEOUT = timedelta(minutes=10)
 """How long an exchange waits for a process that does not come; one that has died is noticed at once."""
 _ASKING = 0.2
+_c10d: Any = distributed  # torch exports its stores without naming them
 _world: World | None = None
 
 
@@ -36,7 +38,7 @@ class World:
         trainings: How many trainings there have been.
     """
 
-    store: distributed.Store
+    store: Any
     workers: WorkerGroup
     trainings: int = 0
 
@@ -87,10 +89,10 @@ class World:
         key = f"training/{self.trainings}"
         while not self.store.check([key]):
             time.sleep(_ASKING)
-        return self.store.get(key).decode()
+        return str(self.store.get(key), "utf-8")
 
-    def _own_store(self) -> distributed.Store:
-        return distributed.PrefixStore(f"group/{self.trainings}", self.store)
+    def _own_store(self) -> Any:
+        return _c10d.PrefixStore(f"group/{self.trainings}", self.store)
 
 
 _DONE = "done"
@@ -116,8 +118,8 @@ def joined_world(device: torch.device) -> Iterator[World]:
     """
     global _world
     require_cards(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), device)
-    store, rank, size = next(iter(distributed.rendezvous("env://", timeout=EXCHANGE_TIMEOUT)))
-    own = World(distributed.PrefixStore("audit", store), WorkerGroup(rank, size))
+    store, rank, size = next(iter(_c10d.rendezvous("env://", timeout=EXCHANGE_TIMEOUT)))
+    own = World(_c10d.PrefixStore("audit", store), WorkerGroup(rank, size))
     if rank:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process, and rank 0 decides
     _world = own
@@ -139,7 +141,7 @@ def member_device(kind: str) -> torch.device:
 
 
 @contextmanager
-def process_group(store: distributed.Store, workers: WorkerGroup, device: torch.device) -> Iterator[None]:
+def process_group(store: Any, workers: WorkerGroup, device: torch.device) -> Iterator[None]:
     """Inside the block, the processes of a group exchange tensors.
 
     Args:
