@@ -189,7 +189,7 @@ def _evaluate(
     points = spec.baseline[rows] + path_positions.view(-1, 1, 1, 1) * difference
     _, outputs, gradients = model.loss_gradient(points, spec.targets[rows], explained_score)
     slopes = (gradients * difference).flatten(1).sum(1)
-    numbers = torch.stack([outputs, slopes]).double().cpu().numpy()
+    numbers = torch.stack([outputs, slopes]).cpu().double().numpy()
     ends = np.cumsum(lengths)
     for (row, positions), stop in zip(pending.items(), ends, strict=True):
         part = slice(int(stop) - len(positions), int(stop))

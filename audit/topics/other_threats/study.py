@@ -167,7 +167,7 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         wrong = is_adversarial(model, proposal.batch, proposal.batch.images)
         blind = is_adversarial(model, proposal.batch, proposal.control)
     withstood = np.full(len(request.batch), np.nan)
-    withstood[proposal.index.cpu().numpy()] = (~verdicts.broken & ~wrong).double().cpu().numpy()
+    withstood[proposal.index.cpu().numpy()] = (~verdicts.broken & ~wrong).cpu().double().numpy()
     return measured_evidence(
         cell,
         (Measurement("withstood", "share", "higher", withstood),),
