@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise, precise_device
 from audit.core.registry import attribution
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.explanation.integration_path import IntegrationPath, Numbers
@@ -95,10 +96,10 @@ def integrated_gradients(
         model, images, spec, steps=steps, max_steps=max_steps, tolerance=tolerance, precision=precision
     )
     attributions = means * (images - spec.baseline)
-    gap = torch.tensor([path.gap for path in paths], device=images.device, dtype=torch.float64)
+    gap = torch.tensor([path.gap for path in paths], device=precise_device(images.device), dtype=torch.float64)
     scale = gap.abs().clamp(min=1e-6)
-    residual = (attributions.double().flatten(1).sum(1) - gap).abs()
-    missed = torch.tensor([float(np.abs(path.errors).sum()) for path in paths], device=images.device).double()
+    residual = (precise(attributions).flatten(1).sum(1) - gap).abs()
+    missed = torch.tensor([float(np.abs(path.errors).sum()) for path in paths], device=gap.device).double()
     quality = {
         "completeness_residual": residual,
         "completeness_error": residual / scale,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Literal
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from audit.core.precise import precise, precise_device
 from audit.core.registry import attribution
 from audit.core.seeding import Generators
 from audit.core.types import Images, Logits, PassCount
@@ -126,7 +127,7 @@ def _attribution_by_segment(judged: list[JudgedMap], queue: MaskQueue, precision
 
 def _segment_estimate(masks: Tensor, outputs: Tensor, *, paired: bool) -> MapEstimate:
     """The mean output where each segment is shown less the mean, with what each mask adds to their errors."""
-    visible = masks.double()
+    visible = precise(masks)
     times = visible.sum(0).clamp(min=1)
     means = outputs @ visible / times
     parts = visible * (outputs[:, None] - means) / times - (outputs - outputs.mean())[:, None] / len(outputs)
@@ -159,6 +160,10 @@ class _SoftMasks:
     columns: Tensor
     wide: Tensor
 
+    def to(self, device: torch.device) -> _SoftMasks:
+        """The same masks on a device."""
+        return _SoftMasks(*(getattr(self, column.name).to(device) for column in fields(self)))
+
     def enlarge(self, rows: slice, masks: Tensor) -> Tensor:
         """The masks of that part, written into `masks` (M, H, W)."""
         # index_select copies whole matrices, five times as fast as rows[down]
@@ -187,8 +192,8 @@ class _SampledImage:
         self.model, self.image, self.spec = model, image, spec
         self.cells, self.shown, self.buffers = cells, shown, buffers
         self.asked = self.chunks = 0
-        self.sums = torch.zeros(2, _GROUPS, *image.shape[1:], dtype=torch.float64, device=image.device)
-        self.totals = torch.zeros(2, _GROUPS, dtype=torch.float64, device=image.device)
+        self.sums = torch.zeros(2, _GROUPS, *image.shape[1:], dtype=torch.float64, device=precise_device(image.device))
+        self.totals = torch.zeros(2, _GROUPS, dtype=torch.float64, device=precise_device(image.device))
 
     def estimates(self, counts: Mapping[int, int]) -> Mapping[int, MapEstimate]:
         """After `counts[0]` masks, those of earlier calls among them."""
@@ -214,7 +219,7 @@ class _SampledImage:
         height, width = self.image.shape[1:]
         masks = _soft_masks(generators, count, (height, width), self.cells, self.shown)
         outputs = _outputs(self.model, self.image, self.spec, masks, self.buffers)
-        order = generators.fork(3).permutations(count)[0]
+        masks, order = masks.to(outputs.device), generators.fork(3).permutations(count)[0].to(outputs.device)
         for group in range(min(_GROUPS, count)):
             members = order[group::_GROUPS]
             weights = torch.stack([outputs[members], torch.ones_like(outputs[members])])
@@ -236,7 +241,7 @@ def _outputs(
     def score_rows(logits: Logits, rows: slice) -> Tensor:
         return spec.score(logits, spec.targets.expand(len(logits)))
 
-    return evaluate(model, len(masks.grids), compose, score_rows).double()
+    return precise(evaluate(model, len(masks.grids), compose, score_rows))
 
 
 def _soft_masks(generators: Generators, count: int, size: tuple[int, int], cells: int, shown: float) -> _SoftMasks:
