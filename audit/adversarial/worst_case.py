@@ -130,7 +130,8 @@ class WorstCase:
         if bisections == 0 or len(index) == 0:
             return
         subset = self.batch.select(index)
-        origin, far = subset.images, self.nearest[index]
+        far = self.nearest[index]
+        origin = subset.images.to(far.device)
         low, high = (
             torch.zeros(len(subset), 1, 1, 1, device=far.device),
             torch.ones(len(subset), 1, 1, 1, device=far.device),

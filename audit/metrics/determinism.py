@@ -38,9 +38,7 @@ def batch_difference(model: ModelUnderTest, images: Images) -> Tensor:
     try:
         singly = torch.cat([model.logits(images[i : i + 1]) for i in range(len(images))])
     except ModelError:
-        return torch.ones(
-            len(images), dtype=torch.float64, device=precise_device(batched.device)
-        )  # None is answered alone.
+        return torch.ones_like(precise(batched[:, 0]))  # None is answered alone.
     return _strayed(batched - singly, batched)
 
 

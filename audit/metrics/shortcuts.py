@@ -219,9 +219,8 @@ def _candidate(label: int, shares: Tensor, members: Tensor) -> ShortcutCandidate
         return None
     members_shares = shares[members]
     even = 1 / members_shares[0].numel()
-    hot = (members_shares.mean(0) >= HOT_FACTOR * even) & (precise(members_shares >= even).mean(0) >= MIN_HOT_SHARE).to(
-        shares.device
-    )
+    often = precise(members_shares >= even).mean(0) >= MIN_HOT_SHARE
+    hot = (members_shares.mean(0) >= HOT_FACTOR * even) & often.to(shares.device)
     if not bool(hot.any()) or float(precise(hot).mean()) > MAX_REGION_SHARE:
         return None
     return ShortcutCandidate(int(label), hot.cpu(), members.cpu(), float((members_shares * hot).sum((1, 2)).mean()))
