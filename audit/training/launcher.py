@@ -32,7 +32,7 @@ from audit.training.training_data import SplitImages
 
 log = logging.getLogger("audit")
 
-RESTARTS = 3
+STARTED_AGAIN = 3
 """How often all processes are started again after one of them has failed."""
 _LISTENING = 0.1
 """Seconds between two looks at what the processes have told."""
@@ -110,7 +110,7 @@ class _Launch:
             rdzv_endpoint=str(folder / "rendezvous"),
             rdzv_configs={"store_type": "file"},
             local_addr="127.0.0.1",
-            max_restarts=RESTARTS,
+            max_restarts=STARTED_AGAIN,
             monitor_interval=0.1,
         )
         paths = json.dumps([path or os.getcwd() for path in sys.path])
@@ -182,6 +182,6 @@ def _failure(folder: Path, fault: Exception | None) -> str:
     said = (folder / f"{LOG}{rank}").read_text(errors="replace").strip().rsplit("\n", 1)[-1][:300]
     return (
         f"Process {rank + 1} of a training in {len(list(folder.glob(LOG + '*')))} ended with code {failure.exitcode} "
-        f"({said or 'it said nothing'}), again after {RESTARTS} new starts. The same command goes on from the last "
+        f"({said or 'it said nothing'}), again after {STARTED_AGAIN} new starts. The same command goes on from the last "
         "checkpoint."
     )

@@ -66,7 +66,7 @@ class World:
                 return lead(self.workers, job, module, images, callbacks)
         except RuntimeError as fault:
             raise SetupError(
-                f"A process of this training ended or lost its connection ({first_line(fault)}). The same command goes "
+                f"A process of this training ended or lost its connection ({_first_line(fault)}). The same command goes "
                 "on from the last checkpoint."
             ) from fault
 
@@ -164,10 +164,5 @@ def process_group(store: Any, workers: WorkerGroup, device: torch.device) -> Ite
         distributed.destroy_process_group()
 
 
-def first_line(fault: BaseException) -> str:
-    """The first line of an error's message, at most 200 characters.
-
-    Args:
-        fault: The error.
-    """
+def _first_line(fault: BaseException) -> str:
     return (str(fault).strip() or type(fault).__name__).split("\n", 1)[0][:200]

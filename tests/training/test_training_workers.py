@@ -226,7 +226,7 @@ class Mortal(nn.Module):
 
 
 def test_processes_that_die_each_time_are_named_with_what_they_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "RESTARTS", 0)
+    monkeypatch.setattr(launcher, "STARTED_AGAIN", 0)
     with pytest.raises(SetupError, match=r"Process \d of a training in 2 ended with code 3 \(no number\)"):
         fit(Mortal(), thirds(240), PLAIN, classes=3, nproc=2)
     assert not any(name.startswith("TORCHELASTIC_") for name in os.environ)
