@@ -21,7 +21,7 @@ from audit.document.schema import Gap
 from audit.models.under_test import resolve_device
 from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
-from audit.runs.setup import RunSetup
+from audit.runs.run_setup import RunSetup
 from audit.training.distributed import launched_by_torchrun
 from audit.training.torchrun import joined_world
 

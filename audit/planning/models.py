@@ -14,7 +14,7 @@ from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import CALIBRATION_SPLIT, Slice, Task
 from audit.planning.run_identity import headline_eps
 from audit.planning.settings import ModelSettings
-from audit.training.distributed import processes_of, require_shareable
+from audit.training.distributed import processes_of, require_shareable, why_one_process
 
 _NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student", "tensorboard", "nproc"}
 """Keys of a training section that are no setting of the training: the cell holds them elsewhere, or not at all."""
@@ -40,10 +40,9 @@ def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, sta
     """
     recipe = find("recipe", training.recipe)
     processes = processes_of(training)
-    has_teacher, proves = (bool(recipe.facts.get(fact)) for fact in ("teacher", "proves"))
-    require_shareable(training, processes, has_teacher=has_teacher, proves=proves)
+    require_shareable(training, processes, alone=why_one_process(recipe.facts))
     hardening = training if isinstance(training, HardeningConfig) else None
-    if has_teacher:
+    if recipe.facts.get("teacher"):
         return _plan_distillation(builder, role, training, recipe, start)
     warm = start if hardening is None or not hardening.from_scratch else None
     pretrained = builder.identity.pretrained if warm is None else ""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
@@ -193,15 +193,26 @@ def processes_of(settings: TrainingConfig) -> int:
     return started
 
 
-def require_shareable(settings: TrainingConfig, processes: int, *, has_teacher: bool, proves: bool) -> None:
+def why_one_process(facts: Mapping[str, Any]) -> str:
+    """What a recipe does that several processes, or several shares of a batch, cannot do; "" where they can.
+
+    Args:
+        facts: The facts of the recipe.
+    """
+    if facts.get("teacher"):
+        return "learns from another model"
+    if facts.get("proves"):
+        return "scales the first weights by its first batch"
+    return "trains a detector" if facts.get("task") == "detection" else ""
+
+
+def require_shareable(settings: TrainingConfig, processes: int, *, alone: str = "") -> None:
     """Check that the processes of a training can share its batches.
 
     Args:
         settings: The shares of a batch, the batch size and the recipe.
         processes: The number of processes.
-        has_teacher: Whether the recipe learns from another model, which only one process can hold.
-        proves: Whether the recipe sets the first weights by the loss of its first batch, which is one batch in one
-            process.
+        alone: See `why_one_process`.
 
     Raises:
         UsageError: When they cannot.
@@ -209,9 +220,8 @@ def require_shareable(settings: TrainingConfig, processes: int, *, has_teacher: 
     shares = settings.shares
     if shares & (shares - 1):
         raise UsageError(f"A batch has {shares} shares, where a power of two was expected, such as {_ADVICE}.")
-    if (shares > 1 or processes > 1) and (has_teacher or proves):
-        what = "learns from another model" if has_teacher else "scales the first weights by its first batch"
-        raise UsageError(f"Recipe {settings.recipe!r} {what}, in one process: leave --nproc and --shares out.")
+    if (shares > 1 or processes > 1) and alone:
+        raise UsageError(f"Recipe {settings.recipe!r} {alone}, in one process: leave --nproc and --shares out.")
     if shares % processes:
         advised = max(_ADVICE, 1 << (processes - 1).bit_length())
         each = f"--shares {advised}" if not advised % processes else f"1, 2, 4 or {_ADVICE} processes"

@@ -15,7 +15,7 @@ from audit.core.threat_format import CONVEX_NORMS
 from audit.core.types import Batch, Images, Logits
 from audit.training import torchrun
 from audit.training.callbacks import TrainingCallbacks
-from audit.training.distributed import WorkerGroup, require_shareable
+from audit.training.distributed import WorkerGroup, require_shareable, why_one_process
 from audit.training.job import TrainingJob
 from audit.training.launcher import train_in_processes
 from audit.training.state import TrainingResult
@@ -71,10 +71,8 @@ def fit(
     """
     if threat is not None and threat.norm not in CONVEX_NORMS:
         raise UsageError(f"No model is trained against {threat.norm}: give {' or '.join(CONVEX_NORMS)}.")
-    recipe = find("recipe", settings.recipe)
     count = 1 if nproc is None else nproc
-    proves = bool(recipe.facts.get("proves"))
-    require_shareable(settings, count, has_teacher=teacher is not None, proves=proves)
+    require_shareable(settings, count, alone=why_one_process(find("recipe", settings.recipe).facts))
     statistics = channel_statistics(train.images)
     job = TrainingJob(
         settings=settings,

@@ -182,6 +182,6 @@ def _failure(folder: Path, fault: Exception | None) -> str:
     said = (folder / f"{LOG}{rank}").read_text(errors="replace").strip().rsplit("\n", 1)[-1][:300]
     return (
         f"Process {rank + 1} of a training in {len(list(folder.glob(LOG + '*')))} ended with code {failure.exitcode} "
-        f"({said or 'it said nothing'}), again after {STARTED_AGAIN} new starts. The same command goes on from the last "
-        "checkpoint."
+        f"({said or 'it said nothing'}), again after {STARTED_AGAIN} new starts. The same command goes on from the "
+        "last checkpoint."
     )

@@ -15,10 +15,12 @@ from audit.core.registry import find
 from audit.core.seeding import restored_global_rng
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Labels, Logits, PassCount
+from audit.models.detectors.form import DetectorForm
 from audit.models.module_copy import copy_module
 from audit.models.precision import ieee_float32
 from audit.training.awp import adversarial_weight_perturbation
 from audit.training.callbacks import TrainingCallbacks
+from audit.training.detection import DetectionModule, DetectionValidator
 from audit.training.distributed import WorkerGroup
 from audit.training.epochs import affordable_epochs, recover_from_overfitting, seconds_of, stop_early
 from audit.training.optimisation import (
@@ -80,7 +82,7 @@ def run_training(
     """
     callbacks = callbacks or TrainingCallbacks()
     setup = build_setup(data, settings, threat=threat, seed=seed, device=device, teacher=teacher, workers=workers)
-    net = TrainingModule(module, *normalisation, autocast=settings.precision == "bfloat16").to(device)
+    net = _training_module(module, normalisation, autocast=settings.precision == "bfloat16").to(device)
     net.train()
     first = data.first.to(device)
     net.choose_layout(first)
@@ -105,6 +107,14 @@ def run_training(
     forwards, backwards = workers.total((net.forwards, net.backwards))
     result = replace(state.result(*normalisation), passes=PassCount(forwards, backwards))
     return replace(result, notes=(*result.notes, *net.notes))
+
+
+def _training_module(
+    module: nn.Module, normalisation: tuple[tuple[float, ...], tuple[float, ...]], *, autocast: bool
+) -> TrainingModule:
+    if isinstance(module, DetectorForm):
+        return DetectionModule(module, autocast=autocast)
+    return TrainingModule(module, *normalisation, autocast=autocast)
 
 
 def _start_or_resume(setup: TrainingSetup, net: TrainingModule, callbacks: TrainingCallbacks) -> TrainingState:
@@ -215,7 +225,9 @@ def _gradients(net: nn.Module) -> list[Tensor]:
 
 
 def _batch_accuracy(output: StepOutput, labels: Tensor) -> Tensor:
-    """The share of the batch that was classified right, a scalar in [0, 1]."""
+    """The share of the batch that was classified right, a scalar in [0, 1]; 0 of a detector's, which has no such."""
+    if output.logits is None:
+        return output.loss.new_zeros(())
     return (output.logits.argmax(1) == labels).to(output.loss.dtype).mean()
 
 
@@ -231,25 +243,30 @@ def _close_epoch(setup: TrainingSetup, state: TrainingState, started: float) -> 
 
 def _validate(setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:
     """The history's row of the running epoch."""
-    validator = Validator(
-        setup.held_out,
-        setup.workers.total,
-        setup.data.held_out_count,
-        setup.data.attacked_count,
-        setup.threat,
-        setup.loss,
-        setup.seed,
-        setup.settings.probe_steps,
-        proves=bool(setup.recipe.facts.get("proves")),
+    validator = (
+        DetectionValidator([part.batch for part in setup.held_out])
+        if setup.detects
+        else Validator(
+            setup.held_out,
+            setup.workers.total,
+            setup.data.held_out_count,
+            setup.data.attacked_count,
+            setup.threat,
+            setup.loss,
+            setup.seed,
+            setup.settings.probe_steps,
+            proves=bool(setup.recipe.facts.get("proves")),
+        )
     )
     with with_weights(state.net.net, None if state.ema is None else state.ema.weights):
         scores = validator(state.net)
     assert state.correct is not None
+    accuracy = {} if setup.detects else {"train_accuracy": float(state.correct) / len(state.losses)}
     return {
         "epoch": state.epoch + 1,
         "recipe": state.recipe,
         "loss": float(torch.stack(state.losses).mean()),
-        "train_accuracy": float(state.correct) / len(state.losses),
+        **accuracy,
         **scores,
         "learning_rate": state.optimizer.param_groups[-1]["lr"],
     }

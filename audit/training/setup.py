@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 from audit.config import TrainingConfig
 from audit.core.errors import UsageError
 from audit.core.note import Note, note
-from audit.core.registry import Method, find
+from audit.core.objects import Objects
+from audit.core.registry import Method, find, methods
 from audit.core.seeding import Generators, torch_generator
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Labels, Logits
@@ -37,11 +38,13 @@ class Share:
         images: (N, C, H, W) in [0, 1], on the device of the net when they fit there.
         labels: On the device, int64 (N,).
         generators: One random generator an image, on the device.
+        objects: What is to be found in each image; empty for a classifier.
     """
 
     images: Images
     labels: Labels
     generators: Generators
+    objects: tuple[Objects, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,11 @@ class TrainingSetup:
         )
 
     @property
+    def detects(self) -> bool:
+        """Whether a detector is trained, on objects and not on labels."""
+        return self.data.detects
+
+    @property
     def adversarial(self) -> bool:
         """Whether the recipe trains against an adversary."""
         return bool(self.recipe.facts["adversarial"])
@@ -165,6 +173,7 @@ class TrainingSetup:
             progress=progress,
             teacher=self.teacher,
             keeps_perturbations=self.keeps_perturbations,
+            objects=tuple(own.objects[i].to(self.device) for i in indices.tolist()) if own.objects else (),
         )
 
     @property
@@ -217,6 +226,7 @@ def build_setup(
             "With start = 'previous' the adversary goes on where it left an image, and augmentation moves the image "
             "away from there: set augmentation to none, or start to auto or random."
         )
+    _require_the_task(recipe, settings, detects=data.detects)
     size = data.count * data.first[0].numel() * data.first.element_size()
     resident, kept = workers.from_rank0(
         lambda: tuple(_device_for_images(times * size // 2, device).type for times in (2, 3))
@@ -236,6 +246,7 @@ def build_setup(
                 images=batch.images.to(images_on),
                 labels=batch.labels.to(device),
                 generators=Generators.of(batch.ids, seed=seed, purpose="training", device=device),
+                objects=batch.objects or (),
             )
             for share, batch in data.shares.items()
         },
@@ -243,6 +254,18 @@ def build_setup(
         teacher=teacher,
         workers=workers,
     )
+
+
+def _require_the_task(recipe: Method, settings: TrainingConfig, *, detects: bool) -> None:
+    """Raises UsageError for a recipe of classifiers on images with objects or the reverse, or views without boxes."""
+    if (recipe.facts.get("task") == "detection") != detects:
+        names = [method.name for method in methods("recipe") if (method.facts.get("task") == "detection") == detects]
+        kind = "a detector" if detects else "a classifier"
+        raise UsageError(f"Recipe {recipe.name!r} does not train {kind}; one of {', '.join(names)} was expected.")
+    if detects and settings.augmentation.active:
+        raise UsageError(
+            "Augmentation moves images and leaves their boxes where they were: train a detector with augmentation none."
+        )
 
 
 def _device_for_images(size: int, device: torch.device) -> torch.device:

@@ -66,8 +66,8 @@ class World:
                 return lead(self.workers, job, module, images, callbacks)
         except RuntimeError as fault:
             raise SetupError(
-                f"A process of this training ended or lost its connection ({_first_line(fault)}). The same command goes "
-                "on from the last checkpoint."
+                f"A process of this training ended or lost its connection ({_first_line(fault)}). The same command "
+                "goes on from the last checkpoint."
             ) from fault
 
     def serve(self) -> None:

@@ -54,6 +54,11 @@ class TrainingData:
     first: Images
     digest: int
 
+    @property
+    def detects(self) -> bool:
+        """Whether the images have objects to find, and not one label each."""
+        return any(batch.objects is not None for batch in self.shares.values())
+
 
 class SplitImages:
     """The images of a training, some of them held out.
@@ -164,7 +169,7 @@ def _require_enough(examples: Batch, held_out: Batch, shares: int) -> None:
             f"Training has {len(examples)} images to learn from and {len(held_out)} held out, where at least {fewest} "
             "and one were expected. Give more images."
         )
-    if bool((examples.labels == examples.labels[0]).all()):
+    if examples.objects is None and bool((examples.labels == examples.labels[0]).all()):
         raise DataError(
             f"All {len(examples)} training images have the label {int(examples.labels[0])}: there is nothing to tell "
             "apart. Give images of at least two classes."

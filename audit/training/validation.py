@@ -18,6 +18,8 @@ from audit.training.inner_attack import frozen_eval, gradient_of
 from audit.training.step import PerExampleLoss
 from audit.training.training_data import HeldOutPart
 
+_FIRST = ("proven_accuracy", "robust_accuracy", "robust_map")
+
 
 @dataclass(frozen=True)
 class Validator:
@@ -77,7 +79,7 @@ class Validator:
 
 
 def selection_score(scores: dict[str, float]) -> tuple[float, float]:
-    """Order epochs: by proven accuracy where it is measured, by robust accuracy else, then by clean accuracy.
+    """Order epochs: by proven accuracy where it is measured, by robust accuracy or mAP else, then by the clean one.
 
     Args:
         scores: What a `Validator` measured.
@@ -85,8 +87,9 @@ def selection_score(scores: dict[str, float]) -> tuple[float, float]:
     Returns:
         A key that is largest for the best epoch.
     """
-    first = scores.get("proven_accuracy", scores.get("robust_accuracy", scores["clean_accuracy"]))
-    return first, scores["clean_accuracy"]
+    clean = scores["clean_map"] if "clean_map" in scores else scores["clean_accuracy"]
+    first = next((scores[name] for name in _FIRST if name in scores), clean)
+    return first, clean
 
 
 def count_under_pgd(

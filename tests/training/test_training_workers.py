@@ -31,6 +31,7 @@ from audit.training.distributed import (
     processes_of,
     require_cards,
     require_shareable,
+    why_one_process,
 )
 from audit.training.fit import channel_statistics, fit
 from audit.training.optimisation import rate_factor
@@ -252,16 +253,17 @@ def test_an_error_in_a_process_is_that_of_the_training_with_trusted_code_or_with
         ({"shares": 1}, 2, {}, "2 processes cannot divide the 1 share of a batch evenly: give --shares 8"),
         ({"shares": 4}, 3, {}, "3 processes cannot divide the 4 shares .* give 1, 2, 4 or 8 processes"),
         ({"shares": 8, "batch_size": 30}, 1, {}, "30 images cannot be cut into 8 equal shares"),
-        ({}, 2, {"has_teacher": True}, "learns from another model, in one process: leave --nproc and --shares out"),
+        ({}, 2, {"task": "detection"}, "trains a detector, in one process"),
+        ({}, 2, {"teacher": True}, "learns from another model, in one process: leave --nproc and --shares out"),
         ({}, 1, {"proves": True}, "scales the first weights by its first batch, in one process"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(
-    changes: dict[str, Any], processes: int, facts: dict[str, bool], words: str
+    changes: dict[str, Any], processes: int, facts: dict[str, Any], words: str
 ) -> None:
     settings = PLAIN.model_copy(update=changes)
     with pytest.raises(UsageError, match=words):
-        require_shareable(settings, processes, **{"has_teacher": False, "proves": False, **facts})
+        require_shareable(settings, processes, alone=why_one_process(facts))
 
 
 def test_a_net_that_cannot_be_handed_over_is_named() -> None:
