@@ -171,6 +171,7 @@ def test_two_processes_one_of_them_killed_within_an_epoch_give_the_bits_of_one(t
     assert not members()
 
 
+@pytest.mark.slow
 @LINUX
 def test_four_processes_stopped_within_an_epoch_go_on_as_one_to_the_same_bits(tmp_path: Path) -> None:
     calls: list[int] = []
