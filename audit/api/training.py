@@ -197,6 +197,7 @@ def _fit(
         mean=mean,
         std=std,
         device=resolve_device(like.device),
+        nproc=settings.nproc if settings.nproc > 1 else None,
     )
     load_state(module, trained.weights)
     model = ModelUnderTest(

@@ -20,6 +20,9 @@ EVALUATION_FLAGS = ("only", "hardening.enabled", "robustness", "corruptions", "e
 AUDIT_FLAGS = ("preset", "stop", "engine", "jobs", *SUBJECT_FLAGS, *EVALUATION_FLAGS)
 """Keys and tables whose flags `audit run` takes."""
 
+SHARED_TRAININGS = tuple(f"{table}.{key}" for table in ("training", "hardening") for key in ("nproc", "shares"))
+"""Keys whose flags say in how many processes models are trained."""
+
 
 @dataclass(frozen=True)
 class Flag:

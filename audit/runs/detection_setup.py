@@ -174,8 +174,8 @@ def _require_what_detectors_have(config: RunConfig) -> None:
         raise UsageError("Detectors are not compressed here: leave compression out, or give --task classification.")
     if config.model.pretrained is not None:
         raise UsageError("A detector is not trained from --pretrained here: give its weights with --model.")
-    if config.training.workers > 1 or config.hardening.workers > 1:
-        raise UsageError("A detector is trained in one process: leave --workers out.")
+    if any(settings.nproc > 1 or settings.shares > 1 for settings in (config.training, config.hardening)):
+        raise UsageError("A detector is trained in one process: leave --nproc and --shares out.")
     architecture = config.model.architecture
     known = is_code(architecture) or is_folder(config.model.weights) or architecture == "auto"
     if not known and not names_a_detector(architecture):

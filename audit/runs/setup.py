@@ -41,6 +41,7 @@ from audit.runs.validation import (
     with_pretrained,
     with_suited_defaults,
 )
+from audit.training.distributed import require_cards
 
 _PROBED = 100
 _WELL_PREPARED = 0.85
@@ -67,6 +68,8 @@ def set_up(config: RunConfig) -> RunSetup:
             "--task out to audit a detector."
         )
     requested, device = config, resolve_device(config.device)
+    if (processes := max(config.training.nproc, config.hardening.nproc if config.hardening.enabled else 1)) > 1:
+        require_cards(processes, device)
     wants_tensorboard(config)
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)
