@@ -74,7 +74,7 @@ def test_a_linear_model_is_its_own_head_and_a_temperature_is_its_scale() -> None
         def forward(self, images: Tensor) -> Tensor:
             logits: Tensor = self.net(images) / 2.5
 
-        return logits
+            return logits
 
     model, images = wrapped(Cooled(), (1, 6, 6), 3), torch.rand(7, 1, 6, 6)
     assert torch.allclose(penultimate_features(model, images), images.flatten(1))
