@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from audit.core.errors import NotApplicable
 from audit.core.note import note
-from audit.core.types import Images, PassCount
+from audit.core.types import Images, Logits, PassCount
 from audit.explanation.forward_trace import Operation, float_tensors, traced_forward
 from audit.explanation.once_per_model import once_per_model
 from audit.models.batching import in_batches
@@ -63,16 +63,48 @@ def penultimate_features(model: ModelUnderTest, images: Images) -> Tensor:
     Raises:
         NotApplicable: No linear layer was found that all goes through.
     """
-    head = find_head(model)
+    return _asked(model, images, find_head(model)).features
+
+
+class FeaturesAndLogits(NamedTuple):
+    """What one forward gives.
+
+    Attributes:
+        features: Float32 (N, D).
+        logits: Float32 (N, classes).
+    """
+
+    features: Tensor
+    logits: Logits
+
+
+def features_and_logits(model: ModelUnderTest, images: Images) -> FeaturesAndLogits:
+    """The features of images with the logits of the same forward; the logits alone, twice, where there is no head.
+
+    Args:
+        model: The model; one forward an image, and two more at the first time.
+        images: Float32 (N, C, H, W) in [0, 1].
+    """
+    try:
+        head = find_head(model)
+    except NotApplicable:
+        logits = model.logits(images)
+        return FeaturesAndLogits(logits, logits)
+    return _asked(model, images, head)
+
+
+def _asked(model: ModelUnderTest, images: Images, head: Head) -> FeaturesAndLogits:
     images = model.check_images(images)
 
-    def batch(rows: slice) -> Tensor:
+    def batch(rows: slice) -> FeaturesAndLogits:
         model.charge(PassCount(len(images[rows])))
         return _features(model, images[rows], head)
 
     with ieee_float32():
         parts = list(in_batches(len(images), model.layout, batch))
-    return torch.cat(parts) if parts else images.new_zeros(0, head.width)
+    if not parts:
+        return FeaturesAndLogits(images.new_zeros(0, head.width), images.new_zeros(0, len(model.classes)))
+    return FeaturesAndLogits(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def find_head(model: ModelUnderTest) -> Head:
@@ -151,7 +183,7 @@ def _decides(model: ModelUnderTest, other: Images, products: _Products, number: 
     return _equal(traced_forward(model, other, hold), products.logits)
 
 
-def _features(model: ModelUnderTest, images: Images, head: Head) -> Tensor:
+def _features(model: ModelUnderTest, images: Images, head: Head) -> FeaturesAndLogits:
     last: deque[Tensor] = deque(maxlen=head.from_end + 1)
 
     def see(operation: Operation) -> Any:
@@ -159,8 +191,8 @@ def _features(model: ModelUnderTest, images: Images, head: Head) -> Tensor:
             last.append(operation.tensors[head.operand].detach().clone())
         return operation.run()
 
-    traced_forward(model, images, see)
-    return _by_image(last[0], len(images)).float()
+    logits = traced_forward(model, images, see)
+    return FeaturesAndLogits(_by_image(last[0], len(images)).float(), logits)
 
 
 def _by_image(operand: Tensor, images: int) -> Tensor:
@@ -176,8 +208,8 @@ def _by_image(operand: Tensor, images: int) -> Tensor:
 
 def _belongs_to_its_image(model: ModelUnderTest, pair: Images, head: Head) -> bool:
     """Whether the features of two images together are those of each alone."""
-    together = _features(model, pair, head)
-    return _equal(together, torch.cat([_features(model, image[None], head) for image in pair]))
+    together = _features(model, pair, head).features
+    return _equal(together, torch.cat([_features(model, image[None], head).features for image in pair]))
 
 
 def _scale(result: Tensor, logits: Tensor) -> float | None:

@@ -2,8 +2,12 @@
 
 A concept's vector v is the direction in which a linear classifier parts activations of its examples from those of
 random ones. The score of a class is the share of its images on which moving along v raises the class's logit:
-|{x : grad h_k(f(x)) . v > 0}| / n (TCAV, equation 2). A score means something only where it differs from those of
-vectors that part random examples from random ones; as it may be above or below, the test has two sides.
+|{x : grad h_k(f(x)) . v > 0}| / n (TCAV, equation 2).
+
+The score of a random concept is near 0 or near 1 as easily as a real one's, and keeps to its side against every random
+set, so that a t-test of scores, as is usual, passes random concepts. What is tested instead is how far the examples lie
+along the gradient of the class, against random sets of as many examples (`draw_p`): a random concept is one more draw
+of them, so that it passes as often as the level says and no more. It may lie on either side.
 """
 
 from __future__ import annotations
@@ -56,19 +60,20 @@ def tcav_score(gradients: Array, vector: Array) -> float:
     return float((np.asarray(gradients, np.float64) @ np.asarray(vector, np.float64) > 0).mean())
 
 
-def two_sided_p(scores: Sequence[float], random_scores: Sequence[float]) -> float:
-    """The p-value of Welch's t-test that a concept's scores, one a random set, are those of random concepts.
+def draw_p(value: float, controls: Sequence[float]) -> float:
+    """The p-value, on two sides, that a value is one more draw of what some controls are draws of.
+
+    By the t-distribution of a prediction: (value - mean) / (s sqrt(1 + 1/R)) with R - 1 degrees of freedom.
 
     Args:
-        scores: Of the concept.
-        random_scores: Of random concepts.
+        value: Such as how far a concept's examples lie along the gradient.
+        controls: The same of R random sets of as many examples.
     """
     from scipy.stats import t
 
-    first, second = np.asarray(scores, np.float64), np.asarray(random_scores, np.float64)
-    spread = first.var(ddof=1) / len(first), second.var(ddof=1) / len(second)
-    difference = abs(float(first.mean() - second.mean()))
-    if not sum(spread) > 0:
+    others = np.asarray(controls, np.float64)
+    spread = float(others.std(ddof=1)) * math.sqrt(1 + 1 / len(others))
+    difference = abs(value - float(others.mean()))
+    if not spread > 0:
         return 1.0 if difference == 0 else 0.0
-    freedom = sum(spread) ** 2 / (spread[0] ** 2 / (len(first) - 1) + spread[1] ** 2 / (len(second) - 1))
-    return float(2 * t.sf(difference / math.sqrt(sum(spread)), freedom))
+    return float(2 * t.sf(difference / spread, len(others) - 1))

@@ -25,6 +25,7 @@ class RunIdentity:
         pretrained: SHA-256 of the weights that training starts from, with the entry asked for; empty for new ones.
         masked: Whether the test images have object masks.
         labelled: Whether the labels are true ones; False where they are the loaded model's predictions.
+        concepts: By name of a concept of the user's, the SHA-256 of its images.
     """
 
     classes: tuple[str, ...]
@@ -38,6 +39,7 @@ class RunIdentity:
     pretrained: str = ""
     masked: bool = False
     labelled: bool = True
+    concepts: tuple[tuple[str, str], ...] = ()
 
 
 def headline_eps(config: RunConfig, identity: RunIdentity) -> float:

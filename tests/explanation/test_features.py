@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.errors import NotApplicable
-from audit.explanation.features import find_head, penultimate_features
+from audit.explanation.features import features_and_logits, find_head, penultimate_features
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 from tests.conftest import linear_net, small_cnn
@@ -92,13 +92,16 @@ class Ensemble(nn.Module):
 
 
 def test_two_nets_side_by_side_have_no_head() -> None:
+    model, images = wrapped(Ensemble(), (1, 12, 12)), torch.rand(2, 1, 12, 12)
     with pytest.raises(NotApplicable, match="no last linear layer"):
-        penultimate_features(wrapped(Ensemble(), (1, 12, 12)), torch.rand(2, 1, 12, 12))
+        penultimate_features(model, images)
+    assert torch.equal(features_and_logits(model, images).features, model.logits(images))
 
 
 def test_passes_are_counted_and_batches_change_nothing() -> None:
     model, images = wrapped(small_cnn(), (1, 12, 12)), torch.rand(9, 1, 12, 12)
-    whole = penultimate_features(model, images)
+    whole, logits = features_and_logits(model, images)
+    assert torch.allclose(logits, model.logits(images), atol=1e-6)
     model.layout.batch_size = 4
     with model.count() as counter:
         parts = penultimate_features(model, images)
