@@ -33,6 +33,19 @@ def picture(image: NDArray[np.uint8]) -> Picture:
     return _encode(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
+def strip(images: Array) -> Picture:
+    """Images side by side.
+
+    Args:
+        images: uint8 (N, C, H, W).
+    """
+    shown = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
+    gap = np.full((*shown.shape[1:3], _GAP), 255, np.uint8)
+    joined = np.concatenate([part for image in shown for part in (gap, image)][1:], 2)
+    pixels = joined[0] if len(joined) == 1 else np.moveaxis(joined, 0, -1)
+    return _encode(Image.fromarray(np.ascontiguousarray(pixels)), len(images) * LARGEST)
+
+
 def marked_strip(images: Array, maps: Array) -> Picture:
     """Images side by side, each dimmed where its map is 0 and tinted where it is large.
 

@@ -10,10 +10,11 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from audit.core.errors import AuditError
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
-from audit.planning.plan import Task
+from audit.planning.plan import Slice, Task
 from audit.storage.checkpoint import CellCheckpoint
 
 
@@ -33,6 +34,10 @@ class ModuleFactory(Protocol):
         ...
 
 
+def _no_others(examples: Slice) -> Batch:
+    raise AuditError(f"This context has no other examples, such as {examples.split} {examples.start}.")
+
+
 @dataclass(frozen=True)
 class Context:
     """What a study gets besides its cell.
@@ -48,6 +53,7 @@ class Context:
         stopping: Becomes true when the user asked to stop: the study then saves its work and raises Interrupted.
         device: Where to compute.
         tensorboard: The folder for TensorBoard's event files; None where none are wanted.
+        others: Gives the examples of another slice; what says which they are belongs into the cell's settings.
     """
 
     task: Task
@@ -60,6 +66,7 @@ class Context:
     stopping: Callable[[], bool]
     device: torch.device
     tensorboard: Path | None = None
+    others: Callable[[Slice], Batch] = _no_others
 
     def checkpoint(self, part: str = "cell") -> CellCheckpoint:
         """The checkpoint of the cell's unfinished work.

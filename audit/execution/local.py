@@ -114,6 +114,7 @@ class LocalExecutor:
             stopping=self.stopping,
             device=self.device,
             tensorboard=self.tensorboard,
+            others=self._batch,
         )
 
     def _input(self, task: Task, name: str) -> Evidence:

@@ -66,8 +66,8 @@ def concepts(results: RunResults, role: str, config: RunConfig) -> CheckResult |
     title_pass="The leading concepts of the {role} model lie on the marked objects",
     title_fail="Concepts in the background lead {classes} for the {role} model",
     title_inconclusive="Whether the leading concepts of the {role} model lie on the objects is not told by {n} images",
-    explanation="Masks say where the object lies. Of the leading concepts' maps {inside:.0%} falls inside, and the masks "
-    "cover {area:.0%} of the images: {estimate:+.3f} (95% interval {low:+.3f} to {high:+.3f}) over chance.",
+    explanation="Masks say where the object lies. Of the leading concepts' maps {inside:.0%} falls inside, and the "
+    "masks cover {area:.0%} of the images: {estimate:+.3f} (95% interval {low:+.3f} to {high:+.3f}) over chance.",
     criterion="No class may be led by a concept that lies off the object more than chance has it.",
     advice="Look for a shortcut at that place: `audit run --only explanations --set shortcuts.examples=1000` exchanges "
     "it between images and sees whether the predictions follow.",

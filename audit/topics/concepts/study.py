@@ -55,8 +55,9 @@ def concepts(context: Context, cell: Cell) -> Evidence:
     r, K); `maps` float16 (N, r, h, w), how much of each concept a position holds; float64 (N, r) `sensitivity`,
     `deletion`, `deletion_control`, `insertion`, `insertion_control`, and `inside`, the share of a concept's map inside
     the image's mask, where the data has masks, with `area` (N,), that of the mask; `tcav` and `along` (classes, r),
-    `tcav_random` (classes, 1) and `along_random` (classes, sets), see `ClassConcepts`; `class_of` int64 (N,), the class of an image, -1 where it is none of them; `shown` uint8 (classes, r, 3, C, h', w'), the images that hold most of a concept,
-    `shown_maps` uint8 (classes, r, 3, h', w'). Facts: see `ConceptsFacts`.
+    `tcav_random` (classes, 1) and `along_random` (classes, sets), see `ClassConcepts`; `class_of` int64 (N,), the class
+    of an image, -1 where it is none of them; `shown` uint8 (classes, r, 3, C, h', w'), the images that hold most of a
+    concept, `shown_maps` uint8 (classes, r, 3, h', w'). Facts: see `ConceptsFacts`.
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.

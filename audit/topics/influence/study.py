@@ -1,0 +1,244 @@
+"""Training images behind answers, as evidence: the nearest, those that support and oppose, and their controls."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.core.cell import Cell
+from audit.core.errors import AuditError, Interrupted, NotApplicable
+from audit.core.evidence import Array, Evidence, Measurement
+from audit.core.registry import study
+from audit.core.seeding import derive_seed
+from audit.core.types import Batch, Images, Labels
+from audit.execution.context import Context
+from audit.execution.measured import measured_evidence
+from audit.explanation.features import FeaturesAndLogits, features_and_logits, find_head
+from audit.metrics.influence import HeadGradients, head_gradients, nearest, refitted_head, tracin
+from audit.models.under_test import ModelUnderTest
+from audit.topics.influence.facts import InfluenceFacts
+from audit.topics.influence.training_images import seen_training, small_pictures, training_pictures
+from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS
+
+_SUSPECTS = 8
+"""Training images of the largest influence on themselves that are kept."""
+_NOISE = 0.02
+"""Standard deviation of what is added to a copy, in the range of pixels."""
+_LEFT_OUT = 0.02
+"""Share of the training images that is left out when the last layer is fitted anew, the strongest supporters."""
+_DECAY = 1e-3
+
+
+@study()
+def influence(context: Context, cell: Cell) -> Evidence:
+    """The training images behind the predictions of the examples, by their features and by TracIn over the last layer.
+
+    The loss is that of the predicted class, so that support is support of the answer, right or wrong. Measurements:
+    `alike`, the share of an image's neighbours that have the predicted label; `refit_drop`, what the log-probability of
+    the prediction loses when its strongest supporters are left out and the last layer is fitted anew, and
+    `refit_control`, the same for random training images of the same classes; NaN where that was not done. Arrays:
+    `neighbours`, `supporting`, `opposing` int64 (N, k), positions among the training images; `attacked_neighbours`
+    int64 (N, k), those of the adversarial image, -1 without one; `predictions` and `attacked_predictions` int64 (N,),
+    -1 likewise; `training_labels` int64 (M,); `suspects` int64 (s,), training images of the largest influence on
+    themselves, with `suspect_predictions`; `named` int64 (t,), the positions of the pictures `pictures` uint8 (t, C, h,
+    w); `tests` uint8 (N, C, h, w). Facts: see `InfluenceFacts`.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+
+    Raises:
+        Interrupted: The user asked to stop.
+    """
+    model, batch = context.model(), context.batch().to(context.model().device)
+    settings, count = cell.settings, cell.settings["count"]
+    if context.stopping():
+        raise Interrupted("Stopped before looking for the training images behind answers; the same command resumes.")
+    with model.count() as counter:
+        try:
+            scale = find_head(model).scale
+        except NotApplicable as fault:
+            return Evidence(cell, "not_applicable", reason=fault.reason)
+        training = seen_training(context, model, settings["training"])
+        pool, asked = training.seen, features_and_logits(model, batch.images)
+        copies = features_and_logits(model, _copies(batch.images, cell.seed))
+        attacked = _attacked(context, model, batch)
+    context.progress(1, 2)
+    predictions = asked.logits.argmax(1)
+    neighbours = nearest(asked.features, pool.features, count)[0]
+    arrays: dict[str, Array] = {"neighbours": neighbours.cpu().numpy(), "predictions": predictions.cpu().numpy()}
+    arrays |= _attacked_arrays(attacked, pool, count, len(batch))
+    facts = {"copies_nearest": int((_ranks(asked, pool, copies) == 0).sum())}
+    alike = (training.labels[neighbours] == predictions[:, None]).double().mean(1).cpu().numpy()
+    measurements = [Measurement("alike", "share", "neither", alike)]
+    if scale is not None:
+        trained = head_gradients(pool.features, pool.logits, training.labels, scale)
+        own = head_gradients(asked.features, asked.logits, predictions, scale)
+        copied = head_gradients(copies.features, copies.logits, predictions, scale)
+        scores = tracin([own], [trained], [1.0], relative=True)
+        arrays |= _ranked(scores, count) | _suspects(trained, pool)
+        facts["copies_first"] = _copies_first(own, trained, copied, scores)
+        random = _random_label_scores(own, pool, training.labels, scale, cell.seed)
+        correlation = _rank_correlation(scores, random)
+        drops = _refit(asked, pool, training.labels, predictions, scores, settings["refitted"], cell.seed)
+        measurements += [
+            Measurement(name, "nats", "neither", values)
+            for name, values in zip(("refit_drop", "refit_control"), drops, strict=True)
+        ]
+    else:
+        correlation = 0.0
+    context.progress(2, 2)
+    named = np.unique(np.concatenate([values.ravel() for name, values in arrays.items() if name in _POSITIONS]))
+    named = named[named >= 0]
+    arrays |= {
+        "training_labels": training.labels.cpu().numpy(),
+        "named": named,
+        "pictures": training_pictures(context, settings["training"], named),
+        "tests": small_pictures(batch.images),
+    }
+    return measured_evidence(
+        cell,
+        measurements,
+        arrays=arrays,
+        facts=InfluenceFacts(
+            training=len(training.ids),
+            exact=scale is not None,
+            copies=len(batch),
+            copies_first=facts.get("copies_first", 0),
+            copies_nearest=facts["copies_nearest"],
+            shared_with_random_labels=correlation,
+            names={str(position): training.ids[position] for position in named.tolist()},
+        ),
+        passes=counter.passes,
+    )
+
+
+_POSITIONS = ("neighbours", "supporting", "opposing", "attacked_neighbours", "suspects")
+
+
+def _copies(images: Images, seed: int) -> Images:
+    """The images with a little noise of their own."""
+    generator = torch.Generator(device="cpu").manual_seed(derive_seed("influence copies", seed))
+    noise = torch.randn(images.shape, generator=generator, device="cpu").to(images)
+    return (images + _NOISE * noise).clamp(0, 1)
+
+
+def _ranks(asked: FeaturesAndLogits, pool: FeaturesAndLogits, copies: FeaturesAndLogits) -> Tensor:
+    """How many training images are nearer to each image than its copy, (N,)."""
+    own = (asked.features - copies.features).double().norm(dim=1)
+    return (nearest(asked.features, pool.features, 1)[1][:, 0] < own).long()
+
+
+def _copies_first(own: HeadGradients, trained: HeadGradients, copied: HeadGradients, scores: Tensor) -> int:
+    """Copies that support the answer to their original more than any training image does."""
+    theirs = tracin([own], [copied], [1.0], relative=True).diagonal()
+    return int((theirs > scores.amax(1)).sum())
+
+
+def _random_label_scores(
+    own: HeadGradients, pool: FeaturesAndLogits, labels: Labels, scale: float, seed: int
+) -> Tensor:
+    draws = np.random.default_rng(derive_seed("influence labels", seed))
+    shuffled = labels[torch.from_numpy(draws.permutation(len(labels))).to(labels.device)]
+    return tracin([own], [head_gradients(pool.features, pool.logits, shuffled, scale)], [1.0], relative=True)
+
+
+def _rank_correlation(first: Tensor, second: Tensor) -> float:
+    """Spearman's correlation of two tables' rows, the mean over rows."""
+    ranks = [table.argsort(dim=1).argsort(dim=1).double() for table in (first, second)]
+    centred = [rank - rank.mean(1, keepdim=True) for rank in ranks]
+    products = (centred[0] * centred[1]).sum(1)
+    return float((products / (centred[0].norm(dim=1) * centred[1].norm(dim=1)).clamp(min=1e-300)).mean())
+
+
+def _ranked(scores: Tensor, count: int) -> dict[str, Array]:
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    return {
+        "supporting": order[:, :count].cpu().numpy(),
+        "opposing": order.flip(1)[:, :count].cpu().numpy(),
+    }
+
+
+def _suspects(trained: HeadGradients, pool: FeaturesAndLogits) -> dict[str, Array]:
+    most = trained.squares.argsort(dim=0, descending=True, stable=True)[:_SUSPECTS]
+    return {"suspects": most.cpu().numpy(), "suspect_predictions": pool.logits[most].argmax(1).cpu().numpy()}
+
+
+def _refit(
+    asked: FeaturesAndLogits,
+    pool: FeaturesAndLogits,
+    labels: Labels,
+    predictions: Labels,
+    scores: Tensor,
+    answers: int,
+    seed: int,
+) -> tuple[Array, Array]:
+    """What the log-probability of a prediction loses without its supporters, and without random images, (N,) each."""
+    drop, control = (np.full(len(predictions), np.nan) for _ in range(2))
+    size = float(pool.features.double().square().mean().sqrt()) or 1.0
+    features, tests = pool.features.double() / size, asked.features.double() / size
+    classes, left_out = pool.logits.shape[1], max(1, round(_LEFT_OUT * len(labels)))
+    whole = refitted_head(features, labels, classes, decay=_DECAY)
+    draws = np.random.default_rng(derive_seed("influence refit", seed))
+
+    def log_probability(weights: Tensor, row: int) -> float:
+        logits = weights[:, :-1] @ tests[row] + weights[:, -1]
+        return float(logits.log_softmax(0)[predictions[row]])
+
+    for row in range(min(answers, len(predictions))):
+        supporters = scores[row].argsort(dim=0, descending=True, stable=True)[:left_out]
+        for values, removed in (
+            (drop, supporters),
+            (control, _same_labels(supporters, labels, draws)),
+        ):
+            kept = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+            kept[removed] = False
+            without = refitted_head(features[kept], labels[kept], classes, whole, decay=_DECAY)
+            values[row] = log_probability(whole, row) - log_probability(without, row)
+    return drop, control
+
+
+def _same_labels(positions: Tensor, labels: Labels, draws: np.random.Generator) -> Tensor:
+    """Random positions with as many of each label."""
+    parts = []
+    for label, size in zip(*labels[positions].unique(return_counts=True), strict=True):
+        of_label = (labels == label).nonzero().flatten()
+        chosen = draws.choice(len(of_label), int(size), replace=False)
+        parts.append(of_label[torch.from_numpy(chosen).to(labels.device)])
+    return torch.cat(parts)
+
+
+def _attacked(context: Context, model: ModelUnderTest, batch: Batch) -> tuple[Tensor, FeaturesAndLogits] | None:
+    """The rows of the batch whose adversarial images were stored and changed, with what the model makes of them."""
+    if "robustness" not in context.task.cell.inputs:
+        return None
+    try:
+        arrays = context.evidence("robustness").arrays
+    except (AuditError, NotApplicable):
+        return None
+    if "adversarial" not in arrays:
+        return None
+    stored = arrays["adversarial"]
+    where = arrays.get(ADVERSARIAL_POSITIONS, np.arange(len(stored)))
+    start = context.task.examples.start
+    rows = [(int(position) - start, row) for row, position in enumerate(where) if 0 <= position - start < len(batch)]
+    if not rows:
+        return None
+    images = torch.from_numpy(stored[[row for _, row in rows]].copy()).to(batch.images)
+    at = torch.tensor([position for position, _ in rows], device=batch.images.device)
+    asked = features_and_logits(model, images)
+    changed = (images != batch.images[at]).flatten(1).any(1) & (asked.logits.argmax(1) != batch.labels[at])
+    return at[changed], FeaturesAndLogits(asked.features[changed], asked.logits[changed])
+
+
+def _attacked_arrays(
+    attacked: tuple[Tensor, FeaturesAndLogits] | None, pool: FeaturesAndLogits, count: int, images: int
+) -> dict[str, Array]:
+    neighbours = np.full((images, min(count, len(pool.features))), -1, np.int64)
+    predictions = np.full(images, -1, np.int64)
+    if attacked is not None and len(attacked[0]):
+        rows, asked = attacked
+        neighbours[rows.cpu().numpy()] = nearest(asked.features, pool.features, count)[0].cpu().numpy()
+        predictions[rows.cpu().numpy()] = asked.logits.argmax(1).cpu().numpy()
+    return {"attacked_neighbours": neighbours, "attacked_predictions": predictions}
