@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from audit.core.evidence import Array
 from audit.core.types import Labels, Logits
 
 _AT_ONCE = 1 << 22
@@ -105,8 +108,8 @@ def nearest(queries: Tensor, pool: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def refitted_head(
-    features: Tensor, labels: Labels, classes: int, start: Tensor | None = None, *, decay: float
-) -> Tensor:
+    features: Array, labels: Array, classes: int, start: Array | None = None, *, decay: float, steps: int = 200
+) -> NDArray[np.float64]:
     """The last layer fitted anew: weights and bias that minimise the mean cross-entropy and decay |W|^2 / 2.
 
     Args:
@@ -115,22 +118,25 @@ def refitted_head(
         classes: The number of classes.
         start: Where to begin, (classes, D + 1); None for zeros.
         decay: Weight of the squared length of the weights, without the bias.
+        steps: Steps of L-BFGS at most.
 
     Returns:
         Float64 (classes, D + 1), the bias last.
     """
-    rows = torch.cat([features, torch.ones_like(features[:, :1])], 1)
-    begin = rows.new_zeros(classes, rows.shape[1]) if start is None else start.clone()
-    weights = begin.requires_grad_(True)
-    solver = torch.optim.LBFGS([weights], max_iter=100, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
 
-    def loss() -> Tensor:
-        solver.zero_grad()
-        value = torch.nn.functional.cross_entropy(rows @ weights.T, labels)
-        value = value + decay * weights[:, :-1].square().sum() / 2
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+    rows = np.concatenate([features, np.ones((len(features), 1))], 1)
+    wanted = np.eye(classes)[labels]
+    decayed = np.append(np.full(rows.shape[1] - 1, decay), 0.0)
 
-    with torch.enable_grad():
-        solver.step(loss)  # type: ignore[no-untyped-call]
-    return weights.detach()
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights = flat.reshape(classes, -1)
+        logs = log_softmax(rows @ weights.T, axis=1)
+        value = -(wanted * logs).sum() / len(rows) + (decayed * weights**2).sum() / 2
+        gradient = (np.exp(logs) - wanted).T @ rows / len(rows) + decayed * weights
+        return float(value), gradient.ravel()
+
+    begin = np.zeros((classes, rows.shape[1])) if start is None else start
+    fitted = minimize(loss, begin.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps, "gtol": 1e-5})
+    return np.asarray(fitted.x, np.float64).reshape(classes, -1)

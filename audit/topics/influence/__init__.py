@@ -11,7 +11,7 @@ class InfluenceConfig(ConfigTable):
     """Training images behind the answers."""
 
     examples: int = Field(24, ge=0, description="look for the training images behind this many answers")
-    training: int = Field(1500, ge=50, description="among this many training images at most, balanced over the classes")
+    training: int = Field(1000, ge=50, description="among this many training images at most, balanced over the classes")
     count: int = Field(5, ge=1, le=50, description="training images named of each kind")
     refitted: int = Field(6, ge=0, description="answers whose supporters are left out and the last layer fitted anew")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 from torch import Tensor
 
 from audit.core.cell import Cell
@@ -28,6 +29,8 @@ _NOISE = 0.02
 _LEFT_OUT = 0.02
 """Share of the training images that is left out when the last layer is fitted anew, the strongest supporters."""
 _DECAY = 1e-3
+_REFIT_STEPS = 30
+"""Steps from the last layer that is fitted to all training images."""
 
 
 @study()
@@ -177,36 +180,28 @@ def _refit(
     """What the log-probability of a prediction loses without its supporters, and without random images, (N,) each."""
     drop, control = (np.full(len(predictions), np.nan) for _ in range(2))
     size = float(pool.features.double().square().mean().sqrt()) or 1.0
-    features, tests = pool.features.double() / size, asked.features.double() / size
-    classes, left_out = pool.logits.shape[1], max(1, round(_LEFT_OUT * len(labels)))
-    whole = refitted_head(features, labels, classes, decay=_DECAY)
+    features, tests = (seen.features.double().cpu().numpy() / size for seen in (pool, asked))
+    known, answered = labels.cpu().numpy(), predictions.cpu().numpy()
+    classes, left_out = pool.logits.shape[1], max(1, round(_LEFT_OUT * len(known)))
+    whole = refitted_head(features, known, classes, decay=_DECAY)
     draws = np.random.default_rng(derive_seed("influence refit", seed))
+    order = (-scores).cpu().numpy().argsort(axis=1, kind="stable")[:, :left_out]
 
-    def log_probability(weights: Tensor, row: int) -> float:
-        logits = weights[:, :-1] @ tests[row] + weights[:, -1]
-        return float(logits.log_softmax(0)[predictions[row]])
+    def log_probability(weights: Array, row: int) -> float:
+        return float(log_softmax(weights[:, :-1] @ tests[row] + weights[:, -1])[answered[row]])
 
-    for row in range(min(answers, len(predictions))):
-        supporters = scores[row].argsort(dim=0, descending=True, stable=True)[:left_out]
-        for values, removed in (
-            (drop, supporters),
-            (control, _same_labels(supporters, labels, draws)),
-        ):
-            kept = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
-            kept[removed] = False
-            without = refitted_head(features[kept], labels[kept], classes, whole, decay=_DECAY)
+    for row in range(min(answers, len(answered))):
+        for values, removed in ((drop, order[row]), (control, _same_labels(order[row], known, draws))):
+            kept = np.setdiff1d(np.arange(len(known)), removed)
+            without = refitted_head(features[kept], known[kept], classes, whole, decay=_DECAY, steps=_REFIT_STEPS)
             values[row] = log_probability(whole, row) - log_probability(without, row)
     return drop, control
 
 
-def _same_labels(positions: Tensor, labels: Labels, draws: np.random.Generator) -> Tensor:
+def _same_labels(positions: Array, labels: Array, draws: np.random.Generator) -> Array:
     """Random positions with as many of each label."""
-    parts = []
-    for label, size in zip(*labels[positions].unique(return_counts=True), strict=True):
-        of_label = (labels == label).nonzero().flatten()
-        chosen = draws.choice(len(of_label), int(size), replace=False)
-        parts.append(of_label[torch.from_numpy(chosen).to(labels.device)])
-    return torch.cat(parts)
+    sizes = zip(*np.unique(labels[positions], return_counts=True), strict=True)
+    return np.concatenate([draws.choice(np.flatnonzero(labels == label), size, replace=False) for label, size in sizes])
 
 
 def _attacked(context: Context, model: ModelUnderTest, batch: Batch) -> tuple[Tensor, FeaturesAndLogits] | None:
