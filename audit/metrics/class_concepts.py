@@ -198,7 +198,7 @@ class _Removal:
         masks = np.stack([jansen_design(count, points, int(seed)) for seed in seeds], 1)
         removed = 1 - torch.from_numpy(masks).to(self.maps)
         answers = self._without(removed, self.directions.expand(len(removed), *self.directions.shape))
-        return total_sensitivity(answers.cpu().numpy(), count).T
+        return np.clip(total_sensitivity(answers.cpu().numpy(), count), 0, 1).T  # no true index is larger
 
     def against_random(self, generator: np.random.Generator) -> tuple[Array, Array, Array, Array]:
         """Deletion and insertion of each concept, each followed by its control; (n, r) each.

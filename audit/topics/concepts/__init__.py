@@ -15,7 +15,7 @@ class ConceptsConfig(ConfigTable):
     count: int = Field(4, ge=1, le=50, description="concepts of a class")
     crops: int = Field(3, ge=1, le=20, description="crops along each side of an image")
     crop: float = Field(0.5, gt=0, le=1, description="side of a crop, as a share of the image's")
-    points: int = Field(8, ge=4, description="points of the design behind each importance, a power of two")
+    points: int = Field(16, ge=4, description="points of the design behind each importance, a power of two")
     random: int = Field(20, ge=3, description="random sets that each concept is tested against")
 
 
@@ -27,8 +27,8 @@ TOPIC = Topic(
     studies={"concepts": "concepts.examples, concepts.points, concepts.count"},
     config=ConceptsConfig,
     presets={
-        "standard": {"examples": 320, "classes": 20, "points": 16, "random": 50},
-        "full": {"examples": 1000, "classes": 100, "count": 10, "points": 32, "random": 100},
+        "standard": {"examples": 320, "classes": 20, "points": 32, "random": 50},
+        "full": {"examples": 1000, "classes": 100, "count": 10, "points": 64, "random": 100},
     },
     minimum={"concepts.examples": 40},
     document={"concepts": ConceptRow, "user_concepts": UserConceptRow},
