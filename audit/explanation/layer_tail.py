@@ -108,7 +108,7 @@ class LayerTail:
         if not self.replays:
             return self._with_map(maps, images)
         self.model.charge(PassCount(math.ceil(len(maps) * self.share)))
-        return torch.cat([self._replay(part)[: len(part)] for part in maps.split(_BATCH)])
+        return torch.cat([self._replay(part)[: len(part)] for part in torch.split(maps, _BATCH)])
 
     def _with_map(self, maps: Tensor, images: Images) -> Logits:
         """The whole net with the layer's map replaced each time it runs."""
@@ -116,7 +116,7 @@ class LayerTail:
         parts: list[Tensor] = []
         with restored(self.model):
             layer = self.model.net.get_submodule(self.layer)
-            for rows in torch.arange(len(maps)).split(self.model.layout.batch_size):
+            for rows in torch.split(torch.arange(len(maps), device="cpu"), self.model.layout.batch_size):
                 part = maps[rows.to(maps.device)]
                 hook = layer.register_forward_hook(lambda _, __, ___, part=part: part.clone())
                 parts.append(self.model.module(images[rows.to(images.device)]))

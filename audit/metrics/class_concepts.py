@@ -59,7 +59,7 @@ class ConceptLayer:
         Args:
             images: Float32 (N, C, H, W) in [0, 1].
         """
-        return torch.cat([self.maps(part).clamp(min=0).mean((2, 3)) for part in images.split(_AT_ONCE)])
+        return torch.cat([self.maps(part).clamp(min=0).mean((2, 3)) for part in torch.split(images, _AT_ONCE)])
 
     def output(self, maps: Tensor, images: Images, label: int) -> Tensor:
         """The logit of a class above the mean of the logits, (N,).
@@ -79,7 +79,7 @@ class ConceptLayer:
             images: Float32 (N, C, H, W) in [0, 1].
             label: The class.
         """
-        parts = [self.tail.gradient(self.tail.maps(p), p, above_mean(label)) for p in images.split(_AT_ONCE)]
+        parts = [self.tail.gradient(self.tail.maps(p), p, above_mean(label)) for p in torch.split(images, _AT_ONCE)]
         return torch.cat([part.permute(self.order).sum((2, 3)) for part in parts])
 
 
@@ -207,7 +207,7 @@ class _Removal:
         order of the channels that are ever active. An insertion is to the map without any concept.
         """
         count, images = len(self.directions), len(self.images)
-        one = torch.eye(count).to(self.maps)[:, None].expand(count, images, count)
+        one = torch.eye(count, device="cpu").to(self.maps)[:, None].expand(count, images, count)
         tried = [self.directions, *(self._shuffled(generator) for _ in range(_CONTROLS))]
         zero, whole = torch.zeros_like(one[:1]), torch.ones_like(one[:1])
         own = self.directions.expand(1, *self.directions.shape)
@@ -228,7 +228,7 @@ class _Removal:
         """The output of each image, (m, n), with an amount of each concept, (m, n, r), along (m, r, K), taken off."""
         images, whole = len(self.images), self.maps if maps is None else maps
         answers = []
-        for rows in torch.arange(len(removed)).split(max(1, _AT_ONCE // images)):
+        for rows in torch.split(torch.arange(len(removed), device="cpu"), max(1, _AT_ONCE // images)):
             part = torch.einsum("nrhw,mnr,mrk->mnkhw", self.held, removed[rows], directions[rows])
             changed = (whole - part).flatten(0, 1)
             repeated = self.images.repeat(len(rows), 1, 1, 1)
@@ -294,6 +294,6 @@ def class_positions(labels: Labels, least: int, most: int) -> dict[int, Tensor]:
         least: Examples of a class at least.
         most: Classes at most.
     """
-    positions = {int(label): (labels == label).nonzero().flatten() for label in labels.unique().tolist()}
+    positions = {int(label): (labels == label).nonzero().flatten() for label in set(labels.tolist())}
     enough = {label: rows for label, rows in sorted(positions.items()) if len(rows) >= least}
     return dict(list(enough.items())[:most])

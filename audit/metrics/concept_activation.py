@@ -45,7 +45,7 @@ def concept_vector(concept: Array, random: Array) -> NDArray[np.float64]:
     ridge = _RIDGE * float(np.square(scaled).sum()) or 1.0
     # v = S' (S S' + ridge)^-1 y, the dual form: a system of as many equations as there are examples.
     solved = np.linalg.solve(scaled @ scaled.T + ridge * np.eye(len(rows)), root[:, 0] * sides)
-    vector = scaled.T @ solved
+    vector: NDArray[np.float64] = scaled.T @ solved
     length = float(np.linalg.norm(vector))
     return vector / length if length > 0 else vector
 

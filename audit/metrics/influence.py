@@ -89,7 +89,7 @@ def tracin(
     return whole
 
 
-def nearest(queries: Tensor, pool: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def nearest_rows(queries: Tensor, pool: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The nearest rows of a pool by Euclidean distance, exactly, in chunks.
 
     Args:
@@ -101,7 +101,7 @@ def nearest(queries: Tensor, pool: Tensor, count: int) -> tuple[Tensor, Tensor]:
         Their positions, int64 (N, count), nearest first, and their distances, (N, count).
     """
     parts = []
-    for rows in queries.double().split(max(1, _AT_ONCE // max(1, len(pool)))):
+    for rows in torch.split(queries.double(), max(1, _AT_ONCE // max(1, len(pool)))):
         distances = torch.cdist(rows, pool.double(), compute_mode="donot_use_mm_for_euclid_dist")
         parts.append(distances.topk(min(count, len(pool)), dim=1, largest=False, sorted=True))
     return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])

@@ -36,7 +36,7 @@ def test_scores_of_captum_on_the_same_activations_are_ours(tmp_path: Any) -> Non
 
         def train_and_eval(self, loader: DataLoader[Any], **_: Any) -> dict[str, Tensor]:
             rows, labels = (torch.cat(part) for part in zip(*loader, strict=True))
-            self.names = labels.unique().tolist()
+            self.names = sorted(set(labels.tolist()))
             sides = [rows[labels == name].flatten(1).numpy() for name in self.names]
             vector = torch.from_numpy(concept_vector(*sides)).float()
             self.vectors = torch.stack([vector, -vector])
@@ -51,7 +51,7 @@ def test_scores_of_captum_on_the_same_activations_are_ours(tmp_path: Any) -> Non
     net = nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 7), nn.Sigmoid(), nn.Linear(7, 3))
     examples = {"red": torch.randn(20, 6) + 1, "noise": torch.randn(20, 6)}
     concepts = [
-        Concept(number, name, DataLoader(rows, batch_size=20)) for number, (name, rows) in enumerate(examples.items())
+        Concept(number, name, DataLoader(rows, batch_size=20))  # type: ignore[arg-type] for number, (name, rows) in enumerate(examples.items())
     ]
     tcav = TCAV(net, "1", classifier=Ours(), save_path=str(tmp_path))
     inputs = torch.randn(31, 6)

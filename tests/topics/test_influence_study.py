@@ -21,7 +21,7 @@ from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
 from audit.explanation.features import features_and_logits
-from audit.metrics.influence import head_gradients, nearest, refitted_head, tracin
+from audit.metrics.influence import head_gradients, nearest_rows, refitted_head, tracin
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.topics.influence.check import influence as influence_check
@@ -159,7 +159,7 @@ def test_a_net_whose_last_layer_is_not_its_logits_names_neighbours_alone() -> No
 
 def test_neighbours_are_those_of_every_distance(model: ModelUnderTest) -> None:
     queries, pool = torch.randn(9, 5), torch.randn(40, 5)
-    positions, distances = nearest(queries, pool, 3)
+    positions, distances = nearest_rows(queries, pool, 3)
     every = (queries[:, None] - pool[None]).norm(dim=2)
     assert torch.equal(positions, every.argsort(dim=1)[:, :3])
     assert torch.allclose(distances.float(), every.sort(dim=1).values[:, :3], atol=1e-5)

@@ -13,7 +13,7 @@ from audit.results.check_result import CheckResult, cap_at_warning, template_val
 from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.concepts.facts import ConceptsFacts, UserConceptFacts
-from audit.topics.concepts.judged import LEVEL, judged_concepts, judged_user_concepts
+from audit.topics.concepts.judged import CONCEPT_LEVEL, judged_concepts, judged_user_concepts
 
 LEAST_HELD = 0.5
 """Least share of the leading concepts that must matter more than random directions."""
@@ -119,7 +119,7 @@ def named_concepts(results: RunResults, role: str, config: RunConfig) -> tuple[C
 
 
 def _named(name: str, rows: list[UserConceptFacts], entries: tuple[TaskResult, ...]) -> CheckResult:
-    moved = [row for row in rows if row.p < LEVEL]
+    moved = [row for row in rows if row.p < CONCEPT_LEVEL]
     told = ", ".join(f"{row.label} {row.score:.0%}" for row in moved)
     values: dict[str, CheckValue] = {
         "concept": name,

@@ -14,7 +14,7 @@ from audit.metrics.concept_activation import draw_p
 from audit.results.run_results import TaskResult
 from audit.topics.concepts.facts import ConceptsFacts, UserConceptFacts
 
-LEVEL = 0.05
+CONCEPT_LEVEL = 0.05
 """Level of every test, over all concepts of a model together."""
 _RESAMPLES = 999
 
@@ -60,12 +60,12 @@ class JudgedConcept:
     @property
     def faithful(self) -> bool:
         """Whether the model depends on it more than on random directions."""
-        return self.deletion_p < LEVEL
+        return self.deletion_p < CONCEPT_LEVEL
 
     @property
     def tested(self) -> bool:
         """Whether the class is sensitive to it otherwise than to random concepts."""
-        return self.tcav_p < LEVEL
+        return self.tcav_p < CONCEPT_LEVEL
 
     @property
     def background(self) -> Interval | None:

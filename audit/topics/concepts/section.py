@@ -14,7 +14,7 @@ from audit.document.section import Rows, SectionContext
 from audit.results.queries import only_measured
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.concepts.facts import ConceptsFacts
-from audit.topics.concepts.judged import LEVEL, JudgedConcept, judged_concepts, judged_user_concepts
+from audit.topics.concepts.judged import CONCEPT_LEVEL, JudgedConcept, judged_concepts, judged_user_concepts
 
 PICTURED = 2
 """Concepts of a class that are shown with pictures, the most important ones."""
@@ -126,7 +126,7 @@ def build(results: RunResults, context: SectionContext) -> Rows:
         )
     ]
     user = [
-        UserConceptRow(role=role, moves=row.p < LEVEL, **row.model_dump())
+        UserConceptRow(role=role, moves=row.p < CONCEPT_LEVEL, **row.model_dump())
         for role, cells in entries.items()
         for row in judged_user_concepts(cells)
     ]

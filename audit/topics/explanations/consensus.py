@@ -88,6 +88,6 @@ def _rows(results: RunResults, context: SectionContext, images: Array, role: str
 
 def _even(attribution: Array) -> Array:
     """The positive part of a map, with sum 1, so that no method outweighs another."""
-    positive = np.clip(np.asarray(attribution, np.float64).sum(0), 0, None)
+    positive: Array = np.clip(np.asarray(attribution, np.float64).sum(0), 0, None)
     total = float(positive.sum())
     return positive / total if total > 0 else positive

@@ -16,7 +16,7 @@ from audit.core.types import Batch, Images, Labels
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
 from audit.explanation.features import FeaturesAndLogits, features_and_logits, find_head
-from audit.metrics.influence import HeadGradients, head_gradients, nearest, refitted_head, tracin
+from audit.metrics.influence import HeadGradients, head_gradients, nearest_rows, refitted_head, tracin
 from audit.models.under_test import ModelUnderTest
 from audit.topics.influence.facts import InfluenceFacts
 from audit.topics.influence.training_images import seen_training, small_pictures, training_pictures
@@ -69,7 +69,7 @@ def influence(context: Context, cell: Cell) -> Evidence:
         attacked = _attacked(context, model, batch)
     context.progress(1, 2)
     predictions = asked.logits.argmax(1)
-    neighbours = nearest(asked.features, pool.features, count)[0]
+    neighbours = nearest_rows(asked.features, pool.features, count)[0]
     arrays: dict[str, Array] = {"neighbours": neighbours.cpu().numpy(), "predictions": predictions.cpu().numpy()}
     arrays |= _attacked_arrays(attacked, pool, count, len(batch))
     facts = {"copies_nearest": int((_ranks(asked, pool, copies) == 0).sum())}
@@ -130,7 +130,8 @@ def _copies(images: Images, seed: int) -> Images:
 def _ranks(asked: FeaturesAndLogits, pool: FeaturesAndLogits, copies: FeaturesAndLogits) -> Tensor:
     """How many training images are nearer to each image than its copy, (N,)."""
     own = (asked.features - copies.features).double().norm(dim=1)
-    return (nearest(asked.features, pool.features, 1)[1][:, 0] < own).long()
+    closest: Tensor = nearest_rows(asked.features, pool.features, 1)[1][:, 0]
+    return (closest < own).long()
 
 
 def _copies_first(own: HeadGradients, trained: HeadGradients, copied: HeadGradients, scores: Tensor) -> int:
@@ -234,6 +235,6 @@ def _attacked_arrays(
     predictions = np.full(images, -1, np.int64)
     if attacked is not None and len(attacked[0]):
         rows, asked = attacked
-        neighbours[rows.cpu().numpy()] = nearest(asked.features, pool.features, count)[0].cpu().numpy()
+        neighbours[rows.cpu().numpy()] = nearest_rows(asked.features, pool.features, count)[0].cpu().numpy()
         predictions[rows.cpu().numpy()] = asked.logits.argmax(1).cpu().numpy()
     return {"attacked_neighbours": neighbours, "attacked_predictions": predictions}
