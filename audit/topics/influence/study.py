@@ -129,9 +129,8 @@ def _copies(images: Images, seed: int) -> Images:
 
 def _ranks(asked: FeaturesAndLogits, pool: FeaturesAndLogits, copies: FeaturesAndLogits) -> Tensor:
     """How many training images are nearer to each image than its copy, (N,)."""
-    own = (asked.features - copies.features).double().norm(dim=1)
-    closest: Tensor = nearest_rows(asked.features, pool.features, 1)[1][:, 0]
-    return (closest < own).long()
+    own = torch.linalg.vector_norm((asked.features - copies.features).double(), dim=1)
+    return (nearest_rows(asked.features, pool.features, 1)[1][:, 0] < own).long()
 
 
 def _copies_first(own: HeadGradients, trained: HeadGradients, copied: HeadGradients, scores: Tensor) -> int:
