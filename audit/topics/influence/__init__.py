@@ -27,6 +27,6 @@ TOPIC = Topic(
         "standard": {"examples": 64, "training": 20_000, "refitted": 20},
         "full": {"examples": 200, "training": 100_000, "refitted": 50},
     },
-    minimum={"influence.examples": 4},
+    minimum={"influence.examples": 4, "influence.training": 200},
     document={"influence": InfluenceRow, "suspects": SuspectRow},
 )

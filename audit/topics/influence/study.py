@@ -130,7 +130,8 @@ def _copies(images: Images, seed: int) -> Images:
 def _ranks(asked: FeaturesAndLogits, pool: FeaturesAndLogits, copies: FeaturesAndLogits) -> Tensor:
     """How many training images are nearer to each image than its copy, (N,)."""
     own = torch.linalg.vector_norm((asked.features - copies.features).double(), dim=1)
-    return (nearest_rows(asked.features, pool.features, 1)[1][:, 0] < own).long()
+    ranks: Tensor = (nearest_rows(asked.features, pool.features, 1)[1][:, 0] < own).long()
+    return ranks
 
 
 def _copies_first(own: HeadGradients, trained: HeadGradients, copied: HeadGradients, scores: Tensor) -> int:
