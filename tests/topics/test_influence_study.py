@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from torch.utils.data import TensorDataset
 
 from audit.config import load_config
 from audit.core.cell import Cell
+from audit.core.errors import SetupError
 from audit.core.evidence import Evidence
+from audit.core.seeding import fork_global_rng
 from audit.core.types import Batch
 from audit.explanation.features import features_and_logits
+from audit.metrics.ekfac import require_kronfluence
 from audit.metrics.influence import head_gradients, nearest_rows, refitted_head, tracin
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
@@ -55,10 +59,8 @@ def model() -> ModelUnderTest:
     return ModelUnderTest(module, classes="abcd", input_shape=(1, 8, 8), device="cpu")
 
 
-def looked(model: ModelUnderTest, batch: Batch, training: Batch) -> Evidence:
-    cell = Cell(
-        "influence", "tracin-last-layer", settings={"training": len(training), "of": "x", "count": 5, "refitted": 24}
-    )
+def looked(model: ModelUnderTest, batch: Batch, training: Batch, method: str = "tracin-last-layer") -> Evidence:
+    cell = Cell("influence", method, settings={"training": len(training), "of": "x", "count": 5, "refitted": 24})
     context = bare_context(model, batch, cell)
 
     def others(examples: Slice) -> Batch:
@@ -174,3 +176,22 @@ def test_the_last_layer_fitted_anew_is_at_the_minimum() -> None:
     loss = loss + 0.01 * weights[:, :-1].square().sum() / 2
     (gradient,) = torch.autograd.grad(loss, weights)
     assert float(gradient.abs().max()) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("kronfluence"), reason="the extra audit[influence] is not installed")
+def test_ek_fac_passes_the_same_controls_and_leaves_the_model_alone(model: ModelUnderTest) -> None:
+    training, tests, before = data(200, 5), data(24, 9), model.fingerprint()
+    with fork_global_rng(torch.device("cpu"), "ek-fac"), model.count() as counter:
+        evidence = looked(model, tests, training, "ek-fac")
+    assert evidence.facts["copies_first"] >= 0.95 * evidence.facts["copies"]
+    assert evidence.facts["shared_with_random_labels"] < 0.5
+    drop, control = (evidence.measurement(name).per_example for name in ("refit_drop", "refit_control"))
+    assert np.nanmean(drop) > np.nanmean(control)
+    assert model.fingerprint() == before and counter.backwards > 4 * 200
+
+
+def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SetupError, match=r"pip install 'audit\[influence\]'"):
+        require_kronfluence()

@@ -12,20 +12,19 @@ from audit.core.errors import AuditError, Interrupted, NotApplicable
 from audit.core.evidence import Array, Evidence, Measurement
 from audit.core.registry import study
 from audit.core.seeding import derive_seed
-from audit.core.types import Batch, Images, Labels
+from audit.core.types import Batch, Labels
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
 from audit.explanation.features import FeaturesAndLogits, features_and_logits, find_head
-from audit.metrics.influence import HeadGradients, head_gradients, nearest_rows, refitted_head, tracin
+from audit.metrics.influence import HeadGradients, head_gradients, nearest_rows, refitted_head
 from audit.models.under_test import ModelUnderTest
 from audit.topics.influence.facts import InfluenceFacts
+from audit.topics.influence.scores import noisy_copies, training_scores
 from audit.topics.influence.training_images import seen_training, small_pictures, training_pictures
 from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS
 
 _SUSPECTS = 8
 """Training images of the largest influence on themselves that are kept."""
-_NOISE = 0.02
-"""Standard deviation of what is added to a copy, in the range of pixels."""
 _LEFT_OUT = 0.02
 """Share of the training images that is left out when the last layer is fitted anew, the strongest supporters."""
 _DECAY = 1e-3
@@ -35,7 +34,7 @@ _REFIT_STEPS = 30
 
 @study()
 def influence(context: Context, cell: Cell) -> Evidence:
-    """The training images behind the predictions of the examples, by their features and by TracIn over the last layer.
+    """The training images behind the predictions of the examples, by their features and by the influence `cell.method`.
 
     The loss is that of the predicted class, so that support is support of the answer, right or wrong. Measurements:
     `alike`, the share of an image's neighbours that have the predicted label; `refit_drop`, what the log-probability of
@@ -65,7 +64,7 @@ def influence(context: Context, cell: Cell) -> Evidence:
             return Evidence(cell, "not_applicable", reason=fault.reason)
         training = seen_training(context, model, settings["training"])
         pool, asked = training.seen, features_and_logits(model, batch.images)
-        copies = features_and_logits(model, _copies(batch.images, cell.seed))
+        copies = features_and_logits(model, noisy_copies(batch.images, cell.seed))
         attacked = _attacked(context, model, batch)
     context.progress(1, 2)
     predictions = asked.logits.argmax(1)
@@ -75,22 +74,18 @@ def influence(context: Context, cell: Cell) -> Evidence:
     facts = {"copies_nearest": int((_ranks(asked, pool, copies) == 0).sum())}
     alike = (training.labels[neighbours] == predictions[:, None]).double().mean(1).cpu().numpy()
     measurements = [Measurement("alike", "share", "neither", alike)]
+    correlation = 0.0
     if scale is not None:
-        trained = head_gradients(pool.features, pool.logits, training.labels, scale)
-        own = head_gradients(asked.features, asked.logits, predictions, scale)
-        copied = head_gradients(copies.features, copies.logits, predictions, scale)
-        scores = tracin([own], [trained], [1.0], relative=True)
-        arrays |= _ranked(scores, count) | _suspects(trained, pool)
-        facts["copies_first"] = _copies_first(own, trained, copied, scores)
-        random = _random_label_scores(own, pool, training.labels, scale, cell.seed)
-        correlation = _rank_correlation(scores, random)
-        drops = _refit(asked, pool, training.labels, predictions, scores, settings["refitted"], cell.seed)
+        behind = training_scores(context, model, cell, batch, training, scale)
+        arrays |= _ranked(behind.training, count)
+        arrays |= _suspects(head_gradients(pool.features, pool.logits, training.labels, scale), pool)
+        facts["copies_first"] = int((behind.copies > behind.training.amax(1)).sum())
+        correlation = _rank_correlation(behind.training, behind.random)
+        drops = _refit(asked, pool, training.labels, predictions, behind.training, settings["refitted"], cell.seed)
         measurements += [
             Measurement(name, "nats", "neither", values)
             for name, values in zip(("refit_drop", "refit_control"), drops, strict=True)
         ]
-    else:
-        correlation = 0.0
     context.progress(2, 2)
     named = np.unique(np.concatenate([values.ravel() for name, values in arrays.items() if name in _POSITIONS]))
     named = named[named >= 0]
@@ -120,32 +115,11 @@ def influence(context: Context, cell: Cell) -> Evidence:
 _POSITIONS = ("neighbours", "supporting", "opposing", "attacked_neighbours", "suspects")
 
 
-def _copies(images: Images, seed: int) -> Images:
-    """The images with a little noise of their own."""
-    generator = torch.Generator(device="cpu").manual_seed(derive_seed("influence copies", seed))
-    noise = torch.randn(images.shape, generator=generator, device="cpu").to(images)
-    return (images + _NOISE * noise).clamp(0, 1)
-
-
 def _ranks(asked: FeaturesAndLogits, pool: FeaturesAndLogits, copies: FeaturesAndLogits) -> Tensor:
     """How many training images are nearer to each image than its copy, (N,)."""
     own = torch.linalg.vector_norm((asked.features - copies.features).double(), dim=1)
     ranks: Tensor = (nearest_rows(asked.features, pool.features, 1)[1][:, 0] < own).long()
     return ranks
-
-
-def _copies_first(own: HeadGradients, trained: HeadGradients, copied: HeadGradients, scores: Tensor) -> int:
-    """Copies that support the answer to their original more than any training image does."""
-    theirs = tracin([own], [copied], [1.0], relative=True).diagonal()
-    return int((theirs > scores.amax(1)).sum())
-
-
-def _random_label_scores(
-    own: HeadGradients, pool: FeaturesAndLogits, labels: Labels, scale: float, seed: int
-) -> Tensor:
-    draws = np.random.default_rng(derive_seed("influence labels", seed))
-    shuffled = labels[torch.from_numpy(draws.permutation(len(labels))).to(labels.device)]
-    return tracin([own], [head_gradients(pool.features, pool.logits, shuffled, scale)], [1.0], relative=True)
 
 
 def _rank_correlation(first: Tensor, second: Tensor) -> float:

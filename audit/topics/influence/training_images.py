@@ -49,7 +49,7 @@ def seen_training(context: Context, model: ModelUnderTest, count: int) -> SeenTr
     parts: list[FeaturesAndLogits] = []
     labels: list[Tensor] = []
     ids: list[str] = []
-    for batch in _stretches(context, count):
+    for batch in training_stretches(context, count):
         parts.append(features_and_logits(model, batch.images))
         labels.append(batch.labels)
         ids += batch.ids
@@ -66,7 +66,7 @@ def training_pictures(context: Context, count: int, positions: Array) -> Array:
         positions: Which of them, ascending, int64 (t,).
     """
     parts = []
-    for number, batch in enumerate(_stretches(context, count, positions)):
+    for number, batch in enumerate(training_stretches(context, count, positions)):
         inside = positions[positions // _STRETCH == np.unique(positions // _STRETCH)[number]] % _STRETCH
         parts.append(small_pictures(batch.images[torch.from_numpy(inside)]))
     return np.concatenate(parts)
@@ -84,8 +84,14 @@ def small_pictures(images: Images) -> Array:
     return pictures
 
 
-def _stretches(context: Context, count: int, positions: Array | None = None) -> Iterator[Batch]:
-    """The stretches in order; only those that hold some of the positions, where these are given."""
+def training_stretches(context: Context, count: int, positions: Array | None = None) -> Iterator[Batch]:
+    """The training images a stretch at a time, in order.
+
+    Args:
+        context: Gives the images.
+        count: How many.
+        positions: Only stretches that hold some of these are given, int64 (t,); None for all.
+    """
     for start in range(0, count, _STRETCH):
         if positions is None or bool((positions // _STRETCH == start // _STRETCH).any()):
             yield context.others(Slice(CALIBRATION_SPLIT, start, min(start + _STRETCH, count)))
