@@ -40,7 +40,7 @@ def strip(images: Array) -> Picture:
         images: uint8 (N, C, H, W).
     """
     shown = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
-    gap = np.full((*shown.shape[1:3], _GAP), 255, np.uint8)
+    gap = np.full((*shown.shape[1:3], _GAP), 128, np.uint8)
     joined = np.concatenate([part for image in shown for part in (gap, image)][1:], 2)
     pixels = joined[0] if len(joined) == 1 else np.moveaxis(joined, 0, -1)
     return _encode(Image.fromarray(np.ascontiguousarray(pixels)), len(images) * LARGEST)
@@ -57,7 +57,7 @@ def marked_strip(images: Array, maps: Array) -> Picture:
     pixels = np.repeat(pixels, 3, 1) if pixels.shape[1] < 3 else pixels
     strength = np.rint(np.clip(np.nan_to_num(maps), 0, 1) * 8)[:, None] / 8
     tinted = pixels * (0.45 + 0.25 * strength) + strength * 0.45 * np.array(_TINT)[None, :, None, None]
-    gap = np.full((3, pixels.shape[2], _GAP), 255)
+    gap = np.full((3, pixels.shape[2], _GAP), 128)
     parts = [part for image in tinted for part in (gap, image)][1:]
     strip = np.rint(np.clip(np.concatenate(parts, 2), 0, 255)).astype(np.uint8)
     return _encode(Image.fromarray(np.ascontiguousarray(np.moveaxis(strip, 0, -1))), len(images) * LARGEST)
