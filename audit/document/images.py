@@ -23,14 +23,15 @@ _STEP = 8
 """Grey levels between the shades of a heatmap: 32 shades look alike and take half the bytes of 256."""
 
 
-def picture(image: NDArray[np.uint8]) -> Picture:
+def picture(image: NDArray[np.uint8], *, largest: int = LARGEST) -> Picture:
     """A thumbnail of an image, made from pixels alone: it carries no metadata.
 
     Args:
         image: uint8 (C, H, W) with one or three channels; of more, the first three are shown.
+        largest: Its longest side in pixels.
     """
     pixels = image[0] if image.shape[0] == 1 else np.moveaxis(image[:3], 0, -1)
-    return _encode(Image.fromarray(np.ascontiguousarray(pixels)))
+    return _encode(Image.fromarray(np.ascontiguousarray(pixels)), largest)
 
 
 def strip(images: Array) -> Picture:

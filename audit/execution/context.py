@@ -13,6 +13,7 @@ from torch import nn
 from audit.core.errors import AuditError
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
+from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.storage.checkpoint import CellCheckpoint
@@ -38,13 +39,18 @@ def _no_others(examples: Slice) -> Batch:
     raise AuditError(f"This context has no other examples, such as {examples.split} {examples.start}.")
 
 
+def _no_detector() -> DetectorUnderTest:
+    raise AuditError("This run is of a classifier: there is no detector.")
+
+
 @dataclass(frozen=True)
 class Context:
     """What a study gets besides its cell.
 
     Attributes:
         task: The task being computed, which names the cell.
-        model: Gives the model that the cell names.
+        model: Gives the classifier that the cell names.
+        detector: Gives the detector that the cell names.
         fresh: Makes untrained nets of the run's architecture or of another.
         batch: Gives the examples that the task names.
         evidence: Gives the evidence of an input, by its name in `cell.inputs`.
@@ -67,6 +73,7 @@ class Context:
     device: torch.device
     tensorboard: Path | None = None
     others: Callable[[Slice], Batch] = _no_others
+    detector: Callable[[], DetectorUnderTest] = _no_detector
 
     def checkpoint(self, part: str = "cell") -> CellCheckpoint:
         """The checkpoint of the cell's unfinished work.
