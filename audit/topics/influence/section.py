@@ -15,7 +15,7 @@ from audit.results.queries import only_measured
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.influence.facts import InfluenceFacts
 
-_SHOWN = 6
+_SHOWN = 4
 """Answers of a model that are shown: wrong ones first, then those that an attack broke."""
 Behind = Literal["neighbours", "attacked_neighbours", "supporting", "opposing"]
 
