@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 from made_entries import accuracy_entry, explanation_entries, faithfulness_entries, pictures, results_of
@@ -29,7 +30,7 @@ def concept_entry(role: str, swapped: bool) -> tuple[Task, Evidence]:
     upper, lower = (1, 0) if swapped else (0, 1)
     maps[:, upper, :2], maps[:, lower, 4:] = 1, 1
     strength = np.array([0.7, 0.2])[None] + 0.01 * draw.normal(size=(EXAMPLES, 2))
-    arrays = {
+    arrays: dict[str, Any] = {
         "class_of": class_of,
         "maps": maps,
         "sensitivity": strength,
