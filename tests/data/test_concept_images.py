@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from audit.config import load_config
+from audit.config import RunConfig, load_config
+from audit.config.flags import flags_of
 from audit.core.errors import DataError, UsageError
 from audit.data.concept_images import concept_identity, concept_images
 
@@ -51,6 +52,9 @@ def test_a_folder_that_cannot_be_a_concept_is_one_sentence(tmp_path: Path) -> No
 def test_a_concept_is_a_name_and_a_folder() -> None:
     config = load_config(overrides={"explanations": {"concepts": ["stripes=a/b", " dots = c=d "]}})
     assert config.explanations.concept_folders == {"stripes": "a/b", "dots": "c=d"}
+    (flag,) = [item for item in flags_of(RunConfig, ["explanations"]) if item.parameter == "concept"]
+    with pytest.raises(UsageError, match=r"--concept .* 'stripes, a=b': A concept is NAME=FOLDER"):
+        flag.parse(["stripes", "a=b"])
     for wrong, words in ((["stripes"], "NAME=FOLDER"), (["=a"], "NAME=FOLDER"), (["a=b", "a=c"], "Two concepts")):
         with pytest.raises(UsageError, match=words):
             load_config(overrides={"explanations": {"concepts": wrong}})
