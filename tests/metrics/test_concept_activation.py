@@ -50,9 +50,9 @@ def test_scores_of_captum_on_the_same_activations_are_ours(tmp_path: Any) -> Non
 
     net = nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 7), nn.Sigmoid(), nn.Linear(7, 3))
     examples = {"red": torch.randn(20, 6) + 1, "noise": torch.randn(20, 6)}
-    concepts = [
-        Concept(number, name, DataLoader(rows, batch_size=20))  # type: ignore[arg-type] for number, (name, rows) in enumerate(examples.items())
-    ]
+    examples_of: Any = DataLoader  # takes whatever has a length and items
+    loaders = {name: examples_of(rows, batch_size=20) for name, rows in examples.items()}
+    concepts = [Concept(number, name, loader) for number, (name, loader) in enumerate(loaders.items())]
     tcav = TCAV(net, "1", classifier=Ours(), save_path=str(tmp_path))
     inputs = torch.randn(31, 6)
     theirs = tcav.interpret(inputs, [concepts], target=1)["0-1"]["1"]
