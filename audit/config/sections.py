@@ -104,6 +104,16 @@ class CorruptionConfig(ConfigTable):
     )
 
 
+def _named_folders(values: tuple[str, ...]) -> tuple[str, ...]:
+    names = [value.partition("=")[0].strip() for value in values]
+    for value, name in zip(values, names, strict=True):
+        if not name or not value.partition("=")[2].strip():
+            raise ValueError("A concept is NAME=FOLDER, such as stripes=photos/stripes")
+        if names.count(name) > 1:
+            raise ValueError(f"Two concepts are called {name!r}")
+    return values
+
+
 class ExplanationConfig(ConfigTable):
     """Which attributions, of what, on how many images."""
 
@@ -127,6 +137,17 @@ class ExplanationConfig(ConfigTable):
     baseline: float | str | None = Field(
         None, description="a number, mean, blur or segment-mean; each method's own by default"
     )
+    concepts: Annotated[
+        tuple[str, ...],
+        AfterValidator(_named_folders),
+        Flag("--concept", help="Test a concept of your own, NAME=FOLDER of its images; may be repeated.", default=""),
+    ] = Field((), description="concepts of your own, as stripes=photos/stripes: a name and a folder of its images")
+
+    @property
+    def concept_folders(self) -> dict[str, str]:
+        """By name of a concept of the user's, the folder of its images."""
+        pairs = (value.partition("=") for value in self.concepts)
+        return {name.strip(): folder.strip() for name, _, folder in pairs}
 
 
 class ReportConfig(ConfigTable):

@@ -145,6 +145,7 @@ class LocalExecutor:
             device=self.device,
             tensorboard=self.tensorboard,
             dataset=self.dataset,
+            others=self._batch,
         )
 
     def _input(self, task: Task, name: str) -> Evidence:

@@ -26,6 +26,7 @@ class RunIdentity:
         masked: Whether the test images have object masks.
         task: What the model does: "classification" or "detection".
         labelled: Whether the labels are true ones; False where they are the loaded model's predictions.
+        concepts: By name of a concept of the user's, the SHA-256 of its images.
     """
 
     classes: tuple[str, ...]
@@ -39,6 +40,7 @@ class RunIdentity:
     pretrained: str = ""
     masked: bool = False
     labelled: bool = True
+    concepts: tuple[tuple[str, str], ...] = ()
     task: str = "classification"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from audit.config import ModelConfig, RunConfig
 from audit.core.errors import UsageError
+from audit.data.concept_images import concept_identity
 from audit.data.dataset import Dataset
 from audit.data.formats.image import labelled_as
 from audit.data.load import format_of
@@ -129,7 +130,14 @@ def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *
         pretrained=_pretrained_identity(config),
         masked=dataset.test.masks is not None,
         labelled=labelled,
+        concepts=_concept_identities(config),
     )
+
+
+def _concept_identities(config: RunConfig) -> tuple[tuple[str, str], ...]:
+    """By name of a concept of the user's, what its images are; refused here where a folder has too few."""
+    folders = config.explanations.concept_folders
+    return tuple((name, concept_identity(Path(folder))) for name, folder in folders.items())
 
 
 def _pretrained_identity(config: RunConfig) -> str:

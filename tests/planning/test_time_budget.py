@@ -65,6 +65,7 @@ def test_its_flags_give_a_plan_of_that_cost(preset: str) -> None:
 @pytest.mark.parametrize(("limit", "enough"), [(1e18, True), (0.0, False)])
 def test_what_fits_is_left_alone_and_nothing_falls_below_its_least(limit: float, enough: bool) -> None:
     small = {"robustness": {"examples": 7}, "explanations": {"examples": 3}, "corruptions": {"examples": 15}}
+    small |= {"concepts": {"examples": 30}, "influence": {"examples": 3}}
     every: Callable[[RunConfig], float] = linear
     assert scale_to_budget(configured(**small), every, limit).counts == {}
     found = scale_to_budget(configured(), every, limit)
