@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +80,8 @@ class Split:
         fetch: Reads images by position.
         fingerprint: SHA-256 of the pixels, the labels and the masks.
         masks: Reads by position where the objects are; None where the data does not say.
+        cohorts: By name of a column of the data's table, what it says of each example: numbers float64 (N,), NaN where
+            it says nothing, or texts (N,), then "". No fingerprint depends on it.
     """
 
     labels: NDArray[np.int64]
@@ -86,6 +89,7 @@ class Split:
     fetch: Fetch
     fingerprint: str
     masks: FetchMasks | None = None
+    cohorts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -124,6 +128,7 @@ class Split:
                 self.fingerprint, "subset", hashlib.sha256(selected.astype("<i8").tobytes()).hexdigest()
             ),
             masks=None if masks is None else lambda index: masks(selected[index]),
+            cohorts={name: values[selected] for name, values in self.cohorts.items()},
         )
 
 

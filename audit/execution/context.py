@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from audit.core.evidence import Evidence
+from audit.core.evidence import Array, Evidence
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Task
@@ -48,6 +48,7 @@ class Context:
         stopping: Becomes true when the user asked to stop: the study then saves its work and raises Interrupted.
         device: Where to compute.
         tensorboard: The folder for TensorBoard's event files; None where none are wanted.
+        cohorts: Gives what the data says of those examples beside their labels: by column, numbers or texts (N,).
     """
 
     task: Task
@@ -60,6 +61,7 @@ class Context:
     stopping: Callable[[], bool]
     device: torch.device
     tensorboard: Path | None = None
+    cohorts: Callable[[], Mapping[str, Array]] = dict
 
     def checkpoint(self, part: str = "cell") -> CellCheckpoint:
         """The checkpoint of the cell's unfinished work.

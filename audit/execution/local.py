@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,6 +115,7 @@ class LocalExecutor:
             stopping=self.stopping,
             device=self.device,
             tensorboard=self.tensorboard,
+            cohorts=lambda: self._cohorts(task.examples),
         )
 
     def _input(self, task: Task, name: str) -> Evidence:
@@ -151,6 +153,12 @@ class LocalExecutor:
             order = np.arange(len(train)) if examples.split == "train" else balanced_order(train, self.seed)
             return train.batch(order[examples.start : examples.stop])
         return self.dataset.test.batch(self._test_order[examples.start : examples.stop])
+
+    def _cohorts(self, examples: Slice) -> Mapping[str, NDArray[Any]]:
+        if examples.split != "test":
+            return {}
+        positions = self._test_order[examples.start : examples.stop]
+        return {name: values[positions] for name, values in self.dataset.test.cohorts.items()}
 
     @cached_property
     def _test_order(self) -> NDArray[np.int64]:

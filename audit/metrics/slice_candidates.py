@@ -1,4 +1,4 @@
-"""Slices of a test set that can be said in words: by an attribute of the image, by a group, by what is alike to a model."""
+"""Slices of a test set that can be said in words: by an attribute, by a group, by what is alike to a model."""
 
 from __future__ import annotations
 

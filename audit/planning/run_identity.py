@@ -25,6 +25,7 @@ class RunIdentity:
         pretrained: SHA-256 of the weights that training starts from, with the entry asked for; empty for new ones.
         masked: Whether the test images have object masks.
         labelled: Whether the labels are true ones; False where they are the loaded model's predictions.
+        cohorts: Fingerprint of what the data says of the test images beside their labels; empty where that is nothing.
     """
 
     classes: tuple[str, ...]
@@ -38,6 +39,7 @@ class RunIdentity:
     pretrained: str = ""
     masked: bool = False
     labelled: bool = True
+    cohorts: str = ""
 
 
 def headline_eps(config: RunConfig, identity: RunIdentity) -> float:

@@ -12,6 +12,7 @@ from torch import nn
 
 from audit.config import ModelConfig, RunConfig
 from audit.core.note import Note
+from audit.data.cohorts import cohorts_fingerprint
 from audit.data.dataset import Dataset
 from audit.data.formats.image import labelled_as
 from audit.data.sampling import balanced_order
@@ -179,6 +180,7 @@ def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *
         pretrained=_pretrained_identity(config),
         masked=dataset.test.masks is not None,
         labelled=labelled,
+        cohorts=cohorts_fingerprint(dataset.test.cohorts),
     )
 
 
