@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.image_options import ORIGINAL_ASPECT, ORIGINAL_SIDE
 from audit.core.note import Note, note
 from audit.data.image_survey import printable
 from audit.data.text_tables import TextTable
@@ -24,8 +25,6 @@ METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 """Tables beside the pictures of a folder, as Hugging Face names them."""
 MOST_GROUPS = 50
 """A text column of more different values is no column of groups: names, notes, identifiers."""
-SIDE, ASPECT = "original side", "original aspect"
-"""What the size and the proportions of the file, before it was resized, are called."""
 
 
 def cells_by_file(names: Sequence[str], table: TextTable, taken: Iterable[str | None]) -> dict[str, dict[str, object]]:
@@ -84,8 +83,8 @@ def size_cells(sizes: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, obje
     if len(set(sizes.values())) < 2:
         return {}
     return {
-        SIDE: {name: math.sqrt(height * width) for name, (height, width) in sizes.items()},
-        ASPECT: {name: round(width / height, 3) for name, (height, width) in sizes.items()},
+        ORIGINAL_SIDE: {name: math.sqrt(height * width) for name, (height, width) in sizes.items()},
+        ORIGINAL_ASPECT: {name: round(width / height, 3) for name, (height, width) in sizes.items()},
     }
 
 

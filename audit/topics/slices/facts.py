@@ -9,7 +9,7 @@ from audit.core.evidence import Facts
 ATTRIBUTES, CLUSTERS = "attributes", "clusters"
 """The methods of the study: what is said of each image; and which images a model finds alike."""
 COLUMN = "column/"
-"""Prefix of the arrays of the data's own columns: numbers, or positions in `ColumnFacts.groups`."""
+"""Prefix of the arrays of the data's own columns, before their number: values, or positions in the groups."""
 
 
 class ColumnFacts(BaseModel):
@@ -32,9 +32,11 @@ class SlicesFacts(Facts):
     Attributes:
         attributes: The names of the columns of the array `attributes`.
         columns: The columns of the data's table.
+        classes: Names of the classes.
         layer: The layer whose inputs are the features; empty where they are the logits.
     """
 
     attributes: tuple[str, ...] = ()
     columns: tuple[ColumnFacts, ...] = ()
+    classes: tuple[str, ...] = ()
     layer: str = ""

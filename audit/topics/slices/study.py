@@ -37,7 +37,7 @@ def slices(context: Context, cell: Cell) -> Evidence:
     """Attributes, features and pictures of images (method "attributes"), or their clusters ("clusters").
 
     Arrays of "attributes": `attributes` float32 (N, A); `features` float32 (N, D), projected on at most 64 directions;
-    `column/NAME` for each column of the data, numbers float64 (N,) or int64 (N,) positions in its groups, -1 where
+    `column/I` for each column of the data, numbers float64 (N,) or int64 (N,) positions in its groups, -1 where
     unknown; `pictured` int64 (M,), positions in the audit order, and `pictures` uint8 (M, C, h, w). Of "clusters":
     `clusters` int64 (N,). Facts: `SlicesFacts`.
 
@@ -76,7 +76,12 @@ def _attributes(context: Context, cell: Cell) -> Evidence:
             "pictures": pictures,
             **arrays,
         },
-        facts=SlicesFacts(attributes=attribute_names(model.input_shape[0]), columns=columns, layer=head_layer(model)),
+        facts=SlicesFacts(
+            attributes=attribute_names(model.input_shape[0]),
+            columns=columns,
+            classes=model.classes,
+            layer=head_layer(model),
+        ),
         passes=counter.passes,
     )
 
@@ -101,12 +106,13 @@ def _columns(cohorts: Mapping[str, Array]) -> tuple[tuple[ColumnFacts, ...], dic
     arrays: dict[str, Array] = {}
     for name, values in cohorts.items():
         groups: tuple[str, ...] = ()
+        array = f"{COLUMN}{len(facts)}"
         if values.dtype.kind == "f":
-            arrays[COLUMN + name] = values
+            arrays[array] = values
         else:
             groups = tuple(str(group) for group in np.unique(values) if group)
             numbers = {group: number for number, group in enumerate(groups)}
-            arrays[COLUMN + name] = np.array([numbers.get(str(value), -1) for value in values], np.int64)
+            arrays[array] = np.array([numbers.get(str(value), -1) for value in values], np.int64)
         facts.append(ColumnFacts(name=name, groups=groups))
     return tuple(facts), arrays
 
