@@ -26,6 +26,7 @@ class RunIdentity:
         masked: Whether the test images have object masks.
         labelled: Whether the labels are true ones; False where they are the loaded model's predictions.
         cohorts: Fingerprint of what the data says of the test images beside their labels; empty where that is nothing.
+        foreign: Fingerprint of the images that the user names as foreign to the model; empty without any.
     """
 
     classes: tuple[str, ...]
@@ -40,6 +41,7 @@ class RunIdentity:
     masked: bool = False
     labelled: bool = True
     cohorts: str = ""
+    foreign: str = ""
 
 
 def headline_eps(config: RunConfig, identity: RunIdentity) -> float:

@@ -14,6 +14,7 @@ from audit.config import ModelConfig, RunConfig
 from audit.core.note import Note
 from audit.data.cohorts import cohorts_fingerprint
 from audit.data.dataset import Dataset
+from audit.data.foreign import foreign_split
 from audit.data.formats.image import labelled_as
 from audit.data.sampling import balanced_order
 from audit.models.architecture import default_for
@@ -43,6 +44,7 @@ from audit.runs.validation import (
     with_pretrained,
     with_suited_defaults,
 )
+from audit.topics.refusal.config import RefusalConfig
 
 _PROBED = 100
 _WELL_PREPARED = 0.85
@@ -181,7 +183,14 @@ def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *
         masked=dataset.test.masks is not None,
         labelled=labelled,
         cohorts=cohorts_fingerprint(dataset.test.cohorts),
+        foreign=_foreign_identity(config, dataset),
     )
+
+
+def _foreign_identity(config: RunConfig, dataset: Dataset) -> str:
+    """The fingerprint of the images that the user names as foreign; empty where none are."""
+    foreign = config.table(RefusalConfig).foreign
+    return foreign_split(foreign, dataset.shape).fingerprint if foreign else ""
 
 
 def _pretrained_identity(config: RunConfig) -> str:
