@@ -30,9 +30,9 @@ JUDGED_SETS = "APS"
     title_pass="Refusing the least sure {refused:.0%} of predictions keeps the {role} model's errors at {estimate:.1%}",
     title_fail="The {role} model cannot keep its errors at {risk:.0%} without refusing more than {most:.0%} of images",
     title_inconclusive="{n} images are too few to say when the {role} model should refuse",
-    explanation="On one half of the images the confidence was sought from which errors are at most {risk:.0%}, with 95% "
-    "probability (selective guaranteed risk). It is {threshold:.3f}, and accepts {kept:.1%} of the other {n} images; of "
-    "those {estimate:.1%} are wrong.",
+    explanation="On one half of the images the confidence was sought from which errors are at most {risk:.0%}, with "
+    "95% probability (selective guaranteed risk). It is {threshold:.3f}, and accepts {kept:.1%} of the other {n} "
+    "images; of those {estimate:.1%} are wrong.",
     explanation_warn="On one half of the images the confidence was sought from which errors are at most {risk:.0%}, "
     "with 95% probability (selective guaranteed risk). It accepts {kept:.1%} of the other {n} images; none at all "
     "where no confidence reaches that.",
@@ -80,8 +80,8 @@ def selective_risk(results: RunResults, role: str, config: RunConfig) -> CheckRe
     "{estimate:.0%} under {corruption}",
     title_inconclusive="{n} images are too few to say whether sets of classes of the {role} model hold the right one",
     explanation="Conformal sets ({method}), calibrated on one half of the clean images, hold the right class on "
-    "{clean:.1%} of the other half, in {clean_size:.2f} classes on average. The promise is for images like those it was "
-    "calibrated on; under {corruption}, severity {severity:.0f}, they hold it on {estimate:.1%} of {n} images.",
+    "{clean:.1%} of the other half, in {clean_size:.2f} classes on average. The promise is for images like those it "
+    "was calibrated on; under {corruption}, severity {severity:.0f}, they hold it on {estimate:.1%} of {n} images.",
     explanation_inconclusive="Sets are calibrated on one half of the images and judged on the other, corrupted too; "
     "here that leaves {n}.",
     criterion="On no corruption may the upper bound of the 95% interval of the coverage be below {asked:.0%}.",

@@ -23,9 +23,9 @@ MIN_TOLD = 50
     title_pass="Images that the {role} model is not made for are told by {score} (AUROC at least {estimate:.2f})",
     title_fail="Images that the {role} model is not made for are not told by any score: {images} has AUROC "
     "{estimate:.2f}",
-    title_inconclusive="Whether images that the {role} model is not made for can be told cannot be said from {n} images",
-    explanation="Of five scores of strangeness, {score} told foreign images best on one half of them. On the other half "
-    "the kind that it tells worst, {images}, is told from clean images with AUROC {estimate:.3f} (95% interval "
+    title_inconclusive="Whether images that the {role} model is not made for can be told cannot be said of {n} images",
+    explanation="Of five scores of strangeness, {score} told foreign images best on one half of them. On the other "
+    "half the kind that it tells worst, {images}, is told from clean images with AUROC {estimate:.3f} (95% interval "
     "{low:.3f} to {high:.3f}); with 95% of it, {fpr:.1%} of clean images are refused.",
     criterion="The lower bound of the 95% interval of the lowest AUROC must be at least {threshold:.2f}.",
     advice="Do not take the model's confidence for a guard against other images: put a detector before it, such as the "
