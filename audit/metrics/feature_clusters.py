@@ -47,8 +47,7 @@ def _principal(features: NDArray[np.float64]) -> NDArray[np.float64]:
     if centred.shape[1] <= _DIMENSIONS:
         return centred
     _, axes = np.linalg.eigh(centred.T @ centred)
-    principal: NDArray[np.float64] = centred @ axes[:, ::-1][:, :_DIMENSIONS]
-    return principal
+    return np.asarray(centred @ axes[:, ::-1][:, :_DIMENSIONS], np.float64)
 
 
 def _first_centres(points: NDArray[np.float64], count: int, draw: np.random.Generator) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from audit.config import RunConfig
+from audit.core.evidence import Verdict
 from audit.core.registry import check
 from audit.results.check_result import CheckResult, template_values
 from audit.results.queries import cell_keys
@@ -58,7 +59,7 @@ def out_of_distribution(results: RunResults, role: str, config: RunConfig) -> Ch
     keys = cell_keys(results.entries("refusal", role=role))
     if min(worst.count, worst.fpr95.n) < MIN_TOLD:
         return CheckResult("inconclusive", worst.auroc, keys, values, unit="AUROC")
-    verdict = "pass" if worst.auroc.low >= threshold else "warn"
+    verdict: Verdict = "pass" if worst.auroc.low >= threshold else "warn"
     return CheckResult(verdict, worst.auroc, keys, values, unit="AUROC")
 
 
