@@ -66,18 +66,18 @@ def test_the_risk_at_a_coverage_is_that_of_the_surest() -> None:
 
 
 def test_the_bound_of_the_threshold_fails_no_more_often_than_it_may() -> None:
-    """Calibrated answers of known risk: over 200 draws the true risk above the threshold exceeds 10% in at most 5%."""
-    confidences, _ = predictions(40_000, seed=9, sharpness=3.0)
+    """Calibrated answers of known risk: over 100 draws the true risk above the threshold exceeds 10% in at most 5%."""
+    confidences, _ = predictions(40_000, seed=9, sharpness=4.0)
     truth = probabilities(confidences).max(1)
     exceeded = chosen = 0
-    for seed in range(200):
-        logits, labels = predictions(400, seed=100 + seed, sharpness=3.0)
+    for seed in range(100):
+        logits, labels = predictions(400, seed=100 + seed, sharpness=4.0)
         shares = probabilities(logits)
         threshold = guaranteed_threshold(shares.max(1), shares.argmax(1) == labels, 0.1)
         if threshold is not None:
             chosen += 1
             exceeded += 1 - truth[truth >= threshold.confidence].mean() > 0.1
-    assert chosen > 100 and exceeded <= stats.binom.ppf(0.999, 200, 0.05)
+    assert chosen > 50 and exceeded <= stats.binom.ppf(0.999, 100, 0.05)
 
 
 def test_no_threshold_reaches_what_no_prediction_does() -> None:
