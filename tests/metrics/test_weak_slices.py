@@ -45,10 +45,9 @@ def test_a_weakness_within_a_class_is_told_from_the_rest_of_the_class() -> None:
     columns, labels = described()
     among = labels == 5
     low = among & (columns["contrast"] <= np.quantile(columns["contrast"][among], 0.2))
-    wide = np.tile(low, 1)
-    right = np.random.default_rng(2).random(COUNT) < np.where(wide, 0.05, 0.97)
+    right = np.random.default_rng(2).random(COUNT) < np.where(low, 0.05, 0.97)
     first = weak_slices(right, candidates())[0]
-    assert [c.attribute for c in first.candidate.conditions][0] in ("label", "contrast")
+    assert first.candidate.conditions[0].attribute in ("label", "contrast")
     within = [c for c in candidates() if [x.attribute for x in c.conditions] == ["label", "contrast"]]
     assert all((c.among == (labels == labels[c.members][0])).all() for c in within)
 

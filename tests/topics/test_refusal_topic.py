@@ -1,4 +1,4 @@
-"""Refusal from images to verdicts: cells of every method, thresholds judged on the other half, sets under corruption."""
+"""Refusal from images to verdicts: cells of every method, thresholds judged on the other half, worn images."""
 
 from __future__ import annotations
 

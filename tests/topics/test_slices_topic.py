@@ -85,9 +85,7 @@ def test_too_few_images_are_inconclusive(cnn_model: ModelUnderTest, darkened: Ba
     assert finding_of(described(cnn_model, few, np.ones(100)), "weak-slices-clean").verdict == "inconclusive"
 
 
-def test_attacked_images_are_searched_by_the_evidence_that_is_there(
-    cnn_model: ModelUnderTest, darkened: Batch
-) -> None:
+def test_attacked_images_are_searched_by_the_evidence_that_is_there(cnn_model: ModelUnderTest, darkened: Batch) -> None:
     clean = described(cnn_model, darkened, np.ones(COUNT))
     robust = right(darkened, 0.1, 0.8)[:600]
     threat = {"norm": "linf", "eps": 0.1}
@@ -146,7 +144,9 @@ def test_maps_and_tokens_are_averaged_and_a_net_without_a_last_layer_gives_its_l
         ends_in_map = torch.nn.Sequential(
             torch.nn.Conv2d(1, 5, 3), torch.nn.Conv2d(5, 2, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
         )
-        shuffled = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 4), torch.nn.Unflatten(1, (2, 2)), Summed())
+        shuffled = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(36, 4), torch.nn.Unflatten(1, (2, 2)), Summed()
+        )
     given = ModelUnderTest(ends_in_map, classes=("a", "b"), input_shape=(1, 6, 6), device="cpu")
     with torch.no_grad():
         expected = ends_in_map[0](images).mean((2, 3))
@@ -177,4 +177,6 @@ def test_attributes_are_those_of_images_drawn_for_them() -> None:
     masks = torch.zeros(4, 20, 20, dtype=torch.bool)
     masks[:, 10:, :10] = True
     masked = dict(zip(names, image_attributes(images, masks).T, strict=True))
-    assert masked["object_size"].tolist() == pytest.approx([0.25] * 4) and masked["object_row"][0] == pytest.approx(0.75)
+    assert masked["object_size"].tolist() == pytest.approx([0.25] * 4) and masked["object_row"][0] == pytest.approx(
+        0.75
+    )
