@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from audit.core.evidence import Array
 
-Level = Literal["", "lowest-tenth", "lowest-fifth", "low", "middle", "high", "highest-fifth", "highest-tenth"]
+QuantileLevel = Literal["", "lowest-tenth", "lowest-fifth", "low", "middle", "high", "highest-fifth", "highest-tenth"]
 """Which of the values, in order, a condition selects; empty where it names a value."""
-LEVELS: Mapping[Level, tuple[float, float]] = {
+LEVELS: Mapping[QuantileLevel, tuple[float, float]] = {
     "lowest-tenth": (0.0, 0.1),
     "lowest-fifth": (0.0, 0.2),
     "low": (0.2, 0.4),
@@ -23,7 +23,7 @@ LEVELS: Mapping[Level, tuple[float, float]] = {
     "highest-tenth": (0.9, 1.0),
 }
 """The shares of the values in order between which each level lies."""
-_ENDS: tuple[Level, ...] = ("lowest-fifth", "highest-fifth")
+_ENDS: tuple[QuantileLevel, ...] = ("lowest-fifth", "highest-fifth")
 LABEL, CLUSTER = "label", "cluster"
 """What conditions on the class of the image and on the cluster of its features are called."""
 _FEW_VALUES = 8
@@ -43,7 +43,7 @@ class SliceCondition:
     """
 
     attribute: str
-    level: Level = ""
+    level: QuantileLevel = ""
     value: str = ""
     low: float = 0.0
     high: float = 0.0
@@ -109,7 +109,7 @@ def as_groups(values: Array) -> NDArray[np.str_] | None:
 
 
 def _parts(
-    name: str, values: Array, among: NDArray[np.bool_], levels: Sequence[Level]
+    name: str, values: Array, among: NDArray[np.bool_], levels: Sequence[QuantileLevel]
 ) -> Iterator[tuple[SliceCondition, NDArray[np.bool_]]]:
     groups = as_groups(values)
     if groups is not None:

@@ -30,7 +30,7 @@ from audit.storage.store import write_atomically
 
 TEMPERATURE = "temperature"
 """The entry of a checkpoint's header that says by what its logits were divided."""
-MIN_IMAGES = 100
+FEWEST_LABELLED = 100
 """Least labelled images: one half to fit on, the other to judge on."""
 _CLOSE = 1e-4
 _STRIDE = 512
@@ -111,10 +111,10 @@ def _checked_model(setup: RunSetup) -> ModelUnderTest:
         raise DataError(
             "A temperature is fitted to right answers, and these images have no labels; give labelled ones."
         )
-    if len(setup.dataset.test) < MIN_IMAGES:
+    if len(setup.dataset.test) < FEWEST_LABELLED:
         raise DataError(
             f"{len(setup.dataset.test)} labelled images are too few to fit a temperature and to judge it; at least "
-            f"{MIN_IMAGES} were expected. Give more with --data."
+            f"{FEWEST_LABELLED} were expected. Give more with --data."
         )
     if loaded.whole:
         raise ModelError(

@@ -127,7 +127,8 @@ def test_what_cannot_be_calibrated_is_refused_and_nothing_is_written(checkpoint:
     code = tmp_path / "net.py"
     code.write_text(
         "from torch import nn\nclass Double(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
-        "        self.inner = nn.Linear(784, 10)\n    def forward(self, x):\n        return self.inner(x.flatten(1)) ** 3\n"
+        "        self.inner = nn.Linear(784, 10)\n    def forward(self, x):\n"
+        "        return self.inner(x.flatten(1)) ** 3\n"
         "def make(classes, input_shape):\n    return Double()\n"
     )
     import hashlib

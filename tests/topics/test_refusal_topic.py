@@ -24,7 +24,7 @@ from audit.metrics.foreign_images import FOREIGN_KINDS, foreign_images
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Task
 from audit.results.run_results import RunResults
-from audit.topics.refusal.facts import SEVERITIES
+from audit.topics.refusal.facts import SHIFT_SEVERITIES
 from audit.topics.refusal.study import refusal
 
 
@@ -61,7 +61,7 @@ def test_corrupted_images_are_those_of_the_corruption_study(
     from audit.topics.corruptions.study import corrupted
 
     evidence = asked(cnn_model, cnn_batch, cell("corrupted", corruption="gaussian-noise"), reference)
-    assert evidence.arrays["logits"].shape == (len(SEVERITIES), 10, 4) and evidence.forwards == 30
+    assert evidence.arrays["logits"].shape == (len(SHIFT_SEVERITIES), 10, 4) and evidence.forwards == 30
     images = corrupted(find("corruption", "gaussian-noise"), cnn_model, cnn_batch.ids, cnn_batch.images, 5, 0)
     np.testing.assert_allclose(evidence.arrays["logits"][-1], cnn_model.logits(images).numpy(), atol=1e-5)
 

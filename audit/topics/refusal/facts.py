@@ -7,7 +7,7 @@ from audit.core.evidence import Facts
 
 REFERENCE, CLEAN, CORRUPTED, FOREIGN, ATTACKED = "reference", "clean", "corrupted", "foreign", "attacked"
 """The methods of the study, by the images that the model is asked of."""
-SEVERITIES = (1, 3, 5)
+SHIFT_SEVERITIES = (1, 3, 5)
 """The severities at which images are corrupted."""
 FEATURE_SCORES = ("mahalanobis", "kNN")
 """The scores that are made of features, each an array; those of logits are made where they are read."""

@@ -23,7 +23,7 @@ from audit.topics.refusal.facts import (
     CORRUPTED,
     FEATURE_SCORES,
     FOREIGN,
-    SEVERITIES,
+    SHIFT_SEVERITIES,
     RefusalSettings,
 )
 
@@ -99,7 +99,7 @@ def shifted_predictions(results: RunResults, role: str) -> Iterator[tuple[str, i
     """
     for entry in entries_of(results, role, CORRUPTED):
         arrays, name = entry.evidence.arrays, RefusalSettings.of(entry.task.cell).corruption
-        for severity, logits in zip(SEVERITIES, arrays["logits"], strict=True):
+        for severity, logits in zip(SHIFT_SEVERITIES, arrays["logits"], strict=True):
             positions = np.arange(len(logits)) + entry.task.examples.start
             yield name, severity, logits, Predictions(probabilities(logits), arrays["labels"], positions)
 

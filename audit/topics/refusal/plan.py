@@ -11,7 +11,7 @@ from audit.planning.builder import ModelRef, PlanBuilder, select_methods
 from audit.planning.plan import CALIBRATION_SPLIT, Slice, Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.refusal.config import RefusalConfig
-from audit.topics.refusal.facts import ATTACKED, CLEAN, CORRUPTED, FOREIGN, REFERENCE, SEVERITIES, RefusalSettings
+from audit.topics.refusal.facts import ATTACKED, CLEAN, CORRUPTED, FOREIGN, REFERENCE, SHIFT_SEVERITIES, RefusalSettings
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
@@ -62,7 +62,7 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
     """
-    return PassCount(len(SEVERITIES) if task.cell.method == CORRUPTED else 1, 0)
+    return PassCount(len(SHIFT_SEVERITIES) if task.cell.method == CORRUPTED else 1, 0)
 
 
 def _usual(config: RefusalConfig, identity: RunIdentity) -> Slice:

@@ -32,7 +32,7 @@ from audit.topics.refusal.facts import (
     CORRUPTED,
     FOREIGN,
     REFERENCE,
-    SEVERITIES,
+    SHIFT_SEVERITIES,
     RefusalFacts,
     RefusalSettings,
 )
@@ -89,7 +89,7 @@ def _corrupted(context: Context, cell: Cell, model: ModelUnderTest) -> Evidence:
     corruption = find("corruption", settings.corruption)
     parts: list[Mapping[str, Array]] = []
     with model.count() as counter:
-        for severity in SEVERITIES:
+        for severity in SHIFT_SEVERITIES:
             changed: list[Images] = []
             for start in range(0, len(batch), _STRIDE):
                 rows = slice(start, start + _STRIDE)

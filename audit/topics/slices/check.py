@@ -8,7 +8,7 @@ from audit.metrics.weak_slices import SIGNIFICANCE
 from audit.results.check_result import CheckResult, template_values
 from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
-from audit.topics.slices.described import STUDIES, Outcome, described_images, tested_slices
+from audit.topics.slices.described import STUDIES, SliceOutcome, described_images, tested_slices
 from audit.topics.slices.wording import describe_slice
 
 MIN_SLICED = 200
@@ -82,7 +82,7 @@ def weak_slices_robust(results: RunResults, role: str, config: RunConfig) -> Che
     return _conclusion(results, role, config, "robust")
 
 
-def _conclusion(results: RunResults, role: str, config: RunConfig, outcome: Outcome) -> CheckResult | None:
+def _conclusion(results: RunResults, role: str, config: RunConfig, outcome: SliceOutcome) -> CheckResult | None:
     described = described_images(results, role)
     if described is None or outcome not in described.outcomes:
         return None

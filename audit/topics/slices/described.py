@@ -18,10 +18,10 @@ from audit.topics.slices.facts import ATTRIBUTES, CLUSTERS, COLUMN, SlicesFacts
 
 OF_DATA = "data:"
 """Prefix of the names of the data's own columns, which may be called as an attribute is."""
-Outcome = Literal["clean", "robust"]
-OUTCOMES: tuple[Outcome, ...] = ("clean", "robust")
+SliceOutcome = Literal["clean", "robust"]
+OUTCOMES: tuple[SliceOutcome, ...] = ("clean", "robust")
 """Whether an image is classified right, and whether it still is under every attack."""
-STUDIES: Mapping[Outcome, str] = {"clean": "accuracy", "robust": "robustness"}
+STUDIES: Mapping[SliceOutcome, str] = {"clean": "accuracy", "robust": "robustness"}
 """By outcome, the study that measured it."""
 FEWEST = 40
 """The least images of a slice, in both halves together."""
@@ -44,7 +44,7 @@ class DescribedImages:
     columns: Mapping[str, Array]
     labels: Array
     classes: tuple[str, ...]
-    outcomes: Mapping[Outcome, PerExample]
+    outcomes: Mapping[SliceOutcome, PerExample]
     pictures: Mapping[int, Array]
 
 
@@ -77,7 +77,7 @@ def described_images(results: RunResults, role: str) -> DescribedImages | None:
     )
 
 
-def tested_slices(described: DescribedImages, outcome: Outcome, seed: int) -> tuple[TestedSlice, ...]:
+def tested_slices(described: DescribedImages, outcome: SliceOutcome, seed: int) -> tuple[TestedSlice, ...]:
     """The slices that were tested, weak or not, the smallest p-value first; none without the outcome.
 
     The members of each are of the images that the outcome was measured on, in their order.

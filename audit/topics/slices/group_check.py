@@ -12,7 +12,7 @@ from audit.results.check_result import CheckResult, at_most, template_values
 from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 from audit.topics.slices import SlicesConfig
-from audit.topics.slices.described import OF_DATA, STUDIES, Outcome, described_images
+from audit.topics.slices.described import OF_DATA, STUDIES, SliceOutcome, described_images
 from audit.topics.slices.groups import groups_of
 
 _NOT_GROUPS = (LABEL, OF_DATA + ORIGINAL_SIDE, OF_DATA + ORIGINAL_ASPECT)
@@ -73,7 +73,7 @@ def group_gap_under_attack(results: RunResults, role: str, config: RunConfig) ->
     return tuple(_conclusions(results, role, config, "robust"))
 
 
-def _conclusions(results: RunResults, role: str, config: RunConfig, outcome: Outcome) -> Iterator[CheckResult]:
+def _conclusions(results: RunResults, role: str, config: RunConfig, outcome: SliceOutcome) -> Iterator[CheckResult]:
     described = described_images(results, role)
     if described is None or outcome not in described.outcomes:
         return

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from audit.core.evidence import Array
 from audit.metrics.group_rates import GroupRates, group_rates
 from audit.metrics.slice_candidates import LABEL, as_groups
-from audit.topics.slices.described import OF_DATA, DescribedImages, Outcome
+from audit.topics.slices.described import OF_DATA, DescribedImages, SliceOutcome
 
 MOST_GROUPS_SHOWN = 40
 """Columns of more groups have no table."""
 
 
-def groups_of(described: DescribedImages, outcome: Outcome) -> Iterator[tuple[str, GroupRates]]:
+def groups_of(described: DescribedImages, outcome: SliceOutcome) -> Iterator[tuple[str, GroupRates]]:
     """The share with an outcome by group: of each class, and of each column of the data that has groups.
 
     Args:

@@ -15,7 +15,7 @@ from audit.results.run_results import RunResults
 from audit.topics.slices.described import (
     OUTCOMES,
     DescribedImages,
-    Outcome,
+    SliceOutcome,
     described_images,
     tested_slices,
 )
@@ -45,7 +45,7 @@ class SliceRow(DocumentModel):
     """
 
     role: str
-    outcome: Outcome
+    outcome: SliceOutcome
     slice: Note
     alike: list[Note]
     weak: bool
@@ -87,7 +87,7 @@ class GroupsRow(DocumentModel):
     """
 
     role: str
-    outcome: Outcome
+    outcome: SliceOutcome
     column: str
     overall: Proportion
     by_group: list[GroupShare]
@@ -137,7 +137,7 @@ def _slices(described: DescribedImages, role: str, config: RunConfig, *, picture
             )
 
 
-def _pictures(described: DescribedImages, outcome: Outcome, tested: TestedSlice) -> list[Picture]:
+def _pictures(described: DescribedImages, outcome: SliceOutcome, tested: TestedSlice) -> list[Picture]:
     measured = described.outcomes[outcome]
     members = measured.positions[tested.candidate.members].tolist()
     without = dict(zip(measured.positions.tolist(), measured.values.tolist(), strict=True))

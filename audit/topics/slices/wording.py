@@ -9,8 +9,8 @@ import numpy as np
 from audit.core.evidence import Array
 from audit.core.image_options import ORIGINAL_ASPECT, ORIGINAL_SIDE
 from audit.core.note import Note, note
-from audit.metrics.slice_candidates import CLUSTER, LABEL, Level, SliceCandidate, SliceCondition
-from audit.topics.slices.described import OF_DATA, DescribedImages, Outcome
+from audit.metrics.slice_candidates import CLUSTER, LABEL, QuantileLevel, SliceCandidate, SliceCondition
+from audit.topics.slices.described import OF_DATA, DescribedImages, SliceOutcome
 
 _ATTRIBUTES: Mapping[str, Note] = {
     "brightness": note("slice_brightness", "brightness"),
@@ -24,7 +24,7 @@ _ATTRIBUTES: Mapping[str, Note] = {
     OF_DATA + ORIGINAL_SIDE: note("slice_side", "size of the original in pixels"),
     OF_DATA + ORIGINAL_ASPECT: note("slice_aspect", "width over height of the original"),
 }
-_LEVELS: Mapping[Level, Note] = {
+_LEVELS: Mapping[QuantileLevel, Note] = {
     "lowest-tenth": note("slice_lowest_tenth", "{attribute} in the lowest tenth (up to {high})"),
     "lowest-fifth": note("slice_lowest_fifth", "{attribute} in the lowest fifth (up to {high})"),
     "low": note("slice_low", "{attribute} in the second fifth ({low} to {high})"),
@@ -40,7 +40,7 @@ _DISTINCT = 0.8
 _SAID = 2
 
 
-def describe_slice(described: DescribedImages, outcome: Outcome, candidate: SliceCandidate) -> Note:
+def describe_slice(described: DescribedImages, outcome: SliceOutcome, candidate: SliceCandidate) -> Note:
     """The slice in words: its conditions, the classes it is mostly of, and what is typical of a cluster.
 
     Args:
