@@ -45,7 +45,7 @@ def _principal(features: NDArray[np.float64]) -> NDArray[np.float64]:
     spread = centred.std(0)
     centred = centred[:, spread > 0] / spread[spread > 0]
     if centred.shape[1] <= _DIMENSIONS:
-        return centred
+        return np.asarray(centred, np.float64)
     _, axes = np.linalg.eigh(centred.T @ centred)
     return np.asarray(centred @ axes[:, ::-1][:, :_DIMENSIONS], np.float64)
 

@@ -121,10 +121,10 @@ class Given:
         return self
 
     def predict_proba(self, rows: Numbers) -> Numbers:
-        return self.table[np.asarray(rows).ravel().astype(int)]
+        return np.asarray(self.table[np.asarray(rows).ravel().astype(int)])
 
     def predict(self, rows: Numbers) -> Numbers:
-        return self.predict_proba(rows).argmax(1)
+        return np.asarray(self.predict_proba(rows).argmax(1))
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

@@ -46,7 +46,7 @@ def test_what_is_usual_is_read_from_features_and_costs_a_forward_an_image(
     cnn_model: ModelUnderTest, cnn_batch: Batch, reference: dict[str, Evidence]
 ) -> None:
     evidence = reference["reference"]
-    present = len(cnn_batch.labels.unique())
+    present = len(set(cnn_batch.labels.tolist()))
     assert evidence.arrays["means"].shape == (present, 108) and evidence.arrays["precision"].shape == (108, 108)
     assert evidence.forwards == 10 and evidence.facts["layer"] == "6"
     clean = asked(cnn_model, cnn_batch, cell("clean"), reference)
