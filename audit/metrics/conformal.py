@@ -11,40 +11,45 @@ from scipy import stats
 
 from audit.core.evidence import Array
 
-ConformalScore = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Takes probabilities (N, K) and gives how strange each class would be, (N, K)."""
+ConformalScore = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+"""Takes probabilities (N, K) and a uniform draw an example, (N,), and says how strange each class would be, (N, K)."""
 RAPS_PENALTY, RAPS_FREE = 0.01, 5
 """What each class beyond the first five costs in RAPS."""
 
 
-def threshold_scores(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+def threshold_scores(probabilities: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray[np.float64]:
     """THR (Sadinle, Lei and Wasserman 2019, arXiv:1609.00451): one minus the probability of the class.
 
     Args:
         probabilities: Float64 (N, K), rows that sum to 1.
+        draws: Unused.
     """
     return 1 - probabilities
 
 
-def adaptive_scores(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """APS (Romano, Sesia and Candès 2020, arXiv:2006.02544) without its random draw: the probability of all classes
-    that are at least as likely.
+def adaptive_scores(probabilities: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """APS (Romano, Sesia and Candès 2020, arXiv:2006.02544): the probability of all classes that are at least as
+    likely, less a random share of the class's own, without which the surest predictions would get empty sets.
 
     Args:
         probabilities: Float64 (N, K), rows that sum to 1.
+        draws: The share, uniform in [0, 1], of each example, (N,).
     """
-    return _cumulated(probabilities)[0]
+    return np.asarray(_cumulated(probabilities)[0] - draws[:, None] * probabilities, np.float64)
 
 
-def regularised_scores(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """RAPS (Angelopoulos, Bates, Malik and Jordan 2021, arXiv:2009.14193) without its random draw: APS, and 0.01 for
-    each place beyond the fifth.
+def regularised_scores(probabilities: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """RAPS (Angelopoulos, Bates, Malik and Jordan 2021, arXiv:2009.14193): APS, and 0.01 for each place beyond the
+    fifth.
 
     Args:
         probabilities: Float64 (N, K), rows that sum to 1.
+        draws: As for APS.
     """
-    cumulated, place = _cumulated(probabilities)
-    return np.asarray(cumulated + RAPS_PENALTY * np.maximum(0, place - RAPS_FREE), np.float64)
+    _, place = _cumulated(probabilities)
+    return np.asarray(
+        adaptive_scores(probabilities, draws) + RAPS_PENALTY * np.maximum(0, place - RAPS_FREE), np.float64
+    )
 
 
 CONFORMAL_METHODS: Mapping[str, ConformalScore] = {

@@ -16,7 +16,7 @@ from scipy import stats
 
 from audit.core.evidence import Array
 from audit.core.statistics import Interval, holm, newcombe_difference, wilson
-from audit.metrics.slice_candidates import SliceCandidate
+from audit.metrics.slice_candidates import CLUSTER, SliceCandidate
 
 MOST_TESTED = 8
 """Slices that are tested: the correction is for so many at most."""
@@ -93,10 +93,10 @@ def weak_slices(outcomes: Array, candidates: Iterable[SliceCandidate], *, seed: 
     for position in np.argsort(p_values, kind="stable").tolist():
         if p_values[position] >= _WORTH_A_TEST:
             break
-        candidate = looked_at[position]
+        candidate = _in_plainer_words(looked_at[position], looked_at, p_values, choosing)
         same = [i for i, other in enumerate(chosen) if _in_common(candidate, other, choosing, min) >= _HELD]
         if same:
-            alike[same[0]].append(candidate)
+            alike[same[0]] += [] if candidate is chosen[same[0]] else [candidate]
         elif len(chosen) < MOST_TESTED:
             chosen.append(candidate)
             alike.append([])
@@ -108,6 +108,24 @@ def weak_slices(outcomes: Array, candidates: Iterable[SliceCandidate], *, seed: 
         likest = sorted((other for other in alike[i] if shared[id(other)] >= _ALIKE), key=lambda o: -shared[id(o)])
         tested.append(_tested(yes, chosen[i], tuple(likest), ~choosing, p_value))
     return tuple(sorted(tested, key=lambda item: item.p_value))
+
+
+def _in_plainer_words(
+    candidate: SliceCandidate,
+    others: Sequence[SliceCandidate],
+    p_values: NDArray[np.float64],
+    half: NDArray[np.bool_],
+) -> SliceCandidate:
+    """For a cluster, the likest slice that an attribute or a column tells and that is worth a test; else itself."""
+    if all(condition.attribute != CLUSTER for condition in candidate.conditions):
+        return candidate
+    plain = [
+        (_in_common(candidate, other, half, max), i)
+        for i, other in enumerate(others)
+        if p_values[i] < _WORTH_A_TEST and all(condition.attribute != CLUSTER for condition in other.conditions)
+    ]
+    likest, position = max(plain, default=(0.0, 0))
+    return others[position] if likest >= _ALIKE else candidate
 
 
 def _tested(

@@ -155,13 +155,19 @@ def conformal_outcomes(results: RunResults, role: str, seed: int, error: float) 
     for name, severity, _, shifted in shifted_predictions(results, role):
         asked.append((name, severity, shifted.at(np.isin(shifted.positions, evaluation.positions))))
     for method, scores in CONFORMAL_METHODS.items():
-        threshold = conformal_threshold(scores(calibration.probabilities), calibration.labels, error)
+        usual = scores(calibration.probabilities, _draws(calibration.positions, seed))
+        threshold = conformal_threshold(usual, calibration.labels, error)
         for images, severity, predictions in asked:
-            sets = conformal_sets(scores(predictions.probabilities), threshold)
+            sets = conformal_sets(scores(predictions.probabilities, _draws(predictions.positions, seed)), threshold)
             covered = sets[np.arange(len(sets)), predictions.labels]
             yield ConformalOutcome(
                 method, images, severity, covered, sets.sum(1), predictions.labels, len(calibration.labels)
             )
+
+
+def _draws(positions: Array, seed: int) -> NDArray[np.float64]:
+    """A uniform draw an image, the same for it and its corruptions."""
+    return np.random.default_rng([seed, 1]).random(int(positions.max(initial=-1)) + 1)[positions]
 
 
 def shifted_calibration(results: RunResults, role: str) -> Iterator[tuple[str, int, Interval]]:

@@ -86,9 +86,10 @@ def risk_chart(risks: Sequence[RiskRow], locale: Locale) -> str:
         for row in risks
         for coverage, risk in row.curve
     ]
+    highest = max([0.05, *(float(point["y"]) for point in points)])
     base = alt.Chart(alt.Data(values=points)).encode(
         x=share_x_axis(locale("refusal.axis_coverage")),
-        y=share_axis(locale, "y:Q", "refusal.axis_risk"),
+        y=share_axis(locale, "y:Q", "refusal.axis_risk").scale(domain=[0, highest]),
         color=series_colour([locale.name("role", row.role) for row in risks]),
     )
     description = " ".join(

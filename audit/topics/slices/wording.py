@@ -24,6 +24,17 @@ _ATTRIBUTES: Mapping[str, Note] = {
     OF_DATA + ORIGINAL_SIDE: note("slice_side", "size of the original in pixels"),
     OF_DATA + ORIGINAL_ASPECT: note("slice_aspect", "width over height of the original"),
 }
+_TYPICAL: Mapping[str, tuple[Note, Note]] = {
+    "brightness": (note("slice_bright", "bright"), note("slice_dark", "dark")),
+    "contrast": (note("slice_contrasty", "of high contrast"), note("slice_flat", "of low contrast")),
+    "sharpness": (note("slice_sharp", "finely textured"), note("slice_soft", "smooth")),
+    "object_size": (note("slice_large", "large object"), note("slice_small", "small object")),
+    "object_row": (note("slice_bottom", "object near the bottom"), note("slice_top", "object near the top")),
+    "object_column": (note("slice_right", "object to the right"), note("slice_left", "object to the left")),
+    "saturation": (note("slice_colourful", "colourful"), note("slice_pale", "pale")),
+    "warmth": (note("slice_reddish", "reddish"), note("slice_bluish", "bluish")),
+}
+"""By attribute, what is said of images in which it is high, and low."""
 _LEVELS: Mapping[QuantileLevel, Note] = {
     "lowest-tenth": note("slice_lowest_tenth", "{attribute} in the lowest tenth (up to {high})"),
     "lowest-fifth": note("slice_lowest_fifth", "{attribute} in the lowest fifth (up to {high})"),
@@ -89,18 +100,13 @@ def _condition(condition: SliceCondition) -> Note:
 def _typical(columns: Mapping[str, Array], members: Array) -> list[Note]:
     """What sets a cluster apart, the strongest first."""
     effects: list[tuple[float, str]] = []
-    for name in _ATTRIBUTES:
+    for name in _TYPICAL:
         values = columns.get(name)
         if values is None or values.dtype.kind != "f" or not np.isfinite(values).all() or values.std() == 0:
             continue
         effects.append((float((values[members].mean() - values.mean()) / values.std()), name))
     strong = sorted((effect for effect in effects if abs(effect[0]) >= _DISTINCT), key=lambda e: -abs(e[0]))
-    return [
-        note("slice_much", "high {attribute}", attribute=_ATTRIBUTES[name])
-        if effect > 0
-        else note("slice_little", "low {attribute}", attribute=_ATTRIBUTES[name])
-        for effect, name in strong[:_SAID]
-    ]
+    return [_TYPICAL[name][0 if effect > 0 else 1] for effect, name in strong[:_SAID]]
 
 
 def _mostly(labels: Array, classes: Sequence[str]) -> list[str]:
