@@ -125,6 +125,23 @@ def test_groups_of_a_column_that_differ_fail(cnn_model: ModelUnderTest, darkened
     assert worst.verdict == "warn" and "site: north" in worst.title
 
 
+def test_they_are_found_from_python_too(cnn_model: ModelUnderTest, darkened: Batch) -> None:
+    import audit
+    from audit.core.errors import DataError
+
+    answers = right(darkened, 0.3, 0.95) > 0
+    found = audit.find_weak_slices(cnn_model, darkened.images, darkened.labels, outcomes=answers)
+    first = found.slices[0]
+    assert first.weak and "brightness" in first.description and found.passes.forwards == COUNT
+    assert (darkened.labels[first.members] == DARK).float().mean() > 0.9
+    shuffled = audit.find_weak_slices(
+        cnn_model, darkened.images, darkened.labels, outcomes=np.roll(answers, 1)[::-1], columns={"site": ["a"] * COUNT}
+    )
+    assert len(shuffled.slices) <= 8
+    with pytest.raises(DataError, match="one value for each of 1000 images"):
+        audit.find_weak_slices(cnn_model, darkened.images, darkened.labels, columns={"site": ["a", "b"]})
+
+
 def test_features_are_what_the_last_layer_is_given(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
     with cnn_model.count() as counter:
         features, logits = features_and_logits(cnn_model, cnn_batch.images)

@@ -19,7 +19,7 @@ from audit.topics.slices.facts import ATTRIBUTES, CLUSTERS, COLUMN, SlicesFacts
 OF_DATA = "data:"
 """Prefix of the names of the data's own columns, which may be called as an attribute is."""
 SliceOutcome = Literal["clean", "robust"]
-OUTCOMES: tuple[SliceOutcome, ...] = ("clean", "robust")
+SLICE_OUTCOMES: tuple[SliceOutcome, ...] = ("clean", "robust")
 """Whether an image is classified right, and whether it still is under every attack."""
 STUDIES: Mapping[SliceOutcome, str] = {"clean": "accuracy", "robust": "robustness"}
 """By outcome, the study that measured it."""

@@ -13,7 +13,7 @@ from audit.document.section import Rows, SectionContext
 from audit.metrics.weak_slices import TestedSlice
 from audit.results.run_results import RunResults
 from audit.topics.slices.described import (
-    OUTCOMES,
+    SLICE_OUTCOMES,
     DescribedImages,
     SliceOutcome,
     described_images,
@@ -115,7 +115,7 @@ def build(results: RunResults, context: SectionContext) -> Rows:
 
 
 def _slices(described: DescribedImages, role: str, config: RunConfig, *, pictures: bool) -> Iterator[SliceRow]:
-    for outcome in OUTCOMES:
+    for outcome in SLICE_OUTCOMES:
         for tested in tested_slices(described, outcome, config.seed):
             shown = _pictures(described, outcome, tested) if pictures and tested.is_weak else []
             own = {condition.attribute for condition in tested.candidate.conditions}
@@ -146,7 +146,7 @@ def _pictures(described: DescribedImages, outcome: SliceOutcome, tested: TestedS
 
 
 def _groups(described: DescribedImages, role: str) -> Iterator[GroupsRow]:
-    for outcome in OUTCOMES:
+    for outcome in SLICE_OUTCOMES:
         if outcome not in described.outcomes:
             continue
         for column, rates in groups_of(described, outcome):

@@ -18,14 +18,12 @@ from audit.execution.measured import measured_evidence
 from audit.explanation.features import head_layer, penultimate_features
 from audit.metrics.feature_clusters import feature_clusters
 from audit.metrics.image_attributes import attribute_names, image_attributes
+from audit.topics.slices.clusters import cluster_count
 from audit.topics.slices.facts import ATTRIBUTES, COLUMN, ColumnFacts, SlicesFacts
 
 _STRIDE = 256
 _DIMENSIONS = 64
 """Random directions that features are projected on, which keep distances (Johnson and Lindenstrauss 1984)."""
-_CLUSTER_IMAGES = 60
-"""Images of a cluster, on average; at most `_MOST_CLUSTERS` of them."""
-_MOST_CLUSTERS = 24
 _WRONG, _FIRST = 160, 40
 """Pictures that are kept: of the first images classified wrong, and of the first of all."""
 _SIDE = 56
@@ -88,8 +86,7 @@ def _attributes(context: Context, cell: Cell) -> Evidence:
 
 def _clusters(context: Context, cell: Cell) -> Evidence:
     features = np.concatenate([context.evidence(name).arrays["features"] for name in _in_order(cell.inputs)])
-    count = min(_MOST_CLUSTERS, len(features) // _CLUSTER_IMAGES)
-    clusters = feature_clusters(features, max(1, count), seed=cell.seed)
+    clusters = feature_clusters(features, cluster_count(len(features)), seed=cell.seed)
     return measured_evidence(cell, arrays={"clusters": clusters})
 
 
