@@ -7,7 +7,7 @@ from audit.topics.refusal.section import CalibrationRow, ConformalRow, OutsideRo
 TOPIC = Topic(
     name="refusal",
     section="refusal",
-    order=160,
+    order=330,
     priority=50,
     studies={"refusal": "refusal.examples, refusal.shifted"},
     config=RefusalConfig,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import altair as alt
@@ -26,7 +27,8 @@ class RefusalView:
         chart: Risk against coverage; empty where it was not measured.
         clean_sets: The sets of every method on clean images.
         shifted_sets: Those of one method on corrupted images, the lowest coverage first.
-        outside: By kind of images and model, the row of each score, in the order of `scores`.
+        outside: Of foreign and attacked images, by what they are and by model, the row of each score.
+        worn: The same of corrupted images.
         scores: The scores.
         calibration: Calibration under corruptions by name and model, by severity.
         severities: The severities.
@@ -36,6 +38,7 @@ class RefusalView:
     clean_sets: tuple[ConformalRow, ...]
     shifted_sets: tuple[ConformalRow, ...]
     outside: tuple[tuple[OutsideRow, dict[str, OutsideRow]], ...]
+    worn: tuple[tuple[OutsideRow, dict[str, OutsideRow]], ...]
     scores: tuple[str, ...]
     calibration: tuple[tuple[str, str, dict[int, CalibrationRow]], ...]
     severities: tuple[int, ...]
@@ -52,16 +55,13 @@ def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, 
     risks, sets = document.rows(RiskRow), document.rows(ConformalRow)
     outside, calibration = document.rows(OutsideRow), document.rows(CalibrationRow)
     shifted = [row for row in sets if row.severity and row.method == CHECKED_SETS]
-    kinds = {(row.images, row.role): row for row in outside}
     lines = dict.fromkeys((row.name, row.role) for row in calibration)
     return RefusalView(
         Markup(risk_chart(risks, locale)) if risks else Markup(),
         tuple(row for row in sets if not row.severity),
         tuple(sorted(shifted, key=lambda row: row.coverage.estimate)),
-        tuple(
-            (first, {row.score: row for row in outside if (row.images, row.role) == key})
-            for key, first in sorted(kinds.items(), key=lambda item: _KINDS.index(item[1].kind))
-        ),
+        tuple(_by_score([row for row in outside if row.kind != "corrupted"])),
+        tuple(_by_score([row for row in outside if row.kind == "corrupted"])),
         tuple(dict.fromkeys(row.score for row in outside)),
         tuple(
             (name, role, {row.severity: row for row in calibration if (row.name, row.role) == (name, role)})
@@ -71,7 +71,12 @@ def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, 
     )
 
 
-_KINDS = ("foreign", "attacked", "corrupted")
+def _by_score(rows: Sequence[OutsideRow]) -> Iterator[tuple[OutsideRow, dict[str, OutsideRow]]]:
+    """The rows of each kind of images and model, the models of one kind together."""
+    for images in dict.fromkeys(row.images for row in rows):
+        for role in dict.fromkeys(row.role for row in rows if row.images == images):
+            of_both = [row for row in rows if (row.images, row.role) == (images, role)]
+            yield of_both[0], {row.score: row for row in of_both}
 
 
 def risk_chart(risks: Sequence[RiskRow], locale: Locale) -> str:
@@ -86,7 +91,7 @@ def risk_chart(risks: Sequence[RiskRow], locale: Locale) -> str:
         for row in risks
         for coverage, risk in row.curve
     ]
-    highest = max([0.05, *(float(point["y"]) for point in points)])
+    highest = max(1, math.ceil(4 * max(float(point["y"]) for point in points))) / 4
     base = alt.Chart(alt.Data(values=points)).encode(
         x=share_x_axis(locale("refusal.axis_coverage")),
         y=share_axis(locale, "y:Q", "refusal.axis_risk").scale(domain=[0, highest]),

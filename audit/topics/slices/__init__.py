@@ -19,7 +19,7 @@ class SlicesConfig(ConfigTable):
 TOPIC = Topic(
     name="slices",
     section="slices",
-    order=150,
+    order=320,
     priority=45,
     studies={"slices": "slices.examples"},
     config=SlicesConfig,

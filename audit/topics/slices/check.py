@@ -39,12 +39,12 @@ _MORE = "Give more test images: these are too few to tell kinds of them apart."
     priority=20,
     title_pass="No kind of image was found on which the {role} model is right less often",
     title_fail="The {role} model is right on {rate:.1%} of one kind of image, and on {rest:.1%} of the others: {worst}",
-    title_inconclusive="{n} images are too few to find kinds on which the {role} model is right less often",
+    title_informative="{n} images are too few to find kinds on which the {role} model is right less often",
     explanation=_SOUGHT,
     explanation_warn=_SOUGHT + _WORST,
     criterion=_CRITERION,
     advice=_ADVICE,
-    advice_inconclusive=_MORE,
+    advice_informative=_MORE,
 )
 def weak_slices_clean(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """Kinds of images on which clean accuracy is lower.
@@ -63,13 +63,13 @@ def weak_slices_clean(results: RunResults, role: str, config: RunConfig) -> Chec
     title_pass="No kind of image was found on which the {role} model withstands attack less often",
     title_fail="The {role} model withstands attack on {rate:.1%} of one kind of image, and on {rest:.1%} of the "
     "others: {worst}",
-    title_inconclusive="{n} attacked images are too few to find kinds on which the {role} model withstands less",
+    title_informative="{n} attacked images are too few to find kinds on which the {role} model withstands less",
     explanation=_ATTACKED,
     explanation_warn=_ATTACKED + _WORST,
     criterion=_CRITERION,
     advice="Harden the model on more images of this kind, or keep it from deciding on them where images may be "
     "tampered with.",
-    advice_inconclusive="Attack more images (`robustness.examples`): these are too few to tell kinds of them apart.",
+    advice_informative="Attack more images (`robustness.examples`): these are too few to tell kinds of them apart.",
 )
 def weak_slices_robust(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """Kinds of images on which robust accuracy is lower.
@@ -92,7 +92,7 @@ def _conclusion(results: RunResults, role: str, config: RunConfig, outcome: Slic
     weak = [item for item in tested if item.is_weak]
     values = {"n": count, "tested": len(tested), "weak": len(weak), "significance": SIGNIFICANCE}
     if not weak:
-        return CheckResult("pass" if count >= MIN_SLICED else "inconclusive", None, keys, values)
+        return CheckResult("pass" if count >= MIN_SLICED else "informative", None, keys, values)
     first = weak[0]
     told = template_values(
         first.gap,
