@@ -6,6 +6,7 @@ import numpy as np
 
 from audit.config import RunConfig
 from audit.core.evidence import Verdict
+from audit.core.note import note
 from audit.core.registry import check
 from audit.results.check_result import CheckResult, template_values
 from audit.results.queries import cell_keys
@@ -14,6 +15,12 @@ from audit.topics.refusal.config import RefusalConfig
 from audit.topics.refusal.facts import CLEAN
 from audit.topics.refusal.measured import OutsideOutcome, entries_of, outside_outcomes
 
+_WORDS = {
+    "noise": note("foreign_noise", "noise"),
+    "textures": note("foreign_textures", "textures"),
+    "digits": note("foreign_digits", "handwritten digits"),
+    "own": note("foreign_own", "the foreign images given"),
+}
 MIN_TOLD = 50
 """Least images of each kind in the half that is judged."""
 
@@ -22,8 +29,8 @@ MIN_TOLD = 50
     section="refusal",
     priority=24,
     title_pass="Images that the {role} model is not made for are told by {score} (AUROC at least {estimate:.2f})",
-    title_fail="Images that the {role} model is not made for are not told by any score: {images} has AUROC "
-    "{estimate:.2f}",
+    title_fail="Images that the {role} model is not made for are not told by any score (AUROC {estimate:.2f}, "
+    "{images})",
     title_inconclusive="Whether images that the {role} model is not made for can be told cannot be said of {n} images",
     explanation="Of five scores of strangeness, {score} told foreign images best on one half of them. On the other "
     "half the kind that it tells worst, {images}, is told from clean images with AUROC {estimate:.3f} (95% interval "
@@ -54,7 +61,11 @@ def out_of_distribution(results: RunResults, role: str, config: RunConfig) -> Ch
     score = max(chosen, key=lambda name: chosen[name].auroc.estimate)
     worst = judged[score]
     values = template_values(
-        worst.auroc, score=score, images=worst.images, fpr=worst.fpr95.estimate, threshold=threshold
+        worst.auroc,
+        score=score,
+        images=_WORDS.get(worst.images, worst.images),
+        fpr=worst.fpr95.estimate,
+        threshold=threshold,
     )
     keys = cell_keys(results.entries("refusal", role=role))
     if min(worst.count, worst.fpr95.n) < MIN_TOLD:

@@ -86,6 +86,7 @@ def _conclusions(results: RunResults, role: str, config: RunConfig, outcome: Sli
         values = template_values(
             rates.difference,
             column=column.removeprefix(OF_DATA),
+            identifier=column.removeprefix(OF_DATA),
             groups=len(by_share),
             worst=by_share[0],
             best=by_share[-1],
