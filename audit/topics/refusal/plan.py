@@ -8,6 +8,7 @@ from typing import Any
 from audit.core.types import PassCount
 from audit.metrics.foreign_images import FOREIGN_KINDS
 from audit.planning.builder import ModelRef, PlanBuilder, select_methods
+from audit.planning.experience import Experience
 from audit.planning.plan import CALIBRATION_SPLIT, Slice, Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.refusal.config import RefusalConfig
@@ -63,6 +64,18 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount:
         identity: Identities and sizes of the data and the model.
     """
     return PassCount(len(SHIFT_SEVERITIES) if task.cell.method == CORRUPTED else 1, 0)
+
+
+def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount:
+    """What the cell costs: as many forwards as images, those of foreign images among them.
+
+    Args:
+        task: A cell of this topic.
+        identity: Identities and sizes of the data and the model.
+        experience: Not asked: the cost is known.
+    """
+    images = RefusalSettings.of(task.cell).count if task.cell.method == FOREIGN else len(task.examples)
+    return PassCount(images * max_passes(task, identity).forwards, 0)
 
 
 def _usual(config: RefusalConfig, identity: RunIdentity) -> Slice:

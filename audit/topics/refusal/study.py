@@ -12,7 +12,6 @@ from audit.core.errors import Interrupted, NotApplicable
 from audit.core.evidence import Array, Evidence
 from audit.core.note import note
 from audit.core.registry import find, study
-from audit.core.seeding import Generators
 from audit.core.types import Images, PassCount
 from audit.data.foreign import foreign_split
 from audit.execution.context import Context
@@ -26,6 +25,7 @@ from audit.metrics.out_of_distribution import (
     neighbour_distance,
 )
 from audit.models.under_test import ModelUnderTest
+from audit.topics.corruptions.study import corrupted
 from audit.topics.refusal.facts import (
     ATTACKED,
     CLEAN,
@@ -93,10 +93,8 @@ def _corrupted(context: Context, cell: Cell, model: ModelUnderTest) -> Evidence:
             changed: list[Images] = []
             for start in range(0, len(batch), _STRIDE):
                 rows = slice(start, start + _STRIDE)
-                draws = Generators.of(
-                    batch.ids[rows], seed=cell.seed, purpose=f"corruption {corruption.name}", device=model.device
-                )
-                changed.append(corruption.function(model.check_images(batch.images[rows]), severity, draws))
+                images = model.check_images(batch.images[rows])
+                changed.append(corrupted(corruption, model, batch.ids[rows], images, severity, cell.seed))
             parts.append(_scored(context, model, torch.cat(changed)))
     arrays = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     return _told(cell, {**arrays, "labels": batch.labels.numpy()}, counter.passes, len(batch))
