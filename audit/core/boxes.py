@@ -56,6 +56,17 @@ class PackedObjects:
         """
         return _rows(self.counts, image)
 
+    def first(self, images: int) -> PackedObjects:
+        """Those of the first images.
+
+        Args:
+            images: How many.
+        """
+        end = int(self.counts[:images].sum())
+        return PackedObjects(
+            self.counts[:images], self.boxes[:end], self.labels[:end], self.areas[:end], self.crowd[:end]
+        )
+
 
 @dataclass(frozen=True)
 class PackedDetections:
@@ -98,6 +109,15 @@ class PackedDetections:
             image: Its position, 0 to N - 1.
         """
         return _rows(self.counts, image)
+
+    def first(self, images: int) -> PackedDetections:
+        """Those in the first images.
+
+        Args:
+            images: How many.
+        """
+        end = int(self.counts[:images].sum())
+        return PackedDetections(self.counts[:images], self.boxes[:end], self.labels[:end], self.scores[:end])
 
 
 def _rows(counts: NDArray[np.int64], image: int) -> slice:

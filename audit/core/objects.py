@@ -68,6 +68,22 @@ class Detections:
         return Detections(**{name: value.to(device) for name, value in vars(self).items()})
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The boxes that a detector considers in one image before it suppresses any, K of them, in no order.
+
+    Attributes:
+        boxes: Float32 (K, 4), x1, y1, x2, y2 in pixels of the image as the model gets it.
+        scores: What each box scores for each class, float32 (K, classes) in [0, 1].
+    """
+
+    boxes: Tensor
+    scores: Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
 _Item = TypeVar("_Item", Objects, Detections)
 
 

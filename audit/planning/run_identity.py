@@ -24,6 +24,7 @@ class RunIdentity:
         loaded: Identity of the model that was loaded; None where one is trained.
         pretrained: SHA-256 of the weights that training starts from, with the entry asked for; empty for new ones.
         masked: Whether the test images have object masks.
+        task: What the model does: "classification" or "detection".
         labelled: Whether the labels are true ones; False where they are the loaded model's predictions.
         cohorts: Fingerprint of what the data says of the test images beside their labels; empty where that is nothing.
         foreign: Fingerprint of the images that the user names as foreign to the model; empty without any.
@@ -42,6 +43,7 @@ class RunIdentity:
     labelled: bool = True
     cohorts: str = ""
     foreign: str = ""
+    task: str = "classification"
 
 
 def headline_eps(config: RunConfig, identity: RunIdentity) -> float:

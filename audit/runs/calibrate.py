@@ -25,7 +25,8 @@ from audit.models.load import load_model
 from audit.models.under_test import ModelUnderTest
 from audit.runs.checkpoint_metadata import preparation_header, read_metadata
 from audit.runs.label_numbers import wrap_loaded
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 from audit.storage.store import write_atomically
 
 TEMPERATURE = "temperature"
@@ -105,6 +106,8 @@ def calibrate_checkpoint(config: RunConfig, out: Path) -> Calibrated:
 def _checked_model(setup: RunSetup) -> ModelUnderTest:
     """The loaded model, where a temperature can be fitted and kept."""
     loaded, name = setup.loaded, Path(str(setup.config.model.weights)).name
+    if setup.subject.task != "classification":
+        raise UsageError("A temperature is fitted to classifiers; this model detects objects.")
     if loaded is None:
         raise UsageError("A temperature needs a model that exists: give a checkpoint.")
     if not setup.subject.labelled:
