@@ -62,7 +62,7 @@ def test_corrupted_images_are_those_of_the_corruption_study(
 
     evidence = asked(cnn_model, cnn_batch, cell("corrupted", corruption="gaussian-noise"), reference)
     assert evidence.arrays["logits"].shape == (len(SHIFT_SEVERITIES), 10, 4) and evidence.forwards == 30
-    images = corrupted(find("corruption", "gaussian-noise"), cnn_model, cnn_batch.ids, cnn_batch.images, 5, 0)
+    images = corrupted(find("corruption", "gaussian-noise"), cnn_model.device, cnn_batch.ids, cnn_batch.images, 5, 0)
     np.testing.assert_allclose(evidence.arrays["logits"][-1], cnn_model.logits(images).numpy(), atol=1e-5)
 
 

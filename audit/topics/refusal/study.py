@@ -94,7 +94,7 @@ def _corrupted(context: Context, cell: Cell, model: ModelUnderTest) -> Evidence:
             for start in range(0, len(batch), _STRIDE):
                 rows = slice(start, start + _STRIDE)
                 images = model.check_images(batch.images[rows])
-                changed.append(corrupted(corruption, model, batch.ids[rows], images, severity, cell.seed))
+                changed.append(corrupted(corruption, model.device, batch.ids[rows], images, severity, cell.seed))
             parts.append(_scored(context, model, torch.cat(changed)))
     arrays = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     return _told(cell, {**arrays, "labels": batch.labels.numpy()}, counter.passes, len(batch))
