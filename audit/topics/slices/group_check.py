@@ -18,6 +18,9 @@ from audit.topics.slices.groups import groups_of
 _NOT_GROUPS = (LABEL, OF_DATA + ORIGINAL_SIDE, OF_DATA + ORIGINAL_ASPECT)
 """Columns that no one wrote down to compare groups by."""
 
+FEWEST_ATTACKED = 200
+"""Least attacked images of which groups are judged: a run that stops early attacks 64, and shows them alone."""
+
 
 @check(
     section="slices",
@@ -76,6 +79,8 @@ def group_gap_under_attack(results: RunResults, role: str, config: RunConfig) ->
 def _conclusions(results: RunResults, role: str, config: RunConfig, outcome: SliceOutcome) -> Iterator[CheckResult]:
     described = described_images(results, role)
     if described is None or outcome not in described.outcomes:
+        return
+    if outcome == "robust" and len(described.outcomes[outcome].values) < FEWEST_ATTACKED:
         return
     threshold = config.table(SlicesConfig).gap
     keys = cell_keys((*described.entries, *results.entries(STUDIES[outcome], role=role)))
