@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audit.core.evidence import Array
-from audit.core.statistics import LEVEL, Interval, clopper_pearson, share_of
+from audit.core.statistics import LEVEL, Interval, clopper_pearson, newcombe_difference, share_of
 
 _METHOD = f"simultaneous Clopper-Pearson {LEVEL:.0%}"
 
@@ -26,7 +26,8 @@ class GroupRates:
         ratio: The smallest over the largest, in [0, 1]; None where both are 0.
 
     The intervals of the difference and the ratio follow from intervals that hold for all groups together, as the groups
-    at both ends were chosen by what was seen: of G groups each has a Clopper-Pearson interval of error 0.05 / G.
+    at both ends were chosen by what was seen: of G groups each has a Clopper-Pearson interval of error 0.05 / G. Of two
+    groups there is nothing to choose, and the difference has Newcombe's interval, which is narrower.
     """
 
     overall: Interval
@@ -59,8 +60,18 @@ def group_rates(outcomes: Array, groups: Sequence[str] | Array) -> GroupRates | 
     least_low, least_high = min(b.low for b in bounds), min(b.high for b in bounds)
     most_low, most_high = max(b.low for b in bounds), max(b.high for b in bounds)
     difference = Interval(most - least, max(0.0, most_low - least_high), most_high - least_low, len(yes), _METHOD)
+    if len(names) == 2:
+        difference = _of_two(yes, of == names[0])
     ratio = None
     if most > 0:
         highest = 1.0 if most_low <= least_high else least_high / most_low
         ratio = Interval(least / most, least_low / most_high, highest, len(yes), _METHOD)
     return GroupRates(share_of(yes), by_group, least, most, difference, ratio)
+
+
+def _of_two(yes: Array, first: Array) -> Interval:
+    """How far two groups are apart, whichever is ahead: where the signed difference may be 0, so may this."""
+    counts = [(int(yes[group].sum()), int(group.sum())) for group in (first, ~first)]
+    signed = newcombe_difference(*counts[0], *counts[1])
+    low, high = max(0.0, signed.low, -signed.high), max(signed.high, -signed.low)
+    return Interval(abs(signed.estimate), low, high, len(yes), signed.method)

@@ -123,6 +123,16 @@ def test_the_interval_of_the_difference_holds_the_true_one_though_the_ends_were_
     assert held >= 95
 
 
+def test_of_two_groups_the_difference_has_newcombes_interval_whichever_is_ahead() -> None:
+    right, groups = np.r_[np.ones(56), np.zeros(14), np.ones(48), np.zeros(32)], np.array(["a"] * 70 + ["b"] * 80)
+    for names in (groups, np.where(groups == "a", "z", groups)):
+        rates = group_rates(right, names)
+        assert rates is not None and rates.difference.estimate == pytest.approx(0.2)
+        assert (rates.difference.low, rates.difference.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    alike = group_rates(np.tile([1, 0], 40), np.repeat(["a", "b"], 40))
+    assert alike is not None and alike.difference.low == 0 < alike.difference.high
+
+
 def test_one_group_is_not_compared_and_all_wrong_has_no_ratio() -> None:
     assert group_rates(np.ones(4), np.array(["a"] * 4)) is None
     rates = group_rates(np.zeros(4), np.array(["a", "a", "b", "b"]))
