@@ -91,7 +91,7 @@ def risk_chart(risks: Sequence[RiskRow], locale: Locale) -> str:
         for row in risks
         for coverage, risk in row.curve
     ]
-    highest = max(1, math.ceil(4 * max(float(point["y"]) for point in points))) / 4
+    highest = max(1, math.ceil(4 * max(risk for row in risks for _, risk in row.curve))) / 4
     base = alt.Chart(alt.Data(values=points)).encode(
         x=share_x_axis(locale("refusal.axis_coverage")),
         y=share_axis(locale, "y:Q", "refusal.axis_risk").scale(domain=[0, highest]),
