@@ -63,10 +63,11 @@ def test_every_study_belongs_to_one_section() -> None:
 
 
 def test_sections_that_can_be_asked_for_are_those_whose_topics_plan_something() -> None:
-    assert measured_sections() == ("accuracy", "robustness", "corruptions", "explanations")
+    of_classifiers = ("accuracy", "robustness", "corruptions", "slices", "refusal", "explanations")
+    assert tuple(name for name in measured_sections() if name in of_classifiers) == of_classifiers
     assert set(sections()) - set(measured_sections()) == {"compression", "comparison"}
 
 
 def test_an_unknown_section_is_a_sentence() -> None:
-    with pytest.raises(UsageError, match=r"only.*Known: accuracy, corruptions, explanations, robustness"):
+    with pytest.raises(UsageError, match=r"only.*Known: accuracy, .*explanations, .*robustness"):
         plan("attacks")
