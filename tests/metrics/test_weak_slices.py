@@ -116,11 +116,11 @@ def test_rates_by_group_are_those_of_fairlearn(seed: int) -> None:
 def test_the_interval_of_the_difference_holds_the_true_one_though_the_ends_were_chosen() -> None:
     groups = np.repeat([f"{i}" for i in range(8)], 60)
     held = 0
-    for seed in range(100):
+    for seed in range(40):
         rates = group_rates(np.random.default_rng(seed).random(480) < 0.8, groups)
         assert rates is not None and rates.difference.estimate > 0
         held += rates.difference.low <= 0.0
-    assert held >= 95
+    assert held >= 38
 
 
 def test_of_two_groups_the_difference_has_newcombes_interval_whichever_is_ahead() -> None:
