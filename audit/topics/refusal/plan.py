@@ -8,7 +8,6 @@ from typing import Any
 from audit.core.types import PassCount
 from audit.metrics.foreign_images import FOREIGN_KINDS
 from audit.planning.builder import ModelRef, PlanBuilder, select_methods
-from audit.planning.experience import Experience
 from audit.planning.plan import CALIBRATION_SPLIT, Slice, Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.refusal.config import RefusalConfig
@@ -18,7 +17,8 @@ from audit.topics.refusal.facts import ATTACKED, CLEAN, CORRUPTED, FOREIGN, REFE
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """What features are usual, then how strange the images of each kind are.
 
-    Attacked images are those that the run's first cell of attacks kept. Without training images, what is usual is read
+    There are as many foreign images as a cell has examples, which it does not read. Attacked images are those that the
+    run's first cell of attacks kept. Without training images, what is usual is read
     from test images that are not judged.
 
     Args:
@@ -44,38 +44,25 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     for method in select_methods("corruption", builder.config.corruptions.names):
         settings = RefusalSettings(corruption=method.name)
         ask(CORRUPTED, shifted, settings.dump(), version=method.full_version)
-    nothing = Slice("test", 0, 0)
     for kind in FOREIGN_KINDS:
         if not builder.config.data.source.startswith(kind):
-            ask(FOREIGN, nothing, RefusalSettings(kind=kind, count=config.shifted).dump())
+            ask(FOREIGN, shifted, RefusalSettings(kind=kind, count=len(shifted)).dump())
     if identity.foreign:
-        settings = RefusalSettings(kind="own", count=config.examples, source=identity.foreign)
-        ask(FOREIGN, nothing, settings.dump(), context={"source": config.foreign})
+        settings = RefusalSettings(kind="own", count=len(clean), source=identity.foreign)
+        ask(FOREIGN, clean, settings.dump(), context={"source": config.foreign})
     if attacked := builder.planned("robustness", model.role):
         first = attacked[0]
         ask(ATTACKED, first.examples, {}, inputs={"robustness": first})
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount:
-    """One forward an image and severity; that of foreign images is not counted by examples.
+    """One forward an image and severity.
 
     Args:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
     """
     return PassCount(len(SHIFT_SEVERITIES) if task.cell.method == CORRUPTED else 1, 0)
-
-
-def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount:
-    """What the cell costs: as many forwards as images, those of foreign images among them.
-
-    Args:
-        task: A cell of this topic.
-        identity: Identities and sizes of the data and the model.
-        experience: Not asked: the cost is known.
-    """
-    images = RefusalSettings.of(task.cell).count if task.cell.method == FOREIGN else len(task.examples)
-    return PassCount(images * max_passes(task, identity).forwards, 0)
 
 
 def _usual(config: RefusalConfig, identity: RunIdentity) -> Slice:
