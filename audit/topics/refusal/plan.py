@@ -18,8 +18,8 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """What features are usual, then how strange the images of each kind are.
 
     There are as many foreign images as a cell has examples, which it does not read. Attacked images are those that the
-    run's first cell of attacks kept. Without training images, what is usual is read
-    from test images that are not judged.
+    run's first cell of attacks kept. Without training images, what is usual is read from test images that are not
+    judged.
 
     Args:
         builder: The plan so far.
