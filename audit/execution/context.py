@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from audit.core.errors import AuditError
-from audit.core.evidence import Evidence
+from audit.core.evidence import Array, Evidence
 from audit.core.types import Batch
 from audit.data.dataset import Dataset
 from audit.models.detectors.under_test import DetectorUnderTest
@@ -62,6 +62,7 @@ class Context:
         tensorboard: The folder for TensorBoard's event files; None where none are wanted.
         dataset: The run's images, for a study of the data itself; None outside a run.
         others: Gives the examples of another slice; what says which they are belongs into the cell's settings.
+        cohorts: Gives what the data says of those examples beside their labels: by column, numbers or texts (N,).
     """
 
     task: Task
@@ -76,6 +77,7 @@ class Context:
     tensorboard: Path | None = None
     dataset: Dataset | None = None
     others: Callable[[Slice], Batch] = _no_others
+    cohorts: Callable[[], Mapping[str, Array]] = dict
     detector: Callable[[], DetectorUnderTest] = _no_detector
 
     def checkpoint(self, part: str = "cell") -> CellCheckpoint:

@@ -27,6 +27,8 @@ class RunIdentity:
         task: What the model does: "classification" or "detection".
         labelled: Whether the labels are true ones; False where they are the loaded model's predictions.
         concepts: By name of a concept of the user's, the SHA-256 of its images.
+        cohorts: Fingerprint of what the data says of the test images beside their labels; empty where that is nothing.
+        foreign: Fingerprint of the images that the user names as foreign to the model; empty without any.
     """
 
     classes: tuple[str, ...]
@@ -41,6 +43,8 @@ class RunIdentity:
     masked: bool = False
     labelled: bool = True
     concepts: tuple[tuple[str, str], ...] = ()
+    cohorts: str = ""
+    foreign: str = ""
     task: str = "classification"
 
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from audit.config import ModelConfig, RunConfig
 from audit.core.errors import UsageError
+from audit.data.cohorts import cohorts_fingerprint
 from audit.data.concept_images import concept_identity
 from audit.data.dataset import Dataset
+from audit.data.foreign import foreign_split
 from audit.data.formats.image import labelled_as
 from audit.data.load import format_of
 from audit.data.sampling import balanced_order
@@ -42,6 +44,7 @@ from audit.runs.validation import (
     with_pretrained,
     with_suited_defaults,
 )
+from audit.topics.refusal.config import RefusalConfig
 from audit.training.distributed import require_cards
 
 _PROBED = 100
@@ -131,6 +134,8 @@ def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *
         masked=dataset.test.masks is not None,
         labelled=labelled,
         concepts=_concept_identities(config),
+        cohorts=cohorts_fingerprint(dataset.test.cohorts),
+        foreign=_foreign_identity(config, dataset),
     )
 
 
@@ -138,6 +143,12 @@ def _concept_identities(config: RunConfig) -> tuple[tuple[str, str], ...]:
     """By name of a concept of the user's, what its images are; refused here where a folder has too few."""
     folders = config.explanations.concept_folders
     return tuple((name, concept_identity(Path(folder))) for name, folder in folders.items())
+
+
+def _foreign_identity(config: RunConfig, dataset: Dataset) -> str:
+    """The fingerprint of the images that the user names as foreign; empty where none are."""
+    foreign = config.table(RefusalConfig).foreign
+    return foreign_split(foreign, dataset.shape).fingerprint if foreign else ""
 
 
 def _pretrained_identity(config: RunConfig) -> str:
