@@ -63,7 +63,7 @@ def read_hf_folder(weights: str) -> CheckpointContent:
 
 
 def _require_transformers(weights: str, folder: Path, config: dict[str, Any]) -> None:
-    """Raises ModelError for a folder of timm, with the flags that audit its weights; SetupError where timm is missing."""
+    """Raises ModelError for a folder of timm, with the flags that audit its weights; SetupError without timm."""
     timm = read_timm_config(config)
     if timm is not None and str(config.get("model_type")) in ("None", _WRAPPED):
         file = next((name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()), "FILE")

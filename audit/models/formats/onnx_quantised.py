@@ -34,8 +34,12 @@ def _quantised(values: Any, scale: Any, zero: Any, kind: torch.dtype | None) -> 
         raise TypeError(f"quantisation to {kind} is not converted")
     low, high = _RANGES[kind or torch.uint8]
     steps = values / scale
-    level = torch.round(steps) + (0.0 if zero is None else zero.float())
-    # The ends of the range belong to it: torch's clamp gives them a gradient of 1 before 2.14 and of 0 since.
+    shift = torch.zeros_like(scale) if zero is None else zero
+    # Rounding to steps of 1, whose gradient is 1 to both ends of the range: that of torch's clamp is 0 there since 2.14.
+    if scale.ndim == 0 or scale.shape == (1,):
+        one = torch.ones_like(scale)
+        return torch.fake_quantize_per_tensor_affine(steps, one, shift.to(torch.int32), low, high) + shift.float()
+    level = torch.round(steps) + shift.float()
     passing = torch.where((level >= low) & (level <= high), steps, 0.0)
     return torch.clamp(level, low, high).detach() + (passing - passing.detach())
 
