@@ -35,7 +35,7 @@ def _quantised(values: Any, scale: Any, zero: Any, kind: torch.dtype | None) -> 
     low, high = _RANGES[kind or torch.uint8]
     steps = values / scale
     shift = torch.zeros_like(scale) if zero is None else zero
-    # Rounding to steps of 1, whose gradient is 1 to both ends of the range: that of torch's clamp is 0 there since 2.14.
+    # In steps of 1, with gradient 1 to both ends of the range, where that of torch's clamp is 0 since 2.14.
     if scale.ndim == 0 or scale.shape == (1,):
         one = torch.ones_like(scale)
         return torch.fake_quantize_per_tensor_affine(steps, one, shift.to(torch.int32), low, high) + shift.float()
