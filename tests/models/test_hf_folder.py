@@ -23,7 +23,8 @@ from audit.core.errors import AuditError, DataError, ModelError, SetupError, Unt
 from audit.models.formats import hf_folder
 from audit.models.formats.hf_config import read_preprocessing
 from audit.models.load import load_model
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 
 SIDE = 16
 NAMES = ("owl", "cat", "dog")
