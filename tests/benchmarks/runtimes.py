@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import audit
 from audit.data.load import load_dataset
 from audit.models.architecture import build
-from audit.models.compression.static_int8 import differentiable, quantised_file
-from audit.models.formats.onnx_session import OnnxSession
+from audit.models.compression.static_int8 import differentiable_form, quantised_file
+from audit.models.formats.onnx_runtime_net import OnnxRuntimeNet
 from audit.models.load import read_checkpoint
 from tests.benchmarks.onnx_exports import dynamo
 
@@ -84,8 +84,8 @@ def runtimes(net: nn.Module, images: Tensor, folder: Path) -> Iterator[tuple[str
     yield "bfloat16", lambda: _half(net, torch.bfloat16)
     yield "float16", lambda: _half(net, torch.float16)
     yield "bfloat16, autocast", lambda: _autocast(net)
-    yield "int8, differentiable", lambda: differentiable(_int8(net, images))
-    yield "int8, onnxruntime", lambda: OnnxSession(_int8(net, images))
+    yield "int8, differentiable", lambda: differentiable_form(_int8(net, images))
+    yield "int8, onnxruntime", lambda: OnnxRuntimeNet(_int8(net, images))
 
 
 def _copy(net: nn.Module) -> nn.Module:

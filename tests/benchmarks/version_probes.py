@@ -24,8 +24,8 @@ import audit
 from audit.core.registry import find, methods
 from audit.core.seeding import content_ids
 from audit.data.load import load_dataset
-from audit.models.compression.static_int8 import differentiable, quantised_file
-from audit.models.formats.onnx_session import OnnxSession
+from audit.models.compression.static_int8 import differentiable_form, quantised_file
+from audit.models.formats.onnx_runtime_net import OnnxRuntimeNet
 from audit.models.load import read_checkpoint
 from audit.models.under_test import ModelUnderTest
 from audit.models.zoo.convolutional import cnn_28
@@ -103,8 +103,8 @@ def corruptions(subject: Subject) -> Iterator[tuple[str, Probe]]:
 def files(subject: Subject) -> Iterator[tuple[str, Probe]]:
     """State dicts, int8, ONNX and pictures."""
     yield "pt", lambda: dict(read_checkpoint(subject.folder / "net.pt", ()).state or {})
-    yield "int8/differentiable", lambda: {"logits": differentiable(_int8(subject))(subject.images)}
-    yield "int8/kernels", lambda: {"logits": OnnxSession(_int8(subject))(subject.images)}
+    yield "int8/differentiable", lambda: {"logits": differentiable_form(_int8(subject))(subject.images)}
+    yield "int8/kernels", lambda: {"logits": OnnxRuntimeNet(_int8(subject))(subject.images)}
     for path in sorted(subject.folder.glob("*.onnx")):
         yield f"onnx/{path.stem}", lambda path=path: _onnx(subject, path)
         yield f"onnxruntime/{path.stem}", lambda path=path: _onnxruntime(subject, path)

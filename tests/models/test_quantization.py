@@ -20,14 +20,14 @@ from audit.models.architecture import build
 from audit.models.compression.compress import quantize_weights, unpack
 from audit.models.compression.quantization import Int8Conv2d, Int8Linear, restore_quantizers
 from audit.models.compression.static_int8 import (
-    differentiable,
+    differentiable_form,
     file_footprint,
     float_operators,
     quantised_file,
     require_onnxruntime,
 )
 from audit.models.formats.onnx_header import header_of, parsed, with_header
-from audit.models.formats.onnx_session import OnnxSession
+from audit.models.formats.onnx_runtime_net import OnnxRuntimeNet
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest
 from tests.training.toy import tiny_net
@@ -55,9 +55,9 @@ def test_the_file_and_its_differentiable_form_give_the_same_and_nearly_what_the_
     net.train()(images), net.eval()  # else the features of a fresh net with batch norm fade to nothing
     parent = under_test(net, NETS[name], mean=0.4, std=0.3)
     file = quantised_file(parent, images)
-    form = under_test(differentiable(file), NETS[name])
+    form = under_test(differentiable_form(file), NETS[name])
     with torch.no_grad():
-        ours, theirs, plain = form.logits(images), OnnxSession(file)(images), parent.logits(images)
+        ours, theirs, plain = form.logits(images), OnnxRuntimeNet(file)(images), parent.logits(images)
     scale = plain.abs().max()
     assert (ours - theirs).abs().max() < 5e-2 * scale  # a feature at a tie may round either way, and move others
     assert 0 < (theirs - plain).abs().max() < 0.1 * scale
@@ -82,7 +82,7 @@ def test_a_layer_is_the_integer_sum_it_claims_to_be_with_bytes_that_no_16_bits_o
     assert torch.equal(total, total.round()) and int(zero) > 0
     exact = (total * (step * scale).view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)).flatten(1)
     grid = (exact.max() - exact.min()) / 255
-    for form in (OnnxSession(file), differentiable(file)):
+    for form in (OnnxRuntimeNet(file), differentiable_form(file)):
         assert (form(images) - exact).abs().max() < 1.01 * grid  # the output is rounded to bytes once more
     weights = [t for t in parsed(file).graph.initializer if t.data_type == 3 and len(t.dims) == 4]
     (stored,) = [torch.frombuffer(bytearray(t.raw_data), dtype=torch.int8) for t in weights]
@@ -94,7 +94,7 @@ def test_what_carries_no_gradient_answers_as_the_file_and_is_counted() -> None:
     model = under_test(tiny_net(), (1, 9, 9), 3)
     images = torch.rand(6, 1, 9, 9)
     plain = model.logits(images)
-    model.runtime = OnnxSession(quantised_file(under_test(tiny_net(seed=5), (1, 9, 9), 3), images))
+    model.runtime = OnnxRuntimeNet(quantised_file(under_test(tiny_net(seed=5), (1, 9, 9), 3), images))
     with model.count() as counter:
         answers = model.logits(images)
     assert torch.equal(answers, model.runtime(images)) and not torch.allclose(answers, plain)
@@ -108,7 +108,7 @@ def test_what_carries_no_gradient_answers_as_the_file_and_is_counted() -> None:
 def test_gradients_pass_the_rounding_at_both_ends_of_the_range_and_stop_outside_it() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
     corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4).view(16, 1, 2, 2)
-    form = differentiable(quantised_file(under_test(net, (1, 2, 2), 2), corners))
+    form = differentiable_form(quantised_file(under_test(net, (1, 2, 2), 2), corners))
     image = torch.tensor([[0.0, 1.0, 1.5, -0.5]]).view(1, 1, 2, 2).requires_grad_(True)
     (gradient,) = torch.autograd.grad(form(image)[:, 0].sum(), image)
     passes = gradient.flatten() != 0
@@ -187,7 +187,7 @@ def test_files_that_earlier_versions_packed_still_round_their_inputs() -> None:
 
 def test_methods_that_would_overlook_the_rounding_refuse() -> None:
     twin = restore_quantizers(tiny_net(), packed_by_an_earlier_version(tiny_net())).eval()
-    form = differentiable(quantised_file(under_test(tiny_net(), (1, 9, 9), 3), torch.rand(8, 1, 9, 9)))
+    form = differentiable_form(quantised_file(under_test(tiny_net(), (1, 9, 9), 3), torch.rand(8, 1, 9, 9)))
     with pytest.raises(NotApplicable, match=r"\(Int8Conv2d\) uses"):
         trace(twin, (1, 9, 9), RULES, torch.float64)
     with pytest.raises(NotApplicable):

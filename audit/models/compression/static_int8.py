@@ -42,7 +42,11 @@ _IMAGES, _LOGITS = "images", "logits"
 
 
 def require_onnxruntime() -> None:
-    """Raises SetupError where a library is missing that int8 needs."""
+    """Check that int8 can be made here.
+
+    Raises:
+        SetupError: A library is missing.
+    """
     for name in _NEEDED:
         try:
             import_module(name)
@@ -93,7 +97,7 @@ def quantised_file(model: ModelUnderTest, calibration: Images) -> bytes:
         ) from fault
 
 
-def differentiable(file: bytes) -> nn.Module:
+def differentiable_form(file: bytes) -> nn.Module:
     """The module of torch that a file of `quantised_file` says: the same rounded numbers, gradients straight through.
 
     Args:

@@ -17,7 +17,7 @@ from audit.core.evidence import Array, Evidence
 from audit.core.registry import study
 from audit.core.threat import ThreatModel
 from audit.execution.context import Context
-from audit.execution.stored_model import FILE, PACKED, WEIGHTS
+from audit.execution.stored_model import ONNX_FILE, PACKED, WEIGHTS
 from audit.models.compression.compress import (
     WeightMasks,
     clip_weights,
@@ -28,7 +28,7 @@ from audit.models.compression.compress import (
 from audit.models.compression.cost import footprint, paired_latency
 from audit.models.compression.static_int8 import file_footprint, float_operators, quantised_file
 from audit.models.compression.structured_pruning import probe_images, prune_channels
-from audit.models.formats.onnx_session import OnnxSession
+from audit.models.formats.onnx_runtime_net import OnnxRuntimeNet
 from audit.models.under_test import ModelUnderTest
 from audit.planning.settings import ModelSettings
 from audit.topics.compression.facts import CompressionFacts, Int8Facts, SizePart
@@ -105,13 +105,13 @@ def compression(context: Context, cell: Cell) -> Evidence:
         ).dump(),
         forwards=teacher_forwards + (0 if tuned is None else tuned.passes.forwards),
         backwards=0 if tuned is None else tuned.passes.backwards,
-        environment={"latency": _latencies(parent, OnnxSession(variant.file) if variant.file else variant.module)},
+        environment={"latency": _latencies(parent, OnnxRuntimeNet(variant.file) if variant.file else variant.module)},
     )
 
 
 def _stored(variant: Variant) -> dict[str, Array]:
     if variant.file:
-        return {FILE: np.frombuffer(variant.file, np.uint8)}
+        return {ONNX_FILE: np.frombuffer(variant.file, np.uint8)}
     states = {WEIGHTS: variant.module.state_dict(), PACKED: variant.packed or {}}
     return {prefix + name: value.cpu().numpy() for prefix, state in states.items() for name, value in state.items()}
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from audit.core.errors import SetupError
 
 
-class OnnxSession(nn.Module):
+class OnnxRuntimeNet(nn.Module):
     """Runs a file of one input and one output on the processor, with as many threads as torch has.
 
     Attributes:
