@@ -54,7 +54,7 @@ def nrtk_corruption(name: str) -> Method:
     """
     _, perturber, sweep = (*name.split(":", 2), "", "")[:3]
     kind = _perturber(perturber)
-    parameters = [p for p in inspect.signature(kind.__init__).parameters if p not in ("self", "seed", "is_static")]
+    parameters = [p for p in inspect.signature(kind).parameters if p not in ("seed", "is_static")]
     if not sweep and perturber not in _SWEEPS:
         raise UsageError(
             f"nrtk:{perturber} has no usual values: write nrtk:{perturber}:PARAMETER=VALUE,... with one of its "
@@ -119,7 +119,7 @@ def _perturbers() -> dict[str, type]:
 
 
 def _perturbed(kind: type, settings: Mapping[str, float], images: Images, generators: Generators) -> Images:
-    seeded = "seed" in inspect.signature(kind.__init__).parameters
+    seeded = "seed" in inspect.signature(kind).parameters
     as_bytes = (images * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
     changed = []
     for picture, key in zip(as_bytes, generators.keys.tolist(), strict=True):

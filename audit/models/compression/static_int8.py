@@ -153,11 +153,14 @@ def _with_exact_logits(file: bytes) -> bytes:
     graph.node.remove(real)
     graph.node.remove(rounded)
     source.output[list(source.output).index(rounded.input[0])] = graph.output[0].name
-    return proto.SerializeToString(deterministic=True)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 class _Whole(nn.Module):
     """From images in [0, 1] to logits."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, net: nn.Module, reader: OutputReader, mean: Tensor, std: Tensor) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ def with_header(file: bytes, header: Mapping[str, str]) -> bytes:
     for key, value in sorted(header.items()):
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
-    return proto.SerializeToString(deterministic=True)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def header_of(path: Path) -> dict[str, str]:
