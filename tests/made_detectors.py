@@ -62,8 +62,9 @@ def _small(seed: int = 0) -> DetectorForm:
     with torch.no_grad():
         for layer in form.modules():
             if isinstance(layer, nn.BatchNorm2d):  # as after training, so that the answer depends on the image
-                layer.running_var.fill_(0.2)  # type: ignore[union-attr]
-        form.classifier.bias += 4.0  # type: ignore[operator]
+                assert layer.running_var is not None
+                layer.running_var.fill_(0.2)
+        form.classifier.bias += 4.0  # type: ignore[operator, assignment]
     return form
 
 

@@ -21,6 +21,7 @@ from audit.core.method import Method as Method
 from audit.core.method import PassBound as PassBound
 from audit.core.method import first_sentence
 from audit.core.method_families import FAMILIES
+from audit.core.pass_count import PassCount
 from audit.core.plugins import load_methods
 from audit.core.topic import topics
 
@@ -33,6 +34,8 @@ PACKAGES: Mapping[Kind, str] = {
     "recipe": "audit.training.recipes",
     "data-format": "audit.data.formats",
     "model-format": "audit.models.formats",
+    "detection-attack": "audit.attacks.detection",
+    "detection-attribution": "audit.attributions.detection",
 }
 """The package whose modules are imported to find the methods of a kind."""
 
@@ -74,6 +77,31 @@ def attack(
     return _register(
         "attack", reference, version, wraps, {**declared, "effort": effort, "early_stops": early_stops, **facts}
     )
+
+
+def detection_attack(
+    *,
+    reference: str,
+    needs: Literal["gradients", "nothing"],
+    norms: tuple[str, ...] = ("linf", "l2"),
+    control: bool = False,
+    passes: PassBound | None = None,
+    version: str = "1",
+    **facts: Any,
+) -> Callable[[F], F]:
+    """Register `(detector, batch, threat, generators, *, settings) -> Images`, an attack on object detectors.
+
+    Args:
+        reference: The paper, as arXiv:NUMBER.
+        needs: What it asks of the detector.
+        norms: The norms whose balls can bind it.
+        control: Whether it is a control, such as noise, that other attacks must beat.
+        passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) costs.
+        version: Raised when its answers change.
+        facts: Anything else to know of it.
+    """
+    facts = {"needs": needs, "norms": norms, "control": control, "passes": passes, **facts}
+    return _register("detection-attack", reference, version, "", facts)
 
 
 def attribution(
@@ -121,6 +149,27 @@ def attribution(
     return _register("attribution", reference, version, wraps, facts)
 
 
+def detection_attribution(
+    *,
+    reference: str,
+    needs: Literal["gradients", "decisions"],
+    passes: Callable[[Mapping[str, Any], tuple[int, ...], int], PassCount],
+    version: str = "1",
+    **facts: Any,
+) -> Callable[[F], F]:
+    """Register `(detector, images, targets, generators, *, settings) -> list[Tensor]`, maps of boxes that were found.
+
+    Args:
+        reference: The paper, as arXiv:NUMBER.
+        needs: What it asks of the detector: gradients, or what it finds alone.
+        passes: `(settings, shape, boxes) -> PassCount`, what an image of `shape` (C, H, W) with so many explained boxes
+            costs at most.
+        version: Raised when its answers change.
+        facts: Anything else to know of it.
+    """
+    return _register("detection-attribution", reference, version, "", {"needs": needs, "passes": passes, **facts})
+
+
 def corruption(*, reference: str, group: str, version: str = "1", **facts: Any) -> Callable[[F], F]:
     """Register `(images, severity, generators) -> Images`, with severity 1 to 5.
 
@@ -159,8 +208,7 @@ def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: An
         reference: The source, as arXiv:NUMBER or doi:NUMBER.
         adversarial: Whether it trains within a threat model.
         version: Raised when its answers change.
-        facts: Further facts: `teacher`, whether it learns from another model; `task`, "detection" where it trains
-            detectors; `passes` and `expected`.
+        facts: Further: `teacher`, whether it has one; `task`, "detection" of detectors; `passes` and `expected`.
 
     Returns:
         The decorator, which returns the function as it is.
@@ -218,8 +266,8 @@ def data_format(
             (`audit.data.dataset.LoadOptions.crop`), and the loaded data set is not cropped again.
         reference: Where the data or the format is described.
         version: Raised when the same source gives other images.
-        facts: Further facts: `columns`, whether it is a table whose columns may be chosen
-            (`audit.data.dataset.Columns`); `boxes`, whether images have objects, whose boxes it resizes with them.
+        facts: Further facts: `columns`, whether its columns may be chosen (`audit.data.dataset.Columns`); `boxes`,
+            whether images have objects, whose boxes it resizes with them.
 
     Returns:
         The decorator, which returns the function as it is.

@@ -7,7 +7,7 @@ from typing import Literal
 from audit.config import RunConfig
 from audit.core.errors import UsageError
 from audit.core.threat import ThreatModel
-from audit.core.topic import Topic, topics
+from audit.core.topic import Topic, measured_sections, topics
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.models import plan_compression, plan_training
 from audit.planning.plan import AuditPlan
@@ -28,10 +28,15 @@ def build_plan(config: RunConfig, identity: RunIdentity, scope: Scope = "audit")
         scope: "audit" for everything, "train" for the training and the clean accuracy of one model.
 
     Raises:
-        UsageError: A method is unknown, a setting or an eps invalid, or two second models are asked for.
+        UsageError: A method is unknown, a setting or an eps invalid, a section is of another task, or two second models
+            are asked for.
     """
     for eps in curve_eps(config, identity):
         ThreatModel(config.robustness.norm, eps)
+    for section in config.only:
+        if section not in measured_sections(identity.task):
+            known = ", ".join(measured_sections(identity.task))
+            raise UsageError(f"The section {section!r} is not one of {identity.task}, which has {known}.")
     builder = PlanBuilder(config, identity)
     standard = ModelRef("standard", identity.loaded or "")
     if identity.loaded is None:

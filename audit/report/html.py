@@ -288,7 +288,8 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
-_HISTORY = ("epoch", "loss", "train_accuracy", "clean_accuracy", "robust_accuracy", "learning_rate")
+_ACCURACIES = ("train_accuracy", "clean_accuracy", "robust_accuracy", "clean_map", "robust_map")
+_HISTORY = ("epoch", "loss", *_ACCURACIES, "learning_rate")
 
 
 def _history_columns(rows: Sequence[Mapping[str, float]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from audit.core.evidence import Finding
 from audit.core.threat_format import format_threat
@@ -16,6 +17,8 @@ from audit.report.summary import by_severity, localised_text, top_findings, verd
 from audit.report.topic_parts import OnPartFault, SectionView, section_views
 from audit.topics.accuracy.section import AccuracyPart
 from audit.topics.corruptions.section import CorruptionRow
+from audit.topics.detection_accuracy.section import DetectionPart
+from audit.topics.detection_corruptions.section import DetectionCorruptionRow
 from audit.topics.explanations.section import ExplanationPart
 from audit.topics.robustness.section import RobustnessPart
 
@@ -68,11 +71,11 @@ class ScorecardRow:
 
     Attributes:
         role: Role of the model.
-        clean: Clean accuracy.
-        robust: Robust accuracy at the eps of the verdict.
+        clean: Clean accuracy; of a detector its mAP.
+        robust: The same under attack at the eps of the verdict.
         threat: That threat model in words; empty where robustness was not measured.
-        calibration: Expected calibration error, in [0, 1].
-        corrupted: Mean accuracy over corruptions and severities, in [0, 1].
+        calibration: Expected calibration error, in [0, 1]; of a detector that of its scores.
+        corrupted: Mean accuracy or mAP over corruptions and severities, in [0, 1].
         passed: Number of findings that passed or inform.
         total: Number of findings.
     """
@@ -101,6 +104,7 @@ class ReportView:
         methods: The methods with maps in the gallery.
         labels: The classes of the images in the gallery.
         coverage: Clauses of standards, and what the report has for each.
+        detects: Whether the models are detectors.
     """
 
     sentences: tuple[str, ...]
@@ -112,6 +116,7 @@ class ReportView:
     methods: tuple[str, ...]
     labels: tuple[str, ...]
     coverage: tuple[ClauseCoverage, ...]
+    detects: bool = False
 
 
 def build_view(
@@ -141,6 +146,7 @@ def build_view(
         methods=_methods(document),
         coverage=coverage(document),
         labels=tuple(dict.fromkeys(item.label for item in document.gallery)),
+        detects=bool(document.rows(DetectionPart)),
     )
 
 
@@ -186,6 +192,9 @@ def _scorecard_row(role: str, document: AuditDocument) -> ScorecardRow:
     robust = next((p for p in document.rows(RobustnessPart) if p.role == role), None)
     corrupted = [row.accuracy.estimate for row in document.rows(CorruptionRow) if row.role == role]
     findings = [f for f in document.findings if f.role == role]
+    detector = next((p for p in document.rows(DetectionPart) if p.role == role), None)
+    if detector is not None:
+        return _detector_row(detector, document, findings)
     return ScorecardRow(
         role=role,
         clean=accuracy.accuracy if accuracy else None,
@@ -198,8 +207,30 @@ def _scorecard_row(role: str, document: AuditDocument) -> ScorecardRow:
     )
 
 
-def _headline(row: RobustnessPart) -> Proportion:
-    return min(row.curve, key=lambda point: abs(point.eps - row.eps)).robust
+def _detector_row(detector: DetectionPart, document: AuditDocument, findings: Sequence[Finding]) -> ScorecardRow:
+    worn = [
+        row.mean_average_precision.estimate
+        for row in document.rows(DetectionCorruptionRow)
+        if row.role == detector.role
+    ]
+    attacks: Sequence[Any] = getattr(document, "detection_attacks", ())  # of a topic that may not be installed
+    attacked = next((part for part in attacks if part.role == detector.role), None)
+    return ScorecardRow(
+        role=detector.role,
+        clean=detector.mean_average_precision,
+        robust=_headline(attacked) if attacked else None,
+        threat=format_threat(attacked.norm, attacked.eps) if attacked else "",
+        calibration=detector.calibration_error.estimate if detector.calibration_error else None,
+        corrupted=sum(worn) / len(worn) if worn else None,
+        passed=sum(f.verdict in ("pass", "informative") for f in findings),
+        total=len(findings),
+    )
+
+
+def _headline(row: Any) -> Proportion:
+    """Of a part with a curve of robust accuracy or mAP, the point at its eps."""
+    robust: Proportion = min(row.curve, key=lambda point: abs(point.eps - row.eps)).robust
+    return robust
 
 
 def _section_of(finding: Finding, named: Sequence[str]) -> str:

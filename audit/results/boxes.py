@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from audit.core.boxes import PackedDetections, PackedObjects
 from audit.core.evidence import Array
-from audit.results.queries import only_measured
+from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults, TaskResult
+
+
+@dataclass(frozen=True)
+class CellBoxes:
+    """The objects and the detections of some cells, which are equal where the cells are: a key of what follows of them.
+
+    Attributes:
+        cells: Keys of the cells.
+        objects: The true objects.
+        found: The detections.
+    """
+
+    cells: tuple[str, ...]
+    objects: PackedObjects = field(compare=False)
+    found: PackedDetections = field(compare=False)
 
 
 def boxes_of(results: RunResults, study: str, role: str) -> tuple[PackedObjects, PackedDetections] | None:
@@ -23,12 +39,11 @@ def boxes_of(results: RunResults, study: str, role: str) -> tuple[PackedObjects,
     Returns:
         None where nothing was measured.
     """
-    return boxes_in(results.entries(study, role=role))
+    boxes = boxes_in(results.entries(study, role=role))
+    return None if boxes is None else (boxes.objects, boxes.found)
 
 
-def boxes_in(
-    entries: Sequence[TaskResult], *, objects: str = "objects", found: str = "found"
-) -> tuple[PackedObjects, PackedDetections] | None:
+def boxes_in(entries: Sequence[TaskResult], *, objects: str = "objects", found: str = "found") -> CellBoxes | None:
     """The objects of the images of some cells, and what was found in them.
 
     Args:
@@ -47,7 +62,8 @@ def boxes_in(
         names = [f"{prefix}_{name}" for name in kind.__dataclass_fields__]
         return {name: np.concatenate([entry.evidence.arrays[name] for entry in measured]) for name in names}
 
-    return (
+    return CellBoxes(
+        cell_keys(measured),
         PackedObjects.of(joined(PackedObjects, objects), objects),
         PackedDetections.of(joined(PackedDetections, found), found),
     )

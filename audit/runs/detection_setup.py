@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from audit.config import ModelConfig, RunConfig
+from audit.config import RunConfig
 from audit.core.errors import UsageError
 from audit.core.registry import methods
 from audit.data.dataset import Dataset
@@ -22,6 +22,7 @@ from audit.planning.run_identity import RunIdentity
 from audit.runs.run_setup import RunSetup
 from audit.runs.validation import check_training_images, wants_tensorboard
 from audit.training.defaults import suited_detector_hardening, suited_detector_training
+from audit.training.setup import require_recipe_of_task
 
 DRAWN = "detection-shapes"
 """The images of a run that names none."""
@@ -95,12 +96,14 @@ def set_up_detection(config: RunConfig) -> DetectionSetup:
     wants_tensorboard(config)
     _require_what_detectors_have(config)
     config = _completed(config)
-    dataset = _images(config)
     config = config.model_copy(update={"training": suited_detector_training(config.training)})
+    if not config.model.loads:
+        require_recipe_of_task(config.training, detects=True)
+    dataset = _images(config)
     config = _with_hardening(config, dataset)
     check_training_images(config, dataset)
     loaded = None
-    if _loads(config.model):
+    if config.model.loads:
         loaded = load_detector(config.model, _classes(dataset), dataset.shape, device=device, seed=config.seed)
     identity = RunIdentity(
         classes=dataset.classes,
@@ -128,7 +131,10 @@ def _completed(config: RunConfig) -> RunConfig:
         model = model.model_copy(update={"architecture": _SMALL})
     if is_code(model.architecture) and model.weights is None:
         model = model.model_copy(update={"own_weights": True})
-    return config.model_copy(update={"data": data, "model": model, "task": "detection"})
+    report = config.report
+    if "title" not in report.model_fields_set:
+        report = report.model_copy(update={"title": "Object detector audit"})
+    return config.model_copy(update={"data": data, "model": model, "report": report, "task": "detection"})
 
 
 def _images(config: RunConfig) -> Dataset:
@@ -183,13 +189,11 @@ def _with_hardening(config: RunConfig, dataset: Dataset) -> RunConfig:
     """With the hardening of detectors, or without any where there is nothing to train on and nobody asked for it."""
     hardening = suited_detector_hardening(config.hardening)
     config = config.model_copy(update={"hardening": hardening})
-    if not hardening.asked_for and (dataset.train is None or _loads(config.model)):
+    if not hardening.asked_for and (dataset.train is None or config.model.loads):
         return config.without_hardening()
+    if hardening.enabled:
+        require_recipe_of_task(hardening, detects=True)
     return config
-
-
-def _loads(model: ModelConfig) -> bool:
-    return model.loads
 
 
 def _classes(dataset: Dataset) -> DetectorClasses:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from audit.config import ModelConfig, RunConfig
+from audit.core.errors import UsageError
 from audit.data.dataset import Dataset
 from audit.data.formats.image import labelled_as
+from audit.data.load import format_of
 from audit.data.sampling import balanced_order
 from audit.models.architecture import default_for
 from audit.models.compression.static_int8 import require_onnxruntime
@@ -61,6 +63,11 @@ def set_up(config: RunConfig) -> RunSetup:
     """
     if detects(config):
         return set_up_detection(config)
+    if format_of(config.data.source).facts["boxes"]:
+        raise UsageError(
+            f"{config.data.source!r} has boxes, and a classifier needs one label an image: give other data, or leave "
+            "--task out to audit a detector."
+        )
     requested, device = config, resolve_device(config.device)
     wants_tensorboard(config)
     check_frozen_epochs(config)

@@ -18,7 +18,7 @@ _RATE_OF_FOREIGN = 1e-3
 _DETECTOR: Mapping[str, Any] = {
     "optimizer": "adamw",
     "learning_rate": 4e-3,
-    "epochs": 20,
+    "epochs": 12,
     "batch_size": 32,
     "weight_decay": 1e-4,
     "clip_gradient": 10.0,

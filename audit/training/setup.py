@@ -218,7 +218,7 @@ def build_setup(
             "With start = 'previous' the adversary goes on where it left an image, and augmentation moves the image "
             "away from there: set augmentation to none, or start to auto or random."
         )
-    _require_the_task(recipe, settings, detects=train.objects is not None)
+    require_recipe_of_task(settings, detects=train.objects is not None)
     examples, held_out = hold_out(train, settings.held_out)
     _require_enough(examples, held_out, workers.world_size)
     return TrainingSetup(
@@ -258,8 +258,17 @@ def hold_out(train: Batch, share: float) -> tuple[Batch, Batch]:
     return train.select(~mask), train.select(mask)
 
 
-def _require_the_task(recipe: Method, settings: TrainingConfig, *, detects: bool) -> None:
-    """Raises UsageError for a recipe of classifiers on images with objects or the reverse, or views without boxes."""
+def require_recipe_of_task(settings: TrainingConfig, *, detects: bool) -> None:
+    """Refuse a recipe of classifiers for a detector, or the reverse, and views of images that leave boxes behind.
+
+    Args:
+        settings: The configuration of the training.
+        detects: Whether a detector is trained.
+
+    Raises:
+        UsageError: They do not go together.
+    """
+    recipe = find("recipe", settings.recipe)
     if (recipe.facts.get("task") == "detection") != detects:
         names = [method.name for method in methods("recipe") if (method.facts.get("task") == "detection") == detects]
         kind = "a detector" if detects else "a classifier"

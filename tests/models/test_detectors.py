@@ -144,7 +144,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_answer(name: str) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return detect(some)
 
-    detector.form.detect = tight  # type: ignore[method-assign]
+    detector.form.detect = tight  # type: ignore[method-assign, assignment]
     assert all(same_detections(a, b) for a, b in zip(detector.detect(images), expected, strict=True))
     assert detector.layout.batch_size == 1
 

@@ -12,7 +12,7 @@ from audit.models.detectors.under_test import DetectorUnderTest
 from tests.made_detectors import DETECTED, DETECTOR_SHAPE, noise_images, some_objects
 
 onnx: Any = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+runtime: Any = pytest.importorskip("onnxruntime")
 CLASSES, POINTS = len(DETECTED), 48  # 48x64 pixels in blocks of 8
 
 
@@ -83,9 +83,7 @@ def wrap(path: Path, classes: tuple[str, ...] = DETECTED) -> DetectorUnderTest:
 
 
 def answers_of(path: Path, images: torch.Tensor) -> np.ndarray:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return np.asarray(np.concatenate([session.run(None, {"images": one[None]})[0] for one in images.numpy()]))
 
 

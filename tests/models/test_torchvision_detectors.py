@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def wrap(module: torch.nn.Module) -> DetectorUnderTest:
 def test_losses_and_detections_are_torchvisions_own_of_each_image_alone(name: str) -> None:
     images, objects = noise_images(2), some_objects(2, 1)
     detector = wrap(torchvision_detector(name, **SETTINGS.get(name, {})))
-    module = copy.deepcopy(detector.form.detector)
+    module: Any = copy.deepcopy(detector.form.detector)
     detector.layout.batch_size = 1
     losses, answers = detector.losses(images, objects), detector.detect(images)
     for image, there, loss, found in zip(images, objects, losses, answers, strict=True):

@@ -84,7 +84,7 @@ def test_a_folder_of_transformers_is_a_detector_under_test(kind: str, tmp_path: 
 
 
 def test_scores_and_boxes_are_those_of_the_models_own_processor(tmp_path: Path) -> None:
-    form = read_detector_folder(folder_of("yolos", tmp_path), DetectorClasses(DETECTED), DETECTOR_SHAPE)
+    form: Any = read_detector_folder(folder_of("yolos", tmp_path), DetectorClasses(DETECTED), DETECTOR_SHAPE)
     detector = DetectorUnderTest(form, classes=DETECTED, input_shape=DETECTOR_SHAPE, device="cpu")
     images = noise_images(1)
     resized = torch.nn.functional.interpolate(images, (32, 64), mode="bilinear", antialias=True)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from test_planning import SUBJECT
 
@@ -30,7 +32,7 @@ def keys(of: AuditPlan) -> set[str]:
     return {task.cell.key for task in of.tasks}
 
 
-@pytest.mark.parametrize("section", measured_sections())
+@pytest.mark.parametrize("section", measured_sections("classification"))
 def test_a_section_alone_has_the_cells_of_the_whole_run_and_what_they_need(section: str) -> None:
     whole, part = plan(), plan(section)
     assert keys(part) < keys(whole)
@@ -53,7 +55,7 @@ def test_accuracy_alone_leaves_the_attacks_out() -> None:
 
 
 def test_all_sections_together_are_the_whole_run() -> None:
-    assert keys(plan(*measured_sections())) == keys(plan())
+    assert keys(plan(*measured_sections("classification"))) == keys(plan())
 
 
 def test_every_study_belongs_to_one_section() -> None:
@@ -63,10 +65,24 @@ def test_every_study_belongs_to_one_section() -> None:
 
 
 def test_sections_that_can_be_asked_for_are_those_whose_topics_plan_something() -> None:
-    assert measured_sections() == ("accuracy", "robustness", "corruptions", "explanations")
+    names = ("data_health", "accuracy", "robustness", "corruptions", "explanations")
+    assert measured_sections("classification") == names
     assert set(sections()) - set(measured_sections()) == {"compression", "comparison"}
 
 
+def test_a_section_of_another_task_is_a_sentence() -> None:
+    with pytest.raises(UsageError, match="'detection_accuracy' is not one of classification"):
+        plan("detection_accuracy")
+
+
+def test_a_detector_has_the_topics_of_detectors_alone() -> None:
+    whole = build_plan(load_config(), replace(SUBJECT, task="detection", loaded="file:net"))
+    studies = {study for topic in topics() if topic.task == "detection" for study in topic.studies}
+    assert "detection-accuracy" in {task.cell.study for task in whole.tasks} <= {*studies, *MODEL_STUDIES}
+
+
 def test_an_unknown_section_is_a_sentence() -> None:
-    with pytest.raises(UsageError, match=r"only.*Known: accuracy, corruptions, explanations, robustness"):
+    with pytest.raises(
+        UsageError, match=r"only.*Known: accuracy, corruptions, data_health, .*explanations, robustness"
+    ):
         plan("attacks")

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from audit.core.errors import ModelError
+from audit.core.errors import ModelError, fault_line
 from audit.core.note import note
 from audit.core.objects import Detections
 from audit.core.types import Images
+from audit.models.batching import is_out_of_memory
 from audit.models.detectors.form import DetectorForm
 
 _KEYS = ("boxes", "labels", "scores")
@@ -48,7 +49,12 @@ class CalledForm(DetectorForm):
         Raises:
             ModelError: It answers with something else.
         """
-        answers: Any = self.detector(list(images))
+        try:
+            answers: Any = self.detector(list(images))
+        except Exception as fault:  # a user's forward raises whatever it likes
+            if is_out_of_memory(fault):
+                raise
+            raise ModelError(_expected(f"an error ({fault_line(fault)})")) from fault
         if not isinstance(answers, list | tuple) or len(answers) != len(images):
             raise ModelError(_expected(f"{type(answers).__name__}"))
         return [_detections(answer) for answer in answers]

@@ -50,6 +50,9 @@ class DetectorForm(nn.Module, ABC):
 
         Returns:
             Float32 (N,), each what it is for a batch of that image alone.
+
+        Raises:
+            NotApplicable: It has none.
         """
         raise NotApplicable(note("detector_no_losses", "The detector does not give the losses it is trained by."))
 
@@ -58,6 +61,9 @@ class DetectorForm(nn.Module, ABC):
 
         Args:
             images: Float32 (N, C, H, W) in [0, 1].
+
+        Raises:
+            NotApplicable: It has none.
         """
         raise NotApplicable(note("detector_no_candidates", "The detector gives no boxes before its suppression."))
 

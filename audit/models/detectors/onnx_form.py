@@ -86,10 +86,13 @@ class OnnxSession(nn.Module):
         return self
 
     def require_size(self, shape: InputShape) -> None:
-        """Raises ModelError where the file takes images of another size.
+        """Refuse images of another size than the file takes.
 
         Args:
             shape: (C, H, W) of the images.
+
+        Raises:
+            ModelError: Their size is another.
         """
         own = tuple(self.input.shape[1:])
         if any(isinstance(side, int) and side != given for side, given in zip(own, shape, strict=True)):

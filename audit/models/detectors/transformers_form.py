@@ -74,6 +74,10 @@ class TransformersForm(DetectorForm):
         size: (height, width) that it is given.
         mean: Of each channel.
         std: Of each channel.
+
+    Attributes:
+        mean: Subtracted from images in [0, 1], (1, C, 1, 1).
+        std: Divided by after that, (1, C, 1, 1).
     """
 
     mean: Tensor

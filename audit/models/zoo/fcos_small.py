@@ -43,7 +43,10 @@ def fcos_small(classes: int, input_shape: InputShape) -> FcosSmall:
 
     Args:
         classes: The number of classes.
-        input_shape: (C, H, W) of the images. Raises ModelError unless height and width are multiples of 16.
+        input_shape: (C, H, W) of the images.
+
+    Raises:
+        ModelError: Their height or width is no multiple of 16.
     """
     channels, height, width = input_shape
     if height % 16 or width % 16:

@@ -65,7 +65,12 @@ def reliability_diagram(parts: Sequence[AccuracyPart], locale: Locale) -> str:
 
 
 def reliability_chart(
-    bins: Mapping[str, Sequence[ReliabilityBin]], locale: Locale, *, title: str, description: str
+    bins: Mapping[str, Sequence[ReliabilityBin]],
+    locale: Locale,
+    *,
+    title: str,
+    description: str,
+    right: str = "accuracy.axis_right",
 ) -> str:
     """An SVG diagram of the share right against confidence.
 
@@ -74,6 +79,7 @@ def reliability_chart(
         locale: The reader's language.
         title: Key of the title.
         description: What it shows, in words.
+        right: Key of the title of the axis of the share right.
     """
     rows = [
         {"x": b.confidence, "y": b.accuracy, "count": b.count, "series": locale.name("role", role)}
@@ -89,7 +95,7 @@ def reliability_chart(
     )
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=share_x_axis(locale("accuracy.axis_confidence")),
-        y=share_axis(locale, "y:Q", "accuracy.axis_right"),
+        y=share_axis(locale, "y:Q", right),
         color=colour,
     )
     line = base.mark_line(strokeWidth=1.5, opacity=0.7)

@@ -20,7 +20,7 @@ class DetectionAccuracyConfig(ConfigTable):
 TOPIC = Topic(
     name="detection_accuracy",
     section="detection_accuracy",
-    order=100,
+    order=1100,
     priority=20,
     studies={"detection-accuracy": "fewer evaluation images"},
     config=DetectionAccuracyConfig,

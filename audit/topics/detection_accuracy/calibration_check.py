@@ -8,7 +8,7 @@ from audit.results.check_result import CheckResult, at_most, template_values
 from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 from audit.topics.detection_accuracy import DetectionAccuracyConfig
-from audit.topics.detection_accuracy.measured import STUDY, class_count, measured_detector
+from audit.topics.detection_accuracy.measured import STUDY, measured_detector
 
 MIN_DETECTIONS = 100
 """Least number of detections for a verdict: on fewer, even true scores exceed most thresholds."""
@@ -38,7 +38,7 @@ def detection_scores(results: RunResults, role: str, config: RunConfig) -> Check
         config: The configuration of the run, which holds the threshold.
     """
     entries = results.entries(STUDY, role=role)
-    measured = measured_detector(results, role, class_count(results, role)) if entries else None
+    measured = measured_detector(results, role)
     if measured is None or measured.calibration is None:
         return None
     most = config.table(DetectionAccuracyConfig).calibration_error

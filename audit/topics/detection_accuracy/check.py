@@ -8,7 +8,7 @@ from audit.results.check_result import MIN_IMAGES, CheckResult, at_least, templa
 from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 from audit.topics.detection_accuracy import DetectionAccuracyConfig
-from audit.topics.detection_accuracy.measured import STUDY, class_count, measured_detector
+from audit.topics.detection_accuracy.measured import STUDY, measured_detector
 
 
 @check(
@@ -33,7 +33,7 @@ def detection_map(results: RunResults, role: str, config: RunConfig) -> CheckRes
         config: The configuration of the run, which holds the threshold.
     """
     entries = results.entries(STUDY, role=role)
-    measured = measured_detector(results, role, class_count(results, role)) if entries else None
+    measured = measured_detector(results, role)
     if measured is None or measured.precision is None:
         return None
     least = config.table(DetectionAccuracyConfig).mean_average_precision

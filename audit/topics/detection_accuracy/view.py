@@ -52,7 +52,17 @@ def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, 
         for p in parts
         if p.calibration_error is not None
     )
-    chart = reliability_chart(bins, locale, title="detection_accuracy.reliability", description=told) if bins else ""
+    chart = (
+        reliability_chart(
+            bins,
+            locale,
+            title="detection_accuracy.reliability",
+            description=told,
+            right="detection_accuracy.axis_right",
+        )
+        if bins
+        else ""
+    )
     kinds = tuple(kind for kind in ERROR_KINDS if any(part.outcomes.get(kind) for part in parts))
     galleries = (
         (kind, tuple(shown for shown in pictures if (shown.kinds or ["right"])[0] == kind))

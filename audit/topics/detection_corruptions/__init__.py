@@ -16,7 +16,7 @@ class DetectionCorruptionConfig(ConfigTable):
 TOPIC = Topic(
     name="detection_corruptions",
     section="detection_corruptions",
-    order=300,
+    order=1300,
     priority=30,
     studies={"detection-corruption": "corruptions.examples, corruptions.severities"},
     config=DetectionCorruptionConfig,

@@ -7,9 +7,8 @@ from audit.core.registry import check
 from audit.results.check_result import MIN_IMAGES, CheckResult, at_least, template_values
 from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
-from audit.topics.detection_accuracy.measured import class_count
 from audit.topics.detection_corruptions import DetectionCorruptionConfig
-from audit.topics.detection_corruptions.measured import STUDY, precision_left
+from audit.topics.detection_corruptions.measured import CORRUPTED_STUDY, precision_left
 
 
 @check(
@@ -33,8 +32,8 @@ def detection_corruption(results: RunResults, role: str, config: RunConfig) -> C
         role: Role of the model.
         config: The configuration of the run, which holds the threshold.
     """
-    entries = results.entries(STUDY, role=role)
-    left = precision_left(results, role, class_count(results, role)) if entries else None
+    entries = results.entries(CORRUPTED_STUDY, role=role)
+    left = precision_left(results, role)
     if left is None:
         return None
     least = config.table(DetectionCorruptionConfig).kept

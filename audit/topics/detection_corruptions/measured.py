@@ -2,51 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
-from audit.core.boxes import PackedDetections, PackedObjects
 from audit.core.statistics import Interval
+from audit.metrics.average_precision import AveragePrecision, average_precision
 from audit.metrics.box_matching import BoxMatches, match_boxes
 from audit.metrics.relative_precision import relative_precision
-from audit.results.boxes import boxes_in, boxes_of
+from audit.results.boxes import CellBoxes, boxes_in
 from audit.results.queries import group_by_condition
 from audit.results.run_results import RunResults, TaskResult
-from audit.topics.detection_accuracy.measured import STUDY as CLEAN
+from audit.topics.detection_accuracy.measured import STUDY, classes_in
 
-STUDY = "detection-corruption"
+CORRUPTED_STUDY = "detection-corruption"
+_RESAMPLED = 200
+"""Bootstrap samples of each of many intervals."""
 
 
-def corrupted_matches(
-    results: RunResults, role: str, classes: int, sizes: tuple[str, ...] = ("all",)
-) -> Iterator[tuple[str, int, tuple[TaskResult, ...], BoxMatches]]:
-    """Each corruption at each severity: its name, the severity, its cells, and the matches.
+@dataclass(frozen=True)
+class CorruptedDetector:
+    """A detector under one corruption at one severity.
+
+    Attributes:
+        name: Name of the corruption.
+        severity: 1 to 5.
+        entries: Its cells.
+        matches: Of the detections with the objects.
+        precision: mAP; None where no image has an object.
+    """
+
+    name: str
+    severity: int
+    entries: tuple[TaskResult, ...]
+    matches: BoxMatches
+    precision: AveragePrecision | None
+
+
+def corrupted_detectors(results: RunResults, role: str) -> tuple[CorruptedDetector, ...]:
+    """A detector under each corruption at each severity.
 
     Args:
         results: The run.
         role: Role of the model.
-        classes: The number of classes.
-        sizes: Ranges of sizes to match.
     """
-    for at, entries in group_by_condition(results.entries(STUDY, role=role), "severity"):
-        packed = boxes_in(entries)
-        if packed is not None:
-            yield at.method, int(at.setting or 0), entries, match_boxes(*packed, classes, sizes)
+    found = []
+    for at, entries in group_by_condition(results.entries(CORRUPTED_STUDY, role=role), "severity"):
+        boxes = boxes_in(entries)
+        if boxes is not None:
+            found.append(CorruptedDetector(at.method, int(at.setting or 0), entries, *_measured(boxes)))
+    return tuple(found)
 
 
-def precision_left(results: RunResults, role: str, classes: int) -> Interval | None:
+def precision_left(results: RunResults, role: str) -> Interval | None:
     """The mean share of the clean mAP that is left, on the images that were corrupted.
 
     Args:
         results: The run.
         role: Role of the model.
-        classes: The number of classes.
     """
-    changed = [matches for _, _, _, matches in corrupted_matches(results, role, classes)]
-    clean = boxes_of(results, CLEAN, role)
-    if clean is None or not changed:
+    conditions = [
+        boxes
+        for _, entries in group_by_condition(results.entries(CORRUPTED_STUDY, role=role), "severity")
+        if (boxes := boxes_in(entries)) is not None
+    ]
+    clean = boxes_in(results.entries(STUDY, role=role))
+    return None if clean is None or not conditions else _left(clean, tuple(conditions))
+
+
+@lru_cache(maxsize=4)
+def _left(clean: CellBoxes, conditions: tuple[CellBoxes, ...]) -> Interval | None:
+    """None where conditions were measured on different images, as in a run that was cut short."""
+    images = len(conditions[0].objects.counts)
+    if any(len(some.objects.counts) != images for some in conditions) or images > len(clean.objects.counts):
         return None
-    images = min(matches.images for matches in changed)
-    if any(matches.images != images for matches in changed) or images > len(clean[0].counts):
-        return None
-    before: tuple[PackedObjects, PackedDetections] = (clean[0].first(images), clean[1].first(images))
-    return relative_precision(match_boxes(*before, classes, ("all",)), changed)
+    classes = max(classes_in(some.objects, some.found) for some in (clean, *conditions))
+    before = match_boxes(clean.objects.first(images), clean.found.first(images), classes, ("all",))
+    return relative_precision(before, [match_boxes(some.objects, some.found, classes, ("all",)) for some in conditions])
+
+
+@lru_cache(maxsize=256)
+def _measured(boxes: CellBoxes) -> tuple[BoxMatches, AveragePrecision | None]:
+    matches = match_boxes(boxes.objects, boxes.found, max(1, classes_in(boxes.objects, boxes.found)), ("all",))
+    return matches, average_precision(matches, resamples=_RESAMPLED)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from audit.document.model import Cost, DocumentModel, Proportion, cost_of, proportion
 from audit.document.section import Rows, SectionContext
-from audit.metrics.average_precision import average_precision
 from audit.results.run_results import RunResults
-from audit.topics.detection_corruptions.measured import corrupted_matches, precision_left
+from audit.topics.detection_corruptions.measured import corrupted_detectors, precision_left
 
-MOVES = ("elastic-transform",)
+MOVING_CORRUPTIONS = ("elastic-transform",)
 """Corruptions that move what is in the image, by a few pixels; the boxes stay, as in COCO-C."""
-_RESAMPLED = 200
 
 
 class DetectionCorruptionRow(DocumentModel):
@@ -52,29 +50,26 @@ def build(results: RunResults, context: SectionContext) -> Rows:
         results: The run.
         context: What the rows need besides the evidence.
     """
-    classes = len(context.classes)
-    left = {role: precision_left(results, role, classes) for role in context.roles}
+    left = {role: precision_left(results, role) for role in context.roles}
     return {
-        "detection_corruptions": [row for role in context.roles for row in _rows(results, role, classes)],
+        "detection_corruptions": [row for role in context.roles for row in _rows(results, role)],
         "relative_precision": [
             RelativePrecisionRow(role=role, left=proportion(share)) for role, share in left.items() if share
         ],
     }
 
 
-def _rows(results: RunResults, role: str, classes: int) -> list[DetectionCorruptionRow]:
-    rows = []
-    for name, severity, entries, matches in corrupted_matches(results, role, classes):
-        precision = average_precision(matches, resamples=_RESAMPLED)
-        if precision is not None:
-            rows.append(
-                DetectionCorruptionRow(
-                    role=role,
-                    name=name,
-                    severity=severity,
-                    mean_average_precision=proportion(precision.mean),
-                    moves=name in MOVES,
-                    cost=cost_of(entries),
-                )
-            )
+def _rows(results: RunResults, role: str) -> list[DetectionCorruptionRow]:
+    rows = [
+        DetectionCorruptionRow(
+            role=role,
+            name=one.name,
+            severity=one.severity,
+            mean_average_precision=proportion(one.precision.mean),
+            moves=one.name in MOVING_CORRUPTIONS,
+            cost=cost_of(one.entries),
+        )
+        for one in corrupted_detectors(results, role)
+        if one.precision is not None
+    ]
     return sorted(rows, key=lambda row: (row.name, row.severity))
