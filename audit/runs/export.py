@@ -1,4 +1,4 @@
-"""Writes what a run leaves beside its report: the models that it made with their history, and what to mend in the data."""
+"""Writes what a run leaves beside its report: models with their history, and what to mend in the data."""
 
 from __future__ import annotations
 
