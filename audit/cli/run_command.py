@@ -35,7 +35,7 @@ class RunRequest:
         out: The run folder.
         scope: How much of it to run.
         gate: Whether a verdict of fail or inconclusive ends the command with exit code 1.
-        release: The role whose weights the command is run for: they are copied to OUT/model.safetensors.
+        release: The role whose weights the command is run for: they are copied to OUT/model.safetensors, or .onnx.
         within: Seconds that the run may take; None for as long as it needs.
         watch: Whether the report is shown as it grows.
     """

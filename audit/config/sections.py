@@ -97,7 +97,8 @@ class CorruptionConfig(ConfigTable):
         int, Flag("--examples", help="Attack and corrupt this many test images at most.", default="")
     ] = Field(500, ge=1, description="images corrupted at most, balanced over the classes")
     names: tuple[str, ...] = Field(
-        ("gaussian-noise", "defocus-blur", "fog", "jpeg-compression"), description="or all: every one there is"
+        ("gaussian-noise", "defocus-blur", "fog", "jpeg-compression"),
+        description="or all: every one there is; nrtk:haze is nrtk's, nrtk:haze:factor=0.2,0.5 with your severities",
     )
     severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field(
         (1, 2, 3, 4, 5), description="how strongly, 1 to 5"

@@ -14,10 +14,10 @@ from audit.models.detectors.build import DetectorClasses, build_detector, names_
 from audit.models.detectors.form import DetectorForm
 from audit.models.detectors.load import load_detector
 from audit.models.detectors.under_test import DetectorUnderTest
+from audit.models.devices import resolve_device
 from audit.models.files import is_code, require_trusted_files
 from audit.models.formats.hf_config import is_folder
 from audit.models.module_copy import copy_module
-from audit.models.under_test import resolve_device
 from audit.planning.run_identity import RunIdentity
 from audit.runs.run_setup import RunSetup
 from audit.runs.validation import check_training_images, wants_tensorboard

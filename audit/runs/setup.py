@@ -18,13 +18,15 @@ from audit.data.formats.image import labelled_as
 from audit.data.load import format_of
 from audit.data.sampling import balanced_order
 from audit.models.architecture import default_for
+from audit.models.compression.static_int8 import require_onnxruntime
+from audit.models.devices import resolve_device
 from audit.models.files import is_code, require_trusted_files, sha256_of
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, read_checkpoint, with_own_normalisation
 from audit.models.loaded import LoadedModel
 from audit.models.normalised_model import normalisation
 from audit.models.own_weights import with_own_weights
-from audit.models.under_test import ModelUnderTest, resolve_device
+from audit.models.under_test import ModelUnderTest
 from audit.planning.run_identity import RunIdentity
 from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format, output_names
 from audit.runs.detection_setup import detects, set_up_detection
@@ -177,6 +179,8 @@ def _check_models_run(setup: RunSetup) -> None:
         check_pretrained_fits(setup.config.model, lambda: setup.new_module(setup.config.seed))
     if compression.enabled and compression.student is not None:
         setup.new_model(compression.student)
+    if compression.enabled and compression.method == "int8" and setup.dataset.train is not None:
+        require_onnxruntime()
     check_prunable(
         compression,
         lambda: setup.loaded.module if setup.loaded else setup.new_module(setup.config.seed),
