@@ -106,18 +106,30 @@ def test_a_section_alone_brings_the_answers_it_builds_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "algorithm", "asks"),
-    [((1, 28, 28), "auto", False), ((1, 28, 28), "kernel", True), ((3, 36, 36), "auto", True)],
+    ("shape", "algorithm", "precision", "asks"),
+    [
+        ((1, 28, 28), "auto", 0, False),
+        ((1, 28, 28), "auto", 0.3, True),
+        ((1, 28, 28), "exact", 0.3, False),
+        ((1, 28, 28), "kernel", 0, True),
+        ((3, 36, 36), "auto", 0, True),
+    ],
 )
 def test_lime_is_foretold_to_ask_nothing_where_shap_asks_every_mask(
-    shape: tuple[int, int, int], algorithm: str, asks: bool
+    shape: tuple[int, int, int], algorithm: str, precision: float, asks: bool
 ) -> None:
-    """Images of 36x36 may come in 13 segments, one too many to ask every mask."""
+    """Images of 36x36 may come in 13 segments, one too many to ask every mask; to a precision none asks them all."""
     subject = replace(SUBJECT, shape=shape)
-    whole = plan(subject, explanations={"settings": {"shap": {"algorithm": algorithm}}})
-    for task in explained(whole, "lime"):
+    asked = {"settings": {"shap": {"algorithm": algorithm}}, "precision": precision}
+    for task in explained(plan(subject, explanations=asked), "lime"):
         most = max_task_passes(task, subject)
-        assert most is not None and most.forwards == (24 * 1001 if asks else 0)
+        assert most is not None and most.forwards == (len(task.examples) * 1001 if asks else 0)
+
+
+def test_adversarial_maps_are_planned_of_the_images_that_the_report_shows() -> None:
+    tasks = [task for task in plan().tasks if task.cell.study == "explanation"]
+    by_kind = {str(task.cell.settings["on"]): (task.examples.start, task.examples.stop) for task in tasks}
+    assert by_kind == {"clean": (0, 24), "adversarial": (0, 16)}
 
 
 def test_chunks_cover_the_examples_once_and_keep_the_images_that_are_explained() -> None:

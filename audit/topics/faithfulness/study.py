@@ -52,7 +52,7 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     if not shared:
         orders |= control_orders(batch, cell.seed, settings.random_orders)
     with model.count() as counter:
-        curves = all_curves(context, model, batch, orders, targets, settings) | shared
+        curves = all_curves(context, model, batch, orders, targets, settings, shared) | shared
     return measured_evidence(
         cell,
         measurements(curves),
