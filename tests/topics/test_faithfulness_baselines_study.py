@@ -93,3 +93,26 @@ def test_few_steps_tell_as_much_of_an_advantage_as_many(cnn_model: ModelUnderTes
     few, many = advantage(8), advantage(72)
     assert 0 <= many.mean() - few.mean() < many.std(ddof=1) / len(many) ** 0.5
     assert abs(few.std() / many.std() - 1) < 0.1
+
+
+def test_a_map_is_blurred_as_a_control_only_where_that_is_asked(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:
+    asked = Cell("explanation", "saliency", settings={"method": {}, "output": "logit", "baseline": None})
+    explained = explanation(bare_context(cnn_model, cnn_batch, asked), asked)
+    whole, few = (
+        faithfulness(
+            replace(bare_context(cnn_model, cnn_batch, cell), evidence=lambda name: {"explanation": explained}[name]),
+            cell,
+        )
+        for cell in (
+            Cell("faithfulness", "saliency", settings=SETTINGS | {"fills": ["mean"], "blurred": blurred})
+            for blurred in (True, False)
+        )
+    )
+    assert {m.name for m in whole.measurements} - {m.name for m in few.measurements} == {
+        "deletion_area_blurred",
+        "insertion_area_blurred",
+    }
+    for measurement in few.measurements:
+        assert np.array_equal(measurement.per_example, whole.measurement(measurement.name).per_example)
+    assert whole.forwards - few.forwards == 10 * 2 * 5
+    assert "blurred" in str(whole.facts["protocol"]["text"]) and "blurred" not in str(few.facts["protocol"]["text"])

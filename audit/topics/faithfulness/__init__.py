@@ -16,6 +16,7 @@ class FaithfulnessConfig(ConfigTable):
     fills: tuple[Literal["mean", "blur"], ...] = Field(
         ("mean",), min_length=1, description="what replaces removed pixels, each in turn; the first is judged"
     )
+    blurred: bool = Field(False, description="each map blurred too, as a control: whether its detail matters")
 
 
 TOPIC = Topic(
@@ -27,7 +28,10 @@ TOPIC = Topic(
         "faithfulness-baselines": "explanations.examples, faithfulness.steps, faithfulness.fills",
     },
     config=FaithfulnessConfig,
-    presets={"standard": {"fills": ("mean", "blur")}, "full": {"steps": 24, "fills": ("mean", "blur")}},
+    presets={
+        "standard": {"fills": ("mean", "blur"), "blurred": True},
+        "full": {"steps": 24, "fills": ("mean", "blur"), "blurred": True},
+    },
     document={"faithfulness": FaithfulnessRow},
     former_names={"controls": "faithfulness-baselines"},
 )

@@ -22,8 +22,6 @@ from audit.metrics.pixel_ranking import CONTROL_RANKINGS, control_order
 from audit.models.under_test import ModelUnderTest
 from audit.topics.faithfulness.facts import FaithfulnessSettings
 
-ORDERS_OF_A_MAP = 2
-"""Number of orders per map: its own, and that of the map blurred."""
 _NOT_FINITE = note(
     "removed_not_finite",
     "The model's answer is NaN or infinite on pictures whose pixels are removed, as where a net divides by the spread "
@@ -182,8 +180,19 @@ def protocol(settings: FaithfulnessSettings) -> Note:
     """The protocol in words; areas of different protocols must not be compared.
 
     Args:
-        settings: Fills, steps, output and random orders.
+        settings: Fills, steps, output, random orders and whether the map blurred is a control.
     """
+    if not settings.blurred:
+        return note(
+            "deletion_few_controls",
+            "{steps} equal steps over all pixels, highest attribution first, filled with {fills}; the {output} of the "
+            "explained class; controls on the same images: {random} random orders (averaged), the centre, an edge "
+            "detector.",
+            steps=settings.steps,
+            fills=list(settings.fills),
+            output=[settings.output],
+            random=settings.random_orders,
+        )
     return note(
         "deletion",
         "{steps} equal steps over all pixels, highest attribution first, filled with {fills}; the {output} of the "

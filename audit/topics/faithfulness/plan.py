@@ -8,7 +8,7 @@ from audit.planning.explanations import explained_methods, explanation_of
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.faithfulness import FaithfulnessConfig
-from audit.topics.faithfulness.curves import ORDERS_OF_A_MAP, control_count
+from audit.topics.faithfulness.curves import control_count
 from audit.topics.faithfulness.facts import FaithfulnessSettings
 
 
@@ -20,7 +20,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         model: The model.
     """
     config = builder.config.table(FaithfulnessConfig)
-    settings = FaithfulnessSettings(steps=config.steps, fills=config.fills).dump()
+    settings = FaithfulnessSettings(**config.model_dump()).dump()
     baselines = builder.add("faithfulness-baselines", "removal", model, builder.explained, settings=settings)
     for method in explained_methods(builder):
         inputs = {"explanation": explanation_of(builder, method.name, model.role), "controls": baselines}
@@ -37,5 +37,5 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount:
     settings = FaithfulnessSettings.of(task.cell)
     between = 2 * len(settings.fills) * (settings.steps - 1)
     if task.cell.study == "faithfulness":
-        return PassCount(ORDERS_OF_A_MAP * between, 0)
+        return PassCount((2 if settings.blurred else 1) * between, 0)
     return PassCount(1 + 2 * len(settings.fills) + control_count(settings.random_orders) * between, 0)
