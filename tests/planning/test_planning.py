@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from audit.config import load_config
+from audit.config import HardeningConfig, load_config
 from audit.core import registry
 from audit.core.errors import UsageError
 from audit.core.registry import find
@@ -12,6 +12,7 @@ from audit.planning.cost import max_task_passes
 from audit.planning.explanations import BACKGROUND
 from audit.planning.plan import AuditPlan, Task
 from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
+from audit.training.defaults import suited_hardening
 
 SUBJECT = RunIdentity(
     classes=("a", "b"),
@@ -332,3 +333,32 @@ def test_attacks_on_a_model_that_answers_at_random_cost_a_forward_for_each_draw(
         assert once is not None and often is not None
         attacked = task.cell.study in ("robustness", "attack-controls", "other-threats")
         assert often.forwards == (20 if attacked else 1) * once.forwards, task.label
+
+
+@pytest.mark.parametrize(
+    ("architecture", "asked", "expected"),
+    [
+        ("cnn-28", {}, ("pgd", "muon", 3, 1.2e-2, {"steps": 2, "start": "auto"})),
+        ("cnn-28", {"epochs": 7}, ("pgd", "muon", 7, 1.2e-2, {"steps": 2, "start": "auto"})),
+        ("cnn-28", {"recipe_settings": {"steps": 3}}, ("pgd", "muon", 3, 1.2e-2, {"steps": 3})),
+        ("cnn-28", {"recipe": "fgsm-rs"}, ("fgsm-rs", "muon", 5, 8e-3, {})),
+        ("cnn-28", {"recipe": "trades"}, ("trades", "adam", 6, 4e-3, {})),
+        ("cnn-28", {"augmentation": "jitter"}, ("pgd", "adam", 6, 4e-3, {})),
+        ("resnet-18-small", {}, ("pgd", "adam", 6, 4e-3, {})),
+        (None, {}, ("pgd", "adam", 6, 4e-3, {})),
+        ("torchvision:resnet18", {}, ("pgd", "adam", 6, 1e-3, {})),
+    ],
+)
+def test_hardening_has_the_defaults_that_were_measured_for_a_net(
+    architecture: str | None, asked: dict[str, object], expected: tuple[object, ...]
+) -> None:
+    suited = suited_hardening(HardeningConfig.model_validate(asked), architecture, images=6000)
+    chosen = (suited.recipe, suited.optimizer, suited.epochs, suited.learning_rate, suited.recipe_settings)
+    assert chosen == expected
+
+
+def test_few_images_are_hardened_on_for_as_many_steps() -> None:
+    epochs = [
+        suited_hardening(HardeningConfig(), "cnn-28", images=images).epochs for images in (300, 2000, 6000, 60000)
+    ]
+    assert epochs == [16, 9, 3, 3]
