@@ -86,7 +86,7 @@ def corrupt(
         doubtful = fixed_function_notes(model, pixels, seed)
         unchanged = model.predictions(pixels)
         if augmentation is None:
-            changed = corrupted(registered, model, content_ids(pixels), pixels, severity, seed)
+            changed = corrupted(registered, model.device, content_ids(pixels), pixels, severity, seed)
         else:
             given = unchanged if classes is None else classes
             changed = augmented(augmentation, pixels, given, len(model.classes), seed)

@@ -20,7 +20,7 @@ from audit.core.errors import Interrupted
 from audit.document.schema import Gap
 from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
-from audit.runs.setup import RunSetup
+from audit.runs.run_setup import RunSetup
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from audit.core.errors import UsageError, unknown_name
 
-SUBJECT_FLAGS = ("seed", "device", "data", "model")
+SUBJECT_FLAGS = ("seed", "task", "device", "data", "model")
 """Keys and tables whose flags say which model is audited on which data."""
 EVALUATION_FLAGS = ("only", "hardening.enabled", "robustness", "corruptions", "explanations", "report")
 """Keys and tables whose flags say what is measured."""

@@ -165,6 +165,11 @@ class RunConfig(ConfigTable):
     seed: Annotated[int, Flag("--seed")] = Field(
         0, ge=0, description="root of every random draw: the same seed gives the same bytes"
     )
+    task: Annotated[Literal["auto", "classification", "detection"], Flag("--task")] = Field(
+        "auto",
+        description="what the model does: auto, classification, detection; auto takes it from the data and the "
+        "architecture",
+    )
     device: Annotated[str, Flag("--device")] = Field(
         "auto", description="auto, cpu, cuda, cuda:1, mps; auto takes an accelerator when there is one"
     )

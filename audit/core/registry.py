@@ -158,7 +158,8 @@ def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: An
         reference: The source, as arXiv:NUMBER or doi:NUMBER.
         adversarial: Whether it trains within a threat model.
         version: Raised when its answers change.
-        facts: Further facts: `teacher`, whether it learns from another model; `passes` and `expected`, as there.
+        facts: Further facts: `teacher`, whether it learns from another model; `task`, "detection" where it trains
+            detectors; `passes` and `expected`.
 
     Returns:
         The decorator, which returns the function as it is.
@@ -203,7 +204,7 @@ def check(
 
 
 def data_format(
-    *, argument: str = "", images: bool = False, columns: bool = False, reference: str = "", version: str = "1"
+    *, argument: str = "", images: bool = False, reference: str = "", version: str = "1", **facts: bool
 ) -> Callable[[F], F]:
     """Register `(argument, options, *, settings) -> Dataset`, a source of data written NAME or NAME:ARGUMENT.
 
@@ -214,16 +215,16 @@ def data_format(
         argument: What must follow the colon, as a user reads it: "DIR", "FILE". Empty for nothing.
         images: Whether the format decodes image files: it then crops each where it is decoded
             (`audit.data.dataset.LoadOptions.crop`), and the loaded data set is not cropped again.
-        columns: Whether the format is a table, whose columns may be chosen (`audit.data.dataset.Columns`).
         reference: Where the data or the format is described.
         version: Raised when the same source gives other images.
+        facts: Further facts: `columns`, whether it is a table whose columns may be chosen
+            (`audit.data.dataset.Columns`); `boxes`, whether images have objects, whose boxes it resizes with them.
 
     Returns:
         The decorator, which returns the function as it is.
     """
-    return _register(
-        "data-format", reference, version, "", {"argument": argument, "images": images, "columns": columns}
-    )
+    all_facts = {"argument": argument, "images": images, "columns": False, "boxes": False, **facts}
+    return _register("data-format", reference, version, "", all_facts)
 
 
 def model_format(*, suffixes: tuple[str, ...], reference: str = "", version: str = "1") -> Callable[[F], F]:

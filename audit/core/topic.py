@@ -64,6 +64,7 @@ class Topic:
         former_keys: By dotted configuration key of an earlier version, the key that replaced it.
         former_names: By study, check or document field of an earlier version, the name that replaced it.
         measures: Whether its measurements are also listed in the document's general table of measurements.
+        task: What the models do that it asks about: "classification" or "detection".
         package: Name of the Python package, filled in by `topics`.
     """
 
@@ -83,6 +84,7 @@ class Topic:
     former_keys: Mapping[str, str] = field(default_factory=dict)
     former_names: Mapping[str, str] = field(default_factory=dict)
     measures: bool = False
+    task: str = "classification"
     package: str = ""
 
     def module(self, name: str) -> ModuleType | None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from audit.core.objects import Objects
 from audit.core.pass_count import PassCount as PassCount
 
 Images: TypeAlias = Float[Tensor, "n channels height width"]
@@ -36,6 +37,7 @@ class Batch:
             label.
         masks: Where the object is, bool (N, H, W); None where the data has no masks; all False for an image without
             one.
+        objects: What is to be found in each image, N of them; None where each image has one label alone.
     """
 
     images: Images
@@ -43,6 +45,7 @@ class Batch:
     ids: tuple[str, ...]
     adversarial_classes: ClassMask | None = None
     masks: Masks | None = None
+    objects: tuple[Objects, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,6 +65,7 @@ class Batch:
             ids=tuple(self.ids[i] for i in index.tolist()),
             adversarial_classes=None if self.adversarial_classes is None else self.adversarial_classes[index],
             masks=None if self.masks is None else self.masks[index],
+            objects=None if self.objects is None else tuple(self.objects[i] for i in index.tolist()),
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -76,6 +80,7 @@ class Batch:
             labels=self.labels.to(device),
             adversarial_classes=None if self.adversarial_classes is None else self.adversarial_classes.to(device),
             masks=None if self.masks is None else self.masks.to(device),
+            objects=None if self.objects is None else tuple(some.to(device) for some in self.objects),
         )
 
     def target_mask(self, classes: int) -> ClassMask:
@@ -97,11 +102,12 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
     """Concatenate batches.
 
     Args:
-        batches: At least one batch; either all or none have `adversarial_classes`. Masks are dropped unless all have
-            them.
+        batches: At least one batch; either all or none have `adversarial_classes`. Masks and objects are dropped
+            unless all have them.
     """
     first = batches[0]
     masks = [b.masks for b in batches if b.masks is not None]
+    objects = [b.objects for b in batches if b.objects is not None]
     return Batch(
         images=torch.cat([b.images for b in batches]),
         labels=torch.cat([b.labels for b in batches]),
@@ -110,4 +116,5 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
         if first.adversarial_classes is None
         else torch.cat([b.target_mask(0) for b in batches]),
         masks=torch.cat(masks) if len(masks) == len(batches) else None,
+        objects=sum(objects, ()) if len(objects) == len(batches) else None,
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from audit.core.image_options import Interpolation, PixelRange, Transparency
 from audit.core.note import Note
+from audit.core.objects import Objects
 from audit.core.types import Batch
 
 Fetch = Callable[[NDArray[np.int64]], NDArray[np.uint8] | NDArray[np.float32]]
@@ -19,6 +20,9 @@ Fetch = Callable[[NDArray[np.int64]], NDArray[np.uint8] | NDArray[np.float32]]
 
 FetchMasks = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 """`masks(positions)` gives the masks (M, H, W)."""
+
+FetchObjects = Callable[[NDArray[np.int64]], tuple[Objects, ...]]
+"""`objects(positions)` gives what is to be found in each image, M of them."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,12 @@ class Split:
     """One part of a data set, its images read by position.
 
     Attributes:
-        labels: Class of each example, int64 (N,).
+        labels: Class of each example, int64 (N,); 0 where an image has objects instead.
         ids: A stable name for each example: "test/00017", "cat/0001.jpg".
         fetch: Reads images by position.
-        fingerprint: SHA-256 of the pixels, the labels and the masks.
+        fingerprint: SHA-256 of the pixels, the labels, the masks and the objects.
         masks: Reads by position where the objects are; None where the data does not say.
+        objects: Reads by position what is to be found in an image; None where it has one label alone.
     """
 
     labels: NDArray[np.int64]
@@ -86,6 +91,7 @@ class Split:
     fetch: Fetch
     fingerprint: str
     masks: FetchMasks | None = None
+    objects: FetchObjects | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -106,6 +112,7 @@ class Split:
             labels=torch.from_numpy(self.labels[index]),
             ids=tuple(self.ids[i] for i in index),
             masks=None if self.masks is None else torch.from_numpy(self.masks(index)),
+            objects=None if self.objects is None else self.objects(index),
         )
 
     def subset(self, positions: NDArray[np.int64]) -> Split:
@@ -115,7 +122,7 @@ class Split:
             positions: Positions to keep, int64 (M,), in the order the subset has.
         """
         selected = np.ascontiguousarray(positions, dtype=np.int64)
-        masks = self.masks
+        masks, objects = self.masks, self.objects
         return Split(
             labels=self.labels[selected],
             ids=tuple(self.ids[i] for i in selected),
@@ -124,6 +131,7 @@ class Split:
                 self.fingerprint, "subset", hashlib.sha256(selected.astype("<i8").tobytes()).hexdigest()
             ),
             masks=None if masks is None else lambda index: masks(selected[index]),
+            objects=None if objects is None else lambda index: objects(selected[index]),
         )
 
 
@@ -139,7 +147,7 @@ def derive_fingerprint(fingerprint: str, *parts: object) -> str:
 
 @dataclass(frozen=True)
 class Dataset:
-    """An image classification data set.
+    """A data set of images with one label each, or with objects.
 
     Attributes:
         name: The source without any path.
@@ -151,6 +159,7 @@ class Dataset:
         pixel_range: The values that were taken for black and white; None where pixels were bytes or in [0, 1].
         training_alone: Whether `test` is a training part, as the source has no other; `load_dataset` then holds some of
             it out or refuses it.
+        category_ids: The number that the annotations have for each class; None where they name it, or count from 0.
     """
 
     name: Note | str
@@ -161,3 +170,9 @@ class Dataset:
     notes: tuple[Note, ...] = ()
     pixel_range: PixelRange | None = None
     training_alone: bool = False
+    category_ids: tuple[int, ...] | None = None
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether images have objects with boxes, for a detector, and not one label each."""
+        return self.test.objects is not None

@@ -65,7 +65,10 @@ def load_dataset(
     method, argument, settings = _parse(source)
     _require_kind(method, argument)
     _require_columns(method, columns)
-    dataset = divided(method.function(argument, options, **settings), test_share, seed)
+    dataset = method.function(argument, options, **settings)
+    if method.facts["boxes"]:
+        return _with_most(dataset, train_examples)
+    dataset = divided(dataset, test_share, seed)
     if not method.facts["images"]:
         dataset = apply_preprocessing(dataset, Preprocessing(crop))
     dataset = apply_preprocessing(resize(dataset, options), Preprocessing(None, rotate, flip))
@@ -74,6 +77,19 @@ def load_dataset(
         dataset = replace(dataset, notes=(*dataset.notes, unused))
     if labels_map is not None:
         dataset = remap_labels(dataset, labels_map)
+    return _with_most(dataset, train_examples)
+
+
+def format_of(source: str) -> Method:
+    """The format that a source names. Raises UsageError for an unknown one.
+
+    Args:
+        source: As for `load_dataset`.
+    """
+    return _parse(source)[0]
+
+
+def _with_most(dataset: Dataset, train_examples: int | None) -> Dataset:
     if dataset.train is None or train_examples is None:
         return dataset
     return replace(dataset, train=balanced_subset(dataset.train, train_examples, seed=0))
@@ -125,7 +141,7 @@ def _require_kind(method: Method, argument: str) -> None:
         differs = (expected == "DIR" and path.is_file()) or (str(expected).startswith("FILE") and path.is_dir())
     except (OSError, ValueError):  # too long for a path, or not one
         return
-    right = _format_of(path) if differs else None
+    right = _format_of_path(path) if differs else None
     if differs and right != method.name and method.name not in _OF_BOTH:
         kind, wanted = ("file", "folder") if expected == "DIR" else ("folder", "file")
         remedy = f"write {right}:{argument}." if right else f"give a {wanted}."
@@ -136,7 +152,7 @@ _OF_BOTH = ("webdataset", "hf")
 """Formats of folders that read one of their files, too."""
 
 
-def _format_of(path: Path) -> str | None:
+def _format_of_path(path: Path) -> str | None:
     """The format that reads a folder or a file, by its ending; None for others."""
     if path.is_dir():
         return "folder"
@@ -149,7 +165,7 @@ def _without_format(source: str) -> UsageError | None:
         return None
     path = Path(source)
     try:
-        name, unread = _format_of(path), other_kind(path) if path.is_file() else ""
+        name, unread = _format_of_path(path), other_kind(path) if path.is_file() else ""
     except (OSError, ValueError):  # too long for a path, or not one
         return None
     if unread and (name is None or path.suffix.lower() in _COMPRESSED):

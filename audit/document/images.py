@@ -19,14 +19,15 @@ _STEP = 8
 """Grey levels between the shades of a heatmap: 32 shades look alike and take half the bytes of 256."""
 
 
-def picture(image: NDArray[np.uint8]) -> Picture:
+def picture(image: NDArray[np.uint8], *, largest: int = LARGEST) -> Picture:
     """A thumbnail of an image, made from pixels alone: it carries no metadata.
 
     Args:
         image: uint8 (C, H, W) with one or three channels; of more, the first three are shown.
+        largest: Its longest side in pixels.
     """
     pixels = image[0] if image.shape[0] == 1 else np.moveaxis(image[:3], 0, -1)
-    return _encode(Image.fromarray(np.ascontiguousarray(pixels)))
+    return _encode(Image.fromarray(np.ascontiguousarray(pixels)), largest)
 
 
 def picture_of_floats(image: Array) -> Picture:
@@ -66,9 +67,9 @@ def magnitude(attribution: Array) -> float:
     return float(np.abs(np.asarray(attribution, np.float64).sum(axis=0)).max())
 
 
-def _encode(image: Image.Image) -> Picture:
-    if max(image.size) > LARGEST:
-        image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+def _encode(image: Image.Image, largest: int = LARGEST) -> Picture:
+    if max(image.size) > largest:
+        image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
     lossless = max(image.size) <= _LOSSLESS_UP_TO
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=lossless, quality=50 if lossless else 80, method=4)

@@ -10,8 +10,10 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from audit.core.errors import AuditError
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
+from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Task
 from audit.storage.checkpoint import CellCheckpoint
@@ -33,13 +35,18 @@ class ModuleFactory(Protocol):
         ...
 
 
+def _no_detector() -> DetectorUnderTest:
+    raise AuditError("This run is of a classifier: there is no detector.")
+
+
 @dataclass(frozen=True)
 class Context:
     """What a study gets besides its cell.
 
     Attributes:
         task: The task being computed, which names the cell.
-        model: Gives the model that the cell names.
+        model: Gives the classifier that the cell names.
+        detector: Gives the detector that the cell names.
         fresh: Makes untrained nets of the run's architecture or of another.
         batch: Gives the examples that the task names.
         evidence: Gives the evidence of an input, by its name in `cell.inputs`.
@@ -60,6 +67,7 @@ class Context:
     stopping: Callable[[], bool]
     device: torch.device
     tensorboard: Path | None = None
+    detector: Callable[[], DetectorUnderTest] = _no_detector
 
     def checkpoint(self, part: str = "cell") -> CellCheckpoint:
         """The checkpoint of the cell's unfinished work.

@@ -22,8 +22,10 @@ from audit.data.dataset import Dataset
 from audit.data.sampling import balanced_order
 from audit.execution.context import Context, ModuleFactory
 from audit.execution.runner import RunCallback
-from audit.execution.stored_model import trained_model
+from audit.execution.stored_model import trained_detector, trained_model
 from audit.models.autotune import tune_execution
+from audit.models.detectors.form import DetectorForm
+from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.precision import device_facts, ieee_float32, take_nondeterministic_operations
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import CALIBRATION_SPLIT, MODEL_STUDIES, Slice, Task
@@ -54,11 +56,11 @@ class LocalExecutor:
     seed: int
     device: torch.device
     fresh: ModuleFactory
-    loaded: Callable[[], ModelUnderTest] | None = None
+    loaded: Callable[[], ModelUnderTest | DetectorUnderTest] | None = None
     callback: RunCallback = field(default_factory=RunCallback)
     stopping: Callable[[], bool] = lambda: False
     tensorboard: Path | None = None
-    _models: dict[str, ModelUnderTest] = field(default_factory=dict)
+    _models: dict[str, ModelUnderTest | DetectorUnderTest] = field(default_factory=dict)
 
     def compute(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Evidence]]:
         """Compute tasks, one after another.
@@ -105,7 +107,8 @@ class LocalExecutor:
     def _context(self, task: Task) -> Context:
         return Context(
             task=task,
-            model=lambda: self._model(task.cell.model),
+            model=lambda: self._classifier(task.cell.model),
+            detector=lambda: self._detector(task.cell.model),
             fresh=self.fresh,
             batch=lambda: self._batch(task.examples),
             evidence=lambda name: self._input(task, name),
@@ -124,21 +127,37 @@ class LocalExecutor:
             raise NotApplicable(evidence.reason)
         return evidence
 
-    def _model(self, identity: str) -> ModelUnderTest:
+    def _classifier(self, identity: str) -> ModelUnderTest:
+        model = self._model(identity)
+        if isinstance(model, DetectorUnderTest):
+            raise AuditError("This study asks a classifier, and the run is of a detector.")
+        return model
+
+    def _detector(self, identity: str) -> DetectorUnderTest:
+        model = self._model(identity)
+        if isinstance(model, ModelUnderTest):
+            raise AuditError("This study asks a detector, and the run is of a classifier.")
+        return model
+
+    def _model(self, identity: str) -> ModelUnderTest | DetectorUnderTest:
         if identity not in self._models:
             with fork_global_rng(self.device, identity):  # tuning asks a random model as often as time allows
                 model = self._make_model(identity)
-                tune_execution(model)
+                if isinstance(model, ModelUnderTest):
+                    tune_execution(model)
             self._models[identity] = model
         return self._models[identity]
 
-    def _make_model(self, identity: str) -> ModelUnderTest:
+    def _make_model(self, identity: str) -> ModelUnderTest | DetectorUnderTest:
         if identity.startswith("cell:"):
             evidence = self.store.get(identity.removeprefix("cell:"))
             if evidence is None:
                 raise AuditError("The trained model vanished from the store during the run; run the command again.")
             student = ModelSettings.of(evidence.cell).student
-            return trained_model(evidence, device=self.device, module=self.fresh(self.seed, student))
+            module = self.fresh(self.seed, student)
+            if isinstance(module, DetectorForm):
+                return trained_detector(evidence, device=self.device, form=module)
+            return trained_model(evidence, device=self.device, module=module)
         if self.loaded is None:
             raise AuditError(f"No model {identity!r} was given to this run.")
         return self.loaded()

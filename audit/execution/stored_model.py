@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.evidence import Evidence
+from audit.models.detectors.form import DetectorForm
+from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.load_state import load_state
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest
@@ -41,6 +43,22 @@ def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.
         std=facts.std,
         device=device,
     )
+
+
+def trained_detector(evidence: Evidence, *, device: torch.device | str, form: DetectorForm) -> DetectorUnderTest:
+    """Rebuild the detector of a training study.
+
+    Args:
+        evidence: The study's evidence.
+        device: Where the detector is to be.
+        form: A detector of the run's architecture, changed in place.
+
+    Returns:
+        The detector.
+    """
+    settings = ModelSettings.of(evidence.cell)
+    load_state(form, stored_weights(evidence))
+    return DetectorUnderTest(form, classes=settings.classes, input_shape=settings.input_shape, device=device)
 
 
 def stored_weights(evidence: Evidence) -> dict[str, Tensor]:

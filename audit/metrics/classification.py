@@ -101,8 +101,18 @@ def reliability(logits: Array, labels: Array, bins: int = BINS) -> Reliability:
         labels: Integer (N,).
         bins: How many bins.
     """
-    confidence, correct = _confidence(logits, labels)
-    bin_of = _bin(confidence, bins)
+    return reliability_of(*_confidence(logits, labels), bins=bins)
+
+
+def reliability_of(confidence: NDArray[np.float64], correct: NDArray[np.float64], *, bins: int = BINS) -> Reliability:
+    """Confidence against accuracy in equal-width bins (low, high].
+
+    Args:
+        confidence: In [0, 1], float64 (N,).
+        correct: Whether each is right, 0 or 1, float64 (N,).
+        bins: How many bins.
+    """
+    bin_of = bin_of_confidence(confidence, bins)
     count = np.bincount(bin_of, minlength=bins)
     full = np.maximum(count, 1)
     return Reliability(
@@ -129,7 +139,7 @@ def calibration_error(
     """
     confidence, correct = _confidence(logits, labels)
     estimate = reliability(logits, labels, bins).error
-    bin_of, n = _bin(confidence, bins), len(labels)
+    bin_of, n = bin_of_confidence(confidence, bins), len(labels)
     gap = confidence - correct
     rng = np.random.default_rng(seed)
     errors = np.empty(resamples)
@@ -148,6 +158,12 @@ def _confidence(logits: Array, labels: Array) -> tuple[NDArray[np.float64], NDAr
     return shares.max(axis=1), (predicted == labels).astype(np.float64)
 
 
-def _bin(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+def bin_of_confidence(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """The equal-width bin (low, high] of each confidence, int64 (N,); 0 is in the first.
+
+    Args:
+        confidence: In [0, 1], float64 (N,).
+        bins: How many bins.
+    """
     index: NDArray[np.int64] = np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(np.int64)
     return index

@@ -11,6 +11,8 @@ from audit.core.cell import Cell
 
 MODEL_STUDIES = ("training", "compression")
 """The studies that make a model."""
+FIRST_STUDIES = ("accuracy", "detection-accuracy")
+"""The study of each task that every model of a run goes through first, on all test images."""
 PREDICTED_LABELS = "predicted labels"
 """Key in the context of a task whose labels are the model's predictions, as the data has no labels."""
 CALIBRATION_SPLIT = "calibration"

@@ -24,6 +24,7 @@ class RunIdentity:
         loaded: Identity of the model that was loaded; None where one is trained.
         pretrained: SHA-256 of the weights that training starts from, with the entry asked for; empty for new ones.
         masked: Whether the test images have object masks.
+        task: What the model does: "classification" or "detection".
         labelled: Whether the labels are true ones; False where they are the loaded model's predictions.
     """
 
@@ -38,6 +39,7 @@ class RunIdentity:
     pretrained: str = ""
     masked: bool = False
     labelled: bool = True
+    task: str = "classification"
 
 
 def headline_eps(config: RunConfig, identity: RunIdentity) -> float:

@@ -21,7 +21,7 @@ def select_sections(plan: AuditPlan, only: Sequence[str]) -> AuditPlan:
     """
     if not only:
         return plan
-    wanted = {"accuracy", *only}
+    wanted = {"accuracy", "detection_accuracy", *only}
     selected = {study for topic in topics() if wanted & {topic.section, *topic.also_in} for study in topic.studies}
     needed: set[str] = set()
     for task in sorted(plan.tasks, key=lambda task: -task.wave):

@@ -34,6 +34,7 @@ from audit.document.schema import (
     document_type,
 )
 from audit.document.section import Rows, SectionContext
+from audit.planning.plan import FIRST_STUDIES
 from audit.report.gallery import gallery
 from audit.report.metadata import ModelMetadata, RunMetadata
 from audit.report.outcomes import gaps, outcome_rows, stop_rows, study_costs, unfinished_rows
@@ -184,7 +185,9 @@ def _subject(config: RunConfig, results: RunResults, metadata: RunMetadata) -> A
         data=Note.model_validate(metadata.data),
         classes=list(metadata.classes),
         input_shape=metadata.shape,
-        examples=max((task.examples.stop for task in results.plan.tasks if task.cell.study == "accuracy"), default=0),
+        examples=max(
+            (task.examples.stop for task in results.plan.tasks if task.cell.study in FIRST_STUDIES), default=0
+        ),
         notes=list(metadata.notes),
     )
 

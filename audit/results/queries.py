@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.evidence import Array
+from audit.planning.plan import FIRST_STUDIES
 from audit.planning.settings import ExplanationSettings
 from audit.results.run_results import RunResults, TaskResult
 
@@ -41,8 +42,17 @@ def model_roles(results: RunResults) -> tuple[str, ...]:
     Args:
         results: The run.
     """
-    planned = (task.role for task in results.plan.tasks if task.cell.study in ("accuracy", "training"))
+    planned = (task.role for task in results.plan.tasks if task.cell.study in (*FIRST_STUDIES, "training"))
     return tuple(dict.fromkeys(planned))
+
+
+def first_entries(results: RunResults) -> tuple[TaskResult, ...]:
+    """The entries of the study of clean images that every model goes through first.
+
+    Args:
+        results: The run.
+    """
+    return tuple(entry for study in FIRST_STUDIES for entry in results.entries(study))
 
 
 def only_measured(entries: Sequence[TaskResult]) -> tuple[TaskResult, ...]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from audit.core.note import Note, note
 from audit.data.sampling import balanced_order
+from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.precision import device_facts
 from audit.models.under_test import ModelUnderTest
 from audit.planning.builder import explained_examples
@@ -23,7 +24,7 @@ from audit.report.metadata import ModelMetadata, RunMetadata
 from audit.results.facts import ModelFacts
 from audit.results.run_results import RunResults, TaskResult
 from audit.runs.reproduce import section_commands, subject_flags
-from audit.runs.setup import RunSetup
+from audit.runs.run_setup import RunSetup
 
 LIBRARIES = ("torch", "torchvision", "captum", "foolbox", "lime", "shap", "numpy", "scikit-learn", "scikit-image")
 
@@ -93,14 +94,16 @@ def _origin(entry: TaskResult) -> Note:
     return note("trained_here", "trained here")
 
 
-def _loaded(setup: RunSetup, model: ModelUnderTest) -> ModelMetadata:
+def _loaded(setup: RunSetup, model: ModelUnderTest | DetectorUnderTest) -> ModelMetadata:
     assert setup.loaded is not None
     return ModelMetadata(
         role="standard",
         architecture=setup.subject.architecture,
         origin=setup.loaded.origin,
         identity=setup.loaded.identity,
-        parameters=sum(p.numel() for p in model.net.parameters()),
+        parameters=sum(
+            p.numel() for p in (model.form if isinstance(model, DetectorUnderTest) else model.net).parameters()
+        ),
         notes=setup.loaded.notes,
     )
 

@@ -13,17 +13,22 @@ from audit.config import RunConfig
 from audit.core.cell import Cell
 from audit.core.errors import AuditError, UsageError
 from audit.core.evidence import Evidence
+from audit.core.objects import pack_detections, unpack_detections
 from audit.core.types import Batch
 from audit.data.sampling import balanced_order
 from audit.execution.context import Context
+from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.files import is_code
+from audit.models.loaded import LoadedModel
 from audit.models.preprocessing_probe import ProbeOutcome, probe_preprocessing
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.runs.doctor import Diagnostic
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 from audit.topics.model_sanity.facts import ModelSanityFacts
 from audit.topics.model_sanity.study import model_sanity
+from audit.training.detection import mean_average_precision
 
 _NO_MODEL = (
     "audit doctor looks at a model that exists: give a checkpoint with --model, or FILE.py:FUNCTION that returns a "
@@ -98,6 +103,8 @@ def diagnose_model(config: RunConfig) -> ModelDiagnostics:
         raise UsageError(_NO_MODEL)
     model, order = build(), balanced_order(setup.dataset.test, config.seed)
     batch = setup.dataset.test.batch(order[:_IMAGES]).to(setup.device)
+    if isinstance(model, DetectorUnderTest):
+        return _of_detector(model, setup, setup.loaded, batch.select(torch.arange(min(_GRADIENT_IMAGES, len(batch)))))
     outcome = probe_preprocessing(
         model.net,
         batch,
@@ -119,12 +126,41 @@ def diagnose_model(config: RunConfig) -> ModelDiagnostics:
     return ModelDiagnostics(examined, fits, len(batch), str(outcome.warning))
 
 
+def _of_detector(detector: DetectorUnderTest, setup: RunSetup, loaded: LoadedModel, batch: Batch) -> ModelDiagnostics:
+    first, second = (pack_detections(detector.detect(batch.images)) for _ in range(2))
+    same = all(np.array_equal(own, second.arrays("")[name]) for name, own in first.arrays("").items())
+    there = sum(int((~objects.crowd).sum()) for objects in batch.objects or ())
+    score = mean_average_precision(batch.objects or (), unpack_detections(first))
+    notes = " ".join(note.text for note in loaded.notes) or "nothing was changed to load it"
+    gives = [
+        name
+        for name, given in (
+            ("losses", detector.gives_losses),
+            ("boxes before suppression", detector.gives_candidates),
+            ("gradients", detector.gives_gradients),
+        )
+        if given
+    ]
+    examined = (
+        Diagnostic("model", f"{loaded.origin}: {notes}", True),
+        *_data(setup, batch),
+        Diagnostic("boxes", f"{len(first.labels)} found where {there} objects are; mAP {score:.3f}", score > 0 or None),
+        Diagnostic("determinism", "the same at every call" if same else "differs from call to call", same),
+        Diagnostic(
+            "gives", ", ".join(gives) or "boxes alone: attacks that need losses are left out", bool(gives) or None
+        ),
+    )
+    return ModelDiagnostics(examined, (), len(batch), "")
+
+
 def _data(setup: RunSetup, batch: Batch) -> Iterator[Diagnostic]:
     dataset = setup.dataset
     shape = "x".join(map(str, dataset.shape))
     yield Diagnostic("data", f"{dataset.name}: {len(dataset.test)} test images of {shape}", True)
     for note in dataset.notes:
         yield Diagnostic("data", str(note), None)
+    if dataset.has_objects:
+        return
     present = len(np.unique(dataset.test.labels))
     total = len(dataset.classes)
     counts = f"{total} outputs for {total} classes" + (f", {present} of them in the test images" * (present < total))

@@ -17,12 +17,14 @@ from audit.planning.build import Scope, build_plan
 from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
 from audit.report.html import render_html
+from audit.results.queries import first_entries
 from audit.results.run_results import RunResults
 from audit.runs.clock import RunClock
 from audit.runs.export import export_models
 from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 from audit.runs.validation import wants_tensorboard
 from audit.runs.watch import ReportWatcher
 from audit.storage.store import write_atomically
@@ -120,7 +122,7 @@ def _run_in(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCa
     )
     cost = clock.cost_of(setup.subject)
     results = run_plan(plan, folder.store, executor, callback, setup.config, cost=cost, cut_by=clock.cut_by)
-    if results.cut_by and not results.entries("accuracy"):
+    if results.cut_by and not first_entries(results):
         raise Interrupted(f"{_ENDED[results.cut_by]} before there was anything to report; what was finished is kept.")
     export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)
     document = build_document(results, setup.config, collect_metadata(setup, results))

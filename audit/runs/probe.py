@@ -16,8 +16,9 @@ from audit.core.evidence import Evidence
 from audit.core.types import PassCount
 from audit.data.sampling import balanced_order
 from audit.execution.local import LocalExecutor
-from audit.execution.stored_model import trained_model
-from audit.models.under_test import ModelUnderTest
+from audit.execution.stored_model import trained_detector, trained_model
+from audit.models.detectors.form import DetectorForm
+from audit.models.detectors.under_test import DetectorUnderTest
 from audit.planning.build import build_plan
 from audit.planning.cost import max_task_passes
 from audit.planning.experience import CellCost, Experience
@@ -27,8 +28,8 @@ from audit.planning.throughput import Throughput
 from audit.planning.time_budget import minimum_examples, no_more_than
 from audit.runs.battery_probe import attack_a_few, images_to_attack
 from audit.runs.past_costs import outcomes_of, past_costs
-from audit.runs.setup import RunSetup
-from audit.runs.throughput import measure_throughput
+from audit.runs.run_setup import RunSetup
+from audit.runs.throughput import AnyModel, measure_throughput
 from audit.storage.store import Store
 
 log = logging.getLogger("audit")
@@ -100,10 +101,10 @@ class _Prober:
             loaded=lambda: self.model(self.timed),
         )
         self.cells: list[CellCost] = []
-        self.models: dict[str, ModelUnderTest] = {}
+        self.models: dict[str, AnyModel] = {}
         self.stops_at = math.inf
 
-    def model(self, identity: str) -> ModelUnderTest:
+    def model(self, identity: str) -> AnyModel:
         """A model that exists, or the untrained one in its place.
 
         Args:
@@ -113,15 +114,17 @@ class _Prober:
             self.models[identity] = self._made(identity)
         return self.models[identity]
 
-    def _made(self, identity: str) -> ModelUnderTest:
+    def _made(self, identity: str) -> AnyModel:
         evidence = self.store.get(identity.removeprefix("cell:")) if identity in self.known else None
         if evidence is None:
             return (self.setup.model_factory() or self.setup.new_model)()
         self.scratch.put(evidence)
         module = self.setup.new_module(self.setup.config.seed, ModelSettings.of(evidence.cell).student)
+        if isinstance(module, DetectorForm):
+            return trained_detector(evidence, device=self.setup.device, form=module)
         return trained_model(evidence, device=self.setup.device, module=module)
 
-    def run(self, model: ModelUnderTest, experience: Experience) -> int:
+    def run(self, model: AnyModel, experience: Experience) -> int:
         """Compute cells, whose costs are then in `cells`.
 
         Args:
@@ -194,7 +197,7 @@ class _Prober:
             return None
         return evidence if evidence.status == "measured" else None
 
-    def _attack(self, model: ModelUnderTest, images: int, experience: Experience) -> None:
+    def _attack(self, model: AnyModel, images: int, experience: Experience) -> None:
         """How the first images of every model fare under the cheap attacks; of one that does not exist, their pace."""
         test = self.setup.dataset.test
         batch = test.batch(balanced_order(test, self.setup.config.seed)[:images])
@@ -207,6 +210,8 @@ class _Prober:
                 continue
             told.add(task.cell.model)
             subject = model if task.cell.model == self.timed or not exists else self.model(task.cell.model)
+            if isinstance(subject, DetectorUnderTest):  # no study of a classifier is planned for one
+                continue
             cost = attack_a_few(subject, batch, task, self.scratch, experience.throughput, exists=exists)
             self.cells += [cost] if cost else []
 

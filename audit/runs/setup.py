@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from audit.config import ModelConfig, RunConfig
-from audit.core.note import Note
 from audit.data.dataset import Dataset
 from audit.data.formats.image import labelled_as
 from audit.data.sampling import balanced_order
@@ -20,15 +17,15 @@ from audit.models.files import is_code, require_trusted_files, sha256_of
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, read_checkpoint, with_own_normalisation
 from audit.models.loaded import LoadedModel
-from audit.models.module_copy import copy_module
 from audit.models.normalised_model import normalisation
 from audit.models.own_weights import with_own_weights
-from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest, resolve_device
 from audit.planning.run_identity import RunIdentity
 from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format, output_names
+from audit.runs.detection_setup import detects, set_up_detection
 from audit.runs.label_numbers import load_with_labels, wrap_loaded
 from audit.runs.preparation import preparation_notes
+from audit.runs.run_setup import RunSetup
 from audit.runs.trainable import without_impossible_hardening
 from audit.runs.training_images import load_images, without_needless_hardening
 from audit.runs.validation import (
@@ -48,65 +45,6 @@ _WELL_PREPARED = 0.85
 """The accuracy on `_PROBED` images above which other preparations are not tried."""
 
 
-@dataclass(frozen=True)
-class RunSetup:
-    """What a run is planned and computed from.
-
-    Attributes:
-        config: The configuration, completed by what the checkpoint's header and the data say.
-        dataset: The images.
-        subject: The identities of data and model.
-        device: Where the model computes.
-        loaded: The model of a checkpoint; None where it is trained in the run.
-        trusted: The files of code that the run executes, each with "path" and "sha256".
-        notes: What the reader should know of the model that is trained in the run.
-        requested: The configuration as it was given, which the commands that repeat the run say; None where it is
-            `config`.
-    """
-
-    config: RunConfig
-    dataset: Dataset
-    subject: RunIdentity
-    device: torch.device
-    loaded: LoadedModel | None
-    trusted: tuple[Mapping[str, str], ...] = ()
-    notes: tuple[Note, ...] = ()
-    requested: RunConfig | None = None
-
-    def new_module(self, seed: int, architecture: str | None = None) -> nn.Module:
-        """A module with new weights; a copy of a loaded model that came whole, and in the form of a compressed one.
-
-        Args:
-            seed: Of the weights.
-            architecture: Its architecture; that of the run by default.
-        """
-        if self.loaded is not None and self.loaded.whole and architecture is None:
-            return copy_module(self.loaded.module)
-        model = self.config.model
-        if architecture is not None:
-            model = model.model_copy(update={"architecture": architecture, "outputs": "auto", "output_entry": ""})
-        module, _ = fresh_module(model, classes=len(self.dataset.classes), input_shape=self.dataset.shape, seed=seed)
-        if self.loaded is not None and architecture is None:
-            match_state_dict(module, self.loaded.module.state_dict(), cut=self.loaded.cut)
-        return module
-
-    def new_model(self, architecture: str | None = None) -> ModelUnderTest:
-        """A model with new weights, drawn from the seed of the run, without normalisation.
-
-        Args:
-            architecture: Its architecture; that of the run by default.
-        """
-        module = self.new_module(self.config.seed, architecture)
-        return ModelUnderTest(module, classes=self.dataset.classes, input_shape=self.dataset.shape, device=self.device)
-
-    def model_factory(self) -> Callable[[], ModelUnderTest] | None:
-        """A function that wraps the loaded model with its normalisation; None where the model is trained in the run."""
-        loaded = self.loaded
-        if loaded is None:
-            return None
-        return lambda: wrap_loaded(self.config.model, self.dataset, loaded, self.device)
-
-
 def set_up(config: RunConfig) -> RunSetup:
     """Read the data and, where the configuration names one, the model, before anything is written.
 
@@ -119,6 +57,8 @@ def set_up(config: RunConfig) -> RunSetup:
     Raises:
         AuditError: The data, the model, the device or a library is missing, wrong, or does not fit the rest.
     """
+    if detects(config):
+        return set_up_detection(config)
     requested, device = config, resolve_device(config.device)
     wants_tensorboard(config)
     check_frozen_epochs(config)

@@ -9,22 +9,28 @@ import torch
 
 from audit.core.types import Images
 from audit.models.autotune import tune_execution
+from audit.models.detectors.boxes import no_objects
+from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.losses import margin
 from audit.models.under_test import ModelUnderTest
 from audit.planning.throughput import Throughput
 
+AnyModel = ModelUnderTest | DetectorUnderTest
+"""A classifier or a detector."""
 _SECONDS = 0.3
 """So long a measurement may take, with as many images as that allows, up to a batch."""
 _FIRST = 2
 _ATTEMPTS = 10
 
 
-def measure_throughput(model: ModelUnderTest) -> Throughput:
+def measure_throughput(model: AnyModel) -> Throughput:
     """Time a model in the layout that a run would use, on as large a batch as a short time allows.
 
     Args:
         model: The model; its layout is chosen where that was not done before.
     """
+    if isinstance(model, DetectorUnderTest):
+        return _detector_throughput(model)
     tune_execution(model)
 
     def gradient(noise: Images) -> float:
@@ -39,7 +45,18 @@ def measure_throughput(model: ModelUnderTest) -> Throughput:
         return Throughput(forward, forward)
 
 
-def _seconds_an_image(model: ModelUnderTest, attempt: Callable[[Images], float]) -> float:
+def _detector_throughput(detector: DetectorUnderTest) -> Throughput:
+    forward = _seconds_an_image(detector, lambda noise: float(len(detector.detect(noise))))
+    if not (detector.gives_losses and detector.gives_gradients):
+        return Throughput(forward, forward)
+    nothing = no_objects(detector.device)
+    backward = _seconds_an_image(
+        detector, lambda noise: float(detector.loss_gradient(noise, [nothing] * len(noise)).gradient.sum())
+    )
+    return Throughput(forward, backward)
+
+
+def _seconds_an_image(model: AnyModel, attempt: Callable[[Images], float]) -> float:
     """Mean seconds of an image, over as many attempts as the time allows after a first, which finds its memory.
 
     The mean and not the fastest: what else the machine does slows a run as it slows this.

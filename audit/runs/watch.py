@@ -16,6 +16,7 @@ from audit.execution.runner import RunCallback
 from audit.planning.plan import Task
 from audit.report.html import render_html, render_live_note
 from audit.report.live_run import LiveRun
+from audit.results.queries import first_entries
 from audit.results.run_results import RunResults
 from audit.results.stopping import unneeded_tasks
 from audit.storage.store import write_atomically
@@ -130,7 +131,7 @@ class ReportWatcher(RunCallback):
         results = replace(self.results, evidence=dict(self.evidence), cut_by="user")
         results = replace(results, unneeded=unneeded_tasks(results, self.config))
         done, total = len(self.evidence), len(results.plan.tasks) - len(results.unneeded)
-        if not results.entries("accuracy"):
+        if not first_entries(results):
             return render_live_note("waits", current=self.current, done=done, total=total)
         return render_html(self.build(results), live=LiveRun(done, total, self.current))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from audit.config import HardeningConfig, TrainingConfig
+from audit.core.registry import methods
 from audit.models.architecture import ZOO
 
 _Table = TypeVar("_Table", bound=TrainingConfig)
@@ -18,6 +19,14 @@ _BY_MUON: Mapping[str, Mapping[str, Any]] = {
 """By recipe that was measured on that net, where it differs from the tables' own defaults."""
 _BY_ADAM: Mapping[str, Any] = {"optimizer": "adam", "learning_rate": 4e-3, "epochs": 6}
 _RATE_OF_FOREIGN = 1e-3
+_DETECTOR: Mapping[str, Any] = {
+    "optimizer": "adamw",
+    "learning_rate": 4e-3,
+    "epochs": 20,
+    "batch_size": 32,
+    "weight_decay": 1e-4,
+    "clip_gradient": 10.0,
+}
 _FEWEST_STEPS = 250
 """Steps that the hardening of that net takes at least."""
 _MOST_EPOCHS = 16
@@ -61,6 +70,27 @@ def suited_hardening(table: HardeningConfig, architecture: str | None, images: i
     foreign = architecture is not None and architecture not in ZOO
     rate = {"learning_rate": _RATE_OF_FOREIGN} if foreign else {}
     return _with_defaults(table, {"recipe": "pgd", **_BY_ADAM, **rate})
+
+
+def suited_detector_training(table: TrainingConfig) -> TrainingConfig:
+    """A training with the defaults that suit a detector.
+
+    Args:
+        table: The configuration; what it sets stays.
+    """
+    return _with_defaults(table, {"recipe": "detector", **_DETECTOR})
+
+
+def suited_detector_hardening(table: HardeningConfig) -> HardeningConfig:
+    """A hardening with the defaults that suit a detector; none where no recipe hardens detectors.
+
+    Args:
+        table: The configuration; what it sets stays.
+    """
+    recipes = [m.name for m in methods("recipe") if m.facts.get("task") == "detection" and m.facts["adversarial"]]
+    if not recipes:
+        return table if table.asked_for else table.model_copy(update={"enabled": False})
+    return _with_defaults(table, {"recipe": recipes[0], **_DETECTOR})
 
 
 def _with_defaults(table: _Table, values: Mapping[str, Any]) -> _Table:

@@ -15,11 +15,13 @@ from audit.core.registry import find
 from audit.core.seeding import derive_seed, restored_global_rng, seed_global_rng
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, Logits
+from audit.models.detectors.form import DetectorForm
 from audit.models.module_copy import copy_module
 from audit.models.precision import ieee_float32
 from audit.training.awp import adversarial_weight_perturbation
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.checkpoint import load_training_checkpoint
+from audit.training.detection import DetectionModule, DetectionValidator
 from audit.training.distributed import WorkerGroup
 from audit.training.epochs import affordable_epochs, recover_from_overfitting, seconds_of, stop_early
 from audit.training.optimisation import (
@@ -81,7 +83,7 @@ def run_training(
     own_gpu = device.type == "cuda" and workers.world_size > 1
     device = torch.device("cuda", workers.rank) if own_gpu else device
     setup = build_setup(train, settings, threat=threat, seed=seed, device=device, teacher=teacher, workers=workers)
-    net = TrainingModule(module, *normalisation, autocast=settings.precision == "bfloat16").to(device)
+    net = _training_module(module, normalisation, autocast=settings.precision == "bfloat16").to(device)
     net.train()
     net.choose_layout(setup.held_out.images[:4])
     net.learn_outputs(setup.held_out.images[:4], classes)
@@ -104,6 +106,14 @@ def run_training(
             _epoch(setup, state, callbacks)
     result = state.result(*normalisation)
     return replace(result, notes=(*result.notes, *net.notes))
+
+
+def _training_module(
+    module: nn.Module, normalisation: tuple[tuple[float, ...], tuple[float, ...]], *, autocast: bool
+) -> TrainingModule:
+    if isinstance(module, DetectorForm):
+        return DetectionModule(module, autocast=autocast)
+    return TrainingModule(module, *normalisation, autocast=autocast)
 
 
 def _start_or_resume(setup: TrainingSetup, net: TrainingModule, callbacks: TrainingCallbacks) -> TrainingState:
@@ -192,7 +202,9 @@ def _differing_tensors(net: nn.Module) -> list[Tensor]:
 
 
 def _batch_accuracy(output: StepOutput, labels: Tensor) -> Tensor:
-    """The share of the batch that was classified right, a scalar in [0, 1]."""
+    """The share of the batch that was classified right, a scalar in [0, 1]; 0 of a detector's, which has no such."""
+    if output.logits is None:
+        return output.loss.new_zeros(())
     return (output.logits.argmax(1) == labels).to(output.loss.dtype).mean()
 
 
@@ -210,23 +222,28 @@ def _validate(setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:
     """The history's row of the running epoch."""
     settings = setup.settings
     state.net.processes = 1
-    validator = Validator(
-        setup.held_out,
-        setup.threat,
-        setup.loss,
-        setup.seed,
-        settings.probe_examples,
-        settings.probe_steps,
-        proves=bool(setup.recipe.facts.get("proves")),
+    validator = (
+        DetectionValidator(setup.held_out)
+        if setup.detects
+        else Validator(
+            setup.held_out,
+            setup.threat,
+            setup.loss,
+            setup.seed,
+            settings.probe_examples,
+            settings.probe_steps,
+            proves=bool(setup.recipe.facts.get("proves")),
+        )
     )
     with with_weights(state.net.net, None if state.ema is None else state.ema.weights):
         scores = validator(state.net)
     assert state.correct is not None
+    accuracy = {} if setup.detects else {"train_accuracy": float(state.correct) / len(state.losses)}
     return {
         "epoch": state.epoch + 1,
         "recipe": state.recipe,
         "loss": float(torch.stack(state.losses).mean()),
-        "train_accuracy": float(state.correct) / len(state.losses),
+        **accuracy,
         **scores,
         "learning_rate": state.optimizer.param_groups[-1]["lr"],
     }

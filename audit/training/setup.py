@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 from audit.config import TrainingConfig
 from audit.core.errors import DataError, UsageError
 from audit.core.note import Note, note
-from audit.core.registry import Method, find
+from audit.core.objects import Objects
+from audit.core.registry import Method, find, methods
 from audit.core.seeding import Generators, derive_seed, torch_generator
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images, Labels, Logits
@@ -95,6 +96,16 @@ class TrainingSetup:
             ),
         )
 
+    @property
+    def detects(self) -> bool:
+        """Whether a detector is trained, on objects and not on labels."""
+        return self.examples.objects is not None
+
+    @property
+    def objects(self) -> tuple[Objects, ...]:
+        """What is to be found in each of `examples`; empty for a classifier."""
+        return self.examples.objects or ()
+
     @cached_property
     def keeps_perturbations(self) -> bool:
         """Whether the images are the same in each epoch, and a perturbation of each fits on the device beside them."""
@@ -153,6 +164,7 @@ class TrainingSetup:
             progress=progress,
             teacher=self.teacher,
             keeps_perturbations=self.keeps_perturbations,
+            objects=tuple(self.objects[i].to(self.device) for i in indices.tolist()) if self.detects else (),
         )
 
     @property
@@ -206,6 +218,7 @@ def build_setup(
             "With start = 'previous' the adversary goes on where it left an image, and augmentation moves the image "
             "away from there: set augmentation to none, or start to auto or random."
         )
+    _require_the_task(recipe, settings, detects=train.objects is not None)
     examples, held_out = hold_out(train, settings.held_out)
     _require_enough(examples, held_out, workers.world_size)
     return TrainingSetup(
@@ -245,6 +258,18 @@ def hold_out(train: Batch, share: float) -> tuple[Batch, Batch]:
     return train.select(~mask), train.select(mask)
 
 
+def _require_the_task(recipe: Method, settings: TrainingConfig, *, detects: bool) -> None:
+    """Raises UsageError for a recipe of classifiers on images with objects or the reverse, or views without boxes."""
+    if (recipe.facts.get("task") == "detection") != detects:
+        names = [method.name for method in methods("recipe") if (method.facts.get("task") == "detection") == detects]
+        kind = "a detector" if detects else "a classifier"
+        raise UsageError(f"Recipe {recipe.name!r} does not train {kind}; one of {', '.join(names)} was expected.")
+    if detects and settings.augmentation.active:
+        raise UsageError(
+            "Augmentation moves images and leaves their boxes where they were: train a detector with augmentation none."
+        )
+
+
 def _require_enough(examples: Batch, held_out: Batch, workers: int) -> None:
     fewest = max(2, workers)
     if len(examples) < fewest or len(held_out) == 0:
@@ -252,7 +277,7 @@ def _require_enough(examples: Batch, held_out: Batch, workers: int) -> None:
             f"Training has {len(examples)} images to learn from and {len(held_out)} held out, where at least {fewest} "
             "and one were expected. Give more images."
         )
-    if bool((examples.labels == examples.labels[0]).all()):
+    if examples.objects is None and bool((examples.labels == examples.labels[0]).all()):
         raise DataError(
             f"All {len(examples)} training images have the label {int(examples.labels[0])}: there is nothing to tell "
             "apart. Give images of at least two classes."

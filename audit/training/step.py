@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
+from audit.core.objects import Objects
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Labels, Logits
@@ -21,11 +22,11 @@ class StepOutput(NamedTuple):
 
     Attributes:
         loss: The loss to descend, a scalar with a graph.
-        logits: Logits (N, classes) that the training accuracy is read from, without a graph.
+        logits: Logits (N, classes) that the training accuracy is read from, without a graph; None from a detector.
     """
 
     loss: Tensor
-    logits: Logits
+    logits: Logits | None = None
 
 
 Objective: TypeAlias = Callable[[], StepOutput]
@@ -51,6 +52,7 @@ class TrainingStep:
         teacher: For distillation, the logits (N, classes) of another model on images (N, C, H, W) in [0, 1].
         progress: Share of the training that is done, in [0, 1).
         keeps_perturbations: Whether the images are the same in each epoch and the memory holds a perturbation of each.
+        objects: What is to be found in each image; empty for a classifier.
     """
 
     images: Images
@@ -64,6 +66,7 @@ class TrainingStep:
     teacher: Callable[[Images], Logits] | None = None
     progress: float = 0.0
     keeps_perturbations: bool = False
+    objects: tuple[Objects, ...] = ()
 
     @property
     def adversary(self) -> ThreatModel:

@@ -17,6 +17,7 @@ from audit.training.inner_attack import frozen_eval, gradient_of
 from audit.training.step import PerExampleLoss
 
 _BATCH = 128
+_FIRST = ("proven_accuracy", "robust_accuracy", "robust_map")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Validator:
 
 
 def selection_score(scores: dict[str, float]) -> tuple[float, float]:
-    """Order epochs: by proven accuracy where it is measured, by robust accuracy else, then by clean accuracy.
+    """Order epochs: by proven accuracy where it is measured, by robust accuracy or mAP else, then by the clean one.
 
     Args:
         scores: What a `Validator` measured.
@@ -74,8 +75,9 @@ def selection_score(scores: dict[str, float]) -> tuple[float, float]:
     Returns:
         A key that is largest for the best epoch.
     """
-    first = scores.get("proven_accuracy", scores.get("robust_accuracy", scores["clean_accuracy"]))
-    return first, scores["clean_accuracy"]
+    clean = scores["clean_map"] if "clean_map" in scores else scores["clean_accuracy"]
+    first = next((scores[name] for name in _FIRST if name in scores), clean)
+    return first, clean
 
 
 def held_out_accuracy(net: nn.Module, batch: Batch) -> float:

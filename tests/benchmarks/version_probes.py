@@ -95,7 +95,7 @@ def corruptions(subject: Subject) -> Iterator[tuple[str, Probe]]:
         yield (
             method.name,
             lambda method=method: {
-                "images": corrupted(find("corruption", method.name), model, content_ids(images), images, 3, 0)
+                "images": corrupted(find("corruption", method.name), model.device, content_ids(images), images, 3, 0)
             },
         )
 

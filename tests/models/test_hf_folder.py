@@ -22,7 +22,8 @@ from audit.config import ModelConfig, load_config
 from audit.core.errors import AuditError, DataError, ModelError, UntrustedError
 from audit.models.formats.hf_config import read_preprocessing
 from audit.models.load import load_model
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 
 SIDE = 16
 NAMES = ("owl", "cat", "dog")

@@ -18,7 +18,8 @@ from audit.planning.plan import MODEL_STUDIES, Task
 from audit.runs.past_costs import examples_of
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.probe import learn_costs
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 from audit.storage.store import Store
 from tests.runs.conftest import TINY
 

@@ -14,7 +14,8 @@ from PIL import Image
 from audit.config import load_config
 from audit.core.errors import DataError, ModelError, UsageError
 from audit.models.architecture import build
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 
 BRIGHTNESS = '''
 import torch

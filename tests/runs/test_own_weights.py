@@ -14,7 +14,8 @@ from audit.core.errors import UsageError
 from audit.models.own_weights import with_own_weights
 from audit.runs.model_diagnostics import diagnose_model
 from audit.runs.predict import load_for_prediction
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 
 SOURCE = """
 import torch

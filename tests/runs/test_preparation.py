@@ -27,7 +27,8 @@ from audit.runs.checkpoint_metadata import (
     preparation_header,
 )
 from audit.runs.preparation import preparation_notes
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 from tests.models.test_hf_folder import saved
 
 STATED = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}, "resample": 3}

@@ -15,7 +15,8 @@ from audit.config import load_config
 from audit.core.errors import AuditError, DataError, UsageError
 from audit.data.load import load_dataset
 from audit.runs.pipeline import run_audit
-from audit.runs.setup import RunSetup, set_up
+from audit.runs.run_setup import RunSetup
+from audit.runs.setup import set_up
 
 NAMES = ("owl", "cat", "dog")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,8 @@ def read_hf_folder(weights: str) -> CheckpointContent:
     folder = folder_of(weights)
     config = configuration(folder)
     _require_transformers(weights, folder, config)
-    state = _state(weight_files(folder))
     preprocessing = read_preprocessing(weights)
-    transformers = _transformers(folder.name)
-    with _quiet(transformers):
-        module = HfModule(_built(transformers, folder.name, config, state), bgr=preprocessing.bgr)
+    module = HfModule(build_transformers(folder, config, CLASSIFIERS), bgr=preprocessing.bgr)
     runs = note(
         "model_transformers",
         "{name} runs in transformers ({kind}); its logits are used as they are.",
@@ -58,6 +56,41 @@ def read_hf_folder(weights: str) -> CheckpointContent:
         kind=str(config["model_type"]),
     )
     return CheckpointContent(module=module, notes=(runs, *preprocessing.notes))
+
+
+@dataclass(frozen=True)
+class HfTask:
+    """What models of transformers are made for.
+
+    Attributes:
+        table: The table of their classes in transformers, by model_type.
+        what: One of them, in words.
+    """
+
+    table: str
+    what: str
+
+
+CLASSIFIERS = HfTask("MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES", "an image classifier")
+HF_DETECTORS = HfTask("MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES", "an object detector")
+
+
+def build_transformers(folder: Path, config: dict[str, Any], task: HfTask) -> nn.Module:
+    """The model of a folder in eval mode, with the folder's weights.
+
+    Args:
+        folder: The folder.
+        config: Its checked config.json.
+        task: What it is to be made for.
+
+    Raises:
+        SetupError: Without the extra `hf`.
+        ModelError: It is made for something else, or weights and configuration do not belong together.
+    """
+    state = _state(weight_files(folder))
+    transformers = _transformers(folder.name)
+    with quiet_transformers(transformers):
+        return _built(transformers, folder.name, config, state, task)
 
 
 def _require_transformers(weights: str, folder: Path, config: dict[str, Any]) -> None:
@@ -118,8 +151,8 @@ def _transformers(name: str) -> Any:
         raise SetupError(f"hf:{name} needs transformers; install it with pip install 'audit[hf]'.") from fault
 
 
-def _built(transformers: Any, name: str, config: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
-    kind, settings = _classifier(transformers, name, config)
+def _built(transformers: Any, name: str, config: dict[str, Any], state: dict[str, Tensor], task: HfTask) -> nn.Module:
+    kind, settings = _class_of(transformers, name, config, task)
     try:
         # Eager attention has gradients of every order; others may be fetched kernels.
         options = {"attn_implementation": "eager", "dtype": torch.float32, "ignore_mismatched_sizes": True}
@@ -138,14 +171,14 @@ def _built(transformers: Any, name: str, config: dict[str, Any], state: dict[str
     return model.eval()  # type: ignore[no-any-return]
 
 
-def _classifier(transformers: Any, name: str, config: dict[str, Any]) -> tuple[Any, Any]:
+def _class_of(transformers: Any, name: str, config: dict[str, Any], task: HfTask) -> tuple[Any, Any]:
     """The class that makes the model, and its configuration."""
-    classifiers = import_module("transformers.models.auto.modeling_auto").MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    known = getattr(import_module("transformers.models.auto.modeling_auto"), task.table)
     model_type = str(config.get("model_type"))
-    if model_type not in classifiers or model_type in _NOT_PLAIN:
-        kinds = ", ".join(sorted(set(classifiers) - _NOT_PLAIN))
-        raise ModelError(f"{name} is of model_type {model_type!r}; an image classifier was expected: one of {kinds}.")
-    names = classifiers[model_type]
+    if model_type not in known or model_type in _NOT_PLAIN:
+        kinds = ", ".join(sorted(set(known) - _NOT_PLAIN))
+        raise ModelError(f"{name} is of model_type {model_type!r}; {task.what} was expected: one of {kinds}.")
+    names = known[model_type]
     names = names if isinstance(names, tuple) else (names,)
     named = [name for name in config.get("architectures") or () if name in names]
     try:
@@ -156,8 +189,12 @@ def _classifier(transformers: Any, name: str, config: dict[str, Any]) -> tuple[A
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """transformers draws progress bars and logs advice; what matters is raised or noted here."""
+def quiet_transformers(transformers: Any) -> Iterator[None]:
+    """A block in which transformers draws no progress bars and logs no advice; what matters is raised or noted here.
+
+    Args:
+        transformers: The package.
+    """
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -131,12 +131,17 @@ def _accuracy(results: RunResults, role: str, classes: Sequence[str]) -> Accurac
         mistakes=_mistakes(labels, predictions, classes) if len(classes) > MATRIX_CLASSES else [],
         mistaken=int((predictions != labels).sum()),
         calibration_error=bins.error if bins else None,
-        reliability=_reliability_rows(bins) if bins else [],
+        reliability=reliability_rows(bins) if bins else [],
         cost=cost_of(results.entries("accuracy", role=role)),
     )
 
 
-def _reliability_rows(bins: Reliability) -> list[ReliabilityBin]:
+def reliability_rows(bins: Reliability) -> list[ReliabilityBin]:
+    """The bins of a reliability diagram, as the document holds them.
+
+    Args:
+        bins: The bins.
+    """
     return [
         ReliabilityBin(low=lo, high=hi, count=c, confidence=conf, accuracy=acc)
         for lo, hi, c, conf, acc in zip(

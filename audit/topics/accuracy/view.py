@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import altair as alt
@@ -12,7 +12,7 @@ from audit.core.evidence import Finding
 from audit.document.charts import FAINT, series_colour, series_shape, share_axis, share_x_axis, svg_chart
 from audit.document.locale import Locale
 from audit.document.schema import AuditDocument
-from audit.topics.accuracy.section import AccuracyPart, ClassRow
+from audit.topics.accuracy.section import AccuracyPart, ClassRow, ReliabilityBin
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,33 @@ def reliability_diagram(parts: Sequence[AccuracyPart], locale: Locale) -> str:
         parts: Clean accuracy of each model.
         locale: The reader's language.
     """
+    description = " ".join(
+        locale("accuracy.chart_told", role=locale.name("role", p.role), error=f"{p.calibration_error:.1%}")
+        for p in parts
+        if p.calibration_error is not None
+    )
+    bins = {part.role: part.reliability for part in parts}
+    return reliability_chart(bins, locale, title="accuracy.chart_title", description=description)
+
+
+def reliability_chart(
+    bins: Mapping[str, Sequence[ReliabilityBin]], locale: Locale, *, title: str, description: str
+) -> str:
+    """An SVG diagram of the share right against confidence.
+
+    Args:
+        bins: By role of a model, its bins.
+        locale: The reader's language.
+        title: Key of the title.
+        description: What it shows, in words.
+    """
     rows = [
-        {"x": b.confidence, "y": b.accuracy, "count": b.count, "series": locale.name("role", part.role)}
-        for part in parts
-        for b in part.reliability
+        {"x": b.confidence, "y": b.accuracy, "count": b.count, "series": locale.name("role", role)}
+        for role, own in bins.items()
+        for b in own
         if b.count
     ]
-    colour = series_colour([locale.name("role", part.role) for part in parts])
+    colour = series_colour([locale.name("role", role) for role in bins])
     diagonal = (
         alt.Chart(alt.Data(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}]))
         .mark_line(strokeDash=[4, 3], strokeWidth=1, color=FAINT)
@@ -76,9 +96,4 @@ def reliability_diagram(parts: Sequence[AccuracyPart], locale: Locale) -> str:
     dots = base.mark_point(filled=True, opacity=0.9).encode(
         size=alt.Size("count:Q", legend=None, scale=alt.Scale(range=[20, 220])), shape=series_shape(colour)
     )
-    description = " ".join(
-        locale("accuracy.chart_told", role=locale.name("role", p.role), error=f"{p.calibration_error:.1%}")
-        for p in parts
-        if p.calibration_error is not None
-    )
-    return svg_chart(diagonal + line + dots, locale("accuracy.chart_title"), description, width=300, height=300)
+    return svg_chart(diagonal + line + dots, locale(title), description, width=300, height=300)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted
@@ -14,7 +15,6 @@ from audit.core.seeding import Generators
 from audit.core.types import Images
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
-from audit.models.under_test import ModelUnderTest
 from audit.topics.corruptions.facts import CorruptionFacts
 
 _VALUES = 1 << 22
@@ -46,7 +46,7 @@ def corruption(context: Context, cell: Cell) -> Evidence:
                 raise Interrupted(f"{cell.method} was not finished; the same command starts it again.")
             rows = slice(start, start + stride)
             images = model.check_images(batch.images[rows])
-            changed = corrupted(method, model, batch.ids[rows], images, severity, cell.seed)
+            changed = corrupted(method, model.device, batch.ids[rows], images, severity, cell.seed)
             right = model.predictions(changed) == batch.labels[rows].to(model.device)
             correct[rows] = right.cpu().numpy()
             distortion[rows] = (changed - images).abs().flatten(1).mean(1).cpu().numpy()
@@ -61,21 +61,21 @@ def corruption(context: Context, cell: Cell) -> Evidence:
 
 
 def corrupted(
-    method: Method, model: ModelUnderTest, ids: tuple[str, ...], images: Images, severity: int, seed: int
+    method: Method, device: torch.device, ids: tuple[str, ...], images: Images, severity: int, seed: int
 ) -> Images:
     """Apply a corruption, each image with its own generator.
 
     Args:
         method: The corruption.
-        model: Gives the device.
+        device: Where the images are.
         ids: Id of each image, which seeds its draws.
-        images: Float32 (N, C, H, W) in [0, 1], on the model's device.
+        images: Float32 (N, C, H, W) in [0, 1], on `device`.
         severity: 1 to 5.
         seed: The seed of the run.
 
     Returns:
         The corrupted images, float32 (N, C, H, W) in [0, 1].
     """
-    generators = Generators.of(ids, seed=seed, purpose=f"corruption {method.name}", device=model.device)
+    generators = Generators.of(ids, seed=seed, purpose=f"corruption {method.name}", device=device)
     changed: Images = method.function(images, severity, generators)
     return changed

@@ -20,6 +20,7 @@ from audit.core.registry import find, study
 from audit.core.threat import ThreatModel
 from audit.execution.context import Context
 from audit.execution.stored_model import WEIGHTS, stored_weights
+from audit.models.detectors.form import DetectorForm
 from audit.models.files import sha256_of
 from audit.models.load_state import load_state
 from audit.models.module_copy import copy_module
@@ -101,17 +102,24 @@ def _start(context: Context, cell: Cell) -> tuple[nn.Module, tuple[Any, Any], tu
         load_state(module, stored_weights(start))
         return module, (facts.mean, facts.std), ()
     if cell.model and not _has_teacher(cell):
-        model = context.model()
-        module = copy_module(model.net)
-        for parameter in module.parameters():
-            parameter.requires_grad_(True)
-        return module, (model.mean, model.std), ()
+        return _loaded_start(context)
     settings, module = ModelSettings.of(cell), context.fresh(cell.seed)
     normal = settings.mean, settings.std
     if not settings.pretrained:
         return module, normal, ()
     adopted_note = pretrained_note(module, load_pretrained(module, _pretrained(context, cell)))
     return module, normal, (adopted_note,) if normal[0] is not None else (adopted_note, OWN_NORMALISATION)
+
+
+def _loaded_start(context: Context) -> tuple[nn.Module, tuple[Any, Any], tuple[Note, ...]]:
+    fresh: nn.Module
+    if isinstance(fresh := context.fresh(0), DetectorForm):  # a copy of the loaded one, which normalises itself
+        return fresh, ((0.0,), (1.0,)), ()
+    model = context.model()
+    module = copy_module(model.net)
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+    return module, (model.mean, model.std), ()
 
 
 def _has_teacher(cell: Cell) -> bool:

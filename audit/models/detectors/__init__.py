@@ -1,0 +1,1 @@
+"""Object detectors: one contract, and an adapter for each kind of detector."""
