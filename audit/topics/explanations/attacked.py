@@ -13,7 +13,7 @@ from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, CLEAN, Robustne
 EXPLAINED_POSITIONS = "explained_positions"
 """The array that says which examples the maps of adversarial images are of: positions in the audit order, int64."""
 
-ADVERSARIAL_IN_FULL = 12
+ADVERSARIAL_IN_FULL = 8
 """Images of the gallery that come with maps of their adversarial examples; later ones come without, as such maps are
 only looked at, and cost as much as the ones that are judged."""
 
