@@ -15,11 +15,14 @@ from audit.metrics.classification import probabilities
 from audit.report.metadata import RunMetadata
 from audit.results.queries import by_example, group_by_condition, model_roles, only_measured
 from audit.results.run_results import RunResults, TaskResult
-from audit.topics.explanations.attacked import ADVERSARIAL_IN_FULL, EXPLAINED_POSITIONS
+from audit.topics.explanations.attacked import EXPLAINED_POSITIONS
 from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, CLEAN, RobustnessFacts
 
 _UNCLIPPED = 0.9
 _TYPICAL = 3.0
+IN_FULL = 24
+"""Images that come with maps of their adversarial examples where there are any; later ones come without, for a smaller
+file."""
 
 Maps = Mapping[str, Mapping[int, Array]]
 """By method and by position in the audit order, attributions (C or 1, H, W)."""
@@ -94,7 +97,7 @@ def _read(results: RunResults, role: str, positions: Sequence[int]) -> _Evidence
         logits=by_example(results.entries("accuracy", role=role), "logits"),
         attacks=_attacks(results, role),
         maps=_heatmaps(clean, clean, positions),
-        adversarial_maps=_heatmaps(adversarial, clean, positions[:ADVERSARIAL_IN_FULL]),
+        adversarial_maps=_heatmaps(adversarial, clean, positions[:IN_FULL]),
     )
 
 

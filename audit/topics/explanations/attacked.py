@@ -14,8 +14,8 @@ EXPLAINED_POSITIONS = "explained_positions"
 """The array that says which examples the maps of adversarial images are of: positions in the audit order, int64."""
 
 ADVERSARIAL_IN_FULL = 8
-"""Images of the gallery that come with maps of their adversarial examples; later ones come without, as such maps are
-only looked at, and cost as much as the ones that are judged."""
+"""First images of the audit order whose adversarial examples are explained, as far as there are any: such maps are only
+looked at, and cost as much as the ones that are judged."""
 
 
 def attacked_positions(attacked: Evidence, examples: Slice) -> NDArray[np.int64]:
