@@ -24,6 +24,7 @@ from audit.explanation.shapley_exact import (
     MAX_EXACT_SEGMENTS,
     ShapleyValues,
     exact_shapley,
+    is_enumerated,
 )
 from audit.explanation.shapley_kernel import kernel_shapley
 from audit.explanation.spec import Attribution, ExplanationSpec
@@ -51,9 +52,9 @@ def _passes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
 def _expected(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
     """Masks of an image that gives the usual number of segments, and the two ends."""
     algorithm, segments = settings["algorithm"], target_count(*shape[1:])[0]
-    if algorithm == "exact" or (algorithm == "auto" and segments <= MAX_AUTO_SEGMENTS):
+    if algorithm == "exact" or is_enumerated(settings, segments):
         return PassCount(2 ** min(MAX_EXACT_SEGMENTS, segments), 0)
-    return PassCount(expected_masks(settings, segments, _MASKS) + 2, 0)
+    return PassCount(min(expected_masks(settings, segments, _MASKS) + 2, 2**segments), 0)
 
 
 @attribution(
@@ -70,7 +71,7 @@ def _expected(settings: Mapping[str, Any], shape: tuple[int, ...]) -> PassCount:
         "standard_error": ("output", "lower"),
         **PRECISION_UNITS,
     },
-    version="3",
+    version="4",
 )
 def shap(
     model: ModelUnderTest,
@@ -95,8 +96,8 @@ def shap(
         algorithm: `exact` enumerates all 2^n masks; `kernel` is Kernel SHAP (theorem 2 of arXiv:1705.07874) with masks
             sampled as in arXiv:2410.01917 and third-order interactions of neighbours taken out of the noise;
             `partition` is shap's own, Owen values over a tree of neighbouring segments; `auto` is exact up to 12
-            segments and kernel above.
-        samples: Masks an image, where sampled; with a precision, at most.
+            segments and kernel above, and with a precision kernel wherever that may take fewer masks.
+        samples: Masks an image, where sampled; with a precision, at most, and all that there are of up to 12 segments.
         precision: Stop `kernel` once the map is off by at most this share of its size, with 95% probability; None for
             all samples.
         engine: `package` has shap's own `KernelExplainer` do what `exact` and `kernel` ask for, on the same segments,
@@ -105,7 +106,8 @@ def shap(
     queue = spec.masks(model, images)
     if engine == "package" or algorithm == "partition":
         return _by_package(queue, spec, algorithm, samples)
-    enumerated = {row for row, size in enumerate(queue.sizes) if algorithm == "exact" or _is_small(size, algorithm)}
+    asked = {"algorithm": algorithm, "precision": precision}
+    enumerated = {row for row, size in enumerate(queue.sizes) if algorithm == "exact" or is_enumerated(asked, size)}
     answers: dict[int, ShapleyValues] = {}
 
     def estimates(counts: Mapping[int, int]) -> Mapping[int, MapEstimate]:
@@ -115,7 +117,7 @@ def shap(
         return {row: answers[row].estimate for row in counts}
 
     looks = [
-        (2**size,) if row in enumerated else looks_at(_FIRST_LOOK * size, samples, precision, spec.count_of(row))
+        (2**size,) if row in enumerated else _looks(size, algorithm, samples, precision, spec.count_of(row))
         for row, size in enumerate(queue.sizes)
     ]
     judged = sample_until_precise(looks, precision, estimates)
@@ -133,8 +135,10 @@ def shap(
     )
 
 
-def _is_small(size: int, algorithm: str) -> bool:
-    return algorithm == "auto" and size <= MAX_AUTO_SEGMENTS
+def _looks(size: int, algorithm: str, samples: int, precision: float | None, exactly: int | None) -> tuple[int, ...]:
+    """After how many masks the values of so many segments are looked at; in the end, of few segments, after all."""
+    most = 2**size if algorithm == "auto" and size <= MAX_AUTO_SEGMENTS else samples
+    return looks_at(_FIRST_LOOK * size, most, precision, exactly)
 
 
 def _by_package(queue: MaskQueue, spec: ExplanationSpec, algorithm: str, samples: int) -> Attribution:
@@ -143,7 +147,10 @@ def _by_package(queue: MaskQueue, spec: ExplanationSpec, algorithm: str, samples
         if algorithm == "partition":
             answers.append(partition_by_package(queue, row, samples))
         else:
-            seed, exact = int(spec.generators.keys[row]) % 2**32, algorithm == "exact" or _is_small(size, algorithm)
+            seed, exact = (
+                int(spec.generators.keys[row]) % 2**32,
+                algorithm == "exact" or is_enumerated({"algorithm": algorithm}, size),
+            )
             answers.append(kernel_by_package(queue, row, seed=seed, samples=samples, exact=exact))
     residuals = torch.tensor([answer.efficiency_residual for answer in answers], device="cpu")
     maps = segments_to_pixels([answer.estimate.values for answer in answers], queue.segments)

@@ -120,20 +120,20 @@ class HardeningConfig(TrainingConfig):
         True, description="train a hardened model and audit it too"
     )
     recipe: Annotated[str, Flag("--recipe")] = Field(
-        "fgsm-rs",
-        description="`audit methods recipe` lists them; by default pgd for other nets than cnn-28",
+        "pgd",
+        description="`audit methods recipe` lists them",
     )
     epochs: Annotated[int, Flag("--epochs")] = Field(
-        5,
+        3,
         ge=1,
-        description="passes over the training images; by default up to 16 where they are few, and 6 for other "
-        "nets than cnn-28 and other recipes than fgsm-rs",
+        description="passes over the training images; by default up to 16 where they are few, 5 of fgsm-rs, and 6 for "
+        "other nets than cnn-28 and other recipes",
     )
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
-        8e-3,
+        1.2e-2,
         gt=0,
-        description="at its peak; by default 0.004 for other nets of the zoo than cnn-28 and other recipes than "
-        "fgsm-rs, and 0.001 for a net that is not of the zoo",
+        description="at its peak; by default 0.008 of fgsm-rs, 0.004 for other nets of the zoo than cnn-28 and other "
+        "recipes, and 0.001 for a net that is not of the zoo",
     )
     from_scratch: Annotated[bool, Flag("--from-scratch/--warm-start")] = Field(
         False, description="start from new weights instead of the audited model's"

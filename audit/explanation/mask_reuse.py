@@ -14,7 +14,7 @@ from audit.core.registry import Method, find
 from audit.core.seeding import Generators
 from audit.core.types import Images
 from audit.explanation.run import AttributionResult, explain_images
-from audit.explanation.shapley_exact import MAX_AUTO_SEGMENTS
+from audit.explanation.shapley_exact import MAX_AUTO_SEGMENTS, is_enumerated
 from audit.explanation.spec import (
     ExplanationSpec,
     TargetClasses,
@@ -166,8 +166,9 @@ def evaluates_every_mask(settings: Mapping[str, Any], shape: tuple[int, ...]) ->
         settings: The settings of `MASK_SOURCE`.
         shape: Of an image, (C, H, W).
     """
-    offered = settings.get("algorithm") in ("auto", "exact") and settings.get("engine") != "package"
-    return offered and max_segments(*shape[1:]) <= MAX_AUTO_SEGMENTS
+    most = max_segments(*shape[1:])
+    exact = settings.get("algorithm") == "exact" and most <= MAX_AUTO_SEGMENTS
+    return (exact or is_enumerated(settings, most)) and settings.get("engine") != "package"
 
 
 def scores_of(queue: MaskQueue, masks: Sequence[Tensor], rows: Sequence[int] | None = None) -> list[Tensor]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +18,8 @@ MAX_AUTO_SEGMENTS = 12
 """2^12 = 4096 masks an image: what `auto` still enumerates."""
 MAX_EXACT_SEGMENTS = 20
 """What can be enumerated at all."""
+_FEWEST_SAMPLED = 6
+"""Segments of which a precision is worth sampling for: 2^5 = 32 masks are those of a first look."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,18 @@ class ShapleyValues:
         """
         estimate = MapEstimate(values, values.new_zeros(0, len(values)) if deviations is None else deviations)
         return cls(estimate, abs(float(values.sum()) - total))
+
+
+def is_enumerated(settings: Mapping[str, Any], size: int) -> bool:
+    """Whether `auto` evaluates every coalition of so many segments, rather than sample: always where they are few, and
+    with a precision only where a first look takes about as many.
+
+    Args:
+        settings: Of the method `shap`: `algorithm`, and `precision` where one is asked for.
+        size: The number n of segments.
+    """
+    most = MAX_AUTO_SEGMENTS if settings.get("precision") is None else _FEWEST_SAMPLED - 1
+    return settings.get("algorithm") == "auto" and size <= most
 
 
 def exact_shapley(queue: MaskQueue, row: int) -> ShapleyValues:

@@ -49,6 +49,7 @@ def removal_curves(
     mode: RemovalMode,
     steps: int = 24,
     output: Output = "probability",
+    ends: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The target's output after equal shares of the pixels were changed, float32 (N, steps + 1) for each order.
 
@@ -63,17 +64,19 @@ def removal_curves(
         mode: `deletion` goes from the image to the fill, `insertion` from the fill to the image.
         steps: Equal shares of the pixels.
         output: The quantity of the target class.
+        ends: The output before any pixel was changed and after all were, float32 (N, 2); forwarded where None.
     """
     pixels = images.shape[2] * images.shape[3]
     bounds = torch.linspace(0, pixels, steps + 1, device="cpu", dtype=torch.float64).round().to(images)
     start, end = (images, fill) if mode == "deletion" else (fill, images)
     curves: dict[str, Tensor] = {}
     for name, order in orders.items():
-        if not curves:
-            first = curves[name] = _heights(model, start, end, order, bounds, targets, output)
+        if ends is None:
+            curves[name] = _heights(model, start, end, order, bounds, targets, output)
+            ends = curves[name][:, [0, -1]]
         else:
             inner = _heights(model, start, end, order, bounds[1:-1], targets, output)
-            curves[name] = torch.cat([first[:, :1], inner, first[:, -1:]], 1)
+            curves[name] = torch.cat([ends[:, :1].to(inner), inner, ends[:, 1:].to(inner)], 1)
     return curves
 
 

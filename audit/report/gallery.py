@@ -15,12 +15,14 @@ from audit.metrics.classification import probabilities
 from audit.report.metadata import RunMetadata
 from audit.results.queries import by_example, group_by_condition, model_roles, only_measured
 from audit.results.run_results import RunResults, TaskResult
+from audit.topics.explanations.attacked import EXPLAINED_POSITIONS
 from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, CLEAN, RobustnessFacts
 
 _UNCLIPPED = 0.9
 _TYPICAL = 3.0
 IN_FULL = 24
-"""Images that come with maps of their adversarial examples; later ones come without, for a smaller file."""
+"""Images that come with maps of their adversarial examples where there are any; later ones come without, for a smaller
+file."""
 
 Maps = Mapping[str, Mapping[int, Array]]
 """By method and by position in the audit order, attributions (C or 1, H, W)."""
@@ -163,7 +165,8 @@ def _attributions(results: RunResults, role: str, on: str) -> Maps:
     return {
         at.method: maps
         for at, entries in group_by_condition(results.entries("explanation", role=role), "on")
-        if (at.setting or "clean") == on and (maps := by_example(entries, "attributions"))
+        if (at.setting or "clean") == on
+        and (maps := by_example(entries, "attributions", positions=EXPLAINED_POSITIONS))
     }
 
 

@@ -7,6 +7,7 @@ two-dimensional weights alone and no convolutions.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,6 +31,13 @@ class Muon(Optimizer):
     A group is a mapping with "params", "lr", "weight_decay" (decoupled) and "matrices": whether its weights of two
     axes or more, flattened behind the first, are stepped so. The others, and those of groups without, take Adam's step.
     """
+
+    # torch guards these against being compiled, and to do so imports its compiler at the first call: a second of
+    # imports for what is never compiled here.
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
 
     def __init__(self, groups: Iterable[Mapping[str, Any]], *, lr: float, weight_decay: float = 0.0) -> None:
         """An optimiser with empty state.

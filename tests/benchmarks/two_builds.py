@@ -69,9 +69,12 @@ def passes_of(document: Mapping[str, Any]) -> Passes:
     }
 
 
-def verdicts_of(document: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    """The verdict and the estimate of each check of each model."""
-    return {(f["check"], f["role"]): f"{f['verdict']} {_number(f['estimate'])}" for f in document["findings"]}
+def verdicts_of(document: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:
+    """The verdict and the estimate of each check of each model and, where it is about one, each method."""
+    return {
+        (f["check"], f["role"], f["values"].get("identifier", "")): f"{f['verdict']} {_number(f['estimate'])}"
+        for f in document["findings"]
+    }
 
 
 def _number(value: float | None) -> str:
@@ -102,7 +105,7 @@ def passes_table(old: Passes, new: Passes) -> list[str]:
     return lines
 
 
-def verdict_lines(old: Mapping[tuple[str, str], str], new: Mapping[tuple[str, str], str]) -> list[str]:
+def verdict_lines(old: Mapping[tuple[str, str, str], str], new: Mapping[tuple[str, str, str], str]) -> list[str]:
     """How many checks both builds made agree in their verdict, and every other one."""
     both = [key for key in old if key in new]
     same = [key for key in both if old[key].split()[0] == new[key].split()[0]]

@@ -237,11 +237,29 @@ def test_a_coarser_precision_costs_less_and_says_what_it_reached(
 
 
 def test_enumerated_values_and_known_masks_are_not_sampled(cnn_model: ModelUnderTest, images: Tensor) -> None:
-    shared = explain_many(
-        cnn_model, images, methods={"shap": {"precision": 0.2}, "lime": {"precision": 0.2}}, segments=COLUMNS
-    )
+    asked = {"shap": {"precision": 0.2, "algorithm": "exact"}, "lime": {"precision": 0.2}}
+    shared = explain_many(cnn_model, images, methods=asked, segments=COLUMNS)
     assert shared["shap"].quality["error"].tolist() == [0.0] * 4 and bool(shared["shap"].quality["reached"].all())
     assert shared["lime"].passes.forwards == 0 and set(shared["lime"].quality["samples"].tolist()) == {1000.0}
+
+
+def test_few_segments_are_sampled_to_a_precision_and_enumerated_where_none_is_asked(
+    cnn_model: ModelUnderTest, images: Tensor
+) -> None:
+    exact = explain_images(cnn_model, images, method="shap", segments=COLUMNS)
+    coarse = explain_images(cnn_model, images, method="shap", segments=COLUMNS, precision=0.3)
+    finest = explain_images(cnn_model, images, method="shap", segments=COLUMNS, precision=1e-9)
+    assert set(exact.quality["samples"].tolist()) == {1024.0}
+    assert coarse.passes.forwards < 0.25 * exact.passes.forwards
+    size = exact.attributions.flatten(1).norm(dim=1)
+    off = (coarse.attributions - exact.attributions).flatten(1).norm(dim=1) / size
+    assert bool((off <= coarse.quality["error"]).all()) and bool((coarse.quality["error"] <= 0.3).all())
+    assert finest.quality["error"].tolist() == [0.0] * 4, "all masks there are"
+    assert torch.allclose(finest.attributions, exact.attributions, atol=1e-5)
+    few = torch.arange(12)[:, None].expand(12, 12) // 3
+    assert set(
+        explain_images(cnn_model, images, method="shap", segments=few, precision=0.3).quality["error"].tolist()
+    ) == {0.0}
 
 
 def test_lime_reuses_pairs_of_kernel_shap(cnn_model: ModelUnderTest, images: Tensor) -> None:

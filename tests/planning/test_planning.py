@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from audit.config import load_config
+from audit.config import HardeningConfig, load_config
 from audit.core import registry
 from audit.core.errors import UsageError
 from audit.core.registry import find
@@ -12,6 +12,7 @@ from audit.planning.cost import max_task_passes
 from audit.planning.explanations import BACKGROUND
 from audit.planning.plan import AuditPlan, Task
 from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
+from audit.training.defaults import suited_hardening
 
 SUBJECT = RunIdentity(
     classes=("a", "b"),
@@ -106,18 +107,30 @@ def test_a_section_alone_brings_the_answers_it_builds_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "algorithm", "asks"),
-    [((1, 28, 28), "auto", False), ((1, 28, 28), "kernel", True), ((3, 36, 36), "auto", True)],
+    ("shape", "algorithm", "precision", "asks"),
+    [
+        ((1, 28, 28), "auto", 0, False),
+        ((1, 28, 28), "auto", 0.3, True),
+        ((1, 28, 28), "exact", 0.3, False),
+        ((1, 28, 28), "kernel", 0, True),
+        ((3, 36, 36), "auto", 0, True),
+    ],
 )
 def test_lime_is_foretold_to_ask_nothing_where_shap_asks_every_mask(
-    shape: tuple[int, int, int], algorithm: str, asks: bool
+    shape: tuple[int, int, int], algorithm: str, precision: float, asks: bool
 ) -> None:
-    """Images of 36x36 may come in 13 segments, one too many to ask every mask."""
+    """Images of 36x36 may come in 13 segments, one too many to ask every mask; to a precision none asks them all."""
     subject = replace(SUBJECT, shape=shape)
-    whole = plan(subject, explanations={"settings": {"shap": {"algorithm": algorithm}}})
-    for task in explained(whole, "lime"):
+    asked = {"settings": {"shap": {"algorithm": algorithm}}, "precision": precision}
+    for task in explained(plan(subject, explanations=asked), "lime"):
         most = max_task_passes(task, subject)
-        assert most is not None and most.forwards == (24 * 1001 if asks else 0)
+        assert most is not None and most.forwards == (len(task.examples) * 1001 if asks else 0)
+
+
+def test_adversarial_maps_are_planned_of_the_images_that_the_report_shows() -> None:
+    tasks = [task for task in plan().tasks if task.cell.study == "explanation"]
+    by_kind = {str(task.cell.settings["on"]): (task.examples.start, task.examples.stop) for task in tasks}
+    assert by_kind == {"clean": (0, 24), "adversarial": (0, 8)}
 
 
 def test_chunks_cover_the_examples_once_and_keep_the_images_that_are_explained() -> None:
@@ -320,3 +333,32 @@ def test_attacks_on_a_model_that_answers_at_random_cost_a_forward_for_each_draw(
         assert once is not None and often is not None
         attacked = task.cell.study in ("robustness", "attack-controls", "other-threats")
         assert often.forwards == (20 if attacked else 1) * once.forwards, task.label
+
+
+@pytest.mark.parametrize(
+    ("architecture", "asked", "expected"),
+    [
+        ("cnn-28", {}, ("pgd", "muon", 3, 1.2e-2, {"steps": 2, "start": "auto"})),
+        ("cnn-28", {"epochs": 7}, ("pgd", "muon", 7, 1.2e-2, {"steps": 2, "start": "auto"})),
+        ("cnn-28", {"recipe_settings": {"steps": 3}}, ("pgd", "muon", 3, 1.2e-2, {"steps": 3})),
+        ("cnn-28", {"recipe": "fgsm-rs"}, ("fgsm-rs", "muon", 5, 8e-3, {})),
+        ("cnn-28", {"recipe": "trades"}, ("trades", "adam", 6, 4e-3, {})),
+        ("cnn-28", {"augmentation": "jitter"}, ("pgd", "adam", 6, 4e-3, {})),
+        ("resnet-18-small", {}, ("pgd", "adam", 6, 4e-3, {})),
+        (None, {}, ("pgd", "adam", 6, 4e-3, {})),
+        ("torchvision:resnet18", {}, ("pgd", "adam", 6, 1e-3, {})),
+    ],
+)
+def test_hardening_has_the_defaults_that_were_measured_for_a_net(
+    architecture: str | None, asked: dict[str, object], expected: tuple[object, ...]
+) -> None:
+    suited = suited_hardening(HardeningConfig.model_validate(asked), architecture, images=6000)
+    chosen = (suited.recipe, suited.optimizer, suited.epochs, suited.learning_rate, suited.recipe_settings)
+    assert chosen == expected
+
+
+def test_few_images_are_hardened_on_for_as_many_steps() -> None:
+    epochs = [
+        suited_hardening(HardeningConfig(), "cnn-28", images=images).epochs for images in (300, 2000, 6000, 60000)
+    ]
+    assert epochs == [16, 9, 3, 3]

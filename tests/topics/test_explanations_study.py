@@ -21,6 +21,7 @@ from audit.models.under_test import ModelUnderTest
 from audit.storage.store import Store
 from audit.topics.explanations.study import explanation
 from audit.topics.faithfulness.study import faithfulness
+from audit.topics.robustness.facts import RobustnessFacts
 
 
 def run(model: ModelUnderTest, batch: Batch, attribution: str, **settings: Any) -> Evidence:
@@ -184,3 +185,38 @@ def test_stop_is_heard(cnn_model: ModelUnderTest, cnn_batch: Batch, tmp_path: Pa
     cell = Cell("explanation", "saliency")
     with pytest.raises(Interrupted):
         explanation(bare_context(cnn_model, cnn_batch, cell, stopping=lambda: True, scratch=tmp_path), cell)
+
+
+def test_only_images_that_an_attack_broke_are_explained_as_adversarial(
+    cnn_model: ModelUnderTest, cnn_batch: Batch
+) -> None:
+    """Of four images one withstood, one was wrong before any attack and two were broken at the eps of the verdict."""
+    part = cnn_batch.select(torch.arange(4))
+    moved = (part.images + 0.1).clamp(0, 1)
+    context = adversarial_context(cnn_model, part, moved, np.arange(4))
+    attacked = context.evidence("robustness")
+    arrays = {**attacked.arrays, "broken_by": np.array([[0, -1, -1, -1], [0, 2, -1, 1]])}
+    facts = RobustnessFacts(eps=(0.05, 0.1), headline=0.1, attacks=("clean", "fgsm", "pgd")).dump()
+    attacked = replace(attacked, arrays=arrays, facts=facts)
+    context = replace(context, evidence=lambda name: {"robustness": attacked}[name])
+    found = explanation(context, context.task.cell)
+    assert found.arrays["explained_positions"].tolist() == [1, 3]
+    both = part.select(torch.tensor([1, 3]))
+    direct = explain_images(
+        cnn_model,
+        moved[[1, 3]],
+        method="lime",
+        samples=40,
+        ids=both.ids,
+        targets=cnn_model.predictions(both.images),
+        segments=torch.from_numpy(found.arrays["segments"]),
+        baseline="segment-mean",
+    )
+    assert direct.attributions is not None
+    assert np.array_equal(found.arrays["attributions"], direct.attributions.numpy())
+    assert np.isnan(found.measurement("r2").per_example).tolist() == [True, False, True, False]
+
+    withstood = replace(attacked, arrays={**arrays, "broken_by": np.array([[0, -1, -1, -1], [0, -1, -1, -1]])})
+    context = replace(context, evidence=lambda name: {"robustness": withstood}[name])
+    none = explanation(context, context.task.cell)
+    assert none.status == "not_applicable" and "No attack broke" in str(none.reason) and none.forwards == 0

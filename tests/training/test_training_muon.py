@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -72,3 +75,15 @@ def test_weight_decay_shrinks_what_has_no_gradient_to_follow() -> None:
 def test_a_training_with_muon_learns(short: TrainingConfig, examples: Batch) -> None:
     settings = TrainingConfig.model_validate(short.model_dump() | {"optimizer": "muon"})
     assert fit(tiny_net(), examples, settings, classes=3).history[-1]["clean_accuracy"] >= 0.9
+
+
+def test_training_imports_no_compiler() -> None:
+    """torch imports its compiler, a second's worth, when an optimiser of its own is first made."""
+    script = (
+        "import sys, torch; from audit.training.muon import Muon; weight = torch.nn.Parameter(torch.ones(2, 2));"
+        "optimizer = Muon([{'params': [weight], 'matrices': True}], lr=0.1); weight.sum().backward(); optimizer.step();"
+        "optimizer.zero_grad(); optimizer.load_state_dict(optimizer.state_dict());"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

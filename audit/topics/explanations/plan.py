@@ -14,13 +14,14 @@ from audit.planning.explanations import (
     mask_inputs,
     of_all_images,
 )
-from audit.planning.plan import Task
+from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity
 from audit.planning.settings import ExplanationSettings
+from audit.topics.explanations.attacked import ADVERSARIAL_IN_FULL
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Maps of the clean and of the adversarial images by every method; the mask source is planned first.
+    """Maps of the clean images, and of the adversarial ones that the report shows; the mask source is planned first.
 
     Args:
         builder: The plan so far.
@@ -28,20 +29,23 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     methods, first = explained_methods(builder), len(builder.tasks)
     attacked = builder.planned("robustness", model.role)[0]
+    shown = Slice(builder.explained.split, 0, min(builder.explained.stop, ADVERSARIAL_IN_FULL))
     for method in sorted(methods, key=lambda method: method.name != MASK_SOURCE):
-        _explain(builder, method, model, "clean", {})
-        _explain(builder, method, model, "adversarial", {"robustness": attacked})
+        _explain(builder, method, model, "clean", builder.explained, {})
+        _explain(builder, method, model, "adversarial", shown, {"robustness": attacked})
     order = [method.name for method in methods]
     builder.tasks[first:] = sorted(builder.tasks[first:], key=lambda task: order.index(task.cell.method))
 
 
-def _explain(builder: PlanBuilder, method: Method, model: ModelRef, on: str, inputs: dict[str, Task]) -> None:
+def _explain(
+    builder: PlanBuilder, method: Method, model: ModelRef, on: str, examples: Slice, inputs: dict[str, Task]
+) -> None:
     inputs = inputs | mask_inputs(builder, method, model.role, on)
     builder.add(
         "explanation",
         method.name,
         model,
-        builder.explained,
+        examples,
         settings=explanation_settings(builder, method).model_copy(update={"on": on}).dump(),
         version=method.full_version,
         inputs=inputs,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from audit.core.cell import Cell
@@ -29,25 +31,27 @@ from audit.execution.resumable import ResumableSteps, concatenate_steps
 from audit.explanation.run import AttributionResult
 from audit.planning.settings import ExplanationSettings
 from audit.results.facts import ExplanationFacts
-from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS
+from audit.topics.explanations.attacked import EXPLAINED_POSITIONS, adversarial_images, attacked_positions
 
 _PIXELS_PER_STEP = 1 << 18
 """Pixels explained in one step: 334 images of 28x28, five of 224x224."""
 _SCORE_BASED_FACTOR = 16
 """Factor by which a step is smaller for methods that need scores alone, about 1,000 per image: 20 of 28x28."""
+NONE_BROKEN = note("none_broken", "No attack broke any of these images, so there is no adversarial one to explain.")
 _QUALITY, _MAP = "quality/", "map/"
 _UNDECLARED: tuple[str, Better] = ("unknown", "neither")
 
 
-@study()
+@study(version="2")
 def explanation(context: Context, cell: Cell) -> Evidence:
     """Attributions of each example's clean prediction.
 
     Settings and facts: see `ExplanationSettings` and `ExplanationFacts`. Adversarial images are those of the same
-    examples in the evidence that `cell.inputs["robustness"]` names. Segments are those of the clean image in both, so
-    that maps compare. `cell.inputs["masks"]` names the explanation whose answers are spent before the model is asked,
-    if any is. Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used, other maps
-    by name; those of `MaskCache` where others may spend them.
+    examples in the evidence that `cell.inputs["robustness"]` names, as far as an attack broke them; measurements are
+    NaN elsewhere, and `explained_positions` says where arrays hold them. Segments are those of the clean image in both,
+    so that maps compare. `cell.inputs["masks"]` names the explanation whose answers are spent before the model is
+    asked, if any is. Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used,
+    other maps by name; those of `MaskCache` where others may spend them.
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.
@@ -56,7 +60,15 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     model, batch = context.model(), context.batch()
     clean = batch.images.to(model.device)
     settings, references = ExplanationSettings.of(cell), references_for(cell, clean)
-    images = _adversarial(context, clean) if settings.on == "adversarial" else clean
+    examples, positions, images = context.task.examples, None, clean
+    if settings.on == "adversarial":
+        attacked = context.evidence("robustness")
+        positions = attacked_positions(attacked, examples)
+        if not len(positions):
+            return Evidence(cell, "not_applicable", reason=NONE_BROKEN)
+        images = torch.from_numpy(adversarial_images(attacked, positions)).to(model.device)
+        batch = batch.select(torch.from_numpy(positions - examples.start).to(batch.labels.device))
+        clean = batch.images.to(model.device)
     masks = sharing(context, cell, model.device)
     size = images_per_step(cell.method, images)
     parts_of_images = [slice(start, start + size) for start in range(0, len(images), size)]
@@ -92,11 +104,16 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     if references is not None:
         facts["baseline"] = note("background", "the first {count} of the explained images", count=len(references))
     inputs = {"targets": targets} | ({} if segments is None else {"segments": segments})
+    arrays = {name: tensor.cpu().numpy() for name, tensor in inputs.items()} | _maps(parts) | masks.arrays(parts)
+    measurements = _measurements(parts, cell.method)
+    if positions is not None:
+        arrays[EXPLAINED_POSITIONS] = positions
+        measurements = tuple(_of_all(m, positions - examples.start, len(examples)) for m in measurements)
     return Evidence(
         cell=cell,
         status="not_applicable" if reason else "measured",
-        measurements=_measurements(parts, cell.method),
-        arrays={name: tensor.cpu().numpy() for name, tensor in inputs.items()} | _maps(parts) | masks.arrays(parts),
+        measurements=measurements,
+        arrays=arrays,
         facts=ExplanationFacts(**facts, on=settings.on, examples=len(images)).dump(),
         forwards=counter.forwards,
         backwards=counter.backwards,
@@ -125,28 +142,19 @@ def _tensors(result: AttributionResult) -> dict[str, Tensor]:
     )
 
 
-def _adversarial(context: Context, clean: Images) -> Images:
-    """The adversarial images of the task's examples. Raises NotApplicable where some were not stored."""
-    arrays, examples = context.evidence("robustness").arrays, context.task.examples
-    stored = arrays["adversarial"]
-    positions = arrays.get(ADVERSARIAL_POSITIONS, np.arange(len(stored)))  # earlier evidence holds the first images
-    rows = {position: row for row, position in enumerate(positions.tolist())}
-    needed = range(examples.start, examples.stop)
-    if missing := [position for position in needed if position not in rows]:
-        raise NotApplicable(
-            f"The attacks stored no adversarial image of {len(missing)} of these {len(needed)} examples (the first is "
-            f"number {missing[0]} of the audit order); run the attacks on them too."
-        )
-    images = stored[[rows[position] for position in needed]]
-    return torch.from_numpy(images).to(clean.device, clean.dtype)
-
-
 def _measurements(parts: Sequence[Mapping[str, Tensor]], method: str) -> tuple[Measurement, ...]:
     units: Mapping[str, tuple[str, Better]] = find("attribution", method).facts["quality_units"]
     return tuple(
         Measurement(name, *units.get(name, _UNDECLARED), to_numpy(values))
         for name, values in concatenate_steps(parts, _QUALITY).items()
     )
+
+
+def _of_all(measurement: Measurement, rows: NDArray[np.int64], count: int) -> Measurement:
+    """The measurement of some of `count` examples, NaN for the others."""
+    values = np.full(count, np.nan)
+    values[rows] = measurement.per_example
+    return replace(measurement, per_example=values)
 
 
 def _maps(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Array]:

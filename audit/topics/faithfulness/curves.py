@@ -22,8 +22,6 @@ from audit.metrics.pixel_ranking import CONTROL_RANKINGS, control_order
 from audit.models.under_test import ModelUnderTest
 from audit.topics.faithfulness.facts import FaithfulnessSettings
 
-ORDERS_OF_A_MAP = 2
-"""Number of orders per map: its own, and that of the map blurred."""
 _NOT_FINITE = note(
     "removed_not_finite",
     "The model's answer is NaN or infinite on pictures whose pixels are removed, as where a net divides by the spread "
@@ -78,8 +76,11 @@ def all_curves(
     orders: Mapping[str, Tensor],
     targets: Tensor,
     settings: FaithfulnessSettings,
+    known: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Deletion and insertion curves of several orders; repeats of a control are averaged.
+
+    All curves of an image begin and end with the image and the fill, which are forwarded once.
 
     Args:
         context: Keeps the checkpoint of the cell.
@@ -88,6 +89,7 @@ def all_curves(
         orders: By name, orders of pixels, most important first, int64 (N, H x W).
         targets: The class whose output is followed, int64 (N,).
         settings: Fills, steps and output.
+        known: Curves of other orders of the same images under the same settings, by name; none by default.
 
     Returns:
         By name, such as "deletion_area_random", the curves (N, steps + 1).
@@ -100,7 +102,7 @@ def all_curves(
     fills = settings.fills
     steps = ResumableSteps(context, model, len(fills) * len(modes), "measuring faithfulness")
 
-    def curves(fill: str, mode: RemovalMode) -> dict[str, Tensor]:
+    def curves(fill: str, mode: RemovalMode, ends: Tensor | None) -> dict[str, Tensor]:
         return removal_curves(
             model,
             batch.images,
@@ -110,15 +112,28 @@ def all_curves(
             mode=mode,
             steps=settings.steps,
             output=settings.output,
+            ends=ends,
         )
 
     for position, fill in enumerate(fills):
         for mode in modes:
-            output = steps.run(f"{mode} {fill}", partial(curves, fill, mode))
-            areas |= _averaged(output, f"{mode}_area" + (f"_{fill}" if position else ""))
+            suffix = f"_{fill}" if position else ""
+            ends = _ends({**(known or {}), **areas}, mode, suffix)
+            output = steps.run(f"{mode} {fill}", partial(curves, fill, mode, ends))
+            areas |= _averaged(output, f"{mode}_area{suffix}")
     if not all(bool(curve.isfinite().all()) for curve in areas.values()):
         raise NotApplicable(_NOT_FINITE)
     return areas
+
+
+def _ends(curves: Mapping[str, Tensor], mode: RemovalMode, suffix: str) -> Tensor | None:
+    """Where a curve begins and ends, (N, 2), from any other under the same fill; None without one."""
+    for other in ("deletion", "insertion"):
+        for order in ("_random", ""):
+            curve = curves.get(f"{other}_area{suffix}{order}")
+            if curve is not None:
+                return curve[:, [0, -1]] if other == mode else curve[:, [-1, 0]]
+    return None
 
 
 def _averaged(curves: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -165,8 +180,19 @@ def protocol(settings: FaithfulnessSettings) -> Note:
     """The protocol in words; areas of different protocols must not be compared.
 
     Args:
-        settings: Fills, steps, output and random orders.
+        settings: Fills, steps, output, random orders and whether the map blurred is a control.
     """
+    if not settings.blurred:
+        return note(
+            "deletion_few_controls",
+            "{steps} equal steps over all pixels, highest attribution first, filled with {fills}; the {output} of the "
+            "explained class; controls on the same images: {random} random orders (averaged), the centre, an edge "
+            "detector.",
+            steps=settings.steps,
+            fills=list(settings.fills),
+            output=[settings.output],
+            random=settings.random_orders,
+        )
     return note(
         "deletion",
         "{steps} equal steps over all pixels, highest attribution first, filled with {fills}; the {output} of the "

@@ -17,12 +17,14 @@ class FaithfulnessSettings(StudySettings):
         fills: What replaces missing pixels, each in turn.
         output: The output that is followed: "logit", "probability" or "log-probability".
         random_orders: Number of random orders that the control averages.
+        blurred: Whether the map blurred is a control.
     """
 
     steps: int = 24
     fills: tuple[str, ...] = ("mean", "blur")
     output: Literal["logit", "probability", "log-probability"] = "probability"
     random_orders: int = 2
+    blurred: bool = True
 
 
 class FaithfulnessFacts(Facts):
@@ -34,6 +36,7 @@ class FaithfulnessFacts(Facts):
         fills: What replaced missing pixels, each in turn; one empty name in evidence that does not say.
         output: The output that was followed.
         random_orders: Number of random orders that the control averages.
+        blurred: Whether the map blurred is a control.
     """
 
     protocol: Note = NO_NOTE
@@ -41,3 +44,4 @@ class FaithfulnessFacts(Facts):
     fills: tuple[str, ...] = ("",)
     output: str = ""
     random_orders: int = 0
+    blurred: bool = True

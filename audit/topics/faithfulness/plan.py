@@ -7,7 +7,8 @@ from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.explanations import explained_methods, explanation_of
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
-from audit.topics.faithfulness.curves import ORDERS_OF_A_MAP, control_count
+from audit.topics.faithfulness import FaithfulnessConfig
+from audit.topics.faithfulness.curves import control_count
 from audit.topics.faithfulness.facts import FaithfulnessSettings
 
 
@@ -18,25 +19,23 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         builder: The plan so far.
         model: The model.
     """
-    baselines = builder.add("faithfulness-baselines", "removal", model, builder.explained)
+    config = builder.config.table(FaithfulnessConfig)
+    settings = FaithfulnessSettings(**config.model_dump()).dump()
+    baselines = builder.add("faithfulness-baselines", "removal", model, builder.explained, settings=settings)
     for method in explained_methods(builder):
         inputs = {"explanation": explanation_of(builder, method.name, model.role), "controls": baselines}
-        builder.add("faithfulness", method.name, model, builder.explained, inputs=inputs)
+        builder.add("faithfulness", method.name, model, builder.explained, settings=settings, inputs=inputs)
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount:
-    """Every step of every curve, for one image.
+    """The steps of every curve for one image, and with the controls the two ends under each fill, which all share.
 
     Args:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
     """
+    settings = FaithfulnessSettings.of(task.cell)
+    between = 2 * len(settings.fills) * (settings.steps - 1)
     if task.cell.study == "faithfulness":
-        return PassCount(_curve_forwards(ORDERS_OF_A_MAP), 0)
-    return PassCount(1 + _curve_forwards(control_count(FaithfulnessSettings().random_orders)), 0)
-
-
-def _curve_forwards(orders: int) -> int:
-    """Two ends and the steps between, of deletion and insertion under each fill."""
-    settings = FaithfulnessSettings()
-    return 2 * len(settings.fills) * (2 + orders * (settings.steps - 1))
+        return PassCount((2 if settings.blurred else 1) * between, 0)
+    return PassCount(1 + 2 * len(settings.fills) + control_count(settings.random_orders) * between, 0)

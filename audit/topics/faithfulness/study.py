@@ -48,11 +48,11 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     targets = torch.from_numpy(explained.arrays["targets"].copy()).to(model.device)
     batch = context.batch().to(model.device)
     shared = from_arrays(context.evidence("controls").arrays) if "controls" in cell.inputs else {}
-    orders = _map_orders(batch, maps, cell.seed)
+    orders = _map_orders(batch, maps, cell.seed, blurred=settings.blurred)
     if not shared:
         orders |= control_orders(batch, cell.seed, settings.random_orders)
     with model.count() as counter:
-        curves = all_curves(context, model, batch, orders, targets, settings) | shared
+        curves = all_curves(context, model, batch, orders, targets, settings, shared) | shared
     return measured_evidence(
         cell,
         measurements(curves),
@@ -62,7 +62,7 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
     )
 
 
-def _map_orders(batch: Batch, maps: Attributions, seed: int) -> dict[str, Tensor]:
-    """The map's order, and that of the map blurred."""
+def _map_orders(batch: Batch, maps: Attributions, seed: int, *, blurred: bool) -> dict[str, Tensor]:
+    """The map's order, and that of the map blurred where it is a control."""
     ties = generators(batch, seed, "ties")
-    return {"": order_of(maps, ties), "blurred": order_of(blurred_copy(maps), ties)}
+    return {"": order_of(maps, ties)} | ({"blurred": order_of(blurred_copy(maps), ties)} if blurred else {})
