@@ -233,6 +233,9 @@ TABLE: Mapping[str, Row] = {
     "a setting without its value": Row(flags("--set", "seed"), 2, "KEY=VALUE"),
     "an image size too small": Row(flags("--image-size", "3"), 2, "data.image_size"),
     # environment
+    "an unknown engine": Row(flags("--engine", "spark"), 2, "in-process, ray or ray:ADDRESS was expected"),
+    "no workers": Row(flags("--jobs", "0"), 2, "--jobs"),
+    "cells of no images": Row(flags("--set", "chunk=0"), 2, "chunk"),
     "an absent device": Row(flags("--device", "cuda:99"), 5, "not usable here"),
     "an unknown device": Row(flags("--device", "toaster"), 5, "not usable here"),
     "a run folder of another version": Row(old_run, 2, "another version"),

@@ -87,15 +87,8 @@ def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: Threa
     Raises:
         AuditError: When there is not one proposal an example.
     """
-    if proposals.shape != batch.images.shape:
-        raise AuditError(
-            f"An attack returned images of shape {tuple(proposals.shape)}, where {tuple(batch.images.shape)} was "
-            "expected: one proposal an example, in the order given. Mend the attack."
-        )
     origin = batch.images.to(torch.float32)
-    proposed = proposals.detach().to(origin.device, torch.float32)
-    faults = ~threat.allows(proposed, origin)
-    images = proposed if not bool(faults.any()) else _brought_back(proposed, origin, faults, threat)
+    images, faults = brought_back(proposals, origin, threat)
     goal = batch.target_mask(len(model.classes)).to(model.device)
     logits = model.logits(images)
     broken, margins = is_adversarial_logits(logits, goal).to(origin.device), margin(logits, goal).to(origin.device)
@@ -103,9 +96,31 @@ def verify(model: ModelUnderTest, batch: Batch, proposals: Images, threat: Threa
     return Verdicts(images, broken, threat.distance(images, origin), faults, rounded, margins)
 
 
-def _brought_back(proposed: Images, origin: Images, faults: Tensor, threat: Threat) -> Images:
+def brought_back(proposals: Images, origin: Images, threat: Threat) -> tuple[Images, Tensor]:
+    """The proposals of an attack, those that left the ball or the box, or are not finite, brought back into it.
+
+    Args:
+        proposals: One image an example, (N, C, H, W).
+        origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        threat: What the proposals must obey.
+
+    Returns:
+        The images, float32 (N, C, H, W), and which had left it, bool (N,).
+
+    Raises:
+        AuditError: When there is not one proposal an example.
+    """
+    if proposals.shape != origin.shape:
+        raise AuditError(
+            f"An attack returned images of shape {tuple(proposals.shape)}, where {tuple(origin.shape)} was expected: "
+            "one proposal an example, in the order given. Mend the attack."
+        )
+    proposed = proposals.detach().to(origin.device, torch.float32)
+    faults = ~threat.allows(proposed, origin)
+    if not bool(faults.any()):
+        return proposed, faults
     finite = torch.where(torch.isfinite(proposed), proposed, origin)
-    return torch.where(faults.view(-1, 1, 1, 1), threat.project(finite, origin), proposed)
+    return torch.where(faults.view(-1, 1, 1, 1), threat.project(finite, origin), proposed), faults
 
 
 def _breaks_rounded(model: ModelUnderTest, batch: Batch, images: Images, broken: Tensor) -> Tensor:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from audit.core.registry import attribution
 from audit.core.seeding import Generators
@@ -30,6 +27,7 @@ from audit.explanation.spec import Attribution, ExplanationSpec
 from audit.masking.evaluate import BufferPool, evaluate
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import segments_to_pixels
+from audit.masking.soft_masks import SoftMasks, draw_soft_masks
 from audit.models.under_test import ModelUnderTest
 
 _FIRST_LOOK = 4
@@ -139,45 +137,6 @@ def _hard_masks(generators: Generators, queue: MaskQueue, row: int, samples: int
     return reuse_samples(queue, row, masks, generator.fork(1))
 
 
-@dataclass(frozen=True)
-class _SoftMasks:
-    """M masks of one image.
-
-    Attributes:
-        grids: Bits as floats, (M, cells + 1, cells + 1).
-        down: Each mask's shift down within a cell, int64 (M,).
-        across: Its shift across, int64 (M,), rising.
-        rows: The matrices of `_enlarging` for the height, (shifts, H, cells + 1).
-        columns: Those for the width, (shifts, W, cells + 1).
-        wide: The grids enlarged across, (M, cells + 1, W).
-    """
-
-    grids: Tensor
-    down: Tensor
-    across: Tensor
-    rows: Tensor
-    columns: Tensor
-    wide: Tensor
-
-    def enlarge(self, rows: slice, masks: Tensor) -> Tensor:
-        """The masks of that part, written into `masks` (M, H, W)."""
-        # index_select copies whole matrices, five times as fast as rows[down]
-        return torch.bmm(self.rows.index_select(0, self.down[rows]), self.wide[rows], out=masks)
-
-    def totals(self, weights: Tensor, members: Tensor) -> Tensor:
-        """The sum of some masks, int64 (m,), under each row of `weights` float64 (K, m): float64 (K, H, W).
-
-        Grids of the same shifts are added before they are enlarged, once.
-        """
-        downs, acrosses, corners = len(self.rows), len(self.columns), self.grids.shape[1]
-        shift_of_mask = functional.one_hot(self.down[members] * acrosses + self.across[members], downs * acrosses)
-        sums = (shift_of_mask.to(weights).T * weights[:, None]) @ self.grids[members].flatten(1).to(weights)
-        tall = self.rows.to(weights).transpose(0, 1).flatten(1)
-        wide = self.columns.to(weights).transpose(1, 2).flatten(0, 1)
-        blocks = sums.view(-1, downs, acrosses, corners, corners).transpose(2, 3)
-        return tall @ blocks.reshape(-1, downs * corners, acrosses * corners) @ wide
-
-
 class _SampledImage:
     """One image under ever more masks, whose sums are kept by group."""
 
@@ -212,7 +171,7 @@ class _SampledImage:
         """Each chunk of masks is drawn from a stream of its own, the first from the image's."""
         generators = self.spec.generators.fork(16 + self.chunks) if self.chunks else self.spec.generators
         height, width = self.image.shape[1:]
-        masks = _soft_masks(generators, count, (height, width), self.cells, self.shown)
+        masks = draw_soft_masks(generators, count, (height, width), self.cells, self.shown)
         outputs = _outputs(self.model, self.image, self.spec, masks, self.buffers)
         order = generators.fork(3).permutations(count)[0]
         for group in range(min(_GROUPS, count)):
@@ -224,7 +183,7 @@ class _SampledImage:
 
 
 def _outputs(
-    model: ModelUnderTest, image: Tensor, spec: ExplanationSpec, masks: _SoftMasks, buffers: BufferPool
+    model: ModelUnderTest, image: Tensor, spec: ExplanationSpec, masks: SoftMasks, buffers: BufferPool
 ) -> Tensor:
     """The output under each mask, float64 (M,)."""
 
@@ -237,24 +196,3 @@ def _outputs(
         return spec.score(logits, spec.targets.expand(len(logits)))
 
     return evaluate(model, len(masks.grids), compose, score_rows).double()
-
-
-def _soft_masks(generators: Generators, count: int, size: tuple[int, int], cells: int, shown: float) -> _SoftMasks:
-    """Grids are drawn apart from shifts, so shifts may stand in order: one product enlarges all of a shift."""
-    grids = generators.fork(0).bernoulli(shown, count, cells + 1, cells + 1)[0].float()
-    rows, columns = (_enlarging(length, cells, grids.device) for length in size)
-    down = generators.fork(1).integers(len(rows), count)[0]
-    across = generators.fork(2).integers(len(columns), count)[0].sort().values
-    of_a_shift = torch.split(grids, torch.bincount(across, minlength=len(columns)).tolist())
-    wide = torch.cat([grid @ column.T for grid, column in zip(of_a_shift, columns, strict=True)])
-    return _SoftMasks(grids, down, across, rows, columns, wide)
-
-
-@cache
-def _enlarging(length: int, cells: int, device: torch.device) -> Tensor:
-    """For each shift within a cell, the matrix that enlarges `cells` + 1 values linearly to `length`, (shifts, length,
-    cells + 1): a bilinear mask is one such product a side."""
-    cell = -(-length // cells)
-    unit = torch.eye(cells + 1, device=device)[None]
-    enlarged = functional.interpolate(unit, size=(cells + 1) * cell, mode="linear", align_corners=False)[0].T
-    return torch.stack([enlarged[shift : shift + length] for shift in range(cell)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from audit.cli.startup import prepare_process
+    from audit.core.startup import prepare_process
 
     prepare_process()
     from audit.cli.app import app

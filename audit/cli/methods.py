@@ -20,7 +20,8 @@ def methods(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="attack, attribution, corruption, metric, recipe, study, check, data-format, model-format or topic."
+            help="attack, attribution, corruption, metric, recipe, study, check, data-format, model-format, "
+            "detection-attack, detection-attribution or topic."
         ),
     ] = None,
 ) -> None:

@@ -26,6 +26,7 @@ class RichProgress(RunCallback):
         self.terminal = terminal
         self.total = 0
         self.done = 0
+        self.running: dict[str, tuple[Task, float, int | None]] = {}
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=28),
@@ -67,16 +68,31 @@ class RichProgress(RunCallback):
         Args:
             task: The task that begins.
         """
-        self.bar.update(self.step, description=escape(task.label), completed=0, total=None, visible=True)
+        self.running[task.cell.key] = (task, 0.0, None)
+        self._show()
 
-    def progress(self, done: int, total: int) -> None:
-        """Show in the bar how far the present task is.
+    def progress(self, task: Task, done: int, total: int) -> None:
+        """Show in the bar how far the tasks under way are.
 
         Args:
-            done: Steps done.
-            total: Steps in all.
+            task: One of them.
+            done: Its steps done.
+            total: Its steps in all.
         """
-        self.bar.update(self.step, completed=done, total=total)
+        self.running[task.cell.key] = (task, done, total)
+        self._show()
+
+    def _show(self) -> None:
+        """One task with its steps; of several, their first names, and their shares done together."""
+        states = list(self.running.values())
+        if len(states) == 1:
+            ((task, done, total),) = states
+            self.bar.update(self.step, description=escape(task.label), completed=done, total=total, visible=True)
+        elif states:
+            names = ", ".join(dict.fromkeys(task.cell.study for task, _, _ in states))
+            share = sum(done / total for _, done, total in states if total)
+            description = escape(f"{len(states)} at once: {names}")
+            self.bar.update(self.step, description=description, completed=share, total=len(states), visible=True)
 
     def finished(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
         """Print a line for a finished task, none for one that was stored already.
@@ -87,6 +103,7 @@ class RichProgress(RunCallback):
             stored: Whether it was there before this run.
         """
         self.done += 1
+        self.running.pop(task.cell.key, None)
         self.bar.update(self.run, completed=self.done)
         if stored:
             return

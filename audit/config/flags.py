@@ -17,7 +17,7 @@ SUBJECT_FLAGS = ("seed", "task", "device", "data", "model")
 """Keys and tables whose flags say which model is audited on which data."""
 EVALUATION_FLAGS = ("only", "hardening.enabled", "robustness", "corruptions", "explanations", "report")
 """Keys and tables whose flags say what is measured."""
-AUDIT_FLAGS = ("preset", "stop", *SUBJECT_FLAGS, *EVALUATION_FLAGS)
+AUDIT_FLAGS = ("preset", "stop", "engine", "jobs", *SUBJECT_FLAGS, *EVALUATION_FLAGS)
 """Keys and tables whose flags `audit run` takes."""
 
 

@@ -156,8 +156,18 @@ def _measured_section(name: str) -> str:
     return name
 
 
+def _engine(name: str) -> str:
+    kind, colon, address = name.partition(":")
+    if kind not in ("in-process", "ray") or (colon and (kind == "in-process" or not address)):
+        raise ValueError("in-process, ray or ray:ADDRESS was expected, as ray:auto or ray:10.0.0.1:6379")
+    return name
+
+
 class RunConfig(ConfigTable):
-    """A whole run."""
+    """A whole run.
+
+    Where it is computed, `engine` and `jobs`, is left out of the dumps, so of documents: no number depends on it.
+    """
 
     preset: Annotated[Preset, Flag("--preset")] = Field(
         "quick", description="quick, standard or full: how much is measured"
@@ -193,6 +203,26 @@ class RunConfig(ConfigTable):
     )
     only: Annotated[tuple[Annotated[str, AfterValidator(_measured_section)], ...], Flag("--only")] = Field(
         (), description="measure these sections of the report alone, such as robustness; all by default"
+    )
+    chunk: int = Field(
+        500,
+        ge=16,
+        le=500,
+        description="images in a cell of attacks at most, so how long a cell takes; a battery that attacks its hardest "
+        "images alone takes them from the cell, so another number is another measurement",
+    )
+    engine: Annotated[str, AfterValidator(_engine), Flag("--engine")] = Field(
+        "in-process",
+        exclude=True,
+        description="where cells are computed: in-process, on this machine; ray, on Ray on this machine; "
+        "ray:ADDRESS, on a Ray cluster, as ray:auto or ray:10.0.0.1:6379. It changes no number",
+    )
+    jobs: Annotated[int | None, Flag("--jobs")] = Field(
+        None,
+        ge=1,
+        exclude=True,
+        description="cells computed at once, each by a worker of its own with a share of the cores, or one of the "
+        "GPUs; 1, or with ray as many as the cluster has room for, by default",
     )
     data: DataConfig = Field(DataConfig(), description="where the images come from")
     model: ModelConfig = Field(ModelConfig(), description="what is audited")

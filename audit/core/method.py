@@ -15,7 +15,17 @@ from audit.core.errors import UsageError, unknown_name
 from audit.core.pass_count import PassCount
 
 Kind = Literal[
-    "attack", "attribution", "corruption", "metric", "recipe", "study", "check", "data-format", "model-format"
+    "attack",
+    "attribution",
+    "corruption",
+    "metric",
+    "recipe",
+    "study",
+    "check",
+    "data-format",
+    "model-format",
+    "detection-attack",
+    "detection-attribution",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PassBound: TypeAlias = Callable[[Mapping[str, Any], tuple[int, ...]], PassCount | None]

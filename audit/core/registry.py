@@ -20,6 +20,7 @@ from audit.core.method import KINDS as KINDS
 from audit.core.method import Kind as Kind
 from audit.core.method import Method as Method
 from audit.core.method import PassBound as PassBound
+from audit.core.pass_count import PassCount
 from audit.core.plugins import load_methods
 from audit.core.topic import topics
 
@@ -32,6 +33,8 @@ PACKAGES: Mapping[Kind, str] = {
     "recipe": "audit.training.recipes",
     "data-format": "audit.data.formats",
     "model-format": "audit.models.formats",
+    "detection-attack": "audit.attacks.detection",
+    "detection-attribution": "audit.attributions.detection",
 }
 """The package whose modules are imported to find the methods of a kind."""
 
@@ -73,6 +76,31 @@ def attack(
     return _register(
         "attack", reference, version, wraps, {**declared, "effort": effort, "early_stops": early_stops, **facts}
     )
+
+
+def detection_attack(
+    *,
+    reference: str,
+    needs: Literal["gradients", "nothing"],
+    norms: tuple[str, ...] = ("linf", "l2"),
+    control: bool = False,
+    passes: PassBound | None = None,
+    version: str = "1",
+    **facts: Any,
+) -> Callable[[F], F]:
+    """Register `(detector, batch, threat, generators, *, settings) -> Images`, an attack on object detectors.
+
+    Args:
+        reference: The paper, as arXiv:NUMBER.
+        needs: What it asks of the detector.
+        norms: The norms whose balls can bind it.
+        control: Whether it is a control, such as noise, that other attacks must beat.
+        passes: `(settings, shape) -> PassCount`, the most that one image of `shape` (C, H, W) costs.
+        version: Raised when its answers change.
+        facts: Anything else to know of it.
+    """
+    facts = {"needs": needs, "norms": norms, "control": control, "passes": passes, **facts}
+    return _register("detection-attack", reference, version, "", facts)
 
 
 def attribution(
@@ -118,6 +146,27 @@ def attribution(
         **facts,
     }
     return _register("attribution", reference, version, wraps, facts)
+
+
+def detection_attribution(
+    *,
+    reference: str,
+    needs: Literal["gradients", "decisions"],
+    passes: Callable[[Mapping[str, Any], tuple[int, ...], int], PassCount],
+    version: str = "1",
+    **facts: Any,
+) -> Callable[[F], F]:
+    """Register `(detector, images, targets, generators, *, settings) -> list[Tensor]`, maps of boxes that were found.
+
+    Args:
+        reference: The paper, as arXiv:NUMBER.
+        needs: What it asks of the detector: gradients, or what it finds alone.
+        passes: `(settings, shape, boxes) -> PassCount`, what an image of `shape` (C, H, W) with so many explained boxes
+            costs at most.
+        version: Raised when its answers change.
+        facts: Anything else to know of it.
+    """
+    return _register("detection-attribution", reference, version, "", {"needs": needs, "passes": passes, **facts})
 
 
 def corruption(*, reference: str, group: str, version: str = "1", **facts: Any) -> Callable[[F], F]:

@@ -56,6 +56,8 @@ class Topic:
         minimum: By dotted key, the least number of examples that still gives a meaningful result; `audit plan --within`
             reduces these keys and no others.
         sequential: Studies that take images in growing steps and may stop before the last.
+        stopping_reads: By study of `sequential`, the other studies whose evidence its `readings` read. One that is not
+            listed is asked only once every other study of its wave has begun and given evidence.
         first_images: By study of another topic, the key of the number of its first images that this topic reads; they
             are then in one cell.
         document: By field of the audit document, the model of its rows.
@@ -77,6 +79,7 @@ class Topic:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     minimum: Mapping[str, int] = field(default_factory=dict)
     sequential: tuple[str, ...] = ()
+    stopping_reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     first_images: Mapping[str, str] = field(default_factory=dict)
     document: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     also_in: tuple[str, ...] = ()

@@ -83,6 +83,7 @@ class Split:
         fetch: Reads images by position.
         fingerprint: SHA-256 of the pixels, the labels, the masks and the objects.
         masks: Reads by position where the objects are; None where the data does not say.
+        sizes: Height and width of each image as it lies in its file, int32 (N, 2); None where all are of one size.
         objects: Reads by position what is to be found in an image; None where it has one label alone.
     """
 
@@ -91,6 +92,7 @@ class Split:
     fetch: Fetch
     fingerprint: str
     masks: FetchMasks | None = None
+    sizes: NDArray[np.int32] | None = None
     objects: FetchObjects | None = None
 
     def __len__(self) -> int:
@@ -131,6 +133,7 @@ class Split:
                 self.fingerprint, "subset", hashlib.sha256(selected.astype("<i8").tobytes()).hexdigest()
             ),
             masks=None if masks is None else lambda index: masks(selected[index]),
+            sizes=None if self.sizes is None else self.sizes[selected],
             objects=None if objects is None else lambda index: objects(selected[index]),
         )
 

@@ -114,6 +114,7 @@ def _split(read: Read, images: Sequence[SurveyedImage], size: tuple[int, int], o
         fetch=fetch,
         fingerprint=_fingerprint(images, size, options),
         masks=_masks(read, images, size, options.crop) if any(image.mask for image in images) else None,
+        sizes=np.array([image.info.size for image in images], dtype=np.int32),
     )
 
 

@@ -10,7 +10,11 @@ _PROPER: Mapping[str, str] = {
     "apgd-t": "APGD-T",
     "brendel-bethge": "Brendel-Bethge",
     "carlini-wagner": "Carlini-Wagner",
+    "box-grad-cam": "Grad-CAM of a box",
+    "box-saliency": "Saliency of a box",
+    "box-smooth-grad": "SmoothGrad of a box",
     "crown-ibp": "CROWN-IBP",
+    "d-rise": "D-RISE",
     "deep-lift": "DeepLIFT",
     "deep-shap": "DeepSHAP",
     "deepfool": "DeepFool",
@@ -27,7 +31,7 @@ _PROPER: Mapping[str, str] = {
     "sigma-zero": "Sigma-zero",
     "smooth-grad": "SmoothGrad",
 }
-_CAPITALS = frozenset("ce ddn dlr ead fgsm fmn ibp jpeg lime lrp mart pdpgd pgd rise road shap trades".split())
+_CAPITALS = frozenset("ce ddn dlr ead fgsm fmn ibp jpeg lime lrp mart pdpgd pgd rise road shap tog trades".split())
 
 
 def display_name(identifier: str) -> str:

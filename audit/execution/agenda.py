@@ -2,97 +2,196 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import heapq
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Literal
 
 from audit.config import RunConfig
 from audit.core.evidence import Evidence
 from audit.core.topic import topic_of
-from audit.planning.plan import AuditPlan, Task
+from audit.planning.plan import FIRST_STUDIES, AuditPlan, Task
 from audit.planning.steps import StudySteps, study_steps
 from audit.results.run_results import RunResults
-from audit.results.stopping import checked_readings, ending, steps_done
+from audit.results.stopping import checked_readings, ending
 
 VERDICT_PRIORITY = 40
 """Topics of a lower `Topic.priority` than this give the findings that a report begins with."""
 
+CellOrder = Literal["waves", "least first", "longest first"]
+"""How a run goes through its cells: one wave after another, for one that ends by itself in one process; first what each
+part needs at least, for one whose time may end; or first what the longest chain of cells begins with, for several
+workers, so that none is left with it at the end. No answer depends on it."""
+
 
 class Agenda:
-    """Names the next cells to compute, each once.
+    """Names the next cell to compute, each once.
 
-    A later step of a sequential study is named when the steps before it are there and the study's rule still wants
-    images; that depends on their evidence alone.
+    A cell is ready when the evidence of its inputs is there. A later step of a sequential study is ready when the steps
+    before it are there and the study's rule still wants images; that depends on the evidence that its topic declares
+    (`Topic.stopping_reads`) alone, so on no order. Under the rule "all" every step is wanted.
     """
 
-    def __init__(self, plan: AuditPlan, config: RunConfig, cost: Callable[[Task], float] | None = None) -> None:
+    def __init__(
+        self,
+        plan: AuditPlan,
+        config: RunConfig,
+        order: CellOrder = "waves",
+        cost: Callable[[Task], float] = lambda task: 0.0,
+    ) -> None:
         """Nothing is named yet.
 
         Args:
             plan: The plan.
             config: The configuration of the run, whose criteria say when a study is decided.
-            cost: What a cell costs, in any unit, for a run whose time may end: it begins with what each part needs at
-                least. None for a run that ends by itself, which goes wave after wave.
+            order: In which order ready cells are named.
+            cost: What a cell costs, in any unit; infinite where that is not known. Waves do not ask.
         """
-        self._plan, self._config, self._cost = plan, config, cost
+        self._plan, self._config, self._order, self._cost = plan, config, order, cost
         self._studies = study_steps(plan)
-        self._later = {task.cell.key for study in self._studies for step in study.steps[1:] for task in step}
-        self._keys = {task.cell.key for task in plan.tasks}
-        self._roles = list(dict.fromkeys(task.role for task in plan.tasks))
-        self._urgent = _with_needs(plan, {task.cell.key for task in plan.tasks if _gives_verdicts(task)})
-        self._named: set[str] = set()
+        self._place = {task.cell.key: place for place, task in enumerate(plan.tasks)}
+        later = {t.cell.key: n for n, s in enumerate(self._studies) for step in s.steps[1:] for t in step}
+        self._study_of = later
+        self._waiting: dict[str, int] = {}
+        self._dependents: defaultdict[str, list[Task]] = defaultdict(list)
+        self._ready: list[tuple[tuple[float, ...], str]] = []
+        self._tasks = {task.cell.key: task for task in plan.tasks}
+        self._opened = [1] * len(self._studies)
+        self._firsts_left = Counter(task.wave for task in plan.tasks if task.cell.key not in later)
+        for task in plan.tasks:
+            needs = task.needs & self._tasks.keys()
+            held = task.cell.key in later and not (plan.stop == "all" and order != "least first")
+            self._waiting[task.cell.key] = len(needs) + held
+            for key in needs:
+                self._dependents[key].append(task)
+        for task in plan.tasks:
+            if not self._waiting[task.cell.key]:
+                self._push(task)
 
-    def next_tasks(self, evidence: Mapping[str, Evidence]) -> Sequence[Task]:
-        """Cells that need nothing of one another; none where nothing more is wanted.
+    def next_task(self, evidence: Mapping[str, Evidence]) -> Task | None:
+        """A cell all of whose needs are there; None where none is ready before another cell is done.
 
         Args:
-            evidence: By key, the evidence of the cells named before.
+            evidence: By key, the evidence of the cells done so far.
         """
-        tasks = self._of_next_wave(evidence) if self._cost is None else self._least_first(evidence)
-        self._named |= {task.cell.key for task in tasks}
-        return tasks
+        if self._order == "least first":
+            if not self._ready:
+                self._open_widest(evidence)
+        else:
+            for number, study in enumerate(self._studies):
+                if self._could_come_first(number, study):
+                    self._open_next_step(number, evidence)
+        if not self._ready:
+            return None
+        _, key = heapq.heappop(self._ready)
+        return self._tasks[key]
 
-    def _of_next_wave(self, evidence: Mapping[str, Evidence]) -> Sequence[Task]:
-        """What every study of a wave begins with, then further steps, one study after another."""
-        for wave in self._plan.waves():
-            if first := [task for task in wave if task.cell.key not in self._later | self._named]:
-                return first
-            for study in self._studies:
-                if step := [task for task in self._next_step(study, evidence) if task.wave == wave[0].wave]:
-                    return step
-        return ()
+    def done(self, task: Task) -> None:
+        """Take note that the evidence of a cell is there, whatever it says.
 
-    def _least_first(self, evidence: Mapping[str, Evidence]) -> Sequence[Task]:
-        """One cell, or one step of the study whose interval is widest once every study has begun."""
-        ready = [
-            task
-            for task in self._plan.tasks
-            if task.cell.key not in self._later | self._named and task.needs & self._keys <= evidence.keys()
-        ]
-        if ready:
-            return [min(ready, key=self._place)]
-        steps = [(study, step) for study in self._studies if (step := self._next_step(study, evidence))]
-        return max(steps, key=lambda item: self._reach(item[0], evidence))[1] if steps else ()
+        Args:
+            task: A cell that was named.
+        """
+        if task.cell.key not in self._study_of:
+            self._firsts_left[task.wave] -= 1
+        for dependent in self._dependents[task.cell.key]:
+            self._released(dependent)
 
-    def _place(self, task: Task) -> tuple[int, float]:
-        """What the first verdicts rest on, model after model; then all else by cost, as it is much and dear."""
-        if task.cell.key in self._urgent:
-            return 0, float(self._roles.index(task.role))
-        return 1, self._cost(task) if self._cost else 0.0
+    def _released(self, task: Task) -> None:
+        self._waiting[task.cell.key] -= 1
+        if not self._waiting[task.cell.key]:
+            self._push(task)
 
-    def _next_step(self, study: StudySteps, evidence: Mapping[str, Evidence]) -> Sequence[Task]:
-        """The cells of the step that a study wants next; none where it wants none, or not yet."""
-        results = RunResults(self._plan, evidence)
-        done = steps_done(results, study)
-        if done in (0, len(study.steps)):
-            return ()
-        missing = [task for task in study.steps[done] if task.cell.key not in self._named]
-        if not missing or (self._plan.stop != "all" and ending(results, study, self._config) != "unfinished"):
-            return ()
-        return missing
+    def _push(self, task: Task) -> None:
+        heapq.heappush(self._ready, (self._rank(task), task.cell.key))
+
+    def _rank(self, task: Task) -> tuple[float, ...]:
+        """What is named first has the least."""
+        key = task.cell.key
+        if self._order == "waves":
+            return task.wave, key in self._study_of, self._study_of.get(key, 0), task.examples.start, self._place[key]
+        if self._order == "longest first":
+            # Without clean images there is nothing to report of a run that is stopped early.
+            return task.cell.study not in FIRST_STUDIES, -self._chains[key], self._place[key]
+        if key in self._study_of:
+            return 2, 0, self._place[key]
+        if key in self._urgent:
+            return 0, self._roles[task.role], self._place[key]
+        return 1, self._cost(task), self._place[key]
+
+    @cached_property
+    def _chains(self) -> Mapping[str, float]:
+        """By cell, what it and the longest chain of cells that wait for it cost; unknown costs count as the largest."""
+        costs = {task.cell.key: self._cost(task) for task in self._plan.tasks}
+        largest = max((cost for cost in costs.values() if math.isfinite(cost)), default=1.0)
+        after: dict[str, float] = {}
+        in_turn = self._studies if self._plan.stop != "all" else ()
+        steps = {t.cell.key: following for study in in_turn for t, following in _with_following(study)}
+        for task in sorted(self._plan.tasks, key=lambda task: (-task.wave, -task.examples.start)):
+            waiting = [*self._dependents[task.cell.key], *steps.get(task.cell.key, ())]
+            behind = max((after.get(other.cell.key, 0.0) for other in waiting), default=0.0)
+            after[task.cell.key] = min(costs[task.cell.key], largest) + behind
+        return after
+
+    @cached_property
+    def _urgent(self) -> frozenset[str]:
+        return _with_needs(self._plan, {task.cell.key for task in self._plan.tasks if _gives_verdicts(task)})
+
+    @cached_property
+    def _roles(self) -> Mapping[str, int]:
+        return {role: n for n, role in enumerate(dict.fromkeys(task.role for task in self._plan.tasks))}
+
+    def _could_come_first(self, number: int, study: StudySteps) -> bool:
+        """Whether to ask a study for a further step now: in waves its turn comes after what the wave begins with."""
+        if self._plan.stop == "all" or not 0 < self._opened[number] < len(study.steps):
+            return False
+        return self._order != "waves" or not self._ready or self._ready[0][0][:2] > (study.tasks[0].wave, 0)
+
+    def _open_next_step(self, number: int, evidence: Mapping[str, Evidence]) -> None:
+        """Release the cells of the step that a study wants next, where its rule can be asked and wants one."""
+        study, opened = self._studies[number], self._opened[number]
+        if not self._can_ask(number, evidence):
+            return
+        if ending(RunResults(self._plan, evidence), study, self._config) != "unfinished":
+            self._opened[number] = 0
+            return
+        self._opened[number] += 1
+        for task in study.steps[opened]:
+            self._released(task)
+
+    def _can_ask(self, number: int, evidence: Mapping[str, Evidence]) -> bool:
+        """Whether all is there that a study's rule reads: its steps so far, and what its topic says besides."""
+        study, opened = self._studies[number], self._opened[number]
+        if not 0 < opened < len(study.steps) or any(t.cell.key not in evidence for t in study.steps[opened - 1]):
+            return False
+        topic = topic_of(study.study)
+        others = topic.stopping_reads.get(study.study) if topic else None
+        if others is None:
+            return not any(left for wave, left in self._firsts_left.items() if wave <= study.tasks[0].wave)
+        read = (task for task in self._plan.tasks if task.cell.study in others and task.role == study.role)
+        return all(task.cell.key in evidence for task in read)
+
+    def _open_widest(self, evidence: Mapping[str, Evidence]) -> None:
+        """A step of the study whose interval is widest; of the next widest where that wants none, and so on."""
+        askable = [number for number in range(len(self._studies)) if self._can_ask(number, evidence)]
+        for number in sorted(askable, key=lambda number: -self._reach(self._studies[number], evidence)):
+            self._open_next_step(number, evidence)
+            if self._ready:
+                return
 
     def _reach(self, study: StudySteps, evidence: Mapping[str, Evidence]) -> float:
         """How far the widest of the intervals that the checks read of a study reaches; infinite without any."""
         read = checked_readings(RunResults(self._plan, evidence), study.study, study.role, self._config)
         return max((reading.reach for reading in read), default=float("inf"))
+
+
+def _with_following(study: StudySteps) -> Iterator[tuple[Task, tuple[Task, ...]]]:
+    """The cells of every step, each with those of the step after it."""
+    for number, step in enumerate(study.steps):
+        following = study.steps[number + 1] if number + 1 < len(study.steps) else ()
+        yield from ((task, following) for task in step)
 
 
 def _gives_verdicts(task: Task) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 from audit.core.errors import AuditError
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
+from audit.data.dataset import Dataset
 from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Task
@@ -55,6 +56,7 @@ class Context:
         stopping: Becomes true when the user asked to stop: the study then saves its work and raises Interrupted.
         device: Where to compute.
         tensorboard: The folder for TensorBoard's event files; None where none are wanted.
+        dataset: The run's images, for a study of the data itself; None outside a run.
     """
 
     task: Task
@@ -67,6 +69,7 @@ class Context:
     stopping: Callable[[], bool]
     device: torch.device
     tensorboard: Path | None = None
+    dataset: Dataset | None = None
     detector: Callable[[], DetectorUnderTest] = _no_detector
 
     def checkpoint(self, part: str = "cell") -> CellCheckpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,14 +23,15 @@ from audit.data.sampling import balanced_order
 from audit.execution.context import Context, ModuleFactory
 from audit.execution.runner import RunCallback
 from audit.execution.stored_model import trained_detector, trained_model
-from audit.models.autotune import tune_execution
+from audit.execution.workers import EvidenceSource
+from audit.models.autotune import layouts_of, tune_execution
+from audit.models.batching import ExecutionLayout
 from audit.models.detectors.form import DetectorForm
 from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.precision import device_facts, ieee_float32, take_nondeterministic_operations
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import CALIBRATION_SPLIT, MODEL_STUDIES, Slice, Task
 from audit.planning.settings import ModelSettings
-from audit.storage.store import Store
 
 log = logging.getLogger("audit")
 
@@ -52,7 +53,7 @@ class LocalExecutor:
     """
 
     dataset: Dataset
-    store: Store
+    store: EvidenceSource
     seed: int
     device: torch.device
     fresh: ModuleFactory
@@ -62,13 +63,13 @@ class LocalExecutor:
     tensorboard: Path | None = None
     _models: dict[str, ModelUnderTest | DetectorUnderTest] = field(default_factory=dict)
 
-    def compute(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Evidence]]:
+    def compute(self, next_task: Callable[[], Task | None]) -> Generator[tuple[Task, Evidence], None, None]:
         """Compute tasks, one after another.
 
         An error in a study becomes failed evidence, except in one that makes a model: nothing could follow it.
 
         Args:
-            tasks: The tasks.
+            next_task: Gives the next task, None at the end.
 
         Yields:
             Each task with its evidence, in order.
@@ -76,13 +77,25 @@ class LocalExecutor:
         Raises:
             Interrupted: When the user asked to stop.
         """
-        for task in tasks:
+        while task := next_task():
             if self.stopping():
                 raise Interrupted("Stopped as asked; what was finished is kept.")
             self.callback.starting(task)
-            yield task, self._compute(task)
+            yield task, self.compute_cell(task)
 
-    def _compute(self, task: Task) -> Evidence:
+    def compute_cell(self, task: Task) -> Evidence:
+        """Compute one task.
+
+        Args:
+            task: The task.
+
+        Returns:
+            Its evidence.
+
+        Raises:
+            Interrupted: When the user asked to stop.
+            AuditError: What ends a run: the machine, code that is not trusted, a model that cannot be made.
+        """
         started = time.monotonic()
         take_nondeterministic_operations()
         try:
@@ -104,6 +117,20 @@ class LocalExecutor:
         environment = {**self._environment(task), **evidence.environment}
         return replace(evidence, seconds=time.monotonic() - started, environment=environment)
 
+    def layouts(self, identity: str) -> Mapping[str, ExecutionLayout]:
+        """How a model is asked on this machine, for workers to ask it alike; nothing of a model that cannot be made.
+
+        Args:
+            identity: The model's identity, as `Cell.model` holds it.
+        """
+        with fork_global_rng(self.device, identity):
+            try:
+                model = self._make_model(identity)
+                return layouts_of(model) if isinstance(model, ModelUnderTest) else {}
+            except AuditError as fault:  # the cells of that model say why
+                log.debug("No layout of %s: %s", identity, fault)
+                return {}
+
     def _context(self, task: Task) -> Context:
         return Context(
             task=task,
@@ -113,10 +140,11 @@ class LocalExecutor:
             batch=lambda: self._batch(task.examples),
             evidence=lambda name: self._input(task, name),
             scratch=self.store.scratch(task.cell.key),
-            progress=self.callback.progress,
+            progress=lambda done, total: self.callback.progress(task, done, total),
             stopping=self.stopping,
             device=self.device,
             tensorboard=self.tensorboard,
+            dataset=self.dataset,
         )
 
     def _input(self, task: Task, name: str) -> Evidence:

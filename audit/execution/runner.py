@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
 
 from audit.config import RunConfig
 from audit.core.errors import Interrupted, SetupError
 from audit.core.evidence import Evidence
-from audit.execution.agenda import Agenda
+from audit.execution.agenda import Agenda, CellOrder
 from audit.planning.plan import AuditPlan, Task
 from audit.results.run_results import Cut, RunResults
 from audit.results.stopping import unneeded_tasks
@@ -34,10 +35,11 @@ class RunCallback:
             task: The task.
         """
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, task: Task, done: int, total: int) -> None:
         """Called while a task is computed.
 
         Args:
+            task: The task.
             done: Its steps done.
             total: Its steps in all.
         """
@@ -53,16 +55,20 @@ class RunCallback:
 
 
 class Executor(Protocol):
-    """Where cells are computed: in this process, or on other machines."""
+    """Where cells are computed: in this process, in others, or on other machines."""
 
-    def compute(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Evidence]]:
-        """Compute tasks.
+    def compute(self, next_task: Callable[[], Task | None]) -> Generator[tuple[Task, Evidence], None, None]:
+        """Compute tasks until there are none.
 
         Args:
-            tasks: Tasks that need nothing of one another.
+            next_task: Gives a task that needs nothing of one under way; None where there is none before another is
+                done, and at the end.
 
         Yields:
-            Each task with its evidence, in any order, as it comes.
+            Each task with its evidence, in any order, as it comes. What depends on it is there when the next is asked.
+
+        Raises:
+            Interrupted: The run was stopped.
         """
         ...
 
@@ -74,7 +80,8 @@ def run_plan(
     callback: RunCallback,
     config: RunConfig,
     *,
-    cost: Callable[[Task], float] | None = None,
+    order: CellOrder = "waves",
+    cost: Callable[[Task], float] = lambda task: 0.0,
     cut_by: Callable[[], Cut] = lambda: "user",
 ) -> RunResults:
     """Compute every task of a plan that is wanted and whose evidence the store lacks.
@@ -89,33 +96,38 @@ def run_plan(
         executor: Computes the tasks.
         callback: What to call on the way.
         config: The configuration of the run, whose criteria say when a study is decided.
-        cost: What a task costs, for a run whose time may end: it begins with what each part needs at least. None for
-            one that goes wave after wave. No answer depends on it.
+        order: In which order tasks begin. No answer depends on it.
+        cost: What a task costs, in any unit; infinite where that is not known.
         cut_by: Asked once the run was interrupted, what did it.
 
     Returns:
-        The plan with the evidence of its tasks.
+        The plan with the evidence of its tasks, in plan order.
     """
     callback.begin(len(plan.tasks), sum(store.has(task.cell.key) for task in plan.tasks))
     evidence: dict[str, Evidence] = {}
-    agenda, cut = Agenda(plan, config, cost), False
+    agenda, cut = Agenda(plan, config, order, cost), False
+
+    def next_task() -> Task | None:
+        while task := agenda.next_task(evidence):
+            stored = store.get(task.cell.key)
+            if stored is None:
+                return task
+            evidence[task.cell.key] = stored
+            agenda.done(task)
+            callback.finished(task, stored, stored=True)
+        return None
+
     try:
-        while tasks := agenda.next_tasks(evidence):
-            missing = []
-            for task in tasks:
-                stored = store.get(task.cell.key)
-                if stored is None:
-                    missing.append(task)
-                    continue
-                evidence[task.cell.key] = stored
-                callback.finished(task, stored, stored=True)
-            for task, computed in executor.compute(missing):
+        with closing(executor.compute(next_task)) as cells:
+            for task, computed in cells:
                 failed = computed.status == "failed"
                 evidence[task.cell.key] = computed if failed else _store_and_reload(store, computed)
+                agenda.done(task)
                 callback.finished(task, computed, stored=False)
     except Interrupted:
         cut = True
-    results = RunResults(plan, evidence, cut_by=(cut_by() or "user") if cut else "")
+    in_order = {t.cell.key: evidence[t.cell.key] for t in plan.tasks if t.cell.key in evidence}
+    results = RunResults(plan, in_order, cut_by=(cut_by() or "user") if cut else "")
     return replace(results, unneeded=unneeded_tasks(results, config))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.core.boxes import PackedDetections
 from audit.core.statistics import LEVEL, Interval
 from audit.metrics.box_matching import OVERLAPS, BoxMatches, ClassMatches
 
@@ -100,6 +101,20 @@ def paired_difference_of_map(
         return None
     one, two = (_over(precision_by_class(m.by_size["all"], drawn).mean(-1)) for m in (first, second))
     return _interval(np.asarray(a - b), np.asarray(one - two), first.images, least=-1.0)
+
+
+def image_quality(matches: BoxMatches, detections: PackedDetections) -> NDArray[np.float64]:
+    """How well each image by itself is done, float64 (N,): its mAP; 1 less its highest score where it has no object.
+
+    Args:
+        matches: Of N images, with the size "all".
+        detections: What was found in them.
+    """
+    values = precision_by_class(matches.by_size["all"], np.eye(matches.images))
+    highest = np.zeros(matches.images)
+    np.maximum.at(highest, np.repeat(np.arange(matches.images), detections.counts), detections.scores)
+    quality = _over(values.mean(-1))
+    return np.where(np.isnan(quality), 1 - highest, quality)
 
 
 def resampled_counts(images: int, seed: int, resamples: int) -> NDArray[np.float64]:

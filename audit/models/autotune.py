@@ -12,11 +12,13 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from audit.core.errors import ModelError, SetupError
@@ -34,6 +36,9 @@ FOLD_WORTHWHILE = 1.03
 never slower by more than noise, and both forms are timed in turn."""
 
 _SMALL = 8
+_handed_over: dict[str, ExecutionLayout] = {}
+_PATIENCE = 60.0
+"""Seconds to wait for another process that probes the same model; the probe takes a few."""
 _FOLD_ROUNDS = 3
 _BATCHES = {"cpu": (32, 512)}
 _BATCHES_ELSEWHERE = (512, 1024)
@@ -42,7 +47,8 @@ _BATCHES_ELSEWHERE = (512, 1024)
 def tune_execution(model: ModelUnderTest, *, seconds: float = 1.5) -> ExecutionLayout:
     """Set the model's layout: the stored one, else the fastest of those that can be tried in time.
 
-    Probe passes are not counted. A cache that cannot be read or written is no error.
+    Probe passes are not counted. A cache that cannot be read or written is no error. Of processes that need the same
+    layout at once one probes, so that all have the same.
 
     Args:
         model: The model; its `layout` and the memory format of its weights are changed.
@@ -53,13 +59,46 @@ def tune_execution(model: ModelUnderTest, *, seconds: float = 1.5) -> ExecutionL
     """
     if getattr(model.net, "largest_batch", 0):  # the net itself says how it is asked
         return model.layout
-    path = cache_folder() / "layouts" / f"{_signature(model)}.json"
-    layout = _read_cached(path)
+    signature = _signature(model)
+    layout = _handed_over.get(signature)
     if layout is None:
-        layout = _fastest(model, seconds)
-        _write_cached(path, layout)
+        path = cache_folder() / "layouts" / f"{signature}.json"
+        layout = _read_cached(path) or _probed(model, path, seconds)
     _apply(model, layout)
     return layout
+
+
+def layouts_of(model: ModelUnderTest) -> dict[str, ExecutionLayout]:
+    """The layout that a model has here, for `hand_over_layouts` in another process.
+
+    Args:
+        model: The model; its layout is chosen where that was not done before.
+    """
+    layout = tune_execution(model)
+    return {} if getattr(model.net, "largest_batch", 0) else {_signature(model): replace(layout)}
+
+
+def hand_over_layouts(layouts: Mapping[str, ExecutionLayout]) -> None:
+    """Use in this process the layouts of another, so that both compute the same bytes.
+
+    Args:
+        layouts: As `layouts_of` gave them in a process with the same torch, device and number of threads; those of
+            another are never asked for.
+    """
+    _handed_over.update(layouts)
+
+
+def _probed(model: ModelUnderTest, path: Path, seconds: float) -> ExecutionLayout:
+    """The fastest layout, found while no other process looks for it, or by that other process."""
+    with ExitStack() as held:
+        with suppress(OSError, Timeout):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(path.with_suffix(".lock"), timeout=_PATIENCE))
+        layout = _read_cached(path)
+        if layout is None:
+            layout = _fastest(model, seconds)
+            _write_cached(path, layout)
+        return layout
 
 
 def cache_folder() -> Path:

@@ -19,7 +19,8 @@ from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity, headline_eps
 
 EXAMPLES_PER_CELL = 500
-"""Most examples in a cell: small beside a run, as a killed process loses its cell, and large beside a batch."""
+"""Most examples in a cell, unless `chunk` of the configuration says fewer: small beside a run, as a killed process
+loses its cell, and large beside a batch."""
 FIRST_LOOK = 64
 """Least examples in the first step of a study that may stop early: a batch, and enough to tell 20% from 50%."""
 
@@ -83,35 +84,38 @@ class PlanBuilder:
         """The images that are explained: the first of the audit order, within the first cell of attacks."""
         return explained_examples(self.config, self.identity.test_examples)
 
-    def chunks(self, examples: int, size: int = EXAMPLES_PER_CELL) -> list[Slice]:
+    def chunks(self, examples: int, size: int | None = None) -> list[Slice]:
         """Split the first examples of the audit order into cells.
 
         Args:
             examples: How many, at most; fewer where the test set is smaller.
-            size: Most examples in a cell.
+            size: Most examples in a cell; those of the configuration by default.
         """
+        size = size or self.config.chunk
         total = min(examples, self.identity.test_examples)
         return [Slice("test", start, min(start + size, total)) for start in range(0, total, size)]
 
-    def growing_chunks(self, study: str, examples: int, size: int = EXAMPLES_PER_CELL) -> list[Slice]:
+    def growing_chunks(self, study: str, examples: int, size: int | None = None) -> list[Slice]:
         """Split the first examples of the audit order into steps, after each of which the study may stop.
 
         The first holds what other topics read of it (`Topic.first_images`), and from step to step the examples so far
-        grow by a half. Under the rule "all" they are those of `chunks`.
+        grow by a half. Under the rule "all" there are as many in each.
 
         Args:
             study: Name of the study.
             examples: How many, at most; fewer where the test set is smaller.
-            size: Most examples in a step.
+            size: Most examples in a step; those of the configuration by default.
         """
-        if self.config.stop == "all":
-            return self.chunks(examples, size)
         keys = (topic.first_images[study] for topic in topics() if study in topic.first_images)
         read = max((int(operator.attrgetter(key)(self.config)) for key in keys), default=0)
-        total, stops = min(examples, self.identity.test_examples), [0]
-        while (rest := total - stops[-1]) > 0:
-            step = min(max(FIRST_LOOK, read) if len(stops) == 1 else stops[-1] // 2, size)
-            stops.append(total if rest < 1.5 * step and rest <= size else stops[-1] + min(step, rest))
+        total, stops, size = min(examples, self.identity.test_examples), [0], size or self.config.chunk
+        first = max(size, min(read, EXAMPLES_PER_CELL))
+        if self.config.stop == "all":
+            rest = range(first, total, size)
+            return [Slice("test", start, stop) for start, stop in pairwise([*sorted({0, *rest}), total])]
+        while (rest_of := total - stops[-1]) > 0:
+            step = min(max(FIRST_LOOK, read), first) if len(stops) == 1 else min(stops[-1] // 2, size)
+            stops.append(total if rest_of < 1.5 * step and rest_of <= size else stops[-1] + min(step, rest_of))
         return [Slice("test", start, stop) for start, stop in pairwise(stops)]
 
     def add(

@@ -43,19 +43,21 @@ class RunClock:
         kept = min(REPORT_SHARE * self._within, REPORT_SECONDS)
         return "time" if self.elapsed >= self._within - kept else ""
 
-    def cost_of(self, identity: RunIdentity) -> Callable[[Task], float] | None:
-        """What orders the cells of a run whose time may end, by their passes at most; None for one that takes its time.
+    @property
+    def limited(self) -> bool:
+        """Whether the time of the run may end."""
+        return self._within is not None
 
-        Those whose cost is not known come last.
 
-        Args:
-            identity: Identities and sizes of the data and the model.
-        """
-        if self._within is None:
-            return None
+def pass_cost(identity: RunIdentity) -> Callable[[Task], float]:
+    """What orders the cells of a run whose time may end: their passes at most, infinite where they are not known.
 
-        def cost(task: Task) -> float:
-            passes = max_task_passes(task, identity)
-            return math.inf if passes is None else passes.forwards + GRADIENT_COST * passes.backwards
+    Args:
+        identity: Identities and sizes of the data and the model.
+    """
 
-        return cost
+    def cost(task: Task) -> float:
+        passes = max_task_passes(task, identity)
+        return math.inf if passes is None else passes.forwards + GRADIENT_COST * passes.backwards
+
+    return cost

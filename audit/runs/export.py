@@ -1,4 +1,4 @@
-"""Writes the models that a run trained, with what loading them needs in the header, and their training history."""
+"""Writes what a run leaves beside its report: trained models with their history, and what to mend in the data."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from audit.results.run_results import RunResults
 from audit.runs.checkpoint_metadata import preparation_header
 from audit.runs.folder import RunFolder
 from audit.storage.store import write_atomically
+from audit.topics.data_health.issues import issues_as_csv
 
 _WEIGHTS, _PACKED = "weights/", "packed/"
 
@@ -51,6 +52,18 @@ def export_models(folder: RunFolder, results: RunResults, data: DataConfig, *, c
         _refresh(folder.model(entry.task.role), with_metadata(save(weights), header))
         if rows:
             _refresh(folder.history(entry.task.role), rows.encode())
+
+
+def export_data_issues(folder: RunFolder, results: RunResults) -> None:
+    """Write `data-issues.csv`, a row an image and issue, where the data was measured.
+
+    Args:
+        folder: The run folder.
+        results: The evidence of the run.
+    """
+    table = issues_as_csv(results)
+    if table is not None:
+        _refresh(folder.data_issues, table.encode())
 
 
 def _below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

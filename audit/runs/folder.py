@@ -19,7 +19,7 @@ RUN_FORMAT = 1
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run: `audit.json`, `report.html`, `timing.json`, `models/`, `store/`.
+    """The files of a run: `audit.json`, `report.html`, `data-issues.csv`, `timing.json`, `models/`, `store/`.
 
     Attributes:
         root: The folder.
@@ -51,6 +51,11 @@ class RunFolder:
     def timing(self) -> Path:
         """When the run was and how long its parts took, as JSON: whatever differs between equal runs."""
         return self.root / "timing.json"
+
+    @property
+    def data_issues(self) -> Path:
+        """What to mend in the data, a row an image and issue, as CSV."""
+        return self.root / "data-issues.csv"
 
     @property
     def models(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
 from audit.document.schema import AuditDocument
-from audit.execution.local import LocalExecutor
 from audit.execution.runner import RunCallback, run_plan
+from audit.execution.workers import WorkerPool
 from audit.planning.build import Scope, build_plan
 from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
@@ -20,12 +21,12 @@ from audit.report.html import render_html
 from audit.results.queries import first_entries
 from audit.results.run_results import RunResults
 from audit.runs.clock import RunClock
-from audit.runs.export import export_models
+from audit.runs.engine import choose_engine, open_pool, threads_of_workers
+from audit.runs.export import export_data_issues, export_models
 from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
 from audit.runs.run_setup import RunSetup
 from audit.runs.setup import set_up
-from audit.runs.validation import wants_tensorboard
 from audit.runs.watch import ReportWatcher
 from audit.storage.store import write_atomically
 from audit.topics.compression.section import latencies_of, read_latencies
@@ -83,16 +84,20 @@ def run_audit(
         AuditError: Any other of `audit.core.errors`; the same call goes on from what was finished.
     """
     clock = RunClock(within, should_stop)
-    setup = set_up(config)
-    plan = build_plan(setup.config, setup.subject, scope)
-    on_setup(setup)
-    with open_run(out) as folder:
+    with threads_of_workers(config), ExitStack() as held:
+        setup = set_up(config)
+        plan = build_plan(setup.config, setup.subject, scope)
+        on_setup(setup)
+        pool = open_pool(setup, RunFolder(out))  # before anything is written, as it may be refused
+        if pool is not None:
+            held.callback(pool.close)
+        folder = held.enter_context(open_run(out))
         callback = callback or RunCallback()
         if not watch:
-            return _run_in(folder, setup, plan, callback, clock)
+            return _run_in(folder, setup, plan, callback, clock, pool)
         watcher = _watcher(folder, setup, plan, callback)
         try:
-            finished = _run_in(folder, setup, plan, watcher, clock)
+            finished = _run_in(folder, setup, plan, watcher, clock, pool)
         except BaseException as fault:
             watcher.give_up(fault)
             raise
@@ -107,24 +112,30 @@ def _watcher(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunC
     return ReportWatcher(callback, folder.live, build, RunResults(plan, {}), config=setup.config)
 
 
-def _run_in(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback, clock: RunClock) -> AuditRun:
+def _run_in(
+    folder: RunFolder,
+    setup: RunSetup,
+    plan: AuditPlan,
+    callback: RunCallback,
+    clock: RunClock,
+    pool: WorkerPool | None,
+) -> AuditRun:
     started = datetime.now(UTC)
-    executor = LocalExecutor(
-        dataset=setup.dataset,
-        store=folder.store,
-        seed=setup.config.seed,
-        device=setup.device,
-        fresh=setup.new_module,
-        loaded=setup.model_factory(),
-        callback=callback,
-        stopping=lambda: bool(clock.cut_by()),
-        tensorboard=folder.models if wants_tensorboard(setup.config) else None,
+    engine = choose_engine(folder, setup, plan, callback, clock, pool)
+    results = run_plan(
+        plan,
+        folder.store,
+        engine.executor,
+        callback,
+        setup.config,
+        order=engine.order,
+        cost=engine.cost,
+        cut_by=clock.cut_by,
     )
-    cost = clock.cost_of(setup.subject)
-    results = run_plan(plan, folder.store, executor, callback, setup.config, cost=cost, cut_by=clock.cut_by)
     if results.cut_by and not first_entries(results):
         raise Interrupted(f"{_ENDED[results.cut_by]} before there was anything to report; what was finished is kept.")
     export_models(folder, results, setup.config.data, cut=setup.loaded is not None and setup.loaded.cut)
+    export_data_issues(folder, results)
     document = build_document(results, setup.config, collect_metadata(setup, results))
     write_atomically(folder.document, to_json(document), flag="--out")
     write_atomically(folder.timing, _timing(started, clock.elapsed, results), flag="--out")

@@ -189,7 +189,7 @@ class _Prober:
     def _evidence(self, task: Task) -> Evidence | None:
         """What a cell measured; None where it cannot be: the run itself will say why, in its place."""
         try:
-            ((_, evidence),) = self.executor.compute([task])
+            evidence = self.executor.compute_cell(task)
         except Interrupted:
             raise
         except Exception as fault:  # of a training, or of the model

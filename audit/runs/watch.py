@@ -83,14 +83,15 @@ class ReportWatcher(RunCallback):
         if time.monotonic() >= self.next_at:
             self._draw()
 
-    def progress(self, done: int, total: int) -> None:
-        """Pass on how far the present task is.
+    def progress(self, task: Task, done: int, total: int) -> None:
+        """Pass on how far a task is.
 
         Args:
+            task: The task.
             done: Its steps done.
             total: Its steps in all.
         """
-        self.inner.progress(done, total)
+        self.inner.progress(task, done, total)
 
     def finished(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
         """Keep the evidence, and draw the page if it is time.

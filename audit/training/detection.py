@@ -8,16 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from audit.core.ascent import projected_step
 from audit.core.objects import Detections, Objects, pack_detections, pack_objects
-from audit.core.threat import Norm
+from audit.core.seeding import Generators
+from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, Images
 from audit.metrics.average_precision import average_precision
 from audit.metrics.box_matching import match_boxes
 from audit.models.batching import set_memory_format
 from audit.models.detectors.form import DetectorForm
+from audit.training.inner_attack import frozen_eval
 from audit.training.training_module import TrainingModule
 
 _BATCH = 64
+_RELATIVE_STEP = 0.25
+"""Length of a step of the held-out attack, in units of eps."""
 
 
 class DetectionModule(TrainingModule):
@@ -109,9 +114,17 @@ class DetectionValidator:
 
     Attributes:
         held_out: The images with their objects, on the detector's device.
+        threat: The adversary, if any.
+        seed: The seed of the random starts.
+        examples: How many of the first images are attacked.
+        steps: Gradient steps of the attack.
     """
 
     held_out: Batch
+    threat: ThreatModel | None
+    seed: int
+    examples: int
+    steps: int
 
     def __call__(self, net: nn.Module) -> dict[str, float]:
         """Measure the mAP of a detector.
@@ -120,19 +133,50 @@ class DetectionValidator:
             net: A `DetectionModule`.
 
         Returns:
-            `clean_map`, in [0, 1]; 0 where no held-out image has an object.
+            `clean_map`, and `robust_map` where there is an adversary, in [0, 1]; 0 where no image has an object.
         """
         assert isinstance(net, DetectionModule)
-        training = net.training
-        net.eval()
-        with torch.no_grad():
-            answers = [
-                found
-                for start in range(0, len(self.held_out), _BATCH)
-                for found in net.detect(self.held_out.images[start : start + _BATCH])
-            ]
-        net.train(training)
-        return {"clean_map": mean_average_precision(self.held_out.objects or (), answers)}
+        with frozen_eval(net):
+            scores = {"clean_map": _map_of(net, self.held_out.images, self.held_out.objects or ())}
+            if self.threat is not None:
+                attacked = self.held_out.select(torch.arange(min(self.examples, len(self.held_out)), device="cpu"))
+                images = _attacked(net, attacked, self.threat, seed=self.seed, steps=self.steps)
+                scores["robust_map"] = _map_of(net, images, attacked.objects or ())
+        return scores
+
+
+def _map_of(net: DetectionModule, images: Images, objects: Sequence[Objects]) -> float:
+    with torch.no_grad():
+        parts = [net.detect(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
+    return mean_average_precision(objects, [found for part in parts for found in part])
+
+
+def _attacked(net: DetectionModule, batch: Batch, threat: ThreatModel, *, seed: int, steps: int) -> Images:
+    """Images that projected gradient ascent on the losses reaches, from the same random points in every epoch."""
+    generators = Generators.of(batch.ids, seed=seed, purpose="held-out attack", device=batch.images.device)
+    parts: list[Images] = []
+    for start in range(0, len(batch), _BATCH):
+        rows = torch.arange(start, min(start + _BATCH, len(batch)), device=batch.images.device)
+        origin, objects = batch.images[rows], (batch.objects or ())[start : start + _BATCH]
+        images = threat.random_start(origin, generators.select(rows))
+        for _ in range(steps):
+            gradient = loss_gradient(net, images, objects)
+            images = projected_step(images, origin, gradient, threat, _RELATIVE_STEP * threat.eps)
+        parts.append(images)
+    return torch.cat(parts)
+
+
+def loss_gradient(net: DetectionModule, images: Images, objects: Sequence[Objects]) -> Images:
+    """The gradient of each image's own loss with respect to it, (N, C, H, W).
+
+    Args:
+        net: The detector.
+        images: Images (N, C, H, W) in [0, 1].
+        objects: What is there in each.
+    """
+    leaf = images.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(net.losses(leaf, objects).sum(), leaf)
+    return gradient
 
 
 def mean_average_precision(objects: Sequence[Objects], found: Sequence[Detections]) -> float:

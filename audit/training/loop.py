@@ -223,7 +223,7 @@ def _validate(setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:
     settings = setup.settings
     state.net.processes = 1
     validator = (
-        DetectionValidator(setup.held_out)
+        DetectionValidator(setup.held_out, setup.threat, setup.seed, settings.probe_examples, settings.probe_steps)
         if setup.detects
         else Validator(
             setup.held_out,

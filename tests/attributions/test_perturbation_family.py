@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from audit.attributions.occlusion import windows
-from audit.attributions.rise import _soft_masks
 from audit.core.seeding import Generators
 from audit.core.types import Batch
 from audit.explanation.run import explain_images
+from audit.masking.soft_masks import draw_soft_masks
 from audit.models.under_test import ModelUnderTest
 
 
 def soft_masks(generators: Generators, count: int, size: tuple[int, int], cells: int, shown: float) -> Tensor:
     """Masks of one image, float32 (count, H, W) in [0, 1]."""
-    return _soft_masks(generators, count, size, cells, shown).enlarge(slice(None), torch.empty(count, *size))
+    return draw_soft_masks(generators, count, size, cells, shown).enlarge(slice(None), torch.empty(count, *size))
 
 
 class OnePixel(nn.Module):

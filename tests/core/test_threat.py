@@ -119,3 +119,16 @@ def test_random_starts_of_l0_move_that_many_values() -> None:
     origin = images(3)
     generators = Generators.of(map(str, range(8)), seed=0, purpose="t", device="cpu")
     assert ThreatModel("l0", 7).distance(ThreatModel("l0", 7).random_start(origin, generators), origin).eq(7).all()
+
+
+def test_an_l1_projection_of_many_values_is_allowed() -> None:
+    """A running sum of 150,528 values rounds, and so does storing them: neither makes a projection a fault."""
+    origin = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    threat = ThreatModel("l1", 30.0)
+    moved = origin + 1e-3 * torch.randn(origin.shape, generator=torch.Generator().manual_seed(1))
+    projected = threat.project_perturbation(moved - origin)
+    sizes = projected.double().abs().flatten(1).sum(1) / 30
+    assert float(sizes.max()) < 1 + 1e-6
+    assert float(sizes.min()) > 1 - 1e-4
+    assert bool(threat.allows(threat.project(moved, origin), origin).all())
+    assert not bool(threat.allows(origin + (moved - origin) * 1.01 * 30 / 120, origin).any())

@@ -54,7 +54,7 @@ def correct(folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     dataset: Any = Images()
     executor = LocalExecutor(dataset, Store(folder), 0, torch.device("cpu"), fresh=_none, loaded=loaded)
     task = Task(Cell("accuracy", "clean", model="file"), role="standard", examples=Slice("test", 0, 50), wave=0)
-    ((_, evidence),) = executor.compute([task])
+    evidence = executor.compute_cell(task)
     assert evidence.status == "measured", evidence.reason
     values: np.ndarray = evidence.measurement("correct").per_example
     return values

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from audit.config import RunConfig, load_config
 from audit.core.errors import Interrupted
 from audit.core.evidence import Evidence, Finding, Measurement
+from audit.execution.agenda import CellOrder
 from audit.execution.runner import RunCallback, run_plan
 from audit.planning.build import build_plan
 from audit.planning.plan import Task
@@ -40,8 +41,8 @@ class MadeExecutor:
         self.robust, self.fall, self.cells = robust, fall, cells
         self.computed: list[Task] = []
 
-    def compute(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Evidence]]:
-        for task in tasks:
+    def compute(self, next_task: Callable[[], Task | None]) -> Generator[tuple[Task, Evidence], None, None]:
+        while task := next_task():
             if len(self.computed) >= self.cells:
                 raise Interrupted("Stopped.")
             self.computed.append(task)
@@ -151,8 +152,12 @@ def test_what_the_store_holds_besides_changes_nothing(tmp_path: Path) -> None:
     assert not again.computed
 
 
-@pytest.mark.parametrize("cost", [None, lambda task: float(len(task.examples))])
-def test_a_run_cut_ten_times_ends_as_one_that_ran_through(cost: Callable[[Task], float] | None, tmp_path: Path) -> None:
+def size(task: Task) -> float:
+    return float(len(task.examples))
+
+
+@pytest.mark.parametrize("order", get_args(CellOrder))
+def test_a_run_cut_ten_times_ends_as_one_that_ran_through(order: CellOrder, tmp_path: Path) -> None:
     config = configured(hardening={"enabled": True})
     robust = {"standard": 0.1, "hardened": 0.5}
     through = MadeExecutor(robust)
@@ -162,12 +167,12 @@ def test_a_run_cut_ten_times_ends_as_one_that_ran_through(cost: Callable[[Task],
     for _ in range(10):
         executor = MadeExecutor(robust, cells=len(through.computed) / 11)
         executor.evidence = with_model(executor.evidence)  # type: ignore[method-assign]
-        results = ran(config, tmp_path / "cut", executor, cost=cost, cut_by=lambda: "time")
+        results = ran(config, tmp_path / "cut", executor, order=order, cost=size, cut_by=lambda: "time")
         assert results.cut_by == "time" and not results.complete and results.unfinished
         pieces += executor.computed
     last = MadeExecutor(robust)
     last.evidence = with_model(last.evidence)  # type: ignore[method-assign]
-    results = ran(config, tmp_path / "cut", last, cost=cost)
+    results = ran(config, tmp_path / "cut", last, order=order, cost=size)
     pieces += last.computed
     assert results.evidence.keys() == whole.evidence.keys() and results.unneeded == whole.unneeded
     assert sorted(t.cell.key for t in pieces) == sorted(t.cell.key for t in through.computed), "nothing twice"
@@ -181,7 +186,7 @@ def with_model(evidence: Callable[[Task], Evidence]) -> Callable[[Task], Evidenc
 
 def test_a_run_whose_time_may_end_begins_with_the_least_of_everything(tmp_path: Path) -> None:
     config, executor = configured(), MadeExecutor({"standard": 0.5})
-    ran(config, tmp_path, executor, cost=lambda task: float(task.cell.method == "lime"))
+    ran(config, tmp_path, executor, order="least first", cost=lambda task: float(task.cell.method == "lime"))
     studies = [(task.cell.study, task.examples.start > 0) for task in executor.computed]
     first_later = next(i for i, (study, later) in enumerate(studies) if later and study in ("robustness", "corruption"))
     assert not any(study in ("robustness", "corruption") and not later for study, later in studies[first_later:])

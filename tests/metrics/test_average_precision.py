@@ -13,6 +13,7 @@ from audit.core.boxes import PackedDetections, PackedObjects
 from audit.core.errors import UsageError
 from audit.metrics.average_precision import (
     average_precision,
+    image_quality,
     paired_difference_of_map,
     precision_by_class,
     resampled_counts,
@@ -123,6 +124,19 @@ def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
     assert difference.estimate == pytest.approx(one.mean.estimate - two.mean.estimate)
     assert difference.low > 0
     assert difference.high - difference.low < (one.mean.high - one.mean.low) + (two.mean.high - two.mean.low)
+
+
+def test_the_quality_of_an_image_is_its_own_map() -> None:
+    rng = np.random.default_rng(4)
+    objects = random_objects(rng, 12, CLASSES)
+    detections = random_detections(rng, objects, CLASSES)
+    quality = image_quality(match_boxes(objects, detections, CLASSES, sizes=("all",)), detections)
+    for image in range(12):
+        alone = np.array([image])
+        there, found = PackedObjects(**repeated(objects, alone)), PackedDetections(**repeated(detections, alone))
+        own = average_precision(match_boxes(there, found, CLASSES, sizes=("all",)), resamples=2)
+        expected = 1 - max([0.0, *found.scores.tolist()]) if own is None else own.mean.estimate
+        assert quality[image] == pytest.approx(expected)
 
 
 def test_no_object_has_no_precision() -> None:

@@ -88,7 +88,7 @@ def test_a_cache_that_cannot_be_written_or_read_is_no_error(tmp_path: Path, monk
 
 def test_a_damaged_memory_is_probed_again(cache: Path) -> None:
     tune_execution(cnn(), seconds=0.1)
-    (file,) = (cache / "layouts").iterdir()
+    (file,) = (cache / "layouts").glob("*.json")
     file.write_text('{"channels_last": "yes"')
     assert tune_execution(cnn(), seconds=0.1).batch_size >= 1
 

@@ -39,7 +39,7 @@ EVERY_TOPIC: dict[str, Any] = TINY | {
 MEASURED = {
     *("accuracy", "agreement", "attack-controls", "attribution-quality", "certification", "corruption", "drift"),
     *("explanation", "faithfulness", "faithfulness-baselines", "model-sanity", "other-threats", "robustness"),
-    *("self-test", "shortcuts", "surrogate", "training"),
+    *("data-health", "label-errors", "self-test", "shortcuts", "surrogate", "training"),
 }
 
 

@@ -27,7 +27,7 @@ from audit.document.model import DocumentModel
 class Row(DocumentModel):
     role: str
 
-TOPIC = Topic(name={name!r}, section={section!r}, order=900, document={{{field!r}: Row}})
+TOPIC = Topic(name={name!r}, section={section!r}, order=9000, document={{{field!r}: Row}})
 """
 
 

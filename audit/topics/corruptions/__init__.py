@@ -15,5 +15,6 @@ TOPIC = Topic(
     },
     minimum={"corruptions.examples": 20},
     sequential=("corruption",),
+    stopping_reads={"corruption": ("accuracy",)},
     document={"corruptions": CorruptionRow},
 )

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from audit.core.boxes import Boxes
+from audit.core.boxes import Boxes, PackedDetections, PackedObjects
 from audit.core.statistics import Interval
 from audit.document.images import picture
 from audit.document.model import Cost, DocumentModel, Picture, Proportion, cost_of, proportion
 from audit.document.section import Rows, SectionContext
 from audit.metrics.box_matching import OBJECT_SIZES
-from audit.metrics.detection_errors import OUTCOMES
+from audit.metrics.detection_errors import OUTCOMES, DetectionErrors
 from audit.results.run_results import RunResults
 from audit.topics.accuracy.section import ReliabilityBin, reliability_rows
 from audit.topics.detection_accuracy.measured import STUDY, MeasuredDetector, measured_detector
@@ -190,7 +190,7 @@ def _pictures(
     if images is None or positions is None:
         return
     for image, position in zip(images, positions.tolist(), strict=True):
-        boxes = list(_boxes(measured, position, classes, image.shape[1:]))
+        boxes = list(drawn_boxes(measured.objects, measured.found, measured.errors, position, classes, image.shape[1:]))
         kinds = [kind for kind in ("missed", *OUTCOMES) if any(box.kind == kind for box in boxes)]
         yield DetectionPicture(
             role=role,
@@ -201,10 +201,24 @@ def _pictures(
         )
 
 
-def _boxes(
-    measured: MeasuredDetector, position: int, classes: Sequence[str], size: tuple[int, int]
+def drawn_boxes(
+    objects: PackedObjects,
+    found: PackedDetections,
+    errors: DetectionErrors,
+    position: int,
+    classes: Sequence[str],
+    size: tuple[int, int],
 ) -> Iterator[DrawnBox]:
-    objects, found, errors = measured.objects, measured.found, measured.errors
+    """The objects of an image and the detections in it that were counted.
+
+    Args:
+        objects: The objects of all images.
+        found: The detections in them.
+        errors: What became of both.
+        position: Which image.
+        classes: Names of the classes.
+        size: Height and width of the image in pixels.
+    """
     for at in range(*objects.rows(position).indices(len(objects.labels))):
         kind = "missed" if errors.missed[at] else "object"
         yield DrawnBox(

@@ -16,5 +16,6 @@ TOPIC = Topic(
     },
     minimum={"robustness.examples": 20},
     sequential=("robustness",),
+    stopping_reads={"robustness": ()},
     document={"robustness": RobustnessPart, "distances": DistanceRow},
 )

@@ -15,7 +15,7 @@ from audit.planning.battery_cost import (
     expected_battery_passes,
     most_battery_passes,
 )
-from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
 from audit.planning.experience import Experience
 from audit.planning.foreseen import ForeseenReading
 from audit.planning.plan import Task
@@ -26,8 +26,8 @@ from audit.topics.robustness.facts import RobustnessSettings
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """The battery on the evaluation images; each cell stores the adversarial images of those that are explained.
 
-    A battery with transferred attacks gets the surrogate as input. Where the study may stop early its cells are small,
-    and the first alone runs the sanity checks and the controls: they cost as much as in one large cell.
+    A battery with transferred attacks gets the surrogate as input. Where the study may stop early, or the configuration
+    wants small cells, the first alone runs the sanity checks and the controls: they cost as much as in one large cell.
 
     Args:
         builder: The plan so far.
@@ -36,7 +36,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     config = builder.config
     surrogates = builder.planned("surrogate", model.role) if builder.battery.wants_surrogate else ()
     for chunk in builder.growing_chunks("robustness", config.robustness.examples):
-        again = config.stop != "all" and chunk.start > 0
+        again = chunk.start > 0 and (config.stop != "all" or config.chunk < EXAMPLES_PER_CELL)
         battery = builder.battery.without_controls() if again else builder.battery
         settings = RobustnessSettings(
             eps=curve_eps(config, builder.identity),

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from audit.cli import startup
+from audit.core import startup
 
 _FAULTS = """
 import resource, sys
-from audit.cli.startup import tune_malloc
+from audit.core.startup import tune_malloc
 if sys.argv[1] == "keep" and not tune_malloc():
     sys.exit(77)
 def fill():
@@ -52,7 +52,7 @@ def test_settings_of_the_environment_win():
 
 _SEEN = """
 import os
-from audit.cli import startup
+from audit.core import startup
 startup.prepare_process()
 import sys
 assert "torch" not in sys.modules

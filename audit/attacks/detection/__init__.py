@@ -1,0 +1,1 @@
+"""Attacks on object detectors: one file each."""

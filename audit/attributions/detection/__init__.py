@@ -1,0 +1,1 @@
+"""Attributions of what an object detector finds: one file each."""

@@ -1,0 +1,152 @@
+"""Where the cells of a run are computed, and in which order: in this process, in several, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from audit.config import RunConfig
+from audit.core.errors import UsageError
+from audit.execution.agenda import CellOrder
+from audit.execution.local import LocalExecutor
+from audit.execution.parallel import ParallelExecutor
+from audit.execution.runner import Executor, RunCallback
+from audit.execution.workers import WorkerPool
+from audit.planning.expectation import expect_costs
+from audit.planning.plan import AuditPlan, Task
+from audit.runs.clock import RunClock, pass_cost
+from audit.runs.folder import RunFolder
+from audit.runs.probe import learn_costs
+from audit.runs.process_pool import ProcessPool
+from audit.runs.run_setup import RunSetup
+from audit.runs.validation import wants_tensorboard
+from audit.runs.worker import WorkerOrder
+
+CORES_A_WORKER = 4
+"""Cores of a worker on a cluster where OMP_NUM_THREADS says nothing: more threads than that speed no small net up."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a plan is computed.
+
+    Attributes:
+        executor: Computes the cells.
+        order: In which order they begin.
+        cost: What a cell costs, in any unit.
+    """
+
+    executor: Executor
+    order: CellOrder
+    cost: Callable[[Task], float]
+
+
+@contextmanager
+def threads_of_workers(config: RunConfig) -> Iterator[None]:
+    """Compute in the block with as many threads as a worker of the run has: the number decides about last bits.
+
+    Workers of one machine share the threads that one process would use. A worker of a cluster has OMP_NUM_THREADS of
+    them, or `CORES_A_WORKER` at most.
+
+    Args:
+        config: The configuration of the run.
+    """
+    before = torch.get_num_threads()
+    if config.jobs is not None and config.engine in ("in-process", "ray"):
+        torch.set_num_threads(max(1, before // config.jobs))
+    elif config.engine != "in-process" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(before, CORES_A_WORKER))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def open_pool(setup: RunSetup, folder: RunFolder) -> WorkerPool | None:
+    """The workers that the configuration asks for, none of them started; to be closed.
+
+    Args:
+        setup: Data, model and device.
+        folder: The run folder, which need not exist.
+
+    Returns:
+        The pool; None where the run is computed in this process.
+
+    Raises:
+        UsageError: The device cannot be had on Ray, or there is no room for so many workers.
+        AuditError: There is no such engine here.
+    """
+    requested = setup.requested or setup.config
+    order = WorkerOrder.of(setup, folder.store.root, _event_files(setup, folder))
+    if requested.engine != "in-process":
+        from audit.runs.ray_pool import RayPool
+
+        if requested.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(
+                f"--device {requested.device} names one accelerator, and Ray gives each worker its own: use --device "
+                "auto, cpu or cuda."
+            )
+        return RayPool(order, setup.device.type, requested.engine.partition(":")[2], requested.jobs)
+    if requested.jobs is None or requested.jobs == 1:
+        return None
+    return ProcessPool(order, requested.jobs, _cards(requested))
+
+
+def choose_engine(
+    folder: RunFolder,
+    setup: RunSetup,
+    plan: AuditPlan,
+    callback: RunCallback,
+    clock: RunClock,
+    pool: WorkerPool | None = None,
+) -> Engine:
+    """How a plan is computed.
+
+    Args:
+        folder: The run folder.
+        setup: Data, model and device.
+        plan: The plan.
+        callback: Called as the run goes on.
+        clock: Says when the run ends.
+        pool: The workers; None to compute in this process.
+    """
+    local = LocalExecutor(
+        dataset=setup.dataset,
+        store=folder.store,
+        seed=setup.config.seed,
+        device=setup.device,
+        fresh=setup.new_module,
+        loaded=setup.model_factory(),
+        callback=callback,
+        stopping=lambda: bool(clock.cut_by()),
+        tensorboard=_event_files(setup, folder),
+    )
+    executor = local if pool is None else ParallelExecutor(pool, local.layouts, callback, clock.cut_by)
+    if clock.limited:
+        return Engine(executor, "least first", pass_cost(setup.subject))
+    if pool is None:
+        return Engine(executor, "waves", lambda task: 0.0)
+    return Engine(executor, "longest first", _expected_seconds(folder, setup, plan))
+
+
+def _event_files(setup: RunSetup, folder: RunFolder) -> Path | None:
+    return folder.models if wants_tensorboard(setup.config) else None
+
+
+def _cards(config: RunConfig) -> Sequence[str]:
+    """The NVIDIA cards that workers of this machine share out, as CUDA_VISIBLE_DEVICES names them."""
+    if config.device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return ()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",") if visible else [str(card) for card in range(torch.cuda.device_count())]
+
+
+def _expected_seconds(folder: RunFolder, setup: RunSetup, plan: AuditPlan) -> Callable[[Task], float]:
+    experience = learn_costs(setup, plan, folder.store, probe=False)
+    expected = expect_costs(plan.tasks, setup.subject, experience).by_task
+    return lambda task: expected[task.cell.key].seconds if task.cell.key in expected else float("inf")

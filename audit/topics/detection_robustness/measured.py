@@ -1,0 +1,176 @@
+"""What is read of the attacks on a detector by its checks and its section."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.core.boxes import PackedDetections, PackedObjects
+from audit.core.statistics import Interval
+from audit.metrics.average_precision import average_precision, image_quality, paired_difference_of_map
+from audit.metrics.box_matching import BoxMatches, match_boxes
+from audit.results.boxes import boxes_of
+from audit.results.run_results import RunResults, TaskResult
+from audit.topics.detection_accuracy.measured import STUDY as CLEAN
+from audit.topics.detection_robustness.facts import DetectionAttackFacts
+
+ATTACK_STUDY = "detection-attack"
+_Packed = TypeVar("_Packed", PackedObjects, PackedDetections)
+
+
+@dataclass(frozen=True)
+class MeasuredAttack:
+    """One attack at one eps, on the first images of the audit order.
+
+    Attributes:
+        facts: What it was.
+        entries: Its cells.
+        found: What was found in the attacked images.
+        matches: The same against the objects.
+    """
+
+    facts: DetectionAttackFacts
+    entries: tuple[TaskResult, ...]
+    found: PackedDetections
+    matches: BoxMatches
+
+
+@dataclass(frozen=True)
+class AttackedDetector:
+    """A detector on attacked images.
+
+    Attributes:
+        objects: The objects of the N attacked images.
+        found: What was found there before.
+        clean: The same against the objects.
+        attacks: By eps, then by aim.
+        headline: The eps of the verdict.
+    """
+
+    objects: PackedObjects
+    found: PackedDetections
+    clean: BoxMatches
+    attacks: tuple[MeasuredAttack, ...]
+    headline: float
+
+    @property
+    def clean_map(self) -> Interval:
+        """mAP on these images before the attack."""
+        return _mean(self.clean)
+
+    def worst(self, eps: float) -> PackedDetections:
+        """Of each image what was found under the attack within eps that left least of it (see `image_quality`).
+
+        Any choice among verified images is an attack, so mAP of this one bounds the robust mAP from above.
+
+        Args:
+            eps: The ball; attacks in smaller ones count, too, and noise does.
+        """
+        within = [attack for attack in self.attacks if attack.facts.eps <= eps]
+        quality = np.stack([image_quality(attack.matches, attack.found) for attack in within])
+        return pick_images([attack.found for attack in within], quality.argmin(0))
+
+    def robust(self, eps: float) -> tuple[BoxMatches, Interval]:
+        """mAP under the worst attack within eps.
+
+        Args:
+            eps: The ball.
+        """
+        matches = match_boxes(self.objects, self.worst(eps), self.clean.classes, sizes=("all",))
+        return matches, _mean(matches)
+
+
+def attacked_detector(results: RunResults, role: str, classes: int) -> AttackedDetector | None:
+    """How a detector does under attack; None where that was not measured, or no attacked image has an object.
+
+    Args:
+        results: The run.
+        role: Role of the model.
+        classes: The number of classes.
+    """
+    entries = [e for e in results.entries(ATTACK_STUDY, role=role) if e.evidence.status == "measured"]
+    clean = boxes_of(results, CLEAN, role)
+    if not entries or clean is None:
+        return None
+    groups: dict[tuple[float, bool, str], list[TaskResult]] = {}
+    for entry in entries:
+        facts = entry.evidence.facts_as(DetectionAttackFacts)
+        groups.setdefault((facts.eps, facts.control, facts.aim), []).append(entry)
+    images = min(sum(len(e.task.examples) for e in group) for group in groups.values())
+    objects = first_images(clean[0], images)
+    if not len(objects.labels[~objects.crowd]):
+        return None
+    attacks = [_attack(group, objects, classes, images) for _, group in sorted(groups.items())]
+    headline = max(a.facts.eps for a in attacks if a.facts.control) if any(a.facts.control for a in attacks) else 0.0
+    found = first_images(clean[1], images)
+    matches = match_boxes(objects, found, classes, sizes=("all",))
+    return AttackedDetector(objects, found, matches, tuple(attacks), headline or max(a.facts.eps for a in attacks))
+
+
+def map_under(attack: MeasuredAttack) -> Interval:
+    """mAP under one attack.
+
+    Args:
+        attack: The attack.
+    """
+    return _mean(attack.matches)
+
+
+def fall_under(detector: AttackedDetector, matches: BoxMatches) -> Interval:
+    """mAP before less mAP after, on the same images.
+
+    Args:
+        detector: The detector.
+        matches: After.
+    """
+    fall = paired_difference_of_map(detector.clean, matches)
+    assert fall is not None
+    return fall
+
+
+def first_images(packed: _Packed, images: int) -> _Packed:
+    """The boxes of the first images.
+
+    Args:
+        packed: Those of more.
+        images: How many images.
+    """
+    rows = int(packed.counts[:images].sum())
+    parts = {name: value[: images if name == "counts" else rows] for name, value in vars(packed).items()}
+    return type(packed)(**parts)
+
+
+def pick_images(found: Sequence[PackedDetections], chosen: NDArray[np.int64]) -> PackedDetections:
+    """Of each image the detections of one of several attacks.
+
+    Args:
+        found: What was found in the same N images under each attack.
+        chosen: Which attack each image is taken from, int64 (N,).
+    """
+    rows = [np.arange(len(some.labels)) for some in found]
+    starts = [np.concatenate([[0], np.cumsum(some.counts)]) for some in found]
+    parts = [(k, rows[k][starts[k][i] : starts[k][i + 1]]) for i, k in enumerate(chosen.tolist())]
+    fields = {
+        name: np.concatenate([getattr(found[0], name)[:0], *(getattr(found[k], name)[part] for k, part in parts)])
+        for name in ("boxes", "labels", "scores")
+    }
+    return PackedDetections(counts=np.array([len(part) for _, part in parts], np.int64), **fields)
+
+
+def _attack(group: Sequence[TaskResult], objects: PackedObjects, classes: int, images: int) -> MeasuredAttack:
+    cells = [PackedDetections.of(entry.evidence.arrays, "found") for entry in group]
+    names = PackedDetections.__dataclass_fields__
+    joined = PackedDetections(**{name: np.concatenate([getattr(cell, name) for cell in cells]) for name in names})
+    found = first_images(joined, images)
+    facts = group[0].evidence.facts_as(DetectionAttackFacts)
+    return MeasuredAttack(facts, tuple(group), found, match_boxes(objects, found, classes, sizes=("all",)))
+
+
+def _mean(matches: BoxMatches) -> Interval:
+    precision = average_precision(matches)
+    assert precision is not None
+    return precision.mean
