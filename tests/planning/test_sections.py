@@ -82,5 +82,5 @@ def test_a_detector_has_the_topics_of_detectors_alone() -> None:
 
 
 def test_an_unknown_section_is_a_sentence() -> None:
-    with pytest.raises(UsageError, match=r"only.*Known: accuracy, corruptions, data_health, .*explanations, robustness"):
+    with pytest.raises(UsageError, match=r"only.*Known: accuracy, corruptions, .*explanations, robustness"):
         plan("attacks")
