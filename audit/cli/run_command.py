@@ -18,7 +18,7 @@ from audit.cli.terminal import MARKS, Terminal
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
 from audit.document.schema import Gap
-from audit.models.under_test import resolve_device
+from audit.models.devices import resolve_device
 from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.run_setup import RunSetup
