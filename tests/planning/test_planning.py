@@ -130,7 +130,7 @@ def test_lime_is_foretold_to_ask_nothing_where_shap_asks_every_mask(
 def test_adversarial_maps_are_planned_of_the_images_that_the_report_shows() -> None:
     tasks = [task for task in plan().tasks if task.cell.study == "explanation"]
     by_kind = {str(task.cell.settings["on"]): (task.examples.start, task.examples.stop) for task in tasks}
-    assert by_kind == {"clean": (0, 24), "adversarial": (0, 8)}
+    assert by_kind == {"clean": (0, 24), "adversarial": (0, 6)}
 
 
 def test_chunks_cover_the_examples_once_and_keep_the_images_that_are_explained() -> None:

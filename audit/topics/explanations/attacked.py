@@ -13,7 +13,7 @@ from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, CLEAN, Robustne
 EXPLAINED_POSITIONS = "explained_positions"
 """The array that says which examples the maps of adversarial images are of: positions in the audit order, int64."""
 
-ADVERSARIAL_IN_FULL = 8
+ADVERSARIAL_IN_FULL = 6
 """First images of the audit order whose adversarial examples are explained, as far as there are any: such maps are only
 looked at, and cost as much as the ones that are judged."""
 
