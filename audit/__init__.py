@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from audit.api.running import run as run
     from audit.api.running_metrics import AttributionMetrics as AttributionMetrics
     from audit.api.running_metrics import RobustAccuracyMetric as RobustAccuracyMetric
+    from audit.api.slicing import WeakSlice as WeakSlice
+    from audit.api.slicing import WeakSlices as WeakSlices
+    from audit.api.slicing import find_weak_slices as find_weak_slices
     from audit.api.training import TrainedModel as TrainedModel
     from audit.api.training import harden as harden
     from audit.api.training import train as train
@@ -59,6 +62,7 @@ _SOURCES = {
     "audit.api.robustness": ("Robustness", "RobustnessCurve", "robustness", "robustness_curve"),
     "audit.api.running": ("AuditResult", "run"),
     "audit.api.running_metrics": ("AttributionMetrics", "RobustAccuracyMetric"),
+    "audit.api.slicing": ("WeakSlice", "WeakSlices", "find_weak_slices"),
     "audit.api.training": ("TrainedModel", "harden", "train"),
     "audit.config": ("RunConfig",),
     "audit.core.errors": ("AuditError",),

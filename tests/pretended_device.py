@@ -118,6 +118,8 @@ class PretendedDevice(TorchDispatchMode):
 
     def __enter__(self) -> Self:
         self._replaced = _filled_on_the_cpu()
+        if not self.float64:
+            self._replaced.enter_context(patch("audit.core.precise._WITHOUT_FLOAT64", (ELSEWHERE.type,)))
         return super().__enter__()
 
     def __exit__(self, *fault: Any) -> None:
@@ -170,6 +172,8 @@ def _run(func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
 def on_both(compute: Callable[[torch.device], Tensor]) -> tuple[Tensor, Tensor]:
     """What is computed on the CPU and on the pretended device, both on the CPU; skipped where it has no meaning.
 
+    It is computed there twice: with numbers in float64, and without, as on MPS, to nearly the same.
+
     Args:
         compute: Computes on a device and gives a tensor that lies there.
     """
@@ -178,6 +182,12 @@ def on_both(compute: Callable[[torch.device], Tensor]) -> tuple[Tensor, Tensor]:
         with PretendedDevice():
             there = compute(ELSEWHERE)
             assert there.device == ELSEWHERE
+        with PretendedDevice(float64=False):
+            plain = compute(ELSEWHERE).cpu()
+        with PretendedDevice():
+            size = float(there.abs().max())
+            off = (there.cpu() - plain).abs() > 1e-5 * max(size, 1e-12)
+            assert float(off.float().mean()) < 0.02
             return here, there.cpu()
     except NotApplicable as reason:
         pytest.skip(str(reason))

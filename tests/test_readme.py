@@ -94,5 +94,5 @@ def test_the_changelog_names_every_former_key_and_name() -> None:
 
 def test_the_changelog_begins_with_the_version_of_the_package() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    first = re.search(r"^## \[?([^\s\]]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     assert first and first[1] == declared

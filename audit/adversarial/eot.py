@@ -10,6 +10,7 @@ import torch
 
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.thresholds import THRESHOLDS
+from audit.core.precise import precise
 from audit.core.seeding import fork_global_rng
 from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
@@ -101,7 +102,7 @@ def flip_rate(model: ModelUnderTest, batch: Batch, images: Images, broken: torch
         broken: The verdicts, bool (N,).
     """
     again = is_adversarial(model, batch, images)
-    return float((again != broken.to(again.device)).double().mean()) if len(batch) else 0.0
+    return float(precise(again != broken.to(again.device)).mean()) if len(batch) else 0.0
 
 
 def _batch(model: ModelUnderTest, draws: int) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from audit.core.note import NO_NOTE, Note, note
+from audit.core.precise import precise
 from audit.core.types import Batch, Images
 from audit.models.losses import cross_entropy, margin
 from audit.models.under_test import Loss, ModelUnderTest
@@ -35,7 +36,7 @@ class GradientHealth:
         """Each as a share of the examples."""
         named = {"ce_zero": self.ce_zero, "ce_nan": self.ce_nan}
         named |= {"margin_zero": self.margin_zero, "margin_nan": self.margin_nan}
-        return {name: float(flags.double().mean()) if len(flags) else 0.0 for name, flags in named.items()}
+        return {name: float(precise(flags).mean()) if len(flags) else 0.0 for name, flags in named.items()}
 
 
 def gradient_health(model: ModelUnderTest, batch: Batch) -> GradientHealth:

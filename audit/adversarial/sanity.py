@@ -15,6 +15,7 @@ from audit.adversarial.red_flags import RedFlag, flag_if_above
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.thresholds import THRESHOLDS
 from audit.core.note import NO_NOTE, Note
+from audit.core.precise import precise
 from audit.core.registry import find
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel
@@ -131,12 +132,12 @@ def _unbroken_in_grey_box(model: ModelUnderTest, sample: Batch, norm: Norm, seed
     draws = Generators.of(sample.ids, seed=seed, purpose="control: the whole box", device="cpu")
     pgd = find("attack", "pgd").function
     proposals = pgd(model, sample, threat, draws, steps=20, relative_step=0.15, restarts=2, loss="margin")
-    return float((~is_adversarial(model, sample, proposals)).double().mean())
+    return float(precise(~is_adversarial(model, sample, proposals)).mean())
 
 
 def _chance(model: ModelUnderTest, sample: Batch) -> float:
     """The share a constant prediction would leave unbroken, and three standard errors more."""
-    share = float((~sample.target_mask(len(model.classes))).double().mean())
+    share = float(precise(~sample.target_mask(len(model.classes))).mean())
     return share + 3 * math.sqrt(share * (1 - share) / len(sample))
 
 

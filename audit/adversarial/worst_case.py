@@ -14,6 +14,7 @@ from torch import Tensor
 from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.verify import Verdicts, verify
+from audit.core.precise import precise_device
 from audit.core.threat import TOLERANCE, ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.models.under_test import ModelUnderTest
@@ -47,11 +48,11 @@ class WorstCase:
         self, model: ModelUnderTest, batch: Batch, threats: tuple[ThreatModel, ...], attacks: tuple[str, ...]
     ) -> None:
         self.model, self.batch, self.threats, self.attacks = model, batch, threats, attacks
-        device = batch.labels.device
-        self.clean_broken = is_adversarial(model, batch, batch.images)
+        device = precise_device(batch.labels.device)
+        self.clean_broken = is_adversarial(model, batch, batch.images).to(device)
         self.distance = torch.full((len(batch),), float("inf"), dtype=torch.float64, device=device)
         self.distance[self.clean_broken] = 0
-        self.nearest = batch.images.detach().clone()
+        self.nearest = batch.images.detach().to(device, copy=True)
         self.rounding = self.clean_broken.clone()
         self.margin = torch.full((len(batch),), -torch.inf, device=device)
         self.best_attack = torch.where(self.clean_broken, 0, -1)
@@ -104,6 +105,7 @@ class WorstCase:
         """
         device = self.distance.device
         broken, distance = verdicts.broken.to(device), verdicts.distance.to(device)
+        index = index.to(device)
         better = broken & (distance < self.distance[index])
         improved = index[better]
         number = self.attacks.index(attack)
@@ -113,7 +115,7 @@ class WorstCase:
         self.margin[index] = torch.maximum(self.margin[index], verdicts.margin.to(device))
         self.distance[improved] = distance[better]
         self.nearest[improved] = verdicts.images[better.to(verdicts.images.device)].to(device)
-        self.rounding[improved] = verdicts.survives_rounding[better].to(device)
+        self.rounding[improved] = verdicts.survives_rounding.to(device)[better]
         self.best_attack[improved] = number
         return int(broken.sum())
 
@@ -128,7 +130,8 @@ class WorstCase:
         if bisections == 0 or len(index) == 0:
             return
         subset = self.batch.select(index)
-        origin, far = subset.images, self.nearest[index]
+        far = self.nearest[index]
+        origin = subset.images.to(far.device)
         low, high = (
             torch.zeros(len(subset), 1, 1, 1, device=far.device),
             torch.ones(len(subset), 1, 1, 1, device=far.device),

@@ -16,6 +16,7 @@ from audit.adversarial.verify import verify
 from audit.api.inputs import AttackTargets, given_image_notes, make_batch
 from audit.core.errors import NotApplicable, UsageError
 from audit.core.note import NO_NOTE
+from audit.core.precise import precise
 from audit.core.registry import find
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -66,7 +67,7 @@ class AdversarialExamples:
     @property
     def success_rate(self) -> float:
         """The share that the attack broke of the images that were not broken unchanged; NaN where all were."""
-        return float(self.broken[~self.broken_unchanged].double().mean())
+        return float(precise(self.broken[~self.broken_unchanged]).mean())
 
 
 @in_plain_torch

@@ -10,6 +10,7 @@ from torch import Tensor
 from audit.api.inputs import as_image_tensor, as_label_tensor, given_image_notes
 from audit.api.maite_augmentation import augmented
 from audit.core.errors import UsageError
+from audit.core.precise import precise
 from audit.core.registry import find
 from audit.core.seeding import content_ids
 from audit.core.types import Images, Labels, PassCount
@@ -98,7 +99,7 @@ def corrupt(
         predictions=predictions,
         correct=None if classes is None else predictions == classes,
         kept=predictions == unchanged,
-        distortion=(changed - pixels).abs().flatten(1).double().mean(1),
+        distortion=precise((changed - pixels).abs().flatten(1)).mean(1),
         passes=counter.passes,
         notes=tuple(map(str, (*given_image_notes(images), *model.notes, *doubtful))),
     )

@@ -108,7 +108,7 @@ def evaluate_attributions(
             "relevance_rank": relevance_rank(attributions, places),
             "pointing_game": pointing_game(attributions, places),
         }
-    values = {name: score.double().cpu() for name, score in scores.items()}
+    values = {name: score.cpu().double() for name, score in scores.items()}
     arrays = {name: score.numpy() for name, score in values.items()}
     advantages = _advantages(arrays)
     return EvaluatedAttributions(

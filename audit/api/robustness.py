@@ -15,6 +15,7 @@ from audit.adversarial.run_battery import run_battery
 from audit.adversarial.targets import check_examples
 from audit.api.inputs import AttackTargets, given_image_notes, make_batch
 from audit.core.errors import NotApplicable
+from audit.core.precise import precise
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, Images, PassCount
 from audit.metrics.model_checks import doubts
@@ -51,7 +52,7 @@ class Robustness:
     @property
     def robust_accuracy(self) -> float:
         """The share of images that no attack broke: an upper bound on the robust accuracy."""
-        return float(self.robust.double().mean())
+        return float(precise(self.robust).mean())
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class RunningMetric(ABC):
         return torch.cat([batch[name] for batch in self._batches])
 
     def _take(self, values: Mapping[str, Tensor], passes: PassCount) -> None:
-        self._batches.append({name: value.detach().double().cpu() for name, value in values.items()})
+        self._batches.append({name: value.detach().cpu().double() for name, value in values.items()})
         self.passes += passes
 
 

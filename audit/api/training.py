@@ -21,11 +21,12 @@ from audit.core.types import Batch, PassCount
 from audit.metrics.model_checks import Use, doubts
 from audit.models.ambient_torch import in_plain_torch
 from audit.models.architecture import build, default_for
+from audit.models.devices import resolve_device
 from audit.models.files import require_file
 from audit.models.formats.safetensors_file import with_metadata
 from audit.models.load_state import load_state
 from audit.models.module_copy import copy_module
-from audit.models.under_test import ModelUnderTest, require_wrapped, resolve_device
+from audit.models.under_test import ModelUnderTest, require_wrapped
 from audit.storage.store import write_atomically
 from audit.training.defaults import suited_hardening, suited_training
 from audit.training.fit import fit
@@ -197,6 +198,7 @@ def _fit(
         mean=mean,
         std=std,
         device=resolve_device(like.device),
+        nproc=settings.nproc if settings.nproc > 1 else None,
     )
     load_state(module, trained.weights)
     model = ModelUnderTest(

@@ -182,7 +182,7 @@ def _run_apgd(
     Each example has its own step size and returns to its best point when that halves. The checkpoints depend on its own
     age alone, so examples of any age share a batch.
     """
-    marks = checkpoints(steps)
+    lengths = torch.tensor(_lengths(checkpoints(steps)), device=model.device)
 
     def start(origin: Images, goal: ClassMask, draws: Generators) -> State:
         return _fresh(threat.random_start(origin, draws), threat)
@@ -191,7 +191,7 @@ def _run_apgd(
         images, state = slots.images, slots.state
         output = model.loss_gradient(images, aim(slots), loss)
         recorded = _record(state, slots.age, output.losses, output.gradient, images)
-        reviewed = _review(recorded, slots.age, marks)
+        reviewed = _review(recorded, lengths[slots.age.clamp(max=len(lengths) - 1)])
         margins = torch.maximum(margin(output.logits, slots.goal), state["best_margin"])
         advanced = {"images": _advance(reviewed, slots, threat), "previous": reviewed["images"]}
         following = reviewed | _look_back(margins, state, slots.age) | advanced
@@ -262,9 +262,8 @@ def _record(state: State, age: Tensor, losses: Tensor, gradient: Images, images:
     }
 
 
-def _review(state: dict[str, Tensor], age: Tensor, marks: list[int]) -> dict[str, Tensor]:
+def _review(state: dict[str, Tensor], length: Tensor) -> dict[str, Tensor]:
     """At a checkpoint: halve the step and go back to the best point, where the loss rises too rarely or not at all."""
-    length = _lengths(marks, age)
     at_review = length > 0
     # Conditions 1 and 2 of section 3.1.
     too_few_rises = state["rises"] < RISING_SHARE * length
@@ -282,12 +281,12 @@ def _review(state: dict[str, Tensor], age: Tensor, marks: list[int]) -> dict[str
     }
 
 
-def _lengths(marks: list[int], age: Tensor) -> Tensor:
-    """The length of the interval that ends at each age; 0 where none does."""
+def _lengths(marks: list[int]) -> list[int]:
+    """The length of the interval that ends at each age, the last for any later one too; 0 where none does."""
     table = [0] * ((marks[-1] if marks else 0) + 2)
     for before, mark in zip([0, *marks], marks, strict=False):
         table[mark] = mark - before
-    return torch.tensor(table, device=age.device)[age.clamp(max=len(table) - 1)]
+    return table
 
 
 def _advance(state: dict[str, Tensor], slots: SearchState, threat: ThreatModel) -> Images:

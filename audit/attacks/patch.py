@@ -12,6 +12,7 @@ from torch import Tensor
 from audit.adversarial.targets import PositiveFloat, PositiveInt
 from audit.adversarial.universal_ascent import AscentSettings, mean_gradient_ascent
 from audit.core.errors import UsageError, unknown_name
+from audit.core.precise import precise
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.types import Batch, Images
@@ -78,7 +79,7 @@ class PatchThreat:
         Args:
             images: Images of the size asked about, (N, C, H, W).
         """
-        return float(self.inside(images).double().mean())
+        return float(precise(self.inside(images)).mean())
 
     def described(self, images: Images) -> str:
         """The threat in words, with the share that is really painted.
@@ -125,7 +126,7 @@ class PatchThreat:
             images: Float32 (N, C, H, W) in [0, 1].
             origin: The clean images, float32 (N, C, H, W) in [0, 1].
         """
-        return (images != origin).any(1).flatten(1).double().mean(1)
+        return precise((images != origin).any(1).flatten(1)).mean(1)
 
 
 def _in_words(share: float, position: PatchPosition) -> str:

@@ -11,6 +11,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from audit.adversarial.targets import PositiveInt
 from audit.core.errors import UsageError
+from audit.core.precise import precise, precise_device
 from audit.core.registry import attack
 from audit.core.seeding import Generators
 from audit.core.types import Batch, Images, PassCount
@@ -115,7 +116,7 @@ class PosedThreat:
             images: Float32 (N, C, H, W) in [0, 1].
             origin: The clean images, float32 (N, C, H, W) in [0, 1].
         """
-        return self.threat.size(self.poses).double().to(origin.device)
+        return precise(self.threat.size(self.poses)).to(precise_device(origin.device))
 
 
 def apply_pose(images: Images, poses: Tensor) -> Images:

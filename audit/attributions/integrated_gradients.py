@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise, precise_device
 from audit.core.registry import attribution
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.explanation.integration_path import IntegrationPath, Numbers
@@ -95,10 +96,10 @@ def integrated_gradients(
         model, images, spec, steps=steps, max_steps=max_steps, tolerance=tolerance, precision=precision
     )
     attributions = means * (images - spec.baseline)
-    gap = torch.tensor([path.gap for path in paths], device=images.device, dtype=torch.float64)
+    gap = torch.tensor([path.gap for path in paths], device=precise_device(images.device), dtype=torch.float64)
     scale = gap.abs().clamp(min=1e-6)
-    residual = (attributions.double().flatten(1).sum(1) - gap).abs()
-    missed = torch.tensor([float(np.abs(path.errors).sum()) for path in paths], device=images.device).double()
+    residual = (precise(attributions).flatten(1).sum(1) - gap).abs()
+    missed = torch.tensor([float(np.abs(path.errors).sum()) for path in paths], device=gap.device).double()
     quality = {
         "completeness_residual": residual,
         "completeness_error": residual / scale,
@@ -189,7 +190,7 @@ def _evaluate(
     points = spec.baseline[rows] + path_positions.view(-1, 1, 1, 1) * difference
     _, outputs, gradients = model.loss_gradient(points, spec.targets[rows], explained_score)
     slopes = (gradients * difference).flatten(1).sum(1)
-    numbers = torch.stack([outputs, slopes]).double().cpu().numpy()
+    numbers = torch.stack([outputs, slopes]).cpu().double().numpy()
     ends = np.cumsum(lengths)
     for (row, positions), stop in zip(pending.items(), ends, strict=True):
         part = slice(int(stop) - len(positions), int(stop))

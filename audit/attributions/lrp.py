@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -88,13 +89,14 @@ def lrp(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, gamma: 
 
     maps, biases, logits = (torch.cat(c) for c in zip(*in_batches(len(images), model.layout, propagate), strict=True))
     error = (maps.flatten(1).sum(1) + biases - logits).abs() / logits.abs().clamp(min=1e-6)
-    if float(error.max()) > MAX_CONSERVATION_ERROR:
+    worst = float(error.nan_to_num(nan=math.inf).max())  # relevance that overflows is infinite or no number
+    if worst > MAX_CONSERVATION_ERROR:
         raise NotApplicable(
             note(
                 "lrp_lost",
                 "LRP does not conserve relevance on this model: up to {lost} of the logit is unaccounted for, so its "
                 "map would not explain it.",
-                lost=f"{float(error.max()):.0%}",
+                lost=f"{worst:.0%}" if math.isfinite(worst) else "∞",
             )
         )
     return Attribution(maps, {"conservation_error": error, "bias_share": biases / logits})

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise, precise_device
 from audit.core.registry import attribution
 from audit.core.seeding import Generators
 from audit.core.types import Images, Logits, PassCount
@@ -124,7 +125,7 @@ def _attribution_by_segment(judged: list[JudgedMap], queue: MaskQueue, precision
 
 def _segment_estimate(masks: Tensor, outputs: Tensor, *, paired: bool) -> MapEstimate:
     """The mean output where each segment is shown less the mean, with what each mask adds to their errors."""
-    visible = masks.double()
+    visible = precise(masks)
     times = visible.sum(0).clamp(min=1)
     means = outputs @ visible / times
     parts = visible * (outputs[:, None] - means) / times - (outputs - outputs.mean())[:, None] / len(outputs)
@@ -146,8 +147,8 @@ class _SampledImage:
         self.model, self.image, self.spec = model, image, spec
         self.cells, self.shown, self.buffers = cells, shown, buffers
         self.asked = self.chunks = 0
-        self.sums = torch.zeros(2, _GROUPS, *image.shape[1:], dtype=torch.float64, device=image.device)
-        self.totals = torch.zeros(2, _GROUPS, dtype=torch.float64, device=image.device)
+        self.sums = torch.zeros(2, _GROUPS, *image.shape[1:], dtype=torch.float64, device=precise_device(image.device))
+        self.totals = torch.zeros(2, _GROUPS, dtype=torch.float64, device=precise_device(image.device))
 
     def estimates(self, counts: Mapping[int, int]) -> Mapping[int, MapEstimate]:
         """After `counts[0]` masks, those of earlier calls among them."""
@@ -173,7 +174,7 @@ class _SampledImage:
         height, width = self.image.shape[1:]
         masks = draw_soft_masks(generators, count, (height, width), self.cells, self.shown)
         outputs = _outputs(self.model, self.image, self.spec, masks, self.buffers)
-        order = generators.fork(3).permutations(count)[0]
+        masks, order = masks.to(outputs.device), generators.fork(3).permutations(count)[0].to(outputs.device)
         for group in range(min(_GROUPS, count)):
             members = order[group::_GROUPS]
             weights = torch.stack([outputs[members], torch.ones_like(outputs[members])])
@@ -195,4 +196,4 @@ def _outputs(
     def score_rows(logits: Logits, rows: slice) -> Tensor:
         return spec.score(logits, spec.targets.expand(len(logits)))
 
-    return evaluate(model, len(masks.grids), compose, score_rows).double()
+    return precise(evaluate(model, len(masks.grids), compose, score_rows))

@@ -131,7 +131,8 @@ def optimise(
         {i: b.detach().clone() for i, b in betas.items()},
     )
     groups = [{"params": list(alphas.values()), "lr": _RATE}, {"params": list(betas.values()), "lr": _MULTIPLIER_RATE}]
-    optimiser = torch.optim.Adam([g for g in groups if g["params"]]) if steps and (alphas or betas) else None
+    groups = [group for group in groups if group["params"]]
+    optimiser = torch.optim.Adam(groups, fused=True) if steps and groups else None
     bound = best.bound
     for step in range(steps + 1):
         last = step == steps or optimiser is None or (late is not None and step > 0 and late())
@@ -144,7 +145,7 @@ def optimise(
         better = bound.detach() > best.bound
         for kept, current in ((best.slopes, alphas), (best.multipliers, betas)):
             for i, value in current.items():
-                kept[i] = torch.where(better.view(*better.shape, *(1,) * (value.ndim - 2)), value.detach(), kept[i])
+                _keep(kept[i], value.detach(), better)
         best = best._replace(bound=torch.where(better, bound.detach(), best.bound))
         if last or optimiser is None or bool((best.bound > 0).all()):
             break
@@ -159,6 +160,14 @@ def optimise(
             for beta in betas.values():
                 beta.clamp_(min=0)
     return best
+
+
+def _keep(best: Tensor, current: Tensor, better: Tensor) -> None:
+    """Write the rows that are better over the best so far."""
+    if bool(better.all()):
+        best.copy_(current)
+    else:
+        torch.where(better.view(*better.shape, *(1,) * (current.ndim - 2)), current, best, out=best)
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -191,13 +191,13 @@ class ByRow:
             double: Whether float32 products are added in float64.
             by_place: Whether those of the places of a channel may be added in float32 first.
         """
-        if double and values.shape[2:] == (1, 1):  # One number for all places of a channel.
+        if values.shape[2:] == (1, 1):  # One number for all places of a channel.
             a, values = a.flatten(3).sum(3), values.flatten(1)
         if double:
             products = a * values[:, None]
             products = products.flatten(3).sum(3) if products.ndim > 3 and by_place else products.flatten(2)
             return products.sum(2, dtype=torch.float64)
-        return (a * values[:, None]).flatten(2).sum(2)
+        return _products(a, values)
 
     def size(self, position: int, a: Tensor, values: Tensor) -> Tensor:
         """Sums of absolute products, (N, S).
@@ -207,7 +207,7 @@ class ByRow:
             a: (N, S, *shape).
             values: (N, *shape).
         """
-        return (a * values[:, None]).abs_().flatten(2).sum(2)
+        return _products(a.abs(), values)
 
     def minimum(self, region: Region, a: Tensor) -> tuple[Tensor, Tensor]:
         """The minimum of each function over the region, and the sum of its absolute coefficients, (N, S) each.
@@ -217,6 +217,12 @@ class ByRow:
             a: Coefficients of the image, (N, S, *shape).
         """
         return region.minimum(a), a.abs().flatten(2).sum(2)
+
+
+def _products(a: Tensor, values: Tensor) -> Tensor:
+    """Sums of products, (N, S), without a tensor of the products."""
+    wide = values.expand(values.shape[0], *a.shape[2:]).flatten(1)
+    return (a.flatten(2) @ wide.expand(len(a), -1)[:, :, None])[:, :, 0]
 
 
 BY_ROW = ByRow()

@@ -258,7 +258,8 @@ class _Walk:
             self.costs = self.costs + total.abs() * (2 * UNIT * (a.shape[2] + math.prod(a.shape[3:])))
 
     def cost(self, position: int, a: Tensor, slack: Tensor) -> None:
-        """Count <|a|, slack>."""
+        """Count <|a|, slack>; slopes are not chosen by it, as it is some 1e-4 of a bound."""
+        a = a.detach()
         if self.single and slack[0].numel() > COSTED:
             a = a.double()
         self.costs = self.costs + self.sums.size(position, a, slack) * (COSTS if self.single else 1)

@@ -19,6 +19,7 @@ from audit.bounds.sweeps import CACHED
 from audit.bounds.trace import trace
 from audit.core.errors import NotApplicable
 from audit.core.note import note
+from audit.core.precise import precise, precise_device
 from audit.core.types import PassCount
 from audit.models.module_copy import copy_module
 from audit.models.normalised_model import NormalisedModel
@@ -59,7 +60,7 @@ class Prover:
                 note("bounds_number_type", "Bounds hold for nets in float32; this one computes in another number type.")
             )
         self.model, self.tie = model, _TIE[model.output_kind]
-        whole = copy_module(model.module)
+        whole = copy_module(model.module).to(precise_device(model.device))
         whole.reader, whole.draws = replace(model.reader, kind="logits", guessed=False), 1
         self.graph, self.search = (_traced(whole, model, dtype) for dtype in (torch.float64, torch.float32))
         for graph in (self.graph, self.search):
@@ -81,8 +82,8 @@ class Prover:
         Raises:
             NotApplicable: They differ by more than rounding: the forward does something that was not recorded.
         """
-        recorded = self._classes(self.graph.evaluate(images.double())[self.graph.output])
-        answers = self.model.logits(images).double()
+        recorded = self._classes(self.graph.evaluate(precise(images))[self.graph.output])
+        answers = precise(self.model.logits(images))
         if self.tie:  # Outputs are log-probabilities then: only differences are comparable.
             recorded, answers = recorded.log_softmax(1), answers.log_softmax(1)
             near = answers > -20
@@ -120,7 +121,7 @@ class Prover:
             budget: How far to go.
             stopping: When it turns true, what is not decided stays open.
         """
-        region = Region.ball(images.double(), norm, radius)  # type: ignore[arg-type]
+        region = Region.ball(precise(images), norm, radius)  # type: ignore[arg-type]
         return self.ladder.prove(
             region, self.margins(predicted, goal), self._breaks(images, predicted, goal, norm, radius), budget, stopping
         )
@@ -143,11 +144,12 @@ class Prover:
             goal: bool (N, classes).
         """
         classes = len(self.model.classes)
+        predicted, goal = (values.to(precise_device(goal.device)) for values in (predicted, goal))
         eye = torch.eye(classes, dtype=torch.float64, device=goal.device)
         functions = (eye[predicted][:, None] - eye[None]) * goal[:, :, None]
         if self.graph.nodes[self.graph.output].shape == (1,):  # Logits (0, z).
             functions = functions[:, :, 1:]
-        return functions.to(self.model.device)
+        return functions.to(precise_device(self.model.device))
 
     def _before_sigmoid(self, graph: BoundGraph) -> int:
         """The logits behind a sigmoid at the end, which keeps their order."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from audit.cli.calibrate import calibrate
 from audit.cli.check import check
 from audit.cli.compare import compare
 from audit.cli.compress import compress
@@ -44,6 +45,7 @@ for command in (
     train,
     harden,
     compress,
+    calibrate,
     predict,
     verify,
     report,

@@ -7,12 +7,12 @@ from typing import Any
 
 from audit.cli.options import ConfigFile, Out, Within, command, parse_duration
 from audit.cli.terminal import Terminal
-from audit.config.flags import SUBJECT_FLAGS
+from audit.config.flags import SHARED_TRAININGS, SUBJECT_FLAGS
 
 HARDENING = tuple(
     f"hardening.{key}" for key in ("recipe", "epochs", "batch_size", "learning_rate", "from_scratch", "time_budget")
 )
-BOTH_TRAININGS = ("hardening.workers", "training.workers", "hardening.tensorboard", "training.tensorboard")
+BOTH_TRAININGS = (*SHARED_TRAININGS, "hardening.tensorboard", "training.tensorboard")
 
 
 @command("preset", *SUBJECT_FLAGS, *HARDENING, *BOTH_TRAININGS, "robustness.norm", "robustness.eps", any_key=True)

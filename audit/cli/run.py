@@ -9,10 +9,10 @@ import typer
 
 from audit.cli.options import ConfigFile, Out, Within, command, parse_duration
 from audit.cli.terminal import Terminal
-from audit.config.flags import AUDIT_FLAGS
+from audit.config.flags import AUDIT_FLAGS, SHARED_TRAININGS
 
 
-@command(*AUDIT_FLAGS, any_key=True)
+@command(*AUDIT_FLAGS, *SHARED_TRAININGS, any_key=True)
 def run(
     terminal: Terminal,
     overrides: dict[str, Any],

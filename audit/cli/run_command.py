@@ -18,9 +18,12 @@ from audit.cli.terminal import MARKS, Terminal
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
 from audit.document.schema import Gap
+from audit.models.under_test import resolve_device
 from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.run_setup import RunSetup
+from audit.training.distributed import launched_by_torchrun
+from audit.training.torchrun import joined_world
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class RunRequest:
         out: The run folder.
         scope: How much of it to run.
         gate: Whether a verdict of fail or inconclusive ends the command with exit code 1.
-        release: The role whose weights the command is run for: they are copied to OUT/model.safetensors.
+        release: The role whose weights the command is run for: they are copied to OUT/model.safetensors, or .onnx.
         within: Seconds that the run may take; None for as long as it needs.
         watch: Whether the report is shown as it grows.
     """
@@ -47,7 +50,7 @@ class RunRequest:
 
 
 def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
-    """Run a configuration and print its verdict.
+    """Run a configuration and print its verdict; of the processes that torchrun starts, the first does.
 
     Args:
         request: What to run.
@@ -61,6 +64,16 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
         Interrupted: The run was stopped before there was anything to report; the sentence names the command that goes
             on.
     """
+    if not launched_by_torchrun():
+        return _run_and_report(request, terminal)
+    with joined_world(resolve_device(request.config.device)) as world:
+        if world.workers.rank == 0:
+            return _run_and_report(request, terminal)
+        world.serve()
+    raise typer.Exit(0)
+
+
+def _run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
     if request.watch:
         terminal.info(f"Open {escape(str(request.out / 'live.html'))} in a browser: it follows the run.")
     with graceful_interrupts(terminal) as should_stop, RichProgress(terminal) as progress:

@@ -20,6 +20,9 @@ EVALUATION_FLAGS = ("only", "hardening.enabled", "robustness", "corruptions", "e
 AUDIT_FLAGS = ("preset", "stop", "engine", "jobs", *SUBJECT_FLAGS, *EVALUATION_FLAGS)
 """Keys and tables whose flags `audit run` takes."""
 
+SHARED_TRAININGS = tuple(f"{table}.{key}" for table in ("training", "hardening") for key in ("nproc", "shares"))
+"""Keys whose flags say in how many processes models are trained."""
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -115,7 +118,10 @@ class KeyFlag:
             return TypeAdapter(kind).validate_python(value)
         except ValidationError as fault:
             error = _nearest_error(fault)
-        text = value if isinstance(value, str | bool) else value[int(error["loc"][0])]
+        if isinstance(value, str | bool):
+            text: str | bool = value
+        else:  # of one of the texts, or of all together
+            text = value[int(error["loc"][0])] if error["loc"] else ", ".join(value)
         flag = f"{self.names[0]} ({self.key})" if "." in self.key else self.names[0]
         message = str(error["msg"]).rstrip(".")
         if error["type"] == "literal_error":

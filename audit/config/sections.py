@@ -97,11 +97,22 @@ class CorruptionConfig(ConfigTable):
         int, Flag("--examples", help="Attack and corrupt this many test images at most.", default="")
     ] = Field(500, ge=1, description="images corrupted at most, balanced over the classes")
     names: tuple[str, ...] = Field(
-        ("gaussian-noise", "defocus-blur", "fog", "jpeg-compression"), description="or all: every one there is"
+        ("gaussian-noise", "defocus-blur", "fog", "jpeg-compression"),
+        description="or all: every one there is; nrtk:haze is nrtk's, nrtk:haze:factor=0.2,0.5 with your severities",
     )
     severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field(
         (1, 2, 3, 4, 5), description="how strongly, 1 to 5"
     )
+
+
+def _named_folders(values: tuple[str, ...]) -> tuple[str, ...]:
+    names = [value.partition("=")[0].strip() for value in values]
+    for value, name in zip(values, names, strict=True):
+        if not name or not value.partition("=")[2].strip():
+            raise ValueError("A concept is NAME=FOLDER, such as stripes=photos/stripes")
+        if names.count(name) > 1:
+            raise ValueError(f"Two concepts are called {name!r}")
+    return values
 
 
 class ExplanationConfig(ConfigTable):
@@ -127,6 +138,17 @@ class ExplanationConfig(ConfigTable):
     baseline: float | str | None = Field(
         None, description="a number, mean, blur or segment-mean; each method's own by default"
     )
+    concepts: Annotated[
+        tuple[str, ...],
+        AfterValidator(_named_folders),
+        Flag("--concept", help="Test a concept of your own, NAME=FOLDER of its images; may be repeated.", default=""),
+    ] = Field((), description="concepts of your own, as stripes=photos/stripes: a name and a folder of its images")
+
+    @property
+    def concept_folders(self) -> dict[str, str]:
+        """By name of a concept of the user's, the folder of its images."""
+        pairs = (value.partition("=") for value in self.concepts)
+        return {name.strip(): folder.strip() for name, _, folder in pairs}
 
 
 class ReportConfig(ConfigTable):

@@ -99,8 +99,14 @@ class TrainingConfig(ConfigTable):
     ] = Field(None, gt=0, description="seconds; fewer epochs when the first steps show that all will not fit")
     precision: Precision = Field("float32", description="bfloat16: mixed precision; the kept weights are float32")
     compile: bool = Field(False, description="torch.compile the net while it is trained")
-    workers: Annotated[int, Flag("--workers")] = Field(
-        1, ge=1, description="processes that share every batch: each has its part of the CPU's threads, or a GPU"
+    shares: Annotated[int, Flag("--shares")] = Field(
+        1,
+        ge=1,
+        description="parts of a batch, a power of two, that are learnt from one by one and summed in one order: what "
+        "processes divide among them",
+    )
+    nproc: Annotated[int, Flag("--nproc")] = Field(
+        1, ge=1, description="processes that divide the shares of a batch, each with a GPU where there are any"
     )
     tensorboard: Annotated[bool, Flag("--tensorboard")] = Field(
         False, description="event files beside the weights (needs the extra tensorboard)"

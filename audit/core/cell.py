@@ -19,8 +19,8 @@ FORMAT = 1
 class Cell:
     """One computation, identified by what it computes.
 
-    Device, batch size, workers and executor are left out: they change what a cell costs, not its answer, and are
-    recorded in `Evidence.environment`.
+    Device, batch size, number of processes and executor are left out: they change what a cell costs, not its answer,
+    and are recorded in `Evidence.environment`.
 
     Attributes:
         study: Name of the study that computes it.

@@ -24,3 +24,7 @@ def interpolation_named(name: object) -> Interpolation | None:
         None for a name that is none of the filters'.
     """
     return next((known for known in get_args(Interpolation) if known == name), None)
+
+
+ORIGINAL_SIDE, ORIGINAL_ASPECT = "original side", "original aspect"
+"""What the size and the proportions of a file, before it was resized, are called among what is known of an image."""

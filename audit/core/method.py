@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -126,6 +127,16 @@ class Method:
             return None
         harder = {name: 2 * settings[name] for name in effort}
         return {**settings, **harder, **dict.fromkeys(self.facts.get("early_stops", ()), False)}
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a docstring.
+
+    Args:
+        text: The docstring.
+    """
+    paragraph = " ".join(text.split("\n\n", 1)[0].split())
+    return re.split(r"(?<=\.) (?=[A-Z`])", paragraph, maxsplit=1)[0]
 
 
 def _settings_of(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar
@@ -20,6 +19,8 @@ from audit.core.method import KINDS as KINDS
 from audit.core.method import Kind as Kind
 from audit.core.method import Method as Method
 from audit.core.method import PassBound as PassBound
+from audit.core.method import first_sentence
+from audit.core.method_families import FAMILIES
 from audit.core.pass_count import PassCount
 from audit.core.plugins import load_methods
 from audit.core.topic import topics
@@ -300,6 +301,9 @@ def find(kind: Kind, name: str) -> Method:
         UsageError: There is none; the message lists those there are.
     """
     _load(kind)
+    prefix, colon, _ = name.partition(":")
+    if colon and (kind, prefix) in FAMILIES:
+        return FAMILIES[kind, prefix](name)
     try:
         return _METHODS[kind, name]
     except KeyError:
@@ -319,7 +323,7 @@ def methods(kind: Kind) -> tuple[Method, ...]:
 def _register(kind: Kind, reference: str, version: str, wraps: str, facts: Mapping[str, Any]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         name = function.__name__.replace("_", "-")
-        summary = _first_sentence(inspect.getdoc(function) or "")
+        summary = first_sentence(inspect.getdoc(function) or "")
         registered = _METHODS.get((kind, name))
         if registered is not None and registered.function.__module__ != function.__module__:
             raise UsageError(
@@ -330,11 +334,6 @@ def _register(kind: Kind, reference: str, version: str, wraps: str, facts: Mappi
         return function
 
     return decorate
-
-
-def _first_sentence(text: str) -> str:
-    paragraph = " ".join(text.split("\n\n", 1)[0].split())
-    return re.split(r"(?<=\.) (?=[A-Z`])", paragraph, maxsplit=1)[0]
 
 
 @cache

@@ -176,6 +176,52 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
     return Interval((gained - lost) / n, low, high, n, f"Agresti-Min paired {level:.0%}")
 
 
+def newcombe_difference(k: int, n: int, other_k: int, other_n: int, *, level: float = LEVEL) -> Interval:
+    """The difference of two shares of different examples, by Newcombe's hybrid score interval.
+
+    Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10: the bounds of
+    the two Wilson intervals, combined by the root of their squared distances.
+
+    Args:
+        k: Number of successes among the first, 0 to n.
+        n: Number of the first, at least 1.
+        other_k: Number of successes among the others, 0 to other_n.
+        other_n: Number of the others, at least 1.
+        level: Confidence level, in (0, 1).
+
+    Returns:
+        The share of the first minus that of the others, in [-1, 1]; its n is that of both.
+
+    Raises:
+        UsageError: When a number of examples is 0 or a count is not within 0 and it.
+    """
+    first, second = wilson(k, n, level=level), wilson(other_k, other_n, level=level)
+    difference = first.estimate - second.estimate
+    below = math.hypot(first.estimate - first.low, second.high - second.estimate)
+    above = math.hypot(first.high - first.estimate, second.estimate - second.low)
+    low, high = max(-1.0, difference - below), min(1.0, difference + above)
+    return Interval(difference, low, high, n + other_n, f"Newcombe {level:.0%}")
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """P-values corrected for their number, so that one below a level is a false one with at most that probability.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    Args:
+        p_values: Numbers in [0, 1], (M,).
+
+    Returns:
+        The corrected p-values, in [0, 1], in the order of `p_values`.
+    """
+    values = np.asarray(p_values, dtype=np.float64).ravel()
+    order = np.argsort(values, kind="stable")
+    corrected = np.empty_like(values)
+    factors = np.arange(values.size, 0, -1)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * factors)) if values.size else values
+    return corrected
+
+
 def _share(k: int, n: int, level: float, method: Literal["wilson", "exact"], name: str) -> Interval:
     _check_counts(k, n)
     bounds = stats.binomtest(k, n).proportion_ci(level, method)

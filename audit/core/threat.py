@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from audit.core.errors import UsageError, unknown_name
+from audit.core.precise import precise
 from audit.core.seeding import Generators
 from audit.core.threat_format import NORMS, format_threat
 from audit.core.threat_format import Norm as Norm
@@ -61,10 +62,11 @@ class ThreatModel:
             origin: The clean images, as `images`.
 
         Returns:
-            float64 (N,), in units of the pixel range; for l0 a number of values.
+            float64 (N,), in units of the pixel range; for l0 a number of values. On the CPU where the device has no
+            float64.
         """
         parts = zip(torch.split(images, _ROWS), torch.split(origin, _ROWS), strict=True)
-        return torch.cat([norms(image.double() - clean.double(), self.norm) for image, clean in parts])
+        return torch.cat([norms(precise(image) - precise(clean), self.norm) for image, clean in parts])
 
     def allows(self, images: Images, origin: Images) -> Tensor:
         """Whether each image lies in the ball around its origin, up to rounding, and in [0, 1].
@@ -81,7 +83,7 @@ class ThreatModel:
         flat = images.flatten(1)
         stored = flat.shape[1] * 2.0**-25 if self.norm == "l1" else 0.0
         in_ball = self.distance(images, origin) <= self.eps * (1 + TOLERANCE) + TOLERANCE + stored
-        return in_ball & (flat >= 0).all(1) & (flat <= 1).all(1)
+        return in_ball.to(images.device) & (flat >= 0).all(1) & (flat <= 1).all(1)
 
     def project(self, images: Images, origin: Images) -> Images:
         """Project images onto the ball, then clamp them to [0, 1].

@@ -65,6 +65,7 @@ class Topic:
         averaged: Whether its studies ask a model that answers at random for the mean of several forwards each time.
         former_keys: By dotted configuration key of an earlier version, the key that replaced it.
         former_names: By study, check or document field of an earlier version, the name that replaced it.
+        folded: Whether its part of the report is folded where another topic's lead opens the section.
         measures: Whether its measurements are also listed in the document's general table of measurements.
         task: What the models do that it asks about: "classification" or "detection".
         package: Name of the Python package, filled in by `topics`.
@@ -86,6 +87,7 @@ class Topic:
     averaged: bool = False
     former_keys: Mapping[str, str] = field(default_factory=dict)
     former_names: Mapping[str, str] = field(default_factory=dict)
+    folded: bool = False
     measures: bool = False
     task: str = "classification"
     package: str = ""

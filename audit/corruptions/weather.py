@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise_device
 from audit.core.registry import corruption
 from audit.core.seeding import Generators
 from audit.core.types import Images
@@ -123,7 +124,8 @@ def spatter(images: Images, severity: int, generators: Generators) -> Images:
     """
     size, share, water = _SPATTER.at(images, severity)
     liquid = smooth(generators.normal(1, *images.shape[-2:]), size * pixel_scale(images))
-    level = liquid.flatten(1).quantile(1 - share, dim=1).view(-1, 1, 1, 1)
+    flat = liquid.flatten(1).to(precise_device(liquid.device))  # torch computes ranks in float64
+    level = flat.quantile(1 - share, dim=1).to(liquid.device).view(-1, 1, 1, 1)
     depth = ((liquid - level) / liquid.std((1, 2, 3), keepdim=True)).clamp(min=0)
     if water:
         return (images + water * (2 * depth).clamp(max=1) * _paint(_WATER, images)).clamp(0, 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,6 +85,8 @@ class Split:
         fingerprint: SHA-256 of the pixels, the labels, the masks and the objects.
         masks: Reads by position where the objects are; None where the data does not say.
         sizes: Height and width of each image as it lies in its file, int32 (N, 2); None where all are of one size.
+        cohorts: By name of a column of the data's table, what it says of each example: numbers float64 (N,), NaN where
+            it says nothing, or texts (N,), then "". No fingerprint depends on it.
         objects: Reads by position what is to be found in an image; None where it has one label alone.
     """
 
@@ -93,6 +96,7 @@ class Split:
     fingerprint: str
     masks: FetchMasks | None = None
     sizes: NDArray[np.int32] | None = None
+    cohorts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     objects: FetchObjects | None = None
 
     def __len__(self) -> int:
@@ -134,6 +138,7 @@ class Split:
             ),
             masks=None if masks is None else lambda index: masks(selected[index]),
             sizes=None if self.sizes is None else self.sizes[selected],
+            cohorts={name: values[selected] for name, values in self.cohorts.items()},
             objects=None if objects is None else lambda index: objects(selected[index]),
         )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from audit.core.errors import DataError
 from audit.core.image_options import PixelRange
 from audit.core.note import Note, note
+from audit.data.cohorts import Cells, Cohorts, cohorts_of, size_cells
 from audit.data.dataset import Dataset, FetchMasks, LoadOptions, Split
 from audit.data.duplicates import duplicate_notes
 from audit.data.image_decoding import UnreadableImage, decode, decode_mask, strict_pillow
@@ -26,6 +27,7 @@ _LARGEST_SIDE = 1024
 _SAME_PROPORTIONS = 1.05
 _DECODER = 1
 """Raised when the same file is read into other pixels."""
+_NO_CELLS: Cells = {}
 
 
 def image_file_dataset(
@@ -37,6 +39,7 @@ def image_file_dataset(
     notes: tuple[Note, ...] = (),
     *,
     every: bool = False,
+    cells: Cells = _NO_CELLS,
 ) -> Dataset:
     """Make a data set of image files, all of one size and colour.
 
@@ -51,6 +54,7 @@ def image_file_dataset(
         options: Size, colour, crop and the rest; without a size the commonest of the images is taken.
         notes: What the reader of the files has to say; these come first.
         every: Refuse a single unreadable file, as each of them was named.
+        cells: What a table says of the files beside their labels.
 
     Raises:
         DataError: When too many files are unreadable (`image_survey.check_readable`), or the images are larger than
@@ -67,7 +71,14 @@ def image_file_dataset(
     size, resized = _common_size(all_images, options)
     pixel_range = _pixel_range(all_images, options, name)
     options = replace(options, pixel_range=pixel_range)
-    splits = {split: _split(read, images, size, options) for split, images in readable.items()}
+    cohorts = cohorts_of(
+        {**cells, **size_cells({image.file.name: image.info.size for image in all_images})},
+        [[image.file.name for image in images] for images in readable.values()],
+    )
+    splits = {
+        split: _split(read, images, size, options, columns)
+        for (split, images), columns in zip(readable.items(), cohorts, strict=True)
+    }
     skipped = tuple(skipped_notes([line for _, lines in surveys.values() for line in lines]))
     skipped = (*skipped, *lost_image_notes(files_by_split, readable, classes))
     notes = (*notes, *skipped, *maskless, *resized, *image_notes(all_images, classes, options, pixel_range))
@@ -91,7 +102,9 @@ def _pixel_range(images: Sequence[SurveyedImage], options: LoadOptions, name: st
     return (options.pixel_range or common_range(extents, name)) if extents else None
 
 
-def _split(read: Read, images: Sequence[SurveyedImage], size: tuple[int, int], options: LoadOptions) -> Split:
+def _split(
+    read: Read, images: Sequence[SurveyedImage], size: tuple[int, int], options: LoadOptions, cohorts: Cohorts
+) -> Split:
     names = tuple(image.file.name for image in images)
     hashes = b"".join(image.sha256 for image in images)
 
@@ -115,6 +128,7 @@ def _split(read: Read, images: Sequence[SurveyedImage], size: tuple[int, int], o
         fingerprint=_fingerprint(images, size, options),
         masks=_masks(read, images, size, options.crop) if any(image.mask for image in images) else None,
         sizes=np.array([image.info.size for image in images], dtype=np.int32),
+        cohorts=cohorts,
     )
 
 

@@ -9,6 +9,10 @@ from typing import Protocol
 from audit.core.errors import DataError, nearest
 from audit.data.image_survey import printable
 
+PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "image_name", "image_names",
+                "images", "image_id", "img", "img_path", "img_name", "image index", "id_code", "filepaths", "paths",
+                "filenames", "files", "id", "name")  # fmt: skip
+"""Usual names of the column of pictures, the commonest first."""
 _HOLDS = {"path": "images", "label": "labels", "split": "splits", "mask": "masks"}
 
 

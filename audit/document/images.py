@@ -15,6 +15,10 @@ from audit.document.model import Heatmap, Picture
 LARGEST = 112
 """Longest side of a thumbnail, in pixels; larger images are scaled down."""
 _LOSSLESS_UP_TO = 64
+_TINT = (255.0, 140.0, 0.0)
+"""Orange, which shows on grey, on most photographs, and to people who do not tell red from green."""
+_GAP = 2
+"""Pixels between the images of a strip."""
 _STEP = 8
 """Grey levels between the shades of a heatmap: 32 shades look alike and take half the bytes of 256."""
 
@@ -28,6 +32,36 @@ def picture(image: NDArray[np.uint8], *, largest: int = LARGEST) -> Picture:
     """
     pixels = image[0] if image.shape[0] == 1 else np.moveaxis(image[:3], 0, -1)
     return _encode(Image.fromarray(np.ascontiguousarray(pixels)), largest)
+
+
+def strip(images: Array) -> Picture:
+    """Images side by side.
+
+    Args:
+        images: uint8 (N, C, H, W).
+    """
+    shown = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
+    gap = np.full((*shown.shape[1:3], _GAP), 128, np.uint8)
+    joined = np.concatenate([part for image in shown for part in (gap, image)][1:], 2)
+    pixels = joined[0] if len(joined) == 1 else np.moveaxis(joined, 0, -1)
+    return _encode(Image.fromarray(np.ascontiguousarray(pixels)), len(images) * LARGEST)
+
+
+def marked_strip(images: Array, maps: Array) -> Picture:
+    """Images side by side, each dimmed where its map is 0 and tinted where it is large.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        maps: In [0, 1], float (N, H, W).
+    """
+    pixels = np.asarray(images[:, :3], np.float64)
+    pixels = np.repeat(pixels, 3, 1) if pixels.shape[1] < 3 else pixels
+    strength = np.rint(np.clip(np.nan_to_num(maps), 0, 1) * 8)[:, None] / 8
+    tinted = pixels * (0.45 + 0.25 * strength) + strength * 0.45 * np.array(_TINT)[None, :, None, None]
+    gap = np.full((3, pixels.shape[2], _GAP), 128)
+    parts = [part for image in tinted for part in (gap, image)][1:]
+    strip = np.rint(np.clip(np.concatenate(parts, 2), 0, 255)).astype(np.uint8)
+    return _encode(Image.fromarray(np.ascontiguousarray(np.moveaxis(strip, 0, -1))), len(images) * LARGEST)
 
 
 def picture_of_floats(image: Array) -> Picture:

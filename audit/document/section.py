@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from audit.config import RunConfig
+from audit.core.evidence import Array, Finding
 from audit.document.model import DocumentModel
 
 Rows: TypeAlias = Mapping[str, Sequence[DocumentModel]]
@@ -22,9 +23,13 @@ class SectionContext:
         classes: Names of the classes, in the model's order.
         roles: Roles of the models of the run, the one under test first.
         pictures: Whether the document may hold pictures.
+        findings: What the checks of the run conclude.
+        images: Pixels of the first images of the audit order, uint8 (N, C, H, W); None where none were kept.
     """
 
     config: RunConfig
     classes: tuple[str, ...]
     roles: tuple[str, ...]
     pictures: bool
+    findings: Sequence[Finding] = ()
+    images: Array | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from audit.core.errors import AuditError
-from audit.core.evidence import Evidence
+from audit.core.evidence import Array, Evidence
 from audit.core.types import Batch
 from audit.data.dataset import Dataset
 from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.under_test import ModelUnderTest
-from audit.planning.plan import Task
+from audit.planning.plan import Slice, Task
 from audit.storage.checkpoint import CellCheckpoint
 
 
@@ -34,6 +34,10 @@ class ModuleFactory(Protocol):
             The net, untrained.
         """
         ...
+
+
+def _no_others(examples: Slice) -> Batch:
+    raise AuditError(f"This context has no other examples, such as {examples.split} {examples.start}.")
 
 
 def _no_detector() -> DetectorUnderTest:
@@ -57,6 +61,8 @@ class Context:
         device: Where to compute.
         tensorboard: The folder for TensorBoard's event files; None where none are wanted.
         dataset: The run's images, for a study of the data itself; None outside a run.
+        others: Gives the examples of another slice; what says which they are belongs into the cell's settings.
+        cohorts: Gives what the data says of those examples beside their labels: by column, numbers or texts (N,).
     """
 
     task: Task
@@ -70,6 +76,8 @@ class Context:
     device: torch.device
     tensorboard: Path | None = None
     dataset: Dataset | None = None
+    others: Callable[[Slice], Batch] = _no_others
+    cohorts: Callable[[], Mapping[str, Array]] = dict
     detector: Callable[[], DetectorUnderTest] = _no_detector
 
     def checkpoint(self, part: str = "cell") -> CellCheckpoint:

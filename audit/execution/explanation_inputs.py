@@ -187,4 +187,4 @@ def to_numpy(values: Tensor) -> Array:
     Returns:
         float64 (N,).
     """
-    return np.asarray(values.detach().double().cpu().numpy())
+    return np.asarray(values.detach().cpu().double().numpy())

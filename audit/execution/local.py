@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,6 +146,8 @@ class LocalExecutor:
             device=self.device,
             tensorboard=self.tensorboard,
             dataset=self.dataset,
+            others=self._batch,
+            cohorts=lambda: self._cohorts(task.examples),
         )
 
     def _input(self, task: Task, name: str) -> Evidence:
@@ -198,6 +201,12 @@ class LocalExecutor:
             order = np.arange(len(train)) if examples.split == "train" else balanced_order(train, self.seed)
             return train.batch(order[examples.start : examples.stop])
         return self.dataset.test.batch(self._test_order[examples.start : examples.stop])
+
+    def _cohorts(self, examples: Slice) -> Mapping[str, NDArray[Any]]:
+        if examples.split != "test":
+            return {}
+        positions = self._test_order[examples.start : examples.stop]
+        return {name: values[positions] for name, values in self.dataset.test.cohorts.items()}
 
     @cached_property
     def _test_order(self) -> NDArray[np.int64]:

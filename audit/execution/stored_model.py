@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.evidence import Evidence
+from audit.models.compression.static_int8 import differentiable_form
 from audit.models.detectors.form import DetectorForm
 from audit.models.detectors.under_test import DetectorUnderTest
+from audit.models.formats.onnx_runtime_net import OnnxRuntimeNet
 from audit.models.load_state import load_state
 from audit.models.resize_layers import match_state_dict
 from audit.models.under_test import ModelUnderTest
@@ -19,6 +21,8 @@ WEIGHTS = "weights/"
 """Prefix of the arrays of a float32 state dict."""
 PACKED = "packed/"
 """Prefix of the arrays that are stored instead of the state dict where they are smaller."""
+ONNX_FILE = "file/model.onnx"
+"""The array of bytes of a model that is a file of its own: its runtime answers, its conversion gives gradients."""
 
 
 def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.Module) -> ModelUnderTest:
@@ -33,6 +37,8 @@ def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.
         The model.
     """
     settings, facts = ModelSettings.of(evidence.cell), evidence.facts_as(ModelFacts)
+    if ONNX_FILE in evidence.arrays:
+        return _from_file(np.asarray(evidence.arrays[ONNX_FILE]).tobytes(), settings, device)
     weights = stored_weights(evidence)
     load_state(match_state_dict(module, weights, cut=facts.cut), weights)
     return ModelUnderTest(
@@ -43,6 +49,14 @@ def trained_model(evidence: Evidence, *, device: torch.device | str, module: nn.
         std=facts.std,
         device=device,
     )
+
+
+def _from_file(file: bytes, settings: ModelSettings, device: torch.device | str) -> ModelUnderTest:
+    model = ModelUnderTest(
+        differentiable_form(file), classes=settings.classes, input_shape=settings.input_shape, device=device
+    )
+    model.runtime = OnnxRuntimeNet(file)
+    return model
 
 
 def trained_detector(evidence: Evidence, *, device: torch.device | str, form: DetectorForm) -> DetectorUnderTest:

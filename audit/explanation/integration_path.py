@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audit.core.precise import precise
 from audit.explanation.precision import order_holds, pooled
 
 Numbers = NDArray[np.float64]
@@ -112,7 +113,7 @@ class IntegrationPath:
         middle = (before + after) * gradients[first + 1]
         changes = (middle - after * gradients[first] - before * gradients[first + 2]) * difference
         attributions = self.mean_gradient() * difference
-        lengths, total = changes.flatten(1).norm(dim=1).double(), changes.sum(0)
+        lengths, total = precise(changes.flatten(1).norm(dim=1)), changes.sum(0)
         length = float(attributions.norm())
         self.map_error = max(float(lengths.norm()), float(total.norm())) / length if length else 0.0
         parts, coarser = pooled(torch.stack([attributions, attributions - total]))

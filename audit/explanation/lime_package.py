@@ -72,7 +72,7 @@ def lime_by_package(
     def classify(pictures: NDArray[np.float32]) -> NDArray[np.float64]:
         batch = torch.from_numpy(np.asarray(pictures, np.float32)).permute(0, 3, 1, 2).contiguous()
         scores = spec.score(model.logits(batch), target.expand(len(batch)))
-        return np.asarray(scores.double().cpu().numpy()[:, None], np.float64)
+        return np.asarray(scores.cpu().double().numpy()[:, None], np.float64)
 
     with _quiet(lime_image):
         explainer = lime_image.LimeImageExplainer(kernel_width=kernel_width, random_state=seed)

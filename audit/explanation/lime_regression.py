@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise
+
 _FORWARD_SELECTION_MAX = 6
 """Up to this many features lime selects one by one; beyond, by the size of the weights."""
 
@@ -40,7 +42,7 @@ def lime_kernel_weights(masks: Tensor, kernel_width: float) -> Tensor:
         masks: Bool (M, n); one that shows nothing is at distance 1.
         kernel_width: Width of the Gaussian.
     """
-    share = masks.double().mean(1)
+    share = precise(masks).mean(1)
     distance = torch.where(share > 0, 1 - share.sqrt(), torch.ones_like(share))
     return (-(distance**2) / kernel_width**2).exp().sqrt()
 
@@ -57,7 +59,7 @@ def weighted_ridge(
         features: Columns that get a coefficient, at most, selected as lime's `auto` does; None for all.
         ridge: The penalty on the coefficients.
     """
-    design = masks.double()
+    design = precise(masks)
     selected = _select(design, outputs, weights, features)
     coefficients = torch.zeros(design.shape[1], dtype=torch.float64, device=design.device)
     columns = design[:, selected]

@@ -184,7 +184,7 @@ def scores_of(queue: MaskQueue, masks: Sequence[Tensor], rows: Sequence[int] | N
     numbers = torch.tensor(range(len(masks)) if rows is None else rows, dtype=torch.int64, device="cpu")
     owners = numbers.repeat_interleave(torch.tensor(lengths, device="cpu"))
     device = queue.images.device
-    scores = queue.scores(owners.to(device), padded.to(device)).double().cpu()
+    scores = queue.scores(owners.to(device), padded.to(device)).cpu().double()
     return list(torch.split(scores, lengths))
 
 

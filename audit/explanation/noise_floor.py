@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise
 from audit.core.registry import Method
 from audit.core.types import Attributions, Images
 from audit.explanation.captum_guard import uncounted
@@ -40,13 +41,13 @@ def without_rounding(
     if method.facts.get("unit", "output") != "output":
         return maps
     by_scores = method.facts["needs"] == "scores"
-    flat = maps.detach().double().flatten(1).abs()
+    flat = precise(maps.detach()).flatten(1).abs()
     size = flat.amax(1) if by_scores else flat.sum(1)
     near = 1 if by_scores else _NEAR
     rows = torch.nonzero((size > 0) & (size <= near * _ROUNDINGS * _LARGEST_OUTPUT)).flatten()
     if not len(rows):
         return maps
-    floor = _ROUNDINGS * _outputs(model, images[rows], spec).abs().amax(1).double()
+    floor = _ROUNDINGS * precise(_outputs(model, images[rows], spec).abs().amax(1))
     empty = size[rows] <= floor
     if not by_scores:
         unsure = ~empty & (size[rows] <= near * floor)
@@ -64,7 +65,7 @@ def _moves(model: ModelUnderTest, images: Images, spec: ExplanationSpec, floor: 
     generator = torch.Generator(device="cpu").manual_seed(3)
     noise = _NOISE * torch.randn(2, *images.shape[1:], generator=generator, device="cpu").to(images)
     before = _outputs(model, images, spec)
-    moved = [(_outputs(model, images + change, spec) - before).abs().amax(1).double() for change in noise]
+    moved = [precise((_outputs(model, images + change, spec) - before).abs().amax(1)) for change in noise]
     return torch.stack(moved).amax(0) > floor
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from audit.core.precise import precise
 from audit.core.types import Images
 from audit.explanation.forward_trace import Operation, float_tensors, noise_like, traced_forward
 from audit.models.under_test import ModelUnderTest
@@ -238,7 +239,7 @@ def _moves(change: Tensor, output: Tensor) -> bool:
 
 def _profile(change: Tensor) -> Profile:
     """By axis, the indices at which the root mean square of the change is no small part of the largest."""
-    squares = change.double() ** 2
+    squares = precise(change) ** 2
     profile = []
     for axis in range(change.ndim):
         others = [other for other in range(change.ndim) if other != axis]

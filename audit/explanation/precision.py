@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from audit.core.evidence import Better
+from audit.core.precise import precise
 from audit.core.statistics import LEVEL
 
 LEADING = 5
@@ -199,7 +200,7 @@ def pooled(maps: Tensor) -> Tensor:
     Args:
         maps: (k, C, H, W).
     """
-    return functional.adaptive_avg_pool2d(maps.double().sum(1, keepdim=True), _POOLED).flatten(1)
+    return functional.adaptive_avg_pool2d(precise(maps).sum(1, keepdim=True), _POOLED).flatten(1)
 
 
 def quality_of_maps(judged: Sequence[JudgedMap], precision: float | None) -> dict[str, Tensor]:

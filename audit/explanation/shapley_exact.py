@@ -85,7 +85,7 @@ def masked_outputs(queue: MaskQueue, row: int, masks: Tensor) -> Tensor:
     """
     device = queue.images.device
     owners = torch.full((len(masks),), row, dtype=torch.int64, device=device)
-    return queue.scores(owners, masks.to(device)).double().cpu()
+    return queue.scores(owners, masks.to(device)).cpu().double()
 
 
 def shapley_from_table(masks: Tensor, outputs: Tensor) -> Tensor:

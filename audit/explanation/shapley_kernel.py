@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from audit.core.errors import UsageError
+from audit.core.precise import precise
 from audit.core.seeding import Generators
 from audit.explanation.mask_reuse import scores_of, sum_by_pair
 from audit.explanation.shapley_control_variates import adjusted_values, nearness
@@ -58,7 +59,7 @@ def _values(masks: Tensor, outputs: Tensor, weights: Tensor, segments: Tensor) -
     (empty, full), outputs = outputs[:2].tolist(), outputs[2:]
     every = len(masks) == 2**size - 2
     if every or len(masks) < 4 * size:
-        values, deviations = constrained_regression(masks.double(), outputs - empty, weights, full - empty)
+        values, deviations = constrained_regression(precise(masks), outputs - empty, weights, full - empty)
         deviations = sum_by_pair(masks, deviations)
     else:
         values, deviations = adjusted_values(masks, outputs, weights, full - empty, nearness(segments))

@@ -172,3 +172,46 @@ def _maps_in_order(model: ModelUnderTest, image: Images) -> tuple[dict[str, tupl
 
     traced_forward(model, image, see, record)
     return shapes, convolutions
+
+
+def rectified_layer(model: ModelUnderTest) -> SpatialLayer:
+    """The layer to read concepts from: the first at or after `spatial_layer` whose map has no negative values.
+
+    It must run once a forward, and all that decides must go through it unmixed. Where there is none, as where the
+    rectifier is a function, it is `spatial_layer` itself.
+
+    Args:
+        model: The model; some forwards at the first time, counted as one.
+
+    Raises:
+        NotApplicable: As `spatial_layer`.
+    """
+    first = spatial_layer(model)
+    return _rectified(model, first)
+
+
+@once_per_model
+def _rectified(model: ModelUnderTest, first: SpatialLayer) -> SpatialLayer:
+    generator = torch.Generator(device="cpu").manual_seed(9)
+    image = torch.rand(1, *model.input_shape, generator=generator, device="cpu").to(model.device)
+    lowest: dict[str, float] = {}
+    runs: dict[str, int] = {}
+
+    def record(name: str, output: Tensor) -> None:
+        runs[name] = runs.get(name, 0) + 1
+        lowest.pop(name, None)
+        if is_map(output):
+            lowest[name] = float(output.min())
+
+    traced_forward(model, image, on_output=record)
+    names = list(lowest)
+    for name in names[names.index(first.name) :][: _TRIES + 1] if first.name in names else ():
+        if lowest[name] < 0 or runs[name] > 1:
+            continue
+        after = positions_after(model, image, name)
+        part = layer_part(model, image, name, after.sums)
+        if part.matters and not after.mixes and part.passed_by <= _PASSED_BY:
+            order = axes_of_positions(model, image, name)
+            if order is not None:
+                return SpatialLayer(name, model.net.get_submodule(name), order)
+    return first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 
 import torch
@@ -31,6 +31,14 @@ class SoftMasks:
     rows: Tensor
     columns: Tensor
     wide: Tensor
+
+    def to(self, device: torch.device) -> SoftMasks:
+        """The same masks on a device.
+
+        Args:
+            device: Where the tensors are to be.
+        """
+        return SoftMasks(*(getattr(self, column.name).to(device) for column in fields(self)))
 
     def enlarge(self, rows: slice, masks: Tensor) -> Tensor:
         """Write the masks of a part.

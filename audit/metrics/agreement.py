@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise
 from audit.core.registry import metric
 from audit.core.types import Attributions
 
@@ -21,7 +22,7 @@ def rank_agreement(first: Attributions, second: Attributions) -> Tensor:
         first: Attributions (N, C or 1, H, W).
         second: Attributions (N, C or 1, H, W) of the same images.
     """
-    x, y = (_ranks(maps.double().sum(1).flatten(1)) for maps in (first, second))
+    x, y = (_ranks(precise(maps).sum(1).flatten(1)) for maps in (first, second))
     x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
     scale = x.norm(dim=1) * y.norm(dim=1)
     return torch.where(scale > 0, (x * y).sum(1) / scale, torch.nan)
@@ -38,7 +39,7 @@ def top_overlap(first: Attributions, second: Attributions, share: float = 0.1) -
     """
     top_sets = []
     for maps in (first, second):
-        values = maps.double().sum(1).flatten(1)
+        values = precise(maps).sum(1).flatten(1)
         count = max(1, round(share * values.shape[1]))
         top_sets.append(torch.zeros_like(values).scatter_(1, values.topk(count, dim=1).indices, 1.0))
     both = (top_sets[0] * top_sets[1]).sum(1)

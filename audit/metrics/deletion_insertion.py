@@ -65,7 +65,7 @@ def removal_curves(
         output: The quantity of the target class.
     """
     pixels = images.shape[2] * images.shape[3]
-    bounds = torch.linspace(0, pixels, steps + 1, device=images.device, dtype=torch.float64).round().to(images.dtype)
+    bounds = torch.linspace(0, pixels, steps + 1, device="cpu", dtype=torch.float64).round().to(images)
     start, end = (images, fill) if mode == "deletion" else (fill, images)
     curves: dict[str, Tensor] = {}
     for name, order in orders.items():

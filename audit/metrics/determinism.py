@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from audit.core.errors import ModelError
+from audit.core.precise import precise
 from audit.core.types import Images, Logits
 from audit.models.under_test import ModelUnderTest
 
@@ -37,7 +38,7 @@ def batch_difference(model: ModelUnderTest, images: Images) -> Tensor:
     try:
         singly = torch.cat([model.logits(images[i : i + 1]) for i in range(len(images))])
     except ModelError:
-        return torch.ones(len(images), dtype=torch.float64, device=batched.device)  # None is answered alone.
+        return torch.ones_like(precise(batched[:, 0]))  # None is answered alone.
     return _strayed(batched - singly, batched)
 
 
@@ -105,4 +106,4 @@ def changed_state(model: ModelUnderTest, before: dict[str, Tensor]) -> list[str]
 def _strayed(difference: Tensor, logits: Logits) -> Tensor:
     """Where logits are not finite there is nothing to compare: 0, and `not_finite` tells."""
     spread = (logits.amax(1) - logits.amin(1)).nanmedian().clamp(min=1e-12)
-    return (difference.abs().amax(1).double() / spread).nan_to_num(nan=0.0)
+    return (precise(difference.abs().amax(1)) / precise(spread)).nan_to_num(nan=0.0)

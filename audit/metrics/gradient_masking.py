@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise
 from audit.core.seeding import Generators
 from audit.core.types import Batch, Images
 from audit.models.losses import margin
@@ -68,8 +69,8 @@ def linear_distance(local: LocalMargin) -> Tensor:
     Args:
         local: What `linearise` gave.
     """
-    steepness = local.gradient.double().abs().flatten(1).sum(1)
-    return local.values.double().abs() / steepness
+    steepness = precise(local.gradient).abs().flatten(1).sum(1)
+    return precise(local.values).abs() / steepness
 
 
 def derivative_error(model: ModelUnderTest, local: LocalMargin, generators: Generators, directions: int = 8) -> Tensor:
@@ -89,9 +90,9 @@ def derivative_error(model: ModelUnderTest, local: LocalMargin, generators: Gene
         along = generators.fork(k).rademacher(*local.points.shape[1:])
         ahead, behind = (_margins(model, local, local.points + sign * STEP * along) for sign in (1, -1))
         differences.append((ahead - behind) / (2 * STEP))
-        claimed.append((local.gradient.double() * along).flatten(1).sum(1))
+        claimed.append((precise(local.gradient) * precise(along)).flatten(1).sum(1))
     slopes, secants = torch.stack(claimed, 1), torch.stack(differences, 1)
-    return _disagreement(slopes, secants, ROUNDING * local.size.double() / STEP)
+    return _disagreement(slopes, secants, ROUNDING * precise(local.size) / STEP)
 
 
 def face_error(
@@ -117,14 +118,14 @@ def face_error(
         gradient, logits = output.gradient, output.logits
     else:
         gradient, logits = torch.zeros_like(images), model.logits(images)
-    before = margin(model.logits(images), goal).double()
+    before = precise(margin(model.logits(images), goal))
     slopes, secants = [], []
     for k in range(directions):
         along = inward * (generators.fork(k).uniform(*images.shape[1:]) < 0.5)
-        after = margin(model.logits(images + STEP * along), goal).double()
+        after = precise(margin(model.logits(images + STEP * along), goal))
         secants.append((after - before) / STEP)
-        slopes.append((gradient.double() * along).flatten(1).sum(1))
-    rounding = 2 * ROUNDING * logits.abs().amax(1).double() / STEP
+        slopes.append((precise(gradient) * precise(along)).flatten(1).sum(1))
+    rounding = 2 * ROUNDING * precise(logits.abs().amax(1)) / STEP
     return _disagreement(torch.stack(slopes, 1), torch.stack(secants, 1), rounding)
 
 
@@ -148,18 +149,16 @@ def noise_response(
         draws: Noises that are tried.
     """
     clean_logits = model.logits(local.points)
-    shift = torch.zeros_like(local.values, dtype=torch.float64)
+    shift = torch.zeros_like(precise(local.values))
     flat = torch.ones_like(local.values, dtype=torch.bool)
     for k in range(draws):
         noise = TINY * generators.fork(k).rademacher(*local.points.shape[1:])
         noisy_logits = model.logits(local.points + noise)
-        shift = torch.maximum(
-            shift, (margin(noisy_logits, local.goal) - margin(clean_logits, local.goal)).double().abs()
-        )
+        shift = torch.maximum(shift, precise(margin(noisy_logits, local.goal) - margin(clean_logits, local.goal)).abs())
         flat &= (noisy_logits == clean_logits).all(1)
-    typical = local.values.double().abs().nanmedian().clamp(min=1e-12)
+    typical = precise(local.values).abs().nanmedian().clamp(min=1e-12)
     return (shift / typical).nan_to_num(nan=0.0), flat
 
 
 def _margins(model: ModelUnderTest, local: LocalMargin, images: Images) -> Tensor:
-    return margin(model.logits(images), local.goal).double()
+    return precise(margin(model.logits(images), local.goal))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise
 from audit.core.registry import metric
 from audit.core.seeding import Generators
 from audit.core.types import Attributions, Images, Labels, Logits
@@ -51,8 +52,8 @@ def infidelity(
 
     def score_rows(logits: Logits, rows: slice) -> Tensor:
         owner, moved = noisy(rows)
-        predicted = ((moved - images[owner]) * attributions[owner]).flatten(1).double().sum(1)
-        return torch.stack([score(logits, targets[owner], output).double(), predicted], 1)
+        predicted = precise(((moved - images[owner]) * attributions[owner]).flatten(1)).sum(1)
+        return torch.stack([precise(score(logits, targets[owner], output)), predicted], 1)
 
     pairs = evaluate(model, len(index), lambda rows: noisy(rows)[1], score_rows).view(count, samples, 2)
     change = pairs[..., 0] - _clean(model, images, targets, output)[:, None]
@@ -67,5 +68,5 @@ def _clean(model: ModelUnderTest, images: Images, targets: Labels, output: Outpu
         model,
         len(images),
         lambda rows: images[rows],
-        lambda logits, rows: score(logits, targets[rows], output),
-    ).double()
+        lambda logits, rows: precise(score(logits, targets[rows], output)),
+    )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from audit.bounds.prover import Prover
 from audit.bounds.region import Region
+from audit.core.precise import precise
 from audit.core.registry import metric
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
@@ -33,9 +34,9 @@ def interval_bounds(model: ModelUnderTest, batch: Batch, *, largest: float = 1.0
     prover.check_agreement(images)
     goal = batch.target_mask(len(model.classes)).to(model.device)
     predicted = model.predictions(images)
-    functions, exact = prover.margins(predicted, goal), images.double()
-    right = ~goal.gather(1, predicted[:, None])[:, 0]
-    low = torch.zeros(len(images), dtype=torch.float64, device=model.device)
+    functions, exact = prover.margins(predicted, goal), precise(images)
+    right = ~goal.gather(1, predicted[:, None])[:, 0].to(exact.device)
+    low = torch.zeros(len(images), dtype=torch.float64, device=exact.device)
     high = torch.full_like(low, largest)
     for step in range(bisections + 1):
         eps = high if step == 0 else (low + high) / 2

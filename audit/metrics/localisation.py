@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise
 from audit.core.registry import metric
 from audit.core.types import Attributions
 
@@ -19,7 +20,8 @@ def relevance_mass(attributions: Attributions, masks: Tensor) -> Tensor:
         attributions: Float (N, C or 1, H, W).
         masks: True where the object lies, bool (N, H, W).
     """
-    positive = attributions.double().sum(1).clamp(min=0)
+    positive = precise(attributions).sum(1).clamp(min=0)
+    masks = masks.to(positive.device)
     total = positive.flatten(1).sum(1)
     return torch.where(total > 0, (positive * masks).flatten(1).sum(1) / total, torch.nan)
 
@@ -34,8 +36,9 @@ def relevance_rank(attributions: Attributions, masks: Tensor) -> Tensor:
         attributions: Float (N, C or 1, H, W).
         masks: True where the object lies, bool (N, H, W).
     """
-    order = attributions.double().sum(1).flatten(1).argsort(dim=1, descending=True)
-    inside = masks.flatten(1).gather(1, order).double()
+    order = precise(attributions).sum(1).flatten(1).argsort(dim=1, descending=True)
+    masks = masks.to(order.device)
+    inside = precise(masks.flatten(1).gather(1, order))
     size = masks.flatten(1).sum(1)
     first = torch.arange(order.shape[1], device=order.device) < size[:, None]
     return torch.where(size > 0, (inside * first).sum(1) / size, torch.nan)
@@ -51,5 +54,5 @@ def pointing_game(attributions: Attributions, masks: Tensor) -> Tensor:
         attributions: Float (N, C or 1, H, W).
         masks: True where the object lies, bool (N, H, W).
     """
-    top = attributions.double().sum(1).flatten(1).argmax(1)
-    return masks.flatten(1).gather(1, top[:, None]).squeeze(1).double()
+    top = precise(attributions).sum(1).flatten(1).argmax(1)
+    return precise(masks.to(top.device).flatten(1).gather(1, top[:, None]).squeeze(1))

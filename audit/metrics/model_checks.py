@@ -182,4 +182,4 @@ _FEW = 8
 
 
 def _array(values: Tensor) -> Array:
-    return values.double().cpu().numpy().astype(np.float64)
+    return values.cpu().double().numpy().astype(np.float64)

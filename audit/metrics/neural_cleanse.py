@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from audit.core.errors import NotApplicable
 from audit.core.note import note
+from audit.core.precise import precise, precise_device
 from audit.core.registry import metric
 from audit.core.seeding import Generators
 from audit.core.types import Images, Labels
@@ -143,7 +144,7 @@ class _Search:
         self.adam = torch.optim.Adam([self.opacity, self.colour], lr=rate, betas=(0.5, 0.9))
         self.price = torch.full((count,), price, device=model.device)
         self.window = torch.zeros(count, device=model.device)
-        self.best_area = torch.full((count,), torch.inf, dtype=torch.float64, device=model.device)
+        self.best_area = torch.full((count,), torch.inf, dtype=torch.float64, device=precise_device(model.device))
         self.best_mask, self.best_pattern = self.masks(), self.patterns()
 
     def masks(self) -> Tensor:
@@ -170,9 +171,10 @@ class _Search:
     def reprice(self) -> None:
         """Keep what worked and is smaller; ask for less area of what works, allow more to what does not."""
         works = self.window >= self.success
-        area = self.masks().double().flatten(1).mean(1)
-        better = works & (area < self.best_area)
-        self.best_area = torch.where(better, area, self.best_area)
+        area = precise(self.masks()).flatten(1).mean(1)
+        smaller = works.to(area.device) & (area < self.best_area)
+        self.best_area = torch.where(smaller, area, self.best_area)
+        better = smaller.to(works.device)
         self.best_mask = torch.where(better[:, None, None], self.masks(), self.best_mask)
         self.best_pattern = torch.where(better[:, None, None, None], self.patterns(), self.best_pattern)
         self.price = torch.where(works, self.price * PRICE_UP, self.price / PRICE_DOWN)
@@ -180,10 +182,10 @@ class _Search:
 
     def triggers(self) -> Triggers:
         """The smallest that worked, the last where none did."""
-        worked = self.best_area.isfinite()
+        worked = self.best_area.isfinite().to(self.best_mask.device)
         masks = torch.where(worked[:, None, None], self.best_mask, self.masks())
         patterns = torch.where(worked[:, None, None, None], self.best_pattern, self.patterns())
-        return Triggers(masks, patterns, masks.double().flatten(1).mean(1), worked)
+        return Triggers(masks, patterns, precise(masks).flatten(1).mean(1), worked)
 
 
 def _stamp(images: Images, mask: Tensor, pattern: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from audit.core.precise import precise
 from audit.core.seeding import Generators
 from audit.core.types import Attributions, Batch, Labels
 from audit.models.under_test import ModelUnderTest
@@ -85,7 +86,7 @@ class ShortcutTest:
     @property
     def confirmed(self) -> bool:
         """Whether the place alone decides, for enough images and for more than its size explains."""
-        area = float(self.suspect.region.double().mean())
+        area = float(precise(self.suspect.region).mean())
         return self.effect >= max(MIN_EFFECT, MIN_EFFECT_PER_AREA * area)
 
 
@@ -218,7 +219,8 @@ def _candidate(label: int, shares: Tensor, members: Tensor) -> ShortcutCandidate
         return None
     members_shares = shares[members]
     even = 1 / members_shares[0].numel()
-    hot = (members_shares.mean(0) >= HOT_FACTOR * even) & ((members_shares >= even).double().mean(0) >= MIN_HOT_SHARE)
-    if not bool(hot.any()) or float(hot.double().mean()) > MAX_REGION_SHARE:
+    often = precise(members_shares >= even).mean(0) >= MIN_HOT_SHARE
+    hot = (members_shares.mean(0) >= HOT_FACTOR * even) & often.to(shares.device)
+    if not bool(hot.any()) or float(precise(hot).mean()) > MAX_REGION_SHARE:
         return None
     return ShortcutCandidate(int(label), hot.cpu(), members.cpu(), float((members_shares * hot).sum((1, 2)).mean()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audit.core.precise import precise
 from audit.core.registry import metric
 from audit.core.types import Attributions
 
@@ -18,7 +19,7 @@ def sparseness(attributions: Attributions) -> Tensor:
     Args:
         attributions: Float (N, C or 1, H, W).
     """
-    values = attributions.double().abs().sum(1).flatten(1).sort(dim=1).values
+    values = precise(attributions).abs().sum(1).flatten(1).sort(dim=1).values
     size = values.shape[1]
     rank = torch.arange(1, size + 1, device=values.device, dtype=values.dtype)
     total = values.sum(1)
@@ -34,7 +35,7 @@ def complexity(attributions: Attributions, bins: int = 100) -> Tensor:
         attributions: Float (N, C or 1, H, W).
         bins: Of the histogram.
     """
-    values = attributions.double().sum(1).flatten(1)
+    values = precise(attributions).sum(1).flatten(1)
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     index = ((values - low) / (high - low).clamp(min=1e-300) * bins).floor().clamp(0, bins - 1).long()
     counts = torch.zeros(len(values), bins, dtype=torch.float64, device=values.device)

@@ -42,6 +42,13 @@ _PATIENCE = 60.0
 _FOLD_ROUNDS = 3
 _BATCHES = {"cpu": (32, 512)}
 _BATCHES_ELSEWHERE = (512, 1024)
+_BATCHES_ON_A_CARD = (512, 1024, 2048, 4096, 8192, 16384, 32768)
+_MEASURED = 64
+"""Images of the pass whose memory is measured on a card."""
+_SHARE_OF_FREE_MEMORY = 0.6
+"""Of a card's free memory, what a batch may take by that measure: a search holds more beside it."""
+_WARM_UPS = 2
+"""Passes before the clock on an accelerator: the first loads kernels and plans, at up to a hundred times the price."""
 
 
 def tune_execution(model: ModelUnderTest, *, seconds: float = 1.5) -> ExecutionLayout:
@@ -122,7 +129,10 @@ def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
 def _affordable(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
     """The default layout, with a smaller batch where a full one would take longer than the whole probe."""
     default = ExecutionLayout.default(model.device, channels_last=model.layout.channels_last)
-    cost = _cost(model, ExecutionLayout(default.channels_last, _SMALL), time.monotonic())
+    small = ExecutionLayout(default.channels_last, _SMALL)
+    for _ in range(0 if model.device.type == "cpu" else _WARM_UPS):
+        _cost(model, small, time.monotonic())
+    cost = _cost(model, small, time.monotonic())
     while cost < float("inf") and default.batch_size > _SMALL and default.batch_size * cost > seconds:
         default.batch_size //= 2
     return default
@@ -140,10 +150,24 @@ def _compare(model: ModelUnderTest, default: ExecutionLayout, deadline: float) -
 
 
 def _candidates(model: ModelUnderTest, default: ExecutionLayout) -> Iterator[ExecutionLayout]:
-    for size in _BATCHES.get(model.device.type, _BATCHES_ELSEWHERE):
+    for size in _batches_on_a_card(model) if model.device.type == "cuda" else _sizes(model.device):
         yield ExecutionLayout(default.channels_last, size)
     if default.channels_last:
         yield ExecutionLayout(False, default.batch_size)
+
+
+def _sizes(device: torch.device) -> tuple[int, ...]:
+    return _BATCHES.get(device.type, _BATCHES_ELSEWHERE)
+
+
+def _batches_on_a_card(model: ModelUnderTest) -> tuple[int, ...]:
+    """The batches whose forward and backward pass fits the memory that is free, by that of a small one."""
+    free, _ = torch.cuda.mem_get_info(model.device)
+    torch.cuda.reset_peak_memory_stats(model.device)
+    before = torch.cuda.memory_allocated(model.device)
+    _cost(model, ExecutionLayout(model.layout.channels_last, _MEASURED), time.monotonic())
+    taken = max(1, torch.cuda.max_memory_allocated(model.device) - before)
+    return tuple(size for size in _BATCHES_ON_A_CARD if size * taken <= _SHARE_OF_FREE_MEMORY * free * _MEASURED)
 
 
 def _cost(model: ModelUnderTest, layout: ExecutionLayout, deadline: float) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from audit.core.errors import AuditError
+from audit.core.precise import precise
 from audit.core.types import Images
 from audit.models.forward_watch import OperationWatch, RunningLayers, running_layers
 from audit.models.module_copy import copy_module
@@ -146,17 +147,17 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, nn.Parameter) and isinstance(norm, nn.modules.batchnorm._BatchNorm)
     assert norm.running_mean is not None and norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    scale = (precise(norm.running_var) + norm.eps).rsqrt()
     if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double()
+        scale = scale * precise(norm.weight)
+    shift = -precise(norm.running_mean)
     if isinstance(bias, Tensor):
-        shift = shift + bias.double()
+        shift = shift + precise(bias)
     shift = shift * scale
     if norm.bias is not None:
-        shift = shift + norm.bias.double()
+        shift = shift + precise(norm.bias)
     shape = (-1, *[1] * (weight.ndim - 1))
-    layer.weight = nn.Parameter((weight.double() * scale.view(shape)).to(weight), requires_grad=False)
+    layer.weight = nn.Parameter((precise(weight) * scale.view(shape)).to(weight), requires_grad=False)
     layer.bias = nn.Parameter(shift.to(weight), requires_grad=False)
 
 

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from audit.core.errors import AuditError, ModelError, SetupError, UsageError
+from audit.core.errors import AuditError, ModelError, UsageError
 from audit.core.note import Note
 from audit.core.types import Images, Labels, Logits, PassCount
 from audit.models.batch_statistics import batch_statistics_notes, failed_forward
 from audit.models.batching import ExecutionLayout, in_batches, is_out_of_memory, set_memory_format
+from audit.models.devices import resolve_device
 from audit.models.flat_faces import GradientPoint, find_gradient_point
 from audit.models.module_checks import as_module, why_it_does_not_run
 from audit.models.net_form import NetForm, other_forms, private_copy
@@ -47,6 +48,10 @@ class ModelUnderTest:
     """An image classifier that takes images in [0, 1], gives logits and counts its passes.
 
     The module is copied, set to eval mode and frozen.
+
+    Attributes:
+        runtime: What answers in place of the module where no gradient is asked for, as the runtime of a quantised file
+            does: images in [0, 1] to logits. None for the module itself.
 
     Args:
         module: The classifier; it gives logits, probabilities or one sigmoid output.
@@ -83,6 +88,7 @@ class ModelUnderTest:
         module = as_module(module)
         form = private_copy(module, self.device)
         self.net, self.form_notes = form.net, form.notes
+        self.runtime: nn.Module | None = None
         self.layout = ExecutionLayout.default(self.device, largest=getattr(self.net, "largest_batch", 0))
         set_memory_format(self.net, channels_last=True)
         self.module = NormalisedModel(self.net, self.mean, self.std, self.layout).to(self.device).eval()
@@ -137,12 +143,18 @@ class ModelUnderTest:
         images = self.check_images(images)
         with torch.no_grad(), ieee_float32():
             try:
-                parts = list(in_batches(len(images), self.layout, lambda rows: self.module(images[rows])))
+                parts = list(in_batches(len(images), self.layout, lambda rows: self._answer(images[rows])))
             except (RuntimeError, ValueError) as fault:
                 if is_out_of_memory(fault):
                     raise
                 raise failed_forward(self.net, fault, min(len(images), self.layout.batch_size)) from fault
         return torch.cat(parts) if parts else images.new_zeros(0, len(self.classes))
+
+    def _answer(self, images: Images) -> Logits:
+        if self.runtime is None:
+            return self.module(images)  # type: ignore[no-any-return]
+        self.module.meter.forwards += len(images)
+        return self.runtime(images)  # type: ignore[no-any-return]
 
     def predictions(self, images: Images) -> Labels:
         """The class of the highest logit.
@@ -272,25 +284,6 @@ def require_wrapped(model: object) -> None:
             f"The model is a {type(model).__name__}, where a wrapped one was expected: give what audit.wrap(module, "
             "classes=..., input_shape=...) returns."
         )
-
-
-def resolve_device(name: torch.device | str = "auto") -> torch.device:
-    """The torch device of a name.
-
-    Args:
-        name: "auto" for CUDA when there is one, else the CPU; or any name that torch knows.
-
-    Raises:
-        SetupError: When the device is not usable here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as fault:
-        raise SetupError(f"Device {str(name)!r} is not usable here; use auto or cpu.") from fault
-    return device
 
 
 def _source(kind: type) -> str:

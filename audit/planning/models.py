@@ -14,9 +14,9 @@ from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import CALIBRATION_SPLIT, Slice, Task
 from audit.planning.run_identity import headline_eps
 from audit.planning.settings import ModelSettings
-from audit.training.distributed import require_shareable
+from audit.training.distributed import processes_of, require_shareable, why_one_process
 
-_NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student", "tensorboard"}
+_NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student", "tensorboard", "nproc"}
 """Keys of a training section that are no setting of the training: the cell holds them elsewhere, or not at all."""
 
 
@@ -39,7 +39,8 @@ def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, sta
         UsageError: The recipe needs a teacher and `start` is None, or a setting of the recipe is invalid.
     """
     recipe = find("recipe", training.recipe)
-    require_shareable(training, has_teacher=bool(recipe.facts.get("teacher")))
+    processes = processes_of(training)
+    require_shareable(training, processes, alone=why_one_process(recipe.facts))
     hardening = training if isinstance(training, HardeningConfig) else None
     if recipe.facts.get("teacher"):
         return _plan_distillation(builder, role, training, recipe, start)
@@ -55,7 +56,8 @@ def plan_training(builder: PlanBuilder, role: str, training: TrainingConfig, sta
         version=recipe.full_version,
         threat=_threat(builder, hardening) if recipe.facts["adversarial"] else None,
         inputs={"start": warm.task} if warm and warm.task else {},
-        context={"pretrained": builder.config.model.pretrained} if pretrained else {},
+        context=({"pretrained": builder.config.model.pretrained} if pretrained else {})
+        | ({"nproc": processes} if processes > 1 else {}),
     )
     return _model_ref(role, task)
 
@@ -126,6 +128,8 @@ def _plan_distillation(
 
 def _check_compression(config: CompressionConfig) -> None:
     amount_of(config.method, config.amount)
+    if config.nproc > 1:
+        raise UsageError("A compression trains in one process: leave compression.nproc out.")
     if config.method == "distill" and config.epochs == 0:
         raise UsageError("Distillation is training: give --epochs of at least 1.")
     if config.student and config.method != "distill":

@@ -26,6 +26,9 @@ class RunIdentity:
         masked: Whether the test images have object masks.
         task: What the model does: "classification" or "detection".
         labelled: Whether the labels are true ones; False where they are the loaded model's predictions.
+        concepts: By name of a concept of the user's, the SHA-256 of its images.
+        cohorts: Fingerprint of what the data says of the test images beside their labels; empty where that is nothing.
+        foreign: Fingerprint of the images that the user names as foreign to the model; empty without any.
     """
 
     classes: tuple[str, ...]
@@ -39,6 +42,9 @@ class RunIdentity:
     pretrained: str = ""
     masked: bool = False
     labelled: bool = True
+    concepts: tuple[tuple[str, str], ...] = ()
+    cohorts: str = ""
+    foreign: str = ""
     task: str = "classification"
 
 

@@ -72,7 +72,9 @@ def build_document(results: RunResults, config: RunConfig, metadata: RunMetadata
 
     items = gallery(results, metadata) if config.report.images else []
     findings = by_severity([_completed(f, items, metadata.subject) for f in run_checks(results, config, on_fault)])
-    context = SectionContext(config, metadata.classes, model_roles(results), config.report.images)
+    context = SectionContext(
+        config, metadata.classes, model_roles(results), config.report.images, findings, metadata.gallery
+    )
     rows = _topic_rows(results, context, on_fault)
     document = document_type()(
         tool={"name": "audit", "version": metadata.version},

@@ -32,6 +32,7 @@ class TopicView:
         lead: The template of what stands above the section's findings; empty when it has none.
         studies: The studies whose measurements follow in a table.
         view: What the topic's `view` function returned for its templates.
+        folded: Whether it is folded where another topic's lead opens the section.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TopicView:
     lead: str
     studies: tuple[str, ...]
     view: Any
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class SectionView:
     title: str
     lead: str
     parts: tuple[TopicView, ...]
+
+    @property
+    def folds(self) -> bool:
+        """Whether the topics that say so are folded: another one's lead opens the section."""
+        return any(part.folded for part in self.parts) and any(part.lead and not part.folded for part in self.parts)
 
 
 def section_views(
@@ -128,6 +135,7 @@ def _topic_view(
         lead=templates["lead"],
         studies=tuple(topic.studies) if topic.measures else (),
         view=view,
+        folded=topic.folded,
     )
 
 

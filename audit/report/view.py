@@ -47,6 +47,11 @@ class FindingView:
     example_images: tuple[tuple[GalleryItem, GalleryView], ...]
     interval_bar: IntervalBar | None
 
+    @property
+    def about(self) -> str:
+        """Whether it is about a method of explanation ("methods") or about the model ("model")."""
+        return "methods" if "identifier" in self.finding.values else "model"
+
 
 @dataclass(frozen=True)
 class IntervalBar:

@@ -14,6 +14,7 @@ from audit.data.dataset import Dataset
 from audit.data.label_map import align_to_model, knows_all
 from audit.models.files import basename
 from audit.models.formats.hf_config import is_folder, read_preprocessing
+from audit.models.formats.onnx_header import header_of
 
 
 def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfig:
@@ -168,6 +169,8 @@ def read_metadata(weights: str | None) -> dict[str, str]:
     Returns:
         JSON by name of the key; empty for any other file.
     """
+    if weights is not None and Path(weights).suffix == ".onnx":
+        return header_of(Path(weights))
     if weights is None or Path(weights).suffix != ".safetensors":
         return {}
     try:

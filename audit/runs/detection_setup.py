@@ -14,10 +14,10 @@ from audit.models.detectors.build import DetectorClasses, build_detector, names_
 from audit.models.detectors.form import DetectorForm
 from audit.models.detectors.load import load_detector
 from audit.models.detectors.under_test import DetectorUnderTest
+from audit.models.devices import resolve_device
 from audit.models.files import is_code, require_trusted_files
 from audit.models.formats.hf_config import is_folder
 from audit.models.module_copy import copy_module
-from audit.models.under_test import resolve_device
 from audit.planning.run_identity import RunIdentity
 from audit.runs.run_setup import RunSetup
 from audit.runs.validation import check_training_images, wants_tensorboard
@@ -174,8 +174,8 @@ def _require_what_detectors_have(config: RunConfig) -> None:
         raise UsageError("Detectors are not compressed here: leave compression out, or give --task classification.")
     if config.model.pretrained is not None:
         raise UsageError("A detector is not trained from --pretrained here: give its weights with --model.")
-    if config.training.workers > 1 or config.hardening.workers > 1:
-        raise UsageError("A detector is trained in one process: leave --workers out.")
+    if any(settings.nproc > 1 or settings.shares > 1 for settings in (config.training, config.hardening)):
+        raise UsageError("A detector is trained in one process: leave --nproc and --shares out.")
     architecture = config.model.architecture
     known = is_code(architecture) or is_folder(config.model.weights) or architecture == "auto"
     if not known and not names_a_detector(architecture):

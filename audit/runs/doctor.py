@@ -59,7 +59,7 @@ def _packages() -> Iterator[Diagnostic]:
 
 
 def _devices(name: str) -> Iterator[Diagnostic]:
-    from audit.models.under_test import resolve_device
+    from audit.models.devices import resolve_device
 
     try:
         device = resolve_device(name)

@@ -1,4 +1,4 @@
-"""Writes what a run leaves beside its report: trained models with their history, and what to mend in the data."""
+"""Writes what a run leaves beside its report: models with their history, and what to mend in the data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetensors.numpy import save
 
 from audit.config import DataConfig
 from audit.core.evidence import Array
+from audit.models.formats.onnx_header import with_header
 from audit.models.formats.safetensors_file import CUT, with_metadata
 from audit.planning.settings import ModelSettings
 from audit.results.facts import ModelFacts
@@ -20,13 +21,13 @@ from audit.runs.folder import RunFolder
 from audit.storage.store import write_atomically
 from audit.topics.data_health.issues import issues_as_csv
 
-_WEIGHTS, _PACKED = "weights/", "packed/"
+_WEIGHTS, _PACKED, _FILE = "weights/", "packed/", "file/model.onnx"
 
 
 def export_models(folder: RunFolder, results: RunResults, data: DataConfig, *, cut: bool) -> None:
     """Write `models/ROLE.safetensors` and `models/ROLE.history.jsonl`, a row an epoch, for each model of the run.
 
-    Weights that were packed to int8 are written packed.
+    Weights that were packed to int8 are written packed, and a model that is an ONNX file as `models/ROLE.onnx`.
 
     Args:
         folder: The run folder.
@@ -36,20 +37,28 @@ def export_models(folder: RunFolder, results: RunResults, data: DataConfig, *, c
     """
     for entry in results.model_results():
         arrays = entry.evidence.arrays
-        weights = _below(_PACKED, arrays) or _below(_WEIGHTS, arrays)
         settings, facts = ModelSettings.of(entry.task.cell), entry.evidence.facts_as(ModelFacts)
         header = {
-            "architecture": settings.architecture,
             "classes": json.dumps(settings.classes),
             "input_shape": json.dumps(settings.input_shape),
+            **preparation_header(data),
+        }
+        whole, plain = (folder.models / f"{entry.task.role}.{kind}" for kind in ("onnx", "safetensors"))
+        if _FILE in arrays:
+            _refresh(whole, with_header(np.asarray(arrays[_FILE]).tobytes(), header))
+            plain.unlink(missing_ok=True)  # of an earlier run of another method
+            continue
+        whole.unlink(missing_ok=True)
+        weights = _below(_PACKED, arrays) or _below(_WEIGHTS, arrays)
+        header |= {
+            "architecture": settings.architecture,
             "mean": json.dumps(facts.mean),
             "std": json.dumps(facts.std),
-            **preparation_header(data),
         }
         if facts.cut or (cut and not settings.student):
             header[CUT] = "channels"
         rows = "".join(json.dumps(row) + "\n" for row in facts.history)
-        _refresh(folder.model(entry.task.role), with_metadata(save(weights), header))
+        _refresh(plain, with_metadata(save(weights), header))
         if rows:
             _refresh(folder.history(entry.task.role), rows.encode())
 

@@ -63,12 +63,13 @@ class RunFolder:
         return self.root / "models"
 
     def model(self, role: str) -> Path:
-        """The weights of a model trained in the run.
+        """The weights of a model made in the run, or the ONNX file that it is.
 
         Args:
             role: Of the model, as "standard" or "hardened".
         """
-        return self.models / f"{role}.safetensors"
+        whole = self.models / f"{role}.onnx"
+        return whole if whole.exists() else self.models / f"{role}.safetensors"
 
     def history(self, role: str) -> Path:
         """How its training went, a row of JSON an epoch.
@@ -80,8 +81,9 @@ class RunFolder:
 
     @property
     def released_model(self) -> Path:
-        """The weights that `audit harden` and `audit compress` are run for."""
-        return self.root / "model.safetensors"
+        """The model that `audit harden` and `audit compress` are run for."""
+        whole = self.root / "model.onnx"
+        return whole if whole.exists() else self.root / "model.safetensors"
 
     def release(self, role: str) -> None:
         """Copy the weights of a model to `released_model`.
@@ -89,7 +91,10 @@ class RunFolder:
         Args:
             role: Of the model.
         """
-        write_atomically(self.released_model, self.model(role).read_bytes(), flag="--out")
+        made = self.model(role)
+        write_atomically(self.root / f"model{made.suffix}", made.read_bytes(), flag="--out")
+        if made.suffix != ".onnx":
+            (self.root / "model.onnx").unlink(missing_ok=True)  # of an earlier run of another method
 
 
 @contextmanager

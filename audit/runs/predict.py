@@ -16,13 +16,14 @@ from audit.data.image_survey import printable
 from audit.data.label_map import class_names
 from audit.explanation.run import explain_images
 from audit.metrics.model_checks import fixed_function_notes
+from audit.models.devices import resolve_device
 from audit.models.files import basename, is_code, require_file
 from audit.models.formats.hf_config import is_folder, read_preprocessing
 from audit.models.load import load_model, with_own_normalisation
 from audit.models.loaded import InputShape
 from audit.models.outputs import confidences
 from audit.models.own_weights import with_own_weights
-from audit.models.under_test import ModelUnderTest, resolve_device
+from audit.models.under_test import ModelUnderTest
 from audit.report.overlay import overlay_png
 from audit.runs.checkpoint_metadata import apply_architecture, apply_image_preparation, read_metadata
 from audit.runs.pictures import read_pictures

@@ -51,7 +51,6 @@ SHORT_TRAINING = {
     "time_budget": None,
     "probe_examples": 1,
     "frozen_epochs": 0,
-    "workers": 1,
     "compile": False,
 }
 """What differs in a training that is timed: the first epoch warms up, the second counts."""

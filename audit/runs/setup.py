@@ -10,18 +10,23 @@ import numpy as np
 
 from audit.config import ModelConfig, RunConfig
 from audit.core.errors import UsageError
+from audit.data.cohorts import cohorts_fingerprint
+from audit.data.concept_images import concept_identity
 from audit.data.dataset import Dataset
+from audit.data.foreign import foreign_split
 from audit.data.formats.image import labelled_as
 from audit.data.load import format_of
 from audit.data.sampling import balanced_order
 from audit.models.architecture import default_for
+from audit.models.compression.static_int8 import require_onnxruntime
+from audit.models.devices import resolve_device
 from audit.models.files import is_code, require_trusted_files, sha256_of
 from audit.models.identity import model_identity
 from audit.models.load import fresh_module, read_checkpoint, with_own_normalisation
 from audit.models.loaded import LoadedModel
 from audit.models.normalised_model import normalisation
 from audit.models.own_weights import with_own_weights
-from audit.models.under_test import ModelUnderTest, resolve_device
+from audit.models.under_test import ModelUnderTest
 from audit.planning.run_identity import RunIdentity
 from audit.runs.checkpoint_metadata import align_labels, apply_architecture, apply_input_format, output_names
 from audit.runs.detection_setup import detects, set_up_detection
@@ -41,6 +46,8 @@ from audit.runs.validation import (
     with_pretrained,
     with_suited_defaults,
 )
+from audit.topics.refusal.config import RefusalConfig
+from audit.training.distributed import require_cards
 
 _PROBED = 100
 _WELL_PREPARED = 0.85
@@ -67,6 +74,8 @@ def set_up(config: RunConfig) -> RunSetup:
             "--task out to audit a detector."
         )
     requested, device = config, resolve_device(config.device)
+    if (processes := max(config.training.nproc, config.hardening.nproc if config.hardening.enabled else 1)) > 1:
+        require_cards(processes, device)
     wants_tensorboard(config)
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)
@@ -126,7 +135,22 @@ def _identity(config: RunConfig, dataset: Dataset, loaded: LoadedModel | None, *
         pretrained=_pretrained_identity(config),
         masked=dataset.test.masks is not None,
         labelled=labelled,
+        concepts=_concept_identities(config),
+        cohorts=cohorts_fingerprint(dataset.test.cohorts),
+        foreign=_foreign_identity(config, dataset),
     )
+
+
+def _concept_identities(config: RunConfig) -> tuple[tuple[str, str], ...]:
+    """By name of a concept of the user's, what its images are; refused here where a folder has too few."""
+    folders = config.explanations.concept_folders
+    return tuple((name, concept_identity(Path(folder))) for name, folder in folders.items())
+
+
+def _foreign_identity(config: RunConfig, dataset: Dataset) -> str:
+    """The fingerprint of the images that the user names as foreign; empty where none are."""
+    foreign = config.table(RefusalConfig).foreign
+    return foreign_split(foreign, dataset.shape).fingerprint if foreign else ""
 
 
 def _pretrained_identity(config: RunConfig) -> str:
@@ -155,6 +179,8 @@ def _check_models_run(setup: RunSetup) -> None:
         check_pretrained_fits(setup.config.model, lambda: setup.new_module(setup.config.seed))
     if compression.enabled and compression.student is not None:
         setup.new_model(compression.student)
+    if compression.enabled and compression.method == "int8" and setup.dataset.train is not None:
+        require_onnxruntime()
     check_prunable(
         compression,
         lambda: setup.loaded.module if setup.loaded else setup.new_module(setup.config.seed),

@@ -8,15 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from audit.training.step import Objective
-
 
 @contextmanager
 def adversarial_weight_perturbation(
-    net: nn.Module,
-    objective: Objective,
-    size: float,
-    all_reduce_mean: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
+    net: nn.Module, size: float, gradients_of: Callable[[Sequence[Tensor]], Sequence[Tensor]]
 ) -> Iterator[None]:
     """Inside the block every weight matrix is moved up the gradient of the loss; after it, bitwise the same as before.
 
@@ -24,16 +19,14 @@ def adversarial_weight_perturbation(
 
     Args:
         net: The net.
-        objective: The loss to ascend.
         size: The length of a matrix's move as a share of its own norm (gamma in the paper); 0 does nothing.
-        all_reduce_mean: Replaces the gradients by their mean over all processes that train together.
+        gradients_of: Gives of weights the gradients of the loss to ascend.
     """
     weights = [p for p in net.parameters() if p.requires_grad and p.ndim > 1] if size else []
     if not weights:
         yield
         return
-    gradients = torch.autograd.grad(objective().loss, weights)
-    all_reduce_mean(gradients)
+    gradients = gradients_of(weights)
     before = [weight.detach().clone() for weight in weights]
     try:
         _perturb(weights, gradients, size)
@@ -45,6 +38,6 @@ def adversarial_weight_perturbation(
 
 
 @torch.no_grad()
-def _perturb(weights: list[nn.Parameter], gradients: tuple[Tensor, ...], size: float) -> None:
+def _perturb(weights: list[nn.Parameter], gradients: Sequence[Tensor], size: float) -> None:
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.add_(gradient * (size * weight.norm() / (gradient.norm() + 1e-12)))

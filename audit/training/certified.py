@@ -161,8 +161,8 @@ def worst_logits(graph: BoundGraph, values: Values, region: Region, labels: Labe
     ).bound.float()
 
 
-def proven_share(net: nn.Module, images: Images, labels: Labels, threat: ThreatModel) -> float:
-    """The share of images that intervals or linear relaxation prove to be classified right in the whole ball.
+def count_proven(net: nn.Module, images: Images, labels: Labels, threat: ThreatModel) -> int:
+    """Count the images that intervals or linear relaxation prove to be classified right in the whole ball.
 
     Args:
         net: The net in training.
@@ -179,7 +179,7 @@ def proven_share(net: nn.Module, images: Images, labels: Labels, threat: ThreatM
             best = torch.minimum(worst, worst_logits(graph, values, region, labels[rows], linear=True))
             others = best.scatter(1, labels[rows][:, None], -torch.inf)
             proven += int((others.amax(1) < 0).sum())
-    return proven / len(images)
+    return proven
 
 
 def rescale_untrained(net: nn.Module, step: TrainingStep, loss: Tensor, classes: int) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from audit.core.errors import ModelError, UsageError
 from audit.storage.checkpoint import load_checkpoint, load_checkpoint_values, save_checkpoint
 
 FILE = "checkpoint.safetensors"
+MEMORY = "memory/"
+"""Before the number of a share, the prefix of what the recipe keeps of it."""
 _FORMAT = 3
 """Raised when the names of tensors or facts change; checkpoints of another format are refused."""
 
@@ -45,6 +47,20 @@ class TrainingCheckpoint:
         """
         prefix = f"{name}/"
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+    def without_memories_but(self, shares: Collection[int]) -> TrainingCheckpoint:
+        """Leave out what the recipe keeps of other shares of a batch.
+
+        Args:
+            shares: The shares to keep.
+        """
+        kept = {f"{MEMORY}{share}/" for share in shares}
+        tensors = {
+            name: value
+            for name, value in self.tensors.items()
+            if not name.startswith(MEMORY) or any(name.startswith(prefix) for prefix in kept)
+        }
+        return replace(self, tensors=tensors)
 
     def write(self, folder: Path) -> None:
         """Replace the checkpoint in `folder`.

@@ -53,7 +53,7 @@ class DetectionModule(TrainingModule):
         """
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
             losses = self.net.losses(images, objects)
-        self.forwards += self.processes * len(images)
+        self.forwards += len(images)
         if losses.requires_grad:
             losses.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return losses
@@ -64,7 +64,7 @@ class DetectionModule(TrainingModule):
         Args:
             images: Images (N, C, H, W) in [0, 1].
         """
-        self.forwards += self.processes * len(images)
+        self.forwards += len(images)
         return self.net.detect(images)
 
     def normalised(self, images: Images) -> Images:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from audit.config import TrainingConfig
-from audit.core.errors import SetupError, UsageError
+from audit.core.errors import UsageError
+from audit.core.registry import find
 from audit.core.threat import ThreatModel
 from audit.core.threat_format import CONVEX_NORMS
 from audit.core.types import Batch, Images, Logits
-from audit.models.batching import is_out_of_memory
+from audit.training import torchrun
 from audit.training.callbacks import TrainingCallbacks
-from audit.training.distributed import WorkerGroup, require_shareable
-from audit.training.launcher import launch_workers
-from audit.training.loop import run_training
+from audit.training.distributed import WorkerGroup, require_shareable, why_one_process
+from audit.training.job import TrainingJob
+from audit.training.launcher import train_in_processes
 from audit.training.state import TrainingResult
+from audit.training.training_data import SplitImages
 
 
 def fit(
@@ -35,6 +35,7 @@ def fit(
     device: torch.device | str = "cpu",
     teacher: Callable[[Images], Logits] | None = None,
     callbacks: TrainingCallbacks | None = None,
+    nproc: int | None = None,
 ) -> TrainingResult:
     """Train a net and give the weights of its best epoch.
 
@@ -45,8 +46,7 @@ def fit(
     Args:
         module: The net, trained in place.
         train: Images in [0, 1] with labels and ids, on the CPU.
-        settings: The configuration of the training; with `workers` above 1, other processes take their share of every
-            batch.
+        settings: The configuration of the training; its `shares` of a batch are what processes divide among them.
         classes: The number of classes.
         threat: The adversary, which adversarial recipes need.
         seed: The seed of every draw.
@@ -55,6 +55,7 @@ def fit(
         device: Where to train.
         teacher: The logits (N, classes) of another model on `device`, for distillation.
         callbacks: What to call on the way.
+        nproc: Processes that train together, see `processes_of`; None for this one alone, under torchrun too.
 
     Returns:
         The best weights and the history.
@@ -65,41 +66,30 @@ def fit(
         DataError: When there are too few images, or all have one label.
         UsageError: When the settings do not go together, or a checkpoint has others.
         ModelError: When the net's output does not fit the classes, or a checkpoint is damaged.
-        SetupError: When torch.compile fails, a worker process fails, or the disk refuses.
+        SetupError: When torch.compile fails, a process fails again and again, there is no GPU for each, or the disk
+            refuses.
     """
     if threat is not None and threat.norm not in CONVEX_NORMS:
         raise UsageError(f"No model is trained against {threat.norm}: give {' or '.join(CONVEX_NORMS)}.")
-    device, statistics = torch.device(device), channel_statistics(train.images)
-    arguments: dict[str, Any] = {
-        "settings": settings,
-        "classes": classes,
-        "threat": threat,
-        "seed": seed,
-        "normalisation": (_per_channel(mean, statistics[0]), _per_channel(std, statistics[1])),
-        "device": device,
-    }
-    with _saying_how_to_save_memory(settings):
-        if settings.workers == 1:
-            return run_training(
-                WorkerGroup(), train=train, module=module, teacher=teacher, callbacks=callbacks, **arguments
-            )
-        require_shareable(settings, has_teacher=teacher is not None)
-        with launch_workers(settings.workers, train, module, device, arguments) as workers:
-            return run_training(workers, train=train, module=module, callbacks=callbacks, **arguments)
-
-
-@contextmanager
-def _saying_how_to_save_memory(settings: TrainingConfig) -> Iterator[None]:
-    """A batch is not halved here as it is elsewhere: batch norm and the rate depend on it."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as fault:
-        if not is_out_of_memory(fault):
-            raise
-        raise SetupError(
-            f"Out of memory while training with batches of {settings.batch_size}; nothing finished is lost. Train with "
-            f"--batch-size {max(2, settings.batch_size // 2)}, a smaller --image-size or a smaller architecture."
-        ) from fault
+    count = 1 if nproc is None else nproc
+    require_shareable(settings, count, alone=why_one_process(find("recipe", settings.recipe).facts))
+    statistics = channel_statistics(train.images)
+    job = TrainingJob(
+        settings=settings,
+        classes=classes,
+        threat=threat,
+        seed=seed,
+        normalisation=(_per_channel(mean, statistics[0]), _per_channel(std, statistics[1])),
+        device=torch.device(device),
+        threads=torch.get_num_threads(),
+    )
+    images = SplitImages(train, settings)
+    world = None if nproc is None else torchrun.world()
+    if world is not None:
+        return world.train(job, module, images, callbacks)
+    if count > 1:
+        return train_in_processes(count, job, module, images, callbacks or TrainingCallbacks())
+    return job.run(WorkerGroup(), module, images.of(WorkerGroup(), 0), callbacks, teacher)
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

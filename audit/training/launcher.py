@@ -1,206 +1,187 @@
-"""Start the other processes of a training that several share, and end them."""
+"""Train in several processes of this machine, which torch's elastic launcher starts, watches and starts again."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
-import socket
-import subprocess
+import pickle
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import torch
-from torch import distributed, nn
+from torch import nn
 
-from audit.core.errors import SetupError, UsageError
-from audit.core.types import Batch
-from audit.training.distributed import WorkerGroup
+from audit.core.errors import SetupError
+from audit.models.load_state import load_state
+from audit.training.callbacks import TrainingCallbacks
+from audit.training.distributed import require_cards
+from audit.training.job import TrainingJob, pickled
+from audit.training.member import ENDED, EVENTS, IMAGES, JOB, LOG, OUTCOME, STOP
+from audit.training.state import TrainingResult
+from audit.training.training_data import SplitImages
 
-ARGUMENTS, IMAGES, RENDEZVOUS = "arguments.pickle", "images.pt", "rendezvous"
-"""Files in the group's folder: the arguments of the training, the images, and torch's file for the group to meet."""
+log = logging.getLogger("audit")
 
-_START_TIMEOUT = 600.0
-"""Seconds for a process to import torch and read its arguments, on a machine that does other work."""
+STARTED_AGAIN = 3
+"""How often all processes are started again after one of them has failed."""
+_LISTENING = 0.1
+"""Seconds between two looks at what the processes have told."""
+_STARTER = (
+    "import json,os,sys;o=open(os.path.join(sys.argv[1],'{log}'+os.environ['RANK']),'ab');os.dup2(o.fileno(),1);"
+    "os.dup2(o.fileno(),2);sys.path[:]=json.loads(sys.argv[2]);from audit.training.member import run_member;"
+    "run_member(sys.argv[1],int(sys.argv[3]))"
+)
+"""The program of a process: its output goes to a file, and it imports from where this process does."""
 
 
-@contextmanager
-def launch_workers(
-    world_size: int, train: Batch, module: nn.Module, device: torch.device, arguments: Mapping[str, Any]
-) -> Iterator[WorkerGroup]:
-    """Inside the block, the other processes of a group run `audit.training.worker`; after it, they are ended.
+def train_in_processes(
+    count: int, job: TrainingJob, module: nn.Module, images: SplitImages, callbacks: TrainingCallbacks
+) -> TrainingResult:
+    """Train in other processes, and wait for them.
 
-    Each process has its share of the processor's threads, or a GPU of its own.
+    When a process dies, all are started again and go on from the last checkpoint, to the same weights.
 
     Args:
-        world_size: The number of processes, this one included, at least 2.
-        train: Images on the CPU with labels and ids.
-        module: The net, which is pickled.
-        device: "cpu" or "cuda".
-        arguments: The other arguments of `run_training`, which are pickled.
-
-    Yields:
-        The group, in which this process is rank 0.
+        count: The number of processes.
+        job: The training.
+        module: The net, trained in place.
+        images: All images.
+        callbacks: What to call on the way, in this process.
 
     Raises:
-        UsageError: When the net cannot be pickled.
-        SetupError: When a process cannot start or ends early.
+        SetupError: When there is no GPU for each process, or a process failed more often than they are started again.
+        AuditError: As the training itself has it.
     """
-    _require_devices(world_size, device)
-    with tempfile.TemporaryDirectory(prefix="audit-workers-", ignore_cleanup_errors=True) as name:
-        folder, threads = Path(name), max(1, torch.get_num_threads() // world_size)
-        _write_arguments(folder, train, module, arguments)
-        processes = [_start(folder, rank, world_size, threads) for rank in range(1, world_size)]
+    require_cards(count, job.device)
+    with tempfile.TemporaryDirectory(prefix="audit-training-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        _write(folder, job, module, images, callbacks)
+        launch = _Launch(folder, count)
         try:
-            _wait_until_ready(folder, processes)
-            with join_group(folder, 0, world_size, threads, device) as workers, _report_dead(folder, processes):
-                yield workers
+            launch.thread.start()
+            _listen(folder, launch.thread, callbacks)
         finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+            (folder / ENDED).touch()
+            launch.thread.join()
+        return _outcome(folder, launch, module)
 
 
-@contextmanager
-def join_group(folder: Path, rank: int, world_size: int, threads: int, device: torch.device) -> Iterator[WorkerGroup]:
-    """Inside the block, this process is a member of a group of processes.
+def _write(
+    folder: Path, job: TrainingJob, module: nn.Module, images: SplitImages, callbacks: TrainingCallbacks
+) -> None:
+    own = replace(callbacks, scratch=callbacks.scratch or folder / "scratch")
+    told = {"job": job, "module": pickled(module), "scratch": own.scratch, "role": own.role}
+    (folder / JOB).write_bytes(cloudpickle.dumps(told))
+    torch.save(images.packed(), folder / IMAGES)
+    (folder / EVENTS).touch()
 
-    Args:
-        folder: The folder in which the processes meet.
-        rank: The number of this process, from 0.
-        world_size: The number of processes.
-        threads: CPU threads of each process.
-        device: "cpu" or "cuda".
 
-    Yields:
-        The group.
+class _Launch:
+    """The elastic launcher, in a thread: what it does with signals it does in the main thread alone.
+
+    Attributes:
+        thread: The thread.
+        fault: What it raised in the end; None where all processes ended well.
     """
-    threads_before, interface = torch.get_num_threads(), os.environ.get("GLOO_SOCKET_IFNAME")
-    if interface is None and (loopback := _loopback()):
-        os.environ["GLOO_SOCKET_IFNAME"] = loopback
-    torch.set_num_threads(threads)
-    if device.type == "cuda":
-        torch.cuda.set_device(rank)
-    try:
-        distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            init_method=(folder / RENDEZVOUS).as_uri(),
-            rank=rank,
-            world_size=world_size,
-            timeout=timedelta(days=1),  # the others wait while rank 0 validates; a death ends the wait at once
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.fault: Exception | None = None
+        self.thread = threading.Thread(target=self._run, args=(folder, count), name="launcher", daemon=True)
+
+    def _run(self, folder: Path, count: int) -> None:
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint=str(folder / "rendezvous"),
+            rdzv_configs={"store_type": "file"},
+            local_addr="127.0.0.1",
+            max_restarts=STARTED_AGAIN,
+            monitor_interval=0.1,
         )
-        yield WorkerGroup(rank, world_size, threads_before)
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-        torch.set_num_threads(threads_before)
-        if interface is None:
-            os.environ.pop("GLOO_SOCKET_IFNAME", None)
-
-
-def ready_file(folder: Path, rank: int) -> Path:
-    """The file that a process makes once it has read its arguments.
-
-    Args:
-        folder: The group's folder.
-        rank: The number of the process.
-    """
-    return folder / f"ready-{rank}"
-
-
-def _require_devices(world_size: int, device: torch.device) -> None:
-    if not distributed.is_available() or distributed.is_initialized():
-        reason = "was built without torch.distributed" if not distributed.is_available() else "is in a process group"
-        raise SetupError(
-            f"Training with {world_size} workers starts processes of its own, and this torch {reason}. Set "
-            "training.workers to 1."
-        )
-    if device.type not in ("cpu", "cuda"):
-        raise SetupError(f"Several workers train on CPUs or GPUs, not on {device.type}. Set training.workers to 1.")
-    if device.type == "cuda" and torch.cuda.device_count() < world_size:
-        raise SetupError(
-            f"{world_size} workers need a GPU each, and this machine has {torch.cuda.device_count()}. Set "
-            "training.workers to that."
-        )
-
-
-def _write_arguments(folder: Path, train: Batch, module: nn.Module, arguments: Mapping[str, Any]) -> None:
-    torch.save({"images": train.images, "labels": train.labels, "ids": list(train.ids)}, folder / IMAGES)
-    names = {type(layer).__module__ for layer in module.modules()}
-    local_modules = [sys.modules[name] for name in names if _not_importable(name)]
-    for code in local_modules:
-        cloudpickle.register_pickle_by_value(code)
-    try:
-        (folder / ARGUMENTS).write_bytes(cloudpickle.dumps({"module": module, **arguments}))
-    except Exception as fault:  # whatever a class of the user's raises when it is pickled
-        raise UsageError(
-            f"Several workers each need the net, and {type(module).__name__} cannot be handed to another process "
-            f"({fault}). Set training.workers to 1."
-        ) from fault
-    finally:
-        for code in local_modules:
-            cloudpickle.unregister_pickle_by_value(code)
-
-
-def _not_importable(name: str) -> bool:
-    """Whether another process cannot import the module, as with code that the user trusts by its file."""
-    return name in sys.modules and name != "__main__" and sys.modules[name].__spec__ is None
-
-
-def _start(folder: Path, rank: int, world_size: int, threads: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "audit.training.worker", str(folder), str(rank), str(world_size), str(threads)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    with _log_file(folder, rank).open("wb") as output:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
-
-
-def _log_file(folder: Path, rank: int) -> Path:
-    return folder / f"log-{rank}"
-
-
-def _wait_until_ready(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait until all have read their arguments, and remove the files: a killed training leaves no images behind."""
-    deadline = time.monotonic() + _START_TIMEOUT
-    while not all(ready_file(folder, rank).exists() for rank in range(1, len(processes) + 1)):
-        _require_alive(folder, processes)
-        if time.monotonic() > deadline:
-            raise SetupError(
-                f"A training worker did not start within {_START_TIMEOUT:g} s. Set training.workers to 1, or try again."
-            )
-        time.sleep(0.05)
-    for name in (ARGUMENTS, IMAGES):
+        paths = json.dumps([path or os.getcwd() for path in sys.path])
+        program = ("-c", _STARTER.replace("{log}", LOG), str(folder), paths, str(os.getpid()))
         try:
-            (folder / name).unlink()
-        except OSError:  # Windows keeps a mapped file; the folder goes in the end
-            continue
+            with _quiet_launcher():
+                elastic_launch(config, sys.executable)(*program)
+        except Exception as fault:
+            self.fault = fault
 
 
 @contextmanager
-def _report_dead(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Turn a failed exchange into the error of the process that ended, where one has."""
+def _quiet_launcher() -> Iterator[None]:
+    """What the launcher logs is said in the error where it matters, and its settings leave the environment again."""
+    logger, before = logging.getLogger("torch.distributed.elastic"), dict(os.environ)
+    handler, propagates = logging.NullHandler(), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
     try:
         yield
-    except RuntimeError:
-        time.sleep(1.0)  # a process that fails closes its connections before it ends
-        _require_alive(folder, processes)
-        raise
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+        for name in [name for name in os.environ if name.startswith("TORCHELASTIC_") and name not in before]:
+            del os.environ[name]
 
 
-def _require_alive(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    for rank, process in enumerate(processes, start=1):
-        if process.poll():
-            last_line = _log_file(folder, rank).read_text(errors="replace").strip().rsplit("\n", 1)[-1][:300]
-            raise SetupError(
-                f"Training worker {rank + 1} of {len(processes) + 1} ended with code {process.returncode} "
-                f"({last_line or 'it said nothing'}). The same command goes on from the last checkpoint."
-            )
+def _listen(folder: Path, thread: threading.Thread, callbacks: TrainingCallbacks) -> None:
+    """Pass on what rank 0 tells, until the launcher has ended; ask it to stop when that is asked for."""
+    with (folder / EVENTS).open(encoding="utf-8") as events:
+        rest, alive = "", True
+        while alive:
+            alive = thread.is_alive()
+            *lines, rest = (rest + events.read()).split("\n")
+            for line in lines:
+                _pass_on(json.loads(line), callbacks)
+            if callbacks.stopping():
+                (folder / STOP).touch()
+            if alive:
+                time.sleep(_LISTENING)
 
 
-def _loopback() -> str | None:
-    """The name of the loopback interface, where the system has one: nothing of a training goes on a network."""
-    return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+def _pass_on(event: dict[str, Any], callbacks: TrainingCallbacks) -> None:
+    if "progress" in event:
+        callbacks.progress(*event["progress"])
+    elif "history" in event:
+        callbacks.on_epoch(event["history"])
+    else:
+        log.log(event["level"], "%s", event["message"])
+
+
+def _outcome(folder: Path, launch: _Launch, module: nn.Module) -> TrainingResult:
+    if not (folder / OUTCOME).exists():
+        raise SetupError(_failure(folder, launch.fault)) from launch.fault
+    kind, value, weights = pickle.loads((folder / OUTCOME).read_bytes())
+    if kind == "fault":
+        raise value
+    load_state(module, weights)
+    result: TrainingResult = value
+    return result
+
+
+def _failure(folder: Path, fault: Exception | None) -> str:
+    """What to say of processes that failed each time."""
+    failures = getattr(fault, "failures", {})
+    if not failures:
+        return f"The processes of the training could not be started ({fault}). Leave --nproc out."
+    rank, failure = next(iter(sorted(failures.items(), key=lambda item: item[1].timestamp)))
+    said = (folder / f"{LOG}{rank}").read_text(errors="replace").strip().rsplit("\n", 1)[-1][:300]
+    return (
+        f"Process {rank + 1} of a training in {len(list(folder.glob(LOG + '*')))} ended with code {failure.exitcode} "
+        f"({said or 'it said nothing'}), again after {STARTED_AGAIN} new starts. The same command goes on from the "
+        "last checkpoint."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +12,14 @@ from torch import Tensor, nn
 
 from audit.config import TrainingConfig
 from audit.core.registry import find
-from audit.core.seeding import derive_seed, restored_global_rng, seed_global_rng
+from audit.core.seeding import restored_global_rng
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images, Logits
+from audit.core.types import Images, Labels, Logits, PassCount, concatenate
 from audit.models.detectors.form import DetectorForm
 from audit.models.module_copy import copy_module
 from audit.models.precision import ieee_float32
 from audit.training.awp import adversarial_weight_perturbation
 from audit.training.callbacks import TrainingCallbacks
-from audit.training.checkpoint import load_training_checkpoint
 from audit.training.detection import DetectionModule, DetectionValidator
 from audit.training.distributed import WorkerGroup
 from audit.training.epochs import affordable_epochs, recover_from_overfitting, seconds_of, stop_early
@@ -34,8 +33,10 @@ from audit.training.optimisation import (
     with_weights,
 )
 from audit.training.setup import TrainingSetup, build_setup
+from audit.training.shares import BatchShares
 from audit.training.state import TrainingResult, TrainingState
-from audit.training.step import StepOutput
+from audit.training.step import Objective, StepOutput
+from audit.training.training_data import TrainingData
 from audit.training.training_module import TrainingModule, compiled, dropout_before_head
 from audit.training.transfer import frozen_backbone, parameter_groups
 from audit.training.validation import Validator
@@ -48,7 +49,7 @@ def run_training(
     workers: WorkerGroup,
     *,
     module: nn.Module,
-    train: Batch,
+    data: TrainingData,
     settings: TrainingConfig,
     classes: int,
     threat: ThreatModel | None,
@@ -63,13 +64,13 @@ def run_training(
     Args:
         workers: This process among those that train together.
         module: The net, trained in place.
-        train: Images in [0, 1] with labels and ids, on the CPU.
+        data: What this process holds of the images.
         settings: The configuration of the training.
         classes: The number of classes.
         threat: The adversary, which adversarial recipes need.
         seed: The seed of every draw.
         normalisation: Mean and standard deviation of each channel, in units of [0, 1].
-        device: Where to train; with several processes on "cuda", each takes the GPU of its rank.
+        device: Where this process trains.
         teacher: The logits (N, classes) of another model on `device`, for distillation.
         callbacks: What to call on the way.
 
@@ -80,19 +81,18 @@ def run_training(
         AuditError: As `audit.training.fit.fit` says.
     """
     callbacks = callbacks or TrainingCallbacks()
-    own_gpu = device.type == "cuda" and workers.world_size > 1
-    device = torch.device("cuda", workers.rank) if own_gpu else device
-    setup = build_setup(train, settings, threat=threat, seed=seed, device=device, teacher=teacher, workers=workers)
+    setup = build_setup(data, settings, threat=threat, seed=seed, device=device, teacher=teacher, workers=workers)
     net = _training_module(module, normalisation, autocast=settings.precision == "bfloat16").to(device)
     net.train()
-    net.choose_layout(setup.held_out.images[:4])
-    net.learn_outputs(setup.held_out.images[:4], classes)
+    first = data.first.to(device)
+    net.choose_layout(first)
+    net.learn_outputs(first, classes)
     with restored_global_rng(device):
-        net.require_gradients(setup.held_out.images[:4], adversarial=setup.threat is not None)
+        net.require_gradients(first, adversarial=setup.threat is not None)
     if setup.threat is not None:
-        channels, height, width = setup.images.shape[1:]
+        channels, height, width = first.shape[1:]
         net.learn_gradient_point((channels, height, width), setup.threat.norm)
-    sample = net.normalised(setup.held_out.images[:4])
+    sample = net.normalised(first)
     with (
         restored_global_rng(device),
         ieee_float32(),
@@ -104,7 +104,8 @@ def run_training(
         state.notes += [sentence for sentence in notes if sentence not in state.notes]
         while not state.finished():
             _epoch(setup, state, callbacks)
-    result = state.result(*normalisation)
+    forwards, backwards = workers.total((net.forwards, net.backwards))
+    result = replace(state.result(*normalisation), passes=PassCount(forwards, backwards))
     return replace(result, notes=(*result.notes, *net.notes))
 
 
@@ -118,9 +119,7 @@ def _training_module(
 
 def _start_or_resume(setup: TrainingSetup, net: TrainingModule, callbacks: TrainingCallbacks) -> TrainingState:
     state = _initial_state(setup, net)
-    checkpoint = setup.workers.from_rank0(lambda: load_training_checkpoint(callbacks.scratch, setup.identity()))
-    if checkpoint is not None:
-        state.from_checkpoint(checkpoint, setup)
+    if state.resume(setup, callbacks.scratch):
         return state
     callbacks.warn_if_settings_changed(setup)
     if setup.settings.time_budget is not None:
@@ -141,64 +140,88 @@ def _affordable_epochs(setup: TrainingSetup, net: TrainingModule, budget: float)
     trial = _initial_state(setup, copy_module(net))
     if setup.settings.compile:
         trial.net.net.compile()  # a copy is not compiled
-    indices = setup.epoch_order(0)[: setup.local_batch_size]
+    indices = {share: order[: setup.share_size] for share, order in setup.epoch_order(0).items()}
     epochs = affordable_epochs(
         budget,
         setup.settings.epochs,
         setup.steps_per_epoch,
         step=lambda: seconds_of(lambda: _train_step(setup, trial, indices)),
-        validation=lambda: seconds_of(lambda: setup.workers.from_rank0(lambda: _validate(setup, trial))),
+        validation=lambda: seconds_of(lambda: _validate(setup, trial)),
     )
     return setup.workers.from_rank0(lambda: epochs)
 
 
 def _epoch(setup: TrainingSetup, state: TrainingState, callbacks: TrainingCallbacks) -> None:
     started = time.monotonic()
-    order, size = setup.epoch_order(state.epoch), setup.local_batch_size
+    orders, size = setup.epoch_order(state.epoch), setup.share_size
     state.net.train()
     with frozen_backbone(state.net.net, state.epoch < setup.settings.frozen_epochs):
         for number in range(state.step, setup.steps_per_epoch):
             if number % _STEPS_BETWEEN_CHECKS == 0:
                 callbacks.on_step(setup, state)
-            _train_step(setup, state, order[number * size : (number + 1) * size])
+            rows = slice(number * size, (number + 1) * size)
+            _train_step(setup, state, {share: order[rows] for share, order in orders.items()})
             state.step += 1
     callbacks.require_finite(setup, state)
     _close_epoch(setup, state, started)
     callbacks.finish_epoch(setup, state)
 
 
-def _train_step(setup: TrainingSetup, state: TrainingState, indices: Tensor) -> None:
+def _train_step(setup: TrainingSetup, state: TrainingState, indices: Mapping[int, Tensor]) -> None:
     """Learn one batch, with as many optimiser steps as the recipe has objectives."""
     settings, net, done = setup.settings, state.net, state.steps_done(setup)
-    net.processes = setup.workers.world_size
-    _seed_layers(setup, done)
+    shares = BatchShares(net.net, setup.workers, settings.shares, setup.device, seed=setup.seed, step=done)
     progress = done / state.total_steps(setup)
-    factor = rate_factor(settings.schedule, progress)
-    set_learning_rate(state.optimizer, settings.learning_rate * factor)
-    step = setup.training_step(indices, state.epoch, state.recipe_state, progress)
+    set_learning_rate(state.optimizer, settings.learning_rate * rate_factor(settings.schedule, progress))
+    steps = [
+        setup.training_step(share, rows, state.epoch, state.recipe_states.setdefault(share, {}), progress)
+        for share, rows in indices.items()
+    ]
     recipe = find("recipe", state.recipe)
     recipe_settings = setup.recipe_settings if recipe is setup.recipe else recipe.defaults
-    for objective in recipe.function(net, step, **recipe_settings):
-        with adversarial_weight_perturbation(
-            net, objective, settings.weight_perturbation, setup.workers.all_reduce_mean
-        ):
-            output = objective()
-            state.optimizer.zero_grad(set_to_none=True)
-            (output.loss + weight_penalty(net, l1=settings.l1, l2=settings.l2)).backward()
-        loss, correct = output.loss.detach().clone(), _batch_accuracy(output, step.labels)
-        setup.workers.all_reduce_mean([*_differing_tensors(net.net), loss, correct])
-        clip_gradient(net, settings.clip_gradient)
-        state.optimizer.step()
-        if state.ema is not None:
-            state.ema.update(net.net)
+    running = [recipe.function(net, step, **recipe_settings) for step in steps]
+    while True:
+        objectives = [each for each in shares.each(lambda position: next(running[position], None)) if each]
+        if not objectives:
+            break
+        loss, correct = _descend(setup, state, shares, objectives, [step.labels for step in steps])
     state.losses.append(loss)
     state.correct = correct if state.correct is None else state.correct + correct
 
 
-def _differing_tensors(net: nn.Module) -> list[Tensor]:
-    """What differs between processes after a backward pass: gradients and batch statistics."""
-    gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
-    return gradients + [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+def _descend(
+    setup: TrainingSetup,
+    state: TrainingState,
+    shares: BatchShares,
+    objectives: Sequence[Objective],
+    labels: Sequence[Labels],
+) -> tuple[Tensor, Tensor]:
+    """Take one step of the optimiser; the mean loss of the batch and the share classified right, scalars."""
+    net, settings = state.net, setup.settings
+
+    def backward(position: int) -> list[Tensor]:
+        output = objectives[position]()
+        state.optimizer.zero_grad(set_to_none=True)
+        (output.loss + weight_penalty(net, l1=settings.l1, l2=settings.l2)).backward()  # type: ignore[no-untyped-call]
+        return [output.loss.detach().clone(), _batch_accuracy(output, labels[position]), *_gradients(net)]
+
+    def ascent(weights: Sequence[Tensor]) -> list[Tensor]:
+        return shares.mean(lambda position: torch.autograd.grad(objectives[position]().loss, weights))
+
+    with adversarial_weight_perturbation(net, settings.weight_perturbation, ascent):
+        loss, correct, *means = shares.mean(backward)
+    for gradient, mean in zip(_gradients(net), means, strict=True):
+        if mean is not gradient:
+            gradient.copy_(mean)
+    clip_gradient(net, settings.clip_gradient)
+    state.optimizer.step()
+    if state.ema is not None:
+        state.ema.update(net.net)
+    return loss, correct
+
+
+def _gradients(net: nn.Module) -> list[Tensor]:
+    return [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
 
 
 def _batch_accuracy(output: StepOutput, labels: Tensor) -> Tensor:
@@ -209,7 +232,7 @@ def _batch_accuracy(output: StepOutput, labels: Tensor) -> Tensor:
 
 
 def _close_epoch(setup: TrainingSetup, state: TrainingState, started: float) -> None:
-    row = setup.workers.from_rank0(lambda: _validate(setup, state))
+    row = _validate(setup, state)
     state.history.append(row)
     state.update_best(row)
     state.seconds.append(setup.workers.from_rank0(lambda: time.monotonic() - started))
@@ -220,18 +243,24 @@ def _close_epoch(setup: TrainingSetup, state: TrainingState, started: float) -> 
 
 def _validate(setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:
     """The history's row of the running epoch."""
-    settings = setup.settings
-    state.net.processes = 1
     validator = (
-        DetectionValidator(setup.held_out, setup.threat, setup.seed, settings.probe_examples, settings.probe_steps)
+        DetectionValidator(
+            concatenate([part.batch for part in setup.held_out]),
+            setup.threat,
+            setup.seed,
+            setup.settings.probe_examples,
+            setup.settings.probe_steps,
+        )
         if setup.detects
         else Validator(
             setup.held_out,
+            setup.workers.total,
+            setup.data.held_out_count,
+            setup.data.attacked_count,
             setup.threat,
             setup.loss,
             setup.seed,
-            settings.probe_examples,
-            settings.probe_steps,
+            setup.settings.probe_steps,
             proves=bool(setup.recipe.facts.get("proves")),
         )
     )
@@ -247,8 +276,3 @@ def _validate(setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:
         **scores,
         "learning_rate": state.optimizer.param_groups[-1]["lr"],
     }
-
-
-def _seed_layers(setup: TrainingSetup, step: int) -> None:
-    rank = (setup.workers.rank,) if setup.workers.rank else ()
-    seed_global_rng(setup.device, derive_seed(setup.seed, "layers", step, *rank))

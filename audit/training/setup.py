@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,22 +11,40 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from audit.config import TrainingConfig
-from audit.core.errors import DataError, UsageError
+from audit.core.errors import UsageError
 from audit.core.note import Note, note
 from audit.core.objects import Objects
 from audit.core.registry import Method, find, methods
-from audit.core.seeding import Generators, derive_seed, torch_generator
+from audit.core.seeding import Generators, torch_generator
 from audit.core.threat import ThreatModel
-from audit.core.types import Batch, Images, Labels, Logits
+from audit.core.types import Images, Labels, Logits
 from audit.training.augment import augment
 from audit.training.distributed import WorkerGroup
 from audit.training.step import PerExampleLoss, TrainingStep
+from audit.training.training_data import HeldOutPart, TrainingData
 
 _RESIDENT_SHARE = 0.5
 """Share of a device's free memory that the images may take."""
 _STEPS_AT_LEAST = 4
 """Batches an epoch is cut into where the images are fewer than one batch."""
 _SINGLE_PROCESS = WorkerGroup()
+
+
+@dataclass(frozen=True)
+class Share:
+    """The training images of one share of every batch.
+
+    Attributes:
+        images: (N, C, H, W) in [0, 1], on the device of the net when they fit there.
+        labels: On the device, int64 (N,).
+        generators: One random generator an image, on the device.
+        objects: What is to be found in each image; empty for a classifier.
+    """
+
+    images: Images
+    labels: Labels
+    generators: Generators
+    objects: tuple[Objects, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,11 +58,11 @@ class TrainingSetup:
         threat: The adversary; None for a recipe without one.
         seed: The seed of every draw of the training.
         device: Where the net is.
-        examples: The training images, none of them in `held_out`, on the CPU.
-        held_out: The images on `device` that choose the best epoch.
-        images: The images of `examples`, (N, C, H, W) in [0, 1], on `device` when they fit there.
-        labels: The labels of `examples` on `device`, int64 (N,).
-        generators: One random generator for each of `examples`.
+        data: What this process holds of the images, on the CPU.
+        held_out: The parts on `device` of the images that choose the best epoch.
+        shares: The training images by the number of their share, those of this process.
+        keeps_perturbations: Whether the images are the same in each epoch, and a perturbation of each fits on the
+            device beside them.
         teacher: The logits (N, classes) of another model, for recipes that learn from one.
         workers: The processes that train together.
     """
@@ -56,29 +73,28 @@ class TrainingSetup:
     threat: ThreatModel | None
     seed: int
     device: torch.device
-    examples: Batch
-    held_out: Batch
-    images: Images
-    labels: Labels
-    generators: Generators
+    data: TrainingData
+    held_out: tuple[HeldOutPart, ...]
+    shares: Mapping[int, Share]
+    keeps_perturbations: bool
     teacher: Callable[[Images], Logits] | None = None
     workers: WorkerGroup = _SINGLE_PROCESS
 
     @property
     def batch_size(self) -> int:
         """The number of images of a batch: as configured, or a quarter of the images where they are fewer than that."""
-        count = len(self.examples)
+        count = self.data.count
         return self.settings.batch_size if count >= self.settings.batch_size else max(2, count // _STEPS_AT_LEAST)
 
     @property
-    def local_batch_size(self) -> int:
-        """The number of images of a batch that this process learns from."""
-        return max(1, self.batch_size // self.workers.world_size)
+    def share_size(self) -> int:
+        """The number of images of a share of a batch."""
+        return max(1, self.batch_size // self.settings.shares)
 
     @property
     def steps_per_epoch(self) -> int:
         """The number of whole batches: a last short one would change the weight of its examples."""
-        return len(self.examples) // self.workers.world_size // self.local_batch_size
+        return self.data.count // self.settings.shares // self.share_size
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -90,7 +106,7 @@ class TrainingSetup:
                 "training_small_batch",
                 "Training has {count} images to learn from, fewer than a batch of {configured}: it took {taken} at a "
                 "time.",
-                count=len(self.examples),
+                count=self.data.count,
                 configured=self.settings.batch_size,
                 taken=self.batch_size,
             ),
@@ -99,17 +115,7 @@ class TrainingSetup:
     @property
     def detects(self) -> bool:
         """Whether a detector is trained, on objects and not on labels."""
-        return self.examples.objects is not None
-
-    @property
-    def objects(self) -> tuple[Objects, ...]:
-        """What is to be found in each of `examples`; empty for a classifier."""
-        return self.examples.objects or ()
-
-    @cached_property
-    def keeps_perturbations(self) -> bool:
-        """Whether the images are the same in each epoch, and a perturbation of each fits on the device beside them."""
-        return not self.settings.augmentation.active and _device_for_images(self.images, self.device) == self.device
+        return self.data.detects
 
     @property
     def adversarial(self) -> bool:
@@ -119,52 +125,55 @@ class TrainingSetup:
     def identity(self) -> dict[str, Any]:
         """JSON values that a checkpoint must agree with before it may be resumed."""
         threat = None if self.threat is None else str(self.threat)
-        examples = derive_seed(*self.examples.ids, *self.held_out.ids)
-        return self.settings.model_dump(mode="json") | {"threat": threat, "seed": self.seed, "examples": examples}
+        settings = self.settings.model_dump(mode="json", exclude={"nproc"})
+        return settings | {"threat": threat, "seed": self.seed, "examples": self.data.digest}
 
-    def epoch_order(self, epoch: int) -> Tensor:
-        """Draw the order of this process's examples in an epoch.
+    def epoch_order(self, epoch: int) -> dict[int, Tensor]:
+        """Draw the order of the examples in an epoch.
 
         Args:
             epoch: The epoch, from 0.
 
         Returns:
-            Indices into `examples`, int64 (N,) on the CPU.
+            By share of this process, indices into its images, int64 (N,) on the CPU.
         """
-        generator = torch_generator(self.seed, "training order", epoch)
-        return self.workers.shard(torch.randperm(len(self.examples), generator=generator, device="cpu"))
+        generator, count = torch_generator(self.seed, "training order", epoch), self.settings.shares
+        order = torch.randperm(self.data.count, generator=generator, device="cpu")
+        return {share: order[order % count == share] // count for share in self.shares}
 
     def training_step(
-        self, indices: Tensor, epoch: int, recipe_state: dict[str, Tensor], progress: float = 0.0
+        self, share: int, indices: Tensor, epoch: int, recipe_state: dict[str, Tensor], progress: float = 0.0
     ) -> TrainingStep:
-        """Put a batch on the device, augmented with this epoch's draws.
+        """Put a share of a batch on the device, augmented with this epoch's draws.
 
         Args:
-            indices: Indices into `examples`, int64 (N,) on the CPU.
+            share: The number of the share.
+            indices: Indices into its images, int64 (N,) on the CPU.
             epoch: The epoch, from 0.
-            recipe_state: What the recipe keeps from one batch to the next.
+            recipe_state: What the recipe keeps of this share from one batch to the next.
             progress: Share of the training that is done, in [0, 1).
 
         Returns:
             What the recipe is given.
         """
+        own = self.shares[share]
         on_device = indices.to(self.device, non_blocking=True)
-        images = self.images[indices.to(self.images.device)].to(self.device, non_blocking=True)
-        generators = self.generators.select(on_device).fork(epoch)
+        images = own.images[indices.to(own.images.device)].to(self.device, non_blocking=True)
+        generators = own.generators.select(on_device).fork(epoch)
         images = augment(images, generators.fork(0), self.settings.augmentation)
         return TrainingStep(
             images=images,
-            labels=self.labels[on_device],
+            labels=own.labels[on_device],
             generators=generators.fork(1),
             loss=self.loss,
             threat=self.threat,
             recipe_state=recipe_state,
             indices=on_device,
-            total=len(self.examples),
+            total=len(own.labels),
             progress=progress,
             teacher=self.teacher,
             keeps_perturbations=self.keeps_perturbations,
-            objects=tuple(self.objects[i].to(self.device) for i in indices.tolist()) if self.detects else (),
+            objects=tuple(own.objects[i].to(self.device) for i in indices.tolist()) if own.objects else (),
         )
 
     @property
@@ -179,7 +188,7 @@ class TrainingSetup:
 
 
 def build_setup(
-    train: Batch,
+    data: TrainingData,
     settings: TrainingConfig,
     *,
     threat: ThreatModel | None,
@@ -188,10 +197,10 @@ def build_setup(
     teacher: Callable[[Images], Logits] | None = None,
     workers: WorkerGroup = _SINGLE_PROCESS,
 ) -> TrainingSetup:
-    """Check the settings against the data, hold images out and move the others to the device.
+    """Check the settings against each other and move the images to the device.
 
     Args:
-        train: Images on the CPU with labels and ids.
+        data: What this process holds of the images.
         settings: The configuration of the training.
         threat: The adversary, which adversarial recipes need.
         seed: The seed of every draw.
@@ -204,7 +213,6 @@ def build_setup(
 
     Raises:
         UsageError: When the recipe lacks its adversary or its teacher, or its settings do not go together.
-        DataError: When there are too few images, or all have one label.
     """
     recipe = find("recipe", settings.recipe)
     adversarial = bool(recipe.facts["adversarial"])
@@ -218,9 +226,12 @@ def build_setup(
             "With start = 'previous' the adversary goes on where it left an image, and augmentation moves the image "
             "away from there: set augmentation to none, or start to auto or random."
         )
-    require_recipe_of_task(settings, detects=train.objects is not None)
-    examples, held_out = hold_out(train, settings.held_out)
-    _require_enough(examples, held_out, workers.world_size)
+    require_recipe_of_task(settings, detects=data.detects)
+    size = data.count * data.first[0].numel() * data.first.element_size()
+    resident, kept = workers.from_rank0(
+        lambda: tuple(_device_for_images(times * size // 2, device).type for times in (2, 3))
+    )
+    images_on = device if resident == device.type else torch.device("cpu")
     return TrainingSetup(
         settings=settings,
         recipe=recipe,
@@ -228,34 +239,21 @@ def build_setup(
         threat=threat if adversarial else None,
         seed=seed,
         device=device,
-        examples=examples,
-        held_out=held_out.to(device),
-        images=examples.images.to(_device_for_images(examples.images, device)),
-        labels=examples.labels.to(device),
-        generators=Generators.of(examples.ids, seed=seed, purpose="training", device=device),
+        data=data,
+        held_out=tuple(HeldOutPart(part.batch.to(device), part.attacked) for part in data.held_out),
+        shares={
+            share: Share(
+                images=batch.images.to(images_on),
+                labels=batch.labels.to(device),
+                generators=Generators.of(batch.ids, seed=seed, purpose="training", device=device),
+                objects=batch.objects or (),
+            )
+            for share, batch in data.shares.items()
+        },
+        keeps_perturbations=not settings.augmentation.active and kept == device.type,
         teacher=teacher,
         workers=workers,
     )
-
-
-def hold_out(train: Batch, share: float) -> tuple[Batch, Batch]:
-    """Split examples into those to learn from and those held out.
-
-    The choice rests on the ids alone, so that a net trained further, under whatever seed, is never judged on images
-    that its first training has learnt.
-
-    Args:
-        train: All examples.
-        share: The share to hold out, in [0, 1]; one example at least.
-
-    Returns:
-        The examples to learn from, and those held out.
-    """
-    count = max(1, round(share * len(train)))
-    by_id = sorted(range(len(train)), key=lambda i: derive_seed("held out", train.ids[i]))
-    mask = torch.zeros(len(train), dtype=torch.bool, device="cpu")
-    mask[by_id[:count]] = True
-    return train.select(~mask), train.select(mask)
 
 
 def require_recipe_of_task(settings: TrainingConfig, *, detects: bool) -> None:
@@ -279,24 +277,13 @@ def require_recipe_of_task(settings: TrainingConfig, *, detects: bool) -> None:
         )
 
 
-def _require_enough(examples: Batch, held_out: Batch, workers: int) -> None:
-    fewest = max(2, workers)
-    if len(examples) < fewest or len(held_out) == 0:
-        raise DataError(
-            f"Training has {len(examples)} images to learn from and {len(held_out)} held out, where at least {fewest} "
-            "and one were expected. Give more images."
-        )
-    if examples.objects is None and bool((examples.labels == examples.labels[0]).all()):
-        raise DataError(
-            f"All {len(examples)} training images have the label {int(examples.labels[0])}: there is nothing to tell "
-            "apart. Give images of at least two classes."
-        )
+def _device_for_images(size: int, device: torch.device) -> torch.device:
+    """The device itself when the images of all processes would fit beside the net, in bytes, else the CPU.
 
-
-def _device_for_images(images: Images, device: torch.device) -> torch.device:
-    """The device itself when the images fit beside the net, else the CPU."""
+    Those of all, though a process holds its own alone: what a recipe keeps of an image rests on it, and the number of
+    processes must not change that.
+    """
     if device.type != "cuda":
         return device
     free, _ = torch.cuda.mem_get_info(device)
-    fits = images.numel() * images.element_size() < free * _RESIDENT_SHARE
-    return device if fits else torch.device("cpu")
+    return device if size < free * _RESIDENT_SHARE else torch.device("cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,13 @@ from torch.optim import Optimizer
 from audit.core.note import Note
 from audit.core.types import PassCount
 from audit.models.load_state import load_state
-from audit.training.checkpoint import TrainingCheckpoint, optimizer_tensors, restore_optimizer
+from audit.training.checkpoint import (
+    MEMORY,
+    TrainingCheckpoint,
+    load_training_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+)
 from audit.training.optimisation import ModelEma
 from audit.training.setup import TrainingSetup
 from audit.training.training_module import TrainingModule
@@ -61,7 +68,7 @@ class TrainingState:
         step: The next step of that epoch, from 0.
         losses: The loss of each step of the running epoch, scalars.
         correct: The sum over those steps of the share of the batch classified right, a scalar; None before the first.
-        recipe_state: Tensors that the recipe keeps from one batch to the next.
+        recipe_states: Tensors that the recipe keeps from one batch to the next, by share of this process.
         history: One row an epoch: its number from 1, recipe, loss, accuracies in [0, 1] and learning rate.
         seconds: The time each epoch took.
         best_weights: The state dict of the best epoch.
@@ -79,7 +86,7 @@ class TrainingState:
     step: int = 0
     losses: list[Tensor] = field(default_factory=list)
     correct: Tensor | None = None
-    recipe_state: dict[str, Tensor] = field(default_factory=dict)
+    recipe_states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -138,37 +145,52 @@ class TrainingState:
         """
         tensors = {f"weights/{name}": value for name, value in self.net.net.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self.best_weights.items()}
-        recipe_state = {name: value.cpu() for name, value in self.recipe_state.items()}
-        for rank, state in enumerate(setup.workers.gather(recipe_state)):
-            tensors |= {f"memory/{rank}/{name}": value for name, value in state.items()}
+        for states in setup.workers.gather({share: _on_cpu(state) for share, state in self.recipe_states.items()}):
+            for share, state in states.items():
+                tensors |= {f"{MEMORY}{share}/{name}": value for name, value in state.items()}
         tensors |= {f"optimizer/{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
         if self.ema is not None:
             tensors |= {f"average/{name}": value for name, value in self.ema.weights.items()}
         if self.correct is not None:
             tensors |= {"epoch/losses": torch.stack(self.losses), "epoch/right": self.correct}
         facts = {name: getattr(self, name) for name in _FACTS}
-        facts |= {"forwards": self.net.forwards, "backwards": self.net.backwards}
+        forwards, backwards = setup.workers.total((self.net.forwards, self.net.backwards))
+        facts |= {"forwards": forwards, "backwards": backwards}
         facts |= {"averaged_steps": self.ema.steps if self.ema else 0}
         return TrainingCheckpoint(tensors, facts, setup.identity())
 
-    def from_checkpoint(self, checkpoint: TrainingCheckpoint, setup: TrainingSetup) -> None:
-        """Replace everything by what a checkpoint holds.
+    def resume(self, setup: TrainingSetup, folder: Path | None) -> bool:
+        """Go on from the checkpoint in a folder; all processes of the group must call this, and rank 0 reads it.
 
         Args:
-            checkpoint: A checkpoint of the same training.
             setup: The setup of the training.
+            folder: The folder; None where no checkpoint is kept.
+
+        Returns:
+            Whether there was a checkpoint.
         """
+        workers = setup.workers
+        stored = None if workers.rank else load_training_checkpoint(folder, setup.identity())
+        count = setup.settings.shares
+        own = workers.scatter(lambda rank: stored and stored.without_memories_but(workers.shares(count, rank)))
+        if own is not None:
+            self._restore(own, setup)
+        return own is not None
+
+    def _restore(self, checkpoint: TrainingCheckpoint, setup: TrainingSetup) -> None:
         for name in _FACTS:
             setattr(self, name, checkpoint.facts[name])
         self.notes = [Note.model_validate(sentence) for sentence in checkpoint.facts["notes"]]
         load_state(self.net.net, checkpoint.group("weights"))
-        self.net.passes = PassCount(checkpoint.facts["forwards"], checkpoint.facts["backwards"])
+        before = PassCount(checkpoint.facts["forwards"], checkpoint.facts["backwards"])
+        self.net.passes = PassCount(0, 0) if setup.workers.rank else before
         restore_optimizer(self.optimizer, checkpoint.group("optimizer"))
         if self.ema is not None:
             self.ema.restore(checkpoint.group("average"), checkpoint.facts["averaged_steps"])
         self.best_weights = {name: value.to(setup.device) for name, value in checkpoint.group("best").items()}
-        recipe_state = checkpoint.group(f"memory/{setup.workers.rank}")
-        self.recipe_state = {name: value.to(setup.device) for name, value in recipe_state.items()}
+        for share in setup.shares:
+            memory = checkpoint.group(f"{MEMORY}{share}")
+            self.recipe_states[share] = {name: value.to(setup.device) for name, value in memory.items()}
         running = checkpoint.group("epoch")
         self.losses = list(running["losses"].to(setup.device).unbind()) if running else []
         self.correct = running["right"].to(setup.device) if running else None
@@ -194,6 +216,10 @@ class TrainingState:
             stopped=self.stopped,
             notes=tuple(self.notes),
         )
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in tensors.items()}
 
 
 def _float32_on_cpu(weight: Tensor) -> Tensor:

@@ -54,8 +54,6 @@ class TrainingModule(nn.Module):
         self.reader: OutputReader | None = None
         self._auxiliary, self.channels_last = False, True
         self.forwards = self.backwards = 0
-        self.processes = 1
-        """How many processes make the same passes at this time: each pass counts that many times."""
         self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
 
@@ -71,7 +69,7 @@ class TrainingModule(nn.Module):
         outputs = self._outputs(self.normalised(images))
         self._auxiliary |= not isinstance(outputs, Tensor) and not self.reader.entry
         logits = self.reader(outputs, len(images))
-        self.forwards += self.processes * len(images)
+        self.forwards += len(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
@@ -137,7 +135,7 @@ class TrainingModule(nn.Module):
 
     @property
     def passes(self) -> PassCount:
-        """Examples forwarded and back-propagated so far, those of all processes."""
+        """Examples forwarded and back-propagated so far."""
         return PassCount(self.forwards, self.backwards)
 
     @passes.setter
@@ -217,7 +215,7 @@ class TrainingModule(nn.Module):
         self.passes = passes
 
     def _count_backward(self, gradient: Tensor) -> None:
-        self.backwards += self.processes * len(gradient)
+        self.backwards += len(gradient)
 
 
 @contextmanager

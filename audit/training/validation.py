@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,11 +13,11 @@ from audit.core.ascent import projected_step
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Logits
-from audit.training.certified import proven_share
+from audit.training.certified import count_proven
 from audit.training.inner_attack import frozen_eval, gradient_of
 from audit.training.step import PerExampleLoss
+from audit.training.training_data import HeldOutPart
 
-_BATCH = 128
 _FIRST = ("proven_accuracy", "robust_accuracy", "robust_map")
 
 
@@ -27,20 +28,24 @@ class Validator:
     The attack starts from the same random points in every epoch, so that epochs differ by their weights alone.
 
     Attributes:
-        held_out: The images on the net's device.
+        parts: The images that this process looks at, on the net's device.
+        total: Adds the counts of all processes.
+        held_out: The number of images, those of all processes.
+        attacked: How many of those are attacked.
         threat: The adversary, if any.
         loss: The loss that the attack ascends.
         seed: The seed of the random starts.
-        examples: How many of the first images are attacked.
         steps: Gradient steps of the attack.
-        proves: Whether the share proven right is measured too, on the same images.
+        proves: Whether the share proven right is measured too, on the attacked images.
     """
 
-    held_out: Batch
+    parts: Sequence[HeldOutPart]
+    total: Callable[[Sequence[int]], list[int]]
+    held_out: int
+    attacked: int
     threat: ThreatModel | None
     loss: PerExampleLoss
     seed: int
-    examples: int
     steps: int
     proves: bool = False
 
@@ -54,15 +59,22 @@ class Validator:
             `clean_accuracy`, `robust_accuracy` where there is an adversary, and `proven_accuracy` where the recipe
             trains for proofs, in [0, 1].
         """
+        clean = robust = proven = 0
         with frozen_eval(net):
-            scores = {"clean_accuracy": held_out_accuracy(net, self.held_out)}
-            if self.threat is not None:
-                attacked = self.held_out.select(torch.arange(min(self.examples, len(self.held_out)), device="cpu"))
-                scores["robust_accuracy"] = accuracy_under_pgd(
-                    net, attacked, self.threat, self.loss, seed=self.seed, steps=self.steps
-                )
+            for part in self.parts:
+                clean += int(_is_correct(net, part.batch.images, part.batch.labels).sum())
+                if self.threat is None or not part.attacked:
+                    continue
+                batch = part.batch.select(torch.arange(part.attacked, device="cpu"))
+                robust += count_under_pgd(net, batch, self.threat, self.loss, seed=self.seed, steps=self.steps)
                 if self.proves:
-                    scores["proven_accuracy"] = proven_share(net, attacked.images, attacked.labels, self.threat)
+                    proven += count_proven(net, batch.images, batch.labels, self.threat)
+        clean, robust, proven = self.total((clean, robust, proven))
+        scores = {"clean_accuracy": clean / self.held_out}
+        if self.threat is not None:
+            scores["robust_accuracy"] = robust / self.attacked
+            if self.proves:
+                scores["proven_accuracy"] = proven / self.attacked
         return scores
 
 
@@ -80,21 +92,7 @@ def selection_score(scores: dict[str, float]) -> tuple[float, float]:
     return first, clean
 
 
-def held_out_accuracy(net: nn.Module, batch: Batch) -> float:
-    """Measure the share of examples that a net classifies right.
-
-    Args:
-        net: Gives logits (N, classes) of images in [0, 1].
-        batch: Images and labels on its device.
-
-    Returns:
-        The share, in [0, 1].
-    """
-    correct = [_is_correct(net, batch.images[rows], batch.labels[rows]).sum() for rows in _slices(len(batch))]
-    return float(torch.stack(correct).sum()) / len(batch)
-
-
-def accuracy_under_pgd(
+def count_under_pgd(
     net: nn.Module,
     batch: Batch,
     threat: ThreatModel,
@@ -103,34 +101,22 @@ def accuracy_under_pgd(
     seed: int,
     steps: int,
     relative_step: float = 0.25,
-) -> float:
-    """Measure the share of examples that stay right at every point of a projected gradient ascent.
+) -> int:
+    """Count the examples that stay right at every point of a projected gradient ascent.
 
     Examples that are misclassified on the way leave the batch.
 
     Args:
         net: Gives logits (N, classes) of images in [0, 1].
-        batch: Images, labels and ids on its device.
+        batch: Images, labels and ids on its device, as many as are attacked at once.
         threat: The norm and the radius eps of the balls.
         loss: The loss to ascend.
         seed: The seed of the random starts.
         steps: Number of gradient steps.
         relative_step: Length of a step in units of eps.
-
-    Returns:
-        The share, in [0, 1].
     """
     generators = Generators.of(batch.ids, seed=seed, purpose="training probe", device=batch.images.device)
-    robust = 0
-    for rows in _slices(len(batch)):
-        index = torch.arange(len(batch), device=batch.labels.device)[rows]
-        chunk = batch.select(index), generators.select(index)
-        robust += _count_robust(net, *chunk, threat, loss, steps, relative_step * threat.eps)
-    return robust / len(batch)
-
-
-def _slices(total: int) -> list[slice]:
-    return [slice(start, start + _BATCH) for start in range(0, total, _BATCH)]
+    return _count_robust(net, batch, generators, threat, loss, steps, relative_step * threat.eps)
 
 
 def _count_robust(

@@ -73,17 +73,18 @@ def test_gamma_favours_what_speaks_for_the_class() -> None:
     assert negative(10.0) < negative(0.0)
 
 
-def test_lost_relevance_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("share", "said"), [(0.5, "%"), (float("inf"), "∞"), (float("nan"), "∞")])
+def test_lost_relevance_is_refused(share: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = room.propagate_relevance
 
     def leaking(*arguments: object) -> object:
         found = honest(*arguments)  # type: ignore[arg-type]
-        return type(found)(found.at_input * 0.5, found.in_biases)
+        return type(found)(found.at_input * share, found.in_biases)
 
     monkeypatch.setattr(room, "propagate_relevance", leaking)
     found = explain_images(wrapped(), IMAGES, method="lrp", targets=2)
     assert found.status == "not_applicable"
-    assert "does not conserve relevance" in str(found.reason)
+    assert "does not conserve relevance" in str(found.reason) and said in str(found.reason)
 
 
 class Among(Residual):

@@ -1,7 +1,7 @@
 """Training for proofs on Fashion-MNIST: clean and proven accuracy, what stays open, and what a sweep of bounds costs.
 
     python tests/benchmarks/proofs.py --data DIR --recipe ibp --epochs 24 [--start FILE] [--save FILE]
-    python tests/benchmarks/proofs.py --data DIR --load FILE --images 1000 --effort optimised
+    python tests/benchmarks/proofs.py --data DIR --load FILE --images 1000 --effort optimised [--seconds 30]
     python tests/benchmarks/proofs.py --sweep
 
 The first trains `cnn-28` for linf 0.1 and says how many of the test images intervals and linear relaxation prove. The
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--effort", default="bounds", choices=sorted(RUNGS_OF_EFFORT))
+    parser.add_argument("--seconds", type=float, help="an image at most; without it, 500 sub-problems")
     parser.add_argument("--save", type=Path)
     parser.add_argument("--load", type=Path)
     parser.add_argument("--sweep", action="store_true")
@@ -68,7 +69,8 @@ def main() -> None:
         assert dataset.train is not None
         train = dataset.train.batch(range(min(given.train_images, len(dataset.train))))
         model = trained(train, given)
-    bracket(model, test, Budget(RUNGS_OF_EFFORT[given.effort], problems=500))
+    problems = 500 if given.seconds is None else 10**9
+    bracket(model, test, Budget(RUNGS_OF_EFFORT[given.effort], problems, given.seconds))
 
 
 def trained(train: Batch, given: argparse.Namespace) -> audit.ModelUnderTest:
@@ -102,13 +104,13 @@ def bracket(model: audit.ModelUnderTest, test: Batch, budget: Budget) -> None:
     right = test.select(clean)
     robust = audit.robustness(model, right.images, right.labels, audit.ThreatModel("linf", EPS)).robust
     rest = right.select(robust)
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     outcomes = Prover(model).prove(rest.images, rest.labels, rest.target_mask(CLASSES), "linf", EPS, budget)
     counts = Counter((o.verdict, o.rung) for o in outcomes)
     share = sum(o.verdict == "proven" for o in outcomes) / len(test)
     print(
         f"{len(test)} images: clean {float(clean.float().mean()):.4f}, unbroken {len(rest) / len(test):.4f}, proven "
-        f"{share:.4f} in {time.perf_counter() - begun:.0f} s; {dict(counts)}"
+        f"{share:.4f} in {time.perf_counter() - begun:.0f} s, {time.process_time() - cpu:.0f} s of CPU; {dict(counts)}"
     )
 
 

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import audit
 from audit.data.load import load_dataset
 from audit.models.architecture import build
-from audit.models.compression.compress import quantize_weights
-from audit.models.compression.quantization import input_ranges, insert_input_quantizers, to_integer_kernels
+from audit.models.compression.static_int8 import differentiable_form, quantised_file
+from audit.models.formats.onnx_runtime_net import OnnxRuntimeNet
 from audit.models.load import read_checkpoint
 from tests.benchmarks.onnx_exports import dynamo
 
@@ -84,8 +84,8 @@ def runtimes(net: nn.Module, images: Tensor, folder: Path) -> Iterator[tuple[str
     yield "bfloat16", lambda: _half(net, torch.bfloat16)
     yield "float16", lambda: _half(net, torch.float16)
     yield "bfloat16, autocast", lambda: _autocast(net)
-    yield "int8, differentiable", lambda: _int8(net, images)
-    yield "int8, integer kernels", lambda: _kernels(net, images)
+    yield "int8, differentiable", lambda: differentiable_form(_int8(net, images))
+    yield "int8, onnxruntime", lambda: OnnxRuntimeNet(_int8(net, images))
 
 
 def _copy(net: nn.Module) -> nn.Module:
@@ -162,18 +162,11 @@ def _autocast(net: nn.Module) -> Runtime:
     return run
 
 
-def _int8(net: nn.Module, images: Tensor) -> nn.Module:
-    rounded, _ = quantize_weights(net)
+def _int8(net: nn.Module, images: Tensor) -> bytes:
+    shape = (images.shape[1], images.shape[2], images.shape[3])
     with torch.no_grad():
-        ranges = input_ranges(rounded, lambda: rounded(images))
-    return insert_input_quantizers(rounded, ranges).eval()
-
-
-def _kernels(net: nn.Module, images: Tensor) -> Runtime:
-    kernels = to_integer_kernels(_int8(net, images))
-    if kernels is None:
-        raise LookupError("no integer kernels here")
-    return kernels
+        classes = net(images[:1]).shape[1]
+    return quantised_file(audit.wrap(net, classes=classes, input_shape=shape, device="cpu"), images)
 
 
 def gradient_map(run: Runtime, images: Tensor, targets: Tensor) -> Tensor | None:

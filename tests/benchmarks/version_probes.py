@@ -24,8 +24,8 @@ import audit
 from audit.core.registry import find, methods
 from audit.core.seeding import content_ids
 from audit.data.load import load_dataset
-from audit.models.compression.compress import quantize_weights
-from audit.models.compression.quantization import input_ranges, insert_input_quantizers, to_integer_kernels
+from audit.models.compression.static_int8 import differentiable_form, quantised_file
+from audit.models.formats.onnx_runtime_net import OnnxRuntimeNet
 from audit.models.load import read_checkpoint
 from audit.models.under_test import ModelUnderTest
 from audit.models.zoo.convolutional import cnn_28
@@ -103,8 +103,8 @@ def corruptions(subject: Subject) -> Iterator[tuple[str, Probe]]:
 def files(subject: Subject) -> Iterator[tuple[str, Probe]]:
     """State dicts, int8, ONNX and pictures."""
     yield "pt", lambda: dict(read_checkpoint(subject.folder / "net.pt", ()).state or {})
-    yield "int8/differentiable", lambda: {"logits": _int8(subject)(subject.images)}
-    yield "int8/kernels", lambda: _kernels(subject)
+    yield "int8/differentiable", lambda: {"logits": differentiable_form(_int8(subject))(subject.images)}
+    yield "int8/kernels", lambda: {"logits": OnnxRuntimeNet(_int8(subject))(subject.images)}
     for path in sorted(subject.folder.glob("*.onnx")):
         yield f"onnx/{path.stem}", lambda path=path: _onnx(subject, path)
         yield f"onnxruntime/{path.stem}", lambda path=path: _onnxruntime(subject, path)
@@ -112,16 +112,8 @@ def files(subject: Subject) -> Iterator[tuple[str, Probe]]:
         yield f"pictures/{filter_name}", lambda name=filter_name: _pictures(subject, name)
 
 
-def _int8(subject: Subject) -> nn.Module:
-    rounded, _ = quantize_weights(subject.net)
-    with torch.no_grad():
-        ranges = input_ranges(rounded, lambda: rounded(subject.images))
-    return insert_input_quantizers(rounded, ranges).eval()
-
-
-def _kernels(subject: Subject) -> Answers:
-    kernels = to_integer_kernels(_int8(subject))
-    return {"logits": kernels(subject.images) if kernels is not None else "no integer kernels"}
+def _int8(subject: Subject) -> bytes:
+    return quantised_file(subject.model(), subject.images)
 
 
 def _onnx(subject: Subject, path: Path) -> Answers:

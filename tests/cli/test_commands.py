@@ -26,6 +26,7 @@ COMMANDS = (
     "plan",
     "train",
     "harden",
+    "calibrate",
     "compress",
     "predict",
     "report",

@@ -169,12 +169,13 @@ def test_every_flag_of_a_run_reaches_its_configuration(request_of: Any) -> None:
 
 def test_every_flag_of_a_training_reaches_its_configuration(request_of: Any) -> None:
     words = "--recipe trades --epochs 3 --batch-size 32 --optimizer sgd --learning-rate 0.1 --augmentation jitter "
-    words += "--frozen-epochs 1 --backbone-rate .1 --workers 2 --tensorboard --time-budget 1.5m --pretrained net.pth"
+    words += "--frozen-epochs 1 --backbone-rate .1 --shares 4 --nproc 2 --tensorboard --time-budget 1.5m "
+    words += "--pretrained net.pth"
     request: RunRequest = request_of("train", *words.split())
     training = request.config.training
     assert (training.recipe, training.epochs, training.batch_size, training.optimizer) == ("trades", 3, 32, "sgd")
     assert (training.learning_rate, training.augmentation.crop, training.frozen_epochs) == (0.1, 2, 1)
-    assert (training.backbone_rate, training.workers, training.tensorboard) == (0.1, 2, True)
+    assert (training.backbone_rate, training.shares, training.nproc, training.tensorboard) == (0.1, 4, 2, True)
     assert (training.time_budget, request.config.model.pretrained) == (90.0, "net.pth")
     assert not request.config.hardening.enabled and request.scope == "train"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from audit.models import autotune as probe
 from audit.models.autotune import tune_execution
 from audit.models.batching import ExecutionLayout
 from audit.models.under_test import ModelUnderTest
+from tests.pretended_device import ELSEWHERE, PretendedDevice
 
 
 def cnn(seed: int = 7) -> ModelUnderTest:
@@ -98,3 +100,35 @@ def test_the_weights_keep_their_values() -> None:
     before = model.fingerprint()
     tune_execution(model, seconds=0.2)
     assert model.fingerprint() == before
+
+
+def test_a_card_tries_the_batches_that_its_free_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 images take 64 MB beside the weights, so 0.6 of 5 GB holds 3,000: 2,048 is the largest power of two."""
+    model = cnn()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * 10**9, 8 * 10**9))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10**9)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 10**9 + 64 * 10**6)
+    asked = pretend(monkeypatch, {})
+    assert probe._batches_on_a_card(model) == (512, 1024, 2048)
+    assert asked == [(True, 64)]
+
+
+def test_a_cold_start_of_an_accelerator_does_not_count(
+    cnn_model: ModelUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first pass there takes as long as the whole probe; the batch is that of later ones."""
+    clock, passes = [0.0], [0]
+    with PretendedDevice():
+        model = ModelUnderTest(cnn_model.net, classes=tuple("abcd"), input_shape=(1, 12, 12), device=ELSEWHERE)
+        _ = model.gradient_point
+        ask = model.loss_gradient
+
+        def cold(*args: Any, **kwargs: Any) -> Any:
+            passes[0] += 1
+            clock[0] += 10.0 if passes[0] == 1 else 1e-4
+            return ask(*args, **kwargs)
+
+        monkeypatch.setattr(model, "loss_gradient", cold)
+        monkeypatch.setattr(probe.time, "monotonic", lambda: clock[0])
+        assert probe._affordable(model, 1.5).batch_size == 128

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from audit.cli.app import app
 from audit.config import ModelConfig, load_config
-from audit.core.errors import AuditError, DataError, ModelError, UntrustedError
+from audit.core.errors import AuditError, DataError, ModelError, SetupError, UntrustedError
+from audit.models.formats import hf_folder
 from audit.models.formats.hf_config import read_preprocessing
 from audit.models.load import load_model
 from audit.runs.run_setup import RunSetup
@@ -291,3 +292,29 @@ def test_reversed_channels_are_turned_for_the_net(folder: Path) -> None:
     with_json("preprocessor_config.json", do_flip_channel_order=True)(folder)
     loaded = load(folder)
     assert torch.equal(loaded.module(images), expected) and any("BGR" in str(note) for note in loaded.notes)
+
+
+def test_a_net_of_timm_that_transformers_saved_answers_as_there_and_names_timm_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    import transformers
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        config = transformers.TimmWrapperConfig(architecture="test_efficientnet", num_labels=len(NAMES))
+        plain = transformers.TimmWrapperForImageClassification(config).eval()
+    plain.save_pretrained(tmp_path)
+    given = ModelConfig(weights=f"hf:{tmp_path}")
+    options: dict[str, Any] = {"classes": NAMES, "input_shape": (3, 32, 32), "device": "cpu", "seed": 0}
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(load_model(given, **options).module(images), plain(images).logits)
+    real = hf_folder.import_module
+    monkeypatch.setattr(hf_folder, "import_module", lambda name: _missing(name) if name == "timm" else real(name))
+    with pytest.raises(SetupError, match=r"needs timm; install it with pip install 'audit\[timm\]'"):
+        load_model(given, **options)
+
+
+def _missing(name: str) -> Any:
+    raise ImportError(name)

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audit.core.errors import ModelError, SetupError, UsageError
+from audit.models.devices import resolve_device
 from audit.models.losses import margin
-from audit.models.under_test import ModelUnderTest, resolve_device
+from audit.models.under_test import ModelUnderTest
 from tests.conftest import small_cnn
 
 SHAPE = (1, 12, 12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -64,10 +65,12 @@ def test_its_flags_give_a_plan_of_that_cost(preset: str) -> None:
 
 @pytest.mark.parametrize(("limit", "enough"), [(1e18, True), (0.0, False)])
 def test_what_fits_is_left_alone_and_nothing_falls_below_its_least(limit: float, enough: bool) -> None:
-    small = {"robustness": {"examples": 7}, "explanations": {"examples": 3}, "corruptions": {"examples": 15}}
+    usual, small = configured(), dict[str, dict[str, int]]()
+    least = {key: n for key, n in minimum_examples().items() if attrgetter(key)(usual) > n}
+    for section, key in (name.split(".") for name in least):
+        small.setdefault(section, {})[key] = least[f"{section}.{key}"] - 1
     every: Callable[[RunConfig], float] = linear
     assert scale_to_budget(configured(**small), every, limit).counts == {}
     found = scale_to_budget(configured(), every, limit)
     assert found.within_limit == enough
-    least = {f"{section}.examples": minimum_examples()[f"{section}.examples"] for section in small}
     assert found.counts == ({} if enough else least), "what is not asked for stays at nothing"

@@ -108,7 +108,7 @@ def test_without_a_server_there_is_one_sentence_and_exit_5(document: AuditDocume
     before = dict(os.environ)
     shown = CliRunner().invoke(app, ["log", str(tmp_path), "--at", address])
     assert shown.exit_code == 5 and shown.output.count("\n") == 1, shown.output
-    assert f"The MLflow server at {address} did not take the run" in shown.output
+    assert f"The MLflow server at {address} did not take the run: Connection refused. Give" in shown.output
     assert dict(os.environ) == before
 
 

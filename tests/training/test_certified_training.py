@@ -19,7 +19,7 @@ from audit.core.errors import ModelError, UsageError
 from audit.core.registry import find, methods
 from audit.core.threat import ThreatModel
 from audit.models.under_test import ModelUnderTest
-from audit.training.certified import ball, bound_graph, proven_share, ramp, worst_logits
+from audit.training.certified import ball, bound_graph, count_proven, ramp, worst_logits
 from audit.training.fit import fit
 from audit.training.validation import selection_score
 from tests.training.test_training_recipes import outcomes, step_of
@@ -127,7 +127,8 @@ def test_the_epoch_kept_is_the_one_with_most_proven() -> None:
 def test_the_share_proven_in_training_is_that_of_the_prover() -> None:
     net, _ = hardened("ibp", epochs=6)
     test = thirds(60, seed=9)
-    assert proven_share(net, test.images, test.labels, THREAT) == pytest.approx(proven(net), abs=0.05)
+    share = count_proven(net, test.images, test.labels, THREAT) / len(test)
+    assert share == pytest.approx(proven(net), abs=0.05)
 
 
 @pytest.mark.parametrize("recipe", PROVING)

@@ -25,7 +25,7 @@ from audit.training.callbacks import TrainingCallbacks
 from audit.training.fit import fit
 from audit.training.inner_attack import initial_perturbation
 from audit.training.step import StepOutput, TrainingStep
-from audit.training.validation import accuracy_under_pgd
+from audit.training.validation import count_under_pgd
 from tests.training.toy import thirds, tiny_net
 
 THREATS = [ThreatModel("linf", 0.08), ThreatModel("l2", 0.6), ThreatModel("l1", 3.0)]
@@ -202,7 +202,7 @@ def test_the_start_is_the_previous_one_by_itself_unless_images_are_augmented(
     close = loop._close_epoch
 
     def noted(setup: Any, state: Any, started: float) -> None:
-        stored.append("perturbations" in state.recipe_state)
+        stored.append("perturbations" in state.recipe_states[0])
         close(setup, state, started)
 
     monkeypatch.setattr(loop, "_close_epoch", noted)
@@ -308,7 +308,8 @@ def robustness_of(recipe: str) -> float:
     settings = TrainingConfig(recipe=recipe, epochs=10, batch_size=30, learning_rate=0.03, probe_examples=24)
     trained = fit(net, thirds(240), settings, classes=3, threat=threat, mean=0.0, std=1.0)
     net.load_state_dict(trained.weights)
-    return accuracy_under_pgd(net, batch, threat, lambda z, y: cross_entropy(z, y, reduction="none"), seed=1, steps=20)
+    robust = count_under_pgd(net, batch, threat, lambda z, y: cross_entropy(z, y, reduction="none"), seed=1, steps=20)
+    return robust / len(batch)
 
 
 def log_softmax_rows(logits: Tensor) -> list[list[float]]:

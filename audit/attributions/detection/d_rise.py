@@ -9,6 +9,7 @@ from torch import Tensor
 
 from audit.adversarial.targets import PositiveInt
 from audit.core.objects import Detections
+from audit.core.precise import precise
 from audit.core.registry import detection_attribution
 from audit.core.seeding import Generators
 from audit.core.types import Images, PassCount
@@ -84,7 +85,8 @@ def masked_similarity(
 
 
 def _map(masks: SoftMasks, similarity: Tensor) -> Tensor:
-    weights = similarity.double()
+    weights = precise(similarity)
+    masks = masks.to(weights.device)
     every = torch.arange(weights.shape[1], device=weights.device)
     totals = masks.totals(torch.cat([weights, torch.ones_like(weights[:1])]), every)
-    return (totals[:-1] / totals[-1].clamp(min=1e-12) - weights.mean(1)[:, None, None]).float()
+    return (totals[:-1] / totals[-1].clamp(min=1e-12) - weights.mean(1)[:, None, None]).float().to(similarity.device)

@@ -10,18 +10,16 @@ from audit.core.errors import DataError
 from audit.core.note import Note, note
 from audit.core.registry import data_format
 from audit.data.class_labels import MISSING, ClassLabels, class_labels, is_flag, one_hot_labels
+from audit.data.cohorts import Cells, cells_by_file, cohort_notes, without_labels
 from audit.data.dataset import Columns, Dataset, LoadOptions
 from audit.data.image_files import image_file_dataset, reader_below
 from audit.data.image_survey import ImageFile, printable
 from audit.data.named_files import NamedFiles
 from audit.data.pixel_tables import require_no_pixels
 from audit.data.split_names import split_of
-from audit.data.table_columns import column_of, is_usual, optional_column
+from audit.data.table_columns import PATH_COLUMNS, column_of, is_usual, optional_column
 from audit.data.text_tables import TextTable, read_text_table
 
-_PATH = ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "image_name", "image_names",
-         "images", "image_id", "img", "img_path", "img_name", "image index", "id_code", "filepaths", "paths",
-         "filenames", "files", "id", "name")  # fmt: skip
 _LABEL = ("label", "class", "target", "category", "class_name", "labels", "class_id", "label_id", "category_id",
           "class_label", "label_name", "diagnosis", "dx", "breed", "species", "level")  # fmt: skip
 _SPLIT = ("split", "part", "subset", "set", "partition", "data set", "usage", "phase")
@@ -53,9 +51,9 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
     chosen = options.columns
     split_column = optional_column("split", chosen.split, (*_SPLIT, *_IN_TRAIN, *_IN_TEST), table)
     mask_column = optional_column("mask", chosen.mask, _MASK, table)
-    if optional_column("path", chosen.path, _PATH, table) is None:
+    if optional_column("path", chosen.path, PATH_COLUMNS, table) is None:
         require_no_pixels(table.rows[:20], name)
-    path_column = column_of("path", chosen.path, _PATH, table)
+    path_column = column_of("path", chosen.path, PATH_COLUMNS, table)
     labels = _labels(table, chosen, [path_column, split_column, mask_column], strict=options.strict)
     files, splits = NamedFiles(path.parent, name), _splits(table, split_column)
     paths = [_found(files, cell, "path", table.place(i)) for i, cell in enumerate(table.column(path_column))]
@@ -71,8 +69,13 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
             files_by_split.setdefault(split, []).append(ImageFile(paths[row], labels.numbers[row], masks[row]))
     if len(labels.classes) < 2:
         raise DataError(f"{name} holds the single label {labels.classes[0]!r}; at least two classes were expected.")
+    cells: Cells = cells_by_file(paths, table, [path_column, split_column, mask_column])
+    cells = without_labels(cells, dict(zip(paths, labels.numbers, strict=True)))
     notes = (*table.notes, *labels.notes, *files.notes(), *_repeated(len(paths) - len(once)), *_no_splits(splits))
-    return image_file_dataset(reader_below(path.parent), name, labels.classes, files_by_split, options, notes)
+    notes += cohort_notes(cells, name)
+    return image_file_dataset(
+        reader_below(path.parent), name, labels.classes, files_by_split, options, notes, cells=cells
+    )
 
 
 def _labels(table: TextTable, chosen: Columns, taken: Sequence[str | None], *, strict: bool) -> ClassLabels:

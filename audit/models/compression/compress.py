@@ -26,7 +26,10 @@ AMOUNTS: Mapping[str, float] = {"magnitude": 0.5, "structured": 0.3, "clip": 2.5
 """The usual amount of each method that has one: shares to prune, standard deviations to clip at."""
 
 
-_REVISIONS: Mapping[str, tuple[str, str]] = {"structured": ("cut-1", "torch-pruning"), "int8": ("static-1", "")}
+_REVISIONS: Mapping[str, tuple[str, str]] = {
+    "structured": ("cut-1", "torch-pruning"),
+    "int8": ("static-2", "onnxruntime"),
+}
 """For methods whose results have changed: the revision that joins the version of their cells, and the library used."""
 
 
@@ -39,8 +42,6 @@ def revision_of(method: str) -> str:
     if method not in _REVISIONS:
         return ""
     revision, library = _REVISIONS[method]
-    if not library:
-        return f"/{revision}"
     try:
         return f"/{revision}+{library}-{version(library)}"
     except PackageNotFoundError:
@@ -113,8 +114,8 @@ def clip_weights(module: nn.Module, deviations: float) -> nn.Module:
 def quantize_weights(module: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
     """Round the matrices to symmetric int8 with one scale an output channel: weight = scale x integer in -127..127.
 
-    This is the weight quantisation of Krishnamoorthi 2018 (arXiv:1806.08342); inputs are rounded by
-    `audit.models.compression.quantization`.
+    This is the weight quantisation of Krishnamoorthi 2018 (arXiv:1806.08342); what flows between layers is rounded
+    by `audit.models.compression.static_int8`.
 
     Args:
         module: The trained module.

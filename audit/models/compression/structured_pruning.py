@@ -130,7 +130,7 @@ def _strengths(channels: int, writers: Iterable[Any]) -> Tensor:
     for member in writers:
         layer = member.dep.target.module
         if isinstance(layer, _LAYER_TYPES):
-            norms = layer.weight.detach().double().flatten(1).square().sum(1)
+            norms = layer.weight.detach().cpu().double().flatten(1).square().sum(1)
             total.index_add_(0, torch.tensor(member.root_idxs, device="cpu"), norms[member.idxs])
     return total
 

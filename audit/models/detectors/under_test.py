@@ -17,11 +17,11 @@ from audit.core.seeding import fork_global_rng
 from audit.core.types import Images, PassCount
 from audit.models.batching import ExecutionLayout, in_batches, is_out_of_memory, set_memory_format
 from audit.models.detectors.form import DetectorForm
+from audit.models.devices import resolve_device
 from audit.models.module_copy import copy_module
 from audit.models.normalised_model import PassCounter
 from audit.models.precision import ieee_float32
 from audit.models.state_hash import hash_state
-from audit.models.under_test import resolve_device
 
 _Answer = TypeVar("_Answer")
 BoxObjective = Callable[[list[Candidates], slice], Tensor]

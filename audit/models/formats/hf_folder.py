@@ -31,8 +31,10 @@ from audit.models.formats.timm_folder import read_timm_config
 from audit.models.formats.torch_checkpoint import torch_save
 from audit.models.loaded import CheckpointContent
 
-_NOT_PLAIN = frozenset({"timm_wrapper", "perceiver", "imagegpt", "shieldgemma2"})
-"""Built by another library, or not from an image's pixels."""
+_NOT_PLAIN = frozenset({"perceiver", "imagegpt", "shieldgemma2"})
+"""Not from an image's pixels."""
+_WRAPPED = "timm_wrapper"
+"""A net of timm's that transformers saved, with its own names of the weights."""
 
 
 def read_hf_folder(weights: str) -> CheckpointContent:
@@ -94,12 +96,17 @@ def build_transformers(folder: Path, config: dict[str, Any], task: HfTask) -> nn
 
 
 def _require_transformers(weights: str, folder: Path, config: dict[str, Any]) -> None:
-    """Raises ModelError for a folder of timm, with the flags that audit its weights."""
+    """Raises ModelError for a folder of timm, with the flags that audit its weights; SetupError without timm."""
     timm = read_timm_config(config)
-    if timm is not None and str(config.get("model_type")) in ("None", "timm_wrapper"):
+    if timm is not None and str(config.get("model_type")) in ("None", _WRAPPED):
         file = next((name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()), "FILE")
         path = f"{weights.removeprefix(PREFIX).rstrip('/')}/{file}"
         raise ModelError(f"{folder.name} is a folder of timm, not of transformers; give {timm.flags(path)}.")
+    if config.get("model_type") == _WRAPPED:
+        try:
+            import_module("timm")
+        except ImportError as fault:
+            raise SetupError(f"{folder.name} needs timm; install it with pip install 'audit[timm]'.") from fault
 
 
 class HfModule(nn.Module):

@@ -20,10 +20,6 @@ QUANTISED = frozenset(
 _RANGES = {torch.uint8: (0, 255), torch.int8: (-128, 127), torch.int16: (-32768, 32767)}
 
 
-def _rounded(values: Any) -> Any:
-    return torch.round(values).detach() + (values - values.detach())
-
-
 def _along(node: Node, parameter: Any, index: int, axis: int) -> Any:
     """Scale or zero point of each channel, laid along its axis."""
     if node.ranks[index] == 0 or parameter is None:
@@ -37,8 +33,15 @@ def _quantised(values: Any, scale: Any, zero: Any, kind: torch.dtype | None) -> 
     if kind is not None and kind not in _RANGES:
         raise TypeError(f"quantisation to {kind} is not converted")
     low, high = _RANGES[kind or torch.uint8]
-    shift = 0.0 if zero is None else zero.float()
-    return torch.clamp(_rounded(values / scale) + shift, low, high)
+    steps = values / scale
+    shift = torch.zeros_like(scale) if zero is None else zero
+    # In steps of 1, with gradient 1 to both ends of the range, where that of torch's clamp is 0 since 2.14.
+    if scale.ndim == 0 or scale.shape == (1,):
+        one = torch.ones_like(scale)
+        return torch.fake_quantize_per_tensor_affine(steps, one, shift.to(torch.int32), low, high) + shift.float()
+    level = torch.round(steps) + shift.float()
+    passing = torch.where((level >= low) & (level <= high), steps, 0.0)
+    return torch.clamp(level, low, high).detach() + (passing - passing.detach())
 
 
 def _real(values: Any, scale: Any, zero: Any) -> Any:

@@ -95,6 +95,8 @@ def _slice(node: Node, values: Any, starts: Any = None, ends: Any = None, axes: 
     by = ints(steps) if steps is not None else [1] * len(first)
     for start, end, axis, step in zip(first, last, along, by, strict=True):
         if step > 0:
+            end = None if end >= 2**31 - 1 else end  # "to the end" as exporters write it
+            start = max(start, -(2**31))
             values = values[(slice(None),) * (axis % node.ranks[0]) + (slice(start, end, step),)]
         else:
             chosen = range(*slice(start, None if end <= -(2**31) else end, step).indices(values.size(axis)))

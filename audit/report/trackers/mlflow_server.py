@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,6 +16,9 @@ from audit.core.errors import SetupError, UsageError, one_line
 from audit.report.trackers.tracked_run import TrackedRun
 
 _METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100  # what one request may hold
+_SYSTEM = re.compile(r"\[Errno -?\d+\] ([A-Za-z ]+)")
+_WORDS = 160
+"""Characters of a server's answer that are shown."""
 _QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
@@ -51,7 +56,7 @@ def log_to_mlflow(run: TrackedRun, *, address: str, experiment: str) -> str:
             created = client.create_run(number, run_name=run.name, tags=tags).info.run_id
         except (MlflowException, OSError) as fault:
             raise SetupError(
-                f"The MLflow server at {address} did not take the run: {one_line(fault)}. Give the address of a server "
+                f"The MLflow server at {address} did not take the run: {_reason(fault)}. Give the address of a server "
                 "that runs, as in --at http://127.0.0.1:5000."
             ) from fault
         try:
@@ -64,9 +69,15 @@ def log_to_mlflow(run: TrackedRun, *, address: str, experiment: str) -> str:
                 raise
             raise SetupError(
                 f"The MLflow server at {address} stopped taking the run {created}, which is marked as failed: "
-                f"{one_line(fault)}. Log it again when the server answers."
+                f"{_reason(fault)}. Log it again when the server answers."
             ) from fault
     return f"{address.rstrip('/')}/#/experiments/{number}/runs/{created}"
+
+
+def _reason(fault: Exception) -> str:
+    """Why a request failed: what the system said of the connection, else the first words of the server's answer."""
+    said = _SYSTEM.findall(str(fault))
+    return said[-1] if said else textwrap.shorten(one_line(fault), _WORDS, placeholder=" ...")
 
 
 def _log(client: Any, run_id: str, run: TrackedRun) -> None:

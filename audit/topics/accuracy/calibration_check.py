@@ -23,7 +23,8 @@ MIN_CALIBRATION_IMAGES = 100
     explanation="Expected calibration error over 15 bins of confidence and {n} images: the mean distance between how "
     "sure the model is and how often it is right.",
     criterion="The upper bound of the 95% interval must be at most {threshold:.0%}, on at least 100 images.",
-    advice="Fit a temperature on held-out images and divide the logits by it; predictions do not change.",
+    advice="Fit a temperature on held-out images: `audit calibrate CHECKPOINT --out FILE.safetensors` writes a "
+    "checkpoint with it inside; predictions do not change.",
     advice_inconclusive="Give more test images: all that there are were measured.",
     reference="arXiv:1706.04599",
 )

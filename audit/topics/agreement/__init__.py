@@ -7,6 +7,7 @@ TOPIC = Topic(
     name="agreement",
     section="explanations",
     order=450,
+    folded=True,
     studies={"agreement": "explanations.examples, explanations.methods"},
     document={"agreements": AgreementPart},
     measures=True,

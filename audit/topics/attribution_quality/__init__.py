@@ -16,6 +16,7 @@ TOPIC = Topic(
     name="attribution_quality",
     section="explanations",
     order=430,
+    folded=True,
     studies={"attribution-quality": "explanations.examples, explanations.methods"},
     config=AttributionQualityConfig,
     presets={"standard": {"enabled": True}, "full": {"enabled": True}},

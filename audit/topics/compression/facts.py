@@ -28,9 +28,9 @@ class Int8Facts(DocumentModel):
     """How int8 inference was computed.
 
     Attributes:
-        engine: The backend of the integer kernels; empty where this machine has none.
-        calibrated: Number of training images that the input ranges were measured on; 0 for weights alone.
-        in_float: Layers with weights that stay in floating point.
+        engine: What computes in integers; empty where nothing does.
+        calibrated: Number of training images that ranges were measured on; 0 for weights alone.
+        in_float: Layers, or operators, with weights that compute in floating point.
     """
 
     engine: str

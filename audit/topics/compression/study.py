@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from audit.config import TrainingConfig
 from audit.core.cell import Cell
 from audit.core.errors import unknown_name
-from audit.core.evidence import Evidence
+from audit.core.evidence import Array, Evidence
 from audit.core.registry import study
 from audit.core.threat import ThreatModel
 from audit.execution.context import Context
-from audit.execution.stored_model import PACKED, WEIGHTS
+from audit.execution.stored_model import ONNX_FILE, PACKED, WEIGHTS
 from audit.models.compression.compress import (
     WeightMasks,
     clip_weights,
@@ -25,15 +26,9 @@ from audit.models.compression.compress import (
     quantize_weights,
 )
 from audit.models.compression.cost import footprint, paired_latency
-from audit.models.compression.quantization import (
-    ENGINE,
-    float_layers,
-    input_ranges,
-    insert_input_quantizers,
-    to_integer_kernels,
-)
+from audit.models.compression.static_int8 import file_footprint, float_operators, quantised_file
 from audit.models.compression.structured_pruning import probe_images, prune_channels
-from audit.models.module_copy import copy_module
+from audit.models.formats.onnx_runtime_net import OnnxRuntimeNet
 from audit.models.under_test import ModelUnderTest
 from audit.planning.settings import ModelSettings
 from audit.topics.compression.facts import CompressionFacts, Int8Facts, SizePart
@@ -51,14 +46,14 @@ class Variant:
         masks: By parameter, the weights that must stay pruned while it is trained.
         packed: What is stored instead of float32 weights; None where those are stored.
         facts: Facts that only this method has.
-        engine: A net that answers faster in its place and has no gradients; None where there is none.
+        file: An ONNX file that is stored and shipped instead of the module; empty where there is none.
     """
 
     module: nn.Module
     masks: WeightMasks = field(default_factory=dict)
     packed: Mapping[str, Tensor] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    engine: nn.Module | None = None
+    file: bytes = b""
 
 
 METHODS: Mapping[str, Callable[[Context, float], Variant]] = {
@@ -76,9 +71,9 @@ def compression(context: Context, cell: Cell) -> Evidence:
     """Compress the model of the cell by `cell.method`, and fine-tune it where `cell.settings` say so.
 
     Settings: see `ModelSettings`; its `training` is that of the fine-tuning or the distillation. Arrays: the float32
-    weights under "weights/", and under "packed/" what is stored instead of them where that is smaller. Facts: see
-    `CompressionFacts`. The environment holds the seconds of parent and variant, pass by pass, on one image and on 64;
-    of int8, those of its integer kernels where there are any.
+    weights under "weights/", and under "packed/" what is stored instead of them where that is smaller; of int8 with
+    calibration images the bytes of an ONNX file alone. Facts: see `CompressionFacts`. The environment holds the seconds
+    of parent and variant, pass by pass, on one image and on 64; of a file, those of onnxruntime.
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.
@@ -93,27 +88,32 @@ def compression(context: Context, cell: Cell) -> Evidence:
     teacher_forwards = parent.passes.forwards - before
     if tuned is not None:
         variant.module.load_state_dict(tuned.weights)
-    arrays = {WEIGHTS: variant.module.state_dict(), PACKED: variant.packed or {}}
+    size = file_footprint(variant.file) if variant.file else footprint(variant.module, variant.packed)
     return Evidence(
         cell,
         "measured",
-        arrays={
-            prefix + name: value.cpu().numpy() for prefix, state in arrays.items() for name, value in state.items()
-        },
+        arrays=_stored(variant),
         facts=CompressionFacts(
-            mean=parent.mean,
-            std=parent.std,
-            parameters=sum(parameter.numel() for parameter in variant.module.parameters()),
+            mean=() if variant.file else parent.mean,  # it is inside the file
+            std=() if variant.file else parent.std,
+            parameters=size.parameters,
             parent=SizePart(**asdict(footprint(parent.net))),
-            variant=SizePart(**asdict(footprint(variant.module, variant.packed))),
+            variant=SizePart(**asdict(size)),
             history=() if tuned is None else tuple(dict(row) for row in tuned.history),
             notes=() if tuned is None else tuned.notes,
             **variant.facts,
         ).dump(),
         forwards=teacher_forwards + (0 if tuned is None else tuned.passes.forwards),
         backwards=0 if tuned is None else tuned.passes.backwards,
-        environment={"latency": _latencies(parent, variant.engine or variant.module)},
+        environment={"latency": _latencies(parent, OnnxRuntimeNet(variant.file) if variant.file else variant.module)},
     )
+
+
+def _stored(variant: Variant) -> dict[str, Array]:
+    if variant.file:
+        return {ONNX_FILE: np.frombuffer(variant.file, np.uint8)}
+    states = {WEIGHTS: variant.module.state_dict(), PACKED: variant.packed or {}}
+    return {prefix + name: value.cpu().numpy() for prefix, state in states.items() for name, value in state.items()}
 
 
 def _amount(cell: Cell) -> float:
@@ -126,13 +126,14 @@ def _cut(parent: ModelUnderTest, share: float) -> Variant:
 
 
 def _quantised(context: Context) -> Variant:
-    """Quantise weights, and inputs too where there are images to measure their ranges on."""
+    """Weights and what flows between layers, or weights alone where there are no images to learn ranges on."""
     parent, examples = context.model(), len(context.task.examples)
-    ranges = input_ranges(parent.net, lambda: parent.logits(context.batch().images)) if examples else {}
-    quantised, packed = quantize_weights(insert_input_quantizers(copy_module(parent.net), ranges))
-    engine = to_integer_kernels(quantised)
-    facts = Int8Facts(calibrated=examples, in_float=list(float_layers(quantised)), engine=ENGINE if engine else "")
-    return Variant(quantised, packed=packed, facts={"int8": facts}, engine=engine)
+    if not examples:
+        quantised, packed = quantize_weights(parent.net)
+        return Variant(quantised, packed=packed, facts={"int8": Int8Facts(calibrated=0, in_float=[], engine="")})
+    file = quantised_file(parent, context.batch().images)
+    facts = Int8Facts(calibrated=examples, in_float=list(float_operators(file)), engine="onnxruntime")
+    return Variant(parent.net, facts={"int8": facts}, file=file)
 
 
 def _student(context: Context, cell: Cell) -> Variant:

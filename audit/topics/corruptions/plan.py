@@ -27,7 +27,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     config = builder.config.corruptions
     for method in select_methods("corruption", config.names):
-        for severity in config.severities:
+        for severity in (s for s in config.severities if s <= method.facts.get("severities", s)):
             for chunk in builder.growing_chunks("corruption", config.examples, 4 * EXAMPLES_PER_CELL):
                 settings = {"severity": severity}
                 builder.add("corruption", method.name, model, chunk, settings=settings, version=method.full_version)

@@ -16,6 +16,7 @@ TOPIC = Topic(
     name="drift",
     section="explanations",
     order=440,
+    folded=True,
     studies={"drift": "explanations.examples, explanations.methods"},
     config=DriftConfig,
     presets={"standard": {"enabled": True}, "full": {"enabled": True}},

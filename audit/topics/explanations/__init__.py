@@ -1,12 +1,14 @@
 """Attributions of clean and adversarial images by each method."""
 
 from audit.core.topic import Topic
+from audit.topics.explanations.consensus import ConsensusRow
 from audit.topics.explanations.section import ExplanationPart
 
 TOPIC = Topic(
     name="explanations",
     section="explanations",
     order=400,
+    folded=True,
     priority=50,
     studies={"explanation": "explanations.examples, explanations.precision, explanations.settings.METHOD.samples"},
     presets={
@@ -15,5 +17,5 @@ TOPIC = Topic(
     },
     minimum={"explanations.examples": 4},
     first_images={"robustness": "explanations.examples"},
-    document={"explanations": ExplanationPart},
+    document={"explanations": ExplanationPart, "consensus": ConsensusRow},
 )

@@ -18,6 +18,7 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults, TaskResult
+from audit.topics.explanations.consensus import consensus_rows
 
 
 class ExplanationPart(DocumentModel):
@@ -60,13 +61,16 @@ class ExplanationPart(DocumentModel):
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """One row per model and method on clean images.
+    """One row per model and method on clean images, and one per model and class.
 
     Args:
         results: The run.
         context: What the rows need besides the evidence.
     """
-    return {"explanations": [row for role in context.roles for row in _explanations(results, role)]}
+    return {
+        "explanations": [row for role in context.roles for row in _explanations(results, role)],
+        "consensus": consensus_rows(results, context),
+    }
 
 
 def _explanations(results: RunResults, role: str) -> list[ExplanationPart]:

@@ -13,6 +13,7 @@ from audit.core.cell import Cell
 from audit.core.errors import NotApplicable
 from audit.core.evidence import Array, Better, Evidence, Measurement
 from audit.core.note import NO_NOTE, note
+from audit.core.precise import precise
 from audit.core.registry import find, study
 from audit.core.types import Images
 from audit.execution.context import Context
@@ -116,7 +117,7 @@ def images_per_step(method: str, images: Images) -> int:
 
 def _tensors(result: AttributionResult) -> dict[str, Tensor]:
     """What is kept of an answer, by name. Raises NotApplicable where there is none."""
-    quality = {_QUALITY + name: values.double() for name, values in sorted(result.quality.items())}
+    quality = {_QUALITY + name: precise(values) for name, values in sorted(result.quality.items())}
     return (
         quality
         | {_MAP + name: maps for name, maps in result.maps.items()}

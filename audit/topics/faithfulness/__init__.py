@@ -7,6 +7,7 @@ TOPIC = Topic(
     name="faithfulness",
     section="explanations",
     order=410,
+    folded=True,
     studies={"faithfulness": "explanations.examples", "faithfulness-baselines": "explanations.examples"},
     document={"faithfulness": FaithfulnessRow},
     former_names={"controls": "faithfulness-baselines"},

@@ -158,7 +158,7 @@ def from_arrays(stored: Mapping[str, Array]) -> dict[str, Tensor]:
 
 def _measure(name: str, curves: Tensor) -> Measurement:
     better = _BETTER[cast(RemovalMode, name.split("_")[0])]
-    return Measurement(name, "mean output", better, deletion_area(curves).double().cpu().numpy())
+    return Measurement(name, "mean output", better, deletion_area(curves).cpu().double().numpy())
 
 
 def protocol(settings: FaithfulnessSettings) -> Note:

@@ -1,4 +1,4 @@
-"""Whether the integer kernels of an int8 model answer as the differentiable model that is audited."""
+"""Whether onnxruntime, on the file that ships, answers as the differentiable form that gradients are taken of."""
 
 from audit.core.topic import Topic
 

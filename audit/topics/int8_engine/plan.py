@@ -1,4 +1,4 @@
-"""The cells that compare integer kernels with the audited form of an int8 model."""
+"""The cells that compare the file of an int8 model with its differentiable form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     made_by_int8 = model.role == "compressed" and builder.config.compression.method == "int8"
     if made_by_int8 and builder.identity.train_examples:
         for chunk in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):
-            builder.add("int8-engine", "integer-kernels", model, chunk)
+            builder.add("int8-engine", "onnxruntime", model, chunk)
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount:

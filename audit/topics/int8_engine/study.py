@@ -1,45 +1,40 @@
-"""The integer kernels of an int8 model against its differentiable form, which is what is attacked."""
+"""The file of an int8 model, run by onnxruntime, against its differentiable form, which attacks climb."""
 
 from __future__ import annotations
 
+import torch
+
 from audit.core.cell import Cell
-from audit.core.errors import NotApplicable
+from audit.core.errors import AuditError
 from audit.core.evidence import Evidence, Measurement
-from audit.core.note import note
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
-from audit.explanation.traced_net import swapped_net
-from audit.models.compression.quantization import to_integer_kernels
+from audit.models.batching import in_batches
 
 
 @study()
 def int8_engine(context: Context, cell: Cell) -> Evidence:
-    """Compare the answers of the integer kernels with those of the audited model.
+    """Compare the answers of the file with those of the form that gradients are taken of.
 
     Measurements (N,): `agrees`, whether both predict the same class; `logit_difference`, the largest difference of
-    their logits; `correct`, whether the kernels are right.
+    their logits; `correct`, whether the file is right.
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.
         cell: The cell.
 
     Raises:
-        NotApplicable: The device has no integer kernels.
+        AuditError: The model is no file.
     """
     model, batch = context.model(), context.batch()
-    engine = to_integer_kernels(model.net)
-    if engine is None:
-        raise NotApplicable(
-            note(
-                "no_integer_kernels",
-                "No integer kernels run on this device: int8 is computed in float32 with the same values.",
-            )
-        )
-    with model.count() as counter:
-        simulated = model.logits(batch.images).cpu()
-        with swapped_net(model, engine):
-            integer = model.logits(batch.images).cpu()
+    if model.runtime is None:
+        raise AuditError("The int8 model of this run is no file; run the command in another folder.")
+    images = model.check_images(batch.images)
+    with model.count() as counter, torch.no_grad():
+        integer = model.logits(images).cpu()
+        rows = in_batches(len(images), model.layout, lambda part: model.module(images[part]))
+        simulated = torch.cat(list(rows)).cpu()
     right, same = integer.argmax(1) == batch.labels.cpu(), integer.argmax(1) == simulated.argmax(1)
     measurements = (
         Measurement("agrees", "share", "higher", same.double().numpy()),

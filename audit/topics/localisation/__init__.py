@@ -6,6 +6,7 @@ TOPIC = Topic(
     name="localisation",
     section="explanations",
     order=420,
+    folded=True,
     studies={"localisation": "explanations.examples"},
     measures=True,
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
 from audit.core.note import note
+from audit.core.precise import precise
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import NOTHING_TO_JUDGE
@@ -41,7 +42,7 @@ def localisation(context: Context, cell: Cell) -> Evidence:
         "relevance_mass": relevance_mass(maps, masks),
         "relevance_rank": relevance_rank(maps, masks),
         "pointing_game": pointing_game(maps, masks),
-        "mask_share": masks.double().flatten(1).mean(1),
+        "mask_share": precise(masks).flatten(1).mean(1),
     }
     unmarked = ~masks.flatten(1).any(1)
     measurements = tuple(

@@ -25,6 +25,7 @@ from audit.core.cell import Cell
 from audit.core.errors import Interrupted, NotApplicable, UsageError, unknown_name
 from audit.core.evidence import Evidence, Measurement
 from audit.core.note import note
+from audit.core.precise import precise
 from audit.core.registry import study
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
@@ -167,7 +168,7 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         wrong = is_adversarial(model, proposal.batch, proposal.batch.images)
         blind = is_adversarial(model, proposal.batch, proposal.control)
     withstood = np.full(len(request.batch), np.nan)
-    withstood[proposal.index.cpu().numpy()] = (~verdicts.broken & ~wrong).double().cpu().numpy()
+    withstood[proposal.index.cpu().numpy()] = (~verdicts.broken & ~wrong).cpu().double().numpy()
     return measured_evidence(
         cell,
         (Measurement("withstood", "share", "higher", withstood),),
@@ -248,7 +249,7 @@ def _best_targeted_patch(
             raise Interrupted("Stopped between two patches; the same command resumes.")
         others = _with_target(made_on, label, request).select(made_on.labels != label)
         paint = _make_patch(request, others, threat)
-        moved = float(is_adversarial(request.model, others, threat.painted(others.images, paint)).double().mean())
+        moved = float(precise(is_adversarial(request.model, others, threat.painted(others.images, paint))).mean())
         if moved > best_rate:
             best_rate, best = moved, (label, paint)
         request.context.progress(label + 1, targets)

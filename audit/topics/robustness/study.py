@@ -16,6 +16,7 @@ from audit.adversarial.run_battery import run_battery
 from audit.core.cell import Cell
 from audit.core.errors import NotApplicable
 from audit.core.evidence import Array, Evidence, Measurement
+from audit.core.precise import precise
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
@@ -60,7 +61,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
         logits = model.logits(adversarial)
     return measured_evidence(
         cell,
-        (Measurement("robust", "share", "higher", _array(outcome.robust.double())),),
+        (Measurement("robust", "share", "higher", _array(precise(outcome.robust))),),
         arrays=_arrays(outcome)
         | {
             "adversarial": _array(adversarial.float()),

@@ -17,6 +17,7 @@ TOPIC = Topic(
     name="self_test",
     section="explanations",
     order=470,
+    folded=True,
     studies={"self-test": "self_test.enabled"},
     config=SelfTestConfig,
     document={"oracles": OracleRow, "packages": PackageRow},

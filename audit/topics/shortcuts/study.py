@@ -10,6 +10,7 @@ import torch
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted, NotApplicable
 from audit.core.evidence import Evidence, Measurement
+from audit.core.precise import precise
 from audit.core.registry import study
 from audit.core.seeding import Generators
 from audit.execution.context import Context
@@ -51,12 +52,13 @@ def shortcuts(context: Context, cell: Cell) -> Evidence:
         generators = Generators.of(batch.ids, seed=cell.seed, purpose="shortcuts", device=model.device)
         confirmed = confirm_shortcuts(model, batch, candidates, generators=generators)
     context.progress(len(batch), len(batch))
-    mass = torch.zeros(len(batch), dtype=torch.float64, device=model.device)
-    positive = maps.double().sum(1).clamp(min=0)
+    positive = precise(maps).sum(1).clamp(min=0)
+    labels = batch.labels.to(positive.device)
+    mass = torch.zeros(len(batch), dtype=torch.float64, device=positive.device)
     total = positive.flatten(1).sum(1).clamp(min=1e-300)
     for test in confirmed:
-        inside = (positive * test.suspect.region.to(model.device)).flatten(1).sum(1) / total
-        mass = torch.where(batch.labels == test.suspect.label, inside, mass)
+        inside = (positive * test.suspect.region.to(positive.device)).flatten(1).sum(1) / total
+        mass = torch.where(labels == test.suspect.label, inside, mass)
     return measured_evidence(
         cell,
         (Measurement("mass", "share", "lower", to_numpy(mass)),),

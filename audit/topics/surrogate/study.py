@@ -37,7 +37,7 @@ def surrogate(context: Context, cell: Cell) -> Evidence:
     fitted = surrogate_of(model, taught_on, seed=cell.seed, epochs=settings.epochs, callbacks=callbacks)
     agrees = np.full(len(batch), np.nan)
     with model.count() as counter, fitted.model.count() as surrogate_counter:
-        agrees[1::every] = same_predictions(model, fitted.model, held_out).double().cpu().numpy()
+        agrees[1::every] = same_predictions(model, fitted.model, held_out).cpu().double().numpy()
     return measured_evidence(
         cell,
         (Measurement("agrees", "share", "higher", agrees),),

@@ -74,6 +74,7 @@ def training(context: Context, cell: Cell) -> Evidence:
             device=context.device,
             teacher=teacher.module if teacher else None,
             callbacks=TrainingCallbacks(context.scratch, context.progress, context.stopping, record, context.task.role),
+            nproc=context.task.context.get("nproc"),
         )
     teacher_forwards = teacher.passes.forwards - before if teacher else 0
     _require_finite(trained, context.task.role)
