@@ -65,7 +65,7 @@ def test_every_study_belongs_to_one_section() -> None:
 
 
 def test_sections_that_can_be_asked_for_are_those_whose_topics_plan_something() -> None:
-    names = ("data_health", "accuracy", "robustness", "corruptions", "explanations")
+    names = ("data_health", "accuracy", "robustness", "corruptions", "slices", "refusal", "explanations")
     assert measured_sections("classification") == names
     assert set(sections()) - set(measured_sections()) == {"compression", "comparison"}
 
@@ -82,5 +82,7 @@ def test_a_detector_has_the_topics_of_detectors_alone() -> None:
 
 
 def test_an_unknown_section_is_a_sentence() -> None:
-    with pytest.raises(UsageError, match=r"only.*Known: accuracy, corruptions, .*explanations, robustness"):
+    with pytest.raises(
+        UsageError, match=r"only.*Known: accuracy, corruptions, data_health, .*explanations, .*robustness"
+    ):
         plan("attacks")
