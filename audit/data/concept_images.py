@@ -13,7 +13,7 @@ from audit.core.types import Images
 from audit.data.image_decoding import IMAGE_SUFFIXES, UnreadableImage, decode, strict_pillow
 from audit.data.litter import is_litter
 
-FEWEST = 10
+FEWEST_CONCEPT_IMAGES = 10
 """Images of a concept at least: a direction found in fewer is that of these images."""
 
 
@@ -29,7 +29,8 @@ def concept_images(folder: Path, shape: tuple[int, int, int], most: int | None =
         Float32 (N, C, H, W) in [0, 1].
 
     Raises:
-        DataError: There is no such folder, it holds fewer than `FEWEST` images, or one that cannot be read.
+        DataError: There is no such folder, it holds fewer than `FEWEST_CONCEPT_IMAGES` images, or one that cannot be
+            read.
     """
     channels, height, width = shape
     pixels = []
@@ -66,15 +67,15 @@ def concept_files(folder: Path) -> list[Path]:
         folder: The folder.
 
     Raises:
-        DataError: There is no such folder, or it holds fewer than `FEWEST` images.
+        DataError: There is no such folder, or it holds fewer than `FEWEST_CONCEPT_IMAGES` images.
     """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder} of a concept's images; --concept takes NAME=FOLDER.")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     files = [path for path in files if not is_litter(path.relative_to(folder).as_posix())]
-    if len(files) < FEWEST:
+    if len(files) < FEWEST_CONCEPT_IMAGES:
         raise DataError(
-            f"The folder {folder} holds {len(files)} images of a concept, and at least {FEWEST} are needed to tell its "
-            "direction from chance; add some."
+            f"The folder {folder} holds {len(files)} images of a concept, and at least {FEWEST_CONCEPT_IMAGES} are "
+            "needed to tell its direction from chance; add some."
         )
     return files

@@ -16,6 +16,7 @@ from torch import Tensor
 from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.types import Images, Logits, PassCount
+from audit.explanation.captum_guard import uncounted
 from audit.explanation.forward_trace import Operation, float_tensors, traced_forward
 from audit.explanation.once_per_model import once_per_model
 from audit.models.batching import in_batches
@@ -54,7 +55,7 @@ def penultimate_features(model: ModelUnderTest, images: Images) -> Tensor:
     Where the layer is applied at several positions or tokens, it is the mean over them.
 
     Args:
-        model: The model; one forward an image, and two more at the first time.
+        model: The model; one forward an image; those that find the layer, once a model, are not counted.
         images: Float32 (N, C, H, W) in [0, 1].
 
     Returns:
@@ -82,7 +83,7 @@ def features_and_logits(model: ModelUnderTest, images: Images) -> FeaturesAndLog
     """The features of images with the logits of the same forward; the logits alone, twice, where there is no head.
 
     Args:
-        model: The model; one forward an image, and two more at the first time.
+        model: The model; one forward an image; those that find the layer, once a model, are not counted.
         images: Float32 (N, C, H, W) in [0, 1].
     """
     try:
@@ -111,13 +112,13 @@ def find_head(model: ModelUnderTest) -> Head:
     """The last linear layer that all goes through.
 
     Args:
-        model: The model; some forwards at the first time, counted as two.
+        model: The model; some forwards at the first time, which are not counted.
 
     Raises:
         NotApplicable: There is none.
     """
-    model.charge(PassCount(2))
-    return _found(model)
+    with uncounted(model):
+        return _found(model)
 
 
 @once_per_model

@@ -18,12 +18,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 from audit.core.types import Images, Logits, PassCount
 from audit.explanation.captum_guard import restored, uncounted
 from audit.explanation.forward_trace import Operation, float_tensors, traced_forward
-from audit.models.batching import in_batches
+from audit.models.batching import in_batches, is_out_of_memory
 from audit.models.precision import ieee_float32
 from audit.models.under_test import ModelUnderTest
 
-_BATCH = 32
-"""Maps that the recorded operations take at once; fewer are filled up."""
+_BATCHES = (32, 16, 8, 4, 2, 1)
+"""Maps that the recorded operations take at once, the most that memory holds; fewer are filled up."""
 _SAME = 1e-4
 """Difference of logits, as a share of the largest, up to which they count as equal."""
 
@@ -37,6 +37,7 @@ class LayerTail:
     Attributes:
         replays: Whether the operations after the layer run alone; otherwise the whole net does.
         share: What a replayed map costs, as a share of a forward: its part of the numbers that operations give.
+        batch: Maps that are replayed at once.
     """
 
     def __init__(self, model: ModelUnderTest, layer: str) -> None:
@@ -47,16 +48,27 @@ class LayerTail:
             layer: The name of a layer that gives a tensor with a row an image.
         """
         self.model, self.layer = model, layer
-        generator = torch.Generator(device="cpu").manual_seed(12)
-        noise = torch.rand(2 * _BATCH, *model.input_shape, generator=generator, device="cpu").to(model.device)
         self._steps: list[_Step] = []
         self.share = 1.0
-        self._origin: Tensor = noise[:0]
+        self._origin: Tensor = torch.empty(0)
         self._writes_outside = False
-        model.charge(PassCount(2 * _BATCH))
+        for self.batch in _BATCHES:
+            try:
+                self._prepare()
+                break
+            except (RuntimeError, MemoryError) as fault:
+                if not is_out_of_memory(fault) or self.batch == 1:
+                    raise
+
+    def _prepare(self) -> None:
+        """Record on images of noise, and see whether that gives the logits of others."""
+        generator = torch.Generator(device="cpu").manual_seed(12)
+        shape = (2 * _BATCHES[0], *self.model.input_shape)
+        noise = torch.rand(*shape, generator=generator, device="cpu")[: 2 * self.batch].to(self.model.device)
         with ieee_float32():
-            self._logits = self._record(noise[:_BATCH])
-            self.replays = self._is_faithful(noise[_BATCH:])
+            self._logits = self._record(noise[: self.batch])
+            self.replays = self._is_faithful(noise[self.batch :])
+        self.model.charge(PassCount(len(noise)))
 
     def maps(self, images: Images) -> Tensor:
         """What the layer gives of images, (N, ...).
@@ -108,20 +120,23 @@ class LayerTail:
         if not self.replays:
             return self._with_map(maps, images)
         self.model.charge(PassCount(math.ceil(len(maps) * self.share)))
-        return torch.cat([self._replay(part)[: len(part)] for part in torch.split(maps, _BATCH)])
+        return torch.cat([self._replay(part)[: len(part)] for part in torch.split(maps, self.batch)])
 
     def _with_map(self, maps: Tensor, images: Images) -> Logits:
         """The whole net with the layer's map replaced each time it runs."""
         images = self.model.check_images(images)
-        parts: list[Tensor] = []
         with restored(self.model):
             layer = self.model.net.get_submodule(self.layer)
-            for rows in torch.split(torch.arange(len(maps), device="cpu"), self.model.layout.batch_size):
-                part = maps[rows.to(maps.device)]
-                hook = layer.register_forward_hook(lambda _, __, ___, part=part: part.clone())
-                parts.append(self.model.module(images[rows.to(images.device)]))
-                hook.remove()
-        return torch.cat(parts)
+
+            def batch(rows: slice) -> Logits:
+                hook = layer.register_forward_hook(lambda _, __, ___: maps[rows].clone())
+                try:
+                    logits: Logits = self.model.module(images[rows])
+                finally:
+                    hook.remove()
+                return logits
+
+            return torch.cat(list(in_batches(len(maps), self.model.layout, batch)))
 
     def _record(self, images: Images) -> Logits:
         total = after = 0
@@ -160,7 +175,7 @@ class LayerTail:
     def _replay(self, maps: Tensor) -> Tensor:
         """The recorded operations on other maps, filled up to as many as were recorded."""
         filled = torch.empty_like(self._origin)
-        filled = filled.copy_(torch.cat([maps, maps[-1:].expand(_BATCH - len(maps), *maps.shape[1:])]))
+        filled = filled.copy_(torch.cat([maps, maps[-1:].expand(self.batch - len(maps), *maps.shape[1:])]))
         values: dict[int, Tensor] = {id(self._origin): filled}
 
         def current(value: Any) -> Any:

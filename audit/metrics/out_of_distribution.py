@@ -14,7 +14,7 @@ from audit.core.evidence import Array
 from audit.core.statistics import LEVEL, Interval, clopper_pearson
 from audit.metrics.classification import probabilities
 
-NEIGHBOURS = 10
+NEIGHBOURS_COUNTED = 10
 """How many neighbours the distance of kNN goes to."""
 _SHRINKAGE = 1e-3
 """The share of the mean variance that is added to every variance, so that the covariance can be inverted."""
@@ -73,7 +73,7 @@ def neighbour_distance(reference: FeatureReference, features: Array) -> NDArray[
         features: Float (N, D).
     """
     squared = 2 - 2 * _unit(np.asarray(features, np.float64)) @ reference.bank.T
-    nearest = min(NEIGHBOURS, squared.shape[1]) - 1
+    nearest = min(NEIGHBOURS_COUNTED, squared.shape[1]) - 1
     return np.sqrt(np.maximum(np.partition(squared, nearest, axis=1)[:, nearest], 0))
 
 

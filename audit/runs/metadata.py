@@ -49,7 +49,7 @@ def collect_metadata(setup: RunSetup, results: RunResults) -> RunMetadata:
         notes=(*dataset.notes, *_determinism_notes(results)),
         environment=_environment(setup),
         trusted=setup.trusted,
-        commands=section_commands(setup.requested or config),
+        commands=section_commands(setup.requested or config, setup.subject.task),
         subject=subject_flags(setup.requested or config),
         most_passes={task.cell.key: max_task_passes(task, setup.subject) for task in results.unfinished},
     )

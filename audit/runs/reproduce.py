@@ -37,16 +37,17 @@ def subject_flags(config: RunConfig) -> str:
     return shlex.join(_words(config, keys, flags_of(RunConfig, (*SUBJECT_FLAGS, *_THREAT))))
 
 
-def section_commands(config: RunConfig) -> dict[str, str]:
+def section_commands(config: RunConfig, task: str = "classification") -> dict[str, str]:
     """The commands that repeat a run, whole and by section.
 
     Args:
         config: The configuration of the run.
+        task: What its model does: "classification" or "detection".
 
     Returns:
         By "run" the command that repeats everything, by section of the report the one that measures it alone.
     """
-    sections = config.only or measured_sections()
+    sections = config.only or measured_sections(task)
     commands = {name: reproduce_command(config.model_copy(update={"only": (name,)})) for name in sections}
     return {"run": reproduce_command(config), **commands}
 

@@ -65,6 +65,7 @@ def set_up(config: RunConfig) -> RunSetup:
 
     Raises:
         AuditError: The data, the model, the device or a library is missing, wrong, or does not fit the rest.
+        UsageError: The data has boxes, and the run is of a classifier.
     """
     if detects(config):
         return set_up_detection(config)

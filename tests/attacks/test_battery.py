@@ -126,7 +126,10 @@ def test_an_attack_that_leaves_the_ball_is_reported_and_gains_nothing(
     monkeypatch.setattr("audit.core.ascent.steepest_ascent", lambda norm, gradient, *rest: 50 * gradient.sign())
     monkeypatch.setattr(ThreatModel, "project", lambda self, images, origin: images.clamp(0, 1), raising=True)
     with monkeypatch.context() as honest:
-        honest.setattr("audit.adversarial.verify._brought_back", lambda given, origin, faults, threat: origin)
+        honest.setattr(
+            "audit.adversarial.verify.brought_back",
+            lambda given, origin, threat: (origin, torch.ones(len(origin), dtype=torch.bool)),
+        )
         outcome = run_battery(cnn_model, noise_batch, "linf", [0.01], battery=cheat)
     assert outcome.rows[0].faults == outcome.rows[0].tried > 0
     assert outcome.robust.sum() == 21

@@ -209,7 +209,7 @@ WRONG: dict[str, tuple[list[str], int, list[str]]] = {
     "unknown setting": (
         ["plan", "--set", "hardening.recipe_settings.stps=3"],
         2,
-        ["setting of recipe fgsm-rs", "start"],
+        ["setting of recipe pgd", "start"],
     ),
     "unknown preset": (["plan", "--preset", "fast"], 2, ["preset", "standard"]),
     "unknown key": (["plan", "--set", "robustness.exampels=3"], 2, ["robustness.exampels", "'examples'"]),
@@ -261,7 +261,7 @@ def test_plan_takes_every_flag_that_run_takes_of_what_is_measured() -> None:
         [command] = [one for one in app.registered_commands if one.callback.__name__ == name]  # type: ignore[union-attr]
         return set(inspect.signature(command.callback).parameters)  # type: ignore[arg-type]
 
-    assert flags("run") - flags("plan") == {"gate", "watch"}
+    assert flags("run") - flags("plan") == {"gate", "watch", "shares", "nproc"}
 
 
 @pytest.mark.parametrize(

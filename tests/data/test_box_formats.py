@@ -279,7 +279,8 @@ def test_drawn_images_have_the_boxes_of_their_shapes() -> None:
     many = load_dataset("detection-shapes:train=2,test=60,size=32").test.batch(slice(None)).objects
     assert many is not None and any(not len(there) for there in many) and batch.objects is not None
     for image, there in zip(batch.images, batch.objects, strict=True):
-        bright = image.amax(0) > 0.62  # no background is so bright, whatever its noise, but for a few pixels
+        ground = image.flatten(1).median(1).values[:, None, None]
+        bright = (image - ground).abs().mean(0) > 0.07  # shapes are .1 off in every channel, noise .03
         for box in there.boxes.long().tolist():
             x1, y1, x2, y2 = box
             assert bright[y1:y2, x1:x2].float().mean() > 0.3

@@ -12,7 +12,6 @@ from audit.core.types import Batch, Images
 from audit.metrics.detection_background import background_probes
 from audit.models.detectors.form import DetectorForm
 from audit.models.detectors.under_test import DetectorUnderTest
-from audit.topics.detection_background.measured import holm
 
 PLACES = ((4, 4), (4, 20), (20, 4), (20, 20))
 """Where objects of 8 by 8 pixels may stand, top and left."""
@@ -85,10 +84,3 @@ def test_crowds_and_missed_objects_are_not_probed(scenes: Batch) -> None:
     few = Batch(scenes.images[:2], scenes.labels[:2], scenes.ids[:2], objects=(crowd, missed))
     probes = background_probes(detector, few, 0, score=0.5)
     assert (probes.image.tolist(), probes.position.tolist()) == ([0], [1])
-
-
-def test_holm_by_hand() -> None:
-    """The smallest is multiplied by 4, the next by 3, and none falls below the one before."""
-    assert list(holm([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert list(holm([0.9])) == [0.9]
-    assert list(holm([])) == []

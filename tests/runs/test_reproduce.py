@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from audit.cli.app import app
 from audit.cli.run_command import RunRequest
 from audit.config import RunConfig, load_config
+from audit.core.topic import measured_sections
 from audit.report.document import build_document
 from audit.runs.reproduce import reproduce_command, section_commands, subject_flags
 from tests.runs.conftest import SMALL
@@ -114,8 +115,7 @@ def test_each_section_has_a_command_that_measures_it_alone(parsed: Parse) -> Non
     found = section_commands(load_config(overrides=SMALL))
     assert parsed(found.pop("run")) == load_config(overrides=SMALL)
     assert {name: parsed(line) for name, line in found.items()} == {
-        name: load_config(overrides={**SMALL, "only": [name]})
-        for name in ("accuracy", "robustness", "corruptions", "explanations")
+        name: load_config(overrides={**SMALL, "only": [name]}) for name in measured_sections("classification")
     }
     assert section_commands(load_config(overrides={"only": ["accuracy"]})).keys() == {"run", "accuracy"}
 

@@ -169,7 +169,7 @@ def test_without_tensorboard_one_sentence_says_what_to_install(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("architecture", "given", "rate"),
     [
-        ("cnn-28", {}, 8e-3),
+        ("cnn-28", {}, 12e-3),
         ("torchvision:resnet18", {}, 1e-3),
         ("torchvision:resnet18", {"learning_rate": 4e-3}, 4e-3),
     ],
@@ -184,13 +184,13 @@ def test_nets_that_are_not_the_zoos_are_hardened_more_gently(
 @pytest.mark.parametrize(
     ("hardening", "images", "epochs", "optimizer"),
     [
-        ({}, 6000, 5, "muon"),
-        ({}, 60000, 5, "muon"),
-        ({}, 2000, 15, "muon"),
+        ({}, 6000, 3, "muon"),
+        ({}, 60000, 3, "muon"),
+        ({}, 2000, 9, "muon"),
         ({}, 300, 16, "muon"),
         ({"epochs": 2}, 300, 2, "muon"),
         ({"recipe": "ibp"}, 6000, 6, "adam"),
-        ({"recipe": "pgd"}, 6000, 6, "adam"),
+        ({"recipe": "pgd"}, 6000, 3, "muon"),
         ({"recipe": "ibp", "optimizer": "muon"}, 6000, 6, "muon"),
     ],
 )

@@ -100,7 +100,7 @@ def concepts_on_the_object(results: RunResults, role: str, config: RunConfig) ->
     explanation="A direction that parts {n} images of {concept} from images of the data was found against each of "
     "{sets} random sets. It moves a class where the share of its images that rise along it differs from that of random "
     "directions (two-sided, 5% level, Holm's correction): {moved}.",
-    criterion="None: it is said which classes are moved.",
+    criterion="No class must be moved: it is said which are.",
     reference="arXiv:1711.11279",
 )
 def named_concepts(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:

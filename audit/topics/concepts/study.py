@@ -36,7 +36,7 @@ from audit.metrics.concept_activation import draw_p
 from audit.topics.concepts.facts import ConceptClassFacts, ConceptsFacts, UserConceptFacts
 from audit.topics.concepts.plan import FOLDERS, LEAST_IMAGES
 
-SHOWN = 3
+CROPS_SHOWN = 3
 """Images that show a concept."""
 _SIDE = 56
 """Longest side of a shown image, in pixels."""
@@ -151,9 +151,9 @@ def _shown(found: ClassConcepts, images: Images, crop_images: Array, rows: Array
     held = held / held.amax((0, 2, 3), keepdim=True).clamp(min=1e-30)
     pictures, maps = [], []
     for index, column in enumerate(found.weights.T):
-        best = list(dict.fromkeys(crop_images[np.argsort(-column, kind="stable")].tolist()))[:SHOWN]
+        best = list(dict.fromkeys(crop_images[np.argsort(-column, kind="stable")].tolist()))[:CROPS_SHOWN]
         chosen = torch.from_numpy(np.searchsorted(rows, best))
-        chosen = torch.cat([chosen, chosen[-1:].expand(SHOWN - len(chosen))])
+        chosen = torch.cat([chosen, chosen[-1:].expand(CROPS_SHOWN - len(chosen))])
         pictures.append((small[chosen] * 255).round().byte())
         maps.append((held[chosen, index] * 255).round().byte())
     return torch.stack(pictures), torch.stack(maps)

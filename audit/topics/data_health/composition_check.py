@@ -64,7 +64,7 @@ def file_kinds(results: RunResults, role: str, config: RunConfig) -> CheckResult
     explanation="A classifier was asked to tell {n} images of the two parts apart, by brightness, contrast, colour, "
     "sharpness and what they show, each image by a fit without it (AUC {estimate:.2f}, 0.5 by chance; p = "
     "{p_value:.3f} by permutation).",
-    criterion="An AUC of at most {threshold:.2f}, or one by chance (p of at least 0.01).",
+    criterion="The AUC must be at most {threshold:.2f}, or one by chance (p of at least 0.01).",
     advice="Find out how the two parts were collected. If the test part is what the model will meet, train on images "
     "like it; if not, draw both parts anew from one source.",
     reference="arXiv:1610.06545",

@@ -15,7 +15,7 @@ from audit.document.images import LARGEST
 from audit.topics.data_health.copies import DataParts
 from audit.topics.data_health.facts import Issue, IssueFacts
 
-SHOWN: dict[Issue, int] = {"leak": 8, "conflict": 8, "label": 12, "blank": 4, "duplicate": 6, "unusual": 6}
+MOST_SHOWN: dict[Issue, int] = {"leak": 8, "conflict": 8, "label": 12, "blank": 4, "duplicate": 6, "unusual": 6}
 """By kind of issue, how many are shown."""
 
 
@@ -36,7 +36,7 @@ def pictures_of(parts: DataParts, issues: Sequence[IssueFacts]) -> dict[str, Arr
     shown, pictures = [], []
     for number, issue in enumerate(issues):
         counts[issue.issue] += 1
-        if counts[issue.issue] > SHOWN[issue.issue]:
+        if counts[issue.issue] > MOST_SHOWN[issue.issue]:
             continue
         image = parts.image(rows[issue.split, issue.image])
         copy = difference = np.zeros_like(image)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from audit.core.statistics import Interval, clopper_pearson
+from audit.core.statistics import Interval, clopper_pearson, holm
 from audit.results.run_results import RunResults
 
 BACKGROUND_STUDY = "detection-background"
@@ -61,7 +60,7 @@ def backgrounds(results: RunResults, role: str, most_hidden: float, most_lost: f
         for k in judged
         for values, share in ((hidden, most_hidden), (lost, most_lost))
     ]
-    adjusted = list(holm(tails))
+    adjusted = holm(tails).tolist()
     return [
         ClassBackground(
             label=k,
@@ -73,17 +72,3 @@ def backgrounds(results: RunResults, role: str, most_hidden: float, most_lost: f
         )
         for i, k in enumerate(judged)
     ]
-
-
-def holm(p_values: list[float]) -> Iterator[float]:
-    """Holm's adjusted p-values (1979), in the order given.
-
-    Args:
-        p_values: One a test.
-    """
-    order = np.argsort(p_values, kind="stable")
-    adjusted, highest = np.empty(len(p_values)), 0.0
-    for rank, position in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[position]))
-        adjusted[position] = highest
-    yield from adjusted.tolist()

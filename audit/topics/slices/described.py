@@ -23,7 +23,7 @@ SLICE_OUTCOMES: tuple[SliceOutcome, ...] = ("clean", "robust")
 """Whether an image is classified right, and whether it still is under every attack."""
 STUDIES: Mapping[SliceOutcome, str] = {"clean": "accuracy", "robust": "robustness"}
 """By outcome, the study that measured it."""
-FEWEST = 40
+FEWEST_IN_A_SLICE = 40
 """The least images of a slice, in both halves together."""
 
 
@@ -92,7 +92,7 @@ def tested_slices(described: DescribedImages, outcome: SliceOutcome, seed: int) 
     measured = described.outcomes[outcome]
     columns = {name: values[measured.positions] for name, values in described.columns.items()}
     labels = described.labels[measured.positions]
-    candidates = slice_candidates(columns, labels, described.classes, fewest=FEWEST)
+    candidates = slice_candidates(columns, labels, described.classes, fewest=FEWEST_IN_A_SLICE)
     return weak_slices(measured.values > 0, candidates, seed=seed)
 
 
