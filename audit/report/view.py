@@ -12,6 +12,7 @@ from audit.core.topic import sections
 from audit.document.locale import Locale
 from audit.document.model import Proportion
 from audit.document.schema import AuditDocument, GalleryItem, GalleryView
+from audit.report.answers import Answer, answers
 from audit.report.standards import ClauseCoverage, coverage
 from audit.report.summary import by_severity, localised_text, top_findings, verdict_sentences
 from audit.report.topic_parts import OnPartFault, SectionView, section_views
@@ -109,6 +110,7 @@ class ReportView:
         methods: The methods with maps in the gallery.
         labels: The classes of the images in the gallery.
         coverage: Clauses of standards, and what the report has for each.
+        answers: The questions a reader asks first, each with the gravest finding about it.
         detects: Whether the models are detectors.
     """
 
@@ -121,6 +123,7 @@ class ReportView:
     methods: tuple[str, ...]
     labels: tuple[str, ...]
     coverage: tuple[ClauseCoverage, ...]
+    answers: tuple[Answer, ...] = ()
     detects: bool = False
 
 
@@ -141,12 +144,14 @@ def build_view(
     top = top_findings(document.findings)
     shown = section_views(document, locale, [(v.anchor, v.finding) for v in views], on_fault) if draw else ()
     named = tuple(section.name for section in shown) if draw else sections()
+    by_section = {s: tuple(v for v in views if _section_of(v.finding, named) == s) for s in (*named, "protocol")}
     return ReportView(
         sentences=tuple(verdict_sentences(document.findings, roles, locale, only, cut=bool(document.summary.cut_by))),
         roles=roles,
         scorecard=tuple(_scorecard_row(role, document) for role in roles),
         top_findings=tuple(next(v for v in views if v.finding is f) for f in top),
-        by_section={s: tuple(v for v in views if _section_of(v.finding, named) == s) for s in (*named, "protocol")},
+        by_section=by_section,
+        answers=answers(by_section),
         sections=shown,
         methods=_methods(document),
         coverage=coverage(document),

@@ -40,6 +40,10 @@ MEASURED = {
     *("accuracy", "agreement", "attack-controls", "attribution-quality", "certification", "corruption", "drift"),
     *("explanation", "faithfulness", "faithfulness-baselines", "model-sanity", "other-threats", "robustness"),
     *("data-health", "label-errors", "self-test", "shortcuts", "surrogate", "training"),
+    "concepts",
+    "influence",
+    "slices",
+    "refusal",
 }
 
 
