@@ -27,7 +27,7 @@ class Answer:
     Attributes:
         question: Its key in `QUESTIONS`.
         section: Name of the section with the evidence.
-        finding: The gravest finding about the data or a model; of equal ones the first.
+        finding: The gravest finding about the data or a model; where none is a warning or worse, the first that passed.
         passed: How many findings of the section, those about methods of explanation apart, are no warning.
         total: How many there are.
     """
@@ -51,5 +51,10 @@ def answers(by_section: Mapping[str, Sequence[FindingView]]) -> tuple[Answer, ..
         own = [view for view in views if view.about == "model"] or list(views)
         if own:
             passed = sum(view.finding.verdict in ("pass", "informative") for view in own)
-            found.append(Answer(question, section, own[0], passed, len(own)))
+            found.append(Answer(question, section, _gravest(own), passed, len(own)))
     return tuple(found)
+
+
+def _gravest(views: Sequence[FindingView]) -> FindingView:
+    passes = [view for view in views if view.finding.verdict == "pass"]
+    return passes[0] if views[0].finding.verdict == "informative" and passes else views[0]

@@ -28,7 +28,7 @@ def _views(*verdicts: str, about: str = "model") -> tuple[FindingView, ...]:
 def test_the_gravest_finding_about_the_model_answers() -> None:
     explained = (*_views("warn", about="methods"), *_views("inconclusive", "pass"))
     found = answers(
-        {"explanations": explained, "data_health": _views("pass", "informative"), "accuracy": _views("fail")}
+        {"explanations": explained, "data_health": _views("informative", "pass"), "accuracy": _views("fail")}
     )
     assert [(answer.question, answer.section) for answer in found] == [
         ("trusted", "data_health"),

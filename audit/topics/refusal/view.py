@@ -10,7 +10,7 @@ import altair as alt
 from markupsafe import Markup
 
 from audit.core.evidence import Finding
-from audit.document.charts import series_colour, share_axis, share_x_axis, svg_chart
+from audit.document.charts import series_colour, series_shape, share_axis, share_x_axis, svg_chart
 from audit.document.locale import Locale
 from audit.document.schema import AuditDocument
 from audit.topics.refusal.section import CalibrationRow, ConformalRow, OutsideRow, RiskRow
@@ -87,17 +87,26 @@ def risk_chart(risks: Sequence[RiskRow], locale: Locale) -> str:
         locale: The reader's language.
     """
     points = [
-        {"x": coverage, "y": risk, "series": locale.name("role", row.role)}
+        {
+            "x": coverage,
+            "y": risk,
+            "series": locale.name("role", row.role),
+            "marked": rank % (len(row.curve) // 5 + 1) == 0,
+        }
         for row in risks
-        for coverage, risk in row.curve
+        for rank, (coverage, risk) in enumerate(row.curve)
     ]
+    colour = series_colour([locale.name("role", row.role) for row in risks])
     highest = max(1, math.ceil(4 * max(risk for row in risks for _, risk in row.curve))) / 4
     base = alt.Chart(alt.Data(values=points)).encode(
         x=share_x_axis(locale("refusal.axis_coverage")),
         y=share_axis(locale, "y:Q", "refusal.axis_risk").scale(domain=[0, highest]),
-        color=series_colour([locale.name("role", row.role) for row in risks]),
+        color=colour,
     )
+    marks = base.transform_filter("datum.marked").mark_point(filled=True, size=42, opacity=1)
+
     description = " ".join(
         locale("refusal.chart_told", role=locale.name("role", row.role), aurc=f"{row.aurc:.4f}") for row in risks
     )
-    return svg_chart(base.mark_line(strokeWidth=2), locale("refusal.chart_title"), description, width=300, height=240)
+    chart = base.mark_line(strokeWidth=2) + marks.encode(shape=series_shape(colour))
+    return svg_chart(chart, locale("refusal.chart_title"), description, width=300, height=240)
