@@ -145,7 +145,7 @@ def precision_by_class(classes: tuple[ClassMatches, ...], drawn: NDArray[np.floa
     """
     result = np.full((len(drawn), len(classes), len(OVERLAPS)), np.nan)
     for k, matches in enumerate(classes):
-        stride = max(1, _CELLS // max(1, matches.right.size))
+        stride = max(1, _CELLS // max(1, matches.right.shape[1]))
         for start in range(0, len(drawn), stride):
             rows = slice(start, start + stride)
             result[rows, k] = _class_precision(matches, drawn[rows])
@@ -153,17 +153,28 @@ def precision_by_class(classes: tuple[ClassMatches, ...], drawn: NDArray[np.floa
 
 
 def _class_precision(matches: ClassMatches, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same of one class, (B, 10): the precision is read where a right detection stands, for it is highest there."""
     objects = drawn @ matches.objects
-    weight = drawn[:, None, matches.image]
-    right, wrong = (np.cumsum(weight * flags[None], axis=-1) for flags in (matches.right, matches.wrong))
-    ratio = right / (wrong + right + np.spacing(1))
-    envelope = np.maximum.accumulate(ratio[..., ::-1], axis=-1)[..., ::-1]
-    recall = right / np.maximum(objects, 1)[:, None, None]
-    reached = np.searchsorted(RECALLS, recall, side="right")
-    first_reached = np.diff(reached, axis=-1, prepend=0)  # how many of the recalls each detection is the first to reach
-    precision: NDArray[np.float64] = (envelope * first_reached).sum(-1) / len(RECALLS)
+    precision = np.zeros((len(drawn), len(OVERLAPS)))
+    for t, (right, wrong) in enumerate(zip(matches.right, matches.wrong, strict=True)):
+        places = np.flatnonzero(right)
+        hits, misses = (drawn @ _counts_up_to(places, flags, matches) for flags in (right, wrong))
+        ratio = hits / (misses + hits + np.spacing(1))
+        envelope = np.maximum.accumulate(ratio[:, ::-1], axis=1)[:, ::-1]
+        recall = hits / np.maximum(objects, 1)[:, None]
+        reached = np.searchsorted(RECALLS, recall, side="right")
+        first_reached = np.diff(reached, axis=1, prepend=0)  # how many of the recalls each is the first to reach
+        precision[:, t] = (envelope * first_reached).sum(1) / len(RECALLS)
     precision[objects == 0] = np.nan
     return precision
+
+
+def _counts_up_to(places: NDArray[np.int64], flags: NDArray[np.bool_], matches: ClassMatches) -> NDArray[np.float64]:
+    """How many flagged detections of each image stand at or before each place, (N, places)."""
+    rows = np.flatnonzero(flags)
+    counts = np.zeros((len(matches.objects), len(places) + 1))
+    np.add.at(counts, (matches.image[rows], np.searchsorted(places, rows)), 1)
+    return np.cumsum(counts[:, :-1], axis=1)
 
 
 def _recall(classes: tuple[ClassMatches, ...]) -> NDArray[np.float64]:

@@ -44,8 +44,8 @@ def test_the_worst_attack_of_each_image_counts_and_larger_balls_hold_smaller_one
     np.testing.assert_array_equal(measured.worst(0.2).boxes, both.boxes)
     expected = average_precision(match_boxes(objects, both, 3, sizes=("all",)), resamples=2)
     assert expected is not None
-    assert measured.robust(0.2)[1].estimate == pytest.approx(expected.mean.estimate)
-    assert measured.robust(0.2)[1].estimate < measured.robust(0.1)[1].estimate < 1.0
+    assert measured.robust[0.2][1].estimate == pytest.approx(expected.mean.estimate)
+    assert measured.robust[0.2][1].estimate < measured.robust[0.1][1].estimate < 1.0
 
 
 def test_first_images_and_picks_keep_boxes_with_their_images() -> None:

@@ -10,7 +10,7 @@ from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 from audit.topics.detection_accuracy.measured import class_count
 from audit.topics.detection_robustness import DetectionRobustnessConfig
-from audit.topics.detection_robustness.measured import ATTACK_STUDY, attacked_detector
+from audit.topics.detection_robustness.measured import ATTACK_STUDY, RESAMPLED, attacked_detector
 
 
 @check(
@@ -39,7 +39,7 @@ def robust_map(results: RunResults, role: str, config: RunConfig) -> CheckResult
     if measured is None:
         return None
     least = config.table(DetectionRobustnessConfig).mean_average_precision
-    _, robust = measured.robust(measured.headline)
+    _, robust = measured.robust[measured.headline]
     values = template_values(
         robust,
         threshold=least,
@@ -75,8 +75,8 @@ def detection_attack_control(results: RunResults, role: str, config: RunConfig) 
     control = measured and next((a for a in measured.attacks if a.facts.control), None)
     if measured is None or not control:
         return None
-    matches, _ = measured.robust(measured.headline)
-    gap = paired_difference_of_map(control.matches, matches)
+    matches, _ = measured.robust[measured.headline]
+    gap = paired_difference_of_map(control.matches, matches, resamples=RESAMPLED)
     if gap is None:
         return None
     verdict = above_zero(gap) if gap.n >= MIN_IMAGES else "inconclusive"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -14,15 +15,18 @@ from audit.core.statistics import Interval
 from audit.metrics.average_precision import average_precision, image_quality, paired_difference_of_map
 from audit.metrics.box_matching import BoxMatches, match_boxes
 from audit.results.boxes import boxes_of
+from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.detection_accuracy.measured import STUDY as CLEAN
 from audit.topics.detection_robustness.facts import DetectionAttackFacts
 
 ATTACK_STUDY = "detection-attack"
+RESAMPLED = 400
+"""Bootstrap samples: there are two intervals for each attack and eps."""
 _Packed = TypeVar("_Packed", PackedObjects, PackedDetections)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeasuredAttack:
     """One attack at one eps, on the first images of the audit order.
 
@@ -38,8 +42,13 @@ class MeasuredAttack:
     found: PackedDetections
     matches: BoxMatches
 
+    @cached_property
+    def quality(self) -> NDArray[np.float64]:
+        """How well each image is still done, see `image_quality`."""
+        return image_quality(self.matches, self.found)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class AttackedDetector:
     """A detector on attacked images.
 
@@ -57,10 +66,19 @@ class AttackedDetector:
     attacks: tuple[MeasuredAttack, ...]
     headline: float
 
-    @property
+    @cached_property
     def clean_map(self) -> Interval:
         """mAP on these images before the attack."""
         return _mean(self.clean)
+
+    @cached_property
+    def robust(self) -> dict[float, tuple[BoxMatches, Interval]]:
+        """By eps, mAP under the worst attack within it."""
+        matches = {
+            eps: match_boxes(self.objects, self.worst(eps), self.clean.classes, sizes=("all",))
+            for eps in sorted({attack.facts.eps for attack in self.attacks})
+        }
+        return {eps: (found, _mean(found)) for eps, found in matches.items()}
 
     def worst(self, eps: float) -> PackedDetections:
         """Of each image what was found under the attack within eps that left least of it (see `image_quality`).
@@ -71,17 +89,18 @@ class AttackedDetector:
             eps: The ball; attacks in smaller ones count, too, and noise does.
         """
         within = [attack for attack in self.attacks if attack.facts.eps <= eps]
-        quality = np.stack([image_quality(attack.matches, attack.found) for attack in within])
+        quality = np.stack([attack.quality for attack in within])
         return pick_images([attack.found for attack in within], quality.argmin(0))
 
-    def robust(self, eps: float) -> tuple[BoxMatches, Interval]:
-        """mAP under the worst attack within eps.
 
-        Args:
-            eps: The ball.
-        """
-        matches = match_boxes(self.objects, self.worst(eps), self.clean.classes, sizes=("all",))
-        return matches, _mean(matches)
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked about: the same cells give the same answer."""
+
+    cells: tuple[str, ...]
+    classes: int
+    results: RunResults = field(compare=False)
+    role: str = field(compare=False)
 
 
 def attacked_detector(results: RunResults, role: str, classes: int) -> AttackedDetector | None:
@@ -92,9 +111,17 @@ def attacked_detector(results: RunResults, role: str, classes: int) -> AttackedD
         role: Role of the model.
         classes: The number of classes.
     """
-    entries = [e for e in results.entries(ATTACK_STUDY, role=role) if e.evidence.status == "measured"]
+    entries = only_measured(results.entries(ATTACK_STUDY, role=role))
+    return _attacked(_Asked(cell_keys(entries), classes, results, role)) if entries else None
+
+
+@lru_cache(maxsize=4)
+def _attacked(asked: _Asked) -> AttackedDetector | None:
+    """Kept, as the checks and the section of a report ask for the same."""
+    results, role, classes = asked.results, asked.role, asked.classes
+    entries = only_measured(results.entries(ATTACK_STUDY, role=role))
     clean = boxes_of(results, CLEAN, role)
-    if not entries or clean is None:
+    if clean is None:
         return None
     groups: dict[tuple[float, bool, str], list[TaskResult]] = {}
     for entry in entries:
@@ -127,7 +154,7 @@ def fall_under(detector: AttackedDetector, matches: BoxMatches) -> Interval:
         detector: The detector.
         matches: After.
     """
-    fall = paired_difference_of_map(detector.clean, matches)
+    fall = paired_difference_of_map(detector.clean, matches, resamples=RESAMPLED)
     assert fall is not None
     return fall
 
@@ -171,6 +198,6 @@ def _attack(group: Sequence[TaskResult], objects: PackedObjects, classes: int, i
 
 
 def _mean(matches: BoxMatches) -> Interval:
-    precision = average_precision(matches)
+    precision = average_precision(matches, resamples=RESAMPLED)
     assert precision is not None
     return precision.mean

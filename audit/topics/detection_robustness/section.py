@@ -12,6 +12,7 @@ from audit.document.section import Rows, SectionContext
 from audit.metrics.detection_errors import detection_errors
 from audit.metrics.operating_score import best_f1_score
 from audit.results.run_results import RunResults
+from audit.topics.detection_accuracy.measured import class_count
 from audit.topics.detection_accuracy.section import SHOWN_SIZE, DetectionPicture, drawn_boxes
 from audit.topics.detection_robustness.measured import (
     AttackedDetector,
@@ -90,7 +91,7 @@ def build(results: RunResults, context: SectionContext) -> Rows:
     parts: list[DetectionAttackPart] = []
     pictures: list[DetectionPicture] = []
     for role in context.roles:
-        measured = attacked_detector(results, role, len(context.classes))
+        measured = attacked_detector(results, role, class_count(results, role))
         if measured is None:
             continue
         score = best_f1_score(measured.clean)
@@ -101,9 +102,8 @@ def build(results: RunResults, context: SectionContext) -> Rows:
 
 
 def _part(role: str, measured: AttackedDetector, score: float) -> DetectionAttackPart:
-    every = sorted({attack.facts.eps for attack in measured.attacks})
     curve = [DetectionCurvePoint(eps=0.0, robust=proportion(measured.clean_map))]
-    curve += [DetectionCurvePoint(eps=eps, robust=proportion(measured.robust(eps)[1])) for eps in every]
+    curve += [DetectionCurvePoint(eps=eps, robust=proportion(robust)) for eps, (_, robust) in measured.robust.items()]
     aims = [
         AttackedAim(
             name=_name(attack),
