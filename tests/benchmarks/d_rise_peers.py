@@ -2,7 +2,8 @@
 
     python tests/benchmarks/d_rise_peers.py --weights detector.safetensors --masks 500 --rounds 3
 
-The detector is `fcos-small` on `detection-shapes`; both ask it for batches of the same size. xaitk-saliency is not
+The detector is `fcos-small` on `detection-shapes`; both ask it for batches of the same size
+unless `--their-batch 1` is given, what that library's own detectors take by default. xaitk-saliency is not
 among the extras: `pip install xaitk-saliency`.
 """
 
@@ -34,7 +35,9 @@ def detector_of(weights: str, classes: tuple[str, ...], shape: tuple[int, int, i
     return DetectorUnderTest(form, classes=classes, input_shape=shape, device="cpu")
 
 
-def theirs(detector: DetectorUnderTest, image: torch.Tensor, targets: Detections, masks: int, cells: int) -> np.ndarray:
+def theirs(
+    detector: DetectorUnderTest, image: torch.Tensor, targets: Detections, masks: int, cells: int, batch: int
+) -> np.ndarray:
     """The maps of xaitk-saliency's `DRISEStack`, (T, H, W)."""
     from smqtk_detection.interfaces.detect_image_objects import DetectImageObjects
     from smqtk_image_io.bbox import AxisAlignedBoundingBox
@@ -45,7 +48,7 @@ def theirs(detector: DetectorUnderTest, image: torch.Tensor, targets: Detections
             self, img_iter: Iterable[np.ndarray]
         ) -> Iterator[list[tuple[AxisAlignedBoundingBox, dict[Hashable, float]]]]:
             images = iter(img_iter)
-            while part := list(islice(images, detector.layout.batch_size)):
+            while part := list(islice(images, batch)):
                 stacked = torch.from_numpy(np.stack(part)).movedim(3, 1).float() / 255
                 for found in detector.detect(stacked):
                     yield [
@@ -75,6 +78,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--masks", type=int, default=500)
     parser.add_argument("--cells", type=int, default=8)
+    parser.add_argument("--their-batch", type=int, default=0, help="as many images a forward as we take, by default")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     data = load_dataset("detection-shapes:train=2,test=20")
@@ -90,9 +94,10 @@ def main() -> None:
         settings = {"samples": given.masks, "cells": given.cells}
         return d_rise(detector, images[chosen : chosen + 1], [targets], generators, **settings)[0].numpy()
 
+    batch = given.their_batch or detector.layout.batch_size
     ways: dict[str, Callable[[], np.ndarray]] = {
         "audit": ours,
-        "xaitk-saliency": lambda: theirs(detector, images[chosen], targets, given.masks, given.cells),
+        "xaitk-saliency": lambda: theirs(detector, images[chosen], targets, given.masks, given.cells, batch),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     maps: dict[str, np.ndarray] = {}

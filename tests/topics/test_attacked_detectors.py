@@ -46,6 +46,9 @@ def test_the_worst_attack_of_each_image_counts_and_larger_balls_hold_smaller_one
     assert expected is not None
     assert measured.robust[0.2][1].estimate == pytest.approx(expected.mean.estimate)
     assert measured.robust[0.2][1].estimate < measured.robust[0.1][1].estimate < 1.0
+    alone = _spoiled(truth, range(24))
+    swept = AttackedDetector(objects, truth, clean, (*attacks, _attack(objects, alone, 0.2, "untargeted")), 0.2)
+    assert swept.robust[0.2][1].estimate == 0.0
 
 
 def test_first_images_and_picks_keep_boxes_with_their_images() -> None:

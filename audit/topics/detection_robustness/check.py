@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from audit.config import RunConfig
 from audit.core.registry import check
+from audit.core.threat_format import format_threat
 from audit.metrics.average_precision import paired_difference_of_map
 from audit.results.check_result import MIN_IMAGES, CheckResult, above_zero, at_least, template_values
 from audit.results.queries import cell_keys
@@ -15,14 +16,14 @@ from audit.topics.detection_robustness.measured import ATTACK_STUDY, RESAMPLED, 
 
 @check(
     section="detection_robustness",
-    title_pass="The {role} detector keeps a mAP of {estimate:.3f} under attack, {threat}",
-    title_fail="The {role} detector keeps a mAP of only {estimate:.3f} under attack, {threat}",
+    title_pass="The {role} detector keeps a mAP of {estimate:.3f} under attack within {threat}",
+    title_fail="The {role} detector keeps a mAP of only {estimate:.3f} under attack within {threat}",
     title_inconclusive="{n} images do not tell whether the {role} detector keeps a mAP of {threshold:.2f} under attack",
-    explanation="COCO's mAP on {n} images, each changed by the attack that left least of it; mAP was {clean:.3f} there "
+    explanation="COCO's mAP on {n} images, each changed by the attack that left least; mAP was {clean:.3f} there "
     "before. Attacks only bound what is true from above: a stronger one may leave less.",
     criterion="The lower bound of the 95% interval must be at least {threshold:.2f}.",
     advice="Fine-tune the detector on attacked images.",
-    command_fail="audit harden --task detection",
+    command_fail="audit harden",
     advice_inconclusive="Attack more images: `detection_robustness.examples`.",
     reference="arXiv:2004.04320",
 )
@@ -43,7 +44,7 @@ def robust_map(results: RunResults, role: str, config: RunConfig) -> CheckResult
     values = template_values(
         robust,
         threshold=least,
-        threat=f"{measured.attacks[0].facts.norm} {measured.headline:.4g}",
+        threat=format_threat(measured.attacks[0].facts.norm, measured.headline),
         clean=measured.clean_map.estimate,
     )
     verdict = at_least(robust, least) if robust.n >= MIN_IMAGES else "inconclusive"
