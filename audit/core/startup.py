@@ -23,6 +23,7 @@ def prepare_process() -> None:
     """Set what the libraries of a command read when they are loaded. To be called before torch is imported."""
     tune_malloc()
     limit_spinning()
+    limit_blas()
     limit_threads()
 
 
@@ -59,6 +60,22 @@ def limit_spinning() -> bool:
     if any(name in os.environ for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")):
         return False
     os.environ |= {"GOMP_SPINCOUNT": str(_SPINS), "KMP_BLOCKTIME": str(_BLOCK_MS)}
+    return True
+
+
+def limit_blas() -> bool:
+    """Let numpy's and scipy's linear algebra use one thread; torch's own is not theirs.
+
+    OpenBLAS divides products however small among its threads, which wait for each other by spinning: on two cores
+    L-BFGS over 2,000 numbers took 0.40 s with two threads and 0.05 s with one, and the default audit 36.9 and 24.1 s.
+    OPENBLAS_NUM_THREADS of the environment wins.
+
+    Returns:
+        Whether nothing in the environment said it already.
+    """
+    if "OPENBLAS_NUM_THREADS" in os.environ:
+        return False
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     return True
 
 

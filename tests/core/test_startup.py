@@ -147,3 +147,12 @@ def test_a_container_gets_no_more_threads_than_its_share(
     assert os.environ.get("OMP_NUM_THREADS") == (None if threads is None else str(threads))
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert startup.limit_threads(tmp_path) is None and os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_linear_algebra_of_numpy_uses_one_thread_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(startup.os, "environ", {})
+    assert startup.limit_blas() and startup.os.environ["OPENBLAS_NUM_THREADS"] == "1"
+    startup.os.environ["OPENBLAS_NUM_THREADS"] = "3"
+    assert not startup.limit_blas() and startup.os.environ["OPENBLAS_NUM_THREADS"] == "3"
