@@ -45,7 +45,7 @@ def run_once(checkout: Path, folder: Path, words: Sequence[str]) -> None:
         "AUDIT_CACHE_DIR": str(folder.resolve() / "cache"),
         "XDG_CACHE_HOME": str(folder.resolve() / "cache"),
     }
-    command = [sys.executable, "-m", "audit", "run", "--out", str(folder.resolve() / "out"), *words]
+    command = [sys.executable, "-P", "-m", "audit", "run", "--out", str(folder.resolve() / "out"), *words]
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with (folder / "log.txt").open("w") as log:
         code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
